@@ -1,0 +1,1 @@
+//! Plans, runs, results and the command line of `peerpath`.

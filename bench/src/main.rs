@@ -1,0 +1,2 @@
+//! The `peerpath` command.
+fn main() {}

@@ -1,0 +1,109 @@
+//! What an exporter hands to importers.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use peerpath_paths::Bdf;
+use serde::{Deserialize, Serialize};
+
+use crate::View;
+
+/// A span of a BAR, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BarRange {
+    /// Offset from the start of the BAR.
+    pub offset_bytes: u64,
+    /// Length of the span.
+    pub length_bytes: u64,
+}
+
+/// What kind of memory a buffer is, in the words of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A PCI BAR exported by VFIO.
+    Vfio,
+    /// Memory of a memfd, as a dma-buf of `/dev/udmabuf`.
+    Udmabuf,
+    /// Memory of `/dev/dma_heap/system`.
+    Heap,
+    /// Memory of a GPU.
+    Cuda,
+    /// Ordinary registered memory, no dma-buf.
+    Host,
+}
+
+/// Where a buffer comes from; results carry it as `source`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// Kind of memory.
+    pub kind: SourceKind,
+    /// The exporting function, where there is one.
+    pub bdf: Option<Bdf>,
+    /// The BAR's index, where there is one.
+    pub bar: Option<u8>,
+    /// The spans of the BAR in buffer order; one span from 0 on for memory that is no BAR.
+    pub ranges: Vec<BarRange>,
+}
+
+/// Host memory that importers register by address.
+pub trait HostMemory: Send + Sync {
+    /// Start of the memory; it stays where it is while the value lives.
+    fn address(&self) -> NonNull<u8>;
+    /// Its length.
+    fn length_bytes(&self) -> usize;
+}
+
+/// How an importer gets hold of the memory.
+pub enum Handle {
+    /// A dma-buf; the buffer owns the fd, importers borrow it (and duplicate it if they must give it away).
+    DmaBuf(OwnedFd),
+    /// An address range of this process.
+    Memory(Arc<dyn HostMemory>),
+}
+
+/// Exported memory: a handle for importers, and the exporter's own view of the same bytes.
+///
+/// It keeps everything alive that the memory needs (the device behind a BAR among it), so a registration that holds
+/// the buffer cannot outlive the memory.
+pub struct Buffer {
+    handle: Handle,
+    origin: Origin,
+    view: Arc<dyn View>,
+}
+
+impl Buffer {
+    /// Joins a handle with the view of the same bytes; the view keeps the exporter alive.
+    pub fn new(handle: Handle, origin: Origin, view: Arc<dyn View>) -> Self {
+        Self { handle, origin, view }
+    }
+
+    /// The handle.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The dma-buf, where the buffer is one.
+    pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
+        match &self.handle {
+            Handle::DmaBuf(fd) => Some(fd.as_fd()),
+            Handle::Memory(_) => None,
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The exporter's own view.
+    pub fn view(&self) -> &Arc<dyn View> {
+        &self.view
+    }
+
+    /// Its size.
+    pub fn length_bytes(&self) -> u64 {
+        self.view.length_bytes()
+    }
+}

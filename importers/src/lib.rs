@@ -1,0 +1,165 @@
+//! A [`Buffer`] and a target device become a [`Registration`], and bytes move through it.
+//!
+//! Adding an importer is one file and one line of [`IMPORTERS`]: help texts, `list`, plans and the conformance test
+//! all loop over that table.
+
+mod op;
+
+use std::sync::Arc;
+
+use peerpath_exporter::{Buffer, View};
+use peerpath_paths::{Bdf, Explanation};
+
+pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
+
+/// Every importer.
+pub static IMPORTERS: &[&dyn Importer] = &[];
+
+/// Whether a target can be used now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// It can.
+    Ready,
+    /// It cannot, for this reason.
+    Waived(Explanation),
+}
+
+/// A target that an importer found on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// As `--to` takes it: `verbs:rxe0`.
+    pub target: String,
+    /// The PCI function it sits on.
+    pub bdf: Option<Bdf>,
+}
+
+/// A kind of target device: the unit of the plug-in table.
+pub trait Importer: Sync {
+    /// The word before the colon of `--to`, and `target.kind` in results.
+    fn kind(&self) -> &'static str;
+    /// How a target is written: `verbs:DEV[/PORT]`.
+    fn form(&self) -> &'static str;
+    /// One line for `--help`.
+    fn summary(&self) -> &'static str;
+    /// What its targets can be asked to do, in the order in which a run does it.
+    fn ops(&self) -> &'static [OpSpec];
+    /// The targets on this host; empty where there are none or the library is missing. Never fails.
+    fn discover(&self) -> Vec<Discovered>;
+    /// Whether the target named `address` (the text after the colon) can be used; changes nothing.
+    ///
+    /// # Errors
+    /// The address is malformed or no such device exists.
+    fn probe(&self, address: &str) -> Result<Availability, Error>;
+    /// Opens the target.
+    ///
+    /// # Errors
+    /// As [`Importer::probe`], and whatever opening it takes.
+    fn open(&self, address: &str) -> Result<Arc<dyn Device>, Error>;
+}
+
+/// What results say of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The device's name (`rxe0`).
+    pub name: String,
+    /// The PCI function it sits on.
+    pub bdf: Option<Bdf>,
+    /// Kernel driver or provider.
+    pub driver: Option<String>,
+    /// Firmware version, where it has one.
+    pub firmware: Option<String>,
+    /// RDMA done by the CPU (rxe, siw).
+    pub soft_rdma: bool,
+}
+
+/// An opened target.
+pub trait Device: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+    /// Registers a buffer: the measured op `register`. The registration keeps buffer and device alive.
+    ///
+    /// # Errors
+    /// The kernel's or the library's refusal, typed and explained.
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error>;
+}
+
+/// A buffer known to a target. Dropping it takes it back as well; [`Registration::unregister`] says whether that worked.
+pub trait Registration: Send {
+    /// How it was registered, in a word for results (`provider`, `uverbs-ioctl`, `reg-mr`).
+    fn mechanism(&self) -> &'static str;
+    /// Sets up what it takes to move data (queue pairs, far-side memory). It borrows the registration, so that cannot be
+    /// taken back underneath it.
+    ///
+    /// # Errors
+    /// What could not be set up.
+    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
+    /// Takes the registration back: the measured op `unregister`.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn unregister(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// What a data plane is set up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataPlaneSettings {
+    /// Transfers under way at once, at most.
+    pub depth: u32,
+    /// Bytes of far-side memory.
+    pub far_bytes: u64,
+}
+
+/// One transfer between the buffer and the far side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Comes back in the completion.
+    pub id: u64,
+    /// A transfer op of this importer.
+    pub op: Op,
+    /// Where in the buffer.
+    pub buffer_offset: u64,
+    /// Where on the far side.
+    pub far_offset: u64,
+    /// How much.
+    pub length_bytes: u32,
+}
+
+/// The end of a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Of the transfer.
+    pub id: u64,
+    /// How it ended.
+    pub result: Result<(), TransferError>,
+}
+
+/// A transfer that the device ended with an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the transfer ended with {status}")]
+pub struct TransferError {
+    /// The device's own word (`REM_ACCESS_ERR`).
+    pub status: &'static str,
+    /// Why, and what to do.
+    pub explanation: Box<Explanation>,
+}
+
+/// Moves data between a registered buffer and a far side.
+pub trait DataPlane {
+    /// The far side's own view, for filling and verifying. Not to be used while transfers are under way.
+    fn far(&self) -> &dyn View;
+    /// Hands transfers to the device, as many as it takes now; returns how many (a prefix of the batch).
+    ///
+    /// # Errors
+    /// The device refused them outright.
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
+    /// Collects what ended, without waiting. `done` is appended to and never shrunk, so a loop can reuse it.
+    ///
+    /// # Errors
+    /// The completion queue itself failed.
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
+}
+
+/// placeholder
+#[derive(Debug, thiserror::Error)]
+#[error("placeholder")]
+pub struct Error;

@@ -1,0 +1,94 @@
+//! The operations that targets offer.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An operation by the name that `--op` and results use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    /// Make a dma-buf of the BAR.
+    Export,
+    /// Register the buffer with the target.
+    Register,
+    /// Take the registration back.
+    Unregister,
+    /// The target writes, or an RDMA write carries bytes into the buffer.
+    Write,
+    /// An RDMA read carries bytes out of the buffer.
+    Read,
+    /// Send into a receive posted on the buffer.
+    Send,
+}
+
+impl Op {
+    /// Every op.
+    pub const ALL: [Self; 6] = [Self::Export, Self::Register, Self::Unregister, Self::Write, Self::Read, Self::Send];
+
+    /// The name on the command line and in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Export => "export",
+            Self::Register => "register",
+            Self::Unregister => "unregister",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Send => "send",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text names no op.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no operation")]
+pub struct ParseOpError(String);
+
+impl FromStr for Op {
+    type Err = ParseOpError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|op| op.as_str() == text)
+            .ok_or_else(|| ParseOpError(text.chars().take(64).collect()))
+    }
+}
+
+/// Which way bytes go, seen from the exported memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Bytes arrive in the exported memory.
+    IntoSource,
+    /// Bytes leave it.
+    OutOfSource,
+}
+
+/// What part of the machinery an op measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The exporter's export call.
+    Export,
+    /// [`crate::Device::register`].
+    Register,
+    /// [`crate::Registration::unregister`].
+    Unregister,
+    /// A transfer of the data plane.
+    Transfer(Direction),
+}
+
+/// One op that an importer offers. The same name can mean the other direction at another target (an NVMe `read` goes
+/// into the buffer, an RDMA `read` out of it), so the direction stands here and not in [`Op`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpSpec {
+    /// The name.
+    pub op: Op,
+    /// What it measures.
+    pub role: Role,
+    /// One line for `--help`.
+    pub summary: &'static str,
+}

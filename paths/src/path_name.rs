@@ -1,0 +1,94 @@
+//! The names of the ways that data can take.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The way that data takes between an exported buffer and an importer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathName {
+    /// Peer to peer below a common switch; no IOMMU, no host bridge (the kernel's `PCI_P2PDMA_MAP_BUS_ADDR`).
+    BusAddress,
+    /// Through the root complex with DMA address = physical address: identity domain or no IOMMU.
+    HostBridgeBypass,
+    /// Through the root complex, IOVA translated by the importer's IOMMU domain.
+    HostBridgeTranslated,
+    /// The kernel will not map it.
+    Refused,
+    /// Baseline: the same operation on ordinary memory.
+    HostMemory,
+    /// Baseline: the BAR copied through host memory by the CPU.
+    Staged,
+    /// It could not be told; only ever an observation.
+    Unknown,
+}
+
+impl PathName {
+    /// Every name, in the order in which help texts list them.
+    pub const ALL: [Self; 7] = [
+        Self::BusAddress,
+        Self::HostBridgeBypass,
+        Self::HostBridgeTranslated,
+        Self::Refused,
+        Self::HostMemory,
+        Self::Staged,
+        Self::Unknown,
+    ];
+
+    /// The name as results carry it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BusAddress => "bus-address",
+            Self::HostBridgeBypass => "host-bridge-bypass",
+            Self::HostBridgeTranslated => "host-bridge-translated",
+            Self::Refused => "refused",
+            Self::HostMemory => "host-memory",
+            Self::Staged => "staged",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for PathName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text names no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no path")]
+pub struct ParsePathNameError(String);
+
+impl FromStr for PathName {
+    type Err = ParsePathNameError;
+
+    /// `bypass` and `translated` are short for the `host-bridge-` names.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let full = match text {
+            "bypass" => "host-bridge-bypass",
+            "translated" => "host-bridge-translated",
+            other => other,
+        };
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == full)
+            .ok_or_else(|| ParsePathNameError(text.chars().take(64).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_and_matches_its_json() {
+        for name in PathName::ALL {
+            assert_eq!(name.as_str().parse(), Ok(name));
+            assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+        }
+        assert_eq!("bypass".parse(), Ok(PathName::HostBridgeBypass));
+    }
+}

@@ -1,0 +1,1 @@
+//! Holds the tests that cross crates; see the folders beside this file.
