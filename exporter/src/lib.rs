@@ -10,14 +10,21 @@ pub use view::{View, check_span};
 
 /// Something that memory can be exported from: an opened BAR, or a baseline of ordinary memory.
 pub trait Exporter: Send + Sync {
-    /// What will be exported.
+    /// What can be exported: all that the user named.
     fn origin(&self) -> &Origin;
 
-    /// Exports it once; the measured op `export`. Every call gives a buffer of its own.
+    /// How many bytes that is.
+    fn length_bytes(&self) -> u64 {
+        self.origin().ranges.iter().map(|range| range.length_bytes).sum()
+    }
+
+    /// Exports its first `length_bytes` bytes (in buffer order, so with several ranges the last may be cut); the measured
+    /// op `export`. Every call gives a buffer of its own, whose origin says what went into it.
     ///
     /// # Errors
-    /// What the kernel refused, typed and explained.
-    fn export(&self) -> Result<Arc<Buffer>, Error>;
+    /// A length of zero, beyond the whole, or not in whole pages where the kernel wants those; and what the kernel
+    /// refused, typed and explained.
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error>;
 }
 /// placeholder
 #[derive(Debug, thiserror::Error)]
