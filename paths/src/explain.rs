@@ -12,6 +12,24 @@ pub enum Step {
     Export,
     /// Registration of a dma-buf by an RDMA driver: attach and map happen inside.
     RegisterDmaBuf,
+    /// Opening `/dev/vfio/vfio` or `/dev/iommu`.
+    OpenIommu,
+    /// Opening `/dev/vfio/GROUP` or `/dev/vfio/devices/vfioN`.
+    OpenVfio,
+    /// Putting the group into a container, or binding and attaching the device to an iommufd.
+    AttachIommu,
+    /// Getting the device's fd or asking it for its regions.
+    OpenDevice,
+    /// `VFIO_DEVICE_RESET`.
+    ResetDevice,
+    /// Access to a region of the device: mapping it, or reading and writing through the device's fd.
+    RegionAccess,
+    /// Giving a function to another driver through sysfs: unbind, `driver_override`, bind.
+    BindDriver,
+    /// Making a dma-buf of ordinary memory: `/dev/udmabuf`, `/dev/dma_heap`.
+    CreateDmaBuf,
+    /// Getting ordinary memory.
+    AllocateMemory,
 }
 
 /// What is known about the pair at that moment; it decides between causes that share an errno.
