@@ -146,7 +146,7 @@ pub struct TransferError {
 /// Moves data between a registered buffer and a far side.
 pub trait DataPlane {
     /// The far side's own view, for filling and verifying. Not to be used while transfers are under way.
-    fn far(&self) -> &dyn View;
+    fn far(&self) -> Arc<dyn View>;
     /// Hands transfers to the device, as many as it takes now; returns how many (a prefix of the batch).
     ///
     /// # Errors
