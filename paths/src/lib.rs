@@ -8,9 +8,11 @@ mod cause;
 mod explain;
 mod explanation;
 mod path_name;
+mod rdma_drivers;
 
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use explain::{Facts, Step, explain};
 pub use explanation::{Class, Explained, Explanation};
 pub use path_name::PathName;
+pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};

@@ -1,0 +1,526 @@
+//! What each errno means at each step. Rows with a condition stand before the row of the same errno without one.
+
+use nix::errno::Errno;
+
+use super::{DmaBufSupport, Facts, Step};
+use crate::Cause;
+
+/// One meaning.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) step: Step,
+    pub(super) errno: Errno,
+    /// When this meaning applies.
+    pub(super) when: fn(&Facts) -> bool,
+    pub(super) cause: Option<Cause>,
+    pub(super) why: &'static str,
+    pub(super) remedy: &'static str,
+}
+
+/// A meaning that no step changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common {
+    pub(super) errno: Errno,
+    pub(super) cause: Option<Cause>,
+    pub(super) why: &'static str,
+    pub(super) remedy: &'static str,
+}
+
+const fn row(step: Step, errno: Errno, cause: Cause, why: &'static str, remedy: &'static str) -> Row {
+    Row { step, errno, when: |_| true, cause: Some(cause), why, remedy }
+}
+
+impl Row {
+    const fn when(self, when: fn(&Facts) -> bool) -> Self {
+        Self { when, ..self }
+    }
+
+    const fn without_word(self) -> Self {
+        Self { cause: None, ..self }
+    }
+}
+
+/// swiotlb, the mask and confidential guests matter in the direct mapping alone: a translated domain allocates its IOVA
+/// below the mask and bounces nothing.
+fn direct(facts: &Facts) -> bool {
+    facts.translated != Some(true)
+}
+
+pub(super) static ROWS: &[Row] = &[
+    // ---- the function is handed to vfio-pci (driver core, vfio_pci_core_register_device)
+    row(
+        Step::Bind,
+        Errno::EINVAL,
+        Cause::NoIommu,
+        "vfio-pci did not take the function: it has no IOMMU group, it is a bridge, or its IOMMU cannot keep DMA coherent.",
+        "Switch the IOMMU on in the firmware and with intel_iommu=on (AMD: on by default), and name an endpoint.",
+    ),
+    row(
+        Step::Bind,
+        Errno::ENODEV,
+        Cause::DriverNotVfio,
+        "The driver core found no driver that takes the function: vfio-pci is not loaded or driver_override names another.",
+        "Load it with `modprobe vfio-pci` and bind again.",
+    ),
+    row(
+        Step::Bind,
+        Errno::ENOENT,
+        Cause::DriverNotVfio,
+        "There is no /sys/bus/pci/drivers/vfio-pci: the module is not loaded.",
+        "Load it with `modprobe vfio-pci` and bind again.",
+    ),
+    row(
+        Step::Bind,
+        Errno::EBUSY,
+        Cause::InUse,
+        "vfio-pci refuses a function that is bound already, and a physical function whose virtual functions are enabled.",
+        "Unbind it first, or write 0 to its sriov_numvfs.",
+    ),
+    // ---- the domain type of a group (drivers/iommu/iommu.c, iommu_group_store_type)
+    row(
+        Step::SetDomainType,
+        Errno::EBUSY,
+        Cause::InUse,
+        "The IOMMU core changes a group's domain type only while no driver is bound to any function of the group.",
+        "Unbind every function of the group, or let peerpath do it with --force-in-use.",
+    ),
+    row(
+        Step::SetDomainType,
+        Errno::EINVAL,
+        Cause::NoIommu,
+        "The IOMMU driver does not offer that domain type for this group: some devices require identity or DMA.",
+        "Choose another importer, or boot with iommu=pt or iommu.passthrough=0 as needed.",
+    )
+    .without_word(),
+    // ---- the group door (drivers/vfio/group.c, container.c, vfio_iommu_type1.c)
+    row(
+        Step::OpenGroup,
+        Errno::ENOENT,
+        Cause::DriverNotVfio,
+        "The group has no node in /dev/vfio: none of its functions is bound to a VFIO driver.",
+        "Bind the function with `peerpath bind`.",
+    ),
+    row(
+        Step::OpenGroup,
+        Errno::EBUSY,
+        Cause::InUse,
+        "VFIO lets a group be opened once, and not while one of its devices is open through its cdev: somebody has it.",
+        "End the program that holds it (`fuser -v /dev/vfio/*`).",
+    ),
+    row(
+        Step::OpenGroup,
+        Errno::EPERM,
+        Cause::Noiommu,
+        "It is a no-IOMMU group, which VFIO opens only for CAP_SYS_RAWIO.",
+        "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
+    ),
+    row(
+        Step::OpenGroup,
+        Errno::ENODEV,
+        Cause::DriverNotVfio,
+        "The group's last function left its VFIO driver while the group was being opened.",
+        "Bind the function again with `peerpath bind`.",
+    ),
+    row(
+        Step::AttachContainer,
+        Errno::EBUSY,
+        Cause::GroupNotViable,
+        "The IOMMU core cannot give the group to user space: another of its functions is bound to a driver that does DMA.",
+        "Unbind the other functions of the group, or move the card to a slot with a group of its own.",
+    ),
+    row(
+        Step::AttachContainer,
+        Errno::EPERM,
+        Cause::Noiommu,
+        "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO and never next to a real one.",
+        "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
+    )
+    .when(|facts| facts.noiommu == Some(true)),
+    row(
+        Step::AttachContainer,
+        Errno::EPERM,
+        Cause::NoPermission,
+        "type1 refuses a group whose interrupts are not isolated by the IOMMU.",
+        "Switch interrupt remapping on (intremap=on), or load vfio_iommu_type1 with allow_unsafe_interrupts=1.",
+    ),
+    row(
+        Step::AttachContainer,
+        Errno::ENODEV,
+        Cause::NoIommu,
+        "No IOMMU backend is there for the group: vfio_iommu_type1 is not loaded or the group has no IOMMU.",
+        "Load it with `modprobe vfio_iommu_type1`, and switch the IOMMU on.",
+    ),
+    row(
+        Step::AttachContainer,
+        Errno::EINVAL,
+        Cause::InUse,
+        "The group is in a container already.",
+        "End the program that holds the group.",
+    ),
+    row(
+        Step::GetDevice,
+        Errno::ENODEV,
+        Cause::DriverNotVfio,
+        "The group has no VFIO device of that name: the function is not bound to a VFIO driver.",
+        "Bind the function with `peerpath bind`.",
+    ),
+    row(
+        Step::GetDevice,
+        Errno::EINVAL,
+        Cause::NoIommu,
+        "VFIO gives out a device only after its group has joined a container with an IOMMU.",
+        "Switch the IOMMU on and bind the function again.",
+    ),
+    row(
+        Step::GetDevice,
+        Errno::EBUSY,
+        Cause::InUse,
+        "The device is open elsewhere, or its IOMMU domain belongs to somebody else.",
+        "End the program that holds it (`fuser -v /dev/vfio/*`).",
+    ),
+    // ---- the cdev door (drivers/vfio/device_cdev.c, drivers/iommu/iommufd/device.c)
+    row(
+        Step::OpenCdev,
+        Errno::ENOENT,
+        Cause::DriverNotVfio,
+        "The function has no node in /dev/vfio/devices: it is not bound to a VFIO driver, or the kernel lacks VFIO_DEVICE_CDEV.",
+        "Bind the function with `peerpath bind`, or use the group door.",
+    ),
+    row(
+        Step::OpenCdev,
+        Errno::ENODEV,
+        Cause::DriverNotVfio,
+        "The function left its VFIO driver while the node was being opened.",
+        "Bind the function again with `peerpath bind`.",
+    ),
+    row(
+        Step::OpenIommufd,
+        Errno::ENOENT,
+        Cause::KernelTooOld,
+        "There is no /dev/iommu: the kernel is built without IOMMUFD or the module is not loaded.",
+        "Load it with `modprobe iommufd`, or use the group door.",
+    ),
+    row(
+        Step::OpenIommufd,
+        Errno::ENODEV,
+        Cause::KernelTooOld,
+        "/dev/iommu is there but nothing answers behind it: the iommufd module is not loaded.",
+        "Load it with `modprobe iommufd`, or use the group door.",
+    ),
+    row(
+        Step::BindIommufd,
+        Errno::EBUSY,
+        Cause::GroupNotViable,
+        "iommufd cannot own the group: its VFIO group is open elsewhere, or another of its functions is bound to a driver that \
+         does DMA.",
+        "Unbind the other functions of the group and end whoever holds /dev/vfio/N.",
+    ),
+    row(
+        Step::BindIommufd,
+        Errno::EPERM,
+        Cause::NoPermission,
+        "iommufd refuses a device whose interrupts are not isolated by the IOMMU.",
+        "Switch interrupt remapping on (intremap=on), or load iommufd with allow_unsafe_interrupts=1.",
+    ),
+    row(
+        Step::BindIommufd,
+        Errno::EINVAL,
+        Cause::InUse,
+        "The device is bound to an iommufd already, or its IOMMU driver cannot serve user space.",
+        "End the program that holds the device.",
+    ),
+    row(
+        Step::BindIommufd,
+        Errno::ENODEV,
+        Cause::NoIommu,
+        "The device has no IOMMU group that iommufd could own.",
+        "Switch the IOMMU on.",
+    ),
+    row(
+        Step::AttachIoas,
+        Errno::EINVAL,
+        Cause::NoIommu,
+        "The IOMMU driver cannot attach this device to a domain of user space.",
+        "Look at the kernel log; a device with a fixed identity domain cannot be attached.",
+    )
+    .without_word(),
+    row(
+        Step::AttachIoas,
+        Errno::EADDRINUSE,
+        Cause::LimitReached,
+        "The IOAS already maps addresses that this device's IOMMU reserves (its MSI window, for one).",
+        "Attach the device before anything is mapped.",
+    )
+    .without_word(),
+    // ---- the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
+    row(
+        Step::Export,
+        Errno::EOPNOTSUPP,
+        Cause::DriverNotVfio,
+        "The VFIO driver on the function has no dma-buf operation: only vfio-pci and nvgrace-gpu have one.",
+        "Bind the function to vfio-pci itself.",
+    ),
+    row(
+        Step::Export,
+        Errno::ENOTTY,
+        Cause::KernelTooOld,
+        "vfio-pci does not know the dma-buf feature: it came with Linux 6.19 and needs VFIO_PCI_DMABUF.",
+        "Boot Linux 6.19 or newer, built with VFIO_PCI_DMABUF (PCI_P2PDMA and DMA_SHARED_BUFFER).",
+    ),
+    row(
+        Step::Export,
+        Errno::EINVAL,
+        Cause::BarNotExportable,
+        "vfio-pci takes whole pages of a memory BAR of at least a page: the BAR is too small or an I/O BAR, or a range is empty, \
+         unaligned or past its end.",
+        "Name page-aligned ranges within a memory BAR; `peerpath list` shows which BARs can be exported.",
+    ),
+    row(
+        Step::Export,
+        Errno::ENODEV,
+        Cause::BarNotExportable,
+        "vfio-pci has claimed no BAR of that index: BAR 0 to 5 that exist can be exported, ROM and config space cannot.",
+        "Choose a BAR that `peerpath list` shows as exportable.",
+    ),
+    row(
+        Step::Export,
+        Errno::EOVERFLOW,
+        Cause::BarNotExportable,
+        "The BAR's start plus the range's offset leaves the address space.",
+        "Name a range within the BAR.",
+    ),
+    row(
+        Step::Export,
+        Errno::EPERM,
+        Cause::Noiommu,
+        "The device was not opened with an IOMMU behind it.",
+        "Use a host with an IOMMU.",
+    )
+    .when(|facts| facts.noiommu == Some(true)),
+    // ---- attach and map on behalf of an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, p2pdma, the DMA API)
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Cause::ImporterNoDmabuf,
+        "The RDMA driver has no dma-buf operation at all, so uverbs refuses before the buffer is looked at.",
+        "Use mlx5 or irdma (the lab's kernel teaches it to rxe), or stage through host memory with --path staged.",
+    )
+    .when(|facts| facts.support() == Some(DmaBufSupport::None)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Cause::ImporterNotRevocable,
+        "The RDMA driver pins the buffer and offers no way to take it back, and VFIO attaches only importers that can.",
+        "Use mlx5 or irdma, or stage through host memory with --path staged.",
+    )
+    .when(|facts| facts.support() == Some(DmaBufSupport::PinnedForever)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Cause::ImporterNotRevocable,
+        "mlx5 can give the buffer back only through on-demand paging; without ODP, and for data-direct and devx, it pins.",
+        "Enable ODP in the device's firmware (`ibv_devinfo -v` shows it), and register through ibv_reg_dmabuf_mr.",
+    )
+    .when(|facts| facts.support() == Some(DmaBufSupport::Dynamic)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Cause::ImporterNotP2p,
+        "The importing driver has no dma-buf operation, does not allow peer-to-peer memory, or cannot give it back: VFIO refuses \
+         all three alike.",
+        "Use mlx5 or irdma, or stage through host memory with --path staged.",
+    ),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EPROTONOSUPPORT,
+        Cause::KernelTooOld,
+        "uverbs knows no dma-buf registration on this device's command interface.",
+        "Boot Linux 5.12 or newer with a driver that registers dma-bufs.",
+    ),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENODEV,
+        Cause::MemoryDecodeOff,
+        "The exporter's memory decoding is off, and VFIO holds the dma-buf revoked until it is on again.",
+        "Enable memory in the exporter's PCI command register through VFIO, then register the same buffer again.",
+    )
+    .when(|facts| facts.memory_decode == Some(false)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENODEV,
+        Cause::Revoked,
+        "The exporter has revoked the dma-buf (reset, memory decoding off, low power or closed), or a soft RDMA device stands on \
+         a net device without a PCI function under it.",
+        "Wait for the reset to end and register again; give rxe a net device that sits on a PCI function.",
+    ),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EINVAL,
+        Cause::Topology,
+        "p2pdma found no permitted route: an ACS redirect or separate root ports send it through a host bridge that the kernel \
+         does not trust, or the importer is no PCI device.",
+        "See `peerpath paths --from EXPORTER --to IMPORTER` for the deciding bridge; put both below one switch without ACS \
+         redirect.",
+    ),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EADDRINUSE,
+        Cause::MultiRangeDefect,
+        "The kernel links every range of a dma-buf at the start of one IOVA span, so the second range collides with the first in \
+         a translated domain (Linux 7.2 and 7.3).",
+        "Export one range, register one MR per range, or use a bypass or bus-address path.",
+    ),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENOMEM,
+        Cause::SwiotlbForced,
+        "swiotlb=force makes the direct mapping bounce everything, and the DMA API cannot bounce MMIO.",
+        "Boot without swiotlb=force, or give the importer a translated IOMMU domain.",
+    )
+    .when(|facts| direct(facts) && facts.swiotlb_forced == Some(true)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENOMEM,
+        Cause::ConfidentialGuest,
+        "A confidential guest (SEV, TDX, CCA) bounces all DMA through shared memory, and the DMA API cannot bounce MMIO.",
+        "Run outside a confidential guest: the kernel has no shared alias of a BAR.",
+    )
+    .when(|facts| direct(facts) && facts.confidential_guest == Some(true)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENOMEM,
+        Cause::DmaMask,
+        "The importer's DMA mask does not reach the BAR's address, and the direct mapping has nothing to translate with.",
+        "Give the importer a translated IOMMU domain, or place the BAR below its mask (below 4 GiB for 32 bits).",
+    )
+    .when(|facts| direct(facts) && facts.mask_reaches_bar == Some(false)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENOMEM,
+        Cause::LimitReached,
+        "The DMA API gave no address: in a translated domain the IOVA space or memory is used up; in the direct mapping \
+         swiotlb=force, a confidential guest or a DMA mask below the BAR's address does this.",
+        "Run `peerpath doctor` on the pair, and look at the kernel log.",
+    )
+    .without_word(),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EINTR,
+        Cause::Interrupted,
+        "A signal interrupted the kernel while it mapped the buffer.",
+        "Run it again.",
+    ),
+    // ---- plain registration (ib_umem_get)
+    row(
+        Step::RegisterMemory,
+        Errno::ENOMEM,
+        Cause::LimitReached,
+        "Registration pins the memory, and that exceeds the locked-memory limit of this process.",
+        "Raise it with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
+    ),
+    row(
+        Step::RegisterMemory,
+        Errno::EFAULT,
+        Cause::ImporterNoDmabuf,
+        "The address range holds no pages that can be pinned: device memory has to be registered as a dma-buf.",
+        "Register the memory through its dma-buf instead of its address.",
+    ),
+    row(
+        Step::RegisterMemory,
+        Errno::EOPNOTSUPP,
+        Cause::LimitReached,
+        "The device does not offer the access flags that were asked for.",
+        "Leave out remote atomics or on-demand paging.",
+    )
+    .without_word(),
+    // ---- iommufd (drivers/iommu/iommufd/pages.c, ioas.c)
+    row(
+        Step::MapFile,
+        Errno::EOPNOTSUPP,
+        Cause::BarNotExportable,
+        "iommufd maps a VFIO dma-buf only when it has exactly one range.",
+        "Export one range for each mapping.",
+    )
+    .when(|facts| facts.ranges.is_some_and(|ranges| ranges > 1)),
+    row(
+        Step::MapFile,
+        Errno::EOPNOTSUPP,
+        Cause::BarNotExportable,
+        "iommufd maps dma-bufs of vfio-pci with one range and of nobody else: memory of CUDA or HIP is refused.",
+        "Export a single range of a VFIO BAR.",
+    ),
+    row(
+        Step::MapFile,
+        Errno::ENODEV,
+        Cause::Revoked,
+        "The exporter has revoked the dma-buf: reset, memory decoding off, low power or closed.",
+        "Enable memory decoding on the exporter and map again.",
+    ),
+    row(
+        Step::MapFile,
+        Errno::ENOTTY,
+        Cause::KernelTooOld,
+        "iommufd does not know IOMMU_IOAS_MAP_FILE.",
+        "Boot a newer kernel: mapping a VFIO dma-buf needs Linux 6.19 or later.",
+    ),
+    row(
+        Step::MapFile,
+        Errno::EINVAL,
+        Cause::BarNotExportable,
+        "The span leaves the dma-buf or is not aligned to what the IOMMU maps.",
+        "Map page-aligned spans within the buffer.",
+    ),
+    row(
+        Step::MapFile,
+        Errno::EADDRINUSE,
+        Cause::InUse,
+        "The IOVA asked for is mapped already or reserved.",
+        "Let the kernel choose the IOVA.",
+    ),
+    row(
+        Step::MapFile,
+        Errno::ENOSPC,
+        Cause::LimitReached,
+        "The IOAS has no free span of that size.",
+        "Unmap what is not needed, or map less.",
+    ),
+];
+
+pub(super) static EVERYWHERE: &[Common] = &[
+    Common {
+        errno: Errno::EACCES,
+        cause: Some(Cause::NoPermission),
+        why: "The file's permissions keep this user out.",
+        remedy: "Run as root, or give your user the device node.",
+    },
+    Common {
+        errno: Errno::EPERM,
+        cause: Some(Cause::NoPermission),
+        why: "The kernel demands a capability that this process lacks.",
+        remedy: "Run as root.",
+    },
+    Common {
+        errno: Errno::EMFILE,
+        cause: Some(Cause::LimitReached),
+        why: "This process has as many files open as it may.",
+        remedy: "Raise the limit with `ulimit -n`.",
+    },
+    Common {
+        errno: Errno::ENFILE,
+        cause: Some(Cause::LimitReached),
+        why: "The host has as many files open as it may.",
+        remedy: "Raise fs.file-max.",
+    },
+    Common {
+        errno: Errno::ENOMEM,
+        cause: None,
+        why: "The kernel ran out of memory for the request.",
+        remedy: "Free memory, or ask for less.",
+    },
+    Common {
+        errno: Errno::EINTR,
+        cause: Some(Cause::Interrupted),
+        why: "A signal interrupted the call.",
+        remedy: "Run it again.",
+    },
+];
