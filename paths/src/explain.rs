@@ -14,26 +14,28 @@ use crate::rdma_drivers::{DmaBufSupport, RdmaDriver};
 /// What was being done when the kernel refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Binding a function to vfio-pci: `driver_override` and `drivers_probe` or `bind` in sysfs.
-    Bind,
+    /// Giving a function to another driver through sysfs: unbind, `driver_override`, bind.
+    BindDriver,
     /// Writing another domain type to `iommu_groups/N/type`.
     SetDomainType,
-    /// Opening `/dev/vfio/N`, the group.
-    OpenGroup,
-    /// `VFIO_GROUP_SET_CONTAINER` and `VFIO_SET_IOMMU`: the group joins a type1 container.
-    AttachContainer,
-    /// `VFIO_GROUP_GET_DEVICE_FD`.
-    GetDevice,
-    /// Opening `/dev/vfio/devices/vfioN`, the cdev.
-    OpenCdev,
-    /// Opening `/dev/iommu`.
-    OpenIommufd,
-    /// `VFIO_DEVICE_BIND_IOMMUFD`.
-    BindIommufd,
-    /// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`.
-    AttachIoas,
+    /// Opening `/dev/vfio/vfio` or `/dev/iommu`.
+    OpenIommu,
+    /// Opening `/dev/vfio/GROUP` or `/dev/vfio/devices/vfioN`.
+    OpenVfio,
+    /// Putting the group into a container, or binding and attaching the device to an iommufd.
+    AttachIommu,
+    /// Getting the device's fd or asking it for its regions.
+    OpenDevice,
+    /// `VFIO_DEVICE_RESET`.
+    ResetDevice,
+    /// Access to a region of the device: mapping it, or reading and writing through the device's fd.
+    RegionAccess,
     /// `VFIO_DEVICE_FEATURE_DMA_BUF`, the export of BAR ranges.
     Export,
+    /// Making a dma-buf of ordinary memory: `/dev/udmabuf`, `/dev/dma_heap`.
+    CreateDmaBuf,
+    /// Getting ordinary memory.
+    AllocateMemory,
     /// Registration of a dma-buf by an RDMA driver: attach and map happen inside.
     RegisterDmaBuf,
     /// Registration of ordinary memory by address (`ibv_reg_mr`).
@@ -46,16 +48,17 @@ impl Step {
     /// The step in a few words, as it stands in "the kernel refused ...".
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Bind => "binding to vfio-pci",
+            Self::BindDriver => "giving the function to another driver",
             Self::SetDomainType => "changing the IOMMU domain type",
-            Self::OpenGroup => "opening the VFIO group",
-            Self::AttachContainer => "joining the type1 container",
-            Self::GetDevice => "getting the VFIO device",
-            Self::OpenCdev => "opening the VFIO device node",
-            Self::OpenIommufd => "opening /dev/iommu",
-            Self::BindIommufd => "binding the device to iommufd",
-            Self::AttachIoas => "attaching the device to an IOAS",
+            Self::OpenIommu => "opening /dev/vfio/vfio or /dev/iommu",
+            Self::OpenVfio => "opening the VFIO group or device node",
+            Self::AttachIommu => "attaching the device to its IOMMU",
+            Self::OpenDevice => "opening the VFIO device",
+            Self::ResetDevice => "resetting the function",
+            Self::RegionAccess => "accessing a region of the device",
             Self::Export => "exporting the BAR as a dma-buf",
+            Self::CreateDmaBuf => "making a dma-buf of ordinary memory",
+            Self::AllocateMemory => "getting ordinary memory",
             Self::RegisterDmaBuf => "registering the dma-buf",
             Self::RegisterMemory => "registering the memory",
             Self::MapFile => "mapping the dma-buf into an IOAS",
@@ -132,8 +135,8 @@ mod tests {
         assert_eq!(cause(Step::Export, Errno::ENOTTY, &facts), Some(Cause::KernelTooOld));
         assert_eq!(cause(Step::RegisterDmaBuf, Errno::EADDRINUSE, &facts), Some(Cause::MultiRangeDefect));
         assert_eq!(cause(Step::MapFile, Errno::ENODEV, &facts), Some(Cause::Revoked));
-        assert_eq!(cause(Step::AttachContainer, Errno::EBUSY, &facts), Some(Cause::GroupNotViable));
-        assert_eq!(cause(Step::OpenGroup, Errno::EBUSY, &facts), Some(Cause::InUse));
+        assert_eq!(cause(Step::AttachIommu, Errno::EBUSY, &facts), Some(Cause::GroupNotViable));
+        assert_eq!(cause(Step::OpenVfio, Errno::EBUSY, &facts), Some(Cause::InUse));
     }
 
     #[test]

@@ -47,34 +47,35 @@ fn direct(facts: &Facts) -> bool {
 }
 
 pub(super) static ROWS: &[Row] = &[
-    // ---- the function is handed to vfio-pci (driver core, vfio_pci_core_register_device)
+    // ---- the function is handed to another driver (driver core, vfio_pci_core_register_device)
     row(
-        Step::Bind,
+        Step::BindDriver,
         Errno::EINVAL,
         Cause::NoIommu,
         "vfio-pci did not take the function: it has no IOMMU group, it is a bridge, or its IOMMU cannot keep DMA coherent.",
         "Switch the IOMMU on in the firmware and with intel_iommu=on (AMD: on by default), and name an endpoint.",
     ),
     row(
-        Step::Bind,
+        Step::BindDriver,
         Errno::ENODEV,
         Cause::DriverNotVfio,
-        "The driver core found no driver that takes the function: vfio-pci is not loaded or driver_override names another.",
-        "Load it with `modprobe vfio-pci` and bind again.",
+        "The driver core found no match: the driver is not loaded, does not know the device, or driver_override names another.",
+        "Load the driver (`modprobe vfio-pci`) and bind again.",
     ),
     row(
-        Step::Bind,
+        Step::BindDriver,
         Errno::ENOENT,
         Cause::DriverNotVfio,
-        "There is no /sys/bus/pci/drivers/vfio-pci: the module is not loaded.",
-        "Load it with `modprobe vfio-pci` and bind again.",
+        "The driver or the function is not there in /sys/bus/pci: the module is not loaded, or the function was removed.",
+        "Load the driver (`modprobe vfio-pci`) and bind again.",
     ),
     row(
-        Step::Bind,
+        Step::BindDriver,
         Errno::EBUSY,
         Cause::InUse,
-        "vfio-pci refuses a function that is bound already, and a physical function whose virtual functions are enabled.",
-        "Unbind it first, or write 0 to its sriov_numvfs.",
+        "The function is bound already, its group belongs to a user of VFIO, or it is a physical function whose virtual functions \
+         are enabled, which vfio-pci refuses.",
+        "End whoever holds the group (`fuser -v /dev/vfio/*`), or write 0 to the function's sriov_numvfs.",
     ),
     // ---- the domain type of a group (drivers/iommu/iommu.c, iommu_group_store_type)
     row(
@@ -92,44 +93,62 @@ pub(super) static ROWS: &[Row] = &[
         "Choose another importer, or boot with iommu=pt or iommu.passthrough=0 as needed.",
     )
     .without_word(),
-    // ---- the group door (drivers/vfio/group.c, container.c, vfio_iommu_type1.c)
+    // ---- the two doors of VFIO (drivers/vfio/container.c, drivers/iommu/iommufd/main.c)
     row(
-        Step::OpenGroup,
+        Step::OpenIommu,
+        Errno::ENOENT,
+        Cause::KernelTooOld,
+        "The node is not there: the module (vfio, iommufd) is not loaded or the kernel is built without it.",
+        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other of the two doors.",
+    ),
+    row(
+        Step::OpenIommu,
+        Errno::ENODEV,
+        Cause::KernelTooOld,
+        "The node is there but nothing answers behind it: the module (vfio, iommufd) is not loaded.",
+        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other of the two doors.",
+    ),
+    // ---- the group and the cdev (drivers/vfio/group.c, device_cdev.c)
+    row(
+        Step::OpenVfio,
         Errno::ENOENT,
         Cause::DriverNotVfio,
-        "The group has no node in /dev/vfio: none of its functions is bound to a VFIO driver.",
+        "The function has no node below /dev/vfio: no function of its group is bound to a VFIO driver, or the kernel lacks \
+         VFIO_GROUP or VFIO_DEVICE_CDEV.",
         "Bind the function with `peerpath bind`.",
     ),
     row(
-        Step::OpenGroup,
+        Step::OpenVfio,
         Errno::EBUSY,
         Cause::InUse,
         "VFIO lets a group be opened once, and not while one of its devices is open through its cdev: somebody has it.",
         "End the program that holds it (`fuser -v /dev/vfio/*`).",
     ),
     row(
-        Step::OpenGroup,
+        Step::OpenVfio,
         Errno::EPERM,
         Cause::Noiommu,
         "It is a no-IOMMU group, which VFIO opens only for CAP_SYS_RAWIO.",
         "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
     ),
     row(
-        Step::OpenGroup,
+        Step::OpenVfio,
         Errno::ENODEV,
         Cause::DriverNotVfio,
-        "The group's last function left its VFIO driver while the group was being opened.",
+        "The function left its VFIO driver while the node was being opened.",
         "Bind the function again with `peerpath bind`.",
     ),
+    // ---- ownership of the group (vfio_iommu_type1.c, iommufd/device.c, iommu_group_claim_dma_owner)
     row(
-        Step::AttachContainer,
+        Step::AttachIommu,
         Errno::EBUSY,
         Cause::GroupNotViable,
-        "The IOMMU core cannot give the group to user space: another of its functions is bound to a driver that does DMA.",
+        "The IOMMU core cannot give the group to user space: another of its functions is bound to a driver that does DMA, or the \
+         group is owned elsewhere.",
         "Unbind the other functions of the group, or move the card to a slot with a group of its own.",
     ),
     row(
-        Step::AttachContainer,
+        Step::AttachIommu,
         Errno::EPERM,
         Cause::Noiommu,
         "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO and never next to a real one.",
@@ -137,121 +156,101 @@ pub(super) static ROWS: &[Row] = &[
     )
     .when(|facts| facts.noiommu == Some(true)),
     row(
-        Step::AttachContainer,
+        Step::AttachIommu,
         Errno::EPERM,
         Cause::NoPermission,
-        "type1 refuses a group whose interrupts are not isolated by the IOMMU.",
-        "Switch interrupt remapping on (intremap=on), or load vfio_iommu_type1 with allow_unsafe_interrupts=1.",
+        "type1 and iommufd refuse a group whose interrupts are not isolated by the IOMMU.",
+        "Switch interrupt remapping on (intremap=on), or load vfio_iommu_type1 or iommufd with allow_unsafe_interrupts=1.",
     ),
     row(
-        Step::AttachContainer,
+        Step::AttachIommu,
         Errno::ENODEV,
         Cause::NoIommu,
-        "No IOMMU backend is there for the group: vfio_iommu_type1 is not loaded or the group has no IOMMU.",
+        "No IOMMU backend is there for the group: vfio_iommu_type1 is not loaded, or the group has no IOMMU.",
         "Load it with `modprobe vfio_iommu_type1`, and switch the IOMMU on.",
     ),
     row(
-        Step::AttachContainer,
+        Step::AttachIommu,
         Errno::EINVAL,
         Cause::InUse,
-        "The group is in a container already.",
-        "End the program that holds the group.",
+        "The group is in a container or bound to an iommufd already, or its IOMMU driver cannot serve user space.",
+        "End the program that holds the group (`fuser -v /dev/vfio/*`).",
     ),
     row(
-        Step::GetDevice,
+        Step::AttachIommu,
+        Errno::EADDRINUSE,
+        Cause::InUse,
+        "The IOAS already maps addresses that this device's IOMMU reserves (its MSI window, for one).",
+        "Attach the device before anything is mapped.",
+    )
+    .without_word(),
+    row(
+        Step::OpenDevice,
         Errno::ENODEV,
         Cause::DriverNotVfio,
         "The group has no VFIO device of that name: the function is not bound to a VFIO driver.",
         "Bind the function with `peerpath bind`.",
     ),
     row(
-        Step::GetDevice,
+        Step::OpenDevice,
         Errno::EINVAL,
         Cause::NoIommu,
         "VFIO gives out a device only after its group has joined a container with an IOMMU.",
         "Switch the IOMMU on and bind the function again.",
     ),
     row(
-        Step::GetDevice,
+        Step::OpenDevice,
         Errno::EBUSY,
         Cause::InUse,
         "The device is open elsewhere, or its IOMMU domain belongs to somebody else.",
         "End the program that holds it (`fuser -v /dev/vfio/*`).",
     ),
-    // ---- the cdev door (drivers/vfio/device_cdev.c, drivers/iommu/iommufd/device.c)
     row(
-        Step::OpenCdev,
-        Errno::ENOENT,
-        Cause::DriverNotVfio,
-        "The function has no node in /dev/vfio/devices: it is not bound to a VFIO driver, or the kernel lacks VFIO_DEVICE_CDEV.",
-        "Bind the function with `peerpath bind`, or use the group door.",
-    ),
+        Step::OpenDevice,
+        Errno::EIO,
+        Cause::NoDevice,
+        "The function did not answer while vfio-pci enabled it: it is gone, or stuck in low power.",
+        "Look at the kernel log, and reset or power-cycle the slot.",
+    )
+    .without_word(),
+    // ---- reset and regions (drivers/vfio/pci/vfio_pci_core.c)
     row(
-        Step::OpenCdev,
-        Errno::ENODEV,
-        Cause::DriverNotVfio,
-        "The function left its VFIO driver while the node was being opened.",
-        "Bind the function again with `peerpath bind`.",
-    ),
-    row(
-        Step::OpenIommufd,
-        Errno::ENOENT,
-        Cause::KernelTooOld,
-        "There is no /dev/iommu: the kernel is built without IOMMUFD or the module is not loaded.",
-        "Load it with `modprobe iommufd`, or use the group door.",
-    ),
-    row(
-        Step::OpenIommufd,
-        Errno::ENODEV,
-        Cause::KernelTooOld,
-        "/dev/iommu is there but nothing answers behind it: the iommufd module is not loaded.",
-        "Load it with `modprobe iommufd`, or use the group door.",
-    ),
-    row(
-        Step::BindIommufd,
-        Errno::EBUSY,
-        Cause::GroupNotViable,
-        "iommufd cannot own the group: its VFIO group is open elsewhere, or another of its functions is bound to a driver that \
-         does DMA.",
-        "Unbind the other functions of the group and end whoever holds /dev/vfio/N.",
-    ),
-    row(
-        Step::BindIommufd,
-        Errno::EPERM,
-        Cause::NoPermission,
-        "iommufd refuses a device whose interrupts are not isolated by the IOMMU.",
-        "Switch interrupt remapping on (intremap=on), or load iommufd with allow_unsafe_interrupts=1.",
-    ),
-    row(
-        Step::BindIommufd,
+        Step::ResetDevice,
         Errno::EINVAL,
+        Cause::BarNotExportable,
+        "vfio-pci finds no way of resetting this function alone.",
+        "Use a function with FLR or a bus of its own.",
+    )
+    .without_word(),
+    row(
+        Step::ResetDevice,
+        Errno::ENOTTY,
+        Cause::BarNotExportable,
+        "The function has neither FLR nor a bus of its own, so PCI cannot reset it alone.",
+        "Use a function with FLR or a bus of its own.",
+    )
+    .without_word(),
+    row(
+        Step::ResetDevice,
+        Errno::EAGAIN,
         Cause::InUse,
-        "The device is bound to an iommufd already, or its IOMMU driver cannot serve user space.",
-        "End the program that holds the device.",
+        "Somebody else holds the lock of the function or of its bus.",
+        "Try again.",
     ),
     row(
-        Step::BindIommufd,
-        Errno::ENODEV,
-        Cause::NoIommu,
-        "The device has no IOMMU group that iommufd could own.",
-        "Switch the IOMMU on.",
-    ),
-    row(
-        Step::AttachIoas,
+        Step::RegionAccess,
         Errno::EINVAL,
-        Cause::NoIommu,
-        "The IOMMU driver cannot attach this device to a domain of user space.",
-        "Look at the kernel log; a device with a fixed identity domain cannot be attached.",
-    )
-    .without_word(),
+        Cause::BarNotExportable,
+        "vfio-pci maps no such span: the region does not exist, cannot be mapped, or the span leaves it.",
+        "Choose a BAR that `peerpath list` shows as exportable.",
+    ),
     row(
-        Step::AttachIoas,
-        Errno::EADDRINUSE,
-        Cause::LimitReached,
-        "The IOAS already maps addresses that this device's IOMMU reserves (its MSI window, for one).",
-        "Attach the device before anything is mapped.",
-    )
-    .without_word(),
+        Step::RegionAccess,
+        Errno::EIO,
+        Cause::MemoryDecodeOff,
+        "The function does not answer memory accesses: its memory-decode bit is off, or it is in low power.",
+        "Enable memory in its PCI command register.",
+    ),
     // ---- the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
     row(
         Step::Export,
@@ -297,6 +296,43 @@ pub(super) static ROWS: &[Row] = &[
         "Use a host with an IOMMU.",
     )
     .when(|facts| facts.noiommu == Some(true)),
+    // ---- ordinary memory (drivers/dma-buf/udmabuf.c, dma-heap.c, mm)
+    row(
+        Step::CreateDmaBuf,
+        Errno::EINVAL,
+        Cause::LimitReached,
+        "udmabuf and the heaps take whole pages, and udmabuf no more than its size_limit_mb (64 by default) and list_limit.",
+        "Ask for less, or raise /sys/module/udmabuf/parameters/size_limit_mb.",
+    ),
+    row(
+        Step::CreateDmaBuf,
+        Errno::ENOENT,
+        Cause::NoDevice,
+        "The kernel offers no /dev/udmabuf or no such heap below /dev/dma_heap.",
+        "Load the module (`modprobe udmabuf`), or use the other of the two.",
+    ),
+    row(
+        Step::CreateDmaBuf,
+        Errno::EBADFD,
+        Cause::NoDevice,
+        "udmabuf takes a memfd that is sealed against shrinking, and this is none.",
+        "Report this: peerpath seals its memfds.",
+    )
+    .without_word(),
+    row(
+        Step::AllocateMemory,
+        Errno::ENOMEM,
+        Cause::LimitReached,
+        "There is not that much memory, or not that many huge pages.",
+        "Ask for less, or reserve huge pages in /proc/sys/vm/nr_hugepages.",
+    ),
+    row(
+        Step::AllocateMemory,
+        Errno::EAGAIN,
+        Cause::LimitReached,
+        "The memory would exceed the locked-memory limit of this process.",
+        "Raise it with `ulimit -l unlimited`.",
+    ),
     // ---- attach and map on behalf of an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, p2pdma, the DMA API)
     row(
         Step::RegisterDmaBuf,
