@@ -9,6 +9,7 @@ mod explain;
 mod explanation;
 mod path_name;
 mod rdma_drivers;
+mod tree;
 
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
@@ -16,3 +17,4 @@ pub use explain::{Facts, Step, explain};
 pub use explanation::{Class, Explained, Explanation};
 pub use path_name::PathName;
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
+pub use tree::{Limits, Tree, TreeError};

@@ -1,0 +1,212 @@
+//! Where facts about a host are read from: this host, a copy of its files in a directory, or a snapshot.
+//!
+//! Everything above this module asks a [`Tree`] and cannot tell which of the three it is. What is not there is not
+//! there; nothing here fails because a file is missing.
+
+mod archive;
+mod directory;
+mod error;
+mod live;
+
+use std::path::Path;
+
+pub use archive::Limits;
+pub use error::TreeError;
+
+/// Longest file that is read; `/proc/cpuinfo` of a machine with 1024 CPUs is about 2 MiB.
+const FILE_LIMIT_BYTES: u64 = 8 << 20;
+/// Symbolic links followed on the way to one file, as many as the kernel follows.
+const LINK_LIMIT: usize = 40;
+/// Longest path, in components, that links may lead to.
+const DEPTH_LIMIT: usize = 128;
+
+/// What stands at a path, links not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Directory,
+    File,
+    /// With the text of the link.
+    Link(String),
+    /// Something that is never read: a device node, a FIFO, a socket.
+    Other,
+}
+
+/// A kind of tree. Paths are relative to its root, without a leading slash and without `.` and `..`.
+trait Source: Send + Sync {
+    fn node(&self, path: &str) -> Option<Node>;
+    /// The content of a regular file.
+    fn load(&self, path: &str) -> Option<Vec<u8>>;
+    /// The names in a directory, in no order.
+    fn names(&self, path: &str) -> Vec<String>;
+    /// Follows the links on the way to `path`, which never lead out of the tree.
+    fn resolve(&self, path: &str) -> Option<String> {
+        follow(self, path)
+    }
+}
+
+/// The files of a host.
+pub struct Tree {
+    source: Box<dyn Source>,
+    live: bool,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tree").field("live", &self.live).finish_non_exhaustive()
+    }
+}
+
+impl Tree {
+    /// This host.
+    pub fn live() -> Self {
+        Self { source: Box::new(live::Live), live: true }
+    }
+
+    /// What `--root` names: `/`, a directory that holds `sys` and `proc`, or a snapshot (`.tar.gz` or `.tar`).
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is an archive that no honest snapshot looks like.
+    pub fn open(path: &Path) -> Result<Self, TreeError> {
+        let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
+        if path == Path::new("/") {
+            return Ok(Self::live());
+        }
+        if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Ok(Self { source: Box::new(directory::Directory::new(path)), live: false });
+        }
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        Self::from_archive(file, &Limits::default()).map_err(|error| error.in_file(path))
+    }
+
+    /// Reads a snapshot from a stream, compressed or not.
+    ///
+    /// # Errors
+    /// The stream cannot be read, or the archive exceeds the limits or holds what no snapshot has.
+    pub fn from_archive(stream: impl std::io::Read, limits: &Limits) -> Result<Self, TreeError> {
+        Ok(Self { source: Box::new(archive::load(stream, limits)?), live: false })
+    }
+
+    /// Whether this is the running host.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The content of a file, links followed within the tree.
+    pub fn read(&self, path: &str) -> Option<Vec<u8>> {
+        self.source.load(&self.source.resolve(path)?)
+    }
+
+    /// The text of a file without the padding at its end: white space, and the zeros with which `tar` fills up files of
+    /// sysfs, because they are shorter than they say.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let bytes = self.read(path)?;
+        let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        Some(String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned())
+    }
+
+    /// The names in a directory, sorted; empty where there is none.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let mut names = self.source.resolve(path).map(|path| self.source.names(&path)).unwrap_or_default();
+        names.sort_unstable();
+        names
+    }
+
+    /// The last component of where a link points to: the driver's name, the group's number.
+    pub fn link_name(&self, path: &str) -> Option<String> {
+        let target = self.link(path)?;
+        target.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+    }
+
+    /// The text of a link; where it leads to need not be in the tree.
+    pub fn link(&self, path: &str) -> Option<String> {
+        let (directory, name) = path.rsplit_once('/')?;
+        match self.source.node(&format!("{}/{name}", self.source.resolve(directory)?))? {
+            Node::Link(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Whether something stands at the path, be it a link that leads nowhere.
+    pub fn has(&self, path: &str) -> bool {
+        match path.rsplit_once('/') {
+            Some((directory, name)) => self
+                .source
+                .resolve(directory)
+                .is_some_and(|directory| self.source.node(&format!("{directory}/{name}")).is_some()),
+            None => self.source.node(path).is_some(),
+        }
+    }
+
+    /// Whether it is a directory, links followed.
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.source.resolve(path).is_some_and(|path| self.source.node(&path) == Some(Node::Directory))
+    }
+
+    /// The path without links, relative to the root.
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        self.source.resolve(path)
+    }
+}
+
+fn follow<S: Source + ?Sized>(source: &S, path: &str) -> Option<String> {
+    let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+    let mut at: Vec<String> = Vec::new();
+    let mut links = 0;
+    while let Some(part) = ahead.pop() {
+        match part.as_str() {
+            "" | "." => continue,
+            // The root's parent is the root, as everywhere.
+            ".." => {
+                at.pop();
+                continue;
+            }
+            _ => at.push(part),
+        }
+        if at.len() > DEPTH_LIMIT {
+            return None;
+        }
+        match source.node(&at.join("/"))? {
+            Node::Link(target) => {
+                links += 1;
+                if links > LINK_LIMIT || ahead.len() > DEPTH_LIMIT {
+                    return None;
+                }
+                at.pop();
+                if target.starts_with('/') {
+                    at.clear();
+                }
+                ahead.extend(target.split('/').rev().map(str::to_owned));
+            }
+            Node::Directory => {}
+            Node::File | Node::Other if ahead.is_empty() => {}
+            Node::File | Node::Other => return None,
+        }
+    }
+    Some(at.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_in_a_directory_stay_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("sys/a")).unwrap();
+        std::fs::write(root.path().join("sys/a/f"), "inside\n\0\0").unwrap();
+        for (name, target) in
+            [("in", "sys/a"), ("absolute", "/sys/a/f"), ("out", "../../../../etc/hostname"), ("loop", "loop")]
+        {
+            std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+        }
+        let tree = Tree::open(root.path()).unwrap();
+        assert_eq!(tree.text("in/f").as_deref(), Some("inside"));
+        assert_eq!(tree.text("absolute").as_deref(), Some("inside"));
+        assert_eq!(tree.text("out"), None);
+        assert_eq!(tree.text("loop"), None);
+        assert_eq!(tree.text("sys/a"), None);
+        assert_eq!(tree.names("in"), ["f"]);
+        assert_eq!(tree.resolve("in/f").as_deref(), Some("sys/a/f"));
+        assert!(tree.has("loop") && !tree.has("nothing"));
+    }
+}
