@@ -2,24 +2,60 @@
 //!
 //! Adding an importer is one file and one line of [`IMPORTERS`]: help texts, `list`, plans and the conformance test
 //! all loop over that table.
+//!
+//! What depends on something borrows it or holds it, so it cannot be taken apart in the wrong order. A registration
+//! cannot be taken back while a data plane uses it:
+//!
+//! ```compile_fail,E0505
+//! # use peerpath_importers::{DataPlaneSettings, Error, Registration};
+//! fn too_early(registration: Box<dyn Registration>, settings: &DataPlaneSettings) -> Result<(), Error> {
+//!     let mut data_plane = registration.data_plane(settings)?;
+//!     registration.unregister()?;
+//!     data_plane.submit(&[])?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The other way round it compiles:
+//!
+//! ```
+//! # use peerpath_importers::{DataPlaneSettings, Error, Registration};
+//! fn in_order(registration: Box<dyn Registration>, settings: &DataPlaneSettings) -> Result<(), Error> {
+//!     let mut data_plane = registration.data_plane(settings)?;
+//!     data_plane.submit(&[])?;
+//!     drop(data_plane);
+//!     registration.unregister()
+//! }
+//! ```
 
+mod error;
 mod op;
+mod target;
+#[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
+mod verbs;
 
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
+pub use error::Error;
 pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
+pub use target::{ParseTargetError, parse_target};
 
-/// Every importer.
-pub static IMPORTERS: &[&dyn Importer] = &[];
+/// Every importer that was built in.
+pub static IMPORTERS: &[&dyn Importer] = &[
+    #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
+    &verbs::Verbs,
+];
 
 /// Whether a target can be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
     /// It can.
     Ready,
+    /// It can for ordinary memory; it takes no dma-buf, for this reason.
+    HostMemoryOnly(Explanation),
     /// It cannot, for this reason.
     Waived(Explanation),
 }
@@ -45,7 +81,7 @@ pub trait Importer: Sync {
     fn ops(&self) -> &'static [OpSpec];
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
-    /// Whether the target named `address` (the text after the colon) can be used; changes nothing.
+    /// Whether the target named `address` (the text after the colon) can be used; leaves nothing changed.
     ///
     /// # Errors
     /// The address is malformed or no such device exists.
@@ -84,7 +120,9 @@ pub trait Device: Send + Sync {
 }
 
 /// A buffer known to a target. Dropping it takes it back as well; [`Registration::unregister`] says whether that worked.
-pub trait Registration: Send {
+///
+/// Several data planes, each in a thread of its own, may use one registration.
+pub trait Registration: Send + Sync {
     /// How it was registered, in a word for results (`provider`, `uverbs-ioctl`, `reg-mr`).
     fn mechanism(&self) -> &'static str;
     /// Sets up what it takes to move data (queue pairs, far-side memory). It borrows the registration, so that cannot be
@@ -144,22 +182,23 @@ pub struct TransferError {
 }
 
 /// Moves data between a registered buffer and a far side.
-pub trait DataPlane {
+///
+/// A transfer that ends with an error may end the data plane as well (the queue pairs of verbs are such): what is still
+/// under way then ends with errors too, and the next [`DataPlane::submit`] is refused. Drop it and set up another one.
+pub trait DataPlane: Send {
     /// The far side's own view, for filling and verifying. Not to be used while transfers are under way.
     fn far(&self) -> Arc<dyn View>;
-    /// Hands transfers to the device, as many as it takes now; returns how many (a prefix of the batch).
+    /// Hands transfers to the device, as many as it takes now; returns how many (a prefix of the batch). No more than
+    /// [`DataPlaneSettings::depth`] are under way at once.
     ///
     /// # Errors
-    /// The device refused them outright.
+    /// A transfer leaves the buffer or the far side, has no length or too much, or is of another op: nothing of the
+    /// batch was handed over. Or the device refused: the data plane is at its end.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
-    /// Collects what ended, without waiting. `done` is appended to and never shrunk, so a loop can reuse it.
+    /// Collects what ended, without waiting. `done` is appended to and never shrunk, so a loop can reuse it; with room
+    /// for `depth` completions in it, nothing is allocated unless a transfer failed.
     ///
     /// # Errors
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
 }
-
-/// placeholder
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct Error;

@@ -1,0 +1,277 @@
+//! Data through two queue pairs of one port that are connected with each other.
+//!
+//! The *active* queue pair works from the far side: it posts all writes, reads and sends. The *passive* one belongs to the
+//! buffer: its keys are what writes and reads name, and receives for sends are posted to it. Both report to one
+//! completion queue, so one poll sees everything.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use peerpath_exporter::{BarRange, Buffer, Handle, Origin, SourceKind, View};
+
+use super::errors::Error;
+use super::registration::VerbsRegistration;
+use super::status::{self, FLUSHED, SUCCESS};
+use super::sys::{
+    AnonymousMemory, CompletionQueue, Ended, Keys, MemoryRegion, Opcode, Polled, QueuePair, ReceiveList, Remote, Route,
+    SendList, Span,
+};
+use crate::{Completion, DataPlane, DataPlaneSettings, Op, Transfer};
+
+/// More reads than this under way at once are of no use, and take device memory.
+const READS_IN_FLIGHT: u32 = 16;
+
+/// A transfer under way. Its place in the table is the number of its work requests.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// The caller's number.
+    id: u64,
+    /// Work requests that have not ended: one, or two for a send and its receive.
+    open: u32,
+    /// The first failure, or success.
+    status: u32,
+}
+
+pub(super) struct VerbsDataPlane<'r> {
+    // Dropped in this order: once both queue pairs are gone, the device touches neither side's memory any more.
+    active: QueuePair,
+    passive: QueuePair,
+    completions: Arc<CompletionQueue>,
+    _far_region: MemoryRegion,
+    far: Arc<Buffer>,
+
+    registration: &'r VerbsRegistration,
+    buffer_keys: Keys,
+    far_keys: Keys,
+    buffer_bytes: u64,
+    far_bytes: u64,
+    max_message_bytes: u32,
+
+    sends: SendList,
+    receives: ReceiveList,
+    polled: Polled,
+    slots: Box<[Slot]>,
+    /// Slots that are not in use: the next one is taken from the end.
+    free: Vec<u32>,
+    ended: bool,
+}
+
+impl<'r> VerbsDataPlane<'r> {
+    pub(super) fn new(registration: &'r VerbsRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+        let device = &registration.device;
+        let name = || device.info.name.clone();
+        let depth = settings.depth;
+        // Each transfer can leave two completions.
+        let limit = device.limits.queue_depth.min(device.limits.completions / 2);
+        if depth == 0 || depth > limit {
+            return Err(Error::Depth { device: name(), depth, limit });
+        }
+        let entries = depth * 2;
+        let capacity = depth as usize;
+
+        let far = far_memory(settings.far_bytes)?;
+        let Handle::Memory(far_memory) = far.handle() else { unreachable!("the far side is host memory") };
+        let far_region = device
+            .domain
+            .register_memory(Arc::clone(far_memory))
+            .map_err(|source| Error::RegisterMemory { device: name(), length_bytes: settings.far_bytes, source })?;
+        let completions = CompletionQueue::new(&device.context, entries).map_err(|source| Error::CompletionQueue {
+            device: name(),
+            entries,
+            source,
+        })?;
+        let completions = Arc::new(completions);
+        let queue_pair = |sends, receives| {
+            QueuePair::new(&device.domain, &completions, sends, receives).map_err(|source| Error::QueuePair {
+                device: name(),
+                depth,
+                source,
+            })
+        };
+        let (active, passive) = (queue_pair(depth, 1)?, queue_pair(1, depth)?);
+        let route = Route {
+            port: device.address.port,
+            mtu: device.port.mtu,
+            addressing: device.addressing,
+            // At most 16, and a device without reads in flight still has queue pairs.
+            reads_in_flight: device.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
+        };
+        for (this, peer) in [(&passive, &active), (&active, &passive)] {
+            this.connect(peer.number(), &route).map_err(|(state, source)| Error::Connect {
+                device: name(),
+                state,
+                source,
+            })?;
+        }
+
+        Ok(Self {
+            active,
+            passive,
+            completions,
+            buffer_keys: registration.region.keys(),
+            far_keys: far_region.keys(),
+            _far_region: far_region,
+            buffer_bytes: registration.buffer.length_bytes(),
+            far_bytes: far.length_bytes(),
+            far,
+            max_message_bytes: device.port.max_message_bytes,
+            registration,
+            sends: SendList::new(capacity),
+            receives: ReceiveList::new(capacity),
+            polled: Polled::with_room_for(entries as usize),
+            slots: vec![Slot::default(); capacity].into(),
+            free: (0..depth).rev().collect(),
+            ended: false,
+        })
+    }
+
+    #[inline]
+    fn check(&self, transfer: &Transfer) -> Result<(), Error> {
+        let length = u64::from(transfer.length_bytes);
+        let fits = |offset: u64, total: u64| length <= total && offset <= total - length;
+        if transfer.length_bytes == 0
+            || transfer.length_bytes > self.max_message_bytes
+            || !fits(transfer.buffer_offset, self.buffer_bytes)
+            || !fits(transfer.far_offset, self.far_bytes)
+        {
+            return Err(self.misfit(transfer));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn misfit(&self, transfer: &Transfer) -> Error {
+        let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
+        let why = if length_bytes == 0 {
+            "it has no length".to_owned()
+        } else if length_bytes > self.max_message_bytes {
+            format!("{length_bytes} bytes are more than the {} of one message", self.max_message_bytes)
+        } else {
+            format!(
+                "{length_bytes} bytes at {buffer_offset:#x} of {:#x} in the buffer and at {far_offset:#x} of {:#x} on the \
+                 far side",
+                self.buffer_bytes, self.far_bytes
+            )
+        };
+        Error::Transfer { why }
+    }
+
+    /// Ends both queue pairs, so that whatever is under way ends as well.
+    #[cold]
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            // Where this is refused the device is gone, and completions come from its removal.
+            let _ = self.active.fail();
+            let _ = self.passive.fail();
+        }
+    }
+
+    /// Notes a failure: of a send and its receive, the one that is not a mere consequence; the receive's where both say
+    /// something, because that is where the buffer is.
+    #[cold]
+    fn failed(&mut self, slot: usize, ended: Ended) {
+        let noted = &mut self.slots[slot].status;
+        let received = ended.queue_pair == self.passive.number();
+        if *noted == SUCCESS || *noted == FLUSHED || (received && ended.status != FLUSHED) {
+            *noted = ended.status;
+        }
+        self.end();
+    }
+
+    #[cold]
+    fn failure(&self, id: u64, status: u32) -> Completion {
+        let dma_buf = self.registration.buffer.dma_buf().is_some();
+        Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
+    }
+}
+
+impl DataPlane for VerbsDataPlane<'_> {
+    fn far(&self) -> Arc<dyn View> {
+        Arc::clone(self.far.view())
+    }
+
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
+        if self.ended {
+            return Err(Error::Ended.into());
+        }
+        let count = batch.len().min(self.free.len());
+        let kept = self.free.len() - count;
+        let mut receive_count = 0;
+        for (index, transfer) in batch[..count].iter().enumerate() {
+            self.check(transfer)?;
+            let slot = self.free[kept + index];
+            let number = u64::from(slot);
+            let far = Span {
+                address: self.far_keys.base + transfer.far_offset,
+                length_bytes: transfer.length_bytes,
+                key: self.far_keys.local,
+            };
+            let in_buffer = self.buffer_keys.base + transfer.buffer_offset;
+            let remote = Remote { address: in_buffer, key: self.buffer_keys.remote };
+            let (opcode, open) = match transfer.op {
+                Op::Write => (Opcode::Write, 1),
+                Op::Read => (Opcode::Read, 1),
+                Op::Send => {
+                    let into =
+                        Span { address: in_buffer, length_bytes: transfer.length_bytes, key: self.buffer_keys.local };
+                    self.receives.fill(receive_count, number, into);
+                    receive_count += 1;
+                    (Opcode::Send, 2)
+                }
+                other => return Err(Error::Transfer { why: format!("`{other}` is no transfer of this target") }.into()),
+            };
+            self.sends.fill(index, number, opcode, far, remote);
+            self.slots[slot as usize] = Slot { id: transfer.id, open, status: SUCCESS };
+        }
+        // Receives first: a send never finds the receiver without one.
+        let posted =
+            self.receives.post(&self.passive, receive_count).and_then(|()| self.sends.post(&self.active, count));
+        if let Err(source) = posted {
+            self.end();
+            return Err(Error::Post { source }.into());
+        }
+        self.free.truncate(kept);
+        Ok(count)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
+        loop {
+            let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
+            for index in 0..count {
+                let ended = self.polled.get(index);
+                // Only numbers of slots are ever posted.
+                let number = ended.id as usize;
+                if ended.status != SUCCESS {
+                    self.failed(number, ended);
+                }
+                let slot = &mut self.slots[number];
+                slot.open -= 1;
+                if slot.open > 0 {
+                    continue;
+                }
+                let Slot { id, status, .. } = *slot;
+                self.free.push(ended.id as u32);
+                done.push(if status == SUCCESS { Completion { id, result: Ok(()) } } else { self.failure(id, status) });
+            }
+            if count < self.polled.room() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Ordinary memory, as a buffer: its view is the far side's.
+fn far_memory(bytes: u64) -> Result<Arc<Buffer>, Error> {
+    let failed = |source| Error::FarMemory { bytes, source };
+    let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
+    let length = length.ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+    let memory = Arc::new(AnonymousMemory::new(length).map_err(failed)?);
+    let origin = Origin {
+        kind: SourceKind::Host,
+        bdf: None,
+        bar: None,
+        ranges: vec![BarRange { offset_bytes: 0, length_bytes: bytes }],
+    };
+    Ok(Arc::new(Buffer::new(Handle::Memory(Arc::clone(&memory) as _), origin, memory)))
+}

@@ -1,0 +1,234 @@
+//! What can go wrong with an RDMA device, one variant for each thing that is done.
+
+use std::io;
+
+use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+
+use super::address::AddressProblem;
+
+/// See the variants.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{text:?} is no RDMA device and port")]
+    Address { text: String, source: AddressProblem },
+    #[error("RDMA devices cannot be reached: libibverbs is not installed")]
+    NoLibrary,
+    #[error("the RDMA devices of this host could not be listed")]
+    List { source: io::Error },
+    #[error("there is no RDMA device {device}")]
+    NoDevice { device: String, present: Vec<String> },
+    #[error("{device} speaks iWARP")]
+    Iwarp { device: String },
+    #[error("the RDMA device {device} could not be opened")]
+    Open { device: String, source: io::Error },
+    #[error("the RDMA device {device} could not be asked what it can do")]
+    Query { device: String, source: io::Error },
+    #[error("{device} could not be asked for its port {port}")]
+    QueryPort { device: String, port: u8, source: io::Error },
+    #[error("port {port} of {device} is {state}")]
+    PortDown { device: String, port: u8, state: &'static str, net_device: Option<String> },
+    #[error("port {port} of {device} has no address")]
+    NoGid { device: String, port: u8, net_device: Option<String> },
+    #[error("{device} gave no protection domain")]
+    ProtectionDomain { device: String, source: io::Error },
+    #[error("{device} takes no dma-buf")]
+    NoDmaBuf { device: String, facts: Facts, source: io::Error },
+    #[error("{device} did not register a dma-buf of {length_bytes} bytes ({mechanism})")]
+    RegisterDmaBuf { device: String, mechanism: &'static str, length_bytes: u64, facts: Facts, source: io::Error },
+    #[error("{device} did not register {length_bytes} bytes of memory")]
+    RegisterMemory { device: String, length_bytes: u64, source: io::Error },
+    #[error("a buffer of {length_bytes} bytes is longer than this program can address")]
+    TooLong { length_bytes: u64 },
+    #[error("{device} did not take back a registration ({mechanism})")]
+    Deregister { device: String, mechanism: &'static str, source: io::Error },
+    #[error("{bytes} bytes of far-side memory could not be had")]
+    FarMemory { bytes: u64, source: io::Error },
+    #[error("{device} cannot hold {depth} transfers at once")]
+    Depth { device: String, depth: u32, limit: u32 },
+    #[error("{device} gave no completion queue for {entries} completions")]
+    CompletionQueue { device: String, entries: u32, source: io::Error },
+    #[error("{device} gave no queue pair for {depth} transfers")]
+    QueuePair { device: String, depth: u32, source: io::Error },
+    #[error("a queue pair of {device} could not be brought to {state}")]
+    Connect { device: String, state: &'static str, source: io::Error },
+    #[error("a transfer cannot be done: {why}")]
+    Transfer { why: String },
+    #[error("the device refused a batch of transfers")]
+    Post { source: io::Error },
+    #[error("the connection has ended after a failed transfer")]
+    Ended,
+    #[error("the completion queue failed")]
+    Poll { source: io::Error },
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// What an errno of a step means that no table knows: its own text.
+fn plainly(source: &io::Error, remedy: &str) -> Explanation {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => Explanation::new(
+            Cause::NoPermission,
+            format!("The kernel did not allow it: {source}."),
+            "Run it as root, or give the user access to /dev/infiniband/uverbs*.",
+        ),
+        Some(libc::ENOMEM) => Explanation::new(
+            Cause::LimitReached,
+            "The device or the kernel has no memory left for it.",
+            "Use a smaller depth, or raise the limit of locked memory (ulimit -l).",
+        ),
+        _ => Explanation::uncaused(format!("The answer was: {source}."), remedy),
+    }
+}
+
+fn bring_up(net_device: Option<&String>) -> String {
+    match net_device {
+        Some(name) => format!("Bring the network device up: ip link set {name} up."),
+        None => "Connect the port, and see that its subnet manager runs.".to_owned(),
+    }
+}
+
+impl Explained for Error {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Address { source, .. } => {
+                let why = source.to_string();
+                Explanation::uncaused(
+                    format!("An address is DEV[/PORT], and {why}."),
+                    "Name a device of `rdma link`, for example verbs:rxe0 or verbs:mlx5_0/1.",
+                )
+            }
+            Self::NoLibrary => Explanation::new(
+                Cause::LibraryMissing,
+                "libibverbs.so.1 is not installed, and it is what reaches RDMA devices.",
+                "Install rdma-core's libraries (Debian: libibverbs1 and ibverbs-providers).",
+            ),
+            Self::List { source } => plainly(source, "See whether `rdma dev` lists the devices."),
+            Self::NoDevice { present, .. } => {
+                let why = if present.is_empty() {
+                    "This host has no RDMA device that libibverbs can drive.".to_owned()
+                } else {
+                    format!("The devices of this host are: {}.", present.join(", "))
+                };
+                Explanation::new(
+                    Cause::NoDevice,
+                    why,
+                    "Name one of `rdma link`; `rdma link add rxe0 type rxe netdev NAME` makes a software one.",
+                )
+            }
+            Self::Iwarp { .. } => Explanation::uncaused(
+                "Queue pairs of iWARP are connected by a connection manager only, which is not used here.",
+                "Use a RoCE or InfiniBand device, or rxe in place of siw.",
+            ),
+            Self::Open { source, .. } | Self::Query { source, .. } | Self::ProtectionDomain { source, .. } => {
+                plainly(source, "See whether `ibv_devinfo` can open it.")
+            }
+            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Explanation::new(
+                Cause::NoDevice,
+                "The device has no such port.",
+                "Leave the port away for the first one.",
+            ),
+            Self::QueryPort { source, .. } => plainly(source, "See what `ibv_devinfo` says of its ports."),
+            Self::PortDown { net_device, .. } => {
+                Explanation::new(Cause::PortDown, "No data can flow through it.", bring_up(net_device.as_ref()))
+            }
+            Self::NoGid { net_device, .. } => Explanation::new(
+                Cause::PortDown,
+                "RoCE addresses a port by the addresses of its network device, which has none.",
+                format!("{} Or give it an address.", bring_up(net_device.as_ref())),
+            ),
+            Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => match errno(source) {
+                // The ioctl's own word for a method that it does not know.
+                libc::EPROTONOSUPPORT => Explanation::new(
+                    Cause::KernelTooOld,
+                    "The kernel does not know the registration of dma-bufs.",
+                    "Use Linux 5.12 or newer.",
+                ),
+                errno => explain(Step::RegisterDmaBuf, errno, facts),
+            },
+            Self::RegisterMemory { source, .. } => match errno(source) {
+                libc::ENOMEM => Explanation::new(
+                    Cause::LimitReached,
+                    "The memory would be locked, and the limit of locked memory is reached.",
+                    "Raise it (ulimit -l unlimited), or use a smaller buffer.",
+                ),
+                _ => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+            },
+            Self::TooLong { .. } => {
+                Explanation::new(Cause::LimitReached, "Addresses of this program are shorter.", "Use a smaller buffer.")
+            }
+            Self::Deregister { source, .. } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+            Self::FarMemory { source, .. } => plainly(source, "Use a smaller size or depth."),
+            Self::Depth { limit, .. } => Explanation::new(
+                Cause::LimitReached,
+                format!("Its limit is {limit}."),
+                format!("Use a depth from 1 to {limit}."),
+            ),
+            Self::CompletionQueue { source, .. } | Self::QueuePair { source, .. } => {
+                plainly(source, "Use a smaller depth.")
+            }
+            Self::Connect { source, .. } => plainly(source, "See whether the port's addresses changed meanwhile."),
+            Self::Transfer { .. } => Explanation::uncaused(
+                "It does not fit the buffer, the far side or the device.",
+                "Use sizes and offsets within both.",
+            ),
+            Self::Post { source } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+            Self::Ended => Explanation::new(
+                Cause::TransferFailed,
+                "After an error a reliable connection carries nothing more.",
+                "Set up another data plane.",
+            ),
+            Self::Poll { source } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Address { .. } | Self::NoDevice { .. } | Self::Depth { .. } => Class::BadInput,
+            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
+            Self::NoLibrary
+            | Self::List { .. }
+            | Self::Iwarp { .. }
+            | Self::Open { .. }
+            | Self::Query { .. }
+            | Self::QueryPort { .. }
+            | Self::PortDown { .. }
+            | Self::NoGid { .. }
+            | Self::NoDmaBuf { .. } => Class::CannotHere,
+            Self::RegisterDmaBuf { .. } => match self.explanation().cause {
+                Some(
+                    Cause::Topology
+                    | Cause::SwiotlbForced
+                    | Cause::DmaMask
+                    | Cause::ImporterNotP2p
+                    | Cause::ImporterNotRevocable
+                    | Cause::ImporterNoDmabuf
+                    | Cause::MultiRangeDefect
+                    | Cause::LegacyDmaOps
+                    | Cause::ConfidentialGuest
+                    | Cause::KernelTooOld
+                    | Cause::NoPermission,
+                ) => Class::CannotHere,
+                _ => Class::Failed,
+            },
+            Self::Transfer { .. } | Self::TooLong { .. } => Class::Internal,
+            Self::ProtectionDomain { .. }
+            | Self::RegisterMemory { .. }
+            | Self::Deregister { .. }
+            | Self::FarMemory { .. }
+            | Self::CompletionQueue { .. }
+            | Self::QueuePair { .. }
+            | Self::Connect { .. }
+            | Self::Post { .. }
+            | Self::Ended
+            | Self::Poll { .. } => Class::Failed,
+        }
+    }
+}
+
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error)
+    }
+}

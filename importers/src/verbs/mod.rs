@@ -1,0 +1,96 @@
+//! RDMA devices, through libibverbs.
+
+mod address;
+mod data_plane;
+mod device;
+mod driver;
+mod errors;
+mod registration;
+mod status;
+mod sys;
+mod sysfs;
+
+use std::sync::Arc;
+
+use peerpath_paths::Explained;
+
+use crate::{Availability, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use address::Address;
+use device::VerbsDevice;
+use errors::Error;
+use sysfs::Sysfs;
+
+/// `verbs:DEV[/PORT]`.
+pub(crate) struct Verbs;
+
+static OPS: &[OpSpec] = &[
+    OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
+    OpSpec { op: Op::Register, role: Role::Register, summary: "register the buffer as a memory region" },
+    OpSpec {
+        op: Op::Write,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "RDMA write from host memory into the buffer",
+    },
+    OpSpec {
+        op: Op::Read,
+        role: Role::Transfer(Direction::OutOfSource),
+        summary: "RDMA read out of the buffer into host memory",
+    },
+    OpSpec {
+        op: Op::Send,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "send from host memory into a receive posted on the buffer",
+    },
+    OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "take the registration back" },
+];
+
+impl Importer for Verbs {
+    fn kind(&self) -> &'static str {
+        "verbs"
+    }
+
+    fn form(&self) -> &'static str {
+        "verbs:DEV[/PORT]"
+    }
+
+    fn summary(&self) -> &'static str {
+        "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory"
+    }
+
+    fn ops(&self) -> &'static [OpSpec] {
+        OPS
+    }
+
+    fn discover(&self) -> Vec<Discovered> {
+        let sysfs = Sysfs::host();
+        let Ok(list) = sys::DeviceList::read() else { return Vec::new() };
+        list.iter()
+            .map(|device| {
+                let name = device.name();
+                Discovered { target: format!("{}:{name}", self.kind()), bdf: sysfs.function(&name) }
+            })
+            .collect()
+    }
+
+    fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
+        match parse(address).and_then(|address| device::probe(&address, &Sysfs::host())) {
+            Ok(()) => Ok(Availability::Ready),
+            Err(error) => match error {
+                Error::NoDmaBuf { .. } => Ok(Availability::HostMemoryOnly(error.explanation())),
+                _ if error.class() == peerpath_paths::Class::CannotHere => {
+                    Ok(Availability::Waived(error.explanation()))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    fn open(&self, address: &str) -> Result<Arc<dyn Device>, crate::Error> {
+        let address = parse(address)?;
+        Ok(Arc::new(VerbsDevice::open(&address, &Sysfs::host())?))
+    }
+}
+
+fn parse(text: &str) -> Result<Address, Error> {
+    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+}

@@ -1,0 +1,206 @@
+//! The devices of this host, and an opened one.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use super::backend::{self, ffi};
+use super::check;
+
+/// `IBV_LINK_LAYER_ETHERNET`; not both crates carry the constants of nameless enums.
+const LINK_LAYER_ETHERNET: u8 = 2;
+
+/// The devices that libibverbs has a provider for.
+pub(in crate::verbs) struct DeviceList {
+    first: Option<NonNull<*mut ffi::ibv_device>>,
+    count: usize,
+}
+
+/// Why there is no list.
+#[derive(Debug)]
+pub(in crate::verbs) enum ListError {
+    /// libibverbs is not installed.
+    NoLibrary,
+    /// It answered with this.
+    Failed(io::Error),
+}
+
+/// A device of the list.
+pub(in crate::verbs) struct ListedDevice<'a> {
+    device: NonNull<ffi::ibv_device>,
+    _list: &'a DeviceList,
+}
+
+impl DeviceList {
+    /// The list as it is now; empty on a kernel without RDMA.
+    pub(in crate::verbs) fn read() -> Result<Self, ListError> {
+        let mut count = 0;
+        // SAFETY: the count is written before the call returns; the list is owned by what is returned.
+        let first = unsafe { ffi::ibv_get_device_list(&raw mut count) };
+        let error = io::Error::last_os_error();
+        match NonNull::new(first) {
+            Some(first) => Ok(Self { first: Some(first), count: usize::try_from(count).unwrap_or(0) }),
+            None if backend::means_no_library(error.raw_os_error()) => Err(ListError::NoLibrary),
+            // The kernel's RDMA core is not loaded: no device, which is no failure.
+            None if error.raw_os_error() == Some(libc::ENOSYS) => Ok(Self { first: None, count: 0 }),
+            None => Err(ListError::Failed(error)),
+        }
+    }
+
+    /// The devices.
+    pub(in crate::verbs) fn iter(&self) -> impl Iterator<Item = ListedDevice<'_>> {
+        (0..self.count).filter_map(|index| {
+            // SAFETY: the library wrote `count` pointers from `first` on, and they stay until the list is freed.
+            let device = unsafe { *self.first?.as_ptr().add(index) };
+            Some(ListedDevice { device: NonNull::new(device)?, _list: self })
+        })
+    }
+}
+
+impl Drop for DeviceList {
+    fn drop(&mut self) {
+        if let Some(first) = self.first {
+            // SAFETY: the list came from `ibv_get_device_list` and is freed once; opened devices are counted apart.
+            unsafe { ffi::ibv_free_device_list(first.as_ptr()) }
+        }
+    }
+}
+
+impl ListedDevice<'_> {
+    /// Its name (`rxe0`).
+    pub(in crate::verbs) fn name(&self) -> String {
+        // SAFETY: the list is alive, and so is the device.
+        let name = unsafe { ffi::ibv_get_device_name(self.device.as_ptr()) };
+        if name.is_null() {
+            return String::new();
+        }
+        // SAFETY: the name is a zero-terminated string within the device.
+        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    }
+
+    /// Whether it speaks iWARP, whose queue pairs only a connection manager can connect.
+    pub(in crate::verbs) fn is_iwarp(&self) -> bool {
+        // SAFETY: the list is alive, and so is the device.
+        let transport = unsafe { (*self.device.as_ptr()).transport_type };
+        transport == ffi::ibv_transport_type::IBV_TRANSPORT_IWARP
+    }
+
+    /// Opens it.
+    pub(in crate::verbs) fn open(&self) -> io::Result<Context> {
+        // SAFETY: the list is alive, and so is the device.
+        let context = unsafe { ffi::ibv_open_device(self.device.as_ptr()) };
+        NonNull::new(context).map(|context| Context { context }).ok_or_else(io::Error::last_os_error)
+    }
+}
+
+/// An opened device.
+pub(in crate::verbs) struct Context {
+    context: NonNull<ffi::ibv_context>,
+}
+
+// SAFETY: libibverbs locks its own state; a context may be used from any thread, by several at once.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+/// What a device can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::verbs) struct Limits {
+    /// Firmware version; empty for software devices.
+    pub(in crate::verbs) firmware: String,
+    /// Work requests of one queue.
+    pub(in crate::verbs) queue_depth: u32,
+    /// Entries of a completion queue.
+    pub(in crate::verbs) completions: u32,
+    /// RDMA reads under way at once, of one queue pair: the smaller one of both sides.
+    pub(in crate::verbs) reads_in_flight: u32,
+}
+
+/// The state of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::verbs) enum PortState {
+    /// Data can flow.
+    Active,
+    /// It cannot; this is libibverbs' word for it.
+    Other(&'static str),
+}
+
+/// A port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::verbs) struct Port {
+    /// Its state.
+    pub(in crate::verbs) state: PortState,
+    /// `enum ibv_mtu` of packets now.
+    pub(in crate::verbs) mtu: ffi::ibv_mtu::Type,
+    /// Address on an InfiniBand fabric.
+    pub(in crate::verbs) lid: u16,
+    /// The link is Ethernet, so peers are addressed by GID.
+    pub(in crate::verbs) ethernet: bool,
+    /// Longest message.
+    pub(in crate::verbs) max_message_bytes: u32,
+}
+
+impl Context {
+    pub(super) fn as_ptr(&self) -> *mut ffi::ibv_context {
+        self.context.as_ptr()
+    }
+
+    /// The fd on which the kernel takes commands for this context.
+    pub(super) fn command_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the fd is open as long as the context is, and the borrow ends before.
+        unsafe { BorrowedFd::borrow_raw((*self.as_ptr()).cmd_fd) }
+    }
+
+    /// What the device can do.
+    pub(in crate::verbs) fn limits(&self) -> io::Result<Limits> {
+        // SAFETY: the structure is plain integers and arrays of them: zero is a value of it.
+        let mut attributes: ffi::ibv_device_attr = unsafe { mem::zeroed() };
+        // SAFETY: the context is open, and the structure is whole.
+        check(unsafe { ffi::ibv_query_device(self.as_ptr(), &raw mut attributes) })?;
+        let firmware = attributes.fw_ver.map(|byte| byte.to_ne_bytes()[0]);
+        let firmware = firmware.split(|byte| *byte == 0).next().unwrap_or_default();
+        let limit = |value: libc::c_int| u32::try_from(value).unwrap_or(0);
+        Ok(Limits {
+            firmware: String::from_utf8_lossy(firmware).into_owned(),
+            queue_depth: limit(attributes.max_qp_wr),
+            completions: limit(attributes.max_cqe),
+            reads_in_flight: limit(attributes.max_qp_rd_atom.min(attributes.max_qp_init_rd_atom)),
+        })
+    }
+
+    /// A port.
+    pub(in crate::verbs) fn port(&self, port: u8) -> io::Result<Port> {
+        // SAFETY: the structure is plain integers: zero is a value of it.
+        let mut attributes: ffi::ibv_port_attr = unsafe { mem::zeroed() };
+        // SAFETY: the context is open.
+        check(unsafe { backend::query_port(self.as_ptr(), port, &mut attributes) })?;
+        Ok(Port {
+            state: port_state(attributes.state),
+            mtu: attributes.active_mtu,
+            lid: attributes.lid,
+            ethernet: attributes.link_layer == LINK_LAYER_ETHERNET,
+            max_message_bytes: attributes.max_msg_sz,
+        })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: opened by `ibv_open_device`, closed once, and whatever was made of it held it and is gone.
+        unsafe { ffi::ibv_close_device(self.as_ptr()) };
+    }
+}
+
+fn port_state(state: ffi::ibv_port_state::Type) -> PortState {
+    use ffi::ibv_port_state as word;
+    match state {
+        word::IBV_PORT_ACTIVE => PortState::Active,
+        word::IBV_PORT_DOWN => PortState::Other("DOWN"),
+        word::IBV_PORT_INIT => PortState::Other("INIT"),
+        word::IBV_PORT_ARMED => PortState::Other("ARMED"),
+        word::IBV_PORT_ACTIVE_DEFER => PortState::Other("ACTIVE_DEFER"),
+        _ => PortState::Other("of no known state"),
+    }
+}

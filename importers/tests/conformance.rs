@@ -1,0 +1,135 @@
+//! What every importer of the table promises, on any machine: with or without its library, its kernel support, a device
+//! or root.
+
+use std::collections::HashSet;
+
+use peerpath_importers::{Availability, Error, IMPORTERS, Importer, Op, Role, parse_target};
+use peerpath_paths::{Explained, Explanation};
+
+fn each() -> impl Iterator<Item = &'static dyn Importer> {
+    IMPORTERS.iter().copied()
+}
+
+fn assert_explained(explanation: &Explanation) {
+    assert!(explanation.why.ends_with('.'), "not a sentence: {explanation:?}");
+    assert!(explanation.remedy.ends_with('.'), "not a sentence: {explanation:?}");
+}
+
+fn assert_readable(error: &Error) {
+    let message = error.to_string();
+    assert!(!message.is_empty() && !message.ends_with('.') && !message.contains('\n'), "{message:?}");
+    assert_explained(&error.explanation());
+}
+
+/// What no importer has a device under.
+const NONSENSE: [&str; 12] = [
+    "",
+    "/",
+    "//1",
+    "no-such-device",
+    "no-such-device/1",
+    "no-such-device/0",
+    "no-such-device/256",
+    "../../etc/passwd",
+    "..",
+    "a b",
+    "\0",
+    "ZZZZ:99:99.9",
+];
+
+#[test]
+fn every_kind_is_a_word_of_its_own_that_parses_back() {
+    let mut kinds = HashSet::new();
+    for importer in each() {
+        let kind = importer.kind();
+        assert!(!kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase()), "{kind:?}");
+        assert!(kinds.insert(kind), "two importers are called {kind}");
+        let text = format!("{kind}:x");
+        let (found, address) = parse_target(&text).unwrap();
+        assert_eq!((found.kind(), address), (kind, "x"));
+    }
+}
+
+#[test]
+fn help_texts_are_one_line_each() {
+    for importer in each() {
+        assert!(importer.form().starts_with(&format!("{}:", importer.kind())), "{}", importer.form());
+        for text in [importer.form(), importer.summary()].into_iter().chain(importer.ops().iter().map(|op| op.summary))
+        {
+            assert!(!text.trim().is_empty() && !text.contains('\n') && text.len() <= 100, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn ops_are_named_once_and_play_the_part_of_their_name() {
+    for importer in each() {
+        let names: Vec<_> = importer.ops().iter().map(|spec| spec.op).collect();
+        assert_eq!(names.len(), names.iter().collect::<HashSet<_>>().len(), "{}", importer.kind());
+        for spec in importer.ops() {
+            match spec.op {
+                Op::Export => assert_eq!(spec.role, Role::Export),
+                Op::Register => assert_eq!(spec.role, Role::Register),
+                Op::Unregister => assert_eq!(spec.role, Role::Unregister),
+                _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),
+            }
+        }
+        let place = |op| names.iter().position(|name| *name == op);
+        let transfers = importer.ops().iter().filter(|spec| matches!(spec.role, Role::Transfer(_)));
+        for spec in transfers {
+            assert!(place(Op::Register) < place(spec.op) && place(spec.op) < place(Op::Unregister), "{}", spec.op);
+        }
+    }
+}
+
+#[test]
+fn nonsense_is_answered_and_never_ready() {
+    for importer in each() {
+        for address in NONSENSE {
+            match importer.probe(address) {
+                Ok(Availability::Waived(explanation)) => assert_explained(&explanation),
+                Ok(other) => panic!("{}:{address:?} is {other:?}", importer.kind()),
+                Err(error) => assert_readable(&error),
+            }
+            match importer.open(address) {
+                Ok(device) => panic!("{}:{address:?} was opened: {:?}", importer.kind(), device.info()),
+                Err(error) => assert_readable(&error),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_discovered_can_be_probed() {
+    for importer in each() {
+        for found in importer.discover() {
+            let (same, address) = parse_target(&found.target).unwrap();
+            assert_eq!(same.kind(), importer.kind());
+            match importer.probe(address) {
+                Ok(Availability::Ready) => {
+                    let device = importer.open(address).unwrap();
+                    assert_eq!(device.info().bdf, found.bdf);
+                    assert!(found.target.contains(&device.info().name));
+                }
+                Ok(Availability::HostMemoryOnly(explanation) | Availability::Waived(explanation)) => {
+                    assert_explained(&explanation);
+                }
+                Err(error) => panic!("{} was discovered but: {error}", found.target),
+            }
+        }
+    }
+}
+
+#[test]
+fn asking_from_many_threads_at_once_is_fine() {
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for importer in each() {
+                    let _ = importer.discover();
+                    let _ = importer.probe("no-such-device");
+                }
+            });
+        }
+    });
+}
