@@ -36,10 +36,20 @@ pub enum Step {
     CreateDmaBuf,
     /// Getting ordinary memory.
     AllocateMemory,
+    /// Opening an RDMA device and asking it what it can do.
+    OpenRdma,
     /// Registration of a dma-buf by an RDMA driver: attach and map happen inside.
     RegisterDmaBuf,
     /// Registration of ordinary memory by address (`ibv_reg_mr`).
     RegisterMemory,
+    /// Taking a registration back.
+    Deregister,
+    /// Making protection domains, completion queues and queue pairs.
+    CreateQueues,
+    /// Connecting a queue pair (`ibv_modify_qp`).
+    ConnectQueues,
+    /// Posting work requests.
+    PostTransfers,
     /// `IOMMU_IOAS_MAP_FILE` of a dma-buf.
     MapFile,
 }
@@ -59,8 +69,13 @@ impl Step {
             Self::Export => "exporting the BAR as a dma-buf",
             Self::CreateDmaBuf => "making a dma-buf of ordinary memory",
             Self::AllocateMemory => "getting ordinary memory",
+            Self::OpenRdma => "opening the RDMA device",
             Self::RegisterDmaBuf => "registering the dma-buf",
             Self::RegisterMemory => "registering the memory",
+            Self::Deregister => "taking a registration back",
+            Self::CreateQueues => "making queues of the RDMA device",
+            Self::ConnectQueues => "connecting a queue pair",
+            Self::PostTransfers => "posting transfers",
             Self::MapFile => "mapping the dma-buf into an IOAS",
         }
     }
