@@ -1,0 +1,64 @@
+"""Whether KVM works here, found out by using it.
+
+/dev/kvm may exist and open, and still a guest under it never gets anywhere, as
+happens on machines that are virtual themselves. So a kernel is booted under it,
+up to the panic of finding no root file system.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from lab.lock import locked
+from lab.places import cache
+from lab.say import say
+from lab.tools import QEMU
+from lab.trouble import EXIT_USAGE, Trouble
+
+_OVERRIDE = "PEERPATH_LAB_ACCEL"
+_PATIENCE_S = 20
+_BOOTED = "Unable to mount root fs"
+
+
+def accelerator(image: Path) -> str:
+    """"kvm" where it proved to work with the kernel IMAGE, else "tcg"."""
+    override = os.environ.get(_OVERRIDE)
+    if override:
+        if override not in ("kvm", "tcg"):
+            raise Trouble(
+                f"{_OVERRIDE}={override} is no accelerator. Say kvm or tcg, or unset it.",
+                exit_code=EXIT_USAGE,
+            )
+        return override
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    # The verdict holds until the host boots again.
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record = cache() / "kvm.json"
+    with locked("kvm", "finding out whether KVM works"):
+        known = json.loads(record.read_text()) if record.exists() else {}
+        if known.get("boot") != boot:
+            say("finding out whether KVM works, by booting under it")
+            known = {"boot": boot, "works": _boots(image)}
+            record.write_text(json.dumps(known) + "\n")
+            say("KVM works" if known["works"] else "KVM does not work; emulating the processor")
+    return "kvm" if known["works"] else "tcg"
+
+
+def _boots(image: Path) -> bool:
+    command = [QEMU, "-M", "q35,kernel-irqchip=split", "-accel", "kvm", "-cpu", "EPYC", "-m", "256"]
+    command += ["-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot"]
+    command += ["-device", "intel-iommu,intremap=on"]
+    command += ["-serial", "stdio", "-kernel", str(image), "-append", "console=ttyS0 panic=-1"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE_S,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return _BOOTED in done.stdout.decode(errors="replace")

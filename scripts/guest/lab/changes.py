@@ -1,0 +1,142 @@
+"""Our changes to the kernel: added files, and the lines that hook them in.
+
+A change is a folder beside the kernel's configuration:
+
+    NAME/files/       added files, laid over the kernel tree
+    NAME/hooks.patch  the few changed lines of existing files (patch -p1)
+    NAME/config       kernel options the change needs
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.places import KERNEL
+from lab.trouble import Trouble
+
+# Lines that moved a little between releases still find their place; rejects
+# are refused, so a hook never lands by halves.
+_FUZZ = "--fuzz=2"
+# Where a tree remembers what was done to it.
+_NOTES = ".peerpath"
+
+
+@dataclass(frozen=True)
+class Change:
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def patch(self) -> Path:
+        return self.folder / "hooks.patch"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config"
+
+    @property
+    def files(self) -> Path:
+        return self.folder / "files"
+
+    def inputs(self) -> list[Path]:
+        """Every file that has a say in the built kernel."""
+        present = [path for path in (self.patch, self.config) if path.is_file()]
+        return present + [self.files / path for path in self.added()]
+
+    def added(self) -> list[Path]:
+        paths = sorted(path for path in self.files.rglob("*") if path.is_file())
+        return [path.relative_to(self.files) for path in paths]
+
+    def patched(self) -> list[Path]:
+        if not self.patch.is_file():
+            return []
+        text = self.patch.read_text()
+        return [Path(name) for name in re.findall(r"^\+\+\+ [^/\s]+/(\S+)", text, re.MULTILINE)]
+
+    def apply(self, tree: Path) -> None:
+        if self.patch.is_file():
+            self._apply_patch(tree)
+        for path in self.added():
+            target = tree / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.files / path, target)
+
+    def _apply_patch(self, tree: Path) -> None:
+        command = ["patch", "-p1", _FUZZ, "--forward", "--batch", "--no-backup-if-mismatch"]
+        done = subprocess.run(
+            [*command, "-i", str(self.patch)],
+            cwd=tree,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode != 0:
+            raise Trouble(
+                f"The kernel change {self.name} does not apply to this source:\n"
+                f"{done.stdout.strip()}\n"
+                f"Adapt {self.patch} to the kernel version."
+            )
+
+
+def all_changes(kernel: Path = KERNEL) -> list[Change]:
+    """The changes in the order they are applied; none is fine."""
+    folders = sorted(path for path in kernel.iterdir() if path.is_dir())
+    return [Change(path) for path in folders if path.name != "config"]
+
+
+def bring_to(tree: Path, changes: list[Change]) -> None:
+    """Make TREE the pristine kernel with CHANGES and nothing else.
+
+    The tree may carry an earlier state of the changes. Files that come out the
+    same are left alone, so that a kept build compiles only what differs.
+    """
+    notes = tree / _NOTES
+    pristine, scratch, touched_list = notes / "pristine", notes / "scratch", notes / "touched"
+    before = set(touched_list.read_text().splitlines()) if touched_list.exists() else set()
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    now: set[str] = set()
+    for change in changes:
+        for path in change.patched():
+            if str(path) not in before and not (pristine / path).exists():
+                _copy(tree / path, pristine / path, change)
+            if not (scratch / path).exists():
+                _copy(pristine / path, scratch / path, change)
+        for path in change.added():
+            if str(path) not in before and (tree / path).exists():
+                raise Trouble(
+                    f"The kernel change {change.name} adds {path}, which this kernel has "
+                    "already. Rename the added file or drop the change."
+                )
+        change.apply(scratch)
+        now |= {str(path) for path in change.patched() + change.added()}
+    # Written down first: after an interruption, too many files are looked at
+    # again rather than too few.
+    touched_list.write_text("\n".join(sorted(before | now)))
+    for name in sorted(before | now):
+        _settle(tree / name, scratch / name if name in now else pristine / name)
+    touched_list.write_text("\n".join(sorted(now)))
+
+
+def _copy(source: Path, target: Path, change: Change) -> None:
+    if not source.is_file():
+        raise Trouble(
+            f"The kernel change {change.name} patches {target.name}, which this kernel does not "
+            f"have. Adapt {change.patch} to the kernel version."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _settle(path: Path, wanted: Path) -> None:
+    """Let PATH have the content of WANTED, or be absent with it."""
+    if not wanted.exists():
+        path.unlink(missing_ok=True)
+    elif not path.exists() or path.read_bytes() != wanted.read_bytes():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(wanted, path)

@@ -1,0 +1,183 @@
+"""Builds the guest's kernel, once for every set of inputs."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import kconfig, tools
+from lab.changes import Change, all_changes, bring_to
+from lab.lock import locked
+from lab.places import KERNEL, cache
+from lab.say import say
+from lab.source import Source, debian_sources, find
+from lab.trouble import Trouble
+
+_PROGRESS_EVERY_S = 20
+# So that "320 of about 1900 files" tells how long it will take; rough is fine.
+_TYPICAL_FILES = {False: 1700, True: 1750}
+
+
+# Keeps the build trees (2 GB each): for work on the kernel changes, where the
+# next build then takes a minute.
+_KEEP_BUILD = "PEERPATH_LAB_KEEP_BUILD"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    image: Path
+    version: str
+    """As `uname -r` will say in the guest."""
+    debian_version: str | None
+
+
+def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
+    """The built kernel, building it first where the cache lacks it."""
+    source = find(look_for_newer=look_for_newer)
+    changes = all_changes()
+    inputs = _inputs(source, changes, debug=debug)
+    key = _digest(inputs)
+    folder = cache() / f"kernel-{key}"
+    with locked(f"kernel-{key}", "building this kernel"):
+        if not (folder / "kernel.json").exists():
+            _build(source, changes, inputs, folder, debug=debug)
+    record = json.loads((folder / "kernel.json").read_text())
+    return Kernel(folder / "bzImage", record["version"], record["debian_version"])
+
+
+def check_changes() -> list[tuple[str, str | None]]:
+    """(source, what is wrong or None) for every kernel series in the archive."""
+    with locked("source", "fetching the kernel source"):
+        sources = debian_sources()
+    verdicts = []
+    for source in sources:
+        tree = cache() / f"check-{os.getpid()}"
+        say(f"unpacking {source.identity}")
+        try:
+            source.unpack(tree)
+            bring_to(tree, all_changes())
+            kconfig.configure(tree, _config_files(all_changes(), debug=False))
+            verdicts.append((source.identity, None))
+        except Trouble as trouble:
+            verdicts.append((source.identity, str(trouble)))
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+    return verdicts
+
+
+def _config_files(changes: list[Change], *, debug: bool) -> list[Path]:
+    return kconfig.fragments(debug=debug) + [c.config for c in changes if c.config.is_file()]
+
+
+def _inputs(source: Source, changes: list[Change], *, debug: bool) -> dict[str, str]:
+    """Everything that decides what the kernel will be, by name."""
+    files = _config_files(changes, debug=debug)
+    files += [path for change in changes for path in change.inputs()]
+    named = {
+        str(path.relative_to(KERNEL)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+    return {"source": source.identity, "compiler": tools.compiler_version(), **named}
+
+
+def _digest(inputs: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build(
+    source: Source, changes: list[Change], inputs: dict[str, str], folder: Path, *, debug: bool
+) -> None:
+    tools.need(tools.KERNEL_BUILD, "build the guest's kernel")
+    log = folder.with_name(f"{folder.name}.log")
+    started_s = time.monotonic()
+    flavour = "debug kernel" if debug else "kernel"
+    say(f"building the guest's {flavour} from {source.identity}: about 10 minutes on 2 cores, once")
+    with _tree(source, folder, debug=debug) as tree:
+        bring_to(tree, changes)
+        config_text = kconfig.configure(tree, _config_files(changes, debug=debug))
+        _make(tree, log, debug=debug)
+        _keep(tree, source, inputs, config_text, folder)
+    log.unlink()
+    say(f"built the guest's {flavour} in {(time.monotonic() - started_s) / 60:.1f} minutes")
+
+
+@contextmanager
+def _tree(source: Source, folder: Path, *, debug: bool):
+    """The unpacked source, thrown away after the build unless asked to keep it."""
+    if os.environ.get(_KEEP_BUILD) != "1":
+        tree = folder.with_name(f"build-{folder.name}")
+        shutil.rmtree(tree, ignore_errors=True)
+        try:
+            source.unpack(tree)
+            yield tree
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+        return
+    identity = hashlib.sha256(source.identity.encode()).hexdigest()[:8]
+    tree = cache() / f"build-{identity}{'-debug' if debug else ''}"
+    unpacked = cache() / f"{tree.name}.unpacked"
+    with locked(tree.name, "building in this kernel tree"):
+        if not unpacked.exists():
+            shutil.rmtree(tree, ignore_errors=True)
+            source.unpack(tree)
+            unpacked.touch()
+        yield tree
+
+
+def _make(tree: Path, log: Path, *, debug: bool) -> None:
+    # A clock and a builder that never change: the same inputs give the same image.
+    environment = os.environ | {
+        "KBUILD_BUILD_TIMESTAMP": "@0",
+        "KBUILD_BUILD_USER": "peerpath",
+        "KBUILD_BUILD_HOST": "lab",
+    }
+    with open(log, "w") as output:
+        make = subprocess.Popen(
+            ["make", f"-j{os.cpu_count()}", "ARCH=x86_64", "LOCALVERSION=", "bzImage"],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while True:
+                try:
+                    make.wait(_PROGRESS_EVERY_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    done = len(re.findall(r"^  CC ", log.read_text(), re.MULTILINE))
+                    say(f"compiled {done} of about {_TYPICAL_FILES[debug]} files")
+        finally:
+            # Interrupted: do not leave compilers behind in a tree about to go.
+            if make.poll() is None:
+                make.terminate()
+                make.wait()
+    if make.returncode != 0:
+        errors = [line for line in log.read_text().splitlines() if "rror" in line][:20]
+        raise Trouble(
+            "Building the guest's kernel failed:\n  " + "\n  ".join(errors) + f"\nAll of it: {log}"
+        )
+
+
+def _keep(
+    tree: Path, source: Source, inputs: dict[str, str], config_text: str, folder: Path
+) -> None:
+    """Move what is worth keeping to FOLDER, which appears whole or not at all."""
+    version = (tree / "include/config/kernel.release").read_text().strip()
+    partial = folder.with_name(f"partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    shutil.copyfile(tree / "arch/x86/boot/bzImage", partial / "bzImage")
+    shutil.copyfile(tree / "System.map", partial / "System.map")
+    (partial / "config").write_text(config_text)
+    record = {"version": version, "debian_version": source.debian_version, "inputs": inputs}
+    (partial / "kernel.json").write_text(json.dumps(record, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -1,0 +1,191 @@
+"""Finds the kernel source: Debian's package, or a tree the user names."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import apt
+from lab.lock import locked
+from lab.places import cache
+from lab.say import say
+from lab.trouble import Trouble
+
+# The first release whose VFIO can export a dma-buf and which our changes fit.
+WANTED = (7, 2)
+# Where Debian ships it; a stable release alone stops at an older kernel.
+SUITES = ("trixie-backports", "testing")
+_OVERRIDE = "PEERPATH_KERNEL_SOURCE"
+# Generated register tables, a third of the tree; no Kconfig file among them.
+_NOT_NEEDED = "*/drivers/gpu/drm/amd/include/*"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kernel source that can be unpacked, and what tells it from another."""
+
+    identity: str
+    """Goes into the cache key: the same identity always unpacks to the same tree."""
+    debian_version: str | None
+    path: Path
+
+    def unpack(self, into: Path) -> None:
+        """Put the tree into the empty folder INTO, leaving the original alone."""
+        into.mkdir(parents=True, exist_ok=True)
+        if self.path.is_dir():
+            exclude = shutil.ignore_patterns(".git")
+            shutil.copytree(self.path, into, symlinks=True, dirs_exist_ok=True, ignore=exclude)
+        elif self.path.suffix == ".deb":
+            with _tarball_in_package(self.path) as tarball:
+                _untar(["-J", f"--exclude={_NOT_NEEDED}"], into, tarball)
+        else:
+            with open(self.path, "rb") as tarball:
+                _untar(["-a", "-f", str(self.path)], into, tarball)
+
+
+def find(*, look_for_newer: bool = False) -> Source:
+    """The source to build: the user's, else the one fetched before, else Debian's."""
+    override = os.environ.get(_OVERRIDE)
+    if override:
+        return _users(Path(override))
+    return _debian(look_for_newer=look_for_newer)
+
+
+def debian_sources() -> list[Source]:
+    """The newest package of every wanted kernel series the archive has."""
+    _need_apt()
+    newest: dict[str, Source] = {}
+    for suite in SUITES:
+        for package, private_apt in _offers(suite):
+            if package.name not in newest:
+                newest[package.name] = _fetch(private_apt, package)
+    return [newest[name] for name in sorted(newest, key=_series)]
+
+
+def _debian(*, look_for_newer: bool) -> Source:
+    chosen = cache() / "source" / "chosen.json"
+    with locked("source", "fetching the kernel source"):
+        if chosen.exists() and not look_for_newer:
+            record = json.loads(chosen.read_text())
+            deb = Path(record["deb"])
+            if deb.exists():
+                return _source_of(apt.Package(record["name"], record["version"]), deb)
+        _need_apt()
+        say(f"looking for a kernel source package in {', '.join(SUITES)} of {apt.mirror()}")
+        for suite in SUITES:
+            offers = sorted(_offers(suite), key=lambda offer: _series(offer[0].name))
+            if not offers:
+                continue
+            exact = [offer for offer in offers if _series(offer[0].name) == WANTED]
+            package, private_apt = exact[0] if exact else offers[-1]
+            source = _fetch(private_apt, package)
+            chosen.write_text(
+                json.dumps(
+                    {"name": package.name, "version": package.version, "deb": str(source.path)}
+                )
+            )
+            return source
+    raise Trouble(
+        f"No linux-source-{WANTED[0]}.{WANTED[1]} or newer in {' or '.join(SUITES)} of "
+        f"{apt.mirror()}. Use a mirror that carries these suites, or set {_OVERRIDE} to a "
+        "kernel source tree."
+    )
+
+
+def _offers(suite: str):
+    """(package, apt) for every kernel source in SUITE that is new enough."""
+    private_apt = apt.PrivateApt([suite])
+    private_apt.update()
+    for package in private_apt.newest("linux-source-"):
+        series = _series(package.name)
+        if series is not None and series >= WANTED:
+            yield package, private_apt
+
+
+def _series(package_name: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"linux-source-(\d+)\.(\d+)", package_name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _fetch(private_apt: apt.PrivateApt, package: apt.Package) -> Source:
+    folder = cache() / "source"
+    present = list(folder.glob(f"{package.name}_{package.version}_*.deb"))
+    if not present:
+        say(f"fetching {package.name} {package.version} (about 160 MB)")
+        # apt writes the file in place; only a whole one gets its final name.
+        partial = folder / f"partial-{os.getpid()}"
+        try:
+            deb = private_apt.download(package, partial)
+            present = [deb.rename(folder / deb.name)]
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return _source_of(package, present[0])
+
+
+def _source_of(package: apt.Package, deb: Path) -> Source:
+    return Source(f"{package.name} {package.version}", package.version, deb)
+
+
+def _need_apt() -> None:
+    if not apt.available():
+        raise Trouble(
+            "The kernel source comes from Debian's archive, and this machine has no apt. "
+            f"Unpack a Linux {WANTED[0]}.{WANTED[1]} or newer somewhere and set {_OVERRIDE} to it."
+        )
+
+
+def _users(path: Path) -> Source:
+    if not path.exists():
+        raise Trouble(f"{_OVERRIDE}={path} does not exist. Name a kernel source tree or tarball.")
+    path = path.resolve()
+    if path.is_dir() and not (path / "Kbuild").exists():
+        raise Trouble(f"{_OVERRIDE}={path} is no kernel source tree: it has no Kbuild file.")
+    digest = hashlib.sha256()
+    for entry in [path] if path.is_file() else _files_below(path):
+        status = entry.lstat()
+        digest.update(f"{entry} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return Source(f"{path} {digest.hexdigest()[:16]}", None, path)
+
+
+def _files_below(path: Path):
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(files):
+            yield Path(folder) / name
+
+
+@contextmanager
+def _tarball_in_package(deb: Path):
+    """The source tarball inside a linux-source package, as a stream."""
+    package = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
+    tarball = subprocess.Popen(
+        ["tar", "-x", "-O", "--wildcards", "./usr/src/linux-source-*.tar.xz"],
+        stdin=package.stdout,
+        stdout=subprocess.PIPE,
+    )
+    package.stdout.close()
+    try:
+        yield tarball.stdout
+    finally:
+        tarball.stdout.close()
+        tarball.wait()
+        package.wait()
+
+
+def _untar(arguments: list[str], into: Path, stream) -> None:
+    done = subprocess.run(
+        ["tar", "-x", "--strip-components=1", "-C", str(into), *arguments],
+        stdin=stream,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise Trouble(
+            f"Unpacking the kernel source into {into} failed: {done.stderr.strip()[-300:]}. "
+            "Check the free disk space (3 GB are needed while building)."
+        )

@@ -1,0 +1,144 @@
+"""The programs the lab needs: whether they are there, and where."""
+
+import glob
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.lock import locked
+from lab.places import GUEST, cache
+from lab.say import say
+from lab.trouble import Trouble
+
+QEMU = "qemu-system-x86_64"
+QEMU_MINIMUM = (8, 0)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The Debian package of something needed, and how to see that it is there.
+
+    By what it provides, not by its package: on other systems it comes from a
+    package of another name, or from none.
+    """
+
+    package: str
+    program: str | None = None
+    header: str | None = None
+    library: str | None = None
+    file: str | None = None
+    module: str | None = None
+
+    def present(self) -> bool:
+        if self.program is not None:
+            return shutil.which(self.program) is not None
+        if self.module is not None:
+            return importlib.util.find_spec(self.module) is not None
+        return any(glob.glob(pattern) for pattern in self._patterns())
+
+    def _patterns(self) -> list[str]:
+        if self.header is not None:
+            return [f"/usr/include/{self.header}", f"/usr/local/include/{self.header}"]
+        if self.library is not None:
+            return [f"{base}/{self.library}" for base in ("/usr/lib", "/usr/lib64", "/lib")]
+        return [self.file or ""]
+
+
+KERNEL_BUILD = (
+    Tool("gcc", "gcc"),
+    Tool("make", "make"),
+    Tool("flex", "flex"),
+    Tool("bison", "bison"),
+    Tool("bc", "bc"),
+    Tool("patch", "patch"),
+    Tool("xz-utils", "xz"),
+    Tool("libelf-dev", header="gelf.h"),
+)
+GUEST_RUN = (
+    Tool("qemu-system-x86", QEMU),
+    Tool("iproute2", "rdma"),
+    Tool("iproute2", "ip"),
+    Tool("udev", "udevadm"),
+    Tool("kmod", "modprobe"),
+)
+
+
+def missing(tools: tuple[Tool, ...]) -> list[str]:
+    """The packages of the tools that are not there, each once."""
+    # sbin is not in every user's PATH, yet the guest runs as root.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    return sorted({tool.package for tool in tools if not tool.present()})
+
+
+def need(tools: tuple[Tool, ...], purpose: str) -> None:
+    packages = missing(tools)
+    if packages:
+        raise Trouble(
+            f"Cannot {purpose}: {', '.join(packages)} (Debian's package names) not found. "
+            "Run scripts/setup, or install them the way this system does."
+        )
+
+
+def compiler_version() -> str:
+    need(KERNEL_BUILD[:1], "build the guest's kernel")
+    done = subprocess.run(["gcc", "--version"], text=True, capture_output=True, check=True)
+    return done.stdout.splitlines()[0]
+
+
+def qemu_version() -> tuple[int, int] | None:
+    """QEMU's version, None where there is no QEMU."""
+    if shutil.which(QEMU) is None:
+        return None
+    done = subprocess.run([QEMU, "--version"], text=True, capture_output=True)
+    match = re.search(r"version (\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def need_guest() -> None:
+    need(GUEST_RUN, "boot a guest")
+    version = qemu_version()
+    if version is None or version < QEMU_MINIMUM:
+        found = "an unknown version" if version is None else f"{version[0]}.{version[1]}"
+        raise Trouble(
+            f"QEMU is {found}; the lab needs {QEMU_MINIMUM[0]}.{QEMU_MINIMUM[1]} or newer. "
+            "Run scripts/setup, which knows where to get one, or install it."
+        )
+
+
+def virtme_run() -> list[str]:
+    """The command that starts virtme-ng, installed in the cache at first use."""
+    pinned = GUEST / "requirements.txt"
+    key = hashlib.sha256(pinned.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    home = cache() / "tools" / f"virtme-ng-{key}"
+    with locked("virtme-ng", "installing virtme-ng"):
+        if not home.exists():
+            say("installing virtme-ng from PyPI")
+            _install_python_packages(pinned, home)
+    # virtme-run needs the standard library only, so no virtual environment.
+    script = f"import sys; sys.path.insert(0, {str(home)!r}); from virtme.commands.run import main; sys.exit(main())"
+    return [sys.executable, "-c", script]
+
+
+def _install_python_packages(pinned: Path, home: Path) -> None:
+    partial = home.with_name(f"partial-{home.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        + ["--disable-pip-version-check", "--target", str(partial), "-r", str(pinned)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise Trouble(
+            f"pip could not install virtme-ng:\n{done.stdout.strip()[-1500:]}\n"
+            "Check that PyPI or your mirror of it is reachable, and that python3-pip is installed."
+        )
+    partial.rename(home)
