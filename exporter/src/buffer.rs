@@ -1,5 +1,6 @@
 //! What an exporter hands to importers.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -34,6 +35,19 @@ pub enum SourceKind {
     Host,
 }
 
+impl SourceKind {
+    /// The word in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vfio => "vfio",
+            Self::Udmabuf => "udmabuf",
+            Self::Heap => "heap",
+            Self::Cuda => "cuda",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// Where a buffer comes from; results carry it as `source`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {
@@ -45,6 +59,16 @@ pub struct Origin {
     pub bar: Option<u8>,
     /// The spans of the BAR in buffer order; one span from 0 on for memory that is no BAR.
     pub ranges: Vec<BarRange>,
+}
+
+impl fmt::Display for Origin {
+    /// `BAR 2 of 0000:03:00.0`, or the kind of memory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.bdf, self.bar) {
+            (Some(bdf), Some(bar)) => write!(f, "BAR {bar} of {bdf}"),
+            _ => f.write_str(self.kind.as_str()),
+        }
+    }
 }
 
 /// Host memory that importers register by address.

@@ -1,11 +1,37 @@
 //! A BAR, or ordinary memory, becomes a [`Buffer`] that importers can register.
+//!
+//! [`Source`] is what a user names; [`Source::open`] makes it an [`Exporter`], whose exports are [`Buffer`]s.
+//! [`mod@bind`] hands functions to vfio-pci and gives them back, [`mod@socket`] passes a buffer to another process.
 
+pub mod bind;
 mod buffer;
+mod error;
+mod host_tree;
+mod memory;
+mod options;
+mod range;
+mod size;
+pub mod socket;
+mod source;
+mod sys;
+#[cfg(test)]
+mod testing;
+mod vfio;
 mod view;
 
 use std::sync::Arc;
 
+pub use bind::InUse;
 pub use buffer::{BarRange, Buffer, Handle, HostMemory, Origin, SourceKind};
+pub use error::Error;
+pub use host_tree::HostTree;
+pub use memory::{HeapExporter, HostExporter, UdmabufExporter};
+pub use options::{Door, OpenOptions};
+pub use range::RangeProblem;
+pub use size::{format_bytes, parse_bytes};
+pub use socket::SocketExporter;
+pub use source::Source;
+pub use vfio::{Bar, BarKind, Device, NotExportable, VfioExporter, bars};
 pub use view::{View, check_span};
 
 /// Something that memory can be exported from: an opened BAR, or a baseline of ordinary memory.
@@ -26,7 +52,24 @@ pub trait Exporter: Send + Sync {
     /// refused, typed and explained.
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error>;
 }
-/// placeholder
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct Error;
+
+/// The size of a page, in which the kernel exports.
+pub fn page_bytes() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u64::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(4096)
+}
+
+/// Refuses a length that the exporter does not have, or that is not in whole `unit_bytes`.
+fn check_length(exporter: &impl Exporter, length_bytes: u64, unit_bytes: u64) -> Result<(), Error> {
+    let total = exporter.length_bytes();
+    let why = if length_bytes == 0 {
+        "nothing to export".to_owned()
+    } else if length_bytes > total {
+        format!("the source has {total} bytes")
+    } else if !length_bytes.is_multiple_of(unit_bytes) {
+        format!("it exports whole pages of {unit_bytes} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(Error::BadLength { source_name: exporter.origin().to_string(), length_bytes, why })
+}

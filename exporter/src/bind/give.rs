@@ -1,0 +1,200 @@
+//! `peerpath bind`: functions are handed to vfio-pci until `restore`.
+
+use peerpath_paths::Bdf;
+
+use super::in_use::refuse_in_use;
+use super::journal::{Entry, Journal, Owner, OwnerKind, boot_id};
+use super::lock::FunctionLock;
+use super::state_dir::StateDir;
+use super::{steps, viability};
+use crate::{Error, OpenOptions};
+
+/// A function that VFIO has now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The function.
+    pub bdf: Bdf,
+    /// The driver that had it before; `restore` gives it back to that.
+    pub from_driver: Option<String>,
+    /// A VFIO driver had it already: nothing was changed.
+    pub already: bool,
+}
+
+/// Hands functions to vfio-pci: all of them, or none.
+///
+/// # Errors
+/// One of them does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
+/// would keep VFIO out; vfio-pci is not loaded; the kernel refused.
+pub fn bind(functions: &[Bdf], options: &OpenOptions) -> Result<Vec<Bound>, Error> {
+    let host = &options.host;
+    let mut functions = functions.to_vec();
+    functions.sort();
+    functions.dedup();
+    for &bdf in &functions {
+        let group = viability::require_group(host, bdf)?;
+        let offenders = viability::offenders(host, group, &functions)?;
+        if !offenders.is_empty() {
+            return Err(Error::GroupNotViable { bdf, group, offenders });
+        }
+    }
+    let dir = StateDir::open(&options.state_dir)?;
+    let locks = functions.iter().map(|&bdf| FunctionLock::take(&dir, bdf)).collect::<Result<Vec<_>, _>>()?;
+    for &bdf in &functions {
+        if !viability::has_vfio_driver(host, bdf)? {
+            steps::require_vfio_pci(host)?;
+            refuse_in_use(host, bdf, options.force_in_use)?;
+        }
+    }
+    let journal = Journal::new(dir);
+    let mut done = Vec::new();
+    for bdf in functions {
+        match bind_one(bdf, options, &journal) {
+            Ok(bound) => done.push(bound),
+            Err(error) => {
+                undo(&done, options, &journal);
+                return Err(error);
+            }
+        }
+    }
+    drop(locks);
+    Ok(done)
+}
+
+fn bind_one(bdf: Bdf, options: &OpenOptions, journal: &Journal) -> Result<Bound, Error> {
+    let host = &options.host;
+    let owner = Owner::this_process(host, OwnerKind::Bind);
+    let before = journal.find(bdf)?.filter(|entry| entry.boot_id == boot_id(host));
+    if viability::has_vfio_driver(host, bdf)? {
+        // What a dead run left behind is kept now, until `restore`.
+        if let Some(entry) = before {
+            journal.put(Entry { owner, ..entry })?;
+        }
+        return Ok(Bound { bdf, from_driver: None, already: true });
+    }
+    let from_driver = host.driver(bdf)?;
+    let change = match before {
+        Some(entry) => entry.change,
+        None => steps::state(host, bdf)?,
+    };
+    journal.put(Entry { bdf, change: change.clone(), owner, boot_id: boot_id(host) })?;
+    if let Err(error) = steps::take(host, bdf) {
+        if steps::give_back(host, bdf, &change).is_ok() {
+            journal.remove(bdf)?;
+        }
+        return Err(error);
+    }
+    Ok(Bound { bdf, from_driver, already: false })
+}
+
+/// Best effort: what cannot be undone stays in the journal.
+fn undo(done: &[Bound], options: &OpenOptions, journal: &Journal) {
+    for bound in done.iter().filter(|bound| !bound.already) {
+        if let Ok(Some(entry)) = journal.find(bound.bdf)
+            && steps::give_back(&options.host, bound.bdf, &entry.change).is_ok()
+        {
+            let _ = journal.remove(bound.bdf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bind::{Outcome, restore};
+    use crate::testing::Fixture;
+
+    fn fixture() -> (Fixture, [Bdf; 2]) {
+        let fixture = Fixture::new();
+        for driver in ["vfio-pci", "e1000e", "ivshmem"] {
+            fixture.pci_driver(driver);
+        }
+        let first = fixture.function("0000:03:00.0").group(3).driver("e1000e").bdf();
+        let second = fixture.function("0000:04:00.0").group(4).driver("ivshmem").bdf();
+        (fixture, [first, second])
+    }
+
+    fn drivers(fixture: &Fixture, functions: &[Bdf]) -> Vec<Option<String>> {
+        functions.iter().map(|&bdf| fixture.host().driver(bdf).unwrap()).collect()
+    }
+
+    fn some(names: [&str; 2]) -> Vec<Option<String>> {
+        names.map(|name| Some(name.to_owned())).into()
+    }
+
+    #[test]
+    fn binds_and_restores() {
+        let (fixture, functions) = fixture();
+        let options = fixture.options();
+        let bound = bind(&functions, &options).unwrap();
+        assert_eq!(bound[0], Bound { bdf: functions[0], from_driver: Some("e1000e".to_owned()), already: false });
+        assert_eq!(drivers(&fixture, &functions), some(["vfio-pci", "vfio-pci"]));
+        let again = bind(&functions, &options).unwrap();
+        assert!(again.iter().all(|bound| bound.already));
+        let restored = restore(&options).unwrap();
+        assert!(restored.iter().all(|one| matches!(one.outcome, Outcome::GivenBack { .. })), "{restored:?}");
+        assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]));
+        assert_eq!(fixture.journaled(), []);
+        assert!(restore(&options).unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_or_none() {
+        for step in 0..6 {
+            let (fixture, functions) = fixture();
+            fixture.fail_once_after(step);
+            bind(&functions, &fixture.options()).unwrap_err();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "failing at step {step}");
+            assert_eq!(fixture.journaled(), []);
+        }
+    }
+
+    /// The journal is written first, so whatever the moment of death, `restore` brings back the first state.
+    #[test]
+    fn a_death_at_any_step_can_be_restored() {
+        for step in 0..=6 {
+            let (fixture, functions) = fixture();
+            fixture.die_after(step);
+            let _ = bind(&functions, &fixture.options());
+            fixture.revive();
+            restore(&fixture.options()).unwrap();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+            assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "(null)\n");
+            assert_eq!(fixture.journaled(), []);
+        }
+    }
+
+    #[test]
+    fn a_death_in_the_middle_of_restoring_can_be_restored() {
+        for step in 0..=6 {
+            let (fixture, functions) = fixture();
+            bind(&functions, &fixture.options()).unwrap();
+            fixture.die_after(step);
+            let _ = restore(&fixture.options());
+            fixture.revive();
+            restore(&fixture.options()).unwrap();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+        }
+    }
+
+    #[test]
+    fn the_whole_group_must_come_along() {
+        let (fixture, [first, second]) = fixture();
+        fixture.function("0000:04:00.0").group(3);
+        let error = bind(&[first], &fixture.options()).unwrap_err();
+        assert!(
+            matches!(&error, Error::GroupNotViable { offenders, .. } if offenders[0].0 == "0000:04:00.0"),
+            "{error}"
+        );
+        assert_eq!(fixture.journaled(), []);
+        bind(&[first, second], &fixture.options()).unwrap();
+    }
+
+    #[test]
+    fn an_override_of_the_administrator_comes_back() {
+        let (fixture, [first, _]) = fixture();
+        fixture.function("0000:03:00.0").file("driver_override", "e1000e\n");
+        bind(&[first], &fixture.options()).unwrap();
+        restore(&fixture.options()).unwrap();
+        assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "e1000e\n");
+    }
+}

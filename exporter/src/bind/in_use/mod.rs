@@ -1,0 +1,111 @@
+//! What would break if a function were taken from its driver.
+
+mod below;
+mod disks;
+mod networks;
+mod processes;
+
+use std::fmt;
+
+use peerpath_paths::Bdf;
+
+use crate::Error;
+use crate::host_tree::HostTree;
+use below::Below;
+
+pub(super) use processes::vfio_users;
+
+/// The kind of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UseKind {
+    /// A disk on it is mounted, swapped to, or part of something.
+    Disk,
+    /// A network interface on it is in use.
+    Network,
+    /// An RDMA device stands on it.
+    Rdma,
+    /// It shows the console.
+    Display,
+    /// A program has one of its device files open.
+    Process,
+    /// It carries virtual functions.
+    VirtualFunctions,
+}
+
+/// A use of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// What kind.
+    pub kind: UseKind,
+    /// What exactly, as part of a sentence: `nvme0n1 is mounted at /home`.
+    pub detail: String,
+    /// Whether the user may take the function all the same. Not where this host could be lost: a mounted disk, the default
+    /// route.
+    pub forceable: bool,
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.detail)
+    }
+}
+
+impl InUse {
+    fn new(kind: UseKind, forceable: bool, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), forceable }
+    }
+}
+
+/// Everything known to use a function; empty where it is free.
+///
+/// # Errors
+/// No such function, or the host cannot be read.
+pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
+    let below = Below::read(host, bdf)?;
+    let mut uses = disks::uses(host, &below)?;
+    uses.extend(networks::uses(host, bdf, &below)?);
+    uses.extend(display(host, bdf)?);
+    uses.extend(virtual_functions(host, bdf)?);
+    uses.extend(processes::uses(host, &below)?);
+    Ok(uses)
+}
+
+/// `InUse` where something uses the function and force does not cover it.
+pub(super) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<(), Error> {
+    let uses: Vec<_> = uses(host, bdf)?.into_iter().filter(|one| !(force && one.forceable)).collect();
+    if uses.is_empty() { Ok(()) } else { Err(Error::InUse { bdf, uses, forced: force }) }
+}
+
+fn display(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
+    let boot = host.function_number(bdf, "boot_vga")? == Some(1);
+    Ok(boot.then(|| InUse::new(UseKind::Display, true, "it is the display that the firmware set up at boot")))
+}
+
+fn virtual_functions(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
+    let count = host.function_number(bdf, "sriov_numvfs")?.unwrap_or(0);
+    let detail = format!("{count} virtual functions are switched on");
+    Ok((count > 0).then(|| InUse::new(UseKind::VirtualFunctions, true, detail)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn a_free_function_has_no_uses() {
+        let fixture = Fixture::new();
+        let bdf = fixture.function("0000:03:00.0").driver("ivshmem").bdf();
+        assert_eq!(uses(&fixture.host(), bdf).unwrap(), []);
+    }
+
+    #[test]
+    fn the_boot_display_and_virtual_functions_count() {
+        let fixture = Fixture::new();
+        let bdf = fixture.function("0000:03:00.0").file("boot_vga", "1\n").file("sriov_numvfs", "4\n").bdf();
+        let kinds: Vec<_> = uses(&fixture.host(), bdf).unwrap().into_iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, [UseKind::Display, UseKind::VirtualFunctions]);
+        assert!(matches!(refuse_in_use(&fixture.host(), bdf, false), Err(Error::InUse { forced: false, .. })));
+        refuse_in_use(&fixture.host(), bdf, true).unwrap();
+    }
+}

@@ -1,0 +1,204 @@
+//! Network interfaces on a function, what is stacked upon them, and RDMA devices.
+
+use std::collections::BTreeSet;
+
+use peerpath_paths::Bdf;
+
+use super::below::Below;
+use super::{InUse, UseKind};
+use crate::Error;
+use crate::host_tree::{HostTree, names, read_trimmed};
+
+pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse>, Error> {
+    let routes = default_routes(host)?;
+    let addressed = addressed(host)?;
+    let mut uses = Vec::new();
+    for interface in &below.interfaces {
+        let mut stacked = BTreeSet::new();
+        follow(host, interface, &mut stacked)?;
+        for name in &stacked {
+            uses.extend(one(host, name, &routes, &addressed)?);
+        }
+    }
+    uses.extend(software_rdma(host, &below.interfaces)?);
+    uses.extend(hidden(host, bdf, below)?);
+    Ok(uses)
+}
+
+/// An interface and all that is stacked upon it: bonds, bridges, VLANs.
+fn follow(host: &HostTree, name: &str, stacked: &mut BTreeSet<String>) -> Result<(), Error> {
+    if !stacked.insert(name.to_owned()) {
+        return Ok(());
+    }
+    for entry in names(&host.path("sys/class/net").join(name))? {
+        if let Some(upper) = entry.strip_prefix("upper_") {
+            follow(host, upper, stacked)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    host: &HostTree,
+    name: &str,
+    routes: &BTreeSet<String>,
+    addressed: &BTreeSet<String>,
+) -> Result<Option<InUse>, Error> {
+    Ok(if routes.contains(name) {
+        Some(InUse::new(UseKind::Network, false, format!("{name} carries the default route")))
+    } else if is_up(host, name)? {
+        Some(InUse::new(UseKind::Network, true, format!("{name} is up")))
+    } else if addressed.contains(name) {
+        Some(InUse::new(UseKind::Network, true, format!("{name} has an address")))
+    } else {
+        None
+    })
+}
+
+fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
+    let flags = read_trimmed(&host.path(format!("sys/class/net/{name}/flags")))?;
+    let flags = flags.and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+    Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
+}
+
+/// Interfaces that default routes leave by.
+fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
+    let mut names = BTreeSet::new();
+    let four = read_trimmed(&host.path("proc/net/route"))?.unwrap_or_default();
+    for line in four.lines().skip(1) {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        if let [name, "00000000", _, _, _, _, _, "00000000", ..] = fields[..] {
+            names.insert(name.to_owned());
+        }
+    }
+    let six = read_trimmed(&host.path("proc/net/ipv6_route"))?.unwrap_or_default();
+    for line in six.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // The kernel's own "unreachable" default leaves by the loopback.
+        if let [destination, "00", .., name] = fields[..]
+            && destination.bytes().all(|byte| byte == b'0')
+            && name != "lo"
+        {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Interfaces with addresses.
+fn addressed(host: &HostTree) -> Result<BTreeSet<String>, Error> {
+    let six = read_trimmed(&host.path("proc/net/if_inet6"))?.unwrap_or_default();
+    let mut names: BTreeSet<_> =
+        six.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+    if host.is_live()
+        && let Ok(addresses) = nix::ifaddrs::getifaddrs()
+    {
+        let four = addresses.filter(|one| one.address.is_some_and(|address| address.as_sockaddr_in().is_some()));
+        names.extend(four.map(|one| one.interface_name));
+    }
+    Ok(names)
+}
+
+/// RDMA in software (rxe, siw) stands on an interface without being below the function.
+fn software_rdma(host: &HostTree, interfaces: &[String]) -> Result<Vec<InUse>, Error> {
+    let class = host.path("sys/class/infiniband");
+    let mut uses = Vec::new();
+    for device in names(&class)? {
+        if let Some(parent) = read_trimmed(&class.join(&device).join("parent"))?
+            && interfaces.contains(&parent)
+        {
+            uses.push(InUse::new(UseKind::Rdma, true, format!("the RDMA device {device} stands on {parent}")));
+        }
+    }
+    Ok(uses)
+}
+
+/// An Ethernet function whose driver shows no interface here: most likely a container has it.
+fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Error> {
+    let ethernet = host.function_number(bdf, "class")?.is_some_and(|class| class >> 8 == 0x0200);
+    let driver = host.driver(bdf)?.filter(|driver| driver != "pci-stub" && !driver.starts_with("uio"));
+    if !ethernet || !below.interfaces.is_empty() {
+        return Ok(None);
+    }
+    Ok(driver.map(|driver| {
+        let detail = format!("{driver} shows no interface of it here, so another network namespace may have that");
+        InUse::new(UseKind::Network, true, detail)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::uses;
+    use crate::testing::Fixture;
+    use peerpath_paths::Bdf;
+
+    fn nic() -> (Fixture, Bdf) {
+        let fixture = Fixture::new();
+        let bdf = fixture.function("0000:03:00.0").driver("e1000e").file("class", "0x020000\n").bdf();
+        fixture.interface("sys/devices/pci0000:00/0000:03:00.0/net/eth0", "0x1002");
+        (fixture, bdf)
+    }
+
+    fn details(fixture: &Fixture, bdf: Bdf) -> Vec<(String, bool)> {
+        uses(&fixture.host(), bdf).unwrap().into_iter().map(|one| (one.detail, one.forceable)).collect()
+    }
+
+    #[test]
+    fn an_interface_that_is_down_is_free() {
+        let (fixture, bdf) = nic();
+        assert_eq!(details(&fixture, bdf), []);
+    }
+
+    #[test]
+    fn one_that_is_up_can_be_forced() {
+        let (fixture, bdf) = nic();
+        fixture.interface("sys/devices/pci0000:00/0000:03:00.0/net/eth0", "0x1003");
+        assert_eq!(details(&fixture, bdf), [("eth0 is up".to_owned(), true)]);
+    }
+
+    #[test]
+    fn the_default_route_is_never_taken() {
+        let (fixture, bdf) = nic();
+        let header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
+        fixture.file("proc/net/route", &format!("{header}eth0 00000000 0102A8C0 0003 0 0 100 00000000 0 0 0\n"));
+        assert_eq!(details(&fixture, bdf), [("eth0 carries the default route".to_owned(), false)]);
+        fixture.file("proc/net/route", &format!("{header}eth0 0002A8C0 00000000 0001 0 0 100 00FFFFFF 0 0 0\n"));
+        assert_eq!(details(&fixture, bdf), []);
+        let zeros = "0".repeat(32);
+        fixture.file("proc/net/ipv6_route", &format!("{zeros} 00 {zeros} 00 {zeros} 1 1 0 3 eth0\n"));
+        assert_eq!(details(&fixture, bdf), [("eth0 carries the default route".to_owned(), false)]);
+        fixture.file("proc/net/ipv6_route", &format!("{zeros} 00 {zeros} 00 {zeros} 1 1 0 200200 lo\n"));
+        assert_eq!(details(&fixture, bdf), []);
+    }
+
+    #[test]
+    fn a_bond_upon_it_speaks_for_it() {
+        let (fixture, bdf) = nic();
+        fixture.interface("sys/devices/virtual/net/bond0", "0x1002");
+        fixture.link("sys/devices/pci0000:00/0000:03:00.0/net/eth0/upper_bond0", "/anywhere");
+        fixture.file("proc/net/route", "header\nbond0 00000000 0 0003 0 0 0 00000000 0 0 0\n");
+        assert_eq!(details(&fixture, bdf), [("bond0 carries the default route".to_owned(), false)]);
+    }
+
+    #[test]
+    fn an_address_counts_although_it_is_down() {
+        let (fixture, bdf) = nic();
+        fixture.file("proc/net/if_inet6", "fe800000000000000000000000000001 02 40 20 80 eth0\n");
+        assert_eq!(details(&fixture, bdf), [("eth0 has an address".to_owned(), true)]);
+    }
+
+    #[test]
+    fn soft_rdma_upon_it_counts() {
+        let (fixture, bdf) = nic();
+        fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
+        assert_eq!(details(&fixture, bdf), [("the RDMA device rxe0 stands on eth0".to_owned(), true)]);
+    }
+
+    #[test]
+    fn an_interface_in_another_namespace_is_suspected() {
+        let fixture = Fixture::new();
+        let bdf = fixture.function("0000:03:00.0").driver("e1000e").file("class", "0x020000\n").bdf();
+        let found = details(&fixture, bdf);
+        assert!(found.len() == 1 && found[0].0.contains("namespace") && found[0].1, "{found:?}");
+    }
+}

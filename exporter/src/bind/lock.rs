@@ -1,0 +1,106 @@
+//! One peerpath at a time works with a function.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use peerpath_paths::Bdf;
+
+use super::state_dir::StateDir;
+use crate::Error;
+
+/// How long a source of this very process gets to let go of the function: another thread may just be closing it.
+const OWN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The lock of a function, held until dropped or until the process ends in whatever way. The file stays: removing it while
+/// another process opens it would let two hold "the" lock.
+#[derive(Debug)]
+pub(super) struct FunctionLock {
+    _file: Flock<File>,
+}
+
+impl FunctionLock {
+    pub(super) fn take(dir: &StateDir, bdf: Bdf) -> Result<Self, Error> {
+        let path = dir.file(&format!("{bdf}.lock"));
+        let deadline = Instant::now() + OWN_PATIENCE;
+        loop {
+            match try_lock(open(&path)?) {
+                Ok(mut file) => {
+                    write_pid(&mut file);
+                    return Ok(Self { _file: file });
+                }
+                Err((mut file, Errno::EWOULDBLOCK)) => {
+                    let pid = read_pid(&mut file);
+                    if pid != Some(std::process::id()) || Instant::now() > deadline {
+                        return Err(Error::Taken { bdf, pid });
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err((_, Errno::EINTR)) => {}
+                Err((_, errno)) => {
+                    return Err(Error::State { path, operation: "locking the function", source: errno.into() });
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|source| Error::State {
+        path: path.to_owned(),
+        operation: "opening the function's lock",
+        source,
+    })
+}
+
+fn try_lock(file: File) -> Result<Flock<File>, (File, Errno)> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+}
+
+/// Only for messages: the lock itself is what counts, so a failure here is none.
+fn write_pid(file: &mut File) {
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bdf() -> Bdf {
+        "0000:03:00.0".parse().unwrap()
+    }
+
+    #[test]
+    fn a_second_one_learns_who_holds_it() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(&base.path().join("state")).unwrap();
+        let first = FunctionLock::take(&dir, bdf()).unwrap();
+        // As if another process had written it: our own would be waited for.
+        std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
+        assert!(matches!(FunctionLock::take(&dir, bdf()), Err(Error::Taken { pid: Some(4242), .. })));
+        drop(first);
+        FunctionLock::take(&dir, bdf()).unwrap();
+    }
+
+    #[test]
+    fn another_thread_that_is_letting_go_is_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(&base.path().join("state")).unwrap();
+        let first = FunctionLock::take(&dir, bdf()).unwrap();
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        FunctionLock::take(&dir, bdf()).unwrap();
+        closing.join().unwrap();
+    }
+}

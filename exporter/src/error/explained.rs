@@ -1,0 +1,251 @@
+//! Why each failure happens and what to do about it. What the kernel's errnos mean stands in `peerpath_paths::explain`.
+
+use std::io;
+use std::path::Path;
+
+use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+
+use crate::Error;
+
+impl Explained for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::BadSource { .. }
+            | Self::BadRangeText { .. }
+            | Self::BadDoor { .. }
+            | Self::NoFunction { .. }
+            | Self::BadBar { .. }
+            | Self::BadRange { .. }
+            | Self::BadLength { .. }
+            | Self::Bridge { .. }
+            | Self::BadSocketPath { .. }
+            | Self::NothingToHandOver { .. } => Class::BadInput,
+            Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
+            Self::BadJournal { .. } => Class::Internal,
+            Self::BadHandover { .. } => Class::Failed,
+            _ => Class::CannotHere,
+        }
+    }
+
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::BadSource { .. } | Self::BadRangeText { .. } | Self::BadDoor { .. } => Explanation::uncaused(
+                "It does not follow the grammar of the command line.",
+                "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, memory as host:1M, \
+                 udmabuf:1M or heap:1M, another process as socket:PATH.",
+            ),
+            Self::NoFunction { bdf } => Explanation::new(
+                Cause::NoDevice,
+                format!("The kernel lists no function at {bdf}."),
+                "`peerpath list` shows the functions of this host.",
+            ),
+            Self::BadBar { problem, .. } => Explanation::new(
+                Cause::BarNotExportable,
+                problem.why(),
+                "`peerpath list` shows the BARs that can be exported.",
+            ),
+            Self::BadRange { .. } => Explanation::new(
+                Cause::BarNotExportable,
+                "VFIO exports whole pages that lie within the BAR, and the same byte must not stand twice in one buffer.",
+                "Give disjoint ranges in whole pages within the BAR.",
+            ),
+            Self::BadLength { why, .. } => {
+                Explanation::uncaused(sentence(why), "Ask for whole pages, and for no more than the source has.")
+            }
+            Self::Bridge { .. } => Explanation::new(
+                Cause::BarNotExportable,
+                "VFIO takes only functions with an ordinary configuration header.",
+                "Name an endpoint; `peerpath list` shows them.",
+            ),
+            Self::ReadHost { path, source } => file_explanation(path, source),
+            Self::NoIommuGroup { .. } => Explanation::new(
+                Cause::NoIommu,
+                "No IOMMU translates for this function, so VFIO cannot open it safely.",
+                "Switch the IOMMU on in the firmware and on the kernel command line (intel_iommu=on; AMD's is on by default).",
+            ),
+            Self::NoiommuGroup { .. } => Explanation::new(
+                Cause::Noiommu,
+                "Without an IOMMU VFIO exports no dma-buf, and nothing would keep the function's DMA in bounds.",
+                "Switch the IOMMU on in the firmware and on the kernel command line, and unset enable_unsafe_noiommu_mode.",
+            ),
+            Self::NotVfioDriver { bdf, driver } => Explanation::new(
+                Cause::DriverNotVfio,
+                driver.as_ref().map_or_else(
+                    || "No driver has the function.".to_owned(),
+                    |driver| format!("The driver {driver} has the function."),
+                ),
+                format!("`peerpath bind {bdf}` hands it to vfio-pci; `peerpath restore` gives it back."),
+            ),
+            Self::GroupNotViable { offenders, .. } => Explanation::new(
+                Cause::GroupNotViable,
+                format!(
+                    "The IOMMU cannot tell the functions of a group apart, and these belong to drivers of the kernel: {}.",
+                    offenders.iter().map(|(name, driver)| format!("{name} ({driver})")).collect::<Vec<_>>().join(", ")
+                ),
+                format!(
+                    "Hand them over as well: `peerpath bind {}`.",
+                    offenders.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ")
+                ),
+            ),
+            Self::NoDoor { door, .. } => Explanation::new(
+                Cause::KernelTooOld,
+                format!("This kernel was built without the {door} door, or its module is not loaded."),
+                "Choose the other door, or none.",
+            ),
+            Self::OtherDoor { .. } => Explanation::new(
+                Cause::InUse,
+                "A device can be open through one door at a time.",
+                "Open all sources of a function through the same door.",
+            ),
+            Self::Taken { pid, .. } => Explanation::new(
+                Cause::InUse,
+                pid.map_or_else(
+                    || "Another peerpath works with it.".to_owned(),
+                    |pid| format!("The peerpath with process id {pid} works with it."),
+                ),
+                "Wait until it has ended, or end it.",
+            ),
+            Self::InUse { uses, forced, .. } => in_use(uses.iter().all(|one| one.forceable), *forced),
+            Self::VfioPciMissing => Explanation::new(
+                Cause::DriverNotVfio,
+                "The kernel module vfio-pci is not loaded, or this kernel was built without it.",
+                "Load it: `modprobe vfio-pci`.",
+            ),
+            Self::OpenIommu { source, .. } => by_errno(Step::OpenIommu, source, &Facts::default()),
+            Self::NoType1 => Explanation::new(
+                Cause::NoIommu,
+                "The module vfio_iommu_type1 is not loaded, or no IOMMU is in use.",
+                "Load it: `modprobe vfio_iommu_type1`.",
+            ),
+            Self::OpenVfio { source, .. } => by_errno(Step::OpenVfio, source, &Facts::default()),
+            Self::AttachGroup { source, .. } | Self::AttachIommufd { source, .. } => {
+                by_errno(Step::AttachIommu, source, &Facts::default())
+            }
+            Self::OpenDevice { source, .. } => by_errno(Step::OpenDevice, source, &Facts::default()),
+            Self::Region { source, .. } => by_errno(Step::RegionAccess, source, &Facts::default()),
+            Self::NoReset { .. } => Explanation::uncaused(
+                "The function has no reset of its own and shares its bus.",
+                "Use a function that can be reset alone.",
+            ),
+            Self::Reset { source, .. } => by_errno(Step::ResetDevice, source, &Facts::default()),
+            Self::ExportUnsupported { source, driver, .. } => {
+                by_errno(Step::Export, source, &Facts { driver: driver.clone(), ..Facts::default() })
+            }
+            Self::Export { source, driver, ranges, .. } => by_errno(
+                Step::Export,
+                source,
+                &Facts { driver: driver.clone(), ranges: Some(ranges.len()), ..Facts::default() },
+            ),
+            Self::Bind { source, .. } => by_errno(Step::BindDriver, source, &Facts::default()),
+            Self::NotTaken { bdf, driver } => Explanation::new(
+                Cause::DriverNotVfio,
+                format!("The kernel refused without an answer: its log says why {driver} did not take the function."),
+                format!("Look at `dmesg | grep {bdf}`; `peerpath restore` gives back what was taken."),
+            ),
+            Self::State { path, source, .. } => file_explanation(path, source),
+            Self::BadJournal { path, .. } => Explanation::uncaused(
+                "Another program wrote it, or another version of this one.",
+                format!("Look at {}, give back by hand what it names, and remove it.", path.display()),
+            ),
+            Self::NotEnoughMemory { available_bytes, .. } => Explanation::new(
+                Cause::LimitReached,
+                format!("{available_bytes} bytes are available on this host."),
+                "Ask for less.",
+            ),
+            Self::Memory { source, .. } => by_errno(Step::AllocateMemory, source, &Facts::default()),
+            Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
+            Self::BadSocketPath { .. } => Explanation::uncaused(
+                "A socket is made only where nothing of another kind would be lost.",
+                "Name a path in an existing directory, of at most 107 bytes, where nothing is yet.",
+            ),
+            Self::SocketTaken { .. } => Explanation::new(
+                Cause::InUse,
+                "A socket answers at this path.",
+                "Choose another path, or end the process that serves this one.",
+            ),
+            Self::NothingToHandOver { .. } => Explanation::uncaused(
+                "Only a dma-buf can be passed to another process as a file descriptor.",
+                "Name a BAR, or udmabuf:SIZE or heap:SIZE.",
+            ),
+            Self::Socket { path, source, .. } => socket(path, source),
+            Self::BadHandover { .. } => Explanation::uncaused(
+                "An exporter sends one JSON line with bdf, bar, ranges and size_bytes, and exactly one dma-buf with it.",
+                "Serve the socket with `peerpath export`, or mend the program that serves it.",
+            ),
+        }
+    }
+}
+
+fn by_errno(step: Step, source: &io::Error, facts: &Facts) -> Explanation {
+    match source.raw_os_error() {
+        Some(errno) => explain(step, errno, facts),
+        None => Explanation::uncaused(sentence(&source.to_string()), "Report this: it should not happen."),
+    }
+}
+
+fn permission(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn file_explanation(path: &Path, source: &io::Error) -> Explanation {
+    if permission(source) {
+        return Explanation::new(
+            Cause::NoPermission,
+            format!("The user may not do that to {}.", path.display()),
+            "Run as root, or set PEERPATH_STATE_DIR to a directory of your own.",
+        );
+    }
+    Explanation::uncaused(sentence(&source.to_string()), format!("Look at {}.", path.display()))
+}
+
+fn in_use(forceable: bool, forced: bool) -> Explanation {
+    let why = "Taking the function away from its driver would break what uses it.";
+    let remedy = match (forceable, forced) {
+        (true, _) => "Stop what uses it, or take it all the same with --force-in-use.",
+        (false, true) => {
+            "Stop what uses it; --force-in-use does not go so far as to take a mounted disk or the default route."
+        }
+        (false, false) => "Stop what uses it.",
+    };
+    Explanation::new(Cause::InUse, why, remedy)
+}
+
+fn create_dma_buf(path: &Path, source: &io::Error) -> Explanation {
+    if source.kind() == io::ErrorKind::NotFound {
+        let remedy = if path.ends_with("udmabuf") {
+            "Load it (`modprobe udmabuf`), or use a kernel with CONFIG_UDMABUF."
+        } else {
+            "Use a kernel with CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM."
+        };
+        return Explanation::new(Cause::NoDevice, format!("This kernel offers no {}.", path.display()), remedy);
+    }
+    by_errno(Step::CreateDmaBuf, source, &Facts::default())
+}
+
+fn socket(path: &Path, source: &io::Error) -> Explanation {
+    match source.kind() {
+        io::ErrorKind::NotFound => Explanation::new(
+            Cause::NoDevice,
+            format!("There is no {}.", path.display()),
+            "Start `peerpath export ... --socket PATH` first, and name the same path.",
+        ),
+        io::ErrorKind::ConnectionRefused => Explanation::new(
+            Cause::NoDevice,
+            "Nobody serves this socket any more.",
+            "Start `peerpath export ... --socket PATH` again.",
+        ),
+        io::ErrorKind::PermissionDenied => Explanation::new(
+            Cause::NoPermission,
+            "The socket belongs to another user.",
+            "Run as the user who exports, or as root.",
+        ),
+        _ => Explanation::uncaused(sentence(&source.to_string()), "Look at the process that serves the socket."),
+    }
+}
+
+/// An explanation is made of sentences; errors come without capital and full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+}

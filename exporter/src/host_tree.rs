@@ -1,0 +1,143 @@
+//! Where this host's `/sys`, `/proc` and `/dev` are read; tests point it at a tree of their own.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use peerpath_paths::Bdf;
+
+use crate::Error;
+
+/// What happens when an attribute of sysfs is written. Tests put a small kernel in its place.
+pub(crate) type Write = dyn Fn(&Path, &str) -> io::Result<()> + Send + Sync;
+
+/// The root below which `sys`, `proc` and `dev` lie.
+#[derive(Clone)]
+pub struct HostTree {
+    root: PathBuf,
+    write: Arc<Write>,
+}
+
+impl fmt::Debug for HostTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostTree").field(&self.root).finish()
+    }
+}
+
+impl Default for HostTree {
+    fn default() -> Self {
+        Self::live()
+    }
+}
+
+impl HostTree {
+    /// This host.
+    pub fn live() -> Self {
+        Self::at("/")
+    }
+
+    /// A tree elsewhere: a fixture.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), write: Arc::new(write_attribute) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_writes(self, write: Arc<Write>) -> Self {
+        Self { write, ..self }
+    }
+
+    /// Writes an attribute of sysfs.
+    pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        (self.write)(path, text)
+    }
+
+    /// Whether it is this host, so that its `/proc` speaks of processes and devices that can be asked.
+    pub(crate) fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// A path below the root; `relative` has no leading slash.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The sysfs directory of a function (a link into the tree of devices).
+    pub(crate) fn function(&self, bdf: Bdf) -> PathBuf {
+        self.path(format!("sys/bus/pci/devices/{bdf}"))
+    }
+
+    /// Where the function really lies in the tree of devices: everything it carries is below.
+    pub(crate) fn function_real(&self, bdf: Bdf) -> Result<PathBuf, Error> {
+        let link = self.function(bdf);
+        match fs::canonicalize(&link) {
+            Ok(path) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoFunction { bdf }),
+            Err(source) => Err(Error::ReadHost { path: link, source }),
+        }
+    }
+
+    /// `NoFunction` unless the function is there.
+    pub(crate) fn require(&self, bdf: Bdf) -> Result<(), Error> {
+        self.function_real(bdf).map(drop)
+    }
+
+    /// The driver bound to a function.
+    pub(crate) fn driver(&self, bdf: Bdf) -> Result<Option<String>, Error> {
+        link_name(&self.function(bdf).join("driver"))
+    }
+
+    /// The IOMMU group of a function; none where no IOMMU is in use.
+    pub(crate) fn iommu_group(&self, bdf: Bdf) -> Result<Option<u32>, Error> {
+        Ok(link_name(&self.function(bdf).join("iommu_group"))?.and_then(|name| name.parse().ok()))
+    }
+
+    /// A value of a function's directory as a number, decimal or `0x`.
+    pub(crate) fn function_number(&self, bdf: Bdf, file: &str) -> Result<Option<u64>, Error> {
+        Ok(read_trimmed(&self.function(bdf).join(file))?.and_then(|text| {
+            text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok())
+        }))
+    }
+}
+
+/// One write call, as attributes want it; never creates a file.
+fn write_attribute(path: &Path, text: &str) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// The text of a small file without the line's end; `None` where there is no such file.
+pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
+    }
+}
+
+/// The last component of a link's target; `None` where there is no such link.
+pub(crate) fn link_name(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_link(path) {
+        Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
+    }
+}
+
+/// The names in a directory, sorted; empty where there is no such directory.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(Vec::new()),
+        Err(source) => return Err(Error::ReadHost { path: path.to_owned(), source }),
+    };
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Devices come and go while we read: a file that vanished says the same as one that never was.
+fn gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(libc::ENODEV)
+}

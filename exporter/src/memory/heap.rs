@@ -1,0 +1,54 @@
+//! `heap:SIZE`: memory of the kernel's system heap as a dma-buf.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::view::MemoryView;
+use super::{check_available, check_pages, origin};
+use crate::sys::dma_buf;
+use crate::sys::mapping::Mapping;
+use crate::{Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+
+/// The system heap. Each export allocates memory of its own: a heap has no other way.
+#[derive(Debug)]
+pub struct HeapExporter {
+    origin: Origin,
+    path: PathBuf,
+    heap: OwnedFd,
+}
+
+impl HeapExporter {
+    /// Opens the heap.
+    ///
+    /// # Errors
+    /// Not whole pages, not as much memory, or this kernel has no heap.
+    pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
+        check_pages("heap", size_bytes)?;
+        let path = options.host.path("dev/dma_heap/system");
+        let heap = std::fs::File::open(&path).map_err(|source| Error::CreateDmaBuf {
+            path: path.clone(),
+            size_bytes,
+            source,
+        })?;
+        check_available(&options.host, size_bytes)?;
+        Ok(Self { origin: origin(SourceKind::Heap, size_bytes), path, heap: heap.into() })
+    }
+}
+
+impl Exporter for HeapExporter {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
+        check_length(self, length_bytes, page_bytes())?;
+        let failed = |source| Error::CreateDmaBuf { path: self.path.clone(), size_bytes: length_bytes, source };
+        let dma_buf = dma_buf::heap_allocate(self.heap.as_fd(), length_bytes).map_err(failed)?;
+        let mapping = Mapping::shared(dma_buf.as_fd(), 0, length_bytes).map_err(failed)?;
+        let second = dma_buf.try_clone().map_err(failed)?;
+        let view = MemoryView { mapping: Arc::new(mapping), length_bytes, dma_buf: Some(second) };
+        let handle = Handle::DmaBuf(dma_buf);
+        Ok(Arc::new(Buffer::new(handle, origin(SourceKind::Heap, length_bytes), Arc::new(view))))
+    }
+}

@@ -1,0 +1,73 @@
+//! Ordinary memory behind the same trait: the baselines.
+
+mod heap;
+mod host;
+mod udmabuf;
+mod view;
+
+use peerpath_paths::Bdf;
+
+pub use heap::HeapExporter;
+pub use host::HostExporter;
+pub use udmabuf::UdmabufExporter;
+
+use crate::host_tree::{HostTree, read_trimmed};
+use crate::{BarRange, Error, Origin, SourceKind, page_bytes};
+
+fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
+    let ranges = vec![BarRange { offset_bytes: 0, length_bytes }];
+    Origin { kind, bdf: None::<Bdf>, bar: None, ranges }
+}
+
+/// Refuses what could only end with the kernel killing processes: every page is going to be touched.
+fn check_available(host: &HostTree, size_bytes: u64) -> Result<(), Error> {
+    let meminfo = read_trimmed(&host.path("proc/meminfo"))?.unwrap_or_default();
+    match available_bytes(&meminfo) {
+        Some(available_bytes) if size_bytes > available_bytes => {
+            Err(Error::NotEnoughMemory { size_bytes, available_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Dma-bufs consist of whole pages.
+fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
+    let page_bytes = page_bytes();
+    if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {
+        let why = format!("a dma-buf has whole pages of {page_bytes} bytes");
+        return Err(Error::BadLength { source_name: kind.to_owned(), length_bytes: size_bytes, why });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_available() {
+        let text = "MemTotal:       24567890 kB\nMemFree:        1 kB\nMemAvailable:   22000000 kB\n";
+        assert_eq!(available_bytes(text), Some(22_000_000 * 1024));
+        assert_eq!(available_bytes("MemAvailable: x kB"), None);
+        assert_eq!(available_bytes(""), None);
+    }
+
+    #[test]
+    fn more_than_there_is_is_refused_before_anything_is_touched() {
+        let options = crate::OpenOptions::default();
+        let error = HostExporter::open(1 << 60, &options).unwrap_err();
+        assert!(matches!(error, Error::NotEnoughMemory { .. }), "{error}");
+    }
+
+    #[test]
+    fn dma_bufs_have_whole_pages() {
+        assert!(check_pages("heap", page_bytes()).is_ok());
+        assert!(check_pages("heap", 0).is_err());
+        assert!(check_pages("heap", 100).is_err());
+    }
+}

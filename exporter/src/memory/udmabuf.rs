@@ -1,0 +1,103 @@
+//! `udmabuf:SIZE`: memory of a memfd as a dma-buf.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::view::MemoryView;
+use super::{check_available, check_pages, origin};
+use crate::sys::dma_buf;
+use crate::sys::mapping::Mapping;
+use crate::{Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+
+/// Ordinary memory that `/dev/udmabuf` wraps as a dma-buf.
+#[derive(Debug)]
+pub struct UdmabufExporter {
+    origin: Origin,
+    path: PathBuf,
+    maker: OwnedFd,
+    memfd: OwnedFd,
+    mapping: Arc<Mapping>,
+}
+
+impl UdmabufExporter {
+    /// Allocates the memory and opens the maker of dma-bufs.
+    ///
+    /// # Errors
+    /// Not whole pages, no such memory, or this kernel has no `/dev/udmabuf`.
+    pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
+        check_pages("udmabuf", size_bytes)?;
+        let path = options.host.path("dev/udmabuf");
+        let maker = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| Error::CreateDmaBuf { path: path.clone(), size_bytes, source })?;
+        check_available(&options.host, size_bytes)?;
+        let (memfd, mapping) = sealed_memory(size_bytes)?;
+        let origin = origin(SourceKind::Udmabuf, size_bytes);
+        Ok(Self { origin, path, maker: maker.into(), memfd, mapping: Arc::new(mapping) })
+    }
+}
+
+/// Memory that cannot shrink, as the kernel demands before it lets devices at it.
+fn sealed_memory(size_bytes: u64) -> Result<(OwnedFd, Mapping), Error> {
+    let failed = |operation| move |errno: nix::Error| Error::Memory { operation, size_bytes, source: errno.into() };
+    let memfd = memfd_create(c"peerpath", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+        .map_err(failed("making a memfd"))?;
+    let length = i64::try_from(size_bytes).map_err(|_| failed("sizing the memfd")(nix::Error::EFBIG))?;
+    nix::unistd::ftruncate(&memfd, length).map_err(failed("sizing the memfd"))?;
+    fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map_err(failed("sealing the memfd"))?;
+    let mapping = Mapping::shared(memfd.as_fd(), 0, size_bytes).map_err(|source| Error::Memory {
+        operation: "mapping the memfd",
+        size_bytes,
+        source,
+    })?;
+    Ok((memfd, mapping))
+}
+
+impl Exporter for UdmabufExporter {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
+        check_length(self, length_bytes, page_bytes())?;
+        let failed = |source| Error::CreateDmaBuf { path: self.path.clone(), size_bytes: length_bytes, source };
+        let dma_buf = dma_buf::udmabuf_create(self.maker.as_fd(), self.memfd.as_fd(), length_bytes).map_err(failed)?;
+        let second = dma_buf.try_clone().map_err(failed)?;
+        let view = MemoryView { mapping: Arc::clone(&self.mapping), length_bytes, dma_buf: Some(second) };
+        let handle = Handle::DmaBuf(dma_buf);
+        Ok(Arc::new(Buffer::new(handle, origin(SourceKind::Udmabuf, length_bytes), Arc::new(view))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::View;
+
+    #[test]
+    fn the_memory_is_sealed_and_shown() {
+        let (memfd, mapping) = sealed_memory(8192).unwrap();
+        assert!(nix::unistd::ftruncate(&memfd, 4096).is_err(), "it must not shrink");
+        let view = MemoryView { mapping: Arc::new(mapping), length_bytes: 4096, dma_buf: None };
+        view.write(4095, &[7]).unwrap();
+        assert!(view.write(4096, &[7]).is_err());
+        let mut byte = [0];
+        nix::sys::uio::pread(&memfd, &mut byte, 4095).unwrap();
+        assert_eq!(byte, [7]);
+    }
+
+    #[test]
+    fn a_kernel_without_it_is_said_so() {
+        let fixture = crate::testing::Fixture::new();
+        let options = OpenOptions { host: fixture.host(), ..OpenOptions::default() };
+        let error = UdmabufExporter::open(4096, &options).unwrap_err();
+        let explanation = peerpath_paths::Explained::explanation(&error);
+        assert!(explanation.remedy.contains("modprobe udmabuf"), "{explanation:?}");
+    }
+}

@@ -1,0 +1,44 @@
+//! Looking at ordinary memory that devices reach as well.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::sys::dma_buf::{self, Access};
+use crate::sys::mapping::Mapping;
+use crate::{View, check_span};
+
+/// The first bytes of a mapping.
+#[derive(Debug)]
+pub(super) struct MemoryView {
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) length_bytes: u64,
+    /// Told of every access, where there is one: on hosts whose caches do not follow devices it has work to do.
+    pub(super) dma_buf: Option<OwnedFd>,
+}
+
+impl MemoryView {
+    fn bracketed(&self, access: Access, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let Some(dma_buf) = &self.dma_buf else { return work() };
+        dma_buf::sync(dma_buf.as_fd(), access, true)?;
+        let result = work();
+        dma_buf::sync(dma_buf.as_fd(), access, false)?;
+        result
+    }
+}
+
+impl View for MemoryView {
+    fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        check_span(offset, into.len(), self.length_bytes)?;
+        self.bracketed(Access::Read, || self.mapping.read(offset, into))
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        check_span(offset, from.len(), self.length_bytes)?;
+        self.bracketed(Access::Write, || self.mapping.write(offset, from, false))
+    }
+}

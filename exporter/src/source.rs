@@ -1,0 +1,231 @@
+//! The sources that `--from` takes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use peerpath_paths::Bdf;
+
+use crate::size::{format_bytes, parse_bytes};
+use crate::{
+    BarRange, Error, Exporter, HeapExporter, HostExporter, OpenOptions, SocketExporter, UdmabufExporter, VfioExporter,
+};
+
+/// Something to export, as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A BAR through VFIO: `0000:03:00.0:2`, with `@0x0+0x2000,0x4000+0x2000` for ranges of it.
+    Vfio {
+        /// The function.
+        bdf: Bdf,
+        /// The BAR's index, 0 to 5.
+        bar: u8,
+        /// The ranges; none means the whole BAR.
+        ranges: Vec<BarRange>,
+    },
+    /// A dma-buf that another process hands over: `socket:PATH`.
+    Socket {
+        /// Where it listens.
+        path: PathBuf,
+    },
+    /// Memory of a memfd as a dma-buf: `udmabuf:SIZE`.
+    Udmabuf {
+        /// How much.
+        size_bytes: u64,
+    },
+    /// Memory of the system heap as a dma-buf: `heap:SIZE`.
+    Heap {
+        /// How much.
+        size_bytes: u64,
+    },
+    /// Ordinary memory: `host:SIZE`.
+    Host {
+        /// How much.
+        size_bytes: u64,
+    },
+}
+
+impl Source {
+    /// How sources are written, and what they are, for help texts.
+    pub const FORMS: [(&str, &str); 5] = [
+        ("BDF:BAR[@OFF+LEN,...]", "BAR of a function, through VFIO; ranges of it after @"),
+        ("socket:PATH", "dma-buf handed over by another process (peerpath export)"),
+        ("udmabuf:SIZE", "ordinary memory as a dma-buf of /dev/udmabuf"),
+        ("heap:SIZE", "ordinary memory as a dma-buf of /dev/dma_heap/system"),
+        ("host:SIZE", "ordinary memory, no dma-buf: the baseline"),
+    ];
+
+    /// Opens it: what it takes before something can be exported (the device, the memory) and nothing that a run measures.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, typed and explained.
+    pub fn open(&self, options: &OpenOptions) -> Result<Box<dyn Exporter>, Error> {
+        Ok(match self {
+            Self::Vfio { bdf, bar, ranges } => Box::new(VfioExporter::open(*bdf, *bar, ranges, options)?),
+            Self::Socket { path } => Box::new(SocketExporter::connect(path)?),
+            Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes, options)?),
+            Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes, options)?),
+            Self::Host { size_bytes } => Box::new(HostExporter::open(*size_bytes, options)?),
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Vfio { bdf, bar, ranges } if ranges.is_empty() => format!("{bdf}:{bar}"),
+            Self::Vfio { bdf, bar, ranges } => {
+                let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+                format!("{bdf}:{bar}@{}", ranges.join(","))
+            }
+            Self::Socket { path } => format!("socket:{}", path.display()),
+            Self::Udmabuf { size_bytes } => format!("udmabuf:{}", format_bytes(*size_bytes)),
+            Self::Heap { size_bytes } => format!("heap:{}", format_bytes(*size_bytes)),
+            Self::Host { size_bytes } => format!("host:{}", format_bytes(*size_bytes)),
+        };
+        f.pad(&text)
+    }
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).map_err(|why| Error::BadSource { text: text.chars().take(128).collect(), why })
+    }
+}
+
+fn parse(text: &str) -> Result<Source, String> {
+    if let Some((kind, rest)) = text.split_once(':') {
+        match kind {
+            "socket" if rest.is_empty() => return Err("the path is missing".to_owned()),
+            "socket" => return Ok(Source::Socket { path: PathBuf::from(rest) }),
+            "udmabuf" => return Ok(Source::Udmabuf { size_bytes: parse_size(rest)? }),
+            "heap" => return Ok(Source::Heap { size_bytes: parse_size(rest)? }),
+            "host" => return Ok(Source::Host { size_bytes: parse_size(rest)? }),
+            "cuda" => return Err("GPU memory cannot be exported by this build".to_owned()),
+            _ => {}
+        }
+    }
+    parse_bar(text)
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    match parse_bytes(text) {
+        Some(0) => Err("a size of zero".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("{:?} is not a size such as 64K, 1M or 4096", text.chars().take(64).collect::<String>())),
+    }
+}
+
+fn parse_bar(text: &str) -> Result<Source, String> {
+    let (place, ranges) = match text.split_once('@') {
+        Some((place, ranges)) => (place, parse_ranges(ranges)?),
+        None => (text, Vec::new()),
+    };
+    if place.parse::<Bdf>().is_ok() {
+        return Err(format!("the BAR is missing: {place}:0 names BAR 0"));
+    }
+    let (bdf, bar) = place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap: or host:")?;
+    let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
+    match bar.as_bytes() {
+        [digit @ b'0'..=b'5'] => Ok(Source::Vfio { bdf, bar: digit - b'0', ranges }),
+        _ => Err("a BAR has a number from 0 to 5".to_owned()),
+    }
+}
+
+fn parse_ranges(text: &str) -> Result<Vec<BarRange>, String> {
+    text.split(',').map(|range| range.parse().map_err(|error: Error| error.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bdf() -> Bdf {
+        Bdf::new(0, 3, 0, 0).unwrap()
+    }
+
+    #[test]
+    fn reads_every_form() {
+        let cases = [
+            ("0000:03:00.0:2", Source::Vfio { bdf: bdf(), bar: 2, ranges: vec![] }),
+            ("03:00.0:2", Source::Vfio { bdf: bdf(), bar: 2, ranges: vec![] }),
+            (
+                "0000:03:00.0:2@0x0+0x2000,0x4000+8K",
+                Source::Vfio {
+                    bdf: bdf(),
+                    bar: 2,
+                    ranges: vec![
+                        BarRange { offset_bytes: 0, length_bytes: 0x2000 },
+                        BarRange { offset_bytes: 0x4000, length_bytes: 0x2000 },
+                    ],
+                },
+            ),
+            ("socket:/run/x:y@z", Source::Socket { path: "/run/x:y@z".into() }),
+            ("udmabuf:64K", Source::Udmabuf { size_bytes: 65536 }),
+            ("heap:1M", Source::Heap { size_bytes: 1 << 20 }),
+            ("host:0x1000", Source::Host { size_bytes: 4096 }),
+        ];
+        for (text, source) in cases {
+            assert_eq!(text.parse::<Source>().unwrap(), source, "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let cases = [
+            ("0000:03:00.0", "the BAR is missing"),
+            ("0000:03:00.0:6", "0 to 5"),
+            ("0000:03:00.0:02", "0 to 5"),
+            ("0000:03:00.9:2", "PCI address"),
+            ("0000:03:00.0:2@", "not a range"),
+            ("0000:03:00.0:2@0x0+0x1000,", "not a range"),
+            ("udmabuf:0", "zero"),
+            ("host:", "not a size"),
+            ("socket:", "path is missing"),
+            ("cuda:0:1M", "GPU"),
+            ("", "neither"),
+        ];
+        for (text, why) in cases {
+            let message = text.parse::<Source>().unwrap_err().to_string();
+            assert!(message.contains(why), "{text:?}: {message}");
+        }
+    }
+
+    fn sources() -> impl Strategy<Value = Source> {
+        let range = (any::<u64>(), any::<u64>())
+            .prop_map(|(offset_bytes, length_bytes)| BarRange { offset_bytes, length_bytes });
+        let bar = (any::<u32>(), any::<u8>(), 0u8..32, 0u8..8, 0u8..6, proptest::collection::vec(range, 0..4))
+            .prop_map(|(segment, bus, device, function, bar, ranges)| Source::Vfio {
+                bdf: Bdf::new(segment, bus, device, function).unwrap(),
+                bar,
+                ranges,
+            });
+        prop_oneof![
+            bar,
+            "[a-z/.:@+,]{1,40}".prop_map(|path| Source::Socket { path: path.into() }),
+            (1..u64::MAX).prop_map(|size_bytes| Source::Udmabuf { size_bytes }),
+            (1..u64::MAX).prop_map(|size_bytes| Source::Heap { size_bytes }),
+            (1..u64::MAX).prop_map(|size_bytes| Source::Host { size_bytes }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_reading_agree(source in sources()) {
+            prop_assert_eq!(source.to_string().parse::<Source>().unwrap(), source);
+        }
+
+        #[test]
+        fn any_text_is_answered(text in ".*") {
+            let _ = text.parse::<Source>();
+        }
+
+        #[test]
+        fn nearly_right_texts_are_answered(text in "[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}.[0-9]:[0-9]@?[0-9x+,KMG]{0,20}") {
+            let _ = text.parse::<Source>();
+        }
+    }
+}

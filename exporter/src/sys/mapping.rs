@@ -1,0 +1,113 @@
+//! Memory mapped into this process.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use super::mmio;
+use crate::check_span;
+
+/// A mapping of shared memory, unmapped when dropped. All access goes through volatile copies, because devices and other
+/// processes change the bytes at any time.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: NonNull<u8>,
+    length_bytes: NonZeroUsize,
+}
+
+// SAFETY: the value owns its mapping, whose address means the same in every thread; bytes are only ever touched by volatile
+// copies, so concurrent use is a race of the devices' kind and never a Rust reference.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+fn protection() -> ProtFlags {
+    ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+}
+
+fn length(bytes: u64) -> io::Result<NonZeroUsize> {
+    usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+impl Mapping {
+    /// Fresh zeroed memory, every page of it present.
+    pub(crate) fn anonymous(length_bytes: u64) -> io::Result<Self> {
+        let length_bytes = length(length_bytes)?;
+        // SAFETY: the kernel chooses an address that is free, and nothing else refers to it yet.
+        let address = unsafe {
+            mmap_anonymous(None, length_bytes, protection(), MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE)
+        }?;
+        Ok(Self { address: address.cast(), length_bytes })
+    }
+
+    /// A span of a file, dma-buf or device, shared.
+    pub(crate) fn shared(file: BorrowedFd<'_>, offset: u64, length_bytes: u64) -> io::Result<Self> {
+        let length_bytes = length(length_bytes)?;
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: the kernel chooses an address that is free, and nothing else refers to it yet; the mapping holds its own
+        // reference to the file.
+        let address = unsafe { mmap(None, length_bytes, protection(), MapFlags::MAP_SHARED, file, offset) }?;
+        Ok(Self { address: address.cast(), length_bytes })
+    }
+
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
+    pub(crate) fn length_bytes(&self) -> usize {
+        self.length_bytes.get()
+    }
+
+    /// Copies out.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = self.at(offset, into.len())?;
+        // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
+        unsafe { mmio::copy_out(at, into) };
+        Ok(())
+    }
+
+    /// Copies in; `flush` as in [`mmio::copy_in`].
+    pub(crate) fn write(&self, offset: u64, from: &[u8], flush: bool) -> io::Result<()> {
+        let at = self.at(offset, from.len())?;
+        // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
+        unsafe { mmio::copy_in(at, from, flush) };
+        Ok(())
+    }
+
+    fn at(&self, offset: u64, length: usize) -> io::Result<NonNull<u8>> {
+        check_span(offset, length, self.length_bytes.get() as u64)?;
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: the span was just checked to end within the mapping.
+        Ok(unsafe { self.address.add(offset) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours with exactly this address and length, and nobody can use it after us.
+        let _ = unsafe { munmap(self.address.cast(), self.length_bytes.get()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_checked() {
+        let mapping = Mapping::anonymous(4096).unwrap();
+        mapping.write(4090, &[1, 2, 3, 4, 5, 6], true).unwrap();
+        let mut back = [0; 6];
+        mapping.read(4090, &mut back).unwrap();
+        assert_eq!(back, [1, 2, 3, 4, 5, 6]);
+        for (offset, length) in [(4091, 6), (4097, 0), (u64::MAX, 1)] {
+            let error = mapping.read(offset, &mut vec![0; length]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{offset} {length}");
+        }
+        mapping.read(4096, &mut []).unwrap();
+        assert!(Mapping::anonymous(0).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Copies between ordinary memory and memory that a device reads, writes or is.
+//!
+//! Every access is volatile and naturally aligned, 8 bytes wide where it can be: a BAR may be mapped so that unaligned or
+//! vector accesses are split or fault, and memory that a device changes must not be read twice or merged by the compiler.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
+
+/// The widest access that `address` and `left` allow.
+fn width(address: usize, left: usize) -> usize {
+    [8, 4, 2].into_iter().find(|&width| address.is_multiple_of(width) && left >= width).unwrap_or(1)
+}
+
+/// Copies out of shared memory.
+///
+/// # Safety
+/// `from` must be mapped readable for the length of `into` during the call.
+pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
+    // What arrived before the caller learned of it must not be read from before that.
+    fence(Ordering::SeqCst);
+    let mut done = 0;
+    while done < into.len() {
+        // SAFETY: `done` stays below the length that the caller vouches for.
+        let at = unsafe { from.as_ptr().add(done) };
+        let width = width(at.addr(), into.len() - done);
+        // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
+        let word = unsafe { load(at, width) };
+        into[done..done + width].copy_from_slice(&word.to_ne_bytes()[lane(width)]);
+        done += width;
+    }
+}
+
+/// Copies into shared memory. With `flush` the last bytes are read back: a read of device memory returns only when the
+/// posted writes before it have arrived.
+///
+/// # Safety
+/// `to` must be mapped readable and writable for the length of `from` during the call.
+pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
+    let mut done = 0;
+    let mut last = None;
+    while done < from.len() {
+        // SAFETY: `done` stays below the length that the caller vouches for.
+        let at = unsafe { to.as_ptr().add(done) };
+        let width = width(at.addr(), from.len() - done);
+        let mut bytes = [0; 8];
+        bytes[lane(width)].copy_from_slice(&from[done..done + width]);
+        // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
+        unsafe { store(at, width, u64::from_ne_bytes(bytes)) };
+        last = Some((at, width));
+        done += width;
+    }
+    // Drains the write-combining buffers too, on processors that have them.
+    fence(Ordering::SeqCst);
+    if let Some((at, width)) = last.filter(|_| flush) {
+        // SAFETY: the place that was just written.
+        unsafe { load(at, width) };
+    }
+}
+
+/// Where the bytes of a narrower integer stand in the u64 it is widened to.
+fn lane(width: usize) -> std::ops::Range<usize> {
+    if cfg!(target_endian = "little") { 0..width } else { 8 - width..8 }
+}
+
+/// # Safety
+/// `at` must be mapped readable and aligned for `width` bytes.
+unsafe fn load(at: *mut u8, width: usize) -> u64 {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match width {
+            8 => at.cast::<u64>().read_volatile(),
+            4 => at.cast::<u32>().read_volatile().into(),
+            2 => at.cast::<u16>().read_volatile().into(),
+            _ => at.read_volatile().into(),
+        }
+    }
+}
+
+/// # Safety
+/// `at` must be mapped writable and aligned for `width` bytes.
+#[allow(clippy::cast_possible_truncation)] // Narrowing to the width is the point.
+unsafe fn store(at: *mut u8, width: usize, value: u64) {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match width {
+            8 => at.cast::<u64>().write_volatile(value),
+            4 => at.cast::<u32>().write_volatile(value as u32),
+            2 => at.cast::<u16>().write_volatile(value as u16),
+            _ => at.write_volatile(value as u8),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wide_in_the_middle_narrow_at_the_ends() {
+        assert_eq!(width(0x1000, 100), 8);
+        assert_eq!(width(0x1004, 100), 4);
+        assert_eq!(width(0x1006, 100), 2);
+        assert_eq!(width(0x1007, 100), 1);
+        assert_eq!(width(0x1000, 7), 4);
+        assert_eq!(width(0x1000, 1), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn copies_like_memcpy(start in 0usize..24, bytes in proptest::collection::vec(any::<u8>(), 0..96), flush: bool) {
+            let mut memory = [0xee_u8; 128];
+            let at = NonNull::new(memory.as_mut_ptr()).unwrap();
+            // SAFETY: `start` plus the length is at most 24 + 96 < 128.
+            unsafe { copy_in(at.add(start), &bytes, flush) };
+            let mut back = vec![0; bytes.len()];
+            // SAFETY: as above.
+            unsafe { copy_out(at.add(start), &mut back) };
+            prop_assert_eq!(&back, &bytes);
+            prop_assert!(memory[..start].iter().chain(&memory[start + bytes.len()..]).all(|&byte| byte == 0xee));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The VFIO ioctls that we use. Numbers and structures: include/uapi/linux/vfio.h.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use vfio_bindings::bindings::vfio as uapi;
+
+use super::adopt;
+use crate::BarRange;
+
+/// `_IO(';', 100 + n)`: VFIO puts no sizes into its numbers.
+const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
+    nix::request_code_none!(uapi::VFIO_TYPE, uapi::VFIO_BASE + n)
+}
+
+mod raw {
+    use super::{number, uapi};
+    use std::ffi::c_char;
+
+    nix::ioctl_none_bad!(get_api_version, number(0));
+    nix::ioctl_write_int_bad!(check_extension, number(1));
+    nix::ioctl_write_int_bad!(set_iommu, number(2));
+    nix::ioctl_readwrite_bad!(group_get_status, number(3), uapi::vfio_group_status);
+    nix::ioctl_write_ptr_bad!(group_set_container, number(4), std::ffi::c_int);
+    nix::ioctl_write_ptr_bad!(group_get_device_fd, number(6), c_char);
+    nix::ioctl_readwrite_bad!(device_get_info, number(7), uapi::vfio_device_info);
+    nix::ioctl_readwrite_bad!(device_get_region_info, number(8), uapi::vfio_region_info);
+    nix::ioctl_none_bad!(device_reset, number(11));
+    nix::ioctl_write_ptr_bad!(device_feature, number(17), u64);
+    nix::ioctl_readwrite_bad!(device_bind_iommufd, number(18), uapi::vfio_device_bind_iommufd);
+    nix::ioctl_readwrite_bad!(device_attach_iommufd_pt, number(19), uapi::vfio_device_attach_iommufd_pt);
+}
+
+/// The structures that the kernel measures by `argsz`; the rest of the layout is asserted where they are generated.
+const _: () = {
+    assert!(size_of::<uapi::vfio_group_status>() == 8);
+    assert!(size_of::<uapi::vfio_device_info>() == 24);
+    assert!(size_of::<uapi::vfio_region_info>() == 32);
+    assert!(size_of::<uapi::vfio_device_bind_iommufd>() == 24);
+    assert!(size_of::<uapi::vfio_device_attach_iommufd_pt>() == 16);
+    assert!(size_of::<uapi::vfio_device_feature>() == 8);
+    assert!(size_of::<uapi::vfio_device_feature_dma_buf>() == 16);
+    assert!(size_of::<uapi::vfio_region_dma_range>() == 16);
+    assert!(size_of::<uapi::vfio_region_info_cap_sparse_mmap>() == 16);
+};
+
+fn argsz<T>() -> u32 {
+    u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
+}
+
+/// Whether the container speaks the one version there is and offers this kind of IOMMU.
+pub(crate) fn container_offers(container: BorrowedFd<'_>, iommu: u32) -> io::Result<bool> {
+    // SAFETY: both ioctls take no pointer; the fd is open while it is borrowed.
+    let version = unsafe { raw::get_api_version(container.as_raw_fd()) }?;
+    // SAFETY: as above.
+    let offered = unsafe { raw::check_extension(container.as_raw_fd(), iommu.cast_signed()) }?;
+    Ok(version.cast_unsigned() == uapi::VFIO_API_VERSION && offered > 0)
+}
+
+/// Makes the container translate with this kind of IOMMU.
+pub(crate) fn set_iommu(container: BorrowedFd<'_>, iommu: u32) -> io::Result<()> {
+    // SAFETY: the ioctl takes a number, no pointer; the fd is open while it is borrowed.
+    unsafe { raw::set_iommu(container.as_raw_fd(), iommu.cast_signed()) }?;
+    Ok(())
+}
+
+/// The flags of a group (`VFIO_GROUP_FLAGS_*`).
+pub(crate) fn group_flags(group: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut status = uapi::vfio_group_status { argsz: argsz::<uapi::vfio_group_status>(), flags: 0 };
+    // SAFETY: the kernel writes at most `argsz` bytes, which is the size of `status`, and keeps no pointer.
+    unsafe { raw::group_get_status(group.as_raw_fd(), &raw mut status) }?;
+    Ok(status.flags)
+}
+
+/// Puts a group into a container.
+pub(crate) fn group_set_container(group: BorrowedFd<'_>, container: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = container.as_raw_fd();
+    // SAFETY: the kernel reads one int, which lives on this stack until the call returns.
+    unsafe { raw::group_set_container(group.as_raw_fd(), &raw const fd) }?;
+    Ok(())
+}
+
+/// The device of that name in the group.
+pub(crate) fn group_device(group: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    // SAFETY: the kernel reads a string that ends with NUL and lives until the call returns.
+    let fd = unsafe { raw::group_get_device_fd(group.as_raw_fd(), name.as_ptr()) }?;
+    adopt(fd)
+}
+
+/// The flags of a device (`VFIO_DEVICE_FLAGS_*`) and how many regions it has.
+pub(crate) fn device_info(device: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut info =
+        uapi::vfio_device_info { argsz: argsz::<uapi::vfio_device_info>(), ..uapi::vfio_device_info::default() };
+    // SAFETY: the kernel writes at most `argsz` bytes, which is the size of `info`, and keeps no pointer.
+    unsafe { raw::device_get_info(device.as_raw_fd(), &raw mut info) }?;
+    Ok((info.flags, info.num_regions))
+}
+
+/// What the kernel says of a region, capabilities among it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RegionInfo {
+    /// `VFIO_REGION_INFO_FLAG_*`.
+    pub(crate) flags: u32,
+    pub(crate) size_bytes: u64,
+    /// Where the region starts in the device's fd.
+    pub(crate) fd_offset: u64,
+    /// The whole answer, header and chain of capabilities.
+    pub(crate) bytes: Vec<u8>,
+    /// Where the chain starts in `bytes`; zero where there is none.
+    pub(crate) capabilities_at: u32,
+}
+
+/// No region's chain of capabilities comes near this; a kernel that asks for more is not believed.
+const REGION_INFO_LIMIT_BYTES: u32 = 1 << 20;
+
+/// Asks for a region, with room for its capabilities.
+pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<RegionInfo> {
+    let mut size = argsz::<uapi::vfio_region_info>();
+    loop {
+        // Words, so that the start is aligned for the structure.
+        let mut words = vec![0_u64; size.div_ceil(8) as usize];
+        let at = words.as_mut_ptr().cast::<uapi::vfio_region_info>();
+        let request = uapi::vfio_region_info { argsz: size, index, ..uapi::vfio_region_info::default() };
+        // SAFETY: `words` has at least `size` bytes, `size` is at least the structure's, and u64 is as aligned as it.
+        unsafe { at.write(request) };
+        // SAFETY: the kernel reads and writes at most `argsz` bytes, which `words` has, and keeps no pointer.
+        unsafe { raw::device_get_region_info(device.as_raw_fd(), at) }?;
+        // SAFETY: still within `words`; every bit pattern is a valid structure of integers.
+        let info = unsafe { at.read() };
+        if info.argsz > size && info.argsz <= REGION_INFO_LIMIT_BYTES {
+            size = info.argsz;
+            continue;
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        return Ok(RegionInfo {
+            flags: info.flags,
+            size_bytes: info.size,
+            fd_offset: info.offset,
+            bytes,
+            capabilities_at: if info.flags & uapi::VFIO_REGION_INFO_FLAG_CAPS != 0 { info.cap_offset } else { 0 },
+        });
+    }
+}
+
+/// Resets the device.
+pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the ioctl takes no argument; the fd is open while it is borrowed.
+    unsafe { raw::device_reset(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Whether the device's driver and this kernel know the dma-buf feature. Probing alone: together with GET the kernel
+/// might hand out an fd.
+pub(crate) fn probe_dma_buf(device: BorrowedFd<'_>) -> io::Result<()> {
+    let request = [words(8, uapi::VFIO_DEVICE_FEATURE_PROBE | uapi::VFIO_DEVICE_FEATURE_DMA_BUF)];
+    // SAFETY: the kernel reads `argsz` = 8 bytes, which is what `request` has, and keeps no pointer.
+    unsafe { raw::device_feature(device.as_raw_fd(), request.as_ptr()) }?;
+    Ok(())
+}
+
+/// Exports ranges of a region as a dma-buf.
+pub(crate) fn export_dma_buf(device: BorrowedFd<'_>, region: u32, ranges: &[BarRange]) -> io::Result<OwnedFd> {
+    let request = export_request(region, ranges)?;
+    // SAFETY: `argsz` is the size of `request` in bytes, and behind the header stand as many ranges as it announces; the
+    // kernel reads no more and keeps no pointer.
+    let fd = unsafe { raw::device_feature(device.as_raw_fd(), request.as_ptr()) }?;
+    adopt(fd)
+}
+
+/// `vfio_device_feature`, `vfio_device_feature_dma_buf` and its ranges behind each other; words, for the alignment.
+fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
+    let too_many = |_| io::Error::from_raw_os_error(libc::E2BIG);
+    let count = u32::try_from(ranges.len()).map_err(too_many)?;
+    let bytes = u32::try_from(24 + 16 * ranges.len()).map_err(too_many)?;
+    let open_flags = (libc::O_RDWR | libc::O_CLOEXEC).cast_unsigned();
+    let mut request = vec![
+        words(bytes, uapi::VFIO_DEVICE_FEATURE_GET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF),
+        words(region, open_flags),
+        words(0, count),
+    ];
+    request.extend(ranges.iter().flat_map(|range| [range.offset_bytes, range.length_bytes]));
+    Ok(request)
+}
+
+/// Two neighbouring u32 fields as the u64 that lies in memory the same way.
+fn words(first: u32, second: u32) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&first.to_ne_bytes());
+    bytes[4..].copy_from_slice(&second.to_ne_bytes());
+    u64::from_ne_bytes(bytes)
+}
+
+/// Puts a device under an iommufd.
+pub(crate) fn bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut request = uapi::vfio_device_bind_iommufd {
+        argsz: argsz::<uapi::vfio_device_bind_iommufd>(),
+        iommufd: iommufd.as_raw_fd(),
+        ..uapi::vfio_device_bind_iommufd::default()
+    };
+    // SAFETY: the kernel reads `argsz` bytes and writes the device's id back into the structure, which is ours alone.
+    unsafe { raw::device_bind_iommufd(device.as_raw_fd(), &raw mut request) }?;
+    Ok(())
+}
+
+/// Attaches a bound device to an address space of its iommufd.
+pub(crate) fn attach_ioas(device: BorrowedFd<'_>, ioas_id: u32) -> io::Result<()> {
+    let mut request = uapi::vfio_device_attach_iommufd_pt {
+        argsz: argsz::<uapi::vfio_device_attach_iommufd_pt>(),
+        pt_id: ioas_id,
+        ..uapi::vfio_device_attach_iommufd_pt::default()
+    };
+    // SAFETY: the kernel reads `argsz` bytes and writes the table's id back into the structure, which is ours alone.
+    unsafe { raw::device_attach_iommufd_pt(device.as_raw_fd(), &raw mut request) }?;
+    Ok(())
+}
+
+/// Opens one of VFIO's files for reading and writing.
+pub(crate) fn open(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    Ok(file.into())
+}
+
+/// Reads all of `into` from the device's fd.
+pub(crate) fn read_at(device: impl AsFd, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !into.is_empty() {
+        let offset = i64::try_from(at).map_err(io::Error::other)?;
+        match nix::sys::uio::pread(device.as_fd(), into, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                into = &mut into[count..];
+                at += count as u64;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `from` to the device's fd.
+pub(crate) fn write_at(device: impl AsFd, mut from: &[u8], mut at: u64) -> io::Result<()> {
+    while !from.is_empty() {
+        let offset = i64::try_from(at).map_err(io::Error::other)?;
+        match nix::sys::uio::pwrite(device.as_fd(), from, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                from = &from[count..];
+                at += count as u64;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn the_numbers_are_those_of_the_kernel() {
+        let numbers: Vec<u64> = [0, 1, 2, 3, 4, 6, 7, 8, 11, 17, 18, 19].map(|n| u64::from(number(n))).into();
+        assert_eq!(
+            numbers,
+            [0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6f, 0x3b75, 0x3b76, 0x3b77]
+        );
+    }
+
+    #[test]
+    fn an_export_request_lies_in_memory_as_the_structures_do() {
+        let ranges = [
+            BarRange { offset_bytes: 0x1000, length_bytes: 0x2000 },
+            BarRange { offset_bytes: 0x8000, length_bytes: 0x4000 },
+        ];
+        let request = export_request(2, &ranges).unwrap();
+        let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+        let body = offset_of!(uapi::vfio_device_feature, data);
+        assert_eq!(u32_at(offset_of!(uapi::vfio_device_feature, argsz)) as usize, bytes.len());
+        assert_eq!(u32_at(offset_of!(uapi::vfio_device_feature, flags)), 0x1000b);
+        assert_eq!(u32_at(body + offset_of!(uapi::vfio_device_feature_dma_buf, region_index)), 2);
+        assert_eq!(u32_at(body + offset_of!(uapi::vfio_device_feature_dma_buf, open_flags)), 0o2000002);
+        assert_eq!(u32_at(body + offset_of!(uapi::vfio_device_feature_dma_buf, flags)), 0);
+        assert_eq!(u32_at(body + offset_of!(uapi::vfio_device_feature_dma_buf, nr_ranges)), 2);
+        let first = body + offset_of!(uapi::vfio_device_feature_dma_buf, dma_ranges);
+        let second = first + size_of::<uapi::vfio_region_dma_range>();
+        assert_eq!((u64_at(first), u64_at(first + 8)), (0x1000, 0x2000));
+        assert_eq!((u64_at(second), u64_at(second + 8)), (0x8000, 0x4000));
+        assert_eq!(second + 16, bytes.len());
+    }
+}

@@ -1,0 +1,214 @@
+//! A host made of files, with just enough of a kernel behind `bind` and `unbind`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use peerpath_paths::Bdf;
+
+use crate::{HostTree, OpenOptions};
+
+/// How the small kernel treats the next writes.
+#[derive(Debug, Clone, Copy)]
+enum Mood {
+    Works,
+    /// Refuses one write after so many.
+    FailsOnceAfter(usize),
+    /// Answers nothing any more after so many: as if the process had died there.
+    DeadAfter(usize),
+}
+
+#[derive(Debug)]
+struct Kernel {
+    root: PathBuf,
+    mood: Mutex<Mood>,
+    writes: AtomicUsize,
+}
+
+/// A tree of files that looks like a host.
+pub(crate) struct Fixture {
+    base: tempfile::TempDir,
+    kernel: Arc<Kernel>,
+}
+
+/// A function of it.
+pub(crate) struct Function<'a> {
+    fixture: &'a Fixture,
+    bdf: Bdf,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("host");
+        let kernel = Kernel { root, mood: Mutex::new(Mood::Works), writes: AtomicUsize::new(0) };
+        let fixture = Self { base, kernel: Arc::new(kernel) };
+        fixture.file("proc/sys/kernel/random/boot_id", "this boot\n");
+        fixture
+    }
+
+    pub(crate) fn host(&self) -> HostTree {
+        let kernel = Arc::clone(&self.kernel);
+        HostTree::at(&self.kernel.root).with_writes(Arc::new(move |path, text| kernel.write(path, text)))
+    }
+
+    pub(crate) fn options(&self) -> OpenOptions {
+        OpenOptions { host: self.host(), state_dir: self.base.path().join("state"), ..OpenOptions::default() }
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.kernel.root.join(relative)
+    }
+
+    pub(crate) fn file(&self, relative: &str, text: &str) {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    pub(crate) fn link(&self, relative: &str, target: &str) {
+        relink(&self.path(relative), Path::new(target));
+    }
+
+    /// A function, made where it is not there yet.
+    pub(crate) fn function(&self, bdf: &str) -> Function<'_> {
+        let directory = format!("sys/devices/pci0000:00/{bdf}");
+        if !self.path(&directory).exists() {
+            self.file(&format!("{directory}/driver_override"), "(null)\n");
+            self.link(&format!("sys/bus/pci/devices/{bdf}"), &format!("../../../devices/pci0000:00/{bdf}"));
+        }
+        Function { fixture: self, bdf: bdf.parse().unwrap() }
+    }
+
+    pub(crate) fn pci_driver(&self, name: &str) {
+        for attribute in ["bind", "unbind"] {
+            self.file(&format!("sys/bus/pci/drivers/{name}/{attribute}"), "");
+        }
+    }
+
+    pub(crate) fn remove_pci_driver(&self, name: &str) {
+        fs::remove_dir_all(self.path(&format!("sys/bus/pci/drivers/{name}"))).unwrap();
+    }
+
+    /// A device file's directory.
+    pub(crate) fn node(&self, directory: &str, name: &str, number: &str) {
+        self.file(&format!("{directory}/dev"), &format!("{number}\n"));
+        self.file(&format!("{directory}/uevent"), &format!("DEVNAME={name}\n"));
+    }
+
+    /// A disk's or partition's directory.
+    pub(crate) fn block(&self, directory: &str, number: &str) {
+        let name = directory.rsplit('/').next().unwrap();
+        self.node(directory, name, number);
+        self.link(&format!("{directory}/subsystem"), "/anywhere/class/block");
+        self.link(&format!("sys/class/block/{name}"), self.path(directory).to_str().unwrap());
+    }
+
+    /// A network interface's directory.
+    pub(crate) fn interface(&self, directory: &str, flags: &str) {
+        let name = directory.rsplit('/').next().unwrap();
+        self.file(&format!("{directory}/ifindex"), "2\n");
+        self.file(&format!("{directory}/flags"), &format!("{flags}\n"));
+        self.link(&format!("sys/class/net/{name}"), self.path(directory).to_str().unwrap());
+    }
+
+    pub(crate) fn fail_once_after(&self, writes: usize) {
+        self.set_mood(Mood::FailsOnceAfter(writes));
+    }
+
+    pub(crate) fn die_after(&self, writes: usize) {
+        self.set_mood(Mood::DeadAfter(writes));
+    }
+
+    pub(crate) fn revive(&self) {
+        self.set_mood(Mood::Works);
+    }
+
+    fn set_mood(&self, mood: Mood) {
+        *self.kernel.mood.lock().unwrap() = mood;
+        self.kernel.writes.store(0, Ordering::SeqCst);
+    }
+
+    /// The functions in the journal.
+    pub(crate) fn journaled(&self) -> Vec<Bdf> {
+        let Ok(text) = fs::read_to_string(self.options().state_dir.join("journal.json")) else { return Vec::new() };
+        let journal: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let entries = journal["entries"].as_array().unwrap();
+        entries.iter().map(|entry| entry["bdf"].as_str().unwrap().parse().unwrap()).collect()
+    }
+}
+
+impl Function<'_> {
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        self.fixture.file(&format!("sys/devices/pci0000:00/{}/{name}", self.bdf), text);
+        self
+    }
+
+    pub(crate) fn driver(self, name: &str) -> Self {
+        self.fixture.pci_driver(name);
+        let driver = format!("../../../bus/pci/drivers/{name}");
+        self.fixture.link(&format!("sys/devices/pci0000:00/{}/driver", self.bdf), &driver);
+        self
+    }
+
+    pub(crate) fn group(self, number: u32) -> Self {
+        let group = format!("../../../kernel/iommu_groups/{number}");
+        self.fixture.link(&format!("sys/devices/pci0000:00/{}/iommu_group", self.bdf), &group);
+        let device = format!("../../../../devices/pci0000:00/{}", self.bdf);
+        self.fixture.link(&format!("sys/kernel/iommu_groups/{number}/devices/{}", self.bdf), &device);
+        self
+    }
+
+    pub(crate) fn bdf(self) -> Bdf {
+        self.bdf
+    }
+}
+
+impl Kernel {
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let count = self.writes.fetch_add(1, Ordering::SeqCst);
+        match *self.mood.lock().unwrap() {
+            Mood::FailsOnceAfter(writes) if count == writes => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            Mood::DeadAfter(writes) if count >= writes => return Err(io::ErrorKind::Other.into()),
+            _ => {}
+        }
+        if !path.exists() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("driver_override") => fs::write(path, if text == "\n" { "(null)\n" } else { text }),
+            Some("bind") => self.bind(path.parent().unwrap().file_name().unwrap().to_str().unwrap(), text),
+            Some("unbind") => fs::remove_file(self.driver_link(text)),
+            _ => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    fn driver_link(&self, bdf: &str) -> PathBuf {
+        self.root.join(format!("sys/bus/pci/devices/{bdf}/driver"))
+    }
+
+    fn bind(&self, driver: &str, bdf: &str) -> io::Result<()> {
+        let function = self.root.join(format!("sys/bus/pci/devices/{bdf}"));
+        let only = fs::read_to_string(function.join("driver_override"))?;
+        // vfio-pci matches nothing by itself; any driver is kept out by an override that names another.
+        let allowed = if only.trim() == "(null)" { driver != "vfio-pci" } else { only.trim() == driver };
+        if !allowed || function.join("driver").exists() {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        relink(&self.driver_link(bdf), Path::new(&format!("../../../bus/pci/drivers/{driver}")));
+        Ok(())
+    }
+}
+
+fn relink(path: &Path, target: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = fs::remove_file(path);
+    symlink(target, path).unwrap();
+}

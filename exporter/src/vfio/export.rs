@@ -1,0 +1,74 @@
+//! A BAR as a source.
+
+use std::sync::Arc;
+
+use peerpath_paths::Bdf;
+
+use super::bars::{NotExportable, bar};
+use super::view::{BarView, Windows};
+use super::{Bar, Device};
+use crate::range::{find_problem, take_front};
+use crate::{BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+
+/// A BAR, or ranges of it, ready to be exported.
+#[derive(Debug)]
+pub struct VfioExporter {
+    origin: Origin,
+    bar: Bar,
+    windows: Arc<Windows>,
+    device: Arc<Device>,
+}
+
+impl VfioExporter {
+    /// Opens the function, lets it answer memory accesses and maps the ranges for verification; no ranges means the whole
+    /// BAR.
+    ///
+    /// # Errors
+    /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
+    pub fn open(bdf: Bdf, bar_index: u8, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
+        let bar = bar(&options.host, bdf, bar_index)?;
+        if let Some(problem) = bar.not_exportable() {
+            return Err(Error::BadBar { bdf, bar: bar_index, problem });
+        }
+        let ranges = match ranges {
+            [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
+            ranges => ranges.to_vec(),
+        };
+        if let Some((range, problem)) = find_problem(&ranges, bar.size_bytes, page_bytes()) {
+            return Err(Error::BadRange { bdf, bar: bar_index, range, problem });
+        }
+        let device = Device::open(bdf, options)?;
+        device.require_export()?;
+        device.set_memory_enabled(true)?;
+        let absent = Error::BadBar { bdf, bar: bar_index, problem: NotExportable::Absent };
+        let region = device.region(bar_index).ok_or(absent)?.clone();
+        let windows = Arc::new(Windows::map(Arc::clone(&device), &region, &ranges)?);
+        let origin = Origin { kind: SourceKind::Vfio, bdf: Some(bdf), bar: Some(bar_index), ranges };
+        Ok(Self { origin, bar, windows, device })
+    }
+
+    /// The open function: what tests and tools reset and switch off.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// The BAR.
+    pub fn bar(&self) -> &Bar {
+        &self.bar
+    }
+}
+
+impl Exporter for VfioExporter {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
+        check_length(self, length_bytes, page_bytes())?;
+        let ranges = take_front(&self.origin.ranges, length_bytes);
+        let dma_buf = self.device.export_ranges(self.bar.index, &ranges)?;
+        let view = BarView { windows: Arc::clone(&self.windows), ranges: ranges.clone() };
+        let origin = Origin { ranges, ..self.origin.clone() };
+        Ok(Arc::new(Buffer::new(Handle::DmaBuf(dma_buf), origin, Arc::new(view))))
+    }
+}
