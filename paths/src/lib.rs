@@ -3,18 +3,34 @@
 //! This crate knows the host and changes nothing on it: the names that all other crates share ([`Bdf`], [`PathName`],
 //! [`Cause`], [`Explanation`]), what sysfs says, and the kernel's own decision worked out from it.
 
+mod bar;
 mod bdf;
+pub mod blockers;
 mod cause;
+mod config;
+mod devices;
 mod explain;
 mod explanation;
+mod function;
+mod host;
+mod host_bridges;
+mod order;
 mod path_name;
+mod predict;
 mod rdma_drivers;
+mod topology;
 mod tree;
 
+pub use bar::{Bar, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
+pub use config::{AcsControl, Ats, ConfigSpace, Link, Pcie, PortType, Seen};
 pub use explain::{Facts, Step, explain};
 pub use explanation::{Class, Explained, Explanation};
+pub use function::{Function, Membership};
+pub use host::{Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma};
 pub use path_name::PathName;
+pub use predict::{Deciding, PathReport, Prediction, Predictor, Request};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
+pub use topology::{Group, RootBus, Topology};
 pub use tree::{Limits, Tree, TreeError};

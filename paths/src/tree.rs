@@ -14,7 +14,7 @@ pub use archive::Limits;
 pub use error::TreeError;
 
 /// Longest file that is read; `/proc/cpuinfo` of a machine with 1024 CPUs is about 2 MiB.
-const FILE_LIMIT_BYTES: u64 = 8 << 20;
+pub(crate) const FILE_LIMIT_BYTES: u64 = 8 << 20;
 /// Symbolic links followed on the way to one file, as many as the kernel follows.
 const LINK_LIMIT: usize = 40;
 /// Longest path, in components, that links may lead to.

@@ -1,0 +1,144 @@
+//! Base address registers, as the `resource` file of sysfs lists them.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// The first lines of `resource` are the BARs; ROM, SR-IOV BARs and bridge windows follow.
+const BARS: usize = 6;
+
+const FLAG_IO: u64 = 0x100;
+const FLAG_MEMORY: u64 = 0x200;
+const FLAG_PREFETCH: u64 = 0x2000;
+const FLAG_64_BIT: u64 = 0x10_0000;
+const FLAG_DISABLED: u64 = 0x1000_0000;
+const FLAG_UNSET: u64 = 0x2000_0000;
+
+/// What a BAR decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BarKind {
+    /// I/O ports.
+    Io,
+    /// Memory.
+    Memory {
+        /// Can stand above 4 GiB.
+        wide: bool,
+        /// Reads have no side effects.
+        prefetchable: bool,
+    },
+}
+
+impl fmt::Display for BarKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Io => "io",
+            Self::Memory { wide: false, prefetchable: false } => "mem32",
+            Self::Memory { wide: false, prefetchable: true } => "mem32-prefetch",
+            Self::Memory { wide: true, prefetchable: false } => "mem64",
+            Self::Memory { wide: true, prefetchable: true } => "mem64-prefetch",
+        })
+    }
+}
+
+impl Serialize for BarKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A BAR that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bar {
+    /// 0 to 5; a 64-bit BAR takes two registers and goes by the first.
+    pub index: u8,
+    /// Where the CPU sees it; 0 while it has no address.
+    pub start: u64,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What it decodes.
+    pub kind: BarKind,
+    /// It has an address.
+    pub assigned: bool,
+}
+
+impl Bar {
+    /// The last byte of it.
+    pub fn last(&self) -> u64 {
+        self.start.saturating_add(self.size_bytes.saturating_sub(1))
+    }
+
+    /// Why vfio-pci would not export it; `None` where it would.
+    pub fn why_not_exportable(&self, page_bytes: u64) -> Option<String> {
+        if self.kind == BarKind::Io {
+            Some("I/O ports cannot be exported".to_owned())
+        } else if self.size_bytes < page_bytes {
+            Some(format!("smaller than a page of {page_bytes} bytes"))
+        } else if !self.assigned {
+            Some("it has no address".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// Reads `resource`. Lines that make no sense are BARs that do not exist.
+pub(crate) fn parse_resource(text: &str) -> Vec<Bar> {
+    text.lines().take(BARS).zip(0..).filter_map(|(line, index)| parse_line(line, index)).collect()
+}
+
+fn parse_line(line: &str, index: u8) -> Option<Bar> {
+    let mut numbers = line.split_whitespace().map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let (start, end, flags) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let kind = match flags {
+        flags if flags & FLAG_MEMORY != 0 => {
+            BarKind::Memory { wide: flags & FLAG_64_BIT != 0, prefetchable: flags & FLAG_PREFETCH != 0 }
+        }
+        flags if flags & FLAG_IO != 0 => BarKind::Io,
+        _ => return None,
+    };
+    let size_bytes = end.checked_sub(start)?.checked_add(1)?;
+    let assigned = start != 0 && flags & (FLAG_UNSET | FLAG_DISABLED) == 0;
+    (size_bytes > 1 || assigned).then_some(Bar { index, start, size_bytes, kind, assigned })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_the_kernel_prints() {
+        let bars = parse_resource(
+            "0x00000000fe800000 0x00000000fe8000ff 0x0000000000040200\n\
+             0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
+             0x0000008000000000 0x0000008007ffffff 0x000000000014220c\n\
+             0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
+             0x000000000000c040 0x000000000000c05f 0x0000000000040101\n\
+             0x0000000000000000 0x00000000000fffff 0x0000000020040200\n\
+             0x00000000c0000000 0x00000000c00fffff 0x0000000000046200\n",
+        );
+        let summary: Vec<_> = bars
+            .iter()
+            .map(|bar| (bar.index, bar.kind.to_string(), bar.size_bytes, bar.why_not_exportable(4096).is_none()))
+            .collect();
+        assert_eq!(
+            summary,
+            [
+                (0, "mem32".into(), 256, false),
+                (2, "mem64-prefetch".into(), 128 << 20, true),
+                (4, "io".into(), 32, false),
+                (5, "mem32".into(), 1 << 20, false),
+            ]
+        );
+        assert_eq!(bars[1].last(), 0x80_07ff_ffff);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "(0x[0-9a-f]{0,17} ?|\n|.){0,40}") {
+            for bar in parse_resource(&text) {
+                prop_assert!(bar.index < 6 && bar.last() >= bar.start);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What prevents binding, exporting or importing, apart from the path.
+
+use crate::{Cause, DmaBufSupport, Function, Host, KernelVersion, Membership, RdmaDriver, Topology};
+
+/// Drivers that VFIO tolerates in a group that it hands to user space: they do no DMA of their own.
+const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
+/// Drivers whose BARs can be exported.
+const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
+
+/// The blockers of a pair, each once, those of the exporter first.
+pub(crate) fn of_pair(
+    host: &Host,
+    topology: &Topology,
+    exporter: &Function,
+    importer: &Function,
+    bar: Option<u8>,
+) -> Vec<Cause> {
+    let mut blockers = of_exporter(host, topology, exporter, bar);
+    blockers.extend(of_importer(importer).filter(|blocker| !blockers.contains(blocker)));
+    blockers
+}
+
+/// What stands between a function and the export of its BAR.
+pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
+    let group = topology.group_of(exporter);
+    let checks = [
+        (exporter.membership == Membership::None, Cause::NoIommu),
+        (group.is_some_and(|group| group.noiommu), Cause::Noiommu),
+        (!other_drivers(topology, exporter).is_empty(), Cause::GroupNotViable),
+        (!EXPORTING.contains(&exporter.driver.as_deref().unwrap_or_default()), Cause::DriverNotVfio),
+        (!has_exportable(host, exporter, bar), Cause::BarNotExportable),
+        (host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF), Cause::KernelTooOld),
+        (host.confidential_guest.is_some() || exporter.tdisp.is_some(), Cause::ConfidentialGuest),
+    ];
+    checks.into_iter().filter(|(blocks, _)| *blocks).map(|(_, cause)| cause).collect()
+}
+
+/// What keeps the importer's driver from importing, where it is one that was read.
+pub fn of_importer(importer: &Function) -> Option<Cause> {
+    // Without an RDMA device of its own, the driver is not what would import.
+    importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
+    match RdmaDriver::named(importer.driver.as_deref()?)?.support {
+        DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),
+        DmaBufSupport::None => Some(Cause::ImporterNoDmabuf),
+        DmaBufSupport::Dynamic | DmaBufSupport::PinnedRevocable => None,
+    }
+}
+
+/// The functions of the exporter's group that keep VFIO from taking the group, with their drivers.
+pub fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
+    let Some(group) = topology.group_of(exporter) else { return Vec::new() };
+    let others = group.members.iter().filter(|bdf| **bdf != exporter.bdf).filter_map(|bdf| topology.function(*bdf));
+    others
+        .filter_map(|other| Some((other, other.driver.as_deref()?)))
+        .filter(|(_, driver)| !is_tolerated(driver))
+        .collect()
+}
+
+fn is_tolerated(driver: &str) -> bool {
+    // The variant drivers are called after their device: mlx5_vfio_pci, hisi_acc_vfio_pci, xe-vfio-pci.
+    TOLERATED.contains(&driver) || driver.replace('_', "-").ends_with("vfio-pci")
+}
+
+fn has_exportable(host: &Host, exporter: &Function, bar: Option<u8>) -> bool {
+    match bar {
+        Some(index) => {
+            exporter.bars.iter().any(|bar| bar.index == index && bar.why_not_exportable(host.page_bytes()).is_none())
+        }
+        None => exporter.main_bar(host.page_bytes()).is_some(),
+    }
+}

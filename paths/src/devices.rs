@@ -1,0 +1,61 @@
+//! Which RDMA, net, NVMe and display devices sit on which function.
+
+use std::collections::BTreeMap;
+
+use crate::function::printable;
+use crate::{Bdf, Tree};
+
+/// Classes of sysfs, and the word in front of a device's name.
+pub(crate) const CLASSES: [(&str, &str); 4] =
+    [("infiniband", "verbs"), ("drm", "drm"), ("nvme", "nvme"), ("net", "net")];
+
+/// Where a soft RDMA device names the net device below it: rxe in an attribute of its own, siw among its GIDs.
+pub(crate) const PARENTS: [&str; 2] = ["parent", "ports/1/gid_attrs/ndevs/0"];
+
+/// Every device that sits on a PCI function, by function.
+pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
+    let mut found: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
+    for (class, word) in CLASSES {
+        for name in tree.names(&format!("sys/class/{class}")) {
+            // Connectors (card0-DP-1) and control nodes stand beside the cards.
+            if class == "drm" && !is_card(&name) {
+                continue;
+            }
+            let bdf = function(tree, class, &name).or_else(|| below_soft_rdma(tree, class, &name));
+            if let Some(bdf) = bdf {
+                found.entry(bdf).or_default().push(format!("{word}:{}", printable(&name)));
+            }
+        }
+    }
+    found
+}
+
+fn is_card(name: &str) -> bool {
+    name.strip_prefix("card")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The class link leads through the function's directory, or the device's own link does.
+fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
+    let path = format!("sys/class/{class}/{name}");
+    let in_path = |path: &str| path.rsplit('/').find_map(|part| part.parse().ok());
+    tree.link(&path)
+        .as_deref()
+        .and_then(in_path)
+        .or_else(|| tree.resolve(&format!("{path}/device")).as_deref().and_then(in_path))
+        .or_else(|| tree.link(&format!("{path}/device")).as_deref().and_then(in_path))
+}
+
+fn below_soft_rdma(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
+    if class != "infiniband" {
+        return None;
+    }
+    PARENTS.iter().find_map(|file| {
+        let netdev = tree.text(&format!("sys/class/infiniband/{name}/{file}"))?;
+        // It becomes part of a path.
+        if netdev.is_empty() || netdev.contains('/') || netdev.starts_with('.') {
+            return None;
+        }
+        function(tree, "net", &netdev)
+    })
+}

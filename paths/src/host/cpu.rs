@@ -1,0 +1,135 @@
+//! The processor, from `/proc/cpuinfo`.
+
+use std::collections::HashMap;
+
+/// The first processor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// `AuthenticAMD`, `GenuineIntel`; x86 only.
+    pub vendor: Option<String>,
+    /// Family, as the kernel computes it; x86 only.
+    pub family: Option<u32>,
+    /// What people call it.
+    pub model_name: Option<String>,
+    /// Feature flags; x86 only.
+    pub flags: Vec<String>,
+    /// The architecture maps DMA through operations of its own.
+    pub legacy_dma: Option<LegacyDma>,
+}
+
+/// A platform whose DMA operations were written for memory that has pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LegacyDma {
+    /// POWER: TCE tables.
+    PowerTce,
+    /// SPARC: refuses MMIO outright.
+    Sparc,
+    /// Alpha: refuses MMIO outright.
+    Alpha,
+}
+
+impl LegacyDma {
+    /// Its name in sentences.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PowerTce => "POWER's TCE tables",
+            Self::Sparc => "SPARC's IOMMU",
+            Self::Alpha => "Alpha's PCI IOMMU",
+        }
+    }
+}
+
+impl Cpu {
+    /// AMD's family of Zen and of everything since.
+    const ZEN_FAMILY: u32 = 0x17;
+
+    /// Reads the first processor, and what stands behind all of them (the machine, on POWER).
+    pub fn parse(text: &str) -> Self {
+        let pairs =
+            || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));
+        let mut first: HashMap<&str, &str> = HashMap::new();
+        for (key, value) in pairs() {
+            first.entry(key).or_insert(value);
+        }
+        let get = |key: &str| first.get(key).map(|value| (*value).to_owned());
+        Self {
+            vendor: get("vendor_id"),
+            family: first.get("cpu family").and_then(|family| family.parse().ok()),
+            model_name: get("model name"),
+            flags: first.get("flags").map(|flags| flags.split(' ').map(str::to_owned).collect()).unwrap_or_default(),
+            legacy_dma: legacy(&first),
+        }
+    }
+
+    /// Whether p2pdma trusts every host bridge for the processor's sake. Hygon's Zen has a vendor name of its own and
+    /// does not count; neither does a processor of another architecture.
+    pub fn trusted_for_p2p(&self) -> Option<bool> {
+        match (self.vendor.as_deref(), self.family) {
+            (Some("AuthenticAMD"), Some(family)) => Some(family >= Self::ZEN_FAMILY),
+            (Some("AuthenticAMD"), None) => None,
+            _ => Some(false),
+        }
+    }
+
+    /// Whether the processor has a feature.
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|known| known == flag)
+    }
+}
+
+fn legacy(first: &HashMap<&str, &str>) -> Option<LegacyDma> {
+    let starts = |key: &str, prefix: &str| first.get(key).is_some_and(|value| value.starts_with(prefix));
+    let is = |key: &str, values: &[&str]| first.get(key).is_some_and(|value| values.contains(value));
+    if is("platform", &["pSeries", "PowerNV"]) || starts("cpu", "POWER") {
+        Some(LegacyDma::PowerTce)
+    } else if is("type", &["sun4u", "sun4v"]) {
+        Some(LegacyDma::Sparc)
+    } else if is("cpu", &["Alpha"]) {
+        Some(LegacyDma::Alpha)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trusted(vendor: &str, family: &str) -> Option<bool> {
+        Cpu::parse(&format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\n")).trusted_for_p2p()
+    }
+
+    #[test]
+    fn only_amd_from_zen_on_is_trusted() {
+        assert_eq!(trusted("AuthenticAMD", "23"), Some(true));
+        assert_eq!(trusted("AuthenticAMD", "26"), Some(true));
+        assert_eq!(trusted("AuthenticAMD", "22"), Some(false));
+        assert_eq!(trusted("AuthenticAMD", "21"), Some(false));
+        assert_eq!(trusted("HygonGenuine", "24"), Some(false));
+        assert_eq!(trusted("GenuineIntel", "23"), Some(false));
+        assert_eq!(trusted("AuthenticAMD", "0x17"), None);
+        assert_eq!(Cpu::parse("CPU implementer\t: 0x41\n").trusted_for_p2p(), Some(false));
+    }
+
+    #[test]
+    fn the_first_processor_counts() {
+        let cpu = Cpu::parse("vendor_id : AuthenticAMD\ncpu family : 23\n\nvendor_id : GenuineIntel\ncpu family : 6\n");
+        assert_eq!(cpu.trusted_for_p2p(), Some(true));
+    }
+
+    #[test]
+    fn power_is_told_by_its_platform() {
+        let text = "processor\t: 0\ncpu\t\t: POWER9 (architected), altivec supported\n\ntimebase\t: 512000000\nplatform\t: pSeries\n";
+        assert_eq!(Cpu::parse(text).legacy_dma, Some(LegacyDma::PowerTce));
+        assert_eq!(Cpu::parse("cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n").legacy_dma, Some(LegacyDma::Sparc));
+        assert_eq!(Cpu::parse("vendor_id : GenuineIntel\n").legacy_dma, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "(vendor_id|cpu family|flags|:| |\n|.){0,60}") {
+            let _ = Cpu::parse(&text).trusted_for_p2p();
+        }
+    }
+}

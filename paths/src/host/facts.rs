@@ -1,0 +1,170 @@
+//! What decides paths and is no file of the host: it is collected when a snapshot is taken and travels in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ConfidentialGuest;
+use crate::Tree;
+
+/// Where the facts stand in a snapshot.
+pub const FACTS_PATH: &str = "peerpath/facts.json";
+
+/// Kernel options that decide whether something works, without the `CONFIG_` in front.
+const OPTIONS: &[&str] = &[
+    "DMABUF_HEAPS",
+    "DMABUF_HEAPS_SYSTEM",
+    "DMA_SHARED_BUFFER",
+    "FTRACE_SYSCALLS",
+    "DEBUG_INFO_BTF",
+    "INFINIBAND",
+    "INFINIBAND_ON_DEMAND_PAGING",
+    "INFINIBAND_USER_ACCESS",
+    "IOMMUFD",
+    "IOMMU_DMA",
+    "KPROBE_EVENTS",
+    "PCI_P2PDMA",
+    "SWIOTLB",
+    "UDMABUF",
+    "VFIO",
+    "VFIO_DEVICE_CDEV",
+    "VFIO_GROUP",
+    "VFIO_IOMMU_TYPE1",
+    "VFIO_NOIOMMU",
+    "VFIO_PCI",
+    "VFIO_PCI_DMABUF",
+    "ZONE_DEVICE",
+];
+
+/// The facts; each is absent where nobody could tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostFacts {
+    /// `uname -r`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_release: Option<String>,
+    /// `uname -m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Size of a page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_bytes: Option<u64>,
+    /// How much memory a process may lock; absent where there is no limit or it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memlock_bytes: Option<u64>,
+    /// There is no such limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memlock_unlimited: Option<bool>,
+    /// All direct mappings bounce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swiotlb_forced: Option<bool>,
+    /// Which kind of confidential guest this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidential_guest: Option<ConfidentialGuest>,
+    /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n` where the configuration could be read and has it off.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kernel_options: BTreeMap<String, String>,
+    /// RDMA devices that can page on demand.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_demand_paging: BTreeMap<String, bool>,
+    /// The snapshot was taken with permission to read all of config space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
+}
+
+impl HostFacts {
+    /// The facts of a snapshot, or those of this host.
+    pub fn read(tree: &Tree) -> Self {
+        if tree.is_live() {
+            return Self::of_this_host(tree);
+        }
+        tree.read(FACTS_PATH).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn of_this_host(tree: &Tree) -> Self {
+        let release = tree.text("proc/sys/kernel/osrelease");
+        let limit = tree.text("proc/self/limits").and_then(|text| memlock(&text));
+        Self {
+            kernel_options: release.as_deref().map(|release| kernel_options(tree, release)).unwrap_or_default(),
+            kernel_release: release,
+            machine: tree.text("proc/sys/kernel/arch"),
+            page_bytes: tree.text("proc/self/smaps").and_then(|text| page_bytes(&text)),
+            memlock_bytes: limit.flatten(),
+            memlock_unlimited: limit.map(|limit| limit.is_none()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the kernel has an option, as a module or built in.
+    pub fn option(&self, name: &str) -> Option<bool> {
+        self.kernel_options.get(name).map(|value| value == "y" || value == "m")
+    }
+}
+
+/// From the file that distributions leave beside the kernel, or from the kernel itself.
+fn kernel_options(tree: &Tree, release: &str) -> BTreeMap<String, String> {
+    let text = ["boot/config-", "usr/lib/modules/", "lib/modules/"]
+        .iter()
+        .zip(["", "/config", "/config"])
+        .find_map(|(before, after)| tree.text(&format!("{before}{release}{after}")))
+        .or_else(|| unpack(&tree.read("proc/config.gz")?));
+    text.map(|text| options(&text)).unwrap_or_default()
+}
+
+fn unpack(bytes: &[u8]) -> Option<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).take(crate::tree::FILE_LIMIT_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn options(text: &str) -> BTreeMap<String, String> {
+    let set: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('=')).collect();
+    OPTIONS.iter().map(|name| ((*name).to_owned(), set.get(name).copied().unwrap_or("n").to_owned())).collect()
+}
+
+/// `Some(None)` is no limit.
+fn memlock(limits: &str) -> Option<Option<u64>> {
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?.split_whitespace().next()?;
+    match soft {
+        "unlimited" => Some(None),
+        bytes => bytes.parse().ok().map(Some),
+    }
+}
+
+fn page_bytes(smaps: &str) -> Option<u64> {
+    let kib: u64 =
+        smaps.lines().find_map(|line| line.strip_prefix("KernelPageSize:"))?.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_off_are_told_from_unknown_ones() {
+        let options = options("CONFIG_VFIO_PCI=m\n# CONFIG_IOMMUFD is not set\nCONFIG_PCI_P2PDMA=y\n");
+        let facts = HostFacts { kernel_options: options, ..HostFacts::default() };
+        assert_eq!(facts.option("VFIO_PCI"), Some(true));
+        assert_eq!(facts.option("IOMMUFD"), Some(false));
+        assert_eq!(facts.option("NEVER_ASKED"), None);
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units\n\
+                    Max locked memory         8388608              8388608              bytes\n";
+        assert_eq!(memlock(text), Some(Some(8 << 20)));
+        assert_eq!(memlock("Max locked memory         unlimited            unlimited            bytes\n"), Some(None));
+        assert_eq!(page_bytes("KernelPageSize:        4 kB\n"), Some(4096));
+    }
+
+    #[test]
+    fn facts_of_another_version_are_read_as_far_as_they_go() {
+        let facts: HostFacts = serde_json::from_str(r#"{"page_bytes": 65536, "invented_later": [1]}"#).unwrap();
+        assert_eq!(facts, HostFacts { page_bytes: Some(65536), ..HostFacts::default() });
+        assert_eq!(serde_json::to_string(&HostFacts::default()).unwrap(), "{}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Confidential guests: their memory is encrypted, and the DMA API bounces every direct mapping through shared pages.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Tree;
+
+/// Kinds of confidential guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfidentialGuest {
+    /// AMD SEV or SEV-ES.
+    Sev,
+    /// AMD SEV-SNP.
+    SevSnp,
+    /// Intel TDX.
+    Tdx,
+    /// An Arm CCA realm.
+    Realm,
+}
+
+impl fmt::Display for ConfidentialGuest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sev => "SEV",
+            Self::SevSnp => "SEV-SNP",
+            Self::Tdx => "TDX",
+            Self::Realm => "CCA realm",
+        })
+    }
+}
+
+/// Files that exist in one kind of guest alone.
+const MARKS: &[(&str, ConfidentialGuest)] = &[
+    ("sys/devices/system/cpu/sev/vmpl", ConfidentialGuest::SevSnp),
+    ("sys/class/misc/sev-guest", ConfidentialGuest::SevSnp),
+    ("sys/bus/platform/devices/sev-guest", ConfidentialGuest::SevSnp),
+    ("sys/class/misc/tdx_guest", ConfidentialGuest::Tdx),
+    ("sys/devices/virtual/misc/tdx_guest", ConfidentialGuest::Tdx),
+    ("sys/bus/platform/devices/arm-cca-dev", ConfidentialGuest::Realm),
+    ("sys/devices/platform/arm-cca-dev", ConfidentialGuest::Realm),
+];
+
+/// Where those files stand, for the snapshot.
+pub(crate) fn marks() -> impl Iterator<Item = &'static str> {
+    MARKS.iter().map(|(path, _)| *path)
+}
+
+pub(super) fn detect(tree: &Tree, cpuinfo: Option<&str>) -> Option<ConfidentialGuest> {
+    if let Some((_, guest)) = MARKS.iter().find(|(path, _)| tree.has(path)) {
+        return Some(*guest);
+    }
+    let flags: Vec<&str> = cpuinfo?.lines().find_map(|line| line.strip_prefix("flags"))?.split_whitespace().collect();
+    let has = |flag: &str| flags.contains(&flag);
+    if has("tdx_guest") {
+        return Some(ConfidentialGuest::Tdx);
+    }
+    // A host that can run such guests shows the sev flags too. No hypervisor offers them to a guest of its own unless
+    // the guest is one.
+    match has("hypervisor") {
+        true if has("sev_snp") => Some(ConfidentialGuest::SevSnp),
+        true if has("sev") || has("sev_es") => Some(ConfidentialGuest::Sev),
+        _ => None,
+    }
+}

@@ -1,0 +1,48 @@
+//! Versions of Linux.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Version and patch level, enough to tell what the kernel knows: `7.2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KernelVersion {
+    /// The 7 of 7.2.12.
+    pub major: u16,
+    /// The 2 of 7.2.12.
+    pub minor: u16,
+}
+
+impl KernelVersion {
+    /// The first kernel in which vfio-pci exports dma-bufs.
+    pub const VFIO_DMA_BUF: Self = Self { major: 6, minor: 19 };
+
+    /// Finds the version in `7.2.12+deb14-amd64` as well as in `Linux version 7.2.12 (...)`.
+    pub fn find(text: &str) -> Option<Self> {
+        text.split_whitespace().find_map(|word| {
+            let mut numbers = word.split(|character: char| !character.is_ascii_digit());
+            Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
+        })
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_where_kernels_print_it() {
+        let version = |major, minor| Some(KernelVersion { major, minor });
+        assert_eq!(KernelVersion::find("7.2.12+deb14-amd64"), version(7, 2));
+        assert_eq!(KernelVersion::find("Linux version 6.19.0-rc3 (me@host) (gcc 16.2)"), version(6, 19));
+        assert_eq!(KernelVersion::find("7.3-peerpath"), version(7, 3));
+        assert_eq!(KernelVersion::find("no number here"), None);
+        assert!(KernelVersion::find("6.19") < KernelVersion::find("7.2"));
+    }
+}

@@ -1,0 +1,201 @@
+//! The kernel's decision, worked out beforehand: what happens when an importer maps a dma-buf of an exporter's BAR.
+//!
+//! Two stages, as in the kernel. p2pdma finds the *route* from bridges, ACS and host bridges, and looks at no IOMMU.
+//! Then the DMA API maps, and there the importer's domain, its DMA mask and swiotlb decide. Where a fact is missing,
+//! every value that it could have is followed; the prediction is `unknown` if they end differently.
+
+mod importer;
+mod report;
+mod route;
+
+use crate::{Bar, Bdf, Cause, Function, Host, PathName, Topology};
+
+use importer::ImporterFacts;
+pub use report::{Deciding, PathReport};
+use route::{Routes, Trust};
+
+/// What is asked for, beyond the two functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The BAR; without one, the largest that can be exported.
+    pub bar: Option<u8>,
+    /// How many ranges of it.
+    pub ranges: usize,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { bar: None, ranges: 1 }
+    }
+}
+
+/// A prediction for a pair, without its words; [`Predictor::report`] adds those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prediction {
+    from: usize,
+    to: usize,
+    /// What the kernel will choose, or `unknown`.
+    pub path: PathName,
+    /// Why it is refused, where it is.
+    pub cause: Option<Cause>,
+}
+
+/// Every end that a mapping may have, with what is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Outcomes {
+    bus_address: bool,
+    bypass: bool,
+    translated: bool,
+    refused: Option<Cause>,
+}
+
+impl Outcomes {
+    fn refused(cause: Cause) -> Self {
+        Self { refused: Some(cause), ..Self::default() }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            bus_address: self.bus_address || other.bus_address,
+            bypass: self.bypass || other.bypass,
+            translated: self.translated || other.translated,
+            refused: self.refused.or(other.refused),
+        }
+    }
+
+    fn verdict(self) -> (PathName, Option<Cause>) {
+        match (self.bus_address, self.bypass, self.translated, self.refused) {
+            (true, false, false, None) => (PathName::BusAddress, None),
+            (false, true, false, None) => (PathName::HostBridgeBypass, None),
+            (false, false, true, None) => (PathName::HostBridgeTranslated, None),
+            (false, false, false, Some(cause)) => (PathName::Refused, Some(cause)),
+            _ => (PathName::Unknown, None),
+        }
+    }
+}
+
+/// Predicts the pairs of one host. Making it does the work that pairs share, so that a pair costs some comparisons.
+#[derive(Debug)]
+pub struct Predictor<'host> {
+    host: &'host Host,
+    topology: &'host Topology,
+    request: Request,
+    /// The BAR of each function that the request means.
+    bars: Vec<Option<Bar>>,
+    importers: Vec<ImporterFacts>,
+    /// Bridges with a redirect among the function and those above it, and bridges whose ACS is not known.
+    redirects_above: Vec<u32>,
+    unknown_above: Vec<u32>,
+    depth: Vec<u32>,
+    trust: Trust,
+}
+
+impl<'host> Predictor<'host> {
+    /// Prepares the predictions for a host.
+    pub fn new(host: &'host Host, topology: &'host Topology, request: Request) -> Self {
+        let functions = topology.functions();
+        let count = |wanted: fn(&Function) -> bool| -> Vec<u32> {
+            let of_chain = |at| topology.chain(at).filter(|&at| wanted(&functions[at])).count();
+            (0..functions.len()).map(|at| u32::try_from(of_chain(at)).unwrap_or(u32::MAX)).collect()
+        };
+        Self {
+            host,
+            topology,
+            request,
+            bars: functions.iter().map(|function| wanted_bar(host, function, request)).collect(),
+            importers: functions.iter().map(|function| ImporterFacts::of(host, topology, function)).collect(),
+            redirects_above: count(|function| function.redirects().here().is_some()),
+            unknown_above: count(|function| function.redirects() == crate::Seen::Unknown),
+            depth: count(|_| true),
+            trust: Trust::of(host, topology),
+        }
+    }
+
+    /// Functions that a snapshot offers as exporters: no bridges, with a memory BAR of at least a page.
+    pub fn exporters(&self) -> impl Iterator<Item = Bdf> {
+        let page_bytes = self.host.page_bytes();
+        let functions = self.topology.functions().iter();
+        functions
+            .filter(move |function| !function.is_bridge() && function.main_bar(page_bytes).is_some())
+            .map(|function| function.bdf)
+    }
+
+    /// Functions that may import: all that are no bridges.
+    pub fn importers(&self) -> impl Iterator<Item = Bdf> {
+        self.topology.functions().iter().filter(|function| !function.is_bridge()).map(|function| function.bdf)
+    }
+
+    /// What happens for one pair; `None` where one of the functions does not exist.
+    pub fn predict(&self, from: Bdf, to: Bdf) -> Option<Prediction> {
+        Some(self.pair(self.topology.position(from)?, self.topology.position(to)?))
+    }
+
+    /// Every exporter with every importer, a function with itself included, in the order of their addresses.
+    pub fn predict_all(&self) -> Vec<Prediction> {
+        let places =
+            |bdfs: Vec<Bdf>| -> Vec<usize> { bdfs.iter().filter_map(|bdf| self.topology.position(*bdf)).collect() };
+        let importers = places(self.importers().collect());
+        let pairs = places(self.exporters().collect()).into_iter();
+        pairs.flat_map(|from| importers.iter().map(move |&to| self.pair(from, to))).collect()
+    }
+
+    fn pair(&self, from: usize, to: usize) -> Prediction {
+        let routes = self.routes(from, to);
+        let mut outcomes = Outcomes { bus_address: routes.bus_address, ..Outcomes::default() };
+        if routes.host_bridge {
+            outcomes = outcomes.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
+        }
+        if routes.none {
+            outcomes = outcomes.or(Outcomes::refused(Cause::Topology));
+        }
+        let (path, cause) = outcomes.verdict();
+        Prediction { from, to, path, cause }
+    }
+
+    fn routes(&self, from: usize, to: usize) -> Routes {
+        let common = self.common(from, to);
+        let through_root = || self.trust.routes(self.topology.root_number(from), self.topology.root_number(to));
+        let adrift = || self.topology.is_adrift(self.top(from)) || self.topology.is_adrift(self.top(to));
+        match common {
+            Some(common) if self.on_the_way(&self.redirects_above, from, to, common) > 0 => through_root(),
+            Some(common) if self.on_the_way(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,
+            Some(_) => Routes::BUS_ADDRESS.or(through_root()),
+            None if adrift() => Routes::BUS_ADDRESS.or(through_root()),
+            None => through_root(),
+        }
+    }
+
+    /// How many of those counted stand on the provider's side up to the common node, that one included, and on the
+    /// client's side below it.
+    fn on_the_way(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
+        let beyond = self.topology.above(common).map_or(0, |at| above[at]);
+        above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
+    }
+
+    /// The first of the provider's chain that is in the client's.
+    fn common(&self, from: usize, to: usize) -> Option<usize> {
+        let (mut a, mut b) = (from, to);
+        loop {
+            if a == b {
+                return Some(a);
+            }
+            let (above_a, above_b) = (self.topology.above(a), self.topology.above(b));
+            match self.depth[a].cmp(&self.depth[b]) {
+                std::cmp::Ordering::Greater => a = above_a?,
+                std::cmp::Ordering::Less => b = above_b?,
+                std::cmp::Ordering::Equal => (a, b) = (above_a?, above_b?),
+            }
+        }
+    }
+
+    fn top(&self, at: usize) -> usize {
+        self.topology.chain(at).last().unwrap_or(at)
+    }
+}
+
+fn wanted_bar(host: &Host, function: &Function, request: Request) -> Option<Bar> {
+    match request.bar {
+        Some(index) => function.bars.iter().find(|bar| bar.index == index).copied(),
+        None => function.main_bar(host.page_bytes()).copied(),
+    }
+}

@@ -1,0 +1,104 @@
+//! What the DMA API does for an importer once the route leads through a host bridge.
+
+use super::Outcomes;
+use crate::{Bar, Bounce, Cause, Function, Host, KernelVersion, Membership, Topology};
+
+/// How the DMA API maps for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mapping {
+    /// DMA address = physical address: no IOMMU, or a domain that is not the DMA API's.
+    Direct,
+    /// Through the IOMMU.
+    Translated,
+    /// It could not be read.
+    Unknown,
+}
+
+/// What is known of a function as importer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ImporterFacts {
+    pub(super) mapping: Mapping,
+    /// The highest DMA address that the bound driver asked for. Without a driver that speaks for the device, the mask is
+    /// only the kernel's initial 32 bits and says nothing about an import.
+    pub(super) mask: Option<u64>,
+}
+
+impl ImporterFacts {
+    pub(super) fn of(host: &Host, topology: &Topology, function: &Function) -> Self {
+        let speaks = |driver: &str| !driver.contains("vfio") && driver != "pci-stub";
+        let has_driver = function.driver.as_deref().is_some_and(speaks);
+        Self {
+            mapping: mapping(host, topology, function),
+            mask: function
+                .dma_mask_bits
+                .filter(|bits| has_driver && *bits > 0)
+                .map(|bits| u64::MAX >> (64 - u32::from(bits))),
+        }
+    }
+
+    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+        match self.mapping {
+            Mapping::Direct => self.direct(host, bar),
+            Mapping::Translated => self.translated(host, bar, ranges),
+            Mapping::Unknown => self.direct(host, bar).or(self.translated(host, bar, ranges)),
+        }
+    }
+
+    fn direct(&self, host: &Host, bar: Option<&Bar>) -> Outcomes {
+        if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) {
+            return Outcomes::refused(Cause::LegacyDmaOps);
+        }
+        let mapped = if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.last() > mask) {
+            Outcomes::refused(Cause::DmaMask)
+        } else {
+            Outcomes { bypass: true, ..Outcomes::default() }
+        };
+        match host.bounce() {
+            Some(Bounce::No) => mapped,
+            Some(Bounce::Forced) => Outcomes::refused(Cause::SwiotlbForced),
+            Some(Bounce::Encryption) => Outcomes::refused(Cause::ConfidentialGuest),
+            None => Outcomes::refused(Cause::SwiotlbForced).or(mapped),
+        }
+    }
+
+    fn translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+        // The IOVA is allocated below the mask, so the BAR's address does not matter; its size does.
+        if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
+            return Outcomes::refused(Cause::DmaMask);
+        }
+        let mapped = Outcomes { translated: true, ..Outcomes::default() };
+        match (ranges > 1).then(|| multi_range_defect(host)) {
+            None | Some(Some(false)) => mapped,
+            Some(Some(true)) => Outcomes::refused(Cause::MultiRangeDefect),
+            Some(None) => Outcomes::refused(Cause::MultiRangeDefect).or(mapped),
+        }
+    }
+}
+
+/// The DMA API goes through the IOMMU only where the group's default domain is one of its own types
+/// (`iommu_setup_dma_ops`); everything else is mapped directly.
+fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
+    match function.membership {
+        Membership::None => return Mapping::Direct,
+        // TCE groups have no domain type; it is the platform's own operations that map.
+        _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
+        Membership::Unknown => return Mapping::Unknown,
+        Membership::Group(_) => {}
+    }
+    let Some(group) = topology.group_of(function) else { return Mapping::Unknown };
+    match group.domain_type.as_deref() {
+        _ if group.noiommu => Mapping::Direct,
+        Some("DMA" | "DMA-FQ") => Mapping::Translated,
+        Some("identity" | "unmanaged" | "blocked") => Mapping::Direct,
+        _ => Mapping::Unknown,
+    }
+}
+
+/// Whether the kernel links every range of a dma-buf at offset 0. Read in 7.2 and 7.3; other versions were not read.
+pub(super) fn multi_range_defect(host: &Host) -> Option<bool> {
+    if let Some(corrected) = host.multi_range_corrected {
+        return Some(!corrected);
+    }
+    let read = [KernelVersion { major: 7, minor: 2 }, KernelVersion { major: 7, minor: 3 }];
+    host.kernel.filter(|kernel| read.contains(kernel)).map(|_| true)
+}

@@ -1,0 +1,427 @@
+//! A prediction in words: the deciding fact, the hops, what could not be read, what would change it.
+
+use serde::{Deserialize, Serialize};
+
+use super::importer::{Mapping, multi_range_defect};
+use super::route::acs_unknown;
+use super::{Prediction, Predictor, Request};
+use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Topology, blockers, host_bridges};
+
+/// One object of `paths --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathReport {
+    /// The exporter.
+    pub from: Bdf,
+    /// The importer.
+    pub to: Bdf,
+    /// What the kernel will choose; `unknown` where that hangs on something that could not be read.
+    pub predicted: PathName,
+    /// Why it is refused.
+    pub cause: Option<Cause>,
+    /// What prevents binding, exporting or importing, whatever the path would be.
+    pub blockers: Vec<Cause>,
+    /// What decided.
+    pub deciding: Deciding,
+    /// The functions on the way, both ends included; a way through the root complex goes up and down again.
+    pub hops: Vec<Bdf>,
+    /// What could not be read and might change the answer.
+    pub unknown: Vec<String>,
+    /// The BAR that was looked at.
+    #[serde(default)]
+    pub bar: Option<u8>,
+    /// What would change the answer.
+    #[serde(default)]
+    pub would_change: Vec<String>,
+    /// What else is worth knowing about this pair.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// The fact that decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deciding {
+    /// The function that it is about, where it is about one.
+    pub bdf: Option<Bdf>,
+    /// The fact.
+    pub fact: String,
+}
+
+impl Predictor<'_> {
+    /// Puts a prediction of this predictor into words.
+    pub fn report(&self, prediction: &Prediction) -> PathReport {
+        let &Prediction { from, to, path, cause } = prediction;
+        let common = self.common(from, to);
+        let words = Words { predictor: self, from, to, common };
+        let (exporter, importer) = (words.function(from), words.function(to));
+        PathReport {
+            from: exporter.bdf,
+            to: importer.bdf,
+            predicted: path,
+            cause,
+            blockers: blockers::of_pair(self.host, self.topology, exporter, importer, self.request.bar),
+            deciding: words.deciding(path, cause),
+            hops: words.hops(path),
+            unknown: words.unknown(),
+            bar: self.bars[from].map(|bar| bar.index),
+            would_change: words.would_change(path, cause),
+            notes: words.notes(path),
+        }
+    }
+
+    /// The report of one pair; `None` where one of the functions does not exist.
+    pub fn explain(&self, from: Bdf, to: Bdf) -> Option<PathReport> {
+        self.predict(from, to).map(|prediction| self.report(&prediction))
+    }
+}
+
+/// What a report of one pair is made of.
+struct Words<'a> {
+    predictor: &'a Predictor<'a>,
+    from: usize,
+    to: usize,
+    common: Option<usize>,
+}
+
+impl<'a> Words<'a> {
+    fn topology(&self) -> &'a Topology {
+        self.predictor.topology
+    }
+
+    fn function(&self, at: usize) -> &'a Function {
+        &self.topology().functions()[at]
+    }
+
+    /// What p2pdma looks at for ACS, in its order: the provider's side with the common node, then the client's.
+    fn asked_for_acs(&self) -> Vec<&'a Function> {
+        let Some(common) = self.common else { return Vec::new() };
+        let topology = self.topology();
+        let below = |at| topology.chain(at).take_while(move |&at| at != common);
+        below(self.from).chain([common]).chain(below(self.to)).map(|at| self.function(at)).collect()
+    }
+
+    fn redirecting(&self) -> Vec<&'a Function> {
+        self.asked_for_acs().into_iter().filter(|function| function.redirects().here().is_some()).collect()
+    }
+
+    fn roots(&self) -> (usize, usize) {
+        (self.topology().root_number(self.from), self.topology().root_number(self.to))
+    }
+
+    fn deciding(&self, path: PathName, cause: Option<Cause>) -> Deciding {
+        match (path, cause) {
+            (PathName::BusAddress, _) => self.nearest(),
+            (PathName::Unknown, _) => self.undecided(),
+            (_, Some(cause)) if cause != Cause::Topology => self.mapping_refused(cause),
+            _ => {
+                let Deciding { bdf, fact } = self.through_root();
+                let mapping =
+                    if path == PathName::Refused { String::new() } else { format!("; {}", self.mapping_fact()) };
+                Deciding { bdf, fact: fact + &mapping }
+            }
+        }
+    }
+
+    fn nearest(&self) -> Deciding {
+        let bdf = self.common.map(|at| self.function(at).bdf);
+        let fact = if self.from == self.to {
+            "exporter and importer are the same function, and it has no ACS redirect"
+        } else if self.common == Some(self.from) || self.common == Some(self.to) {
+            "one is above the other, and no ACS redirect is set between them"
+        } else {
+            "the nearest bridge above both, and no ACS redirect is set on the way to it"
+        };
+        Deciding { bdf, fact: fact.to_owned() }
+    }
+
+    fn through_root(&self) -> Deciding {
+        let trust = &self.predictor.trust;
+        let (from, to) = self.roots();
+        let (first, list) = self.list_fact();
+        let processor = trust.processor == Some(true);
+        let trusted = if processor { self.processor_fact() } else { list };
+        match self.redirecting().first() {
+            Some(port) => {
+                let bits = port.acs.here().map(|control| control.redirect_names()).unwrap_or_default();
+                Deciding { bdf: Some(port.bdf), fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf) }
+            }
+            None if processor => Deciding { bdf: None, fact: format!("no bridge above both; {trusted}") },
+            None if from == to => Deciding { bdf: first, fact: format!("no bridge above both; {trusted}") },
+            None => {
+                Deciding { bdf: first, fact: format!("no bridge above both, and different host bridges; {trusted}") }
+            }
+        }
+    }
+
+    fn processor_fact(&self) -> String {
+        let cpu = self.predictor.host.cpu.as_ref();
+        let family = cpu.and_then(|cpu| cpu.family).unwrap_or_default();
+        format!("the kernel trusts the host bridges of AMD processors from family 23 on (this is {family})")
+    }
+
+    /// About the host bridge that the list refuses, or about the exporter's.
+    fn list_fact(&self) -> (Option<Bdf>, String) {
+        let (from, to) = self.roots();
+        let trust = &self.predictor.trust;
+        let both = trust.listed(from, to);
+        let asked =
+            if both == Some(false) && from != to && trust.listed_with_another(from) == Some(true) { to } else { from };
+        let root = &self.topology().roots()[asked];
+        let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
+        let Some(first) = root.possible_first.first().and_then(|bdf| self.topology().function(*bdf)) else {
+            return (None, format!("root bus {bus} has no device that could be on the kernel's list of host bridges"));
+        };
+        let counts = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
+        let fact = match both {
+            Some(true) => "is on the kernel's list of host bridges",
+            Some(false) if !counts => {
+                "is neither device 00.0 nor a root port, so the kernel trusts no device of that bus"
+            }
+            Some(false) if from != to && trust.listed(asked, asked) == Some(true) => {
+                "is on the kernel's list only for pairs below one host bridge"
+            }
+            Some(false) => "is not on the kernel's list of host bridges",
+            None => "may or may not be on the kernel's list of host bridges",
+        };
+        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}", first.bdf, first.ids()))
+    }
+
+    fn mapping_fact(&self) -> String {
+        let importer = self.function(self.to);
+        match (importer.membership, self.topology().group_of(importer)) {
+            (Membership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
+            (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
+            (_, Some(group)) => format!(
+                "the domain of {} (IOMMU group {}) is {}",
+                importer.bdf,
+                group.number,
+                group.domain_type.as_deref().unwrap_or("unknown")
+            ),
+            _ => format!("the IOMMU group of {} is unknown", importer.bdf),
+        }
+    }
+
+    fn mapping_refused(&self, cause: Cause) -> Deciding {
+        let importer = self.function(self.to);
+        let host = self.predictor.host;
+        let bdf = Some(importer.bdf);
+        let direct = self.mapping_fact();
+        match cause {
+            Cause::SwiotlbForced => {
+                Deciding { bdf: None, fact: format!("swiotlb=force bounces every direct mapping, and {direct}") }
+            }
+            Cause::ConfidentialGuest => {
+                let guest =
+                    host.confidential_guest.map_or_else(|| "confidential".to_owned(), |guest| guest.to_string());
+                Deciding { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
+            }
+            Cause::LegacyDmaOps => {
+                let platform =
+                    host.cpu.as_ref().and_then(|cpu| cpu.legacy_dma).map_or("the platform", |dma| dma.as_str());
+                Deciding { bdf, fact: format!("{platform} map DMA for memory that has pages, and a BAR has none") }
+            }
+            Cause::DmaMask => {
+                let bits = importer.dma_mask_bits.unwrap_or_default();
+                let bar = self.predictor.bars[self.from];
+                let (index, start, last) = bar.map_or((0, 0, 0), |bar| (bar.index, bar.start, bar.last()));
+                Deciding {
+                    bdf,
+                    fact: format!("{bits} bits of DMA mask do not reach BAR {index} at {start:#x}-{last:#x}; {direct}"),
+                }
+            }
+            Cause::MultiRangeDefect => {
+                let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
+                Deciding { bdf, fact: format!("{kernel} maps only the first range of a dma-buf, and {direct}") }
+            }
+            _ => Deciding { bdf, fact: direct },
+        }
+    }
+
+    fn undecided(&self) -> Deciding {
+        let bdf = self.asked_for_acs().into_iter().find(|function| acs_unknown(function)).map(|function| function.bdf);
+        let unknown = self.unknown();
+        let fact = match unknown.first() {
+            Some(first) => format!("depends on {first}, which could not be read"),
+            None => "depends on what could not be read".to_owned(),
+        };
+        Deciding { bdf, fact }
+    }
+
+    /// Both ends included. Through the root complex, shared bridges are passed on the way up and on the way down.
+    fn hops(&self, path: PathName) -> Vec<Bdf> {
+        let topology = self.topology();
+        let turn = match path {
+            PathName::BusAddress => self.common,
+            _ => (self.predictor.top(self.from) == self.predictor.top(self.to)).then(|| self.predictor.top(self.from)),
+        };
+        let leg = |at| topology.chain(at).take_while(|&at| Some(at) != turn).collect::<Vec<_>>();
+        let up = leg(self.from);
+        let down = leg(self.to);
+        up.into_iter().chain(turn).chain(down.into_iter().rev()).map(|at| self.function(at).bdf).collect()
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let predictor = self.predictor;
+        let mut unknown = Vec::new();
+        let redirected = !self.redirecting().is_empty();
+        let acs: Vec<_> = self.asked_for_acs().into_iter().filter(|function| acs_unknown(function)).collect();
+        if !redirected {
+            unknown.extend(acs.iter().map(|function| match function.config.seen_bytes() {
+                0 => format!("ACS of {} (no config space)", function.bdf),
+                bytes => format!("ACS of {} (config space cut to {bytes} bytes)", function.bdf),
+            }));
+        }
+        for at in [self.from, self.to] {
+            if self.common.is_none() && self.topology().is_adrift(predictor.top(at)) {
+                unknown.push(format!("the bridges above {}", self.function(predictor.top(at)).bdf));
+            }
+        }
+        let routes = predictor.routes(self.from, self.to);
+        if routes.host_bridge && routes.none {
+            self.unknown_trust(&mut unknown);
+        }
+        let unread = predictor.host.kernel.filter(|kernel| routes.none && *kernel > host_bridges::NEWEST_READ);
+        unknown.extend(unread.map(|kernel| {
+            format!(
+                "the host bridges that Linux {kernel} trusts (the newest list read is {})",
+                host_bridges::NEWEST_READ
+            )
+        }));
+        if routes.host_bridge {
+            self.unknown_mapping(&mut unknown);
+        }
+        unknown.dedup();
+        unknown
+    }
+
+    fn unknown_trust(&self, unknown: &mut Vec<String>) {
+        let (from, to) = self.roots();
+        let trust = &self.predictor.trust;
+        if trust.processor.is_none() {
+            unknown.push("the processor (proc/cpuinfo)".to_owned());
+        }
+        if trust.listed(from, to).is_some() {
+            return;
+        }
+        for root in [from, to] {
+            let root = &self.topology().roots()[root];
+            let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
+            match root.possible_first.as_slice() {
+                [_, _, ..] => {
+                    unknown.push(format!("which device is the first on root bus {bus} (proc/bus/pci/devices)"))
+                }
+                [first] => unknown
+                    .push(format!("whether {first}, the first device on root bus {bus}, is on the kernel's list")),
+                [] => {}
+            }
+        }
+    }
+
+    fn unknown_mapping(&self, unknown: &mut Vec<String>) {
+        let (host, importer) = (self.predictor.host, self.function(self.to));
+        let facts = self.predictor.importers[self.to];
+        if facts.mapping == Mapping::Unknown {
+            unknown.push(match importer.membership {
+                Membership::Group(number) => {
+                    format!("the domain type of {} (sys/kernel/iommu_groups/{number}/type)", importer.bdf)
+                }
+                _ => format!("the IOMMU group of {}", importer.bdf),
+            });
+        }
+        if facts.mapping != Mapping::Translated {
+            if host.bounce().is_none() {
+                unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
+            }
+            let high = self.predictor.bars[self.from].is_some_and(|bar| bar.last() > u64::from(u32::MAX));
+            if facts.mask.is_none() && high {
+                unknown.push(format!("the DMA mask of {} (no driver has set one)", importer.bdf));
+            }
+        }
+        let Request { ranges, .. } = self.predictor.request;
+        if facts.mapping != Mapping::Direct && ranges > 1 && multi_range_defect(host).is_none() {
+            unknown.push("whether this kernel maps more than one range".to_owned());
+        }
+    }
+
+    fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
+        let mut change = Vec::new();
+        let redirecting: Vec<String> = self.redirecting().iter().map(|function| function.bdf.to_string()).collect();
+        if !redirecting.is_empty() {
+            change.push(format!(
+                "clearing the ACS redirect bits of {} before the exporter is bound (at boot: pci=disable_acs_redir={}) makes it bus-address",
+                redirecting.join(", "),
+                redirecting.join(";")
+            ));
+        } else if path != PathName::BusAddress && self.common.is_none() {
+            change.push("moving both below one switch without ACS redirect makes it bus-address".to_owned());
+        }
+        let group = match self.function(self.to).membership {
+            Membership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
+            _ => String::new(),
+        };
+        match (path, cause) {
+            (PathName::HostBridgeBypass, _) => {
+                change.push(format!("a DMA domain of the importer{group} makes it host-bridge-translated"));
+            }
+            (PathName::HostBridgeTranslated, _) => {
+                change.push(format!("an identity domain of the importer{group} makes it host-bridge-bypass"));
+            }
+            (_, Some(Cause::SwiotlbForced)) => {
+                change.push(format!(
+                    "booting without swiotlb=force, or a DMA domain of the importer{group}, lets it be mapped"
+                ));
+            }
+            (_, Some(Cause::DmaMask)) => {
+                change.push(format!("a DMA domain of the importer{group}, or a BAR below the mask, lets it be mapped"));
+            }
+            (_, Some(Cause::MultiRangeDefect)) => {
+                change.push("exporting one range, or one export for each, lets it be mapped".to_owned());
+            }
+            _ => {}
+        }
+        change
+    }
+
+    fn notes(&self, path: PathName) -> Vec<String> {
+        let mut notes = Vec::new();
+        let importer = self.function(self.to);
+        let through_root = matches!(path, PathName::HostBridgeBypass | PathName::HostBridgeTranslated);
+        let (from_root, to_root) = self.roots();
+        if path == PathName::HostBridgeBypass {
+            for root in if from_root == to_root { vec![from_root] } else { vec![from_root, to_root] } {
+                let root = &self.topology().roots()[root];
+                if root.offset.is_some_and(|offset| offset != 0) {
+                    notes.push(format!(
+                        "the host bridge of bus {:04x}:{:02x} shifts addresses: the DMA address of a bypass mapping is the CPU's, not the bus's",
+                        root.segment, root.bus
+                    ));
+                }
+            }
+            if self.topology().group_of(importer).is_some_and(|group| group.domain_type.as_deref() == Some("blocked")) {
+                notes.push("the importer's domain is blocked: the IOMMU will refuse its accesses".to_owned());
+            }
+        }
+        if path == PathName::HostBridgeTranslated && importer.ats.here().is_some_and(|ats| ats.enabled) {
+            let ports: Vec<_> = self.redirecting();
+            let direct = !ports.is_empty()
+                && ports.iter().all(|port| port.acs.here().is_some_and(|control| control.direct_translated()));
+            notes.push(
+                if direct {
+                    "the importer uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch"
+                } else {
+                    "the importer uses ATS: its translated requests take the same way through the root complex"
+                }
+                .to_owned(),
+            );
+        }
+        if through_root && self.common.is_some() {
+            notes.push(
+                "the root complex may turn this round at the root port or carry it through the system interconnect: only a measurement tells"
+                    .to_owned(),
+            );
+        }
+        if self.predictor.host.bounce() == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
+            notes.push("swiotlb=force does not concern a translated domain".to_owned());
+        }
+        notes
+    }
+}

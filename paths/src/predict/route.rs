@@ -1,0 +1,106 @@
+//! Whether the root complex is trusted to carry transfers between peers.
+
+use crate::{Bdf, Function, Host, Seen, Topology, host_bridges};
+
+/// Every route that p2pdma may find, with what is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Routes {
+    pub(super) bus_address: bool,
+    pub(super) host_bridge: bool,
+    pub(super) none: bool,
+}
+
+impl Routes {
+    pub(super) const BUS_ADDRESS: Self = Self { bus_address: true, host_bridge: false, none: false };
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            bus_address: self.bus_address || other.bus_address,
+            host_bridge: self.host_bridge || other.host_bridge,
+            none: self.none || other.none,
+        }
+    }
+
+    /// From whether the root complex is trusted.
+    fn through_root(trusted: Option<bool>) -> Self {
+        Self { bus_address: false, host_bridge: trusted != Some(false), none: trusted != Some(true) }
+    }
+}
+
+/// Answers for each root bus.
+#[derive(Debug)]
+pub(super) struct Trust {
+    /// For the processor's sake.
+    pub(super) processor: Option<bool>,
+    /// For the list's sake, both functions below this root bus.
+    alone: Vec<Option<bool>>,
+    /// For the list's sake, with the other function elsewhere.
+    with_another: Vec<Option<bool>>,
+}
+
+impl Trust {
+    pub(super) fn of(host: &Host, topology: &Topology) -> Self {
+        let listed =
+            |same| topology.roots().iter().map(|root| listed(host, topology, &root.possible_first, same)).collect();
+        Self {
+            processor: host.cpu.as_ref().and_then(crate::Cpu::trusted_for_p2p),
+            alone: listed(true),
+            with_another: listed(false),
+        }
+    }
+
+    /// The list's answer for a pair of root buses.
+    pub(super) fn listed(&self, from: usize, to: usize) -> Option<bool> {
+        if from == to {
+            return self.alone[from];
+        }
+        match (self.with_another[from], self.with_another[to]) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The list's answer for one root bus, with the other function elsewhere.
+    pub(super) fn listed_with_another(&self, root: usize) -> Option<bool> {
+        self.with_another[root]
+    }
+
+    pub(super) fn routes(&self, from: usize, to: usize) -> Routes {
+        Routes::through_root(match (self.processor, self.listed(from, to)) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        })
+    }
+}
+
+/// Whether the first device of a root bus is on the list, if all that may be the first agree.
+fn listed(host: &Host, topology: &Topology, possible_first: &[Bdf], same_host_bridge: bool) -> Option<bool> {
+    let mut answers = possible_first
+        .iter()
+        .filter_map(|bdf| topology.function(*bdf))
+        .map(|function| first_is_listed(host, function, same_host_bridge));
+    // A root bus without devices of its own is trusted by nobody.
+    let first = answers.next().unwrap_or(Some(false))?;
+    answers.all(|answer| answer == Some(first)).then_some(first)
+}
+
+fn first_is_listed(host: &Host, first: &Function, same_host_bridge: bool) -> Option<bool> {
+    let (Some(vendor), Some(device)) = (first.vendor, first.device) else { return None };
+    let listed = host_bridges::is_trusted(vendor, device, same_host_bridge, host.kernel);
+    if listed == Some(false) || (first.bdf.device(), first.bdf.function()) == (0, 0) {
+        return listed;
+    }
+    // Elsewhere than at 00.0 only a root port counts.
+    match first.is_root_port() {
+        Some(true) => listed,
+        Some(false) => Some(false),
+        None => None,
+    }
+}
+
+/// Whether the function's ACS cannot be told.
+pub(super) fn acs_unknown(function: &Function) -> bool {
+    function.redirects() == Seen::Unknown
+}

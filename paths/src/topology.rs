@@ -1,0 +1,371 @@
+//! The tree of functions: who stands below whom, which root bus and which IOMMU group each belongs to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::function::printable;
+use crate::order::ListOrder;
+use crate::{Bdf, Function, Membership, Tree, devices};
+
+/// A root bus, which is what the kernel means by a host bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootBus {
+    /// Segment.
+    pub segment: u32,
+    /// Bus number.
+    pub bus: u8,
+    /// Functions on the bus itself that may be the first in the kernel's order: one, where the order is known.
+    pub possible_first: Vec<Bdf>,
+    /// The kernel's order could be read.
+    pub order_known: bool,
+    /// What the bus shows less than the CPU's address: `Some(0)` for none, `None` where no BAR tells.
+    pub offset: Option<i128>,
+}
+
+/// An IOMMU group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    /// Its number.
+    pub number: u32,
+    /// Type of its default domain: `DMA`, `DMA-FQ`, `identity`.
+    pub domain_type: Option<String>,
+    /// The group that vfio made up, because there is no IOMMU.
+    pub noiommu: bool,
+    /// The functions in it; empty where they could not be listed.
+    pub members: Vec<Bdf>,
+}
+
+/// Everything about the functions of a host.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    functions: Vec<Function>,
+    index: HashMap<Bdf, usize>,
+    /// The bridge above each function, after virtual functions were put at the place of their physical one.
+    above: Vec<Option<usize>>,
+    root_of: Vec<usize>,
+    roots: Vec<RootBus>,
+    groups: BTreeMap<u32, Group>,
+    /// Functions whose bridges could not be found out.
+    adrift: Vec<bool>,
+}
+
+impl Topology {
+    /// Reads a host. An empty tree gives an empty topology.
+    pub fn read(tree: &Tree) -> Self {
+        let found = find(tree);
+        let mut functions = Vec::with_capacity(found.len());
+        let mut chains = Vec::with_capacity(found.len());
+        let mut sits = devices::read(tree);
+        for (bdf, path) in found {
+            if let Some(mut function) = Function::read(tree, bdf, &path) {
+                function.devices = sits.remove(&bdf).unwrap_or_default();
+                functions.push(function);
+                chains.push(Chain::parse(&path));
+            }
+        }
+        let groups = groups(tree, &mut functions);
+        let order = tree.text("proc/bus/pci/devices");
+        Self::assemble(functions, chains, groups, order.as_deref())
+    }
+
+    fn assemble(
+        functions: Vec<Function>,
+        chains: Vec<Chain>,
+        groups: BTreeMap<u32, Group>,
+        order: Option<&str>,
+    ) -> Self {
+        let index: HashMap<Bdf, usize> =
+            functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
+        let place = |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
+        let (above, adrift) = (0..functions.len())
+            .map(|at| match &chains[place(at)] {
+                Chain { root: Some(_), parent: None } => (None, false),
+                // A parent that the path names and that is not there is as bad as no path.
+                Chain { root: Some(_), parent: Some(bdf) } => {
+                    let above = index.get(bdf).copied();
+                    (above, above.is_none())
+                }
+                Chain { root: None, .. } => by_bus_numbers(&functions, place(at)),
+            })
+            .unzip();
+        let mut topology = Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, adrift };
+        topology.cut_circles();
+        topology.find_roots(&chains, order);
+        topology
+    }
+
+    /// Bus numbers of a damaged copy can make a bridge stand below itself.
+    fn cut_circles(&mut self) {
+        for start in 0..self.functions.len() {
+            let mut at = start;
+            let mut steps = 0;
+            while let Some(next) = self.above[at] {
+                steps += 1;
+                if steps > self.functions.len() {
+                    self.above[at] = None;
+                    self.adrift[at] = true;
+                    break;
+                }
+                at = next;
+            }
+        }
+    }
+
+    fn find_roots(&mut self, chains: &[Chain], order: Option<&str>) {
+        let mut numbers: BTreeMap<(u32, u8), usize> = BTreeMap::new();
+        for (at, chain) in chains.iter().enumerate() {
+            let top = self.chain(at).last().unwrap_or(at);
+            let place = self.functions[top].bdf;
+            let key = chain.root.or(chains[top].root).unwrap_or((place.segment(), place.bus()));
+            let next = numbers.len();
+            self.root_of.push(*numbers.entry(key).or_insert(next));
+        }
+        let order = ListOrder::read(order, &self.functions);
+        let mut roots: Vec<_> = numbers.into_iter().map(|(key, number)| (number, key)).collect();
+        roots.sort_unstable();
+        self.roots = roots.into_iter().map(|(number, key)| self.root(number, key, order.as_ref())).collect();
+    }
+
+    fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
+        let below = |at: &usize| self.root_of[*at] == number;
+        // Virtual functions may have a bus number of their own, on a bus that is no root bus.
+        let on_bus: Vec<Bdf> = (0..self.functions.len())
+            .filter(below)
+            .filter(|&at| self.above[at].is_none() && self.functions[at].bdf.bus() == bus)
+            .map(|at| self.functions[at].bdf)
+            .collect();
+        RootBus {
+            segment,
+            bus,
+            possible_first: order.map_or_else(|| on_bus.clone(), |order| order.possible_first(&on_bus)),
+            order_known: order.is_some(),
+            offset: (0..self.functions.len()).filter(below).find_map(|at| bus_offset(&self.functions[at])),
+        }
+    }
+
+    /// Every function, by address.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The function at an address.
+    pub fn function(&self, bdf: Bdf) -> Option<&Function> {
+        self.index.get(&bdf).map(|&at| &self.functions[at])
+    }
+
+    /// The root buses.
+    pub fn roots(&self) -> &[RootBus] {
+        &self.roots
+    }
+
+    /// The IOMMU groups by number.
+    pub fn groups(&self) -> &BTreeMap<u32, Group> {
+        &self.groups
+    }
+
+    /// The group of a function.
+    pub fn group_of(&self, function: &Function) -> Option<&Group> {
+        match function.membership {
+            Membership::Group(number) => self.groups.get(&number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn position(&self, bdf: Bdf) -> Option<usize> {
+        self.index.get(&bdf).copied()
+    }
+
+    /// The function itself and every bridge above it, up to the one on the root bus.
+    pub(crate) fn chain(&self, at: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(at), |&at| self.above[at])
+    }
+
+    pub(crate) fn above(&self, at: usize) -> Option<usize> {
+        self.above[at]
+    }
+
+    pub(crate) fn root_number(&self, at: usize) -> usize {
+        self.root_of[at]
+    }
+
+    pub(crate) fn is_adrift(&self, at: usize) -> bool {
+        self.adrift[at]
+    }
+
+    /// The bridges above a function, from the nearest up.
+    pub fn bridges_above(&self, bdf: Bdf) -> Vec<Bdf> {
+        let Some(at) = self.position(bdf) else { return Vec::new() };
+        self.chain(at).skip(1).map(|at| self.functions[at].bdf).collect()
+    }
+
+    /// The root bus above a function.
+    pub fn root_above(&self, bdf: Bdf) -> Option<&RootBus> {
+        self.position(bdf).map(|at| &self.roots[self.root_of[at]])
+    }
+}
+
+/// The place that a path of sysfs gives a function.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Chain {
+    /// From the last `pciSSSS:BB` in the path: controllers such as VMD put a root bus of their own below a function.
+    root: Option<(u32, u8)>,
+    parent: Option<Bdf>,
+}
+
+impl Chain {
+    fn parse(path: &str) -> Self {
+        let mut chain = Self::default();
+        let mut functions: Vec<Bdf> = Vec::new();
+        for part in path.split('/') {
+            if let Some(root) = root_bus(part) {
+                chain.root = Some(root);
+                functions.clear();
+            } else if let Ok(bdf) = part.parse() {
+                functions.push(bdf);
+            }
+        }
+        functions.pop();
+        Self { parent: functions.pop(), ..chain }
+    }
+}
+
+/// `pci0000:40`.
+fn root_bus(name: &str) -> Option<(u32, u8)> {
+    let (segment, bus) = name.strip_prefix("pci")?.split_once(':')?;
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !plain(segment) || !plain(bus) {
+        return None;
+    }
+    Some((u32::from_str_radix(segment, 16).ok()?, u8::from_str_radix(bus, 16).ok()?))
+}
+
+/// Functions and where their directories are, without links, by address.
+fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
+    let mut found = BTreeMap::new();
+    for name in tree.names("sys/bus/pci/devices") {
+        let path = format!("sys/bus/pci/devices/{name}");
+        if let (Ok(bdf), Some(resolved)) = (name.parse(), tree.resolve(&path)) {
+            found.insert(bdf, resolved);
+        }
+    }
+    // A copy may lack the links, or what they lead to may have been all that was copied.
+    if found.is_empty() {
+        descend(tree, "sys/devices", 0, &mut found);
+    }
+    found
+}
+
+/// Root buses stand below `sys/devices`, below a platform device, or deeper (Hyper-V's).
+fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, String>) {
+    /// Switches can be nested, but not without end.
+    const DEEPEST: usize = 40;
+    for name in tree.names(path) {
+        let below = format!("{path}/{name}");
+        let bdf: Option<Bdf> = name.parse().ok();
+        let worth = bdf.is_some() || root_bus(&name).is_some() || (depth < 6 && found.is_empty());
+        if depth > DEEPEST || !worth || tree.link(&below).is_some() || !tree.is_directory(&below) {
+            continue;
+        }
+        if let Some(bdf) = bdf {
+            found.insert(bdf, below.clone());
+        }
+        descend(tree, &below, depth + 1, found);
+    }
+}
+
+/// The bridge whose secondary bus is the function's bus, which config space shows without any privilege; and whether
+/// some bridge hides its buses, so that there may be one where none was found.
+fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
+    let bdf = functions[at].bdf;
+    let mut hidden = false;
+    for (at, bridge) in functions.iter().enumerate().filter(|(_, bridge)| bridge.bdf.segment() == bdf.segment()) {
+        match bridge.config.buses_below() {
+            Some((secondary, _)) if secondary == bdf.bus() && secondary != 0 && bridge.bdf != bdf => {
+                return (Some(at), false);
+            }
+            Some(_) => {}
+            None => hidden |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
+        }
+    }
+    (None, hidden)
+}
+
+fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
+    const PATH: &str = "sys/kernel/iommu_groups";
+    let mut groups = BTreeMap::new();
+    for name in tree.names(PATH) {
+        let Ok(number) = name.parse() else { continue };
+        let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
+        let members: Vec<Bdf> =
+            tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
+        // Where the functions' own links were not copied, the groups' are as good.
+        for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
+            if function.membership == Membership::Unknown {
+                function.membership = Membership::Group(number);
+            }
+        }
+        groups.insert(
+            number,
+            Group {
+                number,
+                domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
+                noiommu: text("name").as_deref() == Some("vfio-noiommu"),
+                members,
+            },
+        );
+    }
+    // And where the groups were not copied, the functions tell who is together.
+    for function in functions.iter() {
+        if let Membership::Group(number) = function.membership {
+            let group = groups.entry(number).or_insert_with(|| Group { number, ..Group::default() });
+            if !group.members.contains(&function.bdf) {
+                group.members.push(function.bdf);
+            }
+        }
+    }
+    groups
+}
+
+/// CPU address less bus address, from a BAR whose register shows the one while `resource` lists the other.
+fn bus_offset(function: &Function) -> Option<i128> {
+    // A virtual function's BAR registers read as zero.
+    if function.physical_function.is_some() {
+        return None;
+    }
+    function.bars.iter().filter(|bar| bar.assigned).find_map(|bar| {
+        let crate::BarKind::Memory { wide, .. } = bar.kind else { return None };
+        let low = function.config.bar_register(bar.index)?;
+        let high = if wide { function.config.bar_register(bar.index + 1)? } else { 0 };
+        let bus_address = u64::from(high) << 32 | u64::from(low & !0xf);
+        (bus_address != 0).then(|| i128::from(bar.start) - i128::from(bus_address))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bdf(text: &str) -> Bdf {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_path_gives_root_and_parent() {
+        let chain = Chain::parse("sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0");
+        assert_eq!(chain, Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")) });
+        let chain = Chain::parse("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:01.0");
+        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None });
+    }
+
+    #[test]
+    fn a_controller_with_a_root_bus_of_its_own_is_no_parent() {
+        let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0/10000:e1:00.0");
+        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")) });
+        let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
+        assert_eq!(chain.parent, None);
+    }
+
+    #[test]
+    fn a_directory_without_nesting_gives_nothing() {
+        assert_eq!(Chain::parse("sys/bus/pci/devices/0000:01:00.0"), Chain::default());
+    }
+}
