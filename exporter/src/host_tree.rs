@@ -109,10 +109,15 @@ fn write_attribute(path: &Path, text: &str) -> io::Result<()> {
 /// The text of a small file without the line's end; `None` where there is no such file.
 pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_matches(is_blank).to_owned())),
         Err(error) if gone(&error) => Ok(None),
         Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
     }
+}
+
+/// Some attributes end with NUL.
+fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || letter == '\0'
 }
 
 /// The last component of a link's target; `None` where there is no such link.

@@ -50,7 +50,7 @@ impl SocketExporter {
     }
 
     /// All of [`SocketExporter::connect`] except that the fd be a dma-buf.
-    fn take(path: &Path) -> Result<Self, Error> {
+    pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let failed =
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
         let address = address(path)?;

@@ -67,7 +67,7 @@ fn fds_of(header: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
             let data = unsafe { libc::CMSG_DATA(at) };
             // SAFETY: pure arithmetic on the length.
             let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = (one.cmsg_len as usize).saturating_sub(header_bytes) / size_of::<RawFd>();
+            let count = one.cmsg_len.saturating_sub(header_bytes) / size_of::<RawFd>();
             for index in 0..count {
                 // SAFETY: `cmsg_len` says that so many fds follow; they may lie unaligned.
                 fds.push(adopt(unsafe { data.cast::<RawFd>().add(index).read_unaligned() })?);

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_kernel() {
-        let numbers: Vec<u64> = [0, 1, 2, 3, 4, 6, 7, 8, 11, 17, 18, 19].map(|n| u64::from(number(n))).into();
+        let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 11, 17, 18, 19].map(number);
         assert_eq!(
             numbers,
             [0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6f, 0x3b75, 0x3b76, 0x3b77]

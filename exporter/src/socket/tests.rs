@@ -1,0 +1,309 @@
+//! Both sides of a handover, and peers that misbehave. A memfd stands in for the dma-buf: the kernel passes both alike.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, accept, connect, recv, send, sendmsg};
+
+use super::client::SocketExporter;
+use super::listen::{Listener, address, new_socket};
+use super::server::ExportServer;
+use crate::{
+    BarRange, Buffer, Error, Exporter, Handle, HostExporter, OpenOptions, Origin, SourceKind, View, check_span,
+};
+
+const SIZE: usize = 256 * 1024;
+
+/// A memfd that claims to be two ranges of a BAR.
+struct Memfd {
+    origin: Origin,
+    bytes: Arc<Bytes>,
+}
+
+struct Bytes(Mutex<Vec<u8>>);
+
+impl View for Bytes {
+    fn length_bytes(&self) -> u64 {
+        SIZE as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        check_span(offset, into.len(), SIZE as u64)?;
+        let at = usize::try_from(offset).unwrap();
+        into.copy_from_slice(&self.0.lock().unwrap()[at..at + into.len()]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        check_span(offset, from.len(), SIZE as u64)?;
+        let at = usize::try_from(offset).unwrap();
+        self.0.lock().unwrap()[at..at + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
+
+fn memfd(bytes: usize) -> OwnedFd {
+    let memfd = nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    nix::unistd::ftruncate(&memfd, i64::try_from(bytes).unwrap()).unwrap();
+    memfd
+}
+
+impl Memfd {
+    fn new() -> Self {
+        let half = SIZE as u64 / 2;
+        let ranges = vec![
+            BarRange { offset_bytes: half * 2, length_bytes: half },
+            BarRange { offset_bytes: 0, length_bytes: half },
+        ];
+        let bdf = Some("0000:03:00.0".parse().unwrap());
+        let origin = Origin { kind: SourceKind::Vfio, bdf, bar: Some(2), ranges };
+        Self { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) }
+    }
+}
+
+impl Exporter for Memfd {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn export(&self, _: u64) -> Result<Arc<Buffer>, Error> {
+        let view = Arc::clone(&self.bytes) as Arc<dyn View>;
+        Ok(Arc::new(Buffer::new(Handle::DmaBuf(memfd(SIZE)), self.origin.clone(), view)))
+    }
+}
+
+/// Runs `work` against a server, and expects the server to end within two seconds of being told.
+fn with_server(exporter: &Memfd, work: impl FnOnce(&Path)) {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("socket");
+    let server = ExportServer::new(&path, exporter).unwrap();
+    let stop = AtomicBool::new(false);
+    let told = std::thread::scope(|scope| {
+        let serving = scope.spawn(|| server.serve(&stop));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&path)));
+        stop.store(true, Ordering::Relaxed);
+        let told = Instant::now();
+        serving.join().unwrap().unwrap();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+        told
+    });
+    assert!(told.elapsed() < Duration::from_secs(2), "the server took {:?} to stop", told.elapsed());
+}
+
+fn raw_connect(path: &Path) -> OwnedFd {
+    let socket = new_socket(path).unwrap();
+    connect(socket.as_raw_fd(), &address(path).unwrap()).unwrap();
+    socket
+}
+
+/// The next message as text; empty at the end of the connection.
+fn next(socket: &OwnedFd) -> String {
+    let mut bytes = vec![0; 70_000];
+    let length = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+#[test]
+fn hands_over_and_shows_the_bytes() {
+    let exporter = Memfd::new();
+    with_server(&exporter, |path| {
+        let received = SocketExporter::take(path).unwrap();
+        assert_eq!(received.origin(), exporter.origin());
+        assert!(received.serves_view());
+        let buffer = received.export(SIZE as u64).unwrap();
+        assert!(buffer.dma_buf().is_some());
+        let pattern: Vec<u8> = (0..SIZE - 3).map(|at| (at % 251) as u8).collect();
+        buffer.view().write(3, &pattern).unwrap();
+        assert_eq!(exporter.bytes.0.lock().unwrap()[3..], pattern);
+        let mut back = vec![0; SIZE - 3];
+        buffer.view().read(3, &mut back).unwrap();
+        assert_eq!(back, pattern);
+        assert_eq!(buffer.view().read(4, &mut back).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let front = received.export(SIZE as u64 / 2).unwrap();
+        assert_eq!(front.origin().ranges, exporter.origin.ranges[..1]);
+        assert!(front.view().read(SIZE as u64 / 2, &mut [0]).is_err(), "the front ends where it was cut");
+    });
+}
+
+#[test]
+fn only_a_dma_buf_is_accepted() {
+    with_server(&Memfd::new(), |path| {
+        let error = SocketExporter::connect(path).unwrap_err();
+        assert!(matches!(&error, Error::BadHandover { why, .. } if why.contains("no dma-buf")), "{error}");
+    });
+}
+
+#[test]
+fn host_memory_cannot_be_handed_over() {
+    let host = HostExporter::open(4096, &OpenOptions::default()).unwrap();
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("socket");
+    assert!(matches!(ExportServer::new(&path, &host), Err(Error::NothingToHandOver { .. })));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_receiver_that_talks_nonsense_is_told_and_left() {
+    with_server(&Memfd::new(), |path| {
+        for nonsense in
+            ["\n", "{}\n", "hello", "{\"read\":{\"offset\":0}}\n", "{\"read\":{\"offset\":-1,\"length\":1}}\n"]
+        {
+            let socket = raw_connect(path);
+            assert!(next(&socket).contains("size_bytes"));
+            send(socket.as_raw_fd(), nonsense.as_bytes(), MsgFlags::empty()).unwrap();
+            assert!(next(&socket).contains("error"), "{nonsense:?}");
+            assert_eq!(next(&socket), "", "{nonsense:?}");
+        }
+    });
+}
+
+#[test]
+fn a_request_that_cannot_be_served_is_told_and_the_next_one_served() {
+    with_server(&Memfd::new(), |path| {
+        let socket = raw_connect(path);
+        next(&socket);
+        for request in [
+            r#"{"read":{"offset":262144,"length":1}}"#,
+            r#"{"read":{"offset":0,"length":65537}}"#,
+            r#"{"read":{"offset":18446744073709551615,"length":2}}"#,
+        ] {
+            send(socket.as_raw_fd(), format!("{request}\n").as_bytes(), MsgFlags::empty()).unwrap();
+            assert!(next(&socket).starts_with("{\"error\":"), "{request}");
+        }
+        send(socket.as_raw_fd(), b"{\"read\":{\"offset\":0,\"length\":2}}\n", MsgFlags::empty()).unwrap();
+        assert_eq!(next(&socket), "{\"ok\":{\"length\":2}}\n\0\0");
+    });
+}
+
+#[test]
+fn a_receiver_that_never_reads_hangs_nobody() {
+    let exporter = Memfd::new();
+    with_server(&exporter, |path| {
+        let greedy = raw_connect(path);
+        let request = b"{\"read\":{\"offset\":0,\"length\":65536}}\n";
+        while send(greedy.as_raw_fd(), request, MsgFlags::MSG_DONTWAIT).is_ok() {}
+        let other = SocketExporter::take(path).unwrap();
+        other.export(SIZE as u64).unwrap().view().read(0, &mut [0; 16]).unwrap();
+        // It goes away with answers still owed to it.
+        drop(greedy);
+    });
+}
+
+#[test]
+fn receivers_are_limited_and_come_free_again() {
+    with_server(&Memfd::new(), |path| {
+        let mut receivers: Vec<_> = (0..32).map(|_| SocketExporter::take(path).unwrap()).collect();
+        let error = SocketExporter::take(path).unwrap_err();
+        assert!(error.to_string().contains("served already"), "{error}");
+        receivers.pop();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while SocketExporter::take(path).is_err() {
+            assert!(Instant::now() < deadline, "the place did not come free");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+/// An exporter that sends one message of its own making and keeps or closes the connection.
+fn foreign(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
+    let base = tempfile::tempdir().unwrap();
+    let path: PathBuf = base.path().join("socket");
+    let listener = Listener::bind(&path).unwrap();
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| SocketExporter::take(&path));
+        let socket = crate::sys::adopt(accept(listener.socket.as_raw_fd()).unwrap()).unwrap();
+        let control: &[_] = if fds.is_empty() { &[] } else { &[ControlMessage::ScmRights(fds)] };
+        let parts = [io::IoSlice::new(text.as_bytes())];
+        sendmsg::<()>(socket.as_raw_fd(), &parts, control, MsgFlags::empty(), None).unwrap();
+        let socket = keep.then_some(socket);
+        (taking.join().unwrap(), socket)
+    })
+}
+
+const HELLO: &str =
+    r#"{"bdf":"0000:03:00.0","bar":2,"ranges":[{"offset_bytes":0,"length_bytes":8192}],"size_bytes":8192}"#;
+
+#[test]
+fn an_exporter_that_sends_one_message_only_is_enough() {
+    let memfd = memfd(8192);
+    for (text, keep) in [(HELLO.to_owned(), false), (format!("{HELLO}\n"), true)] {
+        let (received, _socket) = foreign(&text, &[memfd.as_raw_fd()], keep);
+        let received = received.unwrap();
+        assert!(!received.serves_view());
+        let buffer = received.export(8192).unwrap();
+        assert_eq!(buffer.view().read(0, &mut [0]).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(buffer.view().write(0, &[0]).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn anything_but_one_described_fd_is_refused_and_no_fd_kept() {
+    let right = memfd(8192);
+    let right = right.as_raw_fd();
+    let small = memfd(4096);
+    let long = format!("{HELLO}{}", " ".repeat(140_000));
+    let cases: &[(&str, Vec<RawFd>, &str)] = &[
+        (HELLO, vec![], "no fd"),
+        (HELLO, vec![right], "2 fds"),
+        (HELLO, vec![right; 100], "101 fds"),
+        ("not json", vec![right], "cannot be read"),
+        ("{}", vec![right], "cannot be read"),
+        (&long, vec![right], "too long"),
+        ("{\"error\":\"busy\"}\n", vec![], "busy"),
+        (HELLO, vec![small.as_raw_fd()], "fds"),
+    ];
+    for (text, fds, why) in cases {
+        // The write end of a pipe goes along: it reads as ended only when every copy of it is closed.
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let mut all = fds.clone();
+        if !all.is_empty() {
+            all.push(writer.as_raw_fd());
+        }
+        let (received, _socket) = foreign(text, &all, true);
+        let error = received.unwrap_err();
+        assert!(matches!(error, Error::BadHandover { .. }), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        drop(writer);
+        assert_eq!(std::fs::File::from(reader).read(&mut [0]).unwrap(), 0, "an fd was kept");
+    }
+}
+
+#[test]
+fn a_wrong_size_is_refused() {
+    let memfd = memfd(4096);
+    let (received, _socket) = foreign(HELLO, &[memfd.as_raw_fd()], true);
+    let error = received.unwrap_err();
+    assert!(error.to_string().contains("has 4096"), "{error}");
+}
+
+#[test]
+fn nobody_there_is_said_so() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("socket");
+    let explain = |path: &Path| {
+        let error = SocketExporter::connect(path).unwrap_err();
+        peerpath_paths::Explained::explanation(&error).why
+    };
+    assert!(explain(&path).contains("There is no"));
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(SocketExporter::connect(&path).is_err());
+}
+
+#[test]
+fn borrowed_fds_are_not_closed() {
+    let memfd = memfd(8192);
+    let (received, _socket) = foreign(HELLO, &[memfd.as_raw_fd()], true);
+    let received = received.unwrap();
+    let (one, two) = (received.export(8192).unwrap(), received.export(8192).unwrap());
+    drop(received);
+    drop(one);
+    let fd: BorrowedFd<'_> = two.dma_buf().unwrap();
+    assert!(nix::sys::stat::fstat(fd).is_ok());
+    assert!(nix::sys::stat::fstat(memfd.as_fd()).is_ok());
+}
