@@ -62,6 +62,11 @@ pub struct Bar {
 }
 
 impl Bar {
+    /// The BARs in the text of a function's `resource` file.
+    pub fn parse_all(resource: &str) -> Vec<Self> {
+        parse_resource(resource)
+    }
+
     /// The last byte of it.
     pub fn last(&self) -> u64 {
         self.start.saturating_add(self.size_bytes.saturating_sub(1))
