@@ -1,6 +1,7 @@
 //! Which way a transfer between two PCI functions goes, and why it is refused where it is.
 //!
-//! This crate knows the host and changes nothing on it: the names that all other crates share ([`Bdf`], [`PathName`],
+//! This crate knows the host and changes nothing on it (but for the trace instance and the probes of [`observe`], which it
+//! takes away again): the names that all other crates share ([`Bdf`], [`PathName`],
 //! [`Cause`], [`Explanation`]), what sysfs says, and the kernel's own decision worked out from it.
 
 mod bar;
@@ -14,6 +15,7 @@ mod explanation;
 mod function;
 mod host;
 mod host_bridges;
+pub mod observe;
 mod order;
 mod path_name;
 mod predict;

@@ -1,0 +1,47 @@
+//! Which path a transfer really took: what the kernel did while it attached and mapped the buffer, seen through tracefs.
+//!
+//! ```no_run
+//! # use peerpath_paths::observe::{Expected, Memory, Observer, ObserverOptions, Unobservable, Watch};
+//! # fn register() {}
+//! # fn example(bar: std::ops::Range<u64>) -> Result<(), Unobservable> {
+//! let mut observer = Observer::start(&ObserverOptions::default())?;
+//! let watching = observer.begin(Watch::Path)?;
+//! register();
+//! let seen = watching.end()?.judge(&Expected::new(Memory::Mmio(vec![bar])));
+//! println!("{}: {}", seen.path, seen.evidence.join("; "));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it rests on
+//! The kernel decides inside the system call that registers the buffer, in the calling thread: the importer's driver
+//! attaches to the dma-buf, asks the exporter to map it, and the exporter asks p2pdma how, then maps through the IOMMU, through
+//! the direct mapping, or not at all. Each of these is an event or a function that can be probed (the table of the rules stands in `decide.rs`).
+//! `pci_p2pdma_map_type` looks its answer up in a cache of the pair, but it is called for every mapping: the return
+//! probe sees the answer each time, also the hundredth.
+//!
+//! # What it leaves alone
+//! Events go to a trace instance of this process's own, and only for its own threads; the host's other tracing is not
+//! touched. Probes are global in the kernel, so they carry the process in their name, are switched on in that
+//! instance only and only between [`Observer::begin`] and [`Watching::end`], and go away with the [`Observer`]. What a killed
+//! process left is removed by the next [`Observer::start`] or by [`sweep`].
+
+mod calls;
+mod decide;
+mod error;
+#[cfg(test)]
+mod fake;
+mod faults;
+mod instance;
+mod observer;
+mod owner;
+mod parse;
+mod probes;
+mod tracefs;
+
+pub use calls::{Call, CallKind};
+pub use decide::{Expected, MapType, Mapping, Memory, Observation};
+pub use error::Unobservable;
+pub use faults::{Fault, FaultWatch};
+pub use observer::{Observer, ObserverOptions, Trace, Watch, Watching};
+pub use owner::{Swept, sweep};

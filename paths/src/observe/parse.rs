@@ -1,0 +1,251 @@
+//! The text of a trace, line by line: `TASK-PID [CPU] FLAGS SECONDS.MICROSECONDS: EVENT: FIELDS`.
+//!
+//! Times to the nanosecond are not in it. They come from a second reading of the same buffer with the option `raw`, which
+//! has `PID CPU NANOSECONDS ...` in the same order.
+
+use super::calls::TimedFunction;
+use crate::Bdf;
+
+/// Something the kernel did in a thread of ours.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// `dma:dma_map_phys`: the DMA API mapped physical memory.
+    DirectMap { device: String, phys: u64, dma_address: u64, length_bytes: u64, attributes: String },
+    /// `iommu:map`.
+    IommuMap { iova: u64, phys: u64, length_bytes: u64 },
+    /// `dma_buf:dma_buf_dynamic_attach`: an attachment that succeeded.
+    Attached { exporter: String, device: String },
+    /// `pci_p2pdma_map_type` returned.
+    MapType(i32),
+    /// `dma_iova_link` was entered.
+    Link { phys: Option<u64>, attributes: Option<u64> },
+    /// `dma_iova_link` returned.
+    Linked(i64),
+    /// `dma_buf_phys_vec_to_sgt` was entered: the exporter maps these ranges.
+    Ranges(Ranges),
+    /// A timed function was entered.
+    Enter(&'static TimedFunction),
+    /// A timed function returned.
+    Leave { function: &'static TimedFunction, result: Option<i64> },
+    /// Text that user space put in.
+    Marker(String),
+}
+
+/// The arguments of `dma_buf_phys_vec_to_sgt`, as far as the probe could name them; address and length are those of the
+/// first range.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ranges {
+    pub(super) device: Option<String>,
+    pub(super) phys: Option<u64>,
+    pub(super) length_bytes: Option<u64>,
+    pub(super) count: Option<u64>,
+    pub(super) bus_offset: Option<u64>,
+}
+
+/// When, where and what.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) thread: u32,
+    pub(super) at_ns: u64,
+    pub(super) event: Event,
+}
+
+/// A whole trace.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// In the order in which they happened.
+    pub(super) records: Vec<Record>,
+    /// Events that the buffer had no room for.
+    pub(super) lost_events: u64,
+    /// Lines that should have been understood and were not.
+    pub(super) unreadable_lines: usize,
+    /// The times are exact to this.
+    pub(super) resolution_ns: u64,
+}
+
+/// Reads a trace. `raw` may be empty: times are then exact to a microsecond only.
+pub(super) fn parse(text: &str, raw: &str) -> Log {
+    let lines: Vec<Option<Line<'_>>> = event_lines(text).map(line).collect();
+    let exact = exact_times(&lines, raw);
+    let mut log = Log { resolution_ns: if exact.is_some() { 1 } else { 1000 }, ..Log::default() };
+    log.lost_events = text.lines().filter_map(lost).fold(0, u64::saturating_add);
+    for (index, line) in lines.iter().enumerate() {
+        let Some(line) = line else {
+            log.unreadable_lines += 1;
+            continue;
+        };
+        let at_ns = exact.as_ref().map_or(line.at_ns, |times| times[index]);
+        match event(line.name, line.fields) {
+            Ok(event) => log.records.push(Record { thread: line.thread, at_ns, event }),
+            Err(NotRead::NotOurs) => {}
+            Err(NotRead::Garbled) => log.unreadable_lines += 1,
+        }
+    }
+    log
+}
+
+fn event_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#') && !line.contains("[LOST "))
+}
+
+/// `# entries-in-buffer/entries-written: 12/15   #P:2` and `CPU:1 [LOST 3 EVENTS]`.
+fn lost(line: &str) -> Option<u64> {
+    if let Some((_, rest)) = line.split_once("entries-in-buffer/entries-written:") {
+        let (kept, written) = rest.split_whitespace().next()?.split_once('/')?;
+        return written.parse::<u64>().ok()?.checked_sub(kept.parse().ok()?);
+    }
+    let (_, rest) = line.split_once("[LOST ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// The times in `raw`, if it is about the same events.
+fn exact_times(lines: &[Option<Line<'_>>], raw: &str) -> Option<Vec<u64>> {
+    let exact: Vec<(u32, u64)> = event_lines(raw).map(raw_line).collect::<Option<_>>()?;
+    let agree =
+        |(line, (thread, _)): (&Option<Line<'_>>, &(u32, u64))| line.as_ref().is_none_or(|line| line.thread == *thread);
+    let same = exact.len() == lines.len() && lines.iter().zip(&exact).all(agree);
+    same.then(|| exact.into_iter().map(|(_, at_ns)| at_ns).collect())
+}
+
+fn raw_line(line: &str) -> Option<(u32, u64)> {
+    let mut words = line.split_whitespace();
+    let thread = words.next()?.parse().ok()?;
+    let _cpu: u32 = words.next()?.parse().ok()?;
+    Some((thread, words.next()?.parse().ok()?))
+}
+
+struct Line<'a> {
+    thread: u32,
+    at_ns: u64,
+    name: &'a str,
+    fields: &'a str,
+}
+
+fn line(text: &str) -> Option<Line<'_>> {
+    // A task may be named anything, so the first bracket need not be that of the CPU.
+    let (thread, rest) = text.match_indices('[').find_map(|(at, _)| {
+        let (cpu, rest) = text[at + 1..].split_once(']')?;
+        is_digits(cpu).then_some(())?;
+        Some((thread_before(&text[..at])?, rest))
+    })?;
+    // Flags such as `d..2.` may or may not stand before the time.
+    let mut rest = rest.trim_start();
+    let at_ns = loop {
+        let (word, after) = rest.split_once(' ')?;
+        rest = after.trim_start();
+        if let Some(time) = word.strip_suffix(':') {
+            break time_ns(time)?;
+        }
+    };
+    let (name, fields) = rest.split_once(':')?;
+    Some(Line { thread, at_ns, name, fields: fields.trim() })
+}
+
+/// `TASK-PID` or `TASK-PID (TGID)`.
+fn thread_before(text: &str) -> Option<u32> {
+    let text = text.trim_end();
+    let text = match text.strip_suffix(')') {
+        Some(group) => group.rsplit_once('(')?.0.trim_end(),
+        None => text,
+    };
+    let (_, thread) = text.rsplit_once('-')?;
+    is_digits(thread).then(|| thread.parse().ok())?
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn time_ns(text: &str) -> Option<u64> {
+    let (seconds, fraction) = text.split_once('.')?;
+    if !is_digits(seconds) || !is_digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let scale = 10_u64.pow(9 - u32::try_from(fraction.len()).ok()?);
+    let fraction_ns = fraction.parse::<u64>().ok()? * scale;
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction_ns)
+}
+
+enum NotRead {
+    /// An event that says nothing to us.
+    NotOurs,
+    /// One of ours whose fields are not what they should be.
+    Garbled,
+}
+
+fn event(name: &str, fields: &str) -> Result<Event, NotRead> {
+    let read = match name {
+        "dma_map_phys" => direct_map(fields),
+        "map" => iommu_map(fields),
+        "dma_buf_dynamic_attach" => attached(fields),
+        "tracing_mark_write" => Some(Event::Marker(fields.to_owned())),
+        "in_dma_iova_link" => {
+            Some(Event::Link { phys: field(fields, "phys", number), attributes: field(fields, "attrs", number) })
+        }
+        "in_dma_buf_phys_vec_to_sgt" => Some(Event::Ranges(ranges(fields))),
+        "out_pci_p2pdma_map_type" => field(fields, "result", |text| text.parse().ok()).map(Event::MapType),
+        "out_dma_iova_link" => field(fields, "result", |text| text.parse().ok()).map(Event::Linked),
+        _ => return timed(name, fields).ok_or(NotRead::NotOurs),
+    };
+    read.ok_or(NotRead::Garbled)
+}
+
+fn timed(name: &str, fields: &str) -> Option<Event> {
+    if let Some(symbol) = name.strip_prefix("in_") {
+        return TimedFunction::of(symbol).map(Event::Enter);
+    }
+    let function = TimedFunction::of(name.strip_prefix("out_")?)?;
+    Some(Event::Leave { function, result: field(fields, "result", |text| text.parse().ok()) })
+}
+
+fn direct_map(fields: &str) -> Option<Event> {
+    Some(Event::DirectMap {
+        device: fields.split_whitespace().next()?.to_owned(),
+        phys: field(fields, "phys_addr", hex)?,
+        dma_address: field(fields, "dma_addr", hex)?,
+        length_bytes: field(fields, "size", number)?,
+        attributes: field(fields, "attrs", |text| Some(text.to_owned())).unwrap_or_default(),
+    })
+}
+
+fn iommu_map(fields: &str) -> Option<Event> {
+    Some(Event::IommuMap {
+        iova: field(fields, "iova", number)?,
+        phys: field(fields, "paddr", number)?,
+        length_bytes: field(fields, "size", number)?,
+    })
+}
+
+fn attached(fields: &str) -> Option<Event> {
+    Some(Event::Attached {
+        exporter: field(fields, "exp_name", |text| Some(text.to_owned()))?,
+        device: field(fields, "dev_name", |text| Some(text.to_owned()))?,
+    })
+}
+
+fn ranges(fields: &str) -> Ranges {
+    Ranges {
+        // A string that the probe could not fetch is printed as (fault).
+        device: field(fields, "device", |text| text.trim_matches('"').parse::<Bdf>().ok().map(|bdf| bdf.to_string())),
+        phys: field(fields, "phys", number),
+        length_bytes: field(fields, "length", number),
+        count: field(fields, "count", number),
+        bus_offset: field(fields, "bus_offset", number),
+    }
+}
+
+/// The value of `name=VALUE`.
+fn field<T>(fields: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let value = |word: &str| word.strip_prefix(name)?.strip_prefix('=').and_then(&read);
+    fields.split_whitespace().find_map(value)
+}
+
+fn number(text: &str) -> Option<u64> {
+    if text.starts_with("0x") { hex(text) } else { is_digits(text).then(|| text.parse().ok())? }
+}
+
+fn hex(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    // `from_str_radix` alone would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
+}

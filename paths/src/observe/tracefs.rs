@@ -1,0 +1,134 @@
+//! Where tracefs is, and the few ways in which its files are used.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::Unobservable;
+
+/// Access to tracefs; names are relative to its root. Tests put a model of it in its place.
+pub(super) trait Tracefs: Send + Sync {
+    /// The text of a file.
+    fn read(&self, name: &str) -> io::Result<String>;
+    /// Replaces a file's content: for tracefs, opening it this way already clears buffers and lists.
+    fn write(&self, name: &str, text: &str) -> io::Result<()>;
+    /// Adds to a file. The lists of probes must only ever be opened this way, or everybody's probes are gone.
+    fn append(&self, name: &str, text: &str) -> io::Result<()>;
+    /// Names in a directory.
+    fn list(&self, name: &str) -> io::Result<Vec<String>>;
+    /// Makes a trace instance.
+    fn make_dir(&self, name: &str) -> io::Result<()>;
+    /// Removes a trace instance.
+    fn remove_dir(&self, name: &str) -> io::Result<()>;
+    /// Whether a file or directory is there.
+    fn exists(&self, name: &str) -> bool;
+}
+
+/// The real one.
+#[derive(Debug, Clone)]
+pub(super) struct Mounted {
+    at: PathBuf,
+}
+
+/// A trace of one observation is far smaller; a file that has no end must not take all memory.
+const READ_LIMIT_BYTES: u64 = 256 << 20;
+
+impl Mounted {
+    /// Finds it below `root`, mounted already: mounting is the administrator's to do.
+    pub(super) fn find(root: &Path) -> Result<Self, Unobservable> {
+        let usual = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].map(|name| root.join(name));
+        let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();
+        let mounted = mounts.lines().filter_map(mount_point).map(|path| root.join(path));
+        let mut denied = None;
+        for at in usual.into_iter().chain(mounted) {
+            match fs::metadata(at.join("instances")) {
+                Ok(_) => return Ok(Self { at }),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(match denied {
+            Some(error) => Unobservable::access("tracefs cannot be entered", error),
+            None => Unobservable::new(
+                "the kernel's tracing is not there",
+                "tracefs is not mounted, or this kernel has no tracing (CONFIG_FTRACE).",
+                "Mount it: mount -t tracefs tracefs /sys/kernel/tracing.",
+            ),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.at.join(name)
+    }
+}
+
+/// The mount point, if a line of `/proc/self/mounts` is of tracefs.
+fn mount_point(line: &str) -> Option<&str> {
+    let mut words = line.split(' ');
+    let (_, at, kind) = (words.next()?, words.next()?, words.next()?);
+    (kind == "tracefs").then(|| at.trim_start_matches('/'))
+}
+
+impl Tracefs for Mounted {
+    fn read(&self, name: &str) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        fs::File::open(self.path(name))?.take(READ_LIMIT_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        OpenOptions::new().write(true).truncate(true).open(self.path(name))?.write_all(text.as_bytes())
+    }
+
+    fn append(&self, name: &str, text: &str) -> io::Result<()> {
+        OpenOptions::new().append(true).open(self.path(name))?.write_all(text.as_bytes())
+    }
+
+    fn list(&self, name: &str) -> io::Result<Vec<String>> {
+        fs::read_dir(self.path(name))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn make_dir(&self, name: &str) -> io::Result<()> {
+        fs::create_dir(self.path(name))
+    }
+
+    fn remove_dir(&self, name: &str) -> io::Result<()> {
+        fs::remove_dir(self.path(name))
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Explained;
+
+    #[test]
+    fn found_where_it_is_mounted() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = Mounted::find(root.path()).unwrap_err();
+        assert!(missing.explanation().remedy.contains("mount -t tracefs"));
+
+        fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        fs::write(root.path().join("proc/self/mounts"), "none /elsewhere/tracing tracefs rw 0 0\nx\n").unwrap();
+        fs::create_dir_all(root.path().join("elsewhere/tracing/instances")).unwrap();
+        assert_eq!(Mounted::find(root.path()).unwrap().at, root.path().join("elsewhere/tracing"));
+
+        fs::create_dir_all(root.path().join("sys/kernel/debug/tracing/instances")).unwrap();
+        assert_eq!(Mounted::find(root.path()).unwrap().at, root.path().join("sys/kernel/debug/tracing"));
+    }
+
+    #[test]
+    fn appending_keeps_what_others_wrote() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("kprobe_events"), "p:theirs/a b\n").unwrap();
+        let tracefs = Mounted { at: root.path().into() };
+        tracefs.append("kprobe_events", "p:ours/c d\n").unwrap();
+        assert_eq!(tracefs.read("kprobe_events").unwrap(), "p:theirs/a b\np:ours/c d\n");
+        tracefs.write("kprobe_events", "").unwrap();
+        assert_eq!(tracefs.read("kprobe_events").unwrap(), "");
+    }
+}
