@@ -31,7 +31,7 @@ pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
-pub use vfio::{Bar, BarKind, Device, NotExportable, VfioExporter, bars};
+pub use vfio::{Device, NotExportable, VfioExporter, bars};
 pub use view::{View, check_span};
 
 /// Something that memory can be exported from: an opened BAR, or a baseline of ordinary memory.

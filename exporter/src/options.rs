@@ -68,10 +68,13 @@ impl OpenOptions {
 }
 
 impl Default for OpenOptions {
+    /// This host through whichever door there is, nothing forced, and the state directory of `PEERPATH_STATE_DIR`, or
+    /// [`OpenOptions::DEFAULT_STATE_DIR`] where that is unset or empty.
     fn default() -> Self {
+        let state_dir = std::env::var_os("PEERPATH_STATE_DIR").filter(|path| !path.is_empty());
         Self {
             door: Door::Auto,
-            state_dir: PathBuf::from(Self::DEFAULT_STATE_DIR),
+            state_dir: state_dir.map_or_else(|| PathBuf::from(Self::DEFAULT_STATE_DIR), PathBuf::from),
             force_in_use: false,
             host: HostTree::live(),
         }

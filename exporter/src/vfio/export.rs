@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bar, Bdf};
 
-use super::bars::{NotExportable, bar};
+use super::Device;
+use super::bars::{NotExportable, exportable_bar};
 use super::view::{BarView, Windows};
-use super::{Bar, Device};
 use crate::range::{find_problem, take_front};
 use crate::{BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
 
@@ -26,10 +26,7 @@ impl VfioExporter {
     /// # Errors
     /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
     pub fn open(bdf: Bdf, bar_index: u8, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
-        let bar = bar(&options.host, bdf, bar_index)?;
-        if let Some(problem) = bar.not_exportable() {
-            return Err(Error::BadBar { bdf, bar: bar_index, problem });
-        }
+        let bar = exportable_bar(&options.host, bdf, bar_index)?;
         let ranges = match ranges {
             [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
             ranges => ranges.to_vec(),

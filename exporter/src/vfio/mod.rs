@@ -10,6 +10,6 @@ mod open_devices;
 mod regions;
 mod view;
 
-pub use bars::{Bar, BarKind, NotExportable, bars};
+pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;
