@@ -12,6 +12,7 @@ pub use command_line::CommandLine;
 pub use cpu::{Cpu, LegacyDma};
 pub use facts::{FACTS_PATH, HostFacts};
 pub use guest::ConfidentialGuest;
+pub(crate) use guest::marks as guest_marks;
 pub use kernel::KernelVersion;
 
 use crate::Tree;

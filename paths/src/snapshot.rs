@@ -1,0 +1,291 @@
+//! Writing a snapshot: the files that predictions and checks read, and nothing else.
+//!
+//! What could tell more about a host than its topology stays behind: serial numbers (of functions and processors),
+//! addresses of the network (command line, RDMA GUIDs), the layout of the kernel in memory. A text file is therefore
+//! not copied but rewritten, line by line, from what is known to be harmless.
+
+use std::io::{self, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::host::guest_marks;
+use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices};
+
+/// Files of a function. `config` and the links are treated by themselves.
+const FUNCTION_FILES: &[&str] = &[
+    "vendor",
+    "device",
+    "subsystem_vendor",
+    "subsystem_device",
+    "class",
+    "revision",
+    "resource",
+    "dma_mask_bits",
+    "consistent_dma_mask_bits",
+    "numa_node",
+    "enable",
+    "d3cold_allowed",
+    "power_state",
+    "current_link_speed",
+    "current_link_width",
+    "max_link_speed",
+    "max_link_width",
+    "secondary_bus_number",
+    "subordinate_bus_number",
+    "sriov_numvfs",
+    "sriov_totalvfs",
+    "reset_method",
+    "tsm/bound",
+    "tsm/connect",
+    "tsm/lock",
+];
+
+const FUNCTION_LINKS: &[&str] = &["driver", "iommu_group", "iommu", "physfn", "subsystem"];
+const GROUP_FILES: &[&str] = &["type", "name", "reserved_regions"];
+
+/// Module parameters that change what the kernel decides.
+const PARAMETERS: &[&str] = &[
+    "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
+    "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
+    "sys/module/vfio_iommu_type1/parameters/dma_entry_limit",
+    "sys/module/iommufd/parameters/allow_unsafe_interrupts",
+    "sys/module/vfio_pci/parameters/disable_idle_d3",
+    "sys/module/udmabuf/parameters/size_limit_mb",
+    "sys/module/dma_buf_mapping/parameters/iova_multirange",
+];
+
+/// Modules whose presence doctor asks for.
+const MODULES: &[&str] = &[
+    "ib_core",
+    "ib_uverbs",
+    "iommufd",
+    "irdma",
+    "mlx5_core",
+    "mlx5_ib",
+    "nvidia",
+    "rdma_rxe",
+    "siw",
+    "udmabuf",
+    "vfio",
+    "vfio_iommu_type1",
+    "vfio_pci",
+];
+
+/// Parameters of the kernel's command line that may travel, by the start of their names.
+const COMMAND_LINE: &[&str] = &[
+    "amd_iommu",
+    "arm_smmu",
+    "dma_buf_mapping.",
+    "intel_iommu",
+    "intremap",
+    "iommu",
+    "mem_encrypt",
+    "pci=",
+    "pcie_",
+    "swiotlb",
+    "vfio",
+    "virtio_iommu",
+];
+
+/// Lines of `/proc/cpuinfo` that may travel, by their keys.
+const CPU_KEYS: &[&str] = &[
+    "processor",
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "flags",
+    "address sizes",
+    "CPU implementer",
+    "CPU architecture",
+    "CPU part",
+    "Features",
+    "cpu",
+    "platform",
+    "type",
+];
+
+/// Largest piece of text that is taken from a file of sysfs.
+const TEXT_LIMIT_BYTES: usize = 64 << 10;
+
+/// Writes a snapshot of the host behind a tree, compressed.
+///
+/// # Errors
+/// What the writer answers; files that cannot be read are left out and never an error.
+pub fn write_snapshot<W: Write>(tree: &Tree, facts: &HostFacts, into: W) -> io::Result<W> {
+    let mut writer = Writer { tree, tar: tar::Builder::new(GzEncoder::new(into, Compression::default())) };
+    writer.functions()?;
+    writer.groups()?;
+    writer.classes()?;
+    writer.modules()?;
+    writer.processes()?;
+    let json = serde_json::to_vec_pretty(facts).map_err(io::Error::other)?;
+    writer.file(FACTS_PATH, &json)?;
+    writer.tar.into_inner()?.finish()
+}
+
+struct Writer<'a, W: Write> {
+    tree: &'a Tree,
+    tar: tar::Builder<W>,
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn functions(&mut self) -> io::Result<()> {
+        const LINKS: &str = "sys/bus/pci/devices";
+        for name in self.tree.names(LINKS) {
+            let Some(path) = self.tree.resolve(&format!("{LINKS}/{name}")) else { continue };
+            self.link(&format!("{LINKS}/{name}"))?;
+            let config = ConfigSpace::new(self.tree.read(&format!("{path}/config")).unwrap_or_default());
+            self.file(&format!("{path}/config"), &config.without_serials())?;
+            for file in FUNCTION_FILES {
+                self.text(&format!("{path}/{file}"))?;
+            }
+            for link in FUNCTION_LINKS {
+                self.link(&format!("{path}/{link}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn groups(&mut self) -> io::Result<()> {
+        const GROUPS: &str = "sys/kernel/iommu_groups";
+        if self.tree.is_directory(GROUPS) {
+            self.directory(GROUPS)?;
+        }
+        for group in self.tree.names(GROUPS) {
+            for file in GROUP_FILES {
+                self.text(&format!("{GROUPS}/{group}/{file}"))?;
+            }
+            let devices = format!("{GROUPS}/{group}/devices");
+            for device in self.tree.names(&devices) {
+                self.link(&format!("{devices}/{device}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn classes(&mut self) -> io::Result<()> {
+        for (class, _) in devices::CLASSES {
+            for name in self.tree.names(&format!("sys/class/{class}")) {
+                let path = format!("sys/class/{class}/{name}");
+                let Some(target) = self.tree.link(&path) else { continue };
+                // A net device that stands on no hardware tells of the network and of nothing here.
+                if class == "net" && target.contains("/virtual/") {
+                    continue;
+                }
+                self.link(&path)?;
+                let Some(device) = self.tree.resolve(&path).filter(|_| class == "infiniband") else { continue };
+                for parent in devices::PARENTS {
+                    self.text(&format!("{device}/{parent}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn modules(&mut self) -> io::Result<()> {
+        for path in PARAMETERS {
+            self.text(path)?;
+        }
+        for module in MODULES {
+            if self.tree.is_directory(&format!("sys/module/{module}")) {
+                self.directory(&format!("sys/module/{module}"))?;
+            }
+        }
+        for mark in guest_marks().filter(|mark| self.tree.has(mark)) {
+            self.file(mark, b"")?;
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self) -> io::Result<()> {
+        self.text("proc/sys/kernel/osrelease")?;
+        self.text("proc/bus/pci/devices")?;
+        self.rewritten("proc/version", |text| text.split(' ').take(3).collect::<Vec<_>>().join(" "))?;
+        self.rewritten("proc/cmdline", command_line)?;
+        self.rewritten("proc/cpuinfo", cpuinfo)?;
+        self.rewritten("proc/iomem", |text| lines(text, |line| line.contains("PCI") || line.contains("dmar")))
+    }
+
+    fn text(&mut self, path: &str) -> io::Result<()> {
+        match self.tree.text(path) {
+            Some(text) if text.len() <= TEXT_LIMIT_BYTES || path == "proc/bus/pci/devices" => {
+                self.file(path, format!("{text}\n").as_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rewritten(&mut self, path: &str, rewrite: impl FnOnce(&str) -> String) -> io::Result<()> {
+        match self.tree.text(path) {
+            Some(text) => self.file(path, format!("{}\n", rewrite(&text)).as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    fn header(kind: tar::EntryType, size_bytes: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_size(size_bytes);
+        header
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut header = Self::header(tar::EntryType::Regular, bytes.len() as u64);
+        self.tar.append_data(&mut header, path, bytes)
+    }
+
+    fn directory(&mut self, path: &str) -> io::Result<()> {
+        self.tar.append_data(&mut Self::header(tar::EntryType::Directory, 0), path, io::empty())
+    }
+
+    fn link(&mut self, path: &str) -> io::Result<()> {
+        match self.tree.link(path) {
+            Some(target) => self.tar.append_link(&mut Self::header(tar::EntryType::Symlink, 0), path, target),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
+    text.lines().filter(|line| keep(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn command_line(text: &str) -> String {
+    let harmless = |word: &&str| COMMAND_LINE.iter().any(|start| word.starts_with(start));
+    text.split_whitespace().filter(harmless).collect::<Vec<_>>().join(" ")
+}
+
+/// The first processor, and what stands behind all of them on some architectures.
+fn cpuinfo(text: &str) -> String {
+    let mut seen = Vec::new();
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        let key = line.split(':').next().unwrap_or_default().trim();
+        if CPU_KEYS.contains(&key) && !seen.contains(&key) {
+            seen.push(key);
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_loses_everything_that_is_not_known_to_be_harmless() {
+        let text = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ip=192.0.2.7::192.0.2.1 intel_iommu=on iommu=pt pci=nommconf netconsole=@192.0.2.7/";
+        assert_eq!(command_line(text), "intel_iommu=on iommu=pt pci=nommconf");
+    }
+
+    #[test]
+    fn one_processor_travels_and_no_serial_number() {
+        let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmicrocode\t: 0x1\n\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n\nSerial\t: 00001\nplatform\t: pSeries\n";
+        assert_eq!(cpuinfo(text), "processor\t: 0\nvendor_id\t: AuthenticAMD\nplatform\t: pSeries");
+    }
+}
