@@ -1,1 +1,19 @@
 //! Plans, runs, results and the command line of `peerpath`.
+//!
+//! A [`plan`] becomes cells; [`run`] carries them out one by one through an exporter and an importer, [`measure`] times
+//! them, [`window`] verifies what arrived, and [`store`] saves the [`result`] after every cell.
+
+pub mod cli;
+pub mod environment;
+pub mod failure;
+pub mod interrupt;
+pub mod measure;
+pub mod pattern;
+pub mod plan;
+pub mod result;
+pub mod route;
+pub mod run;
+pub mod store;
+pub mod table;
+pub mod units;
+pub mod window;

@@ -1,2 +1,7 @@
 //! The `peerpath` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peerpath::cli::main(std::env::args_os())
+}

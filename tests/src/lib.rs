@@ -1,1 +1,1 @@
-//! Holds the tests that cross crates; see the folders beside this file.
+//! Holds the tests that cross crates: `lab/` runs inside an emulated machine.

@@ -1,0 +1,79 @@
+//! `peerpath bind` and `peerpath restore`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use peerpath_exporter::OpenOptions;
+use peerpath_exporter::bind::{self, Bound, Outcome, Restored};
+use peerpath_paths::Bdf;
+
+use super::print;
+use crate::failure::Failure;
+
+/// Hand functions to vfio-pci, after writing down what was there.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  peerpath bind 0000:03:00.0        give the function to vfio-pci; a function in use is refused
+  peerpath restore                  give everything back, also what a killed run left behind")]
+pub(super) struct Bind {
+    /// Functions, such as 0000:03:00.0
+    #[arg(value_name = "BDF", required = true)]
+    functions: Vec<Bdf>,
+    /// Take a function although something uses it; never one that carries the default route or a mounted disk
+    #[arg(long)]
+    force_in_use: bool,
+}
+
+impl Bind {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let options = OpenOptions { force_in_use: self.force_in_use, ..OpenOptions::default() };
+        for Bound { bdf, from_driver, already } in bind::bind(&self.functions, &options)? {
+            let from = from_driver.unwrap_or_else(|| "no driver".into());
+            print(&if already {
+                format!("{bdf}  had a VFIO driver already\n")
+            } else {
+                format!("{bdf}  {from} -> vfio-pci; `peerpath restore` gives it back\n")
+            })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Give back every function that `bind`, or a run that was killed, has taken.
+#[derive(Debug, Args)]
+pub(super) struct Restore {}
+
+impl Restore {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let restored = bind::restore(&OpenOptions::default())?;
+        if restored.is_empty() {
+            print("nothing to give back\n")?;
+        }
+        let mut worst = ExitCode::SUCCESS;
+        for Restored { bdf, outcome } in restored {
+            if !outcome.is_settled() {
+                worst = ExitCode::from(3);
+            }
+            match outcome {
+                Outcome::GivenBack { driver } => {
+                    let driver = driver.map_or_else(|| "no driver, as before".into(), |driver| format!("back to {driver}"));
+                    print(&format!("{bdf}  {driver}\n"))?;
+                }
+                Outcome::Obsolete => print(&format!("{bdf}  nothing to give back: gone, or the host was started anew\n"))?,
+                Outcome::Held { pid } => {
+                    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                    print(&format!("{bdf}  left alone: a running peerpath{who} works with it\n"))?;
+                }
+                Outcome::Open { pids } => {
+                    print(&format!("{bdf}  left alone: other programs have it open through VFIO (pids {pids:?})\n"))?;
+                }
+                Outcome::Failed { error } => {
+                    Failure::from(error).report();
+                }
+                _ => print(&format!("{bdf}  not given back\n"))?,
+            }
+        }
+        Ok(worst)
+    }
+}

@@ -1,0 +1,67 @@
+//! The command line: one file a command.
+
+mod bind;
+mod export;
+mod list;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Moves data between PCI BARs and RDMA NICs, GPUs and other functions, and says which path it took.
+#[derive(Debug, Parser)]
+#[command(name = "peerpath", version, max_term_width = 120, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::List),
+    Bind(bind::Bind),
+    Restore(bind::Restore),
+    Export(export::Export),
+    Run(Box<run::RunCommand>),
+}
+
+/// Runs the command line and gives its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        // Help and version are no errors; everything else is wrong usage, which clap ends with 2 as the contract does.
+        Err(error) => error.exit(),
+    };
+    let done = match parsed.command {
+        Command::List(command) => command.run(),
+        Command::Bind(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Run(command) => command.run(&arguments),
+    };
+    done.unwrap_or_else(|failure: Failure| failure.report())
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error of ours.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::internal("the output could not be written", &error, "see where it is redirected to"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The machine-readable twin of a listing.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => Err(Failure::internal("the output could not be written as JSON", &error, "report this as a bug")),
+    }
+}

@@ -1,0 +1,196 @@
+//! `peerpath run`.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use peerpath_exporter::{Door, OpenOptions, Source};
+use peerpath_importers::Op;
+
+use super::print;
+use crate::environment::{Host, utc_now};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::plan::{Mode, Plan, Target};
+use crate::result::{Cell, Outcome, RunResult};
+use crate::route::Routes;
+use crate::run::{Progress, Runner};
+use crate::store::Store;
+use crate::{table, units};
+
+/// Move data between sources and targets, verify it, measure it, and save the result.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct RunCommand {
+    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
+    #[arg(long, value_name = "SRC", required = true)]
+    from: Vec<Source>,
+    /// Device to import it: verbs:DEV[/PORT]
+    #[arg(long, value_name = "TARGET", required = true)]
+    to: Vec<Target>,
+    /// Operation: export, register, unregister, write, read, send  [default: all but send]
+    #[arg(long, value_name = "OP")]
+    op: Vec<Op>,
+    /// completion: one at a time, gives latency; bandwidth: as many as --depth  [default: both]
+    #[arg(long, value_name = "MODE", value_enum)]
+    mode: Vec<Mode>,
+    /// Bytes an operation, such as 4K  [default: 4K 64K 1M]
+    #[arg(long, value_name = "S", value_parser = parse_size)]
+    size: Vec<u64>,
+    /// Operations under way in bandwidth mode  [default: 16]
+    #[arg(long, value_name = "N")]
+    depth: Vec<u32>,
+    /// Operations a cell; with --duration whichever ends first  [default: 1000, or no end with --duration]
+    #[arg(long, value_name = "N")]
+    iterations: Option<u64>,
+    /// Time a cell, such as 500ms or 2s  [default: 5s, or no end with --iterations]
+    #[arg(long, value_name = "T", value_parser = units::parse_duration)]
+    duration: Option<Duration>,
+    /// Operations before measuring
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    warmup: u64,
+    /// Way into VFIO: auto, group or cdev
+    #[arg(long, value_name = "DOOR", default_value = "auto")]
+    door: Door,
+    /// Folder for result.json  [default: results/<UTC date-time>-<hostname>/]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0
+      BAR 2 of a function into an RDMA NIC: registration cost, write and read at three sizes
+  peerpath run --from 0000:03:00.0:2 --from host:16M --to verbs:mlx5_0 --op write --size 4K --size 1M
+      the same beside ordinary memory
+  peerpath run --from 0000:03:00.0:2@0x0+0x10000,0x40000+0x10000 --to verbs:mlx5_0 --op register
+      what two ranges in one dma-buf cost
+
+The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
+3 nothing could run here; 4 an I/O error; 130 or 143 interrupted.";
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    peerpath_exporter::parse_bytes(text).ok_or_else(|| format!("{text:?} is no size; write 4096, 4K or 1M"))
+}
+
+/// `given`, or the default where nothing was given.
+fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { given.to_vec() }
+}
+
+impl RunCommand {
+    fn plan(&self) -> Plan {
+        const UNLIMITED: Duration = Duration::from_secs(7 * 24 * 3600);
+        let (iterations, duration) = match (self.iterations, self.duration) {
+            (None, None) => (1000, Duration::from_secs(5)),
+            (Some(iterations), None) => (iterations, UNLIMITED),
+            (None, Some(duration)) => (u64::MAX, duration),
+            (Some(iterations), Some(duration)) => (iterations, duration),
+        };
+        Plan {
+            sources: self.from.clone(),
+            targets: self.to.clone(),
+            ops: or(&self.op, &[Op::Export, Op::Register, Op::Unregister, Op::Write, Op::Read]),
+            modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
+            sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
+            depths: or(&self.depth, &[16]),
+            warmup: self.warmup,
+            iterations,
+            duration,
+        }
+    }
+
+    pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+        let plan = self.plan();
+        plan.check()?;
+        let host = Host::new("/");
+        let interrupt = Interrupt::install()
+            .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
+        let open = OpenOptions { door: self.door, ..OpenOptions::default() };
+        let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
+        let store = Store::create(&folder).map_err(|error| {
+            Failure::internal(error.to_string(), error.io(), "choose a folder that can be written with --out")
+        })?;
+        let runner = Runner {
+            plan: &plan,
+            arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            open: &open,
+            store: &store,
+            interrupt: &interrupt,
+            host,
+            routes: Routes::live(),
+        };
+        let mut bar = Bar::new(plan.cell_count());
+        let result = runner.run(&mut bar)?;
+        bar.finish();
+        conclude(&result, &store, &interrupt)
+    }
+}
+
+fn conclude(result: &RunResult, store: &Store, interrupt: &Interrupt) -> Result<ExitCode, Failure> {
+    let count = |outcome| result.cells.iter().filter(|cell| cell.outcome == outcome).count();
+    let (passed, waived, failed) = (count(Outcome::Passed), count(Outcome::Waived), count(Outcome::Failed));
+    print(&table::cells(result, table::terminal_width()))?;
+    let mut summary = format!("\n{passed} passed, {waived} waived, {failed} failed; saved to {}\n", store.path().display());
+    if result.environment.emulated {
+        summary += "The devices are emulated: these figures say nothing of hardware.\n";
+    }
+    if result.environment.soft_rdma {
+        summary += "A CPU did the RDMA: latencies here do not rank the paths.\n";
+    }
+    print(&summary)?;
+    Ok(match interrupt.exit_code() {
+        Some(code) => ExitCode::from(code),
+        None if failed > 0 => ExitCode::from(1),
+        None if passed == 0 => ExitCode::from(3),
+        None => ExitCode::SUCCESS,
+    })
+}
+
+fn default_folder(host: &Host) -> PathBuf {
+    let hostname = host.environment().hostname.unwrap_or_else(|| "unknown".into());
+    // Colons are no good in the name of a folder that people hand around.
+    PathBuf::from("results").join(format!("{}-{hostname}", utc_now().replace(':', "")))
+}
+
+/// A bar where someone watches, a line a cell where not.
+struct Bar {
+    bar: ProgressBar,
+    watched: bool,
+    done: usize,
+    total: usize,
+}
+
+impl Bar {
+    fn new(total: usize) -> Self {
+        let watched = std::io::stderr().is_terminal();
+        let bar = if watched { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {bar:24} {pos}/{len} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self { bar, watched, done: 0, total }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        if !self.watched {
+            eprintln!("[{}/{}] {what}", self.done + 1, self.total);
+        }
+    }
+
+    fn end(&mut self, _cell: &Cell) {
+        self.done += 1;
+        self.bar.inc(1);
+    }
+}

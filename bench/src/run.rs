@@ -1,0 +1,493 @@
+//! Carries a plan out, cell by cell, and saves after each.
+//!
+//! Every cell exports, registers and sets up its data plane afresh: one that fails leaves nothing behind that could
+//! colour the next.
+
+use std::sync::Arc;
+
+use peerpath_exporter::{BarRange, Exporter, OpenOptions, Origin, Source, SourceKind};
+use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
+use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation};
+use quanta::Clock;
+
+use crate::environment::{Host, utc_now};
+use crate::failure::{Failure, chain};
+use crate::interrupt::Interrupt;
+use crate::measure::{self, Limit, MeasureError, Recorder};
+use crate::plan::{CellSpec, Mode, Plan, Target};
+use crate::result::{Cell, CellTarget, Outcome, Run, RunResult, SCHEMA_VERSION, Tool};
+use crate::route::Routes;
+use crate::store::Store;
+use crate::window::{Layout, VerifyError, Window};
+
+/// Hears how a run goes on.
+pub trait Progress {
+    /// A cell begins.
+    fn begin(&mut self, what: &str);
+    /// A cell ended; it is saved.
+    fn end(&mut self, cell: &Cell);
+}
+
+/// Everything a run needs besides its plan.
+pub struct Runner<'a> {
+    /// What to run.
+    pub plan: &'a Plan,
+    /// The command line, for the record.
+    pub arguments: Vec<String>,
+    /// How sources are opened.
+    pub open: &'a OpenOptions,
+    /// Where the result goes.
+    pub store: &'a Store,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+    /// The host.
+    pub host: Host,
+    /// Which way data should go on it.
+    pub routes: Routes,
+}
+
+/// A cell's figures.
+#[derive(Default)]
+struct Figures {
+    iterations: u64,
+    verified_bytes: Option<u64>,
+    latency: Option<crate::result::Latency>,
+    throughput: Option<f64>,
+    throughput_min_window: Option<f64>,
+    operations_per_s: Option<f64>,
+    mechanism: Option<&'static str>,
+    exported: Option<Origin>,
+}
+
+/// Why a cell has no figures.
+enum Ended {
+    Interrupted,
+    Without { outcome: Outcome, reason: String, explanation: Explanation },
+}
+
+impl Ended {
+    fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
+        Self::Without { outcome: Outcome::Waived, reason: reason.into(), explanation }
+    }
+
+    fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
+        Self::Without { outcome: Outcome::Failed, reason: reason.into(), explanation }
+    }
+
+    fn from_explained(error: &impl Explained) -> Self {
+        let outcome = match error.class() {
+            // What this host or this size does not allow is no failure of the path.
+            Class::CannotHere | Class::BadInput => Outcome::Waived,
+            Class::Failed | Class::Internal => Outcome::Failed,
+        };
+        Self::Without { outcome, reason: chain(error), explanation: error.explanation() }
+    }
+}
+
+impl From<MeasureError> for Ended {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Importer(error) => Self::from_explained(&error),
+            MeasureError::Exporter(error) => Self::from_explained(&error),
+            MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
+            MeasureError::Lost => Self::failed(
+                error.to_string(),
+                Explanation::new(
+                    Cause::TimedOut,
+                    "the device took the transfer and never ended it",
+                    "look into the kernel log for messages of its driver, then reset the device",
+                ),
+            ),
+            MeasureError::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<VerifyError> for Ended {
+    fn from(error: VerifyError) -> Self {
+        match &error {
+            VerifyError::Mismatch(_) => Self::failed(
+                error.to_string(),
+                Explanation::new(
+                    Cause::DataMismatch,
+                    "the memory does not hold what was sent",
+                    "make sure that nothing else uses the BAR; if nothing does, do not trust this path",
+                ),
+            ),
+            VerifyError::View { source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
+                chain(&error),
+                Explanation::uncaused(
+                    "the process that exported this memory does not let others look at it",
+                    "hand the buffer over with `peerpath export`, which does",
+                ),
+            ),
+            VerifyError::View { .. } => Self::failed(
+                chain(&error),
+                Explanation::uncaused("the data could not be verified", "see whether the exporter still lives"),
+            ),
+        }
+    }
+}
+
+/// An opened target, or why it cannot be used.
+type Opened = Result<Arc<dyn Device>, Unusable>;
+
+/// Why a source or target cannot be used; each of its cells says so.
+#[derive(Debug, Clone)]
+struct Unusable {
+    outcome: Outcome,
+    reason: String,
+    explanation: Explanation,
+}
+
+impl Unusable {
+    /// # Errors
+    /// Bad input ends the run before it begins.
+    fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
+        match error.class() {
+            Class::BadInput => Err(Failure {
+                what: chain(error),
+                explanation: error.explanation(),
+                class: Class::BadInput,
+            }),
+            Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
+            Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
+        }
+    }
+
+    fn new(outcome: Outcome, error: &impl Explained) -> Self {
+        Self { outcome, reason: chain(error), explanation: error.explanation() }
+    }
+}
+
+impl From<Unusable> for Ended {
+    fn from(unusable: Unusable) -> Self {
+        let Unusable { outcome, reason, explanation } = unusable;
+        Self::Without { outcome, reason, explanation }
+    }
+}
+
+impl Runner<'_> {
+    /// Runs the plan.
+    ///
+    /// # Errors
+    /// Bad input, before anything ran; or the result could not be saved. Cells that fail stand in the result.
+    pub fn run(&self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
+        self.plan.check()?;
+        self.check_sources()?;
+        let targets = self.open_targets()?;
+        let clock = Clock::new();
+        let mut result = self.blank(&targets);
+        self.save(&result)?;
+        'run: for source in &self.plan.sources {
+            // Opened for all of its cells and closed after them, so that another source may name the same function.
+            let exporter = match source.open(self.open) {
+                Ok(exporter) => Ok(exporter),
+                Err(error) => Err(Unusable::or_bad_input(&error)?),
+            };
+            for (target, device) in self.plan.targets.iter().zip(&targets) {
+                for spec in self.plan.cells(target) {
+                    if self.interrupt.is_set() {
+                        break 'run;
+                    }
+                    progress.begin(&describe(&source.to_string(), target, &spec));
+                    let figures = match (&exporter, device) {
+                        (Err(unusable), _) | (_, Err(unusable)) => Err(unusable.clone().into()),
+                        (Ok(exporter), Ok(device)) => self.measure(&**exporter, device, &spec, &clock),
+                    };
+                    if matches!(figures, Err(Ended::Interrupted)) {
+                        break 'run;
+                    }
+                    let origin = exporter.as_ref().map_or_else(|_| named(source), |exporter| exporter.origin().clone());
+                    let info = device.as_ref().ok().map(|device| device.info());
+                    let cell = self.cell(origin, target, info, &spec, figures);
+                    result.cells.push(cell);
+                    self.save(&result)?;
+                    progress.end(&result.cells[result.cells.len() - 1]);
+                }
+            }
+        }
+        if self.interrupt.is_set() {
+            result.run.interrupted = true;
+            self.save(&result)?;
+        }
+        Ok(result)
+    }
+
+    /// A wrong BDF in the last source is told before the first one has run. (The first is opened first anyway.)
+    fn check_sources(&self) -> Result<(), Failure> {
+        for source in self.plan.sources.iter().skip(1) {
+            if let Err(error) = source.open(self.open) {
+                Unusable::or_bad_input(&error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_targets(&self) -> Result<Vec<Opened>, Failure> {
+        let open = |target: &Target| {
+            let opened = match target.importer.probe(&target.address) {
+                Ok(Availability::Waived(explanation)) => {
+                    let reason = format!("{target} cannot be used");
+                    return Ok(Err(Unusable { outcome: Outcome::Waived, reason, explanation }));
+                }
+                // Without dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
+                Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address),
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(device) => Ok(Ok(device)),
+                Err(error) => Unusable::or_bad_input(&error).map(Err),
+            }
+        };
+        self.plan.targets.iter().map(open).collect()
+    }
+
+    fn blank(&self, targets: &[Opened]) -> RunResult {
+        let started_at = utc_now();
+        let mut environment = self.host.environment();
+        let infos: Vec<&DeviceInfo> = targets.iter().flatten().map(|device| device.info()).collect();
+        let mut functions: Vec<Bdf> =
+            self.plan.sources.iter().filter_map(|source| named(source).bdf).chain(infos.iter().filter_map(|info| info.bdf)).collect();
+        functions.sort_unstable();
+        functions.dedup();
+        environment.emulated = functions.iter().any(|bdf| self.host.is_emulated(*bdf));
+        environment.soft_rdma = infos.iter().any(|info| info.soft_rdma);
+        environment.devices = functions.iter().map(|bdf| self.routes.device(*bdf, &infos)).collect();
+        RunResult {
+            schema_version: SCHEMA_VERSION,
+            tool: Tool {
+                name: env!("CARGO_PKG_NAME").into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                git_revision: option_env!("PEERPATH_GIT_REVISION").map(Into::into),
+            },
+            run: Run {
+                id: format!("{started_at}-{}", std::process::id()),
+                started_at,
+                arguments: self.arguments.clone(),
+                plan: serde_json::to_value(self.plan).unwrap_or_default(),
+                interrupted: false,
+            },
+            environment,
+            cells: Vec::new(),
+        }
+    }
+
+    fn save(&self, result: &RunResult) -> Result<(), Failure> {
+        self.store.save(result).map_err(|error| {
+            let remedy = "free space there, or choose another folder with --out; cells saved before are kept";
+            Failure::internal(error.to_string(), error.io(), remedy)
+        })
+    }
+
+    fn cell(
+        &self,
+        origin: Origin,
+        target: &Target,
+        info: Option<&DeviceInfo>,
+        spec: &CellSpec,
+        figures: Result<Figures, Ended>,
+    ) -> Cell {
+        let bdf = info.and_then(|info| info.bdf);
+        let direction = spec.spec.and_then(|spec| match spec.role {
+            Role::Transfer(Direction::IntoSource) => Some("into_source"),
+            Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
+            Role::Export | Role::Register | Role::Unregister => None,
+        });
+        let (figures, outcome, cause, reason, remedy) = match figures {
+            Ok(figures) => (figures, Outcome::Passed, None, None, None),
+            Err(Ended::Interrupted) => (Figures::default(), Outcome::Waived, Some(Cause::Interrupted), None, None),
+            Err(Ended::Without { outcome, reason, explanation }) => {
+                let Explanation { cause, why, remedy } = explanation;
+                (Figures::default(), outcome, cause, Some(format!("{reason}: {why}")), Some(remedy))
+            }
+        };
+        let source = figures.exported.unwrap_or(origin);
+        Cell {
+            id: id(&source, target, spec),
+            path: self.routes.path(&source, bdf),
+            source,
+            target: CellTarget {
+                kind: target.importer.kind().into(),
+                device: info.map_or_else(|| target.address.clone(), |info| info.name.clone()),
+                bdf,
+            },
+            op: spec.op.as_str().into(),
+            mode: spec.mode.as_str().into(),
+            direction: direction.map(Into::into),
+            engine: direction.and(info).map(|info| if info.soft_rdma { "cpu" } else { "device" }.into()),
+            mechanism: figures.mechanism.map(Into::into),
+            size_bytes: spec.size_bytes,
+            depth: spec.depth,
+            threads: 1,
+            qps: 1,
+            iterations: figures.iterations,
+            warmup: self.plan.warmup,
+            outcome,
+            cause,
+            reason,
+            remedy,
+            verified_bytes: figures.verified_bytes,
+            latency_ns: figures.latency,
+            throughput_bytes_per_s: figures.throughput,
+            throughput_min_window_bytes_per_s: figures.throughput_min_window,
+            operations_per_s: figures.operations_per_s,
+        }
+    }
+
+    fn measure(
+        &self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        clock: &Clock,
+    ) -> Result<Figures, Ended> {
+        let Some(op) = spec.spec else {
+            return Err(Ended::waived(
+                format!("{} has no operation {}", device.info().name, spec.op),
+                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+            ));
+        };
+        if spec.size_bytes > exporter.length_bytes() {
+            return Err(Ended::waived(
+                format!("{} bytes do not fit into the source", spec.size_bytes),
+                Explanation::uncaused(
+                    format!("the source has {} bytes", exporter.length_bytes()),
+                    "choose a smaller --size or a larger source",
+                ),
+            ));
+        }
+        match op.role {
+            Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock),
+            role => self.control(exporter, device, spec, role, clock),
+        }
+    }
+
+    /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
+    fn control(
+        &self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        role: Role,
+        clock: &Clock,
+    ) -> Result<Figures, Ended> {
+        let mut mechanism = None;
+        let mut exported = None;
+        let mut step = |clock: &Clock| {
+            let before_export = clock.raw();
+            let buffer = exporter.export(spec.size_bytes)?;
+            let after_export = clock.raw();
+            exported.get_or_insert_with(|| buffer.origin().clone());
+            if role == Role::Export {
+                return Ok((before_export, after_export));
+            }
+            let before_register = clock.raw();
+            let registration = Arc::clone(device).register(buffer)?;
+            let after_register = clock.raw();
+            mechanism = Some(registration.mechanism());
+            let before_unregister = clock.raw();
+            registration.unregister()?;
+            let after_unregister = clock.raw();
+            Ok(match role {
+                Role::Register => (before_register, after_register),
+                _ => (before_unregister, after_unregister),
+            })
+        };
+        let mut recorder = Recorder::new(clock.clone());
+        measure::control(self.warmup_limit(), &mut Recorder::new(clock.clone()), self.interrupt, &mut step)?;
+        let iterations = measure::control(self.plan.limit(), &mut recorder, self.interrupt, &mut step)?;
+        Ok(Figures { iterations, latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+    }
+
+    /// Fills, moves, times and verifies.
+    fn transfer(
+        &self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        direction: Direction,
+        clock: &Clock,
+    ) -> Result<Figures, Ended> {
+        let buffer = exporter.export(exporter.length_bytes()).map_err(|error| Ended::from_explained(&error))?;
+        let registration =
+            Arc::clone(device).register(Arc::clone(&buffer)).map_err(|error| Ended::from_explained(&error))?;
+        let layout = Layout::new(spec.size_bytes, spec.depth, buffer.length_bytes()).ok_or_else(|| {
+            Ended::waived("the operation does not fit into the buffer", Explanation::uncaused("", "choose a smaller --size"))
+        })?;
+        let settings = peerpath_importers::DataPlaneSettings { depth: spec.depth, far_bytes: layout.length_bytes() };
+        let mut figures = Figures {
+            mechanism: Some(registration.mechanism()),
+            exported: Some(buffer.origin().clone()),
+            ..Figures::default()
+        };
+        {
+            let mut plane = registration.data_plane(&settings).map_err(|error| Ended::from_explained(&error))?;
+            let far = plane.far();
+            let (plane, interrupt) = (&mut *plane, self.interrupt);
+            let mut unused = Recorder::new(clock.clone());
+            measure::latency(plane, layout, spec.op, self.warmup_limit(), &mut unused, interrupt)?;
+            // Filled after the warm-up, so that what the warm-up moved counts as stale.
+            let window = Window::fill(layout, direction, &**buffer.view(), &*far)?;
+            match spec.mode {
+                Mode::Completion => {
+                    let mut recorder = Recorder::new(clock.clone());
+                    let limit = self.plan.limit();
+                    figures.iterations =
+                        measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
+                    figures.latency = recorder.latency();
+                }
+                Mode::Bandwidth => {
+                    let limit = self.plan.limit();
+                    let seen = measure::bandwidth(plane, layout, spec.op, spec.depth, limit, clock, interrupt)?;
+                    let seconds = seen.elapsed.as_secs_f64();
+                    let size = spec.size_bytes as f64;
+                    figures.iterations = seen.operations;
+                    if seconds > 0.0 {
+                        figures.operations_per_s = Some(seen.operations as f64 / seconds);
+                        figures.throughput = Some(seen.operations as f64 * size / seconds);
+                    }
+                    figures.throughput_min_window = seen.slowest_window_operations_per_s.map(|rate| rate * size);
+                }
+            }
+            figures.verified_bytes = Some(window.verify(figures.iterations)?);
+        }
+        registration.unregister().map_err(|error| Ended::from_explained(&error))?;
+        Ok(figures)
+    }
+
+    fn warmup_limit(&self) -> Limit {
+        Limit { iterations: self.plan.warmup, duration: self.plan.duration }
+    }
+}
+
+/// What can be said of a source that could not be opened.
+fn named(source: &Source) -> Origin {
+    let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
+    let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
+    match source {
+        Source::Vfio { bdf, bar, ranges } => {
+            Origin { kind: SourceKind::Vfio, bdf: Some(*bdf), bar: Some(*bar), ranges: ranges.clone() }
+        }
+        Source::Socket { .. } => Origin { kind: SourceKind::Vfio, bdf: None, bar: None, ranges: Vec::new() },
+        Source::Udmabuf { size_bytes } => memory(SourceKind::Udmabuf, size_bytes),
+        Source::Heap { size_bytes } => memory(SourceKind::Heap, size_bytes),
+        Source::Host { size_bytes } => memory(SourceKind::Host, size_bytes),
+    }
+}
+
+fn describe(source: &str, target: &Target, spec: &CellSpec) -> String {
+    let CellSpec { op, mode, size_bytes, depth, .. } = spec;
+    let size = crate::units::bytes(*size_bytes);
+    format!("{source} -> {target}  {op} {} {size} depth {depth}", mode.as_str())
+}
+
+/// Names the combination, so that the same one in another run has the same name.
+fn id(source: &Origin, target: &Target, spec: &CellSpec) -> String {
+    let kind = serde_json::to_value(source.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    let place = source.bdf.map_or(String::new(), |bdf| format!(":{bdf}:{}", source.bar.unwrap_or_default()));
+    let ranges: Vec<_> =
+        source.ranges.iter().map(|range| format!("{:#x}+{:#x}", range.offset_bytes, range.length_bytes)).collect();
+    let CellSpec { op, mode, size_bytes, depth, .. } = spec;
+    format!("{kind}{place}@{}/{target}/{op}/{}/{size_bytes}/{depth}", ranges.join(","), mode.as_str())
+}

@@ -1,0 +1,96 @@
+//! The command line on a machine without any of the hardware: wrong input and missing things, each with its exit code.
+
+use std::process::{Command, Output};
+
+fn peerpath(arguments: &[&str]) -> Output {
+    let state = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_peerpath"))
+        .args(arguments)
+        .env("PEERPATH_STATE_DIR", state.path())
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn ends(arguments: &[&str], code: i32, word: &str) {
+    let output = peerpath(arguments);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(text.contains(word), "{arguments:?} says nothing of {word:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn help_has_examples_and_every_command() {
+    for command in ["list", "run", "bind", "restore", "export"] {
+        ends(&["--help"], 0, command);
+        ends(&[command, "--help"], 0, "Usage");
+    }
+    for command in ["run", "bind", "export"] {
+        ends(&[command, "--help"], 0, "Example");
+    }
+    ends(&["--version"], 0, "peerpath");
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    ends(&["nonsense"], 2, "nonsense");
+    ends(&["run"], 2, "--from");
+    ends(&["run", "--from", "host:1M", "--to", "nothing:x"], 2, "nothing");
+    ends(&["run", "--from", "host", "--to", "verbs:rxe0"], 2, "host");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--op", "dance"], 2, "dance");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--size", "0"], 2, "1 byte");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--size", "2G"], 2, "1 GiB");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--depth", "0"], 2, "depth");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--iterations", "0"], 2, "iteration");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--duration", "forever"], 2, "forever");
+    ends(&["bind", "not-a-bdf"], 2, "not-a-bdf");
+    ends(&["bind"], 2, "BDF");
+}
+
+#[test]
+fn a_function_that_does_not_exist_ends_with_2() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    ends(&["run", "--from", "ff00:fe:1f.7:2", "--to", "verbs:rxe0", "--out", folder], 2, "ff00:fe:1f.7");
+    ends(&["bind", "ff00:fe:1f.7"], 2, "ff00:fe:1f.7");
+}
+
+#[test]
+fn a_device_that_is_not_there_ends_with_3_and_a_saved_result() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    ends(&["run", "--from", "host:1M", "--to", "verbs:no_such_nic", "--out", folder], 3, "waived");
+    let result = std::fs::read_to_string(out.path().join("result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
+    let cells = result["cells"].as_array().unwrap();
+    assert!(!cells.is_empty());
+    for cell in cells {
+        assert_eq!(cell["outcome"], "waived");
+        assert!(cell["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{cell}");
+        assert!(cell["latency_ns"].is_null() && cell["throughput_bytes_per_s"].is_null(), "figures of nothing: {cell}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_with_4() {
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "--out");
+}
+
+#[test]
+fn listing_works_without_anything_to_list() {
+    let output = peerpath(&["list", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(listed.is_array());
+    assert_eq!(peerpath(&["list"]).status.code(), Some(0));
+}
+
+#[test]
+fn restoring_nothing_is_no_error() {
+    assert_eq!(peerpath(&["restore"]).status.code(), Some(0));
+}

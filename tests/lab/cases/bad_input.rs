@@ -1,0 +1,158 @@
+//! Wrong input gets a clear error and its exit code, and nothing is left behind.
+
+use std::process::Command;
+
+use libtest_mimic::Failed;
+
+use crate::Case;
+use crate::command::{peerpath, run};
+use crate::functions::{EXPORTER, NVME, driver};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "wrong_sources_are_named", scenarios: &["default"], run: wrong_sources },
+        Case { name: "an_rdma_device_that_is_down_is_told_apart", scenarios: &["default"], run: port_down },
+        Case { name: "a_host_without_libibverbs_says_so", scenarios: &["default"], run: no_library },
+        Case { name: "a_user_without_permission_is_told", scenarios: &["default"], run: no_permission },
+        Case { name: "a_full_disk_loses_no_finished_cell", scenarios: &["default"], run: full_disk },
+        Case { name: "no_iommu_is_named", scenarios: &["no-iommu"], run: no_iommu },
+    ]
+}
+
+/// Objects of the RDMA stack that exist now, as `rdma` counts them.
+fn rdma_objects() -> Result<String, Failed> {
+    let output = Command::new("rdma").args(["resource", "show"]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn nothing_left_behind(before: &str) -> Result<(), Failed> {
+    let after = rdma_objects()?;
+    if after != before {
+        return Err(format!("RDMA objects were left behind\n--- before\n{before}--- after\n{after}").into());
+    }
+    if let Some(driver) = driver(EXPORTER) {
+        return Err(format!("{EXPORTER} is still bound to {driver}").into());
+    }
+    Ok(())
+}
+
+fn wrong_sources() -> Result<(), Failed> {
+    let before = rdma_objects()?;
+    let wrong = [
+        ("0000:99:00.0:2".to_owned(), 2, "0000:99:00.0"),
+        (format!("{EXPORTER}:3"), 2, "BAR 3"),
+        (format!("{EXPORTER}:7"), 2, "BAR"),
+        (format!("{EXPORTER}:0"), 2, "bar-not-exportable"),
+        (format!("{EXPORTER}:2@0x10+0x1000"), 2, "0x10"),
+        (format!("{EXPORTER}:2@0x0+0x2000,0x1000+0x1000"), 2, "overlap"),
+        (format!("{EXPORTER}:2@0x0+0x10000000"), 2, "0x10000000"),
+        (format!("{EXPORTER}:2@0x0+0x0"), 2, "0x0"),
+        ("nonsense".to_owned(), 2, "nonsense"),
+        (format!("{NVME}:0"), 3, "driver-not-vfio"),
+        ("socket:/nowhere/at/all".to_owned(), 2, "/nowhere/at/all"),
+    ];
+    for (source, code, word) in wrong {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!("run --from {source} --to verbs:rxe0 --op write --size 4K --iterations 5 --out {folder}"))
+            .and_then(|ended| ended.expect(code)?.says(word))
+            .map_err(|error| format!("{source}: {}", error.message().unwrap_or_default()))?;
+        nothing_left_behind(&before)?;
+    }
+    for target in ["verbs:", "verbs:rxe0/9", "nothing:x", "verbs:../../etc"] {
+        run(&format!("run --from host:1M --to {target} --op write --size 4K --iterations 5 --out /tmp/never"))?
+            .expect(2)?;
+    }
+    Ok(())
+}
+
+fn write_from_host(folder: &std::path::Path) -> String {
+    format!("run --from host:1M --to verbs:rxe0 --op write --size 4K --iterations 5 --out {}", folder.display())
+}
+
+fn port_down() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let interface = std::fs::read_to_string("/sys/class/infiniband/rxe0/parent")?;
+    let link = |state| Command::new("ip").args(["link", "set", interface.trim(), state]).status();
+    link("down")?;
+    let refused = run(&write_from_host(out.path())).and_then(|ended| ended.expect(3)?.says("port-down"));
+    link("up")?;
+    crate::command::until("the port is up again", || {
+        std::fs::read_to_string("/sys/class/infiniband/rxe0/ports/1/state").is_ok_and(|state| state.contains("ACTIVE"))
+    })?;
+    refused?;
+    run("run --from host:1M --to verbs:rxe7 --op write --size 4K --iterations 5 --out /tmp/never")?
+        .expect(3)?
+        .says("no-device")
+        .map(drop)
+}
+
+fn no_library() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    // A mount of its own hides the library from this one process.
+    let hide = "for library in /usr/lib/*/libibverbs.so.1; do mount --bind /dev/null \"$(readlink -f \"$library\")\"; done";
+    let command = format!("{hide}; exec {} {}", peerpath().display(), write_from_host(out.path()));
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &command]).output()?;
+    let errors = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) && errors.contains("library-missing") {
+        Ok(())
+    } else {
+        Err(format!("{}: {errors}", output.status).into())
+    }
+}
+
+fn no_permission() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    std::fs::set_permissions(out.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    let arguments = format!(
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --size 4K --iterations 5 --out {}",
+        out.path().display()
+    );
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(peerpath())
+        .args(arguments.split_whitespace())
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) && errors.contains("no-permission") {
+        Ok(())
+    } else {
+        Err(format!("{}: {errors}", output.status).into())
+    }
+}
+
+fn full_disk() -> Result<(), Failed> {
+    let mount = tempfile::tempdir()?;
+    let folder = mount.path().join("out");
+    let path = mount.path().display().to_string();
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs", &path]).status()?;
+    if !status.success() {
+        return Err(format!("mount ended with {status}").into());
+    }
+    let outcome = (|| {
+        run(&write_from_host(&folder))?.expect(0)?;
+        let first = std::fs::read_to_string(folder.join("result.json"))?;
+        // Now the disk is full: the next run cannot save, and must not harm what is there.
+        let _ = std::fs::write(mount.path().join("filler"), vec![0_u8; 1 << 20]);
+        run(&write_from_host(&folder))?.expect(4)?;
+        let names: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.file_name()).collect();
+        if names != ["result.json"] || std::fs::read_to_string(folder.join("result.json"))? != first {
+            return Err(Failed::from(format!("the folder was changed: {names:?}")));
+        }
+        Ok(())
+    })();
+    Command::new("umount").arg(&path).status()?;
+    outcome
+}
+
+fn no_iommu() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 --op write --size 4K --iterations 5 --out {folder}"))?
+        .expect(3)?
+        .says("no-iommu")?;
+    if let Some(driver) = driver(EXPORTER) {
+        return Err(format!("{EXPORTER} is still bound to {driver}").into());
+    }
+    Ok(())
+}

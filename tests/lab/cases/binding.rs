@@ -1,0 +1,113 @@
+//! The host is left as it was found.
+
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Failed;
+
+use crate::Case;
+use crate::command::{all_passed, cells, result, run, start, until};
+use crate::functions::{EXPORTER, NIC, NVME, driver, driver_override};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "restore_after_sigkill", scenarios: &["default", "bypass"], run: after_sigkill },
+        Case { name: "an_interrupt_saves_what_was_finished", scenarios: &["default"], run: interrupted },
+        Case { name: "a_second_run_on_the_same_function_is_refused", scenarios: &["default"], run: second_run },
+        Case { name: "bind_and_restore_an_idle_drive", scenarios: &["default"], run: bind_and_restore },
+        Case { name: "a_function_in_use_is_not_taken", scenarios: &["default"], run: in_use },
+    ]
+}
+
+fn is_free(bdf: &str) -> Result<(), Failed> {
+    match (driver(bdf), driver_override(bdf).as_str()) {
+        (None, "" | "(null)") => Ok(()),
+        found => Err(format!("{bdf} should have neither driver nor override: {found:?}").into()),
+    }
+}
+
+fn long_run(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --mode completion --size 64 --size 4K --duration 600s \
+         --out {folder}"
+    )
+}
+
+fn after_sigkill() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let mut running = start(&long_run(out.path()))?;
+    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    running.signal("KILL")?;
+    running.wait()?;
+    if driver(EXPORTER).as_deref() != Some("vfio-pci") {
+        return Err("a killed run cannot have given the function back: this test shows nothing".into());
+    }
+    run("restore")?.expect(0)?;
+    is_free(EXPORTER)?;
+    run("restore")?.expect(0)?;
+    let again = tempfile::tempdir()?;
+    let folder = again.path().display();
+    run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 --op write --size 4K --iterations 10 --out {folder}"))?
+        .expect(0)?;
+    all_passed(&result(again.path())?, 2)
+}
+
+fn interrupted() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let mut running = start(&format!(
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op register --op write --mode completion --size 4K --duration 6s \
+         --out {folder}"
+    ))?;
+    until("the first cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
+    running.signal("INT")?;
+    running.wait()?.expect(130)?;
+    let result = result(out.path())?;
+    if result["run"]["interrupted"] != true || cells(&result).len() != 1 {
+        return Err(format!("one finished cell of an interrupted run was expected: {result:#}").into());
+    }
+    is_free(EXPORTER)
+}
+
+fn second_run() -> Result<(), Failed> {
+    let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut running = start(&long_run(first.path()))?;
+    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))?;
+    run(&long_run(second.path()))?.expect(3)?.says("in-use")?;
+    running.signal("TERM")?;
+    running.wait()?.expect(143)?;
+    is_free(EXPORTER)
+}
+
+fn bind_and_restore() -> Result<(), Failed> {
+    run(&format!("bind {NVME}"))?.expect(0)?;
+    if driver(NVME).as_deref() != Some("vfio-pci") {
+        return Err(format!("{NVME} was not bound: {:?}", driver(NVME)).into());
+    }
+    run("restore")?.expect(0)?;
+    if driver(NVME).as_deref() != Some("nvme") {
+        return Err(format!("{NVME} did not go back: {:?}", driver(NVME)).into());
+    }
+    until("the drive is there again", || Path::new("/dev/nvme0n1").exists())
+}
+
+fn in_use() -> Result<(), Failed> {
+    // A NIC that is up, and carries an RDMA device at that.
+    run(&format!("bind {NIC}"))?.expect(3)?.says("in-use")?;
+    // A drive with a mounted file system.
+    let mount = tempfile::tempdir()?;
+    shell("mkfs.ext4 -q -F /dev/nvme0n1")?;
+    shell(&format!("mount /dev/nvme0n1 {}", mount.path().display()))?;
+    let refused = run(&format!("bind {NVME}")).and_then(|ended| ended.expect(3)?.says("mounted"));
+    let forced = run(&format!("bind --force-in-use {NVME}")).and_then(|ended| ended.expect(3)?.says("mounted"));
+    shell(&format!("umount {}", mount.path().display()))?;
+    fs::metadata("/dev/nvme0n1")?;
+    refused.and(forced).map(drop)
+}
+
+fn shell(command: &str) -> Result<(), Failed> {
+    let status = std::process::Command::new("sh").args(["-c", command]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command} ended with {status}").into()) }
+}

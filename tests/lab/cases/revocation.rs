@@ -1,0 +1,144 @@
+//! The exporter takes its memory back while an MR on it is alive.
+
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+use peerpath_exporter::{Device, Exporter, OpenOptions, VfioExporter};
+use peerpath_importers::{Completion, DataPlane, DataPlaneSettings, Op, Registration, Transfer, parse_target};
+
+use crate::Case;
+use crate::command::until;
+use crate::functions::{EXPORTER, SWITCH_EXPORTER};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "revoked_by_reset", scenarios: &["default", "bypass"], run: || on_rxe0(reset) },
+        Case { name: "revoked_by_memory_disable", scenarios: &["default", "bypass"], run: || on_rxe0(memory_disable) },
+        Case { name: "revoked_by_reset_behind_a_switch", scenarios: &["default"], run: || on_rxe1(reset) },
+        Case { name: "revoked_under_traffic", scenarios: &["default"], run: under_traffic },
+    ]
+}
+
+const LENGTH_BYTES: u64 = 1 << 20;
+const SETTINGS: DataPlaneSettings = DataPlaneSettings { depth: 8, far_bytes: 64 << 10 };
+const SIZE_BYTES: usize = 4096;
+
+/// A way to take the memory back, and to give it again.
+struct Revocation {
+    take: fn(&Device) -> Result<(), peerpath_exporter::Error>,
+    give: fn(&Device) -> Result<(), peerpath_exporter::Error>,
+}
+
+fn reset() -> Revocation {
+    Revocation { take: Device::reset, give: |_| Ok(()) }
+}
+
+fn memory_disable() -> Revocation {
+    Revocation { take: |device| device.set_memory_enabled(false), give: |device| device.set_memory_enabled(true) }
+}
+
+fn on_rxe0(revocation: fn() -> Revocation) -> Result<(), Failed> {
+    revoked(EXPORTER, "verbs:rxe0", &revocation())
+}
+
+fn on_rxe1(revocation: fn() -> Revocation) -> Result<(), Failed> {
+    revoked(SWITCH_EXPORTER, "verbs:rxe1", &revocation())
+}
+
+struct Lab {
+    exporter: VfioExporter,
+    target: Arc<dyn peerpath_importers::Device>,
+}
+
+fn lab(bdf: &str, target: &str) -> Result<Lab, Failed> {
+    let exporter = VfioExporter::open(bdf.parse()?, 2, &[], &OpenOptions::default())?;
+    let (importer, address) = parse_target(target)?;
+    Ok(Lab { exporter, target: importer.open(address)? })
+}
+
+fn transfer(op: Op) -> Transfer {
+    Transfer { id: 7, op, buffer_offset: 8192, far_offset: 0, length_bytes: SIZE_BYTES as u32 }
+}
+
+/// Carries one transfer out and tells how it ended.
+fn carry(plane: &mut dyn DataPlane, op: Op) -> Result<Completion, Failed> {
+    if plane.submit(&[transfer(op)])? != 1 {
+        return Err("an idle data plane took nothing".into());
+    }
+    let mut done = Vec::new();
+    let mut failure = None;
+    until("the transfer ended", || {
+        failure = plane.poll(&mut done).err();
+        failure.is_some() || !done.is_empty()
+    })?;
+    match (failure, done.pop()) {
+        (Some(error), _) => Err(error.into()),
+        (None, Some(completion)) => Ok(completion),
+        (None, None) => Err("no completion".into()),
+    }
+}
+
+fn works(registration: &dyn Registration, op: Op) -> Result<(), Failed> {
+    let mut plane = registration.data_plane(&SETTINGS)?;
+    carry(&mut *plane, op)?.result?;
+    Ok(())
+}
+
+fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Failed> {
+    let Lab { exporter, target } = lab(bdf, target)?;
+    let buffer = exporter.export(LENGTH_BYTES)?;
+    for op in [Op::Write, Op::Read, Op::Send] {
+        let registration = Arc::clone(&target).register(Arc::clone(&buffer))?;
+        works(&*registration, op)?;
+        let mut plane = registration.data_plane(&SETTINGS)?;
+        plane.far().write(0, &[0xaa; SIZE_BYTES])?;
+        buffer.view().write(8192, &[0x55; SIZE_BYTES])?;
+
+        (revocation.take)(exporter.device())?;
+        let ended = carry(&mut *plane, op)?;
+        (revocation.give)(exporter.device())?;
+
+        if ended.result.is_ok() {
+            return Err(format!("{op} through a revoked registration succeeded").into());
+        }
+        let mut bar = vec![0; SIZE_BYTES];
+        buffer.view().read(8192, &mut bar)?;
+        let mut far = vec![0; SIZE_BYTES];
+        plane.far().read(0, &mut far)?;
+        if bar != [0x55; SIZE_BYTES] || far != [0xaa; SIZE_BYTES] {
+            return Err(format!("{op} through a revoked registration moved bytes").into());
+        }
+        drop(plane);
+        registration.unregister()?;
+    }
+    // The dma-buf itself comes back to life: the same one registers again.
+    let again = Arc::clone(&target).register(buffer)?;
+    works(&*again, Op::Write)?;
+    works(&*again, Op::Read)
+}
+
+/// Resets again and again while transfers are under way: each ends, and none after the reset succeeds.
+fn under_traffic() -> Result<(), Failed> {
+    let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
+    for _ in 0..10 {
+        let buffer = exporter.export(LENGTH_BYTES)?;
+        let registration = Arc::clone(&target).register(buffer)?;
+        let mut plane = registration.data_plane(&SETTINGS)?;
+        let batch: Vec<Transfer> = (0..8).map(|id| Transfer { id, ..transfer(Op::Write) }).collect();
+        let taken = plane.submit(&batch)?;
+        exporter.device().reset()?;
+        let mut done = Vec::new();
+        let mut failure = None;
+        until("every transfer ended", || {
+            failure = plane.poll(&mut done).err();
+            failure.is_some() || done.len() == taken
+        })?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        if done.iter().all(|completion| completion.result.is_ok()) && carry(&mut *plane, Op::Write)?.result.is_ok() {
+            return Err("a transfer after the reset succeeded".into());
+        }
+    }
+    Ok(())
+}

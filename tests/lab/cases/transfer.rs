@@ -1,0 +1,122 @@
+//! Data moves, and the result says so.
+
+use libtest_mimic::Failed;
+
+use crate::Case;
+use crate::command::{all_passed, cells, peerpath_linked, result, run, run_program};
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "bar_through_the_group_door", scenarios: &["default"], run: || through_door("group") },
+        Case { name: "bar_through_the_cdev_door", scenarios: &["default", "bypass"], run: || through_door("cdev") },
+        Case { name: "bar_behind_a_switch", scenarios: &["default"], run: behind_a_switch },
+        Case { name: "many_ranges_in_one_dma_buf", scenarios: &["bypass", "bus-address"], run: many_ranges },
+        Case { name: "ordinary_memory_as_baseline", scenarios: &["default", "bypass"], run: baselines },
+        Case { name: "verbs_bound_at_link_time", scenarios: &["default"], run: linked },
+        Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
+    ]
+}
+
+const SMALL: &str = "--size 64 --size 4K --size 1000 --iterations 50";
+
+fn through_door(door: &str) -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --door {door} {SMALL} --out {folder}"
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    // Three ops, three sizes, two modes.
+    all_passed(&result, 18)?;
+    if driver(EXPORTER).is_some() {
+        return Err("the function is still bound after the run".into());
+    }
+    Ok(())
+}
+
+fn behind_a_switch() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 --size 4K --iterations 50 --out {folder}"
+    ))?
+    .expect(0)?;
+    // Three control ops, two transfers in two modes.
+    all_passed(&result(out.path())?, 7)
+}
+
+fn many_ranges() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    // Out of order and with gaps, so that a mapping that took them as one span would show.
+    let ranges = "@0x10000+0x2000,0x1000+0x1000,0x40000+0x10000,0x7ff0000+0x10000";
+    let (source, target) = pair();
+    run(&format!(
+        "run --from {source}:2{ranges} --to verbs:{target} --op write --op read --size 4K --size 64K \
+         --iterations 20 --depth 32 --out {folder}"
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 8)?;
+    let ranges = cells(&result)[0]["source"]["ranges"].as_array().map(Vec::len);
+    if ranges != Some(4) { Err(format!("4 ranges expected in the result, {ranges:?} found").into()) } else { Ok(()) }
+}
+
+/// The exporter and RDMA device that the scenario is about.
+fn pair() -> (&'static str, &'static str) {
+    let bus_address = std::env::var("PEERPATH_LAB_GUEST").is_ok_and(|scenario| scenario == "bus-address");
+    if bus_address { (SWITCH_EXPORTER, "rxe1") } else { (EXPORTER, "rxe0") }
+}
+
+fn baselines() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "run --from host:1M --from udmabuf:1M --from heap:1M --to verbs:rxe0 --op register --op write --op read \
+         --size 64K --iterations 20 --out {folder}"
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 15)?;
+    for cell in cells(&result) {
+        if cell["path"]["observed"] != "host-memory" {
+            return Err(format!("ordinary memory took another path: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn linked() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let arguments = format!("run --from {EXPORTER}:2 --to verbs:rxe0 --size 4K --iterations 20 --out {folder}");
+    run_program(&peerpath_linked(), &arguments)?.expect(0)?;
+    all_passed(&result(out.path())?, 7)
+}
+
+fn conditions() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 --op write --size 4K --iterations 20 --out {folder}"))?
+        .expect(0)?;
+    let result = result(out.path())?;
+    let environment = &result["environment"];
+    let stated = [
+        ("schema_version", result["schema_version"] == 1),
+        ("emulated", environment["emulated"] == true),
+        ("soft_rdma", environment["soft_rdma"] == true),
+        ("emulator", environment["emulator"] == "QEMU"),
+        ("kernel", environment["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty())),
+        ("clock_source", environment["clock_source"].is_string()),
+        ("iommu", environment["iommu"] == "intel"),
+        ("devices", environment["devices"].as_array().is_some_and(|devices| devices.len() == 2)),
+    ];
+    for (what, holds) in stated {
+        if !holds {
+            return Err(format!("{what} is missing or wrong in {environment:#}").into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! The functions of the guest, as `scripts/lab list` describes them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// ivshmem behind a root port; BAR 2 has 128 MiB.
+pub(crate) const EXPORTER: &str = "0000:01:00.0";
+/// The NIC behind a root port; `rxe0` runs on it.
+pub(crate) const NIC: &str = "0000:02:00.0";
+/// An NVMe drive with its kernel driver.
+pub(crate) const NVME: &str = "0000:03:00.0";
+/// ivshmem behind the switch; the NIC of `rxe1` is behind the same one.
+pub(crate) const SWITCH_EXPORTER: &str = "0000:06:00.0";
+
+fn folder(bdf: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(bdf)
+}
+
+/// The driver that a function is bound to.
+pub(crate) fn driver(bdf: &str) -> Option<String> {
+    let link = fs::read_link(folder(bdf).join("driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+/// `driver_override` as sysfs shows it.
+pub(crate) fn driver_override(bdf: &str) -> String {
+    fs::read_to_string(folder(bdf).join("driver_override")).unwrap_or_default().trim().to_owned()
+}
+
+/// The file through which sysfs lets root map a BAR.
+pub(crate) fn bar_file(bdf: &str, bar: u8) -> PathBuf {
+    folder(bdf).join(format!("resource{bar}"))
+}

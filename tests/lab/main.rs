@@ -1,0 +1,80 @@
+//! Tests in the lab: the real binary and the real crates against a real kernel in an emulated machine.
+//!
+//! Without `PEERPATH_LAB=1` every test is waived. With it this program builds what it needs, boots each scenario once
+//! and runs itself inside, where `PEERPATH_LAB_GUEST` names the scenario; there it runs that scenario's tests.
+
+mod cases;
+mod command;
+mod functions;
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// A test and the scenarios that it runs in.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) scenarios: &'static [&'static str],
+    pub(crate) run: fn() -> Result<(), Failed>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if let Ok(scenario) = std::env::var("PEERPATH_LAB_GUEST") {
+        return inside(&scenario, arguments);
+    }
+    let asked = std::env::var("PEERPATH_LAB").is_ok_and(|value| value == "1");
+    if !asked {
+        let reason = "boots a guest, which takes minutes: set PEERPATH_LAB=1";
+        let waive = |case: Case| Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(reason)));
+        return libtest_mimic::run(&arguments, cases::all().into_iter().map(waive).collect()).exit_code();
+    }
+    outside(arguments)
+}
+
+/// One after the other: they share the guest's devices.
+fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
+    let arguments = Arguments { test_threads: Some(1), ..arguments };
+    let trials = cases::all()
+        .into_iter()
+        .filter(|case| case.scenarios.contains(&scenario))
+        .map(|case| Trial::test(case.name, case.run))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A trial a scenario; a filter on the command line goes on into the guest.
+fn outside(arguments: Arguments) -> ExitCode {
+    let mut scenarios: Vec<&str> = cases::all().iter().flat_map(|case| case.scenarios.iter().copied()).collect();
+    scenarios.sort_unstable();
+    scenarios.dedup();
+    if let Err(error) = command::build() {
+        eprintln!("error: {}", error.message().unwrap_or("the binaries under test could not be built"));
+        return ExitCode::from(1);
+    }
+    let filter = arguments.filter.clone();
+    let wanted = |scenario: &str| {
+        filter.as_deref().is_none_or(|filter| {
+            scenario.contains(filter)
+                || cases::all().iter().any(|case| case.name.contains(filter) && case.scenarios.contains(&scenario))
+        })
+    };
+    let trials = scenarios.into_iter().filter(|scenario| wanted(scenario)).map(|scenario| {
+        let filter = filter.clone().filter(|filter| !scenario.contains(filter.as_str()));
+        Trial::test(scenario, move || boot(scenario, filter.as_deref()))
+    });
+    let unfiltered = Arguments { filter: None, test_threads: Some(1), ..arguments };
+    libtest_mimic::run(&unfiltered, trials.collect()).exit_code()
+}
+
+fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
+    let own = std::env::current_exe()?;
+    let mut lab = Command::new(command::repository().join("scripts/lab"));
+    lab.args(["run", scenario]);
+    if std::env::var("PEERPATH_LAB_DEBUG_KERNEL").is_ok_and(|value| value == "1") {
+        lab.arg("--debug-kernel");
+    }
+    lab.arg("--").arg(own).args(filter);
+    let status = lab.status()?;
+    if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} ended with {status}").into()) }
+}
