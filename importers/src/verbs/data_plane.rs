@@ -4,17 +4,15 @@
 //! buffer: its keys are what writes and reads name, and receives for sends are posted to it. Both report to one
 //! completion queue, so one poll sees everything.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use peerpath_exporter::{BarRange, Buffer, Handle, Origin, SourceKind, View};
+use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, View};
 
 use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{
-    AnonymousMemory, CompletionQueue, Ended, Keys, MemoryRegion, Opcode, Polled, QueuePair, ReceiveList, Remote, Route,
-    SendList, Span,
+    CompletionQueue, Ended, Keys, MemoryRegion, Opcode, Polled, QueuePair, ReceiveList, Remote, Route, SendList, Span,
 };
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Transfer};
 
@@ -70,11 +68,7 @@ impl<'r> VerbsDataPlane<'r> {
         let capacity = depth as usize;
 
         let far = far_memory(settings.far_bytes)?;
-        let Handle::Memory(far_memory) = far.handle() else { unreachable!("the far side is host memory") };
-        let far_region = device
-            .domain
-            .register_memory(Arc::clone(far_memory))
-            .map_err(|source| Error::RegisterMemory { device: name(), length_bytes: settings.far_bytes, source })?;
+        let far_region = device.region(&far)?;
         let completions = CompletionQueue::new(&device.context, entries).map_err(|source| Error::CompletionQueue {
             device: name(),
             entries,
@@ -125,18 +119,15 @@ impl<'r> VerbsDataPlane<'r> {
         })
     }
 
+    /// Whether it lies within both sides and the device takes as much at once.
     #[inline]
-    fn check(&self, transfer: &Transfer) -> Result<(), Error> {
+    fn fits(&self, transfer: &Transfer) -> bool {
         let length = u64::from(transfer.length_bytes);
-        let fits = |offset: u64, total: u64| length <= total && offset <= total - length;
-        if transfer.length_bytes == 0
-            || transfer.length_bytes > self.max_message_bytes
-            || !fits(transfer.buffer_offset, self.buffer_bytes)
-            || !fits(transfer.far_offset, self.far_bytes)
-        {
-            return Err(self.misfit(transfer));
-        }
-        Ok(())
+        let within = |offset: u64, total: u64| length <= total && offset <= total - length;
+        length != 0
+            && transfer.length_bytes <= self.max_message_bytes
+            && within(transfer.buffer_offset, self.buffer_bytes)
+            && within(transfer.far_offset, self.far_bytes)
     }
 
     #[cold]
@@ -199,7 +190,9 @@ impl DataPlane for VerbsDataPlane<'_> {
         let kept = self.free.len() - count;
         let mut receive_count = 0;
         for (index, transfer) in batch[..count].iter().enumerate() {
-            self.check(transfer)?;
+            if !self.fits(transfer) {
+                return Err(self.misfit(transfer).into());
+            }
             let slot = self.free[kept + index];
             let number = u64::from(slot);
             let far = Span {
@@ -263,15 +256,6 @@ impl DataPlane for VerbsDataPlane<'_> {
 
 /// Ordinary memory, as a buffer: its view is the far side's.
 fn far_memory(bytes: u64) -> Result<Arc<Buffer>, Error> {
-    let failed = |source| Error::FarMemory { bytes, source };
-    let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
-    let length = length.ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let memory = Arc::new(AnonymousMemory::new(length).map_err(failed)?);
-    let origin = Origin {
-        kind: SourceKind::Host,
-        bdf: None,
-        bar: None,
-        ranges: vec![BarRange { offset_bytes: 0, length_bytes: bytes }],
-    };
-    Ok(Arc::new(Buffer::new(Handle::Memory(Arc::clone(&memory) as _), origin, memory)))
+    let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
+    memory.map_err(|source| Error::FarMemory { bytes, source })
 }

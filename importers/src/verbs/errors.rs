@@ -42,7 +42,7 @@ pub(super) enum Error {
     #[error("{device} did not take back a registration ({mechanism})")]
     Deregister { device: String, mechanism: &'static str, source: io::Error },
     #[error("{bytes} bytes of far-side memory could not be had")]
-    FarMemory { bytes: u64, source: io::Error },
+    FarMemory { bytes: u64, source: peerpath_exporter::Error },
     #[error("{device} cannot hold {depth} transfers at once")]
     Depth { device: String, depth: u32, limit: u32 },
     #[error("{device} gave no completion queue for {entries} completions")]
@@ -65,21 +65,9 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// What an errno of a step means that no table knows: its own text.
-fn plainly(source: &io::Error, remedy: &str) -> Explanation {
-    match source.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => Explanation::new(
-            Cause::NoPermission,
-            format!("The kernel did not allow it: {source}."),
-            "Run it as root, or give the user access to /dev/infiniband/uverbs*.",
-        ),
-        Some(libc::ENOMEM) => Explanation::new(
-            Cause::LimitReached,
-            "The device or the kernel has no memory left for it.",
-            "Use a smaller depth, or raise the limit of locked memory (ulimit -l).",
-        ),
-        _ => Explanation::uncaused(format!("The answer was: {source}."), remedy),
-    }
+/// The one table of errnos; what is known about the device and the buffer matters to registrations alone.
+fn explained(step: Step, source: &io::Error) -> Explanation {
+    explain(step, errno(source), &Facts::default())
 }
 
 fn bring_up(net_device: Option<&String>) -> String {
@@ -104,7 +92,9 @@ impl Explained for Error {
                 "libibverbs.so.1 is not installed, and it is what reaches RDMA devices.",
                 "Install rdma-core's libraries (Debian: libibverbs1 and ibverbs-providers).",
             ),
-            Self::List { source } => plainly(source, "See whether `rdma dev` lists the devices."),
+            Self::List { source } | Self::Open { source, .. } | Self::Query { source, .. } => {
+                explained(Step::OpenRdma, source)
+            }
             Self::NoDevice { present, .. } => {
                 let why = if present.is_empty() {
                     "This host has no RDMA device that libibverbs can drive.".to_owned()
@@ -121,15 +111,12 @@ impl Explained for Error {
                 "Queue pairs of iWARP are connected by a connection manager only, which is not used here.",
                 "Use a RoCE or InfiniBand device, or rxe in place of siw.",
             ),
-            Self::Open { source, .. } | Self::Query { source, .. } | Self::ProtectionDomain { source, .. } => {
-                plainly(source, "See whether `ibv_devinfo` can open it.")
-            }
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Explanation::new(
                 Cause::NoDevice,
                 "The device has no such port.",
                 "Leave the port away for the first one.",
             ),
-            Self::QueryPort { source, .. } => plainly(source, "See what `ibv_devinfo` says of its ports."),
+            Self::QueryPort { source, .. } => explained(Step::OpenRdma, source),
             Self::PortDown { net_device, .. } => {
                 Explanation::new(Cause::PortDown, "No data can flow through it.", bring_up(net_device.as_ref()))
             }
@@ -138,48 +125,39 @@ impl Explained for Error {
                 "RoCE addresses a port by the addresses of its network device, which has none.",
                 format!("{} Or give it an address.", bring_up(net_device.as_ref())),
             ),
-            Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => match errno(source) {
-                // The ioctl's own word for a method that it does not know.
-                libc::EPROTONOSUPPORT => Explanation::new(
-                    Cause::KernelTooOld,
-                    "The kernel does not know the registration of dma-bufs.",
-                    "Use Linux 5.12 or newer.",
-                ),
-                errno => explain(Step::RegisterDmaBuf, errno, facts),
-            },
-            Self::RegisterMemory { source, .. } => match errno(source) {
-                libc::ENOMEM => Explanation::new(
-                    Cause::LimitReached,
-                    "The memory would be locked, and the limit of locked memory is reached.",
-                    "Raise it (ulimit -l unlimited), or use a smaller buffer.",
-                ),
-                _ => plainly(source, "Look at the kernel log (dmesg) of that moment."),
-            },
+            Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
+                explain(Step::RegisterDmaBuf, errno(source), facts)
+            }
+            Self::RegisterMemory { source, .. } => explained(Step::RegisterMemory, source),
             Self::TooLong { .. } => {
                 Explanation::new(Cause::LimitReached, "Addresses of this program are shorter.", "Use a smaller buffer.")
             }
-            Self::Deregister { source, .. } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
-            Self::FarMemory { source, .. } => plainly(source, "Use a smaller size or depth."),
+            Self::Deregister { source, .. } => explained(Step::Deregister, source),
+            Self::FarMemory { source, .. } => source.explanation(),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("Its limit is {limit}."),
                 format!("Use a depth from 1 to {limit}."),
             ),
-            Self::CompletionQueue { source, .. } | Self::QueuePair { source, .. } => {
-                plainly(source, "Use a smaller depth.")
-            }
-            Self::Connect { source, .. } => plainly(source, "See whether the port's addresses changed meanwhile."),
+            Self::ProtectionDomain { source, .. }
+            | Self::CompletionQueue { source, .. }
+            | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),
+            Self::Connect { source, .. } => explained(Step::ConnectQueues, source),
             Self::Transfer { .. } => Explanation::uncaused(
                 "It does not fit the buffer, the far side or the device.",
                 "Use sizes and offsets within both.",
             ),
-            Self::Post { source } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+            Self::Post { source } => explained(Step::PostTransfers, source),
             Self::Ended => Explanation::new(
                 Cause::TransferFailed,
                 "After an error a reliable connection carries nothing more.",
                 "Set up another data plane.",
             ),
-            Self::Poll { source } => plainly(source, "Look at the kernel log (dmesg) of that moment."),
+            Self::Poll { .. } => Explanation::new(
+                Cause::TransferFailed,
+                "The device reports that its completion queue overflowed or broke.",
+                "Look at the kernel log (dmesg) of that moment.",
+            ),
         }
     }
 
@@ -213,10 +191,10 @@ impl Explained for Error {
                 _ => Class::Failed,
             },
             Self::Transfer { .. } | Self::TooLong { .. } => Class::Internal,
+            Self::FarMemory { source, .. } => source.class(),
             Self::ProtectionDomain { .. }
             | Self::RegisterMemory { .. }
             | Self::Deregister { .. }
-            | Self::FarMemory { .. }
             | Self::CompletionQueue { .. }
             | Self::QueuePair { .. }
             | Self::Connect { .. }

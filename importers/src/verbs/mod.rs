@@ -5,6 +5,7 @@ mod data_plane;
 mod device;
 mod driver;
 mod errors;
+mod facts;
 mod registration;
 mod status;
 mod sys;
@@ -12,13 +13,12 @@ mod sysfs;
 
 use std::sync::Arc;
 
-use peerpath_paths::Explained;
+use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{Availability, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
 use address::Address;
 use device::VerbsDevice;
 use errors::Error;
-use sysfs::Sysfs;
 
 /// `verbs:DEV[/PORT]`.
 pub(crate) struct Verbs;
@@ -62,24 +62,22 @@ impl Importer for Verbs {
     }
 
     fn discover(&self) -> Vec<Discovered> {
-        let sysfs = Sysfs::host();
+        let tree = Tree::live();
         let Ok(list) = sys::DeviceList::read() else { return Vec::new() };
         list.iter()
             .map(|device| {
                 let name = device.name();
-                Discovered { target: format!("{}:{name}", self.kind()), bdf: sysfs.function(&name) }
+                Discovered { target: format!("{}:{name}", self.kind()), bdf: sysfs::function(&tree, &name) }
             })
             .collect()
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
-        match parse(address).and_then(|address| device::probe(&address, &Sysfs::host())) {
+        match parse(address).and_then(|address| device::probe(&address, &Tree::live())) {
             Ok(()) => Ok(Availability::Ready),
             Err(error) => match error {
                 Error::NoDmaBuf { .. } => Ok(Availability::HostMemoryOnly(error.explanation())),
-                _ if error.class() == peerpath_paths::Class::CannotHere => {
-                    Ok(Availability::Waived(error.explanation()))
-                }
+                _ if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
                 _ => Err(error.into()),
             },
         }
@@ -87,7 +85,7 @@ impl Importer for Verbs {
 
     fn open(&self, address: &str) -> Result<Arc<dyn Device>, crate::Error> {
         let address = parse(address)?;
-        Ok(Arc::new(VerbsDevice::open(&address, &Sysfs::host())?))
+        Ok(Arc::new(VerbsDevice::open(&address, &Tree::live())?))
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod backend;
 mod device;
-mod memory;
 mod queue;
 mod registration;
 mod uverbs;
@@ -16,7 +15,6 @@ mod work;
 use std::io;
 
 pub(super) use device::{Context, DeviceList, Limits, ListError, Port, PortState};
-pub(super) use memory::AnonymousMemory;
 pub(super) use queue::{Addressing, CompletionQueue, Ended, Polled, QueuePair, Route};
 pub(super) use registration::{Keys, Mechanism, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Opcode, ReceiveList, Remote, SendList, Span};

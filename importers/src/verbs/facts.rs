@@ -1,0 +1,92 @@
+//! What is known of importer and exporter when a registration is refused: it tells apart causes that share an errno.
+
+use peerpath_exporter::Origin;
+use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
+
+use super::sysfs;
+use crate::DeviceInfo;
+
+/// Reads the facts; only ever after a refusal, so its cost is nobody's latency.
+pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
+    let host = Host::read(tree);
+    let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
+    let config = exporter.as_ref().and_then(|exporter| tree.read(&format!("{exporter}/config")));
+    Facts {
+        ranges: origin.map(|origin| origin.ranges.len()),
+        driver: importer.driver.clone(),
+        translated: importer.bdf.and_then(|bdf| sysfs::translated(tree, bdf)),
+        swiotlb_forced: host.bounce().map(|bounce| bounce == Bounce::Forced),
+        // What is not seen here may still be: some kinds of guest show no sign of it.
+        confidential_guest: host.confidential_guest.map(|_| true),
+        mask_reaches_bar: mask_reaches_bar(tree, importer, origin),
+        memory_decode: config.and_then(|bytes| ConfigSpace::new(bytes).memory_decode()),
+        noiommu: None,
+    }
+}
+
+fn mask_reaches_bar(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Option<bool> {
+    let bits: u32 = tree.text(&format!("sys/bus/pci/devices/{}/dma_mask_bits", importer.bdf?))?.parse().ok()?;
+    let mask = u64::MAX.checked_shr(64_u32.checked_sub(bits)?).unwrap_or(0);
+    let (bdf, index) = (origin?.bdf?, origin?.bar?);
+    let resource = tree.text(&format!("sys/bus/pci/devices/{bdf}/resource"))?;
+    let bar = Bar::parse_all(&resource).into_iter().find(|bar| bar.index == index)?;
+    bar.assigned.then(|| bar.last() <= mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerpath_exporter::{BarRange, SourceKind};
+    use std::fs;
+
+    fn importer(bdf: &str) -> DeviceInfo {
+        let bdf = bdf.parse().ok();
+        DeviceInfo { name: "rxe0".into(), bdf, driver: Some("rxe".into()), firmware: None, soft_rdma: true }
+    }
+
+    fn bar(index: u8) -> Origin {
+        let range = BarRange { offset_bytes: 0, length_bytes: 4096 };
+        let bdf = "0000:01:00.0".parse().ok();
+        Origin { kind: SourceKind::Vfio, bdf, bar: Some(index), ranges: vec![range; 3] }
+    }
+
+    #[test]
+    fn nothing_is_known_of_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let facts = gather(&tree, &importer("0000:02:00.0"), Some(&bar(2)));
+        let expected = Facts { ranges: Some(3), driver: Some("rxe".into()), ..Facts::default() };
+        assert_eq!(facts, expected);
+        assert_eq!(gather(&tree, &importer("none"), None), Facts { ranges: None, ..expected });
+    }
+
+    #[test]
+    fn the_mask_and_the_command_line_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str, content: &[u8]| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        // BAR 0: 4 KiB below 4 GiB; BAR 2: 128 MiB above it.
+        let resource = "0x00000000febf1000 0x00000000febf1fff 0x0000000000040200\n\
+                        0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
+                        0x0000383800000000 0x0000383807ffffff 0x000000000014220c\n";
+        file("sys/bus/pci/devices/0000:01:00.0/resource", resource.as_bytes());
+        let mut config = [0_u8; 64];
+        config[..6].copy_from_slice(&[0xf4, 0x1a, 0x10, 0x11, 0x02, 0x00]);
+        file("sys/bus/pci/devices/0000:01:00.0/config", &config);
+        file("sys/bus/pci/devices/0000:02:00.0/dma_mask_bits", b"32\n");
+        file("sys/bus/pci/devices/0000:02:00.0/iommu_group/type", b"identity\n");
+        file("proc/cmdline", b"iommu=pt swiotlb=force\n");
+        let tree = Tree::open(folder.path()).unwrap();
+        let importer = importer("0000:02:00.0");
+        let low = gather(&tree, &importer, Some(&bar(0)));
+        assert_eq!((low.mask_reaches_bar, low.memory_decode), (Some(true), Some(true)));
+        assert_eq!((low.translated, low.swiotlb_forced), (Some(false), Some(true)));
+        assert_eq!(gather(&tree, &importer, Some(&bar(2))).mask_reaches_bar, Some(false));
+        file("sys/bus/pci/devices/0000:02:00.0/dma_mask_bits", b"64\n");
+        assert_eq!(gather(&tree, &importer, Some(&bar(2))).mask_reaches_bar, Some(true));
+        assert_eq!(gather(&tree, &importer, Some(&bar(5))).mask_reaches_bar, None);
+    }
+}
