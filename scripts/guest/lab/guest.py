@@ -52,6 +52,7 @@ class Outcome:
 
 def run(scenario: Scenario, command: list[str], out: Path, *, debug: bool, timeout_s: int) -> int:
     """Run COMMAND in SCENARIO's guest; its results and logs end up in OUT."""
+    _check_shareable([out, *_target_folders()])
     tools.need_guest()
     virtme = tools.virtme_run()
     built = kernel(debug=debug)
@@ -90,6 +91,16 @@ def _target_folders() -> list[Path]:
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
     target.mkdir(parents=True, exist_ok=True)
     return [target]
+
+
+def _check_shareable(paths: list[Path]) -> None:
+    for path in paths:
+        if not _SHAREABLE.fullmatch(str(path)):
+            raise Trouble(
+                f"{path} cannot be shared with the guest: virtme-ng takes only letters, digits "
+                "and _ + - . / and blanks in such a path. Move it to one without the others.",
+                exit_code=EXIT_USAGE,
+            )
 
 
 def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> None:
@@ -134,13 +145,6 @@ def _qemu_command(
     virtme-ng only composes it. QEMU is started here, so that there is one
     process to time out, to interrupt and to clean up after.
     """
-    for path in shared:
-        if not _SHAREABLE.fullmatch(str(path)):
-            raise Trouble(
-                f"{path} cannot be shared with the guest: virtme-ng takes only letters, digits "
-                "and _ + - . / and blanks in such a path. Move it to one without the others.",
-                exit_code=EXIT_USAGE,
-            )
     memory_mib = scenario.memory_mib + (_DEBUG_EXTRA_MIB if debug else 0)
     inside = shlex.join(["bash", str(GUEST / "inside.sh"), str(folder)])
     arguments = ["--kimg", str(built.image), "--mods", "none", "--name", "peerpath-lab"]

@@ -29,6 +29,10 @@ _TYPICAL_FILES = {False: 1700, True: 1750}
 _KEEP_BUILD = "PEERPATH_LAB_KEEP_BUILD"
 
 
+# A bzImage to boot instead of building one.
+_OWN_IMAGE = "PEERPATH_LAB_IMAGE"
+
+
 @dataclass(frozen=True)
 class Kernel:
     image: Path
@@ -39,6 +43,9 @@ class Kernel:
 
 def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
     """The built kernel, building it first where the cache lacks it."""
+    own = os.environ.get(_OWN_IMAGE)
+    if own:
+        return Kernel(Path(own).resolve(), _version_in(Path(own)), None)
     source = find(look_for_newer=look_for_newer)
     changes = all_changes()
     inputs = _inputs(source, changes, debug=debug)
@@ -51,24 +58,43 @@ def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
     return Kernel(folder / "bzImage", record["version"], record["debian_version"])
 
 
+def _version_in(image: Path) -> str:
+    """The version that a bzImage carries in its set-up header."""
+    try:
+        data = image.read_bytes()[: 64 << 10]
+    except OSError as error:
+        raise Trouble(f"{_OWN_IMAGE}={image} cannot be read: {error.strerror}.") from error
+    if data[0x202:0x206] != b"HdrS":
+        raise Trouble(f"{_OWN_IMAGE}={image} is no x86 bzImage. Name one, or unset the variable.")
+    at = int.from_bytes(data[0x20E:0x210], "little") + 0x200
+    return data[at : data.index(b"\0", at)].split()[0].decode()
+
+
 def check_changes() -> list[tuple[str, str | None]]:
     """(source, what is wrong or None) for every kernel series in the archive."""
     with locked("source", "fetching the kernel source"):
         sources = debian_sources()
-    verdicts = []
-    for source in sources:
-        tree = cache() / f"check-{os.getpid()}"
-        say(f"unpacking {source.identity}")
-        try:
-            source.unpack(tree)
-            bring_to(tree, all_changes())
-            kconfig.configure(tree, _config_files(all_changes(), debug=False))
-            verdicts.append((source.identity, None))
-        except Trouble as trouble:
-            verdicts.append((source.identity, str(trouble)))
-        finally:
-            shutil.rmtree(tree, ignore_errors=True)
-    return verdicts
+    return [(source.identity, _what_is_wrong(source)) for source in sources]
+
+
+def _what_is_wrong(source: Source) -> str | None:
+    """Whether our changes and options fit SOURCE; that they do is remembered."""
+    changes = all_changes()
+    fits = cache() / f"fits-{_digest(_inputs(source, changes, debug=False))}"
+    if fits.exists():
+        return None
+    say(f"applying our changes to {source.identity}")
+    tree = cache() / f"check-{os.getpid()}"
+    try:
+        source.unpack(tree)
+        bring_to(tree, changes)
+        kconfig.configure(tree, _config_files(changes, debug=False))
+    except Trouble as trouble:
+        return str(trouble)
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+    fits.touch()
+    return None
 
 
 def _config_files(changes: list[Change], *, debug: bool) -> list[Path]:

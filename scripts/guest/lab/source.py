@@ -57,14 +57,31 @@ def find(*, look_for_newer: bool = False) -> Source:
 
 
 def debian_sources() -> list[Source]:
-    """The newest package of every wanted kernel series the archive has."""
-    _need_apt()
+    """The newest package of every wanted kernel series the archive has.
+
+    Where the archive cannot be reached, those fetched before.
+    """
     newest: dict[str, Source] = {}
-    for suite in SUITES:
-        for package, private_apt in _offers(suite):
-            if package.name not in newest:
-                newest[package.name] = _fetch(private_apt, package)
+    try:
+        _need_apt()
+        for suite in SUITES:
+            for package, private_apt in _offers(suite):
+                if package.name not in newest:
+                    newest[package.name] = _fetch(private_apt, package)
+    except Trouble as trouble:
+        newest |= _fetched_before()
+        if not newest:
+            raise
+        say(f"the archive cannot be asked, using what was fetched before ({trouble})")
     return [newest[name] for name in sorted(newest, key=_series)]
+
+
+def _fetched_before() -> dict[str, Source]:
+    sources = {}
+    for deb in sorted((cache() / "source").glob("linux-source-*.deb")):
+        name, version, _ = deb.name.split("_")
+        sources[name] = _source_of(apt.Package(name, version.replace("%3a", ":")), deb)
+    return sources
 
 
 def _debian(*, look_for_newer: bool) -> Source:
