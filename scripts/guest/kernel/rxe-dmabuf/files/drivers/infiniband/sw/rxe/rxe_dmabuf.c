@@ -58,7 +58,6 @@ struct rxe_dmabuf {
 	struct pci_dev			*pdev;	/* whose DMA this would be */
 	struct notifier_block		unbind_nb;
 	struct dma_buf_attachment	*attach;
-	bool				cpu_access;
 
 	/* Under the dma-buf's dma_resv */
 	bool				unbound;
@@ -259,8 +258,10 @@ static int rxe_dmabuf_add_window(struct rxe_dmabuf *rdb, u64 length,
 }
 
 /*
- * RDMA has no moment at which a bounce buffer could be synchronized, and
- * unmapping one would copy old bytes over what the CPU stored in the meantime.
+ * RDMA has no moment at which a bounce buffer or a cache could be synchronized,
+ * and unmapping a bounce buffer may copy old bytes over what the CPU stored in
+ * the meantime. What is left is coherent, just like the NIC's own access would
+ * be, and needs no dma_buf_begin_cpu_access() either.
  */
 static bool rxe_dmabuf_needs_sync(struct rxe_dmabuf *rdb)
 {
@@ -280,7 +281,7 @@ static int rxe_dmabuf_open_pages(struct rxe_dmabuf *rdb)
 	int err;
 
 	if (rxe_dmabuf_needs_sync(rdb)) {
-		rxe_dbg_mr(rdb->mr, "dma-buf is mapped through a bounce buffer\n");
+		rxe_dbg_mr(rdb->mr, "dma-buf is not mapped coherently\n");
 		return -EOPNOTSUPP;
 	}
 
@@ -593,23 +594,13 @@ static struct pci_dev *rxe_dmabuf_pci_function(struct net_device *ndev)
 
 static int rxe_dmabuf_attach(struct rxe_dmabuf *rdb)
 {
-	struct dma_buf *dmabuf = rdb->dmabuf;
 	struct dma_buf_attachment *attach;
-	int err;
 
-	attach = dma_buf_dynamic_attach(dmabuf, &rdb->pdev->dev,
+	attach = dma_buf_dynamic_attach(rdb->dmabuf, &rdb->pdev->dev,
 					&rxe_dmabuf_attach_ops, rdb);
 	if (IS_ERR(attach))
 		return PTR_ERR(attach);
 	rdb->attach = attach;
-
-	/* The CPU's access lasts as long as the MR */
-	if (dmabuf->ops->vmap) {
-		err = dma_buf_begin_cpu_access(dmabuf, DMA_BIDIRECTIONAL);
-		if (err)
-			return err;
-		rdb->cpu_access = true;
-	}
 
 	return rxe_dmabuf_map(rdb);
 }
@@ -626,9 +617,6 @@ void rxe_dmabuf_release(struct rxe_mr *mr)
 		dma_resv_lock(dmabuf->resv, NULL);
 		rxe_dmabuf_unmap_locked(rdb);
 		dma_resv_unlock(dmabuf->resv);
-
-		if (rdb->cpu_access)
-			dma_buf_end_cpu_access(dmabuf, DMA_BIDIRECTIONAL);
 		dma_buf_detach(dmabuf, rdb->attach);
 	}
 
