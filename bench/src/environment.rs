@@ -63,7 +63,8 @@ impl Host {
             .filter_map(|entry| {
                 let name = entry.file_name();
                 let name = name.to_str()?;
-                let known = [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
+                let known =
+                    [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
                 Some(known.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |(_, kind)| kind))
             })
             .collect();

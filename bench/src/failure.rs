@@ -19,11 +19,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of ours or of the file system.
     pub fn internal(what: impl Into<String>, error: &dyn std::error::Error, remedy: &str) -> Self {
-        Self {
-            what: what.into(),
-            explanation: Explanation::uncaused(chain(error), remedy),
-            class: Class::Internal,
-        }
+        Self { what: what.into(), explanation: Explanation::uncaused(chain(error), remedy), class: Class::Internal }
     }
 
     /// Input that cannot be worked with.
@@ -92,7 +88,8 @@ mod tests {
 
     #[test]
     fn three_lines_and_no_escape_sequences() {
-        let failure = Failure::bad_input("no function \u{1b}[31m here", "it is not in sysfs", "look at `peerpath list`");
+        let failure =
+            Failure::bad_input("no function \u{1b}[31m here", "it is not in sysfs", "look at `peerpath list`");
         assert_eq!(
             failure.render(),
             "error: no function \u{fffd}[31m here\n  why: it is not in sysfs\n   do: look at `peerpath list`\n"

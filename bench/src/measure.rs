@@ -375,8 +375,7 @@ mod tests {
     fn every_operation_is_counted_once() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut recorder = Recorder::new(Clock::new());
-        let ran =
-            latency(&mut plane(), layout, Op::Write, limit(100), &mut recorder, &Interrupt::default()).unwrap();
+        let ran = latency(&mut plane(), layout, Op::Write, limit(100), &mut recorder, &Interrupt::default()).unwrap();
         assert_eq!((ran, recorder.count()), (100, 100));
         let seen = bandwidth(&mut plane(), layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
         assert_eq!(seen.unwrap().operations, 100);

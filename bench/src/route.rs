@@ -1,49 +1,185 @@
-//! Which way a cell's data should go, and what is known of the functions that take part.
+//! Which way a cell's data should go, which way they went, and what is known of the functions that take part.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
-use peerpath_exporter::{Origin, SourceKind};
+use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
-use peerpath_paths::{Bdf, PathName};
+use peerpath_paths::observe::{
+    Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
+};
+use peerpath_paths::{Bdf, Explained, Inventory, PathName, Request, Seen, Tree};
+use serde_json::{Value, json};
 
+use crate::failure::chain;
 use crate::result::{CellPath, DeviceRecord};
 
-/// What the host says about ways between functions.
-pub struct Routes {}
+/// What the host says about ways between functions, and the watch over the one that is taken.
+pub struct Routes {
+    inventory: Inventory,
+    observer: Result<Observer, Unobservable>,
+    faults: Result<FaultWatch, Unobservable>,
+}
 
 impl Routes {
-    /// Of this host.
+    /// Of this host. That nothing can be observed is no error: it stands in the evidence of every cell.
     pub fn live() -> Self {
-        Self {}
+        let options = ObserverOptions::default();
+        let faults = FaultWatch::start(&options.root);
+        Self { inventory: Inventory::read(&Tree::live()), observer: Observer::start(&options), faults }
     }
 
-    /// The path of a cell as far as it can be told.
-    pub fn path(&self, source: &Origin, _importer: Option<Bdf>) -> CellPath {
-        let (predicted, observed, evidence) = match source.kind {
-            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap => {
-                (Some(PathName::HostMemory), PathName::HostMemory, "the source is ordinary memory of this host")
-            }
-            SourceKind::Vfio | SourceKind::Cuda => (None, PathName::Unknown, "the mapping was not observed"),
-        };
-        CellPath {
+    /// Reads the host again: drivers and domains change when a function is opened.
+    pub fn refresh(&mut self) {
+        self.inventory = Inventory::read(&Tree::live());
+    }
+
+    /// The path of a cell before anything is mapped.
+    pub fn predicted(&self, source: &Origin, importer: Option<Bdf>) -> CellPath {
+        let mut path = CellPath {
             asked: None,
-            predicted,
-            observed,
+            predicted: None,
+            observed: PathName::Unknown,
             attribute: None,
             dma_address_equals_physical: None,
             max_payload_bytes: None,
             blockers: Vec::new(),
-            evidence: vec![evidence.to_owned()],
+            evidence: Vec::new(),
+        };
+        match source.kind {
+            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap => {
+                path.predicted = Some(PathName::HostMemory);
+                path.observed = PathName::HostMemory;
+                path.evidence.push("the source is ordinary memory of this host".to_owned());
+            }
+            SourceKind::Vfio | SourceKind::Cuda => {
+                path.evidence.push("nothing was mapped".to_owned());
+                if let Some((from, to)) = source.bdf.zip(importer) {
+                    self.predict(source, from, to, &mut path);
+                }
+            }
         }
+        path
+    }
+
+    fn predict(&self, source: &Origin, from: Bdf, to: Bdf, path: &mut CellPath) {
+        let request = Request { bar: source.bar, ranges: source.ranges.len().max(1) };
+        let Some(report) = self.inventory.predictor(request).explain(from, to) else { return };
+        path.predicted = Some(report.predicted);
+        path.blockers = report.blockers;
+        path.evidence.push(format!("predicted from: {}", report.deciding.fact));
+        let along = [from, to].into_iter().chain(report.hops);
+        let payloads: Option<Vec<u16>> = along
+            .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
+                Seen::Here(pcie) => Some(pcie.max_payload_bytes),
+                // Conventional functions inside the root complex have no payload size to limit.
+                Seen::Absent => Some(u16::MAX),
+                Seen::Unknown => None,
+            })
+            .collect();
+        path.max_payload_bytes =
+            payloads.and_then(|payloads| payloads.into_iter().min()).filter(|bytes| *bytes < u16::MAX).map(u32::from);
+    }
+
+    /// Carries out `step`, which registers a buffer of `source`, and notes in `path` which way the kernel chose for it.
+    ///
+    /// # Errors
+    /// Those of the step: that a path cannot be observed is no error.
+    pub fn observed<T, E: Error + 'static>(
+        &mut self,
+        path: &mut CellPath,
+        source: &Origin,
+        importer: Option<Bdf>,
+        step: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        if path.observed == PathName::HostMemory {
+            return step();
+        }
+        let watching = match &mut self.observer {
+            Ok(observer) => observer.begin(Watch::Path),
+            Err(unobservable) => {
+                unseen(path, unobservable);
+                return step();
+            }
+        };
+        let watching = match watching {
+            Ok(watching) => watching,
+            Err(unobservable) => {
+                unseen(path, &unobservable);
+                return step();
+            }
+        };
+        let done = step();
+        let trace = watching.end();
+        let Some(expected) = expected(&self.inventory, source, importer) else { return done };
+        let expected = match &done {
+            Ok(_) => expected,
+            Err(error) => expected.failed(error),
+        };
+        match trace {
+            Ok(trace) => note(path, trace.judge(&expected)),
+            Err(unobservable) => unseen(path, &unobservable),
+        }
+        done
+    }
+
+    /// IOMMU faults logged since the last call that may concern these functions.
+    pub fn faults(&mut self, functions: &[Bdf]) -> Vec<String> {
+        let Ok(watch) = &mut self.faults else { return Vec::new() };
+        let faults = watch.faults().unwrap_or_default();
+        faults.into_iter().filter(|fault| fault.may_concern(functions)).map(|fault| fault.text).collect()
     }
 
     /// What is known of a function.
     pub fn device(&self, bdf: Bdf, targets: &[&DeviceInfo]) -> DeviceRecord {
         let target = targets.iter().find(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();
-        if let Some(firmware) = target.and_then(|info| info.firmware.clone()) {
-            facts.insert("firmware".to_owned(), firmware.into());
+        let mut note = |name: &str, value: Option<Value>| {
+            if let Some(value) = value.filter(|value| !value.is_null()) {
+                facts.insert(name.to_owned(), value);
+            }
+        };
+        note("firmware", target.and_then(|info| info.firmware.clone()).map(Value::from));
+        if let Some(function) = self.inventory.topology.function(bdf) {
+            let entry = self.inventory.entry(function);
+            note("name", Some(entry.name.into()));
+            note("driver", entry.driver.map(Value::from));
+            note("numa_node", entry.numa_node.map(Value::from));
+            note("iommu_group", entry.iommu_group.map(Value::from));
+            note("domain_type", entry.domain_type.map(Value::from));
+            if let Seen::Here(pcie) = function.pcie {
+                note("link", pcie.link.map(|link| json!(link)));
+                note("max_payload_bytes", Some(pcie.max_payload_bytes.into()));
+                note("max_read_request_bytes", Some(pcie.max_read_request_bytes.into()));
+            }
+            if let Seen::Here(acs) = function.acs {
+                note("acs", Some(acs.names().into()));
+            }
+            if let Seen::Here(ats) = function.ats {
+                note("ats", Some(ats.enabled.into()));
+            }
         }
         DeviceRecord { bdf, facts }
     }
+}
+
+fn expected(inventory: &Inventory, source: &Origin, importer: Option<Bdf>) -> Option<Expected> {
+    let (Some(from), Some(bar)) = (source.bdf, source.bar) else { return Some(Expected::new(Memory::Ordinary)) };
+    let span = |range: &BarRange| (range.offset_bytes, range.length_bytes);
+    let ranges: Vec<(u64, u64)> = source.ranges.iter().map(span).collect();
+    Expected::of_bar(&inventory.topology, from, bar, &ranges, importer)
+}
+
+fn note(path: &mut CellPath, seen: Observation) {
+    path.evidence.retain(|line| line != "nothing was mapped");
+    path.observed = seen.path;
+    path.attribute = seen.attribute;
+    path.dma_address_equals_physical = seen.dma_address_equals_physical;
+    path.evidence.extend(seen.evidence);
+}
+
+fn unseen(path: &mut CellPath, unobservable: &Unobservable) {
+    path.evidence.retain(|line| line != "nothing was mapped");
+    let explanation = unobservable.explanation();
+    path.evidence.push(format!("not observed: {}: {} {}", chain(unobservable), explanation.why, explanation.remedy));
 }

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use peerpath_exporter::{BarRange, Exporter, OpenOptions, Origin, Source, SourceKind};
-use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
+use peerpath_exporter::{BarRange, Buffer, Exporter, OpenOptions, Origin, Source, SourceKind};
+use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Registration, Role};
 use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation};
 use quanta::Clock;
 
@@ -15,7 +15,7 @@ use crate::failure::{Failure, chain};
 use crate::interrupt::Interrupt;
 use crate::measure::{self, Limit, MeasureError, Recorder};
 use crate::plan::{CellSpec, Mode, Plan, Target};
-use crate::result::{Cell, CellTarget, Outcome, Run, RunResult, SCHEMA_VERSION, Tool};
+use crate::result::{Cell, CellPath, CellTarget, Outcome, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
 use crate::window::{Layout, VerifyError, Window};
@@ -84,11 +84,23 @@ impl Ended {
     }
 }
 
+impl From<peerpath_exporter::Error> for Ended {
+    fn from(error: peerpath_exporter::Error) -> Self {
+        Self::from_explained(&error)
+    }
+}
+
+impl From<peerpath_importers::Error> for Ended {
+    fn from(error: peerpath_importers::Error) -> Self {
+        Self::from_explained(&error)
+    }
+}
+
 impl From<MeasureError> for Ended {
     fn from(error: MeasureError) -> Self {
         match error {
-            MeasureError::Importer(error) => Self::from_explained(&error),
-            MeasureError::Exporter(error) => Self::from_explained(&error),
+            MeasureError::Importer(error) => error.into(),
+            MeasureError::Exporter(error) => error.into(),
             MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
             MeasureError::Lost => Self::failed(
                 error.to_string(),
@@ -145,11 +157,9 @@ impl Unusable {
     /// Bad input ends the run before it begins.
     fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
         match error.class() {
-            Class::BadInput => Err(Failure {
-                what: chain(error),
-                explanation: error.explanation(),
-                class: Class::BadInput,
-            }),
+            Class::BadInput => {
+                Err(Failure { what: chain(error), explanation: error.explanation(), class: Class::BadInput })
+            }
             Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
             Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
         }
@@ -172,7 +182,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// Bad input, before anything ran; or the result could not be saved. Cells that fail stand in the result.
-    pub fn run(&self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
+    pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.plan.check()?;
         self.check_sources()?;
         let targets = self.open_targets()?;
@@ -185,22 +195,27 @@ impl Runner<'_> {
                 Ok(exporter) => Ok(exporter),
                 Err(error) => Err(Unusable::or_bad_input(&error)?),
             };
+            self.routes.refresh();
             for (target, device) in self.plan.targets.iter().zip(&targets) {
                 for spec in self.plan.cells(target) {
                     if self.interrupt.is_set() {
                         break 'run;
                     }
                     progress.begin(&describe(&source.to_string(), target, &spec));
+                    let origin = exporter.as_ref().map_or_else(|_| named(source), |exporter| exporter.origin().clone());
+                    let info = device.as_ref().ok().map(|device| device.info());
+                    let mut path = self.routes.predicted(&origin, info.and_then(|info| info.bdf));
                     let figures = match (&exporter, device) {
                         (Err(unusable), _) | (_, Err(unusable)) => Err(unusable.clone().into()),
-                        (Ok(exporter), Ok(device)) => self.measure(&**exporter, device, &spec, &clock),
+                        (Ok(exporter), Ok(device)) => {
+                            let figures = self.measure(&**exporter, device, &spec, &clock, &mut path);
+                            self.without_faults(figures, &origin, info)
+                        }
                     };
                     if matches!(figures, Err(Ended::Interrupted)) {
                         break 'run;
                     }
-                    let origin = exporter.as_ref().map_or_else(|_| named(source), |exporter| exporter.origin().clone());
-                    let info = device.as_ref().ok().map(|device| device.info());
-                    let cell = self.cell(origin, target, info, &spec, figures);
+                    let cell = self.cell(origin, target, info, &spec, path, figures);
                     result.cells.push(cell);
                     self.save(&result)?;
                     progress.end(&result.cells[result.cells.len() - 1]);
@@ -247,8 +262,13 @@ impl Runner<'_> {
         let started_at = utc_now();
         let mut environment = self.host.environment();
         let infos: Vec<&DeviceInfo> = targets.iter().flatten().map(|device| device.info()).collect();
-        let mut functions: Vec<Bdf> =
-            self.plan.sources.iter().filter_map(|source| named(source).bdf).chain(infos.iter().filter_map(|info| info.bdf)).collect();
+        let mut functions: Vec<Bdf> = self
+            .plan
+            .sources
+            .iter()
+            .filter_map(|source| named(source).bdf)
+            .chain(infos.iter().filter_map(|info| info.bdf))
+            .collect();
         functions.sort_unstable();
         functions.dedup();
         environment.emulated = functions.iter().any(|bdf| self.host.is_emulated(*bdf));
@@ -286,6 +306,7 @@ impl Runner<'_> {
         target: &Target,
         info: Option<&DeviceInfo>,
         spec: &CellSpec,
+        path: CellPath,
         figures: Result<Figures, Ended>,
     ) -> Cell {
         let bdf = info.and_then(|info| info.bdf);
@@ -305,7 +326,7 @@ impl Runner<'_> {
         let source = figures.exported.unwrap_or(origin);
         Cell {
             id: id(&source, target, spec),
-            path: self.routes.path(&source, bdf),
+            path,
             source,
             target: CellTarget {
                 kind: target.importer.kind().into(),
@@ -335,12 +356,35 @@ impl Runner<'_> {
         }
     }
 
+    /// A fault of the IOMMU while a cell ran fails it, whatever the device said.
+    fn without_faults(
+        &mut self,
+        figures: Result<Figures, Ended>,
+        source: &Origin,
+        info: Option<&DeviceInfo>,
+    ) -> Result<Figures, Ended> {
+        let functions: Vec<Bdf> = source.bdf.into_iter().chain(info.and_then(|info| info.bdf)).collect();
+        let faults = self.routes.faults(&functions);
+        match (figures, faults.first()) {
+            (Ok(_), Some(fault)) => Err(Ended::failed(
+                format!("the IOMMU reported {} fault(s) meanwhile, the first: {fault}", faults.len()),
+                Explanation::new(
+                    Cause::IommuFault,
+                    "an access was blocked, so not all data can have arrived",
+                    "look into the kernel log for the address and compare it with the BAR's",
+                ),
+            )),
+            (figures, _) => figures,
+        }
+    }
+
     fn measure(
-        &self,
+        &mut self,
         exporter: &dyn Exporter,
         device: &Arc<dyn Device>,
         spec: &CellSpec,
         clock: &Clock,
+        path: &mut CellPath,
     ) -> Result<Figures, Ended> {
         let Some(op) = spec.spec else {
             return Err(Ended::waived(
@@ -358,20 +402,36 @@ impl Runner<'_> {
             ));
         }
         match op.role {
-            Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock),
-            role => self.control(exporter, device, spec, role, clock),
+            Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock, path),
+            role => self.control(exporter, device, spec, role, clock, path),
         }
+    }
+
+    /// Exports and registers once, untimed, and notes which way the kernel chose.
+    fn register_watched(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        length_bytes: u64,
+        path: &mut CellPath,
+    ) -> Result<(Arc<Buffer>, Box<dyn Registration>), Ended> {
+        let buffer = exporter.export(length_bytes)?;
+        let register = || Arc::clone(device).register(Arc::clone(&buffer));
+        let registration = self.routes.observed(path, buffer.origin(), device.info().bdf, register)?;
+        Ok((buffer, registration))
     }
 
     /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
     fn control(
-        &self,
+        &mut self,
         exporter: &dyn Exporter,
         device: &Arc<dyn Device>,
         spec: &CellSpec,
         role: Role,
         clock: &Clock,
+        path: &mut CellPath,
     ) -> Result<Figures, Ended> {
+        self.register_watched(exporter, device, spec.size_bytes, path)?.1.unregister()?;
         let mut mechanism = None;
         let mut exported = None;
         let mut step = |clock: &Clock| {
@@ -402,18 +462,20 @@ impl Runner<'_> {
 
     /// Fills, moves, times and verifies.
     fn transfer(
-        &self,
+        &mut self,
         exporter: &dyn Exporter,
         device: &Arc<dyn Device>,
         spec: &CellSpec,
         direction: Direction,
         clock: &Clock,
+        path: &mut CellPath,
     ) -> Result<Figures, Ended> {
-        let buffer = exporter.export(exporter.length_bytes()).map_err(|error| Ended::from_explained(&error))?;
-        let registration =
-            Arc::clone(device).register(Arc::clone(&buffer)).map_err(|error| Ended::from_explained(&error))?;
+        let (buffer, registration) = self.register_watched(exporter, device, exporter.length_bytes(), path)?;
         let layout = Layout::new(spec.size_bytes, spec.depth, buffer.length_bytes()).ok_or_else(|| {
-            Ended::waived("the operation does not fit into the buffer", Explanation::uncaused("", "choose a smaller --size"))
+            Ended::waived(
+                "the operation does not fit into the buffer",
+                Explanation::uncaused("", "choose a smaller --size"),
+            )
         })?;
         let settings = peerpath_importers::DataPlaneSettings { depth: spec.depth, far_bytes: layout.length_bytes() };
         let mut figures = Figures {
@@ -422,7 +484,7 @@ impl Runner<'_> {
             ..Figures::default()
         };
         {
-            let mut plane = registration.data_plane(&settings).map_err(|error| Ended::from_explained(&error))?;
+            let mut plane = registration.data_plane(&settings)?;
             let far = plane.far();
             let (plane, interrupt) = (&mut *plane, self.interrupt);
             let mut unused = Recorder::new(clock.clone());
@@ -433,8 +495,7 @@ impl Runner<'_> {
                 Mode::Completion => {
                     let mut recorder = Recorder::new(clock.clone());
                     let limit = self.plan.limit();
-                    figures.iterations =
-                        measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
+                    figures.iterations = measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
                     figures.latency = recorder.latency();
                 }
                 Mode::Bandwidth => {
@@ -452,7 +513,7 @@ impl Runner<'_> {
             }
             figures.verified_bytes = Some(window.verify(figures.iterations)?);
         }
-        registration.unregister().map_err(|error| Ended::from_explained(&error))?;
+        registration.unregister()?;
         Ok(figures)
     }
 
@@ -484,7 +545,8 @@ fn describe(source: &str, target: &Target, spec: &CellSpec) -> String {
 
 /// Names the combination, so that the same one in another run has the same name.
 fn id(source: &Origin, target: &Target, spec: &CellSpec) -> String {
-    let kind = serde_json::to_value(source.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    let kind =
+        serde_json::to_value(source.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
     let place = source.bdf.map_or(String::new(), |bdf| format!(":{bdf}:{}", source.bar.unwrap_or_default()));
     let ranges: Vec<_> =
         source.ranges.iter().map(|range| format!("{:#x}+{:#x}", range.offset_bytes, range.length_bytes)).collect();

@@ -38,10 +38,8 @@ pub fn bytes_per_second(rate: f64) -> String {
 }
 
 fn scaled(value: f64, units: &[(f64, &str)], base: &str) -> String {
-    let (value, unit) = units
-        .iter()
-        .find(|(scale, _)| value >= *scale)
-        .map_or((value, base), |(scale, unit)| (value / scale, unit));
+    let (value, unit) =
+        units.iter().find(|(scale, _)| value >= *scale).map_or((value, base), |(scale, unit)| (value / scale, unit));
     let digits = if value >= 100.0 {
         0
     } else if value >= 10.0 {

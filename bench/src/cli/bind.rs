@@ -57,10 +57,13 @@ impl Restore {
             }
             match outcome {
                 Outcome::GivenBack { driver } => {
-                    let driver = driver.map_or_else(|| "no driver, as before".into(), |driver| format!("back to {driver}"));
+                    let driver =
+                        driver.map_or_else(|| "no driver, as before".into(), |driver| format!("back to {driver}"));
                     print(&format!("{bdf}  {driver}\n"))?;
                 }
-                Outcome::Obsolete => print(&format!("{bdf}  nothing to give back: gone, or the host was started anew\n"))?,
+                Outcome::Obsolete => {
+                    print(&format!("{bdf}  nothing to give back: gone, or the host was started anew\n"))?
+                }
                 Outcome::Held { pid } => {
                     let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
                     print(&format!("{bdf}  left alone: a running peerpath{who} works with it\n"))?;

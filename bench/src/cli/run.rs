@@ -115,7 +115,7 @@ impl RunCommand {
         let store = Store::create(&folder).map_err(|error| {
             Failure::internal(error.to_string(), error.io(), "choose a folder that can be written with --out")
         })?;
-        let runner = Runner {
+        let mut runner = Runner {
             plan: &plan,
             arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
             open: &open,
@@ -135,7 +135,8 @@ fn conclude(result: &RunResult, store: &Store, interrupt: &Interrupt) -> Result<
     let count = |outcome| result.cells.iter().filter(|cell| cell.outcome == outcome).count();
     let (passed, waived, failed) = (count(Outcome::Passed), count(Outcome::Waived), count(Outcome::Failed));
     print(&table::cells(result, table::terminal_width()))?;
-    let mut summary = format!("\n{passed} passed, {waived} waived, {failed} failed; saved to {}\n", store.path().display());
+    let mut summary =
+        format!("\n{passed} passed, {waived} waived, {failed} failed; saved to {}\n", store.path().display());
     if result.environment.emulated {
         summary += "The devices are emulated: these figures say nothing of hardware.\n";
     }
