@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from lab.lock import locked
-from lab.places import cache
+from lab.places import cache, write_whole
 from lab.say import say
 from lab.tools import QEMU
 from lab.trouble import EXIT_USAGE, Trouble
@@ -36,14 +36,24 @@ def accelerator(image: Path) -> str:
     # The verdict holds until the host boots again.
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     record = cache() / "kvm.json"
-    with locked("kvm", "finding out whether KVM works"):
-        known = json.loads(record.read_text()) if record.exists() else {}
-        if known.get("boot") != boot:
-            say("finding out whether KVM works, by booting under it")
-            known = {"boot": boot, "works": _boots(image)}
-            record.write_text(json.dumps(known) + "\n")
-            say("KVM works" if known["works"] else "KVM does not work; emulating the processor")
-    return "kvm" if known["works"] else "tcg"
+    works = _known(record, boot)
+    if works is None:
+        with locked("kvm", "finding out whether KVM works"):
+            works = _known(record, boot)
+            if works is None:
+                say("finding out whether KVM works, by booting under it")
+                works = _boots(image)
+                write_whole(record, json.dumps({"boot": boot, "works": works}) + "\n")
+                say("KVM works" if works else "KVM does not work; emulating the processor")
+    return "kvm" if works else "tcg"
+
+
+def _known(record: Path, boot: str) -> bool | None:
+    try:
+        known = json.loads(record.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return known["works"] if known.get("boot") == boot else None
 
 
 def _boots(image: Path) -> bool:

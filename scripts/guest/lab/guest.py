@@ -79,7 +79,11 @@ def _run_folder():
     """A folder of this run's own: its control files and its drives' images."""
     runs = cache() / "runs"
     runs.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=runs))
+    for left in runs.glob("*-*"):
+        # Of a lab that was killed before it could clean up.
+        if not Path("/proc", left.name.split("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
     try:
         yield folder
     finally:

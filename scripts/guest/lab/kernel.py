@@ -51,10 +51,12 @@ def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
     inputs = _inputs(source, changes, debug=debug)
     key = _digest(inputs)
     folder = cache() / f"kernel-{key}"
-    with locked(f"kernel-{key}", "building this kernel"):
-        if not (folder / "kernel.json").exists():
-            _build(source, changes, inputs, folder, debug=debug)
-    record = json.loads((folder / "kernel.json").read_text())
+    built = folder / "kernel.json"
+    if not built.exists():
+        with locked(f"kernel-{key}", "building this kernel"):
+            if not built.exists():
+                _build(source, changes, inputs, folder, debug=debug)
+    record = json.loads(built.read_text())
     return Kernel(folder / "bzImage", record["version"], record["debian_version"])
 
 

@@ -15,3 +15,10 @@ def cache() -> Path:
     folder = Path(base) / "peerpath"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Others see the file as it was or as it will be, never half of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.rename(path)

@@ -18,7 +18,7 @@ BUILD = (
     # The feature verbs-link binds libibverbs when linking, through a bindgen
     # that understands libclang up to 15.
     Tool("libibverbs-dev", header="infiniband/verbs.h"),
-    Tool("libclang-14-dev", library="llvm-14/lib/libclang.so"),
+    Tool("libclang-14-dev", library="llvm-1[45]/lib/libclang.so*", optional=True),
 )
 RDMA = (
     Tool("ibverbs-providers", library="x86_64-linux-gnu/libibverbs/librxe-rdmav*.so"),
@@ -68,6 +68,7 @@ def _install(wanted: tuple[Tool, ...], *, lint: bool) -> int:
     if lacking:
         say(f"installing {', '.join(lacking)}")
         _apt_install(["apt-get"], lacking)
+    _install_optional(wanted)
     if old_qemu:
         _install_qemu()
     tools.virtme_run()
@@ -75,6 +76,20 @@ def _install(wanted: tuple[Tool, ...], *, lint: bool) -> int:
         cargo_tools.cargo_deny()
     say("everything is installed")
     return 0
+
+
+def _install_optional(wanted: tuple[Tool, ...]) -> None:
+    """What this machine can do without, where its archive has it."""
+    for tool in wanted:
+        if tool.optional and not tool.present():
+            offered = apt.available() and os.geteuid() == 0 and subprocess.run(
+                ["apt-cache", "show", tool.package], capture_output=True
+            )
+            if offered and offered.returncode == 0:
+                say(f"installing {tool.package}")
+                _apt_install(["apt-get"], [tool.package])
+            else:
+                say(f"going without {tool.package}: what needs it will be waived")
 
 
 def _qemu_is_new_enough() -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab import apt
 from lab.lock import locked
-from lab.places import cache
+from lab.places import cache, write_whole
 from lab.say import say
 from lab.trouble import Trouble
 
@@ -86,12 +86,11 @@ def _fetched_before() -> dict[str, Source]:
 
 def _debian(*, look_for_newer: bool) -> Source:
     chosen = cache() / "source" / "chosen.json"
+    if not look_for_newer and (source := _chosen_before(chosen)):
+        return source
     with locked("source", "fetching the kernel source"):
-        if chosen.exists() and not look_for_newer:
-            record = json.loads(chosen.read_text())
-            deb = Path(record["deb"])
-            if deb.exists():
-                return _source_of(apt.Package(record["name"], record["version"]), deb)
+        if not look_for_newer and (source := _chosen_before(chosen)):
+            return source
         _need_apt()
         say(f"looking for a kernel source package in {', '.join(SUITES)} of {apt.mirror()}")
         for suite in SUITES:
@@ -101,17 +100,22 @@ def _debian(*, look_for_newer: bool) -> Source:
             exact = [offer for offer in offers if _series(offer[0].name) == WANTED]
             package, private_apt = exact[0] if exact else offers[-1]
             source = _fetch(private_apt, package)
-            chosen.write_text(
-                json.dumps(
-                    {"name": package.name, "version": package.version, "deb": str(source.path)}
-                )
-            )
+            record = {"name": package.name, "version": package.version, "deb": str(source.path)}
+            write_whole(chosen, json.dumps(record) + "\n")
             return source
     raise Trouble(
         f"No linux-source-{WANTED[0]}.{WANTED[1]} or newer in {' or '.join(SUITES)} of "
         f"{apt.mirror()}. Use a mirror that carries these suites, or set {_OVERRIDE} to a "
         "kernel source tree."
     )
+
+
+def _chosen_before(chosen: Path) -> Source | None:
+    if not chosen.exists():
+        return None
+    record = json.loads(chosen.read_text())
+    deb = Path(record["deb"])
+    return _source_of(apt.Package(record["name"], record["version"]), deb) if deb.exists() else None
 
 
 def _offers(suite: str):

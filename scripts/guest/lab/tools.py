@@ -34,6 +34,8 @@ class Tool:
     library: str | None = None
     file: str | None = None
     module: str | None = None
+    optional: bool = False
+    """Not every release of Debian has it, and most of the work goes without."""
 
     def present(self) -> bool:
         if self.program is not None:
@@ -70,10 +72,10 @@ GUEST_RUN = (
 
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:
-    """The packages of the tools that are not there, each once."""
+    """The packages of the tools that are not there, each once; no optional ones."""
     # sbin is not in every user's PATH, yet the guest runs as root.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    return sorted({tool.package for tool in tools if not tool.present()})
+    return sorted({tool.package for tool in tools if not tool.optional and not tool.present()})
 
 
 def need(tools: tuple[Tool, ...], purpose: str) -> None:
@@ -116,12 +118,16 @@ def virtme_run() -> list[str]:
     pinned = GUEST / "requirements.txt"
     key = hashlib.sha256(pinned.read_bytes() + sys.version.encode()).hexdigest()[:12]
     home = cache() / "tools" / f"virtme-ng-{key}"
-    with locked("virtme-ng", "installing virtme-ng"):
-        if not home.exists():
-            say("installing virtme-ng from PyPI")
-            _install_python_packages(pinned, home)
+    if not home.exists():
+        with locked("virtme-ng", "installing virtme-ng"):
+            if not home.exists():
+                say("installing virtme-ng from PyPI")
+                _install_python_packages(pinned, home)
     # virtme-run needs the standard library only, so no virtual environment.
-    script = f"import sys; sys.path.insert(0, {str(home)!r}); from virtme.commands.run import main; sys.exit(main())"
+    script = (
+        f"import sys; sys.path.insert(0, {str(home)!r}); "
+        "from virtme.commands.run import main; sys.exit(main())"
+    )
     return [sys.executable, "-c", script]
 
 
