@@ -1,5 +1,7 @@
 //! `peerpath restore`: everything goes back, whoever changed it and however that process ended.
 
+use std::time::{Duration, Instant};
+
 use peerpath_paths::Bdf;
 
 use super::in_use::vfio_users;
@@ -8,6 +10,9 @@ use super::lock::FunctionLock;
 use super::state_dir::StateDir;
 use super::steps;
 use crate::{Error, OpenOptions};
+
+/// A run that was just killed takes a moment to let go of its files.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What became of a function.
 #[derive(Debug)]
@@ -92,9 +97,16 @@ fn give_back(entry: &Entry, options: &OpenOptions, journal: &Journal) -> Result<
         return Ok(Outcome::Obsolete);
     }
     // Taking a function from vfio-pci waits until nobody has it open: for ever, with a guest on it.
-    let pids = vfio_users(host, bdf)?;
-    if !pids.is_empty() {
-        return Ok(Outcome::Open { pids });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let pids = vfio_users(host, bdf)?;
+        if pids.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Ok(Outcome::Open { pids });
+        }
+        std::thread::sleep(PATIENCE / 20);
     }
     steps::give_back(host, bdf, &entry.change)?;
     journal.remove(bdf)?;

@@ -22,7 +22,6 @@ impl Explained for Error {
             | Self::NothingToHandOver { .. } => Class::BadInput,
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
             Self::BadJournal { .. } => Class::Internal,
-            Self::BadHandover { .. } => Class::Failed,
             _ => Class::CannotHere,
         }
     }

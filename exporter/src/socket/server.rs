@@ -152,10 +152,15 @@ impl ExportServer {
     }
 }
 
-/// Whether the peer is root or the user we run as: what the kernel noted when it connected.
+/// Whether the peer may have the memory, by what the kernel noted when it connected.
 fn may_have_it(socket: BorrowedFd<'_>) -> bool {
     let own = nix::unistd::geteuid().as_raw();
-    getsockopt(&socket, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+    getsockopt(&socket, sockopt::PeerCredentials).is_ok_and(|peer| is_welcome(peer.uid(), own))
+}
+
+/// Root, and the user we run as.
+fn is_welcome(peer_uid: u32, own_uid: u32) -> bool {
+    peer_uid == 0 || peer_uid == own_uid
 }
 
 fn readable(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
@@ -164,5 +169,17 @@ fn readable(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
         Ok(count) => Ok(count > 0),
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_root_and_the_same_user_are_welcome() {
+        for (peer, own, welcome) in
+            [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1001, 1000, false)]
+        {
+            assert_eq!(super::is_welcome(peer, own), welcome, "{peer} at {own}");
+        }
     }
 }

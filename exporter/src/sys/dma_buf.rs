@@ -33,7 +33,7 @@ struct Sync {
 const _: () = assert!(size_of::<Sync>() == 8);
 
 /// What `fstatfs` says of a dma-buf ("DMAB").
-const DMA_BUF_MAGIC: libc::__fsword_t = 0x444d_4142;
+const DMA_BUF_MAGIC: u64 = 0x444d_4142;
 
 mod raw {
     use super::{HeapAllocation, Sync, UdmabufCreate};
@@ -92,7 +92,7 @@ pub(crate) fn sync(dma_buf: BorrowedFd<'_>, access: Access, start: bool) -> io::
 
 /// Whether the fd is a dma-buf.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 == DMA_BUF_MAGIC)
+    Ok(u64::try_from(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0) == Ok(DMA_BUF_MAGIC))
 }
 
 /// The size of a dma-buf, or of a file.

@@ -1,6 +1,7 @@
 //! Programs that have device files of a function open.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 
 use peerpath_paths::Bdf;
@@ -15,15 +16,24 @@ use crate::host_tree::{HostTree, names, read_trimmed};
 pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> {
     let files: Vec<_> =
         below.nodes.iter().filter(|node| !node.is_block).map(|node| format!("/dev/{}", node.name)).collect();
-    let holders = holders(host, &files)?;
-    Ok(holders
-        .into_iter()
-        .map(|(pid, file)| {
-            let name = read_trimmed(&host.path(format!("proc/{pid}/comm"))).ok().flatten();
-            let name = name.unwrap_or_else(|| "a program".to_owned());
-            InUse::new(UseKind::Process, true, format!("{name} (process {pid}) has {file} open"))
-        })
-        .collect())
+    let mut by_file = BTreeMap::<_, Vec<u32>>::new();
+    for (pid, file) in holders(host, &files)? {
+        by_file.entry(file).or_default().push(pid);
+    }
+    Ok(by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids)).collect())
+}
+
+/// One use a file: a terminal is open in every program of a session.
+fn open_file(host: &HostTree, file: &str, pids: &[u32]) -> InUse {
+    let named = pids.iter().take(3).map(|pid| {
+        let name = read_trimmed(&host.path(format!("proc/{pid}/comm"))).ok().flatten();
+        format!("{} (process {pid})", name.as_deref().unwrap_or("a program"))
+    });
+    let mut who = named.collect::<Vec<_>>().join(", ");
+    if pids.len() > 3 {
+        who.push_str(&format!(" and {} more", pids.len() - 3));
+    }
+    InUse::new(UseKind::Process, true, format!("{file} is open in {who}"))
 }
 
 /// The processes, other than this one, that have a function open through VFIO.
@@ -44,12 +54,24 @@ fn holders(host: &HostTree, files: &[String]) -> Result<BTreeMap<u32, String>, E
     for pid in processes.filter(|&pid| pid != std::process::id()) {
         // Processes end while we look, and others are not ours to look at.
         let Ok(fds) = fs::read_dir(host.path(format!("proc/{pid}/fd"))) else { continue };
-        let mut targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-        if let Some(file) = targets.find_map(|target| files.iter().find(|file| target.as_os_str() == file.as_str())) {
-            holders.insert(pid, file.clone());
+        for fd in fds.flatten() {
+            let Ok(target) = fs::read_link(fd.path()) else { continue };
+            let file = files.iter().find(|file| target.as_os_str() == file.as_str());
+            if let Some(file) = file.filter(|_| !is_only_a_path(host, pid, &fd.file_name())) {
+                holders.insert(pid, file.clone());
+                break;
+            }
         }
     }
     Ok(holders)
+}
+
+/// An fd that names the file without opening the device behind it: udev, setting permissions.
+fn is_only_a_path(host: &HostTree, pid: u32, fd: &OsStr) -> bool {
+    let info = read_trimmed(&host.path(format!("proc/{pid}/fdinfo")).join(fd)).ok().flatten().unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_PATH != 0)
 }
 
 #[cfg(test)]
@@ -69,7 +91,7 @@ mod tests {
         fixture.link("proc/4243/fd/9", "/dev/dri/card1");
         let found = uses(&fixture.host(), bdf).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].detail, "Xorg (process 4242) has /dev/dri/card0 open");
+        assert_eq!(found[0].detail, "/dev/dri/card0 is open in Xorg (process 4242)");
         assert!(found[0].forceable);
     }
 
@@ -81,6 +103,8 @@ mod tests {
         fixture.link("proc/10/fd/3", "/dev/vfio/9");
         fixture.link("proc/11/fd/3", "/dev/vfio/devices/vfio2");
         fixture.link("proc/12/fd/3", "/dev/vfio/vfio");
+        fixture.link("proc/13/fd/3", "/dev/vfio/9");
+        fixture.file("proc/13/fdinfo/3", "pos:\t0\nflags:\t012000000\nmnt_id:\t5\n");
         assert_eq!(vfio_users(&fixture.host(), bdf).unwrap(), [10, 11]);
     }
 }
