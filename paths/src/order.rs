@@ -51,18 +51,46 @@ impl ListOrder {
         Self { positions }
     }
 
-    /// Which of these functions may be the first of them: one, unless lines fit several functions.
+    /// Which of these functions, in the order of their addresses, may be the first in the kernel's: one, unless lines fit
+    /// several functions.
     pub(crate) fn possible_first(&self, candidates: &[Bdf]) -> Vec<Bdf> {
-        let range = |bdf: &Bdf| {
-            let positions = self.positions.get(bdf)?;
-            Some((*positions.first()?, *positions.last()?))
-        };
-        // Somebody stands here at the latest, so nobody behind it can be first.
-        let Some(latest) = candidates.iter().filter_map(range).map(|(_, last)| last).min() else {
+        let known: Vec<(Bdf, Vec<usize>)> = candidates
+            .iter()
+            .filter_map(|bdf| Some((*bdf, self.positions.get(bdf)?.iter().copied().collect())))
+            .collect();
+        if known.is_empty() {
             return candidates.to_vec();
-        };
-        candidates.iter().copied().filter(|bdf| range(bdf).is_some_and(|(first, _)| first <= latest)).collect()
+        }
+        let mut first = first_in_rounds(&known).unwrap_or_else(|| first_in_ranges(&known));
+        first.sort_unstable();
+        first.dedup();
+        first
     }
+}
+
+/// Segments that look alike were found one after the other, so that the doubtful lines come in rounds, each with the
+/// same places in the order of their addresses. Then one round is one segment's, and only which one is open.
+fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
+    let doubtful = || known.iter().filter(|(_, positions)| positions.len() > 1);
+    let rounds = doubtful().next().map_or(1, |(_, positions)| positions.len());
+    if doubtful().any(|(_, positions)| positions.len() != rounds) {
+        return None;
+    }
+    let in_turn: Vec<usize> =
+        (0..rounds).flat_map(|round| doubtful().map(move |(_, positions)| positions[round])).collect();
+    if !in_turn.is_sorted() {
+        return None;
+    }
+    let at = |positions: &[usize], round: usize| positions.get(round).or(positions.first()).copied();
+    (0..rounds)
+        .map(|round| known.iter().min_by_key(|(_, positions)| at(positions, round)).map(|(bdf, _)| *bdf))
+        .collect()
+}
+
+/// Without such rounds, everybody may be first who may stand before the one that stands somewhere at the latest.
+fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
+    let latest = known.iter().filter_map(|(_, positions)| positions.last()).min();
+    known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
 /// Among functions at the same place in different segments, those whose ids and BARs are the line's.
@@ -135,4 +163,56 @@ fn parse(line: &str) -> Option<Line> {
         device: (ids & 0xffff) as u16,
         bars,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn first(positions: &[(&str, &[usize])]) -> Vec<String> {
+        let positions: HashMap<Bdf, BTreeSet<usize>> = positions
+            .iter()
+            .map(|(bdf, positions)| (bdf.parse().unwrap(), positions.iter().copied().collect()))
+            .collect();
+        let mut candidates: Vec<Bdf> = positions.keys().copied().collect();
+        candidates.sort_unstable();
+        ListOrder { positions }.possible_first(&candidates).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_first_is_the_first_in_the_list_and_not_the_lowest() {
+        assert_eq!(first(&[("00:00.0", &[7]), ("00:01.0", &[3])]), ["0000:00:01.0"]);
+    }
+
+    #[test]
+    fn rounds_are_segments() {
+        assert_eq!(first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6])]), ["0000:00:00.0"]);
+        // A device that is this segment's for certain stands before one round and behind the other.
+        assert_eq!(
+            first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6]), ("00:02.0", &[3])]),
+            ["0000:00:00.0", "0000:00:02.0"]
+        );
+    }
+
+    #[test]
+    fn without_rounds_everything_possible_is_told() {
+        assert_eq!(first(&[("00:00.0", &[2, 3]), ("00:01.0", &[0, 4])]), ["0000:00:00.0", "0000:00:01.0"]);
+        assert_eq!(first(&[("00:00.0", &[0, 1]), ("00:01.0", &[4, 6]), ("00:02.0", &[5])]), ["0000:00:00.0"]);
+    }
+
+    #[test]
+    fn a_line_is_read_with_its_bars() {
+        let line =
+            parse("0100\t1af41110\t0\t0\t0\t800000000c\t0\t0\t0\t0\t0\t0\t8000000\t0\t0\t0\t0\tvfio-pci").unwrap();
+        assert_eq!((line.bus, line.slot, line.vendor, line.device), (1, 0, 0x1af4, 0x1110));
+        assert_eq!(line.bars[2], (0x80_0000_0000, 0x800_0000));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "([0-9a-f]{4,9}[\t ]|\n|.){0,60}") {
+            let _ = ListOrder::read(Some(&text), &[]);
+        }
+    }
 }
