@@ -20,6 +20,11 @@ pub enum CallKind {
 }
 
 impl CallKind {
+    /// Part of a registration, and able to refuse it.
+    pub(super) fn is_of_import(self) -> bool {
+        matches!(self, Self::Attach | Self::Pin | Self::Map)
+    }
+
     /// The word in evidence.
     pub fn as_str(self) -> &'static str {
         match self {

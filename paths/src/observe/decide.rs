@@ -12,51 +12,14 @@
 //! by the physical address: only those within the exported memory count.
 
 use std::fmt;
-use std::ops::Range;
 
 use nix::errno::Errno;
 
 use super::calls::{Call, CallKind};
+use super::expected::{Expected, Memory};
 use super::observer::Trace;
 use super::parse::{Event, Ranges};
 use crate::PathName;
-
-/// What the memory is that was registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Memory {
-    /// A device's memory at these physical addresses: those of the BAR in sysfs' `resource`, cut to what was exported.
-    Mmio(Vec<Range<u64>>),
-    /// Ordinary memory: a baseline.
-    Ordinary,
-}
-
-/// What the caller knows of the step that was watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
-    /// The memory.
-    pub memory: Memory,
-    /// Whether the importer's IOMMU domain translates (its group's type is `DMA` or `DMA-FQ`); `None` if not known. It is
-    /// held against what is seen: a contradiction is an unknown path, not a guess.
-    pub translated: Option<bool>,
-    /// Bus address minus physical address of the exporter's memory behind its host bridge (modulo 2^64), where known.
-    pub bus_offset: Option<u64>,
-    /// The errno with which the step failed, if it did.
-    pub failed_with: Option<i32>,
-}
-
-impl Expected {
-    /// Of a step that succeeded, with nothing else known.
-    pub fn new(memory: Memory) -> Self {
-        Self { memory, translated: None, bus_offset: None, failed_with: None }
-    }
-
-    /// Whether some of the memory lies there.
-    fn covers(&self, phys: u64, length_bytes: u64) -> bool {
-        let Memory::Mmio(ranges) = &self.memory else { return false };
-        let end = phys.saturating_add(length_bytes);
-        ranges.iter().any(|range| phys < range.end && range.start < end)
-    }
-}
 
 /// What `pci_p2pdma_map_type` answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +252,7 @@ pub(super) fn judge(trace: &Trace, expected: &Expected) -> Observation {
     let path = verdict.as_ref().copied().unwrap_or(PathName::Unknown);
     let mappings = seen.mappings(expected, path);
     let mut evidence: Vec<String> = verdict.err().into_iter().collect();
-    evidence.extend(describe(trace, &seen));
+    evidence.extend(describe(trace, &seen, expected));
     let equals = |mapping: &Mapping| mapping.dma_address.map(|address| address == mapping.phys);
     Observation {
         path,
@@ -336,9 +299,8 @@ fn verdict(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<PathNa
 }
 
 fn is_refused(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<bool, String> {
-    let of_import = |call: &&Call| matches!(call.kind, CallKind::Attach | CallKind::Pin | CallKind::Map);
     // The last one counts: an importer may try again.
-    let last = trace.calls.iter().rfind(of_import);
+    let last = trace.calls.iter().rfind(|call| call.kind.is_of_import());
     if last.is_some_and(|call| call.errno.is_some()) {
         return Ok(true);
     }
@@ -360,7 +322,10 @@ fn is_refused(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<boo
     }
     let why =
         if trace.sees_calls { "before the importer attached to the buffer" } else { "and no call could be watched" };
-    Err(format!("the step failed with {name:?} {why}"))
+    Err(match errno {
+        0 => format!("the step failed {why}"),
+        _ => format!("the step failed with {name:?} {why}"),
+    })
 }
 
 fn bus_address(trace: &Trace, seen: &Seen<'_>) -> Result<PathName, String> {
@@ -425,7 +390,7 @@ fn nothing_seen(trace: &Trace, seen: &Seen<'_>) -> String {
     }
 }
 
-fn describe(trace: &Trace, seen: &Seen<'_>) -> Vec<String> {
+fn describe(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Vec<String> {
     let mut lines = Vec::new();
     for (exporter, device) in &seen.attached {
         lines.push(format!("{device} attached to the dma-buf of {exporter}"));
@@ -461,8 +426,8 @@ fn describe(trace: &Trace, seen: &Seen<'_>) -> Vec<String> {
     if let Some(attribute) = seen.attribute() {
         lines.push(format!("mapped with the attribute {attribute}"));
     }
-    if seen.elsewhere > 0 {
-        lines.push(format!("{} mappings of other memory were left out", seen.elsewhere));
+    if seen.elsewhere > 0 && expected.memory != Memory::Ordinary {
+        lines.push(format!("mappings of other memory, left out here: {}", seen.elsewhere));
     }
     if trace.log.lost_events > 0 {
         lines.push(format!("{} events were lost", trace.log.lost_events));

@@ -29,6 +29,7 @@
 mod calls;
 mod decide;
 mod error;
+mod expected;
 #[cfg(test)]
 mod fake;
 mod faults;
@@ -40,8 +41,9 @@ mod probes;
 mod tracefs;
 
 pub use calls::{Call, CallKind};
-pub use decide::{Expected, MapType, Mapping, Memory, Observation};
+pub use decide::{MapType, Mapping, Observation};
 pub use error::Unobservable;
+pub use expected::{Expected, Memory};
 pub use faults::{Fault, FaultWatch};
 pub use observer::{Observer, ObserverOptions, Trace, Watch, Watching};
 pub use owner::{Swept, sweep};

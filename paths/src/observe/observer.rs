@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::calls::{self, Call, CallKind};
-use super::decide::{self, Expected, Observation};
+use super::decide::{self, Observation};
+use super::expected::Expected;
 use super::instance::Instance;
 use super::owner::{self, Owner};
 use super::parse::{self, Event, Log};
@@ -160,7 +161,12 @@ impl Observer {
                 let _ = observer.instance.switch_on(group, event);
             }
         }
-        let serves = |purpose| watch == Watch::Path || matches!(purpose, Purpose::Time(_));
+        let serves = |purpose| match (watch, purpose) {
+            // Each probe takes milliseconds to switch on and off, so only what is of use.
+            (Watch::Path, Purpose::Path) => true,
+            (Watch::Path, Purpose::Time(kind)) => kind.is_of_import(),
+            (Watch::Times, purpose) => matches!(purpose, Purpose::Time(_)),
+        };
         for event in observer.probes.events(serves) {
             observer
                 .instance
