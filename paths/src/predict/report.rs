@@ -359,6 +359,9 @@ impl<'a> Words<'a> {
             _ => String::new(),
         };
         match (path, cause) {
+            (PathName::HostBridgeBypass, _) if group.is_empty() => {
+                change.push("switching the IOMMU on, with a DMA domain, makes it host-bridge-translated".to_owned());
+            }
             (PathName::HostBridgeBypass, _) => {
                 change.push(format!("a DMA domain of the importer{group} makes it host-bridge-translated"));
             }

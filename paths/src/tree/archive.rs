@@ -27,7 +27,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Ample for a host with some thousand functions, and harmless to any machine.
     fn default() -> Self {
-        Self { entries: 500_000, total_bytes: 512 << 20, file_bytes: FILE_LIMIT_BYTES, path_bytes: 1024, depth: 64 }
+        Self { entries: 200_000, total_bytes: 256 << 20, file_bytes: FILE_LIMIT_BYTES, path_bytes: 512, depth: 64 }
     }
 }
 
