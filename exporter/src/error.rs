@@ -146,6 +146,17 @@ pub enum Error {
         /// The process that holds it, where it said so.
         pid: Option<u32>,
     },
+    /// Another program has the function, or its group, through VFIO.
+    #[error("{bdf} belongs to another program")]
+    Owned {
+        /// The function.
+        bdf: Bdf,
+        /// The processes with the group or the device open, as far as we may know.
+        pids: Vec<u32>,
+        /// The answer: EBUSY.
+        #[source]
+        source: io::Error,
+    },
     /// Something uses the function.
     #[error("{bdf} is in use: {}", list(uses))]
     InUse {

@@ -19,3 +19,4 @@ pub use journal::OwnerKind;
 pub use restore::{Outcome, Restored, restore};
 
 pub(crate) use hold::Hold;
+pub(crate) use in_use::vfio_users;

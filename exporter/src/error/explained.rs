@@ -104,6 +104,7 @@ impl Explained for Error {
                 ),
                 "Wait until it has ended, or end it.",
             ),
+            Self::Owned { pids, .. } => owned(pids),
             Self::InUse { uses, forced, .. } => in_use(uses.iter().all(|one| one.forceable), *forced),
             Self::VfioPciMissing => Explanation::new(
                 Cause::DriverNotVfio,
@@ -197,6 +198,16 @@ fn file_explanation(path: &Path, source: &io::Error) -> Explanation {
     Explanation::uncaused(sentence(&source.to_string()), format!("Look at {}.", path.display()))
 }
 
+fn owned(pids: &[u32]) -> Explanation {
+    let why = "The kernel gives a group of functions to one program at a time.";
+    let remedy = match pids {
+        [] => "End the program that has it: `fuser -v /dev/vfio/* /dev/vfio/devices/*` names it.".to_owned(),
+        [pid] => format!("End the process {pid}, which has it open."),
+        pids => format!("End the processes {pids:?}, which have it open."),
+    };
+    Explanation::new(Cause::InUse, why, remedy)
+}
+
 fn in_use(forceable: bool, forced: bool) -> Explanation {
     let why = "Taking the function away from its driver would break what uses it.";
     let remedy = match (forceable, forced) {
@@ -247,4 +258,103 @@ fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BarRange, InUse, NotExportable, RangeProblem};
+    use peerpath_paths::Bdf;
+
+    fn bdf() -> Bdf {
+        "0000:03:00.0".parse().unwrap()
+    }
+
+    fn errno(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    #[test]
+    fn what_the_kernel_answers_to_an_export_names_its_cause() {
+        for (number, cause) in [
+            (libc::EINVAL, Cause::BarNotExportable),
+            (libc::ENODEV, Cause::BarNotExportable),
+            (libc::EOVERFLOW, Cause::BarNotExportable),
+            (libc::EOPNOTSUPP, Cause::DriverNotVfio),
+            (libc::ENOTTY, Cause::KernelTooOld),
+        ] {
+            let driver = Some("vfio-pci".to_owned());
+            let export =
+                Error::Export { bdf: bdf(), bar: 2, driver: driver.clone(), ranges: vec![], source: errno(number) };
+            assert_eq!(export.explanation().cause, Some(cause), "{number}");
+            let probe = Error::ExportUnsupported { bdf: bdf(), driver, source: errno(number) };
+            assert_eq!(probe.explanation().cause, Some(cause), "{number}");
+            assert_eq!(export.class(), Class::CannotHere);
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_the_kind_of_failure() {
+        let path = std::path::PathBuf::from("/run/peerpath");
+        let state =
+            |number| Error::State { path: path.clone(), operation: "writing the journal", source: errno(number) };
+        let bad = |text: &str| text.parse::<crate::Source>().unwrap_err();
+        for (error, class, cause) in [
+            (bad("nonsense"), Class::BadInput, None),
+            (Error::NoFunction { bdf: bdf() }, Class::BadInput, Some(Cause::NoDevice)),
+            (
+                Error::BadBar { bdf: bdf(), bar: 1, problem: NotExportable::Io },
+                Class::BadInput,
+                Some(Cause::BarNotExportable),
+            ),
+            (Error::NoIommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::NoIommu)),
+            (Error::NoiommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::Noiommu)),
+            (Error::NotVfioDriver { bdf: bdf(), driver: None }, Class::CannotHere, Some(Cause::DriverNotVfio)),
+            (Error::Taken { bdf: bdf(), pid: Some(7) }, Class::CannotHere, Some(Cause::InUse)),
+            (state(libc::EACCES), Class::CannotHere, Some(Cause::NoPermission)),
+            (state(libc::ENOSPC), Class::Internal, None),
+            (
+                Error::OpenVfio { bdf: bdf(), path: path.clone(), source: errno(libc::EACCES) },
+                Class::CannotHere,
+                Some(Cause::NoPermission),
+            ),
+            (
+                Error::OpenVfio { bdf: bdf(), path: path.clone(), source: errno(libc::EBUSY) },
+                Class::CannotHere,
+                Some(Cause::InUse),
+            ),
+        ] {
+            assert_eq!((error.class(), error.explanation().cause), (class, cause), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_explanation_is_made_of_sentences() {
+        let range = BarRange { offset_bytes: 0, length_bytes: 1 };
+        let disk =
+            InUse { kind: crate::bind::UseKind::Disk, detail: "sda is mounted at /".to_owned(), forceable: false };
+        let path = std::path::PathBuf::from("/tmp/socket");
+        for error in [
+            Error::BadRange { bdf: bdf(), bar: 2, range, problem: RangeProblem::Unaligned { page_bytes: 4096 } },
+            Error::BadLength { source_name: "heap".to_owned(), length_bytes: 1, why: "nothing".to_owned() },
+            Error::GroupNotViable {
+                bdf: bdf(),
+                group: 1,
+                offenders: vec![("0000:03:00.1".to_owned(), "nvme".to_owned())],
+            },
+            Error::InUse { bdf: bdf(), uses: vec![disk], forced: true },
+            Error::Owned { bdf: bdf(), pids: vec![1, 2], source: errno(libc::EBUSY) },
+            Error::NotTaken { bdf: bdf(), driver: "nvme".to_owned() },
+            Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },
+            Error::Socket { path: path.clone(), operation: "connecting", source: errno(libc::EPROTOTYPE) },
+            Error::BadHandover { path, why: "no fd came with the message".to_owned() },
+            Error::Region { bdf: bdf(), operation: "mapping the BAR", source: io::Error::other("short") },
+        ] {
+            let Explanation { why, remedy, .. } = error.explanation();
+            for text in [&why, &remedy] {
+                assert!(text.ends_with('.') && text.starts_with(|letter: char| !letter.is_lowercase()), "{text:?}");
+            }
+            assert!(!error.to_string().ends_with('.'), "{error}");
+        }
+    }
 }

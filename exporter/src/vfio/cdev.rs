@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use peerpath_paths::Bdf;
 
+use super::owned_or;
 use crate::host_tree::{HostTree, names};
 use crate::sys::{iommufd, vfio as sys};
 use crate::{Door, Error};
@@ -36,9 +37,11 @@ pub(crate) fn open(host: &HostTree, bdf: Bdf) -> Result<(OwnedFd, Arc<Iommufd>),
     let path =
         path(host, bdf)?.ok_or_else(|| Error::NoDoor { bdf, door: Door::Cdev, path: host.path("dev/vfio/devices") })?;
     let iommufd = share(host, bdf)?;
-    let device = sys::open(&path).map_err(|source| Error::OpenVfio { bdf, path, source })?;
+    let device = sys::open(&path)
+        .map_err(|source| owned_or(host, bdf, source, |source| Error::OpenVfio { bdf, path, source }))?;
     let failed = |operation| move |source| Error::AttachIommufd { bdf, operation, source };
-    sys::bind_iommufd(device.as_fd(), iommufd.fd.as_fd()).map_err(failed("binding to the iommufd"))?;
+    sys::bind_iommufd(device.as_fd(), iommufd.fd.as_fd())
+        .map_err(|source| owned_or(host, bdf, source, failed("binding to the iommufd")))?;
     sys::attach_ioas(device.as_fd(), iommufd.ioas_id).map_err(failed("attaching to an address space"))?;
     Ok((device, iommufd))
 }

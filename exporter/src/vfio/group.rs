@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use peerpath_paths::Bdf;
 use vfio_bindings::bindings::vfio as uapi;
 
+use super::owned_or;
 use crate::bind::viability;
 use crate::host_tree::HostTree;
 use crate::sys::vfio as sys;
@@ -54,7 +55,9 @@ impl Group {
         let container =
             sys::open(&container_path).map_err(|source| Error::OpenIommu { path: container_path, source })?;
         let kind = iommu_kind(&container)?;
-        let fd = sys::open(&group_path).map_err(|source| Error::OpenVfio { bdf, path: group_path, source })?;
+        let fd = sys::open(&group_path).map_err(|source| {
+            owned_or(host, bdf, source, |source| Error::OpenVfio { bdf, path: group_path, source })
+        })?;
         let failed = |operation| move |source| Error::AttachGroup { bdf, group: number, operation, source };
         let flags = sys::group_flags(fd.as_fd()).map_err(failed("reading the state"))?;
         if flags & uapi::VFIO_GROUP_FLAGS_VIABLE == 0 {
@@ -62,7 +65,8 @@ impl Group {
             return Err(Error::GroupNotViable { bdf, group: number, offenders });
         }
         sys::group_set_container(fd.as_fd(), container.as_fd()).map_err(failed("joining the container"))?;
-        sys::set_iommu(container.as_fd(), kind).map_err(failed("switching translation on"))?;
+        sys::set_iommu(container.as_fd(), kind)
+            .map_err(|source| owned_or(host, bdf, source, failed("switching translation on")))?;
         Ok(Self { fd, _container: container })
     }
 }

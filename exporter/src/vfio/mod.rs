@@ -10,6 +10,21 @@ mod open_devices;
 mod regions;
 mod view;
 
+use std::io;
+
+use peerpath_paths::Bdf;
+
 pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;
+
+use crate::bind::vfio_users;
+use crate::{Error, HostTree};
+
+/// EBUSY means another owner: that no driver of the kernel is in the way was seen before.
+fn owned_or(host: &HostTree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
+    if source.kind() != io::ErrorKind::ResourceBusy {
+        return other(source);
+    }
+    Error::Owned { bdf, pids: vfio_users(host, bdf).unwrap_or_default(), source }
+}

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::host_tree::HostTree;
 use below::Below;
 
-pub(super) use processes::vfio_users;
+pub(crate) use processes::vfio_users;
 
 /// The kind of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -37,7 +37,7 @@ fn open_file(host: &HostTree, file: &str, pids: &[u32]) -> InUse {
 }
 
 /// The processes, other than this one, that have a function open through VFIO.
-pub(in crate::bind) fn vfio_users(host: &HostTree, bdf: Bdf) -> Result<Vec<u32>, Error> {
+pub(crate) fn vfio_users(host: &HostTree, bdf: Bdf) -> Result<Vec<u32>, Error> {
     let mut files: Vec<_> = host.iommu_group(bdf)?.map(|group| format!("/dev/vfio/{group}")).into_iter().collect();
     let devices = names(&host.function(bdf).join("vfio-dev"))?;
     files.extend(devices.into_iter().map(|name| format!("/dev/vfio/devices/{name}")));
