@@ -43,6 +43,12 @@ _NOISE = re.compile(
 _SILENT_CONSOLE = "file,id=console,path=/dev/null"
 
 
+# For a processor that is emulated on a host that may be busy: the kernel's tests
+# of its timers are races against the host's scheduler, one of which ends in a
+# panic. A vCPU may also stand still for longer than a real processor ever would.
+_PATIENT = ("no_timer_check", "tsc=reliable", "rcupdate.rcu_cpu_stall_timeout=60")
+
+
 @dataclass(frozen=True)
 class Outcome:
     exit_code: int
@@ -162,7 +168,7 @@ def _qemu_command(
     for path in shared:
         arguments += ["--rwdir", f"{path}={path}"]
     # virtme-ng keeps the console silent while a script runs; we want the log.
-    for option in (*scenario.command_line, "loglevel=7"):
+    for option in (*scenario.command_line, *_PATIENT, "loglevel=7"):
         arguments += ["--kopt", option]
     done = subprocess.run(
         [*virtme, *arguments],
