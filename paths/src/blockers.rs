@@ -7,19 +7,6 @@ const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
 /// Drivers whose BARs can be exported.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 
-/// The blockers of a pair, each once, those of the exporter first.
-pub(crate) fn of_pair(
-    host: &Host,
-    topology: &Topology,
-    exporter: &Function,
-    importer: &Function,
-    bar: Option<u8>,
-) -> Vec<Cause> {
-    let mut blockers = of_exporter(host, topology, exporter, bar);
-    blockers.extend(of_importer(importer).filter(|blocker| !blockers.contains(blocker)));
-    blockers
-}
-
 /// What stands between a function and the export of its BAR.
 pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
     let group = topology.group_of(exporter);

@@ -114,6 +114,11 @@ impl Function {
         }
     }
 
+    /// Whether it answers memory accesses; a virtual function has no bit of its own for that.
+    pub fn memory_decode(&self) -> Option<bool> {
+        self.config.memory_decode().filter(|_| self.physical_function.is_none())
+    }
+
     /// Whether requests between its neighbours are sent up to the root complex, as p2pdma sees it.
     pub fn redirects(&self) -> Seen<AcsControl> {
         match self.acs {

@@ -52,7 +52,7 @@ impl Host {
     /// Reads the host behind a tree.
     pub fn read(tree: &Tree) -> Self {
         let facts = HostFacts::read(tree);
-        let cpu_text = tree.text("proc/cpuinfo");
+        let cpu_text = tree.text("proc/cpuinfo").filter(|text| !text.is_empty());
         let release = tree.text("proc/sys/kernel/osrelease").or_else(|| facts.kernel_release.clone());
         Self {
             kernel: release.or_else(|| tree.text("proc/version")).as_deref().and_then(KernelVersion::find),

@@ -21,7 +21,7 @@ pub enum PathName {
     HostMemory,
     /// Baseline: the BAR copied through host memory by the CPU.
     Staged,
-    /// It could not be told; only ever an observation.
+    /// It could not be told: an observation that was not possible, or a prediction that hangs on what could not be read.
     Unknown,
 }
 

@@ -8,7 +8,7 @@ mod importer;
 mod report;
 mod route;
 
-use crate::{Bar, Bdf, Cause, Function, Host, PathName, Topology};
+use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, blockers};
 
 use importer::ImporterFacts;
 pub use report::{Deciding, PathReport};
@@ -83,6 +83,7 @@ pub struct Predictor<'host> {
     /// The BAR of each function that the request means.
     bars: Vec<Option<Bar>>,
     importers: Vec<ImporterFacts>,
+    exporter_blockers: Vec<Vec<Cause>>,
     /// Bridges with a redirect among the function and those above it, and bridges whose ACS is not known.
     redirects_above: Vec<u32>,
     unknown_above: Vec<u32>,
@@ -104,6 +105,10 @@ impl<'host> Predictor<'host> {
             request,
             bars: functions.iter().map(|function| wanted_bar(host, function, request)).collect(),
             importers: functions.iter().map(|function| ImporterFacts::of(host, topology, function)).collect(),
+            exporter_blockers: functions
+                .iter()
+                .map(|function| blockers::of_exporter(host, topology, function, request.bar))
+                .collect(),
             redirects_above: count(|function| function.redirects().here().is_some()),
             unknown_above: count(|function| function.redirects() == crate::Seen::Unknown),
             depth: count(|_| true),
@@ -137,6 +142,25 @@ impl<'host> Predictor<'host> {
         let importers = places(self.importers().collect());
         let pairs = places(self.exporters().collect()).into_iter();
         pairs.flat_map(|from| importers.iter().map(move |&to| self.pair(from, to))).collect()
+    }
+
+    /// What [`crate::explain()`] wants to know when a registration of this pair fails; unknown where a function is.
+    pub fn facts(&self, from: Bdf, to: Bdf) -> Facts {
+        let position = |bdf| self.topology.position(bdf);
+        let importer = position(to).map(|at| (&self.topology.functions()[at], &self.importers[at]));
+        let exporter = position(from).map(|at| (&self.topology.functions()[at], self.bars[at]));
+        let mask = importer.and_then(|(_, facts)| facts.mask);
+        let bar = exporter.and_then(|(_, bar)| bar);
+        Facts {
+            ranges: Some(self.request.ranges),
+            driver: importer.and_then(|(function, _)| function.driver.clone()),
+            translated: importer.and_then(|(_, facts)| facts.translated()),
+            swiotlb_forced: self.host.bounce().map(|bounce| bounce == Bounce::Forced),
+            mask_reaches_bar: mask.zip(bar).map(|(mask, bar)| bar.last() <= mask),
+            memory_decode: exporter.and_then(|(function, _)| function.memory_decode()),
+            confidential_guest: Some(self.host.confidential_guest.is_some()),
+            noiommu: exporter.and_then(|(function, _)| self.topology.group_of(function)).map(|group| group.noiommu),
+        }
     }
 
     fn pair(&self, from: usize, to: usize) -> Prediction {

@@ -170,9 +170,8 @@ impl<W: Write> Writer<'_, W> {
         for (class, _) in devices::CLASSES {
             for name in self.tree.names(&format!("sys/class/{class}")) {
                 let path = format!("sys/class/{class}/{name}");
-                let Some(target) = self.tree.link(&path) else { continue };
                 // A net device that stands on no hardware tells of the network and of nothing here.
-                if class == "net" && target.contains("/virtual/") {
+                if class == "net" && self.tree.link(&path).is_none_or(|target| target.contains("/virtual/")) {
                     continue;
                 }
                 self.link(&path)?;

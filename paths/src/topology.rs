@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, Membership, Tree, devices};
+use crate::{Bdf, Function, Membership, Seen, Tree, devices};
 
 /// A root bus, which is what the kernel means by a host bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +195,23 @@ impl Topology {
     pub fn bridges_above(&self, bdf: Bdf) -> Vec<Bdf> {
         let Some(at) = self.position(bdf) else { return Vec::new() };
         self.chain(at).skip(1).map(|at| self.functions[at].bdf).collect()
+    }
+
+    /// The largest payload that fits through every function on a way; unknown where one of them is. Conventional PCI has
+    /// no such limit and is passed over.
+    pub fn max_payload_bytes(&self, hops: &[Bdf]) -> Option<u16> {
+        let mut smallest = None;
+        for hop in hops {
+            match self.function(*hop)?.pcie {
+                Seen::Here(pcie) => {
+                    smallest =
+                        Some(smallest.map_or(pcie.max_payload_bytes, |known: u16| known.min(pcie.max_payload_bytes)))
+                }
+                Seen::Absent => {}
+                Seen::Unknown => return None,
+            }
+        }
+        smallest
     }
 
     /// The root bus above a function.

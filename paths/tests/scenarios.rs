@@ -349,6 +349,16 @@ fn the_processor_is_trusted_by_vendor_and_family() {
     }
 }
 
+#[test]
+fn the_facts_of_a_pair_explain_a_refusal() {
+    let machine = masked("identity", Some("8139cp"), 32, (0x80_0000_0000, 0x10_0000));
+    let inventory = machine.inventory();
+    let facts = inventory.predictor(Request::default()).facts(bdf(A), bdf(B));
+    let enomem = peerpath_paths::explain(peerpath_paths::Step::RegisterDmaBuf, 12, &facts);
+    assert_eq!(enomem.cause, Some(Cause::DmaMask), "{facts:?}");
+    assert_eq!(inventory.topology.max_payload_bytes(&[bdf(A), bdf(B)]), Some(128));
+}
+
 // ---- what is missing
 
 #[test]

@@ -15,12 +15,14 @@ pub(super) enum Mapping {
 }
 
 /// What is known of a function as importer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts {
     pub(super) mapping: Mapping,
     /// The highest DMA address that the bound driver asked for. Without a driver that speaks for the device, the mask is
     /// only the kernel's initial 32 bits and says nothing about an import.
     pub(super) mask: Option<u64>,
+    /// The mapping as a fact in words.
+    pub(super) words: String,
 }
 
 impl ImporterFacts {
@@ -29,6 +31,7 @@ impl ImporterFacts {
         let has_driver = function.driver.as_deref().is_some_and(speaks);
         Self {
             mapping: mapping(host, topology, function),
+            words: words(topology, function),
             mask: function
                 .dma_mask_bits
                 .filter(|bits| has_driver && *bits > 0)
@@ -36,15 +39,23 @@ impl ImporterFacts {
         }
     }
 
-    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+    pub(super) fn translated(&self) -> Option<bool> {
         match self.mapping {
-            Mapping::Direct => self.direct(host, bar),
-            Mapping::Translated => self.translated(host, bar, ranges),
-            Mapping::Unknown => self.direct(host, bar).or(self.translated(host, bar, ranges)),
+            Mapping::Direct => Some(false),
+            Mapping::Translated => Some(true),
+            Mapping::Unknown => None,
         }
     }
 
-    fn direct(&self, host: &Host, bar: Option<&Bar>) -> Outcomes {
+    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+        match self.mapping {
+            Mapping::Direct => self.map_directly(host, bar),
+            Mapping::Translated => self.map_translated(host, bar, ranges),
+            Mapping::Unknown => self.map_directly(host, bar).or(self.map_translated(host, bar, ranges)),
+        }
+    }
+
+    fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> Outcomes {
         if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) {
             return Outcomes::refused(Cause::LegacyDmaOps);
         }
@@ -61,7 +72,7 @@ impl ImporterFacts {
         }
     }
 
-    fn translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+    fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
         // The IOVA is allocated below the mask, so the BAR's address does not matter; its size does.
         if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
             return Outcomes::refused(Cause::DmaMask);
@@ -91,6 +102,20 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
         Some("DMA" | "DMA-FQ") => Mapping::Translated,
         Some("identity" | "unmanaged" | "blocked") => Mapping::Direct,
         _ => Mapping::Unknown,
+    }
+}
+
+fn words(topology: &Topology, importer: &Function) -> String {
+    match (importer.membership, topology.group_of(importer)) {
+        (Membership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
+        (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
+        (_, Some(group)) => format!(
+            "the domain of {} (IOMMU group {}) is {}",
+            importer.bdf,
+            group.number,
+            group.domain_type.as_deref().unwrap_or("unknown")
+        ),
+        _ => format!("the IOMMU group of {} is unknown", importer.bdf),
     }
 }
 

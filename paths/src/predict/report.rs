@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::importer::{Mapping, multi_range_defect};
-use super::route::acs_unknown;
 use super::{Prediction, Predictor, Request};
-use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Seen, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,14 +50,14 @@ impl Predictor<'_> {
     pub fn report(&self, prediction: &Prediction) -> PathReport {
         let &Prediction { from, to, path, cause } = prediction;
         let common = self.common(from, to);
-        let words = Words { predictor: self, from, to, common };
+        let words = Words::of(self, from, to, common);
         let (exporter, importer) = (words.function(from), words.function(to));
         PathReport {
             from: exporter.bdf,
             to: importer.bdf,
             predicted: path,
             cause,
-            blockers: blockers::of_pair(self.host, self.topology, exporter, importer, self.request.bar),
+            blockers: self.blockers(from, importer),
             deciding: words.deciding(path, cause),
             hops: words.hops(path),
             unknown: words.unknown(),
@@ -66,6 +65,14 @@ impl Predictor<'_> {
             would_change: words.would_change(path, cause),
             notes: words.notes(path),
         }
+    }
+
+    /// Those of the exporter first, each once.
+    fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
+        let mut blockers = self.exporter_blockers[from].clone();
+        blockers
+            .extend(blockers::of_importer(importer).filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
+        blockers
     }
 
     /// The report of one pair; `None` where one of the functions does not exist.
@@ -80,27 +87,34 @@ struct Words<'a> {
     from: usize,
     to: usize,
     common: Option<usize>,
+    /// Those that p2pdma asks for ACS, in its order: redirecting, and not known.
+    redirecting: Vec<&'a Function>,
+    acs_unknown: Vec<&'a Function>,
 }
 
 impl<'a> Words<'a> {
+    fn of(predictor: &'a Predictor<'a>, from: usize, to: usize, common: Option<usize>) -> Self {
+        let mut words = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
+        let Some(common) = common else { return words };
+        // The provider's side with the common node, then the client's without it.
+        let topology = predictor.topology;
+        let below = |at| topology.chain(at).take_while(move |&at| at != common);
+        for function in below(from).chain([common]).chain(below(to)).map(|at| &topology.functions()[at]) {
+            match function.redirects() {
+                Seen::Here(_) => words.redirecting.push(function),
+                Seen::Unknown => words.acs_unknown.push(function),
+                Seen::Absent => {}
+            }
+        }
+        words
+    }
+
     fn topology(&self) -> &'a Topology {
         self.predictor.topology
     }
 
     fn function(&self, at: usize) -> &'a Function {
         &self.topology().functions()[at]
-    }
-
-    /// What p2pdma looks at for ACS, in its order: the provider's side with the common node, then the client's.
-    fn asked_for_acs(&self) -> Vec<&'a Function> {
-        let Some(common) = self.common else { return Vec::new() };
-        let topology = self.topology();
-        let below = |at| topology.chain(at).take_while(move |&at| at != common);
-        below(self.from).chain([common]).chain(below(self.to)).map(|at| self.function(at)).collect()
-    }
-
-    fn redirecting(&self) -> Vec<&'a Function> {
-        self.asked_for_acs().into_iter().filter(|function| function.redirects().here().is_some()).collect()
     }
 
     fn roots(&self) -> (usize, usize) {
@@ -139,7 +153,7 @@ impl<'a> Words<'a> {
         let (first, list) = self.list_fact();
         let processor = trust.processor == Some(true);
         let trusted = if processor { self.processor_fact() } else { list };
-        match self.redirecting().first() {
+        match self.redirecting.first() {
             Some(port) => {
                 let bits = port.acs.here().map(|control| control.redirect_names()).unwrap_or_default();
                 Deciding { bdf: Some(port.bdf), fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf) }
@@ -185,19 +199,8 @@ impl<'a> Words<'a> {
         (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}", first.bdf, first.ids()))
     }
 
-    fn mapping_fact(&self) -> String {
-        let importer = self.function(self.to);
-        match (importer.membership, self.topology().group_of(importer)) {
-            (Membership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
-            (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
-            (_, Some(group)) => format!(
-                "the domain of {} (IOMMU group {}) is {}",
-                importer.bdf,
-                group.number,
-                group.domain_type.as_deref().unwrap_or("unknown")
-            ),
-            _ => format!("the IOMMU group of {} is unknown", importer.bdf),
-        }
+    fn mapping_fact(&self) -> &'a str {
+        &self.predictor.importers[self.to].words
     }
 
     fn mapping_refused(&self, cause: Cause) -> Deciding {
@@ -232,12 +235,12 @@ impl<'a> Words<'a> {
                 let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
                 Deciding { bdf, fact: format!("{kernel} maps only the first range of a dma-buf, and {direct}") }
             }
-            _ => Deciding { bdf, fact: direct },
+            _ => Deciding { bdf, fact: direct.to_owned() },
         }
     }
 
     fn undecided(&self) -> Deciding {
-        let bdf = self.asked_for_acs().into_iter().find(|function| acs_unknown(function)).map(|function| function.bdf);
+        let bdf = self.acs_unknown.first().map(|function| function.bdf);
         let unknown = self.unknown();
         let fact = match unknown.first() {
             Some(first) => format!("depends on {first}, which could not be read"),
@@ -262,10 +265,8 @@ impl<'a> Words<'a> {
     fn unknown(&self) -> Vec<String> {
         let predictor = self.predictor;
         let mut unknown = Vec::new();
-        let redirected = !self.redirecting().is_empty();
-        let acs: Vec<_> = self.asked_for_acs().into_iter().filter(|function| acs_unknown(function)).collect();
-        if !redirected {
-            unknown.extend(acs.iter().map(|function| match function.config.seen_bytes() {
+        if self.redirecting.is_empty() {
+            unknown.extend(self.acs_unknown.iter().map(|function| match function.config.seen_bytes() {
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (config space cut to {bytes} bytes)", function.bdf),
             }));
@@ -318,7 +319,7 @@ impl<'a> Words<'a> {
 
     fn unknown_mapping(&self, unknown: &mut Vec<String>) {
         let (host, importer) = (self.predictor.host, self.function(self.to));
-        let facts = self.predictor.importers[self.to];
+        let facts = &self.predictor.importers[self.to];
         if facts.mapping == Mapping::Unknown {
             unknown.push(match importer.membership {
                 Membership::Group(number) => {
@@ -344,7 +345,7 @@ impl<'a> Words<'a> {
 
     fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
         let mut change = Vec::new();
-        let redirecting: Vec<String> = self.redirecting().iter().map(|function| function.bdf.to_string()).collect();
+        let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
                 "clearing the ACS redirect bits of {} before the exporter is bound (at boot: pci=disable_acs_redir={}) makes it bus-address",
@@ -404,7 +405,7 @@ impl<'a> Words<'a> {
             }
         }
         if path == PathName::HostBridgeTranslated && importer.ats.here().is_some_and(|ats| ats.enabled) {
-            let ports: Vec<_> = self.redirecting();
+            let ports = &self.redirecting;
             let direct = !ports.is_empty()
                 && ports.iter().all(|port| port.acs.here().is_some_and(|control| control.direct_translated()));
             notes.push(

@@ -1,6 +1,6 @@
 //! Whether the root complex is trusted to carry transfers between peers.
 
-use crate::{Bdf, Function, Host, Seen, Topology, host_bridges};
+use crate::{Bdf, Function, Host, Topology, host_bridges};
 
 /// Every route that p2pdma may find, with what is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,9 +98,4 @@ fn first_is_listed(host: &Host, first: &Function, same_host_bridge: bool) -> Opt
         Some(false) => Some(false),
         None => None,
     }
-}
-
-/// Whether the function's ACS cannot be told.
-pub(super) fn acs_unknown(function: &Function) -> bool {
-    function.redirects() == Seen::Unknown
 }
