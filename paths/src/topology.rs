@@ -138,7 +138,7 @@ impl Topology {
             bus,
             possible_first: order.map_or_else(|| on_bus.clone(), |order| order.possible_first(&on_bus)),
             order_known: order.is_some(),
-            offset: (0..self.functions.len()).filter(below).find_map(|at| bus_offset(&self.functions[at])),
+            offset: usual((0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at]))),
         }
     }
 
@@ -355,6 +355,15 @@ fn bus_offset(function: &Function) -> Option<i128> {
         let bus_address = u64::from(high) << 32 | u64::from(low & !0xf);
         (bus_address != 0).then(|| i128::from(bar.start) - i128::from(bus_address))
     })
+}
+
+/// What most say: the register of one function can be stale.
+fn usual(offsets: impl Iterator<Item = i128>) -> Option<i128> {
+    let mut counts: BTreeMap<i128, usize> = BTreeMap::new();
+    for offset in offsets {
+        *counts.entry(offset).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(offset, count)| (*count, *offset == 0)).map(|(offset, _)| offset)
 }
 
 #[cfg(test)]

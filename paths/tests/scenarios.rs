@@ -507,7 +507,7 @@ fn a_host_bridge_that_shifts_addresses_is_told() {
             .add(A, Some("0000:00:01.0"), Kind::Endpoint, |function| {
                 function.bar(0x60_0000_0000, 0x10_0000).offset(offset)
             })
-            .endpoint(B, "0000:00:02.0")
+            .add(B, Some("0000:00:02.0"), Kind::Endpoint, |function| function.offset(offset))
             .domain_type("identity")
     };
     let shifted = machine(0x20_0000_0000);
