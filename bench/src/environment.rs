@@ -12,7 +12,9 @@ use crate::result::Environment;
 const EMULATED_CARDS: [(u16, u16); 6] =
     [(0x8086, 0x100e), (0x8086, 0x10d3), (0x8086, 0x10c9), (0x8086, 0x10ca), (0x10ec, 0x8139), (0x10ec, 0x8029)];
 /// Vendors whose functions exist in emulators only: Red Hat's virtio and QEMU's own, and the IDs of QEMU's test devices.
-const EMULATED_VENDORS: [u16; 3] = [0x1af4, 0x1b36, 0x1234];
+const EMULATED_VENDORS: [u16; 3] = [0x1af4, QEMU_VENDOR, 0x1234];
+/// The vendor ID of QEMU's own functions, its root ports and its host bridge's companions among them.
+const QEMU_VENDOR: u16 = 0x1b36;
 
 /// Reads what the host says of itself.
 #[derive(Debug, Clone)]
@@ -50,7 +52,7 @@ impl Host {
                 .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
                 .map(|(_, model)| model.trim().to_owned()),
             iommu: Some(self.iommu()),
-            emulator: self.text("sys/class/dmi/id/sys_vendor").filter(|vendor| vendor == "QEMU"),
+            emulator: self.in_qemu().then(|| "QEMU".to_owned()),
             clock_source: self.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             ..Environment::default()
         }
@@ -73,15 +75,23 @@ impl Host {
         if kinds.is_empty() { "none".to_owned() } else { kinds.join("+") }
     }
 
+    /// Whether this is a machine of QEMU's: its firmware says so, or one of the functions is of a kind that only QEMU has.
+    fn in_qemu(&self) -> bool {
+        let devices = "sys/bus/pci/devices";
+        let functions = fs::read_dir(self.root.join(devices)).into_iter().flatten().flatten();
+        let mut names = functions.filter_map(|entry| entry.file_name().into_string().ok());
+        self.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU")
+            || names.any(|name| self.hex(&format!("{devices}/{name}/vendor")) == Some(QEMU_VENDOR))
+    }
+
     /// Whether a function is emulated.
     pub fn is_emulated(&self, bdf: Bdf) -> bool {
         let folder = Path::new("sys/bus/pci/devices").join(bdf.to_string());
         let id = |file: &str| self.hex(&folder.join(file).to_string_lossy());
         let vendor = id("vendor");
-        let in_qemu = self.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU");
         vendor.is_some_and(|vendor| EMULATED_VENDORS.contains(&vendor))
             || id("subsystem_vendor") == Some(0x1af4)
-            || in_qemu && vendor.zip(id("device")).is_some_and(|card| EMULATED_CARDS.contains(&card))
+            || self.in_qemu() && vendor.zip(id("device")).is_some_and(|card| EMULATED_CARDS.contains(&card))
     }
 }
 
@@ -109,7 +119,7 @@ mod tests {
     fn a_virtual_card_is_emulated_and_a_real_one_in_a_guest_is_not() {
         let devices = "sys/bus/pci/devices";
         let (_root, host) = host(&[
-            ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
+            (&format!("{devices}/0000:00:18.0/vendor"), "0x1b36\n"),
             (&format!("{devices}/0000:01:00.0/vendor"), "0x1af4\n"),
             (&format!("{devices}/0000:02:00.0/vendor"), "0x15b3\n"),
             (&format!("{devices}/0000:02:00.0/device"), "0x1021\n"),

@@ -545,8 +545,7 @@ fn describe(source: &str, target: &Target, spec: &CellSpec) -> String {
 
 /// Names the combination, so that the same one in another run has the same name.
 fn id(source: &Origin, target: &Target, spec: &CellSpec) -> String {
-    let kind =
-        serde_json::to_value(source.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    let kind = source.kind.as_str();
     let place = source.bdf.map_or(String::new(), |bdf| format!(":{bdf}:{}", source.bar.unwrap_or_default()));
     let ranges: Vec<_> =
         source.ranges.iter().map(|range| format!("{:#x}+{:#x}", range.offset_bytes, range.length_bytes)).collect();

@@ -146,17 +146,10 @@ fn row(cell: &Cell) -> Vec<String> {
 
 fn source(cell: &Cell) -> String {
     let origin = &cell.source;
-    let kind = match origin.kind {
-        peerpath_exporter::SourceKind::Vfio => "vfio",
-        peerpath_exporter::SourceKind::Udmabuf => "udmabuf",
-        peerpath_exporter::SourceKind::Heap => "heap",
-        peerpath_exporter::SourceKind::Cuda => "cuda",
-        peerpath_exporter::SourceKind::Host => "host",
-    };
     let ranges = if origin.ranges.len() > 1 { format!(" ({} ranges)", origin.ranges.len()) } else { String::new() };
     match (origin.bdf, origin.bar) {
         (Some(bdf), Some(bar)) => format!("{bdf}:{bar}{ranges}"),
-        _ => kind.to_owned(),
+        _ => origin.kind.as_str().to_owned(),
     }
 }
 

@@ -28,7 +28,12 @@ pub(crate) fn peerpath_linked() -> PathBuf {
     profile_folder().join("../verbs-link/debug/peerpath")
 }
 
-/// Builds both programs; cargo built only the tests themselves.
+/// The exporter's own check of a kernel against what this project believes of it.
+pub(crate) fn vfio_check() -> PathBuf {
+    profile_folder().join("examples/vfio_check")
+}
+
+/// Builds the programs; cargo built only the tests themselves.
 pub(crate) fn build() -> Result<(), Failed> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let profile: &[&str] = if profile_folder().ends_with("release") { &["--release"] } else { &[] };
@@ -38,7 +43,9 @@ pub(crate) fn build() -> Result<(), Failed> {
     let mut link = Command::new(&cargo);
     link.args(["build", "--package", "peerpath", "--no-default-features", "--features", "verbs-link", "--target-dir"]);
     link.arg(linked);
-    for mut command in [plain, link] {
+    let mut check = Command::new(&cargo);
+    check.args(["build", "--package", "peerpath-exporter", "--example", "vfio_check"]).args(profile);
+    for mut command in [plain, check, link] {
         let status = command.current_dir(repository()).status()?;
         if !status.success() {
             return Err(format!("{command:?} ended with {status}").into());

@@ -1,7 +1,10 @@
-//! The functions of the guest, as `scripts/lab list` describes them.
+//! The functions of the guest, as `scripts/lab list` describes them: by name in any scenario, as constants in those that
+//! are like `default`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
 
 /// ivshmem behind a root port; BAR 2 has 128 MiB.
 pub(crate) const EXPORTER: &str = "0000:01:00.0";
@@ -11,6 +14,12 @@ pub(crate) const NIC: &str = "0000:02:00.0";
 pub(crate) const NVME: &str = "0000:03:00.0";
 /// ivshmem behind the switch; the NIC of `rxe1` is behind the same one.
 pub(crate) const SWITCH_EXPORTER: &str = "0000:06:00.0";
+
+/// The address of a function by its name in the scenario.
+pub(crate) fn named(name: &str) -> Result<String, Failed> {
+    let variable = format!("PEERPATH_LAB_{}", name.to_uppercase());
+    std::env::var(&variable).map_err(|_| format!("the lab did not set {variable}").into())
+}
 
 fn folder(bdf: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(bdf)

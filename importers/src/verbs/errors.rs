@@ -163,6 +163,8 @@ impl Explained for Error {
 
     fn class(&self) -> Class {
         match self {
+            // A name that is wrong among devices that are there is a slip; where there is none at all, no name would do.
+            Self::NoDevice { present, .. } if present.is_empty() => Class::CannotHere,
             Self::Address { .. } | Self::NoDevice { .. } | Self::Depth { .. } => Class::BadInput,
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
             Self::NoLibrary

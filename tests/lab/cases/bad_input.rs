@@ -82,7 +82,7 @@ fn port_down() -> Result<(), Failed> {
     })?;
     refused?;
     run("run --from host:1M --to verbs:rxe7 --op write --size 4K --iterations 5 --out /tmp/never")?
-        .expect(3)?
+        .expect(2)?
         .says("no-device")
         .map(drop)
 }
@@ -90,7 +90,8 @@ fn port_down() -> Result<(), Failed> {
 fn no_library() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     // A mount of its own hides the library from this one process.
-    let hide = "for library in /usr/lib/*/libibverbs.so.1; do mount --bind /dev/null \"$(readlink -f \"$library\")\"; done";
+    let hide =
+        "for library in /usr/lib/*/libibverbs.so.1; do mount --bind /dev/null \"$(readlink -f \"$library\")\"; done";
     let command = format!("{hide}; exec {} {}", peerpath().display(), write_from_host(out.path()));
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &command]).output()?;
     let errors = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

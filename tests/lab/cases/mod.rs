@@ -10,15 +10,8 @@ mod transfer;
 use crate::Case;
 
 pub(crate) fn all() -> Vec<Case> {
-    [
-        transfer::cases(),
-        corruption::cases(),
-        revocation::cases(),
-        socket::cases(),
-        binding::cases(),
-        bad_input::cases(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [transfer::cases(), corruption::cases(), revocation::cases(), socket::cases(), binding::cases(), bad_input::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

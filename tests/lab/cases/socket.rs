@@ -34,7 +34,11 @@ fn hand_over() -> Result<(), Failed> {
     // As another user, nothing is handed over.
     let stranger = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .args(["python3", "-c", "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])"])
+        .args([
+            "python3",
+            "-c",
+            "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])",
+        ])
         .arg(&socket)
         .output()?;
     if stranger.status.success() {

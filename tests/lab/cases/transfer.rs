@@ -1,10 +1,11 @@
 //! Data moves, and the result says so.
 
 use libtest_mimic::Failed;
+use serde_json::Value;
 
 use crate::Case;
-use crate::command::{all_passed, cells, peerpath_linked, result, run, run_program};
-use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
+use crate::command::{all_passed, cells, peerpath_linked, result, run, run_program, vfio_check};
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, named};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -14,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "many_ranges_in_one_dma_buf", scenarios: &["bypass", "bus-address"], run: many_ranges },
         Case { name: "ordinary_memory_as_baseline", scenarios: &["default", "bypass"], run: baselines },
         Case { name: "verbs_bound_at_link_time", scenarios: &["default"], run: linked },
+        Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
     ]
 }
@@ -30,8 +32,19 @@ fn through_door(door: &str) -> Result<(), Failed> {
     let result = result(out.path())?;
     // Three ops, three sizes, two modes.
     all_passed(&result, 18)?;
+    all_took(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "host-bridge-translated" })?;
     if driver(EXPORTER).is_some() {
         return Err("the function is still bound after the run".into());
+    }
+    Ok(())
+}
+
+/// Every cell saw the path that was predicted, and it is the one that the scenario is made for.
+fn all_took(result: &Value, path: &str) -> Result<(), Failed> {
+    for cell in cells(result) {
+        if cell["path"]["observed"] != path || cell["path"]["predicted"] != path {
+            return Err(format!("{path} was expected: {cell:#}").into());
+        }
     }
     Ok(())
 }
@@ -39,12 +52,12 @@ fn through_door(door: &str) -> Result<(), Failed> {
 fn behind_a_switch() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    run(&format!(
-        "run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 --size 4K --iterations 50 --out {folder}"
-    ))?
-    .expect(0)?;
+    run(&format!("run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 --size 4K --iterations 50 --out {folder}"))?
+        .expect(0)?;
+    let result = result(out.path())?;
     // Three control ops, two transfers in two modes.
-    all_passed(&result(out.path())?, 7)
+    all_passed(&result, 7)?;
+    all_took(&result, "bus-address")
 }
 
 fn many_ranges() -> Result<(), Failed> {
@@ -52,22 +65,21 @@ fn many_ranges() -> Result<(), Failed> {
     let folder = out.path().display();
     // Out of order and with gaps, so that a mapping that took them as one span would show.
     let ranges = "@0x10000+0x2000,0x1000+0x1000,0x40000+0x10000,0x7ff0000+0x10000";
-    let (source, target) = pair();
+    let exporter = named("exporter")?;
     run(&format!(
-        "run --from {source}:2{ranges} --to verbs:{target} --op write --op read --size 4K --size 64K \
+        "run --from {exporter}:2{ranges} --to verbs:rxe0 --op write --op read --size 4K --size 64K \
          --iterations 20 --depth 32 --out {folder}"
     ))?
     .expect(0)?;
     let result = result(out.path())?;
     all_passed(&result, 8)?;
+    all_took(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "bus-address" })?;
     let ranges = cells(&result)[0]["source"]["ranges"].as_array().map(Vec::len);
     if ranges != Some(4) { Err(format!("4 ranges expected in the result, {ranges:?} found").into()) } else { Ok(()) }
 }
 
-/// The exporter and RDMA device that the scenario is about.
-fn pair() -> (&'static str, &'static str) {
-    let bus_address = std::env::var("PEERPATH_LAB_GUEST").is_ok_and(|scenario| scenario == "bus-address");
-    if bus_address { (SWITCH_EXPORTER, "rxe1") } else { (EXPORTER, "rxe0") }
+fn scenario() -> String {
+    std::env::var("PEERPATH_LAB_GUEST").unwrap_or_default()
 }
 
 fn baselines() -> Result<(), Failed> {
@@ -86,6 +98,11 @@ fn baselines() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Every errno, door and view of VFIO, below the command line.
+fn vfio_answers() -> Result<(), Failed> {
+    run_program(&vfio_check(), &format!("{}:2 {}", named("exporter")?, named("nvme")?))?.expect(0).map(drop)
 }
 
 fn linked() -> Result<(), Failed> {
