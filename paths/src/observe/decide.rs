@@ -82,7 +82,7 @@ pub struct Observation {
     pub dma_address_equals_physical: Option<bool>,
     /// p2pdma's answer.
     pub map_type: Option<MapType>,
-    /// The mappings of the memory.
+    /// The mappings of the memory; of a refused one, those that were made before it was refused.
     pub mappings: Vec<Mapping>,
     /// Calls into dma-buf that failed.
     pub failed_calls: Vec<Call>,
@@ -166,6 +166,8 @@ impl<'a> Seen<'a> {
                     };
                     seen.keep(expected.covers(*phys, *length_bytes), |seen| seen.direct.push(direct));
                 }
+                // One that failed says so by a length of zero.
+                Event::IommuMap { length_bytes: 0, .. } => {}
                 Event::IommuMap { iova, phys, length_bytes } => {
                     let translation = Translation { iova: *iova, phys: *phys, length_bytes: *length_bytes };
                     seen.keep(expected.covers(*phys, *length_bytes), |seen| seen.iommu.push(translation));
@@ -262,7 +264,7 @@ pub(super) fn judge(trace: &Trace, expected: &Expected) -> Observation {
             .iter()
             .map(equals)
             .collect::<Option<Vec<bool>>>()
-            .filter(|equal| !equal.is_empty())
+            .filter(|equal| !equal.is_empty() && path != PathName::Refused)
             .map(|equal| equal.into_iter().all(|equal| equal)),
         map_type: seen.map_types.first().copied(),
         mappings,
@@ -279,7 +281,7 @@ fn verdict(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<PathNa
         return Ok(PathName::HostMemory);
     }
     let path = match seen.map_types[..] {
-        [MapType::BusAddress] => bus_address(trace, seen),
+        [MapType::BusAddress] => bus_address(trace, seen, expected),
         [] | [MapType::ThroughHostBridge] => host_bridge(trace, seen, expected),
         [MapType::NotSupported] => Err("p2pdma permits no route, and yet the memory was mapped".into()),
         [MapType::Other(raw)] => Err(format!("p2pdma answered {raw}, which is not known here")),
@@ -328,9 +330,15 @@ fn is_refused(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<boo
     })
 }
 
-fn bus_address(trace: &Trace, seen: &Seen<'_>) -> Result<PathName, String> {
+fn bus_address(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<PathName, String> {
     if !seen.direct.is_empty() || !seen.iommu.is_empty() {
         return Err("p2pdma answered BUS_ADDR, and yet the memory was mapped through the host bridge".into());
+    }
+    // The kernel knows the name bus_offset only where it has BTF, and only then is the address beside it certain.
+    if let Some(&Ranges { phys: Some(phys), length_bytes: Some(length), bus_offset: Some(_), .. }) = seen.ranges
+        && !expected.covers(phys, length)
+    {
+        return Err(format!("p2pdma answered BUS_ADDR, but for other memory, at {phys:#x}"));
     }
     // Here the absence of events is the proof, so none may be missing.
     if trace.log.lost_events > 0 || trace.log.unreadable_lines > 0 {

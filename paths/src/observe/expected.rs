@@ -87,3 +87,72 @@ fn translates(topology: &Topology, importer: &Function) -> Option<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::Tree;
+
+    /// An exporter with a BAR of 64 KiB and an importer in a group of this type, or in none.
+    fn host(domain_type: Option<&str>) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let sys = root.path().join("sys");
+        fs::create_dir_all(sys.join("bus/pci/devices")).unwrap();
+        for bdf in ["0000:00:01.0", "0000:00:02.0"] {
+            let function = sys.join("devices/pci0000:00").join(bdf);
+            fs::create_dir_all(&function).unwrap();
+            fs::write(function.join("resource"), "0x00000000e0000000 0x00000000e000ffff 0x0000000000040200\n").unwrap();
+            symlink("../../../bus/pci", function.join("subsystem")).unwrap();
+            symlink(format!("../../../devices/pci0000:00/{bdf}"), sys.join("bus/pci/devices").join(bdf)).unwrap();
+            if let Some(domain_type) = domain_type {
+                let group = sys.join("kernel/iommu_groups/3");
+                fs::create_dir_all(group.join("devices")).unwrap();
+                fs::write(group.join("type"), format!("{domain_type}\n")).unwrap();
+                symlink("../../../kernel/iommu_groups/3", function.join("iommu_group")).unwrap();
+            }
+        }
+        root
+    }
+
+    fn expected(domain_type: Option<&str>, bar: u8, ranges: &[(u64, u64)]) -> Option<Expected> {
+        let root = host(domain_type);
+        let topology = Topology::read(&Tree::open(root.path()).unwrap());
+        let bdf = |text: &str| text.parse().unwrap();
+        Expected::of_bar(&topology, bdf("0000:00:01.0"), bar, ranges, Some(bdf("0000:00:02.0")))
+    }
+
+    #[test]
+    fn the_topology_knows_where_the_memory_is() {
+        let memory = |ranges| expected(Some("DMA"), 0, ranges).map(|expected| expected.memory);
+        assert_eq!(memory(&[]), memory(&[(0, 0x1_0000)]));
+        assert_eq!(
+            memory(&[(0x1000, 0x1000), (0x8000, 0x2000)]),
+            Some(Memory::Mmio(vec![0xe000_1000..0xe000_2000, 0xe000_8000..0xe000_a000]))
+        );
+        assert_eq!(memory(&[(u64::MAX, 1)]), None);
+        assert_eq!(expected(Some("DMA"), 1, &[]), None);
+    }
+
+    #[test]
+    fn the_topology_knows_whether_the_importer_is_translated() {
+        for (domain_type, translated) in
+            [(Some("DMA"), true), (Some("DMA-FQ"), true), (Some("identity"), false), (None, false)]
+        {
+            assert_eq!(expected(domain_type, 0, &[]).unwrap().translated, Some(translated), "{domain_type:?}");
+        }
+    }
+
+    #[test]
+    fn the_errno_is_found_below_other_errors() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+
+        let expected = Expected::new(Memory::Ordinary);
+        assert_eq!(expected.clone().failed(&Outer(io::Error::from_raw_os_error(22))).failed_with, Some(22));
+        assert_eq!(expected.failed(&Outer(io::Error::other("no errno"))).failed_with, Some(0));
+    }
+}

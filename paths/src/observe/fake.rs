@@ -18,8 +18,8 @@ pub(super) struct Fake {
     pub(super) lacks: Vec<&'static str>,
     /// The number that the kernel has for the thread that puts marks in.
     pub(super) thread: u32,
-    /// What happens once probes are on, as lines of the trace without the common part.
-    pub(super) happens: Vec<String>,
+    /// What happens once probes are on, as lines of the trace without the part that all have in common.
+    pub(super) happens: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -66,11 +66,8 @@ impl Fake {
 
     fn trace(&self, instance: &Instance) -> String {
         let marks = instance.marks.iter().map(|mark| format!("tracing_mark_write: {mark}"));
-        let events = if instance.on.is_empty() && instance.marks.iter().all(|mark| mark != "begin") {
-            &[][..]
-        } else {
-            &self.happens
-        };
+        let began = instance.marks.iter().any(|mark| mark == "begin");
+        let happened = self.happens.iter().filter(|_| began).map(|event| (*event).to_owned());
         let line = |(index, event): (usize, String)| {
             let thread = self.thread;
             match instance.raw {
@@ -78,7 +75,7 @@ impl Fake {
                 true => format!("{thread} 0 {} type: 7\n", 10_000_000_000 + index * 1000 + 1),
             }
         };
-        marks.chain(events.iter().cloned()).enumerate().map(line).collect()
+        marks.chain(happened).enumerate().map(line).collect()
     }
 }
 

@@ -20,6 +20,9 @@
 //! `pci_p2pdma_map_type` looks its answer up in a cache of the pair, but it is called for every mapping: the return
 //! probe sees the answer each time, also the hundredth.
 //!
+//! What is seen is what the kernel set up. Where bridges really send a packet, an ACS setting changed behind the kernel's
+//! back for instance, only a measurement can tell.
+//!
 //! # What it leaves alone
 //! Events go to a trace instance of this process's own, and only for its own threads; the host's other tracing is not
 //! touched. Probes are global in the kernel, so they carry the process in their name, are switched on in that
@@ -38,6 +41,8 @@ mod observer;
 mod owner;
 mod parse;
 mod probes;
+#[cfg(test)]
+mod tests;
 mod tracefs;
 
 pub use calls::{Call, CallKind};

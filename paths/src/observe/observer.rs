@@ -20,13 +20,13 @@ use super::{Unobservable, owner::Swept};
 pub struct ObserverOptions {
     /// Where `sys` and `proc` are: `/`.
     pub root: PathBuf,
-    /// Room for events, for each CPU. One registration of one range takes about 1 KiB, each further range 300 bytes.
+    /// Room for events, for each CPU. One registration takes about 1 KiB, and each range of it after the first 300 bytes.
     pub buffer_kib_per_cpu: u32,
 }
 
 impl Default for ObserverOptions {
     fn default() -> Self {
-        Self { root: "/".into(), buffer_kib_per_cpu: 512 }
+        Self { root: "/".into(), buffer_kib_per_cpu: 256 }
     }
 }
 
@@ -232,7 +232,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Which path it was.
+    /// Which path it was. The trace is taken to be of one registration: nothing tells those of several threads apart.
     pub fn judge(&self, expected: &Expected) -> Observation {
         decide::judge(self, expected)
     }

@@ -123,11 +123,12 @@ struct Line<'a> {
 
 fn line(text: &str) -> Option<Line<'_>> {
     // A task may be named anything, so the first bracket need not be that of the CPU.
-    let (thread, rest) = text.match_indices('[').find_map(|(at, _)| {
-        let (cpu, rest) = text[at + 1..].split_once(']')?;
-        is_digits(cpu).then_some(())?;
-        Some((thread_before(&text[..at])?, rest))
-    })?;
+    text.match_indices('[').find_map(|(at, _)| line_with_cpu_at(text, at))
+}
+
+fn line_with_cpu_at(text: &str, at: usize) -> Option<Line<'_>> {
+    let (cpu, rest) = text[at + 1..].split_once(']')?;
+    let thread = thread_before(&text[..at]).filter(|_| is_digits(cpu))?;
     // Flags such as `d..2.` may or may not stand before the time.
     let mut rest = rest.trim_start();
     let at_ns = loop {
