@@ -109,12 +109,33 @@ pub fn cells(result: &RunResult, width: usize) -> String {
     for cell in &result.cells {
         table.push(row(cell));
     }
-    let mut text = table.render(width);
-    for cell in result.cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
-        let cause = cell.cause.map_or(String::new(), |cause| format!(" [{cause}]"));
-        let reason = printable(cell.reason.as_deref().unwrap_or_default());
-        let remedy = printable(cell.remedy.as_deref().unwrap_or_default());
-        text += &format!("\n{}: {}{cause}\n  why: {reason}\n   do: {remedy}\n", outcome(cell), printable(&cell.id));
+    table.render(width) + &troubles(&result.cells)
+}
+
+/// Every reason for which cells did not pass, once, with the cells that it stopped.
+fn troubles(cells: &[Cell]) -> String {
+    let mut troubles: Vec<(&Cell, Vec<&Cell>)> = Vec::new();
+    for cell in cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
+        let same = |other: &Cell| {
+            (other.outcome, other.cause, &other.reason, &other.remedy)
+                == (cell.outcome, cell.cause, &cell.reason, &cell.remedy)
+        };
+        match troubles.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, stopped)) => stopped.push(cell),
+            None => troubles.push((cell, vec![cell])),
+        }
+    }
+    let mut text = String::new();
+    for (first, stopped) in troubles {
+        let which = match stopped.as_slice() {
+            [cell] => printable(&cell.id),
+            _ if stopped.len() == cells.len() => format!("all {} cells", stopped.len()),
+            _ => format!("{} and {} more", printable(&first.id), stopped.len() - 1),
+        };
+        let cause = first.cause.map_or(String::new(), |cause| format!(" [{cause}]"));
+        let reason = printable(first.reason.as_deref().unwrap_or_default());
+        let remedy = printable(first.remedy.as_deref().unwrap_or_default());
+        text += &format!("\n{}: {which}{cause}\n  why: {reason}\n   do: {remedy}\n", outcome(first));
     }
     text
 }

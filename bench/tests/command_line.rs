@@ -26,11 +26,11 @@ fn ends(arguments: &[&str], code: i32, word: &str) {
 
 #[test]
 fn help_has_examples_and_every_command() {
-    for command in ["list", "run", "bind", "restore", "export"] {
+    for command in ["list", "paths", "snapshot", "run", "bind", "restore", "export"] {
         ends(&["--help"], 0, command);
         ends(&[command, "--help"], 0, "Usage");
     }
-    for command in ["run", "bind", "export"] {
+    for command in ["list", "paths", "snapshot", "run", "bind", "export"] {
         ends(&[command, "--help"], 0, "Example");
     }
     ends(&["--version"], 0, "peerpath");
@@ -101,4 +101,41 @@ fn listing_works_without_anything_to_list() {
 #[test]
 fn restoring_nothing_is_no_error() {
     assert_eq!(peerpath(&["restore"]).status.code(), Some(0));
+}
+
+/// The topologies whose answers a real kernel gave are fixtures of the crate that predicts.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../paths/tests/fixtures/truth");
+
+#[test]
+fn a_snapshot_of_another_host_is_analysed() {
+    let root = format!("{FIXTURES}/01_switch_epyc.tar.gz");
+    let output = peerpath(&["paths", "--root", &root, "--from", "0000:03:00.0", "--to", "0000:04:00.0", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let pairs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pairs[0]["predicted"], "bus-address");
+    ends(&["paths", "--root", &root], 0, "bus-address");
+    ends(&["paths", "--root", &root, "--from", "0000:03:00.0", "--to", "0000:04:00.0"], 0, "because");
+    ends(&["paths", "--root", &root, "--from", "0000:33:00.0"], 2, "0000:33:00.0");
+    ends(&["paths", "--root", &root, "--to", "verbs:mlx5_9"], 2, "verbs:mlx5_9");
+}
+
+#[test]
+fn what_is_no_snapshot_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.tar.gz");
+    std::fs::write(&file, b"not an archive").unwrap();
+    ends(&["paths", "--root", file.to_str().unwrap()], 2, "host.tar.gz");
+    ends(&["paths", "--root", "/nowhere/at/all.tar.gz"], 2, "/nowhere/at/all.tar.gz");
+}
+
+#[test]
+fn a_snapshot_of_this_host_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.tar.gz");
+    let file = file.to_str().unwrap();
+    ends(&["snapshot", file], 0, "written");
+    let here = peerpath(&["paths", "--json"]);
+    let there = peerpath(&["paths", "--root", file, "--json"]);
+    assert_eq!(text(&here), text(&there));
+    ends(&["snapshot", "/proc/nowhere/host.tar.gz"], 4, "/proc/nowhere");
 }

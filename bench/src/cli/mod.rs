@@ -2,8 +2,11 @@
 
 mod bind;
 mod export;
+mod host;
 mod list;
+mod paths;
 mod run;
+mod snapshot;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,6 +26,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     List(list::List),
+    Paths(paths::Paths),
+    Snapshot(snapshot::Snapshot),
     Bind(bind::Bind),
     Restore(bind::Restore),
     Export(export::Export),
@@ -39,6 +44,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match parsed.command {
         Command::List(command) => command.run(),
+        Command::Paths(command) => command.run(),
+        Command::Snapshot(command) => command.run(),
         Command::Bind(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
