@@ -44,9 +44,9 @@ class Change:
         return self.folder / "files"
 
     def inputs(self) -> list[Path]:
-        """Every file that has a say in the built kernel."""
-        present = [path for path in (self.patch, self.config) if path.is_file()]
-        return present + [self.files / path for path in self.added()]
+        """The files that end up in the built kernel."""
+        patch = [self.patch] if self.patch.is_file() else []
+        return patch + [self.files / path for path in self.added()]
 
     def added(self) -> list[Path]:
         paths = sorted(path for path in self.files.rglob("*") if path.is_file())

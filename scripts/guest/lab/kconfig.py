@@ -3,6 +3,8 @@
 Kconfig drops an option whose dependencies are not met without a word, and a
 guest without it fails much later and elsewhere. So what was asked for is
 compared with what came out.
+
+A line "A | B" asks for either: an option that another release calls otherwise.
 """
 
 import re
@@ -13,6 +15,7 @@ from lab.places import KERNEL
 from lab.trouble import Trouble
 
 _SET = re.compile(r"CONFIG_\w+=\S.*|# CONFIG_\w+ is not set")
+_EITHER = " | "
 
 
 def fragments(*, debug: bool, folder: Path = KERNEL / "config") -> list[Path]:
@@ -30,20 +33,20 @@ def wanted(files: list[Path]) -> list[str]:
 def missing(options: list[str], config_text: str) -> list[str]:
     """The options that CONFIG_TEXT, a finished .config, does not have as asked."""
     have = set(config_text.splitlines())
-    # An option that is off may also be absent altogether.
-    names = {match[1] for match in re.finditer(r"^(CONFIG_\w+)=", config_text, re.MULTILINE)}
-    return [
-        option
-        for option in options
-        if option not in have and not (option.startswith("# ") and option.split()[1] not in names)
-    ]
+    named = {match[1] for match in re.finditer(r"^(CONFIG_\w+)=", config_text, re.MULTILINE)}
+
+    def met(option: str) -> bool:
+        # An option that is off may also be absent altogether.
+        return option in have or (option.startswith("# ") and option.split()[1] not in named)
+
+    return [asked for asked in options if not any(map(met, asked.split(_EITHER)))]
 
 
 def configure(tree: Path, files: list[Path]) -> str:
     """Configure TREE with FILES over "no" for everything else; the .config."""
     options = wanted(files)
     asked = tree / "peerpath.config"
-    asked.write_text("\n".join(options) + "\n")
+    asked.write_text("\n".join(options).replace(_EITHER, "\n") + "\n")
     done = subprocess.run(
         ["make", "-s", "ARCH=x86_64", f"KCONFIG_ALLCONFIG={asked}", "allnoconfig"],
         cwd=tree,

@@ -103,23 +103,27 @@ def _config_files(changes: list[Change], *, debug: bool) -> list[Path]:
     return kconfig.fragments(debug=debug) + [c.config for c in changes if c.config.is_file()]
 
 
-def _inputs(source: Source, changes: list[Change], *, debug: bool) -> dict[str, str]:
+def _inputs(source: Source, changes: list[Change], *, debug: bool) -> dict:
     """Everything that decides what the kernel will be, by name."""
-    files = _config_files(changes, debug=debug)
-    files += [path for change in changes for path in change.inputs()]
-    named = {
+    files = {
         str(path.relative_to(KERNEL)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
+        for change in changes
+        for path in change.inputs()
     }
-    return {"source": source.identity, "compiler": tools.compiler_version(), **named}
+    return {
+        "source": source.identity,
+        "compiler": tools.compiler_version(),
+        "options": kconfig.wanted(_config_files(changes, debug=debug)),
+        "files": files,
+    }
 
 
-def _digest(inputs: dict[str, str]) -> str:
+def _digest(inputs: dict) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _build(
-    source: Source, changes: list[Change], inputs: dict[str, str], folder: Path, *, debug: bool
+    source: Source, changes: list[Change], inputs: dict, folder: Path, *, debug: bool
 ) -> None:
     tools.need(tools.KERNEL_BUILD, "build the guest's kernel")
     log = folder.with_name(f"{folder.name}.log")
@@ -195,7 +199,7 @@ def _make(tree: Path, log: Path, *, debug: bool) -> None:
 
 
 def _keep(
-    tree: Path, source: Source, inputs: dict[str, str], config_text: str, folder: Path
+    tree: Path, source: Source, inputs: dict, config_text: str, folder: Path
 ) -> None:
     """Move what is worth keeping to FOLDER, which appears whole or not at all."""
     version = (tree / "include/config/kernel.release").read_text().strip()

@@ -27,6 +27,11 @@ class Missing(unittest.TestCase):
         off = "# CONFIG_PCI is not set"
         self.assertEqual(kconfig.missing([off], CONFIG), [off])
 
+    def test_either_of_two_names_will_do(self):
+        self.assertEqual(kconfig.missing(["CONFIG_NEW=y | CONFIG_PCI=y"], CONFIG), [])
+        neither = "CONFIG_NEW=y | CONFIG_OLD=y"
+        self.assertEqual(kconfig.missing([neither], CONFIG), [neither])
+
     def test_comments_are_no_options(self):
         options = kconfig.wanted(kconfig.fragments(debug=True))
         self.assertIn("CONFIG_RDMA_RXE=y", options)
