@@ -115,7 +115,7 @@ class PrivateApt:
             f"Dir::Etc::sourcelist={self._home}/sources.list",
             "Dir::Etc::sourceparts=-",
             "Dir::Etc::preferences=/dev/null",
-            "Dir::Etc::preferencesparts=-",
+            "Dir::Etc::preferencesparts=/dev/null",
             f"Dir::State::lists={self._home}/lists",
             f"Dir::State::status={status}",
             f"Dir::Cache={self._home}/cache",

@@ -32,8 +32,8 @@ from lab.trouble import (
 
 # KASAN and lockdep need room of their own.
 _DEBUG_EXTRA_MIB = 2048
-# What virtme-ng accepts in the path of a shared folder.
-_SHAREABLE = re.compile(r"[a-zA-Z0-9_+ /.-]+")
+# What survives virtme-ng and the kernel's command line in a shared folder's path.
+_SHAREABLE = re.compile(r"[a-zA-Z0-9_+/.-]+")
 # QEMU says of every processor feature that TCG lacks that it lacks it, and of
 # every network of ours that it leads nowhere.
 _NOISE = re.compile(
@@ -107,8 +107,8 @@ def _check_shareable(paths: list[Path]) -> None:
     for path in paths:
         if not _SHAREABLE.fullmatch(str(path)):
             raise Trouble(
-                f"{path} cannot be shared with the guest: virtme-ng takes only letters, digits "
-                "and _ + - . / and blanks in such a path. Move it to one without the others.",
+                f"{path} cannot be shared with the guest: only letters, digits and _ + - . / "
+                "survive in such a path. Move it to one without other characters.",
                 exit_code=EXIT_USAGE,
             )
 

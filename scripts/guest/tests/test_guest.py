@@ -1,0 +1,88 @@
+"""What a run hands to its guest, and what it makes of what comes back."""
+
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from lab import guest, scenarios
+from lab.trouble import EXIT_GUEST_DIED, EXIT_KERNEL_LOG, EXIT_TIMEOUT, Trouble
+
+QUIET = "[    1.000000] Linux version 7.2.12\n"
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name, "run")
+        self.out = Path(folder.name, "out")
+        self.folder.mkdir()
+        self.out.mkdir()
+        self.scenario = scenarios.load("default")
+
+
+class HandedOver(Folder):
+    def fill(self, command: list[str], environment: dict[str, str]) -> None:
+        with mock.patch.dict(os.environ, environment, clear=True):
+            guest._fill(self.folder, self.scenario, command, self.out)
+
+    def test_arguments_arrive_as_they_were_given(self):
+        self.fill(["printf", "%s|", "two words", "it's", "$HOME", ""], {})
+        done = subprocess.run(["bash", self.folder / "command"], text=True, capture_output=True)
+        self.assertEqual(done.stdout, "two words|it's|$HOME||")
+
+    def test_our_variables_pass_and_others_do_not(self):
+        self.fill(["true"], {"PEERPATH_X": "a b", "RUST_LOG": "debug", "SECRET": "no"})
+        text = (self.folder / "environment.sh").read_text()
+        self.assertIn("export PEERPATH_X='a b'\n", text)
+        self.assertIn("export RUST_LOG=debug\n", text)
+        self.assertNotIn("SECRET", text)
+
+    def test_the_guest_is_told_what_it_is_and_where_its_functions_are(self):
+        self.fill(["true"], {})
+        text = (self.folder / "environment.sh").read_text()
+        self.assertIn("export PEERPATH_LAB_GUEST=default\n", text)
+        self.assertIn("export PEERPATH_LAB_EXPORTER=0000:01:00.0\n", text)
+
+    def test_lab_tests_do_not_start_labs_inside_the_lab(self):
+        self.fill(["true"], {"PEERPATH_LAB": "1"})
+        self.assertNotIn("PEERPATH_LAB=", (self.folder / "environment.sh").read_text())
+
+    def test_a_path_that_the_guest_would_not_get_is_refused(self):
+        for name in ("/tmp/a,b", "/tmp/a b", "/tmp/ä"):
+            with self.subTest(name), self.assertRaisesRegex(Trouble, "cannot be shared"):
+                guest._check_shareable([Path(name)])
+
+
+class BroughtBack(Folder):
+    def judge(self, console: str, code: str | None = None, killed: int | None = None):
+        (self.out / "console.txt").write_text(console)
+        if code is not None:
+            (self.folder / "exit-code").write_text(code)
+        with mock.patch("lab.guest.say"), mock.patch("sys.stderr"):
+            return guest._judge(self.folder, self.scenario, self.out, killed)
+
+    def test_the_exit_code_is_that_of_the_command(self):
+        self.assertEqual(self.judge(QUIET, "7\n").exit_code, 7)
+
+    def test_a_complaint_fails_a_run_that_succeeded(self):
+        outcome = self.judge(QUIET + "[    2.000000] BUG: bad\n", "0\n")
+        self.assertEqual(outcome.exit_code, EXIT_KERNEL_LOG)
+        self.assertEqual(outcome.command_exit_code, 0)
+
+    def test_no_exit_code_means_that_the_guest_died(self):
+        self.assertEqual(self.judge(QUIET).exit_code, EXIT_GUEST_DIED)
+
+    def test_a_killed_guest_keeps_the_reason(self):
+        self.assertEqual(self.judge(QUIET, None, EXIT_TIMEOUT).exit_code, EXIT_TIMEOUT)
+
+    def test_a_guest_that_left_no_log_has_that_of_its_console(self):
+        self.judge(QUIET)
+        self.assertEqual((self.out / "dmesg.txt").read_text(), QUIET)
+
+
+if __name__ == "__main__":
+    unittest.main()
