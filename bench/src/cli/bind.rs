@@ -1,11 +1,12 @@
 //! `peerpath bind` and `peerpath restore`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_exporter::OpenOptions;
 use peerpath_exporter::bind::{self, Bound, Outcome, Restored};
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, observe};
 
 use super::print;
 use crate::failure::Failure;
@@ -47,6 +48,12 @@ pub(super) struct Restore {}
 impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let restored = bind::restore(&OpenOptions::default())?;
+        // Without tracing there can be no probes either.
+        if let Ok(swept) = observe::sweep(Path::new("/")) {
+            for name in swept.instances.iter().chain(&swept.probes) {
+                print(&format!("{name}  left in the kernel's tracing by a killed run, removed\n"))?;
+            }
+        }
         if restored.is_empty() {
             print("nothing to give back\n")?;
         }

@@ -3,22 +3,25 @@
 //! Every cell exports, registers and sets up its data plane afresh: one that fails leaves nothing behind that could
 //! colour the next.
 
+mod cell;
+mod ended;
+
 use std::sync::Arc;
 
-use peerpath_exporter::{BarRange, Buffer, Exporter, OpenOptions, Origin, Source, SourceKind};
-use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Registration, Role};
-use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation};
+use peerpath_exporter::{BarRange, OpenOptions, Origin, Source, SourceKind};
+use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
+use peerpath_paths::{Bdf, Cause, Explanation};
 use quanta::Clock;
 
 use crate::environment::{Host, utc_now};
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::measure::{self, Limit, MeasureError, Recorder};
-use crate::plan::{CellSpec, Mode, Plan, Target};
+use crate::plan::{CellSpec, Plan, Target};
 use crate::result::{Cell, CellPath, CellTarget, Outcome, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
-use crate::window::{Layout, VerifyError, Window};
+use cell::Figures;
+use ended::{Ended, Unusable};
 
 /// Hears how a run goes on.
 pub trait Progress {
@@ -46,136 +49,8 @@ pub struct Runner<'a> {
     pub routes: Routes,
 }
 
-/// A cell's figures.
-#[derive(Default)]
-struct Figures {
-    iterations: u64,
-    verified_bytes: Option<u64>,
-    latency: Option<crate::result::Latency>,
-    throughput: Option<f64>,
-    throughput_min_window: Option<f64>,
-    operations_per_s: Option<f64>,
-    mechanism: Option<&'static str>,
-    exported: Option<Origin>,
-}
-
-/// Why a cell has no figures.
-enum Ended {
-    Interrupted,
-    Without { outcome: Outcome, reason: String, explanation: Explanation },
-}
-
-impl Ended {
-    fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without { outcome: Outcome::Waived, reason: reason.into(), explanation }
-    }
-
-    fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without { outcome: Outcome::Failed, reason: reason.into(), explanation }
-    }
-
-    fn from_explained(error: &impl Explained) -> Self {
-        let outcome = match error.class() {
-            // What this host or this size does not allow is no failure of the path.
-            Class::CannotHere | Class::BadInput => Outcome::Waived,
-            Class::Failed | Class::Internal => Outcome::Failed,
-        };
-        Self::Without { outcome, reason: chain(error), explanation: error.explanation() }
-    }
-}
-
-impl From<peerpath_exporter::Error> for Ended {
-    fn from(error: peerpath_exporter::Error) -> Self {
-        Self::from_explained(&error)
-    }
-}
-
-impl From<peerpath_importers::Error> for Ended {
-    fn from(error: peerpath_importers::Error) -> Self {
-        Self::from_explained(&error)
-    }
-}
-
-impl From<MeasureError> for Ended {
-    fn from(error: MeasureError) -> Self {
-        match error {
-            MeasureError::Importer(error) => error.into(),
-            MeasureError::Exporter(error) => error.into(),
-            MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
-            MeasureError::Lost => Self::failed(
-                error.to_string(),
-                Explanation::new(
-                    Cause::TimedOut,
-                    "the device took the transfer and never ended it",
-                    "look into the kernel log for messages of its driver, then reset the device",
-                ),
-            ),
-            MeasureError::Interrupted => Self::Interrupted,
-        }
-    }
-}
-
-impl From<VerifyError> for Ended {
-    fn from(error: VerifyError) -> Self {
-        match &error {
-            VerifyError::Mismatch(_) => Self::failed(
-                error.to_string(),
-                Explanation::new(
-                    Cause::DataMismatch,
-                    "the memory does not hold what was sent",
-                    "make sure that nothing else uses the BAR; if nothing does, do not trust this path",
-                ),
-            ),
-            VerifyError::View { source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
-                chain(&error),
-                Explanation::uncaused(
-                    "the process that exported this memory does not let others look at it",
-                    "hand the buffer over with `peerpath export`, which does",
-                ),
-            ),
-            VerifyError::View { .. } => Self::failed(
-                chain(&error),
-                Explanation::uncaused("the data could not be verified", "see whether the exporter still lives"),
-            ),
-        }
-    }
-}
-
 /// An opened target, or why it cannot be used.
 type Opened = Result<Arc<dyn Device>, Unusable>;
-
-/// Why a source or target cannot be used; each of its cells says so.
-#[derive(Debug, Clone)]
-struct Unusable {
-    outcome: Outcome,
-    reason: String,
-    explanation: Explanation,
-}
-
-impl Unusable {
-    /// # Errors
-    /// Bad input ends the run before it begins.
-    fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
-        match error.class() {
-            Class::BadInput => {
-                Err(Failure { what: chain(error), explanation: error.explanation(), class: Class::BadInput })
-            }
-            Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
-            Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
-        }
-    }
-
-    fn new(outcome: Outcome, error: &impl Explained) -> Self {
-        Self { outcome, reason: chain(error), explanation: error.explanation() }
-    }
-}
-
-impl From<Unusable> for Ended {
-    fn from(unusable: Unusable) -> Self {
-        let Unusable { outcome, reason, explanation } = unusable;
-        Self::Without { outcome, reason, explanation }
-    }
-}
 
 impl Runner<'_> {
     /// Runs the plan.
@@ -376,149 +251,6 @@ impl Runner<'_> {
             )),
             (figures, _) => figures,
         }
-    }
-
-    fn measure(
-        &mut self,
-        exporter: &dyn Exporter,
-        device: &Arc<dyn Device>,
-        spec: &CellSpec,
-        clock: &Clock,
-        path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
-        let Some(op) = spec.spec else {
-            return Err(Ended::waived(
-                format!("{} has no operation {}", device.info().name, spec.op),
-                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
-            ));
-        };
-        if spec.size_bytes > exporter.length_bytes() {
-            return Err(Ended::waived(
-                format!("{} bytes do not fit into the source", spec.size_bytes),
-                Explanation::uncaused(
-                    format!("the source has {} bytes", exporter.length_bytes()),
-                    "choose a smaller --size or a larger source",
-                ),
-            ));
-        }
-        match op.role {
-            Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock, path),
-            role => self.control(exporter, device, spec, role, clock, path),
-        }
-    }
-
-    /// Exports and registers once, untimed, and notes which way the kernel chose.
-    fn register_watched(
-        &mut self,
-        exporter: &dyn Exporter,
-        device: &Arc<dyn Device>,
-        length_bytes: u64,
-        path: &mut CellPath,
-    ) -> Result<(Arc<Buffer>, Box<dyn Registration>), Ended> {
-        let buffer = exporter.export(length_bytes)?;
-        let register = || Arc::clone(device).register(Arc::clone(&buffer));
-        let registration = self.routes.observed(path, buffer.origin(), device.info().bdf, register)?;
-        Ok((buffer, registration))
-    }
-
-    /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
-    fn control(
-        &mut self,
-        exporter: &dyn Exporter,
-        device: &Arc<dyn Device>,
-        spec: &CellSpec,
-        role: Role,
-        clock: &Clock,
-        path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
-        self.register_watched(exporter, device, spec.size_bytes, path)?.1.unregister()?;
-        let mut mechanism = None;
-        let mut exported = None;
-        let mut step = |clock: &Clock| {
-            let before_export = clock.raw();
-            let buffer = exporter.export(spec.size_bytes)?;
-            let after_export = clock.raw();
-            exported.get_or_insert_with(|| buffer.origin().clone());
-            if role == Role::Export {
-                return Ok((before_export, after_export));
-            }
-            let before_register = clock.raw();
-            let registration = Arc::clone(device).register(buffer)?;
-            let after_register = clock.raw();
-            mechanism = Some(registration.mechanism());
-            let before_unregister = clock.raw();
-            registration.unregister()?;
-            let after_unregister = clock.raw();
-            Ok(match role {
-                Role::Register => (before_register, after_register),
-                _ => (before_unregister, after_unregister),
-            })
-        };
-        let mut recorder = Recorder::new(clock.clone());
-        measure::control(self.warmup_limit(), &mut Recorder::new(clock.clone()), self.interrupt, &mut step)?;
-        let iterations = measure::control(self.plan.limit(), &mut recorder, self.interrupt, &mut step)?;
-        Ok(Figures { iterations, latency: recorder.latency(), mechanism, exported, ..Figures::default() })
-    }
-
-    /// Fills, moves, times and verifies.
-    fn transfer(
-        &mut self,
-        exporter: &dyn Exporter,
-        device: &Arc<dyn Device>,
-        spec: &CellSpec,
-        direction: Direction,
-        clock: &Clock,
-        path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
-        let (buffer, registration) = self.register_watched(exporter, device, exporter.length_bytes(), path)?;
-        let layout = Layout::new(spec.size_bytes, spec.depth, buffer.length_bytes()).ok_or_else(|| {
-            Ended::waived(
-                "the operation does not fit into the buffer",
-                Explanation::uncaused("", "choose a smaller --size"),
-            )
-        })?;
-        let settings = peerpath_importers::DataPlaneSettings { depth: spec.depth, far_bytes: layout.length_bytes() };
-        let mut figures = Figures {
-            mechanism: Some(registration.mechanism()),
-            exported: Some(buffer.origin().clone()),
-            ..Figures::default()
-        };
-        {
-            let mut plane = registration.data_plane(&settings)?;
-            let far = plane.far();
-            let (plane, interrupt) = (&mut *plane, self.interrupt);
-            let mut unused = Recorder::new(clock.clone());
-            measure::latency(plane, layout, spec.op, self.warmup_limit(), &mut unused, interrupt)?;
-            // Filled after the warm-up, so that what the warm-up moved counts as stale.
-            let window = Window::fill(layout, direction, &**buffer.view(), &*far)?;
-            match spec.mode {
-                Mode::Completion => {
-                    let mut recorder = Recorder::new(clock.clone());
-                    let limit = self.plan.limit();
-                    figures.iterations = measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
-                    figures.latency = recorder.latency();
-                }
-                Mode::Bandwidth => {
-                    let limit = self.plan.limit();
-                    let seen = measure::bandwidth(plane, layout, spec.op, spec.depth, limit, clock, interrupt)?;
-                    let seconds = seen.elapsed.as_secs_f64();
-                    let size = spec.size_bytes as f64;
-                    figures.iterations = seen.operations;
-                    if seconds > 0.0 {
-                        figures.operations_per_s = Some(seen.operations as f64 / seconds);
-                        figures.throughput = Some(seen.operations as f64 * size / seconds);
-                    }
-                    figures.throughput_min_window = seen.slowest_window_operations_per_s.map(|rate| rate * size);
-                }
-            }
-            figures.verified_bytes = Some(window.verify(figures.iterations)?);
-        }
-        registration.unregister()?;
-        Ok(figures)
-    }
-
-    fn warmup_limit(&self) -> Limit {
-        Limit { iterations: self.plan.warmup, duration: self.plan.duration }
     }
 }
 

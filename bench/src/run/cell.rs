@@ -1,0 +1,174 @@
+//! One cell: export, register under watch, move and time, verify, give back.
+
+use std::sync::Arc;
+
+use peerpath_exporter::{Buffer, Exporter, Origin};
+use peerpath_importers::{DataPlaneSettings, Device, Direction, Registration, Role};
+use peerpath_paths::Explanation;
+use quanta::Clock;
+
+use super::Runner;
+use super::ended::Ended;
+use crate::measure::{self, Limit, Recorder};
+use crate::plan::{CellSpec, Mode};
+use crate::result::{CellPath, Latency};
+use crate::window::{Layout, Window};
+
+/// A cell's figures.
+#[derive(Default)]
+pub(super) struct Figures {
+    pub(super) iterations: u64,
+    pub(super) verified_bytes: Option<u64>,
+    pub(super) latency: Option<Latency>,
+    pub(super) throughput: Option<f64>,
+    pub(super) throughput_min_window: Option<f64>,
+    pub(super) operations_per_s: Option<f64>,
+    pub(super) mechanism: Option<&'static str>,
+    pub(super) exported: Option<Origin>,
+}
+
+impl Runner<'_> {
+    /// Measures a cell, and notes in `path` which way its data went.
+    pub(super) fn measure(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        clock: &Clock,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        let Some(op) = spec.spec else {
+            return Err(Ended::waived(
+                format!("{} has no operation {}", device.info().name, spec.op),
+                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+            ));
+        };
+        if spec.size_bytes > exporter.length_bytes() {
+            return Err(Ended::waived(
+                format!("{} bytes do not fit into the source", spec.size_bytes),
+                Explanation::uncaused(
+                    format!("the source has {} bytes", exporter.length_bytes()),
+                    "choose a smaller --size or a larger source",
+                ),
+            ));
+        }
+        match op.role {
+            Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock, path),
+            role => self.control(exporter, device, spec, role, clock, path),
+        }
+    }
+
+    /// Exports and registers once, untimed, and notes which way the kernel chose.
+    fn register_watched(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        length_bytes: u64,
+        path: &mut CellPath,
+    ) -> Result<(Arc<Buffer>, Box<dyn Registration>), Ended> {
+        let buffer = exporter.export(length_bytes)?;
+        let register = || Arc::clone(device).register(Arc::clone(&buffer));
+        let registration = self.routes.observed(path, buffer.origin(), device.info().bdf, register)?;
+        Ok((buffer, registration))
+    }
+
+    /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
+    fn control(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        role: Role,
+        clock: &Clock,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        self.register_watched(exporter, device, spec.size_bytes, path)?.1.unregister()?;
+        let mut mechanism = None;
+        let mut exported = None;
+        let mut step = |clock: &Clock| {
+            let before_export = clock.raw();
+            let buffer = exporter.export(spec.size_bytes)?;
+            let after_export = clock.raw();
+            exported.get_or_insert_with(|| buffer.origin().clone());
+            if role == Role::Export {
+                return Ok((before_export, after_export));
+            }
+            let before_register = clock.raw();
+            let registration = Arc::clone(device).register(buffer)?;
+            let after_register = clock.raw();
+            mechanism = Some(registration.mechanism());
+            let before_unregister = clock.raw();
+            registration.unregister()?;
+            let after_unregister = clock.raw();
+            Ok(match role {
+                Role::Register => (before_register, after_register),
+                _ => (before_unregister, after_unregister),
+            })
+        };
+        let mut recorder = Recorder::new(clock.clone());
+        measure::control(self.warmup_limit(), &mut Recorder::new(clock.clone()), self.interrupt, &mut step)?;
+        let iterations = measure::control(self.plan.limit(), &mut recorder, self.interrupt, &mut step)?;
+        Ok(Figures { iterations, latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+    }
+
+    /// Fills, moves, times and verifies.
+    fn transfer(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        direction: Direction,
+        clock: &Clock,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        let (buffer, registration) = self.register_watched(exporter, device, exporter.length_bytes(), path)?;
+        let layout = Layout::new(spec.size_bytes, spec.depth, buffer.length_bytes()).ok_or_else(|| {
+            Ended::waived(
+                "the operation does not fit into the buffer",
+                Explanation::uncaused("", "choose a smaller --size"),
+            )
+        })?;
+        let settings = DataPlaneSettings { depth: spec.depth, far_bytes: layout.length_bytes() };
+        let mut figures = Figures {
+            mechanism: Some(registration.mechanism()),
+            exported: Some(buffer.origin().clone()),
+            ..Figures::default()
+        };
+        {
+            let mut plane = registration.data_plane(&settings)?;
+            let far = plane.far();
+            let (plane, interrupt) = (&mut *plane, self.interrupt);
+            let mut unused = Recorder::new(clock.clone());
+            measure::latency(plane, layout, spec.op, self.warmup_limit(), &mut unused, interrupt)?;
+            // Filled after the warm-up, so that what the warm-up moved counts as stale.
+            let window = Window::fill(layout, direction, &**buffer.view(), &*far)?;
+            match spec.mode {
+                Mode::Completion => {
+                    let mut recorder = Recorder::new(clock.clone());
+                    let limit = self.plan.limit();
+                    figures.iterations = measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
+                    figures.latency = recorder.latency();
+                }
+                Mode::Bandwidth => {
+                    let limit = self.plan.limit();
+                    let seen = measure::bandwidth(plane, layout, spec.op, spec.depth, limit, clock, interrupt)?;
+                    let seconds = seen.elapsed.as_secs_f64();
+                    let size = spec.size_bytes as f64;
+                    figures.iterations = seen.operations;
+                    if seconds > 0.0 {
+                        figures.operations_per_s = Some(seen.operations as f64 / seconds);
+                        figures.throughput = Some(seen.operations as f64 * size / seconds);
+                    }
+                    figures.throughput_min_window = seen.slowest_window_operations_per_s.map(|rate| rate * size);
+                }
+            }
+            figures.verified_bytes = Some(window.verify(figures.iterations)?);
+        }
+        registration.unregister()?;
+        Ok(figures)
+    }
+
+    fn warmup_limit(&self) -> Limit {
+        Limit { iterations: self.plan.warmup, duration: self.plan.duration }
+    }
+}

@@ -1,0 +1,123 @@
+//! How a cell can end without figures, and whose errors lead to that.
+
+use peerpath_paths::{Cause, Class, Explained, Explanation};
+
+use crate::failure::{Failure, chain};
+use crate::measure::MeasureError;
+use crate::result::Outcome;
+use crate::window::VerifyError;
+
+/// Why a cell has no figures.
+pub(super) enum Ended {
+    Interrupted,
+    Without { outcome: Outcome, reason: String, explanation: Explanation },
+}
+
+impl Ended {
+    pub(super) fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
+        Self::Without { outcome: Outcome::Waived, reason: reason.into(), explanation }
+    }
+
+    pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
+        Self::Without { outcome: Outcome::Failed, reason: reason.into(), explanation }
+    }
+
+    fn from_explained(error: &impl Explained) -> Self {
+        let outcome = match error.class() {
+            // What this host or this size does not allow is no failure of the path.
+            Class::CannotHere | Class::BadInput => Outcome::Waived,
+            Class::Failed | Class::Internal => Outcome::Failed,
+        };
+        Self::Without { outcome, reason: chain(error), explanation: error.explanation() }
+    }
+}
+
+impl From<peerpath_exporter::Error> for Ended {
+    fn from(error: peerpath_exporter::Error) -> Self {
+        Self::from_explained(&error)
+    }
+}
+
+impl From<peerpath_importers::Error> for Ended {
+    fn from(error: peerpath_importers::Error) -> Self {
+        Self::from_explained(&error)
+    }
+}
+
+impl From<MeasureError> for Ended {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Importer(error) => error.into(),
+            MeasureError::Exporter(error) => error.into(),
+            MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
+            MeasureError::Lost => Self::failed(
+                error.to_string(),
+                Explanation::new(
+                    Cause::TimedOut,
+                    "the device took the transfer and never ended it",
+                    "look into the kernel log for messages of its driver, then reset the device",
+                ),
+            ),
+            MeasureError::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<VerifyError> for Ended {
+    fn from(error: VerifyError) -> Self {
+        match &error {
+            VerifyError::Mismatch(_) => Self::failed(
+                error.to_string(),
+                Explanation::new(
+                    Cause::DataMismatch,
+                    "the memory does not hold what was sent",
+                    "make sure that nothing else uses the BAR; if nothing does, do not trust this path",
+                ),
+            ),
+            VerifyError::View { source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
+                chain(&error),
+                Explanation::uncaused(
+                    "the process that exported this memory does not let others look at it",
+                    "hand the buffer over with `peerpath export`, which does",
+                ),
+            ),
+            VerifyError::View { .. } => Self::failed(
+                chain(&error),
+                Explanation::uncaused("the data could not be verified", "see whether the exporter still lives"),
+            ),
+        }
+    }
+}
+
+/// Why a source or target cannot be used; each of its cells says so.
+#[derive(Debug, Clone)]
+pub(super) struct Unusable {
+    pub(super) outcome: Outcome,
+    pub(super) reason: String,
+    pub(super) explanation: Explanation,
+}
+
+impl Unusable {
+    /// # Errors
+    /// Bad input ends the run before it begins.
+    pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
+        match error.class() {
+            Class::BadInput => {
+                Err(Failure { what: chain(error), explanation: error.explanation(), class: Class::BadInput })
+            }
+            Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
+            Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
+        }
+    }
+
+    fn new(outcome: Outcome, error: &impl Explained) -> Self {
+        Self { outcome, reason: chain(error), explanation: error.explanation() }
+    }
+}
+
+impl From<Unusable> for Ended {
+    fn from(unusable: Unusable) -> Self {
+        let Unusable { outcome, reason, explanation } = unusable;
+        Self::Without { outcome, reason, explanation }
+    }
+}
