@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View};
 use peerpath_importers::{
-    Completion, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, parse_target,
+    Completion, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, TransferError, parse_target,
 };
 use peerpath_paths::Explained;
 
@@ -76,18 +76,22 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
             }
         }
     }
+    let transfer = |id| Transfer { id, op: Op::Write, buffer_offset: 0, far_offset: 0, length_bytes: 4096 };
+    let batch: Vec<_> = (0..u64::from(depth)).map(transfer).collect();
+    if length >= 4096 {
+        let mut abandoned = registration.data_plane(&settings).map_err(explained)?;
+        println!("abandoned with {} transfers under way", abandoned.submit(&batch).map_err(explained)?);
+    }
     if let (true, Some(function)) = (reset, function) {
         let mut plane = registration.data_plane(&settings).map_err(explained)?;
-        let transfer = |id| Transfer { id, op: Op::Write, buffer_offset: 0, far_offset: 0, length_bytes: 4096 };
-        let batch: Vec<_> = (0..u64::from(depth)).map(transfer).collect();
         plane.submit(&batch).map_err(explained)?;
         function.reset().map_err(explained)?;
         let mut done = collect(plane.as_mut(), batch.len())?;
         if let Ok(again) = plane.submit(&batch) {
             done.append(&mut collect(plane.as_mut(), again)?);
         }
-        let mut refused = done.iter().filter_map(|completion| completion.result.as_ref().err());
-        let first = refused.next().ok_or("transfers went on after the reset")?;
+        let mut refused = done.iter().filter_map(failure);
+        let (_, first) = refused.next().ok_or("transfers went on after the reset")?;
         println!("after a reset: {first} ({}), then {} more", first.explanation.why, refused.count());
         let refused = plane.submit(&batch).expect_err("an ended connection takes nothing");
         println!("after that: {refused}");
@@ -143,6 +147,12 @@ fn move_pattern(
         let ended = done.len();
         next += plane.submit(&batch[next..]).map_err(explained)?;
         plane.poll(&mut done).map_err(explained)?;
+        if let Some((id, error)) = done[ended..].iter().find_map(failure) {
+            let waited = moved.elapsed();
+            return Err(
+                format!("{op} of {size}, transfer {id}, after {waited:?}: {error}. {}", error.explanation.why).into()
+            );
+        }
         if done.len() > ended {
             moved = Instant::now();
         }
@@ -151,11 +161,6 @@ fn move_pattern(
         }
     }
     let elapsed = started.elapsed();
-    for completion in &done {
-        if let Err(error) = &completion.result {
-            return Err(format!("{op} of {size}, transfer {}: {error}; {:?}", completion.id, error.explanation).into());
-        }
-    }
     let mut ids: Vec<_> = done.iter().map(|completion| completion.id).collect();
     ids.sort_unstable();
     if ids != (0..count).collect::<Vec<_>>() {
@@ -171,6 +176,10 @@ fn move_pattern(
         elapsed / u32::try_from(count)?
     );
     Ok(())
+}
+
+fn failure(completion: &Completion) -> Option<(u64, &TransferError)> {
+    Some((completion.id, completion.result.as_ref().err()?))
 }
 
 fn collect(plane: &mut dyn DataPlane, count: usize) -> Result<Vec<Completion>, Box<dyn Error>> {

@@ -184,7 +184,8 @@ pub struct TransferError {
 /// Moves data between a registered buffer and a far side.
 ///
 /// A transfer that ends with an error may end the data plane as well (the queue pairs of verbs are such): what is still
-/// under way then ends with errors too, and the next [`DataPlane::submit`] is refused. Drop it and set up another one.
+/// under way then ends with errors too, and once all of that has been polled [`DataPlane::submit`] is refused (until then
+/// it takes nothing). Drop it and set up another one.
 pub trait DataPlane: Send {
     /// The far side's own view, for filling and verifying. Not to be used while transfers are under way.
     fn far(&self) -> Arc<dyn View>;

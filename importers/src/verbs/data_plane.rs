@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, View};
 
+use super::bounds::Bounds;
 use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::status::{self, FLUSHED, SUCCESS};
@@ -41,9 +42,7 @@ pub(super) struct VerbsDataPlane<'r> {
     registration: &'r VerbsRegistration,
     buffer_keys: Keys,
     far_keys: Keys,
-    buffer_bytes: u64,
-    far_bytes: u64,
-    max_message_bytes: u32,
+    bounds: Bounds,
 
     sends: SendList,
     receives: ReceiveList,
@@ -105,10 +104,12 @@ impl<'r> VerbsDataPlane<'r> {
             buffer_keys: registration.region.keys(),
             far_keys: far_region.keys(),
             _far_region: far_region,
-            buffer_bytes: registration.buffer.length_bytes(),
-            far_bytes: far.length_bytes(),
+            bounds: Bounds {
+                buffer_bytes: registration.buffer.length_bytes(),
+                far_bytes: far.length_bytes(),
+                message_bytes: device.port.max_message_bytes,
+            },
             far,
-            max_message_bytes: device.port.max_message_bytes,
             registration,
             sends: SendList::new(capacity),
             receives: ReceiveList::new(capacity),
@@ -117,34 +118,6 @@ impl<'r> VerbsDataPlane<'r> {
             free: (0..depth).rev().collect(),
             ended: false,
         })
-    }
-
-    /// Whether it lies within both sides and the device takes as much at once.
-    #[inline]
-    fn fits(&self, transfer: &Transfer) -> bool {
-        let length = u64::from(transfer.length_bytes);
-        let within = |offset: u64, total: u64| length <= total && offset <= total - length;
-        length != 0
-            && transfer.length_bytes <= self.max_message_bytes
-            && within(transfer.buffer_offset, self.buffer_bytes)
-            && within(transfer.far_offset, self.far_bytes)
-    }
-
-    #[cold]
-    fn misfit(&self, transfer: &Transfer) -> Error {
-        let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
-        let why = if length_bytes == 0 {
-            "it has no length".to_owned()
-        } else if length_bytes > self.max_message_bytes {
-            format!("{length_bytes} bytes are more than the {} of one message", self.max_message_bytes)
-        } else {
-            format!(
-                "{length_bytes} bytes at {buffer_offset:#x} of {:#x} in the buffer and at {far_offset:#x} of {:#x} on the \
-                 far side",
-                self.buffer_bytes, self.far_bytes
-            )
-        };
-        Error::Transfer { why }
     }
 
     /// Ends both queue pairs, so that whatever is under way ends as well.
@@ -184,14 +157,15 @@ impl DataPlane for VerbsDataPlane<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
-            return Err(Error::Ended.into());
+            // Until the failure has been told, there is something to poll for, and that says more.
+            return if self.free.len() < self.slots.len() { Ok(0) } else { Err(Error::Ended.into()) };
         }
         let count = batch.len().min(self.free.len());
         let kept = self.free.len() - count;
         let mut receive_count = 0;
         for (index, transfer) in batch[..count].iter().enumerate() {
-            if !self.fits(transfer) {
-                return Err(self.misfit(transfer).into());
+            if !self.bounds.admit(transfer) {
+                return Err(Error::Transfer { why: self.bounds.misfit(transfer) }.into());
             }
             let slot = self.free[kept + index];
             let number = u64::from(slot);

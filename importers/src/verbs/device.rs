@@ -29,6 +29,9 @@ pub(super) struct VerbsDevice {
 /// Whether the address can be used, and for dma-bufs too.
 pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
     let device = VerbsDevice::open(address, tree)?;
+    if device.info.bdf.is_none() && device.info.soft_rdma {
+        return Err(device.no_function(tree));
+    }
     device.domain.probe_dma_buf().map_err(|source| Error::NoDmaBuf {
         device: address.device.clone(),
         facts: facts::gather(tree, &device.info, None),
@@ -80,16 +83,25 @@ impl VerbsDevice {
             Handle::DmaBuf(dma_buf) => {
                 let length = usize::try_from(length_bytes).map_err(|_| Error::TooLong { length_bytes })?;
                 self.domain.register_dma_buf(dma_buf.as_fd(), length).map_err(|(mechanism, source)| {
+                    let tree = Tree::live();
+                    if self.info.bdf.is_none() && source.raw_os_error() == Some(libc::ENODEV) {
+                        return self.no_function(&tree);
+                    }
                     Error::RegisterDmaBuf {
                         device: device(),
                         mechanism: mechanism.as_str(),
                         length_bytes,
-                        facts: facts::gather(&Tree::live(), &self.info, Some(buffer.origin())),
+                        facts: facts::gather(&tree, &self.info, Some(buffer.origin())),
                         source,
                     }
                 })
             }
         }
+    }
+
+    /// The kernel attaches dma-bufs on behalf of a PCI function; software devices need not have one.
+    fn no_function(&self, tree: &Tree) -> Error {
+        Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
     }
 }
 

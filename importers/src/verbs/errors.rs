@@ -33,6 +33,8 @@ pub(super) enum Error {
     ProtectionDomain { device: String, source: io::Error },
     #[error("{device} takes no dma-buf")]
     NoDmaBuf { device: String, facts: Facts, source: io::Error },
+    #[error("{device} takes no dma-buf: no PCI function is under it")]
+    NoFunction { device: String, net_device: Option<String> },
     #[error("{device} did not register a dma-buf of {length_bytes} bytes ({mechanism})")]
     RegisterDmaBuf { device: String, mechanism: &'static str, length_bytes: u64, facts: Facts, source: io::Error },
     #[error("{device} did not register {length_bytes} bytes of memory")]
@@ -128,6 +130,16 @@ impl Explained for Error {
             Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
                 explain(Step::RegisterDmaBuf, errno(source), facts)
             }
+            Self::NoFunction { net_device, .. } => Explanation::new(
+                Cause::ImporterNoDmabuf,
+                match net_device {
+                    Some(name) => {
+                        format!("A dma-buf is attached on behalf of a PCI function, and {name} sits on none.")
+                    }
+                    None => "A dma-buf is attached on behalf of a PCI function.".to_owned(),
+                },
+                "Make the software device over a network device that is a PCI function (or virtio on one).",
+            ),
             Self::RegisterMemory { source, .. } => explained(Step::RegisterMemory, source),
             Self::TooLong { .. } => {
                 Explanation::new(Cause::LimitReached, "Addresses of this program are shorter.", "Use a smaller buffer.")
@@ -175,7 +187,8 @@ impl Explained for Error {
             | Self::QueryPort { .. }
             | Self::PortDown { .. }
             | Self::NoGid { .. }
-            | Self::NoDmaBuf { .. } => Class::CannotHere,
+            | Self::NoDmaBuf { .. }
+            | Self::NoFunction { .. } => Class::CannotHere,
             Self::RegisterDmaBuf { .. } => match self.explanation().cause {
                 Some(
                     Cause::Topology

@@ -1,6 +1,7 @@
 //! RDMA devices, through libibverbs.
 
 mod address;
+mod bounds;
 mod data_plane;
 mod device;
 mod driver;
@@ -76,7 +77,9 @@ impl Importer for Verbs {
         match parse(address).and_then(|address| device::probe(&address, &Tree::live())) {
             Ok(()) => Ok(Availability::Ready),
             Err(error) => match error {
-                Error::NoDmaBuf { .. } => Ok(Availability::HostMemoryOnly(error.explanation())),
+                Error::NoDmaBuf { .. } | Error::NoFunction { .. } => {
+                    Ok(Availability::HostMemoryOnly(error.explanation()))
+                }
                 _ if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
                 _ => Err(error.into()),
             },

@@ -6,7 +6,7 @@ use crate::TransferError;
 
 /// `IBV_WC_SUCCESS`.
 pub(super) const SUCCESS: u32 = 0;
-/// `IBV_WC_WR_FLUSH_ERR`: it was never tried, because one before it had failed.
+/// `IBV_WC_WR_FLUSH_ERR`: it was never tried, because the connection had ended.
 pub(super) const FLUSHED: u32 = 5;
 
 /// The names of `enum ibv_wc_status` in its order, without their prefix.
@@ -69,8 +69,8 @@ fn explanation(name: &str, dma_buf: bool) -> Explanation {
         ),
         "WR_FLUSH_ERR" => Explanation::new(
             Cause::TransferFailed,
-            "A transfer before it failed, and the connection ended there.",
-            "Look at the first transfer that failed.",
+            "The connection ended before this was tried: a transfer before it failed, or the port went down.",
+            "Look at the first transfer that failed, and with `rdma link` at the port.",
         ),
         _ => Explanation::new(
             Cause::TransferFailed,

@@ -1,7 +1,6 @@
 //! What sysfs says of an RDMA device and libibverbs does not: the function and network device behind it, its driver, and
 //! the kinds of its GIDs.
 
-use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 
 use peerpath_paths::{Bdf, Tree};
@@ -55,6 +54,9 @@ pub(super) fn driver(tree: &Tree, device: &str) -> Option<String> {
 
 /// The GID to connect a port to itself with: RoCE v2 before v1, an IPv4 address before any other, and one that can be routed
 /// before a link-local one.
+///
+/// Of several link-local ones the last: the table begins with those that the kernel makes up from the MAC address, whether
+/// or not the network device has that address, and one that it has not cannot be connected to.
 pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     let port = format!("{}/ports/{port}", class(device));
     let usable = |name: &String| {
@@ -69,7 +71,9 @@ pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     };
     let names = tree.names(&format!("{port}/gid_attrs/types"));
     let (_, address, index) = names.iter().filter_map(usable).max_by_key(|(kind, address, index)| {
-        (*kind, address.to_ipv4_mapped().is_some(), !address.is_unicast_link_local(), Reverse(*index))
+        let link_local = address.is_unicast_link_local();
+        let place = i16::from(*index);
+        (*kind, address.to_ipv4_mapped().is_some(), !link_local, if link_local { place } else { -place })
     })?;
     Some(Gid { index, bytes: address.octets() })
 }
@@ -189,18 +193,21 @@ mod tests {
     #[test]
     fn an_ipv4_address_over_roce_v2_is_preferred() {
         let fixture = Fixture::new();
-        assert_eq!(best_gid(&fixture.tree(), "rxe0", 1), None);
+        let best = || best_gid(&fixture.tree(), "rxe0", 1);
+        assert_eq!(best(), None);
         fixture.gid(7, "RoCE v2\n", "0000:0000:0000:0000:0000:0000:0000:0000\n");
-        assert_eq!(best_gid(&fixture.tree(), "rxe0", 1), None);
+        assert_eq!(best(), None);
         fixture.gid(0, "IB/RoCE v1\n", "0000:0000:0000:0000:0000:ffff:0a00:0001\n");
-        assert_eq!(best_gid(&fixture.tree(), "rxe0", 1).map(|gid| gid.index), Some(0));
+        assert_eq!(best().map(|gid| gid.index), Some(0));
         fixture.gid(1, "RoCE v2\n", "fe80:0000:0000:0000:5054:00ff:fe12:3456\n");
-        assert_eq!(best_gid(&fixture.tree(), "rxe0", 1).map(|gid| gid.index), Some(1));
+        assert_eq!(best().map(|gid| gid.index), Some(1));
+        fixture.gid(8, "RoCE v2\n", "fe80:0000:0000:0000:0000:0000:0000:0077\n");
+        assert_eq!(best().map(|gid| gid.index), Some(8));
         fixture.gid(2, "RoCE v2\n", "2001:0db8:0000:0000:0000:0000:0000:0001\n");
-        assert_eq!(best_gid(&fixture.tree(), "rxe0", 1).map(|gid| gid.index), Some(2));
+        assert_eq!(best().map(|gid| gid.index), Some(2));
         fixture.gid(3, "RoCE v2\n", "0000:0000:0000:0000:0000:ffff:0a00:0001\n");
         fixture.gid(4, "RoCE v2\n", "0000:0000:0000:0000:0000:ffff:0a00:0002\n");
-        let gid = best_gid(&fixture.tree(), "rxe0", 1).unwrap();
+        let gid = best().unwrap();
         assert_eq!((gid.index, &gid.bytes[10..]), (3, &[0xff, 0xff, 10, 0, 0, 1][..]));
     }
 
