@@ -15,9 +15,14 @@ from lab.trouble import EXIT_CANNOT, Trouble
 BUILD = (
     Tool("gcc", "gcc"),
     Tool("pkg-config", "pkg-config"),
+    # libibverbs loaded at run time: its bindings are generated and their loader
+    # is compiled while building.
+    Tool("cmake", "cmake"),
+    Tool("libclang-dev", library="llvm-*/lib/libclang*.so*"),
     # The feature verbs-link binds libibverbs when linking, through a bindgen
     # that understands libclang up to 15.
     Tool("libibverbs-dev", header="infiniband/verbs.h"),
+    Tool("librdmacm-dev", header="rdma/rdma_cma.h"),
     Tool("libclang-14-dev", library="llvm-1[45]/lib/libclang.so*", optional=True),
 )
 RDMA = (
