@@ -183,6 +183,13 @@ fn kernel_options() {
     );
     says(&without("INFINIBAND_ON_DEMAND_PAGING"), "kernel-options", Warn, Some(Cause::KernelTooOld), "mlx5");
     says(&without("IOMMUFD"), "kernel-options", Pass, None, "");
+    let all = without("VFIO VFIO_PCI INFINIBAND INFINIBAND_USER_ACCESS INFINIBAND_ON_DEMAND_PAGING");
+    assert_eq!(
+        all.iter().filter(|finding| finding.check == "kernel-options").count(),
+        1,
+        "one kernel puts it all right"
+    );
+    says(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
     says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither way");
     let old = host(&well().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
     says(&old, "kernel-options", Pass, None, "");

@@ -41,11 +41,16 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
     vec![if !names.is_empty() {
         Verdict::pass("host", format!("RDMA devices on functions: {}.", super::examination::few(&names)))
     } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
+        let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
+            "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports (mlx5, irdma)."
+        } else {
+            "Add an RDMA NIC and load its driver (mlx5_ib, irdma); in the lab: rdma link add rxe0 type rxe netdev NAME."
+        };
         Verdict::fail(
             "host",
             Cause::NoDevice,
             "No RDMA device sits on a PCI function, so there is nothing to import into.",
-            "Load the NIC's RDMA driver (mlx5_ib, irdma); in the lab: rdma link add rxe0 type rxe netdev NAME.",
+            remedy,
         )
     } else {
         Verdict::unknown("host", "RDMA devices cannot be seen.", "Take the snapshot with `peerpath snapshot`.")

@@ -60,7 +60,8 @@ pub(super) fn options(at: &Examination<'_>) -> Vec<Verdict> {
             "Look for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV where the distribution keeps it.",
         )];
     }
-    let mut found: Vec<Verdict> = NEEDS.iter().filter_map(|need| lacking(host, need)).collect();
+    let mut found: Vec<Verdict> =
+        [Status::Fail, Status::Warn].into_iter().filter_map(|status| lacking(host, status)).collect();
     found.extend(door(host));
     if found.is_empty() {
         found.push(Verdict::pass("host", "The kernel is built with everything that is needed."));
@@ -68,21 +69,37 @@ pub(super) fn options(at: &Examination<'_>) -> Vec<Verdict> {
     found
 }
 
-fn lacking(host: &Host, need: &Need) -> Option<Verdict> {
-    // A kernel that is too old has no such option, and has been told of already.
-    let too_old = host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF);
-    let lacks = |name: &&&str| host.facts.option(name) == Some(false) && !(too_old && **name == "VFIO_PCI_DMABUF");
-    let missing: Vec<_> = need.options.iter().filter(lacks).copied().collect();
+/// Everything of one weight that is missing, told at once: it takes one other kernel to put it right.
+fn lacking(host: &Host, status: Status) -> Option<Verdict> {
+    let missing: Vec<_> = NEEDS
+        .iter()
+        .filter(|need| need.status == status)
+        .map(|need| (need, missing(host, need)))
+        .filter(|(_, missing)| !missing.is_empty())
+        .collect();
     if missing.is_empty() {
         return None;
     }
-    let missing = missing.join(", ");
-    let detail = format!("The kernel is built without {missing}: {}.", need.lost);
-    let remedy = format!("Boot a kernel built with {missing}.");
-    Some(match need.status {
+    let losses: Vec<_> = missing.iter().map(|(need, names)| format!("{}: {}", names.join(", "), need.lost)).collect();
+    let detail = format!("The kernel is built without {}.", losses.join("; without "));
+    let names: Vec<_> = missing.into_iter().flat_map(|(_, names)| names).collect();
+    let remedy = format!("Boot a kernel built with {}.", names.join(", "));
+    Some(match status {
         Status::Fail => Verdict::fail("host", Cause::KernelTooOld, detail, remedy),
         _ => Verdict::warn("host", detail, remedy).because(Cause::KernelTooOld),
     })
+}
+
+fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
+    let off = |name: &str| host.facts.option(name) == Some(false);
+    // A kernel that is too old has no such option, and has been told of already; nor is a part of what is missing news.
+    let too_old = host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF);
+    let told = |name: &str| match name {
+        "VFIO_PCI_DMABUF" => too_old,
+        "VFIO_PCI" => off("VFIO"),
+        _ => name.starts_with("INFINIBAND_") && off("INFINIBAND"),
+    };
+    need.options.iter().copied().filter(|name| off(name) && !told(name)).collect()
 }
 
 fn door(host: &Host) -> Option<Verdict> {
