@@ -14,7 +14,7 @@ pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: O
         (exporter.membership == Membership::None, Cause::NoIommu),
         (group.is_some_and(|group| group.noiommu), Cause::Noiommu),
         (!other_drivers(topology, exporter).is_empty(), Cause::GroupNotViable),
-        (!EXPORTING.contains(&exporter.driver.as_deref().unwrap_or_default()), Cause::DriverNotVfio),
+        (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
         (!has_exportable(host, exporter, bar), Cause::BarNotExportable),
         (host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF), Cause::KernelTooOld),
         (host.confidential_guest.is_some() || exporter.tdisp.is_some(), Cause::ConfidentialGuest),
@@ -44,8 +44,18 @@ pub fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> V
 }
 
 fn is_tolerated(driver: &str) -> bool {
+    TOLERATED.contains(&driver) || is_vfio(driver)
+}
+
+/// Whether a driver exports BARs as dma-bufs.
+pub(crate) fn exports(driver: &str) -> bool {
+    EXPORTING.contains(&driver)
+}
+
+/// Whether it is a driver of the VFIO family.
+pub(crate) fn is_vfio(driver: &str) -> bool {
     // The variant drivers are called after their device: mlx5_vfio_pci, hisi_acc_vfio_pci, xe-vfio-pci.
-    TOLERATED.contains(&driver) || driver.replace('_', "-").ends_with("vfio-pci")
+    driver.replace('_', "-").ends_with("vfio-pci")
 }
 
 fn has_exportable(host: &Host, exporter: &Function, bar: Option<u8>) -> bool {

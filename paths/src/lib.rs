@@ -10,6 +10,7 @@ pub mod blockers;
 mod cause;
 mod config;
 mod devices;
+pub mod doctor;
 mod explain;
 mod explanation;
 mod function;

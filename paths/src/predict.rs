@@ -11,6 +11,7 @@ mod route;
 use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, blockers};
 
 use importer::ImporterFacts;
+pub(crate) use importer::multi_range_defect;
 pub use report::{Deciding, PathReport};
 use route::{Routes, Trust};
 

@@ -8,8 +8,12 @@ use crate::failure::Failure;
 
 /// Reads this host, or the snapshot at `root`.
 pub(super) fn inventory(root: Option<&Path>) -> Result<Inventory, Failure> {
-    let tree = root.map_or_else(|| Ok(Tree::live()), Tree::open)?;
-    Ok(Inventory::read(&tree))
+    Ok(Inventory::read(&tree(root)?))
+}
+
+/// The files of this host, or of the snapshot at `root`.
+pub(super) fn tree(root: Option<&Path>) -> Result<Tree, Failure> {
+    Ok(root.map_or_else(|| Ok(Tree::live()), Tree::open)?)
 }
 
 /// The function, if the host has it.

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod bind;
+mod doctor;
 mod export;
 mod host;
 mod list;
@@ -27,6 +28,7 @@ struct Arguments {
 enum Command {
     List(list::List),
     Paths(paths::Paths),
+    Doctor(doctor::Doctor),
     Snapshot(snapshot::Snapshot),
     Bind(bind::Bind),
     Restore(bind::Restore),
@@ -45,6 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match parsed.command {
         Command::List(command) => command.run(),
         Command::Paths(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Snapshot(command) => command.run(),
         Command::Bind(command) => command.run(),
         Command::Restore(command) => command.run(),

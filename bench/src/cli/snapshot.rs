@@ -9,7 +9,7 @@ use peerpath_paths::{Inventory, Tree, write_snapshot};
 use super::print;
 use crate::failure::Failure;
 
-/// Write down what `paths` reads from this host, to be analysed elsewhere.
+/// Write down what `paths` and `doctor` read from this host, to be analysed elsewhere.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -36,6 +36,9 @@ const OPTIONS: &[&str] = &[
     "ZONE_DEVICE",
 ];
 
+/// Options that kernels have lost again: one that a configuration does not mention at all is not known to be off.
+const LOST_AGAIN: &[&str] = &["DMABUF_MOVE_NOTIFY"];
+
 /// The facts; each is absent where nobody could tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -121,7 +124,10 @@ fn unpack(bytes: &[u8]) -> Option<String> {
 fn options(text: &str) -> BTreeMap<String, String> {
     let set: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('=')).collect();
-    OPTIONS.iter().map(|name| ((*name).to_owned(), set.get(name).copied().unwrap_or("n").to_owned())).collect()
+    let switched_off = |name: &str| text.lines().any(|line| line == format!("# CONFIG_{name} is not set"));
+    let value = |name: &&str| set.get(name).copied().unwrap_or("n").to_owned();
+    let mentioned = LOST_AGAIN.iter().filter(|name| set.contains_key(**name) || switched_off(name));
+    OPTIONS.iter().chain(mentioned).map(|name| ((*name).to_owned(), value(name))).collect()
 }
 
 /// `Some(None)` is no limit.
@@ -150,6 +156,9 @@ mod tests {
         assert_eq!(facts.option("VFIO_PCI"), Some(true));
         assert_eq!(facts.option("IOMMUFD"), Some(false));
         assert_eq!(facts.option("NEVER_ASKED"), None);
+        assert_eq!(facts.option("DMABUF_MOVE_NOTIFY"), None, "newer kernels do not have it");
+        let facts = HostFacts { kernel_options: super::options("# CONFIG_DMABUF_MOVE_NOTIFY is not set\n"), ..facts };
+        assert_eq!(facts.option("DMABUF_MOVE_NOTIFY"), Some(false));
     }
 
     #[test]

@@ -50,5 +50,5 @@ pub use decide::{MapType, Mapping, Observation};
 pub use error::Unobservable;
 pub use expected::{Expected, Memory};
 pub use faults::{Fault, FaultWatch};
-pub use observer::{Observer, ObserverOptions, Trace, Watch, Watching};
+pub use observer::{Observer, ObserverOptions, Trace, Watch, Watching, available};
 pub use owner::{Swept, sweep};

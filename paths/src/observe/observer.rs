@@ -1,7 +1,7 @@
 //! Holding the instance and the probes, and switching them on around one step.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,6 +62,17 @@ impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Observer").field("group", &self.group).field("missing", &self.missing).finish_non_exhaustive()
     }
+}
+
+/// Whether an [`Observer`] could be started, as far as that can be told without touching anything.
+///
+/// # Errors
+/// Tracing is not mounted, not permitted, or has no probes.
+pub fn available(root: &Path) -> Result<(), Unobservable> {
+    // Opened for appending, and nothing appended: any other way of opening it removes everybody's probes.
+    Mounted::find(root)?
+        .append("kprobe_events", "")
+        .map_err(|error| Unobservable::access("probes cannot be set", error))
 }
 
 impl Observer {

@@ -120,7 +120,7 @@ fn words(topology: &Topology, importer: &Function) -> String {
 }
 
 /// Whether the kernel links every range of a dma-buf at offset 0. Read in 7.2 and 7.3; other versions were not read.
-pub(super) fn multi_range_defect(host: &Host) -> Option<bool> {
+pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);
     }

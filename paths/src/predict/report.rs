@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::importer::{Mapping, multi_range_defect};
-use super::{Prediction, Predictor, Request};
+use super::importer::Mapping;
+use super::{Prediction, Predictor, Request, multi_range_defect};
 use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Seen, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.

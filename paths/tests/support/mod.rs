@@ -41,6 +41,10 @@ pub struct Function {
     mask: u8,
     virtual_function_of: Option<Bdf>,
     devices: Vec<(String, String)>,
+    /// The command register.
+    command: u8,
+    /// The PCIe capability's Device Control: payload and read request sizes, relaxed ordering.
+    device_control: u16,
 }
 
 macro_rules! setters {
@@ -48,7 +52,7 @@ macro_rules! setters {
 }
 
 impl Function {
-    setters!(ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String);
+    setters!(ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String, command: u8, device_control: u16);
 
     pub fn acs(mut self, control: u16) -> Self {
         self.acs = Some(control);
@@ -102,7 +106,7 @@ impl Function {
         let ids = if self.virtual_function_of.is_some() { (0xffff, 0xffff) } else { self.ids };
         bytes[0..2].copy_from_slice(&ids.0.to_le_bytes());
         bytes[2..4].copy_from_slice(&ids.1.to_le_bytes());
-        bytes[4] = 2;
+        bytes[4] = self.command;
         bytes[9..12].copy_from_slice(&self.class.to_le_bytes()[..3]);
         bytes[0x0e] = u8::from(bridge);
         if let (Some((start, _)), None) = (self.bar, self.virtual_function_of) {
@@ -121,6 +125,7 @@ impl Function {
             };
             bytes[0x40] = 0x10;
             bytes[0x42..0x44].copy_from_slice(&(kind << 4 | 2).to_le_bytes());
+            bytes[0x48..0x4a].copy_from_slice(&self.device_control.to_le_bytes());
         }
         let mut at = 0x100;
         for (id, control) in [(0x000d_u32, self.acs), (0x000f, self.ats.map(|enabled| u16::from(enabled) << 15))] {
@@ -280,6 +285,8 @@ impl Machine {
             mask: 64,
             virtual_function_of: None,
             devices: Vec::new(),
+            command: 2,
+            device_control: 0,
         });
         if let Some(group) = function.group {
             self.groups.entry(group).or_insert_with(|| ("DMA".to_owned(), String::new()));

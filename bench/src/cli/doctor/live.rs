@@ -1,0 +1,58 @@
+//! Asking this host what no file tells: who uses a function, whether a device answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use peerpath_exporter::{HostTree, bind};
+use peerpath_importers::{Availability, Importer, parse_target};
+use peerpath_paths::doctor::{LiveFacts, Question, Use};
+use peerpath_paths::{Cause, Explained, Explanation, Inventory, observe};
+
+/// A target that no host has: asking for it tells whether the library is there.
+const NOBODY: &str = "verbs:peerpath-none";
+
+/// What the running host answers.
+pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
+    LiveFacts {
+        exporter_uses: question.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
+            Ok(uses) => Ok(uses.into_iter().map(|one| Use { detail: one.detail, forceable: one.forceable }).collect()),
+            Err(error) => Err(error.explanation()),
+        }),
+        rdma_library: library(),
+        targets: targets(inventory, question),
+        observation: observe::available(Path::new("/")).map_err(|error| error.explanation()),
+    }
+}
+
+fn library() -> Result<(), Explanation> {
+    let (importer, address) = match parse_target(NOBODY) {
+        Ok(target) => target,
+        // A build without verbs says so itself.
+        Err(error) => return Err(error.explanation()),
+    };
+    match importer.probe(address) {
+        Ok(Availability::Waived(why)) if why.cause == Some(Cause::LibraryMissing) => Err(why),
+        _ => Ok(()),
+    }
+}
+
+fn targets(inventory: &Inventory, question: &Question) -> BTreeMap<String, Result<(), Explanation>> {
+    let functions = inventory.topology.functions().iter();
+    functions
+        .filter(|function| question.to.is_none_or(|to| to == function.bdf))
+        .flat_map(|function| &function.devices)
+        .filter(|name| question.device.as_ref().is_none_or(|wanted| wanted == *name))
+        .filter_map(|name| {
+            let (importer, address) = parse_target(name).ok()?;
+            Some((name.clone(), probe(importer, address)))
+        })
+        .collect()
+}
+
+fn probe(importer: &dyn Importer, address: &str) -> Result<(), Explanation> {
+    match importer.probe(address) {
+        Ok(Availability::Ready) => Ok(()),
+        Ok(Availability::HostMemoryOnly(why) | Availability::Waived(why)) => Err(why),
+        Err(error) => Err(error.explanation()),
+    }
+}

@@ -1,0 +1,259 @@
+//! Exporter and importer together: the path, and what is set along it.
+
+use std::collections::BTreeMap;
+
+use super::way::{common_bridges, pcie_hops};
+use super::{Examination, Verdict};
+use crate::predict::multi_range_defect;
+use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Seen, blockers};
+
+/// The subject of checks of a pair; none where no pair is named.
+fn pair(at: &Examination<'_>) -> Option<String> {
+    Some(format!("{} -> {}", at.exporter?.bdf, at.importer?.bdf))
+}
+
+pub(super) fn path(at: &Examination<'_>) -> Vec<Verdict> {
+    match (pair(at), &at.report) {
+        (Some(pair), Some(report)) => vec![predicted(pair, report)],
+        _ => every_pair(at),
+    }
+}
+
+fn predicted(subject: String, report: &PathReport) -> Verdict {
+    let PathReport { predicted, deciding, .. } = report;
+    let change = report.would_change.first().map(|change| sentence(change));
+    match (predicted, report.cause) {
+        (PathName::Refused, cause) => Verdict::fail(
+            subject,
+            cause.unwrap_or(Cause::Topology),
+            format!("The kernel would refuse: {}.", deciding.fact),
+            change
+                .unwrap_or_else(|| "Use functions below one switch without ACS redirect, or another host.".to_owned()),
+        ),
+        (PathName::Unknown, _) => Verdict::unknown(
+            subject,
+            format!("The path cannot be predicted: {}.", deciding.fact),
+            format!("Read what is missing: {}.", report.unknown.join("; ")),
+        ),
+        _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// Without a pair: whether there is one that works. Exporters are those that vfio-pci has, or all that could be.
+fn every_pair(at: &Examination<'_>) -> Vec<Verdict> {
+    let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
+    let exporters: Vec<Bdf> = match at.exporter {
+        Some(exporter) => vec![exporter.bdf],
+        None => {
+            let bound = |bdf: &Bdf| {
+                let driver = at.topology().function(*bdf).and_then(|function| function.driver.as_deref());
+                driver.is_some_and(blockers::exports)
+            };
+            let all: Vec<_> = predictor.exporters().collect();
+            let taken: Vec<_> = all.iter().copied().filter(bound).collect();
+            if taken.is_empty() { all } else { taken }
+        }
+    };
+    let importers = at.importer.map_or_else(
+        || at.rdma_functions().iter().map(|function| function.bdf).collect(),
+        |importer| vec![importer.bdf],
+    );
+    let pairs = exporters.iter().flat_map(|from| importers.iter().map(move |to| (*from, *to)));
+    let predictions: Vec<_> =
+        pairs.filter(|(from, to)| from != to).filter_map(|(from, to)| predictor.predict(from, to)).collect();
+    if predictions.is_empty() {
+        return Vec::new();
+    }
+    let mut counts: BTreeMap<PathName, usize> = BTreeMap::new();
+    for prediction in &predictions {
+        *counts.entry(prediction.path).or_default() += 1;
+    }
+    let words: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
+    let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", words.join(", "));
+    let of = |path| counts.get(&path).copied().unwrap_or(0);
+    let cause = predictions.iter().find_map(|prediction| prediction.cause);
+    const REMEDY: &str = "`peerpath paths` shows why for each pair.";
+    vec![if of(PathName::Refused) == predictions.len() {
+        Verdict::fail("host", cause.unwrap_or(Cause::Topology), detail, REMEDY)
+    } else if of(PathName::Refused) > 0 {
+        Verdict { cause, ..Verdict::warn("host", detail, REMEDY) }
+    } else if of(PathName::Unknown) > 0 {
+        Verdict::unknown("host", detail, REMEDY)
+    } else {
+        Verdict::pass("host", detail)
+    }]
+}
+
+pub(super) fn dma_mask(at: &Examination<'_>) -> Vec<Verdict> {
+    let (Some(subject), Some(importer), Some(facts)) = (pair(at), at.importer, &at.facts) else { return Vec::new() };
+    let refused = at.report.as_ref().is_some_and(|report| report.cause == Some(Cause::DmaMask));
+    let bits = importer.dma_mask_bits.unwrap_or_default();
+    vec![match facts.mask_reaches_bar {
+        _ if refused => Verdict::fail(
+            subject,
+            Cause::DmaMask,
+            format!("The {bits} bits of the importer's DMA mask do not reach the BAR."),
+            "Give the importer's group a DMA domain, or place the BAR lower (firmware: no decoding above 4 GiB).",
+        ),
+        _ if at.goes(PathName::BusAddress) => Verdict::pass(subject, "On this way no DMA mask is looked at."),
+        Some(false) if facts.translated == Some(true) => {
+            Verdict::pass(subject, format!("{bits} bits; the translating domain allocates addresses below the mask."))
+        }
+        Some(false) => Verdict::warn(
+            subject,
+            format!(
+                "The {bits} bits of the importer's DMA mask do not reach the BAR, which matters in a direct mapping."
+            ),
+            "Give the importer's group a DMA domain.",
+        )
+        .because(Cause::DmaMask),
+        Some(true) => Verdict::pass(subject, format!("{bits} bits reach the BAR.")),
+        None => Verdict::unknown(
+            subject,
+            "The importer's DMA mask is not known: the driver that would import has not set one.",
+            "Bind the importer's own driver.",
+        ),
+    }]
+}
+
+pub(super) fn multi_range(at: &Examination<'_>) -> Vec<Verdict> {
+    let host = at.host();
+    // A kernel that exports nothing has no such trouble.
+    if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
+        return Vec::new();
+    }
+    let spared =
+        at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.goes(PathName::BusAddress);
+    vec![match multi_range_defect(host) {
+        Some(false) => Verdict::pass("host", "The kernel maps every range of a buffer."),
+        _ if spared => Verdict::pass("host", "On this way every range of a buffer is mapped."),
+        Some(true) => Verdict::warn(
+            "host",
+            "This kernel maps only the first range of a buffer in a translating domain; a BAR as one range is well.",
+            "Name one range only, or one export for each.",
+        )
+        .because(Cause::MultiRangeDefect),
+        None => Verdict::unknown(
+            "host",
+            "Nobody has read whether this kernel maps more than the first range of a buffer in a translating domain.",
+            "Name one range, or try several: a refusal (EADDRINUSE) is explained.",
+        ),
+    }]
+}
+
+/// Config space that could not be read, for a check of a pair.
+fn unread(subject: String) -> Vec<Verdict> {
+    vec![Verdict::unknown(
+        subject,
+        "Config space along the way is not known.",
+        "Read it as root, or take the snapshot as root.",
+    )]
+}
+
+pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
+    let Some(subject) = pair(at) else { return Vec::new() };
+    let Some(hops) = pcie_hops(at) else { return unread(subject) };
+    let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
+        return vec![Verdict::pass(subject, "No PCIe link lies on the way.")];
+    };
+    let bytes = smallest.1.max_payload_bytes;
+    let larger: Vec<_> = hops.iter().filter(|(_, pcie)| pcie.max_payload_bytes > bytes).collect();
+    let Some((bdf, pcie)) = larger.first() else {
+        return vec![Verdict::pass(subject, format!("{bytes} bytes all along the way."))];
+    };
+    vec![Verdict::warn(
+        subject,
+        format!(
+            "Payload sizes differ: {bytes} bytes at {}, {} at {bdf}; a port may reject what is longer than its own (malformed TLP).",
+            smallest.0, pcie.max_payload_bytes
+        ),
+        "Boot with pci=pcie_bus_safe (one size below each root port) or pci=pcie_bus_peer2peer (128 bytes everywhere).",
+    )]
+}
+
+pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
+    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
+    match importer.pcie {
+        Seen::Unknown => unread(importer.bdf.to_string()),
+        Seen::Absent => Vec::new(),
+        Seen::Here(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
+            importer.bdf,
+            format!(
+                "It reads {} bytes at a time, less than the {} of a payload.",
+                pcie.max_read_request_bytes, pcie.max_payload_bytes
+            ),
+            "Raise its MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
+        )],
+        Seen::Here(pcie) => {
+            vec![Verdict::pass(
+                importer.bdf,
+                format!("It reads up to {} bytes at a time.", pcie.max_read_request_bytes),
+            )]
+        }
+    }
+}
+
+pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
+    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
+    match importer.pcie {
+        Seen::Unknown => unread(importer.bdf.to_string()),
+        Seen::Absent => Vec::new(),
+        Seen::Here(pcie) if pcie.relaxed_ordering => {
+            vec![Verdict::pass(importer.bdf, "It may use relaxed ordering.")]
+        }
+        Seen::Here(_) => vec![Verdict::warn(
+            importer.bdf,
+            "Relaxed ordering is off, so its writes wait for one another; some root complexes then carry peers slowly.",
+            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device allows.",
+        )],
+    }
+}
+
+pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
+    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
+    let subject = importer.bdf;
+    let enabled = match importer.ats {
+        Seen::Unknown => return unread(subject.to_string()),
+        Seen::Absent => {
+            return vec![Verdict::pass(subject, "It has no ATS: no request of it is translated beforehand.")];
+        }
+        Seen::Here(ats) => ats.enabled,
+    };
+    if !enabled {
+        return vec![Verdict::pass(subject, "Its ATS is off: no request of it is translated beforehand.")];
+    }
+    let bridges = common_bridges(at);
+    if bridges.iter().any(|bridge| bridge.redirects() == Seen::Unknown) {
+        return unread(subject.to_string());
+    }
+    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().here()?)));
+    let closed: Vec<_> =
+        redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
+    vec![if bridges.is_empty() {
+        Verdict::pass(subject, "It uses ATS; translated requests go through the root complex like all others.")
+    } else if redirecting.count() == 0 {
+        Verdict::pass(
+            subject,
+            "It uses ATS; no port redirects, so translated requests stay below the switch like all others.",
+        )
+    } else if closed.is_empty() {
+        Verdict::pass(
+            subject,
+            "It uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch, untranslated ones go up to the root complex.",
+        )
+    } else {
+        Verdict::warn(
+            subject,
+            format!(
+                "It uses ATS, but {} send translated requests up to the root complex too (ACS redirect without DT).",
+                super::examination::few(&closed)
+            ),
+            "Set direct translated P2P (bit 6 of the ACS control word) on those ports, with setpci.",
+        )
+    }]
+}

@@ -1,0 +1,508 @@
+//! What doctor says of hosts that were built for it, check by check.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use Status::{Fail, Pass, Unknown, Warn};
+use peerpath_paths::doctor::{CHECKS, Finding, LiveFacts, Question, Status, Use, examine};
+use peerpath_paths::{Cause, Explanation, Inventory, Tree};
+
+use support::{EPYC, INTEL, Kind, Machine, bdf};
+
+const A: &str = "0000:01:00.0";
+const B: &str = "0000:02:00.0";
+
+/// An exporter and an mlx5 below two root ports of a host on which all is well.
+fn well() -> Machine {
+    with(|exporter| exporter, |importer| importer)
+}
+
+fn with(
+    exporter: impl FnOnce(support::Function) -> support::Function,
+    importer: impl FnOnce(support::Function) -> support::Function,
+) -> Machine {
+    // Device Control 0x2010: payloads of 128 bytes, reads of 512, relaxed ordering.
+    Machine::new(EPYC)
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
+        .add("0000:00:02.0", None, Kind::RootPort, |port| port.acs(0x1d))
+        .add(A, Some("0000:00:01.0"), Kind::Endpoint, exporter)
+        .add(B, Some("0000:00:02.0"), Kind::Endpoint, |nic| {
+            importer(nic.driver("mlx5_core").class(0x02_0000).device("infiniband", "mlx5_0").device_control(0x2010))
+        })
+        .file("sys/module/vfio_pci/parameters/disable_idle_d3", "N\n")
+        .file("peerpath/facts.json", &facts(""))
+}
+
+/// Facts of a kernel that has everything; `off` is switched off.
+fn facts(off: &str) -> String {
+    let names = "DMA_SHARED_BUFFER PCI_P2PDMA VFIO VFIO_PCI VFIO_PCI_DMABUF VFIO_GROUP VFIO_IOMMU_TYPE1 IOMMUFD \
+                 VFIO_DEVICE_CDEV INFINIBAND INFINIBAND_USER_ACCESS INFINIBAND_ON_DEMAND_PAGING KPROBE_EVENTS";
+    let off: Vec<_> = off.split(' ').collect();
+    let value = |name: &str| if off.contains(&name) { "n" } else { "y" };
+    let options: Vec<_> = names.split(' ').map(|name| format!("\"{name}\": \"{}\"", value(name))).collect();
+    format!(
+        "{{\"memlock_unlimited\": true, \"on_demand_paging\": {{\"mlx5_0\": true}}, \"kernel_options\": {{{}}}}}",
+        options.join(", ")
+    )
+}
+
+fn of_tree(tree: &Tree, from: Option<&str>, to: Option<&str>, live: Option<&LiveFacts>) -> Vec<Finding> {
+    let question = Question { from: from.map(bdf), to: to.map(bdf), ..Question::default() };
+    examine(tree, &Inventory::read(tree), &question, live)
+}
+
+fn host(machine: &Machine) -> Vec<Finding> {
+    of_tree(&machine.tree(), None, None, None)
+}
+
+fn pair(machine: &Machine) -> Vec<Finding> {
+    of_tree(&machine.tree(), Some(A), Some(B), None)
+}
+
+#[track_caller]
+fn one<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
+    findings.iter().find(|finding| finding.check == check).unwrap_or_else(|| panic!("no {check} in {findings:#?}"))
+}
+
+#[track_caller]
+fn says(findings: &[Finding], check: &str, status: Status, cause: Option<Cause>, word: &str) {
+    let finding = one(findings, check);
+    assert_eq!((finding.status, finding.cause), (status, cause), "{finding:#?}");
+    assert!(
+        finding.detail.contains(word) || finding.remedy.as_ref().is_some_and(|text| text.contains(word)),
+        "{finding:#?}"
+    );
+}
+
+// ---- all of them
+
+#[test]
+fn a_host_on_which_all_is_well_has_nothing_but_passes_and_what_only_it_can_tell() {
+    let findings = pair(&well());
+    for finding in &findings {
+        let live_only = ["in-use", "rdma-library", "importer-ready", "observation"].contains(&finding.check);
+        let expected = match finding.check {
+            _ if live_only => Unknown,
+            // 7.2 has the defect.
+            "multi-range" => Warn,
+            _ => Pass,
+        };
+        assert_eq!(finding.status, expected, "{finding:#?}");
+    }
+    let names: Vec<_> = findings.iter().map(|finding| finding.check).collect();
+    let missing: Vec<_> = CHECKS.iter().map(|check| check.name).filter(|name| !names.contains(name)).collect();
+    assert!(missing.is_empty(), "a pair is asked everything: {missing:?}");
+}
+
+#[test]
+fn every_finding_that_is_no_pass_says_what_to_do_and_every_sentence_ends() {
+    let machines = [
+        well(),
+        well().no_iommu().kernel("6.12.5"),
+        well().without("peerpath").without("proc"),
+        Machine::new(INTEL),
+        with(|function| function.no_bar().no_driver(), |nic| nic.config_bytes(64)),
+    ];
+    for findings in machines.iter().flat_map(|machine| [host(machine), pair(machine)]) {
+        for finding in findings {
+            assert!(finding.detail.ends_with('.'), "{finding:#?}");
+            assert_eq!(finding.remedy.is_some(), finding.status != Pass, "{finding:#?}");
+            assert!(finding.cause.is_some() || finding.status != Fail, "{finding:#?}");
+            assert!(finding.remedy.is_none_or(|remedy| remedy.ends_with('.')));
+        }
+    }
+}
+
+#[test]
+fn findings_stand_in_the_order_of_the_table() {
+    let place = |finding: &Finding| CHECKS.iter().position(|check| check.name == finding.check).unwrap();
+    let places: Vec<_> = pair(&well()).iter().map(place).collect();
+    assert!(places.is_sorted());
+    let mut names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), CHECKS.len());
+}
+
+#[test]
+fn json_has_what_the_contract_names() {
+    let json = serde_json::to_value(host(&well().no_iommu())).unwrap();
+    let iommu = json.as_array().unwrap().iter().find(|one| one["check"] == "iommu").unwrap();
+    assert_eq!(
+        (&iommu["status"], &iommu["cause"], &iommu["subject"]),
+        (&"fail".into(), &"no-iommu".into(), &"host".into())
+    );
+    assert!(iommu["remedy"].is_string());
+}
+
+#[test]
+fn nothing_at_all_is_answered() {
+    let machine = Machine::new(EPYC).without("proc").without("sys").file("else/x", "");
+    assert!(host(&machine).iter().any(|finding| finding.status == Unknown));
+}
+
+#[test]
+fn answers_of_real_kernels_are_met() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/truth");
+    let path = |name: &str, from, to| {
+        let tree = Tree::open(&folder.join(name)).unwrap();
+        one(&of_tree(&tree, Some(from), Some(to), None), "path").clone()
+    };
+    let found = path("01_switch_epyc.tar.gz", "0000:03:00.0", "0000:04:00.0");
+    assert!(found.status == Pass && found.detail.starts_with("bus-address"), "{found:#?}");
+    let tree = Tree::open(&folder.join("03_2rp_sky.tar.gz")).unwrap();
+    let exporter = Inventory::read(&tree).predictor(Default::default()).exporters().next().unwrap().to_string();
+    let other = Inventory::read(&tree).predictor(Default::default()).exporters().last().unwrap().to_string();
+    let findings = of_tree(&tree, Some(&exporter), Some(&other), None);
+    says(&findings, "path", Fail, Some(Cause::Topology), "would refuse");
+}
+
+// ---- kernel
+
+#[test]
+fn the_kernel() {
+    says(&host(&well()), "kernel-version", Pass, None, "7.2");
+    let old = host(&well().kernel("6.18.1"));
+    says(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "6.19");
+    assert!(old.iter().all(|finding| finding.check != "multi-range"), "a kernel that exports nothing has no defect");
+    says(&host(&well().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
+}
+
+#[test]
+fn kernel_options() {
+    let without = |off| host(&well().file("peerpath/facts.json", &facts(off)));
+    says(&without(""), "kernel-options", Pass, None, "everything");
+    says(
+        &without("VFIO_PCI_DMABUF PCI_P2PDMA"),
+        "kernel-options",
+        Fail,
+        Some(Cause::KernelTooOld),
+        "PCI_P2PDMA, VFIO_PCI_DMABUF",
+    );
+    says(&without("INFINIBAND_ON_DEMAND_PAGING"), "kernel-options", Warn, Some(Cause::KernelTooOld), "mlx5");
+    says(&without("IOMMUFD"), "kernel-options", Pass, None, "");
+    let all = without("VFIO VFIO_PCI INFINIBAND INFINIBAND_USER_ACCESS INFINIBAND_ON_DEMAND_PAGING");
+    assert_eq!(
+        all.iter().filter(|finding| finding.check == "kernel-options").count(),
+        1,
+        "one kernel puts it all right"
+    );
+    says(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
+    says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither way");
+    let old = host(&well().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
+    says(&old, "kernel-options", Pass, None, "");
+    says(&host(&well().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
+}
+
+#[test]
+fn vfio_pci() {
+    let unbound = || with(support::Function::no_driver, |nic| nic).without("sys/module");
+    says(&host(&well().without("sys/module")), "vfio-driver", Pass, None, "");
+    says(&host(&unbound()), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "modprobe");
+    let built_without = unbound().file("peerpath/facts.json", &facts("VFIO_PCI"));
+    says(&host(&built_without), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "built");
+    says(&host(&unbound().without("peerpath")), "vfio-driver", Unknown, None, "snapshot");
+}
+
+// ---- IOMMU
+
+#[test]
+fn the_iommu() {
+    says(&host(&well()), "iommu", Pass, None, "DMA");
+    says(&pair(&well()), "iommu", Pass, None, "group 2");
+    says(&host(&well().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "AMD-Vi");
+    says(&pair(&well().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "");
+    let intel = |line: &str| well().no_iommu().file("proc/cpuinfo", INTEL).command_line(line);
+    says(&host(&intel("quiet")), "iommu", Fail, Some(Cause::NoIommu), "intel_iommu=on");
+    says(&host(&intel("intel_iommu=off")), "iommu", Fail, Some(Cause::NoIommu), "without intel_iommu=off");
+    let guest = well().no_iommu().file("proc/cpuinfo", &INTEL.replace("fpu", "fpu hypervisor"));
+    says(&host(&guest), "iommu", Fail, Some(Cause::NoIommu), "virtual IOMMU");
+    says(&host(&well().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
+    says(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "no PCI functions");
+}
+
+#[test]
+fn noiommu() {
+    const FLAG: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    says(&host(&well().file(FLAG, "N\n")), "noiommu", Pass, None, "");
+    says(&host(&well()), "noiommu", Pass, None, "");
+    says(&host(&well().file(FLAG, "Y\n")), "noiommu", Warn, Some(Cause::Noiommu), "");
+    says(&pair(&well().group_type(2, "unknown", "vfio-noiommu")), "noiommu", Fail, Some(Cause::Noiommu), "");
+    says(&host(&well().without("peerpath")), "noiommu", Unknown, None, "");
+}
+
+// ---- platform
+
+#[test]
+fn platforms() {
+    let power = "processor\t: 0\ncpu\t\t: POWER10\n\nplatform\t: pSeries\n";
+    says(&host(&well()), "legacy-dma", Pass, None, "");
+    says(&host(&well().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
+    says(&host(&well().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
+
+    let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");
+    says(&host(&well()), "confidential-guest", Pass, None, "");
+    says(&host(&well().file("proc/cpuinfo", &tdx)), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "TDX");
+    let snp = well().file("sys/class/misc/sev-guest", "");
+    says(&host(&snp), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "SEV-SNP");
+    says(&host(&well().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");
+
+    let locked = well().file(&format!("sys/devices/pci0000:00/0000:00:01.0/{A}/tsm/lock"), "1\n");
+    says(&pair(&well()), "tdisp", Pass, None, "");
+    says(&pair(&locked), "tdisp", Fail, Some(Cause::ConfidentialGuest), "locked");
+}
+
+#[test]
+fn swiotlb() {
+    let forced = || well().command_line("swiotlb=force");
+    says(&host(&well()), "swiotlb", Pass, None, "not set");
+    says(&host(&forced()), "swiotlb", Warn, Some(Cause::SwiotlbForced), "");
+    says(&pair(&forced()), "swiotlb", Pass, None, "does not concern");
+    says(&pair(&forced().domain_type("identity")), "swiotlb", Fail, Some(Cause::SwiotlbForced), "");
+    says(&host(&well().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
+}
+
+#[test]
+fn config_space() {
+    says(&host(&well()), "config-space", Pass, None, "");
+    let cut = with(|function| function, |nic| nic.config_bytes(64));
+    says(&host(&cut), "config-space", Warn, Some(Cause::NoPermission), "root");
+    says(&host(&well().command_line("pci=realloc,nommconf")), "config-space", Warn, None, "nommconf");
+    for check in ["max-payload", "max-read-request", "relaxed-ordering", "ats"] {
+        says(&pair(&cut), check, Unknown, None, "root");
+    }
+}
+
+#[test]
+fn shifted_addresses() {
+    says(&pair(&well()), "address-offset", Pass, None, "");
+    let shifted = with(|function| function.offset(0x1000_0000), |nic| nic.offset(0x1000_0000));
+    says(&pair(&shifted), "address-offset", Warn, None, "shifts");
+    let blind = with(|function| function.config_bytes(0), |nic| nic.config_bytes(0));
+    says(&pair(&blind), "address-offset", Unknown, None, "");
+}
+
+// ---- exporter
+
+#[test]
+fn the_exporter_and_its_bar() {
+    let exporter = |machine: &Machine, bar| {
+        let tree = machine.tree();
+        examine(&tree, &Inventory::read(&tree), &Question { from: Some(bdf(A)), bar, ..Question::default() }, None)
+    };
+    says(&host(&well()), "exporter", Pass, None, "1 of them");
+    let unbound = with(|function| function.no_driver(), |nic| nic);
+    says(&host(&unbound), "exporter", Warn, Some(Cause::DriverNotVfio), "peerpath bind");
+    let none = with(|function| function.no_bar(), |nic| nic.no_bar());
+    says(&host(&none), "exporter", Fail, Some(Cause::NoDevice), "");
+    let bridge = of_tree(&well().tree(), Some("0000:00:01.0"), None, None);
+    says(&bridge, "exporter", Fail, Some(Cause::BarNotExportable), "bridge");
+
+    says(&exporter(&well(), None), "bar", Pass, None, "64-bit");
+    says(&exporter(&well(), Some(2)), "bar", Pass, None, "1024 KiB");
+    says(&exporter(&well(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "can be exported: 2");
+    let small = with(|function| function.bar(0xfe00_0000, 0x100), |nic| nic);
+    says(&exporter(&small, None), "bar", Fail, Some(Cause::BarNotExportable), "smaller than a page");
+    says(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "no BAR at all");
+}
+
+#[test]
+fn the_group() {
+    let shared = |driver: &str| {
+        well().add("0000:01:00.1", Some("0000:00:01.0"), Kind::Endpoint, |other| other.group(2).driver(driver))
+    };
+    says(&pair(&well()), "iommu-group", Pass, None, "");
+    says(&pair(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
+    says(&host(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
+    says(&pair(&shared("pci-stub")), "iommu-group", Pass, None, "");
+    assert!(pair(&well().no_iommu()).iter().all(|finding| finding.check != "iommu-group"));
+}
+
+#[test]
+fn the_driver_of_the_exporter() {
+    let driver = |name: &'static str| pair(&with(move |function| function.driver(name), |nic| nic));
+    says(&driver("vfio-pci"), "exporter-driver", Pass, None, "");
+    says(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "no dma-buf");
+    says(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
+    let none = pair(&with(support::Function::no_driver, |nic| nic));
+    says(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "give it back");
+}
+
+#[test]
+fn memory_decoding() {
+    says(&pair(&well()), "memory-decode", Pass, None, "");
+    says(
+        &pair(&with(|function| function.command(0), |nic| nic)),
+        "memory-decode",
+        Warn,
+        Some(Cause::MemoryDecodeOff),
+        "",
+    );
+    let hidden = with(|function| function.config_bytes(0), |nic| nic);
+    says(&pair(&hidden), "memory-decode", Unknown, None, "");
+}
+
+// ---- importer
+
+#[test]
+fn the_importer_and_its_driver() {
+    let nic = |driver: &'static str| pair(&with(|function| function, move |nic| nic.driver(driver)));
+    says(&nic("mlx5_core"), "importer-driver", Pass, None, "demand");
+    says(&nic("ice"), "importer-driver", Pass, None, "give it back");
+    says(&nic("bnxt_en"), "importer-driver", Fail, Some(Cause::ImporterNotRevocable), "pins");
+    says(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
+    says(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
+
+    says(&host(&well()), "importer", Pass, None, "mlx5_0");
+    let plain =
+        Machine::new(EPYC).add(A, None, Kind::Endpoint, |function| function).file("peerpath/facts.json", &facts(""));
+    says(&host(&plain), "importer", Fail, Some(Cause::NoDevice), "rdma link add");
+    says(&host(&plain.clone().without("peerpath")), "importer", Unknown, None, "");
+    let itself = of_tree(&well().tree(), Some(A), Some(A), None);
+    says(&itself, "importer", Pass, None, "iommufd");
+    says(&itself, "importer-driver", Pass, None, "iommufd");
+    let lacking = well().file("peerpath/facts.json", &facts("IOMMUFD"));
+    says(
+        &of_tree(&lacking.tree(), Some(A), Some(A), None),
+        "importer-driver",
+        Fail,
+        Some(Cause::KernelTooOld),
+        "IOMMUFD",
+    );
+}
+
+#[test]
+fn soft_rdma_is_told() {
+    let machine = well()
+        .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "eth1"))
+        .file("sys/class/infiniband/rxe0/parent", "eth1\n");
+    let findings = of_tree(&machine.tree(), None, Some("0000:02:00.1"), None);
+    says(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "lab");
+}
+
+#[test]
+fn paging_on_demand() {
+    let odp = |text: &str| pair(&well().file("peerpath/facts.json", text));
+    says(&pair(&well()), "on-demand-paging", Pass, None, "");
+    says(
+        &odp(r#"{"on_demand_paging": {"mlx5_0": false}}"#),
+        "on-demand-paging",
+        Fail,
+        Some(Cause::ImporterNotRevocable),
+        "firmware",
+    );
+    says(&odp("{}"), "on-demand-paging", Unknown, None, "odp_caps");
+    let kernel = odp(&facts("INFINIBAND_ON_DEMAND_PAGING"));
+    says(&kernel, "on-demand-paging", Fail, Some(Cause::ImporterNotRevocable), "kernel");
+}
+
+// ---- the pair
+
+#[test]
+fn the_path() {
+    says(&pair(&well()), "path", Pass, None, "host-bridge-translated");
+    says(&pair(&well().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "");
+    says(&pair(&well().without("proc/cpuinfo")), "path", Unknown, None, "cpuinfo");
+    says(&host(&well()), "path", Pass, None, "1 host-bridge-translated");
+    says(&host(&well().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "1 refused");
+}
+
+#[test]
+fn the_mask() {
+    let mask = |bits, domain| pair(&with(|function| function, move |nic| nic.mask(bits)).domain_type(domain));
+    says(&mask(64, "identity"), "dma-mask", Pass, None, "reach");
+    says(&mask(32, "identity"), "dma-mask", Fail, Some(Cause::DmaMask), "32 bits");
+    says(&mask(32, "DMA"), "dma-mask", Pass, None, "below the mask");
+    says(&mask(32, "?"), "dma-mask", Warn, Some(Cause::DmaMask), "");
+    let unbound = with(|function| function, |nic| nic.no_driver()).domain_type("identity");
+    says(&pair(&unbound), "dma-mask", Unknown, None, "driver");
+}
+
+#[test]
+fn many_ranges() {
+    const FLAG: &str = "sys/module/dma_buf_mapping/parameters/iova_multirange";
+    says(&host(&well()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "first range");
+    says(&host(&well().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
+    says(&pair(&well().domain_type("identity")), "multi-range", Pass, None, "On this way");
+    says(&host(&well().kernel("8.1.0")), "multi-range", Unknown, None, "");
+}
+
+#[test]
+fn payloads_and_read_requests() {
+    says(&pair(&well()), "max-payload", Pass, None, "128 bytes");
+    let larger = with(|function| function.device_control(0x2020), |nic| nic);
+    says(&pair(&larger), "max-payload", Warn, None, "256 at 0000:01:00.0");
+    says(&pair(&well()), "max-read-request", Pass, None, "512");
+    let reads = with(|function| function, |nic| nic.device_control(0x0050));
+    says(&pair(&reads), "max-read-request", Warn, None, "128 bytes at a time");
+    says(&pair(&well()), "relaxed-ordering", Pass, None, "");
+    says(&pair(&with(|function| function, |nic| nic.device_control(0))), "relaxed-ordering", Warn, None, "off");
+}
+
+#[test]
+fn the_way_of_translated_requests() {
+    let switch = |downstream: u16, ats: bool| {
+        let machine = Machine::new(EPYC)
+            .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+            .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port)
+            .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(downstream))
+            .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(downstream))
+            .endpoint("0000:03:00.0", "0000:02:00.0")
+            .add("0000:04:00.0", Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.ats(ats));
+        of_tree(&machine.tree(), Some("0000:03:00.0"), Some("0000:04:00.0"), None)
+    };
+    says(&pair(&well()), "ats", Pass, None, "no ATS");
+    says(&switch(0x1d, false), "ats", Pass, None, "off");
+    says(&switch(0x00, true), "ats", Pass, None, "no port redirects");
+    says(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
+    says(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
+    says(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "like all others");
+}
+
+// ---- what this process may, and what only the host can tell
+
+#[test]
+fn locked_memory() {
+    let limit = |text: &str| host(&well().file("peerpath/facts.json", text));
+    says(&host(&well()), "memlock", Pass, None, "Any");
+    says(&limit(r#"{"memlock_bytes": 67108864}"#), "memlock", Pass, None, "64 MiB");
+    says(&limit(r#"{"memlock_bytes": 65536}"#), "memlock", Warn, Some(Cause::LimitReached), "64 KiB");
+    says(&limit("{}"), "memlock", Unknown, None, "");
+}
+
+fn live(uses: Vec<Use>, target: Result<(), Explanation>) -> LiveFacts {
+    LiveFacts {
+        exporter_uses: Some(Ok(uses)),
+        rdma_library: Ok(()),
+        targets: BTreeMap::from([("verbs:mlx5_0".to_owned(), target)]),
+        observation: Ok(()),
+    }
+}
+
+#[test]
+fn answers_of_the_running_host() {
+    let ask = |live: &LiveFacts| of_tree(&well().tree(), Some(A), Some(B), Some(live));
+    let findings = ask(&live(Vec::new(), Ok(())));
+    for check in ["in-use", "rdma-library", "importer-ready", "observation"] {
+        says(&findings, check, Pass, None, "");
+        says(&pair(&well()), check, Unknown, None, "running host");
+    }
+    let used = |forceable| vec![Use { detail: "eth0 is up".into(), forceable }];
+    says(&ask(&live(used(true), Ok(()))), "in-use", Fail, Some(Cause::InUse), "--force-in-use");
+    says(&ask(&live(used(false), Ok(()))), "in-use", Fail, Some(Cause::InUse), "another function");
+    let down = Explanation::new(Cause::PortDown, "No data can flow.", "Bring it up.");
+    says(&ask(&live(Vec::new(), Err(down))), "importer-ready", Fail, Some(Cause::PortDown), "Bring it up");
+    let lacking = LiveFacts {
+        rdma_library: Err(Explanation::new(Cause::LibraryMissing, "It is not installed.", "Install it.")),
+        observation: Err(Explanation::uncaused("Not mounted.", "Mount it.")),
+        exporter_uses: Some(Err(Explanation::uncaused("No access.", "Run as root."))),
+        targets: BTreeMap::new(),
+    };
+    let findings = ask(&lacking);
+    says(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
+    says(&findings, "observation", Warn, None, "Mount it");
+    says(&findings, "in-use", Unknown, None, "root");
+    says(&findings, "importer-ready", Unknown, None, "--to");
+}
