@@ -57,6 +57,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What an error says, with everything behind it.
+    pub fn of(error: &impl Explained) -> Self {
+        Self { what: chain(error), explanation: error.explanation(), class: error.class() }
+    }
+}
+
 impl<E: Explained> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { what: error.to_string(), explanation: error.explanation(), class: error.class() }

@@ -73,6 +73,11 @@ impl Recorder {
         self.histogram.saturating_record(self.clock.delta_as_nanos(start, end));
     }
 
+    /// Records a time that somebody else measured.
+    pub fn record_ns(&mut self, nanoseconds: u64) {
+        self.histogram.saturating_record(nanoseconds);
+    }
+
     /// How many latencies were recorded.
     pub fn count(&self) -> u64 {
         self.histogram.len()

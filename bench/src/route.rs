@@ -6,12 +6,12 @@ use std::error::Error;
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
 use peerpath_paths::observe::{
-    Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
+    CallKind, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
 };
 use peerpath_paths::{Bdf, Explained, Inventory, PathName, Request, Seen, Tree};
 use serde_json::{Value, json};
 
-use crate::failure::chain;
+use crate::failure::{Failure, chain};
 use crate::result::{CellPath, DeviceRecord};
 
 /// What the host says about ways between functions, and the watch over the one that is taken.
@@ -121,6 +121,27 @@ impl Routes {
             Err(unobservable) => unseen(path, &unobservable),
         }
         done
+    }
+
+    /// Carries out `rounds`, which registers buffers, and gives the times of the kernel's calls of one kind within them.
+    ///
+    /// # Errors
+    /// Those of the rounds; `Ok(Err)` where the calls cannot be seen.
+    pub fn timed<E>(
+        &mut self,
+        kind: CallKind,
+        rounds: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Result<Vec<u64>, Failure>, E> {
+        let watching = match &mut self.observer {
+            Ok(observer) => observer.begin(Watch::Times),
+            Err(unobservable) => return Ok(Err(Failure::of(unobservable))),
+        };
+        let watching = match watching {
+            Ok(watching) => watching,
+            Err(unobservable) => return Ok(Err(Failure::of(&unobservable))),
+        };
+        rounds()?;
+        Ok(watching.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
     /// IOMMU faults logged since the last call that may concern these functions.

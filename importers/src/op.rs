@@ -8,6 +8,10 @@ use std::str::FromStr;
 pub enum Op {
     /// Make a dma-buf of the BAR.
     Export,
+    /// Make the target's device known to the dma-buf; happens inside the registration.
+    Attach,
+    /// Get DMA addresses for the device; happens inside the registration.
+    Map,
     /// Register the buffer with the target.
     Register,
     /// Take the registration back.
@@ -22,12 +26,15 @@ pub enum Op {
 
 impl Op {
     /// Every op.
-    pub const ALL: [Self; 6] = [Self::Export, Self::Register, Self::Unregister, Self::Write, Self::Read, Self::Send];
+    pub const ALL: [Self; 8] =
+        [Self::Export, Self::Attach, Self::Map, Self::Register, Self::Unregister, Self::Write, Self::Read, Self::Send];
 
     /// The name on the command line and in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Export => "export",
+            Self::Attach => "attach",
+            Self::Map => "map",
             Self::Register => "register",
             Self::Unregister => "unregister",
             Self::Write => "write",
@@ -73,6 +80,10 @@ pub enum Direction {
 pub enum Role {
     /// The exporter's export call.
     Export,
+    /// What the kernel does inside [`crate::Device::register`] to attach the device; seen by tracing.
+    Attach,
+    /// What the kernel does inside [`crate::Device::register`] to map the memory; seen by tracing.
+    Map,
     /// [`crate::Device::register`].
     Register,
     /// [`crate::Registration::unregister`].

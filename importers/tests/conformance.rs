@@ -69,6 +69,8 @@ fn ops_are_named_once_and_play_the_part_of_their_name() {
         for spec in importer.ops() {
             match spec.op {
                 Op::Export => assert_eq!(spec.role, Role::Export),
+                Op::Attach => assert_eq!(spec.role, Role::Attach),
+                Op::Map => assert_eq!(spec.role, Role::Map),
                 Op::Register => assert_eq!(spec.role, Role::Register),
                 Op::Unregister => assert_eq!(spec.role, Role::Unregister),
                 _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),

@@ -32,7 +32,8 @@ pub(super) struct RunCommand {
     /// Device to import it: verbs:DEV[/PORT]
     #[arg(long, value_name = "TARGET", required = true)]
     to: Vec<Target>,
-    /// Operation: export, register, unregister, write, read, send  [default: all but send]
+    /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
+    /// write, read]
     #[arg(long, value_name = "OP")]
     op: Vec<Op>,
     /// completion: one at a time, gives latency; bandwidth: as many as --depth  [default: both]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, Exporter, Origin};
 use peerpath_importers::{DataPlaneSettings, Device, Direction, Registration, Role};
 use peerpath_paths::Explanation;
+use peerpath_paths::observe::CallKind;
 use quanta::Clock;
 
 use super::Runner;
 use super::ended::Ended;
-use crate::measure::{self, Limit, Recorder};
+use crate::measure::{self, Limit, MeasureError, Recorder};
 use crate::plan::{CellSpec, Mode};
 use crate::result::{CellPath, Latency};
 use crate::window::{Layout, Window};
@@ -26,6 +27,9 @@ pub(super) struct Figures {
     pub(super) mechanism: Option<&'static str>,
     pub(super) exported: Option<Origin>,
 }
+
+/// Registrations watched at once: the kernel's buffer has room for so many without losing any.
+const ROUNDS_A_WATCH: u64 = 100;
 
 impl Runner<'_> {
     /// Measures a cell, and notes in `path` which way its data went.
@@ -54,6 +58,8 @@ impl Runner<'_> {
         }
         match op.role {
             Role::Transfer(direction) => self.transfer(exporter, device, spec, direction, clock, path),
+            Role::Attach => self.inside(exporter, device, spec, CallKind::Attach, clock, path),
+            Role::Map => self.inside(exporter, device, spec, CallKind::Map, clock, path),
             role => self.control(exporter, device, spec, role, clock, path),
         }
     }
@@ -109,6 +115,60 @@ impl Runner<'_> {
         measure::control(self.warmup_limit(), &mut Recorder::new(clock.clone()), self.interrupt, &mut step)?;
         let iterations = measure::control(self.plan.limit(), &mut recorder, self.interrupt, &mut step)?;
         Ok(Figures { iterations, latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+    }
+
+    /// Times what the kernel does inside a registration, through its own probes.
+    fn inside(
+        &mut self,
+        exporter: &dyn Exporter,
+        device: &Arc<dyn Device>,
+        spec: &CellSpec,
+        kind: CallKind,
+        clock: &Clock,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        let (buffer, registration) = self.register_watched(exporter, device, spec.size_bytes, path)?;
+        let mut figures = Figures {
+            mechanism: Some(registration.mechanism()),
+            exported: Some(buffer.origin().clone()),
+            ..Figures::default()
+        };
+        registration.unregister()?;
+        if buffer.dma_buf().is_none() {
+            return Err(Ended::waived(
+                format!("there is no {} to time", spec.op),
+                Explanation::uncaused("only dma-bufs are attached and mapped", "time `register` instead"),
+            ));
+        }
+        let (limit, interrupt) = (self.plan.limit(), self.interrupt);
+        let mut recorder = Recorder::new(clock.clone());
+        let begun = clock.raw();
+        while recorder.count() < limit.iterations && clock.delta(begun, clock.raw()) < limit.duration {
+            let wanted = ROUNDS_A_WATCH.min(limit.iterations - recorder.count());
+            let rounds = || {
+                for _ in 0..wanted {
+                    if interrupt.is_set() {
+                        return Err(MeasureError::Interrupted);
+                    }
+                    Arc::clone(device).register(exporter.export(spec.size_bytes)?)?.unregister()?;
+                }
+                Ok(())
+            };
+            let times = self.routes.timed(kind, rounds)??;
+            if times.is_empty() {
+                return Err(Ended::waived(
+                    format!("no {} was seen", spec.op),
+                    Explanation::uncaused(
+                        "the kernel's function for it could not be probed",
+                        "time `register` instead, which needs no tracing",
+                    ),
+                ));
+            }
+            times.into_iter().for_each(|time_ns| recorder.record_ns(time_ns));
+        }
+        figures.iterations = recorder.count();
+        figures.latency = recorder.latency();
+        Ok(figures)
     }
 
     /// Fills, moves, times and verifies.

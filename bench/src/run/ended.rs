@@ -23,12 +23,18 @@ impl Ended {
     }
 
     fn from_explained(error: &impl Explained) -> Self {
-        let outcome = match error.class() {
+        Failure::of(error).into()
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        let outcome = match failure.class {
             // What this host or this size does not allow is no failure of the path.
             Class::CannotHere | Class::BadInput => Outcome::Waived,
             Class::Failed | Class::Internal => Outcome::Failed,
         };
-        Self::Without { outcome, reason: chain(error), explanation: error.explanation() }
+        Self::Without { outcome, reason: failure.what, explanation: failure.explanation }
     }
 }
 
@@ -102,9 +108,7 @@ impl Unusable {
     /// Bad input ends the run before it begins.
     pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
         match error.class() {
-            Class::BadInput => {
-                Err(Failure { what: chain(error), explanation: error.explanation(), class: Class::BadInput })
-            }
+            Class::BadInput => Err(Failure::of(error)),
             Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
             Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
         }

@@ -188,7 +188,7 @@ impl Runner<'_> {
         let direction = spec.spec.and_then(|spec| match spec.role {
             Role::Transfer(Direction::IntoSource) => Some("into_source"),
             Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
-            Role::Export | Role::Register | Role::Unregister => None,
+            Role::Export | Role::Attach | Role::Map | Role::Register | Role::Unregister => None,
         });
         let (figures, outcome, cause, reason, remedy) = match figures {
             Ok(figures) => (figures, Outcome::Passed, None, None, None),

@@ -26,6 +26,8 @@ pub(crate) struct Verbs;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
+    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, inside of register" },
+    OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, inside of register" },
     OpSpec { op: Op::Register, role: Role::Register, summary: "register the buffer as a memory region" },
     OpSpec {
         op: Op::Write,

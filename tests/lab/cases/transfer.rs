@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "many_ranges_in_one_dma_buf", scenarios: &["bypass", "bus-address"], run: many_ranges },
         Case { name: "ordinary_memory_as_baseline", scenarios: &["default", "bypass"], run: baselines },
         Case { name: "verbs_bound_at_link_time", scenarios: &["default"], run: linked },
+        Case { name: "each_step_of_a_registration_is_timed", scenarios: &["default"], run: steps },
         Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
     ]
@@ -98,6 +99,26 @@ fn baselines() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// The whole takes longer than its parts, and only a dma-buf has those.
+fn steps() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "run --from {EXPORTER}:2 --from host:1M --to verbs:rxe0 --op export --op attach --op map --op register \
+         --op unregister --size 1M --iterations 20 --out {folder}"
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    let (bar, host) = cells(&result).split_at(5);
+    let shortest = |index: usize| bar[index]["latency_ns"]["min"].as_u64().unwrap_or(0);
+    let (attach, map, register) = (shortest(1), shortest(2), shortest(3));
+    if attach == 0 || map == 0 || register < attach + map {
+        return Err(format!("attach {attach} ns and map {map} ns are no parts of register {register} ns").into());
+    }
+    let waived: Vec<bool> = host.iter().map(|cell| cell["outcome"] == "waived").collect();
+    if waived == [false, true, true, false, false] { Ok(()) } else { Err(format!("{host:#?}").into()) }
 }
 
 /// Every errno, door and view of VFIO, below the command line.
