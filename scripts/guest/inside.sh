@@ -46,7 +46,8 @@ pci_id_of() {
     echo "${vendor#0x}:${product#0x}"
 }
 
-# udev renames interfaces, so each is found by the function it sits on. Every
+# The kernel numbers interfaces as it finds them, so each is found by the function
+# it sits on. Every
 # soft-RoCE device gets a network of its own: its traffic stays on it.
 start_rdma() {
     local name bdf pci_id rdma netdev net=0

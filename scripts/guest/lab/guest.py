@@ -167,6 +167,10 @@ def _qemu_command(
         arguments += ["--overlay-rwdir", overlay]
     for path in shared:
         arguments += ["--rwdir", f"{path}={path}"]
+    # In place of the host's rules, where the host has any.
+    for rules in (Path("/usr/lib/udev/rules.d"), Path("/etc/udev/rules.d")):
+        if rules.is_dir():
+            arguments += ["--rodir", f"{rules}={GUEST / 'udev'}"]
     # virtme-ng keeps the console silent while a script runs; we want the log.
     for option in (*scenario.command_line, *_PATIENT, "loglevel=7"):
         arguments += ["--kopt", option]
