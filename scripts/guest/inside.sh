@@ -47,8 +47,8 @@ pci_id_of() {
 }
 
 # The kernel numbers interfaces as it finds them, so each is found by the function
-# it sits on. Every
-# soft-RoCE device gets a network of its own: its traffic stays on it.
+# it sits on. Every soft-RoCE device gets a network of its own: its traffic stays
+# on it.
 start_rdma() {
     local name bdf pci_id rdma netdev net=0
     # All links first: each takes a second or two to come up.
