@@ -53,7 +53,7 @@ impl Host {
                 .map(|(_, model)| model.trim().to_owned()),
             iommu: Some(self.iommu()),
             emulator: self.in_qemu().then(|| "QEMU".to_owned()),
-            clock_source: self.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            clock_source: Some(clock_source(&cpu_info).to_owned()),
             ..Environment::default()
         }
     }
@@ -93,6 +93,13 @@ impl Host {
             || id("subsystem_vendor") == Some(0x1af4)
             || self.in_qemu() && vendor.zip(id("device")).is_some_and(|card| EMULATED_CARDS.contains(&card))
     }
+}
+
+/// What the time stamps are taken from: the TSC, calibrated, where it runs at one speed always, else the kernel's clock.
+fn clock_source(cpu_info: &str) -> &'static str {
+    let flags =
+        cpu_info.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':')).map_or("", |(_, flags)| flags);
+    if flags.split_whitespace().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
 }
 
 /// UTC now, RFC 3339 to the second.

@@ -1,6 +1,7 @@
 //! What a command tells the user when it could not do its work: what failed, why, and what to do.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use peerpath_paths::{Class, Explained, Explanation};
@@ -39,7 +40,8 @@ impl Failure {
 
     /// Prints it to standard error.
     pub fn report(&self) -> ExitCode {
-        eprint!("{}", self.render());
+        // With nobody left to read it, the exit code still tells.
+        let _ = std::io::stderr().write_all(self.render().as_bytes());
         ExitCode::from(self.exit_code())
     }
 

@@ -1,10 +1,10 @@
-//! SIGINT and SIGTERM end a run between two operations, so that everything taken is given back and saved.
+//! SIGINT, SIGTERM and SIGHUP end a run between two operations, so that everything taken is given back and saved.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Tells whether a signal came.
 #[derive(Debug, Clone, Default)]
@@ -14,13 +14,13 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM; a second one ends the program at once.
+    /// Catches SIGINT, SIGTERM and SIGHUP (a terminal that went away); a second one ends the program at once.
     ///
     /// # Errors
     /// The handlers could not be installed.
     pub fn install() -> io::Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the first signal finds `seen` unset and only sets it, the second one exits.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupt.seen))?;
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
@@ -39,7 +39,7 @@ impl Interrupt {
         &self.seen
     }
 
-    /// The exit code that a shell expects of a program ended by that signal: 130 or 143.
+    /// The exit code that a shell expects of a program ended by that signal: 130, 143 or 129.
     pub fn exit_code(&self) -> Option<u8> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,

@@ -86,11 +86,11 @@ pub struct Plan {
     pub depths: Vec<u32>,
     /// Operations before measuring.
     pub warmup: u64,
-    /// Most operations of a cell.
-    pub iterations: u64,
-    /// Most time of a cell.
+    /// Most operations of a cell; no end where only a time is given.
+    pub iterations: Option<u64>,
+    /// Most time of a cell; no end where only a number is given.
     #[serde(serialize_with = "seconds", rename = "duration_s")]
-    pub duration: Duration,
+    pub duration: Option<Duration>,
 }
 
 fn source_names<S: Serializer>(sources: &[Source], serializer: S) -> Result<S::Ok, S::Error> {
@@ -101,8 +101,8 @@ fn op_names<S: Serializer>(ops: &[Op], serializer: S) -> Result<S::Ok, S::Error>
     serializer.collect_seq(ops.iter().map(|op| op.as_str()))
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 /// What is asked cannot be carried out by anyone.
@@ -173,7 +173,7 @@ impl Plan {
                 "choose another --depth",
             );
         }
-        if self.iterations == 0 {
+        if self.iterations == Some(0) {
             return refuse(
                 "no operation would be measured".into(),
                 "--iterations is 0",
@@ -185,7 +185,7 @@ impl Plan {
 
     /// When each cell ends.
     pub fn limit(&self) -> Limit {
-        Limit { iterations: self.iterations, duration: self.duration }
+        Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
     }
 
     /// The cells of one source and one target, in the order in which they run.

@@ -179,7 +179,7 @@ pub struct Cell {
     pub mode: String,
     /// `into_source`, `out_of_source`, or null for control ops.
     pub direction: Option<String>,
-    /// What moved the bytes: `nic`, or `cpu` where RDMA is soft.
+    /// What moved the bytes: `device`, or `cpu` where RDMA is soft.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// How the buffer was registered.
@@ -194,9 +194,11 @@ pub struct Cell {
     /// Queue pairs.
     pub qps: u32,
     /// Operations measured.
-    pub iterations: u64,
-    /// Operations before measuring.
-    pub warmup: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// Operations before measuring, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it did not pass, in a word.

@@ -35,7 +35,9 @@ impl Routes {
     }
 
     /// The path of a cell before anything is mapped.
-    pub fn predicted(&self, source: &Origin, importer: Option<Bdf>) -> CellPath {
+    ///
+    /// `hearsay`: what the source is stands only in the word of another process, so it has to be seen.
+    pub fn predicted(&self, source: &Origin, importer: Option<Bdf>, hearsay: bool) -> CellPath {
         let mut path = CellPath {
             asked: None,
             predicted: None,
@@ -46,13 +48,16 @@ impl Routes {
             blockers: Vec::new(),
             evidence: Vec::new(),
         };
+        if hearsay {
+            path.evidence.push("what the source is, the process that exported it says".to_owned());
+        }
         match source.kind {
-            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap => {
+            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap if !hearsay => {
                 path.predicted = Some(PathName::HostMemory);
                 path.observed = PathName::HostMemory;
                 path.evidence.push("the source is ordinary memory of this host".to_owned());
             }
-            SourceKind::Vfio | SourceKind::Cuda => {
+            _ => {
                 path.evidence.push("nothing was mapped".to_owned());
                 if let Some((from, to)) = source.bdf.zip(importer) {
                     self.predict(source, from, to, &mut path);
@@ -145,9 +150,22 @@ impl Routes {
     }
 
     /// IOMMU faults logged since the last call that may concern these functions.
-    pub fn faults(&mut self, functions: &[Bdf]) -> Vec<String> {
-        let Ok(watch) = &mut self.faults else { return Vec::new() };
-        let faults = watch.faults().unwrap_or_default();
+    /// That they cannot be told is noted in `path`.
+    pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
+        let faults = match &mut self.faults {
+            Ok(watch) => {
+                if watch.missed_messages() {
+                    path.evidence
+                        .push("messages of the kernel were lost, and IOMMU faults may be among them".to_owned());
+                }
+                watch.faults().map_err(|error| chain(&error))
+            }
+            Err(unobservable) => Err(chain(unobservable)),
+        };
+        let faults = faults.unwrap_or_else(|why| {
+            path.evidence.push(format!("IOMMU faults were not watched for: {why}"));
+            Vec::new()
+        });
         faults.into_iter().filter(|fault| fault.may_concern(functions)).map(|fault| fault.text).collect()
     }
 

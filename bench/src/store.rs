@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use peerpath_paths::{Class, Explained, Explanation};
+
 use crate::result::RunResult;
 
 /// The name of a result inside its folder.
@@ -18,10 +20,15 @@ pub struct SaveError {
     source: io::Error,
 }
 
-impl SaveError {
-    /// What the file system answered.
-    pub fn io(&self) -> &io::Error {
-        &self.source
+impl Explained for SaveError {
+    fn explanation(&self) -> Explanation {
+        Explanation::uncaused(
+            format!("the file system answered: {}", self.source),
+            "free space there, or choose another folder with --out; cells saved before are kept",
+        )
+    }
+    fn class(&self) -> Class {
+        Class::Internal
     }
 }
 

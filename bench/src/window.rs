@@ -54,6 +54,11 @@ impl Layout {
         Transfer { id: turn, op, buffer_offset: offset, far_offset: offset, length_bytes }
     }
 
+    /// How many slots there are.
+    pub fn slots(self) -> u64 {
+        self.slots
+    }
+
     /// Slots that `operations` operations have used.
     pub fn used_slots(self, operations: u64) -> u64 {
         self.slots.min(operations)

@@ -57,10 +57,10 @@ impl Restore {
         if restored.is_empty() {
             print("nothing to give back\n")?;
         }
-        let mut worst = ExitCode::SUCCESS;
+        let mut worst = 0;
         for Restored { bdf, outcome } in restored {
             if !outcome.is_settled() {
-                worst = ExitCode::from(3);
+                worst = worst.max(3);
             }
             match outcome {
                 Outcome::GivenBack { driver } => {
@@ -79,11 +79,13 @@ impl Restore {
                     print(&format!("{bdf}  left alone: other programs have it open through VFIO (pids {pids:?})\n"))?;
                 }
                 Outcome::Failed { error } => {
-                    Failure::from(error).report();
+                    let failure = Failure::of(&error);
+                    worst = worst.max(failure.exit_code());
+                    failure.report();
                 }
                 _ => print(&format!("{bdf}  not given back\n"))?,
             }
         }
-        Ok(worst)
+        Ok(ExitCode::from(worst))
     }
 }

@@ -1,8 +1,8 @@
 //! `peerpath run`.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::plan::{Mode, Plan, Target};
 use crate::result::{Cell, Outcome, RunResult};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
-use crate::store::Store;
+use crate::store::RESULT_FILE;
 use crate::{table, units};
 
 /// Move data between sources and targets, verify it, measure it, and save the result.
@@ -28,10 +28,10 @@ use crate::{table, units};
 pub(super) struct RunCommand {
     /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
-    from: Vec<Source>,
+    from: Vec<String>,
     /// Device to import it: verbs:DEV[/PORT]
     #[arg(long, value_name = "TARGET", required = true)]
-    to: Vec<Target>,
+    to: Vec<String>,
     /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
     /// write, read]
     #[arg(long, value_name = "OP")]
@@ -84,17 +84,16 @@ fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
 }
 
 impl RunCommand {
-    fn plan(&self) -> Plan {
-        const UNLIMITED: Duration = Duration::from_secs(7 * 24 * 3600);
+    fn plan(&self) -> Result<Plan, Failure> {
         let (iterations, duration) = match (self.iterations, self.duration) {
-            (None, None) => (1000, Duration::from_secs(5)),
-            (Some(iterations), None) => (iterations, UNLIMITED),
-            (None, Some(duration)) => (u64::MAX, duration),
-            (Some(iterations), Some(duration)) => (iterations, duration),
+            (None, None) => (Some(1000), Some(Duration::from_secs(5))),
+            given => given,
         };
-        Plan {
-            sources: self.from.clone(),
-            targets: self.to.clone(),
+        let sources: Vec<Source> = self.from.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let targets: Vec<Target> = self.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok(Plan {
+            sources,
+            targets,
             ops: or(&self.op, &[Op::Export, Op::Register, Op::Unregister, Op::Write, Op::Read]),
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
@@ -102,25 +101,22 @@ impl RunCommand {
             warmup: self.warmup,
             iterations,
             duration,
-        }
+        })
     }
 
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
-        let plan = self.plan();
+        let plan = self.plan()?;
         plan.check()?;
         let host = Host::new("/");
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let open = OpenOptions { door: self.door, ..OpenOptions::default() };
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
-        let store = Store::create(&folder).map_err(|error| {
-            Failure::internal(error.to_string(), error.io(), "choose a folder that can be written with --out")
-        })?;
         let mut runner = Runner {
             plan: &plan,
             arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
             open: &open,
-            store: &store,
+            folder: &folder,
             interrupt: &interrupt,
             host,
             routes: Routes::live(),
@@ -128,16 +124,18 @@ impl RunCommand {
         let mut bar = Bar::new(plan.cell_count());
         let result = runner.run(&mut bar)?;
         bar.finish();
-        conclude(&result, &store, &interrupt)
+        conclude(&result, &folder, &interrupt)
     }
 }
 
-fn conclude(result: &RunResult, store: &Store, interrupt: &Interrupt) -> Result<ExitCode, Failure> {
+fn conclude(result: &RunResult, folder: &Path, interrupt: &Interrupt) -> Result<ExitCode, Failure> {
     let count = |outcome| result.cells.iter().filter(|cell| cell.outcome == outcome).count();
     let (passed, waived, failed) = (count(Outcome::Passed), count(Outcome::Waived), count(Outcome::Failed));
     print(&table::cells(result, table::terminal_width()))?;
-    let mut summary =
-        format!("\n{passed} passed, {waived} waived, {failed} failed; saved to {}\n", store.path().display());
+    let mut summary = format!(
+        "\n{passed} passed, {waived} waived, {failed} failed; saved to {}\n",
+        folder.join(RESULT_FILE).display()
+    );
     if result.environment.emulated {
         summary += "The devices are emulated: these figures say nothing of hardware.\n";
     }
@@ -174,7 +172,6 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {bar:24} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(250));
         Self { bar, watched, done: 0, total }
     }
 
@@ -187,7 +184,8 @@ impl Progress for Bar {
     fn begin(&mut self, what: &str) {
         self.bar.set_message(what.to_owned());
         if !self.watched {
-            eprintln!("[{}/{}] {what}", self.done + 1, self.total);
+            // Nobody may be listening any more; that is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "[{}/{}] {what}", self.done + 1, self.total);
         }
     }
 

@@ -6,6 +6,7 @@
 mod cell;
 mod ended;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use peerpath_exporter::{BarRange, OpenOptions, Origin, Source, SourceKind};
@@ -39,8 +40,8 @@ pub struct Runner<'a> {
     pub arguments: Vec<String>,
     /// How sources are opened.
     pub open: &'a OpenOptions,
-    /// Where the result goes.
-    pub store: &'a Store,
+    /// The folder that the result goes to.
+    pub folder: &'a Path,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
     /// The host.
@@ -61,9 +62,11 @@ impl Runner<'_> {
         self.plan.check()?;
         self.check_sources()?;
         let targets = self.open_targets()?;
+        // Not before everything named has been found: a slip must not cost an earlier result.
+        let store = Store::create(self.folder)?;
         let clock = Clock::new();
         let mut result = self.blank(&targets);
-        self.save(&result)?;
+        store.save(&result)?;
         'run: for source in &self.plan.sources {
             // Opened for all of its cells and closed after them, so that another source may name the same function.
             let exporter = match source.open(self.open) {
@@ -71,6 +74,11 @@ impl Runner<'_> {
                 Err(error) => Err(Unusable::or_bad_input(&error)?),
             };
             self.routes.refresh();
+            self.note_functions(
+                &mut result,
+                exporter.as_ref().map_or_else(|_| named(source), |open| open.origin().clone()),
+                &targets,
+            );
             for (target, device) in self.plan.targets.iter().zip(&targets) {
                 for spec in self.plan.cells(target) {
                     if self.interrupt.is_set() {
@@ -79,34 +87,38 @@ impl Runner<'_> {
                     progress.begin(&describe(&source.to_string(), target, &spec));
                     let origin = exporter.as_ref().map_or_else(|_| named(source), |exporter| exporter.origin().clone());
                     let info = device.as_ref().ok().map(|device| device.info());
-                    let mut path = self.routes.predicted(&origin, info.and_then(|info| info.bdf));
+                    let mut path = self.routes.predicted(
+                        &origin,
+                        info.and_then(|info| info.bdf),
+                        matches!(source, Source::Socket { .. }),
+                    );
                     let figures = match (&exporter, device) {
                         (Err(unusable), _) | (_, Err(unusable)) => Err(unusable.clone().into()),
                         (Ok(exporter), Ok(device)) => {
                             let figures = self.measure(&**exporter, device, &spec, &clock, &mut path);
-                            self.without_faults(figures, &origin, info)
+                            self.without_faults(figures, &origin, info, &mut path)
                         }
                     };
                     if matches!(figures, Err(Ended::Interrupted)) {
                         break 'run;
                     }
-                    let cell = self.cell(origin, target, info, &spec, path, figures);
+                    let cell = self.cell(source, origin, target, info, &spec, path, figures);
                     result.cells.push(cell);
-                    self.save(&result)?;
+                    store.save(&result)?;
                     progress.end(&result.cells[result.cells.len() - 1]);
                 }
             }
         }
         if self.interrupt.is_set() {
             result.run.interrupted = true;
-            self.save(&result)?;
+            store.save(&result)?;
         }
         Ok(result)
     }
 
-    /// A wrong BDF in the last source is told before the first one has run. (The first is opened first anyway.)
+    /// A wrong BDF is told before anything has run.
     fn check_sources(&self) -> Result<(), Failure> {
-        for source in self.plan.sources.iter().skip(1) {
+        for source in &self.plan.sources {
             if let Err(error) = source.open(self.open) {
                 Unusable::or_bad_input(&error)?;
             }
@@ -137,18 +149,7 @@ impl Runner<'_> {
         let started_at = utc_now();
         let mut environment = self.host.environment();
         let infos: Vec<&DeviceInfo> = targets.iter().flatten().map(|device| device.info()).collect();
-        let mut functions: Vec<Bdf> = self
-            .plan
-            .sources
-            .iter()
-            .filter_map(|source| named(source).bdf)
-            .chain(infos.iter().filter_map(|info| info.bdf))
-            .collect();
-        functions.sort_unstable();
-        functions.dedup();
-        environment.emulated = functions.iter().any(|bdf| self.host.is_emulated(*bdf));
         environment.soft_rdma = infos.iter().any(|info| info.soft_rdma);
-        environment.devices = functions.iter().map(|bdf| self.routes.device(*bdf, &infos)).collect();
         RunResult {
             schema_version: SCHEMA_VERSION,
             tool: Tool {
@@ -168,15 +169,22 @@ impl Runner<'_> {
         }
     }
 
-    fn save(&self, result: &RunResult) -> Result<(), Failure> {
-        self.store.save(result).map_err(|error| {
-            let remedy = "free space there, or choose another folder with --out; cells saved before are kept";
-            Failure::internal(error.to_string(), error.io(), remedy)
-        })
+    /// Writes down the functions of a source and of the targets as they are now that it is open.
+    fn note_functions(&self, result: &mut RunResult, source: Origin, targets: &[Opened]) {
+        let infos: Vec<&DeviceInfo> = targets.iter().flatten().map(|device| device.info()).collect();
+        let environment = &mut result.environment;
+        for bdf in source.bdf.into_iter().chain(infos.iter().filter_map(|info| info.bdf)) {
+            environment.emulated |= self.host.is_emulated(bdf);
+            environment.devices.retain(|device| device.bdf != bdf);
+            environment.devices.push(self.routes.device(bdf, &infos));
+        }
+        environment.devices.sort_by_key(|device| device.bdf);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a cell has as many parts")]
     fn cell(
         &self,
+        named: &Source,
         origin: Origin,
         target: &Target,
         info: Option<&DeviceInfo>,
@@ -200,7 +208,7 @@ impl Runner<'_> {
         };
         let source = figures.exported.unwrap_or(origin);
         Cell {
-            id: id(&source, target, spec),
+            id: id(named, target, spec),
             path,
             source,
             target: CellTarget {
@@ -217,8 +225,8 @@ impl Runner<'_> {
             depth: spec.depth,
             threads: 1,
             qps: 1,
-            iterations: figures.iterations,
-            warmup: self.plan.warmup,
+            iterations: (outcome == Outcome::Passed).then_some(figures.iterations),
+            warmup: (outcome == Outcome::Passed).then_some(self.plan.warmup),
             outcome,
             cause,
             reason,
@@ -237,9 +245,10 @@ impl Runner<'_> {
         figures: Result<Figures, Ended>,
         source: &Origin,
         info: Option<&DeviceInfo>,
+        path: &mut CellPath,
     ) -> Result<Figures, Ended> {
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(info.and_then(|info| info.bdf)).collect();
-        let faults = self.routes.faults(&functions);
+        let faults = self.routes.faults(path, &functions);
         match (figures, faults.first()) {
             (Ok(_), Some(fault)) => Err(Ended::failed(
                 format!("the IOMMU reported {} fault(s) meanwhile, the first: {fault}", faults.len()),
@@ -275,12 +284,8 @@ fn describe(source: &str, target: &Target, spec: &CellSpec) -> String {
     format!("{source} -> {target}  {op} {} {size} depth {depth}", mode.as_str())
 }
 
-/// Names the combination, so that the same one in another run has the same name.
-fn id(source: &Origin, target: &Target, spec: &CellSpec) -> String {
-    let kind = source.kind.as_str();
-    let place = source.bdf.map_or(String::new(), |bdf| format!(":{bdf}:{}", source.bar.unwrap_or_default()));
-    let ranges: Vec<_> =
-        source.ranges.iter().map(|range| format!("{:#x}+{:#x}", range.offset_bytes, range.length_bytes)).collect();
+/// Names the combination as it was asked for, so that the same one in another run has the same name, however it ends.
+fn id(source: &Source, target: &Target, spec: &CellSpec) -> String {
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
-    format!("{kind}{place}@{}/{target}/{op}/{}/{size_bytes}/{depth}", ranges.join(","), mode.as_str())
+    format!("{source}/{target}/{op}/{}/{size_bytes}/{depth}", mode.as_str())
 }

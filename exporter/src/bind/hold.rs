@@ -14,7 +14,7 @@ use crate::{Error, OpenOptions};
 #[derive(Debug)]
 pub(crate) struct Hold {
     // Given back before the lock is let go.
-    borrowed: Option<Borrowed>,
+    _borrowed: Option<Borrowed>,
     _lock: FunctionLock,
 }
 
@@ -33,11 +33,12 @@ impl Hold {
             refuse_in_use(host, bdf, options.force_in_use)?;
             Some(Borrowed::take(host, bdf, Journal::new(dir))?)
         };
-        Ok(Self { borrowed, _lock: lock })
+        Ok(Self { _borrowed: borrowed, _lock: lock })
     }
 
-    pub(crate) fn is_temporary(&self) -> bool {
-        self.borrowed.is_some()
+    #[cfg(test)]
+    fn is_temporary(&self) -> bool {
+        self._borrowed.is_some()
     }
 }
 

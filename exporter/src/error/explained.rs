@@ -22,6 +22,14 @@ impl Explained for Error {
             | Self::NothingToHandOver { .. } => Class::BadInput,
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
             Self::BadJournal { .. } => Class::Internal,
+            // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
+            // failure, and must not pass for one.
+            Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } | Self::Socket { .. } => {
+                match self.explanation().cause {
+                    None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Class::Failed,
+                    Some(_) => Class::CannotHere,
+                }
+            }
             _ => Class::CannotHere,
         }
     }

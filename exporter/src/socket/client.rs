@@ -1,8 +1,9 @@
 //! The receiving side: `socket:PATH` as a source.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -33,6 +34,7 @@ struct Connection {
     // One request at a time: answers carry no number.
     socket: Mutex<OwnedFd>,
     serves_view: bool,
+    is_broken: AtomicBool,
 }
 
 impl SocketExporter {
@@ -67,7 +69,15 @@ impl SocketExporter {
         if real != size_bytes {
             return Err(bad(format!("it was announced with {size_bytes} bytes and has {real}")));
         }
-        Ok(Self { origin, dma_buf, connection: Arc::new(Connection { socket: Mutex::new(socket), serves_view }) })
+        Ok(Self {
+            origin,
+            dma_buf,
+            connection: Arc::new(Connection {
+                socket: Mutex::new(socket),
+                serves_view,
+                is_broken: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Whether the other process lets its bytes be looked at; without that nothing can be verified.
@@ -142,9 +152,25 @@ impl Connection {
             ));
         }
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), &request, payload, None)?;
+        // Answers carry no number: after one that did not come or made no sense, the next could be taken for another's.
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "an earlier answer of the exporting process was lost",
+            ));
+        }
+        let answered = Self::exchange(socket.as_fd(), request, payload, into);
+        if answered.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Other) {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        answered
+    }
+
+    /// A request and its answer; an error of the kind `Other` is what the exporting process itself answered.
+    fn exchange(socket: BorrowedFd<'_>, request: Request, payload: &[u8], into: &mut [u8]) -> io::Result<()> {
+        send(socket, &request, payload, None)?;
         let mut message = vec![0; MESSAGE_BYTES];
-        let received = receive(socket.as_fd(), &mut message).map_err(timed_out)?;
+        let received = receive(socket, &mut message).map_err(timed_out)?;
         if received.length == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the exporting process is gone"));
         }

@@ -25,7 +25,7 @@ pub struct Device {
     // (back to its driver, then free for other runs).
     fd: OwnedFd,
     parent: Parent,
-    hold: Hold,
+    _hold: Hold,
     bdf: Bdf,
     driver: Option<String>,
     flags: u32,
@@ -61,11 +61,14 @@ impl Device {
         if !offenders.is_empty() {
             return Err(Error::GroupNotViable { bdf, group, offenders });
         }
+        let driver = host.driver(bdf)?;
         let (fd, parent) = open_through(host, bdf, group, options.door)?;
-        Self::describe(fd, parent, hold, bdf, host.driver(bdf)?)
+        Self::describe(hold, parent, fd, bdf, driver)
     }
 
-    fn describe(fd: OwnedFd, parent: Parent, hold: Hold, bdf: Bdf, driver: Option<String>) -> Result<Self, Error> {
+    /// The order of the first three matters where it fails: parameters are dropped from the last to the first, and giving
+    /// the function back waits for whoever has it open.
+    fn describe(hold: Hold, parent: Parent, fd: OwnedFd, bdf: Bdf, driver: Option<String>) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::OpenDevice { bdf, operation, source };
         let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("asking for the device's description"))?;
         let region = |index| {
@@ -77,7 +80,7 @@ impl Device {
         let bars = (0..BARS).map(region).collect::<Result<_, _>>()?;
         let command_before =
             config::read_command(fd.as_fd(), &config).map_err(failed("reading the command register"))?;
-        Ok(Self { fd, parent, hold, bdf, driver, flags, config, bars, command_before })
+        Ok(Self { fd, parent, _hold: hold, bdf, driver, flags, config, bars, command_before })
     }
 
     /// The function.
@@ -96,11 +99,6 @@ impl Device {
     /// Its VFIO driver.
     pub fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
-    }
-
-    /// Whether it had no driver and goes back to that state when closed.
-    pub fn is_borrowed(&self) -> bool {
-        self.hold.is_temporary()
     }
 
     /// Whether all of a BAR can be mapped into this process; `None` where it has no such BAR.

@@ -61,8 +61,6 @@ def _check(wanted: tuple[Tool, ...]) -> int:
 
 
 def _install(wanted: tuple[Tool, ...], *, lint: bool) -> int:
-    if not shutil.which("cargo"):
-        raise Trouble("Cargo is not installed. Get Rust 1.88 or newer from https://rustup.rs.")
     lacking, old_qemu = tools.missing(wanted), not _qemu_is_new_enough()
     if lacking or old_qemu:
         _need_apt_and_root(lacking + (["qemu-system-x86 8.0 or newer"] if old_qemu else []))
@@ -76,6 +74,9 @@ def _install(wanted: tuple[Tool, ...], *, lint: bool) -> int:
     _install_optional(wanted)
     if old_qemu:
         _install_qemu()
+    # After the packages, which root installs: the Rust of a user is not in root's PATH.
+    if not shutil.which("cargo"):
+        raise Trouble("Cargo is not installed. Get Rust 1.88 or newer from https://rustup.rs.")
     tools.virtme_run()
     if lint:
         cargo_tools.cargo_deny()

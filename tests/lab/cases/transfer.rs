@@ -14,7 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "bar_behind_a_switch", scenarios: &["default"], run: behind_a_switch },
         Case { name: "many_ranges_in_one_dma_buf", scenarios: &["bypass", "bus-address"], run: many_ranges },
         Case { name: "ordinary_memory_as_baseline", scenarios: &["default", "bypass"], run: baselines },
-        Case { name: "verbs_bound_at_link_time", scenarios: &["default"], run: linked },
+        Case { name: super::NEEDS_THE_LINKED_PROGRAM, scenarios: &["default"], run: linked },
         Case { name: "each_step_of_a_registration_is_timed", scenarios: &["default"], run: steps },
         Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
