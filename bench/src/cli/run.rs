@@ -72,7 +72,7 @@ Examples:
       what two ranges in one dma-buf cost
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
-3 nothing could run here; 4 an I/O error; 130 or 143 interrupted.";
+3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
 
 fn parse_size(text: &str) -> Result<u64, String> {
     peerpath_exporter::parse_bytes(text).ok_or_else(|| format!("{text:?} is no size; write 4096, 4K or 1M"))
