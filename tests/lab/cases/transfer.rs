@@ -40,9 +40,10 @@ fn through_door(door: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every cell saw the path that was predicted, and it is the one that the scenario is made for.
+/// Every cell saw the path that was predicted, and it is the one that the scenario is made for. An export alone maps
+/// nothing, so it takes none.
 fn all_took(result: &Value, path: &str) -> Result<(), Failed> {
-    for cell in cells(result) {
+    for cell in cells(result).iter().filter(|cell| cell["op"] != "export") {
         if cell["path"]["observed"] != path || cell["path"]["predicted"] != path {
             return Err(format!("{path} was expected: {cell:#}").into());
         }
