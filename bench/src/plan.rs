@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerpath_exporter::Source;
 use peerpath_importers::{Importer, Op, OpSpec, Role};
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Class, Explained, Explanation, PathName};
 use serde::{Serialize, Serializer};
 
 use crate::measure::Limit;
@@ -75,6 +75,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Devices to import it.
     pub targets: Vec<Target>,
+    /// Ways to take; none takes the one that is there.
+    pub paths: Vec<Option<PathName>>,
     /// Operations; a target that lacks one waives it.
     #[serde(serialize_with = "op_names")]
     pub ops: Vec<Op>,
@@ -128,9 +130,22 @@ const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Deeper queues than any device offers would only cost memory.
 const DEEPEST: u32 = 65_536;
 
-/// One combination to run against an opened source and target.
+/// A source, a target and the way between them, opened together for all of their cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg<'plan> {
+    /// What is exported.
+    pub source: &'plan Source,
+    /// What imports it.
+    pub target: &'plan Target,
+    /// Which way was asked for.
+    pub asked: Option<PathName>,
+}
+
+/// One combination to run on a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellSpec {
+    /// Which way was asked for.
+    pub asked: Option<PathName>,
     /// What is done.
     pub op: Op,
     /// What that is for this target; none where the target lacks the op.
@@ -157,6 +172,13 @@ impl Plan {
                 "there is nothing to run".into(),
                 "a run needs at least one source and one target",
                 "name them with --from and --to; `peerpath list` shows what this host has",
+            );
+        }
+        if self.paths.contains(&Some(PathName::Unknown)) {
+            return refuse(
+                "no path is named unknown".into(),
+                "it stands in results where a path could not be told",
+                "ask for bypass, translated, bus-address, host-memory, staged or refused",
             );
         }
         if let Some(size) = self.sizes_bytes.iter().find(|size| **size == 0 || **size > LARGEST_OPERATION_BYTES) {
@@ -188,20 +210,30 @@ impl Plan {
         Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
     }
 
-    /// The cells of one source and one target, in the order in which they run.
-    pub fn cells(&self, target: &Target) -> Vec<CellSpec> {
+    /// The legs, in the order in which they run.
+    pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
+        self.sources.iter().flat_map(move |source| {
+            self.targets
+                .iter()
+                .flat_map(move |target| self.paths.iter().map(move |&asked| Leg { source, target, asked }))
+        })
+    }
+
+    /// The cells of a leg, in the order in which they run.
+    pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
+        let Leg { target, asked, .. } = leg;
         let mut cells = Vec::new();
         for &op in &self.ops {
             let spec = target.importer.ops().iter().copied().find(|spec| spec.op == op);
             let transfers = spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)));
             for &size_bytes in &self.sizes_bytes {
                 if !transfers {
-                    cells.push(CellSpec { op, spec, mode: Mode::Completion, size_bytes, depth: 1 });
+                    cells.push(CellSpec { asked, op, spec, mode: Mode::Completion, size_bytes, depth: 1 });
                     continue;
                 }
                 for &mode in &self.modes {
                     let depths: &[u32] = if mode == Mode::Completion { &[1] } else { &self.depths };
-                    cells.extend(depths.iter().map(|&depth| CellSpec { op, spec, mode, size_bytes, depth }));
+                    cells.extend(depths.iter().map(|&depth| CellSpec { asked, op, spec, mode, size_bytes, depth }));
                 }
             }
         }
@@ -210,6 +242,6 @@ impl Plan {
 
     /// How many cells there are in all.
     pub fn cell_count(&self) -> usize {
-        self.sources.len() * self.targets.iter().map(|target| self.cells(target).len()).sum::<usize>()
+        self.legs().map(|leg| self.cells(leg).len()).sum()
     }
 }

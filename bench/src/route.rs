@@ -37,9 +37,15 @@ impl Routes {
     /// The path of a cell before anything is mapped.
     ///
     /// `hearsay`: what the source is stands only in the word of another process, so it has to be seen.
-    pub fn predicted(&self, source: &Origin, importer: Option<Bdf>, hearsay: bool) -> CellPath {
+    pub fn predicted(
+        &self,
+        asked: Option<PathName>,
+        source: &Origin,
+        importer: Option<Bdf>,
+        hearsay: bool,
+    ) -> CellPath {
         let mut path = CellPath {
-            asked: None,
+            asked,
             predicted: None,
             observed: PathName::Unknown,
             attribute: None,
@@ -170,8 +176,8 @@ impl Routes {
     }
 
     /// What is known of a function.
-    pub fn device(&self, bdf: Bdf, targets: &[&DeviceInfo]) -> DeviceRecord {
-        let target = targets.iter().find(|info| info.bdf == Some(bdf));
+    pub fn device(&self, bdf: Bdf, target: Option<&DeviceInfo>) -> DeviceRecord {
+        let target = target.filter(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();
         let mut note = |name: &str, value: Option<Value>| {
             if let Some(value) = value.filter(|value| !value.is_null()) {

@@ -10,13 +10,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
 use peerpath_importers::Op;
+use peerpath_paths::PathName;
 
 use super::print;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::plan::{Mode, Plan, Target};
-use crate::result::{Cell, Outcome, RunResult};
+use crate::result::{Outcome, RunResult};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
 use crate::store::RESULT_FILE;
@@ -32,6 +33,10 @@ pub(super) struct RunCommand {
     /// Device to import it: verbs:DEV[/PORT]
     #[arg(long, value_name = "TARGET", required = true)]
     to: Vec<String>,
+    /// Way that the data has to take: bypass, translated, bus-address, host-memory, or refused where that is what should
+    /// happen; a cell that is seen to take another one fails  [default: the one that is there]
+    #[arg(long, value_name = "NAME")]
+    path: Vec<PathName>,
     /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
     /// write, read]
     #[arg(long, value_name = "OP")]
@@ -94,6 +99,7 @@ impl RunCommand {
         Ok(Plan {
             sources,
             targets,
+            paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
             ops: or(&self.op, &[Op::Export, Op::Register, Op::Unregister, Op::Write, Op::Read]),
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
@@ -189,7 +195,7 @@ impl Progress for Bar {
         }
     }
 
-    fn end(&mut self, _cell: &Cell) {
+    fn end(&mut self) {
         self.done += 1;
         self.bar.inc(1);
     }

@@ -10,16 +10,24 @@ use crate::window::VerifyError;
 /// Why a cell has no figures.
 pub(super) enum Ended {
     Interrupted,
-    Without { outcome: Outcome, reason: String, explanation: Explanation },
+    Without(Without),
+}
+
+/// How a cell without figures stands in the result.
+#[derive(Debug, Clone)]
+pub(super) struct Without {
+    pub(super) outcome: Outcome,
+    pub(super) reason: String,
+    pub(super) explanation: Explanation,
 }
 
 impl Ended {
     pub(super) fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without { outcome: Outcome::Waived, reason: reason.into(), explanation }
+        Self::Without(Without { outcome: Outcome::Waived, reason: reason.into(), explanation })
     }
 
     pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without { outcome: Outcome::Failed, reason: reason.into(), explanation }
+        Self::Without(Without { outcome: Outcome::Failed, reason: reason.into(), explanation })
     }
 
     fn from_explained(error: &impl Explained) -> Self {
@@ -34,7 +42,7 @@ impl From<Failure> for Ended {
             Class::CannotHere | Class::BadInput => Outcome::Waived,
             Class::Failed | Class::Internal => Outcome::Failed,
         };
-        Self::Without { outcome, reason: failure.what, explanation: failure.explanation }
+        Self::Without(Without { outcome, reason: failure.what, explanation: failure.explanation })
     }
 }
 
@@ -95,33 +103,22 @@ impl From<VerifyError> for Ended {
     }
 }
 
-/// Why a source or target cannot be used; each of its cells says so.
-#[derive(Debug, Clone)]
-pub(super) struct Unusable {
-    pub(super) outcome: Outcome,
-    pub(super) reason: String,
-    pub(super) explanation: Explanation,
-}
-
-impl Unusable {
+/// Of a source or target that cannot be used; each of its cells says so.
+impl Without {
     /// # Errors
     /// Bad input ends the run before it begins.
     pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
-        match error.class() {
-            Class::BadInput => Err(Failure::of(error)),
-            Class::CannotHere => Ok(Self::new(Outcome::Waived, error)),
-            Class::Failed | Class::Internal => Ok(Self::new(Outcome::Failed, error)),
-        }
-    }
-
-    fn new(outcome: Outcome, error: &impl Explained) -> Self {
-        Self { outcome, reason: chain(error), explanation: error.explanation() }
+        let outcome = match error.class() {
+            Class::BadInput => return Err(Failure::of(error)),
+            Class::CannotHere => Outcome::Waived,
+            Class::Failed | Class::Internal => Outcome::Failed,
+        };
+        Ok(Self { outcome, reason: chain(error), explanation: error.explanation() })
     }
 }
 
-impl From<Unusable> for Ended {
-    fn from(unusable: Unusable) -> Self {
-        let Unusable { outcome, reason, explanation } = unusable;
-        Self::Without { outcome, reason, explanation }
+impl From<Without> for Ended {
+    fn from(without: Without) -> Self {
+        Self::Without(without)
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: super::NEEDS_THE_LINKED_PROGRAM, scenarios: &["default"], run: linked },
         Case { name: "each_step_of_a_registration_is_timed", scenarios: &["default"], run: steps },
         Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
+        Case { name: "a_path_that_was_asked_for", scenarios: &["default"], run: asked },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
     ]
 }
@@ -60,6 +61,27 @@ fn behind_a_switch() -> Result<(), Failed> {
     // Three control ops, two transfers in two modes.
     all_passed(&result, 7)?;
     all_took(&result, "bus-address")
+}
+
+/// Two legs, the way that is there and one that is not: the first is taken, the second is not mistaken for it.
+fn asked() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let pair = format!("--from {SWITCH_EXPORTER}:2 --to verbs:rxe1 --op export --op register --op write --size 4K");
+    run(&format!("run {pair} --path bus-address --path refused --mode completion --iterations 20 --out {folder}"))?
+        .expect(0)?;
+    let result = result(out.path())?;
+    for cell in cells(&result) {
+        let expected = if cell["path"]["asked"] == "bus-address" {
+            ("passed", &Value::Null)
+        } else {
+            ("waived", &Value::from("path-mismatch"))
+        };
+        if (cell["outcome"].as_str().unwrap_or_default(), &cell["cause"]) != expected {
+            return Err(format!("{expected:?} was expected: {cell:#}").into());
+        }
+    }
+    if cells(&result).len() == 6 { Ok(()) } else { Err("six cells were expected".into()) }
 }
 
 fn many_ranges() -> Result<(), Failed> {

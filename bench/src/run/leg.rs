@@ -1,0 +1,260 @@
+//! A leg of a run: source and target are opened, the cells between them run, and what became of each is saved.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use peerpath_exporter::{BarRange, Exporter, Origin, Source, SourceKind};
+use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
+use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName};
+use quanta::Clock;
+
+use super::cell::Figures;
+use super::ended::{Ended, Without};
+use super::{Progress, Runner};
+use crate::failure::Failure;
+use crate::plan::{CellSpec, Leg, Target};
+use crate::result::{Cell, CellPath, CellTarget, Outcome, RunResult};
+use crate::store::Store;
+
+/// The two ends of a leg, as far as they could be opened.
+struct Ends {
+    exporter: Result<Box<dyn Exporter>, Without>,
+    device: Result<Arc<dyn Device>, Without>,
+}
+
+impl Ends {
+    fn info(&self) -> Option<&DeviceInfo> {
+        self.device.as_ref().ok().map(|device| device.info())
+    }
+
+    fn origin(&self, source: &Source) -> Origin {
+        self.exporter.as_ref().map_or_else(|_| named(source), |exporter| exporter.origin().clone())
+    }
+}
+
+impl Runner<'_> {
+    /// Runs the cells of a leg; breaks when the run is to end.
+    ///
+    /// # Errors
+    /// Something named is not there any more, or the result could not be saved.
+    pub(super) fn leg(
+        &mut self,
+        leg: Leg<'_>,
+        clock: &Clock,
+        store: &Store,
+        result: &mut RunResult,
+        progress: &mut dyn Progress,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let ends = Ends { exporter: or_without(leg.source.open(self.open))?, device: open_target(leg.target)? };
+        // Drivers and domains change when a function is opened.
+        self.routes.refresh();
+        self.note_functions(result, &ends.origin(leg.source), ends.info());
+        for spec in self.plan.cells(leg) {
+            if self.interrupt.is_set() {
+                return Ok(ControlFlow::Break(()));
+            }
+            progress.begin(&describe(leg, &spec));
+            let Some(cell) = self.cell(leg, &ends, &spec, clock) else { return Ok(ControlFlow::Break(())) };
+            result.cells.push(cell);
+            store.save(result)?;
+            progress.end();
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes down the functions of both ends as they are now that they are open.
+    fn note_functions(&self, result: &mut RunResult, source: &Origin, info: Option<&DeviceInfo>) {
+        let environment = &mut result.environment;
+        environment.soft_rdma |= info.is_some_and(|info| info.soft_rdma);
+        for bdf in source.bdf.into_iter().chain(info.and_then(|info| info.bdf)) {
+            environment.emulated |= self.host.is_emulated(bdf);
+            environment.devices.retain(|device| device.bdf != bdf);
+            environment.devices.push(self.routes.device(bdf, info));
+        }
+        environment.devices.sort_by_key(|device| device.bdf);
+    }
+
+    /// Runs a cell; none where it was interrupted.
+    fn cell(&mut self, leg: Leg<'_>, ends: &Ends, spec: &CellSpec, clock: &Clock) -> Option<Cell> {
+        let (origin, info) = (ends.origin(leg.source), ends.info());
+        let hearsay = matches!(leg.source, Source::Socket { .. });
+        let mut path = self.routes.predicted(leg.asked, &origin, info.and_then(|info| info.bdf), hearsay);
+        let figures = match (&ends.exporter, &ends.device) {
+            (Err(without), _) | (_, Err(without)) => Err(without.clone().into()),
+            (Ok(exporter), Ok(device)) => as_predicted(&path)
+                .and_then(|()| self.measure(&**exporter, device, spec, clock, &mut path))
+                .and_then(|figures| as_asked(&path, spec, figures)),
+        };
+        let figures = self.without_faults(figures, &origin, info, &mut path);
+        let figures = match figures {
+            Ok(figures) => Ok(figures),
+            Err(Ended::Interrupted) => return None,
+            Err(Ended::Without(without)) => Err(without),
+        };
+        Some(self.record(leg, spec, origin, info, path, figures))
+    }
+
+    fn record(
+        &self,
+        leg: Leg<'_>,
+        spec: &CellSpec,
+        origin: Origin,
+        info: Option<&DeviceInfo>,
+        path: CellPath,
+        figures: Result<Figures, Without>,
+    ) -> Cell {
+        let target = leg.target;
+        let direction = spec.spec.and_then(|spec| match spec.role {
+            Role::Transfer(Direction::IntoSource) => Some("into_source"),
+            Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
+            Role::Export | Role::Attach | Role::Map | Role::Register | Role::Unregister => None,
+        });
+        let (figures, outcome, cause, reason, remedy) = match figures {
+            Ok(figures) => (figures, Outcome::Passed, None, None, None),
+            Err(Without { outcome, reason, explanation }) => {
+                let Explanation { cause, why, remedy } = explanation;
+                // A refusal that was asked for is what should happen.
+                let refused = (path.asked, path.observed) == (Some(PathName::Refused), PathName::Refused);
+                let outcome = if refused { Outcome::Passed } else { outcome };
+                (Figures::default(), outcome, cause, Some(format!("{reason}: {why}")), Some(remedy))
+            }
+        };
+        let source = figures.exported.unwrap_or(origin);
+        Cell {
+            id: id(leg, spec),
+            path,
+            source,
+            target: CellTarget {
+                kind: target.importer.kind().into(),
+                device: info.map_or_else(|| target.address.clone(), |info| info.name.clone()),
+                bdf: info.and_then(|info| info.bdf),
+            },
+            op: spec.op.as_str().into(),
+            mode: spec.mode.as_str().into(),
+            direction: direction.map(Into::into),
+            engine: direction.and(info).map(|info| if info.soft_rdma { "cpu" } else { "device" }.into()),
+            mechanism: figures.mechanism.map(Into::into),
+            size_bytes: spec.size_bytes,
+            depth: spec.depth,
+            threads: 1,
+            qps: 1,
+            iterations: (figures.iterations > 0).then_some(figures.iterations),
+            warmup: (figures.iterations > 0).then_some(self.plan.warmup),
+            outcome,
+            cause,
+            reason,
+            remedy,
+            verified_bytes: figures.verified_bytes,
+            latency_ns: figures.latency,
+            throughput_bytes_per_s: figures.throughput,
+            throughput_min_window_bytes_per_s: figures.throughput_min_window,
+            operations_per_s: figures.operations_per_s,
+        }
+    }
+
+    /// A fault of the IOMMU while a cell ran fails it, whatever the device said.
+    fn without_faults(
+        &mut self,
+        figures: Result<Figures, Ended>,
+        source: &Origin,
+        info: Option<&DeviceInfo>,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        let functions: Vec<Bdf> = source.bdf.into_iter().chain(info.and_then(|info| info.bdf)).collect();
+        let faults = self.routes.faults(path, &functions);
+        match (figures, faults.first()) {
+            (Ok(_), Some(fault)) => Err(Ended::failed(
+                format!("the IOMMU reported {} fault(s) meanwhile, the first: {fault}", faults.len()),
+                Explanation::new(
+                    Cause::IommuFault,
+                    "an access was blocked, so not all data can have arrived",
+                    "look into the kernel log for the address and compare it with the BAR's",
+                ),
+            )),
+            (figures, _) => figures,
+        }
+    }
+}
+
+/// Opens a target, or says why none of its cells can run.
+fn open_target(target: &Target) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
+    let opened = match target.importer.probe(&target.address) {
+        Ok(Availability::Waived(explanation)) => {
+            let reason = format!("{target} cannot be used");
+            return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+        }
+        // Without dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
+        Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address),
+        Err(error) => Err(error),
+    };
+    or_without(opened)
+}
+
+fn or_without<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Without>, Failure> {
+    opened.map_or_else(|error| Without::or_bad_input(&error).map(Err), |opened| Ok(Ok(opened)))
+}
+
+/// Nothing is moved over a path that is known to be another than the one asked for.
+fn as_predicted(path: &CellPath) -> Result<(), Ended> {
+    let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
+    if predicted == asked || predicted == PathName::Unknown {
+        return Ok(());
+    }
+    Err(Ended::waived(
+        format!("{asked} was asked for, and the kernel would choose {predicted}"),
+        Explanation::new(
+            Cause::PathMismatch,
+            "the way follows from where the two functions sit and how the host is set up",
+            "see `peerpath paths` for what decides it",
+        ),
+    ))
+}
+
+/// The one unforgivable mistake would be to report a path that the data did not take.
+fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, Ended> {
+    let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
+    match path.asked {
+        Some(asked) if maps && path.observed != asked => Err(Ended::failed(
+            format!("{asked} was asked for, and {} was seen", path.observed),
+            Explanation::new(
+                Cause::PathMismatch,
+                "the cell says nothing about the path that was asked for",
+                "see its evidence in the result for what was seen",
+            ),
+        )),
+        _ => Ok(figures),
+    }
+}
+
+/// What can be said of a source that could not be opened.
+fn named(source: &Source) -> Origin {
+    let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
+    let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
+    match source {
+        Source::Vfio { bdf, bar, ranges } => {
+            Origin { kind: SourceKind::Vfio, bdf: Some(*bdf), bar: Some(*bar), ranges: ranges.clone() }
+        }
+        Source::Socket { .. } => Origin { kind: SourceKind::Vfio, bdf: None, bar: None, ranges: Vec::new() },
+        Source::Udmabuf { size_bytes } => memory(SourceKind::Udmabuf, size_bytes),
+        Source::Heap { size_bytes } => memory(SourceKind::Heap, size_bytes),
+        Source::Host { size_bytes } => memory(SourceKind::Host, size_bytes),
+    }
+}
+
+fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
+    let Leg { source, target, asked } = leg;
+    let CellSpec { op, mode, size_bytes, depth, .. } = spec;
+    let (size, asked) = (crate::units::bytes(*size_bytes), suffix("  ", asked));
+    format!("{source} -> {target}{asked}  {op} {} {size} depth {depth}", mode.as_str())
+}
+
+/// Names the combination as it was asked for, so that the same one in another run has the same name, however it ends.
+fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
+    let Leg { source, target, asked } = leg;
+    let CellSpec { op, mode, size_bytes, depth, .. } = spec;
+    format!("{source}/{target}/{op}/{}/{size_bytes}/{depth}{}", mode.as_str(), suffix("/", asked))
+}
+
+fn suffix(separator: &str, asked: Option<PathName>) -> String {
+    asked.map_or_else(String::new, |asked| format!("{separator}{asked}"))
+}
