@@ -79,7 +79,8 @@ fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
     let mut lab = Command::new(command::repository().join("scripts/lab"));
     lab.args(["run", scenario]);
     if std::env::var("PEERPATH_LAB_DEBUG_KERNEL").is_ok_and(|value| value == "1") {
-        lab.arg("--debug-kernel");
+        // Checking every access and every lock makes it several times slower.
+        lab.args(["--debug-kernel", "--timeout", "5400"]);
     }
     lab.arg("--").arg(own).args(filter);
     let status = lab.status()?;
