@@ -3,14 +3,14 @@
 mod live;
 mod text;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_paths::Bdf;
 use peerpath_paths::doctor::{CHECKS, Question, Status, examine};
 
-use super::{host, print, print_json};
+use super::host::{self, Look};
+use super::{print, print_json};
 use crate::failure::Failure;
 use crate::table::terminal_width;
 
@@ -24,12 +24,8 @@ pub(super) struct Doctor {
     /// Importer: a function, or a target such as verbs:mlx5_0
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
-    /// A snapshot to work on instead of this host
-    #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
-    root: Option<PathBuf>,
-    /// For programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    look: Look,
 }
 
 fn help() -> String {
@@ -74,7 +70,7 @@ impl std::str::FromStr for Exporter {
 
 impl Doctor {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let tree = host::tree(self.root.as_deref())?;
+        let tree = self.look.tree()?;
         let inventory = peerpath_paths::Inventory::read(&tree);
         let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
@@ -86,7 +82,7 @@ impl Doctor {
         };
         let live = tree.is_live().then(|| live::ask(&inventory, &question));
         let findings = examine(&tree, &inventory, &question, live.as_ref());
-        if self.json {
+        if self.look.json {
             print_json(&findings)?;
         } else {
             print(&text::render(&findings, terminal_width()))?;

@@ -1,19 +1,28 @@
 //! The host that a command looks at: this one, or a snapshot of another.
 
-use std::path::Path;
+use std::path::PathBuf;
 
+use clap::Args;
 use peerpath_paths::{Bdf, Inventory, Tree};
 
 use crate::failure::Failure;
 
-/// Reads this host, or the snapshot at `root`.
-pub(super) fn inventory(root: Option<&Path>) -> Result<Inventory, Failure> {
-    Ok(Inventory::read(&tree(root)?))
+/// What commands that only look have in common.
+#[derive(Debug, Args)]
+pub(super) struct Look {
+    /// A snapshot to work on instead of this host
+    #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
+    root: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
-/// The files of this host, or of the snapshot at `root`.
-pub(super) fn tree(root: Option<&Path>) -> Result<Tree, Failure> {
-    Ok(root.map_or_else(|| Ok(Tree::live()), Tree::open)?)
+impl Look {
+    /// The files of the host that is looked at.
+    pub(super) fn tree(&self) -> Result<Tree, Failure> {
+        Ok(self.root.as_deref().map_or_else(|| Ok(Tree::live()), Tree::open)?)
+    }
 }
 
 /// The function, if the host has it.

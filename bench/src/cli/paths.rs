@@ -1,12 +1,12 @@
 //! `peerpath paths`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_paths::{Bdf, Inventory, PathReport, Request};
 
-use super::{host, print, print_json};
+use super::host::{self, Look};
+use super::{print, print_json};
 use crate::failure::Failure;
 use crate::table::{Table, terminal_width};
 
@@ -24,21 +24,17 @@ pub(super) struct Paths {
     /// Importer: a function, or a target such as verbs:mlx5_0  [default: every function that is no bridge]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
-    /// A snapshot to work on instead of this host
-    #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
-    root: Option<PathBuf>,
-    /// For programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    look: Look,
 }
 
 impl Paths {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let inventory = host::inventory(self.root.as_deref())?;
+        let inventory = Inventory::read(&self.look.tree()?);
         let from = self.from.map(|bdf| host::known(&inventory, bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
         let reports = inventory.reports(from, to, Request::default());
-        if self.json {
+        if self.look.json {
             print_json(&reports)?;
         } else {
             print(&text(&inventory, &reports, from.is_some() && to.is_some(), terminal_width()))?;
