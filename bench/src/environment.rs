@@ -1,9 +1,6 @@
 //! The conditions of a run: without them its numbers say nothing.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, Cpu, Tree};
 
 use crate::result::Environment;
 
@@ -15,61 +12,54 @@ const EMULATED_CARDS: [(u16, u16); 6] =
 const EMULATED_VENDORS: [u16; 3] = [0x1af4, QEMU_VENDOR, 0x1234];
 /// The vendor ID of QEMU's own functions, its root ports and its host bridge's companions among them.
 const QEMU_VENDOR: u16 = 0x1b36;
+/// Where sysfs has the functions.
+const FUNCTIONS: &str = "sys/bus/pci/devices";
 
-/// Reads what the host says of itself.
-#[derive(Debug, Clone)]
+/// Reads what a host says of itself.
+#[derive(Debug)]
 pub struct Host {
-    root: PathBuf,
+    tree: Tree,
 }
 
 impl Host {
-    /// A host whose file system begins at `root` (`/` for this one).
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    /// The host behind a tree.
+    pub fn new(tree: Tree) -> Self {
+        Self { tree }
     }
 
-    fn text(&self, path: &str) -> Option<String> {
-        // The kernel ends some of these with a newline, some with a NUL.
-        let text = fs::read_to_string(self.root.join(path)).ok()?;
-        let text = text.trim_end_matches(['\n', '\0', ' ']);
-        (!text.is_empty()).then(|| text.to_owned())
+    /// Its name.
+    pub fn name(&self) -> Option<String> {
+        self.tree.text("proc/sys/kernel/hostname")
     }
 
-    fn hex(&self, path: &str) -> Option<u16> {
-        u16::from_str_radix(self.text(path)?.trim_start_matches("0x"), 16).ok()
+    fn id(&self, bdf: &str, file: &str) -> Option<u16> {
+        let text = self.tree.text(&format!("{FUNCTIONS}/{bdf}/{file}"))?;
+        u16::from_str_radix(text.trim_start_matches("0x"), 16).ok()
     }
 
     /// The facts about the host; devices are added by the run.
     pub fn environment(&self) -> Environment {
-        let cpu_info = self.text("proc/cpuinfo").unwrap_or_default();
+        let tree = &self.tree;
+        let cpu = Cpu::parse(&tree.text("proc/cpuinfo").unwrap_or_default());
         Environment {
-            hostname: self.text("proc/sys/kernel/hostname"),
-            kernel: self.text("proc/sys/kernel/osrelease"),
-            kernel_build: self.text("proc/sys/kernel/version"),
-            command_line: self.text("proc/cmdline").map(|text| without_places(&text)),
-            cpu_model: cpu_info
-                .lines()
-                .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-                .map(|(_, model)| model.trim().to_owned()),
+            hostname: self.name(),
+            kernel: tree.text("proc/sys/kernel/osrelease"),
+            kernel_build: tree.text("proc/sys/kernel/version"),
+            command_line: tree.text("proc/cmdline").map(|text| without_places(&text)),
+            clock_source: Some(clock_source(&cpu).to_owned()),
+            cpu_model: cpu.model_name,
             iommu: Some(self.iommu()),
             emulator: self.in_qemu().then(|| "QEMU".to_owned()),
-            clock_source: Some(clock_source(&cpu_info).to_owned()),
             ..Environment::default()
         }
     }
 
     /// The kind of IOMMU, from the names that its drivers give their instances.
     fn iommu(&self) -> String {
-        let names = fs::read_dir(self.root.join("sys/class/iommu")).into_iter().flatten().flatten();
-        let mut kinds: Vec<&str> = names
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                let name = name.to_str()?;
-                let known =
-                    [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
-                Some(known.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |(_, kind)| kind))
-            })
-            .collect();
+        let known = [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
+        let kind =
+            |name: &String| known.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |(_, kind)| kind);
+        let mut kinds: Vec<&str> = self.tree.names("sys/class/iommu").iter().map(kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
         if kinds.is_empty() { "none".to_owned() } else { kinds.join("+") }
@@ -77,17 +67,14 @@ impl Host {
 
     /// Whether this is a machine of QEMU's: its firmware says so, or one of the functions is of a kind that only QEMU has.
     fn in_qemu(&self) -> bool {
-        let devices = "sys/bus/pci/devices";
-        let functions = fs::read_dir(self.root.join(devices)).into_iter().flatten().flatten();
-        let mut names = functions.filter_map(|entry| entry.file_name().into_string().ok());
-        self.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU")
-            || names.any(|name| self.hex(&format!("{devices}/{name}/vendor")) == Some(QEMU_VENDOR))
+        let says_so = self.tree.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU");
+        says_so || self.tree.names(FUNCTIONS).iter().any(|bdf| self.id(bdf, "vendor") == Some(QEMU_VENDOR))
     }
 
     /// Whether a function is emulated.
     pub fn is_emulated(&self, bdf: Bdf) -> bool {
-        let folder = Path::new("sys/bus/pci/devices").join(bdf.to_string());
-        let id = |file: &str| self.hex(&folder.join(file).to_string_lossy());
+        let bdf = bdf.to_string();
+        let id = |file: &str| self.id(&bdf, file);
         let vendor = id("vendor");
         vendor.is_some_and(|vendor| EMULATED_VENDORS.contains(&vendor))
             || id("subsystem_vendor") == Some(0x1af4)
@@ -106,10 +93,8 @@ fn without_places(command_line: &str) -> String {
 }
 
 /// What the time stamps are taken from: the TSC, calibrated, where it runs at one speed always, else the kernel's clock.
-fn clock_source(cpu_info: &str) -> &'static str {
-    let flags =
-        cpu_info.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':')).map_or("", |(_, flags)| flags);
-    if flags.split_whitespace().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
+fn clock_source(cpu: &Cpu) -> &'static str {
+    if cpu.flags.iter().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
 }
 
 /// UTC now, RFC 3339 to the second.
@@ -119,6 +104,8 @@ pub fn utc_now() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
@@ -128,7 +115,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let host = Host::new(root.path());
+        let host = Host::new(Tree::open(root.path()).unwrap());
         (root, host)
     }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
 use peerpath_importers::Op;
-use peerpath_paths::PathName;
+use peerpath_paths::{PathName, Tree};
 
 use super::print;
 use crate::environment::{Host, utc_now};
@@ -113,7 +113,7 @@ impl RunCommand {
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
         let plan = self.plan()?;
         plan.check()?;
-        let host = Host::new("/");
+        let host = Host::new(Tree::live());
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let open = OpenOptions { door: self.door, ..OpenOptions::default() };
@@ -158,7 +158,7 @@ fn conclude(result: &RunResult, folder: &Path, interrupt: &Interrupt) -> Result<
 }
 
 fn default_folder(host: &Host) -> PathBuf {
-    let hostname = host.environment().hostname.unwrap_or_else(|| "unknown".into());
+    let hostname = host.name().unwrap_or_else(|| "unknown".into());
     // Colons are no good in the name of a folder that people hand around.
     PathBuf::from("results").join(format!("{}-{hostname}", utc_now().replace(':', "")))
 }
