@@ -33,6 +33,24 @@ pub(crate) fn vfio_check() -> PathBuf {
     profile_folder().join("examples/vfio_check")
 }
 
+/// The exporter's own tests, some of which want a real kernel.
+pub(crate) fn exporter_tests() -> PathBuf {
+    profile_folder().join("exporter_tests")
+}
+
+/// Builds the exporter's tests and leaves them under a name that can be found in the guest: cargo's own has a hash in it.
+fn build_exporter_tests(cargo: &str) -> Result<(), Failed> {
+    let arguments = ["test", "--package", "peerpath-exporter", "--lib", "--no-run", "--message-format", "json"];
+    let output = Command::new(cargo).args(arguments).current_dir(repository()).stderr(Stdio::inherit()).output()?;
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or("the exporter's tests could not be built")?;
+    std::fs::copy(built, exporter_tests())?;
+    Ok(())
+}
+
 /// Where libclang 15 or older lies, which generating the bindings of the linked program needs; not every system has one.
 fn old_libclang() -> Option<String> {
     let given = std::env::var("LIBCLANG_PATH").ok();
@@ -67,7 +85,7 @@ pub(crate) fn build() -> Result<(), Failed> {
             return Err(format!("{command:?} ended with {status}").into());
         }
     }
-    Ok(())
+    build_exporter_tests(&cargo)
 }
 
 /// A run of the program that ended.

@@ -12,6 +12,8 @@ pub(crate) const EXPORTER: &str = "0000:01:00.0";
 pub(crate) const NIC: &str = "0000:02:00.0";
 /// An NVMe drive with its kernel driver.
 pub(crate) const NVME: &str = "0000:03:00.0";
+/// QEMU's test device; BAR 1 is I/O.
+pub(crate) const ODDITY: &str = "0000:00:17.0";
 /// ivshmem behind the switch; the NIC of `rxe1` is behind the same one.
 pub(crate) const SWITCH_EXPORTER: &str = "0000:06:00.0";
 

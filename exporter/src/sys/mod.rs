@@ -6,6 +6,8 @@ pub(crate) mod dma_buf;
 pub(crate) mod iommufd;
 pub(crate) mod mapping;
 pub(crate) mod message;
+#[cfg(test)]
+mod misuse;
 pub(crate) mod mmio;
 pub(crate) mod vfio;
 

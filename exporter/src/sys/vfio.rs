@@ -163,9 +163,17 @@ pub(crate) fn probe_dma_buf(device: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Exports ranges of a region as a dma-buf.
 pub(crate) fn export_dma_buf(device: BorrowedFd<'_>, region: u32, ranges: &[BarRange]) -> io::Result<OwnedFd> {
-    let request = export_request(region, ranges)?;
-    // SAFETY: `argsz` is the size of `request` in bytes, and behind the header stand as many ranges as it announces; the
-    // kernel reads no more and keeps no pointer.
+    dma_buf_feature(device, &export_request(region, ranges)?)
+}
+
+/// Asks for the dma-buf feature, in whatever words.
+pub(super) fn dma_buf_feature(device: BorrowedFd<'_>, request: &[u64]) -> io::Result<OwnedFd> {
+    let flags = request.first().map_or(0, |&header| second(header));
+    if flags & uapi::VFIO_DEVICE_FEATURE_MASK != uapi::VFIO_DEVICE_FEATURE_DMA_BUF {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: for this feature the kernel writes nothing to us and keeps no pointer; were more announced than `request`
+    // has, it would read other memory of this process or answer EFAULT.
     let fd = unsafe { raw::device_feature(device.as_raw_fd(), request.as_ptr()) }?;
     adopt(fd)
 }
@@ -186,11 +194,17 @@ fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
 }
 
 /// Two neighbouring u32 fields as the u64 that lies in memory the same way.
-fn words(first: u32, second: u32) -> u64 {
+pub(super) fn words(first: u32, second: u32) -> u64 {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&first.to_ne_bytes());
     bytes[4..].copy_from_slice(&second.to_ne_bytes());
     u64::from_ne_bytes(bytes)
+}
+
+/// The second of two fields that [`words`] joined.
+fn second(word: u64) -> u32 {
+    let [_, _, _, _, bytes @ ..] = word.to_ne_bytes();
+    u32::from_ne_bytes(bytes)
 }
 
 /// Puts a device under an iommufd.

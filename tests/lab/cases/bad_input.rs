@@ -1,16 +1,20 @@
 //! Wrong input gets a clear error and its exit code, and nothing is left behind.
 
+use std::error::Error as _;
 use std::process::Command;
 
 use libtest_mimic::Failed;
+use peerpath_exporter::{BarRange, Device, OpenOptions, page_bytes};
+use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
 use crate::command::{peerpath, run};
-use crate::functions::{EXPORTER, NVME, driver};
+use crate::functions::{EXPORTER, NVME, ODDITY, driver};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case { name: "wrong_sources_are_named", scenarios: &["default"], run: wrong_sources },
+        Case { name: "bars_that_cannot_be_exported", scenarios: &["default"], run: wrong_bars },
         Case { name: "an_rdma_device_that_is_down_is_told_apart", scenarios: &["default"], run: port_down },
         Case { name: "a_host_without_libibverbs_says_so", scenarios: &["default"], run: no_library },
         Case { name: "a_user_without_permission_is_told", scenarios: &["default"], run: no_permission },
@@ -62,6 +66,29 @@ fn wrong_sources() -> Result<(), Failed> {
     for target in ["verbs:", "verbs:rxe0/9", "nothing:x", "verbs:../../etc"] {
         run(&format!("run --from host:1M --to {target} --op write --size 4K --iterations 5 --out /tmp/never"))?
             .expect(2)?;
+    }
+    Ok(())
+}
+
+/// Kinds of BARs that VFIO does not export: what the kernel answers, and what the program says before it asks.
+fn wrong_bars() -> Result<(), Failed> {
+    for (bdf, bar, errno, word) in [
+        (EXPORTER, 0, libc::EINVAL, "bar-not-exportable"),
+        (EXPORTER, 1, libc::ENODEV, "BAR 1"),
+        (ODDITY, 1, libc::EINVAL, "bar-not-exportable"),
+    ] {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!("run --from {bdf}:{bar} --to verbs:rxe0 --op register --size 4K --out {folder}"))?
+            .expect(2)?
+            .says(word)?;
+        let device = Device::open(bdf.parse()?, &OpenOptions::default())?;
+        let page = BarRange { offset_bytes: 0, length_bytes: page_bytes() };
+        let error = device.export_ranges(bar, &[page]).err().ok_or("exported")?;
+        let answer = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
+        if answer != Some(errno) || error.explanation().cause != Some(Cause::BarNotExportable) {
+            return Err(format!("BAR {bar} of {bdf}: {answer:?}, {:?}", error.explanation()).into());
+        }
     }
     Ok(())
 }

@@ -37,8 +37,9 @@ fn long_run(folder: &Path) -> String {
 fn after_sigkill() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&long_run(out.path()))?;
+    // Before it saves anything it opens every source once, only to see whether that works.
+    until("the run has begun", || result(out.path()).is_ok())?;
     until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
     running.signal("KILL")?;
     running.wait()?;
     if driver(EXPORTER).as_deref() != Some("vfio-pci") {

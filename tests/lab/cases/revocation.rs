@@ -5,6 +5,7 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 use peerpath_exporter::{Device, Exporter, OpenOptions, VfioExporter};
 use peerpath_importers::{Completion, DataPlane, DataPlaneSettings, Op, Registration, Transfer, parse_target};
+use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
 use crate::command::until;
@@ -15,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "revoked_by_reset", scenarios: &["default", "bypass"], run: || on_rxe0(reset) },
         Case { name: "revoked_by_memory_disable", scenarios: &["default", "bypass"], run: || on_rxe0(memory_disable) },
         Case { name: "revoked_by_reset_behind_a_switch", scenarios: &["default"], run: || on_rxe1(reset) },
+        Case { name: "nothing_registers_while_memory_is_off", scenarios: &["default", "bypass"], run: memory_off },
         Case { name: "revoked_under_traffic", scenarios: &["default"], run: under_traffic },
     ]
 }
@@ -115,6 +117,20 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
     let again = Arc::clone(&target).register(buffer)?;
     works(&*again, Op::Write)?;
     works(&*again, Op::Read)
+}
+
+/// With memory decoding off an export succeeds and its registration does not, until decoding is on again.
+fn memory_off() -> Result<(), Failed> {
+    let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
+    exporter.device().set_memory_enabled(false)?;
+    let buffer = exporter.export(LENGTH_BYTES)?;
+    let refused = Arc::clone(&target).register(Arc::clone(&buffer));
+    exporter.device().set_memory_enabled(true)?;
+    match refused.map(drop).map_err(|error| error.explanation().cause) {
+        Err(Some(Cause::Revoked | Cause::MemoryDecodeOff)) => {}
+        other => return Err(format!("{other:?} with memory decoding off").into()),
+    }
+    works(&*target.register(buffer)?, Op::Write)
 }
 
 /// Resets again and again while transfers are under way: each ends, and none after the reset succeeds.

@@ -4,7 +4,7 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::Case;
-use crate::command::{all_passed, cells, peerpath_linked, result, run, run_program, vfio_check};
+use crate::command::{all_passed, cells, exporter_tests, peerpath_linked, result, run, run_program, vfio_check};
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, named};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: super::NEEDS_THE_LINKED_PROGRAM, scenarios: &["default"], run: linked },
         Case { name: "each_step_of_a_registration_is_timed", scenarios: &["default"], run: steps },
         Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
+        Case { name: "vfio_refuses_misuse", scenarios: &["default"], run: misuse },
         Case { name: "a_path_that_was_asked_for", scenarios: &["default"], run: asked },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
     ]
@@ -61,6 +62,16 @@ fn behind_a_switch() -> Result<(), Failed> {
     // Three control ops, two transfers in two modes.
     all_passed(&result, 7)?;
     all_took(&result, "bus-address")
+}
+
+/// What only misuse of the kernel's interface can reach, from within the crate that speaks to it.
+fn misuse() -> Result<(), Failed> {
+    let tests = std::process::Command::new(exporter_tests())
+        .args(["--ignored", "misuse"])
+        .env("PEERPATH_MISUSE", format!("{EXPORTER}:2"))
+        .output()?;
+    let said = String::from_utf8_lossy(&tests.stdout);
+    if tests.status.success() && said.contains("1 passed") { Ok(()) } else { Err(said.into_owned().into()) }
 }
 
 /// Two legs, the way that is there and one that is not: the first is taken, the second is not mistaken for it.
