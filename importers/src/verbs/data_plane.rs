@@ -188,7 +188,8 @@ impl DataPlane for VerbsDataPlane<'_> {
                 }
                 other => return Err(Error::Transfer { why: format!("`{other}` is no transfer of this target") }.into()),
             };
-            self.sends.fill(index, number, opcode, far, remote);
+            self.sends.fill(index, number, far);
+            self.sends.aim(index, opcode, remote);
             self.slots[slot as usize] = Slot { id: transfer.id, open, status: SUCCESS };
         }
         // Receives first: a send never finds the receiver without one.

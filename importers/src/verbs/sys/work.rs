@@ -65,102 +65,119 @@ impl<T> Drop for Pinned<T> {
     }
 }
 
-/// Send requests with one local span each.
-pub(in crate::verbs) struct SendList {
-    requests: Pinned<ffi::ibv_send_wr>,
-    spans: Pinned<ffi::ibv_sge>,
+/// What a list needs to know of its kind of request.
+///
+/// # Safety
+/// The functions are given pointers to requests of one array, which live and which nobody else uses meanwhile; they must
+/// touch nothing but what those lead to.
+pub(in crate::verbs) unsafe trait Request: Sized {
+    /// Ties a request to its one span.
+    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge);
+    /// Numbers a request.
+    unsafe fn number(request: *mut Self, id: u64);
+    /// Links a request to the one behind it.
+    unsafe fn link(request: *mut Self, next: *mut Self);
+    /// Posts the chain that begins with this request.
+    unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int;
 }
 
-// SAFETY: the list owns what it points to, and is only written through `&mut self`.
-unsafe impl Send for SendList {}
-
-impl SendList {
-    /// Room for so many requests, each of which reports its end.
-    pub(in crate::verbs) fn new(capacity: usize) -> Self {
-        let list = Self { requests: Pinned::zeroed(capacity), spans: Pinned::zeroed(capacity) };
-        for index in 0..capacity {
-            // SAFETY: both arrays have this index, and nobody else knows of them yet.
-            unsafe {
-                let request = list.requests.at(index);
-                (*request).sg_list = list.spans.at(index);
-                (*request).num_sge = 1;
-                (*request).send_flags = ffi::ibv_send_flags::IBV_SEND_SIGNALED.0;
-                (*request).next = list.next(index);
-            }
-        }
-        list
-    }
-
-    /// Fills the request at `index`.
-    #[inline]
-    pub(in crate::verbs) fn fill(&mut self, index: usize, id: u64, opcode: Opcode, local: Span, remote: Remote) {
-        let request = self.requests.at(index);
-        let span = self.spans.at(index);
-        // SAFETY: both are within their arrays, which only `&mut self` reaches; the request's own layout of the union is
-        // the one for RDMA, and a send ignores it.
+// SAFETY: each function touches the request, its span or the chain behind it, and nothing else.
+unsafe impl Request for ffi::ibv_send_wr {
+    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge) {
+        // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*request).wr_id = id;
-            (*request).opcode = opcode as u32;
-            (*request).wr.rdma.remote_addr = remote.address;
-            (*request).wr.rdma.rkey = remote.key;
-            *span = ffi::ibv_sge { addr: local.address, length: local.length_bytes, lkey: local.key };
+            (*request).sg_list = span;
+            (*request).num_sge = 1;
+            (*request).send_flags = ffi::ibv_send_flags::IBV_SEND_SIGNALED.0;
         }
     }
 
-    /// Posts the first `count` requests as one list. Where one is refused, those before it have been posted.
     #[inline]
-    pub(in crate::verbs) fn post(&mut self, pair: &QueuePair, count: usize) -> io::Result<()> {
-        let Some(last) = count.checked_sub(1) else { return Ok(()) };
+    unsafe fn number(request: *mut Self, id: u64) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { (*request).wr_id = id };
+    }
+
+    #[inline]
+    unsafe fn link(request: *mut Self, next: *mut Self) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { (*request).next = next };
+    }
+
+    #[inline]
+    unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int {
         let mut refused = ptr::null_mut();
-        // SAFETY: the chain from the first request to the last one is linked and lies in the arrays. The device reads and
-        // writes memory only under keys of regions that hold it in place, so no request can reach anything else.
+        // SAFETY: the caller vouches for the pair and the chain.
+        unsafe { ffi::ibv_post_send(pair, first, &raw mut refused) }
+    }
+}
+
+// SAFETY: as for sends.
+unsafe impl Request for ffi::ibv_recv_wr {
+    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge) {
+        // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*self.requests.at(last)).next = ptr::null_mut();
-            let code = ffi::ibv_post_send(pair.as_ptr(), self.requests.at(0), &raw mut refused);
-            (*self.requests.at(last)).next = self.next(last);
-            check(code)
+            (*request).sg_list = span;
+            (*request).num_sge = 1;
         }
     }
 
-    fn next(&self, index: usize) -> *mut ffi::ibv_send_wr {
-        if index + 1 < self.requests.count { self.requests.at(index + 1) } else { ptr::null_mut() }
+    #[inline]
+    unsafe fn number(request: *mut Self, id: u64) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { (*request).wr_id = id };
+    }
+
+    #[inline]
+    unsafe fn link(request: *mut Self, next: *mut Self) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { (*request).next = next };
+    }
+
+    #[inline]
+    unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int {
+        let mut refused = ptr::null_mut();
+        // SAFETY: the caller vouches for the pair and the chain.
+        unsafe { ffi::ibv_post_recv(pair, first, &raw mut refused) }
     }
 }
 
-/// Receive requests with one local span each.
-pub(in crate::verbs) struct ReceiveList {
-    requests: Pinned<ffi::ibv_recv_wr>,
+/// Requests with one local span each.
+pub(in crate::verbs) struct List<R: Request> {
+    requests: Pinned<R>,
     spans: Pinned<ffi::ibv_sge>,
 }
 
-// SAFETY: the list owns what it points to, and is only written through `&mut self`.
-unsafe impl Send for ReceiveList {}
+/// What the active side posts; each reports its end.
+pub(in crate::verbs) type SendList = List<ffi::ibv_send_wr>;
+/// What waits for sends.
+pub(in crate::verbs) type ReceiveList = List<ffi::ibv_recv_wr>;
 
-impl ReceiveList {
+// SAFETY: the list owns what it points to, and is only written through `&mut self`.
+unsafe impl<R: Request> Send for List<R> {}
+
+impl<R: Request> List<R> {
     /// Room for so many requests.
     pub(in crate::verbs) fn new(capacity: usize) -> Self {
         let list = Self { requests: Pinned::zeroed(capacity), spans: Pinned::zeroed(capacity) };
         for index in 0..capacity {
+            let request = list.requests.at(index);
             // SAFETY: both arrays have this index, and nobody else knows of them yet.
             unsafe {
-                let request = list.requests.at(index);
-                (*request).sg_list = list.spans.at(index);
-                (*request).num_sge = 1;
-                (*request).next = list.next(index);
+                R::prepare(request, list.spans.at(index));
+                R::link(request, list.next(index));
             }
         }
         list
     }
 
-    /// Fills the request at `index`.
+    /// Numbers the request at `index` and says what memory of this side it is about.
     #[inline]
     pub(in crate::verbs) fn fill(&mut self, index: usize, id: u64, local: Span) {
-        let request = self.requests.at(index);
-        let span = self.spans.at(index);
         // SAFETY: both are within their arrays, which only `&mut self` reaches.
         unsafe {
-            (*request).wr_id = id;
-            *span = ffi::ibv_sge { addr: local.address, length: local.length_bytes, lkey: local.key };
+            R::number(self.requests.at(index), id);
+            *self.spans.at(index) = ffi::ibv_sge { addr: local.address, length: local.length_bytes, lkey: local.key };
         }
     }
 
@@ -168,17 +185,34 @@ impl ReceiveList {
     #[inline]
     pub(in crate::verbs) fn post(&mut self, pair: &QueuePair, count: usize) -> io::Result<()> {
         let Some(last) = count.checked_sub(1) else { return Ok(()) };
-        let mut refused = ptr::null_mut();
-        // SAFETY: as for sends.
+        let (first, next) = (self.requests.at(0), self.next(last));
+        let last = self.requests.at(last);
+        // SAFETY: the chain from the first request to the last one is linked and lies in the arrays. The device reads and
+        // writes memory only under keys of regions that hold it in place, so no request can reach anything else.
         unsafe {
-            (*self.requests.at(last)).next = ptr::null_mut();
-            let code = ffi::ibv_post_recv(pair.as_ptr(), self.requests.at(0), &raw mut refused);
-            (*self.requests.at(last)).next = self.next(last);
+            R::link(last, ptr::null_mut());
+            let code = R::post(pair.as_ptr(), first);
+            R::link(last, next);
             check(code)
         }
     }
 
-    fn next(&self, index: usize) -> *mut ffi::ibv_recv_wr {
+    fn next(&self, index: usize) -> *mut R {
         if index + 1 < self.requests.count { self.requests.at(index + 1) } else { ptr::null_mut() }
+    }
+}
+
+impl SendList {
+    /// Says what a filled request does, and to which memory of the peer.
+    #[inline]
+    pub(in crate::verbs) fn aim(&mut self, index: usize, opcode: Opcode, remote: Remote) {
+        let request = self.requests.at(index);
+        // SAFETY: within the array, which only `&mut self` reaches; the request's own layout of the union is the one for
+        // RDMA, and a send ignores it.
+        unsafe {
+            (*request).opcode = opcode as u32;
+            (*request).wr.rdma.remote_addr = remote.address;
+            (*request).wr.rdma.rkey = remote.key;
+        }
     }
 }
