@@ -9,6 +9,7 @@ use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
 
 use crate::View;
+use crate::sys::mapping::Mapping;
 
 /// A span of a BAR, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,19 +73,46 @@ impl fmt::Display for Origin {
 }
 
 /// Host memory that importers register by address.
-pub trait HostMemory: Send + Sync {
-    /// Start of the memory; it stays where it is while the value lives.
-    fn address(&self) -> NonNull<u8>;
+///
+/// Only this crate makes it, out of a mapping that it keeps: from the address on so many bytes can be read and written for
+/// as long as the value or a clone of it lives, and no Rust reference to them exists, so a device may change them at any
+/// time. Registrations rest on that.
+#[derive(Debug, Clone)]
+pub struct HostMemory {
+    mapping: Arc<Mapping>,
+    length_bytes: usize,
+}
+
+impl HostMemory {
+    /// The first bytes of a mapping; no more than it has.
+    pub(crate) fn front(mapping: Arc<Mapping>, length_bytes: u64) -> Self {
+        let length_bytes = usize::try_from(length_bytes).unwrap_or(usize::MAX).min(mapping.length_bytes());
+        Self { mapping, length_bytes }
+    }
+
+    /// Start of the memory.
+    pub fn address(&self) -> NonNull<u8> {
+        self.mapping.address()
+    }
+
     /// Its length.
-    fn length_bytes(&self) -> usize;
+    pub fn length_bytes(&self) -> usize {
+        self.length_bytes
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
 }
 
 /// How an importer gets hold of the memory.
 pub enum Handle {
     /// A dma-buf; the buffer owns the fd, importers borrow it (and duplicate it if they must give it away).
     DmaBuf(OwnedFd),
+    /// A dma-buf for each range of the origin, in their order.
+    DmaBufs(Vec<OwnedFd>),
     /// An address range of this process.
-    Memory(Arc<dyn HostMemory>),
+    Memory(HostMemory),
 }
 
 /// Exported memory: a handle for importers, and the exporter's own view of the same bytes.
@@ -108,11 +136,11 @@ impl Buffer {
         &self.handle
     }
 
-    /// The dma-buf, where the buffer is one.
+    /// The dma-buf, where the buffer is exactly one.
     pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
         match &self.handle {
             Handle::DmaBuf(fd) => Some(fd.as_fd()),
-            Handle::Memory(_) => None,
+            Handle::DmaBufs(_) | Handle::Memory(_) => None,
         }
     }
 

@@ -73,6 +73,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// The source is exported only as a whole or by its front.
+    #[error("{source_name} cannot be exported by ranges")]
+    NoRanges {
+        /// The source.
+        source_name: String,
+    },
     /// The function is a bridge.
     #[error("{bdf} is a bridge, which VFIO does not take")]
     Bridge {

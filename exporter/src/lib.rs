@@ -51,6 +51,23 @@ pub trait Exporter: Send + Sync {
     /// A length of zero, beyond the whole, or not in whole pages where the kernel wants those; and what the kernel
     /// refused, typed and explained.
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error>;
+
+    /// Exports these ranges, one behind the other, which only BARs offer. [`Origin::spread`] and [`Origin::front`] give such.
+    ///
+    /// # Errors
+    /// Ranges outside of what was opened, or in no whole pages; memory that is no BAR; and what the kernel refused.
+    fn export_ranges(&self, _ranges: &[BarRange], _packing: Packing) -> Result<Arc<Buffer>, Error> {
+        Err(Error::NoRanges { source_name: self.origin().to_string() })
+    }
+}
+
+/// How ranges become dma-bufs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// All of them in one.
+    Together,
+    /// Each in one of its own.
+    Apart,
 }
 
 /// The size of a page, in which the kernel exports.

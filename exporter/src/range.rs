@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::size::parse_bytes;
-use crate::{BarRange, Error};
+use crate::{BarRange, Error, Origin, page_bytes};
 
 impl fmt::Display for BarRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +48,9 @@ pub enum RangeProblem {
         /// The other one.
         other: BarRange,
     },
+    /// It leaves what the source was opened for.
+    #[error("the source was not opened for all of it")]
+    NotOpened,
 }
 
 /// The first range that a BAR of `bar_bytes` cannot give, with the reason.
@@ -80,8 +83,50 @@ fn find_overlap(ranges: &[BarRange]) -> Option<(BarRange, RangeProblem)> {
         .map(|pair| (pair[1], RangeProblem::Overlap { other: pair[0] }))
 }
 
-/// The first `length_bytes` of the ranges, in their order; the last may be cut.
-pub(crate) fn take_front(ranges: &[BarRange], length_bytes: u64) -> Vec<BarRange> {
+/// Whether the range lies in one of these.
+pub(crate) fn is_within(range: BarRange, ranges: &[BarRange]) -> bool {
+    ranges.iter().any(|whole| {
+        range.offset_bytes >= whole.offset_bytes
+            && range.length_bytes <= whole.length_bytes
+            && range.offset_bytes - whole.offset_bytes <= whole.length_bytes - range.length_bytes
+    })
+}
+
+impl Origin {
+    /// The ranges that hold its first `length_bytes` bytes, in buffer order; the last may be cut.
+    pub fn front(&self, length_bytes: u64) -> Vec<BarRange> {
+        take_front(&self.ranges, length_bytes)
+    }
+
+    /// As many ranges of equal length, together `length_bytes` long. Between two of them lies a gap of their length, so that
+    /// nobody can take them for one.
+    ///
+    /// # Errors
+    /// They are not whole pages, there is not as much room, or the origin has ranges already.
+    pub fn spread(&self, length_bytes: u64, count: u32) -> Result<Vec<BarRange>, Error> {
+        let refused = |why| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why });
+        let [whole] = self.ranges[..] else {
+            return refused("it consists of ranges already".to_owned());
+        };
+        let count = u64::from(count.max(1));
+        let page_bytes = page_bytes();
+        if length_bytes == 0 || !length_bytes.is_multiple_of(count * page_bytes) {
+            return refused(format!("{count} ranges of whole pages have a multiple of {} bytes", count * page_bytes));
+        }
+        let each = length_bytes / count;
+        let gaps = each * (count - 1);
+        if length_bytes.checked_add(gaps).is_none_or(|room| room > whole.length_bytes) {
+            return refused(format!(
+                "{count} ranges with gaps of their length between them need more than its {} bytes",
+                whole.length_bytes
+            ));
+        }
+        let start = whole.offset_bytes;
+        Ok((0..count).map(|at| BarRange { offset_bytes: start + 2 * at * each, length_bytes: each }).collect())
+    }
+}
+
+fn take_front(ranges: &[BarRange], length_bytes: u64) -> Vec<BarRange> {
     let mut left = length_bytes;
     let mut front = Vec::new();
     for range in ranges {
@@ -150,6 +195,57 @@ mod tests {
         assert_eq!(take_front(&ranges, 0x3000), [range(0x8000, 0x2000), range(0, 0x1000)]);
         assert_eq!(take_front(&ranges, 0x2000), [range(0x8000, 0x2000)]);
         assert_eq!(take_front(&ranges, 0x4000), ranges);
+    }
+
+    fn bar(ranges: Vec<BarRange>) -> Origin {
+        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: Some(2), ranges }
+    }
+
+    #[test]
+    fn spreads_with_gaps_as_long_as_the_ranges() {
+        let bar_bytes = 128 << 20;
+        let whole = bar(vec![range(0, bar_bytes)]);
+        assert_eq!(whole.spread(8 * PAGE, 2).unwrap(), [range(0, 4 * PAGE), range(8 * PAGE, 4 * PAGE)]);
+        for count in [1, 2, 8, 64, 512] {
+            let spread = whole.spread(64 << 20, count).unwrap();
+            assert_eq!(spread.len(), count as usize);
+            assert_eq!(total_bytes(&spread), Some(64 << 20));
+            assert_eq!(find_problem(&spread, bar_bytes, PAGE), None);
+            assert!(spread.windows(2).all(|pair| pair[0].offset_bytes + pair[0].length_bytes < pair[1].offset_bytes));
+        }
+        let part = bar(vec![range(0x10000, 0x10000)]).spread(2 * PAGE, 2).unwrap();
+        assert_eq!(part, [range(0x10000, PAGE), range(0x12000, PAGE)]);
+    }
+
+    #[test]
+    fn says_why_it_cannot_be_spread() {
+        let whole = bar(vec![range(0, 16 * PAGE)]);
+        for (origin, length_bytes, count, why) in [
+            (&whole, 3 * PAGE, 2, "whole pages"),
+            (&whole, 0, 2, "whole pages"),
+            (&whole, 12 * PAGE, 2, "gaps"),
+            (&whole, 1 << 63, 2, "gaps"),
+            (&bar(vec![range(0, PAGE), range(2 * PAGE, PAGE)]), 2 * PAGE, 2, "ranges already"),
+        ] {
+            let message = origin.spread(length_bytes, count).unwrap_err().to_string();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+
+    #[test]
+    fn knows_what_lies_within() {
+        let ranges = [range(0x1000, 0x3000), range(0x8000, 0x1000)];
+        for (inside, range) in [
+            (true, range(0x1000, 0x3000)),
+            (true, range(0x3000, 0x1000)),
+            (true, range(0x8000, 0x1000)),
+            (false, range(0x3000, 0x2000)),
+            (false, range(0, 0x2000)),
+            (false, range(0x9000, 0x1000)),
+            (false, range(u64::MAX, 1)),
+        ] {
+            assert_eq!(is_within(range, &ranges), inside, "{range}");
+        }
     }
 
     proptest! {

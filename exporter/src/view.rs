@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::HostMemory;
+
 /// Plain byte access to one side of a transfer, apart from the way the transfer takes.
 ///
 /// The exporter's view is what verification trusts: for a VFIO BAR it is the region's own mapping, never the path under
@@ -21,6 +23,28 @@ pub trait View: Send + Sync {
     /// # Errors
     /// As [`View::read`].
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()>;
+
+    /// As [`View::read`], but into host memory that a device reads as well, from `at` on. It is one copy, which takes no
+    /// memory of its own and asks nobody whether the memory answers: read or write the view once before.
+    ///
+    /// # Errors
+    /// As [`View::read`]; `Unsupported` where there is no such way.
+    fn read_into(&self, _offset: u64, _memory: &HostMemory, _at: u64, _length: usize) -> io::Result<()> {
+        Err(no_direct_copy())
+    }
+
+    /// As [`View::write`], but out of host memory that a device writes as well; otherwise as [`View::read_into`].
+    ///
+    /// # Errors
+    /// As there.
+    fn write_from(&self, _offset: u64, _memory: &HostMemory, _at: u64, _length: usize) -> io::Result<()> {
+        Err(no_direct_copy())
+    }
+}
+
+/// The answer of memory that this process has no mapping of.
+pub(crate) fn no_direct_copy() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "this process has no mapping of the memory")
 }
 
 /// `Ok` when `offset .. offset + length` lies within `total`.

@@ -17,6 +17,7 @@ impl Explained for Error {
             | Self::BadBar { .. }
             | Self::BadRange { .. }
             | Self::BadLength { .. }
+            | Self::NoRanges { .. }
             | Self::Bridge { .. }
             | Self::BadSocketPath { .. }
             | Self::NothingToHandOver { .. } => Class::BadInput,
@@ -59,6 +60,10 @@ impl Explained for Error {
             Self::BadLength { why, .. } => {
                 Explanation::uncaused(sentence(why), "Ask for whole pages, and for no more than the source has.")
             }
+            Self::NoRanges { .. } => Explanation::uncaused(
+                "It is ordinary memory, or its ranges were chosen by the process that exports it.",
+                "Ask for ranges of a BAR that is named without any.",
+            ),
             Self::Bridge { .. } => Explanation::new(
                 Cause::BarNotExportable,
                 "VFIO takes only functions with an ordinary configuration header.",
@@ -345,6 +350,7 @@ mod tests {
         for error in [
             Error::BadRange { bdf: bdf(), bar: 2, range, problem: RangeProblem::Unaligned { page_bytes: 4096 } },
             Error::BadLength { source_name: "heap".to_owned(), length_bytes: 1, why: "nothing".to_owned() },
+            Error::NoRanges { source_name: "heap".to_owned() },
             Error::GroupNotViable {
                 bdf: bdf(),
                 group: 1,

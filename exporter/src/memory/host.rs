@@ -1,6 +1,5 @@
 //! `host:SIZE`: anonymous memory, registered by address.
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::view::MemoryView;
@@ -38,27 +37,10 @@ impl Exporter for HostExporter {
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, 1)?;
-        let memory = Memory { mapping: Arc::clone(&self.mapping), length_bytes };
+        let memory = HostMemory::front(Arc::clone(&self.mapping), length_bytes);
         let view = MemoryView { mapping: Arc::clone(&self.mapping), length_bytes, dma_buf: None };
-        let handle = Handle::Memory(Arc::new(memory));
+        let handle = Handle::Memory(memory);
         Ok(Arc::new(Buffer::new(handle, origin(SourceKind::Host, length_bytes), Arc::new(view))))
-    }
-}
-
-/// The first bytes of the mapping.
-struct Memory {
-    mapping: Arc<Mapping>,
-    length_bytes: u64,
-}
-
-impl HostMemory for Memory {
-    fn address(&self) -> NonNull<u8> {
-        self.mapping.address()
-    }
-
-    fn length_bytes(&self) -> usize {
-        // Checked against the mapping, whose length is a usize.
-        usize::try_from(self.length_bytes).unwrap_or(self.mapping.length_bytes())
     }
 }
 

@@ -12,7 +12,6 @@ use nix::sys::time::TimeVal;
 
 use super::listen::{address, new_socket};
 use super::protocol::{Answer, CHUNK_BYTES, HELLO_BYTES, Hello, MESSAGE_BYTES, Request, VIEW_VERSION, parse, send};
-use crate::range::take_front;
 use crate::sys::dma_buf;
 use crate::sys::message::receive;
 use crate::{Buffer, Error, Exporter, Handle, Origin, View, check_length, check_span, page_bytes};
@@ -131,7 +130,7 @@ impl Exporter for SocketExporter {
             source,
         })?;
         let view = RemoteView { connection: Arc::clone(&self.connection), length_bytes };
-        let origin = Origin { ranges: take_front(&self.origin.ranges, length_bytes), ..self.origin.clone() };
+        let origin = Origin { ranges: self.origin.front(length_bytes), ..self.origin.clone() };
         Ok(Arc::new(Buffer::new(Handle::DmaBuf(dma_buf), origin, Arc::new(view))))
     }
 }

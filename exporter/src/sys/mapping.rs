@@ -77,6 +77,14 @@ impl Mapping {
         Ok(())
     }
 
+    /// Copies to another mapping in one pass; `flush` as in [`mmio::copy_in`].
+    pub(crate) fn copy_to(&self, offset: u64, to: &Self, to_offset: u64, length: usize, flush: bool) -> io::Result<()> {
+        let (from, to) = (self.at(offset, length)?, to.at(to_offset, length)?);
+        // SAFETY: `at` checked that both spans lie within their mappings, which live as long as the references to them.
+        unsafe { mmio::copy(from, to, length, flush) };
+        Ok(())
+    }
+
     fn at(&self, offset: u64, length: usize) -> io::Result<NonNull<u8>> {
         check_span(offset, length, self.length_bytes.get() as u64)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
@@ -95,6 +103,19 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_mapping_is_copied_to_another() {
+        let (from, to) = (Mapping::anonymous(4096).unwrap(), Mapping::anonymous(4096).unwrap());
+        let bytes: Vec<u8> = (0..100).collect();
+        from.write(1, &bytes, false).unwrap();
+        from.copy_to(1, &to, 3996, 100, true).unwrap();
+        let mut back = vec![0; 100];
+        to.read(3996, &mut back).unwrap();
+        assert_eq!(back, bytes);
+        assert!(from.copy_to(0, &to, 3997, 100, true).is_err());
+        assert!(from.copy_to(4000, &to, 0, 100, true).is_err());
+    }
 
     #[test]
     fn spans_are_checked() {

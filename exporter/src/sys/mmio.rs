@@ -57,6 +57,31 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
     }
 }
 
+/// Copies from one shared memory to another; `flush` as in [`copy_in`].
+///
+/// # Safety
+/// `from` must be mapped readable and `to` readable and writable for `length` bytes during the call.
+pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flush: bool) {
+    fence(Ordering::SeqCst);
+    let mut done = 0;
+    let mut last = None;
+    while done < length {
+        // SAFETY: `done` stays below the length that the caller vouches for.
+        let (source, sink) = unsafe { (from.as_ptr().add(done), to.as_ptr().add(done)) };
+        // What both are aligned for.
+        let width = width(source.addr() | sink.addr(), length - done);
+        // SAFETY: aligned to `width` and within the mappings, by the choice of `width`.
+        unsafe { store(sink, width, load(source, width)) };
+        last = Some((sink, width));
+        done += width;
+    }
+    fence(Ordering::SeqCst);
+    if let Some((at, width)) = last.filter(|_| flush) {
+        // SAFETY: the place that was just written.
+        unsafe { load(at, width) };
+    }
+}
+
 /// Where the bytes of a narrower integer stand in the u64 it is widened to.
 fn lane(width: usize) -> std::ops::Range<usize> {
     if cfg!(target_endian = "little") { 0..width } else { 8 - width..8 }
@@ -108,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn copies_like_memcpy(start in 0usize..24, bytes in proptest::collection::vec(any::<u8>(), 0..96), flush: bool) {
+        fn copies_like_memcpy(start in 0usize..24, other_start in 0usize..24, bytes in proptest::collection::vec(any::<u8>(), 0..96), flush: bool) {
             let mut memory = [0xee_u8; 128];
             let at = NonNull::new(memory.as_mut_ptr()).unwrap();
             // SAFETY: `start` plus the length is at most 24 + 96 < 128.
@@ -117,6 +142,12 @@ mod tests {
             // SAFETY: as above.
             unsafe { copy_out(at.add(start), &mut back) };
             prop_assert_eq!(&back, &bytes);
+            let mut other = [0xdd_u8; 128];
+            let there = NonNull::new(other.as_mut_ptr()).unwrap();
+            // SAFETY: both starts plus the length are at most 24 + 96 < 128.
+            unsafe { copy(at.add(start), there.add(other_start), bytes.len(), flush) };
+            prop_assert_eq!(&other[other_start..other_start + bytes.len()], &bytes);
+            prop_assert!(other[..other_start].iter().chain(&other[other_start + bytes.len()..]).all(|&byte| byte == 0xdd));
             prop_assert!(memory[..start].iter().chain(&memory[start + bytes.len()..]).all(|&byte| byte == 0xee));
         }
     }

@@ -7,8 +7,10 @@ use peerpath_paths::{Bar, Bdf};
 use super::Device;
 use super::bars::{NotExportable, exportable_bar};
 use super::view::{BarView, Windows};
-use crate::range::{find_problem, take_front};
-use crate::{BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+use crate::range::{RangeProblem, find_problem, is_within};
+use crate::{
+    BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, Packing, SourceKind, check_length, page_bytes,
+};
 
 /// A BAR, or ranges of it, ready to be exported.
 #[derive(Debug)]
@@ -62,10 +64,25 @@ impl Exporter for VfioExporter {
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
-        let ranges = take_front(&self.origin.ranges, length_bytes);
-        let dma_buf = self.device.export_ranges(self.bar.index, &ranges)?;
-        let view = BarView { windows: Arc::clone(&self.windows), ranges: ranges.clone() };
-        let origin = Origin { ranges, ..self.origin.clone() };
-        Ok(Arc::new(Buffer::new(Handle::DmaBuf(dma_buf), origin, Arc::new(view))))
+        self.export_ranges(&self.origin.front(length_bytes), Packing::Together)
+    }
+
+    fn export_ranges(&self, ranges: &[BarRange], packing: Packing) -> Result<Arc<Buffer>, Error> {
+        let (index, bdf) = (self.bar.index, self.device.bdf());
+        let not_opened = |range: &&BarRange| !is_within(**range, &self.origin.ranges);
+        let problem = ranges.iter().find(not_opened).map(|range| (*range, RangeProblem::NotOpened));
+        if let Some((range, problem)) = problem.or_else(|| find_problem(ranges, self.bar.size_bytes, page_bytes())) {
+            return Err(Error::BadRange { bdf, bar: index, range, problem });
+        }
+        let handle = match packing {
+            Packing::Together => Handle::DmaBuf(self.device.export_ranges(index, ranges)?),
+            Packing::Apart => {
+                let each = ranges.iter().map(|range| self.device.export_ranges(index, std::slice::from_ref(range)));
+                Handle::DmaBufs(each.collect::<Result<_, _>>()?)
+            }
+        };
+        let view = BarView { windows: Arc::clone(&self.windows), ranges: ranges.to_vec() };
+        let origin = Origin { ranges: ranges.to_vec(), ..self.origin.clone() };
+        Ok(Arc::new(Buffer::new(handle, origin, Arc::new(view))))
     }
 }

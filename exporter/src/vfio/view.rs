@@ -9,27 +9,24 @@ use super::regions::Region;
 use crate::range::total_bytes;
 use crate::sys::mapping::Mapping;
 use crate::sys::vfio as sys;
-use crate::{BarRange, Error, View, check_span, page_bytes};
+use crate::view::no_direct_copy;
+use crate::{BarRange, Error, HostMemory, View, check_span, page_bytes};
 
 /// The mapped parts of a BAR's ranges; what cannot be mapped is reached through the device's fd.
 #[derive(Debug)]
 pub(crate) struct Windows {
     // Unmapped before the device is closed.
-    windows: Vec<Window>,
+    mappings: Vec<Mapping>,
+    /// Where in the BAR each of them lies.
+    spans: Vec<Range<u64>>,
     device: Arc<Device>,
     fd_offset: u64,
-}
-
-#[derive(Debug)]
-struct Window {
-    start: u64,
-    mapping: Mapping,
 }
 
 impl Windows {
     pub(crate) fn map(device: Arc<Device>, region: &Region, ranges: &[BarRange]) -> Result<Self, Error> {
         let page_bytes = page_bytes();
-        let mut windows = Vec::new();
+        let (mut mappings, mut spans) = (Vec::new(), Vec::new());
         for range in ranges {
             for area in &region.mappable {
                 let start = range.offset_bytes.max(area.start).next_multiple_of(page_bytes);
@@ -37,17 +34,12 @@ impl Windows {
                 if start < end {
                     let mapping = Mapping::shared(device.fd(), region.fd_offset + start, end - start)
                         .map_err(device.failed("mapping the BAR"))?;
-                    windows.push(Window { start, mapping });
+                    mappings.push(mapping);
+                    spans.push(start..end);
                 }
             }
         }
-        Ok(Self { windows, fd_offset: region.fd_offset, device })
-    }
-}
-
-impl Window {
-    fn span(&self) -> Range<u64> {
-        self.start..self.start + self.mapping.length_bytes() as u64
+        Ok(Self { mappings, spans, fd_offset: region.fd_offset, device })
     }
 }
 
@@ -62,26 +54,33 @@ struct Piece {
     place: Range<usize>,
 }
 
-/// Cuts the span into pieces. It must lie within the ranges.
-fn pieces(ranges: &[BarRange], windows: &[Range<u64>], offset: u64, length: usize) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let (mut range_start, mut done) = (0, 0);
-    for range in ranges {
-        let range_end = range_start + range.length_bytes;
-        while done < length && offset + (done as u64) < range_end {
-            let at = offset + done as u64;
-            let in_bar = range.offset_bytes + (at - range_start);
-            let window = windows.iter().position(|window| window.contains(&in_bar));
-            let starts = windows.iter().map(|window| window.start).filter(|&start| start > in_bar);
-            let end = window.map_or_else(|| starts.min().unwrap_or(u64::MAX), |window| windows[window].end);
-            let count = (end - in_bar).min(range_end - at);
-            let count = usize::try_from(count).unwrap_or(usize::MAX).min(length - done);
-            pieces.push(Piece { window, in_bar, place: done..done + count });
-            done += count;
+/// Cuts the span into pieces, without allocating: it may be timed. The span must lie within the ranges.
+fn pieces<'a>(
+    ranges: &'a [BarRange],
+    windows: &'a [Range<u64>],
+    offset: u64,
+    length: usize,
+) -> impl Iterator<Item = Piece> + 'a {
+    let mut ranges = ranges.iter();
+    let (mut range, mut range_start, mut range_end, mut done) = (None::<&BarRange>, 0, 0, 0);
+    std::iter::from_fn(move || {
+        let at = offset + done as u64;
+        while done < length && at >= range_end {
+            let next = ranges.next()?;
+            (range_start, range_end) = (range_end, range_end + next.length_bytes);
+            range = Some(next);
         }
-        range_start = range_end;
-    }
-    pieces
+        let range = range.filter(|_| done < length)?;
+        let in_bar = range.offset_bytes + (at - range_start);
+        let window = windows.iter().position(|window| window.contains(&in_bar));
+        let starts = windows.iter().map(|window| window.start).filter(|&start| start > in_bar);
+        let end = window.map_or_else(|| starts.min().unwrap_or(u64::MAX), |window| windows[window].end);
+        let count = (end - in_bar).min(range_end - at);
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(length - done);
+        let piece = Piece { window, in_bar, place: done..done + count };
+        done += count;
+        Some(piece)
+    })
 }
 
 /// The bytes of a list of ranges, one behind the other as in the dma-buf.
@@ -92,15 +91,16 @@ pub(crate) struct BarView {
 }
 
 impl BarView {
-    /// The pieces of a span that lies within the view, once it is safe to touch them.
-    fn pieces(&self, offset: u64, length: usize) -> io::Result<Vec<Piece>> {
+    /// The pieces of a span that lies within the view.
+    fn pieces(&self, offset: u64, length: usize) -> io::Result<impl Iterator<Item = Piece>> {
         check_span(offset, length, self.length_bytes())?;
-        if length == 0 {
-            return Ok(Vec::new());
-        }
-        self.require_memory()?;
-        let windows: Vec<_> = self.windows.windows.iter().map(Window::span).collect();
-        Ok(pieces(&self.ranges, &windows, offset, length))
+        Ok(pieces(&self.ranges, &self.windows.spans, offset, length))
+    }
+
+    /// The mapping that a piece lies in, and where in it.
+    fn mapped(&self, piece: &Piece) -> Option<(&Mapping, u64)> {
+        let index = piece.window?;
+        Some((&self.windows.mappings[index], piece.in_bar - self.windows.spans[index].start))
     }
 
     /// A mapped access to a function that does not answer would end this process with SIGBUS. The function can still be
@@ -120,24 +120,48 @@ impl View for BarView {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        for Piece { window, in_bar, place } in self.pieces(offset, into.len())? {
-            let part = &mut into[place];
-            match window.map(|index| &self.windows.windows[index]) {
-                Some(window) => window.mapping.read(in_bar - window.start, part)?,
-                None => sys::read_at(self.windows.device.fd(), part, self.windows.fd_offset + in_bar)?,
+        let pieces = self.pieces(offset, into.len())?;
+        self.require_memory()?;
+        for piece in pieces {
+            let part = &mut into[piece.place.clone()];
+            match self.mapped(&piece) {
+                Some((mapping, at)) => mapping.read(at, part)?,
+                None => sys::read_at(self.windows.device.fd(), part, self.windows.fd_offset + piece.in_bar)?,
             }
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
-        for Piece { window, in_bar, place } in self.pieces(offset, from.len())? {
-            let part = &from[place];
-            match window.map(|index| &self.windows.windows[index]) {
+        let pieces = self.pieces(offset, from.len())?;
+        self.require_memory()?;
+        for piece in pieces {
+            let part = &from[piece.place.clone()];
+            match self.mapped(&piece) {
                 // Read back, so that the bytes are in the device when we return and not on the way.
-                Some(window) => window.mapping.write(in_bar - window.start, part, true)?,
-                None => sys::write_at(self.windows.device.fd(), part, self.windows.fd_offset + in_bar)?,
+                Some((mapping, at)) => mapping.write(at, part, true)?,
+                None => sys::write_at(self.windows.device.fd(), part, self.windows.fd_offset + piece.in_bar)?,
             }
+        }
+        Ok(())
+    }
+
+    fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
+        check_span(at, length, memory.length_bytes() as u64)?;
+        for piece in self.pieces(offset, length)? {
+            let (mapping, in_mapping) = self.mapped(&piece).ok_or_else(no_direct_copy)?;
+            let to = at + piece.place.start as u64;
+            mapping.copy_to(in_mapping, memory.mapping(), to, piece.place.len(), false)?;
+        }
+        Ok(())
+    }
+
+    fn write_from(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
+        check_span(at, length, memory.length_bytes() as u64)?;
+        for piece in self.pieces(offset, length)? {
+            let (mapping, in_mapping) = self.mapped(&piece).ok_or_else(no_direct_copy)?;
+            let from = at + piece.place.start as u64;
+            memory.mapping().copy_to(from, mapping, in_mapping, piece.place.len(), true)?;
         }
         Ok(())
     }
@@ -157,12 +181,13 @@ mod tests {
         let ranges = [range(0x8000, 0x2000), range(0, 0x1000)];
         let windows = [0x9000..0xa000, 0..0x1000];
         let piece = |window, in_bar, place| Piece { window, in_bar, place };
+        let pieces = |windows, offset, length| pieces(&ranges, windows, offset, length).collect::<Vec<_>>();
         assert_eq!(
-            pieces(&ranges, &windows, 0x800, 0x2000),
+            pieces(&windows, 0x800, 0x2000),
             [piece(None, 0x8800, 0..0x800), piece(Some(0), 0x9000, 0x800..0x1800), piece(Some(1), 0, 0x1800..0x2000)]
         );
-        assert_eq!(pieces(&ranges, &[], 0x2fff, 1), [piece(None, 0xfff, 0..1)]);
-        assert_eq!(pieces(&ranges, &windows, 0x3000, 0), []);
+        assert_eq!(pieces(&[], 0x2fff, 1), [piece(None, 0xfff, 0..1)]);
+        assert_eq!(pieces(&windows, 0x3000, 0), []);
     }
 
     proptest! {

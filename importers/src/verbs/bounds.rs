@@ -1,46 +1,91 @@
 //! What a transfer has to fit into. It is checked before anything is posted: a device answers a misfit with the end of the
 //! connection.
 
+use super::errors::Error;
+use super::sys::Keys;
 use crate::Transfer;
 
+/// A part of the buffer that is a region of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    start: u64,
+    length_bytes: u64,
+    keys: Keys,
+}
+
+impl Part {
+    /// Regions of these lengths, one behind the other.
+    pub(super) fn in_a_row(regions: impl Iterator<Item = (u64, Keys)>) -> Vec<Self> {
+        let mut end = 0;
+        let part = |(length_bytes, keys)| {
+            let start = end;
+            end += length_bytes;
+            Self { start, length_bytes, keys }
+        };
+        regions.map(part).collect()
+    }
+}
+
 /// The room for transfers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Bounds {
-    /// Length of the buffer.
-    pub(super) buffer_bytes: u64,
+    /// The buffer, in its order.
+    pub(super) parts: Vec<Part>,
     /// Length of the far side.
     pub(super) far_bytes: u64,
     /// Longest message that the port carries.
     pub(super) message_bytes: u32,
 }
 
+/// How work requests name the bytes of the buffer that a transfer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) address: u64,
+    pub(super) keys: Keys,
+}
+
 impl Bounds {
-    /// Whether it lies within both sides and goes into one message.
+    /// Where in the buffer it goes, if it lies within one region of it and within the far side, and goes into one message.
     #[inline]
-    pub(super) fn admit(&self, transfer: &Transfer) -> bool {
+    pub(super) fn admit(&self, transfer: &Transfer) -> Option<Place> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
-        length != 0
+        let part = self.part(transfer.buffer_offset)?;
+        let in_part = transfer.buffer_offset - part.start;
+        let fits = length != 0
             && transfer.length_bytes <= self.message_bytes
-            && within(transfer.buffer_offset, self.buffer_bytes)
-            && within(transfer.far_offset, self.far_bytes)
+            && within(in_part, part.length_bytes)
+            && within(transfer.far_offset, self.far_bytes);
+        fits.then(|| Place { address: part.keys.base + in_part, keys: part.keys })
+    }
+
+    /// The last part that begins at the offset or before it.
+    #[inline]
+    fn part(&self, offset: u64) -> Option<&Part> {
+        self.parts[..self.parts.partition_point(|part| part.start <= offset)].last()
     }
 
     /// Why it was not admitted.
     #[cold]
-    pub(super) fn misfit(&self, transfer: &Transfer) -> String {
+    pub(super) fn misfit(&self, transfer: &Transfer, device: &str) -> Error {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
-        if length_bytes == 0 {
+        if length_bytes > self.message_bytes {
+            return Error::Message { device: device.to_owned(), length_bytes, limit_bytes: self.message_bytes };
+        }
+        let buffer_bytes = self.parts.last().map_or(0, |part| part.start + part.length_bytes);
+        let end = buffer_offset.saturating_add(length_bytes.into());
+        let why = if length_bytes == 0 {
             "it has no length".to_owned()
-        } else if length_bytes > self.message_bytes {
-            format!("{length_bytes} bytes are more than the {} of one message", self.message_bytes)
+        } else if end <= buffer_bytes && self.part(buffer_offset) != self.part(end - 1) {
+            format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer lie in more than one region")
         } else {
             format!(
-                "{length_bytes} bytes at {buffer_offset:#x} of {:#x} in the buffer and at {far_offset:#x} of {:#x} on the \
-                 far side",
-                self.buffer_bytes, self.far_bytes
+                "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of {:#x} \
+                 on the far side",
+                self.far_bytes
             )
-        }
+        };
+        Error::Transfer { why }
     }
 }
 
@@ -48,9 +93,18 @@ impl Bounds {
 mod tests {
     use super::*;
     use crate::Op;
+    use peerpath_paths::{Cause, Class, Explained as _};
     use proptest::prelude::*;
 
-    const BOUNDS: Bounds = Bounds { buffer_bytes: 8192, far_bytes: 4096, message_bytes: 4096 };
+    fn keys(base: u64) -> Keys {
+        Keys { base, local: 1, remote: 2 }
+    }
+
+    /// A buffer of regions of these lengths; each has its number in the upper half of its addresses.
+    fn bounds(lengths: &[u64], far_bytes: u64, message_bytes: u32) -> Bounds {
+        let regions = lengths.iter().enumerate().map(|(index, length)| (*length, keys((index as u64) << 32)));
+        Bounds { parts: Part::in_a_row(regions), far_bytes, message_bytes }
+    }
 
     fn transfer(buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
         Transfer { id: 0, op: Op::Write, buffer_offset, far_offset, length_bytes }
@@ -58,25 +112,52 @@ mod tests {
 
     #[test]
     fn the_last_byte_of_both_sides_can_be_reached() {
-        assert!(BOUNDS.admit(&transfer(0, 0, 4096)));
-        assert!(BOUNDS.admit(&transfer(4096, 0, 4096)));
-        assert!(BOUNDS.admit(&transfer(8191, 4095, 1)));
+        let bounds = bounds(&[8192], 4096, 4096);
+        for (buffer_offset, far_offset, length) in [(0, 0, 4096), (4096, 0, 4096), (8191, 4095, 1)] {
+            let place = bounds.admit(&transfer(buffer_offset, far_offset, length));
+            assert_eq!(place, Some(Place { address: buffer_offset, keys: keys(0) }));
+        }
     }
 
     #[test]
     fn a_misfit_says_what_does_not_fit() {
+        let bounds = bounds(&[4096, 4096], 4096, 4096);
         for (misfit, why) in [
             (transfer(0, 0, 0), "no length"),
-            (transfer(0, 0, 4097), "one message"),
-            (transfer(4097, 0, 4096), "in the buffer"),
+            (transfer(0, 0, 4097), "at once"),
+            (transfer(8000, 0, 4096), "in the buffer"),
             (transfer(0, 1, 4096), "far side"),
+            (transfer(1, 0, 4096), "more than one region"),
             (transfer(u64::MAX, 0, 1), "in the buffer"),
             (transfer(0, u64::MAX - 4095, 4096), "far side"),
         ] {
-            assert!(!BOUNDS.admit(&misfit), "{misfit:?}");
-            assert!(BOUNDS.misfit(&misfit).contains(why), "{}", BOUNDS.misfit(&misfit));
+            assert_eq!(bounds.admit(&misfit), None, "{misfit:?}");
+            let text = bounds.misfit(&misfit, "rxe0").to_string();
+            assert!(text.contains(why), "{text}");
         }
-        assert!(!Bounds { buffer_bytes: 0, far_bytes: 0, message_bytes: 1 }.admit(&transfer(0, 0, 1)));
+        let nothing = Bounds { parts: Vec::new(), far_bytes: 0, message_bytes: 1 };
+        assert_eq!(nothing.admit(&transfer(0, 0, 1)), None);
+        nothing.misfit(&transfer(0, 0, 1), "rxe0");
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_a_limit_of_the_device() {
+        let error = bounds(&[8192], 8192, 4096).misfit(&transfer(0, 0, 8192), "rxe0");
+        assert_eq!((error.class(), error.explanation().cause), (Class::CannotHere, Some(Cause::LimitReached)));
+    }
+
+    #[test]
+    fn each_region_is_found_by_its_part_of_the_buffer() {
+        let bounds = bounds(&[4096, 8192, 4096], 8192, 8192);
+        for (offset, length, region, in_region) in
+            [(0, 4096, 0, 0), (4096, 8192, 1, 0), (8192, 4096, 1, 4096), (12_288, 1, 2, 0), (16_383, 1, 2, 4095)]
+        {
+            let place = bounds.admit(&transfer(offset, 0, length)).unwrap();
+            assert_eq!(place.address, (region << 32) + in_region, "{offset}");
+        }
+        for (offset, length) in [(0, 4097), (12_287, 2), (16_384, 1)] {
+            assert_eq!(bounds.admit(&transfer(offset, 0, length)), None, "{offset}");
+        }
     }
 
     proptest! {
@@ -91,8 +172,24 @@ mod tests {
                 && length <= message_bytes
                 && end(buffer_offset) <= u128::from(buffer_bytes)
                 && end(far_offset) <= u128::from(far_bytes);
-            let bounds = Bounds { buffer_bytes, far_bytes, message_bytes };
-            prop_assert_eq!(bounds.admit(&transfer(buffer_offset, far_offset, length)), expected);
+            let bounds = bounds(&[buffer_bytes], far_bytes, message_bytes);
+            prop_assert_eq!(bounds.admit(&transfer(buffer_offset, far_offset, length)).is_some(), expected);
+        }
+
+        #[test]
+        fn what_lies_in_one_region_is_admitted_and_nothing_else(
+            lengths in proptest::collection::vec(1u64..20, 1..6), offset in 0u64..130, length in 1u32..30,
+        ) {
+            let bounds = bounds(&lengths, 1000, 1000);
+            let owner: Vec<usize> =
+                lengths.iter().enumerate().flat_map(|(index, &length)| (0..length).map(move |_| index)).collect();
+            let span = owner.get(offset as usize..offset as usize + length as usize);
+            let expected = span.is_some_and(|span| span.iter().all(|region| *region == span[0]));
+            let place = bounds.admit(&transfer(offset, 0, length));
+            prop_assert_eq!(place.is_some(), expected);
+            if let Some(place) = place {
+                prop_assert_eq!((place.address >> 32) as usize, owner[offset as usize]);
+            }
         }
     }
 }

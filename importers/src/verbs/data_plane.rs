@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, View};
+use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, View};
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Place};
 use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::status::{self, FLUSHED, SUCCESS};
@@ -36,11 +36,10 @@ pub(super) struct VerbsDataPlane<'r> {
     active: QueuePair,
     passive: QueuePair,
     completions: Arc<CompletionQueue>,
-    _far_region: MemoryRegion,
+    _far_regions: Vec<MemoryRegion>,
     far: Arc<Buffer>,
 
     registration: &'r VerbsRegistration,
-    buffer_keys: Keys,
     far_keys: Keys,
     bounds: Bounds,
 
@@ -67,7 +66,7 @@ impl<'r> VerbsDataPlane<'r> {
         let capacity = depth as usize;
 
         let far = far_memory(settings.far_bytes)?;
-        let far_region = device.region(&far)?;
+        let far_regions = device.regions(&far)?;
         let completions = CompletionQueue::new(&device.context, entries).map_err(|source| Error::CompletionQueue {
             device: name(),
             entries,
@@ -101,11 +100,11 @@ impl<'r> VerbsDataPlane<'r> {
             active,
             passive,
             completions,
-            buffer_keys: registration.region.keys(),
-            far_keys: far_region.keys(),
-            _far_region: far_region,
+            // Host memory is one region.
+            far_keys: far_regions[0].keys(),
+            _far_regions: far_regions,
             bounds: Bounds {
-                buffer_bytes: registration.buffer.length_bytes(),
+                parts: registration.parts(),
                 far_bytes: far.length_bytes(),
                 message_bytes: device.port.max_message_bytes,
             },
@@ -145,7 +144,7 @@ impl<'r> VerbsDataPlane<'r> {
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
-        let dma_buf = self.registration.buffer.dma_buf().is_some();
+        let dma_buf = !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 }
@@ -164,9 +163,9 @@ impl DataPlane for VerbsDataPlane<'_> {
         let kept = self.free.len() - count;
         let mut receive_count = 0;
         for (index, transfer) in batch[..count].iter().enumerate() {
-            if !self.bounds.admit(transfer) {
-                return Err(Error::Transfer { why: self.bounds.misfit(transfer) }.into());
-            }
+            let Some(Place { address: in_buffer, keys }) = self.bounds.admit(transfer) else {
+                return Err(self.bounds.misfit(transfer, &self.registration.device.info.name).into());
+            };
             let slot = self.free[kept + index];
             let number = u64::from(slot);
             let far = Span {
@@ -174,14 +173,12 @@ impl DataPlane for VerbsDataPlane<'_> {
                 length_bytes: transfer.length_bytes,
                 key: self.far_keys.local,
             };
-            let in_buffer = self.buffer_keys.base + transfer.buffer_offset;
-            let remote = Remote { address: in_buffer, key: self.buffer_keys.remote };
+            let remote = Remote { address: in_buffer, key: keys.remote };
             let (opcode, open) = match transfer.op {
                 Op::Write => (Opcode::Write, 1),
                 Op::Read => (Opcode::Read, 1),
                 Op::Send => {
-                    let into =
-                        Span { address: in_buffer, length_bytes: transfer.length_bytes, key: self.buffer_keys.local };
+                    let into = Span { address: in_buffer, length_bytes: transfer.length_bytes, key: keys.local };
                     self.receives.fill(receive_count, number, into);
                     receive_count += 1;
                     (Opcode::Send, 2)

@@ -1,10 +1,10 @@
 //! Finding, probing and opening an RDMA device.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Handle};
-use peerpath_paths::Tree;
+use peerpath_paths::{Facts, Tree};
 
 use super::address::Address;
 use super::driver::{is_software, uverbs_driver_id};
@@ -71,32 +71,51 @@ impl VerbsDevice {
         Ok(Self { info, address: address.clone(), context, domain: Arc::new(domain), limits, port, addressing })
     }
 
-    /// Makes a buffer known to the device.
-    pub(super) fn region(&self, buffer: &Buffer) -> Result<MemoryRegion, Error> {
-        let device = || self.info.name.clone();
+    /// Makes a buffer known to the device: as one region, or as one for each range where each is a dma-buf of its own. They
+    /// hold the buffer in its order.
+    pub(super) fn regions(&self, buffer: &Buffer) -> Result<Vec<MemoryRegion>, Error> {
         let length_bytes = buffer.length_bytes();
+        let ranges = &buffer.origin().ranges;
         match buffer.handle() {
-            Handle::Memory(memory) => self
-                .domain
-                .register_memory(Arc::clone(memory))
-                .map_err(|source| Error::RegisterMemory { device: device(), length_bytes, source }),
+            Handle::Memory(memory) => {
+                let region = self.domain.register_memory(memory.clone());
+                let device = || self.info.name.clone();
+                Ok(vec![region.map_err(|source| Error::RegisterMemory { device: device(), length_bytes, source })?])
+            }
             Handle::DmaBuf(dma_buf) => {
-                let length = usize::try_from(length_bytes).map_err(|_| Error::TooLong { length_bytes })?;
-                self.domain.register_dma_buf(dma_buf.as_fd(), length).map_err(|(mechanism, source)| {
-                    let tree = Tree::live();
-                    if self.info.bdf.is_none() && source.raw_os_error() == Some(libc::ENODEV) {
-                        return self.no_function(&tree);
-                    }
-                    Error::RegisterDmaBuf {
-                        device: device(),
-                        mechanism: mechanism.as_str(),
-                        length_bytes,
-                        facts: facts::gather(&tree, &self.info, Some(buffer.origin())),
-                        source,
-                    }
-                })
+                Ok(vec![self.dma_buf_region(dma_buf.as_fd(), length_bytes, ranges.len(), buffer)?])
+            }
+            Handle::DmaBufs(dma_bufs) => {
+                let parts = dma_bufs.iter().zip(ranges);
+                parts
+                    .map(|(dma_buf, range)| self.dma_buf_region(dma_buf.as_fd(), range.length_bytes, 1, buffer))
+                    .collect()
             }
         }
+    }
+
+    fn dma_buf_region(
+        &self,
+        dma_buf: BorrowedFd<'_>,
+        length_bytes: u64,
+        ranges: usize,
+        buffer: &Buffer,
+    ) -> Result<MemoryRegion, Error> {
+        let length = usize::try_from(length_bytes).map_err(|_| Error::TooLong { length_bytes })?;
+        self.domain.register_dma_buf(dma_buf, length).map_err(|(mechanism, source)| {
+            let tree = Tree::live();
+            if self.info.bdf.is_none() && source.raw_os_error() == Some(libc::ENODEV) {
+                return self.no_function(&tree);
+            }
+            let facts = facts::gather(&tree, &self.info, Some(buffer.origin()));
+            Error::RegisterDmaBuf {
+                device: self.info.name.clone(),
+                mechanism: mechanism.as_str(),
+                length_bytes,
+                facts: Facts { ranges: Some(ranges), ..facts },
+                source,
+            }
+        })
     }
 
     /// The kernel attaches dma-bufs on behalf of a PCI function; software devices need not have one.
@@ -111,8 +130,8 @@ impl Device for VerbsDevice {
     }
 
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let region = self.region(&buffer)?;
-        Ok(Box::new(VerbsRegistration::new(region, buffer, self)))
+        let regions = self.regions(&buffer)?;
+        Ok(Box::new(VerbsRegistration::new(regions, buffer, self)))
     }
 }
 

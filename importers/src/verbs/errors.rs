@@ -53,6 +53,8 @@ pub(super) enum Error {
     QueuePair { device: String, depth: u32, source: io::Error },
     #[error("a queue pair of {device} could not be brought to {state}")]
     Connect { device: String, state: &'static str, source: io::Error },
+    #[error("{device} cannot move {length_bytes} bytes at once")]
+    Message { device: String, length_bytes: u32, limit_bytes: u32 },
     #[error("a transfer cannot be done: {why}")]
     Transfer { why: String },
     #[error("the device refused a batch of transfers")]
@@ -155,6 +157,11 @@ impl Explained for Error {
             | Self::CompletionQueue { source, .. }
             | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),
             Self::Connect { source, .. } => explained(Step::ConnectQueues, source),
+            Self::Message { limit_bytes, .. } => Explanation::new(
+                Cause::LimitReached,
+                format!("One message of its port has {limit_bytes} bytes at most."),
+                "Use a smaller size.",
+            ),
             Self::Transfer { .. } => Explanation::uncaused(
                 "It does not fit the buffer, the far side or the device.",
                 "Use sizes and offsets within both.",
@@ -188,7 +195,14 @@ impl Explained for Error {
             | Self::PortDown { .. }
             | Self::NoGid { .. }
             | Self::NoDmaBuf { .. }
-            | Self::NoFunction { .. } => Class::CannotHere,
+            | Self::NoFunction { .. }
+            | Self::Message { .. } => Class::CannotHere,
+            // The device promised room for queues of any depth up to its limits; with what else is in use it may not have it.
+            Self::ProtectionDomain { .. } | Self::CompletionQueue { .. } | Self::QueuePair { .. }
+                if self.explanation().cause == Some(Cause::LimitReached) =>
+            {
+                Class::CannotHere
+            }
             Self::RegisterDmaBuf { .. } => match self.explanation().cause {
                 Some(
                     Cause::Topology

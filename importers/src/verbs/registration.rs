@@ -2,24 +2,36 @@
 
 use std::sync::Arc;
 
-use peerpath_exporter::Buffer;
+use peerpath_exporter::{Buffer, Handle};
 
+use super::bounds::Part;
 use super::data_plane::VerbsDataPlane;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{Mechanism, MemoryRegion};
 use crate::{DataPlane, DataPlaneSettings, Registration};
 
-/// The region, and what must outlive it. Fields are dropped in this order: the region first.
+/// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
 pub(super) struct VerbsRegistration {
-    pub(super) region: MemoryRegion,
+    /// One for all of the buffer, or one for each of its ranges in their order.
+    regions: Vec<MemoryRegion>,
     pub(super) buffer: Arc<Buffer>,
     pub(super) device: Arc<VerbsDevice>,
 }
 
 impl VerbsRegistration {
-    pub(super) fn new(region: MemoryRegion, buffer: Arc<Buffer>, device: Arc<VerbsDevice>) -> Self {
-        Self { region, buffer, device }
+    pub(super) fn new(regions: Vec<MemoryRegion>, buffer: Arc<Buffer>, device: Arc<VerbsDevice>) -> Self {
+        Self { regions, buffer, device }
+    }
+
+    /// Which part of the buffer each region holds.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let ranges = &self.buffer.origin().ranges;
+        let lengths: Vec<u64> = match self.buffer.handle() {
+            Handle::DmaBufs(_) => ranges.iter().map(|range| range.length_bytes).collect(),
+            Handle::DmaBuf(_) | Handle::Memory(_) => vec![self.buffer.length_bytes()],
+        };
+        Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }
 }
 
@@ -36,7 +48,10 @@ impl Mechanism {
 
 impl Registration for VerbsRegistration {
     fn mechanism(&self) -> &'static str {
-        self.region.mechanism().as_str()
+        match (self.buffer.handle(), &self.regions[..]) {
+            (Handle::DmaBufs(_), _) | (_, []) => "mr-per-range",
+            (_, [first, ..]) => first.mechanism().as_str(),
+        }
     }
 
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
@@ -44,10 +59,10 @@ impl Registration for VerbsRegistration {
     }
 
     fn unregister(self: Box<Self>) -> Result<(), crate::Error> {
-        let mechanism = self.region.mechanism().as_str();
-        let Self { region, buffer: _buffer, device } = *self;
-        region
-            .deregister()
-            .map_err(|source| Error::Deregister { device: device.info.name.clone(), mechanism, source }.into())
+        let mechanism = self.mechanism();
+        let Self { regions, buffer: _buffer, device } = *self;
+        // All of them, whatever becomes of the first ones.
+        let outcome = regions.into_iter().fold(Ok(()), |before, region| before.and(region.deregister()));
+        outcome.map_err(|source| Error::Deregister { device: device.info.name.clone(), mechanism, source }.into())
     }
 }

@@ -82,10 +82,10 @@ impl ProtectionDomain {
     }
 
     /// Registers host memory; work requests address it as this process does.
-    pub(in crate::verbs) fn register_memory(self: &Arc<Self>, memory: Arc<dyn HostMemory>) -> io::Result<MemoryRegion> {
+    pub(in crate::verbs) fn register_memory(self: &Arc<Self>, memory: HostMemory) -> io::Result<MemoryRegion> {
         let address = memory.address();
-        // SAFETY: the memory is where it says, for as long as it lives, and the region keeps it alive. Nobody holds a
-        // Rust reference into it: it is looked at through `View` only.
+        // SAFETY: `HostMemory` promises that the memory is where it says for as long as it lives, and that nobody holds a
+        // Rust reference into it; the region keeps it alive.
         let region = unsafe {
             ffi::ibv_reg_mr(self.as_ptr(), address.as_ptr().cast(), memory.length_bytes(), ACCESS.cast_signed())
         };
@@ -152,7 +152,7 @@ pub(in crate::verbs) struct MemoryRegion {
     base: u64,
     domain: Arc<ProtectionDomain>,
     /// Host memory stays mapped as long as the device may use it. (A dma-buf is kept by the kernel.)
-    memory: Option<Arc<dyn HostMemory>>,
+    memory: Option<HostMemory>,
 }
 
 // SAFETY: as for the domain; the region itself is only read.
