@@ -164,7 +164,7 @@ impl<'a> Watch<'a> {
 /// A transfer failed or was lost, or the run was interrupted.
 pub fn latency(
     plane: &mut dyn DataPlane,
-    layout: Layout,
+    layout: &Layout,
     op: Op,
     limit: Limit,
     recorder: &mut Recorder,
@@ -206,7 +206,7 @@ pub fn latency(
 /// As [`latency`].
 pub fn bandwidth(
     plane: &mut dyn DataPlane,
-    layout: Layout,
+    layout: &Layout,
     op: Op,
     depth: u32,
     limit: Limit,
@@ -380,9 +380,9 @@ mod tests {
     fn every_operation_is_counted_once() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut recorder = Recorder::new(Clock::new());
-        let ran = latency(&mut plane(), layout, Op::Write, limit(100), &mut recorder, &Interrupt::default()).unwrap();
+        let ran = latency(&mut plane(), &layout, Op::Write, limit(100), &mut recorder, &Interrupt::default()).unwrap();
         assert_eq!((ran, recorder.count()), (100, 100));
-        let seen = bandwidth(&mut plane(), layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
+        let seen = bandwidth(&mut plane(), &layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
         assert_eq!(seen.unwrap().operations, 100);
     }
 
@@ -390,7 +390,7 @@ mod tests {
     fn a_failed_transfer_ends_the_loop_with_its_status() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut failing = Plane { fails_at: Some(7), ..plane() };
-        let seen = bandwidth(&mut failing, layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
+        let seen = bandwidth(&mut failing, &layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
         assert!(matches!(seen, Err(MeasureError::Transfer(error)) if error.status == "REM_ACCESS_ERR"));
     }
 

@@ -67,6 +67,17 @@ impl Mode {
     }
 }
 
+/// How a buffer of many ranges is handed to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// All ranges in one dma-buf, registered as whatever the device offers.
+    #[default]
+    Auto,
+    /// Each range in a dma-buf and a memory region of its own.
+    MrPerRange,
+}
+
 /// What a run is asked to do, every default filled in.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
@@ -84,6 +95,10 @@ pub struct Plan {
     pub modes: Vec<Mode>,
     /// Bytes an operation.
     pub sizes_bytes: Vec<u64>,
+    /// Into how many ranges a BAR is cut; 1 takes it as it is named.
+    pub ranges: Vec<u32>,
+    /// What becomes of many ranges.
+    pub mechanism: Mechanism,
     /// Operations under way in bandwidth mode.
     pub depths: Vec<u32>,
     /// Operations before measuring.
@@ -129,6 +144,10 @@ impl Explained for PlanError {
 const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Deeper queues than any device offers would only cost memory.
 const DEEPEST: u32 = 65_536;
+/// More ranges than this are no question that anybody asks.
+const MOST_RANGES: u32 = 65_536;
+/// Ranges shorter than this are left out: on most hosts they would be less than a page.
+const SHORTEST_RANGE_BYTES: u64 = 4096;
 
 /// A source, a target and the way between them, opened together for all of their cells.
 #[derive(Debug, Clone, Copy)]
@@ -154,8 +173,29 @@ pub struct CellSpec {
     pub mode: Mode,
     /// Bytes an operation.
     pub size_bytes: u64,
+    /// Into how many ranges the source is cut.
+    pub ranges: u32,
+    /// What becomes of them.
+    pub mechanism: Mechanism,
     /// Operations under way.
     pub depth: u32,
+}
+
+impl CellSpec {
+    /// Whether bytes are moved; an op that the target lacks is taken for one.
+    pub fn transfers(&self) -> bool {
+        self.spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
+    }
+
+    /// Ranges too short to be exported. An operation that has to lie within one of them makes them as long as itself.
+    fn is_too_fine(&self) -> bool {
+        let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
+            self.size_bytes
+        } else {
+            self.size_bytes / u64::from(self.ranges)
+        };
+        self.ranges > 1 && each < SHORTEST_RANGE_BYTES
+    }
 }
 
 impl Plan {
@@ -195,6 +235,23 @@ impl Plan {
                 "choose another --depth",
             );
         }
+        if let Some(ranges) = self.ranges.iter().find(|ranges| **ranges == 0 || **ranges > MOST_RANGES) {
+            return refuse(
+                format!("a BAR cannot be cut into {ranges} ranges"),
+                "numbers of ranges go from 1 to 65536",
+                "choose another --ranges",
+            );
+        }
+        let has_ranges = |source: &&Source| matches!(source, Source::Vfio { ranges, .. } if !ranges.is_empty());
+        if let Some(source) =
+            self.sources.iter().find(has_ranges).filter(|_| self.ranges.iter().any(|count| *count > 1))
+        {
+            return refuse(
+                format!("{source} cannot be cut into ranges"),
+                "it names its ranges itself",
+                "leave out either --ranges or what stands behind the @",
+            );
+        }
         if self.iterations == Some(0) {
             return refuse(
                 "no operation would be measured".into(),
@@ -222,26 +279,98 @@ impl Plan {
     /// The cells of a leg, in the order in which they run.
     pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
         let Leg { target, asked, .. } = leg;
+        let (mechanism, mode, depth) = (self.mechanism, Mode::Completion, 1);
         let mut cells = Vec::new();
         for &op in &self.ops {
             let spec = target.importer.ops().iter().copied().find(|spec| spec.op == op);
-            let transfers = spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)));
             for &size_bytes in &self.sizes_bytes {
-                if !transfers {
-                    cells.push(CellSpec { asked, op, spec, mode: Mode::Completion, size_bytes, depth: 1 });
-                    continue;
-                }
-                for &mode in &self.modes {
-                    let depths: &[u32] = if mode == Mode::Completion { &[1] } else { &self.depths };
-                    cells.extend(depths.iter().map(|&depth| CellSpec { asked, op, spec, mode, size_bytes, depth }));
+                for &ranges in &self.ranges {
+                    let cell = CellSpec { asked, op, spec, mode, size_bytes, ranges, mechanism, depth };
+                    if !cell.is_too_fine() {
+                        self.modes_of(cell, &mut cells);
+                    }
                 }
             }
         }
         cells
     }
 
+    /// A cell in every way in which it is to be measured.
+    fn modes_of(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
+        if !cell.transfers() {
+            cells.push(cell);
+            return;
+        }
+        for &mode in &self.modes {
+            let depths: &[u32] = if mode == Mode::Completion { &[1] } else { &self.depths };
+            cells.extend(depths.iter().map(|&depth| CellSpec { mode, depth, ..cell }));
+        }
+    }
+
     /// How many cells there are in all.
     pub fn cell_count(&self) -> usize {
         self.legs().map(|leg| self.cells(leg).len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(ops: &[Op], sizes_bytes: &[u64], ranges: &[u32], mechanism: Mechanism) -> Plan {
+        Plan {
+            sources: vec!["0000:03:00.0:2".parse().unwrap()],
+            targets: vec!["verbs:rxe0".parse().unwrap()],
+            paths: vec![None],
+            ops: ops.to_vec(),
+            modes: vec![Mode::Completion, Mode::Bandwidth],
+            sizes_bytes: sizes_bytes.to_vec(),
+            ranges: ranges.to_vec(),
+            mechanism,
+            depths: vec![8, 16],
+            warmup: 0,
+            iterations: Some(1),
+            duration: None,
+        }
+    }
+
+    fn cells(plan: &Plan) -> Vec<(u64, u32, Mode, u32)> {
+        let leg = plan.legs().next().unwrap();
+        plan.cells(leg).iter().map(|cell| (cell.size_bytes, cell.ranges, cell.mode, cell.depth)).collect()
+    }
+
+    #[test]
+    fn ranges_of_less_than_4_kib_are_left_out() {
+        let control = plan(&[Op::Register], &[4096, 65_536], &[1, 2, 8, 64], Mechanism::Auto);
+        let expected = [(4096, 1), (65_536, 1), (65_536, 2), (65_536, 8)]
+            .map(|(size, ranges)| (size, ranges, Mode::Completion, 1));
+        assert_eq!(cells(&control), expected);
+        assert_eq!(control.cell_count(), 4);
+        let whole = plan(&[Op::Register], &[100], &[1], Mechanism::Auto);
+        assert_eq!(cells(&whole).len(), 1, "what was named is never left out");
+    }
+
+    #[test]
+    fn with_a_region_for_each_range_an_operation_makes_the_range() {
+        let transfers = plan(&[Op::Write], &[4096], &[8], Mechanism::MrPerRange);
+        assert_eq!(
+            cells(&transfers),
+            [(4096, 8, Mode::Completion, 1), (4096, 8, Mode::Bandwidth, 8), (4096, 8, Mode::Bandwidth, 16)]
+        );
+        assert_eq!(cells(&plan(&[Op::Register], &[4096], &[8], Mechanism::MrPerRange)), []);
+        assert_eq!(cells(&plan(&[Op::Write], &[4096], &[8], Mechanism::Auto)), []);
+    }
+
+    #[test]
+    fn ranges_are_named_once() {
+        let named: Source = "0000:03:00.0:2@0x0+0x1000,0x4000+0x1000".parse().unwrap();
+        let plan = |ranges: &[u32]| Plan {
+            sources: vec![named.clone()],
+            ..plan(&[Op::Register], &[8192], ranges, Mechanism::Auto)
+        };
+        plan(&[1]).check().unwrap();
+        for ranges in [&[1, 2][..], &[0], &[65_537]] {
+            plan(ranges).check().unwrap_err();
+        }
     }
 }

@@ -36,11 +36,12 @@ impl Routes {
 
     /// The path of a cell before anything is mapped.
     ///
-    /// `hearsay`: what the source is stands only in the word of another process, so it has to be seen.
+    /// `ranges`: how many of them are mapped at once. `hearsay`: what the source is stands only in the word of another process, so it has to be seen.
     pub fn predicted(
         &self,
         asked: Option<PathName>,
         source: &Origin,
+        ranges: usize,
         importer: Option<Bdf>,
         hearsay: bool,
     ) -> CellPath {
@@ -54,6 +55,12 @@ impl Routes {
             blockers: Vec::new(),
             evidence: Vec::new(),
         };
+        if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
+            // Ours to do, and nothing for the kernel to decide.
+            path.predicted = asked;
+            path.evidence.push("nothing was copied".to_owned());
+            return path;
+        }
         if hearsay {
             path.evidence.push("what the source is, the process that exported it says".to_owned());
         }
@@ -66,15 +73,14 @@ impl Routes {
             _ => {
                 path.evidence.push("nothing was mapped".to_owned());
                 if let Some((from, to)) = source.bdf.zip(importer) {
-                    self.predict(source, from, to, &mut path);
+                    self.predict(Request { bar: source.bar, ranges }, from, to, &mut path);
                 }
             }
         }
         path
     }
 
-    fn predict(&self, source: &Origin, from: Bdf, to: Bdf, path: &mut CellPath) {
-        let request = Request { bar: source.bar, ranges: source.ranges.len().max(1) };
+    fn predict(&self, request: Request, from: Bdf, to: Bdf, path: &mut CellPath) {
         let Some(report) = self.inventory.predictor(request).explain(from, to) else { return };
         path.predicted = Some(report.predicted);
         path.blockers = report.blockers;
@@ -103,7 +109,7 @@ impl Routes {
         importer: Option<Bdf>,
         step: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        if path.observed == PathName::HostMemory {
+        if matches!(path.observed, PathName::HostMemory | PathName::Staged) {
             return step();
         }
         let watching = match &mut self.observer {

@@ -20,12 +20,12 @@ const ALIGNMENT_BYTES: u64 = 64;
 const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// Where the slots lie, the same on both sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    guard: u64,
-    stride: u64,
-    slots: u64,
+    /// The beginnings of the slots, in their order.
+    slots: Box<[u64]>,
     size: u64,
+    length: u64,
 }
 
 impl Layout {
@@ -38,43 +38,56 @@ impl Layout {
         let guard = if room >= stride + 2 * GUARD_BYTES { GUARD_BYTES } else { 0 };
         // The last slot needs no padding behind it.
         let fits = (room - 2 * guard - size) / stride + 1;
-        Some(Self { guard, stride, slots: u64::from(wanted.max(1)).min(fits), size })
+        let slots: Box<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
+        let length = slots[slots.len() - 1] + size + guard;
+        Some(Self { slots, size, length })
+    }
+
+    /// Slots that each lie within one part of a buffer made of parts of these lengths: in every part that is long enough at
+    /// least one, and in all of them as many as are wanted, as far as they fit. None where no part is long enough.
+    pub fn within_parts(size: u64, wanted: u32, parts: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
+        let stride = size.next_multiple_of(ALIGNMENT_BYTES);
+        let wanted_each = u64::from(wanted.max(1)).div_ceil(parts.len().max(1) as u64);
+        let (mut slots, mut start) = (Vec::new(), 0);
+        for length in parts {
+            let fits = if size == 0 || size > length { 0 } else { (length - size) / stride + 1 };
+            slots.extend((0..fits.min(wanted_each)).map(|slot| start + slot * stride));
+            start += length;
+        }
+        let length = (slots.last()? + size + GUARD_BYTES).min(start);
+        Some(Self { slots: slots.into(), size, length })
     }
 
     /// Bytes from the first guard to the last.
-    pub fn length_bytes(self) -> u64 {
-        2 * self.guard + (self.slots - 1) * self.stride + self.size
+    pub fn length_bytes(&self) -> u64 {
+        self.length
     }
 
     /// The transfer that uses the slot of the `turn`-th operation.
-    pub fn transfer(self, op: Op, turn: u64) -> Transfer {
-        let offset = self.guard + turn % self.slots * self.stride;
+    pub fn transfer(&self, op: Op, turn: u64) -> Transfer {
+        let offset = self.slots[(turn % self.slots()) as usize];
         // A size beyond 4 GiB is refused when the plan is made.
         let length_bytes = u32::try_from(self.size).unwrap_or(u32::MAX);
         Transfer { id: turn, op, buffer_offset: offset, far_offset: offset, length_bytes }
     }
 
     /// How many slots there are.
-    pub fn slots(self) -> u64 {
-        self.slots
+    pub fn slots(&self) -> u64 {
+        self.slots.len() as u64
     }
 
     /// Slots that `operations` operations have used.
-    pub fn used_slots(self, operations: u64) -> u64 {
-        self.slots.min(operations)
+    pub fn used_slots(&self, operations: u64) -> u64 {
+        self.slots().min(operations)
     }
 
     /// Whether the byte at `offset` belongs to one of the first `used` slots, and up to where that answer holds.
-    fn stretch(self, offset: u64, used: u64) -> (bool, u64) {
-        if offset < self.guard {
-            return (false, self.guard);
-        }
-        let slot = (offset - self.guard) / self.stride;
-        let end = self.guard + slot * self.stride + self.size;
-        match (slot < used, offset < end) {
-            (true, true) => (true, end),
-            (true, false) => (false, end - self.size + self.stride),
-            (false, _) => (false, self.length_bytes()),
+    fn stretch(&self, offset: u64, used: u64) -> (bool, u64) {
+        let used = &self.slots[..used as usize];
+        let next = used.partition_point(|start| *start <= offset);
+        match used[..next].last().map(|start| start + self.size) {
+            Some(end) if offset < end => (true, end),
+            _ => (false, used.get(next).copied().unwrap_or(self.length)),
         }
     }
 }
@@ -88,7 +101,7 @@ struct Expected {
 
 /// The two sides of a cell and the data in them.
 pub struct Window<'a> {
-    layout: Layout,
+    layout: &'a Layout,
     direction: Direction,
     near: &'a dyn View,
     far: &'a dyn View,
@@ -137,7 +150,7 @@ impl<'a> Window<'a> {
     /// # Errors
     /// A side could not be written.
     pub fn fill(
-        layout: Layout,
+        layout: &'a Layout,
         direction: Direction,
         near: &'a dyn View,
         far: &'a dyn View,
@@ -173,7 +186,7 @@ impl<'a> Window<'a> {
         if side == NEAR { self.near } else { self.far }
     }
 
-    fn chunks(&self) -> impl Iterator<Item = Range<u64>> {
+    fn chunks(&self) -> impl Iterator<Item = Range<u64>> + use<> {
         let length = self.layout.length_bytes();
         (0..length).step_by(CHUNK_BYTES as usize).map(move |start| start..length.min(start + CHUNK_BYTES))
     }
@@ -302,14 +315,39 @@ mod tests {
                 None => prop_assert!(size > room),
                 Some(layout) => {
                     prop_assert!(layout.length_bytes() <= room);
-                    prop_assert!(layout.slots >= 1);
-                    let mut end = layout.guard;
-                    for turn in 0..layout.slots {
+                    let guard = layout.slots[0];
+                    prop_assert!(guard == 0 || guard == GUARD_BYTES);
+                    let mut end = guard;
+                    for turn in 0..layout.slots() {
                         let transfer = layout.transfer(Op::Write, turn);
                         prop_assert!(transfer.buffer_offset >= end);
                         end = transfer.buffer_offset + u64::from(transfer.length_bytes);
                     }
-                    prop_assert!(end + layout.guard == layout.length_bytes());
+                    prop_assert!(end + guard == layout.length_bytes());
+                }
+            }
+        }
+
+        #[test]
+        fn no_slot_lies_in_two_parts(
+            size in 1u64..5000, wanted in 1u32..64, parts in proptest::collection::vec(1u64..20_000, 1..8),
+        ) {
+            let owner: Vec<usize> =
+                parts.iter().enumerate().flat_map(|(part, &length)| (0..length).map(move |_| part)).collect();
+            match Layout::within_parts(size, wanted, parts.iter().copied()) {
+                None => prop_assert!(parts.iter().all(|length| *length < size)),
+                Some(layout) => {
+                    prop_assert!(layout.length_bytes() <= owner.len() as u64);
+                    let mut end = 0;
+                    for &start in &layout.slots {
+                        prop_assert!(start >= end);
+                        end = start + size;
+                        prop_assert_eq!(owner[start as usize], owner[end as usize - 1]);
+                    }
+                    prop_assert!(end <= layout.length_bytes());
+                    let used: std::collections::HashSet<_> =
+                        layout.slots.iter().map(|start| owner[*start as usize]).collect();
+                    prop_assert_eq!(used.len(), parts.iter().filter(|length| **length >= size).count());
                 }
             }
         }
@@ -321,7 +359,7 @@ mod tests {
             for direction in DIRECTIONS {
                 let layout = Layout::new(size, wanted, 40_000).unwrap();
                 let (near, far) = (Memory::new(40_000), Memory::new(layout.length_bytes()));
-                let window = Window::fill(layout, direction, &near, &far).unwrap();
+                let window = Window::fill(&layout, direction, &near, &far).unwrap();
                 for turn in 0..operations {
                     carry(layout.transfer(Op::Write, turn), direction, &near, &far, 0);
                 }
@@ -340,12 +378,12 @@ mod tests {
         for direction in DIRECTIONS {
             let layout = Layout::new(256, 2, 40_000).unwrap();
             let (near, far) = (Memory::new(40_000), Memory::new(40_000));
-            let window = Window::fill(layout, direction, &near, &far).unwrap();
+            let window = Window::fill(&layout, direction, &near, &far).unwrap();
             carry(layout.transfer(Op::Write, 0), direction, &near, &far, 0);
             assert!(window.verify(2).is_err(), "the second never came");
             carry(layout.transfer(Op::Write, 1), direction, &near, &far, 0);
             window.verify(2).unwrap();
-            let window = Window::fill(layout, direction, &near, &far).unwrap();
+            let window = Window::fill(&layout, direction, &near, &far).unwrap();
             assert!(window.verify(2).is_err(), "what came was the data of before");
             for turn in 0..2 {
                 carry(layout.transfer(Op::Write, turn), direction, &near, &far, 64);

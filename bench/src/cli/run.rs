@@ -16,7 +16,7 @@ use super::print;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::plan::{Mode, Plan, Target};
+use crate::plan::{Mechanism, Mode, Plan, Target};
 use crate::result::{Outcome, RunResult};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
@@ -33,8 +33,8 @@ pub(super) struct RunCommand {
     /// Device to import it: verbs:DEV[/PORT]
     #[arg(long, value_name = "TARGET", required = true)]
     to: Vec<String>,
-    /// Way that the data has to take: bypass, translated, bus-address, host-memory, or refused where that is what should
-    /// happen; a cell that is seen to take another one fails  [default: the one that is there]
+    /// Way that the data has to take: bypass, translated, bus-address, host-memory, staged (the BAR copied through host
+    /// memory by the CPU), or refused where that is what should happen; a cell that is seen to take another one fails  [default: the one that is there]
     #[arg(long, value_name = "NAME")]
     path: Vec<PathName>,
     /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
@@ -47,6 +47,14 @@ pub(super) struct RunCommand {
     /// Bytes an operation, such as 4K  [default: 4K 64K 1M]
     #[arg(long, value_name = "S", value_parser = parse_size)]
     size: Vec<u64>,
+    /// Ranges, with gaps between them, into which a BAR is cut: an operation lies over all of them. Ranges of less than
+    /// 4 KiB are left out  [default: 1]
+    #[arg(long, value_name = "N")]
+    ranges: Vec<u32>,
+    /// What becomes of many ranges. auto: one dma-buf and one registration of all; mr-per-range: one of each for every
+    /// range, and operations within one
+    #[arg(long, value_name = "M", value_enum, default_value = "auto", hide_possible_values = true)]
+    mechanism: Mechanism,
     /// Operations under way in bandwidth mode  [default: 16]
     #[arg(long, value_name = "N")]
     depth: Vec<u32>,
@@ -75,6 +83,10 @@ Examples:
       the same beside ordinary memory
   peerpath run --from 0000:03:00.0:2@0x0+0x10000,0x40000+0x10000 --to verbs:mlx5_0 --op register
       what two ranges in one dma-buf cost
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op register --size 64M --ranges 1 --ranges 8 --ranges 512
+      what registration costs by the number of ranges
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --path translated --path staged --op write --op read
+      the BAR itself beside a copy of it in host memory
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
@@ -103,6 +115,8 @@ impl RunCommand {
             ops: or(&self.op, &[Op::Export, Op::Register, Op::Unregister, Op::Write, Op::Read]),
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
+            ranges: or(&self.ranges, &[1]),
+            mechanism: self.mechanism,
             depths: or(&self.depth, &[16]),
             warmup: self.warmup,
             iterations,

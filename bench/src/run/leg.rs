@@ -8,11 +8,12 @@ use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName};
 use quanta::Clock;
 
-use super::cell::Figures;
+use super::cell::{Figures, Setup};
 use super::ended::{Ended, Without};
+use super::shape::{Shape, mapped_at_once};
 use super::{Progress, Runner};
 use crate::failure::Failure;
-use crate::plan::{CellSpec, Leg, Target};
+use crate::plan::{CellSpec, Leg, Mechanism, Target};
 use crate::result::{Cell, CellPath, CellTarget, Outcome, RunResult};
 use crate::store::Store;
 
@@ -77,13 +78,20 @@ impl Runner<'_> {
     /// Runs a cell; none where it was interrupted.
     fn cell(&mut self, leg: Leg<'_>, ends: &Ends, spec: &CellSpec, clock: &Clock) -> Option<Cell> {
         let (origin, info) = (ends.origin(leg.source), ends.info());
+        let shape = Shape::of(&origin, spec);
         let hearsay = matches!(leg.source, Source::Socket { .. });
-        let mut path = self.routes.predicted(leg.asked, &origin, info.and_then(|info| info.bdf), hearsay);
-        let figures = match (&ends.exporter, &ends.device) {
-            (Err(without), _) | (_, Err(without)) => Err(without.clone().into()),
-            (Ok(exporter), Ok(device)) => as_predicted(&path)
-                .and_then(|()| self.measure(&**exporter, device, spec, clock, &mut path))
-                .and_then(|figures| as_asked(&path, spec, figures)),
+        let ranges = mapped_at_once(&origin, spec);
+        let mut path = self.routes.predicted(leg.asked, &origin, ranges, info.and_then(|info| info.bdf), hearsay);
+        let origin = shape.as_ref().map_or_else(|_| origin.clone(), |shape| shape.exported(&origin));
+        let figures = match (&ends.exporter, &ends.device, shape) {
+            (Err(without), _, _) | (_, Err(without), _) => Err(without.clone().into()),
+            (_, _, Err(error)) => Err(error.into()),
+            (Ok(exporter), Ok(device), Ok(shape)) => {
+                let setup = Setup { exporter: &**exporter, device, spec, shape: &shape, clock };
+                as_predicted(&path)
+                    .and_then(|()| self.measure(setup, &mut path))
+                    .and_then(|figures| as_asked(&path, spec, figures))
+            }
         };
         let figures = self.without_faults(figures, &origin, info, &mut path);
         let figures = match figures {
@@ -120,6 +128,8 @@ impl Runner<'_> {
             }
         };
         let source = figures.exported.unwrap_or(origin);
+        // The last hop to the BAR, or the first one from it, is the CPU's.
+        let staged = path.asked == Some(PathName::Staged);
         Cell {
             id: id(leg, spec),
             path,
@@ -132,7 +142,7 @@ impl Runner<'_> {
             op: spec.op.as_str().into(),
             mode: spec.mode.as_str().into(),
             direction: direction.map(Into::into),
-            engine: direction.and(info).map(|info| if info.soft_rdma { "cpu" } else { "device" }.into()),
+            engine: direction.and(info).map(|info| if info.soft_rdma || staged { "cpu" } else { "device" }.into()),
             mechanism: figures.mechanism.map(Into::into),
             size_bytes: spec.size_bytes,
             depth: spec.depth,
@@ -245,14 +255,28 @@ fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
     let (size, asked) = (crate::units::bytes(*size_bytes), suffix("  ", asked));
-    format!("{source} -> {target}{asked}  {op} {} {size} depth {depth}", mode.as_str())
+    format!("{source} -> {target}{asked}  {op} {} {size} depth {depth}{}", mode.as_str(), division(" ", spec))
 }
 
 /// Names the combination as it was asked for, so that the same one in another run has the same name, however it ends.
 fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
-    format!("{source}/{target}/{op}/{}/{size_bytes}/{depth}{}", mode.as_str(), suffix("/", asked))
+    format!(
+        "{source}/{target}/{op}/{}/{size_bytes}/{depth}{}{}",
+        mode.as_str(),
+        suffix("/", asked),
+        division("/", spec)
+    )
+}
+
+/// How the source is cut and registered, where that is out of the ordinary.
+fn division(separator: &str, spec: &CellSpec) -> String {
+    let ranges = if spec.ranges == 1 { String::new() } else { format!("{separator}{}-ranges", spec.ranges) };
+    match spec.mechanism {
+        Mechanism::Auto => ranges,
+        Mechanism::MrPerRange => format!("{ranges}{separator}mr-per-range"),
+    }
 }
 
 fn suffix(separator: &str, asked: Option<PathName>) -> String {

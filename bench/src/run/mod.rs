@@ -6,6 +6,8 @@
 mod cell;
 mod ended;
 mod leg;
+mod shape;
+mod staged;
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::sys::dma_buf::{self, Access};
 use crate::sys::mapping::Mapping;
-use crate::{View, check_span};
+use crate::{HostMemory, View, check_span};
 
 /// The first bytes of a mapping.
 #[derive(Debug)]
@@ -40,5 +40,17 @@ impl View for MemoryView {
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         check_span(offset, from.len(), self.length_bytes)?;
         self.bracketed(Access::Write, || self.mapping.write(offset, from, false))
+    }
+
+    fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
+        check_span(offset, length, self.length_bytes)?;
+        check_span(at, length, memory.length_bytes() as u64)?;
+        self.bracketed(Access::Read, || self.mapping.copy_to(offset, memory.mapping(), at, length, false))
+    }
+
+    fn write_from(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
+        check_span(offset, length, self.length_bytes)?;
+        check_span(at, length, memory.length_bytes() as u64)?;
+        self.bracketed(Access::Write, || memory.mapping().copy_to(at, &self.mapping, offset, length, false))
     }
 }

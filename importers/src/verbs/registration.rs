@@ -61,8 +61,8 @@ impl Registration for VerbsRegistration {
     fn unregister(self: Box<Self>) -> Result<(), crate::Error> {
         let mechanism = self.mechanism();
         let Self { regions, buffer: _buffer, device } = *self;
-        // All of them, whatever becomes of the first ones.
-        let outcome = regions.into_iter().fold(Ok(()), |before, region| before.and(region.deregister()));
+        // Those behind one that fails are taken back as they are dropped.
+        let outcome = regions.into_iter().try_for_each(MemoryRegion::deregister);
         outcome.map_err(|source| Error::Deregister { device: device.info.name.clone(), mechanism, source }.into())
     }
 }

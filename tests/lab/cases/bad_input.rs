@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "a_host_without_libibverbs_says_so", scenarios: &["default"], run: no_library },
         Case { name: "a_user_without_permission_is_told", scenarios: &["default"], run: no_permission },
         Case { name: "a_full_disk_loses_no_finished_cell", scenarios: &["default"], run: full_disk },
+        Case { name: "limits_of_the_device_are_told", scenarios: &["default"], run: limits },
         Case { name: "no_iommu_is_named", scenarios: &["no-iommu"], run: no_iommu },
     ]
 }
@@ -171,6 +172,23 @@ fn full_disk() -> Result<(), Failed> {
     })();
     Command::new("umount").arg(&path).status()?;
     outcome
+}
+
+/// More than the device can do is neither a failure of the path nor a bug.
+fn limits() -> Result<(), Failed> {
+    for (arguments, why) in [
+        // The shape of soft-RoCE: completion queues of 32767 entries, messages of 8 MiB.
+        ("--mode bandwidth --size 64 --depth 60000", "Use a depth"),
+        ("--mode completion --size 16M", "bytes at most"),
+    ] {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!("run --from host:64M --to verbs:rxe0 --op write {arguments} --iterations 5 --out {folder}"))?
+            .expect(3)?
+            .says("limit-reached")?
+            .says(why)?;
+    }
+    Ok(())
 }
 
 fn no_iommu() -> Result<(), Failed> {

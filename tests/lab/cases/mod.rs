@@ -3,8 +3,10 @@
 mod bad_input;
 mod binding;
 mod corruption;
+mod ranges;
 mod revocation;
 mod socket;
+mod staged;
 mod transfer;
 
 use crate::Case;
@@ -13,8 +15,17 @@ use crate::Case;
 pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 
 pub(crate) fn all() -> Vec<Case> {
-    [transfer::cases(), corruption::cases(), revocation::cases(), socket::cases(), binding::cases(), bad_input::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        transfer::cases(),
+        ranges::cases(),
+        staged::cases(),
+        corruption::cases(),
+        revocation::cases(),
+        socket::cases(),
+        binding::cases(),
+        bad_input::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

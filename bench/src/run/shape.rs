@@ -1,0 +1,131 @@
+//! What of a source a cell exports: its front, or ranges of it.
+
+use std::sync::Arc;
+
+use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Origin, Packing, page_bytes};
+
+use crate::plan::{CellSpec, Mechanism};
+
+/// What is exported, and how.
+pub(super) enum Shape {
+    /// So many bytes from the start of the source, as it is named.
+    Front(u64),
+    /// These ranges.
+    Ranges(Vec<BarRange>, Packing),
+}
+
+impl Shape {
+    /// What a cell exports. Without ranges, transfers find the whole source and control ops as much of it as they are about.
+    /// Ranges are together as long as the operation, so that a transfer lies over all of them; where a transfer has to lie
+    /// within one, each of them is as long as that.
+    ///
+    /// # Errors
+    /// The source cannot be cut like that.
+    pub(super) fn of(origin: &Origin, spec: &CellSpec) -> Result<Self, Error> {
+        let whole = origin.ranges.iter().map(|range| range.length_bytes).sum();
+        let (count, page_bytes) = (u64::from(spec.ranges), page_bytes());
+        let size = spec.size_bytes;
+        Ok(match (spec.ranges, spec.mechanism, spec.transfers()) {
+            (1, Mechanism::Auto, true) => Self::Front(whole),
+            (1, Mechanism::Auto, false) => Self::Front(size),
+            (1, Mechanism::MrPerRange, true) => Self::Ranges(origin.front(whole), Packing::Apart),
+            (1, Mechanism::MrPerRange, false) => Self::Ranges(origin.front(size), Packing::Apart),
+            (ranges, Mechanism::Auto, true) => {
+                Self::Ranges(origin.spread(size.next_multiple_of(count * page_bytes), ranges)?, Packing::Together)
+            }
+            (ranges, Mechanism::Auto, false) => Self::Ranges(origin.spread(size, ranges)?, Packing::Together),
+            (ranges, Mechanism::MrPerRange, true) => {
+                Self::Ranges(origin.spread(count * size.next_multiple_of(page_bytes), ranges)?, Packing::Apart)
+            }
+            (ranges, Mechanism::MrPerRange, false) => Self::Ranges(origin.spread(size, ranges)?, Packing::Apart),
+        })
+    }
+
+    /// Exports it.
+    pub(super) fn export(&self, exporter: &dyn Exporter) -> Result<Arc<Buffer>, Error> {
+        match self {
+            Self::Front(length_bytes) => exporter.export(*length_bytes),
+            Self::Ranges(ranges, packing) => exporter.export_ranges(ranges, *packing),
+        }
+    }
+
+    /// Where the bytes come from, as far as that is decided before anything is exported.
+    pub(super) fn exported(&self, origin: &Origin) -> Origin {
+        match self {
+            Self::Front(_) => origin.clone(),
+            Self::Ranges(ranges, _) => Origin { ranges: ranges.clone(), ..origin.clone() },
+        }
+    }
+}
+
+/// How many ranges the kernel is asked to map as one buffer.
+pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
+    match spec.mechanism {
+        Mechanism::MrPerRange => 1,
+        Mechanism::Auto => origin.ranges.len().max(spec.ranges as usize).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerpath_exporter::SourceKind;
+    use peerpath_importers::{Direction, Op, OpSpec, Role};
+
+    use crate::plan::Mode;
+
+    const MIB: u64 = 1 << 20;
+
+    fn bar(ranges: &[(u64, u64)]) -> Origin {
+        let range = |&(offset_bytes, length_bytes): &(u64, u64)| BarRange { offset_bytes, length_bytes };
+        Origin { kind: SourceKind::Vfio, bdf: None, bar: Some(2), ranges: ranges.iter().map(range).collect() }
+    }
+
+    fn spec(op: Op, size_bytes: u64, ranges: u32, mechanism: Mechanism) -> CellSpec {
+        let role = if op == Op::Register { Role::Register } else { Role::Transfer(Direction::IntoSource) };
+        let spec = Some(OpSpec { op, role, summary: "" });
+        CellSpec { asked: None, op, spec, mode: Mode::Completion, size_bytes, ranges, mechanism, depth: 1 }
+    }
+
+    fn ranges(origin: &Origin, spec: &CellSpec) -> Option<(Vec<(u64, u64)>, Packing)> {
+        match Shape::of(origin, spec).unwrap() {
+            Shape::Front(_) => None,
+            Shape::Ranges(ranges, packing) => {
+                Some((ranges.iter().map(|range| (range.offset_bytes, range.length_bytes)).collect(), packing))
+            }
+        }
+    }
+
+    #[test]
+    fn without_ranges_it_is_the_source_as_named() {
+        let origin = bar(&[(0, 128 * MIB)]);
+        for (op, length) in [(Op::Register, MIB), (Op::Write, 128 * MIB)] {
+            let shape = Shape::of(&origin, &spec(op, MIB, 1, Mechanism::Auto)).unwrap();
+            assert!(matches!(shape, Shape::Front(bytes) if bytes == length));
+        }
+    }
+
+    #[test]
+    fn a_transfer_lies_over_all_ranges_or_each_range_is_as_long_as_it() {
+        let origin = bar(&[(0, 128 * MIB)]);
+        let of = |op, mechanism| ranges(&origin, &spec(op, 2 * MIB, 2, mechanism)).unwrap();
+        let halves = vec![(0, MIB), (2 * MIB, MIB)];
+        for op in [Op::Register, Op::Write] {
+            assert_eq!(of(op, Mechanism::Auto), (halves.clone(), Packing::Together));
+        }
+        assert_eq!(of(Op::Register, Mechanism::MrPerRange), (halves, Packing::Apart));
+        assert_eq!(of(Op::Write, Mechanism::MrPerRange), (vec![(0, 2 * MIB), (4 * MIB, 2 * MIB)], Packing::Apart));
+        assert!(Shape::of(&origin, &spec(Op::Write, 64 * MIB, 2, Mechanism::MrPerRange)).is_err(), "no room for gaps");
+    }
+
+    #[test]
+    fn ranges_that_were_named_can_be_registered_one_by_one() {
+        let origin = bar(&[(0x8000, 0x2000), (0, 0x1000)]);
+        let named = vec![(0x8000, 0x2000), (0, 0x1000)];
+        let write = spec(Op::Write, 64, 1, Mechanism::MrPerRange);
+        assert_eq!(ranges(&origin, &write), Some((named, Packing::Apart)));
+        assert_eq!(mapped_at_once(&origin, &write), 1);
+        assert_eq!(mapped_at_once(&origin, &spec(Op::Write, 64, 1, Mechanism::Auto)), 2);
+        assert_eq!(mapped_at_once(&bar(&[]), &spec(Op::Write, 64, 8, Mechanism::Auto)), 8);
+    }
+}

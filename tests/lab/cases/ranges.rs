@@ -1,0 +1,172 @@
+//! Many ranges in one buffer: what they cost, where the kernel's defect refuses them, and how to do without.
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use crate::Case;
+use crate::command::{all_passed, cells, result, run};
+use crate::functions::EXPORTER;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "two_ranges_meet_the_defect", scenarios: &["default"], run: defect },
+        Case { name: "a_region_for_each_range_does_without_the_correction", scenarios: &["default"], run: per_range },
+        Case { name: "ranges_by_their_number", scenarios: &["bypass"], run: by_number },
+        Case { name: "the_corrected_kernel_takes_many_ranges", scenarios: &["multirange"], run: corrected },
+        Case { name: "ranges_that_cannot_be_had_are_told", scenarios: &["bypass"], run: misfits },
+    ]
+}
+
+/// Runs the exporter's BAR against `rxe0` and reads the result.
+fn ran(arguments: &str, code: i32) -> Result<Value, Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 {arguments} --out {folder}"))?.expect(code)?;
+    result(out.path())
+}
+
+fn ranges(cell: &Value) -> usize {
+    cell["source"]["ranges"].as_array().map_or(0, Vec::len)
+}
+
+/// Fails unless all of these hold of the cell.
+fn holds(cell: &Value, expected: &[(&str, Value)]) -> Result<(), Failed> {
+    for (pointer, value) in expected {
+        if cell.pointer(pointer) != Some(value) {
+            return Err(format!("{value} was expected at {pointer}: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn defect() -> Result<(), Failed> {
+    let refused = [
+        ("/path/predicted", "refused".into()),
+        ("/path/observed", "refused".into()),
+        ("/cause", "multi-range-defect".into()),
+    ];
+    let asked = "--ranges 2 --op register --op write --mode completion --size 64K --iterations 5";
+    for (path, code, outcome) in [("", 3, "waived"), ("--path refused", 0, "passed")] {
+        let result = ran(&format!("{asked} {path}"), code)?;
+        if cells(&result).len() != 2 {
+            return Err(format!("two cells expected: {result:#}").into());
+        }
+        for cell in cells(&result) {
+            holds(cell, &refused)?;
+            holds(cell, &[("/outcome", outcome.into())])?;
+            if ranges(cell) != 2 {
+                return Err(format!("two ranges expected: {cell:#}").into());
+            }
+        }
+    }
+    // With one range the same kernel takes it, and an export alone is never refused.
+    all_passed(&ran("--ranges 1 --op register --size 64K --iterations 5", 0)?, 1)?;
+    all_passed(&ran("--ranges 512 --op export --size 64M --iterations 5", 0)?, 1)
+}
+
+fn per_range() -> Result<(), Failed> {
+    let result = ran(
+        "--ranges 8 --mechanism mr-per-range --op register --op unregister --op write --op read --op send --size 64K \
+         --iterations 40",
+        0,
+    )?;
+    // Two control ops, three transfers in two modes.
+    all_passed(&result, 8)?;
+    for cell in cells(&result) {
+        holds(
+            cell,
+            &[
+                ("/mechanism", "mr-per-range".into()),
+                ("/path/predicted", "host-bridge-translated".into()),
+                ("/path/observed", "host-bridge-translated".into()),
+            ],
+        )?;
+        // At least one operation in every range, in each of the three laps of fresh data.
+        let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64() >= Some(3 * 8 * 65_536);
+        if ranges(cell) != 8 || !verified {
+            return Err(format!("all of 8 ranges expected: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn by_number() -> Result<(), Failed> {
+    let result = ran(
+        "--ranges 1 --ranges 2 --ranges 8 --op register --op write --op read --size 32K --size 1M --iterations 20",
+        0,
+    )?;
+    // For each size and number a registration and two transfers in two modes.
+    all_passed(&result, 30)?;
+    for cell in cells(&result) {
+        let number = match cell["id"].as_str().unwrap_or_default() {
+            id if id.ends_with("/2-ranges") => 2,
+            id if id.ends_with("/8-ranges") => 8,
+            _ => 1,
+        };
+        holds(
+            cell,
+            &[
+                ("/path/predicted", "host-bridge-bypass".into()),
+                ("/path/observed", "host-bridge-bypass".into()),
+                ("/mechanism", "uverbs-ioctl".into()),
+            ],
+        )?;
+        if ranges(cell) != number {
+            return Err(format!("{number} ranges expected: {cell:#}").into());
+        }
+    }
+    let count = |number| cells(&result).iter().filter(|cell| ranges(cell) == number).count();
+    if [count(1), count(2), count(8)] == [10; 3] { Ok(()) } else { Err("ten cells a number expected".into()) }
+}
+
+fn corrected() -> Result<(), Failed> {
+    let numbers = "--ranges 1 --ranges 2 --ranges 8 --ranges 64 --ranges 512";
+    let result = ran(&format!("{numbers} --op register --op unregister --size 64K --size 4M --iterations 5"), 0)?;
+    // At 64 KiB there are no more than 16 ranges of 4 KiB.
+    all_passed(&result, 16)?;
+    let moved = ran(&format!("{numbers} --op write --op read --mode completion --size 2M --iterations 3"), 0)?;
+    all_passed(&moved, 10)?;
+    for cell in cells(&result).iter().chain(cells(&moved)) {
+        holds(
+            cell,
+            &[
+                ("/path/predicted", "host-bridge-translated".into()),
+                ("/path/observed", "host-bridge-translated".into()),
+            ],
+        )?;
+    }
+    let most = cells(&moved).iter().map(ranges).max();
+    if most == Some(512) { Ok(()) } else { Err(format!("512 ranges expected, {most:?} found").into()) }
+}
+
+fn misfits() -> Result<(), Failed> {
+    for (arguments, code, why) in [
+        // The whole BAR has 128 MiB: no room for the gaps.
+        ("--ranges 2 --op register --size 128M", 3, "gaps"),
+        ("--ranges 3 --op register --size 64K", 3, "whole pages"),
+        ("--ranges 8 --mechanism mr-per-range --op write --size 64M", 3, "gaps"),
+        ("--ranges 0", 2, "0 ranges"),
+        ("--from host:1M --ranges 2 --op register --size 64K", 0, "ordinary memory"),
+    ] {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 {arguments} --iterations 3 --out {folder}"))?
+            .expect(code)?
+            .says(why)?;
+    }
+    let ranges = format!("--from {EXPORTER}:2@0x0+0x1000,0x4000+0x2000 --to verbs:rxe0");
+    run(&format!("run {ranges} --ranges 2"))?.expect(2)?.says("names its ranges itself")?;
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "run {ranges} --mechanism mr-per-range --op write --mode completion --size 8K --size 12K --iterations 3 --out {folder}"
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    holds(&cells(&result)[0], &[("/outcome", "passed".into())])?;
+    holds(&cells(&result)[1], &[("/outcome", "waived".into())])?;
+    if cells(&result)[1]["reason"].as_str().is_some_and(|reason| reason.contains("any of its ranges")) {
+        return Ok(());
+    }
+    Err(format!("12 KiB do not fit into one of the ranges: {result:#}").into())
+}
