@@ -400,9 +400,9 @@ fn nothing_seen(trace: &Trace, seen: &Seen<'_>) -> String {
 
 fn describe(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Vec<String> {
     let mut lines = Vec::new();
-    for (exporter, device) in &seen.attached {
-        lines.push(format!("{device} attached to the dma-buf of {exporter}"));
-    }
+    lines.extend(first_and_count(&seen.attached, |(exporter, device)| {
+        format!("{device} attached to the dma-buf of {exporter}")
+    }));
     for answer in &seen.map_types {
         lines.push(format!("pci_p2pdma_map_type returned {answer}"));
     }
