@@ -92,11 +92,11 @@ fn per_range() -> Result<(), Failed> {
 
 fn by_number() -> Result<(), Failed> {
     let result = ran(
-        "--ranges 1 --ranges 2 --ranges 8 --op register --op write --op read --size 32K --size 1M --iterations 20",
+        "--ranges 1 --ranges 2 --ranges 8 --op register --op write --op read --size 32K --depth 4 --iterations 20",
         0,
     )?;
-    // For each size and number a registration and two transfers in two modes.
-    all_passed(&result, 30)?;
+    // For each number a registration and two transfers in two modes.
+    all_passed(&result, 15)?;
     for cell in cells(&result) {
         let number = match cell["id"].as_str().unwrap_or_default() {
             id if id.ends_with("/2-ranges") => 2,
@@ -116,7 +116,7 @@ fn by_number() -> Result<(), Failed> {
         }
     }
     let count = |number| cells(&result).iter().filter(|cell| ranges(cell) == number).count();
-    if [count(1), count(2), count(8)] == [10; 3] { Ok(()) } else { Err("ten cells a number expected".into()) }
+    if [count(1), count(2), count(8)] == [5; 3] { Ok(()) } else { Err("five cells a number expected".into()) }
 }
 
 fn corrected() -> Result<(), Failed> {
