@@ -5,6 +5,7 @@
 #
 # RUN_FOLDER is shared with the host and holds
 #   environment.sh   variables to export, PEERPATH_LAB_* among them
+#   prepare          what the scenario does to its devices first, as bash reads it
 #   functions        a line per PCI function: NAME BDF VENDOR:DEVICE RDMA-or-dash
 #   command          what to run, as bash reads it
 # and takes
@@ -100,6 +101,7 @@ summary() {
 # shellcheck disable=SC1091 # written by the host for this run
 source "$run/environment.sh"
 mount_what_is_needed
+bash -e "$run/prepare" || give_up "the scenario's preparation failed"
 check_functions
 start_rdma
 summary

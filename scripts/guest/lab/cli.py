@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lab import guest, scenarios
+from lab import guest, matrix, scenarios
 from lab.kernel import check_changes, kernel
 from lab.places import REPOSITORY
 from lab.trouble import (
@@ -93,6 +93,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     running.set_defaults(act=_run)
 
+    comparing = subcommands.add_parser(
+        "matrix",
+        help="what is predicted and what is observed, in every scenario",
+        usage="scripts/lab matrix [SCENARIO...] [--debug-kernel] [--program FILE] --out DIR",
+        epilog="exit code: 0 when scenario, prediction and observation agree on every pair, else 1",
+    )
+    comparing.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help="(default: every one that has pairs)"
+    )
+    comparing.add_argument(
+        "--debug-kernel",
+        action="store_true",
+        default=os.environ.get("PEERPATH_LAB_DEBUG_KERNEL") == "1",
+        help="with lockdep and KASAN",
+    )
+    comparing.add_argument(
+        "--program", type=Path, metavar="FILE", help="peerpath, instead of building it"
+    )
+    comparing.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="takes matrix.json and a folder a scenario",
+    )
+    comparing.set_defaults(act=_matrix)
+
     building = subcommands.add_parser("kernel", help="path of the guest's kernel, built if needed")
     building.add_argument("--debug-kernel", action="store_true", help="with lockdep and KASAN")
     building.add_argument(
@@ -116,9 +143,16 @@ def _list(chosen: argparse.Namespace) -> int:
         print(f"{scenario.name}: {scenario.about}")
         print(f"    shows         {scenario.shows}")
         print(f"    command line  {' '.join(scenario.command_line)}")
+        for line in scenario.prepare:
+            print(f"    prepared by   {line}")
         for function in scenario.functions:
             under = f", under {function.rdma}" if function.rdma else ""
             print(f"    {function.bdf}  {function.name}: {function.about}{under}")
+        for pair in scenario.pairs:
+            asked = f", asked for {pair.asked}" if pair.asked else ""
+            why = f" ({pair.cause})" if pair.cause else ""
+            blocked = f", but blocked ({pair.blocked})" if pair.blocked else ""
+            print(f"    {pair.label}{asked}: {pair.expect}{why}{blocked}")
         print()
     return 0
 
@@ -133,9 +167,19 @@ def _run(chosen: argparse.Namespace, command: list[str]) -> int:
     scenario = scenarios.load(chosen.scenario)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     out = chosen.out or REPOSITORY / "results" / f"{now}-lab-{scenario.name}"
-    return guest.run(
+    outcome = guest.run(
         scenario, command, out.resolve(), debug=chosen.debug_kernel, timeout_s=chosen.timeout
     )
+    return outcome.exit_code
+
+
+def _matrix(chosen: argparse.Namespace) -> int:
+    wanted = [scenarios.load(name) for name in chosen.scenarios or scenarios.names()]
+    out = chosen.out.resolve()
+    guest.check_shareable([out])
+    program = chosen.program.resolve() if chosen.program else matrix.build()
+    measured = [scenario for scenario in wanted if scenario.pairs]
+    return matrix.run(measured, out, program, debug=chosen.debug_kernel)
 
 
 def _kernel(chosen: argparse.Namespace) -> int:

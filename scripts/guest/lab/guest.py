@@ -56,9 +56,20 @@ class Outcome:
     complaints: list[klog.Complaint]
 
 
-def run(scenario: Scenario, command: list[str], out: Path, *, debug: bool, timeout_s: int) -> int:
-    """Run COMMAND in SCENARIO's guest; its results and logs end up in OUT."""
-    _check_shareable([out, *_target_folders()])
+def run(
+    scenario: Scenario,
+    command: list[str],
+    out: Path,
+    *,
+    debug: bool,
+    timeout_s: int,
+    output: Path | None = None,
+) -> Outcome:
+    """Run COMMAND in SCENARIO's guest; its results and logs end up in OUT.
+
+    What COMMAND prints goes to the terminal, or into the file OUTPUT.
+    """
+    check_shareable([out, *_target_folders()])
     tools.need_guest()
     virtme = tools.virtme_run()
     built = kernel(debug=debug)
@@ -73,11 +84,22 @@ def run(scenario: Scenario, command: list[str], out: Path, *, debug: bool, timeo
         kind = "debug kernel" if debug else "kernel"
         say(f"booting {scenario.name} with {kind} {built.version} under {how.upper()}")
         started_s = time.monotonic()
-        verdict = _Process(qemu).wait(timeout_s)
+        with _sinks(output) as sinks:
+            verdict = _Process(qemu, sinks).wait(timeout_s)
         wall_s = time.monotonic() - started_s
         outcome = _judge(folder, scenario, out, verdict)
         _report(outcome, scenario, built, out, how, debug=debug, wall_s=wall_s)
-    return outcome.exit_code
+    return outcome
+
+
+@contextmanager
+def _sinks(output: Path | None):
+    """Where the guest's standard output and its errors go."""
+    if output is None:
+        yield sys.stdout.buffer, sys.stderr.buffer
+        return
+    with open(output, "wb") as file:
+        yield file, file
 
 
 @contextmanager
@@ -103,7 +125,7 @@ def _target_folders() -> list[Path]:
     return [target]
 
 
-def _check_shareable(paths: list[Path]) -> None:
+def check_shareable(paths: list[Path]) -> None:
     for path in paths:
         if not _SHAREABLE.fullmatch(str(path)):
             raise Trouble(
@@ -133,6 +155,7 @@ def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> No
     (folder / "command").write_text(
         f"cd {shlex.quote(str(REPOSITORY))}\nexec {shlex.join(command)}\n"
     )
+    (folder / "prepare").write_text("".join(f"{line}\n" for line in scenario.prepare))
     for function in scenario.functions:
         if function.drive_mib:
             with open(function.image(folder), "wb") as image:
@@ -194,7 +217,7 @@ def _qemu_command(
 class _Process:
     """QEMU while it runs: streams passed on, and no way to outlive us."""
 
-    def __init__(self, command: list[str]):
+    def __init__(self, command: list[str], sinks):
         self._qemu = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -206,8 +229,8 @@ class _Process:
         self._pumps = [
             threading.Thread(target=_pump, args=streams, daemon=True)
             for streams in (
-                (self._qemu.stdout, sys.stdout.buffer, False),
-                (self._qemu.stderr, sys.stderr.buffer, True),
+                (self._qemu.stdout, sinks[0], False),
+                (self._qemu.stderr, sinks[1], True),
             )
         ]
         for pump in self._pumps:

@@ -3,10 +3,24 @@
 import re
 import tomllib
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 
 from lab.places import SCENARIOS
 from lab.trouble import EXIT_USAGE, Trouble
+
+
+PATHS = (
+    "bus-address",
+    "host-bridge-bypass",
+    "host-bridge-translated",
+    "refused",
+    "host-memory",
+    "staged",
+)
+# BAR or memory, as `peerpath run --from` reads it, with a function's name in place of its address.
+_BAR = re.compile(r"(?P<function>[a-z][a-z0-9_]*)(?P<rest>:[0-5](@.+)?)")
+_MEMORY = re.compile(r"(host|udmabuf|heap):\d+[KMG]?")
 
 
 @dataclass(frozen=True)
@@ -18,7 +32,8 @@ class Function:
     pci_id: str
     """vendor:device; the guest checks that this is what sits at the BDF."""
     about: str
-    device: str
+    device: str | None = None
+    """None for one that the guest makes itself: a virtual function."""
     object: str | None = None
     netdev: str | None = None
     drive_mib: int | None = None
@@ -35,10 +50,52 @@ class Function:
         if self.drive_mib:
             image = self.image(images)
             arguments += ["-drive", f"if=none,id={self.name},format=raw,file={image}"]
-        return arguments + ["-device", self.device]
+        if self.device:
+            arguments += ["-device", self.device]
+        return arguments
 
     def image(self, images: Path) -> Path:
         return images / f"{self.name}.img"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What `scripts/lab matrix` measures in a scenario, and what has to come of it."""
+
+    source: str
+    """FUNCTION:BAR, with ranges where wanted, or ordinary memory: host:SIZE."""
+    to: str
+    """A soft-RoCE device."""
+    expect: str
+    """The path, by its name; of a blocked pair the one that would be taken."""
+    cause: str | None = None
+    """Why it is refused, in peerpath's word."""
+    blocked: str | None = None
+    """What keeps the pair from being tried at all, in peerpath's word."""
+    asked: str | None = None
+    """The path to ask for with --path."""
+
+    @property
+    def label(self) -> str:
+        """Short, for people: a function's name without its BAR, and how many ranges."""
+        memory, _, ranges = self.source.partition("@")
+        count = f"@{len(ranges.split(','))}" if ranges else ""
+        return f"{self.function or memory}{count}>{self.to}"
+
+    @property
+    def function(self) -> str | None:
+        """The name of the function whose BAR it is."""
+        return None if _MEMORY.fullmatch(self.source) else _BAR.fullmatch(self.source)["function"]
+
+    def as_json(self) -> dict:
+        return {
+            "from": self.source,
+            "to": self.to,
+            "asked": self.asked,
+            "expect": self.expect,
+            "cause": self.cause,
+            "blocked": self.blocked,
+        }
 
 
 @dataclass(frozen=True)
@@ -57,6 +114,9 @@ class Scenario:
     """"single" where QEMU's own races would be in the way."""
     allowed_warning: str | None = None
     """A part of the text of the one kernel warning this guest provokes."""
+    prepare: tuple[str, ...] = ()
+    """Commands for the guest before anything looks at its functions."""
+    pairs: tuple[Pair, ...] = ()
 
     def qemu_arguments(self, images: Path) -> list[str]:
         """What QEMU needs beside what virtme-ng gives it."""
@@ -85,7 +145,22 @@ class Scenario:
                 for function in self.functions
             ],
             "allowed_warning": self.allowed_warning,
+            "prepare": list(self.prepare),
+            "pairs": [pair.as_json() for pair in self.pairs],
         }
+
+    def function(self, name: str) -> Function | None:
+        return next((function for function in self.functions if function.name == name), None)
+
+    def source(self, pair: Pair) -> str:
+        """The pair's source as `peerpath run --from` takes it."""
+        if pair.function is None:
+            return pair.source
+        return self.function(pair.function).bdf + pair.source[len(pair.function) :]
+
+    def importer(self, pair: Pair) -> Function:
+        """The function under the pair's soft-RoCE device."""
+        return next(function for function in self.functions if function.rdma == pair.to)
 
 
 def names(folder: Path = SCENARIOS) -> list[str]:
@@ -105,10 +180,17 @@ def load(name: str, folder: Path = SCENARIOS) -> Scenario:
     table = _table(name, folder)
     bridges = tuple(bridge["device"] for bridge in table.pop("bridge"))
     functions = tuple(Function(**function) for function in table.pop("function"))
-    table["command_line"] = tuple(table["command_line"])
-    scenario = Scenario(name=name, bridges=bridges, functions=functions, **table)
+    pairs = tuple(_pair(pair) for pair in table.pop("pair", []))
+    for key in ("command_line", "prepare"):
+        table[key] = tuple(table.get(key, ()))
+    scenario = Scenario(name=name, bridges=bridges, functions=functions, pairs=pairs, **table)
     _check(scenario)
     return scenario
+
+
+def _pair(table: dict) -> Pair:
+    # "from" is a word of Python's own.
+    return Pair(source=table["from"], **{key: value for key, value in table.items() if key != "from"})
 
 
 def _table(name: str, folder: Path) -> dict:
@@ -119,8 +201,9 @@ def _table(name: str, folder: Path) -> dict:
     if like is None:
         return table
     base = _table(like, folder)
-    # What a scenario does with its warning or shows is its own affair.
-    base.pop("allowed_warning", None)
+    # What a scenario does with its warning, and what comes of a pair in it, is its own affair.
+    for key in ("allowed_warning", "pair"):
+        base.pop(key, None)
     return base | table
 
 
@@ -139,3 +222,30 @@ def _check(scenario: Scenario) -> None:
     for field in fields(scenario):
         if getattr(scenario, field.name) == "":
             raise Trouble(f"Scenario {scenario.name}: {field.name} is empty.")
+    for pair in scenario.pairs:
+        wrong = _wrong_with(pair, scenario)
+        if wrong:
+            raise Trouble(f"Scenario {scenario.name}, pair {pair.source} to {pair.to}: {wrong}.")
+    for asked in {pair.asked for pair in scenario.pairs}:
+        declared = [(pair.source, pair.to) for pair in scenario.pairs if pair.asked == asked]
+        # One run measures every source with every target, so something is expected of each.
+        every = list(product(*(dict.fromkeys(side) for side in zip(*declared))))
+        if sorted(declared) != sorted(every):
+            odd = sorted(set(every) - set(declared)) or [max(declared, key=declared.count)]
+            raise Trouble(
+                f"Scenario {scenario.name}: the pair {odd[0][0]} to {odd[0][1]} has to stand there "
+                "once, for every source is measured with every target."
+            )
+
+
+def _wrong_with(pair: Pair, scenario: Scenario) -> str | None:
+    bar = _BAR.fullmatch(pair.source)
+    if not _MEMORY.fullmatch(pair.source) and not (bar and scenario.function(bar["function"])):
+        return "the source is neither FUNCTION:BAR of this scenario nor ordinary memory such as host:16M"
+    if pair.to not in {function.rdma for function in scenario.functions}:
+        return f"there is no soft-RoCE device {pair.to} in this scenario"
+    if pair.expect not in PATHS:
+        return f"{pair.expect!r} is no name of a path"
+    if (pair.cause is not None) != (pair.expect == "refused"):
+        return "a cause stands beside what is refused, and nowhere else"
+    return None

@@ -54,7 +54,7 @@ class HandedOver(Folder):
     def test_a_path_that_the_guest_would_not_get_is_refused(self):
         for name in ("/tmp/a,b", "/tmp/a b", "/tmp/ä"):
             with self.subTest(name), self.assertRaisesRegex(Trouble, "cannot be shared"):
-                guest._check_shareable([Path(name)])
+                guest.check_shareable([Path(name)])
 
 
 class BroughtBack(Folder):

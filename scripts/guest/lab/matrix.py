@@ -1,0 +1,140 @@
+"""`scripts/lab matrix`: what is predicted, observed and expected in every scenario, measured and compared."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from lab import guest, rows, tabulate
+from lab.places import REPOSITORY, write_whole
+from lab.say import say
+from lab.scenarios import Scenario
+from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG, Trouble
+
+# Enough for a median; what counts here is the path and the bytes.
+_HOW = ("--size", "4K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
+_TIMEOUT_S = 900
+_OUTPUT = "output.txt"
+
+
+def build() -> Path:
+    """The program under test, built."""
+    done = subprocess.run(["cargo", "build", "--release", "--package", "peerpath"], cwd=REPOSITORY)
+    if done.returncode != 0:
+        raise Trouble("peerpath could not be built; cargo said why.")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
+    return target / "release" / "peerpath"
+
+
+def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> int:
+    """Measure SCENARIOS one after the other; 0 if everything agrees."""
+    out.mkdir(parents=True, exist_ok=True)
+    done: list[dict] = []
+    interrupted = False
+    for number, scenario in enumerate(scenarios, start=1):
+        say(f"{number}/{len(scenarios)} {scenario.name}")
+        started_s = time.monotonic()
+        # What an earlier matrix left there would pass for results of this one.
+        folder = out / scenario.name
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            exit_code = _measure(scenario, folder, program, debug=debug)
+            interrupted = exit_code == EXIT_INTERRUPTED
+        except KeyboardInterrupt:
+            interrupted = True
+        if interrupted:
+            break
+        done += _rows(scenario, folder, program, exit_code)
+        write_whole(out / "matrix.json", json.dumps(done, indent=2) + "\n")
+        agree = sum(not row["disagreements"] for row in done if row["scenario"] == scenario.name)
+        wall_s = time.monotonic() - started_s
+        say(f"{scenario.name}: {agree} of {len(scenario.pairs)} pairs agree, {wall_s:.0f} s")
+    print(tabulate.table(done), end="")
+    print(f"\n{tabulate.summary(done)}; saved to {out / 'matrix.json'}")
+    if interrupted:
+        say(f"interrupted; what was finished of {len(scenarios)} scenarios is kept")
+        return EXIT_INTERRUPTED
+    return 1 if any(row["disagreements"] for row in done) else 0
+
+
+def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> int:
+    folder.mkdir(parents=True)
+    command = ["bash", "-c", _commands(scenario, folder, program)]
+    output = folder / _OUTPUT
+    outcome = guest.run(
+        scenario, command, folder, debug=debug, timeout_s=_TIMEOUT_S, output=output
+    )
+    return outcome.exit_code
+
+
+def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
+    """What runs in the guest. That cells fail there is no failure here: the rows tell."""
+    peerpath = shlex.quote(str(program))
+    lines = [
+        f"{peerpath} snapshot {folder / 'snapshot.tar.gz'} || exit",
+        f"{peerpath} paths --json >{folder / 'paths.json'} || exit",
+    ]
+    for asked in _asked(scenario):
+        pairs = [pair for pair in scenario.pairs if pair.asked == asked]
+        arguments = ["run"]
+        for source in dict.fromkeys(scenario.source(pair) for pair in pairs):
+            arguments += ["--from", source]
+        for target in dict.fromkeys(pair.to for pair in pairs):
+            arguments += ["--to", f"verbs:{target}"]
+        arguments += [argument for op in rows.OPS for argument in ("--op", op)]
+        arguments += [*_HOW, *(("--path", asked) if asked else ())]
+        arguments += ["--out", str(_result_folder(folder, asked))]
+        lines.append(f"{peerpath} {shlex.join(arguments)}")
+    return "\n".join([*lines, "true"])
+
+
+def _asked(scenario: Scenario) -> list[str | None]:
+    """The paths asked for, that of nothing in particular first. Each takes a run of its own."""
+    return sorted({pair.asked for pair in scenario.pairs}, key=lambda asked: asked or "")
+
+
+def _result_folder(folder: Path, asked: str | None) -> Path:
+    return folder / asked if asked else folder
+
+
+def _rows(scenario: Scenario, folder: Path, program: Path, exit_code: int) -> list[dict]:
+    paths = _json(folder / "paths.json", [])
+    results = {asked: _json(_result_folder(folder, asked) / "result.json", {}) for asked in _asked(scenario)}
+    general = _differences(folder, program, paths)
+    agrees = not general
+    if exit_code != 0:
+        why = "the kernel complained" if exit_code == EXIT_KERNEL_LOG else f"exit code {exit_code}"
+        general.append(f"the guest did not end well: {why}; see {folder / 'run.json'} and {_OUTPUT}")
+    made = []
+    for pair in scenario.pairs:
+        cells = rows.cells_of(scenario, pair, results[pair.asked].get("cells", []))
+        row = rows.row(scenario, pair, cells, paths)
+        row["snapshot_agrees"] = agrees
+        row["disagreements"] += general
+        made.append(row)
+    return made
+
+
+def _differences(folder: Path, program: Path, inside: list[dict]) -> list[str]:
+    """What the snapshot says otherwise than the guest it was taken of."""
+    snapshot = folder / "snapshot.tar.gz"
+    done = subprocess.run(
+        [program, "paths", "--json", "--root", snapshot], text=True, capture_output=True
+    )
+    if done.returncode != 0:
+        return [f"the snapshot cannot be analysed: {done.stderr.strip()}"]
+    outside = json.loads(done.stdout)
+    if inside == outside:
+        return []
+    pairs = rows.differing(inside, outside)
+    return [f"the snapshot's `paths` differs from the guest's: {', '.join(pairs) or 'in the order'}"]
+
+
+def _json(path: Path, otherwise):
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return otherwise

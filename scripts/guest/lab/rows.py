@@ -1,0 +1,106 @@
+"""What the matrix makes of a scenario's results: a row a pair, and whether three opinions on it agree.
+
+The scenario says what has to come of a pair, peerpath predicts it in two places, and the kernel was watched doing it.
+"""
+
+from lab.scenarios import Pair, Scenario
+
+OPS = ("register", "write", "read")
+# What --path takes beside the full names.
+_SHORT = {"bypass": "host-bridge-bypass", "translated": "host-bridge-translated"}
+
+
+def full_name(path: str | None) -> str | None:
+    return _SHORT.get(path, path)
+
+
+def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) -> dict:
+    """The row of PAIR from its CELLS and from PATHS, which `peerpath paths` printed in the guest."""
+    first = cells[0] if cells else {"path": {}}
+    path = first["path"]
+    made = {
+        "scenario": scenario.name,
+        "pair": pair.label,
+        "from": scenario.source(pair),
+        "to": f"verbs:{pair.to}",
+        "asked": path.get("asked"),
+        "predicted": path.get("predicted"),
+        "observed": path.get("observed", "unknown"),
+        "outcome": _worst([cell["outcome"] for cell in cells]),
+        "cause": next((cell["cause"] for cell in cells if cell.get("cause")), None),
+        "expected": pair.expect,
+        "expected_cause": pair.cause or pair.blocked,
+    }
+    for op in ("register", "write"):
+        latency = next((cell.get("latency_ns") for cell in cells if cell["op"] == op), None)
+        if latency:
+            made |= {f"{op}_p50_ns": latency["p50"], f"{op}_min_ns": latency["min"]}
+    made["disagreements"] = [
+        *_with_the_scenario(pair, cells),
+        *_with_the_paths(scenario, pair, path.get("predicted"), paths),
+    ]
+    return made
+
+
+def _worst(outcomes: list[str]) -> str:
+    """A pair that was not measured has failed, too."""
+    return next((bad for bad in ("failed", "waived") if bad in outcomes), "passed" if outcomes else "failed")
+
+
+def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
+    measured = sorted(cell["op"] for cell in cells)
+    if measured != sorted(OPS):
+        return [f"measured {', '.join(measured) or 'nothing'}, not {', '.join(OPS)}"]
+    wrong = []
+    for cell in cells:
+        expected = {
+            "asked": full_name(pair.asked),
+            "predicted": pair.expect,
+            # Of what was never tried nothing can be seen.
+            "observed": "unknown" if pair.blocked else pair.expect,
+            "cause": pair.cause or pair.blocked,
+        }
+        found = {key: cell["path"].get(key) for key in ("asked", "predicted", "observed")}
+        found["cause"] = cell.get("cause")
+        wrong += [
+            f"{cell['op']}: {key} {found[key]}, not {wanted}"
+            for key, wanted in expected.items()
+            if found[key] != wanted
+        ]
+        passed = cell["outcome"] == "passed"
+        if passed != (pair.cause is None and pair.blocked is None):
+            wrong.append(f"{cell['op']}: {cell['outcome']}: {cell.get('reason', 'no reason given')}")
+        if passed and cell.get("direction") and not cell.get("verified_bytes"):
+            wrong.append(f"{cell['op']}: no byte was verified")
+    return wrong
+
+
+def _with_the_paths(scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]) -> list[str]:
+    """`paths` knows neither other memory than BARs, nor ranges, nor what will be arranged."""
+    if pair.function is None or "@" in pair.source or pair.asked:
+        return []
+    ends = (scenario.function(pair.function).bdf, scenario.importer(pair).bdf)
+    report = next((report for report in paths if (report["from"], report["to"]) == ends), None)
+    if report is None:
+        return ["`paths` does not have the pair"]
+    wrong = []
+    if report["predicted"] != predicted:
+        wrong.append(f"`paths` predicts {report['predicted']}, `run` {predicted}")
+    if report["cause"] != pair.cause:
+        wrong.append(f"`paths` says cause {report['cause']}, not {pair.cause}")
+    if pair.blocked and pair.blocked not in report["blockers"]:
+        wrong.append(f"`paths` does not have {pair.blocked} among the blockers {report['blockers']}")
+    return wrong
+
+
+def cells_of(scenario: Scenario, pair: Pair, cells: list[dict]) -> list[dict]:
+    """Those of PAIR: a cell's id begins with its source and target as they were given."""
+    begins = f"{scenario.source(pair)}/verbs:{pair.to}/"
+    return [cell for cell in cells if cell["id"].startswith(begins)]
+
+
+def differing(inside: list[dict], outside: list[dict]) -> list[str]:
+    """Pairs of which the guest's `paths` and that of its snapshot say different things."""
+    by_pair = [{(report["from"], report["to"]): report for report in side} for side in (inside, outside)]
+    pairs = sorted(by_pair[0].keys() | by_pair[1].keys())
+    return [f"{a} to {b}" for a, b in pairs if by_pair[0].get((a, b)) != by_pair[1].get((a, b))]

@@ -1,0 +1,66 @@
+"""The matrix for people: a heading a scenario, a line a pair, 100 columns."""
+
+from itertools import groupby
+
+WIDTH = 100
+_HEAD = ("pair", "asked", "predicted", "observed", "outcome", "cause", "register", "write")
+_RIGHT = ("register", "write")
+_INDENT = " "
+
+
+def table(rows: list[dict]) -> str:
+    lines = [_line(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *lines)]
+    room = WIDTH - len(_INDENT) - sum(widths)
+    gap = min(max(room // (len(widths) - 1), 1), 2)
+    # Where even that is too wide, the pair gives way: the file has it whole.
+    widths[0] += min(room - gap * (len(widths) - 1), 0)
+    text = [_render(_HEAD, widths, gap)]
+    for scenario, group in groupby(zip(rows, lines), key=lambda pair: pair[0]["scenario"]):
+        text.append(scenario)
+        for row, line in group:
+            text.append(_render(line, widths, gap))
+            text += [f"{_INDENT}! {why}" for why in row["disagreements"]]
+    return "".join(f"{line.rstrip()}\n" for line in text)
+
+
+def summary(rows: list[dict]) -> str:
+    agree = sum(not row["disagreements"] for row in rows)
+    scenarios = len({row["scenario"] for row in rows})
+    seen = sorted({row["observed"] for row in rows})
+    return f"{agree} of {len(rows)} pairs in {scenarios} scenarios agree; paths seen: {', '.join(seen)}"
+
+
+def _render(cells: tuple[str, ...], widths: list[int], gap: int) -> str:
+    padded = [
+        cell[:width].rjust(width) if head in _RIGHT else cell[:width].ljust(width)
+        for head, cell, width in zip(_HEAD, cells, widths)
+    ]
+    return _INDENT + (" " * gap).join(padded)
+
+
+def _line(row: dict) -> tuple[str, ...]:
+    return (
+        row["pair"],
+        _path(row["asked"]),
+        _path(row["predicted"]),
+        _path(row["observed"]),
+        row["outcome"],
+        row["cause"] or "-",
+        _time(row.get("register_p50_ns")),
+        _time(row.get("write_p50_ns")),
+    )
+
+
+def _path(name: str | None) -> str:
+    """As --path takes it; most lines have three."""
+    return (name or "-").removeprefix("host-bridge-")
+
+
+def _time(time_ns: int | None) -> str:
+    if time_ns is None:
+        return "-"
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if time_ns >= size:
+            return f"{time_ns / size:.3g} {unit}" if time_ns < 1000 * size else f"{time_ns // size} {unit}"
+    return f"{time_ns} ns"
