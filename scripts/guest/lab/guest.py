@@ -79,17 +79,33 @@ def run(
         _fill(folder, scenario, command, out)
         shared = [folder, out, *_target_folders()]
         console = out / "console.txt"
-        console.write_bytes(b"")
         qemu = _qemu_command(virtme, built, scenario, shared, console, folder, how, debug=debug)
         kind = "debug kernel" if debug else "kernel"
         say(f"booting {scenario.name} with {kind} {built.version} under {how.upper()}")
         started_s = time.monotonic()
         with _sinks(output) as sinks:
-            verdict = _Process(qemu, sinks).wait(timeout_s)
+            verdict = _boot(qemu, sinks, console, folder, timeout_s)
         wall_s = time.monotonic() - started_s
         outcome = _judge(folder, scenario, out, verdict)
         _report(outcome, scenario, built, out, how, debug=debug, wall_s=wall_s)
     return outcome
+
+
+def _boot(qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int) -> int | None:
+    """None when the guest ended by itself, else the exit code that says why not.
+
+    QEMU's threads race for the memory map while the guest's kernel lays out its
+    devices, which now and then ends in an assertion of QEMU's own. Nothing of the
+    run has begun by then, so it begins once more.
+    """
+    console.write_bytes(b"")
+    process = _Process(qemu, sinks)
+    verdict = process.wait(timeout_s)
+    if not process.aborted or (folder / "ready").exists():
+        return verdict
+    say("QEMU itself aborted while the guest booted; booting once more")
+    console.write_bytes(b"")
+    return _Process(qemu, sinks).wait(timeout_s)
 
 
 @contextmanager
@@ -236,6 +252,11 @@ class _Process:
         for pump in self._pumps:
             pump.start()
 
+    @property
+    def aborted(self) -> bool:
+        """Whether it ended by an assertion of its own."""
+        return self._qemu.returncode == -signal.SIGABRT
+
     def wait(self, timeout_s: int) -> int | None:
         """None when QEMU ended by itself, else the exit code that says why not."""
         try:
@@ -263,15 +284,16 @@ def _die_with_parent() -> None:
 
 def _pump(source, sink, drop_noise: bool) -> None:
     """Pass bytes on as they come; whole lines only where noise is dropped."""
-    while data := (source.readline() if drop_noise else source.read1(65536)):
-        if drop_noise and _NOISE.search(data):
-            continue
-        try:
-            sink.write(data)
-            sink.flush()
-        except (BrokenPipeError, ValueError):
-            # Nobody reads any more. Keep draining, or the guest would block.
-            continue
+    with source:
+        while data := (source.readline() if drop_noise else source.read1(65536)):
+            if drop_noise and _NOISE.search(data):
+                continue
+            try:
+                sink.write(data)
+                sink.flush()
+            except (BrokenPipeError, ValueError):
+                # Nobody reads any more. Keep draining, or the guest would block.
+                continue
 
 
 def _judge(folder: Path, scenario: Scenario, out: Path, killed: int | None) -> Outcome:

@@ -51,7 +51,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
     measured = sorted(cell["op"] for cell in cells)
     if measured != sorted(OPS):
         return [f"measured {', '.join(measured) or 'nothing'}, not {', '.join(OPS)}"]
-    wrong = []
+    wrong: dict[str, list[str]] = {}
     for cell in cells:
         expected = {
             "asked": full_name(pair.asked),
@@ -62,17 +62,19 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
         }
         found = {key: cell["path"].get(key) for key in ("asked", "predicted", "observed")}
         found["cause"] = cell.get("cause")
-        wrong += [
-            f"{cell['op']}: {key} {found[key]}, not {wanted}"
+        said = [
+            f"{key} {found[key]}, not {wanted}"
             for key, wanted in expected.items()
             if found[key] != wanted
         ]
         passed = cell["outcome"] == "passed"
         if passed != (pair.cause is None and pair.blocked is None):
-            wrong.append(f"{cell['op']}: {cell['outcome']}: {cell.get('reason', 'no reason given')}")
+            said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason given'}")
         if passed and cell.get("direction") and not cell.get("verified_bytes"):
-            wrong.append(f"{cell['op']}: no byte was verified")
-    return wrong
+            said.append("no byte was verified")
+        for text in said:
+            wrong.setdefault(text, []).append(cell["op"])
+    return [f"{', '.join(ops)}: {text}" for text, ops in wrong.items()]
 
 
 def _with_the_paths(scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]) -> list[str]:

@@ -62,5 +62,6 @@ def _time(time_ns: int | None) -> str:
         return "-"
     for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
         if time_ns >= size:
-            return f"{time_ns / size:.3g} {unit}" if time_ns < 1000 * size else f"{time_ns // size} {unit}"
+            value = time_ns / size
+            return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
     return f"{time_ns} ns"

@@ -84,5 +84,29 @@ class BroughtBack(Folder):
         self.assertEqual((self.out / "dmesg.txt").read_text(), QUIET)
 
 
+class Booted(Folder):
+    """With a program in QEMU's place that counts how often it was started."""
+
+    def boot(self, script: str) -> tuple[int | None, int]:
+        count = self.folder / "count"
+        count.unlink(missing_ok=True)
+        command = ["bash", "-c", f"cd {self.folder}; echo >>count; {script}"]
+        with open(os.devnull, "wb") as sink, mock.patch("lab.guest.say"):
+            console = self.out / "console.txt"
+            verdict = guest._boot(command, (sink, sink), console, self.folder, timeout_s=60)
+        return verdict, len(count.read_text().splitlines())
+
+    def test_qemu_that_aborts_before_the_guest_is_ready_gets_one_more_chance(self):
+        self.assertEqual(self.boot("kill -ABRT $$"), (None, 2))
+
+    def test_what_has_begun_is_not_begun_again(self):
+        self.assertEqual(self.boot("touch ready; kill -ABRT $$"), (None, 1))
+
+    def test_every_other_end_is_one(self):
+        for script in ("true", "exit 1", "kill -KILL $$"):
+            with self.subTest(script):
+                self.assertEqual(self.boot(script), (None, 1))
+
+
 if __name__ == "__main__":
     unittest.main()

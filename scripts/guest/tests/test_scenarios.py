@@ -49,12 +49,36 @@ class Shipped(unittest.TestCase):
             scenario = scenarios.load(name)
             bridges = " ".join(scenario.bridges)
             for function in scenario.functions:
+                if function.device is None:
+                    continue
                 with self.subTest(f"{name}: {function.name}"):
                     bus = function.device.split("bus=")[1].split(",")[0]
                     self.assertIn(f"id={bus},", bridges)
 
+    def test_a_function_that_qemu_does_not_make_is_made_by_the_guest(self):
+        for name in scenarios.names():
+            scenario = scenarios.load(name)
+            made = any(function.device is None for function in scenario.functions)
+            with self.subTest(name):
+                self.assertTrue(not made or scenario.prepare)
 
-class Written(unittest.TestCase):
+    def test_every_one_has_something_to_measure_and_together_they_show_every_path(self):
+        shown = set()
+        for name in scenarios.names():
+            pairs = scenarios.load(name).pairs
+            with self.subTest(name):
+                self.assertTrue(pairs)
+            shown |= {pair.expect for pair in pairs}
+        self.assertEqual(shown, set(scenarios.PATHS) - {"staged"})
+
+    def test_the_names_fit_the_table(self):
+        for name in scenarios.names():
+            for pair in scenarios.load(name).pairs:
+                with self.subTest(f"{name}: {pair.label}"):
+                    self.assertLessEqual(len(pair.label), 22)
+
+
+class Folder(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -64,6 +88,8 @@ class Written(unittest.TestCase):
     def write(self, name: str, text: str) -> None:
         (self.folder / f"{name}.toml").write_text(text)
 
+
+class Written(Folder):
     def test_like_takes_over_what_is_not_said(self):
         self.write("other", 'like = "default"\ncommand_line = ["iommu=pt"]\n')
         other = scenarios.load("other", self.folder)
@@ -91,6 +117,63 @@ class Written(unittest.TestCase):
         (function,) = scenarios.load("drive", self.folder).functions
         arguments = function.qemu_arguments(Path("/run"))
         self.assertIn("if=none,id=nic,format=raw,file=/run/nic.img", arguments)
+
+
+class Pairs(Folder):
+    FUNCTIONS = BASE + """\
+[[function]]
+name = "exporter"
+bdf = "0000:02:00.0"
+pci_id = "1af4:1110"
+about = "d"
+device = "ivshmem-plain"
+"""
+
+    def load(self, *pairs: str):
+        text = "".join(f"[[pair]]\n{pair}\n" for pair in pairs)
+        self.write("paired", self.FUNCTIONS + text.replace("; ", "\n"))
+        return scenarios.load("paired", self.folder)
+
+    def test_a_pair_is_given_to_peerpath_by_address_and_to_people_by_name(self):
+        paired = self.load(
+            'from = "exporter:2@0x0+0x1000,0x4000+0x1000"; to = "rxe0"; expect = "bus-address"',
+            'from = "host:1M"; to = "rxe0"; expect = "host-memory"',
+        )
+        bar, memory = paired.pairs
+        self.assertEqual(paired.source(bar), "0000:02:00.0:2@0x0+0x1000,0x4000+0x1000")
+        self.assertEqual(bar.label, "exporter@2>rxe0")
+        self.assertEqual(paired.source(memory), "host:1M")
+        self.assertEqual(memory.label, "host:1M>rxe0")
+        self.assertEqual(paired.importer(bar).name, "nic")
+
+    def test_pairs_are_not_taken_over(self):
+        self.load('from = "exporter:2"; to = "rxe0"; expect = "bus-address"')
+        self.write("other", 'like = "paired"\n')
+        self.assertEqual(scenarios.load("other", self.folder).pairs, ())
+
+    def test_mistakes_in_a_pair_are_seen(self):
+        for pair, why in (
+            ('from = "exporter"; to = "rxe0"; expect = "bus-address"', "neither FUNCTION:BAR"),
+            ('from = "gone:2"; to = "rxe0"; expect = "bus-address"', "neither FUNCTION:BAR"),
+            ('from = "exporter:2"; to = "rxe7"; expect = "bus-address"', "no soft-RoCE device rxe7"),
+            ('from = "exporter:2"; to = "rxe0"; expect = "bypass"', "no name of a path"),
+            ('from = "exporter:2"; to = "rxe0"; expect = "refused"', "a cause stands beside"),
+            ('from = "host:1M"; to = "rxe0"; expect = "host-memory"; cause = "x"', "a cause stands"),
+        ):
+            with self.subTest(pair), self.assertRaisesRegex(Trouble, why):
+                self.load(pair)
+
+    def test_a_combination_of_which_nothing_is_expected_is_a_mistake(self):
+        more = self.FUNCTIONS.replace('"exporter"', '"nic2"').replace("02:00.0", "03:00.0")
+        self.FUNCTIONS += more[more.rindex("[[function]]") :].replace("device =", 'rdma = "rxe1"\ndevice =')
+        first = 'from = "exporter:2"; to = "rxe0"; expect = "bus-address"'
+        second = 'from = "host:1M"; to = "rxe1"; expect = "host-memory"'
+        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe1 has to stand there once"):
+            self.load(first, second)
+        # A path that is asked for takes a run of its own.
+        self.assertEqual(len(self.load(first, f'{second}; asked = "staged"').pairs), 2)
+        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe0 has to stand there once"):
+            self.load(first, first)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,212 @@
+"""What the matrix makes of results: rows, the places where opinions differ, and the table."""
+
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from lab import matrix, rows, scenarios, tabulate
+from lab.scenarios import Pair
+from lab.trouble import EXIT_GUEST_DIED, EXIT_INTERRUPTED
+
+TRANSLATED = "host-bridge-translated"
+
+
+class Results(unittest.TestCase):
+    """Of the default scenario, whose exporter and NIC are at 0000:01:00.0 and 0000:02:00.0."""
+
+    def setUp(self):
+        self.scenario = scenarios.load("default")
+
+    def pair(self, expect: str = TRANSLATED, **more: str) -> Pair:
+        return Pair(source="exporter:2", to="rxe0", expect=expect, **more)
+
+    def cells(self, way: str = TRANSLATED, **more) -> list[dict]:
+        return [
+            {
+                "id": f"0000:01:00.0:2/verbs:rxe0/{op}/completion/4096/1",
+                "op": op,
+                "direction": None if op == "register" else "into_source",
+                "path": {"asked": None, "predicted": way, "observed": way},
+                "outcome": "passed",
+                "verified_bytes": None if op == "register" else 4096,
+                "latency_ns": {"min": 10, "p50": 20},
+            }
+            | more
+            for op in rows.OPS
+        ]
+
+    def paths(self, predicted: str = TRANSLATED, cause: str | None = None, *blockers: str) -> list:
+        ends = {"from": "0000:01:00.0", "to": "0000:02:00.0"}
+        return [ends | {"predicted": predicted, "cause": cause, "blockers": list(blockers)}]
+
+
+class Rows(Results):
+    def wrong(self, pair: Pair, cells: list[dict], paths: list[dict]) -> list[str]:
+        return rows.row(self.scenario, pair, cells, paths)["disagreements"]
+
+    def test_three_opinions_that_are_one_agree(self):
+        row = rows.row(self.scenario, self.pair(), self.cells(), self.paths())
+        self.assertEqual(row["disagreements"], [])
+        self.assertEqual((row["from"], row["to"]), ("0000:01:00.0:2", "verbs:rxe0"))
+        self.assertEqual((row["outcome"], row["cause"]), ("passed", None))
+        self.assertEqual((row["register_p50_ns"], row["write_min_ns"]), (20, 10))
+
+    def test_each_opinion_is_compared(self):
+        for wrong in (
+            self.wrong(self.pair("bus-address"), self.cells(), self.paths()),
+            self.wrong(self.pair(), self.cells("bus-address"), self.paths()),
+            self.wrong(self.pair(), self.cells(), self.paths("bus-address")),
+        ):
+            self.assertTrue(wrong)
+
+    def test_one_cell_that_differs_is_enough(self):
+        cells = self.cells()
+        cells[2]["path"] = cells[2]["path"] | {"observed": "unknown"}
+        self.assertEqual(
+            self.wrong(self.pair(), cells, self.paths()), [f"read: observed unknown, not {TRANSLATED}"]
+        )
+
+    def test_bytes_that_nobody_verified_did_not_arrive(self):
+        cells = self.cells(verified_bytes=0)
+        wrong = ["write, read: no byte was verified"]
+        self.assertEqual(self.wrong(self.pair(), cells, self.paths()), wrong)
+
+    def test_a_pair_that_was_not_measured_has_failed(self):
+        row = rows.row(self.scenario, self.pair(), [], [])
+        self.assertEqual((row["outcome"], row["observed"], row["predicted"]), ("failed", "unknown", None))
+        self.assertIn("measured nothing, not register, write, read", row["disagreements"])
+        self.assertIn("measured register, not", self.wrong(self.pair(), self.cells()[:1], self.paths())[0])
+
+    def test_a_refusal_has_to_have_its_cause(self):
+        pair = self.pair("refused", cause="topology")
+        refused = self.cells("refused", outcome="waived", cause="topology", reason="so", latency_ns=None)
+        row = rows.row(self.scenario, pair, refused, self.paths("refused", "topology"))
+        self.assertEqual(row["disagreements"], [])
+        self.assertEqual((row["outcome"], row["cause"]), ("waived", "topology"))
+        self.assertNotIn("write_p50_ns", row)
+        other = self.cells("refused", outcome="failed", cause="dma-mask", reason="so")
+        self.assertEqual(
+            self.wrong(pair, other, self.paths("refused", "topology")),
+            ["register, write, read: cause dma-mask, not topology"],
+        )
+        self.assertEqual(len(self.wrong(pair, refused, self.paths("refused", "dma-mask"))), 1)
+        through = self.cells("refused", outcome="passed", cause="topology")
+        self.assertEqual(len(self.wrong(pair, through, self.paths("refused", "topology"))), 1)
+
+    def test_what_is_blocked_is_predicted_but_not_seen(self):
+        pair = self.pair(blocked="no-iommu")
+        path = {"asked": None, "predicted": TRANSLATED, "observed": "unknown"}
+        blocked = self.cells(path=path, outcome="waived", cause="no-iommu", reason="so")
+        self.assertEqual(self.wrong(pair, blocked, self.paths(TRANSLATED, None, "no-iommu")), [])
+        self.assertEqual(len(self.wrong(pair, blocked, self.paths(TRANSLATED, None))), 1)
+        self.assertTrue(self.wrong(pair, self.cells(), self.paths(TRANSLATED, None, "no-iommu")))
+
+    def test_a_path_asked_for_by_its_short_name_stands_in_full(self):
+        path = {"asked": TRANSLATED, "predicted": TRANSLATED, "observed": TRANSLATED}
+        pair = self.pair(asked="translated")
+        # What is arranged for it, `paths` could not know.
+        self.assertEqual(self.wrong(pair, self.cells(path=path), self.paths("bus-address")), [])
+        self.assertEqual(len(self.wrong(pair, self.cells(), self.paths())), 1)
+
+    def test_cells_are_told_apart_by_source_and_target(self):
+        others = self.cells(id="0000:01:00.0:2/verbs:rxe1/x") + self.cells(id="0000:01:00.0:20/verbs:rxe0/x")
+        found = rows.cells_of(self.scenario, self.pair(), others + self.cells())
+        self.assertEqual(found, self.cells())
+
+    def test_snapshots_that_differ_are_told_by_pair(self):
+        inside, outside = self.paths(), self.paths("bus-address")
+        self.assertEqual(rows.differing(inside, outside), ["0000:01:00.0 to 0000:02:00.0"])
+        self.assertEqual(rows.differing(inside, []), ["0000:01:00.0 to 0000:02:00.0"])
+
+
+class Table(Results):
+    def row(self, **more) -> dict:
+        return rows.row(self.scenario, self.pair(), self.cells(), self.paths()) | more
+
+    def test_short_names_under_their_scenario(self):
+        text = tabulate.table([self.row(), self.row(scenario="other", disagreements=["this"])])
+        lines = text.splitlines()
+        self.assertEqual([line for line in lines if line[0] != " "], ["default", "other"])
+        self.assertIn("exporter>rxe0", lines[2])
+        self.assertEqual(lines[2].split().count("translated"), 2)
+        self.assertEqual(lines[-1], " ! this")
+
+    def test_the_widest_row_fits(self):
+        widest = self.row(
+            pair="switch_exporter@512>rxe10",
+            asked="bus-address",
+            predicted="bus-address",
+            observed="host-memory",
+            cause="importer-not-revocable",
+            register_p50_ns=999_999,
+        )
+        lines = tabulate.table([widest, self.row()]).splitlines()
+        self.assertLessEqual(max(map(len, lines)), tabulate.WIDTH)
+        self.assertIn("importer-not-revocable", lines[2])
+
+    def test_times_have_three_digits(self):
+        for time_ns, text in (
+            (None, "-"),
+            (15, "15 ns"),
+            (1_234, "1.23 us"),
+            (95_300, "95.3 us"),
+            (24_012_000, "24.0 ms"),
+            (999_900, "1000 us"),
+            (2 * 10**9, "2.00 s"),
+        ):
+            with self.subTest(text):
+                self.assertEqual(tabulate._time(time_ns), text)
+
+    def test_the_summary_counts_what_agrees(self):
+        text = tabulate.summary([self.row(), self.row(scenario="other", disagreements=["this"])])
+        self.assertEqual(text, f"1 of 2 pairs in 2 scenarios agree; paths seen: {TRANSLATED}")
+
+
+class Runs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.out = Path(folder.name)
+
+    def run_matrix(self, *exit_codes):
+        wanted = [scenarios.load(name) for name in ("default", "bypass")]
+        with (
+            mock.patch("lab.matrix._measure", side_effect=exit_codes),
+            mock.patch("lab.matrix._differences", return_value=[]),
+            mock.patch("lab.matrix.say"),
+            mock.patch("builtins.print"),
+        ):
+            return matrix.run(wanted, self.out, Path("peerpath"), debug=False)
+
+    def saved(self) -> list[dict]:
+        return matrix._json(self.out / "matrix.json", [])
+
+    def test_a_guest_that_died_disagrees_and_the_others_still_run(self):
+        self.assertEqual(self.run_matrix(EXIT_GUEST_DIED, 0), 1)
+        self.assertEqual({row["scenario"] for row in self.saved()}, {"default", "bypass"})
+        self.assertIn("exit code 91", self.saved()[0]["disagreements"][-1])
+
+    def test_an_interrupt_keeps_what_was_finished(self):
+        for interrupt in (EXIT_INTERRUPTED, KeyboardInterrupt):
+            with self.subTest(interrupt):
+                self.assertEqual(self.run_matrix(0, interrupt), EXIT_INTERRUPTED)
+                self.assertEqual({row["scenario"] for row in self.saved()}, {"default"})
+
+    def test_what_lay_there_is_not_taken_for_a_result(self):
+        (self.out / "default").mkdir()
+        (self.out / "default" / "result.json").write_text("{}")
+        self.run_matrix(0, 0)
+        self.assertFalse((self.out / "default" / "result.json").exists())
+
+    def test_every_path_that_is_asked_for_takes_a_run_of_its_own(self):
+        scenario = scenarios.load("default")
+        text = matrix._commands(scenario, self.out, Path("peerpath"))
+        asked = {pair.asked for pair in scenario.pairs}
+        self.assertEqual(text.count("peerpath run "), len(asked))
+        self.assertIn("--from 0000:01:00.0:2 --from 0000:06:00.0:2", text)
+        self.assertIn("--to verbs:rxe0 --to verbs:rxe1", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
