@@ -14,8 +14,9 @@ from lab.say import say
 from lab.scenarios import Scenario
 from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG, Trouble
 
-# Enough for a median; what counts here is the path and the bytes.
-_HOW = ("--size", "4K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
+# Enough for a median; what counts here is the path and the bytes. Of a source
+# with ranges a registration takes as many as it needs: 16K are more than one.
+_HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
 _TIMEOUT_S = 900
 _OUTPUT = "output.txt"
 
@@ -33,25 +34,21 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
     """Measure SCENARIOS one after the other; 0 if everything agrees."""
     out.mkdir(parents=True, exist_ok=True)
     done: list[dict] = []
+    _save(done, out)
     interrupted = False
     for number, scenario in enumerate(scenarios, start=1):
         say(f"{number}/{len(scenarios)} {scenario.name}")
         started_s = time.monotonic()
-        # What an earlier matrix left there would pass for results of this one.
-        folder = out / scenario.name
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            exit_code = _measure(scenario, folder, program, debug=debug)
-            interrupted = exit_code == EXIT_INTERRUPTED
+            made = _measure(scenario, out / scenario.name, program, debug=debug)
         except KeyboardInterrupt:
             interrupted = True
-        if interrupted:
             break
-        done += _rows(scenario, folder, program, exit_code)
-        write_whole(out / "matrix.json", json.dumps(done, indent=2) + "\n")
-        agree = sum(not row["disagreements"] for row in done if row["scenario"] == scenario.name)
+        done += made
+        _save(done, out)
+        agree = sum(not row["disagreements"] for row in made)
         wall_s = time.monotonic() - started_s
-        say(f"{scenario.name}: {agree} of {len(scenario.pairs)} pairs agree, {wall_s:.0f} s")
+        say(f"{scenario.name}: {agree} of {len(made)} pairs agree, {wall_s:.0f} s")
     print(tabulate.table(done), end="")
     print(f"\n{tabulate.summary(done)}; saved to {out / 'matrix.json'}")
     if interrupted:
@@ -60,14 +57,21 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
     return 1 if any(row["disagreements"] for row in done) else 0
 
 
-def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> int:
+def _save(done: list[dict], out: Path) -> None:
+    write_whole(out / "matrix.json", json.dumps(done, indent=2) + "\n")
+
+
+def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> list[dict]:
+    """Boot SCENARIO, run everything in it, and make its rows."""
+    # What an earlier matrix left there would pass for results of this one.
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["bash", "-c", _commands(scenario, folder, program)]
     output = folder / _OUTPUT
-    outcome = guest.run(
-        scenario, command, folder, debug=debug, timeout_s=_TIMEOUT_S, output=output
-    )
-    return outcome.exit_code
+    ended = guest.run(scenario, command, folder, debug=debug, timeout_s=_TIMEOUT_S, output=output)
+    if ended.exit_code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    return _rows(scenario, folder, program, ended.exit_code)
 
 
 def _commands(scenario: Scenario, folder: Path, program: Path) -> str:

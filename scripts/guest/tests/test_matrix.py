@@ -5,7 +5,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from lab import matrix, rows, scenarios, tabulate
+from lab import guest, matrix, rows, scenarios, tabulate
 from lab.scenarios import Pair
 from lab.trouble import EXIT_GUEST_DIED, EXIT_INTERRUPTED
 
@@ -169,10 +169,16 @@ class Runs(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.out = Path(folder.name)
 
+    @staticmethod
+    def ended(exit_codes):
+        return [
+            guest.Outcome(ends, None, []) if isinstance(ends, int) else ends for ends in exit_codes
+        ]
+
     def run_matrix(self, *exit_codes):
         wanted = [scenarios.load(name) for name in ("default", "bypass")]
         with (
-            mock.patch("lab.matrix._measure", side_effect=exit_codes),
+            mock.patch("lab.guest.run", side_effect=self.ended(exit_codes)),
             mock.patch("lab.matrix._differences", return_value=[]),
             mock.patch("lab.matrix.say"),
             mock.patch("builtins.print"),

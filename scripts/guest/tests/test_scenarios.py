@@ -53,7 +53,7 @@ class Shipped(unittest.TestCase):
                     continue
                 with self.subTest(f"{name}: {function.name}"):
                     bus = function.device.split("bus=")[1].split(",")[0]
-                    self.assertIn(f"id={bus},", bridges)
+                    self.assertIn(f"id={bus},", f"id=pcie.0,{bridges}")
 
     def test_a_function_that_qemu_does_not_make_is_made_by_the_guest(self):
         for name in scenarios.names():
