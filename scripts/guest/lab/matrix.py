@@ -46,7 +46,7 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
             break
         done += made
         _save(done, out)
-        agree = sum(not row["disagreements"] for row in made)
+        agree = sum(map(rows.agrees, made))
         wall_s = time.monotonic() - started_s
         say(f"{scenario.name}: {agree} of {len(made)} pairs agree, {wall_s:.0f} s")
     print(tabulate.table(done), end="")
@@ -54,7 +54,7 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
     if interrupted:
         say(f"interrupted; what was finished of {len(scenarios)} scenarios is kept")
         return EXIT_INTERRUPTED
-    return 1 if any(row["disagreements"] for row in done) else 0
+    return 0 if all(map(rows.agrees, done)) else 1
 
 
 def _save(done: list[dict], out: Path) -> None:
@@ -105,19 +105,19 @@ def _result_folder(folder: Path, asked: str | None) -> Path:
 
 
 def _rows(scenario: Scenario, folder: Path, program: Path, exit_code: int) -> list[dict]:
-    paths = _json(folder / "paths.json", [])
+    paths = _json(folder / "paths.json", None)
     results = {asked: _json(_result_folder(folder, asked) / "result.json", {}) for asked in _asked(scenario)}
-    general = _differences(folder, program, paths)
-    agrees = not general
+    wrong = []
     if exit_code != 0:
         why = "the kernel complained" if exit_code == EXIT_KERNEL_LOG else f"exit code {exit_code}"
-        general.append(f"the guest did not end well: {why}; see {folder / 'run.json'} and {_OUTPUT}")
+        wrong = [f"the guest did not end well: {why}; see {folder / 'run.json'} and {_OUTPUT}"]
+    differences = None if paths is None else _differences(folder, program, paths)
     made = []
     for pair in scenario.pairs:
         cells = rows.cells_of(scenario, pair, results[pair.asked].get("cells", []))
-        row = rows.row(scenario, pair, cells, paths)
-        row["snapshot_agrees"] = agrees
-        row["disagreements"] += general
+        row = rows.row(scenario, pair, cells, paths or [])
+        row["snapshot_agrees"] = differences == []
+        row["guest_disagreements"] = wrong + (differences or [])
         made.append(row)
     return made
 

@@ -42,6 +42,11 @@ def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) ->
     return made
 
 
+def agrees(row: dict) -> bool:
+    """Whether all opinions on the pair are one, and its guest was sound."""
+    return row["snapshot_agrees"] and not row["disagreements"] and not row["guest_disagreements"]
+
+
 def _worst(outcomes: list[str]) -> str:
     """A pair that was not measured has failed, too."""
     return next((bad for bad in ("failed", "waived") if bad in outcomes), "passed" if outcomes else "failed")

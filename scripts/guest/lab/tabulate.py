@@ -2,6 +2,8 @@
 
 from itertools import groupby
 
+from lab.rows import agrees
+
 WIDTH = 100
 _HEAD = ("pair", "asked", "predicted", "observed", "outcome", "cause", "register", "write")
 _RIGHT = ("register", "write")
@@ -17,7 +19,10 @@ def table(rows: list[dict]) -> str:
     widths[0] += min(room - gap * (len(widths) - 1), 0)
     text = [_render(_HEAD, widths, gap)]
     for scenario, group in groupby(zip(rows, lines), key=lambda pair: pair[0]["scenario"]):
+        group = list(group)
         text.append(scenario)
+        # The same on each of its rows.
+        text += [f"{_INDENT}! {why}" for why in group[0][0]["guest_disagreements"]]
         for row, line in group:
             text.append(_render(line, widths, gap))
             text += [f"{_INDENT}! {why}" for why in row["disagreements"]]
@@ -25,7 +30,7 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    agree = sum(not row["disagreements"] for row in rows)
+    agree = sum(map(agrees, rows))
     scenarios = len({row["scenario"] for row in rows})
     seen = sorted({row["observed"] for row in rows})
     return f"{agree} of {len(rows)} pairs in {scenarios} scenarios agree; paths seen: {', '.join(seen)}"

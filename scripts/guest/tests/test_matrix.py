@@ -122,7 +122,8 @@ class Rows(Results):
 
 class Table(Results):
     def row(self, **more) -> dict:
-        return rows.row(self.scenario, self.pair(), self.cells(), self.paths()) | more
+        sound = {"snapshot_agrees": True, "guest_disagreements": []}
+        return rows.row(self.scenario, self.pair(), self.cells(), self.paths()) | sound | more
 
     def test_short_names_under_their_scenario(self):
         text = tabulate.table([self.row(), self.row(scenario="other", disagreements=["this"])])
@@ -131,6 +132,11 @@ class Table(Results):
         self.assertIn("exporter>rxe0", lines[2])
         self.assertEqual(lines[2].split().count("translated"), 2)
         self.assertEqual(lines[-1], " ! this")
+
+    def test_what_is_wrong_with_a_guest_is_said_once(self):
+        bad = {"guest_disagreements": ["it died"]}
+        text = tabulate.table([self.row(**bad), self.row(**bad)])
+        self.assertEqual(text.count("it died"), 1)
 
     def test_the_widest_row_fits(self):
         widest = self.row(
@@ -159,8 +165,9 @@ class Table(Results):
                 self.assertEqual(tabulate._time(time_ns), text)
 
     def test_the_summary_counts_what_agrees(self):
-        text = tabulate.summary([self.row(), self.row(scenario="other", disagreements=["this"])])
-        self.assertEqual(text, f"1 of 2 pairs in 2 scenarios agree; paths seen: {TRANSLATED}")
+        wrong = [{"disagreements": ["this"]}, {"guest_disagreements": ["that"]}, {"snapshot_agrees": False}]
+        text = tabulate.summary([self.row(), *(self.row(scenario="other", **one) for one in wrong)])
+        self.assertEqual(text, f"1 of 4 pairs in 2 scenarios agree; paths seen: {TRANSLATED}")
 
 
 class Runs(unittest.TestCase):
@@ -191,7 +198,7 @@ class Runs(unittest.TestCase):
     def test_a_guest_that_died_disagrees_and_the_others_still_run(self):
         self.assertEqual(self.run_matrix(EXIT_GUEST_DIED, 0), 1)
         self.assertEqual({row["scenario"] for row in self.saved()}, {"default", "bypass"})
-        self.assertIn("exit code 91", self.saved()[0]["disagreements"][-1])
+        self.assertIn("exit code 91", self.saved()[0]["guest_disagreements"][-1])
 
     def test_an_interrupt_keeps_what_was_finished(self):
         for interrupt in (EXIT_INTERRUPTED, KeyboardInterrupt):
