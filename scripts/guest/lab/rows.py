@@ -73,9 +73,11 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
             if found[key] != wanted
         ]
         passed = cell["outcome"] == "passed"
-        if passed != (pair.cause is None and pair.blocked is None):
+        # A refusal that was asked for is what should happen.
+        works = pair.expect != "refused" and pair.blocked is None
+        if passed != (works or pair.asked == "refused"):
             said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason given'}")
-        if passed and cell.get("direction") and not cell.get("verified_bytes"):
+        if works and cell.get("direction") and not cell.get("verified_bytes"):
             said.append("no byte was verified")
         for text in said:
             wrong.setdefault(text, []).append(cell["op"])

@@ -94,6 +94,14 @@ class Rows(Results):
         through = self.cells("refused", outcome="passed", cause="topology")
         self.assertEqual(len(self.wrong(pair, through, self.paths("refused", "topology"))), 1)
 
+    def test_a_refusal_that_was_asked_for_passes(self):
+        pair = self.pair("refused", cause="topology", asked="refused")
+        path = {"asked": "refused", "predicted": "refused", "observed": "refused"}
+        refused = self.cells(path=path, outcome="passed", cause="topology", verified_bytes=None)
+        self.assertEqual(self.wrong(pair, refused, []), [])
+        waived = self.cells(path=path, outcome="waived", cause="topology", reason="so")
+        self.assertEqual(self.wrong(pair, waived, []), ["register, write, read: waived: so"])
+
     def test_what_is_blocked_is_predicted_but_not_seen(self):
         pair = self.pair(blocked="no-iommu")
         path = {"asked": None, "predicted": TRANSLATED, "observed": "unknown"}
