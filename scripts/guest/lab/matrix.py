@@ -1,4 +1,4 @@
-"""`scripts/lab matrix`: what is predicted, observed and expected in every scenario, measured and compared."""
+"""`scripts/lab matrix`: what is predicted, observed and expected in every scenario, compared."""
 
 import json
 import os
@@ -106,7 +106,10 @@ def _result_folder(folder: Path, asked: str | None) -> Path:
 
 def _rows(scenario: Scenario, folder: Path, program: Path, exit_code: int) -> list[dict]:
     paths = _json(folder / "paths.json", None)
-    results = {asked: _json(_result_folder(folder, asked) / "result.json", {}) for asked in _asked(scenario)}
+    results = {
+        asked: _json(_result_folder(folder, asked) / "result.json", {})
+        for asked in _asked(scenario)
+    }
     wrong = []
     if exit_code != 0:
         why = "the kernel complained" if exit_code == EXIT_KERNEL_LOG else f"exit code {exit_code}"
@@ -134,7 +137,8 @@ def _differences(folder: Path, program: Path, inside: list[dict]) -> list[str]:
     if inside == outside:
         return []
     pairs = rows.differing(inside, outside)
-    return [f"the snapshot's `paths` differs from the guest's: {', '.join(pairs) or 'in the order'}"]
+    where = ", ".join(pairs) or "in the order"
+    return [f"the snapshot's `paths` differs from the guest's: {where}"]
 
 
 def _json(path: Path, otherwise):

@@ -1,6 +1,7 @@
-"""What the matrix makes of a scenario's results: a row a pair, and whether three opinions on it agree.
+"""What the matrix makes of results: a row a pair, and whether three opinions on it agree.
 
-The scenario says what has to come of a pair, peerpath predicts it in two places, and the kernel was watched doing it.
+The scenario says what has to come of a pair, peerpath predicts it in two places, and the
+kernel was watched doing it.
 """
 
 from lab.scenarios import Pair, Scenario
@@ -15,7 +16,7 @@ def full_name(path: str | None) -> str | None:
 
 
 def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) -> dict:
-    """The row of PAIR from its CELLS and from PATHS, which `peerpath paths` printed in the guest."""
+    """The row of PAIR from its CELLS and from PATHS: what `peerpath paths` said in the guest."""
     first = cells[0] if cells else {"path": {}}
     path = first["path"]
     made = {
@@ -23,7 +24,7 @@ def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) ->
         "pair": pair.label,
         "from": scenario.source(pair),
         "to": f"verbs:{pair.to}",
-        "asked": path.get("asked"),
+        "asked": full_name(pair.asked),
         "predicted": path.get("predicted"),
         "observed": path.get("observed", "unknown"),
         "outcome": _worst([cell["outcome"] for cell in cells]),
@@ -49,7 +50,8 @@ def agrees(row: dict) -> bool:
 
 def _worst(outcomes: list[str]) -> str:
     """A pair that was not measured has failed, too."""
-    return next((bad for bad in ("failed", "waived") if bad in outcomes), "passed" if outcomes else "failed")
+    otherwise = "passed" if outcomes else "failed"
+    return next((bad for bad in ("failed", "waived") if bad in outcomes), otherwise)
 
 
 def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
@@ -84,7 +86,9 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
     return [f"{', '.join(ops)}: {text}" for text, ops in wrong.items()]
 
 
-def _with_the_paths(scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]) -> list[str]:
+def _with_the_paths(
+    scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]
+) -> list[str]:
     """`paths` knows neither other memory than BARs, nor ranges, nor what will be arranged."""
     if pair.function is None or "@" in pair.source or pair.asked:
         return []
@@ -98,7 +102,8 @@ def _with_the_paths(scenario: Scenario, pair: Pair, predicted: str | None, paths
     if report["cause"] != pair.cause:
         wrong.append(f"`paths` says cause {report['cause']}, not {pair.cause}")
     if pair.blocked and pair.blocked not in report["blockers"]:
-        wrong.append(f"`paths` does not have {pair.blocked} among the blockers {report['blockers']}")
+        blockers = ", ".join(report["blockers"]) or "none"
+        wrong.append(f"`paths` does not have the blocker {pair.blocked}, but {blockers}")
     return wrong
 
 
@@ -110,6 +115,8 @@ def cells_of(scenario: Scenario, pair: Pair, cells: list[dict]) -> list[dict]:
 
 def differing(inside: list[dict], outside: list[dict]) -> list[str]:
     """Pairs of which the guest's `paths` and that of its snapshot say different things."""
-    by_pair = [{(report["from"], report["to"]): report for report in side} for side in (inside, outside)]
+    by_pair = [
+        {(report["from"], report["to"]): report for report in side} for side in (inside, outside)
+    ]
     pairs = sorted(by_pair[0].keys() | by_pair[1].keys())
     return [f"{a} to {b}" for a, b in pairs if by_pair[0].get((a, b)) != by_pair[1].get((a, b))]

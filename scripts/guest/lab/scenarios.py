@@ -190,7 +190,8 @@ def load(name: str, folder: Path = SCENARIOS) -> Scenario:
 
 def _pair(table: dict) -> Pair:
     # "from" is a word of Python's own.
-    return Pair(source=table["from"], **{key: value for key, value in table.items() if key != "from"})
+    others = {key: value for key, value in table.items() if key != "from"}
+    return Pair(source=table["from"], **others)
 
 
 def _table(name: str, folder: Path) -> dict:
@@ -241,7 +242,7 @@ def _check(scenario: Scenario) -> None:
 def _wrong_with(pair: Pair, scenario: Scenario) -> str | None:
     bar = _BAR.fullmatch(pair.source)
     if not _MEMORY.fullmatch(pair.source) and not (bar and scenario.function(bar["function"])):
-        return "the source is neither FUNCTION:BAR of this scenario nor ordinary memory such as host:16M"
+        return "the source is neither FUNCTION:BAR of this scenario nor memory such as host:16M"
     if pair.to not in {function.rdma for function in scenario.functions}:
         return f"there is no soft-RoCE device {pair.to} in this scenario"
     if pair.expect not in PATHS:

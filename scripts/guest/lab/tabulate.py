@@ -33,7 +33,8 @@ def summary(rows: list[dict]) -> str:
     agree = sum(map(agrees, rows))
     scenarios = len({row["scenario"] for row in rows})
     seen = sorted({row["observed"] for row in rows})
-    return f"{agree} of {len(rows)} pairs in {scenarios} scenarios agree; paths seen: {', '.join(seen)}"
+    agreement = f"{agree} of {len(rows)} pairs in {scenarios} scenarios agree"
+    return f"{agreement}; paths seen: {', '.join(seen)}"
 
 
 def _render(cells: tuple[str, ...], widths: list[int], gap: int) -> str:
