@@ -15,7 +15,7 @@ def table(rows: list[dict]) -> str:
     widths = [max(map(len, column)) for column in zip(_HEAD, *lines)]
     room = WIDTH - len(_INDENT) - sum(widths)
     gap = min(max(room // (len(widths) - 1), 1), 2)
-    # Where even that is too wide, the pair gives way: the file has it whole.
+    # Where even that is too wide, the pair gives way at its front: the file has it whole.
     widths[0] += min(room - gap * (len(widths) - 1), 0)
     text = [_render(_HEAD, widths, gap)]
     for scenario, group in groupby(zip(rows, lines), key=lambda pair: pair[0]["scenario"]):
@@ -39,10 +39,14 @@ def summary(rows: list[dict]) -> str:
 
 def _render(cells: tuple[str, ...], widths: list[int], gap: int) -> str:
     padded = [
-        cell[:width].rjust(width) if head in _RIGHT else cell[:width].ljust(width)
+        _cut(cell, width).rjust(width) if head in _RIGHT else _cut(cell, width).ljust(width)
         for head, cell, width in zip(_HEAD, cells, widths)
     ]
     return _INDENT + (" " * gap).join(padded)
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"~{cell[len(cell) - width + 1 :]}"
 
 
 def _line(row: dict) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ class Table(Results):
         lines = tabulate.table([widest, self.row()]).splitlines()
         self.assertLessEqual(max(map(len, lines)), tabulate.WIDTH)
         self.assertIn("importer-not-revocable", lines[2])
+        self.assertRegex(lines[2], r"^ ~\w+@512>rxe10 ")
 
     def test_times_have_three_digits(self):
         for time_ns, text in (
