@@ -152,7 +152,7 @@ def _list(chosen: argparse.Namespace) -> int:
             asked = f", asked for {pair.asked}" if pair.asked else ""
             why = f" ({pair.cause})" if pair.cause else ""
             blocked = f", but blocked ({pair.blocked})" if pair.blocked else ""
-            print(f"    {pair.label}{asked}: {pair.expect}{why}{blocked}")
+            print(f"    expected      {pair.label}{asked}: {pair.expect}{why}{blocked}")
         print()
     return 0
 

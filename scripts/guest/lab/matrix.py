@@ -18,6 +18,8 @@ from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG, Trouble
 # with ranges a registration takes as many as it needs: 16K are more than one.
 _HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
 _TIMEOUT_S = 900
+# Checking every access and every lock makes it several times slower.
+_DEBUG_TIMEOUT_S = 3600
 _OUTPUT = "output.txt"
 
 
@@ -67,8 +69,14 @@ def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) ->
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["bash", "-c", _commands(scenario, folder, program)]
-    output = folder / _OUTPUT
-    ended = guest.run(scenario, command, folder, debug=debug, timeout_s=_TIMEOUT_S, output=output)
+    ended = guest.run(
+        scenario,
+        command,
+        folder,
+        debug=debug,
+        timeout_s=_DEBUG_TIMEOUT_S if debug else _TIMEOUT_S,
+        output=folder / _OUTPUT,
+    )
     if ended.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return _rows(scenario, folder, program, ended.exit_code)
