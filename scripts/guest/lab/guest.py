@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import accel, klog, tools
@@ -54,6 +54,8 @@ class Outcome:
     exit_code: int
     command_exit_code: int | None
     complaints: list[klog.Complaint]
+    emulator_aborted: bool = False
+    """By an assertion of its own: nothing that ran in the guest is to blame."""
 
 
 def run(
@@ -84,28 +86,32 @@ def run(
         say(f"booting {scenario.name} with {kind} {built.version} under {how.upper()}")
         started_s = time.monotonic()
         with _sinks(output) as sinks:
-            verdict = _boot(qemu, sinks, console, folder, timeout_s)
+            verdict, aborted = _boot(qemu, sinks, console, folder, timeout_s)
         wall_s = time.monotonic() - started_s
-        outcome = _judge(folder, scenario, out, verdict)
+        outcome = replace(_judge(folder, scenario, out, verdict), emulator_aborted=aborted)
         _report(outcome, scenario, built, out, how, debug=debug, wall_s=wall_s)
     return outcome
 
 
-def _boot(qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int) -> int | None:
-    """None when the guest ended by itself, else the exit code that says why not.
+def _boot(
+    qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int
+) -> tuple[int | None, bool]:
+    """None when the guest ended by itself, else the exit code that says why not; and
+    whether QEMU aborted.
 
-    QEMU's threads race for the memory map while the guest's kernel lays out its
-    devices, which now and then ends in an assertion of QEMU's own. Nothing of the
-    run has begun by then, so it begins once more.
+    QEMU's threads race for the memory map while the guest moves its devices about,
+    which now and then ends in an assertion of QEMU's own. Mostly that is while the
+    kernel boots: nothing of the run has begun by then, so it begins once more.
     """
     console.write_bytes(b"")
     process = _Process(qemu, sinks)
     verdict = process.wait(timeout_s)
-    if not process.aborted or (folder / "ready").exists():
-        return verdict
-    say("QEMU itself aborted while the guest booted; booting once more")
-    console.write_bytes(b"")
-    return _Process(qemu, sinks).wait(timeout_s)
+    if process.aborted and not (folder / "ready").exists():
+        say("QEMU itself aborted while the guest booted; booting once more")
+        console.write_bytes(b"")
+        process = _Process(qemu, sinks)
+        verdict = process.wait(timeout_s)
+    return verdict, process.aborted
 
 
 @contextmanager
@@ -343,6 +349,7 @@ def _report(
         "wall_s": round(wall_s, 1),
         "exit_code": outcome.exit_code,
         "command_exit_code": outcome.command_exit_code,
+        "emulator_aborted": outcome.emulator_aborted,
         "kernel_complaints": [complaint.headline for complaint in outcome.complaints],
     }
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n")

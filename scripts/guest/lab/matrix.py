@@ -65,21 +65,23 @@ def _save(done: list[dict], out: Path) -> None:
 
 def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> list[dict]:
     """Boot SCENARIO, run everything in it, and make its rows."""
-    # What an earlier matrix left there would pass for results of this one.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    command = ["bash", "-c", _commands(scenario, folder, program)]
-    ended = guest.run(
-        scenario,
-        command,
-        folder,
-        debug=debug,
-        timeout_s=_DEBUG_TIMEOUT_S if debug else _TIMEOUT_S,
-        output=folder / _OUTPUT,
-    )
+    ended = _run_inside(scenario, folder, program, debug=debug)
+    if ended.emulator_aborted:
+        say("QEMU itself aborted, so nothing of this guest counts; once more from the start")
+        ended = _run_inside(scenario, folder, program, debug=debug)
     if ended.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return _rows(scenario, folder, program, ended.exit_code)
+
+
+def _run_inside(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> guest.Outcome:
+    # What an earlier guest left there would pass for results of this one.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = ["bash", "-c", _commands(scenario, folder, program)]
+    timeout_s = _DEBUG_TIMEOUT_S if debug else _TIMEOUT_S
+    output = folder / _OUTPUT
+    return guest.run(scenario, command, folder, debug=debug, timeout_s=timeout_s, output=output)
 
 
 def _commands(scenario: Scenario, folder: Path, program: Path) -> str:

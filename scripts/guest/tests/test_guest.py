@@ -87,25 +87,27 @@ class BroughtBack(Folder):
 class Booted(Folder):
     """With a program in QEMU's place that counts how often it was started."""
 
-    def boot(self, script: str) -> tuple[int | None, int]:
+    def boot(self, script: str) -> tuple[int | None, bool, int]:
         count = self.folder / "count"
         count.unlink(missing_ok=True)
         command = ["bash", "-c", f"cd {self.folder}; echo >>count; {script}"]
         with open(os.devnull, "wb") as sink, mock.patch("lab.guest.say"):
             console = self.out / "console.txt"
-            verdict = guest._boot(command, (sink, sink), console, self.folder, timeout_s=60)
-        return verdict, len(count.read_text().splitlines())
+            ended = guest._boot(command, (sink, sink), console, self.folder, timeout_s=60)
+        return *ended, len(count.read_text().splitlines())
 
     def test_qemu_that_aborts_before_the_guest_is_ready_gets_one_more_chance(self):
-        self.assertEqual(self.boot("kill -ABRT $$"), (None, 2))
+        self.assertEqual(self.boot("kill -ABRT $$"), (None, True, 2))
+        once = "[[ -e second ]] || { touch second; kill -ABRT $$; }"
+        self.assertEqual(self.boot(once), (None, False, 2))
 
     def test_what_has_begun_is_not_begun_again(self):
-        self.assertEqual(self.boot("touch ready; kill -ABRT $$"), (None, 1))
+        self.assertEqual(self.boot("touch ready; kill -ABRT $$"), (None, True, 1))
 
     def test_every_other_end_is_one(self):
         for script in ("true", "exit 1", "kill -KILL $$"):
             with self.subTest(script):
-                self.assertEqual(self.boot(script), (None, 1))
+                self.assertEqual(self.boot(script), (None, False, 1))
 
 
 if __name__ == "__main__":

@@ -219,6 +219,13 @@ class Runs(unittest.TestCase):
         self.assertEqual({row["scenario"] for row in self.saved()}, {"default", "bypass"})
         self.assertIn("exit code 91", self.saved()[0]["guest_disagreements"][-1])
 
+    def test_a_guest_that_qemu_brought_down_is_measured_once_more(self):
+        aborted = guest.Outcome(EXIT_GUEST_DIED, None, [], emulator_aborted=True)
+        self.run_matrix(aborted, 0, 0)
+        self.assertEqual({len(row["guest_disagreements"]) for row in self.saved()}, {0})
+        self.run_matrix(aborted, aborted, 0)
+        self.assertIn("exit code 91", self.saved()[0]["guest_disagreements"][0])
+
     def test_an_interrupt_keeps_what_was_finished(self):
         for interrupt in (EXIT_INTERRUPTED, KeyboardInterrupt):
             with self.subTest(interrupt):
