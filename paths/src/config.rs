@@ -53,8 +53,12 @@ pub struct AcsControl(pub u16);
 impl AcsControl {
     const NAMES: [(u16, &'static str); 7] =
         [(0x01, "SV"), (0x02, "TB"), (0x04, "RR"), (0x08, "CR"), (0x10, "UF"), (0x20, "EC"), (0x40, "DT")];
+    /// RR, without which a port sends nothing up to the root complex.
+    pub(crate) const REQUEST_REDIRECT: u16 = 0x04;
+    /// RR and CR.
+    pub(crate) const REQUEST_AND_COMPLETION: u16 = 0x04 | 0x08;
     /// Request redirect, completion redirect and egress control: what p2pdma looks at.
-    const REDIRECT: u16 = 0x04 | 0x08 | 0x20;
+    pub(crate) const REDIRECT: u16 = 0x04 | 0x08 | 0x20;
 
     /// Whether the port sends peer-to-peer requests up to the root complex.
     pub fn redirects(self) -> bool {
@@ -76,6 +80,17 @@ impl AcsControl {
         let names: Vec<_> = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name).collect();
         names.join(" ")
     }
+}
+
+/// The ACS capability of a function: what it can do and what it is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AcsRegister {
+    /// Where the control word stands in config space.
+    pub offset: u16,
+    /// The bits of the control word that the function implements.
+    pub supported: u16,
+    /// The control word.
+    pub control: AcsControl,
 }
 
 /// What kind of PCIe device a function is.
@@ -284,6 +299,23 @@ impl ConfigSpace {
     /// The ACS control word.
     pub fn acs(&self) -> Seen<AcsControl> {
         self.extended(EXTENDED_ACS).and_then(|at| self.word(at + 6).map(AcsControl))
+    }
+
+    /// The whole ACS capability, for who wants to change its control word.
+    pub fn acs_register(&self) -> Seen<AcsRegister> {
+        self.extended(EXTENDED_ACS).and_then(|at| {
+            let offset = u16::try_from(at + 6).ok()?;
+            Some(AcsRegister { offset, supported: self.word(at + 4)?, control: AcsControl(self.word(at + 6)?) })
+        })
+    }
+
+    /// As if the word at an offset read otherwise.
+    pub(crate) fn with_word(mut self, offset: u16, value: u16) -> Self {
+        let at = usize::from(offset);
+        if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        self
     }
 
     /// Address translation services.

@@ -4,6 +4,7 @@
 //! takes away again): the names that all other crates share ([`Bdf`], [`PathName`],
 //! [`Cause`], [`Explanation`]), what sysfs says, and the kernel's own decision worked out from it.
 
+mod arrange;
 mod bar;
 mod bdf;
 pub mod blockers;
@@ -26,10 +27,11 @@ mod snapshot;
 mod topology;
 mod tree;
 
+pub use arrange::{DomainType, HostChange};
 pub use bar::{Bar, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
-pub use config::{AcsControl, Ats, ConfigSpace, Link, Pcie, PortType, Seen};
+pub use config::{AcsControl, AcsRegister, Ats, ConfigSpace, Link, Pcie, PortType, Seen};
 pub use explain::{Facts, Step, explain};
 pub use explanation::{Class, Explained, Explanation};
 pub use function::{Function, Membership};

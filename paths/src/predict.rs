@@ -197,6 +197,25 @@ impl<'host> Predictor<'host> {
         above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
     }
 
+    /// The first bridge above both, or one of the two itself; none where the root complex lies between them.
+    pub fn common_node(&self, from: Bdf, to: Bdf) -> Option<Bdf> {
+        let common = self.common(self.topology.position(from)?, self.topology.position(to)?)?;
+        Some(self.topology.functions()[common].bdf)
+    }
+
+    /// The functions whose ACS the kernel asks, in its order: the exporter's side with the common node, then the
+    /// importer's without it. None where there is no common node.
+    pub fn asked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
+        let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
+        let way = self.way(from, to, self.common(from, to)?);
+        Some(way.map(|at| self.topology.functions()[at].bdf).collect())
+    }
+
+    fn way(&self, from: usize, to: usize, common: usize) -> impl Iterator<Item = usize> {
+        let below = move |at| self.topology.chain(at).take_while(move |&at| at != common);
+        below(from).chain([common]).chain(below(to))
+    }
+
     /// The first of the provider's chain that is in the client's.
     fn common(&self, from: usize, to: usize) -> Option<usize> {
         let (mut a, mut b) = (from, to);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, Membership, Seen, Tree, devices};
+use crate::{Bdf, Function, HostChange, Membership, Seen, Tree, devices};
 
 /// A root bus, which is what the kernel means by a host bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +167,24 @@ impl Topology {
         match function.membership {
             Membership::Group(number) => self.groups.get(&number),
             _ => None,
+        }
+    }
+
+    /// The topology as it would be after a change.
+    pub(crate) fn apply(&mut self, change: &HostChange) {
+        match *change {
+            HostChange::Domain { group, to } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.domain_type = Some(to.words()[0].to_owned());
+                }
+            }
+            HostChange::Acs { bdf, offset, bits, set } => {
+                let Some(function) = self.position(bdf).map(|at| &mut self.functions[at]) else { return };
+                let Seen::Here(now) = function.acs else { return };
+                let control = if set { now.0 | bits.0 } else { now.0 & !bits.0 };
+                function.config = function.config.clone().with_word(offset, control);
+                function.acs = function.config.acs();
+            }
         }
     }
 

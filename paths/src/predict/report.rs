@@ -96,10 +96,7 @@ impl<'a> Words<'a> {
     fn of(predictor: &'a Predictor<'a>, from: usize, to: usize, common: Option<usize>) -> Self {
         let mut words = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
         let Some(common) = common else { return words };
-        // The provider's side with the common node, then the client's without it.
-        let topology = predictor.topology;
-        let below = |at| topology.chain(at).take_while(move |&at| at != common);
-        for function in below(from).chain([common]).chain(below(to)).map(|at| &topology.functions()[at]) {
+        for function in predictor.way(from, to, common).map(|at| &predictor.topology.functions()[at]) {
             match function.redirects() {
                 Seen::Here(_) => words.redirecting.push(function),
                 Seen::Unknown => words.acs_unknown.push(function),

@@ -132,6 +132,9 @@ impl Function {
             let Some(control) = control else { continue };
             let next = at + 0x10;
             bytes[at..at + 4].copy_from_slice(&(id | 1 << 16 | (next as u32) << 20).to_le_bytes());
+            // Ports that have ACS implement all of it but egress control.
+            let supported = if id == 0x000d { 0x5f } else { 0 };
+            bytes[at + 4..at + 6].copy_from_slice(&u16::to_le_bytes(supported));
             bytes[at + 6..at + 8].copy_from_slice(&control.to_le_bytes());
             at = next;
         }

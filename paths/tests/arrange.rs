@@ -1,0 +1,152 @@
+//! What peerpath would change to get a path, and where it says that nothing leads there.
+
+mod support;
+
+use peerpath_paths::{AcsControl, Cause, DomainType, Explanation, HostChange, PathName, Request};
+
+use support::{EPYC, INTEL, Kind, Machine, bdf};
+
+const EXPORTER: &str = "0000:03:00.0";
+const IMPORTER: &str = "0000:04:00.0";
+
+/// Exporter and importer below two ports of a switch.
+fn switch(cpuinfo: &str, downstream: [Option<u16>; 2]) -> Machine {
+    let acs = |control: Option<u16>| {
+        move |port: support::Function| match control {
+            Some(control) => port.acs(control),
+            None => port,
+        }
+    };
+    Machine::new(cpuinfo)
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
+        .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port)
+        .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, acs(downstream[0]))
+        .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, acs(downstream[1]))
+        .endpoint(EXPORTER, "0000:02:00.0")
+        .add(IMPORTER, Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.driver("mlx5_core").group(9))
+        .group_type(9, "DMA-FQ", "")
+}
+
+/// Exporter and importer below a root port each.
+fn root_ports(cpuinfo: &str) -> Machine {
+    Machine::new(cpuinfo)
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
+        .add("0000:00:02.0", None, Kind::RootPort, |port| port.acs(0x1d))
+        .endpoint(EXPORTER, "0000:00:01.0")
+        .add(IMPORTER, Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("mlx5_core").group(9))
+        .group_type(9, "DMA-FQ", "")
+}
+
+fn arrange(machine: &Machine, wanted: PathName) -> Result<Vec<HostChange>, Explanation> {
+    machine.inventory().arrange(bdf(EXPORTER), bdf(IMPORTER), wanted, Request::default()).unwrap()
+}
+
+fn words(machine: &Machine, wanted: PathName) -> Vec<String> {
+    let changes = arrange(machine, wanted).unwrap();
+    changes.iter().map(ToString::to_string).collect()
+}
+
+fn refused(machine: &Machine, wanted: PathName) -> (Option<Cause>, String) {
+    let Explanation { cause, why, remedy } = arrange(machine, wanted).unwrap_err();
+    for text in [&why, &remedy] {
+        assert!(text.ends_with('.') && text.starts_with(|letter: char| !letter.is_lowercase()), "{text:?}");
+    }
+    (cause, why)
+}
+
+#[test]
+fn what_is_so_already_needs_nothing() {
+    assert_eq!(arrange(&root_ports(EPYC), PathName::HostBridgeTranslated), Ok(vec![]));
+    assert_eq!(arrange(&switch(EPYC, [None; 2]), PathName::BusAddress), Ok(vec![]));
+    assert_eq!(arrange(&root_ports(EPYC).no_iommu(), PathName::HostBridgeBypass), Ok(vec![]));
+}
+
+#[test]
+fn the_domain_of_the_importer_decides_between_bypass_and_translated() {
+    assert_eq!(words(&root_ports(EPYC), PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
+    let bypass = root_ports(EPYC).group_type(9, "identity", "");
+    assert_eq!(
+        arrange(&bypass, PathName::HostBridgeTranslated),
+        Ok(vec![HostChange::Domain { group: 9, to: DomainType::Translated }])
+    );
+}
+
+#[test]
+fn a_switch_without_redirect_is_left_by_setting_it_and_one_with_it_entered_by_clearing_it() {
+    let plain = switch(EPYC, [Some(0x11), Some(0x11)]);
+    assert_eq!(
+        words(&plain, PathName::HostBridgeTranslated),
+        ["ACS redirect set on 0000:02:00.0 (RR CR)", "ACS redirect set on 0000:02:01.0 (RR CR)"]
+    );
+    assert_eq!(
+        words(&plain, PathName::HostBridgeBypass),
+        [
+            "IOMMU group 9 switched to identity",
+            "ACS redirect set on 0000:02:00.0 (RR CR)",
+            "ACS redirect set on 0000:02:01.0 (RR CR)"
+        ]
+    );
+    // Only what redirects is touched, and only its bits that do.
+    let half = switch(EPYC, [Some(0x11), Some(0x35)]);
+    assert_eq!(
+        arrange(&half, PathName::BusAddress),
+        Ok(vec![HostChange::Acs { bdf: bdf("0000:02:01.0"), offset: 0x106, bits: AcsControl(0x24), set: false }])
+    );
+    assert_eq!(arrange(&half, PathName::HostBridgeTranslated), Ok(vec![]));
+}
+
+#[test]
+fn where_nothing_leads_there_the_reason_is_told() {
+    let (cause, why) = refused(&root_ports(EPYC), PathName::BusAddress);
+    assert_eq!(cause, Some(Cause::Topology));
+    assert!(why.contains("No bridge stands above both"), "{why}");
+    let (cause, why) = refused(&switch(EPYC, [None; 2]), PathName::HostBridgeTranslated);
+    assert_eq!(cause, Some(Cause::Topology));
+    assert!(why.contains("none has ACS"), "{why}");
+    let (cause, why) = refused(&root_ports(EPYC).no_iommu(), PathName::HostBridgeTranslated);
+    assert_eq!(cause, Some(Cause::NoIommu), "{why}");
+    // Nobody trusts this host bridge, whatever is arranged.
+    let (cause, why) = refused(&switch(INTEL, [Some(0x11); 2]), PathName::HostBridgeTranslated);
+    assert_eq!(cause, Some(Cause::Topology));
+    assert!(why.contains("would be refused"), "{why}");
+    let (cause, why) = refused(&root_ports(EPYC).command_line("swiotlb=force"), PathName::HostBridgeBypass);
+    assert_eq!(cause, Some(Cause::SwiotlbForced), "{why}");
+    let (cause, why) = refused(&root_ports(EPYC).group_type(9, "unmanaged", ""), PathName::HostBridgeTranslated);
+    assert_eq!(cause, Some(Cause::InUse), "{why}");
+    let (_, why) = refused(&root_ports(EPYC), PathName::Staged);
+    assert!(why.contains("staged"), "{why}");
+}
+
+#[test]
+fn a_mask_that_does_not_reach_the_bar_forbids_bypass() {
+    let short = Machine::new(EPYC)
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+        .add("0000:00:02.0", None, Kind::RootPort, |port| port)
+        .endpoint(EXPORTER, "0000:00:01.0")
+        .add(IMPORTER, Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("8139cp").mask(32));
+    assert_eq!(refused(&short, PathName::HostBridgeBypass).0, Some(Cause::DmaMask));
+    // And the other way round it is what helps.
+    let bypass = short.domain_type("identity");
+    assert_eq!(arrange(&bypass, PathName::HostBridgeTranslated).unwrap().len(), 1);
+}
+
+#[test]
+fn acs_that_could_not_be_read_is_not_guessed_at() {
+    let cut = Machine::new(EPYC)
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+        .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port.config_bytes(64))
+        .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.config_bytes(64))
+        .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.config_bytes(64))
+        .endpoint(EXPORTER, "0000:02:00.0")
+        .endpoint(IMPORTER, "0000:02:01.0");
+    for wanted in [PathName::BusAddress, PathName::HostBridgeTranslated] {
+        assert_eq!(refused(&cut, wanted).0, Some(Cause::NoPermission));
+    }
+}
+
+#[test]
+fn a_function_that_is_not_there_has_no_answer() {
+    let machine = root_ports(EPYC);
+    let absent = bdf("0000:7f:00.0");
+    assert!(machine.inventory().arrange(absent, bdf(IMPORTER), PathName::BusAddress, Request::default()).is_none());
+}
