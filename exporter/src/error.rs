@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use peerpath_paths::Bdf;
 
+use crate::changes::Subject;
 use crate::range::RangeProblem;
 use crate::{BarRange, Door, InUse, NotExportable};
 
@@ -144,11 +145,11 @@ pub enum Error {
         /// The door through which it is open.
         open: Door,
     },
-    /// Another peerpath holds the function.
-    #[error("{bdf} is taken by another run")]
+    /// Another peerpath holds the function or the group.
+    #[error("{subject} is taken by another run")]
     Taken {
-        /// The function.
-        bdf: Bdf,
+        /// What is held.
+        subject: Subject,
         /// The process that holds it, where it said so.
         pid: Option<u32>,
     },
@@ -311,6 +312,64 @@ pub enum Error {
         /// The driver that should have.
         driver: String,
     },
+
+    // Arranging a path.
+    /// What would have to go for a change could not be made again afterwards.
+    #[error("{subject} is left alone, since what it carries could not be put back: {what}")]
+    CannotPutBack {
+        /// What was to be changed.
+        subject: Subject,
+        /// What could not be put back.
+        what: String,
+    },
+    /// The type of a group's domain could not be changed.
+    #[error("IOMMU group {group} did not get a domain of type {kind}")]
+    SetDomain {
+        /// The group.
+        group: u32,
+        /// The type.
+        kind: String,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A port's ACS control could not be read or written.
+    #[error("{operation} failed for {bdf}")]
+    Acs {
+        /// The function.
+        bdf: Bdf,
+        /// The step.
+        operation: &'static str,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A program of the system is not there.
+    #[error("the program {program} is not installed")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+    },
+    /// A program of the system failed.
+    #[error("`{command}` failed: {said}")]
+    Program {
+        /// The program and its arguments.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// What went with a driver did not come back with it.
+    #[error("{what} of {bdf} did not come back within {waited_s} s")]
+    NotBack {
+        /// The function.
+        bdf: Bdf,
+        /// What is missing.
+        what: String,
+        /// How long it was waited for.
+        waited_s: u64,
+    },
+
+    // The journal.
     /// The state directory or a file in it could not be used.
     #[error("{operation} failed for {path}")]
     State {

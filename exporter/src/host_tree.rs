@@ -3,21 +3,31 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use peerpath_paths::Bdf;
 
 use crate::Error;
 
-/// What happens when an attribute of sysfs is written. Tests put a small kernel in its place.
-pub(crate) type Write = dyn Fn(&Path, &str) -> io::Result<()> + Send + Sync;
+/// Everything that changes a host. Tests put a small kernel in its place.
+pub(crate) trait Hands: Send + Sync {
+    /// Writes an attribute of sysfs.
+    fn write(&self, path: &Path, text: &str) -> io::Result<()>;
+    /// Writes a word into a file of config space.
+    fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()>;
+    /// Runs a program to its end and gives what it printed; what it printed to standard error, where it failed.
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
+}
 
 /// The root below which `sys`, `proc` and `dev` lie.
 #[derive(Clone)]
 pub struct HostTree {
     root: PathBuf,
-    write: Arc<Write>,
+    hands: Arc<dyn Hands>,
 }
 
 impl fmt::Debug for HostTree {
@@ -40,17 +50,39 @@ impl HostTree {
 
     /// A tree elsewhere: a fixture.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), write: Arc::new(write_attribute) }
+        Self { root: root.into(), hands: Arc::new(Live) }
     }
 
     #[cfg(test)]
-    pub(crate) fn with_writes(self, write: Arc<Write>) -> Self {
-        Self { write, ..self }
+    pub(crate) fn with_hands(self, hands: Arc<dyn Hands>) -> Self {
+        Self { hands, ..self }
     }
 
     /// Writes an attribute of sysfs.
     pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        (self.write)(path, text)
+        self.hands.write(path, text)
+    }
+
+    /// Writes a word of a function's config space.
+    pub(crate) fn write_config(&self, bdf: Bdf, offset: u16, word: u16) -> io::Result<()> {
+        self.hands.write_word(&self.function(bdf).join("config"), offset, word)
+    }
+
+    /// Reads a word of a function's config space.
+    pub(crate) fn read_config(&self, bdf: Bdf, offset: u16) -> io::Result<u16> {
+        let mut bytes = [0; 2];
+        fs::File::open(self.function(bdf).join("config"))?.read_exact_at(&mut bytes, offset.into())?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    /// Runs a program of the system that changes or describes the host, and gives what it printed.
+    pub(crate) fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
+        let failed = |said| Error::Program { command: format!("{program} {}", arguments.join(" ")), said };
+        match self.hands.run(program, arguments) {
+            Ok(said) => said.map_err(failed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoProgram { program }),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Whether it is this host, so that its `/proc` speaks of processes and devices that can be asked.
@@ -101,9 +133,26 @@ impl HostTree {
     }
 }
 
-/// One write call, as attributes want it; never creates a file.
-fn write_attribute(path: &Path, text: &str) -> io::Result<()> {
-    fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
+/// The host itself.
+struct Live;
+
+impl Hands for Live {
+    /// One write call, as attributes want it; never creates a file.
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
+    }
+
+    fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()> {
+        fs::File::options().write(true).open(path)?.write_all_at(&word.to_le_bytes(), offset.into())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
+        // A group of its own: Ctrl-C at the terminal must not end it in the middle of putting something back.
+        let output =
+            Command::new(program).args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0).output()?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        Ok(if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) })
+    }
 }
 
 /// The text of a small file without the line's end; `None` where there is no such file.

@@ -1,12 +1,16 @@
 //! A BAR, or ordinary memory, becomes a [`Buffer`] that importers can register.
 //!
 //! [`Source`] is what a user names; [`Source::open`] makes it an [`Exporter`], whose exports are [`Buffer`]s.
-//! [`mod@bind`] hands functions to vfio-pci and gives them back, [`mod@socket`] passes a buffer to another process.
+//! [`mod@bind`] hands functions to vfio-pci and gives them back, [`mod@arrange`] changes the host so that a pair takes the path
+//! asked for, [`mod@socket`] passes a buffer to another process.
 
+pub mod arrange;
 pub mod bind;
 mod buffer;
+mod changes;
 mod error;
 mod host_tree;
+mod in_use;
 mod memory;
 mod options;
 mod range;
@@ -17,14 +21,15 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod vfio;
+mod viability;
 mod view;
 
 use std::sync::Arc;
 
-pub use bind::InUse;
 pub use buffer::{BarRange, Buffer, Handle, HostMemory, Origin, SourceKind};
 pub use error::Error;
 pub use host_tree::HostTree;
+pub use in_use::InUse;
 pub use memory::{HeapExporter, HostExporter, UdmabufExporter};
 pub use options::{Door, OpenOptions};
 pub use range::RangeProblem;

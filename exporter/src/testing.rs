@@ -1,7 +1,11 @@
-//! A host made of files, with just enough of a kernel behind `bind` and `unbind`.
+//! A host made of files, with just enough of a kernel behind `bind`, `unbind`, the types of IOMMU domains, config space, and
+//! of networks behind `ip` and `rdma`.
+
+mod networks;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use peerpath_paths::Bdf;
 
+use crate::host_tree::Hands;
 use crate::{HostTree, OpenOptions};
 
 /// How the small kernel treats the next writes.
@@ -51,8 +56,8 @@ impl Fixture {
     }
 
     pub(crate) fn host(&self) -> HostTree {
-        let kernel = Arc::clone(&self.kernel);
-        HostTree::at(&self.kernel.root).with_writes(Arc::new(move |path, text| kernel.write(path, text)))
+        let hands: Arc<dyn Hands> = self.kernel.clone();
+        HostTree::at(&self.kernel.root).with_hands(hands)
     }
 
     pub(crate) fn options(&self) -> OpenOptions {
@@ -166,28 +171,76 @@ impl Function<'_> {
         self
     }
 
+    /// An ACS capability with its control word.
+    pub(crate) fn acs(self, control: u16) -> Self {
+        let mut bytes = vec![0; 4096];
+        bytes[0x100..0x102].copy_from_slice(&0x000d_u16.to_le_bytes());
+        bytes[0x106..0x108].copy_from_slice(&control.to_le_bytes());
+        let path = self.fixture.path(&format!("sys/devices/pci0000:00/{}/config", self.bdf));
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
     pub(crate) fn bdf(self) -> Bdf {
         self.bdf
     }
 }
 
-impl Kernel {
+impl Hands for Kernel {
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        let count = self.writes.fetch_add(1, Ordering::SeqCst);
-        match *self.mood.lock().unwrap() {
-            Mood::FailsOnceAfter(writes) if count == writes => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            Mood::DeadAfter(writes) if count >= writes => return Err(io::ErrorKind::Other.into()),
-            _ => {}
-        }
+        self.step()?;
         if !path.exists() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let above = || path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap();
         match path.file_name().and_then(|name| name.to_str()) {
             Some("driver_override") => fs::write(path, if text == "\n" { "(null)\n" } else { text }),
-            Some("bind") => self.bind(path.parent().unwrap().file_name().unwrap().to_str().unwrap(), text),
-            Some("unbind") => fs::remove_file(self.driver_link(text)),
+            Some("bind") => self.bind(above(), text),
+            Some("unbind") => self.unbind(text),
+            Some("type") => self.switch(path, text),
             _ => Err(io::ErrorKind::PermissionDenied.into()),
         }
+    }
+
+    fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()> {
+        self.step()?;
+        fs::File::options().write(true).open(path)?.write_all_at(&word.to_le_bytes(), offset.into())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
+        self.step()?;
+        Ok(networks::run(&self.root, program, &arguments.join(" ")))
+    }
+}
+
+impl Kernel {
+    fn step(&self) -> io::Result<()> {
+        let count = self.writes.fetch_add(1, Ordering::SeqCst);
+        match *self.mood.lock().unwrap() {
+            Mood::FailsOnceAfter(writes) if count == writes => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            Mood::DeadAfter(writes) if count >= writes => Err(io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The domain of a group changes only while no driver of the kernel has a function of it.
+    fn switch(&self, path: &Path, text: &str) -> io::Result<()> {
+        for function in fs::read_dir(path.with_file_name("devices"))? {
+            if let Ok(driver) = fs::read_link(function?.path().join("driver"))
+                && !matches!(driver.file_name().and_then(|name| name.to_str()), Some("vfio-pci" | "pcieport"))
+            {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+        }
+        match text {
+            "identity\n" | "DMA\n" | "DMA-FQ\n" => fs::write(path, text),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
+    fn unbind(&self, bdf: &str) -> io::Result<()> {
+        networks::take_away(&self.root, bdf);
+        fs::remove_file(self.driver_link(bdf))
     }
 
     fn driver_link(&self, bdf: &str) -> PathBuf {
@@ -203,8 +256,32 @@ impl Kernel {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }
         relink(&self.driver_link(bdf), Path::new(&format!("../../../bus/pci/drivers/{driver}")));
+        if driver == "e1000e" {
+            networks::appear(&self.root, bdf);
+        }
         Ok(())
     }
+}
+
+/// Every file and link below the root but for what tells nothing: what `before` and `after` are compared by.
+pub(crate) fn picture(fixture: &Fixture) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            if kind.is_dir() {
+                walk(&path, found);
+            } else if kind.is_symlink() {
+                found.push((path.clone(), fs::read_link(path).unwrap().display().to_string()));
+            } else {
+                found.push((path.clone(), String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&fixture.kernel.root, &mut found);
+    found.sort();
+    found
 }
 
 fn relink(path: &Path, target: &Path) {

@@ -2,12 +2,9 @@
 
 use peerpath_paths::Bdf;
 
-use super::in_use::refuse_in_use;
-use super::journal::{Entry, Journal, Owner, OwnerKind, boot_id};
-use super::lock::FunctionLock;
-use super::state_dir::StateDir;
-use super::{steps, viability};
-use crate::{Error, OpenOptions};
+use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
+use crate::in_use::refuse_in_use;
+use crate::{Error, OpenOptions, viability};
 
 /// A function that VFIO has now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,20 +35,24 @@ pub fn bind(functions: &[Bdf], options: &OpenOptions) -> Result<Vec<Bound>, Erro
         }
     }
     let dir = StateDir::open(&options.state_dir)?;
-    let locks = functions.iter().map(|&bdf| FunctionLock::take(&dir, bdf)).collect::<Result<Vec<_>, _>>()?;
+    let locks = functions.iter().map(|&bdf| Lock::take(&dir, Subject::Function(bdf))).collect::<Result<Vec<_>, _>>()?;
     for &bdf in &functions {
         if !viability::has_vfio_driver(host, bdf)? {
-            steps::require_vfio_pci(host)?;
+            driver::require_vfio_pci(host)?;
             refuse_in_use(host, bdf, options.force_in_use)?;
         }
     }
     let journal = Journal::new(dir);
+    let mut made = Vec::new();
     let mut done = Vec::new();
     for bdf in functions {
-        match bind_one(bdf, options, &journal) {
+        match bind_one(bdf, options, &journal, &mut made) {
             Ok(bound) => done.push(bound),
             Err(error) => {
-                undo(&done, options, &journal);
+                // Best effort: what cannot be undone stays in the journal.
+                for entry in made.iter().rev() {
+                    let _ = journal.undo(host, entry);
+                }
                 return Err(error);
             }
         }
@@ -60,41 +61,18 @@ pub fn bind(functions: &[Bdf], options: &OpenOptions) -> Result<Vec<Bound>, Erro
     Ok(done)
 }
 
-fn bind_one(bdf: Bdf, options: &OpenOptions, journal: &Journal) -> Result<Bound, Error> {
+fn bind_one(bdf: Bdf, options: &OpenOptions, journal: &Journal, made: &mut Vec<Entry>) -> Result<Bound, Error> {
     let host = &options.host;
-    let owner = Owner::this_process(host, OwnerKind::Bind);
-    let before = journal.find(bdf)?.filter(|entry| entry.boot_id == boot_id(host));
+    let now = driver::state(host, bdf)?;
     if viability::has_vfio_driver(host, bdf)? {
         // What a dead run left behind is kept now, until `restore`.
-        if let Some(entry) = before {
-            journal.put(Entry { owner, ..entry })?;
-        }
+        journal.adopt(host, bdf, now, OwnerKind::Bind)?;
         return Ok(Bound { bdf, from_driver: None, already: true });
     }
     let from_driver = host.driver(bdf)?;
-    let change = match before {
-        Some(entry) => entry.change,
-        None => steps::state(host, bdf)?,
-    };
-    journal.put(Entry { bdf, change: change.clone(), owner, boot_id: boot_id(host) })?;
-    if let Err(error) = steps::take(host, bdf) {
-        if steps::give_back(host, bdf, &change).is_ok() {
-            journal.remove(bdf)?;
-        }
-        return Err(error);
-    }
+    made.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
+    driver::take(host, bdf)?;
     Ok(Bound { bdf, from_driver, already: false })
-}
-
-/// Best effort: what cannot be undone stays in the journal.
-fn undo(done: &[Bound], options: &OpenOptions, journal: &Journal) {
-    for bound in done.iter().filter(|bound| !bound.already) {
-        if let Ok(Some(entry)) = journal.find(bound.bdf)
-            && steps::give_back(&options.host, bound.bdf, &entry.change).is_ok()
-        {
-            let _ = journal.remove(bound.bdf);
-        }
-    }
 }
 
 #[cfg(test)]

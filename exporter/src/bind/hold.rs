@@ -2,20 +2,17 @@
 
 use peerpath_paths::Bdf;
 
-use super::in_use::refuse_in_use;
-use super::journal::{Change, Entry, Journal, Owner, OwnerKind, boot_id};
-use super::lock::FunctionLock;
-use super::state_dir::StateDir;
-use super::{steps, viability};
+use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
 use crate::host_tree::HostTree;
-use crate::{Error, OpenOptions};
+use crate::in_use::refuse_in_use;
+use crate::{Error, OpenOptions, viability};
 
 /// The lock of a function, and its temporary binding where it had no driver. Dropping it gives the function back.
 #[derive(Debug)]
 pub(crate) struct Hold {
     // Given back before the lock is let go.
     _borrowed: Option<Borrowed>,
-    _lock: FunctionLock,
+    _lock: Lock,
 }
 
 impl Hold {
@@ -24,7 +21,7 @@ impl Hold {
     pub(crate) fn take(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
         let host = &options.host;
         let dir = StateDir::open(&options.state_dir)?;
-        let lock = FunctionLock::take(&dir, bdf)?;
+        let lock = Lock::take(&dir, Subject::Function(bdf))?;
         let borrowed = if viability::has_vfio_driver(host, bdf)? {
             None
         } else if let Some(driver) = host.driver(bdf)? {
@@ -46,24 +43,17 @@ impl Hold {
 #[derive(Debug)]
 struct Borrowed {
     host: HostTree,
-    bdf: Bdf,
-    before: Change,
+    entry: Entry,
     journal: Journal,
 }
 
 impl Borrowed {
     fn take(host: &HostTree, bdf: Bdf, journal: Journal) -> Result<Self, Error> {
-        steps::require_vfio_pci(host)?;
-        // An entry that a dead run left tells the true state; what we see may be half of what it did.
-        let before = match journal.find(bdf)? {
-            Some(entry) if entry.boot_id == boot_id(host) => entry.change,
-            _ => steps::state(host, bdf)?,
-        };
-        let owner = Owner::this_process(host, OwnerKind::Run);
-        journal.put(Entry { bdf, change: before.clone(), owner, boot_id: boot_id(host) })?;
+        driver::require_vfio_pci(host)?;
+        let entry = journal.begin(host, bdf, driver::state(host, bdf)?, OwnerKind::Run)?;
         // From here on dropping it undoes what was done.
-        let borrowed = Self { host: host.clone(), bdf, before, journal };
-        steps::take(host, bdf)?;
+        let borrowed = Self { host: host.clone(), entry, journal };
+        driver::take(host, bdf)?;
         Ok(borrowed)
     }
 }
@@ -71,9 +61,7 @@ impl Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         // On failure the entry stays, and `restore` finds it.
-        if steps::give_back(&self.host, self.bdf, &self.before).is_ok() {
-            let _ = self.journal.remove(self.bdf);
-        }
+        let _ = self.journal.undo(&self.host, &self.entry);
     }
 }
 

@@ -23,14 +23,17 @@ impl Explained for Error {
             | Self::NothingToHandOver { .. } => Class::BadInput,
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
             Self::BadJournal { .. } => Class::Internal,
+            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } => Class::Failed,
             // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
             // failure, and must not pass for one.
-            Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } | Self::Socket { .. } => {
-                match self.explanation().cause {
-                    None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Class::Failed,
-                    Some(_) => Class::CannotHere,
-                }
-            }
+            Self::SetDomain { .. }
+            | Self::Export { .. }
+            | Self::OpenDevice { .. }
+            | Self::Reset { .. }
+            | Self::Socket { .. } => match self.explanation().cause {
+                None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Class::Failed,
+                Some(_) => Class::CannotHere,
+            },
             _ => Class::CannotHere,
         }
     }
@@ -155,6 +158,30 @@ impl Explained for Error {
                 format!("The kernel refused without an answer: its log says why {driver} did not take the function."),
                 format!("Look at `dmesg | grep {bdf}`; `peerpath restore` gives back what was taken."),
             ),
+            Self::CannotPutBack { .. } => Explanation::new(
+                Cause::InUse,
+                "Only what can be made again afterwards is taken away, and this is not among it.",
+                "Take that down first, or choose another importer.",
+            ),
+            Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source, &Facts::default()),
+            Self::Acs { bdf, source, .. } => Explanation::uncaused(
+                sentence(&source.to_string()),
+                format!("Look at `setpci -s {bdf} ECAP_ACS+6.w`, and at what the firmware allows."),
+            ),
+            Self::NoProgram { program } => Explanation::new(
+                Cause::LibraryMissing,
+                format!("What a network interface carries is written down, and made again, with {program}."),
+                "Install iproute2.",
+            ),
+            Self::Program { .. } => Explanation::uncaused(
+                "It could not do its part of taking something away and putting it back.",
+                "`peerpath restore` tries again to put back what is left.",
+            ),
+            Self::NotBack { bdf, .. } => Explanation::new(
+                Cause::TimedOut,
+                "Its driver has the function again and did not bring that back.",
+                format!("Look at `dmesg | grep {bdf}`; `peerpath restore` tries again to put back what is left."),
+            ),
             Self::State { path, source, .. } => file_explanation(path, source),
             Self::BadJournal { path, .. } => Explanation::uncaused(
                 "Another program wrote it, or another version of this one.",
@@ -226,7 +253,8 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
     let remedy = match (forceable, forced) {
         (true, _) => "Stop what uses it, or take it all the same with --force-in-use.",
         (false, true) => {
-            "Stop what uses it; --force-in-use does not go so far as to take a mounted disk or the default route."
+            "Stop what uses it; --force-in-use does not go so far as to take a mounted disk, the default route or the login \
+             session."
         }
         (false, false) => "Stop what uses it.",
     };
@@ -276,6 +304,7 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::Subject;
     use crate::{BarRange, InUse, NotExportable, RangeProblem};
     use peerpath_paths::Bdf;
 
@@ -323,7 +352,13 @@ mod tests {
             (Error::NoIommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::NoIommu)),
             (Error::NoiommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::Noiommu)),
             (Error::NotVfioDriver { bdf: bdf(), driver: None }, Class::CannotHere, Some(Cause::DriverNotVfio)),
-            (Error::Taken { bdf: bdf(), pid: Some(7) }, Class::CannotHere, Some(Cause::InUse)),
+            (Error::Taken { subject: Subject::Function(bdf()), pid: Some(7) }, Class::CannotHere, Some(Cause::InUse)),
+            (
+                Error::SetDomain { group: 9, kind: "identity".to_owned(), source: errno(libc::EPERM) },
+                Class::CannotHere,
+                Some(Cause::InUse),
+            ),
+            (Error::NoProgram { program: "ip" }, Class::CannotHere, Some(Cause::LibraryMissing)),
             (state(libc::EACCES), Class::CannotHere, Some(Cause::NoPermission)),
             (state(libc::ENOSPC), Class::Internal, None),
             (
@@ -359,6 +394,10 @@ mod tests {
             Error::InUse { bdf: bdf(), uses: vec![disk], forced: true },
             Error::Owned { bdf: bdf(), pids: vec![1, 2], source: errno(libc::EBUSY) },
             Error::NotTaken { bdf: bdf(), driver: "nvme".to_owned() },
+            Error::CannotPutBack { subject: Subject::Group(9), what: "bond0 stands upon eth0".to_owned() },
+            Error::Acs { bdf: bdf(), operation: "writing", source: io::Error::other("the port kept the bits") },
+            Error::Program { command: "ip link".to_owned(), said: "no".to_owned() },
+            Error::NotBack { bdf: bdf(), what: "eth0".to_owned(), waited_s: 1 },
             Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },
             Error::Socket { path: path.clone(), operation: "connecting", source: errno(libc::EPROTOTYPE) },
             Error::BadHandover { path, why: "no fd came with the message".to_owned() },

@@ -10,9 +10,10 @@ use super::cdev::{self, Iommufd};
 use super::group::{self, Group};
 use super::regions::Region;
 use super::{config, open_devices};
-use crate::bind::{Hold, viability};
+use crate::bind::Hold;
 use crate::host_tree::HostTree;
 use crate::sys::vfio as sys;
+use crate::viability;
 use crate::{BarRange, Door, Error, OpenOptions};
 
 /// A function opened through VFIO. Sources on the same function share one.

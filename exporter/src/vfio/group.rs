@@ -8,9 +8,9 @@ use peerpath_paths::Bdf;
 use vfio_bindings::bindings::vfio as uapi;
 
 use super::owned_or;
-use crate::bind::viability;
 use crate::host_tree::HostTree;
 use crate::sys::vfio as sys;
+use crate::viability;
 use crate::{Door, Error};
 
 /// An opened group under an IOMMU. The kernel lets a group be opened once, so all devices of it share this.

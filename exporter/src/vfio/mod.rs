@@ -18,7 +18,7 @@ pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;
 
-use crate::bind::vfio_users;
+use crate::in_use::vfio_users;
 use crate::{Error, HostTree};
 
 /// EBUSY means another owner: that no driver of the kernel is in the way was seen before.

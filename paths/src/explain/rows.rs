@@ -87,6 +87,14 @@ pub(super) static ROWS: &[Row] = &[
     ),
     row(
         Step::SetDomainType,
+        Errno::EPERM,
+        Cause::InUse,
+        "The IOMMU core changes a group's domain type only while no driver of the kernel has a function of the group, and nobody \
+         has it open through VFIO.",
+        "Unbind every function of the group, and end what holds it (`fuser -v /dev/vfio/*`).",
+    ),
+    row(
+        Step::SetDomainType,
         Errno::EINVAL,
         Cause::NoIommu,
         "The IOMMU driver does not offer that domain type for this group: some devices require identity or DMA.",

@@ -2,12 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem::discriminant;
 
 use nix::fcntl::{Flock, FlockArg};
 use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
 
+use super::Subject;
+use super::acs::Acs;
+use super::domain::Domain;
 use super::state_dir::StateDir;
+use super::undo::{PutBack, undo};
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
 
@@ -17,7 +22,7 @@ const VERSION: u32 = 1;
 /// For how long a change was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OwnerKind {
+pub(crate) enum OwnerKind {
     /// Until `restore`.
     Bind,
     /// Until the process that made it ends.
@@ -35,18 +40,50 @@ pub(super) struct Owner {
 /// A change, by what was there before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// The function was given to vfio-pci.
     Driver { driver: Option<String>, driver_override: Option<String> },
+    /// The function was taken from its VFIO driver and given to it again, so that the kernel forgets what it decided
+    /// before. It has to forget again once the changes that stand behind this one are undone.
+    Rebound { driver: String },
+    /// The IOMMU group of the function got a domain of another type.
+    Domain(Domain),
+    /// Bits of the function's ACS control word were changed.
+    Acs(Acs),
 }
 
+impl Change {
+    /// This change where another process began the same one before and died: what was there before both.
+    fn after(self, left: Self) -> Self {
+        match (self, left) {
+            (Self::Acs(now), Self::Acs(left)) => Self::Acs(now.after(left)),
+            (_, left) => left,
+        }
+    }
+}
+
+/// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
-    pub(super) bdf: Bdf,
-    pub(super) change: Change,
+pub(crate) struct Entry {
+    pub(crate) bdf: Bdf,
+    pub(crate) change: Change,
     pub(super) owner: Owner,
     /// Changes do not outlast a boot, and a state directory can.
     pub(super) boot_id: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn subject(&self) -> Subject {
+        match &self.change {
+            Change::Domain(domain) => Subject::Group(domain.group),
+            Change::Driver { .. } | Change::Rebound { .. } | Change::Acs(_) => Subject::Function(self.bdf),
+        }
+    }
+
+    /// There is one entry for each subject and kind of change.
+    fn is_about_the_same(&self, other: &Self) -> bool {
+        self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,37 +119,65 @@ pub(super) fn boot_id(host: &HostTree) -> Option<String> {
 
 /// The journal of a state directory.
 #[derive(Debug, Clone)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     dir: StateDir,
 }
 
 impl Journal {
-    pub(super) fn new(dir: StateDir) -> Self {
+    pub(crate) fn new(dir: StateDir) -> Self {
         Self { dir }
     }
 
-    /// All entries.
+    /// All entries, in the order in which their changes were made.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, Error> {
         let _lock = self.lock()?;
         self.read()
     }
 
-    /// The entry of a function.
-    pub(super) fn find(&self, bdf: Bdf) -> Result<Option<Entry>, Error> {
-        Ok(self.entries()?.into_iter().find(|entry| entry.bdf == bdf))
+    /// The entry as it stands now, if it still stands.
+    pub(super) fn find(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
+        Ok(self.entries()?.into_iter().find(|other| other.is_about_the_same(entry)))
     }
 
-    /// Writes an entry down in place of an older one of the same function; it is on disk when this returns.
-    pub(super) fn put(&self, entry: Entry) -> Result<(), Error> {
-        self.update(|entries| {
-            entries.retain(|old| old.bdf != entry.bdf);
-            entries.push(entry);
+    /// Writes down a change before it is made, by what is there `now`; it is on disk when this returns. An entry that a
+    /// dead process left tells the true state: what is there now may be half of what that did.
+    pub(crate) fn begin(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<Entry, Error> {
+        let mut entry = Entry { bdf, change: now, owner: Owner::this_process(host, kind), boot_id: boot_id(host) };
+        if let Some(left) = self.find(&entry)?.filter(|left| left.boot_id == entry.boot_id) {
+            entry.change = entry.change.after(left.change);
+        }
+        self.put(entry.clone())?;
+        Ok(entry)
+    }
+
+    /// What a dead run left of this kind of change of a function is kept from now on.
+    pub(crate) fn adopt(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<(), Error> {
+        let owner = Owner::this_process(host, kind);
+        let entry = Entry { bdf, change: now, owner: owner.clone(), boot_id: boot_id(host) };
+        match self.find(&entry)? {
+            Some(left) if left.boot_id == entry.boot_id => self.put(Entry { owner, ..left }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Undoes a change and strikes it out. On failure it stays, and `restore` finds it.
+    pub(crate) fn undo(&self, host: &HostTree, entry: &Entry) -> Result<PutBack, Error> {
+        let put_back = undo(host, entry)?;
+        self.remove(entry)?;
+        Ok(put_back)
+    }
+
+    /// Writes an entry down, in the place of an older one about the same.
+    fn put(&self, entry: Entry) -> Result<(), Error> {
+        self.update(|entries| match entries.iter_mut().find(|old| old.is_about_the_same(&entry)) {
+            Some(old) => *old = entry,
+            None => entries.push(entry),
         })
     }
 
-    /// Strikes a function's entry out.
-    pub(super) fn remove(&self, bdf: Bdf) -> Result<(), Error> {
-        self.update(|entries| entries.retain(|entry| entry.bdf != bdf))
+    /// Strikes an entry out.
+    pub(super) fn remove(&self, entry: &Entry) -> Result<(), Error> {
+        self.update(|entries| entries.retain(|other| !other.is_about_the_same(entry)))
     }
 
     fn update(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
@@ -180,26 +245,56 @@ mod tests {
         (base, Journal::new(dir))
     }
 
+    fn about(bdf: &str, change: Change) -> Entry {
+        let owner = Owner::this_process(&HostTree::live(), OwnerKind::Run);
+        Entry { bdf: bdf.parse().unwrap(), change, owner, boot_id: None }
+    }
+
     fn entry(bdf: &str, driver: Option<&str>) -> Entry {
-        Entry {
-            bdf: bdf.parse().unwrap(),
-            change: Change::Driver { driver: driver.map(str::to_owned), driver_override: None },
-            owner: Owner::this_process(&HostTree::live(), OwnerKind::Run),
-            boot_id: None,
-        }
+        about(bdf, Change::Driver { driver: driver.map(str::to_owned), driver_override: None })
     }
 
     #[test]
-    fn keeps_one_entry_a_function() {
+    fn keeps_one_entry_for_each_kind_of_change_of_a_function() {
         let (_base, journal) = journal();
         assert_eq!(journal.entries().unwrap(), []);
+        let acs = about("0000:03:00.0", Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d }));
         journal.put(entry("0000:03:00.0", Some("nvme"))).unwrap();
+        journal.put(acs.clone()).unwrap();
         journal.put(entry("0000:04:00.0", None)).unwrap();
         journal.put(entry("0000:03:00.0", Some("e1000e"))).unwrap();
-        assert_eq!(journal.entries().unwrap(), [entry("0000:04:00.0", None), entry("0000:03:00.0", Some("e1000e"))]);
-        journal.remove("0000:03:00.0".parse().unwrap()).unwrap();
-        assert_eq!(journal.find("0000:03:00.0".parse().unwrap()).unwrap(), None);
-        assert!(journal.find("0000:04:00.0".parse().unwrap()).unwrap().is_some());
+        let expected = [entry("0000:03:00.0", Some("e1000e")), acs.clone(), entry("0000:04:00.0", None)];
+        assert_eq!(journal.entries().unwrap(), expected);
+        journal.remove(&expected[0]).unwrap();
+        assert_eq!(journal.find(&expected[0]).unwrap(), None);
+        assert_eq!(journal.find(&acs).unwrap(), Some(acs));
+        assert!(journal.find(&expected[2]).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_was_there_before_a_dead_process_changed_it_is_kept() {
+        let (_base, journal) = journal();
+        let host = HostTree::live();
+        let bdf = "0000:03:00.0".parse().unwrap();
+        let begin = |change| journal.begin(&host, bdf, change, OwnerKind::Run).unwrap().change;
+        let first = Change::Acs(Acs { offset: 0x106, mask: 0x04, control: 0x1d });
+        assert_eq!(begin(first.clone()), first);
+        // It cleared RR; now CR is to go as well.
+        let both = Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d });
+        assert_eq!(begin(Change::Acs(Acs { offset: 0x106, mask: 0x08, control: 0x19 })), both);
+        let driver = Change::Driver { driver: Some("nvme".to_owned()), driver_override: None };
+        begin(driver.clone());
+        assert_eq!(begin(Change::Driver { driver: None, driver_override: Some("vfio-pci".to_owned()) }), driver);
+    }
+
+    #[test]
+    fn reads_journals_that_knew_only_drivers() {
+        let (_base, journal) = journal();
+        let text = r#"{"version":1,"entries":[{"bdf":"0000:03:00.0","change":{"kind":"driver","driver":"nvme",
+            "driver_override":null},"owner":{"kind":"bind","pid":7,"start_time_ticks":8},"boot_id":"x"}]}"#;
+        fs::write(journal.dir.file(FILE), text).unwrap();
+        let entries = journal.entries().unwrap();
+        assert_eq!(entries[0].change, Change::Driver { driver: Some("nvme".to_owned()), driver_override: None });
     }
 
     #[test]

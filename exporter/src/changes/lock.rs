@@ -1,4 +1,4 @@
-//! One peerpath at a time works with a function.
+//! One peerpath at a time works with a function or a group.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -7,24 +7,27 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use peerpath_paths::Bdf;
 
+use super::Subject;
 use super::state_dir::StateDir;
 use crate::Error;
 
-/// How long a source of this very process gets to let go of the function: another thread may just be closing it.
+/// How long this very process gets to let go of the function: another thread may just be closing it.
 const OWN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The lock of a function, held until dropped or until the process ends in whatever way. The file stays: removing it while
+/// The lock of a function or a group, held until dropped or until the process ends in whatever way. The file stays: removing it while
 /// another process opens it would let two hold "the" lock.
 #[derive(Debug)]
-pub(super) struct FunctionLock {
+pub(crate) struct Lock {
     _file: Flock<File>,
 }
 
-impl FunctionLock {
-    pub(super) fn take(dir: &StateDir, bdf: Bdf) -> Result<Self, Error> {
-        let path = dir.file(&format!("{bdf}.lock"));
+impl Lock {
+    pub(crate) fn take(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
+        let path = dir.file(&match subject {
+            Subject::Function(bdf) => format!("{bdf}.lock"),
+            Subject::Group(number) => format!("group-{number}.lock"),
+        });
         let deadline = Instant::now() + OWN_PATIENCE;
         loop {
             match try_lock(open(&path)?) {
@@ -35,13 +38,13 @@ impl FunctionLock {
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     let pid = read_pid(&mut file);
                     if pid != Some(std::process::id()) || Instant::now() > deadline {
-                        return Err(Error::Taken { bdf, pid });
+                        return Err(Error::Taken { subject, pid });
                     }
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Err((_, Errno::EINTR)) => {}
                 Err((_, errno)) => {
-                    return Err(Error::State { path, operation: "locking the function", source: errno.into() });
+                    return Err(Error::State { path, operation: "taking a lock", source: errno.into() });
                 }
             }
         }
@@ -51,7 +54,7 @@ impl FunctionLock {
 fn open(path: &Path) -> Result<File, Error> {
     File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|source| Error::State {
         path: path.to_owned(),
-        operation: "opening the function's lock",
+        operation: "opening a lock",
         source,
     })
 }
@@ -75,32 +78,33 @@ fn read_pid(file: &mut File) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn bdf() -> Bdf {
-        "0000:03:00.0".parse().unwrap()
+    fn function() -> Subject {
+        Subject::Function("0000:03:00.0".parse().unwrap())
     }
 
     #[test]
     fn a_second_one_learns_who_holds_it() {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
-        let first = FunctionLock::take(&dir, bdf()).unwrap();
+        let first = Lock::take(&dir, function()).unwrap();
         // As if another process had written it: our own would be waited for.
         std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
-        assert!(matches!(FunctionLock::take(&dir, bdf()), Err(Error::Taken { pid: Some(4242), .. })));
+        assert!(matches!(Lock::take(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
+        Lock::take(&dir, Subject::Group(3)).unwrap();
         drop(first);
-        FunctionLock::take(&dir, bdf()).unwrap();
+        Lock::take(&dir, function()).unwrap();
     }
 
     #[test]
     fn another_thread_that_is_letting_go_is_waited_for() {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
-        let first = FunctionLock::take(&dir, bdf()).unwrap();
+        let first = Lock::take(&dir, function()).unwrap();
         let closing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(first);
         });
-        FunctionLock::take(&dir, bdf()).unwrap();
+        Lock::take(&dir, function()).unwrap();
         closing.join().unwrap();
     }
 }

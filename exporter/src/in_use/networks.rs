@@ -1,28 +1,45 @@
 //! Network interfaces on a function, what is stacked upon them, and RDMA devices.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 use peerpath_paths::Bdf;
 
 use super::below::Below;
-use super::{InUse, UseKind};
+use super::{InUse, UseKind, rdma_devices, sessions};
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 
 pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse>, Error> {
-    let routes = default_routes(host)?;
-    let addressed = addressed(host)?;
+    let addresses = addresses(host)?;
+    let busy = Busy {
+        routes: default_routes(host)?,
+        sessions: sessions::interfaces(host, &addresses),
+        addressed: addresses.into_iter().map(|(_, name)| name).collect(),
+    };
     let mut uses = Vec::new();
     for interface in &below.interfaces {
         let mut stacked = BTreeSet::new();
         follow(host, interface, &mut stacked)?;
         for name in &stacked {
-            uses.extend(one(host, name, &routes, &addressed)?);
+            uses.extend(one(host, name, &busy)?);
         }
     }
-    uses.extend(software_rdma(host, &below.interfaces)?);
+    for device in rdma_devices(host, below)? {
+        if let Some((_, interface)) = device.software {
+            let detail = format!("the RDMA device {} stands on {interface}", device.name);
+            uses.push(InUse::new(UseKind::Rdma, true, detail));
+        }
+    }
     uses.extend(hidden(host, bdf, below)?);
     Ok(uses)
+}
+
+/// Interfaces by what they are used for.
+struct Busy {
+    routes: BTreeSet<String>,
+    sessions: Vec<String>,
+    addressed: BTreeSet<String>,
 }
 
 /// An interface and all that is stacked upon it: bonds, bridges, VLANs.
@@ -38,24 +55,21 @@ fn follow(host: &HostTree, name: &str, stacked: &mut BTreeSet<String>) -> Result
     Ok(())
 }
 
-fn one(
-    host: &HostTree,
-    name: &str,
-    routes: &BTreeSet<String>,
-    addressed: &BTreeSet<String>,
-) -> Result<Option<InUse>, Error> {
-    Ok(if routes.contains(name) {
+fn one(host: &HostTree, name: &String, busy: &Busy) -> Result<Option<InUse>, Error> {
+    Ok(if busy.routes.contains(name) {
         Some(InUse::new(UseKind::Network, false, format!("{name} carries the default route")))
+    } else if busy.sessions.contains(name) {
+        Some(InUse::new(UseKind::Network, false, format!("{name} carries the login session")))
     } else if is_up(host, name)? {
         Some(InUse::new(UseKind::Network, true, format!("{name} is up")))
-    } else if addressed.contains(name) {
+    } else if busy.addressed.contains(name) {
         Some(InUse::new(UseKind::Network, true, format!("{name} has an address")))
     } else {
         None
     })
 }
 
-fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
+pub(crate) fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
     let flags = read_trimmed(&host.path(format!("sys/class/net/{name}/flags")))?;
     let flags = flags.and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
@@ -85,32 +99,27 @@ fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     Ok(names)
 }
 
-/// Interfaces with addresses.
-fn addressed(host: &HostTree) -> Result<BTreeSet<String>, Error> {
+/// Addresses of this host, and the interfaces that have them.
+fn addresses(host: &HostTree) -> Result<Vec<(IpAddr, String)>, Error> {
     let six = read_trimmed(&host.path("proc/net/if_inet6"))?.unwrap_or_default();
-    let mut names: BTreeSet<_> =
-        six.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+    let mut found = Vec::new();
+    for line in six.lines() {
+        let mut words = line.split_whitespace();
+        let address = words.next().and_then(|hex| u128::from_str_radix(hex, 16).ok());
+        if let (Some(address), Some(name)) = (address, words.last()) {
+            found.push((IpAddr::V6(Ipv6Addr::from_bits(address)), name.to_owned()));
+        }
+    }
     if host.is_live()
         && let Ok(addresses) = nix::ifaddrs::getifaddrs()
     {
-        let four = addresses.filter(|one| one.address.is_some_and(|address| address.as_sockaddr_in().is_some()));
-        names.extend(four.map(|one| one.interface_name));
-    }
-    Ok(names)
-}
-
-/// RDMA in software (rxe, siw) stands on an interface without being below the function.
-fn software_rdma(host: &HostTree, interfaces: &[String]) -> Result<Vec<InUse>, Error> {
-    let class = host.path("sys/class/infiniband");
-    let mut uses = Vec::new();
-    for device in names(&class)? {
-        if let Some(parent) = read_trimmed(&class.join(&device).join("parent"))?
-            && interfaces.contains(&parent)
-        {
-            uses.push(InUse::new(UseKind::Rdma, true, format!("the RDMA device {device} stands on {parent}")));
+        for one in addresses {
+            if let Some(four) = one.address.as_ref().and_then(|address| address.as_sockaddr_in()) {
+                found.push((IpAddr::V4(four.ip()), one.interface_name));
+            }
         }
     }
-    Ok(uses)
+    Ok(found)
 }
 
 /// An Ethernet function whose driver shows no interface here: most likely a container has it.

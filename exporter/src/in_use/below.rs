@@ -10,7 +10,7 @@ use crate::host_tree::{HostTree, link_name, read_trimmed};
 
 /// A device file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Below `/dev`.
     pub(super) name: String,
     /// It is a disk or a partition.
@@ -19,11 +19,11 @@ pub(super) struct Node {
 
 /// What a function carries.
 #[derive(Debug, Default)]
-pub(super) struct Below {
+pub(crate) struct Below {
     pub(super) root: PathBuf,
     pub(super) nodes: Vec<Node>,
     /// Names of network interfaces.
-    pub(super) interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// Tags under which the host of a virtual machine offers directories.
     pub(super) mount_tags: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Below {
 const DEPTH_LIMIT: usize = 24;
 
 impl Below {
-    pub(super) fn read(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
+    pub(crate) fn read(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
         let root = host.function_real(bdf)?;
         let mut below = Self { root: root.clone(), ..Self::default() };
         below.walk(&root, 0)?;

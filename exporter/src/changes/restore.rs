@@ -4,33 +4,31 @@ use std::time::{Duration, Instant};
 
 use peerpath_paths::Bdf;
 
-use super::in_use::vfio_users;
-use super::journal::{Change, Entry, Journal, OwnerKind, boot_id};
-use super::lock::FunctionLock;
-use super::state_dir::StateDir;
-use super::steps;
+use super::journal::boot_id;
+use super::{Change, Entry, Journal, Lock, OwnerKind, PutBack, StateDir, Subject};
+use crate::in_use::vfio_users;
 use crate::{Error, OpenOptions};
 
 /// A run that was just killed takes a moment to let go of its files.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What became of a function.
+/// What became of a change in a restore.
 #[derive(Debug)]
 pub struct Restored {
-    /// The function.
-    pub bdf: Bdf,
+    /// What had been changed.
+    pub subject: Subject,
     /// What became of it.
     pub outcome: Outcome,
 }
 
-/// What became of a function in a restore.
+/// What became of a change in a restore.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It is as it was before.
     GivenBack {
-        /// The driver it had, if any.
-        driver: Option<String>,
+        /// What was put back.
+        put_back: PutBack,
     },
     /// It is not there any more, or the host was started anew since: nothing to give back.
     Obsolete,
@@ -52,16 +50,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether nothing is left to do for the function.
+    /// Whether nothing is left to do.
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::GivenBack { .. } | Self::Obsolete)
     }
 }
 
-/// Gives back everything in the journal that no living run holds, one function after the other.
+/// Gives back everything in the journal that no living run holds, the last change first.
 ///
 /// # Errors
-/// The journal cannot be read; what happened to single functions stands in the answer.
+/// The journal cannot be read; what happened to single changes stands in the answer.
 pub fn restore(options: &OpenOptions) -> Result<Vec<Restored>, Error> {
     if !options.state_dir.exists() {
         return Ok(Vec::new());
@@ -71,12 +69,13 @@ pub fn restore(options: &OpenOptions) -> Result<Vec<Restored>, Error> {
     let entries = journal.entries()?;
     Ok(entries
         .into_iter()
-        .map(|entry| Restored { bdf: entry.bdf, outcome: restore_one(&entry, options, &dir, &journal) })
+        .rev()
+        .map(|entry| Restored { subject: entry.subject(), outcome: restore_one(&entry, options, &dir, &journal) })
         .collect())
 }
 
 fn restore_one(entry: &Entry, options: &OpenOptions, dir: &StateDir, journal: &Journal) -> Outcome {
-    let _lock = match FunctionLock::take(dir, entry.bdf) {
+    let _lock = match Lock::take(dir, entry.subject()) {
         Ok(lock) => lock,
         Err(Error::Taken { pid, .. }) => return Outcome::Held { pid },
         Err(error) => return Outcome::Failed { error },
@@ -91,27 +90,30 @@ fn restore_one(entry: &Entry, options: &OpenOptions, dir: &StateDir, journal: &J
 fn give_back(entry: &Entry, options: &OpenOptions, journal: &Journal) -> Result<Outcome, Error> {
     let (host, bdf) = (&options.host, entry.bdf);
     // Read again under the lock: another process may have settled it meanwhile.
-    let Some(entry) = journal.find(bdf)? else { return Ok(Outcome::Obsolete) };
+    let Some(entry) = journal.find(entry)? else { return Ok(Outcome::Obsolete) };
     if entry.boot_id != boot_id(host) || matches!(host.require(bdf), Err(Error::NoFunction { .. })) {
-        journal.remove(bdf)?;
+        journal.remove(&entry)?;
         return Ok(Outcome::Obsolete);
     }
-    // Taking a function from vfio-pci waits until nobody has it open: for ever, with a guest on it.
+    if matches!(entry.change, Change::Driver { .. } | Change::Rebound { .. }) {
+        let pids = wait_for_users(options, bdf)?;
+        if !pids.is_empty() {
+            return Ok(Outcome::Open { pids });
+        }
+    }
+    journal.undo(host, &entry).map(|put_back| Outcome::GivenBack { put_back })
+}
+
+/// Taking a function from vfio-pci waits until nobody has it open: for ever, with a guest on it.
+fn wait_for_users(options: &OpenOptions, bdf: Bdf) -> Result<Vec<u32>, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let pids = vfio_users(host, bdf)?;
-        if pids.is_empty() {
-            break;
-        }
-        if Instant::now() > deadline {
-            return Ok(Outcome::Open { pids });
+        let pids = vfio_users(&options.host, bdf)?;
+        if pids.is_empty() || Instant::now() > deadline {
+            return Ok(pids);
         }
         std::thread::sleep(PATIENCE / 20);
     }
-    steps::give_back(host, bdf, &entry.change)?;
-    journal.remove(bdf)?;
-    let Change::Driver { driver, .. } = entry.change;
-    Ok(Outcome::GivenBack { driver })
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 
 use peerpath_paths::Bdf;
 
-use super::journal::Change;
-use super::viability::{self, VFIO_PCI};
+use super::Change;
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
+use crate::viability::{self, VFIO_PCI};
 
 /// What has to be put back later.
-pub(super) fn state(host: &HostTree, bdf: Bdf) -> Result<Change, Error> {
+pub(crate) fn state(host: &HostTree, bdf: Bdf) -> Result<Change, Error> {
     Ok(Change::Driver { driver: host.driver(bdf)?, driver_override: driver_override(host, bdf)? })
 }
 
@@ -20,12 +20,12 @@ fn driver_override(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
 }
 
 /// `VfioPciMissing` unless the driver is there to take functions.
-pub(super) fn require_vfio_pci(host: &HostTree) -> Result<(), Error> {
+pub(crate) fn require_vfio_pci(host: &HostTree) -> Result<(), Error> {
     if host.path(format!("sys/bus/pci/drivers/{VFIO_PCI}")).exists() { Ok(()) } else { Err(Error::VfioPciMissing) }
 }
 
 /// Gives the function to vfio-pci.
-pub(super) fn take(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+pub(crate) fn take(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     // First the override: a driver that is being loaded must not get the function between the next two steps.
     set_override(host, bdf, Some(VFIO_PCI))?;
     if let Some(driver) = host.driver(bdf)? {
@@ -35,22 +35,37 @@ pub(super) fn take(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
 }
 
 /// Puts back what was there before.
-pub(super) fn give_back(host: &HostTree, bdf: Bdf, before: &Change) -> Result<(), Error> {
-    let Change::Driver { driver, driver_override: override_before } = before;
+pub(super) fn give_back(
+    host: &HostTree,
+    bdf: Bdf,
+    driver: Option<&str>,
+    override_before: Option<&str>,
+) -> Result<(), Error> {
     let now = host.driver(bdf)?;
     let ours = now.is_some() && viability::has_vfio_driver(host, bdf)?;
-    if let Some(vfio) = now.as_ref().filter(|now| ours && driver.as_ref() != Some(now)) {
+    if let Some(vfio) = now.as_ref().filter(|now| ours && driver != Some(now)) {
         unbind(host, bdf, vfio)?;
     }
     // Somebody else's override is left alone.
     if driver_override(host, bdf)?.as_deref() == Some(VFIO_PCI) {
-        set_override(host, bdf, override_before.as_deref())?;
+        set_override(host, bdf, override_before)?;
     }
     match driver {
         // A driver that somebody gave the function meanwhile is left alone.
         Some(driver) if host.driver(bdf)?.is_none() => bind_to(host, bdf, driver),
         _ => Ok(()),
     }
+}
+
+/// Takes the function from its VFIO driver and gives it back to it: the kernel forgets what it had decided about it.
+pub(crate) fn rebind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+    match host.driver(bdf)? {
+        Some(now) if now == driver => unbind(host, bdf, driver)?,
+        // Whoever took it meanwhile keeps it.
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    bind_to(host, bdf, driver)
 }
 
 fn set_override(host: &HostTree, bdf: Bdf, driver: Option<&str>) -> Result<(), Error> {
@@ -63,7 +78,7 @@ fn set_override(host: &HostTree, bdf: Bdf, driver: Option<&str>) -> Result<(), E
     })
 }
 
-fn unbind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+pub(super) fn unbind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
     let path = host.path(format!("sys/bus/pci/drivers/{driver}/unbind"));
     match host.write(&path, &bdf.to_string()) {
         Ok(()) => Ok(()),
@@ -73,7 +88,7 @@ fn unbind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
     }
 }
 
-fn bind_to(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+pub(super) fn bind_to(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
     if host.driver(bdf)?.as_deref() == Some(driver) {
         return Ok(());
     }

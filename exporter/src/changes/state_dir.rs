@@ -9,13 +9,13 @@ use crate::Error;
 
 /// A directory that only its owner can change: what stands in it is acted upon with root's power.
 #[derive(Debug, Clone)]
-pub(super) struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
 }
 
 impl StateDir {
     /// Makes the directory where it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::State { path: path.to_owned(), operation, source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making the state directory"))?;
         let metadata = fs::metadata(path).map_err(failed("looking at the state directory"))?;

@@ -40,6 +40,11 @@ fn is_vfio_name(driver: &str) -> bool {
     driver == VFIO_PCI || driver.ends_with("vfio_pci") || driver.ends_with("vfio-pci")
 }
 
+/// Whether a driver does no DMA of its own, so that the kernel gives the group away beside it.
+pub(crate) fn is_tolerated(driver: &str) -> bool {
+    is_vfio_name(driver) || TOLERATED.contains(&driver)
+}
+
 /// The functions of a group whose drivers keep VFIO out, and the drivers; `taking` are about to be given to VFIO.
 pub(crate) fn offenders(host: &HostTree, group: u32, taking: &[Bdf]) -> Result<Vec<(String, String)>, Error> {
     let devices = host.path(format!("sys/kernel/iommu_groups/{group}/devices"));
@@ -49,8 +54,7 @@ pub(crate) fn offenders(host: &HostTree, group: u32, taking: &[Bdf]) -> Result<V
             continue;
         }
         if let Some(driver) = link_name(&devices.join(&name).join("driver"))?
-            && !is_vfio_name(&driver)
-            && !TOLERATED.contains(&driver.as_str())
+            && !is_tolerated(&driver)
         {
             offenders.push((name, driver));
         }

@@ -4,6 +4,8 @@ mod below;
 mod disks;
 mod networks;
 mod processes;
+mod rdma;
+mod sessions;
 
 use std::fmt;
 
@@ -11,9 +13,11 @@ use peerpath_paths::Bdf;
 
 use crate::Error;
 use crate::host_tree::HostTree;
-use below::Below;
 
+pub(crate) use below::Below;
+pub(crate) use networks::is_up;
 pub(crate) use processes::vfio_users;
+pub(crate) use rdma::{RdmaDevice, rdma_devices};
 
 /// The kind of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,7 +44,7 @@ pub struct InUse {
     /// What exactly, as part of a sentence: `nvme0n1 is mounted at /home`.
     pub detail: String,
     /// Whether the user may take the function all the same. Not where this host could be lost: a mounted disk, the default
-    /// route.
+    /// route, the login session.
     pub forceable: bool,
 }
 
@@ -71,7 +75,7 @@ pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
 }
 
 /// `InUse` where something uses the function and force does not cover it.
-pub(super) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<(), Error> {
+pub(crate) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<(), Error> {
     let uses: Vec<_> = uses(host, bdf)?.into_iter().filter(|one| !(force && one.forceable)).collect();
     if uses.is_empty() { Ok(()) } else { Err(Error::InUse { bdf, uses, forced: force }) }
 }
