@@ -41,8 +41,9 @@ impl Arrangement {
         let host = &options.host;
         let dir = StateDir::open(&options.state_dir)?;
         require_exportable(host, exporter)?;
+        // First the locks: what is there now must not be half of what another one does.
+        let locks = lock(host, &dir, changes)?;
         let prepared = Prepared::all(exporter, importer, changes, options)?;
-        let locks = prepared.subjects().map(|subject| Lock::take(&dir, subject)).collect::<Result<_, _>>()?;
         let mut arrangement = Self { host: host.clone(), dir, entries: Vec::new(), done: Vec::new(), _locks: locks };
         // From here on dropping it undoes what was done.
         for (domain, to) in prepared.domains {
@@ -181,13 +182,23 @@ impl Prepared {
         }
         Ok(prepared)
     }
+}
 
-    fn subjects(&self) -> impl Iterator<Item = Subject> {
-        let groups = self.domains.iter().map(|(domain, _)| Subject::Group(domain.group));
-        let members = self.domains.iter().flat_map(|(domain, _)| domain.members().map(Subject::Function));
-        let ports = self.acs.iter().map(|change| Subject::Function(change.bdf));
-        groups.chain(members).chain(ports)
+/// The locks of everything that changes touch.
+fn lock(host: &HostTree, dir: &StateDir, changes: &[HostChange]) -> Result<Vec<Lock>, Error> {
+    let mut locks = Vec::new();
+    for change in changes {
+        match *change {
+            HostChange::Domain { group, .. } => {
+                locks.push(Lock::take(dir, Subject::Group(group))?);
+                for (bdf, _) in domain::in_the_way(host, group)? {
+                    locks.push(Lock::take(dir, Subject::Function(bdf))?);
+                }
+            }
+            HostChange::Acs { bdf, .. } => locks.push(Lock::take(dir, Subject::Function(bdf))?),
+        }
     }
+    Ok(locks)
 }
 
 /// Nothing is arranged for an exporter that cannot be opened then.

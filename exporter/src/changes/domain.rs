@@ -67,11 +67,6 @@ impl Domain {
         let members = in_the_way(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
         Ok(Self { group, kind: read_kind(host, group)?, members })
     }
-
-    /// The functions whose drivers go for a while.
-    pub(crate) fn members(&self) -> impl Iterator<Item = Bdf> {
-        self.members.iter().map(|member| member.bdf)
-    }
 }
 
 /// Gives the group a domain of one of these types, the first that the kernel takes, and says which it has now.
