@@ -8,7 +8,7 @@ use peerpath_importers::DeviceInfo;
 use peerpath_paths::observe::{
     CallKind, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
 };
-use peerpath_paths::{Bdf, Explained, Inventory, PathName, Request, Seen, Tree};
+use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
@@ -32,6 +32,20 @@ impl Routes {
     /// Reads the host again: drivers and domains change when a function is opened.
     pub fn refresh(&mut self) {
         self.inventory = Inventory::read(&Tree::live());
+    }
+
+    /// What has to be changed on this host so that a pair takes a path, as it is now; and the function under the target.
+    /// `None` where one of the two stands for no function.
+    pub fn changes(
+        &mut self,
+        from: Bdf,
+        target: &str,
+        wanted: PathName,
+        request: Request,
+    ) -> Option<(Bdf, Result<Vec<HostChange>, Explanation>)> {
+        self.refresh();
+        let to = self.inventory.function_under(target)?;
+        Some((to, self.inventory.arrange(from, to, wanted, request)?))
     }
 
     /// The path of a cell before anything is mapped.

@@ -1,8 +1,8 @@
 //! What has to be changed on a host so that a pair takes the path that somebody asks for.
 //!
 //! Two things can be changed while a host runs: the type of the importer's IOMMU domain, and the ACS redirect of ports
-//! between the two. What is planned is tried on a copy of the topology first: a plan that the predictor does not believe
-//! in is no plan, and its reason to doubt is the answer.
+//! between the two. What is planned is tried on a copy of the topology first: a plan that the prediction contradicts is no
+//! plan, and what decides the prediction is the answer.
 
 use std::fmt;
 
@@ -228,7 +228,8 @@ impl Plan<'_> {
         }
         let predictor = changed.predictor(self.request);
         match predictor.predict(self.from, self.to) {
-            Some(Prediction { path, .. }) if path == wanted => Ok(changes),
+            // What cannot be told beforehand is left for a run to see.
+            Some(Prediction { path, .. }) if path == wanted || path == PathName::Unknown => Ok(changes),
             Some(prediction) => {
                 let report = predictor.report(&prediction);
                 let remedy = report.would_change.first().map_or_else(

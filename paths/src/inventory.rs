@@ -93,6 +93,13 @@ impl Inventory {
         }
     }
 
+    /// The function that a device such as `verbs:rxe0` sits on; a port after it (`verbs:mlx5_0/2`) says nothing about that.
+    pub fn function_under(&self, device: &str) -> Option<Bdf> {
+        let device = device.split('/').next().unwrap_or(device);
+        let sits_here = |function: &&Function| function.devices.iter().any(|name| name == device);
+        self.topology.functions().iter().find(sits_here).map(|function| function.bdf)
+    }
+
     /// The reports that `paths` prints: every exporter with every importer, or with the functions that are named, which
     /// are then taken whatever they are. Addresses that do not exist give no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {

@@ -21,7 +21,8 @@ pub(super) struct Bind {
     /// Functions, such as 0000:03:00.0
     #[arg(value_name = "BDF", required = true)]
     functions: Vec<Bdf>,
-    /// Take a function although something uses it; never one that carries the default route or a mounted disk
+    /// Take a function although something uses it; never one that carries the default route, the login session
+    /// or a mounted disk
     #[arg(long)]
     force_in_use: bool,
 }
@@ -41,7 +42,7 @@ impl Bind {
     }
 }
 
-/// Give back every function that `bind`, or a run that was killed, has taken.
+/// Give back every function that `bind` has taken, and put back everything that a run which was killed has changed.
 #[derive(Debug, Args)]
 pub(super) struct Restore {}
 
@@ -58,32 +59,30 @@ impl Restore {
             print("nothing to give back\n")?;
         }
         let mut worst = 0;
-        for Restored { bdf, outcome } in restored {
+        for Restored { subject, outcome } in restored {
             if !outcome.is_settled() {
                 worst = worst.max(3);
             }
             match outcome {
-                Outcome::GivenBack { driver } => {
-                    let driver =
-                        driver.map_or_else(|| "no driver, as before".into(), |driver| format!("back to {driver}"));
-                    print(&format!("{bdf}  {driver}\n"))?;
-                }
+                Outcome::GivenBack { put_back } => print(&format!("{subject}  {put_back}\n"))?,
                 Outcome::Obsolete => {
-                    print(&format!("{bdf}  nothing to give back: gone, or the host was started anew\n"))?
+                    print(&format!("{subject}  nothing to give back: gone, or the host was started anew\n"))?
                 }
                 Outcome::Held { pid } => {
                     let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-                    print(&format!("{bdf}  left alone: a running peerpath{who} works with it\n"))?;
+                    print(&format!("{subject}  left alone: a running peerpath{who} works with it\n"))?;
                 }
                 Outcome::Open { pids } => {
-                    print(&format!("{bdf}  left alone: other programs have it open through VFIO (pids {pids:?})\n"))?;
+                    print(&format!(
+                        "{subject}  left alone: other programs have it open through VFIO (pids {pids:?})\n"
+                    ))?;
                 }
                 Outcome::Failed { error } => {
                     let failure = Failure::of(&error);
                     worst = worst.max(failure.exit_code());
                     failure.report();
                 }
-                _ => print(&format!("{bdf}  not given back\n"))?,
+                _ => print(&format!("{subject}  not given back\n"))?,
             }
         }
         Ok(ExitCode::from(worst))

@@ -44,11 +44,8 @@ pub(super) fn importer(inventory: &Inventory, target: &str) -> Result<Bdf, Failu
     if let Ok(bdf) = address.parse() {
         return known(inventory, bdf);
     }
-    // A port after the device says nothing about the function.
-    let device = target.split('/').next().unwrap_or(target);
-    let sits_here = |function: &&peerpath_paths::Function| function.devices.iter().any(|name| name == device);
-    match inventory.topology.functions().iter().find(sits_here) {
-        Some(function) => Ok(function.bdf),
+    match inventory.function_under(target) {
+        Some(bdf) => Ok(bdf),
         None => Err(Failure::bad_input(
             format!("{target} stands for no function"),
             "it is neither a BDF nor a device that sits on one",

@@ -33,8 +33,9 @@ pub(super) struct RunCommand {
     /// Device to import it: verbs:DEV[/PORT]
     #[arg(long, value_name = "TARGET", required = true)]
     to: Vec<String>,
-    /// Way that the data has to take: bypass, translated, bus-address, host-memory, staged (the BAR copied through host
-    /// memory by the CPU), or refused where that is what should happen; a cell that is seen to take another one fails  [default: the one that is there]
+    /// Way that the data has to take: bypass, translated or bus-address, arranged where it can be and put back after;
+    /// host-memory, staged (the BAR copied through host memory by the CPU), or refused where that is what should happen. A
+    /// cell that is seen to take another one fails  [default: the one that is there]
     #[arg(long, value_name = "NAME")]
     path: Vec<PathName>,
     /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
@@ -67,6 +68,10 @@ pub(super) struct RunCommand {
     /// Operations before measuring
     #[arg(long, value_name = "N", default_value_t = 10)]
     warmup: u64,
+    /// Take a NIC that is in use from its driver for a moment where --path needs that; its state, addresses, routes and RDMA
+    /// links are made again, other settings are not. Never one that carries the default route or the login session
+    #[arg(long)]
+    force_in_use: bool,
     /// Way into VFIO: auto, group or cdev
     #[arg(long, value_name = "DOOR", default_value = "auto")]
     door: Door,
@@ -87,6 +92,8 @@ Examples:
       what registration costs by the number of ranges
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --path translated --path staged --op write --op read
       the BAR itself beside a copy of it in host memory
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --path bypass --path translated --force-in-use
+      both ways through the root complex, whichever the host is set up for
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
@@ -130,7 +137,7 @@ impl RunCommand {
         let host = Host::new(Tree::live());
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
-        let open = OpenOptions { door: self.door, ..OpenOptions::default() };
+        let open = OpenOptions { door: self.door, force_in_use: self.force_in_use, ..OpenOptions::default() };
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
         let mut runner = Runner {
             plan: &plan,

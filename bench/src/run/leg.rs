@@ -8,6 +8,7 @@ use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName};
 use quanta::Clock;
 
+use super::arranged::put_back;
 use super::cell::{Figures, Setup};
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once};
@@ -17,13 +18,14 @@ use crate::plan::{CellSpec, Leg, Mechanism, Target};
 use crate::result::{Cell, CellPath, CellTarget, Outcome, RunResult};
 use crate::store::Store;
 
-/// The two ends of a leg, as far as they could be opened.
-struct Ends {
+/// The two ends of a leg, as far as they could be opened, and what was arranged between them.
+struct Ends<'a> {
+    arranged: Result<&'a [String], Without>,
     exporter: Result<Box<dyn Exporter>, Without>,
     device: Result<Arc<dyn Device>, Without>,
 }
 
-impl Ends {
+impl Ends<'_> {
     fn info(&self) -> Option<&DeviceInfo> {
         self.device.as_ref().ok().map(|device| device.info())
     }
@@ -46,7 +48,35 @@ impl Runner<'_> {
         result: &mut RunResult,
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
-        let ends = Ends { exporter: or_without(leg.source.open(self.open))?, device: open_target(leg.target)? };
+        let arrangement = self.arrange(leg)?;
+        let arranged = match &arrangement {
+            Ok(Some(arrangement)) => Ok(arrangement.done()),
+            Ok(None) => Ok(&[][..]),
+            Err(without) => Err(without.clone()),
+        };
+        let flow = self.cells(leg, arranged, clock, store, result, progress);
+        // Everything that used the host as it was arranged is closed by now.
+        let put_back = arrangement.ok().flatten().map_or(Ok(()), put_back);
+        match (flow, put_back) {
+            (Err(failure), Err(behind)) => {
+                behind.report();
+                Err(failure)
+            }
+            (flow, put_back) => put_back.and(flow),
+        }
+    }
+
+    fn cells(
+        &mut self,
+        leg: Leg<'_>,
+        arranged: Result<&[String], Without>,
+        clock: &Clock,
+        store: &Store,
+        result: &mut RunResult,
+        progress: &mut dyn Progress,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let (exporter, device) = (or_without(leg.source.open(self.open))?, open_target(leg.target)?);
+        let ends = Ends { arranged, exporter, device };
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
         self.note_functions(result, &ends.origin(leg.source), ends.info());
@@ -76,17 +106,18 @@ impl Runner<'_> {
     }
 
     /// Runs a cell; none where it was interrupted.
-    fn cell(&mut self, leg: Leg<'_>, ends: &Ends, spec: &CellSpec, clock: &Clock) -> Option<Cell> {
+    fn cell(&mut self, leg: Leg<'_>, ends: &Ends<'_>, spec: &CellSpec, clock: &Clock) -> Option<Cell> {
         let (origin, info) = (ends.origin(leg.source), ends.info());
         let shape = Shape::of(&origin, spec);
         let hearsay = matches!(leg.source, Source::Socket { .. });
         let ranges = mapped_at_once(&origin, spec);
         let mut path = self.routes.predicted(leg.asked, &origin, ranges, info.and_then(|info| info.bdf), hearsay);
+        path.evidence.extend(ends.arranged.iter().copied().flatten().cloned());
         let origin = shape.as_ref().map_or_else(|_| origin.clone(), |shape| shape.exported(&origin));
-        let figures = match (&ends.exporter, &ends.device, shape) {
-            (Err(without), _, _) | (_, Err(without), _) => Err(without.clone().into()),
-            (_, _, Err(error)) => Err(error.into()),
-            (Ok(exporter), Ok(device), Ok(shape)) => {
+        let figures = match (&ends.exporter, &ends.device, &ends.arranged, shape) {
+            (Err(without), ..) | (_, Err(without), ..) | (_, _, Err(without), _) => Err(without.clone().into()),
+            (.., Err(error)) => Err(error.into()),
+            (Ok(exporter), Ok(device), Ok(_), Ok(shape)) => {
                 let setup = Setup { exporter: &**exporter, device, spec, shape: &shape, clock };
                 as_predicted(&path)
                     .and_then(|()| self.measure(setup, &mut path))
@@ -237,7 +268,7 @@ fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figure
 }
 
 /// What can be said of a source that could not be opened.
-fn named(source: &Source) -> Origin {
+pub(super) fn named(source: &Source) -> Origin {
     let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
     let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
     match source {

@@ -1,8 +1,10 @@
 //! Carries a plan out, cell by cell, and saves after each.
 //!
 //! Every cell exports, registers and sets up its data plane afresh: one that fails leaves nothing behind that could
-//! colour the next. Source and target are opened for a leg and closed after it.
+//! colour the next. Source and target are opened for a leg and closed after it; what was arranged between them for a path
+//! that was asked for is in force for as long.
 
+mod arranged;
 mod cell;
 mod ended;
 mod leg;

@@ -1,0 +1,57 @@
+//! The host is changed for a leg whose path was asked for, where that leads there.
+
+use peerpath_exporter::Source;
+use peerpath_exporter::arrange::Arrangement;
+use peerpath_paths::{PathName, Request};
+
+use super::Runner;
+use super::ended::Without;
+use super::leg::named;
+use super::shape::mapped_at_once;
+use crate::failure::Failure;
+use crate::plan::Leg;
+use crate::result::Outcome;
+
+impl Runner<'_> {
+    /// Changes what has to be changed for the leg's path, before its ends are opened; none where that is nothing, or
+    /// nothing of ours to change.
+    ///
+    /// # Errors
+    /// Something named does not exist. `Ok(Err)`: the path cannot be arranged, which each of the leg's cells says.
+    pub(super) fn arrange(&mut self, leg: Leg<'_>) -> Result<Result<Option<Arrangement>, Without>, Failure> {
+        let (Some(asked), Source::Vfio { bdf, bar, .. }) = (leg.asked, leg.source) else { return Ok(Ok(None)) };
+        if !matches!(asked, PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated) {
+            return Ok(Ok(None));
+        }
+        // Many ranges may not map where one does: it is worth arranging for the cell that asks for least.
+        let origin = named(leg.source);
+        let ranges = self.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
+        let request = Request { bar: Some(*bar), ranges };
+        // A device without a function of its own has no path to choose; registering says so.
+        let Some((importer, changes)) = self.routes.changes(*bdf, &leg.target.to_string(), asked, request) else {
+            return Ok(Ok(None));
+        };
+        let changes = match changes {
+            Ok(changes) if changes.is_empty() => return Ok(Ok(None)),
+            Ok(changes) => changes,
+            Err(explanation) => {
+                let reason = format!("{asked} was asked for and cannot be arranged");
+                return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+            }
+        };
+        match Arrangement::make(*bdf, importer, &changes, self.open) {
+            Ok(arrangement) => Ok(Ok(Some(arrangement))),
+            Err(error) => Without::or_bad_input(&error).map(Err),
+        }
+    }
+}
+
+/// Puts the host back as it was.
+pub(super) fn put_back(arrangement: Arrangement) -> Result<(), Failure> {
+    arrangement.put_back().map_err(|error| {
+        let mut failure = Failure::of(&error);
+        failure.what = format!("not everything that was changed for a path could be put back: {}", failure.what);
+        failure.explanation.remedy += " What is left stands in the journal: `peerpath restore` puts it back.";
+        failure
+    })
+}
