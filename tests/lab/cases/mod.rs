@@ -1,5 +1,6 @@
 //! Every lab test.
 
+mod arrange;
 mod bad_input;
 mod binding;
 mod corruption;
@@ -16,6 +17,7 @@ pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 
 pub(crate) fn all() -> Vec<Case> {
     [
+        arrange::cases(),
         transfer::cases(),
         ranges::cases(),
         staged::cases(),

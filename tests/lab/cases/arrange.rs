@@ -1,0 +1,330 @@
+//! A path that is asked for is arranged, and the host is as before afterwards, however the run ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use crate::Case;
+use crate::command::{Ended, all_passed, cells, peerpath, result, run, start, until};
+use crate::functions::{driver, driver_override, named};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case { name: "arranges_bypass_and_translated", scenarios: &["default", "bypass"], run: both },
+        Case { name: "arranged_is_put_back_after_sigkill", scenarios: &["default"], run: after_sigkill },
+        Case { name: "arranged_is_put_back_after_an_interrupt", scenarios: &["default"], run: interrupted },
+        Case { name: "arranges_nothing_in_use_without_force", scenarios: &["default"], run: unforced },
+        Case { name: "arranges_no_path_that_cannot_be", scenarios: &["default"], run: impossible },
+        Case { name: "arranges_never_what_the_host_hangs_on", scenarios: &["default"], run: never },
+        Case { name: "arranges_acs_redirect", scenarios: &["switch-acs"], run: acs },
+    ]
+}
+
+const OPS: &str = "--op register --op write --mode completion --size 4K";
+
+/// The functions of a scenario, the NIC with something on it that is lost with its driver.
+struct Host {
+    exporter: String,
+    nic: String,
+    interface: String,
+}
+
+impl Host {
+    fn prepared() -> Result<Self, Failed> {
+        let (exporter, nic) = (named("exporter")?, named("nic")?);
+        let interface = interface(&nic)?;
+        let host = Self { exporter, nic, interface };
+        host.ip("address replace 10.77.0.1/16 dev")?;
+        host.ip("link set mtu 1400 dev")?;
+        host.ip("route replace 10.78.0.0/16 via 10.77.0.2 dev")?;
+        Ok(host)
+    }
+
+    fn ip(&self, words: &str) -> Result<(), Failed> {
+        shell(&format!("ip {words} {}", self.interface))
+    }
+
+    fn run(&self, rest: &str, out: &Path) -> Result<Ended, Failed> {
+        let Self { exporter, .. } = self;
+        run(&format!("run --from {exporter}:2 --to verbs:rxe0 {OPS} {rest} --out {}", out.display()))
+    }
+
+    fn domain_type(&self) -> String {
+        text(&function(&self.nic).join("iommu_group/type"))
+    }
+
+    /// All that must be as before, in words.
+    fn picture(&self) -> Result<String, Failed> {
+        let mut words = format!("{} {:?} {}\n", self.domain_type(), driver(&self.nic), interface(&self.nic)?);
+        words += &format!("exporter {:?} {}\n", driver(&self.exporter), driver_override(&self.exporter));
+        let shown = Command::new("ip").args(["-json", "address", "show", "dev", &self.interface]).output()?;
+        let shown: Value = serde_json::from_slice(&shown.stdout)?;
+        let up = shown[0]["flags"].as_array().is_some_and(|flags| flags.contains(&Value::from("UP")));
+        words += &format!("up {up} mtu {} mac {}\n", shown[0]["mtu"], shown[0]["address"]);
+        for address in shown[0]["addr_info"].as_array().into_iter().flatten().filter(|one| one["family"] == "inet") {
+            words += &format!("address {}/{} {}\n", address["local"], address["prefixlen"], address["scope"]);
+        }
+        let routes = Command::new("ip").args(["-4", "route", "show", "dev", &self.interface]).output()?;
+        words += &String::from_utf8_lossy(&routes.stdout);
+        let rdma = Path::new("/sys/class/infiniband/rxe0");
+        words += &format!("rxe0 on {} {}\n", text(&rdma.join("parent")), text(&rdma.join("ports/1/state")));
+        for (port, control) in acs_controls(&self.exporter)?.into_iter().chain(acs_controls(&self.nic)?) {
+            words += &format!("ACS of {} {control:#x}\n", port.display());
+        }
+        Ok(words + &journal())
+    }
+
+    fn is_as(&self, before: &str) -> Result<(), Failed> {
+        let after = self.picture()?;
+        if after == before { Ok(()) } else { Err(format!("--- before\n{before}--- after\n{after}").into()) }
+    }
+}
+
+fn function(bdf: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(bdf)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn interface(bdf: &str) -> Result<String, Failed> {
+    let mut found = fs::read_dir(function(bdf).join("net"))?;
+    let entry = found.next().ok_or("the NIC has no interface")??;
+    Ok(entry.file_name().to_string_lossy().into_owned())
+}
+
+fn journal() -> String {
+    let journal: Value = serde_json::from_str(&text(Path::new("/run/peerpath/journal.json"))).unwrap_or_default();
+    let entries = journal["entries"].as_array().map_or(0, Vec::len);
+    format!("{entries} entries in the journal\n")
+}
+
+/// The control words of the ports above a function.
+fn acs_controls(bdf: &str) -> Result<Vec<(PathBuf, u16)>, Failed> {
+    let mut found = Vec::new();
+    for port in fs::canonicalize(function(bdf))?.ancestors().skip(1).filter(|path| path.join("config").exists()) {
+        if let Some((_, control)) = acs_word(&fs::read(port.join("config"))?) {
+            found.push((port.to_owned(), control));
+        }
+    }
+    Ok(found)
+}
+
+/// Where the control word stands, and what it is.
+fn acs_word(config: &[u8]) -> Option<(usize, u16)> {
+    let mut at = 0x100;
+    loop {
+        let header = u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?);
+        if header & 0xffff == 0x000d {
+            return Some((at + 6, u16::from_le_bytes(config.get(at + 6..at + 8)?.try_into().ok()?)));
+        }
+        at = (header >> 20) as usize & !3;
+        if at < 0x100 {
+            return None;
+        }
+    }
+}
+
+/// Every cell took the path that it was asked to take, arranged in these words.
+fn took(out: &Path, expected: &[(&str, &str)], a_path: usize) -> Result<(), Failed> {
+    let result = result(out)?;
+    all_passed(&result, expected.len() * a_path)?;
+    for (cells, (path, words)) in cells(&result).chunks(a_path).zip(expected) {
+        for cell in cells {
+            let seen = &cell["path"];
+            let evidence = seen["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let arranged: Vec<_> =
+                evidence.filter(|line| line.contains("switched") || line.starts_with("ACS redirect ")).collect();
+            if seen["asked"] != *path || seen["observed"] != *path || !arranged.join("; ").contains(words) {
+                return Err(format!("{path}, arranged by {words:?}, was expected: {cell:#}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn both() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    let out = tempfile::tempdir()?;
+    let translates = host.domain_type() != "identity";
+    host.run("--path bypass --path translated --iterations 20 --force-in-use", out.path())?.expect(0)?;
+    let (bypass, translated) = match (translates, host.domain_type()) {
+        (true, kind) => (format!("switched from {kind} to identity"), String::new()),
+        (false, _) => (String::new(), "switched from identity to DMA".to_owned()),
+    };
+    let expected = [("host-bridge-bypass", &*bypass), ("host-bridge-translated", &*translated)];
+    took(out.path(), &expected, 2)?;
+    host.is_as(&before)
+}
+
+/// Two moments: in the middle of the switch, and in the middle of a cell.
+fn after_sigkill() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    type Moment = fn(&Host) -> bool;
+    let moments: [(&str, Moment); 2] = [
+        ("the driver is gone or back in another domain", |host| {
+            driver(&host.nic).is_none() || host.domain_type() == "identity"
+        }),
+        ("the exporter is taken", |host| {
+            host.domain_type() == "identity" && driver(&host.exporter).as_deref() == Some("vfio-pci")
+        }),
+    ];
+    for (what, moment) in moments {
+        let out = tempfile::tempdir()?;
+        let mut running = start(&format!(
+            "run --from {}:2 --to verbs:rxe0 {OPS} --path bypass --force-in-use --duration 600s --out {}",
+            host.exporter,
+            out.path().display()
+        ))?;
+        until(what, || moment(&host))?;
+        running.signal("KILL")?;
+        running.wait()?;
+        if journal() == "0 entries in the journal\n" {
+            return Err("a killed run cannot have put anything back: this test shows nothing".into());
+        }
+        run("restore")?.expect(0)?.says("domain type DMA-FQ")?;
+        host.is_as(&before)?;
+        run("restore")?.expect(0)?.says("nothing to give back")?;
+    }
+    Ok(())
+}
+
+fn interrupted() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    let out = tempfile::tempdir()?;
+    let mut running = start(&format!(
+        "run --from {}:2 --to verbs:rxe0 {OPS} --path bypass --force-in-use --duration 3s --size 64K --out {}",
+        host.exporter,
+        out.path().display()
+    ))?;
+    until("a cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
+    running.signal("INT")?;
+    running.wait()?.expect(130)?;
+    host.is_as(&before)
+}
+
+fn unforced() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    let index = || text(&function(&host.nic).join("net").join(&host.interface).join("ifindex"));
+    let index_before = index();
+    let out = tempfile::tempdir()?;
+    host.run("--path bypass --iterations 20", out.path())?.expect(3)?;
+    let result = result(out.path())?;
+    if cells(&result).iter().any(|cell| cell["outcome"] != "waived" || cell["cause"] != "in-use") {
+        return Err(format!("cells waived with in-use were expected: {result:#}").into());
+    }
+    // An interface that went and came back has another number.
+    if index() != index_before {
+        return Err("the NIC was taken from its driver".into());
+    }
+    host.is_as(&before)
+}
+
+fn impossible() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    let out = tempfile::tempdir()?;
+    host.run("--path bus-address --iterations 20 --force-in-use", out.path())?.expect(3)?;
+    let result = result(out.path())?;
+    for cell in cells(&result) {
+        let reason = cell["reason"].as_str().unwrap_or_default();
+        if cell["outcome"] != "waived" || cell["cause"] != "topology" || !reason.contains("No bridge stands above both")
+        {
+            return Err(format!("a cell waived for its topology was expected: {cell:#}").into());
+        }
+    }
+    host.is_as(&before)
+}
+
+fn never() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let before = host.picture()?;
+    let forced = |environment: &[(&str, &str)], why: &str| -> Result<(), Failed> {
+        let out = tempfile::tempdir()?;
+        let arguments = format!(
+            "run --from {}:2 --to verbs:rxe0 {OPS} --path bypass --iterations 20 --force-in-use --out {}",
+            host.exporter,
+            out.path().display()
+        );
+        let mut command = Command::new(peerpath());
+        command.args(arguments.split_whitespace()).envs(environment.iter().copied());
+        let ended = command.output()?;
+        let result = result(out.path())?;
+        let reasons: Vec<_> = cells(&result).iter().map(|cell| cell["reason"].as_str().unwrap_or_default()).collect();
+        if ended.status.code() != Some(3) || !reasons.iter().all(|reason| reason.contains(why)) {
+            return Err(format!("{why:?} was expected: {:?} {reasons:?}", ended.status).into());
+        }
+        Ok(())
+    };
+    forced(&[("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22")], "carries the login session")?;
+    host.is_as(&before)?;
+    host.ip("route add default via 10.77.0.2 dev")?;
+    let refused = forced(&[], "carries the default route");
+    host.ip("route del default via 10.77.0.2 dev")?;
+    refused?;
+    host.is_as(&before)
+}
+
+/// With an exporter that has been used before, so that the kernel has to be made to forget.
+fn acs() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    for bound in [false, true] {
+        if bound {
+            run(&format!("bind {}", host.exporter))?.expect(0)?;
+        }
+        let before = host.picture()?;
+        let out = tempfile::tempdir()?;
+        host.run("--iterations 20", out.path())?.expect(0)?;
+        all_passed(&result(out.path())?, 2)?;
+        let paths = "--path bus-address --path translated --path bypass --path bus-address";
+        let out = tempfile::tempdir()?;
+        host.run(&format!("{paths} --iterations 20 --force-in-use"), out.path())?.expect(0)?;
+        let cleared = ("bus-address", "ACS redirect cleared on");
+        let expected = [cleared, ("host-bridge-translated", ""), ("host-bridge-bypass", "switched from"), cleared];
+        took(out.path(), &expected, 2)?;
+        host.is_as(&before)?;
+    }
+    run("restore")?.expect(0)?;
+    set()
+}
+
+/// Ports that redirect nothing are made to.
+fn set() -> Result<(), Failed> {
+    let host = Host::prepared()?;
+    let out = tempfile::tempdir()?;
+    let ports: Vec<_> = acs_controls(&host.exporter)?.into_iter().chain(acs_controls(&host.nic)?).collect();
+    for (port, control) in &ports {
+        write_acs(port, control & !0x2c)?;
+    }
+    let before = host.picture()?;
+    let outcome = host
+        .run("--path translated --path bus-address --iterations 20 --force-in-use", out.path())
+        .and_then(|ended| ended.expect(0))
+        .and_then(|_| took(out.path(), &[("host-bridge-translated", "ACS redirect set on"), ("bus-address", "")], 2))
+        .and_then(|()| host.is_as(&before));
+    for (port, control) in &ports {
+        write_acs(port, *control)?;
+    }
+    outcome
+}
+
+fn write_acs(port: &Path, control: u16) -> Result<(), Failed> {
+    use std::os::unix::fs::FileExt as _;
+    let path = port.join("config");
+    let (at, _) = acs_word(&fs::read(&path)?).ok_or("the port has no ACS")?;
+    fs::File::options().write(true).open(&path)?.write_all_at(&control.to_le_bytes(), at as u64)?;
+    Ok(())
+}
+
+fn shell(command: &str) -> Result<(), Failed> {
+    let status = Command::new("sh").args(["-c", command]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command} ended with {status}").into()) }
+}
