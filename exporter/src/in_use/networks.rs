@@ -181,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn the_login_session_is_never_taken() {
+        let (fixture, bdf) = nic();
+        fixture.file("proc/net/if_inet6", "fd000000000000000000000000000001 02 40 00 80 eth0\n");
+        let environment = "SSH_CONNECTION=fd00::9 50000 fd00::1 22\0";
+        fixture.file(&format!("proc/{}/environ", std::process::id()), environment);
+        assert_eq!(details(&fixture, bdf), [("eth0 carries the login session".to_owned(), false)]);
+    }
+
+    #[test]
     fn a_bond_upon_it_speaks_for_it() {
         let (fixture, bdf) = nic();
         fixture.interface("sys/devices/virtual/net/bond0", "0x1002");

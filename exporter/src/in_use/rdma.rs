@@ -40,3 +40,35 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn hardware_below_the_function_and_software_upon_its_interfaces() {
+        let fixture = Fixture::new();
+        let bdf = fixture.function("0000:03:00.0").bdf();
+        let root = "sys/devices/pci0000:00/0000:03:00.0";
+        fixture.interface(&format!("{root}/net/eth0"), "0x1003");
+        let class = |name: &str| format!("sys/class/infiniband/{name}");
+        fixture.link(&format!("{}/device", class("mlx5_0")), fixture.path(root).to_str().unwrap());
+        fixture.function("0000:04:00.0");
+        let other = fixture.path("sys/devices/pci0000:00/0000:04:00.0");
+        fixture.link(&format!("{}/device", class("mlx5_1")), other.to_str().unwrap());
+        fixture.file(&format!("{}/parent", class("rxe0")), "eth0\n");
+        fixture.file(&format!("{}/parent", class("rxe1")), "eth1\n");
+        for (name, interface) in [("siw0", "eth0"), ("siw1", "eth1")] {
+            fixture.file(&format!("{}/node_type", class(name)), "4: RNIC\n");
+            fixture.file(&format!("{}/ports/1/gid_attrs/ndevs/0", class(name)), &format!("{interface}\n"));
+        }
+        let below = Below::read(&fixture.host(), bdf).unwrap();
+        let found = rdma_devices(&fixture.host(), &below).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|device| (device.name.as_str(), device.software.as_ref().map(|(kind, _)| kind.as_str())))
+            .collect();
+        assert_eq!(found, [("mlx5_0", None), ("rxe0", Some("rxe")), ("siw0", Some("siw"))]);
+    }
+}
