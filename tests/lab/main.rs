@@ -78,7 +78,7 @@ fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
     let own = std::env::current_exe()?;
     let mut lab = Command::new(command::repository().join("scripts/lab"));
     lab.args(["run", scenario]);
-    if std::env::var("PEERPATH_LAB_DEBUG_KERNEL").is_ok_and(|value| value == "1") {
+    if cases::debug_kernel() {
         // Checking every access and every lock makes it several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
     }
