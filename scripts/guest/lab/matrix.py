@@ -99,7 +99,10 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
         for target in dict.fromkeys(pair.to for pair in pairs):
             arguments += ["--to", f"verbs:{target}"]
         arguments += [argument for op in rows.OPS for argument in ("--op", op)]
-        arguments += [*_HOW, *(("--path", asked) if asked else ())]
+        arguments += _HOW
+        if asked:
+            # The guest's NICs are in use by the RDMA under test, and nothing else.
+            arguments += ["--path", asked, "--force-in-use"]
         arguments += ["--out", str(_result_folder(folder, asked))]
         lines.append(f"{peerpath} {shlex.join(arguments)}")
     return "\n".join([*lines, "true"])
