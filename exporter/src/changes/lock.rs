@@ -15,8 +15,8 @@ use crate::Error;
 /// How long this very process gets to let go of the function: another thread may just be closing it.
 const OWN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The lock of a function or a group, held until dropped or until the process ends in whatever way. The file stays: removing it while
-/// another process opens it would let two hold "the" lock.
+/// The lock of a function or a group, held until dropped or until the process ends in whatever way. The file stays:
+/// removing it while another process opens it would let two hold "the" lock.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: Flock<File>,
