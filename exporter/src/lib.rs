@@ -36,7 +36,7 @@ pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
-pub use vfio::{Device, NotExportable, VfioExporter, bars};
+pub use vfio::{Access, AddressSpace, Device, DmaMemory, Mapped, NotExportable, Registers, VfioExporter, bars};
 pub use view::{View, check_span};
 
 /// Something that memory can be exported from: an opened BAR, or a baseline of ordinary memory.

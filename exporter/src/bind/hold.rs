@@ -4,7 +4,7 @@ use peerpath_paths::Bdf;
 
 use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
 use crate::host_tree::HostTree;
-use crate::in_use::refuse_in_use;
+use crate::in_use::{refuse_in_use, vfio_users};
 use crate::{Error, OpenOptions, viability};
 
 /// The lock of a function, and its temporary binding where it had no driver. Dropping it gives the function back.
@@ -16,6 +16,21 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
+    /// What would keep [`Hold::take`] from taking a function, its lock aside; nothing is changed.
+    pub(crate) fn probe(bdf: Bdf, options: &OpenOptions) -> Result<(), Error> {
+        let host = &options.host;
+        if viability::has_vfio_driver(host, bdf)? {
+            let pids = vfio_users(host, bdf)?;
+            let source = std::io::ErrorKind::ResourceBusy.into();
+            return if pids.is_empty() { Ok(()) } else { Err(Error::Owned { bdf, pids, source }) };
+        }
+        if let Some(driver) = host.driver(bdf)? {
+            return Err(Error::NotVfioDriver { bdf, driver: Some(driver) });
+        }
+        driver::require_vfio_pci(host)?;
+        refuse_in_use(host, bdf, options.force_in_use)
+    }
+
     /// Takes a function that VFIO has already, or one without a driver for as long as this lives. A driver of the kernel
     /// is never sent away: that is for `peerpath bind`, which says what it takes.
     pub(crate) fn take(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {

@@ -1,4 +1,4 @@
-//! The one iommufd ioctl that an exporter needs. Numbers and structures: include/uapi/linux/iommufd.h.
+//! The iommufd ioctls that we use. Numbers and structures: include/uapi/linux/iommufd.h.
 
 use std::io;
 use std::mem::size_of;
@@ -6,24 +6,117 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use iommufd_bindings as uapi;
 
-const NUMBER_IOAS_ALLOC: nix::sys::ioctl::ioctl_num_type = nix::request_code_none!(uapi::IOMMUFD_TYPE, 0x81);
+use crate::{Access, HostMemory};
 
-nix::ioctl_readwrite_bad!(ioas_alloc, NUMBER_IOAS_ALLOC, uapi::iommu_ioas_alloc);
+/// `_IO(';', n)`: iommufd puts no sizes into its numbers, every structure carries its own.
+const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
+    nix::request_code_none!(uapi::IOMMUFD_TYPE, n)
+}
 
-const _: () = assert!(size_of::<uapi::iommu_ioas_alloc>() == 12);
+mod raw {
+    use super::{number, uapi};
+
+    nix::ioctl_readwrite_bad!(ioas_alloc, number(uapi::IOMMUFD_CMD_IOAS_ALLOC), uapi::iommu_ioas_alloc);
+    nix::ioctl_readwrite_bad!(ioas_map, number(uapi::IOMMUFD_CMD_IOAS_MAP), uapi::iommu_ioas_map);
+    nix::ioctl_readwrite_bad!(ioas_unmap, number(uapi::IOMMUFD_CMD_IOAS_UNMAP), uapi::iommu_ioas_unmap);
+    nix::ioctl_readwrite_bad!(ioas_map_file, number(uapi::IOMMUFD_CMD_IOAS_MAP_FILE), uapi::iommu_ioas_map_file);
+}
+
+/// The structures that carry their size; the rest of the layout is asserted where they are generated.
+const _: () = {
+    assert!(size_of::<uapi::iommu_ioas_alloc>() == 12);
+    assert!(size_of::<uapi::iommu_ioas_map>() == 40);
+    assert!(size_of::<uapi::iommu_ioas_unmap>() == 24);
+    assert!(size_of::<uapi::iommu_ioas_map_file>() == 40);
+};
+
+fn flags(access: Access) -> u32 {
+    let flag = |wanted: bool, flag| if wanted { flag } else { 0 };
+    flag(access.read, uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE)
+        | flag(access.write, uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE)
+}
 
 /// Makes an address space and returns its id; it goes with the iommufd.
 pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut request = uapi::iommu_ioas_alloc { size: 12, flags: 0, out_ioas_id: 0 };
     // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.
-    unsafe { ioas_alloc(iommufd.as_raw_fd(), &raw mut request) }?;
+    unsafe { raw::ioas_alloc(iommufd.as_raw_fd(), &raw mut request) }?;
     Ok(request.out_ioas_id)
+}
+
+/// Maps the first `length_bytes` of a dma-buf where the kernel finds room, and returns the address.
+pub(crate) fn map_file(
+    iommufd: BorrowedFd<'_>,
+    ioas_id: u32,
+    file: BorrowedFd<'_>,
+    length_bytes: u64,
+    access: Access,
+) -> io::Result<u64> {
+    let mut request = uapi::iommu_ioas_map_file {
+        size: 40,
+        flags: flags(access),
+        ioas_id,
+        fd: file.as_raw_fd(),
+        start: 0,
+        length: length_bytes,
+        iova: 0,
+    };
+    // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, keeps no pointer, and takes its own
+    // reference to the file.
+    unsafe { raw::ioas_map_file(iommufd.as_raw_fd(), &raw mut request) }?;
+    Ok(request.iova)
+}
+
+/// Pins whole pages of this process and maps them where the kernel finds room; returns the address for the device. The
+/// kernel holds the pages by itself: they outlive even their mapping in this process.
+pub(crate) fn map_memory(
+    iommufd: BorrowedFd<'_>,
+    ioas_id: u32,
+    memory: &HostMemory,
+    length_bytes: u64,
+) -> io::Result<u64> {
+    let mut request = uapi::iommu_ioas_map {
+        size: 40,
+        flags: flags(Access::BOTH),
+        ioas_id,
+        user_va: memory.address().addr().get() as u64,
+        length: length_bytes,
+        ..uapi::iommu_ioas_map::default()
+    };
+    // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size. That a device now changes the bytes at
+    // any time is what `HostMemory` is for: they are touched by volatile copies only.
+    unsafe { raw::ioas_map(iommufd.as_raw_fd(), &raw mut request) }?;
+    Ok(request.iova)
+}
+
+/// Unmaps what was mapped at an address; returns how many bytes that were.
+pub(crate) fn unmap(iommufd: BorrowedFd<'_>, ioas_id: u32, iova: u64, length_bytes: u64) -> io::Result<u64> {
+    let mut request = uapi::iommu_ioas_unmap { size: 24, ioas_id, iova, length: length_bytes };
+    // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.
+    unsafe { raw::ioas_unmap(iommufd.as_raw_fd(), &raw mut request) }?;
+    Ok(request.length)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_number_is_that_of_the_kernel() {
-        assert_eq!(super::NUMBER_IOAS_ALLOC, 0x3b81);
+    fn the_numbers_are_those_of_the_kernel() {
+        let numbers = [
+            uapi::IOMMUFD_CMD_IOAS_ALLOC,
+            uapi::IOMMUFD_CMD_IOAS_MAP,
+            uapi::IOMMUFD_CMD_IOAS_UNMAP,
+            uapi::IOMMUFD_CMD_IOAS_MAP_FILE,
+        ];
+        assert_eq!(numbers.map(number), [0x3b81, 0x3b85, 0x3b86, 0x3b8f]);
+    }
+
+    #[test]
+    fn flags_say_what_the_device_may_do() {
+        assert_eq!(flags(Access { read: false, write: false }), 0);
+        assert_eq!(flags(Access { read: false, write: true }), 2);
+        assert_eq!(flags(Access { read: true, write: false }), 4);
+        assert_eq!(flags(Access::BOTH), 6);
     }
 }

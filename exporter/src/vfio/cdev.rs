@@ -1,6 +1,6 @@
 //! The newer door: the device's own character device under an iommufd.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -17,6 +17,12 @@ use crate::{Door, Error};
 pub(crate) struct Iommufd {
     fd: OwnedFd,
     ioas_id: u32,
+}
+
+impl Iommufd {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 static OPEN: Mutex<Weak<Iommufd>> = Mutex::new(Weak::new());

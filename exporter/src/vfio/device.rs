@@ -1,7 +1,7 @@
 //! An open function, whichever door it came through.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use peerpath_paths::Bdf;
 use vfio_bindings::bindings::vfio as uapi;
@@ -9,7 +9,7 @@ use vfio_bindings::bindings::vfio as uapi;
 use super::cdev::{self, Iommufd};
 use super::group::{self, Group};
 use super::regions::Region;
-use super::{config, open_devices};
+use super::{AddressSpace, config, open_devices};
 use crate::bind::Hold;
 use crate::host_tree::HostTree;
 use crate::sys::vfio as sys;
@@ -34,13 +34,15 @@ pub struct Device {
     bars: Vec<Region>,
     /// The command register as we found it.
     command_before: u16,
+    /// The address space of its own, while there is one.
+    pub(super) address_space: Mutex<Weak<AddressSpace>>,
 }
 
 /// What a device was opened through, kept open for it.
 #[derive(Debug)]
 enum Parent {
     Group { _group: Arc<Group> },
-    Cdev { _iommufd: Arc<Iommufd> },
+    Cdev { iommufd: Arc<Iommufd> },
 }
 
 const BARS: u32 = uapi::VFIO_PCI_ROM_REGION_INDEX;
@@ -52,6 +54,27 @@ impl Device {
     /// Whatever stands in the way, typed and explained.
     pub fn open(bdf: Bdf, options: &OpenOptions) -> Result<Arc<Self>, Error> {
         open_devices::share(bdf, options.door, || Self::open_new(bdf, options))
+    }
+
+    /// Whether a function could be opened, as far as that can be told without changing or taking anything.
+    ///
+    /// # Errors
+    /// What would stand in the way, typed and explained.
+    pub fn probe(bdf: Bdf, options: &OpenOptions) -> Result<(), Error> {
+        let host = &options.host;
+        let group = viability::require_group(host, bdf)?;
+        let offenders = viability::offenders(host, group, &[bdf])?;
+        if !offenders.is_empty() {
+            return Err(Error::GroupNotViable { bdf, group, offenders });
+        }
+        let door = match options.door {
+            Door::Cdev => host.path("dev/iommu"),
+            Door::Auto | Door::Group => host.path("dev/vfio/vfio"),
+        };
+        if !door.exists() {
+            return Err(Error::NoDoor { bdf, door: options.door, path: door });
+        }
+        Hold::probe(bdf, options)
     }
 
     fn open_new(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
@@ -81,7 +104,8 @@ impl Device {
         let bars = (0..BARS).map(region).collect::<Result<_, _>>()?;
         let command_before =
             config::read_command(fd.as_fd(), &config).map_err(failed("reading the command register"))?;
-        Ok(Self { fd, parent, _hold: hold, bdf, driver, flags, config, bars, command_before })
+        let address_space = Mutex::default();
+        Ok(Self { fd, parent, _hold: hold, bdf, driver, flags, config, bars, command_before, address_space })
     }
 
     /// The function.
@@ -146,6 +170,14 @@ impl Device {
         sys::reset(self.fd.as_fd()).map_err(|source| Error::Reset { bdf: self.bdf, source })
     }
 
+    /// The iommufd that it is under.
+    pub(crate) fn iommufd(&self) -> Result<Arc<Iommufd>, Error> {
+        match &self.parent {
+            Parent::Cdev { iommufd } => Ok(Arc::clone(iommufd)),
+            Parent::Group { .. } => Err(Error::OtherDoor { bdf: self.bdf, open: Door::Group }),
+        }
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -174,7 +206,7 @@ fn open_through(host: &HostTree, bdf: Bdf, group: u32, door: Door) -> Result<(Ow
     };
     if cdev {
         let (fd, iommufd) = cdev::open(host, bdf)?;
-        Ok((fd, Parent::Cdev { _iommufd: iommufd }))
+        Ok((fd, Parent::Cdev { iommufd }))
     } else {
         let (fd, group) = group::open(host, bdf, group)?;
         Ok((fd, Parent::Group { _group: group }))

@@ -1,11 +1,13 @@
 //! BARs of functions that VFIO drives: two doors into one [`Device`], and what an open device offers.
 
+mod address_space;
 mod bars;
 mod cdev;
 mod config;
 mod device;
 mod export;
 mod group;
+mod memory;
 mod open_devices;
 mod regions;
 mod view;
@@ -14,9 +16,11 @@ use std::io;
 
 use peerpath_paths::Bdf;
 
+pub use address_space::{Access, AddressSpace, Mapped};
 pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;
+pub use memory::{DmaMemory, Registers};
 
 use crate::in_use::vfio_users;
 use crate::{Error, HostTree};

@@ -1,0 +1,142 @@
+//! An I/O address space (IOAS) of a device's own: what is mapped in it, the device reaches, and nothing else.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, PoisonError};
+
+use super::Device;
+use super::cdev::Iommufd;
+use crate::sys::{iommufd, vfio as sys};
+use crate::{Error, HostMemory, page_bytes};
+
+/// What a device may do with memory that is mapped for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Read it.
+    pub read: bool,
+    /// Write it.
+    pub write: bool,
+}
+
+impl Access {
+    /// Both.
+    pub const BOTH: Self = Self { read: true, write: true };
+}
+
+/// An address space with one device attached. The IOMMU translates every access of the device by it, and blocks what is
+/// not mapped.
+#[derive(Debug)]
+pub struct AddressSpace {
+    ioas_id: u32,
+    iommufd: Arc<Iommufd>,
+    device: Arc<Device>,
+}
+
+impl AddressSpace {
+    /// The address space of a device that came through the cdev door. The first who asks puts the device into an empty one of
+    /// its own, in place of the one it was in: no other device's table is written when something is mapped here. The kernel's
+    /// object lives as long as the iommufd.
+    ///
+    /// # Errors
+    /// The device came through another door, or the kernel refused.
+    pub fn of(device: &Arc<Device>) -> Result<Arc<Self>, Error> {
+        let mut own = device.address_space.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(space) = own.upgrade() {
+            return Ok(space);
+        }
+        let space = Arc::new(Self::new(Arc::clone(device))?);
+        *own = Arc::downgrade(&space);
+        Ok(space)
+    }
+
+    fn new(device: Arc<Device>) -> Result<Self, Error> {
+        let iommufd = device.iommufd()?;
+        let bdf = device.bdf();
+        let failed = |operation| move |source| Error::AttachIommufd { bdf, operation, source };
+        let ioas_id = iommufd::allocate_ioas(iommufd.fd()).map_err(failed("making an address space"))?;
+        sys::attach_ioas(device.fd(), ioas_id).map_err(failed("attaching to an address space"))?;
+        Ok(Self { ioas_id, iommufd, device })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// What a bare ioctl on it needs: the iommufd and the number of the IOAS.
+    pub fn raw(&self) -> (BorrowedFd<'_>, u32) {
+        (self.iommufd.fd(), self.ioas_id)
+    }
+
+    /// Maps the front of a dma-buf (`IOMMU_IOAS_MAP_FILE`), just as given: the kernel judges it, not we.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn map_dma_buf(
+        self: &Arc<Self>,
+        dma_buf: BorrowedFd<'_>,
+        length_bytes: u64,
+        access: Access,
+    ) -> io::Result<Mapped> {
+        let iova = iommufd::map_file(self.iommufd.fd(), self.ioas_id, dma_buf, length_bytes, access)?;
+        Ok(Mapped { space: Arc::clone(self), iova, length_bytes, is_live: true, _memory: None })
+    }
+
+    /// Maps memory of this process (`IOMMU_IOAS_MAP`), in whole pages.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn map_memory(self: &Arc<Self>, memory: HostMemory) -> io::Result<Mapped> {
+        let length_bytes = (memory.length_bytes() as u64).next_multiple_of(page_bytes());
+        let iova = iommufd::map_memory(self.iommufd.fd(), self.ioas_id, &memory, length_bytes)?;
+        Ok(Mapped { space: Arc::clone(self), iova, length_bytes, is_live: true, _memory: Some(memory) })
+    }
+}
+
+/// Memory that the device reaches at an address, until this is dropped.
+pub struct Mapped {
+    // Unmapped before the memory may go.
+    space: Arc<AddressSpace>,
+    iova: u64,
+    length_bytes: u64,
+    is_live: bool,
+    _memory: Option<HostMemory>,
+}
+
+impl Mapped {
+    /// Where the device finds it.
+    pub fn iova(&self) -> u64 {
+        self.iova
+    }
+
+    /// How much of it is mapped.
+    pub fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    /// Takes the mapping back and says whether that worked.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn unmap(mut self) -> io::Result<()> {
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> io::Result<()> {
+        self.is_live = false;
+        let unmapped = iommufd::unmap(self.space.iommufd.fd(), self.space.ioas_id, self.iova, self.length_bytes)?;
+        if unmapped == self.length_bytes {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{unmapped} of {} bytes were unmapped", self.length_bytes)))
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if self.is_live {
+            // Best effort: the kernel unmaps everything when the iommufd is closed.
+            let _ = self.take_back();
+        }
+    }
+}
