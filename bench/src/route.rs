@@ -56,7 +56,7 @@ impl Routes {
         asked: Option<PathName>,
         source: &Origin,
         ranges: usize,
-        importer: Option<Bdf>,
+        importer: Option<&DeviceInfo>,
         hearsay: bool,
     ) -> CellPath {
         let mut path = CellPath {
@@ -86,8 +86,10 @@ impl Routes {
             }
             _ => {
                 path.evidence.push("nothing was mapped".to_owned());
-                if let Some((from, to)) = source.bdf.zip(importer) {
-                    self.predict(Request { bar: source.bar, ranges }, from, to, &mut path);
+                if let Some(((from, importer), to)) = source.bdf.zip(importer).zip(importer.and_then(|info| info.bdf)) {
+                    let own_address_space = importer.own_address_space;
+                    let request = Request { bar: source.bar, ranges, own_address_space };
+                    self.predict(request, from, to, &mut path);
                 }
             }
         }
@@ -120,7 +122,7 @@ impl Routes {
         &mut self,
         path: &mut CellPath,
         source: &Origin,
-        importer: Option<Bdf>,
+        importer: &DeviceInfo,
         step: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         if matches!(path.observed, PathName::HostMemory | PathName::Staged) {
@@ -175,8 +177,8 @@ impl Routes {
         Ok(watching.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
-    /// IOMMU faults logged since the last call that may concern these functions.
-    /// That they cannot be told is noted in `path`.
+    /// IOMMU faults logged since the last call that may concern these functions. The first is noted in `path`, or that they
+    /// cannot be told.
     pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
         let faults = match &mut self.faults {
             Ok(watch) => {
@@ -192,7 +194,12 @@ impl Routes {
             path.evidence.push(format!("IOMMU faults were not watched for: {why}"));
             Vec::new()
         });
-        faults.into_iter().filter(|fault| fault.may_concern(functions)).map(|fault| fault.text).collect()
+        let faults: Vec<_> =
+            faults.into_iter().filter(|fault| fault.may_concern(functions)).map(|fault| fault.text).collect();
+        if let Some(first) = faults.first() {
+            path.evidence.push(format!("the IOMMU reported {} fault(s), the first: {first}", faults.len()));
+        }
+        faults
     }
 
     /// What is known of a function.
@@ -228,11 +235,12 @@ impl Routes {
     }
 }
 
-fn expected(inventory: &Inventory, source: &Origin, importer: Option<Bdf>) -> Option<Expected> {
+fn expected(inventory: &Inventory, source: &Origin, importer: &DeviceInfo) -> Option<Expected> {
     let (Some(from), Some(bar)) = (source.bdf, source.bar) else { return Some(Expected::new(Memory::Ordinary)) };
     let span = |range: &BarRange| (range.offset_bytes, range.length_bytes);
     let ranges: Vec<(u64, u64)> = source.ranges.iter().map(span).collect();
-    Expected::of_bar(&inventory.topology, from, bar, &ranges, importer)
+    let expected = Expected::of_bar(&inventory.topology, from, bar, &ranges, importer.bdf)?;
+    Some(if importer.own_address_space { expected.in_own_address_space() } else { expected })
 }
 
 fn note(path: &mut CellPath, seen: Observation) {

@@ -3,6 +3,9 @@
 //! A window is a row of slots, one for each transfer under way, between two guards. Both sides are filled: the giving
 //! side with fresh data, the taking side with other data that must be gone from the slots afterwards and untouched in
 //! the guards. So bytes that stayed away, went elsewhere, or changed behind the run's back are all found.
+//!
+//! A giving side that may not be written (the content of a drive) gives what it holds: that is read beforehand through its
+//! own view, and compared like data of ours, on both sides.
 
 use std::io;
 use std::ops::Range;
@@ -92,11 +95,29 @@ impl Layout {
     }
 }
 
+/// Bytes of a whole window.
+#[derive(Debug)]
+enum Content {
+    /// Made by us.
+    Pattern(Pattern),
+    /// Found there.
+    Found(Vec<u8>),
+}
+
+impl Content {
+    fn fill(&self, offset: u64, bytes: &mut [u8]) {
+        match self {
+            Self::Pattern(pattern) => pattern.fill(offset, bytes),
+            Self::Found(found) => bytes.copy_from_slice(&found[offset as usize..][..bytes.len()]),
+        }
+    }
+}
+
 /// What a side must hold: this in the slots that were used, that everywhere else.
 #[derive(Debug, Clone, Copy)]
-struct Expected {
-    slots: Pattern,
-    rest: Pattern,
+struct Expected<'a> {
+    slots: &'a Content,
+    rest: &'a Content,
 }
 
 /// The two sides of a cell and the data in them.
@@ -105,8 +126,8 @@ pub struct Window<'a> {
     direction: Direction,
     near: &'a dyn View,
     far: &'a dyn View,
-    given: Pattern,
-    taken: Pattern,
+    given: Content,
+    taken: Content,
 }
 
 /// Bytes that are not what was sent.
@@ -145,20 +166,25 @@ const NEAR: &str = "exported memory";
 const FAR: &str = "far side";
 
 impl<'a> Window<'a> {
-    /// Fills both sides.
+    /// Fills both sides; reads the giving one where it may not be written.
     ///
     /// # Errors
-    /// A side could not be written.
+    /// A side could not be written or read.
     pub fn fill(
         layout: &'a Layout,
         direction: Direction,
         near: &'a dyn View,
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
-        let window = Self { layout, direction, near, far, given: Pattern::fresh(), taken: Pattern::fresh() };
+        let fresh = || Content::Pattern(Pattern::fresh());
+        let mut window = Self { layout, direction, near, far, given: fresh(), taken: fresh() };
         let (giving, taking) = window.sides();
-        window.write(taking, window.taken)?;
-        window.write(giving, window.given)?;
+        window.write(taking, &window.taken)?;
+        if window.view(giving).is_writable() {
+            window.write(giving, &window.given)?;
+        } else {
+            window.given = Content::Found(window.read(giving)?);
+        }
         Ok(window)
     }
 
@@ -170,8 +196,8 @@ impl<'a> Window<'a> {
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         let used = self.layout.used_slots(operations);
         let (giving, taking) = self.sides();
-        self.compare(taking, used, Expected { slots: self.given, rest: self.taken })?;
-        self.compare(giving, used, Expected { slots: self.given, rest: self.given })?;
+        self.compare(taking, used, Expected { slots: &self.given, rest: &self.taken })?;
+        self.compare(giving, used, Expected { slots: &self.given, rest: &self.given })?;
         Ok(used * self.layout.size)
     }
 
@@ -191,17 +217,26 @@ impl<'a> Window<'a> {
         (0..length).step_by(CHUNK_BYTES as usize).map(move |start| start..length.min(start + CHUNK_BYTES))
     }
 
-    fn write(&self, side: &'static str, pattern: Pattern) -> Result<(), VerifyError> {
+    fn read(&self, side: &'static str) -> Result<Vec<u8>, VerifyError> {
+        let mut bytes = vec![0; self.layout.length_bytes() as usize];
+        for span in self.chunks() {
+            let part = &mut bytes[span.start as usize..span.end as usize];
+            self.view(side).read(span.start, part).map_err(|source| VerifyError::View { side, source })?;
+        }
+        Ok(bytes)
+    }
+
+    fn write(&self, side: &'static str, content: &Content) -> Result<(), VerifyError> {
         let mut bytes = vec![0; CHUNK_BYTES as usize];
         for span in self.chunks() {
             let bytes = &mut bytes[..(span.end - span.start) as usize];
-            pattern.fill(span.start, bytes);
+            content.fill(span.start, bytes);
             self.view(side).write(span.start, bytes).map_err(|source| VerifyError::View { side, source })?;
         }
         Ok(())
     }
 
-    fn compare(&self, side: &'static str, used: u64, expected: Expected) -> Result<(), VerifyError> {
+    fn compare(&self, side: &'static str, used: u64, expected: Expected<'_>) -> Result<(), VerifyError> {
         let mut found = vec![0; CHUNK_BYTES as usize];
         let mut wanted = vec![0; CHUNK_BYTES as usize];
         let mut first: Option<Mismatch> = None;
@@ -226,13 +261,13 @@ impl<'a> Window<'a> {
         }
     }
 
-    fn expect(&self, span: Range<u64>, used: u64, expected: Expected, wanted: &mut [u8]) {
+    fn expect(&self, span: Range<u64>, used: u64, expected: Expected<'_>, wanted: &mut [u8]) {
         let mut at = span.start;
         while at < span.end {
             let (in_slot, until) = self.layout.stretch(at, used);
             let until = until.min(span.end);
-            let pattern = if in_slot { expected.slots } else { expected.rest };
-            pattern.fill(at, &mut wanted[(at - span.start) as usize..(until - span.start) as usize]);
+            let content = if in_slot { expected.slots } else { expected.rest };
+            content.fill(at, &mut wanted[(at - span.start) as usize..(until - span.start) as usize]);
             at = until;
         }
     }
@@ -242,7 +277,7 @@ impl<'a> Window<'a> {
         side: &'static str,
         offset: u64,
         used: u64,
-        expected: Expected,
+        expected: Expected<'_>,
         wanted: u8,
         found: u8,
     ) -> Mismatch {
@@ -274,6 +309,24 @@ mod tests {
     use proptest::prelude::*;
 
     struct Memory(Mutex<Vec<u8>>);
+
+    /// The content of a drive.
+    struct Precious(Memory);
+
+    impl View for Precious {
+        fn length_bytes(&self) -> u64 {
+            self.0.length_bytes()
+        }
+        fn is_writable(&self) -> bool {
+            false
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, into)
+        }
+        fn write(&self, _offset: u64, _from: &[u8]) -> io::Result<()> {
+            panic!("it may not be written")
+        }
+    }
 
     impl Memory {
         fn new(length: u64) -> Self {
@@ -371,6 +424,29 @@ mod tests {
                 prop_assert!(matches!(window.verify(operations), Err(VerifyError::Mismatch(_))));
             }
         }
+    }
+
+    #[test]
+    fn a_side_that_may_not_be_written_gives_what_it_holds() {
+        let direction = Direction::IntoSource;
+        let layout = Layout::new(4096, 3, 40_000).unwrap();
+        let (near, far) = (Memory::new(40_000), Precious(Memory::new(40_000)));
+        Pattern::fresh().fill(0, &mut far.0.0.lock().unwrap());
+        let before = far.0.0.lock().unwrap().clone();
+        let window = Window::fill(&layout, direction, &near, &far).unwrap();
+        assert!(window.verify(1).is_err(), "nothing came yet");
+        for turn in 0..2 {
+            carry(layout.transfer(Op::Read, turn), direction, &near, &far.0, 0);
+        }
+        assert_eq!(window.verify(2).unwrap(), 8192);
+        assert!(window.verify(3).is_err(), "the third never came");
+        assert_eq!(*far.0.0.lock().unwrap(), before);
+        for (victim, side) in [(5000, &near), (5000, &far.0), (100, &near), (100, &far.0)] {
+            side.0.lock().unwrap()[victim] ^= 0x40;
+            assert!(window.verify(2).is_err(), "{victim}");
+            side.0.lock().unwrap()[victim] ^= 0x40;
+        }
+        window.verify(2).unwrap();
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub trait View: Send + Sync {
     /// How many bytes can be seen.
     fn length_bytes(&self) -> u64;
 
+    /// Whether it may be written. Memory may; the content of a drive only where its owner said so.
+    fn is_writable(&self) -> bool {
+        true
+    }
+
     /// Copies bytes from `offset` on into `into`.
     ///
     /// # Errors
@@ -21,7 +26,7 @@ pub trait View: Send + Sync {
     /// Copies `from` to `offset`; the bytes are there for the device before this returns.
     ///
     /// # Errors
-    /// As [`View::read`].
+    /// As [`View::read`]; `PermissionDenied` where it may not be written.
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()>;
 
     /// As [`View::read`], but into host memory that a device reads as well, from `at` on. It is one copy, which takes no

@@ -79,6 +79,10 @@ pub trait Importer: Sync {
     fn summary(&self) -> &'static str;
     /// What its targets can be asked to do, in the order in which a run does it.
     fn ops(&self) -> &'static [OpSpec];
+    /// Whether buffers are mapped into an I/O address space of the target's own: see [`DeviceInfo::own_address_space`].
+    fn has_own_address_space(&self) -> bool {
+        false
+    }
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
     /// Whether the target named `address` (the text after the colon) can be used; leaves nothing changed.
@@ -106,6 +110,9 @@ pub struct DeviceInfo {
     pub firmware: Option<String>,
     /// RDMA done by the CPU (rxe, siw).
     pub soft_rdma: bool,
+    /// Buffers are mapped into an I/O address space of its own (an IOAS of iommufd): the IOMMU translates every access,
+    /// whatever lies between, and p2pdma is not asked.
+    pub own_address_space: bool,
 }
 
 /// An opened target.

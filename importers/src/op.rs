@@ -10,15 +10,17 @@ pub enum Op {
     Export,
     /// Make the target's device known to the dma-buf; happens inside the registration.
     Attach,
-    /// Get DMA addresses for the device; happens inside the registration.
+    /// Get addresses for the device: inside a registration, or all that there is to it (an IOAS).
     Map,
     /// Register the buffer with the target.
     Register,
     /// Take the registration back.
     Unregister,
-    /// The target writes, or an RDMA write carries bytes into the buffer.
+    /// Take a mapping back.
+    Unmap,
+    /// An RDMA write carries bytes into the buffer, a drive's write out of it.
     Write,
-    /// An RDMA read carries bytes out of the buffer.
+    /// An RDMA read carries bytes out of the buffer, a drive's read into it.
     Read,
     /// Send into a receive posted on the buffer.
     Send,
@@ -26,8 +28,17 @@ pub enum Op {
 
 impl Op {
     /// Every op.
-    pub const ALL: [Self; 8] =
-        [Self::Export, Self::Attach, Self::Map, Self::Register, Self::Unregister, Self::Write, Self::Read, Self::Send];
+    pub const ALL: [Self; 9] = [
+        Self::Export,
+        Self::Attach,
+        Self::Map,
+        Self::Register,
+        Self::Unregister,
+        Self::Unmap,
+        Self::Write,
+        Self::Read,
+        Self::Send,
+    ];
 
     /// The name on the command line and in results.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +48,7 @@ impl Op {
             Self::Map => "map",
             Self::Register => "register",
             Self::Unregister => "unregister",
+            Self::Unmap => "unmap",
             Self::Write => "write",
             Self::Read => "read",
             Self::Send => "send",

@@ -79,6 +79,12 @@ impl Inventory {
         if predicted.path == wanted {
             return Some(Ok(Vec::new()));
         }
+        if request.own_address_space {
+            return Some(Err(Explanation::uncaused(
+                format!("The address space (IOAS) of {to} translates every access, whatever the host is."),
+                "Ask for translated, or name another kind of target.",
+            )));
+        }
         let plan = Plan { inventory: self, from, to, request };
         Some(plan.changes(wanted).and_then(|changes| plan.verified(changes, wanted)))
     }

@@ -41,6 +41,10 @@ causes! {
     Revoked = "revoked",
     /// Linux 7.2 and 7.3 map only the first range of a multi-range dma-buf in a translated domain.
     MultiRangeDefect = "multi-range-defect",
+    /// The importer maps dma-bufs of one range only.
+    OneRangeOnly = "one-range-only",
+    /// The importer maps dma-bufs of vfio-pci only.
+    ForeignDmaBuf = "foreign-dmabuf",
     /// The host has no IOMMU in use, so VFIO can open nothing.
     NoIommu = "no-iommu",
     /// The function is bound through VFIO's no-IOMMU mode, which exports nothing.

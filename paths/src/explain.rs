@@ -52,6 +52,10 @@ pub enum Step {
     PostTransfers,
     /// `IOMMU_IOAS_MAP_FILE` of a dma-buf.
     MapFile,
+    /// `IOMMU_IOAS_MAP` of memory of this process.
+    MapMemory,
+    /// `IOMMU_IOAS_UNMAP`.
+    Unmap,
 }
 
 impl Step {
@@ -77,6 +81,8 @@ impl Step {
             Self::ConnectQueues => "connecting a queue pair",
             Self::PostTransfers => "posting transfers",
             Self::MapFile => "mapping the dma-buf into an IOAS",
+            Self::MapMemory => "mapping memory into an IOAS",
+            Self::Unmap => "taking a mapping out of an IOAS",
         }
     }
 }

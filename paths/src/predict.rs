@@ -22,11 +22,14 @@ pub struct Request {
     pub bar: Option<u8>,
     /// How many ranges of it.
     pub ranges: usize,
+    /// The importer has an I/O address space of its own (an IOAS of iommufd), which translates whatever lies between:
+    /// neither p2pdma nor the DMA API is asked.
+    pub own_address_space: bool,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { bar: None, ranges: 1 }
+        Self { bar: None, ranges: 1, own_address_space: false }
     }
 }
 
@@ -165,6 +168,13 @@ impl<'host> Predictor<'host> {
     }
 
     fn pair(&self, from: usize, to: usize) -> Prediction {
+        if self.request.own_address_space {
+            let (path, cause) = match self.request.ranges {
+                0 | 1 => (PathName::HostBridgeTranslated, None),
+                _ => (PathName::Refused, Some(Cause::OneRangeOnly)),
+            };
+            return Prediction { from, to, path, cause };
+        }
         let routes = self.routes(from, to);
         let mut outcomes = Outcomes { bus_address: routes.bus_address, ..Outcomes::default() };
         if routes.host_bridge {

@@ -78,7 +78,7 @@ fn archive(items: &[Item]) -> Vec<u8> {
 
 fn answer(tree: &Tree) {
     let inventory = Inventory::read(tree);
-    for request in [Request::default(), Request { bar: Some(3), ranges: 2 }] {
+    for request in [Request::default(), Request { bar: Some(3), ranges: 2, own_address_space: true }] {
         let predictor = inventory.predictor(request);
         let functions: Vec<_> = inventory.topology.functions().iter().map(|function| function.bdf).collect();
         for from in &functions {

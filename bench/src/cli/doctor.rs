@@ -79,6 +79,7 @@ impl Doctor {
             bar: self.from.and_then(|from| from.bar),
             to,
             device: self.to.as_deref().and_then(device),
+            own_address_space: self.to.as_deref().is_some_and(host::has_own_address_space),
         };
         let live = tree.is_live().then(|| live::ask(&inventory, &question));
         let findings = examine(&tree, &inventory, &question, live.as_ref());

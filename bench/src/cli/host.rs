@@ -37,6 +37,11 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
     }
 }
 
+/// Whether a TARGET maps into an address space of its own.
+pub(super) fn has_own_address_space(target: &str) -> bool {
+    peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.has_own_address_space())
+}
+
 /// The function that a TARGET stands for: a bare BDF, `iommufd:BDF`, or the function that a device such as `verbs:rxe0`
 /// sits on.
 pub(super) fn importer(inventory: &Inventory, target: &str) -> Result<Bdf, Failure> {

@@ -33,7 +33,8 @@ impl Paths {
         let inventory = Inventory::read(&self.look.tree()?);
         let from = self.from.map(|bdf| host::known(&inventory, bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
-        let reports = inventory.reports(from, to, Request::default());
+        let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
+        let reports = inventory.reports(from, to, Request { own_address_space, ..Request::default() });
         if self.look.json {
             print_json(&reports)?;
         } else {

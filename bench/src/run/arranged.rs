@@ -26,7 +26,8 @@ impl Runner<'_> {
         // Many ranges may not map where one does: it is worth arranging for the cell that asks for least.
         let origin = named(leg.source);
         let ranges = self.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
-        let request = Request { bar: Some(*bar), ranges };
+        let own_address_space = leg.target.importer.has_own_address_space();
+        let request = Request { bar: Some(*bar), ranges, own_address_space };
         // A device without a function of its own has no path to choose; registering says so.
         let Some((importer, changes)) = self.routes.changes(*bdf, &leg.target.to_string(), asked, request) else {
             return Ok(Ok(None));

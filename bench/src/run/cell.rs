@@ -6,7 +6,7 @@ use std::time::Duration;
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Origin};
 use peerpath_importers::{DataPlane, DataPlaneSettings, Device, Direction, Registration, Role};
 use peerpath_paths::observe::CallKind;
-use peerpath_paths::{Explanation, PathName};
+use peerpath_paths::{Cause, Explanation, PathName};
 use quanta::Clock;
 
 use super::Runner;
@@ -96,7 +96,7 @@ impl Runner<'_> {
         path: &mut CellPath,
     ) -> Result<Box<dyn Registration>, Ended> {
         let register = || setup.register(Arc::clone(buffer));
-        Ok(self.routes.observed(path, buffer.origin(), setup.device.info().bdf, register)?)
+        Ok(self.routes.observed(path, buffer.origin(), setup.device.info(), register)?)
     }
 
     /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
@@ -249,6 +249,16 @@ impl Runner<'_> {
     ) -> Result<Figures, Ended> {
         let (spec, clock, interrupt) = (setup.spec, setup.clock, self.interrupt);
         let far = plane.far();
+        if direction == Direction::OutOfSource && !far.is_writable() {
+            return Err(Ended::waived(
+                format!("{} may not be written", setup.device.info().name),
+                Explanation::new(
+                    Cause::NoPermission,
+                    "its content is precious, and nobody said which part of it may be overwritten",
+                    "name it with --allow-write LBA+COUNT; what stands there is lost",
+                ),
+            ));
+        }
         let mut unused = Recorder::new(clock.clone());
         measure::latency(plane, layout, spec.op, self.warmup_limit(), &mut unused, interrupt)?;
         // Filled after the warm-up, so that what the warm-up moved counts as stale.

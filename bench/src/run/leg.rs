@@ -111,7 +111,7 @@ impl Runner<'_> {
         let shape = Shape::of(&origin, spec);
         let hearsay = matches!(leg.source, Source::Socket { .. });
         let ranges = mapped_at_once(&origin, spec);
-        let mut path = self.routes.predicted(leg.asked, &origin, ranges, info.and_then(|info| info.bdf), hearsay);
+        let mut path = self.routes.predicted(leg.asked, &origin, ranges, info, hearsay);
         path.evidence.extend(ends.arranged.iter().copied().flatten().cloned());
         let origin = shape.as_ref().map_or_else(|_| origin.clone(), |shape| shape.exported(&origin));
         let figures = match (&ends.exporter, &ends.device, &ends.arranged, shape) {

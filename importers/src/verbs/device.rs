@@ -67,6 +67,7 @@ impl VerbsDevice {
             // Software devices report a version of nothing.
             firmware: Some(limits.firmware.clone()).filter(|version| !soft_rdma && !version.is_empty()),
             soft_rdma,
+            own_address_space: false,
         };
         Ok(Self { info, address: address.clone(), context, domain: Arc::new(domain), limits, port, addressing })
     }

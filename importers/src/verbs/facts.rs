@@ -41,7 +41,8 @@ mod tests {
 
     fn importer(bdf: &str) -> DeviceInfo {
         let bdf = bdf.parse().ok();
-        DeviceInfo { name: "rxe0".into(), bdf, driver: Some("rxe".into()), firmware: None, soft_rdma: true }
+        let driver = Some("rxe".into());
+        DeviceInfo { name: "rxe0".into(), bdf, driver, firmware: None, soft_rdma: true, own_address_space: false }
     }
 
     fn bar(index: u8) -> Origin {

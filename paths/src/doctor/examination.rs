@@ -14,6 +14,8 @@ pub struct Question {
     pub to: Option<Bdf>,
     /// The device on the importer that is meant (`verbs:mlx5_0`); without one, every one.
     pub device: Option<String>,
+    /// The importer maps into an I/O address space of its own (`iommufd:BDF`).
+    pub own_address_space: bool,
 }
 
 /// A host and a question, with what several checks need of them.
@@ -38,7 +40,8 @@ impl<'a> Examination<'a> {
         live: Option<&'a LiveFacts>,
     ) -> Self {
         let function = |bdf: Option<Bdf>| inventory.topology.function(bdf?);
-        let request = Request { bar: question.bar, ..Request::default() };
+        let request =
+            Request { bar: question.bar, own_address_space: question.own_address_space, ..Request::default() };
         let pair = question.from.zip(question.to).map(|(from, to)| {
             let predictor = inventory.predictor(request);
             (predictor.explain(from, to), predictor.facts(from, to))

@@ -587,7 +587,7 @@ pub(super) static ROWS: &[Row] = &[
     row(
         Step::MapFile,
         Errno::EOPNOTSUPP,
-        Cause::BarNotExportable,
+        Cause::OneRangeOnly,
         "iommufd maps a VFIO dma-buf only when it has exactly one range.",
         "Export one range for each mapping.",
     )
@@ -595,9 +595,9 @@ pub(super) static ROWS: &[Row] = &[
     row(
         Step::MapFile,
         Errno::EOPNOTSUPP,
-        Cause::BarNotExportable,
-        "iommufd maps dma-bufs of vfio-pci with one range and of nobody else: memory of CUDA or HIP is refused.",
-        "Export a single range of a VFIO BAR.",
+        Cause::ForeignDmaBuf,
+        "iommufd maps dma-bufs of vfio-pci with one range and of nobody else: memory of udmabuf, CUDA or HIP is refused.",
+        "Export a single range of a VFIO BAR, or use host:SIZE, which is mapped by its address.",
     ),
     row(
         Step::MapFile,
@@ -617,8 +617,8 @@ pub(super) static ROWS: &[Row] = &[
         Step::MapFile,
         Errno::EINVAL,
         Cause::BarNotExportable,
-        "The span leaves the dma-buf or is not aligned to what the IOMMU maps.",
-        "Map page-aligned spans within the buffer.",
+        "Neither reading nor writing was asked for, the span leaves the dma-buf, or it is not aligned to what the IOMMU maps.",
+        "Map page-aligned spans within the buffer, for reading, writing or both.",
     ),
     row(
         Step::MapFile,
@@ -633,6 +633,42 @@ pub(super) static ROWS: &[Row] = &[
         Cause::LimitReached,
         "The IOAS has no free span of that size.",
         "Unmap what is not needed, or map less.",
+    ),
+    row(
+        Step::MapMemory,
+        Errno::ENOMEM,
+        Cause::LimitReached,
+        "Mapping pins the memory, and that exceeds the locked-memory limit of this process.",
+        "Raise it with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
+    ),
+    row(
+        Step::MapMemory,
+        Errno::EFAULT,
+        Cause::ForeignDmaBuf,
+        "The address range holds no pages that can be pinned: device memory has to be mapped through its dma-buf.",
+        "Map the memory through its dma-buf instead of its address.",
+    ),
+    row(
+        Step::MapMemory,
+        Errno::ENOSPC,
+        Cause::LimitReached,
+        "The IOAS has no free span of that size.",
+        "Unmap what is not needed, or map less.",
+    ),
+    row(
+        Step::Unmap,
+        Errno::ENOENT,
+        Cause::Revoked,
+        "Nothing is mapped there any more.",
+        "Report this: peerpath unmaps only what it has mapped.",
+    )
+    .without_word(),
+    row(
+        Step::Unmap,
+        Errno::EBUSY,
+        Cause::InUse,
+        "Something in the kernel still accesses the mapping.",
+        "End whatever else uses the same iommufd.",
     ),
 ];
 

@@ -310,9 +310,14 @@ fn is_refused(trace: &Trace, seen: &Seen<'_>, expected: &Expected) -> Result<boo
         return Ok(true);
     }
     let Some(errno) = expected.failed_with else { return Ok(false) };
-    let was_mapped = last.is_some() || !seen.direct.is_empty() || !seen.iommu.is_empty();
+    // An attachment alone maps nothing in an address space.
+    let attached = last.is_some() && !expected.own_address_space;
+    let was_mapped = attached || !seen.direct.is_empty() || !seen.iommu.is_empty();
     if was_mapped {
         return Ok(false);
+    }
+    if expected.own_address_space {
+        return Ok(true);
     }
     let name = Errno::from_raw(errno);
     if trace.sees_calls && name == Errno::EOPNOTSUPP {

@@ -23,6 +23,8 @@ pub struct Expected {
     /// Whether the importer's IOMMU domain translates; `None` if not known. It is held against what is seen: a
     /// contradiction is an unknown path, not a guess.
     pub translated: Option<bool>,
+    /// The importer has an address space of its own: what the kernel does not map there, it has refused.
+    pub own_address_space: bool,
     /// Bus address minus physical address of the exporter's memory behind its host bridge, modulo 2^64, where known.
     pub bus_offset: Option<u64>,
     /// The errno with which the step failed, if it did; 0 where it is not known.
@@ -32,7 +34,7 @@ pub struct Expected {
 impl Expected {
     /// Of a step that succeeded, with nothing else known.
     pub fn new(memory: Memory) -> Self {
-        Self { memory, translated: None, bus_offset: None, failed_with: None }
+        Self { memory, translated: None, own_address_space: false, bus_offset: None, failed_with: None }
     }
 
     /// Of ranges (offset and length) of a BAR that are registered with an importer on the function `to`. Without ranges it is
@@ -54,6 +56,12 @@ impl Expected {
             bus_offset: offset.and_then(|offset| u64::try_from((-offset).rem_euclid(1 << 64)).ok()),
             ..Self::new(memory)
         })
+    }
+
+    /// The importer has an I/O address space of its own, which translates whatever the domain of its group is.
+    #[must_use]
+    pub fn in_own_address_space(self) -> Self {
+        Self { translated: Some(true), own_address_space: true, ..self }
     }
 
     /// The step failed with this error; its errno is looked for in the chain of its sources.

@@ -119,6 +119,16 @@ impl<'a> Words<'a> {
     }
 
     fn deciding(&self, path: PathName, cause: Option<Cause>) -> Deciding {
+        if self.predictor.request.own_address_space {
+            let bdf = self.function(self.to).bdf;
+            let fact = match cause {
+                Some(_) => format!("the address space (IOAS) of {bdf} takes dma-bufs of one range only"),
+                None => {
+                    format!("the address space (IOAS) of {bdf} translates, whatever lies between; p2pdma is not asked")
+                }
+            };
+            return Deciding { bdf: Some(bdf), fact };
+        }
         match (path, cause) {
             (PathName::BusAddress, _) => self.nearest(),
             (PathName::Unknown, _) => self.undecided(),
@@ -260,6 +270,9 @@ impl<'a> Words<'a> {
     }
 
     fn unknown(&self) -> Vec<String> {
+        if self.predictor.request.own_address_space {
+            return Vec::new();
+        }
         let predictor = self.predictor;
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
@@ -341,6 +354,10 @@ impl<'a> Words<'a> {
     }
 
     fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
+        if self.predictor.request.own_address_space {
+            let one = || "exporting one range, or one export for each, lets it be mapped".to_owned();
+            return cause.map(|_| one()).into_iter().collect();
+        }
         let mut change = Vec::new();
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
