@@ -115,6 +115,8 @@ impl Runner<'_> {
             if role == Role::Export {
                 return Ok((before_export, after_export));
             }
+            // Closing the dma-buf is no part of taking the registration back: it stays open past both.
+            let _open = Arc::clone(&buffer);
             let before_register = clock.raw();
             let registration = setup.register(buffer)?;
             let after_register = clock.raw();
