@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
-use peerpath_importers::Op;
+use peerpath_importers::{IMPORTERS, Importer, Op, Role};
 use peerpath_paths::{PathName, Tree};
 
 use super::print;
@@ -30,17 +30,14 @@ pub(super) struct RunCommand {
     /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
     from: Vec<String>,
-    /// Device to import it: verbs:DEV[/PORT]
-    #[arg(long, value_name = "TARGET", required = true)]
+    #[arg(long, value_name = "TARGET", required = true, help = targets_help())]
     to: Vec<String>,
     /// Way that the data has to take: bypass, translated or bus-address, arranged where it can be and put back after;
     /// host-memory, staged (the BAR copied through host memory by the CPU), or refused where that is what should happen. A
     /// cell that is seen to take another one fails  [default: the one that is there]
     #[arg(long, value_name = "NAME")]
     path: Vec<PathName>,
-    /// Operation: export, attach, map, register, unregister, write, read, send  [default: export, register, unregister,
-    /// write, read]
-    #[arg(long, value_name = "OP")]
+    #[arg(long, value_name = "OP", help = ops_help())]
     op: Vec<Op>,
     /// completion: one at a time, gives latency; bandwidth: as many as --depth  [default: both]
     #[arg(long, value_name = "MODE", value_enum)]
@@ -72,6 +69,9 @@ pub(super) struct RunCommand {
     /// links are made again, other settings are not. Never one that carries the default route or the login session
     #[arg(long)]
     force_in_use: bool,
+    /// Blocks of the one drive in --to that may be overwritten; without this it is only read
+    #[arg(long, value_name = "LBA+COUNT")]
+    allow_write: Option<String>,
     /// Way into VFIO: auto, group or cdev
     #[arg(long, value_name = "DOOR", default_value = "auto")]
     door: Door,
@@ -98,6 +98,56 @@ Examples:
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
 
+fn targets_help() -> String {
+    let one = |importer: &&dyn Importer| format!("{}, {}", importer.form(), importer.summary());
+    format!("Device to import it: {}", IMPORTERS.iter().map(one).collect::<Vec<_>>().join("; "))
+}
+
+fn ops_help() -> String {
+    let of = |importer: &&dyn Importer| {
+        let names: Vec<_> = importer.ops().iter().map(|spec| spec.op.as_str()).collect();
+        format!("{} of {}", names.join(", "), importer.kind())
+    };
+    let all: Vec<_> = IMPORTERS.iter().map(of).collect();
+    format!("Operation: {}  [default: export, registering or mapping and back, write, read]", all.join("; "))
+}
+
+/// Where nothing was asked for: what the targets offer, control before transfers.
+fn default_ops(targets: &[Target]) -> Vec<Op> {
+    let specs = || targets.iter().flat_map(|target| target.importer.ops());
+    let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));
+    let transfers = specs().filter(|spec| matches!(spec.op, Op::Write | Op::Read));
+    let mut ops = Vec::new();
+    for spec in control.chain(transfers) {
+        if !ops.contains(&spec.op) {
+            ops.push(spec.op);
+        }
+    }
+    ops
+}
+
+/// The targets as they were named, the one of `allow_write` with the blocks that it speaks of.
+fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, Failure> {
+    let Some(blocks) = allow_write else { return Ok(named.iter().map(|text| text.parse()).collect::<Result<_, _>>()?) };
+    let what = || format!("--allow-write {blocks} is for one drive");
+    let [only] = named else {
+        return Err(Failure::bad_input(
+            what(),
+            "which of the targets it speaks of cannot be told",
+            "name the blocks with the target, as in --to iommufd:BDF?write=LBA+COUNT",
+        ));
+    };
+    let target: Target = only.parse()?;
+    if !target.importer.form().contains("?write=") {
+        return Err(Failure::bad_input(
+            what(),
+            format!("{only} has no blocks"),
+            "leave it away: memory is written without asking",
+        ));
+    }
+    Ok(vec![format!("{only}?write={blocks}").parse()?])
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     peerpath_exporter::parse_bytes(text).ok_or_else(|| format!("{text:?} is no size; write 4096, 4K or 1M"))
 }
@@ -114,12 +164,12 @@ impl RunCommand {
             given => given,
         };
         let sources: Vec<Source> = self.from.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let targets: Vec<Target> = self.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let targets = targets(&self.to, self.allow_write.as_deref())?;
         Ok(Plan {
             sources,
+            ops: or(&self.op, &default_ops(&targets)),
             targets,
             paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
-            ops: or(&self.op, &[Op::Export, Op::Register, Op::Unregister, Op::Write, Op::Read]),
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
             ranges: or(&self.ranges, &[1]),

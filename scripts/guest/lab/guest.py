@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -168,6 +169,11 @@ def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> No
     environment |= {
         f"PEERPATH_LAB_{function.name.upper()}": function.bdf for function in scenario.functions
     }
+    environment |= {
+        f"PEERPATH_LAB_{function.name.upper()}_IMAGE": str(function.image(folder))
+        for function in scenario.functions
+        if function.drive_mib
+    }
     (folder / "environment.sh").write_text(
         "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     )
@@ -180,8 +186,9 @@ def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> No
     (folder / "prepare").write_text("".join(f"{line}\n" for line in scenario.prepare))
     for function in scenario.functions:
         if function.drive_mib:
-            with open(function.image(folder), "wb") as image:
-                image.truncate(function.drive_mib << 20)
+            # The same bytes every time, none of which an empty drive would have.
+            content = random.Random(function.name).randbytes(function.drive_mib << 20)
+            function.image(folder).write_bytes(content)
 
 
 def _qemu_command(

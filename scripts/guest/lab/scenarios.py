@@ -37,7 +37,7 @@ class Function:
     object: str | None = None
     netdev: str | None = None
     drive_mib: int | None = None
-    """Size of the empty raw image behind the drive called NAME."""
+    """Size of the raw image behind the drive called NAME, which is full of random bytes."""
     rdma: str | None = None
     """The soft-RoCE device to put over this NIC."""
 
