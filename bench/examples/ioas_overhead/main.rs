@@ -1,0 +1,120 @@
+//! What of the cost of `map` and `unmap` at an `iommufd:` target is this program's own: each is timed as a run times it, and
+//! as the bare ioctl, in turn, on the same address space. Needs root and two functions that can be spared.
+//!
+//! ```text
+//! ioas_overhead BDF:BAR BDF
+//! ```
+
+mod sys;
+
+use std::error::Error;
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use peerpath::measure::Recorder;
+use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, Door, OpenOptions, Source};
+use peerpath_importers::{Device, parse_target};
+use quanta::Clock;
+
+/// Pairs a size. Medians of fewer swing where the machine is shared.
+const ROUNDS: u32 = 400;
+const SIZES: [u64; 5] = [4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.as_slice() {
+        [source, importer] => compare(source, importer),
+        _ => Err("usage: ioas_overhead BDF:BAR BDF".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ioas_overhead: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same two steps, timed in two ways.
+struct Pair {
+    clock: Clock,
+    map: [Recorder; 2],
+    unmap: [Recorder; 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let clock = Clock::new();
+        let recorders = || [Recorder::new(clock.clone()), Recorder::new(clock.clone())];
+        Self { map: recorders(), unmap: recorders(), clock }
+    }
+
+    fn as_a_run_does(&mut self, device: &Arc<dyn Device>, buffer: &Arc<Buffer>) -> Result<(), Box<dyn Error>> {
+        let mapped = Arc::clone(buffer);
+        let before_map = self.clock.raw();
+        let registration = Arc::clone(device).register(mapped)?;
+        let after_map = self.clock.raw();
+        let before_unmap = self.clock.raw();
+        registration.unregister()?;
+        let after_unmap = self.clock.raw();
+        self.map[0].record(before_map, after_map);
+        self.unmap[0].record(before_unmap, after_unmap);
+        Ok(())
+    }
+
+    fn bare(&mut self, ioas: (BorrowedFd<'_>, u32), buffer: &Buffer) -> Result<(), Box<dyn Error>> {
+        let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
+        let mut map = sys::Map::new(ioas, dma_buf, buffer.length_bytes());
+        let before_map = self.clock.raw();
+        map.carry_out()?;
+        let after_map = self.clock.raw();
+        let mut unmap = sys::Unmap::of(&map);
+        let before_unmap = self.clock.raw();
+        unmap.carry_out()?;
+        let after_unmap = self.clock.raw();
+        self.map[1].record(before_map, after_map);
+        self.unmap[1].record(before_unmap, after_unmap);
+        Ok(())
+    }
+
+    fn print(&self, size_bytes: u64) {
+        for (op, [ours, bare]) in [("map", &self.map), ("unmap", &self.unmap)] {
+            let (Some(ours), Some(bare)) = (ours.latency(), bare.latency()) else { continue };
+            let share = |ours: u64, bare: u64| (ours as f64 - bare as f64) / bare as f64 * 100.0;
+            println!(
+                "{op:5} {:>6} KiB  bare ioctl p50 {:>8} ns  as a run times it {:>8} ns  {:+.1} %   minima {:>8} {:>8} ns  {:+.1} %",
+                size_bytes >> 10,
+                bare.p50,
+                ours.p50,
+                share(ours.p50, bare.p50),
+                bare.min,
+                ours.min,
+                share(ours.min, bare.min),
+            );
+        }
+    }
+}
+
+fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
+    let exporter = source.parse::<Source>()?.open(&OpenOptions::default())?;
+    let device = parse_target("iommufd:")?.0.open(importer)?;
+    let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
+    let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;
+    for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {
+        let mut pair = Pair::new();
+        for round in 0..ROUNDS {
+            // Each with a dma-buf of its own, as in a run, and in changing order.
+            let (one, other) = (exporter.export(size_bytes)?, exporter.export(size_bytes)?);
+            if round % 2 == 0 {
+                pair.as_a_run_does(&device, &one)?;
+                pair.bare(space.raw(), &other)?;
+            } else {
+                pair.bare(space.raw(), &one)?;
+                pair.as_a_run_does(&device, &other)?;
+            }
+        }
+        pair.print(size_bytes);
+    }
+    Ok(())
+}
