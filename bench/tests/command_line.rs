@@ -56,6 +56,16 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn what_may_be_overwritten_is_said_of_one_drive() {
+    let (drive, other) = ("iommufd:ff00:fe:1f.7", "iommufd:ff00:fe:1f.6");
+    let run = |more: &[&str], word| ends(&[&["run", "--from", "host:1M"], more].concat(), 2, word);
+    run(&["--to", drive, "--allow-write", "0+8"], "ff00:fe:1f.7");
+    run(&["--to", drive, "--allow-write", "everything"], "LBA+COUNT");
+    run(&["--to", drive, "--to", other, "--allow-write", "0+8"], "one drive");
+    run(&["--to", "verbs:rxe0", "--allow-write", "0+8"], "no blocks");
+}
+
+#[test]
 fn a_function_that_does_not_exist_ends_with_2() {
     let out = tempfile::tempdir().unwrap();
     let folder = out.path().to_str().unwrap();

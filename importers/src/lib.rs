@@ -29,6 +29,7 @@
 //! ```
 
 mod error;
+mod iommufd;
 mod op;
 mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
@@ -47,6 +48,7 @@ pub use target::{ParseTargetError, parse_target};
 pub static IMPORTERS: &[&dyn Importer] = &[
     #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
     &verbs::Verbs,
+    &iommufd::Iommufd,
 ];
 
 /// Whether a target can be used now.

@@ -51,6 +51,11 @@ fn build_exporter_tests(cargo: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// What of the cost of mapping into an IOAS is this program's own.
+pub(crate) fn ioas_overhead() -> PathBuf {
+    profile_folder().join("examples/ioas_overhead")
+}
+
 /// Where libclang 15 or older lies, which generating the bindings of the linked program needs; not every system has one.
 fn old_libclang() -> Option<String> {
     let given = std::env::var("LIBCLANG_PATH").ok();
@@ -70,7 +75,9 @@ pub(crate) fn build() -> Result<(), Failed> {
     link.arg(linked);
     let mut check = Command::new(&cargo);
     check.args(["build", "--package", "peerpath-exporter", "--example", "vfio_check"]).args(profile);
-    let mut commands = vec![plain, check];
+    let mut overhead = Command::new(&cargo);
+    overhead.args(["build", "--package", "peerpath", "--example", "ioas_overhead"]).args(profile);
+    let mut commands = vec![plain, check, overhead];
     match old_libclang() {
         Some(folder) => {
             link.env("LIBCLANG_PATH", folder);

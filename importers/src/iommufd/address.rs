@@ -1,0 +1,116 @@
+//! `BDF[?write=LBA+COUNT]`, as `iommufd:` takes it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use peerpath_paths::Bdf;
+
+/// A row of a drive's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocks {
+    /// The first one's number (LBA).
+    pub(super) first: u64,
+    /// How many.
+    pub(super) count: u64,
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.first, self.count)
+    }
+}
+
+/// A function, and what of its drive may be overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) bdf: Bdf,
+    /// Without it the drive is only read.
+    pub(super) write: Option<Blocks>,
+}
+
+/// What is wrong with an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AddressProblem {
+    #[error("the function is no full PCI address")]
+    Function,
+    #[error("after the question mark stands only write=LBA+COUNT")]
+    Option,
+    #[error("blocks are written LBA+COUNT, with a count above zero and both within 64 bits")]
+    Blocks,
+}
+
+impl FromStr for Address {
+    type Err = AddressProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (function, option) =
+            text.split_once('?').map_or((text, None), |(function, option)| (function, Some(option)));
+        let bdf = function.parse().map_err(|_| AddressProblem::Function)?;
+        let blocks = |option: &str| option.strip_prefix("write=").ok_or(AddressProblem::Option)?.parse();
+        Ok(Self { bdf, write: option.map(blocks).transpose()? })
+    }
+}
+
+impl FromStr for Blocks {
+    type Err = AddressProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, count) = text.split_once('+').ok_or(AddressProblem::Blocks)?;
+        let (first, count) = number(first).zip(number(count)).ok_or(AddressProblem::Blocks)?;
+        match first.checked_add(count) {
+            Some(_) if count > 0 => Ok(Self { first, count }),
+            _ => Err(AddressProblem::Blocks),
+        }
+    }
+}
+
+/// Decimal, or hexadecimal after `0x`; no sign, which the standard library would take.
+fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_range_is_explicit() {
+        let bdf = "0000:03:00.0".parse().unwrap();
+        assert_eq!("0000:03:00.0".parse(), Ok(Address { bdf, write: None }));
+        let write = Some(Blocks { first: 2048, count: 16 });
+        assert_eq!("0000:03:00.0?write=2048+16".parse(), Ok(Address { bdf, write }));
+        assert_eq!("0000:03:00.0?write=0x800+0x10".parse(), Ok(Address { bdf, write }));
+        for (text, problem) in [
+            ("", AddressProblem::Function),
+            ("nvme0", AddressProblem::Function),
+            ("?write=0+1", AddressProblem::Function),
+            ("0000:03:00.0?", AddressProblem::Option),
+            ("0000:03:00.0?read=0+1", AddressProblem::Option),
+            ("0000:03:00.0?write", AddressProblem::Option),
+            ("0000:03:00.0?write=", AddressProblem::Blocks),
+            ("0000:03:00.0?write=0", AddressProblem::Blocks),
+            ("0000:03:00.0?write=0+0", AddressProblem::Blocks),
+            ("0000:03:00.0?write=+1", AddressProblem::Blocks),
+            ("0000:03:00.0?write=-1+1", AddressProblem::Blocks),
+            ("0000:03:00.0?write=0++1", AddressProblem::Blocks),
+            ("0000:03:00.0?write=1+18446744073709551615", AddressProblem::Blocks),
+        ] {
+            assert_eq!(text.parse::<Address>(), Err(problem), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_answered(text in ".{0,40}") {
+            let _ = text.parse::<Address>();
+        }
+
+        #[test]
+        fn what_is_written_is_read(first in any::<u32>(), count in 1_u32..) {
+            let blocks = Blocks { first: first.into(), count: count.into() };
+            prop_assert_eq!(blocks.to_string().parse(), Ok(blocks));
+        }
+    }
+}

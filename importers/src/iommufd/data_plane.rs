@@ -1,0 +1,326 @@
+//! Data moved by a drive: it reads its blocks into the buffer, or writes the buffer onto them.
+
+use std::sync::Arc;
+
+use peerpath_exporter::View;
+
+use super::address::Blocks;
+use super::device::check;
+use super::errors::Error;
+use super::far::DriveView;
+use super::nvme::{Direction, Failure, IoQueue, Status};
+use super::registration::IommufdRegistration;
+use crate::{Completion, DataPlane, DataPlaneSettings, Op, Transfer};
+
+/// A part of the buffer that lies in one piece for the drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From here in the buffer.
+    pub(super) start: u64,
+    /// To here.
+    pub(super) end: u64,
+    /// Where the drive finds it.
+    pub(super) address: u64,
+}
+
+/// What a transfer has to fit into. It is checked before anything is handed over: a drive that is given a wrong address
+/// overwrites something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Room {
+    /// In their order and without gaps.
+    parts: Box<[Part]>,
+    far_bytes: u64,
+    block_bytes: u64,
+    is_writable: bool,
+}
+
+/// Why a transfer does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misfit {
+    Op,
+    ReadOnly,
+    Length,
+    Buffer,
+    Far,
+    Blocks,
+}
+
+impl Room {
+    /// Which way it goes, and where its data lie for the drive.
+    fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Misfit> {
+        let length = u64::from(transfer.length_bytes);
+        let within = |offset: u64, total: u64| length <= total && offset <= total - length;
+        let direction = match transfer.op {
+            Op::Read => Direction::Read,
+            Op::Write if self.is_writable => Direction::Write,
+            Op::Write => return Err(Misfit::ReadOnly),
+            _ => return Err(Misfit::Op),
+        };
+        let above = self.parts.partition_point(|part| part.start <= transfer.buffer_offset);
+        let part = self.parts[..above].last().filter(|part| within(transfer.buffer_offset, part.end));
+        let Some(part) = part else { return Err(Misfit::Buffer) };
+        if length == 0 {
+            Err(Misfit::Length)
+        } else if !within(transfer.far_offset, self.far_bytes) {
+            Err(Misfit::Far)
+        } else if !length.is_multiple_of(self.block_bytes)
+            || !transfer.far_offset.is_multiple_of(self.block_bytes)
+            // The lowest bits of a pointer are not the drive's to look at.
+            || !transfer.buffer_offset.is_multiple_of(4)
+        {
+            Err(Misfit::Blocks)
+        } else {
+            Ok((direction, part.address + (transfer.buffer_offset - part.start)))
+        }
+    }
+}
+
+/// A transfer under way; its place in the table is its number.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    /// The caller's number.
+    id: u64,
+    /// Commands that have not ended.
+    open: u32,
+    /// The first failure, or success.
+    status: Status,
+}
+
+pub(super) struct NvmeDataPlane<'r> {
+    // Dropped first: from then on the drive touches neither side any more.
+    queue: IoQueue,
+    far: Arc<DriveView>,
+    registration: &'r IommufdRegistration,
+
+    room: Room,
+    first_block: u64,
+    command_bytes: u64,
+    transfers: Box<[UnderWay]>,
+    free_transfers: Vec<u32>,
+    /// Which transfer a command belongs to; none where it is not under way.
+    commands: Box<[Option<u32>]>,
+    free_commands: Vec<u16>,
+    /// Nothing goes through any more.
+    ended: bool,
+}
+
+impl<'r> NvmeDataPlane<'r> {
+    pub(super) fn new(registration: &'r IommufdRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+        let device = &registration.device;
+        let (bdf, space) = (device.function.bdf, &device.function.space);
+        let (_, lifecycle) = device.function.drive.as_ref().ok_or(Error::NoEngine { bdf })?;
+        let failed = |source| Error::Drive { bdf, source };
+        let controller = lifecycle.start(space).map_err(failed)?;
+        let drive = controller.drive();
+        let blocks = device.write.unwrap_or(Blocks { first: 0, count: drive.blocks });
+        // It may have been formatted since it was opened.
+        check(bdf, drive, blocks)?;
+        let room = blocks.count * drive.block_bytes;
+        if settings.far_bytes > room {
+            return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, room });
+        }
+        let (depth, limit) = (settings.depth, controller.most_commands());
+        // Each transfer is one command more than the limit of a command divides it into, at most.
+        let divided = u32::try_from(settings.far_bytes / drive.command_bytes).unwrap_or(u32::MAX);
+        let commands = depth.saturating_add(divided).min(limit);
+        if depth == 0 || depth > limit {
+            return Err(Error::Depth { bdf, depth, limit });
+        }
+        let numbers = u16::try_from(commands).map_err(|_| Error::Depth { bdf, depth, limit })?;
+        let far = Arc::new(DriveView::new(&controller, blocks, device.write.is_some()).map_err(failed)?);
+        Ok(Self {
+            queue: IoQueue::new(&controller, commands).map_err(failed)?,
+            far,
+            registration,
+            room: Room {
+                parts: registration.parts(),
+                far_bytes: room,
+                block_bytes: drive.block_bytes,
+                is_writable: device.write.is_some(),
+            },
+            first_block: blocks.first,
+            command_bytes: drive.command_bytes,
+            transfers: vec![UnderWay { id: 0, open: 0, status: Status::SUCCESS }; depth as usize].into(),
+            free_transfers: (0..depth).rev().collect(),
+            commands: vec![None; usize::from(numbers)].into(),
+            free_commands: (0..numbers).rev().collect(),
+            ended: false,
+        })
+    }
+
+    #[cold]
+    fn misfit(&self, transfer: &Transfer, misfit: Misfit) -> Error {
+        let Transfer { op, buffer_offset, far_offset, length_bytes, .. } = *transfer;
+        let Room { far_bytes, block_bytes, .. } = self.room;
+        let buffer_bytes = self.registration.buffer.length_bytes();
+        let why = match misfit {
+            Misfit::ReadOnly => return Error::ReadOnly { bdf: self.registration.device.function.bdf },
+            Misfit::Blocks => return Error::NotInBlocks { block_bytes, length_bytes, far_offset },
+            Misfit::Op => format!("`{op}` is no transfer of this target"),
+            Misfit::Length => "it has no length".to_owned(),
+            Misfit::Buffer => {
+                format!(
+                    "{length_bytes} bytes at {buffer_offset:#x} leave a buffer of {buffer_bytes:#x}, or a part of it"
+                )
+            }
+            Misfit::Far => format!("{length_bytes} bytes at {far_offset:#x} leave a far side of {far_bytes:#x}"),
+        };
+        Error::Transfer { why }
+    }
+
+    #[cold]
+    fn end(&mut self, source: Failure) -> Error {
+        self.ended = true;
+        Error::Drive { bdf: self.registration.device.function.bdf, source }
+    }
+
+    /// Commands that a transfer of this length takes.
+    fn command_count(&self, transfer: &Transfer) -> usize {
+        usize::try_from(u64::from(transfer.length_bytes).div_ceil(self.command_bytes)).unwrap_or(usize::MAX)
+    }
+
+    /// Puts the commands of a transfer into the queue; there is room for them.
+    fn push(&mut self, transfer: &Transfer, direction: Direction, address: u64) -> Result<(), Failure> {
+        let Some(number) = self.free_transfers.pop() else { return Ok(()) };
+        let length = u64::from(transfer.length_bytes);
+        let mut open = 0;
+        for done in (0..length).step_by(usize::try_from(self.command_bytes).unwrap_or(usize::MAX)) {
+            let Some(command) = self.free_commands.pop() else { break };
+            let first_block = self.first_block + (transfer.far_offset + done) / self.room.block_bytes;
+            let bytes = self.command_bytes.min(length - done);
+            self.queue.push(command, direction, first_block, address + done, bytes)?;
+            self.commands[usize::from(command)] = Some(number);
+            open += 1;
+        }
+        self.transfers[number as usize] = UnderWay { id: transfer.id, open, status: Status::SUCCESS };
+        Ok(())
+    }
+
+    /// Notes that a command ended, and tells the transfer's end with the last one.
+    fn settle(&mut self, command: u16, status: Status, done: &mut Vec<Completion>) -> Result<(), Failure> {
+        let number = self.commands[usize::from(command)].take().ok_or(Failure::Confused)?;
+        self.free_commands.push(command);
+        let transfer = &mut self.transfers[number as usize];
+        transfer.open -= 1;
+        if status != Status::SUCCESS && transfer.status == Status::SUCCESS {
+            transfer.status = status;
+        }
+        if transfer.open > 0 {
+            return Ok(());
+        }
+        let UnderWay { id, status, .. } = *transfer;
+        self.free_transfers.push(number);
+        let result = match status {
+            Status::SUCCESS => Ok(()),
+            status => Err(status.transfer_error(self.registration.buffer.dma_buf().is_some())),
+        };
+        done.push(Completion { id, result });
+        Ok(())
+    }
+
+    fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Failure> {
+        let mut any = false;
+        while let Some(entry) = self.queue.pop()? {
+            any = true;
+            self.settle(entry.number, entry.status, done)?;
+        }
+        if any { self.queue.release() } else { Ok(()) }
+    }
+}
+
+impl DataPlane for NvmeDataPlane<'_> {
+    fn far(&self) -> Arc<dyn View> {
+        Arc::clone(&self.far) as Arc<dyn View>
+    }
+
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
+        if self.ended {
+            return Err(self.end(Failure::Stopped).into());
+        }
+        for transfer in batch {
+            self.room.admit(transfer).map_err(|misfit| self.misfit(transfer, misfit))?;
+            if self.command_count(transfer) > self.commands.len() {
+                let (bdf, limit) = (self.registration.device.function.bdf, self.commands.len() as u32);
+                return Err(Error::Depth { bdf, depth: self.transfers.len() as u32, limit }.into());
+            }
+        }
+        let mut taken = 0;
+        for transfer in batch {
+            if self.free_transfers.is_empty() || self.free_commands.len() < self.command_count(transfer) {
+                break;
+            }
+            let (direction, address) = self.room.admit(transfer).map_err(|misfit| self.misfit(transfer, misfit))?;
+            self.push(transfer, direction, address).map_err(|failure| self.end(failure))?;
+            taken += 1;
+        }
+        if taken > 0 {
+            self.queue.tell().map_err(|failure| self.end(failure))?;
+        }
+        Ok(taken)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
+        self.collect(done).map_err(|failure| self.end(failure).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn room(is_writable: bool) -> Room {
+        let parts = [
+            Part { start: 0, end: 1 << 19, address: 0x10_0000 },
+            Part { start: 1 << 19, end: 1 << 20, address: 0x80_0000 },
+        ];
+        Room { parts: parts.into(), far_bytes: 1 << 16, block_bytes: 512, is_writable }
+    }
+
+    fn transfer(op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
+        Transfer { id: 0, op, buffer_offset, far_offset, length_bytes }
+    }
+
+    #[test]
+    fn a_drive_is_written_only_where_that_was_said() {
+        assert_eq!(room(false).admit(&transfer(Op::Write, 0, 0, 512)), Err(Misfit::ReadOnly));
+        assert_eq!(room(true).admit(&transfer(Op::Write, 0, 0, 512)), Ok((Direction::Write, 0x10_0000)));
+        assert_eq!(room(true).admit(&transfer(Op::Write, 0, 1 << 16, 512)), Err(Misfit::Far));
+    }
+
+    #[test]
+    fn whole_blocks_within_both_sides() {
+        let read = |buffer_offset, far_offset, length| {
+            room(false).admit(&transfer(Op::Read, buffer_offset, far_offset, length))
+        };
+        assert_eq!(read(64, 0xfe00, 512), Ok((Direction::Read, 0x10_0040)));
+        assert_eq!(read((1 << 19) + 4096, 0, 512), Ok((Direction::Read, 0x80_1000)));
+        assert_eq!(read((1 << 19) - 512, 0, 1024), Err(Misfit::Buffer), "from one part into the next");
+        assert_eq!(read(0, 0, 0), Err(Misfit::Length));
+        assert_eq!(read(0, 0, 1000), Err(Misfit::Blocks));
+        assert_eq!(read(0, 100, 512), Err(Misfit::Blocks));
+        assert_eq!(read(2, 0, 512), Err(Misfit::Blocks));
+        assert_eq!(read(1 << 20, 0, 512), Err(Misfit::Buffer));
+        assert_eq!(room(false).admit(&transfer(Op::Send, 0, 0, 512)), Err(Misfit::Op));
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_without_limits_agrees(
+            (buffer_bytes, far_bytes) in (any::<u64>(), any::<u64>()),
+            (buffer_offset, far_offset, length_bytes) in (any::<u64>(), any::<u64>(), any::<u32>()),
+        ) {
+            let parts = [Part { start: 0, end: buffer_bytes, address: 0 }];
+            let room = Room { parts: parts.into(), far_bytes, block_bytes: 512, is_writable: true };
+            let end = |offset: u64| u128::from(offset) + u128::from(length_bytes);
+            let expected = length_bytes > 0
+                && end(buffer_offset) <= u128::from(buffer_bytes)
+                && end(far_offset) <= u128::from(far_bytes)
+                && length_bytes.is_multiple_of(512)
+                && far_offset.is_multiple_of(512)
+                && buffer_offset.is_multiple_of(4);
+            let admitted = room.admit(&transfer(Op::Write, buffer_offset, far_offset, length_bytes));
+            prop_assert_eq!(admitted.is_ok(), expected);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The far side of a drive: its blocks, looked at through queues and memory of their own.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use peerpath_exporter::{DmaMemory, View, check_span};
+
+use super::address::Blocks;
+use super::nvme::{Controller, Direction, Failure, IoQueue};
+
+/// How much is carried at a time.
+const BOUNCE_BYTES: u64 = 256 << 10;
+
+/// A row of blocks as bytes. They come and go through host memory, never through the buffer that is measured.
+pub(super) struct DriveView {
+    blocks: Blocks,
+    block_bytes: u64,
+    is_writable: bool,
+    bounce: Mutex<Bounce>,
+}
+
+struct Bounce {
+    // Its commands end before the memory goes.
+    queue: IoQueue,
+    memory: DmaMemory,
+    most_bytes: u64,
+}
+
+impl DriveView {
+    pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, Failure> {
+        let drive = controller.drive();
+        // Both are whole blocks, or one is less than a block.
+        let most_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
+        let memory = DmaMemory::new(controller.space(), most_bytes)
+            .map_err(|source| Failure::Memory { what: "looking at the drive", source })?;
+        let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, most_bytes });
+        Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
+    }
+
+    /// Does `work` for each piece of a span: where the piece lies in the span, and the place in the bounce memory that
+    /// stands for it. `carry` says which way whole blocks go before and after.
+    fn each(
+        &self,
+        offset: u64,
+        length: usize,
+        direction: Direction,
+        mut work: impl FnMut(Range<usize>, &DmaMemory, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        check_span(offset, length, self.length_bytes())?;
+        let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
+        let Bounce { queue, memory, most_bytes } = &mut *bounce;
+        for piece in pieces(offset, length, self.block_bytes, *most_bytes) {
+            let first = self.blocks.first + piece.start / self.block_bytes;
+            let bytes = piece.end - piece.start;
+            let mut carry =
+                |direction| queue.carry_out(direction, first, memory.iova(), bytes).map_err(io::Error::other);
+            if direction == Direction::Read || piece.is_partial() {
+                carry(Direction::Read)?;
+            }
+            work(piece.place.clone(), memory, piece.within - piece.start)?;
+            if direction == Direction::Write {
+                carry(Direction::Write)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whole blocks around a part of a span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Piece {
+    /// The blocks, in bytes from the first one's start.
+    start: u64,
+    end: u64,
+    /// Where the part begins.
+    within: u64,
+    /// Where it lies in the span.
+    place: Range<usize>,
+}
+
+impl Piece {
+    fn is_partial(&self) -> bool {
+        self.within != self.start || self.within + self.place.len() as u64 != self.end
+    }
+}
+
+/// Cuts a span into pieces of `most_bytes` at most, which are whole blocks.
+fn pieces(offset: u64, length: usize, block_bytes: u64, most_bytes: u64) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done == length {
+            return None;
+        }
+        let within = offset + done as u64;
+        let start = within / block_bytes * block_bytes;
+        let left = (length - done) as u64;
+        let count = left.min(start + most_bytes / block_bytes * block_bytes - within);
+        let end = (within + count).next_multiple_of(block_bytes);
+        // At most what is left of a usize.
+        let place = done..done + count as usize;
+        done = place.end;
+        Some(Piece { start, end, within, place })
+    })
+}
+
+impl View for DriveView {
+    fn length_bytes(&self) -> u64 {
+        self.blocks.count * self.block_bytes
+    }
+
+    fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.each(offset, into.len(), Direction::Read, |place, memory, at| memory.read(at, &mut into[place]))
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        if !self.is_writable {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the drive's content may not be overwritten"));
+        }
+        self.each(offset, from.len(), Direction::Write, |place, memory, at| memory.write(at, &from[place]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_byte_once_in_whole_blocks(
+            offset in 0_u64..100_000,
+            length in 0_usize..100_000,
+            block_shift in 9_u32..14,
+            blocks in 1_u64..20,
+        ) {
+            let block_bytes = 1 << block_shift;
+            let most_bytes = blocks * block_bytes;
+            let mut at = offset;
+            let mut place = 0;
+            for piece in pieces(offset, length, block_bytes, most_bytes) {
+                prop_assert!(piece.start.is_multiple_of(block_bytes) && piece.end.is_multiple_of(block_bytes));
+                prop_assert!(piece.end - piece.start <= most_bytes);
+                prop_assert_eq!((piece.within, piece.place.start), (at, place));
+                prop_assert!(!piece.place.is_empty());
+                let part = piece.place.len() as u64;
+                prop_assert!(piece.start <= piece.within && piece.within + part <= piece.end);
+                prop_assert_eq!(piece.is_partial(), part != piece.end - piece.start);
+                at += part;
+                place = piece.place.end;
+            }
+            prop_assert_eq!(place, length);
+        }
+    }
+}

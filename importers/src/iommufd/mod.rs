@@ -1,0 +1,90 @@
+//! Functions of VFIO that import through an I/O address space (IOAS) of iommufd. An NVMe drive moves data as well.
+
+mod address;
+mod data_plane;
+mod device;
+mod errors;
+mod far;
+mod nvme;
+mod registration;
+
+use std::sync::Arc;
+
+use peerpath_paths::{Class, Explained, Tree};
+
+use crate::{Availability, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use address::Address;
+use device::IommufdDevice;
+use errors::Error;
+
+/// `iommufd:BDF[?write=LBA+COUNT]`.
+pub(crate) struct Iommufd;
+
+static OPS: &[OpSpec] = &[
+    OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
+    OpSpec { op: Op::Map, role: Role::Register, summary: "map the buffer into the function's address space" },
+    OpSpec {
+        op: Op::Read,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "an NVMe drive reads its blocks into the buffer",
+    },
+    OpSpec {
+        op: Op::Write,
+        role: Role::Transfer(Direction::OutOfSource),
+        summary: "an NVMe drive writes the buffer onto its blocks, where --allow-write says so",
+    },
+    OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "take the mapping back" },
+];
+
+impl Importer for Iommufd {
+    fn kind(&self) -> &'static str {
+        "iommufd"
+    }
+
+    fn form(&self) -> &'static str {
+        "iommufd:BDF[?write=LBA+COUNT]"
+    }
+
+    fn summary(&self) -> &'static str {
+        "another function of VFIO, which maps the buffer; an NVMe drive moves data as well"
+    }
+
+    fn ops(&self) -> &'static [OpSpec] {
+        OPS
+    }
+
+    fn has_own_address_space(&self) -> bool {
+        true
+    }
+
+    fn discover(&self) -> Vec<Discovered> {
+        let tree = Tree::live();
+        let functions = tree.names("sys/bus/pci/devices").into_iter().filter_map(|name| name.parse().ok());
+        functions
+            .filter(|bdf| is_of_interest(&tree, &format!("sys/bus/pci/devices/{bdf}")))
+            .map(|bdf| Discovered { target: format!("{}:{bdf}", self.kind()), bdf: Some(bdf) })
+            .collect()
+    }
+
+    fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
+        match parse(address).and_then(|address| device::probe(address.bdf)) {
+            Ok(()) => Ok(Availability::Ready),
+            Err(error) if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open(&self, address: &str) -> Result<Arc<dyn Device>, crate::Error> {
+        Ok(Arc::new(IommufdDevice::open(parse(address)?)?))
+    }
+}
+
+/// What a VFIO driver has already, and drives, whatever has them.
+fn is_of_interest(tree: &Tree, function: &str) -> bool {
+    let class = || u32::from_str_radix(tree.text(&format!("{function}/class"))?.strip_prefix("0x")?, 16).ok();
+    !tree.names(&format!("{function}/vfio-dev")).is_empty() || class() == Some(nvme::CLASS)
+}
+
+fn parse(text: &str) -> Result<Address, Error> {
+    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+}

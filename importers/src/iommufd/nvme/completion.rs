@@ -1,0 +1,57 @@
+//! Entries of a completion queue: four words.
+
+use super::Status;
+
+/// Bytes of an entry.
+pub(super) const BYTES: u64 = 16;
+/// Where the word with the phase stands: it is looked at first.
+pub(super) const PHASE_AT: u64 = 12;
+
+/// An entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// What the command gives back.
+    pub(crate) result: u32,
+    /// Which command ended.
+    pub(crate) number: u16,
+    /// How.
+    pub(crate) status: Status,
+}
+
+/// Whether an entry with this last word belongs to the lap that is awaited.
+pub(super) fn is_of_phase(last_word: u32, phase: bool) -> bool {
+    (last_word >> 16 & 1 == 1) == phase
+}
+
+impl Entry {
+    pub(super) fn parse(bytes: &[u8; BYTES as usize]) -> Self {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let last = word(12);
+        Self { result: word(0), number: last as u16, status: Status::new((last >> 17) as u16) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn fields_stand_where_the_specification_has_them() {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&0x0003_0004_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&0x0001_0009_u32.to_le_bytes());
+        // Number 0x1234, phase 1, status code 4.
+        bytes[12..].copy_from_slice(&(0x1234_u32 | 1 << 16 | 4 << 17).to_le_bytes());
+        let entry = Entry::parse(&bytes);
+        assert_eq!(entry, Entry { result: 0x0003_0004, number: 0x1234, status: Status::new(4) });
+    }
+
+    proptest! {
+        #[test]
+        fn the_phase_is_one_bit(word: u32) {
+            prop_assert!(is_of_phase(word, true) != is_of_phase(word, false));
+            prop_assert_eq!(is_of_phase(word | 1 << 16, true), true);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A pair of I/O queues with a page of list for each command.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerpath_exporter::DmaMemory;
+
+use super::command::{Command, Direction};
+use super::completion::Entry;
+use super::controller::{Controller, PATIENCE, wait};
+use super::failure::Failure;
+use super::prp;
+use super::queue::QueuePair;
+use super::status::Status;
+
+/// How many polls without an answer pass between two looks at the controller's state, which cost a read from the device.
+const POLLS_PER_LOOK: u32 = 1 << 16;
+/// The same where a pause lies between the polls.
+const PAUSES_PER_LOOK: u32 = 64;
+
+/// Whoever pushes chooses the numbers of commands, from zero to one below `commands`, and uses none twice at a time.
+pub(crate) struct IoQueue {
+    pair: QueuePair,
+    lists: DmaMemory,
+    list: Vec<u8>,
+    number: u16,
+    commands: u32,
+    page_bytes: u64,
+    under_way: u32,
+    quiet_polls: u32,
+    controller: Arc<Controller>,
+}
+
+impl IoQueue {
+    /// Makes queues for so many commands under way.
+    pub(crate) fn new(controller: &Arc<Controller>, commands: u32) -> Result<Self, Failure> {
+        let page_bytes = controller.page_bytes()?;
+        let lists = DmaMemory::new(controller.space(), u64::from(commands) * page_bytes)
+            .map_err(|source| Failure::Memory { what: "lists of pages", source })?;
+        let (number, pair) = controller.create_queues(commands + 1)?;
+        Ok(Self {
+            pair,
+            lists,
+            list: Vec::with_capacity(page_bytes as usize),
+            number,
+            commands,
+            page_bytes,
+            under_way: 0,
+            quiet_polls: 0,
+            controller: Arc::clone(controller),
+        })
+    }
+
+    /// Puts a transfer of `bytes` bytes, whole blocks from `first_block` on, into the queue.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        number: u16,
+        direction: Direction,
+        first_block: u64,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        let drive = self.controller.drive();
+        let list_at = u64::from(number) * self.page_bytes;
+        let list_address = self.lists.iova() + list_at;
+        let prp = prp::describe(address, bytes, self.page_bytes, list_address, &mut self.list);
+        self.lists.write(list_at, &self.list).map_err(Failure::Registers)?;
+        let blocks = (bytes / drive.block_bytes) as u32;
+        let command = Command::transfer(direction, drive.namespace, first_block, blocks, prp);
+        self.pair.push(command, number)?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// Tells the drive of what was pushed.
+    #[inline]
+    pub(crate) fn tell(&self) -> Result<(), Failure> {
+        self.pair.tell()
+    }
+
+    /// Takes a command that ended; its number is one that was given out. A controller that gave up is found out in time.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Result<Option<Entry>, Failure> {
+        let Some(entry) = self.pair.pop()? else {
+            self.quiet_polls += 1;
+            if self.quiet_polls >= POLLS_PER_LOOK {
+                self.quiet_polls = 0;
+                self.controller.is_alive()?;
+            }
+            return Ok(None);
+        };
+        self.quiet_polls = 0;
+        if u32::from(entry.number) >= self.commands || self.under_way == 0 {
+            return Err(Failure::Confused);
+        }
+        self.under_way -= 1;
+        Ok(Some(entry))
+    }
+
+    /// Gives the drive back the room of what was taken.
+    #[inline]
+    pub(crate) fn release(&self) -> Result<(), Failure> {
+        self.pair.release()
+    }
+
+    /// Carries one transfer out and waits for its end.
+    pub(crate) fn carry_out(
+        &mut self,
+        direction: Direction,
+        first_block: u64,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        let what = match direction {
+            Direction::Read => "reading the drive",
+            Direction::Write => "writing the drive",
+        };
+        self.controller.is_alive()?;
+        self.push(0, direction, first_block, address, bytes)?;
+        self.tell()?;
+        let entry = self.wait_for_one(what, PATIENCE).inspect_err(|failure| {
+            if failure.is_final() {
+                self.controller.stop();
+            }
+        })?;
+        self.release()?;
+        match entry.status {
+            Status::SUCCESS => Ok(()),
+            status => Err(Failure::Refused { what, status }),
+        }
+    }
+
+    fn wait_for_one(&mut self, what: &'static str, patience: Duration) -> Result<Entry, Failure> {
+        let mut polls = 0_u32;
+        wait(what, patience, || {
+            if let Some(entry) = self.pop()? {
+                return Ok(Some(entry));
+            }
+            polls = polls.wrapping_add(1);
+            if polls.is_multiple_of(PAUSES_PER_LOOK) {
+                self.controller.is_alive()?;
+            }
+            Ok(None)
+        })
+    }
+}
+
+impl Drop for IoQueue {
+    fn drop(&mut self) {
+        if self.under_way > 0 {
+            // Whatever the drive still does with them, it must not do it to memory that is about to go.
+            self.controller.stop();
+        }
+        if !self.controller.has_ended() {
+            self.controller.delete_queues(self.number);
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! A drive moves data by its own DMA: into a BAR, out of it, and beside it into host memory.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use peerpath_exporter::{
+    Access, AddressSpace, BarRange, Device as VfioDevice, Door, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
+};
+use peerpath_importers::{
+    Completion, DataPlane, DataPlaneSettings, Device, Error, Op, Registration, Transfer, parse_target,
+};
+use peerpath_paths::observe::FaultWatch;
+use peerpath_paths::{Bdf, Cause, Explained};
+use serde_json::Value;
+
+use crate::Case;
+use crate::command::{all_passed, cells, ioas_overhead, result, run, run_program, start, until};
+use crate::functions::{EXPORTER, NVME, bar_file, driver};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |name, run| Case { name, scenarios: &["default"], run };
+    vec![
+        case("nvme_reads_into_a_bar_beside_host_memory", || bound(reads)),
+        case("nvme_read_data_equal_the_image", || bound(equal_to_the_image)),
+        case("nvme_writes_land_in_the_image_and_nowhere_else", || bound(writes)),
+        case("nvme_is_only_read_unless_told", || bound(read_only)),
+        case("nvme_whole_drive_through_a_bar", || bound(whole_drive)),
+        case("nvme_exporter_reset_with_a_full_queue", || bound(reset_in_flight)),
+        case("nvme_exporter_dies_during_a_run", || bound(exporter_dies)),
+        case("nvme_that_stops_answering", || bound(stops_answering)),
+        case("nvme_run_killed_at_any_point", killed),
+        case("nvme_of_the_kernel_is_left_alone", left_alone),
+        case("iommufd_map_and_unmap_cost", || bound(map_cost)),
+        case("iommufd_refusals_have_causes", || bound(refusals)),
+        case("iommufd_maps_for_functions_that_move_nothing", no_engine),
+        Case {
+            name: "iommufd_translates_whatever_the_domain_is",
+            scenarios: &["bypass", "bus-address"],
+            run: || bound(translated),
+        },
+    ]
+}
+
+const MIB: u64 = 1 << 20;
+const SIZES: [u32; 3] = [4 << 10, 64 << 10, 1 << 20];
+const DEPTHS: [u32; 3] = [1, 8, 32];
+
+/// With the drive bound; afterwards the kernel's driver has it again.
+fn bound(test: fn() -> Result<(), Failed>) -> Result<(), Failed> {
+    let nvme = nvme()?;
+    run(&format!("bind {nvme}"))?.expect(0)?;
+    let tested = test();
+    run("restore")?.expect(0)?;
+    tested?;
+    is_usable()
+}
+
+fn nvme() -> Result<String, Failed> {
+    crate::functions::named("nvme")
+}
+
+fn exporter() -> Result<String, Failed> {
+    crate::functions::named("exporter")
+}
+
+/// The kernel's driver has it and reads what stands in its image.
+fn is_usable() -> Result<(), Failed> {
+    let nvme = nvme()?;
+    until("the kernel's driver has the drive", || driver(&nvme).as_deref() == Some("nvme"))?;
+    until("the drive is there again", || fs::metadata("/dev/nvme0n1").is_ok_and(|file| !file.is_file()))?;
+    let read = Command::new("dd")
+        .args(["if=/dev/nvme0n1", "bs=64K", "count=16", "iflag=direct"])
+        .stderr(Stdio::null())
+        .output()?;
+    if read.status.success() && read.stdout == image()?[..MIB as usize] {
+        return Ok(());
+    }
+    Err(format!("the kernel's driver read {} bytes that are not those of the image", read.stdout.len()).into())
+}
+
+fn image() -> Result<Vec<u8>, Failed> {
+    let path = std::env::var("PEERPATH_LAB_NVME_IMAGE").map_err(|_| "the lab did not name the drive's image")?;
+    Ok(fs::read(path)?)
+}
+
+struct Lab {
+    exporter: VfioExporter,
+    drive: Arc<dyn Device>,
+}
+
+fn lab(write: &str) -> Result<Lab, Failed> {
+    let exporter = VfioExporter::open(exporter()?.parse()?, 2, &[], &OpenOptions::default())?;
+    Ok(Lab { exporter, drive: target(&format!("iommufd:{}{write}", nvme()?))? })
+}
+
+fn target(text: &str) -> Result<Arc<dyn Device>, Failed> {
+    let (importer, address) = parse_target(text)?;
+    Ok(importer.open(address)?)
+}
+
+/// Carries all of them out, as many at once as go.
+fn carry(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<Vec<Completion>, Failed> {
+    let (mut submitted, mut done, mut failure) = (0, Vec::new(), None);
+    until("every transfer ended", || {
+        let step = plane.submit(&transfers[submitted..]).and_then(|taken| {
+            submitted += taken;
+            plane.poll(&mut done)
+        });
+        failure = step.err();
+        failure.is_some() || done.len() == transfers.len()
+    })?;
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(done),
+    }
+}
+
+fn carry_well(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<(), Failed> {
+    carry(plane, transfers)?.into_iter().try_for_each(|completion| completion.result)?;
+    Ok(())
+}
+
+/// As many transfers as the depth says, at places that differ on both sides.
+fn scattered(op: Op, size: u32, depth: u32, far_bytes: u64) -> Vec<Transfer> {
+    let places = far_bytes / u64::from(size);
+    let transfer = |index: u64| Transfer {
+        id: index,
+        op,
+        buffer_offset: (index * 3 % u64::from(depth)) * u64::from(size),
+        far_offset: (index * 17 + 5) % places * u64::from(size),
+        length_bytes: size,
+    };
+    // Three has no divisor in common with any of the depths but one.
+    (0..u64::from(depth)).map(transfer).collect()
+}
+
+fn reads() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    run(&format!(
+        "run --from {EXPORTER}:2 --from host:40M --to iommufd:{NVME} --path translated --path staged --path host-memory \
+         --op read --mode bandwidth --size 4K --size 64K --size 1M --depth 1 --depth 8 --depth 32 --iterations 48 --out {}",
+        out.path().display()
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    let passed = |kind: &str| -> Vec<Value> {
+        let of_kind = |cell: &&Value| cell["source"]["kind"] == kind && cell["outcome"] == "passed";
+        cells(&result).iter().filter(of_kind).cloned().collect()
+    };
+    let (bar, host) = (passed("vfio"), passed("host"));
+    let staged = |cell: &Value| cell["path"]["observed"] == "staged";
+    let (staged, direct): (Vec<Value>, Vec<Value>) = bar.into_iter().partition(staged);
+    // Three sizes at three depths, each way.
+    if (direct.len(), staged.len(), host.len()) != (9, 9, 9) {
+        let outcomes: Vec<_> =
+            cells(&result).iter().map(|cell| format!("{} {}", cell["id"], cell["outcome"])).collect();
+        return Err(format!("nine cells each way were expected to pass: {outcomes:#?}").into());
+    }
+    all_took(&direct, "host-bridge-translated")?;
+    for cell in direct.iter().chain(&host) {
+        if cell["direction"] != "into_source" || cell["engine"] != "device" || cell["verified_bytes"].is_null() {
+            return Err(format!("a drive's read moves data into the source by itself: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Predicted and seen; a BAR in the mapping that the IOMMU was watched to make.
+fn all_took(cells: &[Value], path: &str) -> Result<(), Failed> {
+    for cell in cells {
+        let seen = cell["path"]["evidence"].to_string();
+        let proven = path == "host-memory" || seen.contains("the IOMMU mapped IOVA");
+        if cell["path"]["observed"] != path || cell["path"]["predicted"] != path || !proven {
+            return Err(format!("{path} was expected: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn equal_to_the_image() -> Result<(), Failed> {
+    let Lab { exporter, drive } = lab("")?;
+    let image = image()?;
+    let far_bytes = image.len() as u64;
+    let buffer = exporter.export(32 * MIB)?;
+    let registration = drive.register(Arc::clone(&buffer))?;
+    for depth in DEPTHS {
+        for size in SIZES {
+            let mut plane = registration.data_plane(&DataPlaneSettings { depth, far_bytes })?;
+            let used = u64::from(size) * u64::from(depth);
+            buffer.view().write(0, &vec![0xa5; used as usize])?;
+            let transfers = scattered(Op::Read, size, depth, far_bytes);
+            carry_well(&mut *plane, &transfers)?;
+            for transfer in transfers {
+                let mut found = vec![0; size as usize];
+                buffer.view().read(transfer.buffer_offset, &mut found)?;
+                if found != image[transfer.far_offset as usize..][..size as usize] {
+                    return Err(format!("size {size}, depth {depth}: the BAR differs from the image").into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Blocks that may be overwritten: 40 MiB from 8 MiB on.
+const WRITABLE: &str = "16384+81920";
+const WRITABLE_START: usize = 8 << 20;
+const WRITABLE_BYTES: u64 = 40 << 20;
+
+fn writes() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let before = image()?;
+    run(&format!(
+        "run --from {EXPORTER}:2 --from host:40M --to iommufd:{NVME} --op write --op read --mode bandwidth --size 4K --size 1M \
+         --depth 1 --depth 32 --iterations 48 --allow-write {WRITABLE} --out {}",
+        out.path().display()
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 16)?;
+    all_took(&cells(&result)[..8], "host-bridge-translated")?;
+
+    let Lab { exporter, drive } = lab(&format!("?write={WRITABLE}"))?;
+    let buffer = exporter.export(32 * MIB)?;
+    let registration = drive.register(Arc::clone(&buffer))?;
+    let settings = |depth| DataPlaneSettings { depth, far_bytes: WRITABLE_BYTES };
+    for (round, (size, depth)) in SIZES.into_iter().flat_map(|size| DEPTHS.map(|depth| (size, depth))).enumerate() {
+        let mut plane = registration.data_plane(&settings(depth))?;
+        let given: Vec<u8> = (0..size as usize * depth as usize).map(|at| (at / 13 + at + round) as u8).collect();
+        buffer.view().write(0, &given)?;
+        let transfers = scattered(Op::Write, size, depth, WRITABLE_BYTES);
+        carry_well(&mut *plane, &transfers)?;
+        drop(plane);
+        let after = image()?;
+        for transfer in transfers {
+            let found = &after[WRITABLE_START + transfer.far_offset as usize..][..size as usize];
+            if found != &given[transfer.buffer_offset as usize..][..size as usize] {
+                return Err(format!("size {size}, depth {depth}: the image differs from the BAR").into());
+            }
+        }
+    }
+    let (after, end) = (image()?, WRITABLE_START + WRITABLE_BYTES as usize);
+    if after[..WRITABLE_START] != before[..WRITABLE_START] || after[end..] != before[end..] {
+        return Err("blocks that nobody allowed to be overwritten have changed".into());
+    }
+    let mut plane = registration.data_plane(&settings(1))?;
+    for far_offset in [WRITABLE_BYTES, WRITABLE_BYTES - 2048, u64::MAX - 4095] {
+        let transfer = Transfer { id: 0, op: Op::Write, buffer_offset: 0, far_offset, length_bytes: 4096 };
+        if plane.submit(&[transfer]).is_ok() {
+            return Err(format!("a write at {far_offset:#x} beyond the range was taken").into());
+        }
+    }
+    Ok(())
+}
+
+fn read_only() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let before = image()?;
+    let arguments = |extra: &str| {
+        format!(
+            "run --from {EXPORTER}:2 --to iommufd:{NVME}{extra} --size 4K --iterations 5 --out {}",
+            out.path().display()
+        )
+    };
+    run(&arguments(" --op write"))?.expect(3)?.says("no-permission")?;
+    run(&arguments(" --op write --warmup 0"))?.expect(3)?.says("--allow-write")?;
+    run(&arguments(" --allow-write 131071+2"))?.expect(2)?.says("not all on the drive")?;
+    run(&arguments(" --allow-write 0+0"))?.expect(2)?.says("LBA+COUNT")?;
+    run(&arguments("?read=0+1"))?.expect(2)?.says("write=LBA+COUNT")?;
+    run(&arguments(" --op read --size 1000"))?.expect(0)?.says("multiples of 512")?;
+    if image()? == before { Ok(()) } else { Err("the drive was written without leave".into()) }
+}
+
+fn whole_drive() -> Result<(), Failed> {
+    let Lab { exporter, drive } = lab("")?;
+    let image = image()?;
+    let window = 16 * MIB;
+    let buffer = exporter.export(window)?;
+    let registration = drive.register(Arc::clone(&buffer))?;
+    let mut plane = registration.data_plane(&DataPlaneSettings { depth: 16, far_bytes: image.len() as u64 })?;
+    let mut found = vec![0; window as usize];
+    for (number, expected) in image.chunks(window as usize).enumerate() {
+        buffer.view().write(0, &vec![0x5a; window as usize])?;
+        let start = number as u64 * window;
+        let transfer = |index: u64| Transfer {
+            id: index,
+            op: Op::Read,
+            buffer_offset: index * MIB,
+            far_offset: start + index * MIB,
+            length_bytes: MIB as u32,
+        };
+        let transfers: Vec<_> = (0..expected.len() as u64 / MIB).map(transfer).collect();
+        carry_well(&mut *plane, &transfers)?;
+        buffer.view().read(0, &mut found)?;
+        if &found[..expected.len()] != expected {
+            return Err(format!("window {number} of the drive differs from its image").into());
+        }
+    }
+    Ok(())
+}
+
+/// The exporter takes its memory back while 32 transfers are under way: each ends, blocked accesses are reported, nothing
+/// arrives any more, and mapping again works.
+fn reset_in_flight() -> Result<(), Failed> {
+    let Lab { exporter, drive } = lab("")?;
+    let far_bytes = 64 * MIB;
+    let mut faults = FaultWatch::start("/".as_ref())?;
+    let drive_function: Bdf = nvme()?.parse()?;
+    for _ in 0..3 {
+        let buffer = exporter.export(32 * MIB)?;
+        let registration = Arc::clone(&drive).register(Arc::clone(&buffer))?;
+        let mut plane = registration.data_plane(&DataPlaneSettings { depth: 32, far_bytes })?;
+        let full = scattered(Op::Read, MIB as u32, 32, far_bytes);
+        let taken = plane.submit(&full)?;
+        if taken != full.len() {
+            return Err(format!("{taken} of {} transfers were taken", full.len()).into());
+        }
+        exporter.device().reset()?;
+        let (mut done, mut failure) = (Vec::new(), None);
+        until("every transfer ended", || {
+            failure = plane.poll(&mut done).err();
+            failure.is_some() || done.len() == taken
+        })?;
+        // From now on nothing arrives: what ended well after the reset is what the IOMMU reports.
+        buffer.view().write(0, &vec![0x5a; 32 * MIB as usize])?;
+        if failure.is_none() {
+            let _ = carry(&mut *plane, &full[..8])?;
+        }
+        let mut found = vec![0; 32 * MIB as usize];
+        buffer.view().read(0, &mut found)?;
+        if found.iter().any(|byte| *byte != 0x5a) {
+            return Err("a revoked mapping moved bytes".into());
+        }
+        until("the IOMMU reported blocked accesses", || {
+            faults.faults().is_ok_and(|faults| faults.iter().any(|fault| fault.device == Some(drive_function)))
+        })?;
+        drop(plane);
+        registration.unregister()?;
+
+        let again = Arc::clone(&drive).register(Arc::clone(&buffer))?;
+        let mut plane = again.data_plane(&DataPlaneSettings { depth: 32, far_bytes })?;
+        carry_well(&mut *plane, &full[..8])?;
+        let image = image()?;
+        for transfer in &full[..8] {
+            let mut found = vec![0; MIB as usize];
+            buffer.view().read(transfer.buffer_offset, &mut found)?;
+            if found != image[transfer.far_offset as usize..][..MIB as usize] {
+                return Err("mapped again, the BAR differs from the image".into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same for a whole run, whose exporter is another process: its end takes the memory back.
+fn exporter_dies() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let socket = out.path().join("bar.sock");
+    let mut exporting = start(&format!("export {EXPORTER}:2 --socket {}", socket.display()))?;
+    until("the exporter listens", || socket.exists())?;
+    let running = start(&format!(
+        "run --from socket:{} --to iommufd:{NVME} --op read --mode completion --mode bandwidth --size 64K --depth 32 \
+         --duration 3s --out {}",
+        socket.display(),
+        out.path().display()
+    ))?;
+    until("the first cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
+    // Into the second cell, whose queue is full.
+    std::thread::sleep(Duration::from_secs(2));
+    exporting.signal("KILL")?;
+    running.wait()?.expect(1)?;
+    let result = result(out.path())?;
+    let cell = &cells(&result)[1];
+    if cell["outcome"] != "failed" || !cell["path"]["evidence"].to_string().contains("the IOMMU reported") {
+        return Err(format!("a failed cell with a fault of the IOMMU was expected: {cell:#}").into());
+    }
+    exporting.wait()?;
+    run("restore")?.expect(0)?;
+    run(&format!("bind {NVME}"))?.expect(0)?;
+    run(&format!(
+        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --size 4K --iterations 5 --out {}",
+        out.path().display()
+    ))?
+    .expect(0)
+    .map(drop)
+}
+
+/// Switches the controller off behind the run's back: it neither answers nor says that it failed.
+const SILENCE: &str = "
+import ctypes, mmap, sys
+with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 4096) as memory:
+    register = ctypes.c_uint32.from_buffer(memory, 0x14)
+    enabled = register.value
+    register.value = enabled & ~1
+    del register
+    sys.exit(0 if enabled & 1 else 3)
+";
+
+fn stops_answering() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let running = start(&format!(
+        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --mode completion --size 4K --size 64K --duration 20s --out {}",
+        out.path().display()
+    ))?;
+    until("the run has begun", || result(out.path()).is_ok())?;
+    // Past the first look at the drive, into the first cell.
+    std::thread::sleep(Duration::from_secs(5));
+    silence()?;
+    running.wait()?.expect(1)?;
+    let result = result(out.path())?;
+    let (first, second) = (&cells(&result)[0], &cells(&result)[1]);
+    if first["outcome"] != "failed" || first["cause"] != "timed-out" {
+        return Err(format!("a cell that timed out was expected: {first:#}").into());
+    }
+    if second["outcome"] != "passed" {
+        return Err(format!("after the reset the drive was expected to work: {second:#}").into());
+    }
+    Ok(())
+}
+
+fn silence() -> Result<(), Failed> {
+    let ended = Command::new("python3").args(["-c", SILENCE]).arg(bar_file(NVME, 0)).output()?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(format!("the drive was not silenced: {} {}", ended.status, String::from_utf8_lossy(&ended.stderr)).into())
+}
+
+/// From before the function is opened until data flow and beyond.
+fn killed() -> Result<(), Failed> {
+    for delay_ms in [0, 50, 200, 500, 1000, 1500, 2000, 3000, 5000, 8000] {
+        let out = tempfile::tempdir()?;
+        run(&format!("bind {NVME}"))?.expect(0)?;
+        let mut running = start(&format!(
+            "run --from {EXPORTER}:2 --to iommufd:{NVME} --op map --op write --op read --op unmap --size 64K --depth 32 \
+             --duration 2s --allow-write {WRITABLE} --out {}",
+            out.path().display()
+        ))?;
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        running.signal("KILL")?;
+        let _ = running.wait()?;
+        run("restore")?.expect(0)?;
+        is_usable().map_err(|error| format!("killed after {delay_ms} ms: {}", error.message().unwrap_or("?")))?;
+        if driver(EXPORTER).is_some() {
+            return Err(format!("killed after {delay_ms} ms: the exporter is still bound").into());
+        }
+    }
+    Ok(())
+}
+
+fn left_alone() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    run(&format!("run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --size 4K --out {}", out.path().display()))?
+        .expect(3)?
+        .says("driver-not-vfio")?;
+    is_usable()
+}
+
+fn map_cost() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    run(&format!(
+        "run --from {EXPORTER}:2 --from host:64M --to iommufd:{NVME} --op map --op unmap --size 4K --size 64K --size 1M \
+         --size 16M --size 64M --iterations 50 --out {}",
+        out.path().display()
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 20)?;
+    for cell in cells(&result) {
+        if cell["latency_ns"]["p50"].as_u64().unwrap_or(0) == 0 || cell["iterations"] != 50 {
+            return Err(format!("a cost was expected: {cell:#}").into());
+        }
+    }
+    // What of it is ours: printed for people, and not judged here, where the clock is an emulator's.
+    let overhead = run_program(&ioas_overhead(), &format!("{EXPORTER}:2 {NVME}"))?.expect(0)?;
+    println!("{}", overhead.stdout);
+    Ok(())
+}
+
+fn refusals() -> Result<(), Failed> {
+    let Lab { exporter, drive } = lab("")?;
+    let cause =
+        |refused: Result<Box<dyn Registration>, Error>| refused.err().and_then(|error| error.explanation().cause);
+    let expect = |what: &str, found: Option<Cause>, cause: Cause| match found {
+        Some(found) if found == cause => Ok(()),
+        other => Err(Failed::from(format!("{what}: {cause} was expected, and {other:?} found"))),
+    };
+
+    let range = |offset_bytes| BarRange { offset_bytes, length_bytes: 8192 };
+    let bdf = exporter.device().bdf();
+    let ranges = VfioExporter::open(bdf, 2, &[range(0), range(65536)], &OpenOptions::default())?;
+    expect("two ranges", cause(Arc::clone(&drive).register(ranges.export(16384)?)), Cause::OneRangeOnly)?;
+
+    let foreign = UdmabufExporter::open(MIB, &OpenOptions::default())?.export(MIB)?;
+    expect("a dma-buf of udmabuf", cause(Arc::clone(&drive).register(foreign)), Cause::ForeignDmaBuf)?;
+
+    let buffer = exporter.export(MIB)?;
+    exporter.device().set_memory_enabled(false)?;
+    let revoked = cause(Arc::clone(&drive).register(Arc::clone(&buffer)));
+    exporter.device().set_memory_enabled(true)?;
+    expect("memory decoding off", revoked, Cause::Revoked)?;
+    // The same dma-buf maps again.
+    Arc::clone(&drive).register(Arc::clone(&buffer))?.unregister()?;
+    drop(drive);
+
+    let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
+    let space = AddressSpace::of(&VfioDevice::open(nvme()?.parse()?, &options)?)?;
+    let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
+    let none = Access { read: false, write: false };
+    let einval =
+        |refused: std::io::Result<_>| refused.err().and_then(|error: std::io::Error| error.raw_os_error()) == Some(22);
+    if !einval(space.map_dma_buf(dma_buf, MIB, none)) || !einval(space.map_dma_buf(dma_buf, 2 * MIB, Access::BOTH)) {
+        return Err("a mapping without access, or beyond the dma-buf, was not refused with EINVAL".into());
+    }
+    for access in [Access { read: true, write: false }, Access { read: false, write: true }] {
+        space.map_dma_buf(dma_buf, MIB, access)?.unmap()?;
+    }
+    Ok(())
+}
+
+fn no_engine() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    // Any function will do; this one is no drive.
+    let other = crate::functions::SWITCH_EXPORTER;
+    run(&format!(
+        "run --from {EXPORTER}:2 --to iommufd:{other} --op map --op read --size 4K --iterations 5 --out {}",
+        out.path().display()
+    ))?
+    .expect(0)?
+    .says("only NVMe drives")?;
+    let result = result(out.path())?;
+    let outcomes: Vec<_> = cells(&result).iter().map(|cell| cell["outcome"].clone()).collect();
+    if outcomes == ["passed", "waived", "waived"] { Ok(()) } else { Err(format!("{result:#}").into()) }
+}
+
+/// An identity domain of the group, or a switch that p2pdma would use, says nothing about an address space of its own.
+fn translated() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let (exporter, nvme) = (exporter()?, nvme()?);
+    run(&format!(
+        "run --from {exporter}:2 --to iommufd:{nvme} --op map --op read --size 64K --iterations 10 --path translated --out {}",
+        out.path().display()
+    ))?
+    .expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 3)?;
+    all_took(cells(&result), "host-bridge-translated")
+}
