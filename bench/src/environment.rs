@@ -82,14 +82,33 @@ impl Host {
     }
 }
 
-/// Parameters of the command line that name disks, files or hosts of the network, by the start of their names. They change
-/// no figure, and results are handed around.
-const PLACES: [&str; 11] =
-    ["BOOT_IMAGE", "cryptdevice", "init", "ip=", "netconsole", "nfs", "ostree", "rd.", "resume", "root", "virtme"];
+/// Parameters of the command line that name disks, files or hosts of the network. They change no figure, and results are
+/// handed around.
+const PLACES: [&str; 13] = [
+    "BOOT_IMAGE",
+    "cryptdevice",
+    "init",
+    "initrd",
+    "ip",
+    "netconsole",
+    "nfsroot",
+    "nfsaddrs",
+    "ostree",
+    "rdinit",
+    "resume",
+    "root",
+    "rootflags",
+];
+/// Families of such parameters: of dracut, and of virtme-ng.
+const FAMILIES_OF_PLACES: [&str; 2] = ["rd.", "virtme"];
 
 fn without_places(command_line: &str) -> String {
-    let told = |word: &&str| !PLACES.iter().any(|start| word.starts_with(start));
-    command_line.split_whitespace().filter(told).collect::<Vec<_>>().join(" ")
+    let told = |word: &&str| {
+        let name = word.split('=').next().unwrap_or_default();
+        !PLACES.contains(&name) && !FAMILIES_OF_PLACES.iter().any(|family| name.starts_with(family))
+    };
+    // Behind the lone dashes stand the arguments of init, which can be anything.
+    command_line.split_whitespace().take_while(|word| *word != "--").filter(told).collect::<Vec<_>>().join(" ")
 }
 
 /// What the time stamps are taken from: the TSC, calibrated, where it runs at one speed always, else the kernel's clock.
@@ -139,9 +158,8 @@ mod tests {
 
     #[test]
     fn the_command_line_keeps_what_changes_figures() {
-        let text =
-            "BOOT_IMAGE=/vmlinuz root=UUID=12 rootflags=x ip=192.0.2.7 virtme.exec=`Zm9v` iommu=pt isolcpus=2 init=/x";
-        assert_eq!(without_places(text), "iommu=pt isolcpus=2");
+        let text = "BOOT_IMAGE=/vmlinuz root=UUID=12 rootflags=x ip=192.0.2.7 virtme.exec=`Zm9v` iommu=pt isolcpus=2 init_on_alloc=1 init=/x -- --listen 192.0.2.7";
+        assert_eq!(without_places(text), "iommu=pt isolcpus=2 init_on_alloc=1");
     }
 
     #[test]

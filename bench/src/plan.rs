@@ -95,7 +95,7 @@ pub struct Plan {
     pub modes: Vec<Mode>,
     /// Bytes an operation.
     pub sizes_bytes: Vec<u64>,
-    /// Into how many ranges a BAR is cut; 1 takes it as it is named.
+    /// Into how many ranges a BAR is cut; empty takes it as it is named.
     pub ranges: Vec<u32>,
     /// What becomes of many ranges.
     pub mechanism: Mechanism,
@@ -173,8 +173,8 @@ pub struct CellSpec {
     pub mode: Mode,
     /// Bytes an operation.
     pub size_bytes: u64,
-    /// Into how many ranges the source is cut.
-    pub ranges: u32,
+    /// Into how many ranges the source is cut; none takes it as it is named.
+    pub ranges: Option<u32>,
     /// What becomes of them.
     pub mechanism: Mechanism,
     /// Operations under way.
@@ -189,12 +189,13 @@ impl CellSpec {
 
     /// Ranges too short to be exported. An operation that has to lie within one of them makes them as long as itself.
     fn is_too_fine(&self) -> bool {
+        let count = self.ranges.unwrap_or(1);
         let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
             self.size_bytes
         } else {
-            self.size_bytes / u64::from(self.ranges)
+            self.size_bytes / u64::from(count)
         };
-        self.ranges > 1 && each < SHORTEST_RANGE_BYTES
+        count > 1 && each < SHORTEST_RANGE_BYTES
     }
 }
 
@@ -252,6 +253,13 @@ impl Plan {
                 "leave out either --ranges or what stands behind the @",
             );
         }
+        if self.cell_count() == 0 {
+            return refuse(
+                "no cell is left to run".into(),
+                "ranges of less than 4 KiB are not exported, and every size is cut into such",
+                "choose a larger --size or fewer --ranges",
+            );
+        }
         if self.iterations == Some(0) {
             return refuse(
                 "no operation would be measured".into(),
@@ -284,7 +292,7 @@ impl Plan {
         for &op in &self.ops {
             let spec = target.importer.ops().iter().copied().find(|spec| spec.op == op);
             for &size_bytes in &self.sizes_bytes {
-                for &ranges in &self.ranges {
+                for ranges in self.cuts() {
                     let cell = CellSpec { asked, op, spec, mode, size_bytes, ranges, mechanism, depth };
                     if !cell.is_too_fine() {
                         self.modes_of(cell, &mut cells);
@@ -293,6 +301,10 @@ impl Plan {
             }
         }
         cells
+    }
+
+    fn cuts(&self) -> Vec<Option<u32>> {
+        if self.ranges.is_empty() { vec![None] } else { self.ranges.iter().copied().map(Some).collect() }
     }
 
     /// A cell in every way in which it is to be measured.
@@ -336,7 +348,8 @@ mod tests {
 
     fn cells(plan: &Plan) -> Vec<(u64, u32, Mode, u32)> {
         let leg = plan.legs().next().unwrap();
-        plan.cells(leg).iter().map(|cell| (cell.size_bytes, cell.ranges, cell.mode, cell.depth)).collect()
+        let cells = plan.cells(leg);
+        cells.iter().map(|cell| (cell.size_bytes, cell.ranges.unwrap_or(0), cell.mode, cell.depth)).collect()
     }
 
     #[test]
@@ -346,8 +359,11 @@ mod tests {
             .map(|(size, ranges)| (size, ranges, Mode::Completion, 1));
         assert_eq!(cells(&control), expected);
         assert_eq!(control.cell_count(), 4);
-        let whole = plan(&[Op::Register], &[100], &[1], Mechanism::Auto);
-        assert_eq!(cells(&whole).len(), 1, "what was named is never left out");
+        for ranges in [&[][..], &[1]] {
+            let whole = plan(&[Op::Register], &[100], ranges, Mechanism::Auto);
+            assert_eq!(cells(&whole).len(), 1, "what was named is never left out");
+        }
+        plan(&[Op::Register], &[4096], &[8], Mechanism::Auto).check().unwrap_err();
     }
 
     #[test]

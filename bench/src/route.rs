@@ -17,6 +17,8 @@ use crate::result::{CellPath, DeviceRecord};
 /// What the host says about ways between functions, and the watch over the one that is taken.
 pub struct Routes {
     inventory: Inventory,
+    /// The host as the run found it.
+    found: Inventory,
     observer: Result<Observer, Unobservable>,
     faults: Result<FaultWatch, Unobservable>,
 }
@@ -26,7 +28,8 @@ impl Routes {
     pub fn live() -> Self {
         let options = ObserverOptions::default();
         let faults = FaultWatch::start(&options.root);
-        Self { inventory: Inventory::read(&Tree::live()), observer: Observer::start(&options), faults }
+        let inventory = Inventory::read(&Tree::live());
+        Self { found: inventory.clone(), inventory, observer: Observer::start(&options), faults }
     }
 
     /// Reads the host again: drivers and domains change when a function is opened.
@@ -202,7 +205,7 @@ impl Routes {
         faults
     }
 
-    /// What is known of a function.
+    /// What is known of a function, as the run found it: what was changed for a path stands in the evidence of its cells.
     pub fn device(&self, bdf: Bdf, target: Option<&DeviceInfo>) -> DeviceRecord {
         let target = target.filter(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();
@@ -212,8 +215,8 @@ impl Routes {
             }
         };
         note("firmware", target.and_then(|info| info.firmware.clone()).map(Value::from));
-        if let Some(function) = self.inventory.topology.function(bdf) {
-            let entry = self.inventory.entry(function);
+        if let Some(function) = self.found.topology.function(bdf) {
+            let entry = self.found.entry(function);
             note("name", Some(entry.name.into()));
             note("driver", entry.driver.map(Value::from));
             note("numa_node", entry.numa_node.map(Value::from));

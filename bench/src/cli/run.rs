@@ -46,7 +46,7 @@ pub(super) struct RunCommand {
     #[arg(long, value_name = "S", value_parser = parse_size)]
     size: Vec<u64>,
     /// Ranges, with gaps between them, into which a BAR is cut: an operation lies over all of them. Ranges of less than
-    /// 4 KiB are left out  [default: 1]
+    /// 4 KiB are left out  [default: the BAR as it is named]
     #[arg(long, value_name = "N")]
     ranges: Vec<u32>,
     /// What becomes of many ranges. auto: one dma-buf and one registration of all; mr-per-range: one of each for every
@@ -172,7 +172,7 @@ impl RunCommand {
             paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
-            ranges: or(&self.ranges, &[1]),
+            ranges: self.ranges.clone(),
             mechanism: self.mechanism,
             depths: or(&self.depth, &[16]),
             warmup: self.warmup,

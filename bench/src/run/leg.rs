@@ -93,7 +93,7 @@ impl Runner<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Writes down the functions of both ends as they are now that they are open.
+    /// Writes down the functions of both ends.
     fn note_functions(&self, result: &mut RunResult, source: &Origin, info: Option<&DeviceInfo>) {
         let environment = &mut result.environment;
         environment.soft_rdma |= info.is_some_and(|info| info.soft_rdma);
@@ -303,7 +303,7 @@ fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
 
 /// How the source is cut and registered, where that is out of the ordinary.
 fn division(separator: &str, spec: &CellSpec) -> String {
-    let ranges = if spec.ranges == 1 { String::new() } else { format!("{separator}{}-ranges", spec.ranges) };
+    let ranges = spec.ranges.map_or_else(String::new, |count| format!("{separator}{count}-ranges"));
     match spec.mechanism {
         Mechanism::Auto => ranges,
         Mechanism::MrPerRange => format!("{ranges}{separator}mr-per-range"),

@@ -17,27 +17,26 @@ pub(super) enum Shape {
 impl Shape {
     /// What a cell exports. Without ranges, transfers find the whole source and control ops as much of it as they are about.
     /// Ranges are together as long as the operation, so that a transfer lies over all of them; where a transfer has to lie
-    /// within one, each of them is as long as that.
+    /// within one, each of them is as long as that. One range is no exception, so that it can be compared with many.
     ///
     /// # Errors
     /// The source cannot be cut like that.
     pub(super) fn of(origin: &Origin, spec: &CellSpec) -> Result<Self, Error> {
-        let whole = origin.ranges.iter().map(|range| range.length_bytes).sum();
-        let (count, page_bytes) = (u64::from(spec.ranges), page_bytes());
-        let size = spec.size_bytes;
-        Ok(match (spec.ranges, spec.mechanism, spec.transfers()) {
-            (1, Mechanism::Auto, true) => Self::Front(whole),
-            (1, Mechanism::Auto, false) => Self::Front(size),
-            (1, Mechanism::MrPerRange, true) => Self::Ranges(origin.front(whole), Packing::Apart),
-            (1, Mechanism::MrPerRange, false) => Self::Ranges(origin.front(size), Packing::Apart),
-            (ranges, Mechanism::Auto, true) => {
-                Self::Ranges(origin.spread(size.next_multiple_of(count * page_bytes), ranges)?, Packing::Together)
-            }
-            (ranges, Mechanism::Auto, false) => Self::Ranges(origin.spread(size, ranges)?, Packing::Together),
-            (ranges, Mechanism::MrPerRange, true) => {
-                Self::Ranges(origin.spread(count * size.next_multiple_of(page_bytes), ranges)?, Packing::Apart)
-            }
-            (ranges, Mechanism::MrPerRange, false) => Self::Ranges(origin.spread(size, ranges)?, Packing::Apart),
+        let whole: u64 = origin.ranges.iter().map(|range| range.length_bytes).sum();
+        let (page_bytes, size) = (page_bytes(), spec.size_bytes);
+        let apart = spec.mechanism == Mechanism::MrPerRange;
+        let length = match (spec.ranges, spec.transfers()) {
+            (_, false) => size,
+            (None, true) => whole,
+            (Some(1), true) => size.next_multiple_of(page_bytes).min(whole),
+            (Some(count), true) if apart => u64::from(count) * size.next_multiple_of(page_bytes),
+            (Some(count), true) => size.next_multiple_of(u64::from(count) * page_bytes),
+        };
+        Ok(match (spec.ranges, apart) {
+            (None | Some(1), false) => Self::Front(length),
+            (None | Some(1), true) => Self::Ranges(origin.front(length), Packing::Apart),
+            (Some(count), false) => Self::Ranges(origin.spread(length, count)?, Packing::Together),
+            (Some(count), true) => Self::Ranges(origin.spread(length, count)?, Packing::Apart),
         })
     }
 
@@ -62,7 +61,7 @@ impl Shape {
 pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
     match spec.mechanism {
         Mechanism::MrPerRange => 1,
-        Mechanism::Auto => origin.ranges.len().max(spec.ranges as usize).max(1),
+        Mechanism::Auto => origin.ranges.len().max(spec.ranges.unwrap_or(1) as usize).max(1),
     }
 }
 
@@ -81,7 +80,8 @@ mod tests {
         Origin { kind: SourceKind::Vfio, bdf: None, bar: Some(2), ranges: ranges.iter().map(range).collect() }
     }
 
-    fn spec(op: Op, size_bytes: u64, ranges: u32, mechanism: Mechanism) -> CellSpec {
+    fn spec(op: Op, size_bytes: u64, ranges: impl Into<Option<u32>>, mechanism: Mechanism) -> CellSpec {
+        let ranges = ranges.into();
         let role = if op == Op::Register { Role::Register } else { Role::Transfer(Direction::IntoSource) };
         let spec = Some(OpSpec { op, role, summary: "" });
         CellSpec { asked: None, op, spec, mode: Mode::Completion, size_bytes, ranges, mechanism, depth: 1 }
@@ -100,7 +100,7 @@ mod tests {
     fn without_ranges_it_is_the_source_as_named() {
         let origin = bar(&[(0, 128 * MIB)]);
         for (op, length) in [(Op::Register, MIB), (Op::Write, 128 * MIB)] {
-            let shape = Shape::of(&origin, &spec(op, MIB, 1, Mechanism::Auto)).unwrap();
+            let shape = Shape::of(&origin, &spec(op, MIB, None, Mechanism::Auto)).unwrap();
             assert!(matches!(shape, Shape::Front(bytes) if bytes == length));
         }
     }
@@ -109,6 +109,8 @@ mod tests {
     fn a_transfer_lies_over_all_ranges_or_each_range_is_as_long_as_it() {
         let origin = bar(&[(0, 128 * MIB)]);
         let of = |op, mechanism| ranges(&origin, &spec(op, 2 * MIB, 2, mechanism)).unwrap();
+        let one = Shape::of(&origin, &spec(Op::Write, 2 * MIB, 1, Mechanism::Auto)).unwrap();
+        assert!(matches!(one, Shape::Front(bytes) if bytes == 2 * MIB));
         let halves = vec![(0, MIB), (2 * MIB, MIB)];
         for op in [Op::Register, Op::Write] {
             assert_eq!(of(op, Mechanism::Auto), (halves.clone(), Packing::Together));
@@ -122,10 +124,10 @@ mod tests {
     fn ranges_that_were_named_can_be_registered_one_by_one() {
         let origin = bar(&[(0x8000, 0x2000), (0, 0x1000)]);
         let named = vec![(0x8000, 0x2000), (0, 0x1000)];
-        let write = spec(Op::Write, 64, 1, Mechanism::MrPerRange);
+        let write = spec(Op::Write, 64, None, Mechanism::MrPerRange);
         assert_eq!(ranges(&origin, &write), Some((named, Packing::Apart)));
         assert_eq!(mapped_at_once(&origin, &write), 1);
-        assert_eq!(mapped_at_once(&origin, &spec(Op::Write, 64, 1, Mechanism::Auto)), 2);
+        assert_eq!(mapped_at_once(&origin, &spec(Op::Write, 64, None, Mechanism::Auto)), 2);
         assert_eq!(mapped_at_once(&bar(&[]), &spec(Op::Write, 64, 8, Mechanism::Auto)), 8);
     }
 }
