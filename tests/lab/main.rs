@@ -8,6 +8,8 @@ mod command;
 mod functions;
 
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -43,11 +45,34 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
                 (cases::NEEDS_THE_LINKED_PROGRAM, false) => {
                     Ok(Completion::ignored_with("building it needs libclang 15 or older"))
                 }
-                _ => (case.run)().map(|()| Completion::Completed),
+                _ => timed(&case).map(|()| Completion::Completed),
             })
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    tell_slowest();
+    conclusion.exit_code()
+}
+
+/// How long each test took. Nothing depends on it: it is for whoever has to keep all of them together short.
+static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
+
+fn timed(case: &Case) -> Result<(), Failed> {
+    let begun = Instant::now();
+    let outcome = (case.run)();
+    if let Ok(mut times) = TIMES.lock() {
+        times.push((begun.elapsed(), case.name));
+    }
+    outcome
+}
+
+fn tell_slowest() {
+    let Ok(mut times) = TIMES.lock() else { return };
+    times.sort_unstable();
+    println!("the slowest:");
+    for (time, name) in times.iter().rev().take(8) {
+        println!("  {:5.1} s  {name}", time.as_secs_f64());
+    }
 }
 
 /// A trial a scenario; a filter on the command line goes on into the guest.
