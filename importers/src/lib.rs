@@ -35,6 +35,7 @@ mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
 mod verbs;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, View};
@@ -87,6 +88,11 @@ pub trait Importer: Sync {
     }
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
+    /// Whether devices of this kind page on demand, by their names; nothing of those that could not be asked, or where
+    /// that is no question. Never fails.
+    fn on_demand_paging(&self) -> BTreeMap<String, bool> {
+        BTreeMap::new()
+    }
     /// Whether the target named `address` (the text after the colon) can be used; leaves nothing changed.
     ///
     /// # Errors

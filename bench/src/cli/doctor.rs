@@ -71,7 +71,7 @@ impl std::str::FromStr for Exporter {
 impl Doctor {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let tree = self.look.tree()?;
-        let inventory = peerpath_paths::Inventory::read(&tree);
+        let inventory = host::inventory(&tree);
         let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
         let question = Question {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use peerpath_importers::IMPORTERS;
 use peerpath_paths::{Bdf, Inventory, Tree};
 
 use crate::failure::Failure;
@@ -23,6 +24,16 @@ impl Look {
     pub(super) fn tree(&self) -> Result<Tree, Failure> {
         Ok(self.root.as_deref().map_or_else(|| Ok(Tree::live()), Tree::open)?)
     }
+}
+
+/// Reads a host; of this one also what libraries tell and no file does.
+pub(super) fn inventory(tree: &Tree) -> Inventory {
+    let mut inventory = Inventory::read(tree);
+    if tree.is_live() {
+        let devices = IMPORTERS.iter().flat_map(|importer| importer.on_demand_paging());
+        inventory.host.facts.on_demand_paging = devices.collect();
+    }
+    inventory
 }
 
 /// The function, if the host has it.

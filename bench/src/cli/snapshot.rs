@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
-use super::print;
+use super::{host, print};
 use crate::failure::Failure;
 
 /// Write down what `paths` and `doctor` read from this host, to be analysed elsewhere.
@@ -27,7 +27,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let tree = Tree::live();
-        let inventory = Inventory::read(&tree);
+        let inventory = host::inventory(&tree);
         self.write(&tree, &inventory).map_err(|error| {
             let what = format!("the snapshot could not be written to {}", self.file.display());
             Failure::internal(what, &error, "choose a place that can be written and has room")

@@ -12,6 +12,7 @@ mod status;
 mod sys;
 mod sysfs;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
@@ -73,6 +74,12 @@ impl Importer for Verbs {
                 Discovered { target: format!("{}:{name}", self.kind()), bdf: sysfs::function(&tree, &name) }
             })
             .collect()
+    }
+
+    fn on_demand_paging(&self) -> BTreeMap<String, bool> {
+        let Ok(list) = sys::DeviceList::read() else { return BTreeMap::new() };
+        let pages = |device: sys::ListedDevice<'_>| Some((device.name(), device.open().ok()?.pages_on_demand().ok()?));
+        list.iter().filter_map(pages).collect()
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {

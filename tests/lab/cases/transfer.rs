@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "vfio_refuses_misuse", scenarios: &["default"], run: misuse },
         Case { name: "a_path_that_was_asked_for", scenarios: &["default"], run: asked },
         Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
+        Case { name: "a_snapshot_tells_what_no_file_does", scenarios: &["default"], run: snapshot },
     ]
 }
 
@@ -191,4 +192,14 @@ fn conditions() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Whether a device pages on demand, only its library can tell.
+fn snapshot() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let file = out.path().join("host.tar.gz");
+    run(&format!("snapshot {}", file.display()))?.expect(0)?;
+    let facts = std::process::Command::new("tar").arg("-xzOf").arg(&file).arg("peerpath/facts.json").output()?;
+    let facts: Value = serde_json::from_slice(&facts.stdout)?;
+    if facts["on_demand_paging"]["rxe0"].is_boolean() { Ok(()) } else { Err(format!("{facts:#}").into()) }
 }

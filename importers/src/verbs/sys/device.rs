@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::backend::{self, ffi};
 use super::check;
@@ -170,6 +170,15 @@ impl Context {
         })
     }
 
+    /// Whether the device pages on demand: it then imports memory that may be taken back.
+    pub(in crate::verbs) fn pages_on_demand(&self) -> io::Result<bool> {
+        // SAFETY: the structure is plain integers and arrays of them: zero is a value of it.
+        let mut attributes: ffi::ibv_device_attr_ex = unsafe { mem::zeroed() };
+        // SAFETY: the context is open, no input is a valid input, and the call is told the size of the structure.
+        check(unsafe { ffi::ibv_query_device_ex(self.as_ptr(), ptr::null(), &raw mut attributes) })?;
+        Ok(attributes.odp_caps.general_caps & ODP_SUPPORT != 0)
+    }
+
     /// A port.
     pub(in crate::verbs) fn port(&self, port: u8) -> io::Result<Port> {
         // SAFETY: the structure is plain integers: zero is a value of it.
@@ -185,6 +194,9 @@ impl Context {
         })
     }
 }
+
+/// `IBV_ODP_SUPPORT` (infiniband/verbs.h).
+const ODP_SUPPORT: u64 = 1;
 
 impl Drop for Context {
     fn drop(&mut self) {

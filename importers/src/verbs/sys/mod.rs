@@ -14,7 +14,7 @@ mod work;
 
 use std::io;
 
-pub(super) use device::{Context, DeviceList, Limits, ListError, Port, PortState};
+pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Port, PortState};
 pub(super) use queue::{Addressing, CompletionQueue, Ended, Polled, QueuePair, Route};
 pub(super) use registration::{Keys, Mechanism, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Opcode, ReceiveList, Remote, SendList, Span};
