@@ -86,6 +86,7 @@ def _run_inside(scenario: Scenario, folder: Path, program: Path, *, debug: bool)
 
 def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
     """What runs in the guest. That cells fail there is no failure here: the rows tell."""
+    folder, program = _from_checkout(folder), _from_checkout(program)
     peerpath = shlex.quote(str(program))
     lines = [
         f"{peerpath} snapshot {folder / 'snapshot.tar.gz'} || exit",
@@ -106,6 +107,12 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
         arguments += ["--out", str(_result_folder(folder, asked))]
         lines.append(f"{peerpath} {shlex.join(arguments)}")
     return "\n".join([*lines, "true"])
+
+
+def _from_checkout(path: Path) -> Path:
+    """The path as one would type it in the checkout, where the guest's command starts. Results keep
+    how they were asked for, and people hand them around."""
+    return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
 def _asked(scenario: Scenario) -> list[str | None]:
