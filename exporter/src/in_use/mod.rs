@@ -43,8 +43,8 @@ pub struct InUse {
     pub kind: UseKind,
     /// What exactly, as part of a sentence: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether the user may take the function all the same. Not where this host could be lost: a mounted disk, the default
-    /// route, the login session.
+    /// Whether the user may take the function all the same. Not where this host could be lost (a mounted disk, the default
+    /// route, the login session), nor where the kernel would wait for a program that need not end.
     pub forceable: bool,
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use peerpath_paths::Bdf;
 
 use super::below::Below;
-use super::{InUse, UseKind, rdma_devices, sessions};
+use super::{InUse, UseKind, processes, rdma, rdma_devices, sessions};
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 
@@ -29,6 +29,8 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
         if let Some((_, interface)) = device.software {
             let detail = format!("the RDMA device {} stands on {interface}", device.name);
             uses.push(InUse::new(UseKind::Rdma, true, detail));
+            // The kernel cannot take such a device from a program: unbinding would wait until that ends, maybe for ever.
+            uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false)?);
         }
     }
     uses.extend(hidden(host, bdf, below)?);
@@ -210,6 +212,28 @@ mod tests {
         let (fixture, bdf) = nic();
         fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
         assert_eq!(details(&fixture, bdf), [("the RDMA device rxe0 stands on eth0".to_owned(), true)]);
+    }
+
+    #[test]
+    fn soft_rdma_that_a_program_has_open_is_never_taken() {
+        let (fixture, bdf) = nic();
+        fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
+        fixture.file("sys/class/infiniband_verbs/abi_version", "6\n");
+        for (file, device) in [("uverbs0", "mlx5_0"), ("uverbs1", "rxe0")] {
+            fixture.file(&format!("sys/class/infiniband_verbs/{file}/ibdev"), &format!("{device}\n"));
+        }
+        fixture.file("proc/4242/comm", "ib_send_bw\n");
+        fixture.link("proc/4242/fd/3", "/dev/infiniband/uverbs1");
+        fixture.link("proc/4243/fd/3", "/dev/infiniband/uverbs0");
+        // This process is about to close what it has.
+        fixture.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/infiniband/uverbs1");
+        assert_eq!(
+            details(&fixture, bdf),
+            [
+                ("the RDMA device rxe0 stands on eth0".to_owned(), true),
+                ("/dev/infiniband/uverbs1 is open in ib_send_bw (process 4242)".to_owned(), false)
+            ]
+        );
     }
 
     #[test]

@@ -16,15 +16,20 @@ use crate::host_tree::{HostTree, names, read_trimmed};
 pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> {
     let files: Vec<_> =
         below.nodes.iter().filter(|node| !node.is_block).map(|node| format!("/dev/{}", node.name)).collect();
+    open_files(host, &files, true)
+}
+
+/// Those of the files that programs other than this one have open.
+pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> Result<Vec<InUse>, Error> {
     let mut by_file = BTreeMap::<_, Vec<u32>>::new();
-    for (pid, file) in holders(host, &files)? {
+    for (pid, file) in holders(host, files)? {
         by_file.entry(file).or_default().push(pid);
     }
-    Ok(by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids)).collect())
+    Ok(by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids, forceable)).collect())
 }
 
 /// One use a file: a terminal is open in every program of a session.
-fn open_file(host: &HostTree, file: &str, pids: &[u32]) -> InUse {
+fn open_file(host: &HostTree, file: &str, pids: &[u32], forceable: bool) -> InUse {
     let named = pids.iter().take(3).map(|pid| {
         let name = read_trimmed(&host.path(format!("proc/{pid}/comm"))).ok().flatten();
         format!("{} (process {pid})", name.as_deref().unwrap_or("a program"))
@@ -33,7 +38,7 @@ fn open_file(host: &HostTree, file: &str, pids: &[u32]) -> InUse {
     if pids.len() > 3 {
         who.push_str(&format!(" and {} more", pids.len() - 3));
     }
-    InUse::new(UseKind::Process, true, format!("{file} is open in {who}"))
+    InUse::new(UseKind::Process, forceable, format!("{file} is open in {who}"))
 }
 
 /// The processes, other than this one, that have a function open through VFIO.

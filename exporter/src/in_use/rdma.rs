@@ -41,6 +41,18 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
     Ok(found)
 }
 
+/// The device files through which programs use an RDMA device.
+pub(super) fn verbs_files(host: &HostTree, device: &str) -> Result<Vec<String>, Error> {
+    let class = host.path("sys/class/infiniband_verbs");
+    let mut files = Vec::new();
+    for name in names(&class)? {
+        if read_trimmed(&class.join(&name).join("ibdev"))?.as_deref() == Some(device) {
+            files.push(format!("/dev/infiniband/{name}"));
+        }
+    }
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
