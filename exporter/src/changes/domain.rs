@@ -10,6 +10,7 @@ use super::network::{self, Network};
 use super::{Subject, driver};
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
+use crate::in_use::refuse_in_use;
 use crate::viability;
 
 /// A group, as it was before its domain was changed.
@@ -98,7 +99,18 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
 }
 
 /// Puts everything back.
+///
+/// # Errors
+/// A function that would lose its driver for it carries by now what is never taken: nothing is touched then.
 pub(super) fn put_back(host: &HostTree, domain: &Domain) -> Result<(), Error> {
+    if read_kind(host, domain.group)? != domain.kind {
+        for Member { bdf, driver, .. } in &domain.members {
+            if host.driver(*bdf)?.as_ref() == Some(driver) {
+                // Taking it was agreed to for what stood on it then, so only the rest counts.
+                refuse_in_use(host, *bdf, true)?;
+            }
+        }
+    }
     switch(host, domain, &[&domain.kind]).map(drop)
 }
 
