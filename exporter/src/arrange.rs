@@ -36,7 +36,7 @@ impl Arrangement {
     ///
     /// # Errors
     /// Something that would have to go for them is in use, or could not be put back; nothing was touched then. Or the
-    /// kernel refused; what had been done by then is undone.
+    /// kernel refused; what had been done by then is undone, or the error says that it could not be.
     pub fn make(exporter: Bdf, importer: Bdf, changes: &[HostChange], options: &OpenOptions) -> Result<Self, Error> {
         let host = &options.host;
         let dir = StateDir::open(&options.state_dir)?;
@@ -45,14 +45,13 @@ impl Arrangement {
         let locks = lock(host, &dir, changes)?;
         let prepared = Prepared::all(exporter, importer, changes, options)?;
         let mut arrangement = Self { host: host.clone(), dir, entries: Vec::new(), done: Vec::new(), _locks: locks };
-        // From here on dropping it undoes what was done.
-        for (domain, to) in prepared.domains {
-            arrangement.switch(importer, domain, to)?;
+        match arrangement.change(exporter, importer, prepared) {
+            Ok(()) => Ok(arrangement),
+            Err(error) => Err(match arrangement.undo() {
+                Ok(()) => error,
+                Err(left) => Error::LeftChanged { error: Box::new(error), left: Box::new(left) },
+            }),
         }
-        if !prepared.acs.is_empty() {
-            arrangement.change_acs(exporter, &prepared.acs)?;
-        }
-        Ok(arrangement)
     }
 
     /// What was changed, a sentence each.
@@ -70,6 +69,13 @@ impl Arrangement {
 
     fn journal(&self) -> Journal {
         Journal::new(self.dir.clone())
+    }
+
+    fn change(&mut self, exporter: Bdf, importer: Bdf, prepared: Prepared) -> Result<(), Error> {
+        for (domain, to) in prepared.domains {
+            self.switch(importer, domain, to)?;
+        }
+        if prepared.acs.is_empty() { Ok(()) } else { self.change_acs(exporter, &prepared.acs) }
     }
 
     fn switch(&mut self, importer: Bdf, domain: Domain, to: DomainType) -> Result<(), Error> {
@@ -416,6 +422,42 @@ mod tests {
             assert_eq!(picture(&fixture), before, "dead after step {step}");
             assert_eq!(fixture.journaled(), []);
         }
+    }
+
+    #[test]
+    fn what_a_refused_step_leaves_changed_is_told() {
+        use peerpath_paths::{Class, Explained as _};
+        let fixture = fixture();
+        let before = picture(&fixture);
+        fixture.die_after(10);
+        let refused = make(&fixture, &[identity(), cleared()]).unwrap_err();
+        assert!(matches!(&refused, Error::LeftChanged { .. }), "{refused:?}");
+        assert_eq!(refused.class(), Class::Failed);
+        assert!(refused.explanation().remedy.contains("peerpath restore"));
+        assert_eq!(fixture.journaled(), [bdf(NIC)]);
+        fixture.revive();
+        assert!(restore(&fixture.options()).unwrap().iter().all(|one| one.outcome.is_settled()));
+        assert_eq!(picture(&fixture), before);
+    }
+
+    #[test]
+    fn what_came_into_use_meanwhile_is_not_taken_to_put_back() {
+        let fixture = fixture();
+        let before = picture(&fixture);
+        let default_route = || fixture.file("proc/net/route", "header\neth0 00000000 0 0003 0 0 0 00000000 0 0 0\n");
+        let arrangement = make(&fixture, &[identity()]).unwrap();
+        default_route();
+        let meanwhile = picture(&fixture);
+        assert!(matches!(arrangement.put_back(), Err(Error::InUse { forced: true, .. })));
+        // As a later run of `restore` finds it.
+        let restored = restore(&fixture.options()).unwrap();
+        assert!(matches!(restored[0].outcome, Outcome::Failed { error: Error::InUse { .. } }), "{restored:?}");
+        assert_eq!(picture(&fixture), meanwhile);
+        assert_eq!(fixture.journaled(), [bdf(NIC)]);
+        std::fs::remove_dir_all(fixture.path("proc/net")).unwrap();
+        assert!(restore(&fixture.options()).unwrap()[0].outcome.is_settled());
+        assert_eq!(picture(&fixture), before);
+        assert_eq!(fixture.journaled(), []);
     }
 
     #[test]

@@ -369,6 +369,15 @@ pub enum Error {
         waited_s: u64,
     },
 
+    /// Changes failed in the middle, and what was done by then could not be undone.
+    #[error("{error}; what had been changed by then could not be put back: {left}")]
+    LeftChanged {
+        /// Why the changes were not made.
+        error: Box<Error>,
+        /// Why they were not undone.
+        left: Box<Error>,
+    },
+
     // The journal.
     /// The state directory or a file in it could not be used.
     #[error("{operation} failed for {path}")]

@@ -23,7 +23,7 @@ impl Explained for Error {
             | Self::NothingToHandOver { .. } => Class::BadInput,
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
             Self::BadJournal { .. } => Class::Internal,
-            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } => Class::Failed,
+            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => Class::Failed,
             // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
             // failure, and must not pass for one.
             Self::SetDomain { .. }
@@ -182,6 +182,14 @@ impl Explained for Error {
                 "Its driver has the function again and did not bring that back.",
                 format!("Look at `dmesg | grep {bdf}`; `peerpath restore` tries again to put back what is left."),
             ),
+            Self::LeftChanged { left, .. } => {
+                let Explanation { cause, why, remedy } = left.explanation();
+                Explanation {
+                    cause,
+                    why,
+                    remedy: format!("{remedy} Then `peerpath restore` puts back what is left in the journal."),
+                }
+            }
             Self::State { path, source, .. } => file_explanation(path, source),
             Self::BadJournal { path, .. } => Explanation::uncaused(
                 "Another program wrote it, or another version of this one.",
@@ -253,8 +261,8 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
     let remedy = match (forceable, forced) {
         (true, _) => "Stop what uses it, or take it all the same with --force-in-use.",
         (false, true) => {
-            "Stop what uses it; --force-in-use does not go so far as to take a mounted disk, the default route or the login \
-             session."
+            "Stop what uses it; --force-in-use does not go so far as to take a mounted disk, the default route, the login \
+             session or software RDMA that a program has open."
         }
         (false, false) => "Stop what uses it.",
     };
@@ -398,6 +406,10 @@ mod tests {
             Error::Acs { bdf: bdf(), operation: "writing", source: io::Error::other("the port kept the bits") },
             Error::Program { command: "ip link".to_owned(), said: "no".to_owned() },
             Error::NotBack { bdf: bdf(), what: "eth0".to_owned(), waited_s: 1 },
+            Error::LeftChanged {
+                error: Box::new(Error::VfioPciMissing),
+                left: Box::new(Error::NoProgram { program: "ip" }),
+            },
             Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },
             Error::Socket { path: path.clone(), operation: "connecting", source: errno(libc::EPROTOTYPE) },
             Error::BadHandover { path, why: "no fd came with the message".to_owned() },
