@@ -76,8 +76,12 @@ impl Inventory {
         request: Request,
     ) -> Option<Result<Vec<HostChange>, Explanation>> {
         let predicted = self.predictor(request).predict(from, to)?;
+        let plan = Plan { inventory: self, from, to, request };
         if predicted.path == wanted {
-            return Some(Ok(Vec::new()));
+            return Some(match wanted {
+                PathName::HostBridgeBypass => plan.with_requests_redirected(Vec::new()),
+                _ => Ok(Vec::new()),
+            });
         }
         if request.own_address_space {
             return Some(Err(Explanation::uncaused(
@@ -85,7 +89,6 @@ impl Inventory {
                 "Ask for translated, or name another kind of target.",
             )));
         }
-        let plan = Plan { inventory: self, from, to, request };
         Some(plan.changes(wanted).and_then(|changes| plan.verified(changes, wanted)))
     }
 }
@@ -122,21 +125,48 @@ impl Plan<'_> {
             ));
         };
         self.require_acs_seen(&way)?;
-        Ok(way.iter().filter_map(|&bdf| self.redirect(bdf, false)).collect())
+        let ends = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
+        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().here()?))).next() {
+            return Err(Explanation::new(
+                Cause::Topology,
+                format!(
+                    "{end} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver takes the function.",
+                    acs.redirect_names()
+                ),
+                "Choose a function without ACS of its own, or boot with pci=disable_acs_redir for this one.",
+            ));
+        }
+        Ok(self.ports(&way).filter_map(|bdf| self.redirect(bdf, false)).collect())
+    }
+
+    /// The functions whose ACS is ours to change: what the ends have themselves, the kernel sets at every probe.
+    fn ports<'b>(&self, way: &'b [Bdf]) -> impl Iterator<Item = Bdf> + use<'b> {
+        let Self { from, to, .. } = *self;
+        way.iter().copied().filter(move |bdf| ![from, to].contains(bdf))
     }
 
     fn through_root(&self, domain: DomainType) -> Result<Vec<HostChange>, Explanation> {
         let mut changes: Vec<HostChange> = self.domain(domain)?.into_iter().collect();
-        let Some(way) = self.way() else { return Ok(changes) };
+        changes.extend(self.any_redirect()?);
+        match domain {
+            DomainType::Identity => self.with_requests_redirected(changes),
+            // No window of a bridge holds what the IOMMU has to translate.
+            DomainType::Translated => Ok(changes),
+        }
+    }
+
+    /// What makes the kernel send the pair through the root complex.
+    fn any_redirect(&self) -> Result<Vec<HostChange>, Explanation> {
+        let Some(way) = self.way() else { return Ok(Vec::new()) };
         let functions = || way.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
         if functions().any(|function| function.redirects().here().is_some()) {
-            return Ok(changes);
+            return Ok(Vec::new());
         }
         self.require_acs_seen(&way)?;
         let common = self.inventory.predictor(self.request).common_node(self.from, self.to);
         let possible = |at_the_turn: bool| -> Vec<HostChange> {
-            let places = way.iter().filter(|bdf| (Some(**bdf) == common) == at_the_turn);
-            places.filter_map(|&bdf| self.redirect(bdf, true)).collect()
+            let places = self.ports(&way).filter(|bdf| (Some(*bdf) == common) == at_the_turn);
+            places.filter_map(|bdf| self.redirect(bdf, true)).collect()
         };
         // The ports on both sides: requests come up the importer's, their completions the exporter's.
         let redirects = Some(possible(false)).filter(|below| !below.is_empty()).unwrap_or_else(|| possible(true));
@@ -150,7 +180,47 @@ impl Plan<'_> {
                 "Move one of the two to another root port, or use a switch whose ports have ACS.",
             ));
         }
-        changes.extend(redirects);
+        Ok(redirects)
+    }
+
+    /// The changes, with what it takes that requests for the BAR's own address pass the root complex, as the kernel
+    /// supposes once any function on the way redirects: a switch decides by the port at which they come in.
+    fn with_requests_redirected(&self, mut changes: Vec<HostChange>) -> Result<Vec<HostChange>, Explanation> {
+        let Some(common) = self.inventory.predictor(self.request).common_node(self.from, self.to) else {
+            return Ok(changes);
+        };
+        let topology = &self.inventory.topology;
+        let chain = topology.position(self.to).into_iter().flat_map(|at| topology.chain(at));
+        let below = chain.map(|at| topology.functions()[at].bdf).take_while(|bdf| *bdf != common);
+        let Some(port) = below.last().filter(|port| *port != self.to) else {
+            return Err(Explanation::new(
+                Cause::Topology,
+                format!(
+                    "{} and {} meet at {common} with no port between it and {}, so nothing sends the requests up.",
+                    self.from, self.to, self.to
+                ),
+                "Ask for translated, or move one of the two to another port.",
+            ));
+        };
+        self.require_acs_seen(&[port])?;
+        let register = topology.function(port).and_then(|function| function.config.acs_register().here());
+        if register.is_some_and(|register| register.control.0 & AcsControl::REQUEST_REDIRECT != 0)
+            || changes.iter().any(|change| matches!(change, HostChange::Acs { bdf, .. } if *bdf == port))
+        {
+            return Ok(changes);
+        }
+        let Some(redirect) = self.redirect(port, true) else {
+            return Err(Explanation::new(
+                Cause::Topology,
+                format!(
+                    "{port}, where requests of {} come into the switch, cannot redirect them: with the address of the BAR \
+                     itself they would go to {} below the root complex.",
+                    self.to, self.from
+                ),
+                "Ask for translated, or move one of the two to another root port.",
+            ));
+        };
+        changes.push(redirect);
         Ok(changes)
     }
 

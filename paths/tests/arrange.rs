@@ -96,6 +96,53 @@ fn a_switch_without_redirect_is_left_by_setting_it_and_one_with_it_entered_by_cl
 }
 
 #[test]
+fn bypass_is_redirected_where_requests_come_into_the_switch() {
+    // The kernel is content with the exporter's side; a switch looks at the importer's.
+    let exporter_side = switch(EPYC, [Some(0x1d), Some(0x11)]);
+    assert_eq!(
+        words(&exporter_side, PathName::HostBridgeBypass),
+        ["IOMMU group 9 switched to identity", "ACS redirect set on 0000:02:01.0 (RR CR)"]
+    );
+    let already = exporter_side.group_type(9, "identity", "");
+    assert_eq!(words(&already, PathName::HostBridgeBypass), ["ACS redirect set on 0000:02:01.0 (RR CR)"]);
+    assert_eq!(words(&switch(EPYC, [Some(0x1d), Some(0x11)]), PathName::HostBridgeTranslated), [""; 0]);
+    let importer_side = switch(EPYC, [None, Some(0x1d)]);
+    assert_eq!(words(&importer_side, PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
+    let (cause, why) = refused(&switch(EPYC, [Some(0x1d), None]), PathName::HostBridgeBypass);
+    assert_eq!(cause, Some(Cause::Topology));
+    assert!(why.contains("0000:02:01.0, where requests of 0000:04:00.0 come into the switch"), "{why}");
+}
+
+#[test]
+fn acs_of_the_ends_themselves_is_left_alone() {
+    let ends = |control: [Option<u16>; 2], acs: u16| {
+        let machine = Machine::new(EPYC)
+            .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
+            .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port)
+            .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| match control[0] {
+                Some(control) => port.acs(control),
+                None => port,
+            })
+            .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| match control[1] {
+                Some(control) => port.acs(control),
+                None => port,
+            });
+        machine
+            .add(EXPORTER, Some("0000:02:00.0"), Kind::Endpoint, |end| end.acs(acs))
+            .add(IMPORTER, Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.driver("mlx5_core").group(9).acs(acs))
+            .group_type(9, "DMA-FQ", "")
+    };
+    assert_eq!(
+        words(&ends([Some(0x11); 2], 0x10), PathName::HostBridgeTranslated),
+        ["ACS redirect set on 0000:02:00.0 (RR CR)", "ACS redirect set on 0000:02:01.0 (RR CR)"]
+    );
+    assert_eq!(refused(&ends([None; 2], 0x10), PathName::HostBridgeTranslated).0, Some(Cause::Topology));
+    let (cause, why) = refused(&ends([Some(0x1d); 2], 0x1c), PathName::BusAddress);
+    assert_eq!(cause, Some(Cause::Topology));
+    assert!(why.contains("0000:03:00.0 itself has ACS redirect set (RR CR)"), "{why}");
+}
+
+#[test]
 fn where_nothing_leads_there_the_reason_is_told() {
     let (cause, why) = refused(&root_ports(EPYC), PathName::BusAddress);
     assert_eq!(cause, Some(Cause::Topology));
