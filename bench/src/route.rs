@@ -37,18 +37,24 @@ impl Routes {
         self.inventory = Inventory::read(&Tree::live());
     }
 
-    /// What has to be changed on this host so that a pair takes a path, as it is now; and the function under the target.
+    /// The function under the target, and the functions whose ACS decides which way the pair takes, as the host is now.
     /// `None` where one of the two stands for no function.
-    pub fn changes(
-        &mut self,
-        from: Bdf,
-        target: &str,
-        wanted: PathName,
-        request: Request,
-    ) -> Option<(Bdf, Result<Vec<HostChange>, Explanation>)> {
+    pub fn way(&mut self, from: Bdf, target: &str) -> Option<(Bdf, Vec<Bdf>)> {
         self.refresh();
         let to = self.inventory.function_under(target)?;
-        Some((to, self.inventory.arrange(from, to, wanted, request)?))
+        self.inventory.topology.function(from)?;
+        Some((to, self.inventory.predictor(Request::default()).asked_for_acs(from, to).unwrap_or_default()))
+    }
+
+    /// What has to be changed on this host so that a pair takes a path. `None` where one of the two does not exist.
+    pub fn changes(
+        &self,
+        from: Bdf,
+        to: Bdf,
+        wanted: PathName,
+        request: Request,
+    ) -> Option<Result<Vec<HostChange>, Explanation>> {
+        self.inventory.arrange(from, to, wanted, request)
     }
 
     /// The path of a cell before anything is mapped.

@@ -19,7 +19,7 @@ use crate::host_tree::{HostTree, names};
 use crate::in_use::{InUse, UseKind, refuse_in_use, vfio_users};
 use crate::{Error, OpenOptions, viability};
 
-/// Changes of the host, in force until this is dropped.
+/// Changes of the host, in force until this is dropped, and nobody else's changes of what the pair's path depends on.
 #[derive(Debug)]
 pub struct Arrangement {
     host: HostTree,
@@ -32,17 +32,26 @@ pub struct Arrangement {
 }
 
 impl Arrangement {
-    /// Makes changes for a pair, all of them or none. Neither of the two may be open in this process.
+    /// Makes changes for a pair, all of them or none; with none to make, it only keeps others from changing the importer,
+    /// its group and the functions on the `way`. Neither of the two may be open in this process.
     ///
     /// # Errors
-    /// Something that would have to go for them is in use, or could not be put back; nothing was touched then. Or the
+    /// Another run changes one of those, or relies on one that is to be changed. Something that would have to go for them is in use, or could not be put back; nothing was touched then. Or the
     /// kernel refused; what had been done by then is undone, or the error says that it could not be.
-    pub fn make(exporter: Bdf, importer: Bdf, changes: &[HostChange], options: &OpenOptions) -> Result<Self, Error> {
+    pub fn make(
+        exporter: Bdf,
+        importer: Bdf,
+        changes: &[HostChange],
+        way: &[Bdf],
+        options: &OpenOptions,
+    ) -> Result<Self, Error> {
         let host = &options.host;
         let dir = StateDir::open(&options.state_dir)?;
-        require_exportable(host, exporter)?;
+        if !changes.is_empty() {
+            require_exportable(host, exporter)?;
+        }
         // First the locks: what is there now must not be half of what another one does.
-        let locks = lock(host, &dir, changes)?;
+        let locks = lock(host, &dir, [exporter, importer], changes, way)?;
         let prepared = Prepared::all(exporter, importer, changes, options)?;
         let mut arrangement = Self { host: host.clone(), dir, entries: Vec::new(), done: Vec::new(), _locks: locks };
         match arrangement.change(exporter, importer, prepared) {
@@ -190,19 +199,39 @@ impl Prepared {
     }
 }
 
-/// The locks of everything that changes touch.
-fn lock(host: &HostTree, dir: &StateDir, changes: &[HostChange]) -> Result<Vec<Lock>, Error> {
-    let mut locks = Vec::new();
+/// The locks of everything that changes touch, and shared ones of what else the path depends on. The exporter's own is
+/// taken by who opens it.
+fn lock(
+    host: &HostTree,
+    dir: &StateDir,
+    [exporter, importer]: [Bdf; 2],
+    changes: &[HostChange],
+    way: &[Bdf],
+) -> Result<Vec<Lock>, Error> {
+    let (mut subjects, mut locks) = (vec![Subject::Function(exporter)], Vec::new());
+    let mut add = |subject, lock: fn(&StateDir, Subject) -> Result<Lock, Error>| {
+        if !subjects.contains(&subject) {
+            locks.push(lock(dir, subject)?);
+            subjects.push(subject);
+        }
+        Ok::<_, Error>(())
+    };
     for change in changes {
         match *change {
             HostChange::Domain { group, .. } => {
-                locks.push(Lock::take(dir, Subject::Group(group))?);
+                add(Subject::Group(group), Lock::take)?;
                 for (bdf, _) in domain::in_the_way(host, group)? {
-                    locks.push(Lock::take(dir, Subject::Function(bdf))?);
+                    add(Subject::Function(bdf), Lock::take)?;
                 }
             }
-            HostChange::Acs { bdf, .. } => locks.push(Lock::take(dir, Subject::Function(bdf))?),
+            HostChange::Acs { bdf, .. } => add(Subject::Function(bdf), Lock::take)?,
         }
+    }
+    for bdf in [&[importer], way].concat() {
+        add(Subject::Function(bdf), Lock::share)?;
+    }
+    if let Some(group) = host.iommu_group(importer)? {
+        add(Subject::Group(group), Lock::share)?;
     }
     Ok(locks)
 }
@@ -308,7 +337,7 @@ mod tests {
     }
 
     fn make(fixture: &Fixture, changes: &[HostChange]) -> Result<Arrangement, Error> {
-        Arrangement::make(bdf(EXPORTER), bdf(NIC), changes, &forced(fixture))
+        Arrangement::make(bdf(EXPORTER), bdf(NIC), changes, &[bdf(EXPORTER), bdf(PORT), bdf(NIC)], &forced(fixture))
     }
 
     /// As if the process had died with the changes in force.
@@ -344,7 +373,7 @@ mod tests {
     fn what_is_in_use_is_taken_by_force_only_and_nothing_is_touched_without() {
         let fixture = fixture();
         let before = picture(&fixture);
-        let refused = Arrangement::make(bdf(EXPORTER), bdf(NIC), &[identity()], &fixture.options());
+        let refused = Arrangement::make(bdf(EXPORTER), bdf(NIC), &[identity()], &[], &fixture.options());
         assert!(matches!(refused, Err(Error::InUse { forced: false, .. })), "{refused:?}");
         fixture.file("proc/net/route", "header\neth0 00000000 0 0003 0 0 0 00000000 0 0 0\n");
         assert!(matches!(make(&fixture, &[identity()]), Err(Error::InUse { forced: true, .. })));
@@ -362,11 +391,49 @@ mod tests {
         fixture.function(EXPORTER).group(1);
         fixture.function(NIC).group(9).driver("mlx5_core");
         fixture.file("sys/kernel/iommu_groups/9/type", "DMA\n");
-        let arrangement = Arrangement::make(bdf(EXPORTER), bdf(NIC), &[identity()], &fixture.options()).unwrap();
+        let arrangement = Arrangement::make(bdf(EXPORTER), bdf(NIC), &[identity()], &[], &fixture.options()).unwrap();
         assert_eq!(arrangement.done(), ["IOMMU group 9 switched from DMA to identity"]);
         drop(arrangement);
         assert_eq!(fixture.read("sys/kernel/iommu_groups/9/type"), "DMA\n");
         assert_eq!(fixture.host().driver(bdf(NIC)).unwrap().as_deref(), Some("mlx5_core"));
+    }
+
+    #[test]
+    fn what_another_run_relies_on_is_not_changed() {
+        let fixture = fixture();
+        let before = picture(&fixture);
+        // As if other processes held them.
+        let foreign = || {
+            for lock in [&format!("{NIC}.lock"), &format!("{PORT}.lock"), "group-9.lock"] {
+                std::fs::write(fixture.options().state_dir.join(lock), "4242").unwrap();
+            }
+        };
+        let relying = [make(&fixture, &[]).unwrap(), make(&fixture, &[]).unwrap()];
+        for (change, subject) in [(identity(), Subject::Group(9)), (cleared(), Subject::Function(bdf(PORT)))] {
+            foreign();
+            let refused = make(&fixture, &[change]);
+            assert!(
+                matches!(&refused, Err(Error::Taken { subject: held, pid: Some(4242) }) if *held == subject),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(picture(&fixture), before);
+        // The exporter is for who opens it to lock.
+        drop(bind::Hold::take(bdf(EXPORTER), &fixture.options()).unwrap());
+        drop(relying);
+        let changed = make(&fixture, &[cleared()]).unwrap();
+        foreign();
+        assert!(matches!(make(&fixture, &[]), Err(Error::Taken { pid: Some(4242), .. })));
+        changed.put_back().unwrap();
+        assert_eq!(picture(&fixture), before);
+    }
+
+    #[test]
+    fn what_two_changes_touch_is_locked_once() {
+        let fixture = fixture();
+        fixture.function(NIC).acs(0x1d);
+        let own = HostChange::Acs { bdf: bdf(NIC), offset: 0x106, bits: AcsControl(0x0c), set: false };
+        make(&fixture, &[identity(), own]).unwrap().put_back().unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The host is changed for a leg whose path was asked for, where that leads there.
+//! The host is changed for a leg whose path was asked for, where that leads there; and kept as it is while a leg runs.
 
 use peerpath_exporter::Source;
 use peerpath_exporter::arrange::Arrangement;
@@ -13,34 +13,38 @@ use crate::plan::Leg;
 use crate::result::Outcome;
 
 impl Runner<'_> {
-    /// Changes what has to be changed for the leg's path, before its ends are opened; none where that is nothing, or
-    /// nothing of ours to change.
+    /// Changes what has to be changed for the leg's path, before its ends are opened, and keeps other runs from changing
+    /// it; none where the leg has no path.
     ///
     /// # Errors
     /// Something named does not exist. `Ok(Err)`: the path cannot be arranged, which each of the leg's cells says.
     pub(super) fn arrange(&mut self, leg: Leg<'_>) -> Result<Result<Option<Arrangement>, Without>, Failure> {
-        let (Some(asked), Source::Vfio { bdf, bar, .. }) = (leg.asked, leg.source) else { return Ok(Ok(None)) };
-        if !matches!(asked, PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated) {
-            return Ok(Ok(None));
-        }
+        let Source::Vfio { bdf, bar, .. } = leg.source else { return Ok(Ok(None)) };
+        // A device without a function of its own has no path to choose; registering says so.
+        let Some((importer, way)) = self.routes.way(*bdf, &leg.target.to_string()) else { return Ok(Ok(None)) };
         // Many ranges may not map where one does: it is worth arranging for the cell that asks for least.
         let origin = named(leg.source);
         let ranges = self.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
         let own_address_space = leg.target.importer.has_own_address_space();
         let request = Request { bar: Some(*bar), ranges, own_address_space };
-        // A device without a function of its own has no path to choose; registering says so.
-        let Some((importer, changes)) = self.routes.changes(*bdf, &leg.target.to_string(), asked, request) else {
-            return Ok(Ok(None));
-        };
-        let changes = match changes {
-            Ok(changes) if changes.is_empty() => return Ok(Ok(None)),
-            Ok(changes) => changes,
-            Err(explanation) => {
-                let reason = format!("{asked} was asked for and cannot be arranged");
-                return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+        let changes = match leg.asked {
+            Some(asked @ (PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated)) => {
+                match self.routes.changes(*bdf, importer, asked, request) {
+                    Some(Ok(changes)) => changes,
+                    Some(Err(explanation)) => {
+                        let reason = format!("{asked} was asked for and cannot be arranged");
+                        return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+                    }
+                    None => return Ok(Ok(None)),
+                }
             }
+            _ => Vec::new(),
         };
-        match Arrangement::make(*bdf, importer, &changes, self.open) {
+        if own_address_space {
+            // Nothing of the host leads its accesses another way, and who opens it locks it alone.
+            return Ok(Ok(None));
+        }
+        match Arrangement::make(*bdf, importer, &changes, &way, self.open) {
             Ok(arrangement) => Ok(Ok(Some(arrangement))),
             Err(error) => Without::or_bad_input(&error).map(Err),
         }

@@ -1,4 +1,4 @@
-//! One peerpath at a time works with a function or a group.
+//! One peerpath at a time changes a function or a group; while any relies on how it is, none does.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -23,14 +23,24 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// For who changes it.
     pub(crate) fn take(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
+        Self::of_kind(dir, subject, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// For who relies on it as it is; several may.
+    pub(crate) fn share(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
+        Self::of_kind(dir, subject, FlockArg::LockSharedNonblock)
+    }
+
+    fn of_kind(dir: &StateDir, subject: Subject, kind: FlockArg) -> Result<Self, Error> {
         let path = dir.file(&match subject {
             Subject::Function(bdf) => format!("{bdf}.lock"),
             Subject::Group(number) => format!("group-{number}.lock"),
         });
         let deadline = Instant::now() + OWN_PATIENCE;
         loop {
-            match try_lock(open(&path)?) {
+            match Flock::lock(open(&path)?, kind) {
                 Ok(mut file) => {
                     write_pid(&mut file);
                     return Ok(Self { _file: file });
@@ -57,10 +67,6 @@ fn open(path: &Path) -> Result<File, Error> {
         operation: "opening a lock",
         source,
     })
-}
-
-fn try_lock(file: File) -> Result<Flock<File>, (File, Errno)> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
 }
 
 /// Only for messages: the lock itself is what counts, so a failure here is none.
@@ -93,6 +99,20 @@ mod tests {
         Lock::take(&dir, Subject::Group(3)).unwrap();
         drop(first);
         Lock::take(&dir, function()).unwrap();
+    }
+
+    #[test]
+    fn several_rely_on_what_nobody_changes() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(&base.path().join("state")).unwrap();
+        let foreign = || std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
+        let shared = [Lock::share(&dir, function()).unwrap(), Lock::share(&dir, function()).unwrap()];
+        foreign();
+        assert!(matches!(Lock::take(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
+        drop(shared);
+        let _alone = Lock::take(&dir, function()).unwrap();
+        foreign();
+        assert!(matches!(Lock::share(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
     }
 
     #[test]
