@@ -571,6 +571,20 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_cannot_be_made_again_keeps_nothing_else_away() {
+        let fixture = fixture();
+        let net = format!("sys/devices/pci0000:00/{NIC}/net/eth0");
+        let routes = "-4 10.8.0.0/16 via 0.0.0.0\n-4 10.9.0.0/16 via 192.168.101.254\n";
+        fixture.file(&format!("{net}/routes"), routes);
+        let refused = make(&fixture, &[identity()]).unwrap_err();
+        assert!(refused.to_string().contains("10.8.0.0/16 via 0.0.0.0"), "{refused}");
+        assert_eq!(fixture.read(&format!("{net}/routes")), "-4 10.9.0.0/16 via 192.168.101.254\n");
+        assert_eq!(fixture.read("sys/class/infiniband/rxe0/parent"), "eth0\n");
+        assert_eq!(fixture.read("sys/kernel/iommu_groups/9/type"), "DMA-FQ\n");
+        assert_eq!(fixture.journaled(), [bdf(NIC)]);
+    }
+
+    #[test]
     fn an_interface_that_comes_back_under_another_name_gets_its_own() {
         let fixture = fixture();
         std::fs::rename(

@@ -90,12 +90,13 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
             driver::bind_to(host, *bdf, driver)?;
         }
     }
+    let mut outcome = Ok(());
     for Member { bdf, driver, network } in &domain.members {
         if host.driver(*bdf)?.as_ref() == Some(driver) {
-            network::bring_back(host, *bdf, network)?;
+            outcome = outcome.and(network::bring_back(host, *bdf, network));
         }
     }
-    read_kind(host, group)
+    outcome.and(read_kind(host, group))
 }
 
 /// Puts everything back.

@@ -101,19 +101,23 @@ impl From<Error> for Unkept {
 
 impl Interface {
     fn before(host: &HostTree, name: &str) -> Result<Self, Unkept> {
-        let addresses = words::addresses(name, &host.run("ip", &["-json", "address", "show", "dev", name])?);
+        let printed = host.run("ip", &["-json", "address", "show", "dev", name])?;
+        let addresses = words::addresses(name, &printed).map_err(Unkept::What)?;
+        let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
         let mut routes = Vec::new();
         for family in ["-4", "-6"] {
             let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
-            routes.extend(words::routes(family, &listed).map_err(Unkept::What)?);
+            routes.extend(words::routes(family, &listed, prefix_routes).map_err(Unkept::What)?);
         }
+        // A gateway has to be within reach before anything goes by it.
+        routes.sort_by_key(|route| route.contains(" via "));
         Ok(Self {
             name: name.to_owned(),
             port: port(host, name)?,
             mac: attribute(host, name, "address")?.filter(|mac| !mac.is_empty()),
             mtu: attribute(host, name, "mtu")?,
             up: is_up(host, name)?,
-            addresses: addresses.map_err(Unkept::What)?,
+            addresses,
             routes,
         })
     }
@@ -139,14 +143,15 @@ impl Interface {
         if is_up(host, name)? != self.up {
             ip(&format!("link set dev {name} {}", if self.up { "up" } else { "down" }))?;
         }
+        let mut outcome = Ok(());
         for address in &self.addresses {
-            ip(&format!("address replace {address} dev {name}"))?;
+            outcome = outcome.and(ip(&format!("address replace {address} dev {name}")));
         }
         for route in &self.routes {
             let (family, route) = route.split_once(' ').unwrap_or(("-4", route));
-            ip(&format!("{family} route replace {route} dev {name}"))?;
+            outcome = outcome.and(ip(&format!("{family} route replace {route} dev {name}")));
         }
-        Ok(())
+        outcome
     }
 
     fn find(&self, host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
@@ -185,17 +190,24 @@ pub(super) fn wait_until_gone(host: &HostTree, bdf: Bdf, network: &Network) -> R
 }
 
 /// Makes again what was there, as far as it is not there.
+///
+/// # Errors
+/// The first thing that could not be made again; it kept nothing else from being made.
 pub(super) fn bring_back(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
+    let mut outcome = Ok(());
     for interface in &network.interfaces {
-        interface.bring_back(host, bdf)?;
+        outcome = outcome.and(interface.bring_back(host, bdf));
     }
     for Rdma { name, software, .. } in &network.rdma {
         if let Some((kind, interface)) = software
             && !exists(host, name)
         {
-            host.run("rdma", &["link", "add", name, "type", kind, "netdev", interface])?;
+            let added = host.run("rdma", &["link", "add", name, "type", kind, "netdev", interface]);
+            outcome = outcome.and(added.map(drop));
         }
     }
+    // What failed may be what a link would wait for in vain.
+    outcome?;
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.active) {
         let what = format!("the link of the RDMA device {name}");
         until(bdf, &what, PATIENCE, || Ok(is_active(host, name)?.then_some(())))?;

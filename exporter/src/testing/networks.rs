@@ -63,6 +63,9 @@ pub(super) fn run(root: &Path, program: &str, arguments: &str) -> Result<String,
             if !is_up(root, name) {
                 return Err("Error: Device for nexthop is not up.".to_owned());
             }
+            if words.contains(&"0.0.0.0") {
+                return Err("Error: Nexthop has invalid gateway.".to_owned());
+            }
             add(root, name, "routes", &format!("{family} {}", words[3..words.len() - 2].join(" ")))
         }
         _ => Err(format!("{program} {arguments} is not understood")),

@@ -19,6 +19,7 @@ struct Address {
     address: Option<String>,
     broadcast: Option<String>,
     scope: Option<String>,
+    metric: Option<u32>,
     label: Option<String>,
     valid_life_time: Option<u32>,
     preferred_life_time: Option<u32>,
@@ -61,6 +62,9 @@ impl Address {
                 words += &format!(" {word} {value}");
             }
         }
+        if let Some(metric) = self.metric {
+            words += &format!(" metric {metric}");
+        }
         for (flag, set) in [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr)] {
             if set {
                 words += &format!(" {flag}");
@@ -75,17 +79,26 @@ impl Address {
 
 /// Routes of an interface as `ip FAMILY route replace` takes them, the family in front.
 ///
+/// `prefix_routes`: those to the networks of its addresses are not, or not all, made with them by the kernel.
+///
 /// # Errors
 /// What was printed cannot be understood, or a route is of a kind that could not be made again.
-pub(super) fn routes(family: &str, printed: &str) -> Result<Vec<String>, String> {
+pub(super) fn routes(family: &str, printed: &str, prefix_routes: bool) -> Result<Vec<String>, String> {
     let shown: Vec<Map<String, Value>> = parse(printed)?;
-    let routes = shown.into_iter().filter(|route| !route.is_empty() && !comes_by_itself(route));
+    let routes = shown.into_iter().filter(|route| !route.is_empty() && !comes_by_itself(route, prefix_routes));
     routes.map(|route| route_words(&route).map(|words| format!("{family} {words}"))).collect()
 }
 
-/// With the addresses, or from a router.
-fn comes_by_itself(route: &Map<String, Value>) -> bool {
-    matches!(route.get("protocol").and_then(Value::as_str), Some("kernel" | "ra"))
+/// With the addresses, or from a router. NetworkManager makes the route of an address itself, and says that the kernel did.
+fn comes_by_itself(route: &Map<String, Value>, prefix_routes: bool) -> bool {
+    let is = |key, usual| route.get(key).is_none_or(|value| value == usual);
+    match route.get("protocol").and_then(Value::as_str) {
+        Some("ra") => true,
+        Some("kernel") => {
+            !prefix_routes || !is("type", "unicast") || !is("table", "main") || route.contains_key("expires")
+        }
+        _ => false,
+    }
 }
 
 fn route_words(route: &Map<String, Value>) -> Result<String, String> {
@@ -140,6 +153,7 @@ mod tests {
              "valid_life_time":4294967295,"preferred_life_time":4294967295},
             {"family":"inet","local":"10.0.0.1","prefixlen":8,"broadcast":"10.255.255.255","scope":"global","label":"eth0:1",
              "dynamic":true,"noprefixroute":true,"valid_life_time":3600,"preferred_life_time":1800},
+            {"family":"inet","local":"10.2.0.1","prefixlen":16,"scope":"global","noprefixroute":true,"metric":100},
             {"family":"inet","local":"10.1.0.1","address":"10.1.0.2","prefixlen":32,"scope":"global"},
             {"family":"inet6","local":"fd00::1","prefixlen":64,"scope":"global","valid_life_time":4294967295},
             {"family":"inet6","local":"fd00::7","prefixlen":64,"scope":"global","temporary":true},
@@ -149,6 +163,7 @@ mod tests {
             [
                 "192.168.101.1/24 scope global",
                 "10.0.0.1/8 broadcast 10.255.255.255 scope global label eth0:1 noprefixroute valid_lft 3600 preferred_lft 1800",
+                "10.2.0.1/16 scope global metric 100 noprefixroute",
                 "10.1.0.1 peer 10.1.0.2/32 scope global",
                 "fd00::1/64 scope global",
             ]
@@ -163,7 +178,7 @@ mod tests {
             {"dst":"10.9.0.0/16","gateway":"192.168.101.254","protocol":"static","metric":50,"flags":["onlink","linkdown"]},
             {"type":"local","dst":"192.168.101.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
             {"dst":"default","gateway":"192.168.101.254","table":"100","protocol":"boot","flags":[]}]"#;
-        let found = routes("-4", printed).unwrap();
+        let found = routes("-4", printed, false).unwrap();
         assert_eq!(
             found,
             [
@@ -171,20 +186,34 @@ mod tests {
                 "-4 default via 192.168.101.254 protocol boot table 100",
             ]
         );
-        assert_eq!(routes("-6", "[]").unwrap(), Vec::<String>::new());
+        assert_eq!(routes("-6", "[]", true).unwrap(), Vec::<String>::new());
         for odd in [
             r#"[{"dst":"10.0.0.0/8","protocol":"static","nexthops":[{}],"flags":[]}]"#,
             r#"[{"type":"blackhole","dst":"10.0.0.0/8","protocol":"static","flags":[]}]"#,
             r#"[{"dst":"10.0.0.0/8","protocol":"static","flags":["offload"]}]"#,
         ] {
-            assert!(routes("-4", odd).unwrap_err().contains("leaves by it"), "{odd}");
+            assert!(routes("-4", odd, false).unwrap_err().contains("leaves by it"), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_route_that_network_manager_made_for_an_address_is_kept() {
+        let printed = r#"[{"dst":"10.2.0.0/16","protocol":"kernel","scope":"link","prefsrc":"10.2.0.1","metric":100,"flags":[]},
+            {"type":"local","dst":"10.2.0.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
+            {"dst":"10.3.0.0/16","protocol":"kernel","table":"100","flags":[]}]"#;
+        let kept = ["-4 10.2.0.0/16 metric 100 src 10.2.0.1 protocol kernel scope link"];
+        assert_eq!(routes("-4", printed, true).unwrap(), kept);
+        assert_eq!(routes("-4", printed, false).unwrap(), [""; 0]);
+        let six = r#"[{"dst":"fd00::/64","protocol":"kernel","metric":256,"flags":[],"pref":"medium","expires":60},
+            {"dst":"fd01::/64","protocol":"kernel","metric":100,"flags":[],"pref":"medium"},
+            {"type":"multicast","dst":"ff00::/8","table":"local","protocol":"kernel","metric":256,"flags":[],"pref":"medium"}]"#;
+        assert_eq!(routes("-6", six, true).unwrap(), ["-6 fd01::/64 metric 100 protocol kernel"]);
     }
 
     proptest! {
         #[test]
         fn any_text_is_answered(text in ".*") {
-            let _ = (addresses("eth0", &text), routes("-4", &text));
+            let _ = (addresses("eth0", &text), routes("-4", &text, true));
         }
     }
 }
