@@ -21,8 +21,8 @@ pub(super) struct Bind {
     /// Functions, such as 0000:03:00.0
     #[arg(value_name = "BDF", required = true)]
     functions: Vec<Bdf>,
-    /// Take a function although something uses it; never one that carries the default route, the login session
-    /// or a mounted disk
+    /// Take a function although something uses it; never one that carries the default route, the login session,
+    /// a mounted disk or soft RDMA that another program has open
     #[arg(long)]
     force_in_use: bool,
 }

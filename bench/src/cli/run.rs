@@ -66,7 +66,8 @@ pub(super) struct RunCommand {
     #[arg(long, value_name = "N", default_value_t = 10)]
     warmup: u64,
     /// Take a NIC that is in use from its driver for a moment where --path needs that; its state, addresses, routes and RDMA
-    /// links are made again, other settings are not. Never one that carries the default route or the login session
+    /// links are made again, other settings are not. Never one that carries the default route or the login session,
+    /// or soft RDMA that another program has open
     #[arg(long)]
     force_in_use: bool,
     /// Blocks of the one drive in --to that may be overwritten; without this it is only read
