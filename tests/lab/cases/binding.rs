@@ -34,12 +34,17 @@ fn long_run(folder: &Path) -> String {
     )
 }
 
+/// Waits until the run that saves to `folder` works with the function. Before it saves anything it opens every source once,
+/// only to see whether that works, and lets go of it again.
+fn has_taken_the_function(folder: &Path) -> Result<(), Failed> {
+    until("the run has begun", || result(folder).is_ok())?;
+    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))
+}
+
 fn after_sigkill() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&long_run(out.path()))?;
-    // Before it saves anything it opens every source once, only to see whether that works.
-    until("the run has begun", || result(out.path()).is_ok())?;
-    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))?;
+    has_taken_the_function(out.path())?;
     running.signal("KILL")?;
     running.wait()?;
     if driver(EXPORTER).as_deref() != Some("vfio-pci") {
@@ -75,7 +80,7 @@ fn interrupted() -> Result<(), Failed> {
 fn second_run() -> Result<(), Failed> {
     let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut running = start(&long_run(first.path()))?;
-    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))?;
+    has_taken_the_function(first.path())?;
     run(&long_run(second.path()))?.expect(3)?.says("in-use")?;
     running.signal("TERM")?;
     running.wait()?.expect(143)?;
