@@ -6,8 +6,7 @@ use peerpath_paths::{PathName, Request};
 
 use super::Runner;
 use super::ended::Without;
-use super::leg::named;
-use super::shape::mapped_at_once;
+use super::shape::{mapped_at_once, named};
 use crate::failure::Failure;
 use crate::plan::Leg;
 use crate::result::Outcome;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use peerpath_exporter::{BarRange, Exporter, Origin, Source, SourceKind};
+use peerpath_exporter::{Exporter, Origin, Source};
 use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName};
 use quanta::Clock;
@@ -11,7 +11,7 @@ use quanta::Clock;
 use super::arranged::put_back;
 use super::cell::{Figures, Setup};
 use super::ended::{Ended, Without};
-use super::shape::{Shape, mapped_at_once};
+use super::shape::{Shape, mapped_at_once, named};
 use super::{Progress, Runner};
 use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg, Mechanism, Target};
@@ -264,21 +264,6 @@ fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figure
             ),
         )),
         _ => Ok(figures),
-    }
-}
-
-/// What can be said of a source that could not be opened.
-pub(super) fn named(source: &Source) -> Origin {
-    let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
-    let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
-    match source {
-        Source::Vfio { bdf, bar, ranges } => {
-            Origin { kind: SourceKind::Vfio, bdf: Some(*bdf), bar: Some(*bar), ranges: ranges.clone() }
-        }
-        Source::Socket { .. } => Origin { kind: SourceKind::Vfio, bdf: None, bar: None, ranges: Vec::new() },
-        Source::Udmabuf { size_bytes } => memory(SourceKind::Udmabuf, size_bytes),
-        Source::Heap { size_bytes } => memory(SourceKind::Heap, size_bytes),
-        Source::Host { size_bytes } => memory(SourceKind::Host, size_bytes),
     }
 }
 

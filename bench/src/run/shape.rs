@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Origin, Packing, page_bytes};
+use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Origin, Packing, Source, SourceKind, page_bytes};
 
 use crate::plan::{CellSpec, Mechanism};
 
@@ -57,6 +57,21 @@ impl Shape {
     }
 }
 
+/// What can be said of a source that could not be opened.
+pub(super) fn named(source: &Source) -> Origin {
+    let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
+    let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
+    match source {
+        Source::Vfio { bdf, bar, ranges } => {
+            Origin { kind: SourceKind::Vfio, bdf: Some(*bdf), bar: Some(*bar), ranges: ranges.clone() }
+        }
+        Source::Socket { .. } => Origin { kind: SourceKind::Vfio, bdf: None, bar: None, ranges: Vec::new() },
+        Source::Udmabuf { size_bytes } => memory(SourceKind::Udmabuf, size_bytes),
+        Source::Heap { size_bytes } => memory(SourceKind::Heap, size_bytes),
+        Source::Host { size_bytes } => memory(SourceKind::Host, size_bytes),
+    }
+}
+
 /// How many ranges the kernel is asked to map as one buffer.
 pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
     match spec.mechanism {
@@ -68,7 +83,6 @@ pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_exporter::SourceKind;
     use peerpath_importers::{Direction, Op, OpSpec, Role};
 
     use crate::plan::Mode;
