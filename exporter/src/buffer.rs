@@ -123,12 +123,15 @@ pub struct Buffer {
     handle: Handle,
     origin: Origin,
     view: Arc<dyn View>,
+    /// That of the view, which adds it up anew each time.
+    length_bytes: u64,
 }
 
 impl Buffer {
     /// Joins a handle with the view of the same bytes; the view keeps the exporter alive.
     pub fn new(handle: Handle, origin: Origin, view: Arc<dyn View>) -> Self {
-        Self { handle, origin, view }
+        let length_bytes = view.length_bytes();
+        Self { handle, origin, view, length_bytes }
     }
 
     /// The handle.
@@ -156,6 +159,6 @@ impl Buffer {
 
     /// Its size.
     pub fn length_bytes(&self) -> u64 {
-        self.view.length_bytes()
+        self.length_bytes
     }
 }

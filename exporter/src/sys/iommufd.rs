@@ -45,6 +45,7 @@ pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// Maps the first `length_bytes` of a dma-buf where the kernel finds room, and returns the address.
+#[inline]
 pub(crate) fn map_file(
     iommufd: BorrowedFd<'_>,
     ioas_id: u32,
@@ -90,6 +91,7 @@ pub(crate) fn map_memory(
 }
 
 /// Unmaps what was mapped at an address; returns how many bytes that were.
+#[inline]
 pub(crate) fn unmap(iommufd: BorrowedFd<'_>, ioas_id: u32, iova: u64, length_bytes: u64) -> io::Result<u64> {
     let mut request = uapi::iommu_ioas_unmap { size: 24, ioas_id, iova, length: length_bytes };
     // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.

@@ -1,5 +1,6 @@
 //! An I/O address space (IOAS) of a device's own: what is mapped in it, the device reaches, and nothing else.
 
+use std::borrow::Borrow;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
@@ -64,6 +65,7 @@ impl AddressSpace {
     }
 
     /// What a bare ioctl on it needs: the iommufd and the number of the IOAS.
+    #[inline]
     pub fn raw(&self) -> (BorrowedFd<'_>, u32) {
         (self.iommufd.fd(), self.ioas_id)
     }
@@ -72,38 +74,47 @@ impl AddressSpace {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn map_dma_buf(
-        self: &Arc<Self>,
+    #[inline]
+    pub fn map_dma_buf<S: Borrow<Self>>(
+        space: S,
         dma_buf: BorrowedFd<'_>,
         length_bytes: u64,
         access: Access,
-    ) -> io::Result<Mapped> {
-        let iova = iommufd::map_file(self.iommufd.fd(), self.ioas_id, dma_buf, length_bytes, access)?;
-        Ok(Mapped { space: Arc::clone(self), iova, length_bytes, is_live: true, _memory: None })
+    ) -> io::Result<Mapped<S>> {
+        let (iommufd, ioas_id) = space.borrow().raw();
+        let iova = iommufd::map_file(iommufd, ioas_id, dma_buf, length_bytes, access)?;
+        Ok(Mapped { space, iova, length_bytes, is_live: true, _memory: None })
     }
 
     /// Maps memory of this process (`IOMMU_IOAS_MAP`), in whole pages.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn map_memory(self: &Arc<Self>, memory: HostMemory) -> io::Result<Mapped> {
+    pub fn map_memory<S: Borrow<Self>>(space: S, memory: HostMemory) -> io::Result<Mapped<S>> {
         let length_bytes = (memory.length_bytes() as u64).next_multiple_of(page_bytes());
-        let iova = iommufd::map_memory(self.iommufd.fd(), self.ioas_id, &memory, length_bytes)?;
-        Ok(Mapped { space: Arc::clone(self), iova, length_bytes, is_live: true, _memory: Some(memory) })
+        let (iommufd, ioas_id) = space.borrow().raw();
+        let iova = iommufd::map_memory(iommufd, ioas_id, &memory, length_bytes)?;
+        Ok(Mapped { space, iova, length_bytes, is_live: true, _memory: Some(memory) })
     }
 }
 
-/// Memory that the device reaches at an address, until this is dropped.
-pub struct Mapped {
+/// Memory that the device reaches at an address, until this is dropped. Whatever keeps the address space alive may hold it:
+/// one reference that somebody has anyway, where counting another would be time that is measured.
+pub struct Mapped<S: Borrow<AddressSpace> = Arc<AddressSpace>> {
     // Unmapped before the memory may go.
-    space: Arc<AddressSpace>,
+    space: S,
     iova: u64,
     length_bytes: u64,
     is_live: bool,
     _memory: Option<HostMemory>,
 }
 
-impl Mapped {
+impl<S: Borrow<AddressSpace>> Mapped<S> {
+    /// What keeps the address space alive.
+    pub fn space(&self) -> &S {
+        &self.space
+    }
+
     /// Where the device finds it.
     pub fn iova(&self) -> u64 {
         self.iova
@@ -114,17 +125,17 @@ impl Mapped {
         self.length_bytes
     }
 
-    /// Takes the mapping back and says whether that worked.
+    /// Takes the mapping back ahead of its end and says whether that worked; done once, it is done.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn unmap(mut self) -> io::Result<()> {
-        self.take_back()
-    }
-
-    fn take_back(&mut self) -> io::Result<()> {
-        self.is_live = false;
-        let unmapped = iommufd::unmap(self.space.iommufd.fd(), self.space.ioas_id, self.iova, self.length_bytes)?;
+    #[inline]
+    pub fn unmap(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.is_live, false) {
+            return Ok(());
+        }
+        let (iommufd, ioas_id) = self.space.borrow().raw();
+        let unmapped = iommufd::unmap(iommufd, ioas_id, self.iova, self.length_bytes)?;
         if unmapped == self.length_bytes {
             return Ok(());
         }
@@ -132,11 +143,10 @@ impl Mapped {
     }
 }
 
-impl Drop for Mapped {
+impl<S: Borrow<AddressSpace>> Drop for Mapped<S> {
+    #[inline]
     fn drop(&mut self) {
-        if self.is_live {
-            // Best effort: the kernel unmaps everything when the iommufd is closed.
-            let _ = self.take_back();
-        }
+        // Best effort: the kernel unmaps everything when the iommufd is closed.
+        let _ = self.unmap();
     }
 }

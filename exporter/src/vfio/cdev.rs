@@ -20,6 +20,7 @@ pub(crate) struct Iommufd {
 }
 
 impl Iommufd {
+    #[inline]
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

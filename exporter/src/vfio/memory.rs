@@ -71,7 +71,7 @@ impl DmaMemory {
     /// There is no such memory, or the kernel did not map it.
     pub fn new(space: &Arc<AddressSpace>, length_bytes: u64) -> io::Result<Self> {
         let mapping = Arc::new(Mapping::anonymous(length_bytes.next_multiple_of(page_bytes()))?);
-        let mapped = space.map_memory(HostMemory::front(Arc::clone(&mapping), u64::MAX))?;
+        let mapped = AddressSpace::map_memory(Arc::clone(space), HostMemory::front(Arc::clone(&mapping), u64::MAX))?;
         Ok(Self { mapped, mapping })
     }
 

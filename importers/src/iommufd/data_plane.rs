@@ -106,7 +106,7 @@ pub(super) struct NvmeDataPlane<'r> {
 
 impl<'r> NvmeDataPlane<'r> {
     pub(super) fn new(registration: &'r IommufdRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
-        let device = &registration.device;
+        let device = registration.device();
         let (bdf, space) = (device.function.bdf, &device.function.space);
         let (_, lifecycle) = device.function.drive.as_ref().ok_or(Error::NoEngine { bdf })?;
         let failed = |source| Error::Drive { bdf, source };
@@ -154,7 +154,7 @@ impl<'r> NvmeDataPlane<'r> {
         let Room { far_bytes, block_bytes, .. } = self.room;
         let buffer_bytes = self.registration.buffer.length_bytes();
         let why = match misfit {
-            Misfit::ReadOnly => return Error::ReadOnly { bdf: self.registration.device.function.bdf },
+            Misfit::ReadOnly => return Error::ReadOnly { bdf: self.registration.device().function.bdf },
             Misfit::Blocks => return Error::NotInBlocks { block_bytes, length_bytes, far_offset },
             Misfit::Op => format!("`{op}` is no transfer of this target"),
             Misfit::Length => "it has no length".to_owned(),
@@ -171,7 +171,7 @@ impl<'r> NvmeDataPlane<'r> {
     #[cold]
     fn end(&mut self, source: Failure) -> Error {
         self.ended = true;
-        Error::Drive { bdf: self.registration.device.function.bdf, source }
+        Error::Drive { bdf: self.registration.device().function.bdf, source }
     }
 
     /// Commands that a transfer of this length takes.
@@ -240,7 +240,7 @@ impl DataPlane for NvmeDataPlane<'_> {
         for transfer in batch {
             self.room.admit(transfer).map_err(|misfit| self.misfit(transfer, misfit))?;
             if self.command_count(transfer) > self.commands.len() {
-                let (bdf, limit) = (self.registration.device.function.bdf, self.commands.len() as u32);
+                let (bdf, limit) = (self.registration.device().function.bdf, self.commands.len() as u32);
                 return Err(Error::Depth { bdf, depth: self.transfers.len() as u32, limit }.into());
             }
         }

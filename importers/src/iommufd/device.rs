@@ -10,7 +10,7 @@ use peerpath_paths::Bdf;
 use super::address::{Address, Blocks};
 use super::errors::Error;
 use super::nvme::{self, Drive, Lifecycle};
-use super::registration::{IommufdRegistration, Mappings};
+use super::registration::{Holder, IommufdRegistration};
 use crate::{Device, DeviceInfo, Registration};
 
 /// A function with an address space of its own. Targets on the same function share it.
@@ -108,32 +108,30 @@ impl Device for IommufdDevice {
     }
 
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let (bdf, space) = (self.function.bdf, &self.function.space);
+        let bdf = self.function.bdf;
         if buffer.origin().bdf == Some(bdf) {
             return Err(Error::Itself { bdf }.into());
         }
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;
-        let map = |dma_buf: &OwnedFd, length_bytes, ranges| {
-            space.map_dma_buf(dma_buf.as_fd(), length_bytes, Access::BOTH).map_err(|source| Error::MapDmaBuf {
-                bdf,
-                length_bytes,
-                ranges,
-                source,
-            })
+        let map = |holder, dma_buf: &OwnedFd, length_bytes, ranges| {
+            AddressSpace::map_dma_buf(holder, dma_buf.as_fd(), length_bytes, Access::BOTH)
+                .map_err(|source| Error::MapDmaBuf { bdf, length_bytes, ranges, source })
         };
-        let mapped = match buffer.handle() {
-            Handle::DmaBuf(dma_buf) => Mappings::One(map(dma_buf, length_bytes, ranges.len())?),
+        let holder = Holder(self);
+        let (first, others) = match buffer.handle() {
+            Handle::DmaBuf(dma_buf) => (map(holder, dma_buf, length_bytes, ranges.len())?, Vec::new()),
             Handle::DmaBufs(dma_bufs) => {
-                let each = dma_bufs.iter().zip(ranges);
-                let each = each.map(|(dma_buf, range)| map(dma_buf, range.length_bytes, 1));
-                Mappings::Each(each.collect::<Result<_, _>>()?)
+                let mut each = dma_bufs.iter().zip(ranges);
+                let mut next = |holder| each.next().map(|(dma_buf, range)| map(holder, dma_buf, range.length_bytes, 1));
+                let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
+                (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
             }
             Handle::Memory(memory) => {
-                let mapped = space.map_memory(memory.clone());
-                Mappings::One(mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?)
+                let mapped = AddressSpace::map_memory(holder, memory.clone());
+                (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())
             }
         };
-        Ok(Box::new(IommufdRegistration { mapped, buffer, device: self }))
+        Ok(Box::new(IommufdRegistration { first, others, buffer }))
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Error {
     Itself { bdf: Bdf },
     #[error("a dma-buf of {length_bytes} bytes was not mapped for {bdf}")]
     MapDmaBuf { bdf: Bdf, length_bytes: u64, ranges: usize, source: io::Error },
+    #[error("a buffer without ranges was to be mapped for {bdf}")]
+    NoRange { bdf: Bdf },
     #[error("{length_bytes} bytes of memory were not mapped for {bdf}")]
     MapMemory { bdf: Bdf, length_bytes: u64, source: io::Error },
     #[error("a mapping of {bdf} was not taken back")]
@@ -73,6 +75,7 @@ impl Explained for Error {
             Self::MapDmaBuf { ranges, source, .. } => {
                 explained(Step::MapFile, source, &Facts { ranges: Some(*ranges), ..Facts::default() })
             }
+            Self::NoRange { .. } => Explanation::uncaused("There is nothing to map.", "Export at least one range."),
             Self::MapMemory { source, .. } => explained(Step::MapMemory, source, &Facts::default()),
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
@@ -119,7 +122,7 @@ impl Explained for Error {
                 _ => Class::Failed,
             },
             Self::MapMemory { .. } | Self::Unmap { .. } => Class::Failed,
-            Self::Transfer { .. } => Class::Internal,
+            Self::NoRange { .. } | Self::Transfer { .. } => Class::Internal,
         }
     }
 }

@@ -1,57 +1,51 @@
 //! A buffer in the address space of a function.
 
-use std::io;
+use std::borrow::Borrow;
 use std::sync::Arc;
 
-use peerpath_exporter::{Buffer, Handle, Mapped};
+use peerpath_exporter::{AddressSpace, Buffer, Handle, Mapped};
 
 use super::data_plane::{NvmeDataPlane, Part};
 use super::device::IommufdDevice;
 use super::errors::Error;
-use crate::{DataPlane, DataPlaneSettings, Registration};
+use crate::{DataPlane, DataPlaneSettings, Registration, Remains};
 
-/// How a buffer was mapped. One mapping takes no allocation: making and freeing it would be time that is measured.
-pub(super) enum Mappings {
-    /// All of it at one address.
-    One(Mapped),
-    /// Each of its ranges at one of its own, in their order.
-    Each(Vec<Mapped>),
-}
+/// The device as what keeps the address space of a mapping alive.
+#[derive(Clone)]
+pub(super) struct Holder(pub(super) Arc<IommufdDevice>);
 
-impl Mappings {
-    fn as_slice(&self) -> &[Mapped] {
-        match self {
-            Self::One(mapped) => std::slice::from_ref(mapped),
-            Self::Each(mapped) => mapped,
-        }
-    }
-
-    fn unmap(self) -> io::Result<()> {
-        match self {
-            Self::One(mapped) => mapped.unmap(),
-            Self::Each(mapped) => mapped.into_iter().try_for_each(Mapped::unmap),
-        }
+impl Borrow<AddressSpace> for Holder {
+    fn borrow(&self) -> &AddressSpace {
+        &self.0.function.space
     }
 }
 
 /// The mappings, and what must outlive them. Fields are dropped in this order: the mappings first.
+///
+/// Making and freeing it is time that is measured: a buffer in one piece takes no list, and one reference to the device.
 pub(super) struct IommufdRegistration {
-    pub(super) mapped: Mappings,
+    /// All of the buffer, or its first range.
+    pub(super) first: Mapped<Holder>,
+    /// Its other ranges, each at an address of its own, in their order.
+    pub(super) others: Vec<Mapped<Holder>>,
     pub(super) buffer: Arc<Buffer>,
-    pub(super) device: Arc<IommufdDevice>,
 }
 
 impl IommufdRegistration {
+    pub(super) fn device(&self) -> &IommufdDevice {
+        &self.first.space().0
+    }
+
     /// Which part of the buffer lies where for the drive. Memory may be mapped beyond its end, to whole pages.
     pub(super) fn parts(&self) -> Box<[Part]> {
         let mut start = 0;
-        let part = |mapped: &Mapped| {
+        let part = |mapped: &Mapped<Holder>| {
             let end = (start + mapped.length_bytes()).min(self.buffer.length_bytes());
             let part = Part { start, end, address: mapped.iova() };
             start = end;
             part
         };
-        self.mapped.as_slice().iter().map(part).collect()
+        std::iter::once(&self.first).chain(&self.others).map(part).collect()
     }
 }
 
@@ -68,9 +62,10 @@ impl Registration for IommufdRegistration {
         Ok(Box::new(NvmeDataPlane::new(self, settings)?))
     }
 
-    fn unregister(self: Box<Self>) -> Result<(), crate::Error> {
-        let Self { mapped, buffer: _buffer, device } = *self;
-        let bdf = device.function.bdf;
-        mapped.unmap().map_err(|source| Error::Unmap { bdf, source }.into())
+    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+        // Those behind one that fails are taken back as they are dropped.
+        let unmapped = self.first.unmap().and_then(|()| self.others.iter_mut().try_for_each(Mapped::unmap));
+        unmapped.map_err(|source| Error::Unmap { bdf: self.device().function.bdf, source })?;
+        Ok(Remains::new(self))
     }
 }

@@ -9,7 +9,7 @@ use super::data_plane::VerbsDataPlane;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{Mechanism, MemoryRegion};
-use crate::{DataPlane, DataPlaneSettings, Registration};
+use crate::{DataPlane, DataPlaneSettings, Registration, Remains};
 
 /// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
 pub(super) struct VerbsRegistration {
@@ -58,11 +58,11 @@ impl Registration for VerbsRegistration {
         Ok(Box::new(VerbsDataPlane::new(self, settings)?))
     }
 
-    fn unregister(self: Box<Self>) -> Result<(), crate::Error> {
+    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
         let mechanism = self.mechanism();
-        let Self { regions, buffer: _buffer, device } = *self;
         // Those behind one that fails are taken back as they are dropped.
-        let outcome = regions.into_iter().try_for_each(MemoryRegion::deregister);
-        outcome.map_err(|source| Error::Deregister { device: device.info.name.clone(), mechanism, source }.into())
+        let outcome = self.regions.drain(..).try_for_each(MemoryRegion::deregister);
+        outcome.map_err(|source| Error::Deregister { device: self.device.info.name.clone(), mechanism, source })?;
+        Ok(Remains::new(self))
     }
 }

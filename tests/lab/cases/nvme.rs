@@ -509,14 +509,15 @@ fn refusals() -> Result<(), Failed> {
     let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
     let space = AddressSpace::of(&VfioDevice::open(nvme()?.parse()?, &options)?)?;
     let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
+    let map = |length_bytes, access| AddressSpace::map_dma_buf(Arc::clone(&space), dma_buf, length_bytes, access);
     let none = Access { read: false, write: false };
     let einval =
         |refused: std::io::Result<_>| refused.err().and_then(|error: std::io::Error| error.raw_os_error()) == Some(22);
-    if !einval(space.map_dma_buf(dma_buf, MIB, none)) || !einval(space.map_dma_buf(dma_buf, 2 * MIB, Access::BOTH)) {
+    if !einval(map(MIB, none)) || !einval(map(2 * MIB, Access::BOTH)) {
         return Err("a mapping without access, or beyond the dma-buf, was not refused with EINVAL".into());
     }
     for access in [Access { read: true, write: false }, Access { read: false, write: true }] {
-        space.map_dma_buf(dma_buf, MIB, access)?.unmap()?;
+        map(MIB, access)?.unmap()?;
     }
     Ok(())
 }
