@@ -4,9 +4,11 @@
 //! them, [`window`] verifies what arrived, and [`store`] saves the [`result`] after every cell.
 
 pub mod cli;
+pub mod cpus;
 pub mod environment;
 pub mod failure;
 pub mod interrupt;
+pub mod layout;
 pub mod measure;
 pub mod pattern;
 pub mod plan;
@@ -17,3 +19,4 @@ pub mod store;
 pub mod table;
 pub mod units;
 pub mod window;
+pub mod words;

@@ -5,17 +5,26 @@ use std::time::Duration;
 use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
-use peerpath_importers::{Completion, DataPlane, Op, Transfer, TransferError};
+use peerpath_exporter::View;
+use peerpath_importers::{Completion, DataPlane, Op, Side, Transfer, TransferError};
 use quanta::Clock;
 
 use crate::interrupt::Interrupt;
+use crate::layout::Layout;
 use crate::result::Latency;
-use crate::window::Layout;
 
 /// A transfer that takes longer than this has been lost.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How many polls pass between two looks at the clock and at the interrupt flag.
 const POLLS_PER_LOOK: u32 = 4096;
+/// How many operations pass between two looks at the time and at the interrupt flag, unless they take long.
+const OPERATIONS_PER_LOOK: u32 = 64;
+/// Ticks of an operation that takes long: about a millisecond, at whatever rate the counter runs.
+const LONG_TICKS: u64 = 1 << 21;
+/// How many looks at memory pass between two polls, where an arrival is waited for.
+const LOOKS_PER_POLL: u32 = 32;
+/// Transfers that ping-pong may have under way: of each side one, and one whose completion was not fetched yet.
+pub const PING_PONG_DEPTH: u32 = 2;
 /// The measured time is cut into windows of this length for the windowed minimum.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -40,6 +49,21 @@ pub enum MeasureError {
     /// The device ended a transfer with an error.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// Memory could not be looked at.
+    #[error("memory could not be looked at")]
+    View(#[from] std::io::Error),
+    /// A thread could not be bound to its processor.
+    #[error("a thread could not be bound to processor {cpu}")]
+    Bind {
+        /// Which one.
+        cpu: u32,
+        /// The answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread ended by a bug.
+    #[error("a thread ended by itself")]
+    Panicked,
     /// No completion came.
     #[error("no transfer ended within {} s", LOST_AFTER.as_secs())]
     Lost,
@@ -71,6 +95,22 @@ impl Recorder {
     #[inline]
     pub fn record(&mut self, start: u64, end: u64) {
         self.histogram.saturating_record(self.clock.delta_as_nanos(start, end));
+    }
+
+    /// Records half of the time between two raw time stamps.
+    #[inline]
+    pub fn record_half(&mut self, start: u64, end: u64) {
+        self.histogram.saturating_record(self.clock.delta_as_nanos(start, end) / 2);
+    }
+
+    /// What all of these have recorded together.
+    pub fn all<'a>(recorders: impl Iterator<Item = &'a Self>) -> Self {
+        let mut all = Self::new(Clock::new());
+        for recorder in recorders {
+            // They all have the same bounds.
+            let _ = all.histogram.add(&recorder.histogram);
+        }
+        all
     }
 
     /// Records a time that somebody else measured.
@@ -158,105 +198,355 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Runs one transfer at a time and records how long each took; returns how many ran, warm-up included.
+/// Whether a loop goes on: counts operations, and looks at time and interrupt now and then.
+struct Going<'a> {
+    clock: Clock,
+    interrupt: &'a Interrupt,
+    begun: u64,
+    limit: Limit,
+    count: u64,
+    until_look: u32,
+}
+
+impl<'a> Going<'a> {
+    fn new(clock: &Clock, limit: Limit, interrupt: &'a Interrupt) -> Self {
+        let begun = clock.raw();
+        Self { clock: clock.clone(), interrupt, begun, limit, count: 0, until_look: OPERATIONS_PER_LOOK }
+    }
+
+    /// An operation ended; returns whether there is to be another one.
+    #[inline]
+    fn on(&mut self, start: u64, end: u64) -> Result<bool, MeasureError> {
+        self.count += 1;
+        self.until_look -= 1;
+        if self.until_look == 0 || end.wrapping_sub(start) > LONG_TICKS {
+            return self.look(end);
+        }
+        Ok(self.count < self.limit.iterations)
+    }
+
+    #[cold]
+    fn look(&mut self, now: u64) -> Result<bool, MeasureError> {
+        self.until_look = OPERATIONS_PER_LOOK;
+        if self.interrupt.is_set() {
+            return Err(MeasureError::Interrupted);
+        }
+        let in_time = self.clock.delta(self.begun, now) < self.limit.duration;
+        Ok(in_time && self.count < self.limit.iterations)
+    }
+}
+
+/// What is done again and again, and who posts it.
+#[derive(Clone, Copy)]
+pub struct Stream<'a> {
+    /// Where.
+    pub layout: &'a Layout,
+    /// What.
+    pub op: Op,
+    /// By whom.
+    pub posted_by: Side,
+}
+
+impl Stream<'_> {
+    #[inline]
+    fn transfer(&self, turn: u64) -> Transfer {
+        Transfer { posted_by: self.posted_by, ..self.layout.transfer(self.op, turn) }
+    }
+}
+
+/// Runs one transfer at a time and records how long each took, from its posting to its completion; returns how many ran.
 ///
 /// # Errors
 /// A transfer failed or was lost, or the run was interrupted.
 pub fn latency(
     plane: &mut dyn DataPlane,
-    layout: &Layout,
-    op: Op,
+    stream: Stream<'_>,
     limit: Limit,
     recorder: &mut Recorder,
     interrupt: &Interrupt,
 ) -> Result<u64, MeasureError> {
     let clock = recorder.clock.clone();
     let mut done: Vec<Completion> = Vec::with_capacity(1);
-    let begun = clock.raw();
-    let mut turn = 0;
-    while turn < limit.iterations {
-        let transfer = layout.transfer(op, turn);
+    let mut going = Going::new(&clock, limit, interrupt);
+    if limit.iterations == 0 {
+        return Ok(0);
+    }
+    loop {
+        let transfer = stream.transfer(going.count);
         let start = clock.raw();
-        submit_all(plane, &[transfer], &clock, interrupt)?;
-        let mut watch = Watch::new(&clock, interrupt);
-        loop {
-            plane.poll(&mut done)?;
-            if !done.is_empty() {
-                break;
-            }
-            watch.idle()?;
-        }
+        one(plane, transfer, &mut done, &clock, interrupt)?;
         let end = clock.raw();
         recorder.record(start, end);
         settle(&mut done)?;
-        turn += 1;
-        if interrupt.is_set() {
-            return Err(MeasureError::Interrupted);
+        if !going.on(start, end)? {
+            return Ok(going.count);
         }
-        if clock.delta(begun, end) >= limit.duration {
+    }
+}
+
+/// Hands one transfer over and waits for its completion.
+#[inline]
+fn one(
+    plane: &mut dyn DataPlane,
+    transfer: Transfer,
+    done: &mut Vec<Completion>,
+    clock: &Clock,
+    interrupt: &Interrupt,
+) -> Result<(), MeasureError> {
+    submit_all(plane, &[transfer], done, clock, interrupt)?;
+    let mut watch = Watch::new(clock, interrupt);
+    loop {
+        plane.poll(done)?;
+        if !done.is_empty() {
+            return Ok(());
+        }
+        watch.idle()?;
+        plane.wait()?;
+    }
+}
+
+/// The memory of both sides, as their owners see it.
+#[derive(Clone, Copy)]
+pub struct Views<'a> {
+    /// The exported memory.
+    pub near: &'a dyn View,
+    /// The far side.
+    pub far: &'a dyn View,
+}
+
+/// Sends the slot there and back again, one after the other, and records half of each round trip; returns how many there
+/// were. The time of one round trip ends where the next one's begins, with one time stamp for both.
+///
+/// A write has arrived when its last byte is seen in memory, everything else when it is told. What the slots hold in the
+/// end is what they held in the beginning.
+///
+/// # Errors
+/// As [`latency`].
+pub fn ping_pong(
+    plane: &mut dyn DataPlane,
+    layout: &Layout,
+    op: Op,
+    views: Views<'_>,
+    limit: Limit,
+    recorder: &mut Recorder,
+    interrupt: &Interrupt,
+) -> Result<u64, MeasureError> {
+    let clock = recorder.clock.clone();
+    let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
+    let of = |posted_by| Stream { layout, op, posted_by }.transfer(0);
+    let (there, back) = (of(Side::Far), of(Side::Buffer));
+    let last = u64::from(there.length_bytes) - 1;
+    let (near_last, far_last) = (there.buffer_offset + last, there.far_offset + last);
+    let original = look_at(views.far, far_last)?;
+    let mut round = |marker: u8| -> Result<(), MeasureError> {
+        if op != Op::Write {
+            one(plane, there, &mut done, &clock, interrupt)?;
+            settle(&mut done)?;
+            one(plane, back, &mut done, &clock, interrupt)?;
+            return settle(&mut done);
+        }
+        views.far.write(far_last, &[marker])?;
+        submit_all(plane, &[there], &mut done, &clock, interrupt)?;
+        arrival(plane, views.near, near_last, marker, &mut done, &clock, interrupt)?;
+        // So that its coming back can be seen.
+        views.far.write(far_last, &[!marker])?;
+        submit_all(plane, &[back], &mut done, &clock, interrupt)?;
+        arrival(plane, views.far, far_last, marker, &mut done, &clock, interrupt)?;
+        plane.poll(&mut done)?;
+        settle(&mut done)
+    };
+    let mut going = Going::new(&clock, limit, interrupt);
+    let mut start = going.begun;
+    while going.count < limit.iterations {
+        // The marker differs from the one before, and from what stands there at first.
+        round(original.wrapping_add((going.count % 251) as u8 + 1))?;
+        let end = clock.raw();
+        recorder.record_half(start, end);
+        let is_more = going.on(start, end)?;
+        start = end;
+        if !is_more {
             break;
         }
     }
-    Ok(turn)
+    round(original)?;
+    Ok(going.count)
 }
 
-/// Keeps `depth` transfers under way.
+fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
+    let mut byte = [0];
+    view.read(offset, &mut byte)?;
+    Ok(byte[0])
+}
+
+/// Waits until a byte is there.
+#[inline]
+fn arrival(
+    plane: &mut dyn DataPlane,
+    view: &dyn View,
+    offset: u64,
+    marker: u8,
+    done: &mut Vec<Completion>,
+    clock: &Clock,
+    interrupt: &Interrupt,
+) -> Result<(), MeasureError> {
+    let mut watch = Watch::new(clock, interrupt);
+    loop {
+        for _ in 0..LOOKS_PER_POLL {
+            if look_at(view, offset)? == marker {
+                return Ok(());
+            }
+        }
+        // Only here a failure would show.
+        plane.poll(done)?;
+        settle(done)?;
+        watch.idle()?;
+    }
+}
+
+/// How transfers are kept under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// On each queue.
+    pub depth: u32,
+    /// Queues, used in turn.
+    pub queues: u32,
+    /// Handed over at once; none as many as there is room for.
+    pub post_list: Option<u32>,
+    /// Of so many on a queue, one tells that it ended.
+    pub moderation: u32,
+}
+
+impl Flow {
+    /// One queue, as many at once as there is room for, and each tells.
+    pub fn simple(depth: u32) -> Self {
+        Self { depth, queues: 1, post_list: None, moderation: 1 }
+    }
+
+    /// Transfers in a row on a queue.
+    fn burst(self) -> u64 {
+        self.post_list.unwrap_or(1).max(1).into()
+    }
+
+    /// After how many transfers all queues have told of theirs.
+    fn round(self) -> u64 {
+        let (queues, moderation, burst) = (u64::from(self.queues), u64::from(self.moderation), self.burst());
+        // On each queue whole bursts and whole groups of which one tells.
+        queues * burst * (moderation / greatest_common_divisor(moderation, burst))
+    }
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// A stream on its way.
+struct Flowing<'a> {
+    stream: Stream<'a>,
+    flow: Flow,
+    submitted: u64,
+    ended: u64,
+    wanted: u64,
+}
+
+impl Flowing<'_> {
+    /// Puts into the batch what there is room for.
+    #[inline]
+    fn fill(&self, place: usize, batch: &mut Vec<Transfer>) {
+        batch.clear();
+        let mut room = u64::from(self.flow.depth) * u64::from(self.flow.queues) - (self.submitted - self.ended);
+        let left = self.wanted - self.submitted;
+        if let Some(list) = self.flow.post_list
+            && room < left
+        {
+            room = room / u64::from(list) * u64::from(list);
+        }
+        batch.extend((self.submitted..self.submitted + room.min(left)).map(|turn| self.transfer(place, turn)));
+    }
+
+    #[inline]
+    fn transfer(&self, place: usize, turn: u64) -> Transfer {
+        let transfer = self.stream.transfer(turn);
+        let id = turn << 1 | place as u64;
+        let Flow { queues, moderation, .. } = self.flow;
+        if queues == 1 && moderation == 1 {
+            return Transfer { id, ..transfer };
+        }
+        let (burst, queues) = (self.flow.burst(), u64::from(queues));
+        let queue = (turn / burst % queues) as u32;
+        let on_queue = turn / (burst * queues) * burst + turn % burst;
+        let is_among_last = turn + burst * queues >= self.wanted;
+        let quiet = !(on_queue + 1).is_multiple_of(u64::from(moderation)) && !is_among_last;
+        Transfer { id, queue, quiet, ..transfer }
+    }
+}
+
+/// Keeps transfers of each stream under way; returns what was seen of each. There are two streams at most.
 ///
 /// # Errors
 /// As [`latency`].
 pub fn bandwidth(
     plane: &mut dyn DataPlane,
-    layout: &Layout,
-    op: Op,
-    depth: u32,
+    streams: &[Stream<'_>],
+    flow: Flow,
     limit: Limit,
     clock: &Clock,
     interrupt: &Interrupt,
-) -> Result<Throughput, MeasureError> {
-    let mut batch: Vec<Transfer> = Vec::with_capacity(depth as usize);
-    let mut done: Vec<Completion> = Vec::with_capacity(depth as usize);
-    let (mut submitted, mut ended) = (0_u64, 0_u64);
-    let mut wanted = limit.iterations;
+) -> Result<Vec<Throughput>, MeasureError> {
+    let capacity = flow.depth as usize * flow.queues as usize;
+    let mut batch: Vec<Transfer> = Vec::with_capacity(capacity);
+    let mut done: Vec<Completion> = Vec::with_capacity(capacity * streams.len());
+    let flowing = |&stream| Flowing { stream, flow, submitted: 0, ended: 0, wanted: limit.iterations };
+    let mut flowing: Vec<Flowing<'_>> = streams.iter().map(flowing).collect();
     let mut watch = Watch::new(clock, interrupt);
-    let mut windows = Windows::new(clock.raw());
     let begun = clock.raw();
+    let mut windows: Vec<Windows> = streams.iter().map(|_| Windows::new(begun)).collect();
     let mut last = begun;
-    while ended < wanted {
-        let room = u64::from(depth) - (submitted - ended);
-        batch.clear();
-        batch.extend((submitted..wanted.min(submitted + room)).map(|turn| layout.transfer(op, turn)));
-        if !batch.is_empty() {
-            submitted += plane.submit(&batch)? as u64;
+    while flowing.iter().any(|flowing| flowing.ended < flowing.wanted) {
+        for (place, flowing) in flowing.iter_mut().enumerate() {
+            flowing.fill(place, &mut batch);
+            if !batch.is_empty() {
+                flowing.submitted += plane.submit(&batch)? as u64;
+            }
         }
         plane.poll(&mut done)?;
         if done.is_empty() {
             watch.idle()?;
+            plane.wait()?;
             continue;
         }
-        ended += done.len() as u64;
-        settle(&mut done)?;
         watch.progress();
         last = clock.raw();
-        windows.note(clock, last, ended);
+        for completion in done.drain(..) {
+            completion.result?;
+            flowing[(completion.id & 1) as usize].ended += 1;
+        }
+        for (windows, flowing) in windows.iter_mut().zip(&flowing) {
+            windows.note(clock, last, flowing.ended);
+        }
         if clock.delta(begun, last) >= limit.duration {
-            // What is under way still counts; nothing new is begun.
-            wanted = submitted;
+            // What is under way still counts, up to where each queue tells of it; nothing else is begun.
+            for flowing in &mut flowing {
+                flowing.wanted = flowing.wanted.min(flowing.submitted.next_multiple_of(flow.round()));
+            }
         }
         if interrupt.is_set() {
             return Err(MeasureError::Interrupted);
         }
     }
-    Ok(Throughput {
-        operations: ended,
-        elapsed: clock.delta(begun, last),
+    let elapsed = clock.delta(begun, last);
+    let seen = flowing.iter().zip(&windows).map(|(flowing, windows)| Throughput {
+        operations: flowing.ended,
+        elapsed,
         slowest_window_operations_per_s: windows.slowest,
-    })
+    });
+    Ok(seen.collect())
 }
 
-/// Hands one batch over completely, waiting where the device takes only part of it.
+/// Hands one batch over completely, waiting where the device takes only part of it; what ends meanwhile is appended.
 fn submit_all(
     plane: &mut dyn DataPlane,
     mut batch: &[Transfer],
+    done: &mut Vec<Completion>,
     clock: &Clock,
     interrupt: &Interrupt,
 ) -> Result<(), MeasureError> {
@@ -267,6 +557,7 @@ fn submit_all(
     }
     let mut watch = Watch::new(clock, interrupt);
     while !batch.is_empty() {
+        plane.poll(done)?;
         let taken = plane.submit(batch)?;
         batch = &batch[taken..];
         watch.idle()?;
@@ -372,6 +663,10 @@ mod tests {
         Plane { under_way: VecDeque::new(), accepts: 3, fails_at: None }
     }
 
+    fn write_to(layout: &Layout) -> Stream<'_> {
+        Stream { layout, op: Op::Write, posted_by: Side::Far }
+    }
+
     fn limit(iterations: u64) -> Limit {
         Limit { iterations, duration: Duration::from_secs(60) }
     }
@@ -380,17 +675,20 @@ mod tests {
     fn every_operation_is_counted_once() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut recorder = Recorder::new(Clock::new());
-        let ran = latency(&mut plane(), &layout, Op::Write, limit(100), &mut recorder, &Interrupt::default()).unwrap();
+        let stream = write_to(&layout);
+        let ran = latency(&mut plane(), stream, limit(100), &mut recorder, &Interrupt::default()).unwrap();
         assert_eq!((ran, recorder.count()), (100, 100));
-        let seen = bandwidth(&mut plane(), &layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
-        assert_eq!(seen.unwrap().operations, 100);
+        let flow = Flow::simple(8);
+        let seen = bandwidth(&mut plane(), &[stream], flow, limit(100), &Clock::new(), &Interrupt::default());
+        assert_eq!(seen.unwrap()[0].operations, 100);
     }
 
     #[test]
     fn a_failed_transfer_ends_the_loop_with_its_status() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
-        let mut failing = Plane { fails_at: Some(7), ..plane() };
-        let seen = bandwidth(&mut failing, &layout, Op::Write, 8, limit(100), &Clock::new(), &Interrupt::default());
+        let mut failing = Plane { fails_at: Some(7 << 1), ..plane() };
+        let (flow, streams) = (Flow::simple(8), [write_to(&layout)]);
+        let seen = bandwidth(&mut failing, &streams, flow, limit(100), &Clock::new(), &Interrupt::default());
         assert!(matches!(seen, Err(MeasureError::Transfer(error)) if error.status == "REM_ACCESS_ERR"));
     }
 

@@ -20,7 +20,8 @@ impl Pattern {
         Self::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
     }
 
-    fn word(self, index: u64) -> u64 {
+    /// The 8 bytes at a place, in the order of a little-endian processor.
+    pub fn word(self, index: u64) -> u64 {
         // SplitMix64's finaliser (Steele, Lea, Flood 2014) over seed and place.
         let mut word = self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

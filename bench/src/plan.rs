@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use peerpath_exporter::Source;
-use peerpath_importers::{Importer, Op, OpSpec, Role};
+use peerpath_importers::{Connection, Importer, Op, OpSpec, Role};
 use peerpath_paths::{Class, Explained, Explanation, PathName};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::Limit;
 
@@ -48,11 +48,14 @@ impl FromStr for Target {
 }
 
 /// How a transfer is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
 pub enum Mode {
     /// One operation at a time, from its posting to its completion: latency.
     Completion,
+    /// There and back again: half of each round trip.
+    PingPong,
     /// As many operations under way as the depth says: throughput.
     Bandwidth,
 }
@@ -62,13 +65,14 @@ impl Mode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completion => "completion",
+            Self::PingPong => "pingpong",
             Self::Bandwidth => "bandwidth",
         }
     }
 }
 
 /// How a buffer of many ranges is handed to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// All ranges in one dma-buf, registered as whatever the device offers.
@@ -99,8 +103,22 @@ pub struct Plan {
     pub ranges: Vec<u32>,
     /// What becomes of many ranges.
     pub mechanism: Mechanism,
-    /// Operations under way in bandwidth mode.
+    /// Operations under way in bandwidth mode, on each queue pair.
     pub depths: Vec<u32>,
+    /// Queue pairs that a thread uses in turn, in bandwidth mode.
+    pub qps: Vec<u32>,
+    /// Threads, each with queue pairs and a part of the source of its own.
+    pub threads: Vec<u32>,
+    /// In bandwidth mode both sides post.
+    pub bidirectional: bool,
+    /// Operations handed to the device at once; none as many as there is room for.
+    pub post_list: Option<u32>,
+    /// Of so many operations on a queue pair one has a completion, in bandwidth mode.
+    pub completion_moderation: u32,
+    /// How queue pairs are made and connected.
+    pub connection: Connection,
+    /// Processors for the threads, one each, in turn.
+    pub cpus: Vec<u32>,
     /// Operations before measuring.
     pub warmup: u64,
     /// Most operations of a cell; no end where only a time is given.
@@ -144,6 +162,11 @@ impl Explained for PlanError {
 const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Deeper queues than any device offers would only cost memory.
 const DEEPEST: u32 = 65_536;
+/// What an atomic operation works on.
+const ATOMIC_BYTES: u64 = 8;
+/// More queue pairs or threads than any host has use for.
+const MOST_QUEUES: u32 = 65_536;
+const MOST_THREADS: u32 = 4096;
 /// More ranges than this are no question that anybody asks.
 const MOST_RANGES: u32 = 65_536;
 /// Ranges shorter than this are left out: on most hosts they would be less than a page.
@@ -177,8 +200,14 @@ pub struct CellSpec {
     pub ranges: Option<u32>,
     /// What becomes of them.
     pub mechanism: Mechanism,
-    /// Operations under way.
+    /// Operations under way, on each queue pair.
     pub depth: u32,
+    /// Queue pairs of each thread.
+    pub qps: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Both sides post.
+    pub bidirectional: bool,
 }
 
 impl CellSpec {
@@ -243,6 +272,7 @@ impl Plan {
                 "choose another --ranges",
             );
         }
+        self.check_connections()?;
         let has_ranges = |source: &&Source| matches!(source, Source::Vfio { ranges, .. } if !ranges.is_empty());
         if let Some(source) =
             self.sources.iter().find(has_ranges).filter(|_| self.ranges.iter().any(|count| *count > 1))
@@ -270,6 +300,59 @@ impl Plan {
         Ok(())
     }
 
+    /// What is said of queue pairs and threads.
+    fn check_connections(&self) -> Result<(), PlanError> {
+        let refuse = |what: String, why: &str, remedy: &str| {
+            Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
+        };
+        for (counts, most, option) in [(&self.qps, MOST_QUEUES, "--qps"), (&self.threads, MOST_THREADS, "--threads")] {
+            if let Some(count) = counts.iter().find(|count| **count == 0 || **count > most) {
+                return refuse(
+                    format!("{option} {count} cannot be run"),
+                    &format!("numbers go from 1 to {most}"),
+                    "choose another number",
+                );
+            }
+        }
+        let shallowest = self.depths.iter().copied().min().unwrap_or(1);
+        for (count, option) in
+            [(self.completion_moderation, "--completion-moderation"), (self.post_list.unwrap_or(1), "--post-list")]
+        {
+            if count == 0 || count > shallowest {
+                return refuse(
+                    format!("{option} {count} does not fit a depth of {shallowest}"),
+                    "so many operations could never be under way together",
+                    "choose a number from 1 to --depth",
+                );
+            }
+        }
+        let Connection { mtu_bytes, service_level, .. } = self.connection;
+        if let Some(bytes) = mtu_bytes.filter(|bytes| !Connection::MTUS_BYTES.contains(bytes)) {
+            return refuse(
+                format!("an MTU of {bytes} bytes does not exist"),
+                "it is 256, 512, 1024, 2048 or 4096",
+                "choose one of these for --mtu",
+            );
+        }
+        if service_level > 15 {
+            return refuse(
+                format!("a service level of {service_level} does not exist"),
+                "levels go from 0 to 15",
+                "choose another --service-level",
+            );
+        }
+        let has_none = |target: &&Target| !target.importer.has_connections();
+        let defaults = Connection { huge_pages: self.connection.huge_pages, ..Connection::default() };
+        if let Some(target) = self.targets.iter().find(has_none).filter(|_| self.connection != defaults) {
+            return refuse(
+                format!("{target} has no queue pairs"),
+                "transport, MTU, GID, service level, traffic class, inline, ordering and events are those of RDMA devices",
+                "leave these options out, or run the two kinds of targets apart",
+            );
+        }
+        Ok(())
+    }
+
     /// When each cell ends.
     pub fn limit(&self) -> Limit {
         Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
@@ -287,13 +370,27 @@ impl Plan {
     /// The cells of a leg, in the order in which they run.
     pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
         let Leg { target, asked, .. } = leg;
-        let (mechanism, mode, depth) = (self.mechanism, Mode::Completion, 1);
+        let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
+        let bidirectional = false;
         let mut cells = Vec::new();
         for &op in &self.ops {
             let spec = target.importer.ops().iter().copied().find(|spec| spec.op == op);
-            for &size_bytes in &self.sizes_bytes {
+            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
+            for &size_bytes in sizes_bytes {
                 for ranges in self.cuts() {
-                    let cell = CellSpec { asked, op, spec, mode, size_bytes, ranges, mechanism, depth };
+                    let cell = CellSpec {
+                        asked,
+                        op,
+                        spec,
+                        mode,
+                        size_bytes,
+                        ranges,
+                        mechanism,
+                        depth,
+                        qps,
+                        threads,
+                        bidirectional,
+                    };
                     if !cell.is_too_fine() {
                         self.modes_of(cell, &mut cells);
                     }
@@ -314,8 +411,15 @@ impl Plan {
             return;
         }
         for &mode in &self.modes {
-            let depths: &[u32] = if mode == Mode::Completion { &[1] } else { &self.depths };
-            cells.extend(depths.iter().map(|&depth| CellSpec { mode, depth, ..cell }));
+            let is_flow = mode == Mode::Bandwidth;
+            let (depths, qps): (&[u32], &[u32]) = if is_flow { (&self.depths, &self.qps) } else { (&[1], &[1]) };
+            for &threads in &self.threads {
+                for &qps in qps {
+                    let bidirectional = is_flow && self.bidirectional;
+                    let of = |&depth| CellSpec { mode, depth, qps, threads, bidirectional, ..cell };
+                    cells.extend(depths.iter().map(of));
+                }
+            }
         }
     }
 
@@ -340,6 +444,13 @@ mod tests {
             ranges: ranges.to_vec(),
             mechanism,
             depths: vec![8, 16],
+            qps: vec![1],
+            threads: vec![1],
+            bidirectional: false,
+            post_list: None,
+            completion_moderation: 1,
+            connection: Connection::default(),
+            cpus: Vec::new(),
             warmup: 0,
             iterations: Some(1),
             duration: None,

@@ -50,6 +50,9 @@ pub struct Run {
     /// The run was interrupted: cells may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// What may have made figures worse than they have to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The host and the devices that took part.
@@ -191,8 +194,11 @@ pub struct Cell {
     pub depth: u32,
     /// Threads that post.
     pub threads: u32,
-    /// Queue pairs.
+    /// Queue pairs of each thread.
     pub qps: u32,
+    /// Both sides post at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bidirectional: bool,
     /// Operations measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u64>,
@@ -219,7 +225,10 @@ pub struct Cell {
     /// Bytes over the whole measured time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_bytes_per_s: Option<f64>,
-    /// The slowest of the windows that the measured time was cut into.
+    /// Of a bidirectional cell: what went in its direction, and what went the other way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
+    /// The slowest of the windows that the measured time was cut into; of one thread that posts in one direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
     /// Operations over the whole measured time.

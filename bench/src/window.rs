@@ -11,89 +11,13 @@ use std::io;
 use std::ops::Range;
 
 use peerpath_exporter::View;
-use peerpath_importers::{Direction, Op, Transfer};
+use peerpath_importers::Direction;
 
+use crate::layout::Layout;
 use crate::pattern::Pattern;
 
-/// Bytes before and after the slots, where the buffer has room for them.
-const GUARD_BYTES: u64 = 4096;
-/// Slots begin on cache lines.
-const ALIGNMENT_BYTES: u64 = 64;
 /// How much is compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
-
-/// Where the slots lie, the same on both sides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// The beginnings of the slots, in their order.
-    slots: Box<[u64]>,
-    size: u64,
-    length: u64,
-}
-
-impl Layout {
-    /// As many slots of `size` bytes as are wanted and fit into `room`; none where not even one fits.
-    pub fn new(size: u64, wanted: u32, room: u64) -> Option<Self> {
-        if size == 0 || size > room {
-            return None;
-        }
-        let stride = size.next_multiple_of(ALIGNMENT_BYTES);
-        let guard = if room >= stride + 2 * GUARD_BYTES { GUARD_BYTES } else { 0 };
-        // The last slot needs no padding behind it.
-        let fits = (room - 2 * guard - size) / stride + 1;
-        let slots: Box<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
-        let length = slots[slots.len() - 1] + size + guard;
-        Some(Self { slots, size, length })
-    }
-
-    /// Slots that each lie within one part of a buffer made of parts of these lengths: in every part that is long enough at
-    /// least one, and in all of them as many as are wanted, as far as they fit. None where no part is long enough.
-    pub fn within_parts(size: u64, wanted: u32, parts: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
-        let stride = size.next_multiple_of(ALIGNMENT_BYTES);
-        let wanted_each = u64::from(wanted.max(1)).div_ceil(parts.len().max(1) as u64);
-        let (mut slots, mut start) = (Vec::new(), 0);
-        for length in parts {
-            let fits = if size == 0 || size > length { 0 } else { (length - size) / stride + 1 };
-            slots.extend((0..fits.min(wanted_each)).map(|slot| start + slot * stride));
-            start += length;
-        }
-        let length = (slots.last()? + size + GUARD_BYTES).min(start);
-        Some(Self { slots: slots.into(), size, length })
-    }
-
-    /// Bytes from the first guard to the last.
-    pub fn length_bytes(&self) -> u64 {
-        self.length
-    }
-
-    /// The transfer that uses the slot of the `turn`-th operation.
-    pub fn transfer(&self, op: Op, turn: u64) -> Transfer {
-        let offset = self.slots[(turn % self.slots()) as usize];
-        // A size beyond 4 GiB is refused when the plan is made.
-        let length_bytes = u32::try_from(self.size).unwrap_or(u32::MAX);
-        Transfer { id: turn, op, buffer_offset: offset, far_offset: offset, length_bytes }
-    }
-
-    /// How many slots there are.
-    pub fn slots(&self) -> u64 {
-        self.slots.len() as u64
-    }
-
-    /// Slots that `operations` operations have used.
-    pub fn used_slots(&self, operations: u64) -> u64 {
-        self.slots().min(operations)
-    }
-
-    /// Whether the byte at `offset` belongs to one of the first `used` slots, and up to where that answer holds.
-    fn stretch(&self, offset: u64, used: u64) -> (bool, u64) {
-        let used = &self.slots[..used as usize];
-        let next = used.partition_point(|start| *start <= offset);
-        match used[..next].last().map(|start| start + self.size) {
-            Some(end) if offset < end => (true, end),
-            _ => (false, used.get(next).copied().unwrap_or(self.length)),
-        }
-    }
-}
 
 /// Bytes of a whole window.
 #[derive(Debug)]
@@ -136,13 +60,13 @@ pub struct Window<'a> {
     "{wrong_bytes} of {checked_bytes} bytes {place} are wrong, the first at offset {first_offset:#x}: {expected:#04x} was expected and {found:#04x} found ({guess})"
 )]
 pub struct Mismatch {
-    place: &'static str,
-    wrong_bytes: u64,
-    checked_bytes: u64,
-    first_offset: u64,
-    expected: u8,
-    found: u8,
-    guess: &'static str,
+    pub(crate) place: &'static str,
+    pub(crate) wrong_bytes: u64,
+    pub(crate) checked_bytes: u64,
+    pub(crate) first_offset: u64,
+    pub(crate) expected: u8,
+    pub(crate) found: u8,
+    pub(crate) guess: &'static str,
 }
 
 /// Verification did not succeed.
@@ -198,7 +122,7 @@ impl<'a> Window<'a> {
         let (giving, taking) = self.sides();
         self.compare(taking, used, Expected { slots: &self.given, rest: &self.taken })?;
         self.compare(giving, used, Expected { slots: &self.given, rest: &self.given })?;
-        Ok(used * self.layout.size)
+        Ok(used * self.layout.size_bytes())
     }
 
     fn sides(&self) -> (&'static str, &'static str) {
@@ -212,6 +136,11 @@ impl<'a> Window<'a> {
         if side == NEAR { self.near } else { self.far }
     }
 
+    /// Where the window begins on a side.
+    fn start(&self, side: &'static str) -> u64 {
+        if side == NEAR { self.layout.near_start() } else { self.layout.far_start() }
+    }
+
     fn chunks(&self) -> impl Iterator<Item = Range<u64>> + use<> {
         let length = self.layout.length_bytes();
         (0..length).step_by(CHUNK_BYTES as usize).map(move |start| start..length.min(start + CHUNK_BYTES))
@@ -221,7 +150,9 @@ impl<'a> Window<'a> {
         let mut bytes = vec![0; self.layout.length_bytes() as usize];
         for span in self.chunks() {
             let part = &mut bytes[span.start as usize..span.end as usize];
-            self.view(side).read(span.start, part).map_err(|source| VerifyError::View { side, source })?;
+            self.view(side)
+                .read(self.start(side) + span.start, part)
+                .map_err(|source| VerifyError::View { side, source })?;
         }
         Ok(bytes)
     }
@@ -231,7 +162,9 @@ impl<'a> Window<'a> {
         for span in self.chunks() {
             let bytes = &mut bytes[..(span.end - span.start) as usize];
             content.fill(span.start, bytes);
-            self.view(side).write(span.start, bytes).map_err(|source| VerifyError::View { side, source })?;
+            self.view(side)
+                .write(self.start(side) + span.start, bytes)
+                .map_err(|source| VerifyError::View { side, source })?;
         }
         Ok(())
     }
@@ -244,7 +177,9 @@ impl<'a> Window<'a> {
         for span in self.chunks() {
             let length = (span.end - span.start) as usize;
             let (found, wanted) = (&mut found[..length], &mut wanted[..length]);
-            self.view(side).read(span.start, found).map_err(|source| VerifyError::View { side, source })?;
+            self.view(side)
+                .read(self.start(side) + span.start, found)
+                .map_err(|source| VerifyError::View { side, source })?;
             self.expect(span.clone(), used, expected, wanted);
             if found == wanted {
                 continue;
@@ -293,7 +228,7 @@ impl<'a> Window<'a> {
             place: if side == NEAR { "of the exported memory" } else { "of the far side" },
             wrong_bytes: 0,
             checked_bytes: self.layout.length_bytes(),
-            first_offset: offset,
+            first_offset: self.start(side) + offset,
             expected: wanted,
             found,
             guess,
@@ -306,6 +241,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use peerpath_importers::{Op, Transfer};
     use proptest::prelude::*;
 
     struct Memory(Mutex<Vec<u8>>);
@@ -362,49 +298,6 @@ mod tests {
     const DIRECTIONS: [Direction; 2] = [Direction::IntoSource, Direction::OutOfSource];
 
     proptest! {
-        #[test]
-        fn slots_fit_and_do_not_overlap(size in 1u64..100_000, wanted in 1u32..64, room in 1u64..1_000_000) {
-            match Layout::new(size, wanted, room) {
-                None => prop_assert!(size > room),
-                Some(layout) => {
-                    prop_assert!(layout.length_bytes() <= room);
-                    let guard = layout.slots[0];
-                    prop_assert!(guard == 0 || guard == GUARD_BYTES);
-                    let mut end = guard;
-                    for turn in 0..layout.slots() {
-                        let transfer = layout.transfer(Op::Write, turn);
-                        prop_assert!(transfer.buffer_offset >= end);
-                        end = transfer.buffer_offset + u64::from(transfer.length_bytes);
-                    }
-                    prop_assert!(end + guard == layout.length_bytes());
-                }
-            }
-        }
-
-        #[test]
-        fn no_slot_lies_in_two_parts(
-            size in 1u64..5000, wanted in 1u32..64, parts in proptest::collection::vec(1u64..20_000, 1..8),
-        ) {
-            let owner: Vec<usize> =
-                parts.iter().enumerate().flat_map(|(part, &length)| (0..length).map(move |_| part)).collect();
-            match Layout::within_parts(size, wanted, parts.iter().copied()) {
-                None => prop_assert!(parts.iter().all(|length| *length < size)),
-                Some(layout) => {
-                    prop_assert!(layout.length_bytes() <= owner.len() as u64);
-                    let mut end = 0;
-                    for &start in &layout.slots {
-                        prop_assert!(start >= end);
-                        end = start + size;
-                        prop_assert_eq!(owner[start as usize], owner[end as usize - 1]);
-                    }
-                    prop_assert!(end <= layout.length_bytes());
-                    let used: std::collections::HashSet<_> =
-                        layout.slots.iter().map(|start| owner[*start as usize]).collect();
-                    prop_assert_eq!(used.len(), parts.iter().filter(|length| **length >= size).count());
-                }
-            }
-        }
-
         #[test]
         fn right_data_pass_and_one_changed_byte_does_not(
             size in 1u64..5000, wanted in 1u32..5, operations in 0u64..8, victim: prop::sample::Index, near_side: bool,

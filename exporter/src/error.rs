@@ -409,6 +409,15 @@ pub enum Error {
         /// What is free.
         available_bytes: u64,
     },
+    /// There are not as many huge pages.
+    #[error("{size_bytes} bytes of huge pages could not be had")]
+    HugePages {
+        /// What was asked for.
+        size_bytes: u64,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
     /// Memory could not be allocated or mapped.
     #[error("{operation} failed for {size_bytes} bytes")]
     Memory {

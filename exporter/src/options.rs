@@ -58,6 +58,8 @@ pub struct OpenOptions {
     pub state_dir: PathBuf,
     /// Take a function although something uses it (never one whose loss would break this host).
     pub force_in_use: bool,
+    /// `host:` memory lies in huge pages.
+    pub huge_pages: bool,
     /// Where the host is read.
     pub host: HostTree,
 }
@@ -76,6 +78,7 @@ impl Default for OpenOptions {
             door: Door::Auto,
             state_dir: state_dir.map_or_else(|| PathBuf::from(Self::DEFAULT_STATE_DIR), PathBuf::from),
             force_in_use: false,
+            huge_pages: false,
             host: HostTree::live(),
         }
     }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View};
 use peerpath_importers::{
-    Completion, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, TransferError, parse_target,
+    Completion, Connection, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, TransferError,
+    parse_target,
 };
 use peerpath_paths::Explained;
 
@@ -41,7 +42,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
     let depth: u32 = depth.parse()?;
     let (importer, address) = parse_target(target).map_err(explained)?;
     println!("{target}: {:?}", importer.probe(address).map_err(explained)?);
-    let device = importer.open(address).map_err(explained)?;
+    let device = importer.open(address, &Connection::default()).map_err(explained)?;
     println!("{:?}", device.info());
 
     let source: Source = source.parse().map_err(explained)?;
@@ -64,7 +65,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
     let registration = Arc::clone(&device).register(Arc::clone(&buffer)).map_err(explained)?;
     println!("{length} bytes registered by {} in {:?}", registration.mechanism(), started.elapsed());
 
-    let settings = DataPlaneSettings { depth, far_bytes: length };
+    let settings = DataPlaneSettings::simple(depth, length);
     {
         let mut plane = registration.data_plane(&settings).map_err(explained)?;
         let far = plane.far();
@@ -76,7 +77,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
             }
         }
     }
-    let transfer = |id| Transfer { id, op: Op::Write, buffer_offset: 0, far_offset: 0, length_bytes: 4096 };
+    let transfer = |id| Transfer::new(id, Op::Write, 0, 0, 4096);
     let batch: Vec<_> = (0..u64::from(depth)).map(transfer).collect();
     if length >= 4096 {
         let mut abandoned = registration.data_plane(&settings).map_err(explained)?;
@@ -131,13 +132,7 @@ fn move_pattern(
     into.write(0, &vec![0xa5; covered])?;
 
     let batch: Vec<Transfer> = (0..count)
-        .map(|id| Transfer {
-            id,
-            op,
-            buffer_offset: id * size,
-            far_offset: id * size,
-            length_bytes: u32::try_from(size).unwrap_or(u32::MAX),
-        })
+        .map(|id| Transfer::new(id, op, id * size, id * size, u32::try_from(size).unwrap_or(u32::MAX)))
         .collect();
     let mut done = Vec::with_capacity(batch.len());
     let started = Instant::now();

@@ -29,6 +29,7 @@
 //! }
 //! ```
 
+mod connection;
 mod error;
 mod iommufd;
 mod op;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
+pub use connection::{Connection, ParseTransportError, Transport};
 pub use error::Error;
 pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
 pub use target::{ParseTargetError, parse_target};
@@ -90,6 +92,10 @@ pub trait Importer: Sync {
     }
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
+    /// Whether its targets have queue pairs, so that [`Connection`] says something to them.
+    fn has_connections(&self) -> bool {
+        false
+    }
     /// Whether devices of this kind page on demand, by their names; nothing of those that could not be asked, or where
     /// that is no question. Never fails.
     fn on_demand_paging(&self) -> BTreeMap<String, bool> {
@@ -100,11 +106,11 @@ pub trait Importer: Sync {
     /// # Errors
     /// The address is malformed or no such device exists.
     fn probe(&self, address: &str) -> Result<Availability, Error>;
-    /// Opens the target.
+    /// Opens the target; its queue pairs will be as `connection` says.
     ///
     /// # Errors
     /// As [`Importer::probe`], and whatever opening it takes.
-    fn open(&self, address: &str) -> Result<Arc<dyn Device>, Error>;
+    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, Error>;
 }
 
 /// What results say of a target.
@@ -170,10 +176,40 @@ impl Remains {
 /// What a data plane is set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneSettings {
-    /// Transfers under way at once, at most.
+    /// Transfers under way at once, at most, on each queue and from each side.
     pub depth: u32,
+    /// Queues side by side: queue pairs, of an RDMA device.
+    pub queues: u32,
+    /// Whether the buffer's side posts transfers as well.
+    pub both_sides: bool,
     /// Bytes of far-side memory.
     pub far_bytes: u64,
+}
+
+impl DataPlaneSettings {
+    /// One queue, on which the far side posts.
+    pub const fn simple(depth: u32, far_bytes: u64) -> Self {
+        Self { depth, queues: 1, both_sides: false, far_bytes }
+    }
+}
+
+/// A side of a data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Side {
+    /// What the buffer is moved to and from.
+    #[default]
+    Far,
+    /// The buffer.
+    Buffer,
+}
+
+/// The words of an atomic operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Operands {
+    /// What is added, or what is expected to be there.
+    pub compare_add: u64,
+    /// What takes the place of what was expected.
+    pub swap: u64,
 }
 
 /// One transfer between the buffer and the far side.
@@ -183,12 +219,29 @@ pub struct Transfer {
     pub id: u64,
     /// A transfer op of this importer.
     pub op: Op,
+    /// Who posts it. Posted by the buffer's side, an op carries bytes the other way.
+    pub posted_by: Side,
+    /// On which queue.
+    pub queue: u32,
+    /// Whether it may end without saying so: its completion then comes with that of the next one on its queue and side that
+    /// is not quiet. The last one must not be.
+    pub quiet: bool,
+    /// Of an atomic operation.
+    pub operands: Operands,
     /// Where in the buffer.
     pub buffer_offset: u64,
     /// Where on the far side.
     pub far_offset: u64,
     /// How much.
     pub length_bytes: u32,
+}
+
+impl Transfer {
+    /// A transfer that the far side posts on the first queue.
+    pub fn new(id: u64, op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Self {
+        let (posted_by, operands) = (Side::Far, Operands::default());
+        Self { id, op, posted_by, queue: 0, quiet: false, operands, buffer_offset, far_offset, length_bytes }
+    }
 }
 
 /// The end of a transfer.
@@ -219,11 +272,11 @@ pub trait DataPlane: Send {
     /// The far side's own view, for filling and verifying. Not to be used while transfers are under way.
     fn far(&self) -> Arc<dyn View>;
     /// Hands transfers to the device, as many as it takes now; returns how many (a prefix of the batch). No more than
-    /// [`DataPlaneSettings::depth`] are under way at once.
+    /// [`DataPlaneSettings::depth`] are under way at once, on each queue and from each side.
     ///
     /// # Errors
-    /// A transfer leaves the buffer or the far side, has no length or too much, or is of another op: nothing of the
-    /// batch was handed over. Or the device refused: the data plane is at its end.
+    /// A transfer leaves the buffer or the far side, has no length or too much, or is of another op: neither it nor what
+    /// stands behind it in the batch was handed over. Or the device refused: the data plane is at its end.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
     /// Collects what ended, without waiting. `done` is appended to and never shrunk, so a loop can reuse it; with room
     /// for `depth` completions in it, nothing is allocated unless a transfer failed.
@@ -231,4 +284,12 @@ pub trait DataPlane: Send {
     /// # Errors
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
+    /// To be called after a poll that found nothing: where the data plane was opened to sleep, it sleeps until something may
+    /// be there, for a tenth of a second at most. Otherwise it returns at once.
+    ///
+    /// # Errors
+    /// The device cannot be waited for.
+    fn wait(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }

@@ -22,13 +22,19 @@ pub enum Op {
     Write,
     /// An RDMA read carries bytes out of the buffer, a drive's read into it.
     Read,
+    /// An RDMA write that is told to the other side: it takes a receive as well.
+    WriteImm,
     /// Send into a receive posted on the buffer.
     Send,
+    /// Add to 8 bytes of the buffer and bring what was there before.
+    FetchAdd,
+    /// Replace 8 bytes of the buffer if they are what was expected, and bring what was there before.
+    CmpSwap,
 }
 
 impl Op {
     /// Every op.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Export,
         Self::Attach,
         Self::Map,
@@ -36,8 +42,11 @@ impl Op {
         Self::Unregister,
         Self::Unmap,
         Self::Write,
+        Self::WriteImm,
         Self::Read,
         Self::Send,
+        Self::FetchAdd,
+        Self::CmpSwap,
     ];
 
     /// The name on the command line and in results.
@@ -50,9 +59,17 @@ impl Op {
             Self::Unregister => "unregister",
             Self::Unmap => "unmap",
             Self::Write => "write",
+            Self::WriteImm => "write_imm",
             Self::Read => "read",
             Self::Send => "send",
+            Self::FetchAdd => "fetch_add",
+            Self::CmpSwap => "cmp_swap",
         }
+    }
+
+    /// Whether it works on one word of 8 bytes.
+    pub fn is_atomic(self) -> bool {
+        matches!(self, Self::FetchAdd | Self::CmpSwap)
     }
 }
 

@@ -37,6 +37,8 @@ causes! {
     ImporterNotRevocable = "importer-not-revocable",
     /// The importing driver has no dma-buf support at all.
     ImporterNoDmabuf = "importer-no-dmabuf",
+    /// The importer does no atomic operations on another device's memory.
+    AtomicsRefused = "atomics-refused",
     /// The exporter took the memory back: reset, memory decoding off, low power, or closed.
     Revoked = "revoked",
     /// Linux 7.2 and 7.3 map only the first range of a multi-range dma-buf in a translated domain.

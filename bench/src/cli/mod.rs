@@ -6,6 +6,7 @@ mod export;
 mod host;
 mod list;
 mod paths;
+mod plan_file;
 mod run;
 mod snapshot;
 
@@ -39,7 +40,11 @@ enum Command {
 /// Runs the command line and gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let expanded = match plan_file::expand(&arguments) {
+        Ok(expanded) => expanded,
+        Err(failure) => return failure.report(),
+    };
+    let parsed = match Arguments::try_parse_from(&expanded) {
         Ok(parsed) => parsed,
         // Help and version are no errors; everything else is wrong usage, which clap ends with 2 as the contract does.
         Err(error) => error.exit(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
-use peerpath_importers::{IMPORTERS, Importer, Op, Role};
+use peerpath_importers::{Connection, IMPORTERS, Importer, Op, Role, Transport};
 use peerpath_paths::{PathName, Tree};
 
 use super::print;
@@ -21,12 +21,16 @@ use crate::result::{Outcome, RunResult};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
 use crate::store::RESULT_FILE;
-use crate::{table, units};
+use crate::{cpus, table, units};
 
 /// Move data between sources and targets, verify it, measure it, and save the result.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct RunCommand {
+    /// Options of this command as TOML: a key is an option's long name, a list gives it several times. What stands on the
+    /// command line counts more
+    #[arg(value_name = "PLAN.toml")]
+    plan: Option<PathBuf>,
     /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
     from: Vec<String>,
@@ -39,8 +43,9 @@ pub(super) struct RunCommand {
     path: Vec<PathName>,
     #[arg(long, value_name = "OP", help = ops_help())]
     op: Vec<Op>,
-    /// completion: one at a time, gives latency; bandwidth: as many as --depth  [default: both]
-    #[arg(long, value_name = "MODE", value_enum)]
+    /// completion: one at a time, from its posting to its completion; pingpong: there and back, half of each round trip;
+    /// bandwidth: as many as --depth  [default: completion and bandwidth]
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     mode: Vec<Mode>,
     /// Bytes an operation, such as 4K  [default: 4K 64K 1M]
     #[arg(long, value_name = "S", value_parser = parse_size)]
@@ -53,9 +58,30 @@ pub(super) struct RunCommand {
     /// range, and operations within one
     #[arg(long, value_name = "M", value_enum, default_value = "auto", hide_possible_values = true)]
     mechanism: Mechanism,
-    /// Operations under way in bandwidth mode  [default: 16]
+    /// Operations under way in bandwidth mode, on each queue pair  [default: 16]
     #[arg(long, value_name = "N")]
     depth: Vec<u32>,
+    /// Threads, each with queue pairs and a part of the source of its own  [default: 1]
+    #[arg(long, value_name = "N")]
+    threads: Vec<u32>,
+    /// Queue pairs of each thread, used in turn in bandwidth mode  [default: 1]
+    #[arg(long, value_name = "N")]
+    qps: Vec<u32>,
+    /// In bandwidth mode both sides post at once; both are told
+    #[arg(long)]
+    bidirectional: bool,
+    /// Operations handed to the device at once  [default: as many as there is room for]
+    #[arg(long, value_name = "N")]
+    post_list: Option<u32>,
+    /// In bandwidth mode one of so many operations on a queue pair has a completion
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    completion_moderation: u32,
+    /// Processors for the threads, one each, in turn, such as 2 or 0-3,8  [default: wherever the kernel puts them]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    cpu: Option<Cpus>,
+    /// Take the processors of that NUMA node
+    #[arg(long, value_name = "N", conflicts_with = "cpu")]
+    numa_node: Option<u32>,
     /// Operations a cell; with --duration whichever ends first  [default: 1000, or no end with --duration]
     #[arg(long, value_name = "N")]
     iterations: Option<u64>,
@@ -79,6 +105,65 @@ pub(super) struct RunCommand {
     /// Folder for result.json  [default: results/<UTC date-time>-<hostname>/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    connection: ConnectionOptions,
+}
+
+/// How queue pairs of RDMA devices are made and connected.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Queue pairs of RDMA devices")]
+struct ConnectionOptions {
+    /// rc (reliable), uc (no acknowledgements: writes and sends), ud (datagrams: sends of one packet)
+    #[arg(long, value_name = "KIND", default_value_t)]
+    connection: Transport,
+    /// Bytes a packet carries  [default: what the port has]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Place of the source address in the port's table  [default: the best, RoCE v2 over IPv4 first]
+    #[arg(long, value_name = "N")]
+    gid_index: Option<u8>,
+    /// Messages up to this length travel in the work request
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    inline: u32,
+    /// Service level
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    service_level: u8,
+    /// Traffic class
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    traffic_class: u8,
+    /// Let the device reorder its accesses to the memory
+    #[arg(long)]
+    relaxed_ordering: bool,
+    /// Sleep until a completion comes, rather than poll for it
+    #[arg(long)]
+    events: bool,
+    /// Put host: memory and the far side into huge pages of 2 MiB
+    #[arg(long)]
+    hugepages: bool,
+}
+
+impl ConnectionOptions {
+    fn connection(&self) -> Connection {
+        Connection {
+            transport: self.connection,
+            mtu_bytes: self.mtu,
+            gid_index: self.gid_index,
+            service_level: self.service_level,
+            traffic_class: self.traffic_class,
+            inline_bytes: self.inline,
+            relaxed_ordering: self.relaxed_ordering,
+            events: self.events,
+            huge_pages: self.hugepages,
+        }
+    }
+}
+
+/// Numbers of processors.
+#[derive(Debug, Clone)]
+struct Cpus(Vec<u32>);
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    cpus::parse_list(text).map(Cpus).ok_or_else(|| format!("{text:?} is no list of processors; write 2 or 0-3,8"))
 }
 
 const AFTER_HELP: &str = "\
@@ -95,6 +180,13 @@ Examples:
       the BAR itself beside a copy of it in host memory
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --path bypass --path translated --force-in-use
       both ways through the root complex, whichever the host is set up for
+  peerpath run --from host:64M --to verbs:mlx5_0 --op write --mode pingpong --size 8 --inline 64
+      what ib_write_lat measures
+  peerpath run --from host:1G --to verbs:mlx5_0 --op write --mode bandwidth --size 64K --depth 128 --qps 4 \\
+               --completion-moderation 100 --duration 10s
+      what ib_write_bw measures
+  peerpath run nightly.toml --size 64K
+      a plan kept in a file, at another size
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
@@ -176,10 +268,31 @@ impl RunCommand {
             ranges: self.ranges.clone(),
             mechanism: self.mechanism,
             depths: or(&self.depth, &[16]),
+            qps: or(&self.qps, &[1]),
+            threads: or(&self.threads, &[1]),
+            bidirectional: self.bidirectional,
+            post_list: self.post_list,
+            completion_moderation: self.completion_moderation,
+            connection: self.connection.connection(),
+            cpus: self.cpus(&Tree::live())?,
             warmup: self.warmup,
             iterations,
             duration,
         })
+    }
+
+    /// The processors that were named, which have to be there.
+    fn cpus(&self, tree: &Tree) -> Result<Vec<u32>, Failure> {
+        let remedy = "see `lscpu --extended`, or leave the option out";
+        if let Some(node) = self.numa_node {
+            let none = || Failure::bad_input(format!("there is no NUMA node {node}"), "the kernel knows none", remedy);
+            return cpus::of_node(tree, node).ok_or_else(none);
+        }
+        let named = self.cpu.as_ref().map_or(&[][..], |cpus| &cpus.0);
+        match named.iter().find(|cpu| cpus::is_online(tree, **cpu) == Some(false)) {
+            Some(cpu) => Err(Failure::bad_input(format!("processor {cpu} is not there"), "it is not online", remedy)),
+            None => Ok(named.to_vec()),
+        }
     }
 
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
@@ -188,7 +301,12 @@ impl RunCommand {
         let host = Host::new(Tree::live());
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
-        let open = OpenOptions { door: self.door, force_in_use: self.force_in_use, ..OpenOptions::default() };
+        let open = OpenOptions {
+            door: self.door,
+            force_in_use: self.force_in_use,
+            huge_pages: self.connection.hugepages,
+            ..OpenOptions::default()
+        };
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
         let mut runner = Runner {
             plan: &plan,
@@ -220,6 +338,7 @@ fn conclude(result: &RunResult, folder: &Path, interrupt: &Interrupt) -> Result<
     if result.environment.soft_rdma {
         summary += "A CPU did the RDMA: latencies here do not rank the paths.\n";
     }
+    summary.extend(result.run.warnings.iter().map(|warning| format!("Warning: {warning}.\n")));
     print(&summary)?;
     Ok(match interrupt.exit_code() {
         Some(code) => ExitCode::from(code),

@@ -1,22 +1,19 @@
 //! One cell: export, register under watch, move and time, verify, give back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Origin};
-use peerpath_importers::{DataPlane, DataPlaneSettings, Device, Direction, Registration, Role};
+use peerpath_importers::{Device, Registration, Role};
 use peerpath_paths::observe::CallKind;
-use peerpath_paths::{Cause, Explanation, PathName};
+use peerpath_paths::{Explanation, PathName};
 use quanta::Clock;
 
 use super::Runner;
 use super::ended::Ended;
 use super::shape::Shape;
-use super::staged::Staged;
 use crate::measure::{self, Limit, MeasureError, Recorder};
-use crate::plan::{CellSpec, Mechanism, Mode};
+use crate::plan::{CellSpec, Mechanism};
 use crate::result::{CellPath, Latency};
-use crate::window::{Layout, Window};
 
 /// What a cell works with.
 #[derive(Clone, Copy)]
@@ -29,15 +26,15 @@ pub(super) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn export(&self) -> Result<Arc<Buffer>, peerpath_exporter::Error> {
+    pub(super) fn export(&self) -> Result<Arc<Buffer>, peerpath_exporter::Error> {
         self.shape.export(self.exporter)
     }
 
-    fn register(&self, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, peerpath_importers::Error> {
+    pub(super) fn register(&self, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, peerpath_importers::Error> {
         Arc::clone(self.device).register(buffer)
     }
 
-    fn is_staged(&self) -> bool {
+    pub(super) fn is_staged(&self) -> bool {
         self.spec.asked == Some(PathName::Staged)
     }
 }
@@ -49,14 +46,13 @@ pub(super) struct Figures {
     pub(super) verified_bytes: Option<u64>,
     pub(super) latency: Option<Latency>,
     pub(super) throughput: Option<f64>,
+    pub(super) each_way: Option<[f64; 2]>,
     pub(super) throughput_min_window: Option<f64>,
     pub(super) operations_per_s: Option<f64>,
     pub(super) mechanism: Option<&'static str>,
     pub(super) exported: Option<Origin>,
 }
 
-/// Untimed laps after a timed run, each with fresh data.
-const VERIFIED_LAPS: u32 = 3;
 /// Registrations watched at once: the kernel's buffer has room for so many without losing any.
 const ROUNDS_A_WATCH: u64 = 100;
 
@@ -89,7 +85,7 @@ impl Runner<'_> {
     }
 
     /// Registers once, untimed, and notes which way the kernel chose.
-    fn register_watched(
+    pub(super) fn register_watched(
         &mut self,
         setup: Setup<'_>,
         buffer: &Arc<Buffer>,
@@ -206,122 +202,13 @@ impl Runner<'_> {
         Ok(figures)
     }
 
-    /// Moves between the far side and the source, directly or by way of a staging buffer.
-    fn transfer(&mut self, setup: Setup<'_>, direction: Direction, path: &mut CellPath) -> Result<Figures, Ended> {
-        let spec = setup.spec;
-        let buffer = setup.export()?;
-        let layout = layout(spec, &buffer)?;
-        let settings = DataPlaneSettings { depth: spec.depth, far_bytes: layout.length_bytes() };
-        let registered = if setup.is_staged() {
-            let staging = staging(setup, layout.length_bytes())?.export(layout.length_bytes())?;
-            note_staging(setup, layout.length_bytes(), path);
-            staging
-        } else {
-            Arc::clone(&buffer)
-        };
-        let registration = self.register_watched(setup, &registered, path)?;
-        let figures = Figures {
-            mechanism: Some(registration.mechanism()),
-            exported: Some(buffer.origin().clone()),
-            ..Figures::default()
-        };
-        let plane = registration.data_plane(&settings)?;
-        let mut plane: Box<dyn DataPlane + '_> = match registered.handle() {
-            Handle::Memory(memory) if setup.is_staged() => {
-                Box::new(Staged::new(plane, memory.clone(), Arc::clone(buffer.view()), direction, spec.depth)?)
-            }
-            _ => plane,
-        };
-        let figures = self.moved(setup, direction, &buffer, &layout, &mut *plane, figures)?;
-        drop(plane);
-        registration.unregister()?;
-        Ok(figures)
-    }
-
-    /// Fills, moves, times and verifies.
-    fn moved(
-        &self,
-        setup: Setup<'_>,
-        direction: Direction,
-        buffer: &Buffer,
-        layout: &Layout,
-        plane: &mut dyn DataPlane,
-        mut figures: Figures,
-    ) -> Result<Figures, Ended> {
-        let (spec, clock, interrupt) = (setup.spec, setup.clock, self.interrupt);
-        let far = plane.far();
-        if direction == Direction::OutOfSource && !far.is_writable() {
-            return Err(Ended::waived(
-                format!("{} may not be written", setup.device.info().name),
-                Explanation::new(
-                    Cause::NoPermission,
-                    "its content is precious, and nobody said which part of it may be overwritten",
-                    "name it with --allow-write LBA+COUNT; what stands there is lost",
-                ),
-            ));
-        }
-        let mut unused = Recorder::new(clock.clone());
-        measure::latency(plane, layout, spec.op, self.warmup_limit(), &mut unused, interrupt)?;
-        // Filled after the warm-up, so that what the warm-up moved counts as stale.
-        let window = Window::fill(layout, direction, &**buffer.view(), &*far)?;
-        match spec.mode {
-            Mode::Completion => {
-                let mut recorder = Recorder::new(clock.clone());
-                let limit = self.plan.limit();
-                figures.iterations = measure::latency(plane, layout, spec.op, limit, &mut recorder, interrupt)?;
-                figures.latency = recorder.latency();
-            }
-            Mode::Bandwidth => {
-                let limit = self.plan.limit();
-                let seen = measure::bandwidth(plane, layout, spec.op, spec.depth, limit, clock, interrupt)?;
-                let seconds = seen.elapsed.as_secs_f64();
-                let size = spec.size_bytes as f64;
-                figures.iterations = seen.operations;
-                if seconds > 0.0 {
-                    figures.operations_per_s = Some(seen.operations as f64 / seconds);
-                    figures.throughput = Some(seen.operations as f64 * size / seconds);
-                }
-                figures.throughput_min_window = seen.slowest_window_operations_per_s.map(|rate| rate * size);
-            }
-        }
-        let mut verified_bytes = window.verify(figures.iterations)?;
-        // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
-        // more, several times over, with data of its own each time.
-        let lap = Limit { iterations: layout.slots(), duration: Duration::MAX };
-        for _ in 0..VERIFIED_LAPS {
-            let window = Window::fill(layout, direction, &**buffer.view(), &*far)?;
-            measure::latency(plane, layout, spec.op, lap, &mut unused, interrupt)?;
-            verified_bytes += window.verify(layout.slots())?;
-        }
-        figures.verified_bytes = Some(verified_bytes);
-        Ok(figures)
-    }
-
-    fn warmup_limit(&self) -> Limit {
+    pub(super) fn warmup_limit(&self) -> Limit {
         Limit { iterations: self.plan.warmup, ..self.plan.limit() }
     }
 }
 
-/// Where a cell's operations lie in the buffer: anywhere, or each within one of its registrations.
-fn layout(spec: &CellSpec, buffer: &Buffer) -> Result<Layout, Ended> {
-    let ranges = &buffer.origin().ranges;
-    let (layout, into) = match buffer.handle() {
-        Handle::DmaBufs(_) => {
-            let lengths = ranges.iter().map(|range| range.length_bytes);
-            (Layout::within_parts(spec.size_bytes, spec.depth, lengths), "any of its ranges")
-        }
-        _ => (Layout::new(spec.size_bytes, spec.depth, buffer.length_bytes()), "the buffer"),
-    };
-    layout.ok_or_else(|| {
-        Ended::waived(
-            format!("an operation of {} bytes does not fit into {into}", spec.size_bytes),
-            Explanation::uncaused("an operation lies within one registration", "choose a smaller --size"),
-        )
-    })
-}
-
 /// Host memory to copy through.
-fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporter, Ended> {
+pub(super) fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporter, Ended> {
     if setup.spec.mechanism == Mechanism::MrPerRange {
         return Err(Ended::waived(
             "a staging buffer is not registered range by range",
@@ -331,7 +218,7 @@ fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporter, Ended> {
     Ok(HostExporter::open(length_bytes, &OpenOptions::default())?)
 }
 
-fn note_staging(setup: Setup<'_>, length_bytes: u64, path: &mut CellPath) {
+pub(super) fn note_staging(setup: Setup<'_>, length_bytes: u64, path: &mut CellPath) {
     path.observed = PathName::Staged;
     path.evidence = vec![format!(
         "{} was given {length_bytes} bytes of host memory and never the BAR; the CPU copied between the two",

@@ -64,6 +64,21 @@ impl From<MeasureError> for Ended {
             MeasureError::Importer(error) => error.into(),
             MeasureError::Exporter(error) => error.into(),
             MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
+            MeasureError::View(_) => Self::failed(
+                error.to_string(),
+                Explanation::uncaused(
+                    "the function does not answer",
+                    "look into the kernel log (dmesg) of that moment",
+                ),
+            ),
+            MeasureError::Bind { .. } => Self::failed(
+                error.to_string(),
+                Explanation::uncaused("it is offline, or not this process's to use", "choose others with --cpu"),
+            ),
+            MeasureError::Panicked => Self::failed(
+                error.to_string(),
+                Explanation::uncaused("this is a bug", "report it with the message above"),
+            ),
             MeasureError::Lost => Self::failed(
                 error.to_string(),
                 Explanation::new(

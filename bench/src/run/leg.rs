@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, Origin, Source};
-use peerpath_importers::{Availability, Device, DeviceInfo, Direction, Role};
-use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName};
+use peerpath_importers::{Availability, Connection, Device, DeviceInfo, Direction, Role};
+use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName, Tree};
 use quanta::Clock;
 
 use super::arranged::put_back;
@@ -13,6 +13,7 @@ use super::cell::{Figures, Setup};
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
 use super::{Progress, Runner};
+use crate::cpus;
 use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg, Mechanism, Target};
 use crate::result::{Cell, CellPath, CellTarget, Outcome, RunResult};
@@ -75,11 +76,13 @@ impl Runner<'_> {
         result: &mut RunResult,
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
-        let (exporter, device) = (or_without(leg.source.open(self.open))?, open_target(leg.target)?);
+        let (exporter, device) =
+            (or_without(leg.source.open(self.open))?, open_target(leg.target, &self.plan.connection)?);
         let ends = Ends { arranged, exporter, device };
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
         self.note_functions(result, &ends.origin(leg.source), ends.info());
+        self.warn_of_far_threads(result, ends.info());
         for spec in self.plan.cells(leg) {
             if self.interrupt.is_set() {
                 return Ok(ControlFlow::Break(()));
@@ -91,6 +94,15 @@ impl Runner<'_> {
             progress.end();
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// A thread on another node than the device works through the interconnect.
+    fn warn_of_far_threads(&self, result: &mut RunResult, info: Option<&DeviceInfo>) {
+        let Some(function) = info.and_then(|info| info.bdf) else { return };
+        let warning = cpus::far_from(&Tree::live(), function, &self.plan.cpus);
+        if let Some(warning) = warning.filter(|warning| !result.run.warnings.contains(warning)) {
+            result.run.warnings.push(warning);
+        }
     }
 
     /// Writes down the functions of both ends.
@@ -177,8 +189,9 @@ impl Runner<'_> {
             mechanism: figures.mechanism.map(Into::into),
             size_bytes: spec.size_bytes,
             depth: spec.depth,
-            threads: 1,
-            qps: 1,
+            threads: spec.threads,
+            qps: spec.qps,
+            bidirectional: spec.bidirectional,
             iterations: (figures.iterations > 0).then_some(figures.iterations),
             warmup: (figures.iterations > 0).then_some(self.plan.warmup),
             outcome,
@@ -188,6 +201,7 @@ impl Runner<'_> {
             verified_bytes: figures.verified_bytes,
             latency_ns: figures.latency,
             throughput_bytes_per_s: figures.throughput,
+            throughput_each_way_bytes_per_s: figures.each_way,
             throughput_min_window_bytes_per_s: figures.throughput_min_window,
             operations_per_s: figures.operations_per_s,
         }
@@ -218,14 +232,14 @@ impl Runner<'_> {
 }
 
 /// Opens a target, or says why none of its cells can run.
-fn open_target(target: &Target) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
+fn open_target(target: &Target, connection: &Connection) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
     let opened = match target.importer.probe(&target.address) {
         Ok(Availability::Waived(explanation)) => {
             let reason = format!("{target} cannot be used");
             return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
         }
         // Without dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
-        Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address),
+        Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address, connection),
         Err(error) => Err(error),
     };
     or_without(opened)
@@ -271,7 +285,8 @@ fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
     let (size, asked) = (crate::units::bytes(*size_bytes), suffix("  ", asked));
-    format!("{source} -> {target}{asked}  {op} {} {size} depth {depth}{}", mode.as_str(), division(" ", spec))
+    let (mode, rest) = (mode.as_str(), division(" ", spec));
+    format!("{source} -> {target}{asked}  {op} {mode} {size} depth {depth}{rest}")
 }
 
 /// Names the combination as it was asked for, so that the same one in another run has the same name, however it ends.
@@ -286,13 +301,14 @@ fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
     )
 }
 
-/// How the source is cut and registered, where that is out of the ordinary.
+/// How the source is cut and registered and how it is posted, where that is out of the ordinary.
 fn division(separator: &str, spec: &CellSpec) -> String {
     let ranges = spec.ranges.map_or_else(String::new, |count| format!("{separator}{count}-ranges"));
-    match spec.mechanism {
-        Mechanism::Auto => ranges,
-        Mechanism::MrPerRange => format!("{ranges}{separator}mr-per-range"),
-    }
+    let many = |count: u32, what: &str| if count > 1 { format!("{separator}{count}-{what}") } else { String::new() };
+    let apart =
+        if spec.mechanism == Mechanism::MrPerRange { format!("{separator}mr-per-range") } else { String::new() };
+    let both = if spec.bidirectional { format!("{separator}bidirectional") } else { String::new() };
+    format!("{ranges}{apart}{}{}{both}", many(spec.qps, "qps"), many(spec.threads, "threads"))
 }
 
 fn suffix(separator: &str, asked: Option<PathName>) -> String {

@@ -10,6 +10,7 @@ mod ended;
 mod leg;
 mod shape;
 mod staged;
+mod transfer;
 
 use std::path::Path;
 
@@ -106,6 +107,7 @@ impl Runner<'_> {
                 arguments: self.arguments.clone(),
                 plan: serde_json::to_value(self.plan).unwrap_or_default(),
                 interrupted: false,
+                warnings: Vec::new(),
             },
             environment: self.host.environment(),
             cells: Vec::new(),

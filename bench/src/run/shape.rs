@@ -98,7 +98,19 @@ mod tests {
         let ranges = ranges.into();
         let role = if op == Op::Register { Role::Register } else { Role::Transfer(Direction::IntoSource) };
         let spec = Some(OpSpec { op, role, summary: "" });
-        CellSpec { asked: None, op, spec, mode: Mode::Completion, size_bytes, ranges, mechanism, depth: 1 }
+        CellSpec {
+            asked: None,
+            op,
+            spec,
+            mode: Mode::Completion,
+            size_bytes,
+            ranges,
+            mechanism,
+            depth: 1,
+            qps: 1,
+            threads: 1,
+            bidirectional: false,
+        }
     }
 
     fn ranges(origin: &Origin, spec: &CellSpec) -> Option<(Vec<(u64, u64)>, Packing)> {

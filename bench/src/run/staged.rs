@@ -121,6 +121,10 @@ impl DataPlane for Staged<'_> {
         }
         Ok(())
     }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        self.target.wait()
+    }
 }
 
 #[cfg(test)]
@@ -197,13 +201,7 @@ mod tests {
             };
             let view = Arc::clone(bar.view());
             let mut plane = Staged::new(Box::new(target), host_memory.clone(), view, direction, 2).unwrap();
-            let transfer = |id, offset, length_bytes| Transfer {
-                id,
-                op: Op::Write,
-                buffer_offset: offset,
-                far_offset: offset,
-                length_bytes,
-            };
+            let transfer = |id, offset, length_bytes| Transfer::new(id, Op::Write, offset, offset, length_bytes);
             let batch = [transfer(70, 64, 100), transfer(71, 4096, 3), transfer(72, 5000, 1000)];
             let mut done = Vec::new();
             assert_eq!(plane.submit(&batch).unwrap(), 2, "as many as the depth");

@@ -200,6 +200,11 @@ impl Explained for Error {
                 format!("{available_bytes} bytes are available on this host."),
                 "Ask for less.",
             ),
+            Self::HugePages { .. } => Explanation::new(
+                Cause::LimitReached,
+                "Huge pages are set aside beforehand, and there are not as many of 2 MiB.",
+                "Raise /proc/sys/vm/nr_hugepages, or leave out --hugepages.",
+            ),
             Self::Memory { source, .. } => by_errno(Step::AllocateMemory, source, &Facts::default()),
             Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
             Self::BadSocketPath { .. } => Explanation::uncaused(

@@ -21,11 +21,12 @@ impl HostExporter {
     /// There is not as much.
     pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
         check_available(&options.host, size_bytes)?;
-        let mapping = Mapping::anonymous(size_bytes).map_err(|source| Error::Memory {
-            operation: "allocating memory",
-            size_bytes,
-            source,
-        })?;
+        let mapping = if options.huge_pages {
+            Mapping::huge(size_bytes).map_err(|source| Error::HugePages { size_bytes, source })
+        } else {
+            let operation = "allocating memory";
+            Mapping::anonymous(size_bytes).map_err(|source| Error::Memory { operation, size_bytes, source })
+        }?;
         Ok(Self { origin: origin(SourceKind::Host, size_bytes), mapping: Arc::new(mapping) })
     }
 }

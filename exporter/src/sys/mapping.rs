@@ -28,6 +28,9 @@ fn protection() -> ProtFlags {
     ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
 }
 
+/// The size of huge pages that every 64-bit processor of today has.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
 fn length(bytes: u64) -> io::Result<NonZeroUsize> {
     usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
@@ -40,6 +43,15 @@ impl Mapping {
         let address = unsafe {
             mmap_anonymous(None, length_bytes, protection(), MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE)
         }?;
+        Ok(Self { address: address.cast(), length_bytes })
+    }
+
+    /// As [`Mapping::anonymous`], in whole huge pages of 2 MiB.
+    pub(crate) fn huge(length_bytes: u64) -> io::Result<Self> {
+        let length_bytes = length(length_bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(0))?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE | MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
+        // SAFETY: as above.
+        let address = unsafe { mmap_anonymous(None, length_bytes, protection(), flags) }?;
         Ok(Self { address: address.cast(), length_bytes })
     }
 

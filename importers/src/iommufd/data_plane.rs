@@ -10,7 +10,7 @@ use super::errors::Error;
 use super::far::DriveView;
 use super::nvme::{Direction, Failure, IoQueue, Status};
 use super::registration::IommufdRegistration;
-use crate::{Completion, DataPlane, DataPlaneSettings, Op, Transfer};
+use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
 /// A part of the buffer that lies in one piece for the drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,9 @@ impl Room {
     fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Misfit> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
+        if transfer.posted_by != Side::Far || transfer.queue != 0 {
+            return Err(Misfit::Op);
+        }
         let direction = match transfer.op {
             Op::Read => Direction::Read,
             Op::Write if self.is_writable => Direction::Write,
@@ -109,6 +112,9 @@ impl<'r> NvmeDataPlane<'r> {
         let device = registration.device();
         let (bdf, space) = (device.function.bdf, &device.function.space);
         let (_, lifecycle) = device.function.drive.as_ref().ok_or(Error::NoEngine { bdf })?;
+        if settings.queues != 1 || settings.both_sides {
+            return Err(Error::OneQueue { bdf });
+        }
         let failed = |source| Error::Drive { bdf, source };
         let controller = lifecycle.start(space).map_err(failed)?;
         let drive = controller.drive();
@@ -278,7 +284,7 @@ mod tests {
     }
 
     fn transfer(op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
-        Transfer { id: 0, op, buffer_offset, far_offset, length_bytes }
+        Transfer::new(0, op, buffer_offset, far_offset, length_bytes)
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) enum Error {
     NoEngine { bdf: Bdf },
     #[error("the drive {bdf} failed")]
     Drive { bdf: Bdf, source: Failure },
+    #[error("{bdf} is a drive, which has one queue for a thread, and posts nothing by itself")]
+    OneQueue { bdf: Bdf },
     #[error("the drive {bdf} cannot hold {depth} transfers at once")]
     Depth { bdf: Bdf, depth: u32, limit: u32 },
     #[error("{bytes} bytes do not fit into the {room} bytes of the drive {bdf} that may be used")]
@@ -79,6 +81,10 @@ impl Explained for Error {
             Self::MapMemory { source, .. } => explained(Step::MapMemory, source, &Facts::default()),
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
+            Self::OneQueue { .. } => Explanation::uncaused(
+                "Several queues on one thread, both directions at once and ping-pong are what queue pairs do.",
+                "Use --threads for several queues of a drive.",
+            ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("Its queues take {limit} commands."),
@@ -112,7 +118,7 @@ impl Explained for Error {
             | Self::Depth { .. }
             | Self::FarTooLong { .. }
             | Self::NotInBlocks { .. } => Class::BadInput,
-            Self::NoEngine { .. } | Self::ReadOnly { .. } => Class::CannotHere,
+            Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Class::CannotHere,
             Self::Open { source, .. } => source.class(),
             Self::Drive { source, .. } => source.class(),
             Self::MapDmaBuf { .. } => match self.explanation().cause {

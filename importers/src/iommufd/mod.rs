@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
 
-use crate::{Availability, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
 use address::Address;
 use device::IommufdDevice;
 use errors::Error;
@@ -74,7 +74,7 @@ impl Importer for Iommufd {
         }
     }
 
-    fn open(&self, address: &str) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
         Ok(Arc::new(IommufdDevice::open(parse(address)?)?))
     }
 }

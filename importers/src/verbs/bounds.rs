@@ -30,39 +30,56 @@ impl Part {
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     /// The buffer, in its order.
-    pub(super) parts: Vec<Part>,
-    /// Length of the far side.
-    pub(super) far_bytes: u64,
+    pub(super) buffer: Vec<Part>,
+    /// The far side, in its order.
+    pub(super) far: Vec<Part>,
     /// Longest message that the port carries.
     pub(super) message_bytes: u32,
 }
 
-/// How work requests name the bytes of the buffer that a transfer is about.
+/// How work requests name bytes of one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) address: u64,
     pub(super) keys: Keys,
 }
 
-impl Bounds {
-    /// Where in the buffer it goes, if it lies within one region of it and within the far side, and goes into one message.
-    #[inline]
-    pub(super) fn admit(&self, transfer: &Transfer) -> Option<Place> {
-        let length = u64::from(transfer.length_bytes);
-        let within = |offset: u64, total: u64| length <= total && offset <= total - length;
-        let part = self.part(transfer.buffer_offset)?;
-        let in_part = transfer.buffer_offset - part.start;
-        let fits = length != 0
-            && transfer.length_bytes <= self.message_bytes
-            && within(in_part, part.length_bytes)
-            && within(transfer.far_offset, self.far_bytes);
-        fits.then(|| Place { address: part.keys.base + in_part, keys: part.keys })
-    }
+/// The bytes that a transfer is about, on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) buffer: Place,
+    pub(super) far: Place,
+}
 
-    /// The last part that begins at the offset or before it.
+/// The last part that begins at the offset or before it.
+#[inline]
+fn part(parts: &[Part], offset: u64) -> Option<&Part> {
+    parts[..parts.partition_point(|part| part.start <= offset)].last()
+}
+
+/// Where a span lies, if it lies within one part.
+#[inline]
+fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
+    let part = part(parts, offset)?;
+    let in_part = offset - part.start;
+    let fits = length <= part.length_bytes && in_part <= part.length_bytes - length;
+    fits.then(|| Place { address: part.keys.base + in_part, keys: part.keys })
+}
+
+fn total_bytes(parts: &[Part]) -> u64 {
+    parts.last().map_or(0, |part| part.start + part.length_bytes)
+}
+
+impl Bounds {
+    /// Where its bytes are, if they lie within one region on either side, and go into one message.
     #[inline]
-    fn part(&self, offset: u64) -> Option<&Part> {
-        self.parts[..self.parts.partition_point(|part| part.start <= offset)].last()
+    pub(super) fn admit(&self, transfer: &Transfer) -> Option<Places> {
+        let length = u64::from(transfer.length_bytes);
+        if length == 0 || transfer.length_bytes > self.message_bytes {
+            return None;
+        }
+        let buffer = place(&self.buffer, transfer.buffer_offset, length)?;
+        Some(Places { buffer, far: place(&self.far, transfer.far_offset, length)? })
     }
 
     /// Why it was not admitted.
@@ -72,17 +89,16 @@ impl Bounds {
         if length_bytes > self.message_bytes {
             return Error::Message { device: device.to_owned(), length_bytes, limit_bytes: self.message_bytes };
         }
-        let buffer_bytes = self.parts.last().map_or(0, |part| part.start + part.length_bytes);
+        let (buffer_bytes, far_bytes) = (total_bytes(&self.buffer), total_bytes(&self.far));
         let end = buffer_offset.saturating_add(length_bytes.into());
         let why = if length_bytes == 0 {
             "it has no length".to_owned()
-        } else if end <= buffer_bytes && self.part(buffer_offset) != self.part(end - 1) {
+        } else if end <= buffer_bytes && part(&self.buffer, buffer_offset) != part(&self.buffer, end - 1) {
             format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer lie in more than one region")
         } else {
             format!(
-                "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of {:#x} \
-                 on the far side",
-                self.far_bytes
+                "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of \
+                 {far_bytes:#x} on the far side"
             )
         };
         Error::Transfer { why }
@@ -96,6 +112,9 @@ mod tests {
     use peerpath_paths::{Cause, Class, Explained as _};
     use proptest::prelude::*;
 
+    /// Where the far side begins.
+    const FAR: u64 = 1 << 20;
+
     fn keys(base: u64) -> Keys {
         Keys { base, local: 1, remote: 2 }
     }
@@ -103,11 +122,12 @@ mod tests {
     /// A buffer of regions of these lengths; each has its number in the upper half of its addresses.
     fn bounds(lengths: &[u64], far_bytes: u64, message_bytes: u32) -> Bounds {
         let regions = lengths.iter().enumerate().map(|(index, length)| (*length, keys((index as u64) << 32)));
-        Bounds { parts: Part::in_a_row(regions), far_bytes, message_bytes }
+        let far = Part::in_a_row([(far_bytes, keys(FAR))].into_iter());
+        Bounds { buffer: Part::in_a_row(regions), far, message_bytes }
     }
 
     fn transfer(buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
-        Transfer { id: 0, op: Op::Write, buffer_offset, far_offset, length_bytes }
+        Transfer::new(0, Op::Write, buffer_offset, far_offset, length_bytes)
     }
 
     #[test]
@@ -115,7 +135,9 @@ mod tests {
         let bounds = bounds(&[8192], 4096, 4096);
         for (buffer_offset, far_offset, length) in [(0, 0, 4096), (4096, 0, 4096), (8191, 4095, 1)] {
             let place = bounds.admit(&transfer(buffer_offset, far_offset, length));
-            assert_eq!(place, Some(Place { address: buffer_offset, keys: keys(0) }));
+            let buffer = Place { address: buffer_offset, keys: keys(0) };
+            let far = Place { address: FAR + far_offset, keys: keys(FAR) };
+            assert_eq!(place, Some(Places { buffer, far }));
         }
     }
 
@@ -135,7 +157,7 @@ mod tests {
             let text = bounds.misfit(&misfit, "rxe0").to_string();
             assert!(text.contains(why), "{text}");
         }
-        let nothing = Bounds { parts: Vec::new(), far_bytes: 0, message_bytes: 1 };
+        let nothing = Bounds { buffer: Vec::new(), far: Vec::new(), message_bytes: 1 };
         assert_eq!(nothing.admit(&transfer(0, 0, 1)), None);
         nothing.misfit(&transfer(0, 0, 1), "rxe0");
     }
@@ -153,7 +175,7 @@ mod tests {
             [(0, 4096, 0, 0), (4096, 8192, 1, 0), (8192, 4096, 1, 4096), (12_288, 1, 2, 0), (16_383, 1, 2, 4095)]
         {
             let place = bounds.admit(&transfer(offset, 0, length)).unwrap();
-            assert_eq!(place.address, (region << 32) + in_region, "{offset}");
+            assert_eq!(place.buffer.address, (region << 32) + in_region, "{offset}");
         }
         for (offset, length) in [(0, 4097), (12_287, 2), (16_384, 1)] {
             assert_eq!(bounds.admit(&transfer(offset, 0, length)), None, "{offset}");
@@ -163,7 +185,8 @@ mod tests {
     proptest! {
         #[test]
         fn arithmetic_without_limits_agrees(
-            sizes in (any::<u64>(), any::<u64>(), any::<u32>()),
+            // The far side's addresses end within 64 bits.
+            sizes in (any::<u64>(), 0..u64::MAX - FAR, any::<u32>()),
             (buffer_offset, far_offset, length) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {
             let (buffer_bytes, far_bytes, message_bytes) = sizes;
@@ -188,7 +211,7 @@ mod tests {
             let place = bounds.admit(&transfer(offset, 0, length));
             prop_assert_eq!(place.is_some(), expected);
             if let Some(place) = place {
-                prop_assert_eq!((place.address >> 32) as usize, owner[offset as usize]);
+                prop_assert_eq!((place.buffer.address >> 32) as usize, owner[offset as usize]);
             }
         }
     }

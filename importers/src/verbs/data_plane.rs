@@ -1,54 +1,48 @@
-//! Data through two queue pairs of one port that are connected with each other.
+//! Data through queue pairs of one port that are connected with each other.
 //!
-//! The *active* queue pair works from the far side: it posts all writes, reads and sends. The *passive* one belongs to the
-//! buffer: its keys are what writes and reads name, and receives for sends are posted to it. Both report to one
-//! completion queue, so one poll sees everything.
+//! Either side has an [`End`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
+//! data are to go both ways. Both report to one completion queue, so one poll sees everything.
 
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, View};
 
-use super::bounds::{Bounds, Place};
+use super::bounds::{Bounds, Part, Places};
+use super::device::VerbsDevice;
+use super::end::{Depths, End};
 use super::errors::Error;
 use super::registration::VerbsRegistration;
-use super::status::{self, FLUSHED, SUCCESS};
-use super::sys::{
-    CompletionQueue, Ended, Keys, MemoryRegion, Opcode, Polled, QueuePair, ReceiveList, Remote, Route, SendList, Span,
-};
-use crate::{Completion, DataPlane, DataPlaneSettings, Op, Transfer};
+use super::ring::Ring;
+use super::status::{self, SUCCESS};
+use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
+use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer, Transport};
 
-/// More reads than this under way at once are of no use, and take device memory.
-const READS_IN_FLIGHT: u32 = 16;
+/// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
+const LONGEST_SLEEP_MS: u16 = 100;
 
-/// A transfer under way. Its place in the table is the number of its work requests.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    /// The caller's number.
-    id: u64,
-    /// Work requests that have not ended: one, or two for a send and its receive.
-    open: u32,
-    /// The first failure, or success.
-    status: u32,
+/// Set in the number of a receive. Below it stand the ring and the place in it.
+const RECEIVE: u64 = 1 << 63;
+
+fn number(ring: usize, place: u32) -> u64 {
+    (ring as u64) << 32 | u64::from(place)
 }
 
 pub(super) struct VerbsDataPlane<'r> {
-    // Dropped in this order: once both queue pairs are gone, the device touches neither side's memory any more.
-    active: QueuePair,
-    passive: QueuePair,
+    // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
+    far_end: End,
+    buffer_end: End,
     completions: Arc<CompletionQueue>,
     _far_regions: Vec<MemoryRegion>,
     far: Arc<Buffer>,
 
     registration: &'r VerbsRegistration,
-    far_keys: Keys,
     bounds: Bounds,
-
-    sends: SendList,
-    receives: ReceiveList,
+    /// Of the queues on which the far side posts, and behind them those of the buffer's side, if it posts.
+    rings: Box<[Ring]>,
+    queues: u32,
     polled: Polled,
-    slots: Box<[Slot]>,
-    /// Slots that are not in use: the next one is taken from the end.
-    free: Vec<u32>,
+    /// An event was asked for.
+    armed: bool,
     ended: bool,
 }
 
@@ -56,96 +50,148 @@ impl<'r> VerbsDataPlane<'r> {
     pub(super) fn new(registration: &'r VerbsRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
         let device = &registration.device;
         let name = || device.info.name.clone();
-        let depth = settings.depth;
+        let DataPlaneSettings { depth, queues, both_sides, far_bytes } = *settings;
+        let sides = 1 + u32::from(both_sides);
         // Each transfer can leave two completions.
-        let limit = device.limits.queue_depth.min(device.limits.completions / 2);
-        if depth == 0 || depth > limit {
-            return Err(Error::Depth { device: name(), depth, limit });
-        }
-        let entries = depth * 2;
-        let capacity = depth as usize;
+        let entries = depth.checked_mul(2 * sides).and_then(|entries| entries.checked_mul(queues));
+        let most = (device.limits.completions / (2 * sides)).checked_div(queues).unwrap_or(0);
+        let limit = device.limits.queue_depth.min(most);
+        let Some(entries) = entries.filter(|_| depth > 0 && depth <= limit) else {
+            return Err(Error::Depth { device: name(), depth, queues, limit });
+        };
 
-        let far = far_memory(settings.far_bytes)?;
+        let far = far_memory(far_bytes, device.connection.huge_pages)?;
         let far_regions = device.regions(&far)?;
-        let completions = CompletionQueue::new(&device.context, entries).map_err(|source| Error::CompletionQueue {
-            device: name(),
-            entries,
-            source,
-        })?;
-        let completions = Arc::new(completions);
-        let queue_pair = |sends, receives| {
-            QueuePair::new(&device.domain, &completions, sends, receives).map_err(|source| Error::QueuePair {
-                device: name(),
-                depth,
-                source,
-            })
-        };
-        let (active, passive) = (queue_pair(depth, 1)?, queue_pair(1, depth)?);
-        let route = Route {
-            port: device.address.port,
-            mtu: device.port.mtu,
-            addressing: device.addressing,
-            // At most 16, and a device without reads in flight still has queue pairs.
-            reads_in_flight: device.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
-        };
-        for (this, peer) in [(&passive, &active), (&active, &passive)] {
-            this.connect(peer.number(), &route).map_err(|(state, source)| Error::Connect {
-                device: name(),
-                state,
-                source,
-            })?;
+        let completions = CompletionQueue::new(&device.context, entries, device.connection.events);
+        let completions =
+            Arc::new(completions.map_err(|source| Error::CompletionQueue { device: name(), entries, source })?);
+        let back = if both_sides { depth } else { 0 };
+        let is_memory = matches!(registration.buffer.handle(), Handle::Memory(_));
+        let far_end = End::new(device, &completions, Depths { queues, sends: depth, receives: back }, true)?;
+        let buffer_end = End::new(device, &completions, Depths { queues, sends: back, receives: depth }, is_memory)?;
+        for (end, peer) in [(&buffer_end, &far_end), (&far_end, &buffer_end)] {
+            end.connect(device, &peers(device, peer))?;
         }
-
         Ok(Self {
-            active,
-            passive,
+            far_end,
+            buffer_end,
             completions,
-            // Host memory is one region.
-            far_keys: far_regions[0].keys(),
-            _far_regions: far_regions,
             bounds: Bounds {
-                parts: registration.parts(),
-                far_bytes: far.length_bytes(),
-                message_bytes: device.port.max_message_bytes,
+                buffer: registration.parts(),
+                // Host memory is one region.
+                far: Part::in_a_row(far_regions.iter().map(|region| (far.length_bytes(), region.keys()))),
+                message_bytes: device.message_bytes(),
             },
+            _far_regions: far_regions,
             far,
             registration,
-            sends: SendList::new(capacity),
-            receives: ReceiveList::new(capacity),
+            rings: (0..queues * sides).map(|_| Ring::new(depth)).collect(),
+            queues,
             polled: Polled::with_room_for(entries as usize),
-            slots: vec![Slot::default(); capacity].into(),
-            free: (0..depth).rev().collect(),
+            armed: false,
             ended: false,
         })
     }
 
-    /// Ends both queue pairs, so that whatever is under way ends as well.
+    /// Ends all connections, so that whatever is under way ends as well.
     #[cold]
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
-            // Where this is refused the device is gone, and completions come from its removal.
-            let _ = self.active.fail();
-            let _ = self.passive.fail();
+            self.far_end.fail();
+            self.buffer_end.fail();
         }
-    }
-
-    /// Notes a failure: of a send and its receive, the one that is not a mere consequence; the receive's where both say
-    /// something, because that is where the buffer is.
-    #[cold]
-    fn failed(&mut self, slot: usize, ended: Ended) {
-        let noted = &mut self.slots[slot].status;
-        let received = ended.queue_pair == self.passive.number();
-        if *noted == SUCCESS || *noted == FLUSHED || (received && ended.status != FLUSHED) {
-            *noted = ended.status;
-        }
-        self.end();
     }
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
         let dma_buf = !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
+    }
+
+    /// Where the bytes of a transfer are, if it can be done.
+    #[inline]
+    fn admit(&self, transfer: &Transfer) -> Result<Places, Error> {
+        let Some(places) = self.bounds.admit(transfer) else {
+            return Err(self.bounds.misfit(transfer, &self.registration.device.info.name));
+        };
+        let can = match self.registration.device.connection.transport {
+            Transport::Rc => !transfer.op.is_atomic() || self.can_be_atomic(transfer, &places),
+            Transport::Uc => matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send),
+            Transport::Ud => transfer.op == Op::Send,
+        };
+        if can { Ok(places) } else { Err(self.cannot(transfer)) }
+    }
+
+    fn can_be_atomic(&self, transfer: &Transfer, places: &Places) -> bool {
+        let aligned = |address: u64| address.is_multiple_of(8);
+        self.registration.device.limits.atomics
+            && transfer.length_bytes == 8
+            && aligned(places.buffer.address)
+            && aligned(places.far.address)
+    }
+
+    #[cold]
+    fn cannot(&self, transfer: &Transfer) -> Error {
+        let device = &self.registration.device;
+        let (op, transport) = (transfer.op, device.connection.transport);
+        if transport != Transport::Rc {
+            Error::Transport { op, transport }
+        } else if !device.limits.atomics {
+            Error::NoAtomics { device: device.info.name.clone() }
+        } else {
+            Error::Transfer { why: format!("`{op}` works on one word of 8 bytes, at a multiple of 8") }
+        }
+    }
+
+    /// The place of a queue's ring, where that side posts on it.
+    #[inline]
+    fn ring(&self, transfer: &Transfer) -> Option<usize> {
+        if transfer.queue >= self.queues {
+            return None;
+        }
+        let ring = match transfer.posted_by {
+            Side::Far => transfer.queue,
+            Side::Buffer => self.queues + transfer.queue,
+        };
+        Some(ring as usize).filter(|ring| *ring < self.rings.len())
+    }
+
+    /// Posts transfers of one queue and side, which there is room for.
+    fn post(&mut self, ring: usize, batch: &[Transfer]) -> Result<(), Error> {
+        let mut receives = 0;
+        for (index, transfer) in batch.iter().enumerate() {
+            let places = match self.admit(transfer) {
+                Ok(places) => places,
+                Err(error) => {
+                    self.rings[ring].forget(index);
+                    return Err(error);
+                }
+            };
+            let receives_too = matches!(transfer.op, Op::Send | Op::WriteImm);
+            let number = number(ring, self.rings[ring].push(transfer.id, 1 + u8::from(receives_too)));
+            let (poster, other, local, remote) = match transfer.posted_by {
+                Side::Far => (&mut self.far_end, &mut self.buffer_end, places.far, places.buffer),
+                Side::Buffer => (&mut self.buffer_end, &mut self.far_end, places.buffer, places.far),
+            };
+            poster.fill_send(index, number, transfer, local, remote);
+            if receives_too {
+                other.fill_receive(receives, number | RECEIVE, remote, transfer.length_bytes);
+                receives += 1;
+            }
+        }
+        let [first, ..] = batch else { return Ok(()) };
+        let (poster, other) = match first.posted_by {
+            Side::Far => (&mut self.far_end, &mut self.buffer_end),
+            Side::Buffer => (&mut self.buffer_end, &mut self.far_end),
+        };
+        // Receives first: a send never finds the receiver without one.
+        let posted = other.post_receives(first.queue, receives);
+        let posted = posted.and_then(|()| poster.post_sends(first.queue, batch.len()));
+        posted.map_err(|source| {
+            self.end();
+            Error::Post { source }
+        })
     }
 }
 
@@ -157,47 +203,24 @@ impl DataPlane for VerbsDataPlane<'_> {
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
             // Until the failure has been told, there is something to poll for, and that says more.
-            return if self.free.len() < self.slots.len() { Ok(0) } else { Err(Error::Ended.into()) };
+            return if self.rings.iter().all(Ring::is_empty) { Err(Error::Ended.into()) } else { Ok(0) };
         }
-        let count = batch.len().min(self.free.len());
-        let kept = self.free.len() - count;
-        let mut receive_count = 0;
-        for (index, transfer) in batch[..count].iter().enumerate() {
-            let Some(Place { address: in_buffer, keys }) = self.bounds.admit(transfer) else {
-                return Err(self.bounds.misfit(transfer, &self.registration.device.info.name).into());
+        let mut taken = 0;
+        while let [first, ..] = &batch[taken..] {
+            let same = |transfer: &&Transfer| (transfer.queue, transfer.posted_by) == (first.queue, first.posted_by);
+            let Some(ring) = self.ring(first) else {
+                return Err(Error::Transfer { why: format!("there is no queue {} on that side", first.queue) }.into());
             };
-            let slot = self.free[kept + index];
-            let number = u64::from(slot);
-            let far = Span {
-                address: self.far_keys.base + transfer.far_offset,
-                length_bytes: transfer.length_bytes,
-                key: self.far_keys.local,
-            };
-            let remote = Remote { address: in_buffer, key: keys.remote };
-            let (opcode, open) = match transfer.op {
-                Op::Write => (Opcode::Write, 1),
-                Op::Read => (Opcode::Read, 1),
-                Op::Send => {
-                    let into = Span { address: in_buffer, length_bytes: transfer.length_bytes, key: keys.local };
-                    self.receives.fill(receive_count, number, into);
-                    receive_count += 1;
-                    (Opcode::Send, 2)
-                }
-                other => return Err(Error::Transfer { why: format!("`{other}` is no transfer of this target") }.into()),
-            };
-            self.sends.fill(index, number, far);
-            self.sends.aim(index, opcode, remote);
-            self.slots[slot as usize] = Slot { id: transfer.id, open, status: SUCCESS };
+            let room = self.rings[ring].room();
+            let wanted = batch[taken..].iter().take_while(same).count();
+            let count = wanted.min(room);
+            self.post(ring, &batch[taken..taken + count])?;
+            taken += count;
+            if count < wanted {
+                break;
+            }
         }
-        // Receives first: a send never finds the receiver without one.
-        let posted =
-            self.receives.post(&self.passive, receive_count).and_then(|()| self.sends.post(&self.active, count));
-        if let Err(source) = posted {
-            self.end();
-            return Err(Error::Post { source }.into());
-        }
-        self.free.truncate(kept);
-        Ok(count)
+        Ok(taken)
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
@@ -205,29 +228,51 @@ impl DataPlane for VerbsDataPlane<'_> {
             let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
                 let ended = self.polled.get(index);
-                // Only numbers of slots are ever posted.
-                let number = ended.id as usize;
                 if ended.status != SUCCESS {
-                    self.failed(number, ended);
+                    self.end();
                 }
-                let slot = &mut self.slots[number];
-                slot.open -= 1;
-                if slot.open > 0 {
-                    continue;
+                // Only numbers of rings and places are ever posted.
+                let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
+                let ring_of = &mut self.rings[ring];
+                if ended.id & RECEIVE == 0 {
+                    ring_of.sent(place, ended.status);
+                } else {
+                    ring_of.received(place, ended.status);
                 }
-                let Slot { id, status, .. } = *slot;
-                self.free.push(ended.id as u32);
-                done.push(if status == SUCCESS { Completion { id, result: Ok(()) } } else { self.failure(id, status) });
+                while let Some((id, status)) = self.rings[ring].pop() {
+                    done.push(if status == SUCCESS {
+                        Completion { id, result: Ok(()) }
+                    } else {
+                        self.failure(id, status)
+                    });
+                }
             }
             if count < self.polled.room() {
                 return Ok(());
             }
         }
     }
+
+    fn wait(&mut self) -> Result<(), crate::Error> {
+        let failed = |source| Error::Poll { source };
+        if self.armed {
+            self.armed = !self.completions.sleep(LONGEST_SLEEP_MS).map_err(failed)?;
+        } else {
+            // What came before this has no event: it is found by the poll that follows.
+            self.armed = self.completions.arm().map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// An end as its peer sees it.
+fn peers(device: &VerbsDevice, end: &End) -> Vec<Peer> {
+    end.numbers().into_iter().map(|number| Peer { number, addressing: device.addressing }).collect()
 }
 
 /// Ordinary memory, as a buffer: its view is the far side's.
-fn far_memory(bytes: u64) -> Result<Arc<Buffer>, Error> {
-    let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
+fn far_memory(bytes: u64, huge_pages: bool) -> Result<Arc<Buffer>, Error> {
+    let options = OpenOptions { huge_pages, ..OpenOptions::default() };
+    let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
     memory.map_err(|source| Error::FarMemory { bytes, source })
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use peerpath_exporter::{Buffer, Handle};
+use peerpath_exporter::{Buffer, Exporter as _, Handle, HostExporter, OpenOptions};
 use peerpath_paths::{Facts, Tree};
 
 use super::address::Address;
@@ -11,9 +11,12 @@ use super::driver::{is_software, uverbs_driver_id};
 use super::errors::Error;
 use super::facts;
 use super::registration::VerbsRegistration;
-use super::sys::{Addressing, Context, DeviceList, Limits, ListError, MemoryRegion, Port, PortState, ProtectionDomain};
+use super::sys::{
+    Addressing, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState, ProtectionDomain,
+    Route,
+};
 use super::sysfs;
-use crate::{Device, DeviceInfo, Registration};
+use crate::{Connection, Device, DeviceInfo, Registration, Transport};
 
 /// An opened port of a device, with the domain that all its regions and queue pairs belong to.
 pub(super) struct VerbsDevice {
@@ -24,11 +27,16 @@ pub(super) struct VerbsDevice {
     pub(super) limits: Limits,
     pub(super) port: Port,
     pub(super) addressing: Addressing,
+    pub(super) connection: Connection,
+    mtu: Mtu,
 }
+
+/// More reads than this under way at once are of no use, and take device memory.
+const READS_IN_FLIGHT: u32 = 16;
 
 /// Whether the address can be used, and for dma-bufs too.
 pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
-    let device = VerbsDevice::open(address, tree)?;
+    let device = VerbsDevice::open(address, &Connection::default(), tree)?;
     if device.info.bdf.is_none() && device.info.soft_rdma {
         return Err(device.no_function(tree));
     }
@@ -41,7 +49,7 @@ pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
 
 impl VerbsDevice {
     /// Opens it.
-    pub(super) fn open(address: &Address, tree: &Tree) -> Result<Self, Error> {
+    pub(super) fn open(address: &Address, connection: &Connection, tree: &Tree) -> Result<Self, Error> {
         let name = &address.device;
         let context = Arc::new(open_context(name)?);
         let limits = context.limits().map_err(|source| Error::Query { device: name.clone(), source })?;
@@ -54,10 +62,12 @@ impl VerbsDevice {
             let net_device = sysfs::net_device(tree, name);
             return Err(Error::PortDown { device: name.clone(), port: address.port, state, net_device });
         }
-        let addressing = addressing(address, &port, tree)?;
+        let addressing = addressing(address, &port, connection, tree)?;
+        let mtu = mtu(name, &port, connection)?;
         let driver = sysfs::driver(tree, name);
         let driver_id = driver.as_deref().and_then(uverbs_driver_id);
-        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id)
+        let extra = Extra { atomics: limits.atomics, relaxed_ordering: connection.relaxed_ordering };
+        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id, extra)
             .map_err(|source| Error::ProtectionDomain { device: name.clone(), source })?;
         let soft_rdma = driver.as_deref().is_some_and(is_software);
         let info = DeviceInfo {
@@ -69,7 +79,50 @@ impl VerbsDevice {
             soft_rdma,
             own_address_space: false,
         };
-        Ok(Self { info, address: address.clone(), context, domain: Arc::new(domain), limits, port, addressing })
+        Ok(Self {
+            info,
+            address: address.clone(),
+            context,
+            domain: Arc::new(domain),
+            limits,
+            port,
+            addressing,
+            connection: connection.clone(),
+            mtu,
+        })
+    }
+
+    /// How queue pairs of this port are connected.
+    pub(super) fn route(&self) -> Route {
+        Route {
+            port: self.address.port,
+            own: self.addressing,
+            mtu: self.mtu,
+            // At most 16, and a device without reads in flight still has queue pairs.
+            reads_in_flight: self.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
+            atomics: self.limits.atomics,
+            service_level: self.connection.service_level,
+            traffic_class: self.connection.traffic_class,
+        }
+    }
+
+    /// The longest message.
+    pub(super) fn message_bytes(&self) -> u32 {
+        match self.connection.transport {
+            Transport::Rc | Transport::Uc => self.port.max_message_bytes,
+            // One packet.
+            Transport::Ud => self.mtu.bytes().min(self.port.max_message_bytes),
+        }
+    }
+
+    /// Host memory for what nobody looks at, as a region.
+    pub(super) fn scratch(&self, bytes: u64) -> Result<MemoryRegion, Error> {
+        let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
+        let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
+        match self.regions(&memory)?.pop() {
+            Some(region) => Ok(region),
+            None => Err(Error::TooLong { length_bytes: bytes }),
+        }
     }
 
     /// Makes a buffer known to the device: as one region, or as one for each range where each is a dma-buf of its own. They
@@ -151,7 +204,21 @@ fn open_context(name: &str) -> Result<Context, Error> {
     device.open().map_err(|source| Error::Open { device: name.to_owned(), source })
 }
 
-fn addressing(address: &Address, port: &Port, tree: &Tree) -> Result<Addressing, Error> {
+/// What packets carry: what was asked for, if the port can.
+fn mtu(device: &str, port: &Port, connection: &Connection) -> Result<Mtu, Error> {
+    let Some(bytes) = connection.mtu_bytes else { return Ok(port.mtu) };
+    let asked = Mtu::of_bytes(bytes).filter(|mtu| mtu.bytes() <= port.mtu.bytes());
+    asked.ok_or_else(|| Error::Mtu { device: device.to_owned(), bytes, most_bytes: port.mtu.bytes() })
+}
+
+fn addressing(address: &Address, port: &Port, connection: &Connection, tree: &Tree) -> Result<Addressing, Error> {
+    if let Some(index) = connection.gid_index {
+        let gid = sysfs::gid(tree, &address.device, address.port, index);
+        let Some(bytes) = gid else {
+            return Err(Error::NoSuchGid { device: address.device.clone(), port: address.port, index });
+        };
+        return Ok(Addressing::Gid { index, bytes });
+    }
     if !port.ethernet {
         return Ok(Addressing::Lid(port.lid));
     }

@@ -5,6 +5,7 @@ use std::io;
 use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
 
 use super::address::AddressProblem;
+use crate::{Op, Transport};
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +46,16 @@ pub(super) enum Error {
     Deregister { device: String, mechanism: &'static str, source: io::Error },
     #[error("{bytes} bytes of far-side memory could not be had")]
     FarMemory { bytes: u64, source: peerpath_exporter::Error },
-    #[error("{device} cannot hold {depth} transfers at once")]
-    Depth { device: String, depth: u32, limit: u32 },
+    #[error("{device} cannot hold {depth} transfers at once on each of {queues} queue pair(s)")]
+    Depth { device: String, depth: u32, queues: u32, limit: u32 },
+    #[error("packets of {device} cannot carry {bytes} bytes")]
+    Mtu { device: String, bytes: u32, most_bytes: u32 },
+    #[error("port {port} of {device} has no GID {index}")]
+    NoSuchGid { device: String, port: u8, index: u8 },
+    #[error("`{op}` is not possible over {transport}")]
+    Transport { op: Op, transport: Transport },
+    #[error("{device} has no atomic operations")]
+    NoAtomics { device: String },
     #[error("{device} gave no completion queue for {entries} completions")]
     CompletionQueue { device: String, entries: u32, source: io::Error },
     #[error("{device} gave no queue pair for {depth} transfers")]
@@ -157,6 +166,26 @@ impl Explained for Error {
             | Self::CompletionQueue { source, .. }
             | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),
             Self::Connect { source, .. } => explained(Step::ConnectQueues, source),
+            Self::Mtu { most_bytes, .. } => Explanation::uncaused(
+                format!("An MTU is 256, 512, 1024, 2048 or 4096 bytes, and its port carries {most_bytes} at most."),
+                "Ask for another --mtu, or raise that of the link.",
+            ),
+            Self::NoSuchGid { device, port, .. } => Explanation::uncaused(
+                "The entry is empty or there is none.",
+                format!("See /sys/class/infiniband/{device}/ports/{port}/gids, or leave out --gid-index."),
+            ),
+            Self::Transport { transport, .. } => Explanation::uncaused(
+                match transport {
+                    Transport::Ud => "Datagrams carry sends alone.",
+                    _ => "Without acknowledgements there are writes and sends alone.",
+                },
+                "Use --connection rc.",
+            ),
+            Self::NoAtomics { .. } => Explanation::new(
+                Cause::NoDevice,
+                "It says so of itself.",
+                "Use another device; `ibv_devinfo -v` shows atomic_cap.",
+            ),
             Self::Message { limit_bytes, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("One message of its port has {limit_bytes} bytes at most."),
@@ -184,7 +213,12 @@ impl Explained for Error {
         match self {
             // A name that is wrong among devices that are there is a slip; where there is none at all, no name would do.
             Self::NoDevice { present, .. } if present.is_empty() => Class::CannotHere,
-            Self::Address { .. } | Self::NoDevice { .. } | Self::Depth { .. } => Class::BadInput,
+            Self::Address { .. }
+            | Self::NoDevice { .. }
+            | Self::Depth { .. }
+            | Self::Mtu { .. }
+            | Self::NoSuchGid { .. } => Class::BadInput,
+            Self::Transport { .. } | Self::NoAtomics { .. } => Class::CannotHere,
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
             Self::NoLibrary
             | Self::List { .. }

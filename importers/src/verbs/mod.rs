@@ -5,9 +5,11 @@ mod bounds;
 mod data_plane;
 mod device;
 mod driver;
+mod end;
 mod errors;
 mod facts;
 mod registration;
+mod ring;
 mod status;
 mod sys;
 mod sysfs;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
 
-use crate::{Availability, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
 use address::Address;
 use device::VerbsDevice;
 use errors::Error;
@@ -36,6 +38,11 @@ static OPS: &[OpSpec] = &[
         summary: "RDMA write from host memory into the buffer",
     },
     OpSpec {
+        op: Op::WriteImm,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "RDMA write that the buffer's side is told of, by a receive",
+    },
+    OpSpec {
         op: Op::Read,
         role: Role::Transfer(Direction::OutOfSource),
         summary: "RDMA read out of the buffer into host memory",
@@ -44,6 +51,16 @@ static OPS: &[OpSpec] = &[
         op: Op::Send,
         role: Role::Transfer(Direction::IntoSource),
         summary: "send from host memory into a receive posted on the buffer",
+    },
+    OpSpec {
+        op: Op::FetchAdd,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "add to 8 bytes of the buffer, and bring what was there before",
+    },
+    OpSpec {
+        op: Op::CmpSwap,
+        role: Role::Transfer(Direction::IntoSource),
+        summary: "replace 8 bytes of the buffer if they are as expected, and bring what was there before",
     },
     OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "take the registration back" },
 ];
@@ -95,9 +112,13 @@ impl Importer for Verbs {
         }
     }
 
-    fn open(&self, address: &str) -> Result<Arc<dyn Device>, crate::Error> {
+    fn has_connections(&self) -> bool {
+        true
+    }
+
+    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
         let address = parse(address)?;
-        Ok(Arc::new(VerbsDevice::open(&address, &Tree::live())?))
+        Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
     }
 }
 

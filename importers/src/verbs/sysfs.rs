@@ -78,6 +78,12 @@ pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     Some(Gid { index, bytes: address.octets() })
 }
 
+/// The GID at a place of the port's table, where there is one.
+pub(super) fn gid(tree: &Tree, device: &str, port: u8, index: u8) -> Option<[u8; 16]> {
+    let address: Ipv6Addr = line(tree, &format!("{}/ports/{port}/gids/{index}", class(device)))?.parse().ok()?;
+    (!address.is_unspecified()).then_some(address.octets())
+}
+
 /// Whether the IOMMU translates what the function sends; `None` where it has no IOMMU group or cannot be asked.
 pub(super) fn translated(tree: &Tree, function: Bdf) -> Option<bool> {
     line(tree, &format!("sys/bus/pci/devices/{function}/iommu_group/type")).map(|kind| kind != "identity")

@@ -10,7 +10,7 @@ use peerpath_exporter::{
     Access, AddressSpace, BarRange, Device as VfioDevice, Door, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
 };
 use peerpath_importers::{
-    Completion, DataPlane, DataPlaneSettings, Device, Error, Op, Registration, Transfer, parse_target,
+    Completion, Connection, DataPlane, DataPlaneSettings, Device, Error, Op, Registration, Transfer, parse_target,
 };
 use peerpath_paths::observe::FaultWatch;
 use peerpath_paths::{Bdf, Cause, Explained};
@@ -98,7 +98,7 @@ fn lab(write: &str) -> Result<Lab, Failed> {
 
 fn target(text: &str) -> Result<Arc<dyn Device>, Failed> {
     let (importer, address) = parse_target(text)?;
-    Ok(importer.open(address)?)
+    Ok(importer.open(address, &Connection::default())?)
 }
 
 /// Carries all of them out, as many at once as go.
@@ -126,12 +126,9 @@ fn carry_well(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<(), F
 /// As many transfers as the depth says, at places that differ on both sides.
 fn scattered(op: Op, size: u32, depth: u32, far_bytes: u64) -> Vec<Transfer> {
     let places = far_bytes / u64::from(size);
-    let transfer = |index: u64| Transfer {
-        id: index,
-        op,
-        buffer_offset: (index * 3 % u64::from(depth)) * u64::from(size),
-        far_offset: (index * 17 + 5) % places * u64::from(size),
-        length_bytes: size,
+    let transfer = |index: u64| {
+        let (in_buffer, on_drive) = (index * 3 % u64::from(depth), (index * 17 + 5) % places);
+        Transfer::new(index, op, in_buffer * u64::from(size), on_drive * u64::from(size), size)
     };
     // Three has no divisor in common with any of the depths but one.
     (0..u64::from(depth)).map(transfer).collect()
@@ -188,7 +185,7 @@ fn equal_to_the_image() -> Result<(), Failed> {
     let registration = drive.register(Arc::clone(&buffer))?;
     for depth in DEPTHS {
         for size in SIZES {
-            let mut plane = registration.data_plane(&DataPlaneSettings { depth, far_bytes })?;
+            let mut plane = registration.data_plane(&DataPlaneSettings::simple(depth, far_bytes))?;
             let used = u64::from(size) * u64::from(depth);
             buffer.view().write(0, &vec![0xa5; used as usize])?;
             let transfers = scattered(Op::Read, size, depth, far_bytes);
@@ -226,7 +223,7 @@ fn writes() -> Result<(), Failed> {
     let Lab { exporter, drive } = lab(&format!("?write={WRITABLE}"))?;
     let buffer = exporter.export(32 * MIB)?;
     let registration = drive.register(Arc::clone(&buffer))?;
-    let settings = |depth| DataPlaneSettings { depth, far_bytes: WRITABLE_BYTES };
+    let settings = |depth| DataPlaneSettings::simple(depth, WRITABLE_BYTES);
     for (round, (size, depth)) in SIZES.into_iter().flat_map(|size| DEPTHS.map(|depth| (size, depth))).enumerate() {
         let mut plane = registration.data_plane(&settings(depth))?;
         let given: Vec<u8> = (0..size as usize * depth as usize).map(|at| (at / 13 + at + round) as u8).collect();
@@ -248,7 +245,7 @@ fn writes() -> Result<(), Failed> {
     }
     let mut plane = registration.data_plane(&settings(1))?;
     for far_offset in [WRITABLE_BYTES, WRITABLE_BYTES - 2048, u64::MAX - 4095] {
-        let transfer = Transfer { id: 0, op: Op::Write, buffer_offset: 0, far_offset, length_bytes: 4096 };
+        let transfer = Transfer::new(0, Op::Write, 0, far_offset, 4096);
         if plane.submit(&[transfer]).is_ok() {
             return Err(format!("a write at {far_offset:#x} beyond the range was taken").into());
         }
@@ -280,18 +277,12 @@ fn whole_drive() -> Result<(), Failed> {
     let window = 16 * MIB;
     let buffer = exporter.export(window)?;
     let registration = drive.register(Arc::clone(&buffer))?;
-    let mut plane = registration.data_plane(&DataPlaneSettings { depth: 16, far_bytes: image.len() as u64 })?;
+    let mut plane = registration.data_plane(&DataPlaneSettings::simple(16, image.len() as u64))?;
     let mut found = vec![0; window as usize];
     for (number, expected) in image.chunks(window as usize).enumerate() {
         buffer.view().write(0, &vec![0x5a; window as usize])?;
         let start = number as u64 * window;
-        let transfer = |index: u64| Transfer {
-            id: index,
-            op: Op::Read,
-            buffer_offset: index * MIB,
-            far_offset: start + index * MIB,
-            length_bytes: MIB as u32,
-        };
+        let transfer = |index: u64| Transfer::new(index, Op::Read, index * MIB, start + index * MIB, MIB as u32);
         let transfers: Vec<_> = (0..expected.len() as u64 / MIB).map(transfer).collect();
         carry_well(&mut *plane, &transfers)?;
         buffer.view().read(0, &mut found)?;
@@ -312,7 +303,7 @@ fn reset_in_flight() -> Result<(), Failed> {
     for _ in 0..3 {
         let buffer = exporter.export(32 * MIB)?;
         let registration = Arc::clone(&drive).register(Arc::clone(&buffer))?;
-        let mut plane = registration.data_plane(&DataPlaneSettings { depth: 32, far_bytes })?;
+        let mut plane = registration.data_plane(&DataPlaneSettings::simple(32, far_bytes))?;
         let full = scattered(Op::Read, MIB as u32, 32, far_bytes);
         let taken = plane.submit(&full)?;
         if taken != full.len() {
@@ -341,7 +332,7 @@ fn reset_in_flight() -> Result<(), Failed> {
         registration.unregister()?;
 
         let again = Arc::clone(&drive).register(Arc::clone(&buffer))?;
-        let mut plane = again.data_plane(&DataPlaneSettings { depth: 32, far_bytes })?;
+        let mut plane = again.data_plane(&DataPlaneSettings::simple(32, far_bytes))?;
         carry_well(&mut *plane, &full[..8])?;
         let image = image()?;
         for transfer in &full[..8] {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use libtest_mimic::Failed;
 use peerpath_exporter::{Device, Exporter, OpenOptions, VfioExporter};
-use peerpath_importers::{Completion, DataPlane, DataPlaneSettings, Op, Registration, Transfer, parse_target};
+use peerpath_importers::{
+    Completion, Connection, DataPlane, DataPlaneSettings, Op, Registration, Transfer, parse_target,
+};
 use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
@@ -22,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 const LENGTH_BYTES: u64 = 1 << 20;
-const SETTINGS: DataPlaneSettings = DataPlaneSettings { depth: 8, far_bytes: 64 << 10 };
+const SETTINGS: DataPlaneSettings = DataPlaneSettings::simple(8, 64 << 10);
 const SIZE_BYTES: usize = 4096;
 
 /// A way to take the memory back, and to give it again.
@@ -55,11 +57,11 @@ struct Lab {
 fn lab(bdf: &str, target: &str) -> Result<Lab, Failed> {
     let exporter = VfioExporter::open(bdf.parse()?, 2, &[], &OpenOptions::default())?;
     let (importer, address) = parse_target(target)?;
-    Ok(Lab { exporter, target: importer.open(address)? })
+    Ok(Lab { exporter, target: importer.open(address, &Connection::default())? })
 }
 
 fn transfer(op: Op) -> Transfer {
-    Transfer { id: 7, op, buffer_offset: 8192, far_offset: 0, length_bytes: SIZE_BYTES as u32 }
+    Transfer::new(7, op, 8192, 0, SIZE_BYTES as u32)
 }
 
 /// Carries one transfer out and tells how it ended.

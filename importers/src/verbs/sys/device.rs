@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 
 use super::backend::{self, ffi};
 use super::check;
+use crate::Connection;
 
 /// `IBV_LINK_LAYER_ETHERNET`; not both crates carry the constants of nameless enums.
 const LINK_LAYER_ETHERNET: u8 = 2;
@@ -116,6 +117,8 @@ pub(in crate::verbs) struct Limits {
     pub(in crate::verbs) completions: u32,
     /// RDMA reads under way at once, of one queue pair: the smaller one of both sides.
     pub(in crate::verbs) reads_in_flight: u32,
+    /// Whether there are atomic operations.
+    pub(in crate::verbs) atomics: bool,
 }
 
 /// The state of a port.
@@ -127,13 +130,31 @@ pub(in crate::verbs) enum PortState {
     Other(&'static str),
 }
 
+/// What a packet carries, in the encoding of the specification (`enum ibv_mtu`: 1 is 256 bytes, 5 is 4096).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::verbs) struct Mtu(pub(super) ffi::ibv_mtu::Type);
+
+impl Mtu {
+    /// The encoding of so many bytes, where there is one.
+    pub(in crate::verbs) fn of_bytes(bytes: u32) -> Option<Self> {
+        let place = Connection::MTUS_BYTES.iter().position(|known| *known == bytes)?;
+        Some(Self(place as ffi::ibv_mtu::Type + 1))
+    }
+
+    /// In bytes.
+    pub(in crate::verbs) fn bytes(self) -> u32 {
+        let place = (self.0 as usize).clamp(1, Connection::MTUS_BYTES.len()) - 1;
+        Connection::MTUS_BYTES[place]
+    }
+}
+
 /// A port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Port {
     /// Its state.
     pub(in crate::verbs) state: PortState,
-    /// `enum ibv_mtu` of packets now.
-    pub(in crate::verbs) mtu: ffi::ibv_mtu::Type,
+    /// What packets carry now.
+    pub(in crate::verbs) mtu: Mtu,
     /// Address on an InfiniBand fabric.
     pub(in crate::verbs) lid: u16,
     /// The link is Ethernet, so peers are addressed by GID.
@@ -167,6 +188,7 @@ impl Context {
             queue_depth: limit(attributes.max_qp_wr),
             completions: limit(attributes.max_cqe),
             reads_in_flight: limit(attributes.max_qp_rd_atom.min(attributes.max_qp_init_rd_atom)),
+            atomics: attributes.atomic_cap != ffi::ibv_atomic_cap::IBV_ATOMIC_NONE,
         })
     }
 
@@ -187,7 +209,7 @@ impl Context {
         check(unsafe { backend::query_port(self.as_ptr(), port, &mut attributes) })?;
         Ok(Port {
             state: port_state(attributes.state),
-            mtu: attributes.active_mtu,
+            mtu: Mtu(attributes.active_mtu),
             lid: attributes.lid,
             ethernet: attributes.link_layer == LINK_LAYER_ETHERNET,
             max_message_bytes: attributes.max_msg_sz,

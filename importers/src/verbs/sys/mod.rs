@@ -14,10 +14,10 @@ mod work;
 
 use std::io;
 
-pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Port, PortState};
-pub(super) use queue::{Addressing, CompletionQueue, Ended, Polled, QueuePair, Route};
-pub(super) use registration::{Keys, Mechanism, MemoryRegion, ProtectionDomain};
-pub(super) use work::{Opcode, ReceiveList, Remote, SendList, Span};
+pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Mtu, Port, PortState};
+pub(super) use queue::{Addressing, CompletionQueue, Peer, Polled, QueuePair, Room, Route};
+pub(super) use registration::{Extra, Keys, Mechanism, MemoryRegion, ProtectionDomain};
+pub(super) use work::{Manner, Opcode, ReceiveList, Remote, SendList, Span};
 
 /// What a call returned: libibverbs answers 0, an errno, or -1 with the errno set beside it.
 fn check(code: libc::c_int) -> io::Result<()> {

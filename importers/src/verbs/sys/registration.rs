@@ -16,6 +16,25 @@ const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
 
+/// What a domain's regions allow beyond that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::verbs) struct Extra {
+    /// Atomic operations of the peer.
+    pub(in crate::verbs) atomics: bool,
+    /// Accesses in another order than they were asked for.
+    pub(in crate::verbs) relaxed_ordering: bool,
+}
+
+impl Extra {
+    fn access(self) -> u32 {
+        let atomics = if self.atomics { ffi::ibv_access_flags::IBV_ACCESS_REMOTE_ATOMIC.0 } else { 0 };
+        ACCESS | atomics | if self.relaxed_ordering { RELAXED_ORDERING } else { 0 }
+    }
+}
+
+/// `IBV_ACCESS_RELAXED_ORDERING` (infiniband/verbs.h); devices that cannot do it may leave it aside.
+const RELAXED_ORDERING: u32 = 1 << 20;
+
 /// How a region came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum Mechanism {
@@ -33,6 +52,7 @@ pub(in crate::verbs) struct ProtectionDomain {
     context: Arc<Context>,
     /// The kernel's number of the driver, which the ioctl wants; none where it is not known.
     driver_id: Option<u32>,
+    access: u32,
 }
 
 // SAFETY: libibverbs locks its own state; a domain may be used from any thread, by several at once.
@@ -42,11 +62,11 @@ unsafe impl Sync for ProtectionDomain {}
 
 impl ProtectionDomain {
     /// Allocates one.
-    pub(in crate::verbs) fn new(context: Arc<Context>, driver_id: Option<u32>) -> io::Result<Self> {
+    pub(in crate::verbs) fn new(context: Arc<Context>, driver_id: Option<u32>, extra: Extra) -> io::Result<Self> {
         // SAFETY: the context is open.
         let domain = unsafe { ffi::ibv_alloc_pd(context.as_ptr()) };
         let domain = NonNull::new(domain).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { domain, context, driver_id })
+        Ok(Self { domain, context, driver_id, access: extra.access() })
     }
 
     pub(super) fn as_ptr(&self) -> *mut ffi::ibv_pd {
@@ -87,7 +107,7 @@ impl ProtectionDomain {
         // SAFETY: `HostMemory` promises that the memory is where it says for as long as it lives, and that nobody holds a
         // Rust reference into it; the region keeps it alive.
         let region = unsafe {
-            ffi::ibv_reg_mr(self.as_ptr(), address.as_ptr().cast(), memory.length_bytes(), ACCESS.cast_signed())
+            ffi::ibv_reg_mr(self.as_ptr(), address.as_ptr().cast(), memory.length_bytes(), self.access.cast_signed())
         };
         let region = NonNull::new(region).ok_or_else(io::Error::last_os_error)?;
         // An address of this process, which fits.
@@ -98,7 +118,8 @@ impl ProtectionDomain {
 
     fn register_fd(&self, fd: libc::c_int, length_bytes: usize) -> Result<Handle, (Mechanism, io::Error)> {
         // SAFETY: the domain is allocated; the kernel looks at the fd and keeps a reference of its own.
-        let region = unsafe { ffi::ibv_reg_dmabuf_mr(self.as_ptr(), 0, length_bytes, 0, fd, ACCESS.cast_signed()) };
+        let region =
+            unsafe { ffi::ibv_reg_dmabuf_mr(self.as_ptr(), 0, length_bytes, 0, fd, self.access.cast_signed()) };
         let refused = io::Error::last_os_error();
         if let Some(region) = NonNull::new(region) {
             return Ok(Handle::Library(region, Mechanism::Provider));
@@ -112,7 +133,7 @@ impl ProtectionDomain {
                     length_bytes: length_bytes as u64,
                     base: 0,
                     fd,
-                    access: ACCESS,
+                    access: self.access,
                 };
                 let region = uverbs::register_dma_buf(self.context.command_fd(), driver_id, &request);
                 region

@@ -11,14 +11,18 @@ use std::ptr;
 use super::QueuePair;
 use super::backend::ffi;
 use super::check;
+use crate::Operands;
 
 /// What a send request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(in crate::verbs) enum Opcode {
     Write = ffi::ibv_wr_opcode::IBV_WR_RDMA_WRITE,
+    WriteImm = ffi::ibv_wr_opcode::IBV_WR_RDMA_WRITE_WITH_IMM,
     Read = ffi::ibv_wr_opcode::IBV_WR_RDMA_READ,
     Send = ffi::ibv_wr_opcode::IBV_WR_SEND,
+    FetchAdd = ffi::ibv_wr_opcode::IBV_WR_ATOMIC_FETCH_AND_ADD,
+    CmpSwap = ffi::ibv_wr_opcode::IBV_WR_ATOMIC_CMP_AND_SWP,
 }
 
 /// Bytes of a region of this side.
@@ -29,11 +33,26 @@ pub(in crate::verbs) struct Span {
     pub(in crate::verbs) key: u32,
 }
 
+impl Span {
+    fn entry(self) -> ffi::ibv_sge {
+        ffi::ibv_sge { addr: self.address, length: self.length_bytes, lkey: self.key }
+    }
+}
+
 /// An address of the peer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Remote {
     pub(in crate::verbs) address: u64,
     pub(in crate::verbs) key: u32,
+}
+
+/// How a send request is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::verbs) struct Manner {
+    /// Its completion comes with a later one.
+    pub(in crate::verbs) quiet: bool,
+    /// The processor copies the bytes into the request.
+    pub(in crate::verbs) inline: bool,
 }
 
 /// An array that C holds pointers into: never reached through a reference while it lives.
@@ -71,8 +90,8 @@ impl<T> Drop for Pinned<T> {
 /// The functions are given pointers to requests of one array, which live and which nobody else uses meanwhile; they must
 /// touch nothing but what those lead to.
 pub(in crate::verbs) unsafe trait Request: Sized {
-    /// Ties a request to its one span.
-    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge);
+    /// Ties a request to its spans.
+    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int);
     /// Numbers a request.
     unsafe fn number(request: *mut Self, id: u64);
     /// Links a request to the one behind it.
@@ -83,12 +102,11 @@ pub(in crate::verbs) unsafe trait Request: Sized {
 
 // SAFETY: each function touches the request, its span or the chain behind it, and nothing else.
 unsafe impl Request for ffi::ibv_send_wr {
-    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge) {
+    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*request).sg_list = span;
-            (*request).num_sge = 1;
-            (*request).send_flags = ffi::ibv_send_flags::IBV_SEND_SIGNALED.0;
+            (*request).sg_list = spans;
+            (*request).num_sge = count;
         }
     }
 
@@ -114,11 +132,11 @@ unsafe impl Request for ffi::ibv_send_wr {
 
 // SAFETY: as for sends.
 unsafe impl Request for ffi::ibv_recv_wr {
-    unsafe fn prepare(request: *mut Self, span: *mut ffi::ibv_sge) {
+    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*request).sg_list = span;
-            (*request).num_sge = 1;
+            (*request).sg_list = spans;
+            (*request).num_sge = count;
         }
     }
 
@@ -142,10 +160,11 @@ unsafe impl Request for ffi::ibv_recv_wr {
     }
 }
 
-/// Requests with one local span each.
+/// Requests with one local span each; those that receive datagrams have one for the header before it.
 pub(in crate::verbs) struct List<R: Request> {
     requests: Pinned<R>,
     spans: Pinned<ffi::ibv_sge>,
+    spans_each: usize,
 }
 
 /// What the active side posts; each reports its end.
@@ -157,14 +176,19 @@ pub(in crate::verbs) type ReceiveList = List<ffi::ibv_recv_wr>;
 unsafe impl<R: Request> Send for List<R> {}
 
 impl<R: Request> List<R> {
-    /// Room for so many requests.
-    pub(in crate::verbs) fn new(capacity: usize) -> Self {
-        let list = Self { requests: Pinned::zeroed(capacity), spans: Pinned::zeroed(capacity) };
+    /// Room for so many requests, each of which has the span `first` where there is one.
+    pub(in crate::verbs) fn new(capacity: usize, first: Option<Span>) -> Self {
+        let spans_each = 1 + usize::from(first.is_some());
+        let (requests, spans) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * spans_each));
+        let list = Self { requests, spans, spans_each };
         for index in 0..capacity {
-            let request = list.requests.at(index);
-            // SAFETY: both arrays have this index, and nobody else knows of them yet.
+            let (request, spans) = (list.requests.at(index), list.spans.at(index * spans_each));
+            // SAFETY: both arrays have these places, and nobody else knows of them yet.
             unsafe {
-                R::prepare(request, list.spans.at(index));
+                if let Some(first) = first {
+                    *spans = first.entry();
+                }
+                R::prepare(request, spans, if first.is_some() { 2 } else { 1 });
                 R::link(request, list.next(index));
             }
         }
@@ -177,7 +201,7 @@ impl<R: Request> List<R> {
         // SAFETY: both are within their arrays, which only `&mut self` reaches.
         unsafe {
             R::number(self.requests.at(index), id);
-            *self.spans.at(index) = ffi::ibv_sge { addr: local.address, length: local.length_bytes, lkey: local.key };
+            *self.spans.at((index + 1) * self.spans_each - 1) = local.entry();
         }
     }
 
@@ -203,16 +227,62 @@ impl<R: Request> List<R> {
 }
 
 impl SendList {
-    /// Says what a filled request does, and to which memory of the peer.
+    /// Says what a filled request does, to which memory of the peer, and how.
     #[inline]
-    pub(in crate::verbs) fn aim(&mut self, index: usize, opcode: Opcode, remote: Remote) {
+    pub(in crate::verbs) fn aim(&mut self, index: usize, opcode: Opcode, remote: Remote, manner: Manner) {
         let request = self.requests.at(index);
         // SAFETY: within the array, which only `&mut self` reaches; the request's own layout of the union is the one for
         // RDMA, and a send ignores it.
         unsafe {
             (*request).opcode = opcode as u32;
+            (*request).send_flags = manner.flags();
             (*request).wr.rdma.remote_addr = remote.address;
             (*request).wr.rdma.rkey = remote.key;
         }
+    }
+
+    /// Says which atomic operation a filled request is, on which word of the peer.
+    #[inline]
+    pub(in crate::verbs) fn aim_atomic(
+        &mut self,
+        index: usize,
+        opcode: Opcode,
+        remote: Remote,
+        operands: Operands,
+        manner: Manner,
+    ) {
+        let request = self.requests.at(index);
+        // SAFETY: as in `aim`; the union is laid out for atomic operations.
+        unsafe {
+            (*request).opcode = opcode as u32;
+            (*request).send_flags = manner.flags();
+            (*request).wr.atomic.remote_addr = remote.address;
+            (*request).wr.atomic.compare_add = operands.compare_add;
+            (*request).wr.atomic.swap = operands.swap;
+            (*request).wr.atomic.rkey = remote.key;
+        }
+    }
+
+    /// Says that a filled request sends a datagram to where those of a queue pair go.
+    #[inline]
+    pub(in crate::verbs) fn aim_datagram(&mut self, index: usize, pair: &QueuePair, manner: Manner) {
+        let Some((handle, number, key)) = pair.destination().map(super::queue::Destination::parts) else { return };
+        let request = self.requests.at(index);
+        // SAFETY: as in `aim`; the union is laid out for datagrams, and the pair keeps the address handle.
+        unsafe {
+            (*request).opcode = Opcode::Send as u32;
+            (*request).send_flags = manner.flags();
+            (*request).wr.ud.ah = handle;
+            (*request).wr.ud.remote_qpn = number;
+            (*request).wr.ud.remote_qkey = key;
+        }
+    }
+}
+
+impl Manner {
+    #[inline]
+    fn flags(self) -> u32 {
+        let signaled = if self.quiet { 0 } else { ffi::ibv_send_flags::IBV_SEND_SIGNALED.0 };
+        signaled | if self.inline { ffi::ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 }
     }
 }

@@ -1,0 +1,222 @@
+//! Where the operations of a cell lie in the memory of both sides.
+
+use peerpath_importers::{Op, Operands, Transfer};
+
+use crate::pattern::Pattern;
+
+/// Bytes before and after the slots, where the buffer has room for them.
+const GUARD_BYTES: u64 = 4096;
+/// Slots begin on cache lines.
+const ALIGNMENT_BYTES: u64 = 64;
+/// Layouts side by side begin on pages, where they are that long.
+const PAGE_BYTES: u64 = 4096;
+
+/// A row of slots, one for each transfer under way; the same on both sides but for where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The beginnings of the slots, in their order.
+    slots: Box<[u64]>,
+    size: u64,
+    length: u64,
+    near_start: u64,
+    far_start: u64,
+    /// What the words of atomic operations are made of.
+    first_word: u64,
+}
+
+impl Layout {
+    fn of(slots: Box<[u64]>, size: u64, length: u64) -> Self {
+        Self { slots, size, length, near_start: 0, far_start: 0, first_word: Pattern::fresh().word(0) }
+    }
+
+    /// As many slots of `size` bytes as are wanted and fit into `room`; none where not even one fits.
+    pub fn new(size: u64, wanted: u32, room: u64) -> Option<Self> {
+        if size == 0 || size > room {
+            return None;
+        }
+        let stride = size.next_multiple_of(ALIGNMENT_BYTES);
+        let guard = if room >= stride + 2 * GUARD_BYTES { GUARD_BYTES } else { 0 };
+        // The last slot needs no padding behind it.
+        let fits = (room - 2 * guard - size) / stride + 1;
+        let slots: Box<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
+        let length = slots[slots.len() - 1] + size + guard;
+        Some(Self::of(slots, size, length))
+    }
+
+    /// Slots that each lie within one part of a buffer made of parts of these lengths: in every part that is long enough at
+    /// least one, and in all of them as many as are wanted, as far as they fit. None where no part is long enough.
+    pub fn within_parts(size: u64, wanted: u32, parts: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
+        let stride = size.next_multiple_of(ALIGNMENT_BYTES);
+        let wanted_each = u64::from(wanted.max(1)).div_ceil(parts.len().max(1) as u64);
+        let (mut slots, mut start) = (Vec::new(), 0);
+        for length in parts {
+            let fits = if size == 0 || size > length { 0 } else { (length - size) / stride + 1 };
+            slots.extend((0..fits.min(wanted_each)).map(|slot| start + slot * stride));
+            start += length;
+        }
+        let length = (slots.last()? + size + GUARD_BYTES).min(start);
+        Some(Self::of(slots.into(), size, length))
+    }
+
+    /// So many layouts with as many slots each, one behind the other; none where the room does not do. On the far side each
+    /// group of `shared` lies one behind the other, and every group begins at the start.
+    pub fn side_by_side(size: u64, wanted: u32, room: u64, count: u32, shared: u32) -> Option<Vec<Self>> {
+        if count == 1 {
+            return Some(vec![Self::new(size, wanted, room)?]);
+        }
+        let part = room / u64::from(count);
+        let alignment = if part >= PAGE_BYTES { PAGE_BYTES } else { ALIGNMENT_BYTES };
+        let part = part / alignment * alignment;
+        let mut far_start = 0;
+        let one = |index: u32| {
+            if index.is_multiple_of(shared) {
+                far_start = 0;
+            }
+            let layout = Self::new(size, wanted, part)?;
+            let moved = Self { near_start: u64::from(index) * part, far_start, ..layout };
+            far_start += moved.length.next_multiple_of(alignment);
+            Some(moved)
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Bytes from the first guard to the last.
+    pub fn length_bytes(&self) -> u64 {
+        self.length
+    }
+
+    /// Bytes of a slot.
+    pub fn size_bytes(&self) -> u64 {
+        self.size
+    }
+
+    /// Where it begins in the exported memory.
+    pub fn near_start(&self) -> u64 {
+        self.near_start
+    }
+
+    /// Where it begins on the far side.
+    pub fn far_start(&self) -> u64 {
+        self.far_start
+    }
+
+    /// The transfer that uses the slot of the `turn`-th operation.
+    #[inline]
+    pub fn transfer(&self, op: Op, turn: u64) -> Transfer {
+        let slot = turn % self.slots();
+        let offset = self.slots[slot as usize];
+        // A size beyond 4 GiB is refused when the plan is made.
+        let length_bytes = u32::try_from(self.size).unwrap_or(u32::MAX);
+        let transfer = Transfer::new(turn, op, self.near_start + offset, self.far_start + offset, length_bytes);
+        let operands = match op {
+            Op::FetchAdd => Operands { compare_add: 1, swap: 0 },
+            Op::CmpSwap => {
+                let word = self.word(slot, turn / self.slots());
+                Operands { compare_add: word, swap: word.wrapping_add(1) }
+            }
+            _ => return transfer,
+        };
+        Transfer { operands, ..transfer }
+    }
+
+    /// What stands in a slot of atomic operations after so many of them, whichever they are.
+    pub fn word(&self, slot: u64, operations: u64) -> u64 {
+        self.first_word.wrapping_add(slot << 32).wrapping_add(operations)
+    }
+
+    /// The beginnings of the slots, counted from that of the layout.
+    pub fn slot_offsets(&self) -> &[u64] {
+        &self.slots
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// Slots that `operations` operations have used.
+    pub fn used_slots(&self, operations: u64) -> u64 {
+        self.slots().min(operations)
+    }
+
+    /// Whether the byte at `offset` belongs to one of the first `used` slots, and up to where that answer holds.
+    pub(crate) fn stretch(&self, offset: u64, used: u64) -> (bool, u64) {
+        let used = &self.slots[..used as usize];
+        let next = used.partition_point(|start| *start <= offset);
+        match used[..next].last().map(|start| start + self.size) {
+            Some(end) if offset < end => (true, end),
+            _ => (false, used.get(next).copied().unwrap_or(self.length)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slots_fit_and_do_not_overlap(size in 1u64..100_000, wanted in 1u32..64, room in 1u64..1_000_000) {
+            match Layout::new(size, wanted, room) {
+                None => prop_assert!(size > room),
+                Some(layout) => {
+                    prop_assert!(layout.length_bytes() <= room);
+                    let guard = layout.slots[0];
+                    prop_assert!(guard == 0 || guard == GUARD_BYTES);
+                    let mut end = guard;
+                    for turn in 0..layout.slots() {
+                        let transfer = layout.transfer(Op::Write, turn);
+                        prop_assert!(transfer.buffer_offset >= end);
+                        end = transfer.buffer_offset + u64::from(transfer.length_bytes);
+                    }
+                    prop_assert!(end + guard == layout.length_bytes());
+                }
+            }
+        }
+
+        #[test]
+        fn no_slot_lies_in_two_parts(
+            size in 1u64..5000, wanted in 1u32..64, parts in proptest::collection::vec(1u64..20_000, 1..8),
+        ) {
+            let owner: Vec<usize> =
+                parts.iter().enumerate().flat_map(|(part, &length)| (0..length).map(move |_| part)).collect();
+            match Layout::within_parts(size, wanted, parts.iter().copied()) {
+                None => prop_assert!(parts.iter().all(|length| *length < size)),
+                Some(layout) => {
+                    prop_assert!(layout.length_bytes() <= owner.len() as u64);
+                    let mut end = 0;
+                    for &start in &layout.slots {
+                        prop_assert!(start >= end);
+                        end = start + size;
+                        prop_assert_eq!(owner[start as usize], owner[end as usize - 1]);
+                    }
+                    prop_assert!(end <= layout.length_bytes());
+                    let used: std::collections::HashSet<_> =
+                        layout.slots.iter().map(|start| owner[*start as usize]).collect();
+                    prop_assert_eq!(used.len(), parts.iter().filter(|length| **length >= size).count());
+                }
+            }
+        }
+
+        #[test]
+        fn side_by_side_none_touches_another(
+            size in 1u64..10_000, wanted in 1u32..16, room in 1u64..1_000_000, groups in 1u32..5, shared in 1u32..3,
+        ) {
+            if let Some(layouts) = Layout::side_by_side(size, wanted, room, groups * shared, shared) {
+                prop_assert_eq!(layouts.len() as u32, groups * shared);
+                let end = layouts.iter().fold(0, |end, layout| {
+                    assert!(layout.near_start() >= end);
+                    layout.near_start() + layout.length_bytes()
+                });
+                prop_assert!(end <= room);
+                for group in layouts.chunks(shared as usize) {
+                    prop_assert_eq!(group[0].far_start(), 0);
+                    for pair in group.windows(2) {
+                        prop_assert!(pair[1].far_start() >= pair[0].far_start() + pair[0].length_bytes());
+                    }
+                }
+            }
+        }
+    }
+}

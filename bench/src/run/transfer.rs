@@ -1,0 +1,398 @@
+//! A cell that moves data: filled, moved and timed by one or more threads, verified.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use peerpath_exporter::{Buffer, Exporter as _, Handle, SourceKind, View};
+use peerpath_importers::{DataPlane, DataPlaneSettings, Direction, Op, Side};
+use peerpath_paths::{Cause, Explanation, PathName};
+use quanta::Clock;
+
+use super::Runner;
+use super::cell::{Figures, Setup, note_staging, staging};
+use super::ended::{Ended, Without};
+use super::staged::Staged;
+use crate::cpus;
+use crate::interrupt::Interrupt;
+use crate::layout::Layout;
+use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Views};
+use crate::plan::{CellSpec, Mechanism, Mode};
+use crate::result::CellPath;
+use crate::window::{VerifyError, Window};
+use crate::words::Words;
+
+/// Untimed laps after a timed run, each with fresh data.
+const VERIFIED_LAPS: u32 = 3;
+
+/// What one thread works with: a data plane of its own, and for each stream a part of the source.
+struct Lane<'a> {
+    plane: Box<dyn DataPlane + 'a>,
+    far: Arc<dyn View>,
+    layouts: &'a [Layout],
+}
+
+/// What a thread saw.
+struct Seen {
+    recorder: Recorder,
+    /// Operations of each stream.
+    operations: Vec<u64>,
+    flows: Vec<Throughput>,
+}
+
+/// Data of a stream, before and after.
+enum Check<'a> {
+    Bytes(Window<'a>),
+    Words(Words<'a>),
+}
+
+impl<'a> Check<'a> {
+    fn fill(
+        op: Op,
+        layout: &'a Layout,
+        direction: Direction,
+        near: &'a dyn View,
+        far: &'a dyn View,
+    ) -> Result<Self, VerifyError> {
+        Ok(if op.is_atomic() {
+            Self::Words(Words::fill(layout, near, far)?)
+        } else {
+            Self::Bytes(Window::fill(layout, direction, near, far)?)
+        })
+    }
+
+    fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
+        match self {
+            Self::Bytes(window) => window.verify(operations),
+            Self::Words(words) => words.verify(operations),
+        }
+    }
+}
+
+/// Who posts the streams of a lane, in their order.
+const POSTED_BY: [Side; 2] = [Side::Far, Side::Buffer];
+
+/// Which way bytes go in a stream.
+fn direction_of(place: usize, forward: Direction) -> Direction {
+    match (POSTED_BY[place], forward) {
+        (Side::Far, forward) => forward,
+        (Side::Buffer, Direction::IntoSource) => Direction::OutOfSource,
+        (Side::Buffer, Direction::OutOfSource) => Direction::IntoSource,
+    }
+}
+
+impl Runner<'_> {
+    /// Moves between the far side and the source, directly or by way of a staging buffer.
+    pub(super) fn transfer(
+        &mut self,
+        setup: Setup<'_>,
+        direction: Direction,
+        path: &mut CellPath,
+    ) -> Result<Figures, Ended> {
+        let spec = setup.spec;
+        if let Some(why) = impossible(spec) {
+            return Err(Ended::waived(format!("there is no such {}", spec.op), why));
+        }
+        let buffer = setup.export()?;
+        let layouts = layouts(spec, &buffer)?;
+        let streams = if spec.bidirectional { 2 } else { 1 };
+        let far_bytes = layouts[..streams].iter().map(|layout| layout.far_start() + layout.length_bytes()).max();
+        let far_bytes = far_bytes.unwrap_or(0);
+        let settings = DataPlaneSettings {
+            depth: if spec.mode == Mode::PingPong { PING_PONG_DEPTH } else { spec.depth },
+            queues: spec.qps,
+            both_sides: spec.bidirectional || spec.mode == Mode::PingPong,
+            far_bytes,
+        };
+        let registered = if setup.is_staged() {
+            let staging = staging(setup, far_bytes)?.export(far_bytes)?;
+            note_staging(setup, far_bytes, path);
+            staging
+        } else {
+            Arc::clone(&buffer)
+        };
+        let registration = self.register_watched(setup, &registered, path)?;
+        let figures = Figures {
+            mechanism: Some(registration.mechanism()),
+            exported: Some(buffer.origin().clone()),
+            ..Figures::default()
+        };
+        let lane = |layouts| -> Result<Lane<'_>, Ended> {
+            let plane = registration.data_plane(&settings)?;
+            let plane: Box<dyn DataPlane + '_> = match registered.handle() {
+                Handle::Memory(memory) if setup.is_staged() => {
+                    let bar = Arc::clone(buffer.view());
+                    Box::new(Staged::new(plane, memory.clone(), bar, direction, spec.depth)?)
+                }
+                _ => plane,
+            };
+            Ok(Lane { far: plane.far(), plane, layouts })
+        };
+        let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
+        let figures = self.moved(setup, direction, &buffer, &mut lanes, figures);
+        drop(lanes);
+        let figures = figures.map_err(|ended| refused_atomic(setup, &buffer, ended))?;
+        registration.unregister()?;
+        Ok(figures)
+    }
+
+    /// Fills, moves, times and verifies.
+    fn moved(
+        &self,
+        setup: Setup<'_>,
+        direction: Direction,
+        buffer: &Buffer,
+        lanes: &mut [Lane<'_>],
+        mut figures: Figures,
+    ) -> Result<Figures, Ended> {
+        let (spec, interrupt, near) = (setup.spec, self.interrupt, &**buffer.view());
+        if direction == Direction::OutOfSource && lanes.iter().any(|lane| !lane.far.is_writable()) {
+            return Err(Ended::waived(
+                format!("{} may not be written", setup.device.info().name),
+                Explanation::new(
+                    Cause::NoPermission,
+                    "its content is precious, and nobody said which part of it may be overwritten",
+                    "name it with --allow-write LBA+COUNT; what stands there is lost",
+                ),
+            ));
+        }
+        // The lanes are borrowed for work while their data are checked, so what both need stands apart.
+        let fars: Vec<Arc<dyn View>> = lanes.iter().map(|lane| Arc::clone(&lane.far)).collect();
+        let fill = |lane: usize, place: usize, layout| {
+            Check::fill(spec.op, layout, direction_of(place, direction), near, &*fars[lane])
+        };
+        let mut unused = Recorder::new(setup.clock.clone());
+        for lane in lanes.iter_mut() {
+            for (layout, posted_by) in lane.layouts.iter().zip(POSTED_BY) {
+                let stream = Stream { layout, op: spec.op, posted_by };
+                measure::latency(&mut *lane.plane, stream, self.warmup_limit(), &mut unused, interrupt)?;
+            }
+        }
+        // Filled after the warm-up, so that what the warm-up moved counts as stale.
+        let mut checks = Vec::new();
+        for (index, lane) in lanes.iter().enumerate() {
+            for (place, layout) in lane.layouts.iter().enumerate() {
+                checks.push(fill(index, place, layout)?);
+            }
+        }
+        let seen = self.together(spec, near, lanes, setup.clock)?;
+        let operations = seen.iter().flat_map(|seen| &seen.operations);
+        let mut verified_bytes = 0;
+        for (check, operations) in checks.iter().zip(operations) {
+            verified_bytes += check.verify(*operations)?;
+        }
+        drop(checks);
+        // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
+        // more, several times over, with data of its own each time.
+        for _ in 0..VERIFIED_LAPS {
+            for (index, lane) in lanes.iter_mut().enumerate() {
+                for (place, layout) in lane.layouts.iter().enumerate() {
+                    let lap = Limit { iterations: layout.slots(), duration: Duration::MAX };
+                    let stream = Stream { layout, op: spec.op, posted_by: POSTED_BY[place] };
+                    let check = fill(index, place, layout)?;
+                    measure::latency(&mut *lane.plane, stream, lap, &mut unused, interrupt)?;
+                    verified_bytes += check.verify(layout.slots())?;
+                }
+            }
+        }
+        figures.verified_bytes = Some(verified_bytes);
+        Ok(conclude(spec, &seen, figures))
+    }
+
+    /// The timed part: every lane in a thread of its own, begun together. One lane that is bound to no processor needs none.
+    fn together(
+        &self,
+        spec: &CellSpec,
+        near: &dyn View,
+        lanes: &mut [Lane<'_>],
+        clock: &Clock,
+    ) -> Result<Vec<Seen>, MeasureError> {
+        let plan = self.plan;
+        let flow = Flow {
+            depth: spec.depth,
+            queues: spec.qps,
+            post_list: plan.post_list,
+            moderation: plan.completion_moderation,
+        };
+        let work = Work { spec, near, flow, limit: plan.limit(), clock, interrupt: self.interrupt };
+        if let ([lane], []) = (&mut *lanes, &plan.cpus[..]) {
+            return Ok(vec![work.timed(lane)?]);
+        }
+        let barrier = Barrier::new(lanes.len());
+        let (work, barrier) = (&work, &barrier);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = lanes
+                .iter_mut()
+                .enumerate()
+                .map(|(index, lane)| {
+                    let cpu = plan.cpus.get(index % plan.cpus.len().max(1)).copied();
+                    scope.spawn(move || {
+                        let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
+                        // Nobody waits for a thread that could not be bound.
+                        barrier.wait();
+                        bound.and_then(|()| work.timed(lane))
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(MeasureError::Panicked))).collect()
+        })
+    }
+}
+
+/// What the threads of a cell have in common.
+struct Work<'a> {
+    spec: &'a CellSpec,
+    near: &'a dyn View,
+    flow: Flow,
+    limit: Limit,
+    clock: &'a Clock,
+    interrupt: &'a Interrupt,
+}
+
+impl Work<'_> {
+    fn timed(&self, lane: &mut Lane<'_>) -> Result<Seen, MeasureError> {
+        let Self { spec, near, flow, limit, clock, interrupt } = *self;
+        let mut recorder = Recorder::new(clock.clone());
+        let streams: Vec<Stream<'_>> = lane
+            .layouts
+            .iter()
+            .zip(POSTED_BY)
+            .map(|(layout, posted_by)| Stream { layout, op: spec.op, posted_by })
+            .collect();
+        let plane = &mut *lane.plane;
+        match spec.mode {
+            Mode::Completion => {
+                let operations = measure::latency(plane, streams[0], limit, &mut recorder, interrupt)?;
+                Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() })
+            }
+            Mode::PingPong => {
+                let views = Views { near, far: &*lane.far };
+                let (layout, op) = (streams[0].layout, spec.op);
+                let rounds = measure::ping_pong(plane, layout, op, views, limit, &mut recorder, interrupt)?;
+                // All of them used the first slot.
+                Ok(Seen { recorder, operations: vec![rounds.min(1)], flows: Vec::new() })
+            }
+            Mode::Bandwidth => {
+                let flows = measure::bandwidth(plane, &streams, flow, limit, clock, interrupt)?;
+                let operations = flows.iter().map(|flow| flow.operations).collect();
+                Ok(Seen { recorder, operations, flows })
+            }
+        }
+    }
+}
+
+/// Puts together what the threads saw.
+fn conclude(spec: &CellSpec, seen: &[Seen], figures: Figures) -> Figures {
+    let size = spec.size_bytes as f64;
+    let operations: u64 = seen.iter().flat_map(|seen| &seen.operations).sum();
+    let mut figures = Figures { iterations: operations, ..figures };
+    let Some((first, others)) = seen.split_first() else { return figures };
+    if spec.mode != Mode::Bandwidth {
+        figures.iterations = seen.iter().map(|seen| seen.recorder.count()).sum();
+        figures.latency = match others {
+            [] => first.recorder.latency(),
+            _ => Recorder::all(seen.iter().map(|seen| &seen.recorder)).latency(),
+        };
+        return figures;
+    }
+    let flows = || seen.iter().flat_map(|seen| &seen.flows);
+    let seconds = flows().map(|flow| flow.elapsed.as_secs_f64()).fold(0.0, f64::max);
+    if seconds > 0.0 {
+        figures.operations_per_s = Some(operations as f64 / seconds);
+        figures.throughput = Some(operations as f64 * size / seconds);
+    }
+    if spec.bidirectional && seconds > 0.0 {
+        let way = |place: usize| seen.iter().filter_map(|seen| seen.operations.get(place)).sum::<u64>() as f64;
+        figures.each_way = Some([way(0) * size / seconds, way(1) * size / seconds]);
+    }
+    if let ([flow], []) = (&first.flows[..], others) {
+        figures.throughput_min_window = flow.slowest_window_operations_per_s.map(|rate| rate * size);
+    }
+    figures
+}
+
+/// What makes no sense, and why.
+fn impossible(spec: &CellSpec) -> Option<Explanation> {
+    let staged = spec.asked == Some(PathName::Staged);
+    let both = spec.bidirectional || spec.mode == Mode::PingPong;
+    if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
+        return Some(Explanation::uncaused(
+            format!("the other side would have to answer, and nothing tells it of a {}", spec.op),
+            "use --mode completion for it, or ping-pong with write, write_imm or send",
+        ));
+    }
+    if both && spec.op.is_atomic() {
+        return Some(Explanation::uncaused(
+            "atomic operations are measured on the exported memory alone",
+            "leave out --bidirectional",
+        ));
+    }
+    if staged && (both || spec.threads > 1) {
+        return Some(Explanation::uncaused(
+            "a staged copy is made by one thread and in one direction",
+            "leave out --threads, --bidirectional and --mode pingpong, or --path staged",
+        ));
+    }
+    if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
+        return Some(Explanation::uncaused(
+            "ranges that are registered one by one are not divided among threads or directions",
+            "leave out --threads and --bidirectional, or --mechanism mr-per-range",
+        ));
+    }
+    None
+}
+
+/// Where a cell's operations lie in the buffer: anywhere, or each within one of its registrations; for every thread, and
+/// within it for every stream.
+fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
+    let ranges = &buffer.origin().ranges;
+    let wanted = spec.depth.saturating_mul(spec.qps);
+    let streams = if spec.bidirectional { 2 } else { 1 };
+    let count = spec.threads * streams;
+    let (layouts, into) = match buffer.handle() {
+        Handle::DmaBufs(_) => {
+            let lengths = ranges.iter().map(|range| range.length_bytes);
+            (Layout::within_parts(spec.size_bytes, wanted, lengths).map(|layout| vec![layout]), "any of its ranges")
+        }
+        _ if count > 1 => {
+            let room = buffer.length_bytes();
+            (
+                Layout::side_by_side(spec.size_bytes, wanted, room, count, streams),
+                "the part of each thread and direction",
+            )
+        }
+        _ => (Layout::new(spec.size_bytes, wanted, buffer.length_bytes()).map(|layout| vec![layout]), "the buffer"),
+    };
+    let misfit = |what: String| {
+        Ended::waived(
+            what,
+            Explanation::uncaused("an operation lies within one registration", "choose a smaller --size"),
+        )
+    };
+    let layouts =
+        layouts.ok_or_else(|| misfit(format!("an operation of {} bytes does not fit into {into}", spec.size_bytes)))?;
+    // Which of two operations on the same word comes first is certain on one queue pair only.
+    if spec.op.is_atomic() && spec.qps > 1 && layouts.iter().any(|layout| layout.slots() < u64::from(wanted)) {
+        return Err(misfit(format!("{wanted} words do not fit into {into}")));
+    }
+    Ok(layouts)
+}
+
+/// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that registers again.
+fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, ended: Ended) -> Ended {
+    let Ended::Without(Without { reason, explanation, .. }) = &ended else { return ended };
+    let refused = explanation.cause == Some(Cause::Revoked)
+        && setup.spec.op.is_atomic()
+        && buffer.origin().kind == SourceKind::Vfio
+        && setup.register(Arc::clone(buffer)).and_then(|again| again.unregister()).is_ok();
+    if !refused {
+        return ended;
+    }
+    Ended::waived(
+        reason.clone(),
+        Explanation::new(
+            Cause::AtomicsRefused,
+            "the device does no atomic operations on the memory of another device, which it allows to be written and read",
+            "use a device that does (PCIe AtomicOps all along the way), or ordinary memory",
+        ),
+    )
+}

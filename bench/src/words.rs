@@ -1,0 +1,149 @@
+//! The words that atomic operations work on, set before and verified after.
+//!
+//! Each operation makes the word of its slot greater by one (a compare-and-swap expects what stands there) and brings what
+//! was there before. So what both sides must hold follows from how many operations there were; whatever lies between the
+//! words must not have changed.
+
+use peerpath_exporter::View;
+
+use crate::layout::Layout;
+use crate::pattern::Pattern;
+use crate::window::{Mismatch, VerifyError};
+
+/// The words of a cell, on both sides.
+pub struct Words<'a> {
+    layout: &'a Layout,
+    near: &'a dyn View,
+    far: &'a dyn View,
+    around: [Pattern; 2],
+}
+
+impl<'a> Words<'a> {
+    /// Sets the words of the near side, and fills everything else.
+    ///
+    /// # Errors
+    /// A side could not be written.
+    pub fn fill(layout: &'a Layout, near: &'a dyn View, far: &'a dyn View) -> Result<Self, VerifyError> {
+        let words = Self { layout, near, far, around: [Pattern::fresh(), Pattern::fresh()] };
+        let failed = |side| move |source| VerifyError::View { side, source };
+        near.write(layout.near_start(), &words.expected_near(0)).map_err(failed("exported memory"))?;
+        far.write(layout.far_start(), &words.expected_far(0)).map_err(failed("far side"))?;
+        Ok(words)
+    }
+
+    /// Compares both sides with what `operations` operations must have left; returns how many bytes of the words were.
+    ///
+    /// # Errors
+    /// Wrong bytes, or a side that could not be read.
+    pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
+        let Self { layout, near, far, .. } = *self;
+        compare("exported memory", near, layout.near_start(), &self.expected_near(operations))?;
+        compare("far side", far, layout.far_start(), &self.expected_far(operations))?;
+        Ok(layout.used_slots(operations) * layout.size_bytes())
+    }
+
+    /// How many operations a slot has seen.
+    fn laps(&self, slot: u64, operations: u64) -> u64 {
+        operations / self.layout.slots() + u64::from(slot < operations % self.layout.slots())
+    }
+
+    fn expected_near(&self, operations: u64) -> Vec<u8> {
+        self.expected(self.around[0], |slot| Some(self.laps(slot, operations)))
+    }
+
+    fn expected_far(&self, operations: u64) -> Vec<u8> {
+        self.expected(self.around[1], |slot| self.laps(slot, operations).checked_sub(1))
+    }
+
+    /// The pattern, and in it the word of each slot after as many operations as are said, where any are.
+    fn expected(&self, around: Pattern, seen: impl Fn(u64) -> Option<u64>) -> Vec<u8> {
+        let mut bytes = vec![0; self.layout.length_bytes() as usize];
+        around.fill(0, &mut bytes);
+        for (slot, start) in (0..).zip(self.layout.slot_offsets()) {
+            if let Some(operations) = seen(slot) {
+                // As the processor of this host has it in memory: that is what devices work on.
+                bytes[*start as usize..][..8].copy_from_slice(&self.layout.word(slot, operations).to_ne_bytes());
+            }
+        }
+        bytes
+    }
+}
+
+fn compare(side: &'static str, view: &dyn View, start: u64, wanted: &[u8]) -> Result<(), VerifyError> {
+    let mut found = vec![0; wanted.len()];
+    view.read(start, &mut found).map_err(|source| VerifyError::View { side, source })?;
+    let wrong = || found.iter().zip(wanted).enumerate().filter(|(_, (found, wanted))| found != wanted);
+    let Some((at, (found, expected))) = wrong().next() else { return Ok(()) };
+    Err(Mismatch {
+        place: if side == "far side" { "of the far side" } else { "of the exported memory" },
+        wrong_bytes: wrong().count() as u64,
+        checked_bytes: wanted.len() as u64,
+        first_offset: start + at as u64,
+        expected: *expected,
+        found: *found,
+        guess: "an operation was lost, done twice, or done elsewhere",
+    }
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use super::*;
+    use peerpath_importers::{Op, Transfer};
+    use proptest::prelude::*;
+
+    struct Memory(Mutex<Vec<u8>>);
+
+    impl View for Memory {
+        fn length_bytes(&self) -> u64 {
+            self.0.lock().unwrap().len() as u64
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            into.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..into.len()]);
+            Ok(())
+        }
+        fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+            self.0.lock().unwrap()[offset as usize..][..from.len()].copy_from_slice(from);
+            Ok(())
+        }
+    }
+
+    fn carry(transfer: Transfer, near: &Memory, far: &Memory) {
+        let mut word = [0; 8];
+        near.read(transfer.buffer_offset, &mut word).unwrap();
+        far.write(transfer.far_offset, &word).unwrap();
+        let was = u64::from_ne_bytes(word);
+        let is = match transfer.op {
+            Op::FetchAdd => was.wrapping_add(transfer.operands.compare_add),
+            _ if was == transfer.operands.compare_add => transfer.operands.swap,
+            _ => was,
+        };
+        near.write(transfer.buffer_offset, &is.to_ne_bytes()).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn every_operation_is_seen_and_a_lost_one_missed(
+            wanted in 1u32..9, operations in 1u64..40, add: bool, lost in any::<prop::sample::Index>(), victim in any::<prop::sample::Index>(),
+        ) {
+            let op = if add { Op::FetchAdd } else { Op::CmpSwap };
+            let (near, far) = (Memory(Mutex::new(vec![0; 40_000])), Memory(Mutex::new(vec![0; 40_000])));
+            let layout = Layout::side_by_side(8, wanted, 40_000, 2, 1).unwrap().pop().unwrap();
+            let words = Words::fill(&layout, &near, &far).unwrap();
+            prop_assert_eq!(words.verify(0).unwrap(), 0);
+            (0..operations).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
+            prop_assert_eq!(words.verify(operations).unwrap(), layout.used_slots(operations) * 8);
+            let at = layout.near_start() as usize + victim.index(layout.length_bytes() as usize);
+            near.0.lock().unwrap()[at] ^= 1;
+            prop_assert!(words.verify(operations).is_err());
+
+            let words = Words::fill(&layout, &near, &far).unwrap();
+            let lost = lost.index(operations as usize) as u64;
+            (0..operations).filter(|turn| *turn != lost).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
+            prop_assert!(words.verify(operations).is_err());
+        }
+    }
+}

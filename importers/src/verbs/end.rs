@@ -1,0 +1,139 @@
+//! One side of the connections: its queue pairs, and the lists that they are fed from.
+
+use std::io;
+use std::sync::Arc;
+
+use super::bounds::Place;
+use super::device::VerbsDevice;
+use super::errors::Error;
+use super::sys::{
+    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, ReceiveList, Remote, Room, SendList, Span,
+};
+use crate::{Op, Transfer, Transport};
+
+/// Before each datagram that is received stands room for the header of its network (InfiniBand specification, 9.8.4).
+const HEADER_BYTES: u32 = 40;
+
+/// What a side has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Depths {
+    pub(super) queues: u32,
+    /// Of each queue.
+    pub(super) sends: u32,
+    /// Of each queue.
+    pub(super) receives: u32,
+}
+
+/// Queue pairs of one side. What they give and take is registered elsewhere and outlives them.
+pub(super) struct End {
+    // Dropped first: from then on the device touches nothing of this side.
+    pairs: Box<[QueuePair]>,
+    sends: SendList,
+    receives: ReceiveList,
+    _header: Option<MemoryRegion>,
+    transport: Transport,
+    /// Messages up to this length are copied into their requests. Only memory that this process addresses can be.
+    inline_bytes: u32,
+}
+
+impl End {
+    /// Makes the queue pairs, not yet connected. `addressable` says whether this side's memory is known to the device under
+    /// this process's addresses.
+    pub(super) fn new(
+        device: &VerbsDevice,
+        completions: &Arc<CompletionQueue>,
+        depths: Depths,
+        addressable: bool,
+    ) -> Result<Self, Error> {
+        let transport = device.connection.transport;
+        let Depths { queues, sends, receives } = depths;
+        let inline_bytes = if addressable { device.connection.inline_bytes } else { 0 };
+        let room = Room { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
+        let pair = |_| {
+            QueuePair::new(&device.domain, completions, room).map_err(|source| Error::QueuePair {
+                device: device.info.name.clone(),
+                depth: sends.max(receives),
+                source,
+            })
+        };
+        let pairs = (0..queues).map(pair).collect::<Result<_, _>>()?;
+        let header = (transport == Transport::Ud).then(|| device.scratch(HEADER_BYTES.into())).transpose()?;
+        let header_span = header.as_ref().map(|header| {
+            let keys = header.keys();
+            Span { address: keys.base, length_bytes: HEADER_BYTES, key: keys.local }
+        });
+        Ok(Self {
+            pairs,
+            sends: SendList::new(sends as usize, None),
+            receives: ReceiveList::new(receives as usize, header_span),
+            _header: header,
+            transport,
+            inline_bytes,
+        })
+    }
+
+    /// The numbers of the queue pairs, in their order.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.pairs.iter().map(QueuePair::number).collect()
+    }
+
+    /// Connects each queue pair with the one of the same place.
+    pub(super) fn connect(&self, device: &VerbsDevice, peers: &[Peer]) -> Result<(), Error> {
+        let route = device.route();
+        for (pair, peer) in self.pairs.iter().zip(peers) {
+            pair.connect(peer, &route).map_err(|(state, source)| Error::Connect {
+                device: device.info.name.clone(),
+                state,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends every connection, so that whatever is under way ends as well.
+    pub(super) fn fail(&self) {
+        for pair in &self.pairs {
+            // Where this is refused the device is gone, and completions come from its removal.
+            let _ = pair.fail();
+        }
+    }
+
+    /// Puts a transfer that this side posts into the list.
+    #[inline]
+    pub(super) fn fill_send(&mut self, index: usize, number: u64, transfer: &Transfer, local: Place, remote: Place) {
+        let span = Span { address: local.address, length_bytes: transfer.length_bytes, key: local.keys.local };
+        self.sends.fill(index, number, span);
+        let remote = Remote { address: remote.address, key: remote.keys.remote };
+        let gives = matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send);
+        let manner = Manner { quiet: transfer.quiet, inline: gives && transfer.length_bytes <= self.inline_bytes };
+        match transfer.op {
+            Op::FetchAdd => self.sends.aim_atomic(index, Opcode::FetchAdd, remote, transfer.operands, manner),
+            Op::CmpSwap => self.sends.aim_atomic(index, Opcode::CmpSwap, remote, transfer.operands, manner),
+            Op::Send if self.transport == Transport::Ud => {
+                self.sends.aim_datagram(index, &self.pairs[transfer.queue as usize], manner);
+            }
+            Op::Send => self.sends.aim(index, Opcode::Send, remote, manner),
+            Op::Read => self.sends.aim(index, Opcode::Read, remote, manner),
+            Op::WriteImm => self.sends.aim(index, Opcode::WriteImm, remote, manner),
+            _ => self.sends.aim(index, Opcode::Write, remote, manner),
+        }
+    }
+
+    /// Puts a receive into the list.
+    #[inline]
+    pub(super) fn fill_receive(&mut self, index: usize, number: u64, into: Place, length_bytes: u32) {
+        self.receives.fill(index, number, Span { address: into.address, length_bytes, key: into.keys.local });
+    }
+
+    /// Posts the first `count` of the listed transfers.
+    #[inline]
+    pub(super) fn post_sends(&mut self, queue: u32, count: usize) -> io::Result<()> {
+        self.sends.post(&self.pairs[queue as usize], count)
+    }
+
+    /// Posts the first `count` of the listed receives.
+    #[inline]
+    pub(super) fn post_receives(&mut self, queue: u32, count: usize) -> io::Result<()> {
+        self.receives.post(&self.pairs[queue as usize], count)
+    }
+}

@@ -1,0 +1,186 @@
+//! Transfers under way on one queue, in the order in which they were posted, which is that in which they end.
+
+use super::status::{FLUSHED, SUCCESS};
+
+/// A transfer under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// The caller's number.
+    id: u64,
+    /// Work requests that have not ended: one, or two where there is a receive.
+    open: u8,
+    /// The first failure, or success.
+    status: u32,
+}
+
+/// A ring of them. Counts only grow; a place is a count's rest.
+#[derive(Debug)]
+pub(super) struct Ring {
+    slots: Box<[Slot]>,
+    mask: u64,
+    depth: u64,
+    posted: u64,
+    /// Posted requests of which it is known that they ended.
+    told: u64,
+    /// Transfers that were handed back.
+    ended: u64,
+}
+
+impl Ring {
+    /// Room for so many.
+    pub(super) fn new(depth: u32) -> Self {
+        let capacity = u64::from(depth.max(1)).next_power_of_two();
+        let slots = vec![Slot::default(); capacity as usize].into();
+        Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, told: 0, ended: 0 }
+    }
+
+    /// How many more there is room for.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        (self.depth - (self.posted - self.ended)) as usize
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.posted == self.ended
+    }
+
+    /// Notes a transfer of so many requests behind those that were noted; returns its place. There is room.
+    #[inline]
+    pub(super) fn push(&mut self, id: u64, requests: u8) -> u32 {
+        let place = self.posted & self.mask;
+        self.slots[place as usize] = Slot { id, open: requests, status: SUCCESS };
+        self.posted += 1;
+        place as u32
+    }
+
+    /// Takes back the last `count` that were noted: they were not posted after all.
+    #[cold]
+    pub(super) fn forget(&mut self, count: usize) {
+        self.posted -= (count as u64).min(self.posted - self.told);
+    }
+
+    /// A posted request ended, and with it all before it that said nothing.
+    #[inline]
+    pub(super) fn sent(&mut self, place: u32, status: u32) {
+        while self.told < self.posted {
+            let this = self.told & self.mask;
+            self.told += 1;
+            let slot = &mut self.slots[this as usize];
+            slot.open = slot.open.saturating_sub(1);
+            if this == u64::from(place) {
+                if status != SUCCESS && (slot.status == SUCCESS || slot.status == FLUSHED) {
+                    slot.status = status;
+                }
+                return;
+            }
+        }
+    }
+
+    /// A receive ended. Where both say something, what it says counts: that is where the buffer is.
+    #[inline]
+    pub(super) fn received(&mut self, place: u32, status: u32) {
+        let Some(slot) = self.slots.get_mut(place as usize) else { return };
+        slot.open = slot.open.saturating_sub(1);
+        if status != SUCCESS && (slot.status == SUCCESS || status != FLUSHED) {
+            slot.status = status;
+        }
+    }
+
+    /// The next transfer that ended, and how.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
+        if self.ended == self.posted {
+            return None;
+        }
+        let Slot { id, open, status } = self.slots[(self.ended & self.mask) as usize];
+        if open > 0 {
+            return None;
+        }
+        self.ended += 1;
+        Some((id, status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn popped(ring: &mut Ring) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| ring.pop()).collect()
+    }
+
+    #[test]
+    fn one_that_speaks_tells_of_those_before_it() {
+        let mut ring = Ring::new(3);
+        let places: Vec<u32> = (10..13).map(|id| ring.push(id, 1)).collect();
+        assert_eq!((ring.room(), popped(&mut ring)), (0, vec![]));
+        ring.sent(places[1], SUCCESS);
+        assert_eq!(popped(&mut ring), [(10, SUCCESS), (11, SUCCESS)]);
+        assert_eq!(ring.room(), 2);
+        ring.sent(places[2], 12);
+        assert_eq!(popped(&mut ring), [(12, 12)]);
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn a_send_ends_with_its_receive() {
+        let mut ring = Ring::new(2);
+        let (first, second) = (ring.push(1, 2), ring.push(2, 2));
+        ring.received(second, SUCCESS);
+        ring.sent(first, SUCCESS);
+        assert_eq!(popped(&mut ring), []);
+        ring.received(first, SUCCESS);
+        assert_eq!(popped(&mut ring), [(1, SUCCESS)]);
+        ring.sent(second, SUCCESS);
+        assert_eq!(popped(&mut ring), [(2, SUCCESS)]);
+    }
+
+    #[test]
+    fn of_two_failures_the_one_that_is_no_consequence_is_told_and_of_those_the_receives() {
+        for (sent, received, told) in
+            [(FLUSHED, 4, 4), (10, FLUSHED, 10), (10, 4, 4), (SUCCESS, 4, 4), (12, SUCCESS, 12)]
+        {
+            for sent_first in [false, true] {
+                let mut ring = Ring::new(1);
+                let place = ring.push(7, 2);
+                if sent_first {
+                    ring.sent(place, sent);
+                }
+                ring.received(place, received);
+                if !sent_first {
+                    ring.sent(place, sent);
+                }
+                assert_eq!(popped(&mut ring), [(7, told)], "{sent} {received} {sent_first}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_come_back_once_and_in_order(depth in 1u32..20, quiet in proptest::collection::vec(any::<bool>(), 1..200)) {
+            let mut ring = Ring::new(depth);
+            let mut speaking = Vec::new();
+            let mut back = Vec::new();
+            let count = quiet.len() as u64;
+            for (id, quiet) in quiet.into_iter().enumerate() {
+                if ring.room() == 0 {
+                    // The last one always speaks, or nobody would ever hear of it.
+                    for place in speaking.drain(..) {
+                        ring.sent(place, SUCCESS);
+                    }
+                    back.extend(popped(&mut ring));
+                }
+                let last = ring.room() == 1 || id as u64 + 1 == count;
+                let place = ring.push(id as u64, 1);
+                if last || !quiet {
+                    speaking.push(place);
+                }
+            }
+            speaking.into_iter().for_each(|place| ring.sent(place, SUCCESS));
+            back.extend(popped(&mut ring));
+            prop_assert_eq!(back, (0..count).map(|id| (id, SUCCESS)).collect::<Vec<_>>());
+        }
+    }
+}
