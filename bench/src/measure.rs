@@ -18,7 +18,7 @@ const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How many polls pass between two looks at the clock and at the interrupt flag.
 const POLLS_PER_LOOK: u32 = 4096;
 /// How many operations pass between two looks at the time and at the interrupt flag, unless they take long.
-const OPERATIONS_PER_LOOK: u32 = 64;
+const OPERATIONS_PER_LOOK: u64 = 64;
 /// Ticks of an operation that takes long: about a millisecond, at whatever rate the counter runs.
 const LONG_TICKS: u64 = 1 << 21;
 /// How many looks at memory pass between two polls, where an arrival is waited for.
@@ -72,17 +72,22 @@ pub enum MeasureError {
     Interrupted,
 }
 
-/// Latencies, recorded without allocation.
+/// Latencies, recorded without allocation: as ticks of the clock's counter, which are made nanoseconds in the end.
 pub struct Recorder {
     clock: Clock,
-    histogram: Histogram<u64>,
+    ticks: Histogram<u64>,
+    /// What was measured by another clock.
+    nanoseconds: Histogram<u64>,
 }
 
+/// Longest latency that is told apart: 10 minutes, or as long a time on a counter of 8 GHz.
+const LONGEST: u64 = 4_800_000_000_000;
+
 impl Recorder {
-    /// Three significant digits from 1 ns to 10 minutes.
+    /// Three significant digits, up to [`LONGEST`].
     pub fn new(clock: Clock) -> Self {
-        let histogram = Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("constant bounds are valid");
-        Self { clock, histogram }
+        let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).expect("constant bounds are valid");
+        Self { clock, ticks: histogram(), nanoseconds: histogram() }
     }
 
     /// A raw time stamp.
@@ -94,53 +99,67 @@ impl Recorder {
     /// Records the time between two raw time stamps.
     #[inline]
     pub fn record(&mut self, start: u64, end: u64) {
-        self.histogram.saturating_record(self.clock.delta_as_nanos(start, end));
+        self.ticks.saturating_record(end.saturating_sub(start));
     }
 
     /// Records half of the time between two raw time stamps.
     #[inline]
     pub fn record_half(&mut self, start: u64, end: u64) {
-        self.histogram.saturating_record(self.clock.delta_as_nanos(start, end) / 2);
+        self.ticks.saturating_record(end.saturating_sub(start) / 2);
     }
 
     /// What all of these have recorded together.
     pub fn all<'a>(recorders: impl Iterator<Item = &'a Self>) -> Self {
         let mut all = Self::new(Clock::new());
         for recorder in recorders {
+            all.clock = recorder.clock.clone();
             // They all have the same bounds.
-            let _ = all.histogram.add(&recorder.histogram);
+            let _ = all.ticks.add(&recorder.ticks);
+            let _ = all.nanoseconds.add(&recorder.nanoseconds);
         }
         all
     }
 
     /// Records a time that somebody else measured.
     pub fn record_ns(&mut self, nanoseconds: u64) {
-        self.histogram.saturating_record(nanoseconds);
+        self.nanoseconds.saturating_record(nanoseconds);
     }
 
     /// How many latencies were recorded.
     pub fn count(&self) -> u64 {
-        self.histogram.len()
+        self.ticks.len() + self.nanoseconds.len()
+    }
+
+    /// The distribution in nanoseconds.
+    fn histogram(&self) -> Histogram<u64> {
+        let mut all = self.nanoseconds.clone();
+        for bucket in self.ticks.iter_recorded() {
+            // The middle of what a bucket stands for, as percentiles of the other one are.
+            let value = self.ticks.median_equivalent(bucket.value_iterated_to());
+            all.saturating_record_n(self.clock.delta_as_nanos(0, value), bucket.count_at_value());
+        }
+        all
     }
 
     /// The distribution, where anything was recorded.
     pub fn latency(&self) -> Option<Latency> {
-        if self.histogram.is_empty() {
+        let histogram = self.histogram();
+        if histogram.is_empty() {
             return None;
         }
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&self.histogram, &mut bytes).ok()?;
-        let at = |quantile| self.histogram.value_at_quantile(quantile);
+        V2DeflateSerializer::new().serialize(&histogram, &mut bytes).ok()?;
+        let at = |quantile| histogram.value_at_quantile(quantile);
         Some(Latency {
-            min: self.histogram.min(),
+            min: histogram.min(),
             p10: at(0.10),
             p50: at(0.50),
             p90: at(0.90),
             p99: at(0.99),
             p999: at(0.999),
-            max: self.histogram.max(),
-            mean: self.histogram.mean(),
-            stdev: self.histogram.stdev(),
+            max: histogram.max(),
+            mean: histogram.mean(),
+            stdev: histogram.stdev(),
             histogram: base64::engine::general_purpose::STANDARD.encode(bytes),
         })
     }
@@ -199,40 +218,52 @@ impl<'a> Watch<'a> {
 }
 
 /// Whether a loop goes on: counts operations, and looks at time and interrupt now and then.
-struct Going<'a> {
+pub struct Going<'a> {
     clock: Clock,
     interrupt: &'a Interrupt,
     begun: u64,
     limit: Limit,
-    count: u64,
-    until_look: u32,
+    /// Operations until the last look.
+    looked_at: u64,
+    /// Operations from one look to the next, and how many of these are left.
+    stretch: u64,
+    left: u64,
 }
 
 impl<'a> Going<'a> {
-    fn new(clock: &Clock, limit: Limit, interrupt: &'a Interrupt) -> Self {
-        let begun = clock.raw();
-        Self { clock: clock.clone(), interrupt, begun, limit, count: 0, until_look: OPERATIONS_PER_LOOK }
+    /// Begins now.
+    pub fn new(clock: &Clock, limit: Limit, interrupt: &'a Interrupt) -> Self {
+        let stretch = limit.iterations.min(OPERATIONS_PER_LOOK);
+        Self { clock: clock.clone(), interrupt, begun: clock.raw(), limit, looked_at: 0, stretch, left: stretch }
+    }
+
+    /// How many operations there were.
+    pub fn count(&self) -> u64 {
+        self.looked_at + self.stretch - self.left
     }
 
     /// An operation ended; returns whether there is to be another one.
+    ///
+    /// # Errors
+    /// The run was interrupted.
     #[inline]
-    fn on(&mut self, start: u64, end: u64) -> Result<bool, MeasureError> {
-        self.count += 1;
-        self.until_look -= 1;
-        if self.until_look == 0 || end.wrapping_sub(start) > LONG_TICKS {
+    pub fn on(&mut self, start: u64, end: u64) -> Result<bool, MeasureError> {
+        self.left -= 1;
+        if self.left == 0 || end.wrapping_sub(start) > LONG_TICKS {
             return self.look(end);
         }
-        Ok(self.count < self.limit.iterations)
+        Ok(true)
     }
 
     #[cold]
     fn look(&mut self, now: u64) -> Result<bool, MeasureError> {
-        self.until_look = OPERATIONS_PER_LOOK;
+        self.looked_at = self.count();
+        self.stretch = (self.limit.iterations - self.looked_at).min(OPERATIONS_PER_LOOK);
+        self.left = self.stretch;
         if self.interrupt.is_set() {
             return Err(MeasureError::Interrupted);
         }
-        let in_time = self.clock.delta(self.begun, now) < self.limit.duration;
-        Ok(in_time && self.count < self.limit.iterations)
+        Ok(self.stretch > 0 && self.clock.delta(self.begun, now) < self.limit.duration)
     }
 }
 
@@ -271,17 +302,18 @@ pub fn latency(
     if limit.iterations == 0 {
         return Ok(0);
     }
-    loop {
-        let transfer = stream.transfer(going.count);
+    for turn in 0.. {
+        let transfer = stream.transfer(turn);
         let start = clock.raw();
         one(plane, transfer, &mut done, &clock, interrupt)?;
         let end = clock.raw();
         recorder.record(start, end);
         settle(&mut done)?;
         if !going.on(start, end)? {
-            return Ok(going.count);
+            break;
         }
     }
+    Ok(going.count())
 }
 
 /// Hands one transfer over and waits for its completion.
@@ -357,9 +389,9 @@ pub fn ping_pong(
     };
     let mut going = Going::new(&clock, limit, interrupt);
     let mut start = going.begun;
-    while going.count < limit.iterations {
+    for turn in 0..limit.iterations {
         // The marker differs from the one before, and from what stands there at first.
-        round(original.wrapping_add((going.count % 251) as u8 + 1))?;
+        round(original.wrapping_add((turn % 251) as u8 + 1))?;
         let end = clock.raw();
         recorder.record_half(start, end);
         let is_more = going.on(start, end)?;
@@ -369,7 +401,7 @@ pub fn ping_pong(
         }
     }
     round(original)?;
-    Ok(going.count)
+    Ok(going.count())
 }
 
 fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {

@@ -91,7 +91,7 @@ pub fn terminal_width() -> usize {
 
 /// The cells of a result, and in sentences what did not pass.
 pub fn cells(result: &RunResult, width: usize) -> String {
-    let columns = [
+    let mut columns = vec![
         text("source", 0),
         text("target", 4),
         text("op", 0),
@@ -105,9 +105,17 @@ pub fn cells(result: &RunResult, width: usize) -> String {
         figure("verified", 3),
         text("outcome", 0),
     ];
-    let mut table = Table { columns: columns.into(), rows: Vec::new() };
+    // Only where there are several: most runs have one of each.
+    let several = [("qps", qps as fn(&Cell) -> u32), ("threads", threads)];
+    let several = several.map(|(head, of)| result.cells.iter().any(|cell| of(cell) > 1).then_some((head, of)));
+    let several: Vec<_> = several.into_iter().flatten().collect();
+    let behind_depth = 6;
+    columns.splice(behind_depth..behind_depth, several.iter().map(|(head, _)| figure(head, 0)));
+    let mut table = Table { columns, rows: Vec::new() };
     for cell in &result.cells {
-        table.push(row(cell));
+        let mut row = row(cell);
+        row.splice(behind_depth..behind_depth, several.iter().map(|(_, of)| of(cell).to_string()));
+        table.push(row);
     }
     table.render(width) + &troubles(&result.cells)
 }
@@ -140,6 +148,14 @@ fn troubles(cells: &[Cell]) -> String {
     text
 }
 
+fn qps(cell: &Cell) -> u32 {
+    cell.qps
+}
+
+fn threads(cell: &Cell) -> u32 {
+    cell.threads
+}
+
 fn row(cell: &Cell) -> Vec<String> {
     let dash = || "-".to_owned();
     let latency = |pick: fn(&crate::result::Latency) -> u64| {
@@ -153,7 +169,7 @@ fn row(cell: &Cell) -> Vec<String> {
         source(cell),
         format!("{}:{}", cell.target.kind, cell.target.device),
         cell.op.clone(),
-        cell.mode.clone(),
+        if cell.bidirectional { format!("{} both ways", cell.mode) } else { cell.mode.clone() },
         units::bytes(cell.size_bytes),
         cell.depth.to_string(),
         path,

@@ -82,7 +82,7 @@ pub(super) struct RunCommand {
     /// Take the processors of that NUMA node
     #[arg(long, value_name = "N", conflicts_with = "cpu")]
     numa_node: Option<u32>,
-    /// Operations a cell; with --duration whichever ends first  [default: 1000, or no end with --duration]
+    /// Operations a cell, of each thread and direction; with --duration whichever ends first  [default: 1000, or no end with --duration]
     #[arg(long, value_name = "N")]
     iterations: Option<u64>,
     /// Time a cell, such as 500ms or 2s  [default: 5s, or no end with --iterations]

@@ -249,7 +249,10 @@ def _qemu_command(
     # And it throws the console away. A second serial port would not do: the
     # kernel prints to one port of a kind only.
     qemu[qemu.index(_SILENT_CONSOLE)] = f"file,id=console,path={console}"
-    accelerator = ["-accel", f"tcg,thread={scenario.tcg_thread}" if how == "tcg" else "kvm"]
+    # Under the slow debug kernel tasks were seen to sleep for ever on requests that
+    # had been answered; with one thread for all vCPUs they were not.
+    thread = "single" if debug else scenario.tcg_thread
+    accelerator = ["-accel", f"tcg,thread={thread}" if how == "tcg" else "kvm"]
     return qemu + accelerator + scenario.qemu_arguments(folder)
 
 

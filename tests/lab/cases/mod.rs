@@ -3,6 +3,7 @@
 mod arrange;
 mod bad_input;
 mod binding;
+mod breadth;
 mod corruption;
 mod nvme;
 mod ranges;
@@ -18,7 +19,8 @@ pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 
 /// The cases to run: under the debug kernel, which is slow, those that go through what we changed in the kernel.
 pub(crate) fn all() -> Vec<Case> {
-    let through_our_changes = [transfer::cases(), ranges::cases(), corruption::cases(), revocation::cases()];
+    let through_our_changes =
+        [transfer::cases(), breadth::cases(), ranges::cases(), corruption::cases(), revocation::cases()];
     let others =
         [staged::cases(), arrange::cases(), socket::cases(), binding::cases(), bad_input::cases(), nvme::cases()];
     let others = if debug_kernel() { Vec::new() } else { Vec::from(others) };

@@ -1,0 +1,110 @@
+//! Every op in every mode, over every transport, by several threads and queue pairs: whatever is measured is verified.
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use crate::Case;
+use crate::command::{all_passed, cells, result, run};
+use crate::functions::EXPORTER;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |name, run| Case { name, scenarios: &["default"], run };
+    vec![
+        case("every_op_in_every_mode", every_op),
+        case("transports_carry_what_they_can", transports),
+        case("threads_queue_pairs_and_both_ways", several),
+        case("a_plan_file_says_the_same_as_options", plan_file),
+    ]
+}
+
+/// Runs, and returns the cells by op and mode.
+fn measured(arguments: &str) -> Result<Value, Failed> {
+    let out = tempfile::tempdir()?;
+    run(&format!("run --to verbs:rxe0 {arguments} --warmup 3 --iterations 60 --out {}", out.path().display()))?
+        .expect(0)?;
+    result(out.path())
+}
+
+fn every_op() -> Result<(), Failed> {
+    let result = measured(&format!(
+        "--from {EXPORTER}:2 --from host:4M --size 4K --mode completion --mode pingpong --mode bandwidth \
+         --op write --op write_imm --op read --op send --op fetch_add --op cmp_swap"
+    ))?;
+    for cell in cells(&result) {
+        let (op, mode) = (cell["op"].as_str().unwrap_or_default(), cell["mode"].as_str().unwrap_or_default());
+        let atomic = matches!(op, "fetch_add" | "cmp_swap");
+        let in_bar = cell["source"]["kind"] == "vfio";
+        // Nothing answers a read or an atomic operation, and soft RDMA does none of the latter on MMIO.
+        let waived = mode == "pingpong" && (atomic || op == "read") || atomic && in_bar;
+        let as_expected = if waived {
+            cell["outcome"] == "waived" && (mode == "pingpong" || cell["cause"] == "atomics-refused")
+        } else {
+            cell["outcome"] == "passed" && cell["verified_bytes"].as_u64() > Some(0)
+        };
+        let size_bytes = if atomic { 8 } else { 4096 };
+        if !as_expected || cell["size_bytes"] != size_bytes {
+            return Err(format!("not as expected: {cell:#}").into());
+        }
+    }
+    if cells(&result).len() != 36 { Err("36 cells were expected".into()) } else { Ok(()) }
+}
+
+fn transports() -> Result<(), Failed> {
+    let of = |transport: &str| {
+        measured(&format!(
+            "--from {EXPORTER}:2 --connection {transport} --op write --op send --op read --size 512 --mtu 1024 \
+             --traffic-class 8 --service-level 1 --inline 64 --relaxed-ordering --gid-index 1 --events"
+        ))
+    };
+    for (transport, passing) in [("uc", &["write", "send"][..]), ("ud", &["send"])] {
+        for cell in cells(&of(transport)?) {
+            let passes = passing.contains(&cell["op"].as_str().unwrap_or_default());
+            let outcome = if passes { "passed" } else { "waived" };
+            if cell["outcome"] != outcome {
+                return Err(format!("over {transport} {outcome} was expected: {cell:#}").into());
+            }
+        }
+    }
+    let refused = run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?;
+    refused.expect(2)?.says("no GID 200")?;
+    Ok(())
+}
+
+fn several() -> Result<(), Failed> {
+    let result = measured(&format!(
+        "--from {EXPORTER}:2 --op write --op send --op read --mode bandwidth --size 1000 --depth 8 \
+         --completion-moderation 4 --post-list 2 --qps 1 --qps 3 --threads 1 --threads 2 --bidirectional --cpu 0-1"
+    ))?;
+    all_passed(&result, 12)?;
+    for cell in cells(&result) {
+        let count = |name: &str| cell[name].as_u64().unwrap_or(0);
+        // Both directions, by each thread.
+        let expected = 60 * 2 * count("threads");
+        let each_way = cell["throughput_each_way_bytes_per_s"].as_array();
+        let both = each_way.is_some_and(|ways| ways.iter().all(|way| way.as_f64() > Some(0.0)));
+        if count("iterations") != expected || !both {
+            return Err(format!("{expected} operations, told for each way, were expected: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn plan_file() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let plan = folder.path().join("plan.toml");
+    let out = folder.path().join("out");
+    std::fs::write(
+        &plan,
+        format!(
+            "from = ['{EXPORTER}:2', 'host:1M']\nto = 'verbs:rxe0'\nop = ['write', 'read']\nsize = ['4K', 512]\n\
+             mode = 'bandwidth'\niterations = 40\ndepth = 4\n"
+        ),
+    )?;
+    run(&format!("run {} --depth 8 --out {}", plan.display(), out.display()))?.expect(0)?;
+    let result = result(&out)?;
+    all_passed(&result, 8)?;
+    if cells(&result).iter().any(|cell| cell["depth"] != 8 || cell["iterations"] != 40) {
+        return Err("the command line counts more than the file, and nothing else does".into());
+    }
+    Ok(())
+}
