@@ -407,7 +407,10 @@ impl Plan {
     /// A cell in every way in which it is to be measured.
     fn modes_of(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
         if !cell.transfers() {
-            cells.push(cell);
+            // What the kernel does inside a registration is seen one at a time.
+            let is_inside = cell.spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map));
+            let threads = if is_inside { &[1][..] } else { &self.threads };
+            cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
             return;
         }
         for &mode in &self.modes {

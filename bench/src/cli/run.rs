@@ -61,7 +61,7 @@ pub(super) struct RunCommand {
     /// Operations under way in bandwidth mode, on each queue pair  [default: 16]
     #[arg(long, value_name = "N")]
     depth: Vec<u32>,
-    /// Threads, each with queue pairs and a part of the source of its own  [default: 1]
+    /// Threads, each with queue pairs and a part of the source of its own, or with registrations of its own  [default: 1]
     #[arg(long, value_name = "N")]
     threads: Vec<u32>,
     /// Queue pairs of each thread, used in turn in bandwidth mode  [default: 1]

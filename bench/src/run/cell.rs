@@ -11,6 +11,7 @@ use quanta::Clock;
 use super::Runner;
 use super::ended::Ended;
 use super::shape::Shape;
+use super::threads;
 use crate::measure::{self, Limit, MeasureError, Recorder};
 use crate::plan::{CellSpec, Mechanism};
 use crate::result::{CellPath, Latency};
@@ -101,34 +102,26 @@ impl Runner<'_> {
         if role != Role::Export {
             self.register_watched(setup, &setup.export()?, path)?.unregister()?;
         }
-        let mut mechanism = None;
-        let mut exported = None;
-        let mut step = |clock: &Clock| {
-            let before_export = clock.raw();
-            let buffer = setup.export()?;
-            let after_export = clock.raw();
-            exported.get_or_insert_with(|| buffer.origin().clone());
-            if role == Role::Export {
-                return Ok((before_export, after_export));
-            }
-            let device = Arc::clone(setup.device);
-            let before_register = clock.raw();
-            let registration = device.register(buffer)?;
-            let after_register = clock.raw();
-            mechanism = Some(registration.mechanism());
-            let before_unregister = clock.raw();
-            let _remains = registration.unregister()?;
-            let after_unregister = clock.raw();
-            Ok(match role {
-                Role::Register => (before_register, after_register),
-                _ => (before_unregister, after_unregister),
-            })
-        };
-        let recorder = || Recorder::new(setup.clock.clone());
-        measure::control(self.warmup_limit(), &mut recorder(), self.interrupt, &mut step)?;
-        let mut recorder = recorder();
-        let iterations = measure::control(self.plan.limit(), &mut recorder, self.interrupt, &mut step)?;
-        Ok(Figures { iterations, latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+        // Each thread has buffers and registrations of its own.
+        let (warmup, limit, interrupt) = (self.warmup_limit(), self.plan.limit(), self.interrupt);
+        let seen = threads::together(vec![(); setup.spec.threads as usize], &self.plan.cpus, |()| {
+            let mut seen = Control { recorder: Recorder::new(setup.clock.clone()), mechanism: None, exported: None };
+            let mut unused = Recorder::new(setup.clock.clone());
+            measure::control(warmup, &mut unused, interrupt, |clock| seen.step(setup, role, clock))?;
+            let mut recorder = Recorder::new(setup.clock.clone());
+            measure::control(limit, &mut recorder, interrupt, |clock| seen.step(setup, role, clock))?;
+            Ok(Control { recorder, ..seen })
+        })?;
+        let recorder = Recorder::all(seen.iter().map(|seen| &seen.recorder));
+        let (mechanism, exported) =
+            seen.into_iter().next().map_or((None, None), |seen| (seen.mechanism, seen.exported));
+        Ok(Figures {
+            iterations: recorder.count(),
+            latency: recorder.latency(),
+            mechanism,
+            exported,
+            ..Figures::default()
+        })
     }
 
     /// Times what of the control ops there is without mapping the BAR: registering the staging buffer.
@@ -204,6 +197,38 @@ impl Runner<'_> {
 
     pub(super) fn warmup_limit(&self) -> Limit {
         Limit { iterations: self.plan.warmup, ..self.plan.limit() }
+    }
+}
+
+/// What a thread saw of a control op.
+struct Control {
+    recorder: Recorder,
+    mechanism: Option<&'static str>,
+    exported: Option<Origin>,
+}
+
+impl Control {
+    /// Exports, registers and takes back; returns the time stamps around the one that is asked for.
+    fn step(&mut self, setup: Setup<'_>, role: Role, clock: &Clock) -> Result<(u64, u64), MeasureError> {
+        let before_export = clock.raw();
+        let buffer = setup.export()?;
+        let after_export = clock.raw();
+        self.exported.get_or_insert_with(|| buffer.origin().clone());
+        if role == Role::Export {
+            return Ok((before_export, after_export));
+        }
+        let device = Arc::clone(setup.device);
+        let before_register = clock.raw();
+        let registration = device.register(buffer)?;
+        let after_register = clock.raw();
+        self.mechanism = Some(registration.mechanism());
+        let before_unregister = clock.raw();
+        let _remains = registration.unregister()?;
+        let after_unregister = clock.raw();
+        Ok(match role {
+            Role::Register => (before_register, after_register),
+            _ => (before_unregister, after_unregister),
+        })
     }
 }
 

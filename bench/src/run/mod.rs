@@ -10,6 +10,7 @@ mod ended;
 mod leg;
 mod shape;
 mod staged;
+mod threads;
 mod transfer;
 
 use std::path::Path;
@@ -85,7 +86,13 @@ impl Runner<'_> {
             }
         }
         for target in &self.plan.targets {
-            if let Err(error) = target.importer.probe(&target.address) {
+            // What is said of queue pairs only shows when they are to be made.
+            let found = if target.importer.has_connections() {
+                target.importer.open(&target.address, &self.plan.connection).map(drop)
+            } else {
+                target.importer.probe(&target.address).map(drop)
+            };
+            if let Err(error) = found {
                 Without::or_bad_input(&error)?;
             }
         }

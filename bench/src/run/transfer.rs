@@ -1,6 +1,6 @@
 //! A cell that moves data: filled, moved and timed by one or more threads, verified.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 
 use peerpath_exporter::{Buffer, Exporter as _, Handle, SourceKind, View};
@@ -12,7 +12,7 @@ use super::Runner;
 use super::cell::{Figures, Setup, note_staging, staging};
 use super::ended::{Ended, Without};
 use super::staged::Staged;
-use crate::cpus;
+use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Views};
@@ -198,7 +198,7 @@ impl Runner<'_> {
         Ok(conclude(spec, &seen, figures))
     }
 
-    /// The timed part: every lane in a thread of its own, begun together. One lane that is bound to no processor needs none.
+    /// The timed part, a thread a lane.
     fn together(
         &self,
         spec: &CellSpec,
@@ -214,27 +214,7 @@ impl Runner<'_> {
             moderation: plan.completion_moderation,
         };
         let work = Work { spec, near, flow, limit: plan.limit(), clock, interrupt: self.interrupt };
-        if let ([lane], []) = (&mut *lanes, &plan.cpus[..]) {
-            return Ok(vec![work.timed(lane)?]);
-        }
-        let barrier = Barrier::new(lanes.len());
-        let (work, barrier) = (&work, &barrier);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = lanes
-                .iter_mut()
-                .enumerate()
-                .map(|(index, lane)| {
-                    let cpu = plan.cpus.get(index % plan.cpus.len().max(1)).copied();
-                    scope.spawn(move || {
-                        let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
-                        // Nobody waits for a thread that could not be bound.
-                        barrier.wait();
-                        bound.and_then(|()| work.timed(lane))
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(MeasureError::Panicked))).collect()
-        })
+        threads::together(lanes.iter_mut().collect(), &plan.cpus, |lane| work.timed(lane))
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("every_op_in_every_mode", every_op),
         case("transports_carry_what_they_can", transports),
         case("threads_queue_pairs_and_both_ways", several),
+        case("registering_from_several_threads", registering),
         case("a_plan_file_says_the_same_as_options", plan_file),
     ]
 }
@@ -65,8 +66,7 @@ fn transports() -> Result<(), Failed> {
             }
         }
     }
-    let refused = run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?;
-    refused.expect(2)?.says("no GID 200")?;
+    run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?.expect(2)?.says("no GID 200")?;
     Ok(())
 }
 
@@ -84,6 +84,18 @@ fn several() -> Result<(), Failed> {
         let both = each_way.is_some_and(|ways| ways.iter().all(|way| way.as_f64() > Some(0.0)));
         if count("iterations") != expected || !both {
             return Err(format!("{expected} operations, told for each way, were expected: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn registering() -> Result<(), Failed> {
+    let result =
+        measured(&format!("--from {EXPORTER}:2 --op register --op unregister --size 64K --threads 1 --threads 4"))?;
+    all_passed(&result, 4)?;
+    for cell in cells(&result) {
+        if cell["iterations"].as_u64() != cell["threads"].as_u64().map(|threads| threads * 60) {
+            return Err(format!("each thread registers: {cell:#}").into());
         }
     }
     Ok(())

@@ -1,0 +1,59 @@
+//! Work that several threads do at the same time.
+
+use std::sync::Barrier;
+
+use crate::cpus;
+use crate::measure::MeasureError;
+
+/// Gives each item to a thread of its own, bound to the processors in turn; they begin together. A single item for which no
+/// processor is named needs no thread.
+///
+/// # Errors
+/// The first that any of them met.
+pub(super) fn together<I: Send, T: Send>(
+    items: Vec<I>,
+    cpus: &[u32],
+    work: impl Fn(I) -> Result<T, MeasureError> + Sync,
+) -> Result<Vec<T>, MeasureError> {
+    if items.len() == 1 && cpus.is_empty() {
+        return items.into_iter().map(work).collect();
+    }
+    let barrier = Barrier::new(items.len());
+    let (work, barrier) = (&work, &barrier);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let cpu = cpus.get(index % cpus.len().max(1)).copied();
+                scope.spawn(move || {
+                    let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
+                    // Nobody waits for a thread that could not be bound.
+                    barrier.wait();
+                    bound.and_then(|()| work(item))
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(MeasureError::Panicked))).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_work_at_once_and_the_first_error_is_told() {
+        // Each waits for all others: one after the other they would wait for ever.
+        let meeting = Barrier::new(8);
+        let done = together((0..8).collect(), &[], |item| {
+            meeting.wait();
+            Ok(item * 2)
+        });
+        assert_eq!(done.unwrap(), (0..8).map(|item| item * 2).collect::<Vec<_>>());
+        let failed = together(vec![1, 2, 3], &[], |item| if item == 2 { Err(MeasureError::Lost) } else { Ok(()) });
+        assert!(matches!(failed, Err(MeasureError::Lost)));
+        let nowhere = together(vec![()], &[1_000_000], Ok);
+        assert!(matches!(nowhere, Err(MeasureError::Bind { cpu: 1_000_000, .. })));
+    }
+}
