@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lab import guest, matrix, scenarios
+from lab import guest, matrix, perftest, program, scenarios
 from lab.kernel import check_changes, kernel
 from lab.places import REPOSITORY
 from lab.trouble import (
@@ -120,6 +120,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     comparing.set_defaults(act=_matrix)
 
+    beside = subcommands.add_parser(
+        "perftest",
+        help="peerpath side by side with perftest, in turns, on one soft-RoCE device",
+        usage="scripts/lab perftest [--rounds N] [--program FILE] --out DIR",
+        epilog="exit code: 0 when peerpath falls short of perftest nowhere, else 1",
+    )
+    beside.add_argument(
+        "--rounds",
+        type=int,
+        default=perftest.ROUNDS,
+        metavar="N",
+        help="of every test with both tools (default: %(default)s)",
+    )
+    beside.add_argument(
+        "--program", type=Path, metavar="FILE", help="peerpath, instead of building it"
+    )
+    beside.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="takes perftest.json, and under runs/ what both tools printed",
+    )
+    beside.set_defaults(act=_perftest)
+
     building = subcommands.add_parser("kernel", help="path of the guest's kernel, built if needed")
     building.add_argument("--debug-kernel", action="store_true", help="with lockdep and KASAN")
     building.add_argument(
@@ -177,9 +202,20 @@ def _matrix(chosen: argparse.Namespace) -> int:
     wanted = [scenarios.load(name) for name in chosen.scenarios or scenarios.names()]
     out = chosen.out.resolve()
     guest.check_shareable([out])
-    program = chosen.program.resolve() if chosen.program else matrix.build()
     measured = [scenario for scenario in wanted if scenario.pairs]
-    return matrix.run(measured, out, program, debug=chosen.debug_kernel)
+    return matrix.run(measured, out, _program(chosen), debug=chosen.debug_kernel)
+
+
+def _perftest(chosen: argparse.Namespace) -> int:
+    if chosen.rounds < 1:
+        raise Trouble("--rounds has to be at least 1.", exit_code=EXIT_USAGE)
+    out = chosen.out.resolve()
+    guest.check_shareable([out])
+    return perftest.run(out, _program(chosen), rounds=chosen.rounds)
+
+
+def _program(chosen: argparse.Namespace) -> Path:
+    return chosen.program.resolve() if chosen.program else program.build()
 
 
 def _kernel(chosen: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """`scripts/lab matrix`: what is predicted, observed and expected in every scenario, compared."""
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from lab import guest, rows, tabulate
 from lab.places import REPOSITORY, write_whole
 from lab.say import say
 from lab.scenarios import Scenario
-from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG, Trouble
+from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG
 
 # Enough for a median; what counts here is the path and the bytes. Of a source
 # with ranges a registration takes as many as it needs: 16K are more than one.
@@ -21,15 +20,6 @@ _TIMEOUT_S = 900
 # Checking every access and every lock makes it several times slower.
 _DEBUG_TIMEOUT_S = 3600
 _OUTPUT = "output.txt"
-
-
-def build() -> Path:
-    """The program under test, built."""
-    done = subprocess.run(["cargo", "build", "--release", "--package", "peerpath"], cwd=REPOSITORY)
-    if done.returncode != 0:
-        raise Trouble("peerpath could not be built; cargo said why.")
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
-    return target / "release" / "peerpath"
 
 
 def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> int:

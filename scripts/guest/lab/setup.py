@@ -30,7 +30,8 @@ RDMA = (
     Tool("rdma-core", file="/lib/udev/rules.d/*rdma*.rules"),
 )
 LAB = (*tools.KERNEL_BUILD, *tools.GUEST_RUN[1:], Tool("python3-pip", module="pip"))
-LINT = (Tool("shellcheck", "shellcheck"),)
+# What only scripts/test uses.
+CHECKS = (Tool("shellcheck", "shellcheck"), *tools.PERFTEST)
 
 
 def main() -> int:
@@ -38,9 +39,9 @@ def main() -> int:
         prog="scripts/setup", description="Installs what building, testing and the lab need."
     )
     parser.add_argument("--check", action="store_true", help="only say what is missing")
-    parser.add_argument("--no-lint", action="store_true", help="without shellcheck and cargo-deny")
+    parser.add_argument("--no-lint", action="store_true", help="without shellcheck, perftest and cargo-deny")
     chosen = parser.parse_args()
-    wanted = BUILD + RDMA + LAB + (() if chosen.no_lint else LINT)
+    wanted = BUILD + RDMA + LAB + (() if chosen.no_lint else CHECKS)
     try:
         return _check(wanted) if chosen.check else _install(wanted, lint=not chosen.no_lint)
     except Trouble as trouble:

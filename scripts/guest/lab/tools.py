@@ -69,6 +69,10 @@ GUEST_RUN = (
     Tool("udev", "udevadm"),
     Tool("kmod", "modprobe"),
 )
+PERFTEST = (
+    Tool("perftest", "ib_read_lat"),
+    Tool("perftest", "ib_send_bw"),
+)
 
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:

@@ -1,0 +1,199 @@
+"""Runs in the guest: the rounds, one after the other.
+
+    python3 -m lab.perftest.inside FOLDER PEERPATH ROUNDS
+
+FOLDER takes conditions.json, rounds.json (a record a round and trial, written after each) and what
+every run of either tool printed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from lab.perftest import output, trials
+from lab.perftest.output import Unreadable
+from lab.perftest.show import figure
+from lab.perftest.trials import TRIALS, Conditions, Trial
+from lab.places import write_whole
+
+_FIRST_TCP_PORT = 18515
+_SERVER_ADDRESS = "127.0.0.1"
+# Of a run that takes a second or two.
+_TIMEOUT_S = 120
+_LISTENING = "0A"
+
+
+def main(folder: Path, peerpath: Path, rounds: int) -> int:
+    conditions = Conditions(gid_index=_gid_index())
+    write_whole(folder / "conditions.json", json.dumps(_describe(conditions, peerpath), indent=2) + "\n")
+    done: list[dict] = []
+    for number in range(1, rounds + 1):
+        for trial in TRIALS:
+            record = _round(number, trial, conditions, folder, peerpath)
+            done.append(record)
+            write_whole(folder / "rounds.json", json.dumps(done, indent=2) + "\n")
+            print(_line(record, trial, rounds), flush=True)
+    return 0
+
+
+def _round(
+    number: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
+) -> dict:
+    """perftest, peerpath, perftest: which of the two perftests is the control alternates, so that
+    neither tool always comes first."""
+    order = ["perftest", "peerpath", "control"]
+    if number % 2 == 0:
+        order.reverse()
+    record: dict = {"round": number, "test": trial.name, "order": order, "wrong": []}
+    for who in order:
+        own = folder / "runs" / f"{number}-{trial.program}-{who}"
+        own.mkdir(parents=True)
+        try:
+            if who == "peerpath":
+                record[who] = _run_peerpath(trial, conditions, own, peerpath)
+            else:
+                record[who] = _run_perftest(trial, conditions, own)
+        except (Unreadable, subprocess.TimeoutExpired) as error:
+            record["wrong"].append(f"{who}: {error}")
+    return record
+
+
+def _run_peerpath(
+    trial: Trial, conditions: Conditions, own: Path, peerpath: Path
+) -> dict[str, float]:
+    arguments = trials.peerpath_arguments(trial, conditions, own)
+    with open(own / "output.txt", "wb") as sink:
+        done = subprocess.run(
+            [peerpath, *arguments], stdout=sink, stderr=subprocess.STDOUT, timeout=_TIMEOUT_S
+        )
+    if done.returncode != 0:
+        raise Unreadable(f"exit code {done.returncode}: {_end_of(own / 'output.txt')}")
+    return output.of_peerpath(trial, json.loads((own / "result.json").read_text()))
+
+
+def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, float]:
+    """Its server and its client, each on a processor of its own."""
+    tcp_port = _FIRST_TCP_PORT + _run_perftest.calls
+    _run_perftest.calls += 1
+    command = [trial.program, *trials.perftest_arguments(trial, conditions), f"--port={tcp_port}"]
+    with (
+        open(own / "server.txt", "wb") as server_sink,
+        open(own / "client.txt", "wb") as client_sink,
+        _on_cpu(conditions.server_cpu, command, server_sink) as server,
+    ):
+        try:
+            _wait_until_listening(tcp_port, server, own / "server.txt")
+            with _on_cpu(conditions.client_cpu, [*command, _SERVER_ADDRESS], client_sink) as client:
+                try:
+                    code = client.wait(_TIMEOUT_S)
+                finally:
+                    client.kill()
+            if code != 0:
+                raise Unreadable(f"its client ended with {code}: {_end_of(own / 'client.txt')}")
+            server_code = server.wait(_TIMEOUT_S)
+            if server_code != 0:
+                raise Unreadable(f"its server ended with {server_code}: {_end_of(own / 'server.txt')}")
+        finally:
+            server.kill()
+    return output.of_perftest(trial, (own / "client.txt").read_text())
+
+
+# A port that was in use a moment ago may still be waited for.
+_run_perftest.calls = 0
+
+
+def _on_cpu(cpu: int, command: list[str], sink) -> subprocess.Popen:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+    )
+
+
+def _wait_until_listening(tcp_port: int, server: subprocess.Popen, printed: Path) -> None:
+    """It says so on its standard output, but only once that is full."""
+    given_up_s = time.monotonic() + _TIMEOUT_S
+    while not _listens(tcp_port):
+        if server.poll() is not None:
+            raise Unreadable(f"its server ended with {server.returncode}: {_end_of(printed)}")
+        if time.monotonic() > given_up_s:
+            raise Unreadable("its server does not listen")
+        time.sleep(0.02)
+
+
+def _listens(tcp_port: int) -> bool:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            _, local, _, state = line.split()[:4]
+            if state == _LISTENING and int(local.rsplit(":")[-1], 16) == tcp_port:
+                return True
+    return False
+
+
+def _end_of(path: Path) -> str:
+    return " / ".join(path.read_text(errors="replace").split("\n")[-6:]).strip(" /")
+
+
+def _gid_index() -> int:
+    """The entry of RoCE v2 over IPv4, which both tools are then told to use."""
+    port = Path("/sys/class/infiniband", trials.DEVICE, "ports", str(trials.PORT))
+    for gid in sorted((port / "gids").iterdir(), key=lambda path: int(path.name)):
+        try:
+            kind = (port / "gid_attrs" / "types" / gid.name).read_text().strip()
+        except OSError:
+            # An entry that is not in use.
+            continue
+        if kind == "RoCE v2" and gid.read_text().startswith("0000:0000:0000:0000:0000:ffff:"):
+            return int(gid.name)
+    raise SystemExit(f"{trials.DEVICE} has no GID of RoCE v2 over IPv4")
+
+
+def _describe(conditions: Conditions, peerpath: Path) -> dict:
+    """What the figures hold under."""
+
+    def said(*command: str | Path) -> str:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return done.stdout.strip()
+
+    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "MHz" in line]
+    clock = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    return {
+        "perftest": said("ib_read_lat", "--version"),
+        "peerpath": said(peerpath, "--version"),
+        "kernel": os.uname().release,
+        "processors": len(cpus),
+        "processor_mhz": float(cpus[0].split(":")[1]),
+        "clock_source": clock.read_text().strip(),
+        "shared": asdict(conditions),
+        "tests": [
+            {
+                "name": trial.name,
+                "perftest": [trial.program, *trials.perftest_arguments(trial, conditions)],
+                "peerpath": trials.peerpath_arguments(trial, conditions, Path("DIR")),
+            }
+            for trial in TRIALS
+        ],
+    }
+
+
+def _line(record: dict, trial: Trial, rounds: int) -> str:
+    begin = f"round {record['round']}/{rounds} {trial.name}: "
+    if record["wrong"]:
+        return begin + "; ".join(record["wrong"])
+    metric = trial.metrics[0]
+    said = [f"{who} {figure(metric, record[who][metric.key])}" for who in record["order"]]
+    return begin + ", ".join(said)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,77 @@
+"""What the two tools say, as the same figures: nanoseconds, and bytes a second."""
+
+import math
+import re
+
+from lab.perftest.trials import Trial
+
+# perftest writes MB where it means MiB.
+_UNIT_BYTES_PER_S = {"MB/sec": 1 << 20, "MiB/sec": 1 << 20, "Gb/sec": 10**9 / 8}
+_UNIT_NS = {"usec": 1000.0}
+_SAMPLES = re.compile(r"^#, (?P<unit>\w+)\n(?P<lines>(?:\d+, [0-9.e+-]+\n)+)", re.MULTILINE)
+_BANDWIDTH = re.compile(
+    r"^ #bytes +#iterations +BW peak\[\S+\] +BW average\[(?P<unit>\S+)\] +MsgRate\[Mpps\]\s*\n"
+    r" (?P<size>\d+)\s+(?P<iterations>\d+)\s+\S+\s+(?P<average>\S+)\s+(?P<rate>\S+)\s*$",
+    re.MULTILINE,
+)
+
+
+class Unreadable(Exception):
+    """What a tool said is not what was asked for."""
+
+
+def of_perftest(trial: Trial, text: str) -> dict[str, float]:
+    """The figures of TRIAL in what perftest's client printed."""
+    return _samples(trial, text) if trial.is_latency else _bandwidth(trial, text)
+
+
+def _samples(trial: Trial, text: str) -> dict[str, float]:
+    match = _SAMPLES.search(text)
+    if match is None or match["unit"] not in _UNIT_NS:
+        raise Unreadable("perftest printed no list of samples in microseconds")
+    unit_ns = _UNIT_NS[match["unit"]]
+    samples = [float(line.split(", ")[1]) * unit_ns for line in match["lines"].splitlines()]
+    # Each is the time from one operation's beginning to that of the next.
+    if len(samples) != trial.iterations - 1:
+        raise Unreadable(f"perftest printed {len(samples)} samples, not {trial.iterations - 1}")
+    samples.sort()
+    return {"min_ns": samples[0], "p10_ns": percentile(samples, 10)}
+
+
+def percentile(ordered: list[float], percent: int) -> float:
+    """The smallest sample that PERCENT of all do not exceed, as a histogram has it."""
+    return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
+
+
+def _bandwidth(trial: Trial, text: str) -> dict[str, float]:
+    match = _BANDWIDTH.search(text)
+    if match is None or match["unit"] not in _UNIT_BYTES_PER_S:
+        raise Unreadable("perftest printed no table of bandwidth in a unit known here")
+    size_bytes, iterations = int(match["size"]), int(match["iterations"])
+    if (size_bytes, iterations) != (trial.size_bytes, trial.iterations):
+        raise Unreadable(f"perftest measured {iterations} operations of {size_bytes} bytes")
+    bytes_per_s = float(match["average"]) * _UNIT_BYTES_PER_S[match["unit"]]
+    by_rate = float(match["rate"]) * 1e6 * size_bytes
+    # The same figure once more, in a unit that nobody can take for another.
+    if not math.isclose(bytes_per_s, by_rate, rel_tol=0.01):
+        raise Unreadable(f"perftest's bandwidth is {bytes_per_s:.0f} B/s, by its rate {by_rate:.0f}")
+    return {"bytes_per_s": bytes_per_s}
+
+
+def of_peerpath(trial: Trial, result: dict) -> dict[str, float]:
+    """The figures of TRIAL in peerpath's result file."""
+    cells = result.get("cells", [])
+    if len(cells) != 1:
+        raise Unreadable(f"peerpath measured {len(cells)} cells, not one")
+    cell = cells[0]
+    if cell["outcome"] != "passed":
+        raise Unreadable(f"peerpath's cell {cell['outcome']}: {cell.get('reason')}")
+    asked = {"op": trial.op, "mode": trial.mode, "size_bytes": trial.size_bytes}
+    asked["iterations"] = trial.iterations
+    for key, value in asked.items():
+        if cell[key] != value:
+            raise Unreadable(f"peerpath's cell has {key} {cell[key]}, not {value}")
+    if not trial.is_latency:
+        return {"bytes_per_s": cell["throughput_bytes_per_s"]}
+    latency = cell["latency_ns"]
+    return {"min_ns": latency["min"], "p10_ns": latency["p10"]}

@@ -1,0 +1,127 @@
+"""What is measured with both tools, and how each is told to do the same.
+
+Everything that the two must have in common stands in a `Trial` or in `Conditions`, and
+both command lines are made of nothing else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEVICE = "rxe0"
+PORT = 1
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every trial."""
+
+    gid_index: int
+    """Of RoCE v2 over IPv4; which number it has is the guest's affair."""
+    mtu_bytes: int = 1024
+    """What fits into an Ethernet frame of 1500 bytes."""
+    depth: int = 16
+    completion_moderation: int = 1
+    post_list: int = 1
+    inline_bytes: int = 0
+    """Each tool has a default of its own."""
+    server_cpu: int = 0
+    client_cpu: int = 1
+    """Where the process runs that measures."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that both tools have, and how far ours may be from perftest's."""
+
+    key: str
+    name: str
+    limit: float
+    """Of our figure divided by perftest's."""
+    more_is_better: bool = False
+
+    def beyond(self, ratio: float) -> bool:
+        return ratio < self.limit if self.more_is_better else ratio > self.limit
+
+
+MINIMUM = Metric("min_ns", "minimum", 1.05)
+TENTH = Metric("p10_ns", "p10", 1.05)
+THROUGHPUT = Metric("bytes_per_s", "mean", 0.98, more_is_better=True)
+
+
+@dataclass(frozen=True)
+class Trial:
+    name: str
+    program: str
+    """Of perftest."""
+    op: str
+    mode: str
+    size_bytes: int
+    iterations: int
+    metrics: tuple[Metric, ...]
+
+    @property
+    def is_latency(self) -> bool:
+        return THROUGHPUT not in self.metrics
+
+
+# Medians and what lies above them tell under emulation how the host's scheduler shared out
+# the processors; what a tool adds to an operation shows in the operations it did not disturb.
+_LATENCY = (MINIMUM, TENTH)
+TRIALS = (
+    Trial("read latency", "ib_read_lat", "read", "completion", 64, 2000, _LATENCY),
+    Trial("write ping-pong", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY),
+    Trial("write bandwidth", "ib_write_bw", "write", "bandwidth", 65536, 500, (THROUGHPUT,)),
+    Trial("send bandwidth", "ib_send_bw", "send", "bandwidth", 65536, 500, (THROUGHPUT,)),
+)
+
+
+def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
+    """The same for its server and its client, as it demands."""
+    arguments = [
+        f"--ib-dev={DEVICE}",
+        f"--ib-port={PORT}",
+        "--connection=RC",
+        f"--gid-index={conditions.gid_index}",
+        f"--mtu={conditions.mtu_bytes}",
+        f"--size={trial.size_bytes}",
+        f"--iters={trial.iterations}",
+    ]
+    if trial.op != "read":
+        arguments.append(f"--inline_size={conditions.inline_bytes}")
+    if trial.is_latency:
+        # Its summary has no percentile below the median: every sample, then.
+        return [*arguments, "--report-unsorted"]
+    return [
+        *arguments,
+        f"--tx-depth={conditions.depth}",
+        f"--cq-mod={conditions.completion_moderation}",
+        f"--post_list={conditions.post_list}",
+        # A time stamp an operation, for a peak that nobody asked for.
+        "--noPeak",
+    ]
+
+
+def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[str]:
+    arguments = {
+        # Room for one operation: perftest uses the same bytes again and again, too.
+        "--from": f"host:{max(trial.size_bytes, 4096)}",
+        "--to": f"verbs:{DEVICE}/{PORT}",
+        "--op": trial.op,
+        "--mode": trial.mode,
+        "--connection": "rc",
+        "--gid-index": conditions.gid_index,
+        "--mtu": conditions.mtu_bytes,
+        "--size": trial.size_bytes,
+        "--iterations": trial.iterations,
+        "--warmup": 0,
+        "--inline": conditions.inline_bytes,
+        "--cpu": conditions.client_cpu,
+        "--out": out,
+    }
+    if not trial.is_latency:
+        arguments |= {
+            "--depth": conditions.depth,
+            "--completion-moderation": conditions.completion_moderation,
+            "--post-list": conditions.post_list,
+        }
+    return ["run", *(str(word) for pair in arguments.items() for word in pair)]
