@@ -8,6 +8,7 @@ mod corruption;
 mod nvme;
 mod ranges;
 mod revocation;
+mod soak;
 mod socket;
 mod staged;
 mod transfer;
@@ -24,7 +25,7 @@ pub(crate) fn all() -> Vec<Case> {
     let others =
         [staged::cases(), arrange::cases(), socket::cases(), binding::cases(), bad_input::cases(), nvme::cases()];
     let others = if debug_kernel() { Vec::new() } else { Vec::from(others) };
-    through_our_changes.into_iter().chain(others).flatten().collect()
+    through_our_changes.into_iter().chain(others).flatten().chain(soak::cases()).collect()
 }
 
 /// Whether the debug kernel was asked for; the guest is told what the host is.

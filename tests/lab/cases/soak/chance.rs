@@ -1,0 +1,49 @@
+//! Random choices that can be made again.
+
+use std::time::{Duration, SystemTime};
+
+use libtest_mimic::Failed;
+
+/// Xorshift: what counts is variety, and that a seed repeats it.
+pub(super) struct Chance(u64);
+
+impl Chance {
+    /// The seed that was asked for, or a new one.
+    pub(super) fn seed() -> Result<u64, Failed> {
+        match std::env::var("PEERPATH_LAB_SOAK_SEED") {
+            Ok(text) => Ok(text.parse().map_err(|_| format!("PEERPATH_LAB_SOAK_SEED={text} is no number"))?),
+            Err(_) => Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs()),
+        }
+    }
+
+    pub(super) fn new(seed: u64) -> Self {
+        // Neighbouring seeds should not begin alike, and zero would stay zero.
+        let mut this = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
+        for _ in 0..16 {
+            this.next();
+        }
+        this
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    /// One of several.
+    pub(super) fn of<T: Copy>(&mut self, several: &[T]) -> T {
+        several[self.below(several.len() as u64) as usize]
+    }
+
+    /// A time up to `most`.
+    pub(super) fn time(&mut self, most: Duration) -> Duration {
+        Duration::from_millis(self.below(most.as_millis() as u64))
+    }
+}

@@ -1,0 +1,118 @@
+//! Registrations and transfers within this process, which lives long enough to show what they leave behind.
+
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+use peerpath_exporter::{Exporter as _, VfioExporter};
+use peerpath_importers::{DataPlane, DataPlaneSettings, Op, Transfer, parse_target};
+use peerpath_paths::{Cause, Explained as _, Explanation};
+
+use super::chance::Chance;
+use super::ledger::Ledger;
+use super::revoker::{Guarded, Revoker};
+use crate::command::until;
+
+const WHO: &str = "direct";
+const LENGTH_BYTES: u64 = 1 << 20;
+const DEPTH: u32 = 8;
+const OPS: [Op; 3] = [Op::Write, Op::Read, Op::Send];
+const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
+
+/// How a lap can end without its transfers.
+enum Ended {
+    /// The kernel or the device said why.
+    Explained(Explanation),
+    Failed(Failed),
+}
+
+impl<E: Into<Failed>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+pub(super) fn run(
+    exporter: &VfioExporter,
+    revoker: &Revoker,
+    ledger: &Ledger,
+    mut chance: Chance,
+    is_over: &dyn Fn() -> bool,
+) -> Result<(), Failed> {
+    let (importer, address) = parse_target("verbs:rxe0")?;
+    let target = importer.open(address)?;
+    let guarded = Guarded::new(exporter, revoker);
+    while !is_over() {
+        let begun = revoker.moment();
+        let ended = lap(&guarded, &target, &mut chance, || revoker.has_revoked_since(begun));
+        match ended {
+            Ok(()) => ledger.count(WHO, "passed"),
+            Err(Ended::Explained(Explanation { cause: Some(cause), .. }))
+                if matches!(cause, Cause::Revoked | Cause::MemoryDecodeOff) && revoker.has_revoked_since(begun) =>
+            {
+                ledger.count(WHO, cause.as_str());
+            }
+            Err(Ended::Explained(explanation)) => ledger.unexpected(WHO, format!("{explanation:?}")),
+            Err(Ended::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A registration of its own, and a few batches of transfers through it; what they moved is looked at.
+fn lap(
+    exporter: &Guarded<'_>,
+    target: &Arc<dyn peerpath_importers::Device>,
+    chance: &mut Chance,
+    is_disturbed: impl Fn() -> bool,
+) -> Result<(), Ended> {
+    let explained = |error: peerpath_importers::Error| Ended::Explained(error.explanation());
+    let buffer = exporter.export(LENGTH_BYTES).map_err(|error| Ended::Failed(error.into()))?;
+    let registration = Arc::clone(target).register(Arc::clone(&buffer)).map_err(explained)?;
+    let settings = DataPlaneSettings { depth: DEPTH, far_bytes: LENGTH_BYTES };
+    let mut plane = registration.data_plane(&settings).map_err(explained)?;
+    for _ in 0..=chance.below(3) {
+        let (op, length_bytes) = (chance.of(&OPS), chance.of(&SIZES));
+        let mark = chance.below(255) as u8 + 1;
+        let (from, into) = (vec![mark; LENGTH_BYTES as usize], vec![0; LENGTH_BYTES as usize]);
+        let is_read = op == Op::Read;
+        buffer.view().write(0, if is_read { &from } else { &into })?;
+        plane.far().write(0, if is_read { &into } else { &from })?;
+        let batch: Vec<Transfer> = (0..u64::from(DEPTH))
+            .map(|id| Transfer { id, op, buffer_offset: id << 17, far_offset: id << 17, length_bytes })
+            .collect();
+        carry(&mut *plane, &batch)?;
+        let mut found = vec![0; LENGTH_BYTES as usize];
+        if is_read {
+            plane.far().read(0, &mut found)?
+        } else {
+            buffer.view().read(0, &mut found)?
+        }
+        let moved = found.iter().filter(|byte| **byte == mark).count() as u64;
+        let expected = u64::from(DEPTH) * u64::from(length_bytes);
+        // What was written may be lost in a reset.
+        if moved != expected && !is_disturbed() {
+            return Err(Failed::from(format!("{op} moved {moved} bytes, not {expected}")).into());
+        }
+    }
+    drop(plane);
+    registration.unregister().map_err(explained)?;
+    Ok(())
+}
+
+fn carry(plane: &mut dyn DataPlane, batch: &[Transfer]) -> Result<(), Ended> {
+    let taken = plane.submit(batch).map_err(|error| Ended::Explained(error.explanation()))?;
+    let mut done = Vec::new();
+    let mut broken = None;
+    until("every transfer ended", || {
+        broken = plane.poll(&mut done).err();
+        broken.is_some() || done.len() == taken
+    })?;
+    if let Some(error) = broken {
+        return Err(Ended::Explained(error.explanation()));
+    }
+    // The first that failed says why; those behind it only that the queue was at its end.
+    match done.into_iter().find_map(|completion| completion.result.err()) {
+        Some(error) => Err(Ended::Explained(*error.explanation)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,56 @@
+//! Every outcome, counted by who had it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+#[derive(Default)]
+pub(super) struct Ledger(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    counts: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    unexpected: Vec<String>,
+}
+
+impl Ledger {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An outcome that what was done explains.
+    pub(super) fn count(&self, who: &'static str, outcome: impl Into<String>) {
+        *self.entries().counts.entry(who).or_default().entry(outcome.into()).or_default() += 1;
+    }
+
+    /// An outcome that nothing explains.
+    pub(super) fn unexpected(&self, who: &'static str, what: String) {
+        self.count(who, "unexpected");
+        self.entries().unexpected.push(format!("{who}: {what}"));
+    }
+
+    pub(super) fn has_unexpected(&self) -> bool {
+        !self.entries().unexpected.is_empty()
+    }
+
+    pub(super) fn all_unexpected(&self) -> Vec<String> {
+        self.entries().unexpected.clone()
+    }
+
+    pub(super) fn counts(&self) -> Value {
+        json!(self.entries().counts)
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries();
+        let one = |(who, outcomes): (&&str, &BTreeMap<String, u64>)| {
+            let outcomes: Vec<_> = outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+            format!("{who} {}", outcomes.join(", "))
+        };
+        f.write_str(&entries.counts.iter().map(one).collect::<Vec<_>>().join("; "))
+    }
+}

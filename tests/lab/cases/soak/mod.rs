@@ -1,0 +1,115 @@
+//! Mixed operations for minutes on end, while the memory is taken back and processes are killed at random.
+//!
+//! Nothing may leak, and every outcome has to be one that what was done to it explains. Runs where `PEERPATH_LAB_SOAK_S`
+//! says for how long; `PEERPATH_LAB_SOAK_SEED` repeats an earlier order of events (their timing is the machine's own).
+
+mod chance;
+mod direct;
+mod ledger;
+mod programs;
+mod resources;
+mod revoker;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use peerpath_exporter::socket::ExportServer;
+use peerpath_exporter::{OpenOptions, VfioExporter};
+use serde_json::json;
+
+use self::chance::Chance;
+use self::ledger::Ledger;
+use self::resources::Resources;
+use self::revoker::{Guarded, Revoker};
+use crate::Case;
+use crate::command::run;
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
+
+/// None where nobody asked for it: it takes as long as one wants.
+pub(crate) fn cases() -> Vec<Case> {
+    match length() {
+        Some(_) => vec![Case { name: "soak", scenarios: &["soak"], run: soak }],
+        None => Vec::new(),
+    }
+}
+
+fn length() -> Option<Duration> {
+    std::env::var("PEERPATH_LAB_SOAK_S").ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// The time is cut into so many stretches. Between them everything rests, and what is in use then must not grow.
+const STRETCHES: u32 = 5;
+
+fn soak() -> Result<(), Failed> {
+    let length = length().ok_or("PEERPATH_LAB_SOAK_S is no number of seconds")?;
+    let seed = Chance::seed()?;
+    println!("soak: {} s, seed {seed}", length.as_secs());
+    let ledger = Ledger::default();
+    let mut at_rest = Vec::new();
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("bar.sock");
+    let exporter = VfioExporter::open(EXPORTER.parse()?, 2, &[], &OpenOptions::default())?;
+    let revoker = Revoker::new(exporter.device());
+    let server = ExportServer::new(&socket, &Guarded::new(&exporter, &revoker))?;
+    for stretch in 0..STRETCHES {
+        let until = Instant::now() + length / STRETCHES;
+        let over = AtomicBool::new(false);
+        let chance = |which: u64| Chance::new(seed ^ (u64::from(stretch) << 32 | which));
+        let is_over = || over.load(Ordering::Relaxed) || Instant::now() >= until;
+        // Whoever fails ends the others as well: what comes after says nothing.
+        let watched = |ended: Result<(), Failed>, who| {
+            if let Err(error) = ended {
+                ledger.unexpected(who, error.message().unwrap_or("it failed").to_owned());
+                over.store(true, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(|| server.serve(&over));
+            let revoking = scope.spawn(|| watched(revoker.run(chance(1), &is_over), "revoker"));
+            let moving =
+                scope.spawn(|| watched(direct::run(&exporter, &revoker, &ledger, chance(2), &is_over), "direct"));
+            watched(programs::run_all(&socket, &revoker, &ledger, chance(3), &is_over), "programs");
+            let (revoked, moved) = (revoking.join(), moving.join());
+            over.store(true, Ordering::Relaxed);
+            if revoked.is_err() || moved.is_err() || !matches!(serving.join(), Ok(Ok(()))) {
+                ledger.unexpected("soak", "a thread of it failed".into());
+            }
+        });
+        at_rest.push(Resources::now()?);
+        println!("soak: stretch {} of {STRETCHES}: {}; {}", stretch + 1, ledger, at_rest[stretch as usize]);
+        if ledger.has_unexpected() {
+            break;
+        }
+    }
+    drop((server, exporter));
+    let given_back = run("restore")?;
+    let left: Vec<_> = [EXPORTER, SWITCH_EXPORTER].into_iter().filter(|bdf| driver(bdf).is_some()).collect();
+    let grown = resources::grown(&at_rest);
+    let record = json!({
+        "length_s": length.as_secs(),
+        "seed": seed,
+        "revocations": revoker.counts(),
+        "outcomes": ledger.counts(),
+        "unexpected": ledger.all_unexpected(),
+        "at_rest": at_rest.iter().map(Resources::as_json).collect::<Vec<_>>(),
+        "grown": grown,
+    });
+    let text = serde_json::to_string_pretty(&record)?;
+    println!("{text}");
+    if let Ok(out) = std::env::var("PEERPATH_LAB_OUT") {
+        std::fs::write(PathBuf::from(out).join("soak.json"), format!("{text}\n"))?;
+    }
+    given_back.expect(0)?;
+    match (ledger.has_unexpected(), grown.as_slice(), left.as_slice()) {
+        (false, [], []) => Ok(()),
+        (unexpected, grown, left) => Err(format!(
+            "{}{}{}",
+            if unexpected { "an outcome was not expected; " } else { "" },
+            grown.iter().map(|what| format!("{what}; ")).collect::<String>(),
+            left.iter().map(|bdf| format!("{bdf} was not given back; ")).collect::<String>()
+        )
+        .into()),
+    }
+}

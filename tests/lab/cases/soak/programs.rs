@@ -1,0 +1,173 @@
+//! The real program, one run after the other: undisturbed, with its memory taken back, killed, and with its exporter killed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use super::chance::Chance;
+use super::ledger::Ledger;
+use super::revoker::Revoker;
+use crate::command::{Ended, cells, result, run, start, until};
+use crate::functions::{SWITCH_EXPORTER, driver};
+
+/// Of a killed run: from before it opens anything until its cells run.
+const LONGEST_LIFE: Duration = Duration::from_secs(8);
+const REVOKED: [&str; 2] = ["revoked", "memory-decode-off"];
+
+pub(super) fn run_all(
+    socket: &Path,
+    revoker: &Revoker,
+    ledger: &Ledger,
+    mut chance: Chance,
+    is_over: &dyn Fn() -> bool,
+) -> Result<(), Failed> {
+    while !is_over() {
+        match chance.below(5) {
+            0 | 1 => shared(socket, revoker, ledger, &mut chance)?,
+            2 => memory(ledger, &mut chance)?,
+            3 => killed(ledger, &mut chance)?,
+            _ => orphaned(ledger, &mut chance)?,
+        }
+    }
+    Ok(())
+}
+
+/// Some cells of a run, a different choice each time.
+fn what(chance: &mut Chance) -> String {
+    let mut text = String::new();
+    for op in ["register", "write", "read", "send"] {
+        if chance.below(2) == 0 {
+            text += &format!(" --op {op}");
+        }
+    }
+    if text.is_empty() {
+        text += " --op write --op read";
+    }
+    let size = chance.of(&["64", "1000", "4K", "64K", "256K"]);
+    let depth = chance.of(&[1, 4, 16]);
+    format!("{text} --size {size} --depth {depth} --iterations 200 --duration 1s")
+}
+
+/// A run on memory that this process exports and takes back.
+fn shared(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let begun = revoker.moment();
+    let ended = run(&format!(
+        "run --from socket:{} --to verbs:rxe0 {} --out {}",
+        socket.display(),
+        what(chance),
+        out.path().display()
+    ))?;
+    let excuse = |cell: &Value| REVOKED.iter().any(|cause| cell["cause"] == *cause);
+    let excuse: &dyn Fn(&Value) -> bool = if revoker.has_revoked_since(begun) { &excuse } else { &|_| false };
+    account("run", ledger, &ended, out.path(), excuse)
+}
+
+/// A run on ordinary memory, which nobody takes back.
+fn memory(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let source = chance.of(&["host:4M", "udmabuf:4M"]);
+    let ended = run(&format!("run --from {source} --to verbs:rxe0 {} --out {}", what(chance), out.path().display()))?;
+    account("baseline", ledger, &ended, out.path(), &|_| false)
+}
+
+/// A run that is killed; what it changed is put back by the next.
+fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let mut running = start(&format!(
+        "run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 {} --duration 600s --out {}",
+        what(chance).replace(" --iterations 200 --duration 1s", ""),
+        out.path().display()
+    ))?;
+    std::thread::sleep(chance.time(LONGEST_LIFE));
+    let (signal, code) = chance.of(&[("KILL", None), ("TERM", Some(143))]);
+    running.signal(signal)?;
+    let ended = running.wait()?;
+    // Before it can catch signals, it dies of them.
+    if ended.code != code && ended.code.is_some() {
+        ledger.unexpected("killed", format!("SIG{signal}: {}", told(&ended)));
+        return Ok(());
+    }
+    ledger.count("killed", format!("SIG{signal}"));
+    given_back(ledger, "killed")
+}
+
+/// A run whose exporter is another process, which is killed: its end takes the memory back.
+fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let socket = out.path().join("bar.sock");
+    let mut exporting = start(&format!("export {SWITCH_EXPORTER}:2 --socket {}", socket.display()))?;
+    until("the exporter listens", || socket.exists())?;
+    let running = start(&format!(
+        "run --from socket:{} --to verbs:rxe1 {} --out {}",
+        socket.display(),
+        what(chance),
+        out.path().display()
+    ))?;
+    std::thread::sleep(chance.time(LONGEST_LIFE));
+    exporting.signal("KILL")?;
+    exporting.wait()?;
+    let ended = running.wait()?;
+    let gone = |cell: &Value| {
+        REVOKED.iter().any(|cause| cell["cause"] == *cause)
+            || cell["remedy"].as_str().is_some_and(|remedy| remedy.contains("exporter still lives"))
+    };
+    account("orphaned", ledger, &ended, out.path(), &gone)?;
+    given_back(ledger, "orphaned")
+}
+
+/// Counts the cells of a run: passed, or what `excuse` says is no wonder.
+fn account(
+    who: &'static str,
+    ledger: &Ledger,
+    ended: &Ended,
+    out: &Path,
+    excuse: &dyn Fn(&Value) -> bool,
+) -> Result<(), Failed> {
+    let Ok(result) = result(out) else {
+        // It never came to its first cell, because there was nothing to connect to any more.
+        match ended.code {
+            Some(2 | 3) if who == "orphaned" => ledger.count(who, "nothing to import"),
+            _ => ledger.unexpected(who, told(ended)),
+        }
+        return Ok(());
+    };
+    for cell in cells(&result) {
+        if cell["outcome"] == "passed" {
+            ledger.count(who, "passed");
+        } else if excuse(cell) {
+            let why = cell["cause"].as_str().unwrap_or("exporter gone");
+            ledger.count(who, format!("{}: {why}", cell["outcome"].as_str().unwrap_or("?")));
+        } else {
+            ledger.unexpected(who, format!("{cell:#}"));
+        }
+    }
+    let failed = cells(&result).iter().any(|cell| cell["outcome"] == "failed");
+    let passed = cells(&result).iter().any(|cell| cell["outcome"] == "passed");
+    let expected = if failed {
+        1
+    } else if passed {
+        0
+    } else {
+        3
+    };
+    if ended.code != Some(expected) {
+        ledger.unexpected(who, format!("exit code {expected} was expected: {}", told(ended)));
+    }
+    Ok(())
+}
+
+/// Puts back what a killed process left, and sees that nothing is left then.
+fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
+    let restored = run("restore")?;
+    if restored.code != Some(0) || driver(SWITCH_EXPORTER).is_some() {
+        ledger.unexpected(who, format!("not given back: {}", told(&restored)));
+    }
+    Ok(())
+}
+
+fn told(ended: &Ended) -> String {
+    format!("exit code {:?}: {} {}", ended.code, ended.stdout.trim(), ended.stderr.trim())
+}

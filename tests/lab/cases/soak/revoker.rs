@@ -1,0 +1,116 @@
+//! Takes the memory back at random, and knows when it did.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use peerpath_exporter::{Buffer, Device, Error, Exporter, Handle, Origin, VfioExporter, View};
+
+use super::chance::Chance;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(6);
+const LONGEST_OFF: Duration = Duration::from_millis(300);
+
+pub(super) struct Revoker {
+    device: Arc<Device>,
+    /// Odd while the memory is away; so what saw one even number throughout was not disturbed.
+    turns: AtomicU64,
+    /// Held for writing while the memory is away: a look at a BAR that does not answer would end this process.
+    looks: Arc<RwLock<()>>,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Revoker {
+    pub(super) fn new(device: &Arc<Device>) -> Self {
+        let (turns, looks, counts) = Default::default();
+        Self { device: Arc::clone(device), turns, looks, counts }
+    }
+
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A moment, to ask about later.
+    pub(super) fn moment(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Whether the memory was taken back, even for a moment, since then.
+    pub(super) fn has_revoked_since(&self, moment: u64) -> bool {
+        moment % 2 == 1 || self.moment() != moment
+    }
+
+    pub(super) fn run(&self, mut chance: Chance, is_over: &dyn Fn() -> bool) -> Result<(), Failed> {
+        while !is_over() {
+            std::thread::sleep(chance.time(LONGEST_PAUSE));
+            let name = chance.of(&["reset", "memory off"]);
+            let nobody_looks = self.looks.write().unwrap_or_else(PoisonError::into_inner);
+            self.turns.fetch_add(1, Ordering::SeqCst);
+            let revoked = match name {
+                "reset" => self.device.reset(),
+                _ => self.device.set_memory_enabled(false).and_then(|()| {
+                    std::thread::sleep(chance.time(LONGEST_OFF));
+                    self.device.set_memory_enabled(true)
+                }),
+            };
+            self.turns.fetch_add(1, Ordering::SeqCst);
+            drop(nobody_looks);
+            revoked?;
+            *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The exporter, whose views wait for memory that is away.
+pub(super) struct Guarded<'e> {
+    exporter: &'e VfioExporter,
+    looks: Arc<RwLock<()>>,
+}
+
+impl<'e> Guarded<'e> {
+    pub(super) fn new(exporter: &'e VfioExporter, revoker: &Revoker) -> Self {
+        Self { exporter, looks: Arc::clone(&revoker.looks) }
+    }
+}
+
+impl Exporter for Guarded<'_> {
+    fn origin(&self) -> &Origin {
+        self.exporter.origin()
+    }
+
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
+        let buffer = self.exporter.export(length_bytes)?;
+        let dma_buf = buffer.dma_buf().map(|fd| fd.try_clone_to_owned());
+        let Some(Ok(dma_buf)) = dma_buf else {
+            return Err(Error::NothingToHandOver { source_name: buffer.origin().to_string() });
+        };
+        let origin = buffer.origin().clone();
+        let view = GuardedView { buffer, looks: Arc::clone(&self.looks) };
+        Ok(Arc::new(Buffer::new(Handle::DmaBuf(dma_buf), origin, Arc::new(view))))
+    }
+}
+
+struct GuardedView {
+    buffer: Arc<Buffer>,
+    looks: Arc<RwLock<()>>,
+}
+
+impl View for GuardedView {
+    fn length_bytes(&self) -> u64 {
+        self.buffer.length_bytes()
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let _looking = self.looks.read().unwrap_or_else(PoisonError::into_inner);
+        self.buffer.view().read(offset, into)
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        let _looking = self.looks.read().unwrap_or_else(PoisonError::into_inner);
+        self.buffer.view().write(offset, from)
+    }
+}
