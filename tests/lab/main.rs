@@ -99,6 +99,9 @@ fn outside(arguments: Arguments) -> ExitCode {
     libtest_mimic::run(&unfiltered, trials.collect()).exit_code()
 }
 
+/// What the tests of a guest may take, as `scripts/lab run` has it.
+const ORDINARY: Duration = Duration::from_secs(1800);
+
 fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
     let own = std::env::current_exe()?;
     let mut lab = Command::new(command::repository().join("scripts/lab"));
@@ -106,6 +109,8 @@ fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
     if cases::debug_kernel() {
         // Checking every access and every lock makes it several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
+    } else if let Some(length) = cases::soak_length() {
+        lab.args(["--timeout", &(length + ORDINARY).as_secs().to_string()]);
     }
     lab.arg("--").arg(own).args(filter);
     let status = lab.status()?;

@@ -13,6 +13,8 @@ mod socket;
 mod staged;
 mod transfer;
 
+pub(crate) use soak::length as soak_length;
+
 use crate::Case;
 
 /// The one test whose program not every system can build.

@@ -35,7 +35,8 @@ pub(crate) fn cases() -> Vec<Case> {
     }
 }
 
-fn length() -> Option<Duration> {
+/// For how long, where it was asked for.
+pub(crate) fn length() -> Option<Duration> {
     std::env::var("PEERPATH_LAB_SOAK_S").ok()?.parse().ok().map(Duration::from_secs)
 }
 
