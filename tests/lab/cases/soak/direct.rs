@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Failed;
 use peerpath_exporter::{Exporter as _, VfioExporter};
-use peerpath_importers::{DataPlane, DataPlaneSettings, Op, Transfer, parse_target};
+use peerpath_importers::{Connection, DataPlane, DataPlaneSettings, Op, Transfer, parse_target};
 use peerpath_paths::{Cause, Explained as _, Explanation};
 
 use super::chance::Chance;
@@ -15,7 +15,7 @@ use crate::command::until;
 const WHO: &str = "direct";
 const LENGTH_BYTES: u64 = 1 << 20;
 const DEPTH: u32 = 8;
-const OPS: [Op; 3] = [Op::Write, Op::Read, Op::Send];
+const OPS: [Op; 4] = [Op::Write, Op::WriteImm, Op::Read, Op::Send];
 const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
 
 /// How a lap can end without its transfers.
@@ -39,7 +39,7 @@ pub(super) fn run(
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), Failed> {
     let (importer, address) = parse_target("verbs:rxe0")?;
-    let target = importer.open(address)?;
+    let target = importer.open(address, &Connection::default())?;
     let guarded = Guarded::new(exporter, revoker);
     while !is_over() {
         let begun = revoker.moment();
@@ -68,7 +68,7 @@ fn lap(
     let explained = |error: peerpath_importers::Error| Ended::Explained(error.explanation());
     let buffer = exporter.export(LENGTH_BYTES).map_err(|error| Ended::Failed(error.into()))?;
     let registration = Arc::clone(target).register(Arc::clone(&buffer)).map_err(explained)?;
-    let settings = DataPlaneSettings { depth: DEPTH, far_bytes: LENGTH_BYTES };
+    let settings = DataPlaneSettings::simple(DEPTH, LENGTH_BYTES);
     let mut plane = registration.data_plane(&settings).map_err(explained)?;
     for _ in 0..=chance.below(3) {
         let (op, length_bytes) = (chance.of(&OPS), chance.of(&SIZES));
@@ -77,9 +77,8 @@ fn lap(
         let is_read = op == Op::Read;
         buffer.view().write(0, if is_read { &from } else { &into })?;
         plane.far().write(0, if is_read { &into } else { &from })?;
-        let batch: Vec<Transfer> = (0..u64::from(DEPTH))
-            .map(|id| Transfer { id, op, buffer_offset: id << 17, far_offset: id << 17, length_bytes })
-            .collect();
+        let batch: Vec<Transfer> =
+            (0..u64::from(DEPTH)).map(|id| Transfer::new(id, op, id << 17, id << 17, length_bytes)).collect();
         carry(&mut *plane, &batch)?;
         let mut found = vec![0; LENGTH_BYTES as usize];
         if is_read {

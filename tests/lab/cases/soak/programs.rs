@@ -37,7 +37,7 @@ pub(super) fn run_all(
 /// Some cells of a run, a different choice each time.
 fn what(chance: &mut Chance) -> String {
     let mut text = String::new();
-    for op in ["register", "write", "read", "send"] {
+    for op in ["register", "write", "write_imm", "read", "send"] {
         if chance.below(2) == 0 {
             text += &format!(" --op {op}");
         }
