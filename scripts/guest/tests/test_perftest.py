@@ -59,12 +59,14 @@ class Samples(unittest.TestCase):
     """Of ib_read_lat and ib_write_lat with --report-unsorted."""
 
     TEXT = """\
+ GID: 00:00:00:00:00:00:00:00:00:00:255:255:192:168:101:01
 ---------------------------------------------------------------------------------------
+ #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   99% percentile[usec]   99.9% percentile[usec] 
 #, usec
-1, 103.5
-2, 91.25
+1, 13783
+2, 4070.06
 3, 1.23e+03
-4, 90
+4, 96.7557
 ---------------------------------------------------------------------------------------
 """
 
@@ -72,7 +74,8 @@ class Samples(unittest.TestCase):
         return output.of_perftest(trial("ib_read_lat", iterations=iterations), text)
 
     def test_minimum_and_percentile_in_nanoseconds(self):
-        self.assertEqual(self.read(self.TEXT), {"min_ns": 90_000, "p10_ns": 90_000})
+        figures = self.read(self.TEXT)
+        self.assertEqual({key: round(value) for key, value in figures.items()}, {"min_ns": 96_756, "p10_ns": 96_756})
 
     def test_a_percentile_is_a_sample(self):
         samples = [float(sample) for sample in range(1, 2000)]
@@ -92,6 +95,12 @@ class Samples(unittest.TestCase):
 
 
 class Bandwidth(unittest.TestCase):
+    CAPTURED = """\
+---------------------------------------------------------------------------------------
+ #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]
+ 65536      500              0.00               81.46  \t\t   0.001303
+---------------------------------------------------------------------------------------
+"""
     HEAD = " #bytes     #iterations    BW peak[{0}]    BW average[{0}]   MsgRate[Mpps]\n"
 
     def read(self, unit: str, average: str, rate: str, size: int = 65536) -> dict[str, float]:
@@ -101,6 +110,10 @@ class Bandwidth(unittest.TestCase):
     def test_what_it_calls_mb_are_mib(self):
         for unit in ("MB/sec", "MiB/sec"):
             self.assertEqual(self.read(unit, "50.00", "0.000800"), {"bytes_per_s": 50 * 2**20})
+
+    def test_as_it_was_printed(self):
+        figures = output.of_perftest(trial("ib_write_bw"), self.CAPTURED)
+        self.assertEqual(figures, {"bytes_per_s": 81.46 * 2**20})
 
     def test_gigabits_are_decimal(self):
         self.assertEqual(self.read("Gb/sec", "0.4194", "0.000800"), {"bytes_per_s": 52_425_000})

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{Exporter as _, VfioExporter};
+use peerpath_exporter::Exporter as _;
 use peerpath_importers::{Connection, DataPlane, DataPlaneSettings, Op, Transfer, parse_target};
 use peerpath_paths::{Cause, Explained as _, Explanation};
 
@@ -13,7 +13,7 @@ use super::revoker::{Guarded, Revoker};
 use crate::command::until;
 
 const WHO: &str = "direct";
-const LENGTH_BYTES: u64 = 1 << 20;
+pub(super) const LENGTH_BYTES: u64 = 1 << 20;
 const DEPTH: u32 = 8;
 const OPS: [Op; 4] = [Op::Write, Op::WriteImm, Op::Read, Op::Send];
 const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
@@ -32,7 +32,7 @@ impl<E: Into<Failed>> From<E> for Ended {
 }
 
 pub(super) fn run(
-    exporter: &VfioExporter,
+    exporter: &Guarded<'_>,
     revoker: &Revoker,
     ledger: &Ledger,
     mut chance: Chance,
@@ -40,10 +40,9 @@ pub(super) fn run(
 ) -> Result<(), Failed> {
     let (importer, address) = parse_target("verbs:rxe0")?;
     let target = importer.open(address, &Connection::default())?;
-    let guarded = Guarded::new(exporter, revoker);
     while !is_over() {
         let begun = revoker.moment();
-        let ended = lap(&guarded, &target, &mut chance, || revoker.has_revoked_since(begun));
+        let ended = lap(exporter, &target, &mut chance, || revoker.has_revoked_since(begun));
         match ended {
             Ok(()) => ledger.count(WHO, "passed"),
             Err(Ended::Explained(Explanation { cause: Some(cause), .. }))

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use peerpath_exporter::socket::ExportServer;
-use peerpath_exporter::{OpenOptions, VfioExporter};
+use peerpath_exporter::{BarRange, OpenOptions, VfioExporter};
 use serde_json::json;
 
 use self::chance::Chance;
@@ -43,6 +43,9 @@ pub(crate) fn length() -> Option<Duration> {
 /// The time is cut into so many stretches. Between them everything rests, and what is in use then must not grow.
 const STRETCHES: u32 = 5;
 
+/// Of the BAR, for runs of the program.
+const SHARED_BYTES: u64 = 16 << 20;
+
 fn soak() -> Result<(), Failed> {
     let length = length().ok_or("PEERPATH_LAB_SOAK_S is no number of seconds")?;
     let seed = Chance::seed()?;
@@ -53,7 +56,10 @@ fn soak() -> Result<(), Failed> {
     let socket = folder.path().join("bar.sock");
     let exporter = VfioExporter::open(EXPORTER.parse()?, 2, &[], &OpenOptions::default())?;
     let revoker = Revoker::new(exporter.device());
-    let server = ExportServer::new(&socket, &Guarded::new(&exporter, &revoker))?;
+    // Whoever writes into the memory of another would be found out.
+    let part = |offset_bytes, length_bytes| Guarded::new(&exporter, BarRange { offset_bytes, length_bytes }, &revoker);
+    let (shared, own) = (part(0, SHARED_BYTES), part(SHARED_BYTES, direct::LENGTH_BYTES));
+    let server = ExportServer::new(&socket, &shared)?;
     for stretch in 0..STRETCHES {
         let until = Instant::now() + length / STRETCHES;
         let over = AtomicBool::new(false);
@@ -69,8 +75,7 @@ fn soak() -> Result<(), Failed> {
         std::thread::scope(|scope| {
             let serving = scope.spawn(|| server.serve(&over));
             let revoking = scope.spawn(|| watched(revoker.run(chance(1), &is_over), "revoker"));
-            let moving =
-                scope.spawn(|| watched(direct::run(&exporter, &revoker, &ledger, chance(2), &is_over), "direct"));
+            let moving = scope.spawn(|| watched(direct::run(&own, &revoker, &ledger, chance(2), &is_over), "direct"));
             watched(programs::run_all(&socket, &revoker, &ledger, chance(3), &is_over), "programs");
             let (revoked, moved) = (revoking.join(), moving.join());
             over.store(true, Ordering::Relaxed);
@@ -84,14 +89,16 @@ fn soak() -> Result<(), Failed> {
             break;
         }
     }
-    drop((server, exporter));
+    let revocations = revoker.counts();
+    drop((server, shared, own));
+    drop((revoker, exporter));
     let given_back = run("restore")?;
     let left: Vec<_> = [EXPORTER, SWITCH_EXPORTER].into_iter().filter(|bdf| driver(bdf).is_some()).collect();
     let grown = resources::grown(&at_rest);
     let record = json!({
         "length_s": length.as_secs(),
         "seed": seed,
-        "revocations": revoker.counts(),
+        "revocations": revocations,
         "outcomes": ledger.counts(),
         "unexpected": ledger.all_unexpected(),
         "at_rest": at_rest.iter().map(Resources::as_json).collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{Buffer, Device, Error, Exporter, Handle, Origin, VfioExporter, View};
+use peerpath_exporter::{BarRange, Buffer, Device, Error, Exporter, Handle, Origin, Packing, VfioExporter, View};
 
 use super::chance::Chance;
 
@@ -65,25 +65,27 @@ impl Revoker {
     }
 }
 
-/// The exporter, whose views wait for memory that is away.
+/// A part of the BAR, whose views wait for memory that is away.
 pub(super) struct Guarded<'e> {
     exporter: &'e VfioExporter,
+    part: Origin,
     looks: Arc<RwLock<()>>,
 }
 
 impl<'e> Guarded<'e> {
-    pub(super) fn new(exporter: &'e VfioExporter, revoker: &Revoker) -> Self {
-        Self { exporter, looks: Arc::clone(&revoker.looks) }
+    pub(super) fn new(exporter: &'e VfioExporter, part: BarRange, revoker: &Revoker) -> Self {
+        let part = Origin { ranges: vec![part], ..exporter.origin().clone() };
+        Self { exporter, part, looks: Arc::clone(&revoker.looks) }
     }
 }
 
 impl Exporter for Guarded<'_> {
     fn origin(&self) -> &Origin {
-        self.exporter.origin()
+        &self.part
     }
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
-        let buffer = self.exporter.export(length_bytes)?;
+        let buffer = self.exporter.export_ranges(&self.part.front(length_bytes), Packing::Together)?;
         let dma_buf = buffer.dma_buf().map(|fd| fd.try_clone_to_owned());
         let Some(Ok(dma_buf)) = dma_buf else {
             return Err(Error::NothingToHandOver { source_name: buffer.origin().to_string() });
