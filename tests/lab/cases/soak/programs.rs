@@ -111,8 +111,11 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     exporting.wait()?;
     let ended = running.wait()?;
     let gone = |cell: &Value| {
+        let says = |key: &str, what: &str| cell[key].as_str().is_some_and(|text| text.contains(what));
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
-            || cell["remedy"].as_str().is_some_and(|remedy| remedy.contains("exporter still lives"))
+            || says("remedy", "exporter still lives")
+            // Before the run had connected.
+            || says("remedy", "peerpath export")
     };
     account("orphaned", ledger, &ended, out.path(), &gone)?;
     given_back(ledger, "orphaned")
