@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use peerpath_exporter::Origin;
-use peerpath_paths::{Bdf, Cause, PathName};
+use peerpath_paths::{Bdf, Cause, Deciding, PathName};
 use serde::{Deserialize, Serialize};
 
 /// Version of the schema that [`RunResult`] writes.
@@ -130,6 +130,15 @@ pub struct CellPath {
     /// The smallest maximum payload size along the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<u32>,
+    /// The functions on the predicted way, both ends included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<Bdf>,
+    /// The hop at which it turns round; absent where both sides come together in the root complex only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns_at: Option<Bdf>,
+    /// What decided the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deciding: Option<Deciding>,
     /// What prevents binding or exporting.
     pub blockers: Vec<Cause>,
     /// What `observed` and `predicted` rest on.

@@ -75,6 +75,9 @@ impl Routes {
             attribute: None,
             dma_address_equals_physical: None,
             max_payload_bytes: None,
+            hops: Vec::new(),
+            turns_at: None,
+            deciding: None,
             blockers: Vec::new(),
             evidence: Vec::new(),
         };
@@ -110,7 +113,9 @@ impl Routes {
         path.predicted = Some(report.predicted);
         path.blockers = report.blockers;
         path.evidence.push(format!("predicted from: {}", report.deciding.fact));
-        let along = [from, to].into_iter().chain(report.hops);
+        path.deciding = Some(report.deciding);
+        path.turns_at = report.turns_at;
+        let along = [from, to].into_iter().chain(report.hops.iter().copied());
         let payloads: Option<Vec<u16>> = along
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
                 Seen::Here(pcie) => Some(pcie.max_payload_bytes),
@@ -121,6 +126,7 @@ impl Routes {
             .collect();
         path.max_payload_bytes =
             payloads.and_then(|payloads| payloads.into_iter().min()).filter(|bytes| *bytes < u16::MAX).map(u32::from);
+        path.hops = report.hops;
     }
 
     /// Carries out `step`, which registers a buffer of `source`, and notes in `path` which way the kernel chose for it.

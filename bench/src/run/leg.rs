@@ -89,6 +89,7 @@ impl Runner<'_> {
             }
             progress.begin(&describe(leg, &spec));
             let Some(cell) = self.cell(leg, &ends, &spec, clock) else { return Ok(ControlFlow::Break(())) };
+            self.note_bridges(result, &cell.path);
             result.cells.push(cell);
             store.save(result)?;
             progress.end();
@@ -115,6 +116,17 @@ impl Runner<'_> {
             environment.devices.push(self.routes.device(bdf, info));
         }
         environment.devices.sort_by_key(|device| device.bdf);
+    }
+
+    /// Writes down the functions on the way: their ACS settings decide about it.
+    fn note_bridges(&self, result: &mut RunResult, path: &CellPath) {
+        let devices = &mut result.environment.devices;
+        for &bdf in &path.hops {
+            if !devices.iter().any(|device| device.bdf == bdf) {
+                devices.push(self.routes.device(bdf, None));
+            }
+        }
+        devices.sort_by_key(|device| device.bdf);
     }
 
     /// Runs a cell; none where it was interrupted.

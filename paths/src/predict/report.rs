@@ -23,6 +23,9 @@ pub struct PathReport {
     pub deciding: Deciding,
     /// The functions on the way, both ends included; a way through the root complex goes up and down again.
     pub hops: Vec<Bdf>,
+    /// The hop at which the way turns round; none where the two sides come together in the root complex only.
+    #[serde(default)]
+    pub turns_at: Option<Bdf>,
     /// What could not be read and might change the answer.
     pub unknown: Vec<String>,
     /// The BAR that was looked at.
@@ -60,6 +63,7 @@ impl Predictor<'_> {
             blockers: self.blockers(from, importer),
             deciding: words.deciding(path, cause),
             hops: words.hops(path),
+            turns_at: words.turn(path).map(|at| words.function(at).bdf),
             unknown: words.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: words.would_change(path, cause),
@@ -256,13 +260,15 @@ impl<'a> Words<'a> {
         Deciding { bdf, fact }
     }
 
+    fn turn(&self, path: PathName) -> Option<usize> {
+        let (from, to) = (self.predictor.top(self.from), self.predictor.top(self.to));
+        if path == PathName::BusAddress { self.common } else { (from == to).then_some(from) }
+    }
+
     /// Both ends included. Through the root complex, shared bridges are passed on the way up and on the way down.
     fn hops(&self, path: PathName) -> Vec<Bdf> {
         let topology = self.topology();
-        let turn = match path {
-            PathName::BusAddress => self.common,
-            _ => (self.predictor.top(self.from) == self.predictor.top(self.to)).then(|| self.predictor.top(self.from)),
-        };
+        let turn = self.turn(path);
         let leg = |at| topology.chain(at).take_while(|&at| Some(at) != turn).collect::<Vec<_>>();
         let up = leg(self.from);
         let down = leg(self.to);

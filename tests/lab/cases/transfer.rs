@@ -176,6 +176,9 @@ fn conditions() -> Result<(), Failed> {
         .expect(0)?;
     let result = result(out.path())?;
     let environment = &result["environment"];
+    // The two ends, and the root ports between them.
+    let devices: Vec<_> = environment["devices"].as_array().into_iter().flatten().map(|device| &device["bdf"]).collect();
+    let hops = result["cells"][0]["path"]["hops"].as_array().cloned().unwrap_or_default();
     let stated = [
         ("schema_version", result["schema_version"] == 1),
         ("emulated", environment["emulated"] == true),
@@ -184,7 +187,8 @@ fn conditions() -> Result<(), Failed> {
         ("kernel", environment["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty())),
         ("clock_source", environment["clock_source"].is_string()),
         ("iommu", environment["iommu"] == "intel"),
-        ("devices", environment["devices"].as_array().is_some_and(|devices| devices.len() == 2)),
+        ("hops", hops.len() == 4 && hops[0] == EXPORTER),
+        ("devices", hops.iter().all(|hop| devices.contains(&hop))),
     ];
     for (what, holds) in stated {
         if !holds {
