@@ -1,12 +1,14 @@
 //! The command line: one file a command.
 
 mod bind;
+mod compare;
 mod doctor;
 mod export;
 mod host;
 mod list;
 mod paths;
 mod plan_file;
+mod report;
 mod run;
 mod snapshot;
 
@@ -35,6 +37,8 @@ enum Command {
     Restore(bind::Restore),
     Export(export::Export),
     Run(Box<run::RunCommand>),
+    Report(report::Report),
+    Compare(compare::Compare),
 }
 
 /// Runs the command line and gives its exit code.
@@ -58,6 +62,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Run(command) => command.run(&arguments),
+        Command::Report(command) => command.run(),
+        Command::Compare(command) => command.run(),
     };
     done.unwrap_or_else(|failure: Failure| failure.report())
 }

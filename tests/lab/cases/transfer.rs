@@ -177,7 +177,8 @@ fn conditions() -> Result<(), Failed> {
     let result = result(out.path())?;
     let environment = &result["environment"];
     // The two ends, and the root ports between them.
-    let devices: Vec<_> = environment["devices"].as_array().into_iter().flatten().map(|device| &device["bdf"]).collect();
+    let devices: Vec<_> =
+        environment["devices"].as_array().into_iter().flatten().map(|device| &device["bdf"]).collect();
     let hops = result["cells"][0]["path"]["hops"].as_array().cloned().unwrap_or_default();
     let stated = [
         ("schema_version", result["schema_version"] == 1),

@@ -1,0 +1,87 @@
+//! What a cell is, whenever and in whichever order it was measured.
+
+use std::fmt::Write as _;
+
+use peerpath_paths::PathName;
+
+use crate::saved::{SavedCell, SavedSource, SavedTarget};
+
+/// Ranges that are named one by one.
+const MOST_RANGES: usize = 4;
+
+/// The combination that a cell measured. What was asked for is no part of it: the same way was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) source: SavedSource,
+    target: SavedTarget,
+    peer: Option<String>,
+    pub(super) path: PathName,
+    pub(super) op: String,
+    direction: Option<String>,
+    bidirectional: bool,
+    mode: String,
+    pub(super) size_bytes: Option<u64>,
+    pub(super) depth: Option<u64>,
+    threads: Option<u64>,
+    qps: Option<u64>,
+    pub(super) mechanism: Option<String>,
+}
+
+impl Key {
+    pub(super) fn of(cell: &SavedCell) -> Self {
+        Self {
+            source: cell.source.clone(),
+            target: cell.target.clone(),
+            peer: cell.peer.clone(),
+            path: cell.path.best_known(),
+            op: cell.op.clone(),
+            direction: cell.direction.clone(),
+            bidirectional: cell.bidirectional,
+            mode: cell.mode.clone(),
+            size_bytes: cell.size_bytes,
+            depth: cell.depth,
+            // Results that do not say had one.
+            threads: cell.threads.or(Some(1)),
+            qps: cell.qps.or(Some(1)),
+            mechanism: cell.mechanism.clone(),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let mut name = source(&self.source);
+        let _ = write!(name, "/{}:{}/{}/{}", self.target.kind, self.target.device, self.path, self.op);
+        let size = self.size_bytes.map(|size| size.to_string());
+        for part in
+            [&self.direction, &Some(self.mode.clone()), &size, &self.mechanism, &self.peer].into_iter().flatten()
+        {
+            let _ = write!(name, "/{part}");
+        }
+        let counts = [("depth", self.depth), ("threads", self.threads), ("qps", self.qps)];
+        for (what, count) in counts.iter().filter_map(|(what, count)| count.map(|count| (what, count))) {
+            if count != 1 {
+                let _ = write!(name, "/{what} {count}");
+            }
+        }
+        if self.bidirectional {
+            name += "/bidirectional";
+        }
+        name
+    }
+}
+
+fn source(source: &SavedSource) -> String {
+    let mut name = match (&source.bdf, source.bar) {
+        (Some(bdf), Some(bar)) => format!("{bdf}:{bar}"),
+        _ => source.kind.clone(),
+    };
+    let ranges = &source.ranges;
+    if ranges.len() > 1 || ranges.first().is_some_and(|range| range.0 != 0) {
+        let named: Vec<_> =
+            ranges.iter().take(MOST_RANGES).map(|(from, length)| format!("{from:#x}+{length:#x}")).collect();
+        let _ = write!(name, "@{}", named.join(","));
+        if ranges.len() > MOST_RANGES {
+            let _ = write!(name, ",... ({} ranges)", ranges.len());
+        }
+    }
+    name
+}

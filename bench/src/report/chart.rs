@@ -1,0 +1,326 @@
+//! Pictures: lines over logarithmic axes, as SVG.
+//!
+//! Colours stand in the SVG as those of the light theme; the page's style sheet replaces them by attribute, so that one
+//! picture serves both themes and paper. Every line carries a number and markers of its own: no colour has to be told apart.
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use peerpath_paths::PathName;
+
+use crate::units;
+
+/// What an axis shows, and so where its ticks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Bytes, by powers of two.
+    Bytes,
+    /// Numbers, by powers of two.
+    Count,
+    /// Shares of samples, by nines: 90 %, 99 %, 99.9 %.
+    Nines,
+    /// Nanoseconds, by powers of ten.
+    Nanoseconds,
+    /// Bytes a second, by powers of ten.
+    Rate,
+}
+
+/// A line that was measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// The number that stands at its end and in the legend.
+    pub(crate) number: usize,
+    /// Its colour, and whether it is dashed as baselines are.
+    pub(crate) path: PathName,
+    /// Where it goes; what no logarithm takes is left out.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Whether its points are marked.
+    pub(crate) marked: bool,
+}
+
+/// A line that others have published.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    /// Where it goes; infinite is from edge to edge.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// What stands at it.
+    pub(crate) label: &'static str,
+}
+
+/// A picture.
+#[derive(Debug, Clone)]
+pub(crate) struct Chart {
+    pub(crate) x: (Scale, &'static str),
+    pub(crate) y: (Scale, &'static str),
+    pub(crate) lines: Vec<Line>,
+    pub(crate) references: Vec<Reference>,
+}
+
+pub(crate) const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
+pub(crate) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x6e);
+pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xdd, 0xe2);
+pub(crate) const PUBLISHED: RGBColor = RGBColor(0x70, 0x70, 0x71);
+pub(crate) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
+const SIZE: (u32, u32) = (640, 360);
+
+/// The colour of a path in the light theme.
+pub(crate) fn colour(path: PathName) -> RGBColor {
+    match path {
+        PathName::BusAddress => RGBColor(0x00, 0x77, 0x5a),
+        PathName::HostBridgeBypass => RGBColor(0x00, 0x5f, 0xb0),
+        PathName::HostBridgeTranslated => RGBColor(0xa3, 0x54, 0x00),
+        PathName::Refused => RGBColor(0xb3, 0x26, 0x1e),
+        PathName::HostMemory => RGBColor(0x5f, 0x63, 0x69),
+        PathName::Staged => RGBColor(0x8e, 0x44, 0x7c),
+        PathName::Unknown => RGBColor(0x45, 0x49, 0x4f),
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawing<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+type Drawn<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
+
+impl Chart {
+    /// The picture as SVG; none where there is nothing to draw.
+    pub(crate) fn svg(&self) -> Option<String> {
+        let lines: Vec<(&Line, Vec<(f64, f64)>)> =
+            self.lines.iter().map(|line| (line, self.mapped(&line.points))).collect();
+        let all = || lines.iter().flat_map(|(_, points)| points);
+        let x = span(all().map(|point| point.0), self.x.0)?;
+        // The published figures belong into the picture, wherever they are.
+        let published = self.references.iter().flat_map(|line| &line.points).filter_map(|point| log(point.1, self.y.0));
+        let y = span(all().map(|point| point.1).chain(published), self.y.0)?;
+        let mut svg = String::new();
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        self.draw(&area, &lines, x, y).ok()?;
+        area.present().ok()?;
+        drop(area);
+        Some(svg)
+    }
+
+    fn mapped(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        points.iter().filter_map(|&(x, y)| Some((log(x, self.x.0)?, log(y, self.y.0)?))).collect()
+    }
+
+    fn draw(&self, area: &Area<'_>, lines: &[(&Line, Vec<(f64, f64)>)], x: (f64, f64), y: (f64, f64)) -> Drawn<()> {
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_right(26)
+            .x_label_area_size(46)
+            .y_label_area_size(86)
+            .build_cartesian_2d(Axis { span: x, scale: self.x.0 }, Axis { span: y, scale: self.y.0 })?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(MUTED)
+            .label_style(("sans-serif", 13).into_font().color(&INK))
+            .axis_desc_style(("sans-serif", 13).into_font().color(&MUTED))
+            .x_desc(self.x.1)
+            .y_desc(self.y.1)
+            .x_label_formatter(&|at| label(*at, self.x.0))
+            .y_label_formatter(&|at| label(*at, self.y.0))
+            .draw()?;
+        for reference in &self.references {
+            let edge = |at: f64| {
+                if at == f64::NEG_INFINITY {
+                    Some(x.0)
+                } else if at.is_infinite() {
+                    Some(x.1)
+                } else {
+                    log(at, self.x.0)
+                }
+            };
+            let points = reference
+                .points
+                .iter()
+                .filter_map(|point| Some((edge(point.0)?.clamp(x.0, x.1), log(point.1, self.y.0)?)));
+            let points: Vec<_> = points.collect();
+            let Some(&first) = points.first() else { continue };
+            chart.draw_series([PathElement::new(points, PUBLISHED.stroke_width(1))])?;
+            let style = ("sans-serif", 11).into_font().color(&PUBLISHED);
+            let text = format!("published: {}", reference.label);
+            chart.draw_series([EmptyElement::at(first) + Text::new(text, (4, -13), style)])?;
+        }
+        for (line, points) in lines {
+            let colour = colour(line.path);
+            chart.draw_series([PathElement::new(points.clone(), colour.stroke_width(2))])?;
+            if line.marked {
+                for point in points {
+                    mark(&mut chart, *point, line.number, colour)?;
+                }
+            }
+        }
+        // Over all lines, so that none runs through a number.
+        let style =
+            ("sans-serif", 13).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let mut ends: Vec<((f64, f64), usize)> =
+            lines.iter().filter_map(|(line, points)| Some((*points.last()?, line.number))).collect();
+        ends.sort_by(|one, other| other.0.1.total_cmp(&one.0.1));
+        let mut above = f64::INFINITY;
+        for ((at, height), number) in ends {
+            // Numbers do not stand upon each other.
+            let height = height.min(above - (y.1 - y.0) * 0.045);
+            above = height;
+            chart
+                .draw_series([EmptyElement::at((at, height)) + Text::new(number.to_string(), (7, 0), style.clone())])?;
+        }
+        Ok(())
+    }
+}
+
+/// An axis whose ticks are where people look for them.
+struct Axis {
+    span: (f64, f64),
+    scale: Scale,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = (value - self.span.0) / (self.span.1 - self.span.0);
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { ticks(self.span, self.scale) }
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.span.0..self.span.1
+    }
+}
+
+/// A form for every number, so that lines of one colour can be told apart.
+fn mark(chart: &mut Drawing<'_, '_>, at: (f64, f64), number: usize, colour: RGBColor) -> Drawn<()> {
+    let (fill, line) = (colour.filled(), colour.stroke_width(2));
+    let spot = EmptyElement::at(at);
+    match number % 5 {
+        1 => chart.draw_series([spot + Circle::new((0, 0), 4, fill)])?,
+        2 => chart.draw_series([spot + Rectangle::new([(-4, -4), (4, 4)], fill)])?,
+        3 => chart.draw_series([spot + TriangleMarker::new((0, 0), 6, fill)])?,
+        4 => chart.draw_series([spot + Cross::new((0, 0), 4, line)])?,
+        _ => chart.draw_series([spot + Circle::new((0, 0), 4, line)])?,
+    };
+    Ok(())
+}
+
+/// Where a figure stands on an axis; none where it stands nowhere.
+fn log(figure: f64, scale: Scale) -> Option<f64> {
+    let at = match scale {
+        Scale::Bytes | Scale::Count => figure.log2(),
+        Scale::Nines => -(1.0 - figure).log10(),
+        Scale::Nanoseconds | Scale::Rate => figure.log10(),
+    };
+    at.is_finite().then_some(at)
+}
+
+/// From the smallest to the largest, with some room around.
+fn span(figures: impl Iterator<Item = f64>, scale: Scale) -> Option<(f64, f64)> {
+    let (low, high) = figures.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)));
+    if !low.is_finite() || !high.is_finite() {
+        return None;
+    }
+    Some(match scale {
+        Scale::Nines => (0.0, high.max(2.0)),
+        Scale::Bytes | Scale::Count if high - low < 1.0 => (low - 1.0, high + 1.0),
+        Scale::Bytes | Scale::Count => (low - 0.2, high + 0.2),
+        Scale::Nanoseconds | Scale::Rate => {
+            let room = ((high - low) * 0.06).max(0.1);
+            (low - room, high + room)
+        }
+    })
+}
+
+fn ticks((low, high): (f64, f64), scale: Scale) -> Vec<f64> {
+    let whole = |step: i32| {
+        let (first, last) = (low.ceil() as i32, high.floor() as i32);
+        (first..=last).filter(|at| at.rem_euclid(step) == 0).map(f64::from).collect::<Vec<_>>()
+    };
+    match scale {
+        Scale::Nines => whole(1),
+        Scale::Bytes | Scale::Count => whole(((high - low) / 8.0).ceil().max(1.0) as i32),
+        Scale::Nanoseconds | Scale::Rate => {
+            let within: &[f64] = match high - low {
+                span if span < 0.7 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+                span if span < 1.6 => &[1.0, 2.0, 3.0, 5.0, 7.0],
+                span if span < 3.5 => &[1.0, 2.0, 5.0],
+                _ => &[1.0],
+            };
+            let decades = low.floor() as i32..=high.floor() as i32;
+            let all = decades.flat_map(|decade| within.iter().map(move |part| f64::from(decade) + part.log10()));
+            all.filter(|at| (low..=high).contains(at)).collect()
+        }
+    }
+}
+
+fn label(at: f64, scale: Scale) -> String {
+    match scale {
+        Scale::Bytes => units::bytes(at.exp2().round() as u64),
+        Scale::Count => format!("{}", at.exp2().round() as u64),
+        Scale::Nines => share(1.0 - 10_f64.powf(-at)),
+        Scale::Nanoseconds => short(units::nanoseconds(10_f64.powf(at))),
+        Scale::Rate => short(units::bytes_per_second(10_f64.powf(at))),
+    }
+}
+
+fn share(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// `5.00 us` as `5 us`.
+fn short(text: String) -> String {
+    match text.split_once(' ') {
+        Some((figure, unit)) if figure.contains('.') => {
+            format!("{} {unit}", figure.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: &[(f64, f64)]) -> Chart {
+        Chart {
+            x: (Scale::Bytes, "bytes"),
+            y: (Scale::Rate, "throughput"),
+            lines: vec![Line { number: 1, path: PathName::BusAddress, points: points.to_vec(), marked: true }],
+            references: vec![Reference {
+                points: vec![(f64::NEG_INFINITY, 52e9), (f64::INFINITY, 52e9)],
+                label: "GPUs",
+            }],
+        }
+    }
+
+    #[test]
+    fn axes_are_labelled_with_their_units() {
+        let svg = chart(&[(4096.0, 1e9), (1_048_576.0, 1e10)]).svg().unwrap();
+        for text in ["4 KiB", "1 MiB", "1 GB/s", "10 GB/s", "published: GPUs", "#00775A"] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
+    }
+
+    #[test]
+    fn figures_that_no_axis_has_are_left_out() {
+        assert!(chart(&[(4096.0, 0.0), (0.0, 1e9), (f64::NAN, 1e9), (4096.0, f64::INFINITY)]).svg().is_none());
+        assert!(chart(&[]).svg().is_none());
+        assert!(chart(&[(4096.0, 1e9), (4096.0, f64::NAN)]).svg().is_some());
+    }
+
+    #[test]
+    fn ticks_are_few_and_round() {
+        for (low, high) in [(0.0, 0.3), (2.1, 3.3), (1.0, 4.0), (-2.0, 9.0)] {
+            let ticks = ticks((low, high), Scale::Nanoseconds);
+            assert!((2..=14).contains(&ticks.len()), "{low} {high}: {ticks:?}");
+        }
+        assert_eq!(label(3.0_f64, Scale::Nines), "99.9 %");
+        assert_eq!(label(3.0_f64, Scale::Nanoseconds), "1 us");
+    }
+}

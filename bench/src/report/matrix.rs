@@ -1,0 +1,130 @@
+//! Who reached whom: exporters down, importers across.
+
+use peerpath_paths::PathName;
+
+use super::pair::{Baselines, Pair};
+use super::words;
+use crate::saved::{Outcome, SavedCell};
+use crate::units;
+
+/// Larger matrices are folded.
+const SHOWN_ROWS: usize = 24;
+/// ... and beyond this only told of.
+const MOST_ROWS: usize = 400;
+/// More importers than this make no table.
+const MOST_COLUMNS: usize = 12;
+
+/// One way of a pair in the matrix.
+pub(crate) struct Entry {
+    /// The pair's number, to lead to its verdict.
+    pub(crate) number: usize,
+    pub(crate) path: PathName,
+    /// What stands below the path: a figure, or what became of it.
+    pub(crate) told: String,
+    /// Length of the bar: the throughput between that of the slowest and the fastest of the page, 0 to 100.
+    pub(crate) bar: Option<u32>,
+}
+
+/// One exporter of one run.
+pub(crate) struct Row {
+    pub(crate) run: String,
+    pub(crate) source: String,
+    pub(crate) entries: Vec<Vec<Entry>>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Matrix {
+    pub(crate) targets: Vec<String>,
+    pub(crate) shown: Vec<Row>,
+    pub(crate) folded: Vec<Row>,
+    pub(crate) left_out: usize,
+    /// Importers that the table has no room for.
+    pub(crate) targets_left_out: usize,
+    /// Some figures are times of single operations.
+    pub(crate) has_times: bool,
+}
+
+pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Baselines<'a>) -> Matrix {
+    let mut targets: Vec<String> = Vec::new();
+    let mut rows: Vec<(usize, String, Vec<&Pair<'a>>)> = Vec::new();
+    for pair in pairs {
+        let (source, target) = (words::short_source(pair.source()), words::short_target(pair.target()));
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+        // Pairs of one run follow each other, so the row is near the end.
+        match rows.iter_mut().rev().take_while(|row| row.0 == pair.run).find(|row| row.1 == source) {
+            Some(row) => row.2.push(pair),
+            None => rows.push((pair.run, source, vec![pair])),
+        }
+    }
+    let targets_left_out = targets.len().saturating_sub(MOST_COLUMNS);
+    targets.truncate(MOST_COLUMNS);
+    let rates = pairs.iter().filter_map(|pair| fastest(pair)?.throughput).filter(|rate| *rate > 0.0);
+    let (low, high) = rates.fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)));
+    let mut matrix = Matrix { targets_left_out, left_out: rows.len().saturating_sub(MOST_ROWS), ..Matrix::default() };
+    for (run, source, members) in rows.into_iter().take(MOST_ROWS) {
+        let entries = targets.iter().map(|target| {
+            let mine = members.iter().filter(|pair| words::short_target(pair.target()) == *target);
+            mine.map(|pair| {
+                let best = fastest(pair);
+                matrix.has_times |= best.is_some_and(|cell| cell.throughput.is_none());
+                let bar =
+                    best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0).map(|rate| bar(rate, low, high));
+                Entry { number: pair.number, path: pair.path, told: told(pair, best, baselines), bar }
+            })
+            .collect()
+        });
+        let row = Row { run: labels[run].clone(), source, entries: entries.collect() };
+        let place = if matrix.shown.len() < SHOWN_ROWS { &mut matrix.shown } else { &mut matrix.folded };
+        place.push(row);
+    }
+    matrix.targets = targets;
+    matrix
+}
+
+/// The transfer with the highest throughput, or the quickest of the largest ones.
+fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
+    let moved = pair.cells.iter().copied().filter(|cell| cell.outcome == Outcome::Passed && cell.transfers());
+    let weight = |cell: &SavedCell| {
+        (cell.throughput.unwrap_or(0.0), cell.size_bytes.unwrap_or(0) as f64, -cell.p50().unwrap_or(f64::INFINITY))
+    };
+    moved.max_by(|one, other| weight(one).partial_cmp(&weight(other)).unwrap_or(std::cmp::Ordering::Equal))
+}
+
+fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<'a>) -> String {
+    let Some(cell) = best else {
+        let stopped = pair.cells.iter().find(|cell| cell.outcome != Outcome::Passed);
+        let cause = pair
+            .cells
+            .iter()
+            .find_map(|cell| cell.cause.as_deref())
+            .map_or(String::new(), |cause| format!(": {cause}"));
+        return match stopped {
+            Some(cell) => format!("{}{cause}", cell.outcome.as_str()),
+            None if pair.path == PathName::Refused => format!("as asked{cause}"),
+            None => "registered only".to_owned(),
+        };
+    };
+    let share = baselines.share(pair.run, cell).map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
+    let figure = match (cell.throughput, cell.p50()) {
+        (Some(rate), _) => units::bytes_per_second(rate),
+        (None, Some(time)) => {
+            format!("{} for {}", units::nanoseconds(time), cell.size_bytes.map_or_else(|| "one".into(), units::bytes))
+        }
+        (None, None) => "no figure".to_owned(),
+    };
+    let failed = pair.count(Outcome::Failed);
+    let failed = if failed > 0 { format!("; {failed} failed") } else { String::new() };
+    format!("{} {figure}{share}{failed}", cell.op)
+}
+
+/// By logarithm: ten times as fast has to be seen beside a hundred times as fast.
+fn bar(rate: f64, low: f64, high: f64) -> u32 {
+    const SHORTEST: f64 = 8.0;
+    if high <= low {
+        return 100;
+    }
+    (SHORTEST + (100.0 - SHORTEST) * (rate / low).ln() / (high / low).ln()).round().clamp(0.0, 100.0) as u32
+}

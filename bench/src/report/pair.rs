@@ -1,0 +1,143 @@
+//! Cells of one memory, one device and one way between them: what people ask about.
+
+use std::collections::HashMap;
+
+use peerpath_paths::PathName;
+
+use crate::saved::{Outcome, Saved, SavedCell, SavedSource, SavedTarget};
+
+/// All cells of one run that went from one memory to one device on one path.
+pub(crate) struct Pair<'a> {
+    /// Which of the runs.
+    pub(crate) run: usize,
+    /// Its place among all pairs, from 0 on.
+    pub(crate) number: usize,
+    /// The path that was seen, or the one that was to be expected.
+    pub(crate) path: PathName,
+    /// What was asked for.
+    pub(crate) asked: Option<PathName>,
+    /// In the order in which they ran; never empty.
+    pub(crate) cells: Vec<&'a SavedCell>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    kind: &'a str,
+    bdf: Option<&'a str>,
+    bar: Option<u64>,
+    target: &'a SavedTarget,
+    peer: Option<&'a str>,
+    asked: Option<PathName>,
+    path: PathName,
+    cause: Option<&'a str>,
+}
+
+impl<'a> Key<'a> {
+    fn of(cell: &'a SavedCell) -> Self {
+        let path = cell.path.best_known();
+        Self {
+            kind: &cell.source.kind,
+            bdf: cell.source.bdf.as_deref(),
+            bar: cell.source.bar,
+            target: &cell.target,
+            peer: cell.peer.as_deref(),
+            asked: cell.path.asked,
+            path,
+            cause: cell.cause.as_deref().filter(|_| path == PathName::Refused),
+        }
+    }
+}
+
+/// The pairs of a run, in the order in which it came to them.
+pub(crate) fn pairs(saved: &[Saved]) -> Vec<Pair<'_>> {
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    for (run, saved) in saved.iter().enumerate() {
+        let mut known: HashMap<Key<'_>, usize> = HashMap::new();
+        for cell in &saved.cells {
+            let key = Key::of(cell);
+            let (path, asked) = (key.path, key.asked);
+            let at = *known.entry(key).or_insert_with(|| {
+                pairs.push(Pair { run, number: 0, path, asked, cells: Vec::new() });
+                pairs.len() - 1
+            });
+            pairs[at].cells.push(cell);
+        }
+    }
+    for (number, pair) in pairs.iter_mut().enumerate() {
+        pair.number = number;
+    }
+    pairs
+}
+
+impl<'a> Pair<'a> {
+    pub(crate) fn source(&self) -> &'a SavedSource {
+        &self.cells[0].source
+    }
+
+    pub(crate) fn target(&self) -> &'a SavedTarget {
+        &self.cells[0].target
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) -> usize {
+        self.cells.iter().filter(|cell| cell.outcome == outcome).count()
+    }
+
+    /// A cell whose path was seen, or any.
+    pub(crate) fn example(&self) -> &'a SavedCell {
+        self.cells.iter().find(|cell| cell.path.seen().is_some()).unwrap_or(&self.cells[0])
+    }
+
+    /// What a CPU moved says nothing about the way between devices.
+    pub(crate) fn by_cpu(&self) -> bool {
+        self.cells.iter().any(|cell| cell.engine.as_deref() == Some("cpu"))
+    }
+}
+
+/// The cells on ordinary memory, by what they measured.
+pub(crate) struct Baselines<'a>(HashMap<Measured<'a>, &'a SavedCell>);
+
+type Measured<'a> =
+    (usize, &'a SavedTarget, Option<&'a str>, (&'a str, Option<&'a str>, bool), &'a str, Option<u64>, [Option<u64>; 3]);
+
+fn measured(run: usize, cell: &SavedCell) -> Measured<'_> {
+    let operation = (cell.op.as_str(), cell.direction.as_deref(), cell.bidirectional);
+    let counts = [cell.depth, cell.threads, cell.qps];
+    (run, &cell.target, cell.peer.as_deref(), operation, &cell.mode, cell.size_bytes, counts)
+}
+
+impl<'a> Baselines<'a> {
+    pub(crate) fn of(saved: &'a [Saved]) -> Self {
+        let mut known = HashMap::new();
+        for (run, saved) in saved.iter().enumerate() {
+            let ordinary =
+                |cell: &&SavedCell| cell.path.best_known() == PathName::HostMemory && cell.outcome == Outcome::Passed;
+            for cell in saved.cells.iter().filter(ordinary) {
+                let entry = known.entry(measured(run, cell)).or_insert(cell);
+                // Plain memory is a plainer baseline than a dma-buf of it.
+                if cell.source.kind == "host" {
+                    *entry = cell;
+                }
+            }
+        }
+        Self(known)
+    }
+
+    /// The same operation on ordinary memory; none for ordinary memory itself.
+    pub(crate) fn of_cell(&self, run: usize, cell: &'a SavedCell) -> Option<&'a SavedCell> {
+        if cell.path.best_known() == PathName::HostMemory {
+            return None;
+        }
+        self.0.get(&measured(run, cell)).copied()
+    }
+
+    /// How fast a cell was, as a share of the same operation on ordinary memory.
+    pub(crate) fn share(&self, run: usize, cell: &'a SavedCell) -> Option<f64> {
+        let baseline = self.of_cell(run, cell)?;
+        let share = match (cell.throughput, baseline.throughput, cell.p50(), baseline.p50()) {
+            (Some(own), Some(theirs), ..) if theirs > 0.0 => own / theirs,
+            (.., Some(own), Some(theirs)) => theirs / own,
+            _ => return None,
+        };
+        share.is_finite().then_some(share)
+    }
+}

@@ -1,0 +1,63 @@
+//! What did not pass: every reason once, with the cells that it stopped.
+
+use std::collections::HashMap;
+
+use super::words;
+use crate::saved::{Outcome, Saved, SavedCell};
+
+/// Reasons that are told.
+const MOST: usize = 100;
+/// Cells that are named with a reason.
+const NAMED: usize = 3;
+
+/// One reason.
+pub(crate) struct Trouble {
+    pub(crate) outcome: Outcome,
+    pub(crate) cause: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) remedy: Option<String>,
+    /// Which cells it stopped.
+    pub(crate) cells: String,
+}
+
+/// The reasons, failures before waivers, and how many more there are.
+pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usize) {
+    let mut known: HashMap<_, usize> = HashMap::new();
+    let mut all: Vec<(&SavedCell, Vec<(usize, &SavedCell)>)> = Vec::new();
+    for (run, saved) in saved.iter().enumerate() {
+        for cell in saved.cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
+            let at = *known.entry((cell.outcome, &cell.cause, &cell.reason, &cell.remedy)).or_insert_with(|| {
+                all.push((cell, Vec::new()));
+                all.len() - 1
+            });
+            all[at].1.push((run, cell));
+        }
+    }
+    all.sort_by_key(|(first, _)| first.outcome);
+    let left_out = all.len().saturating_sub(MOST);
+    let told = all.into_iter().take(MOST).map(|(first, stopped)| Trouble {
+        outcome: first.outcome,
+        cause: first.cause.clone(),
+        reason: first.reason.clone().unwrap_or_else(|| "The result does not say why.".to_owned()),
+        remedy: first.remedy.clone(),
+        cells: which(&stopped, labels),
+    });
+    (told.collect(), left_out)
+}
+
+fn which(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
+    let named = stopped.iter().take(NAMED).map(|(run, cell)| {
+        let what = format!(
+            "{} to {}, {}",
+            words::short_source(&cell.source),
+            words::short_target(&cell.target),
+            words::operation(cell)
+        );
+        if labels.len() > 1 { format!("{}: {what}", labels[*run]) } else { what }
+    });
+    let named = named.collect::<Vec<_>>().join("; ");
+    match stopped.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}; and {}", words::plural(more, "more cell")),
+    }
+}

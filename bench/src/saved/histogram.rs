@@ -1,0 +1,125 @@
+//! The samples of a cell, out of its histogram.
+
+use std::io::Read as _;
+
+use base64::Engine as _;
+use flate2::read::ZlibDecoder;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+
+/// Longer texts than this are no histograms of ours.
+const LONGEST_TEXT: usize = 1 << 20;
+/// ... and such bytes neither, however well they were packed.
+const LONGEST_BYTES: u64 = 8 << 20;
+/// Cookie and length of the packed form stand in front of it.
+const PACKED_HEADER_BYTES: usize = 8;
+/// Cookie, length, offset, digits, bounds and ratio stand in front of the counts.
+const HEADER_BYTES: usize = 40;
+
+/// A latency distribution as it was sampled: values in rising order with how many samples are at most so large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    steps: Vec<(f64, u64)>,
+}
+
+impl Distribution {
+    /// Out of HdrHistogram V2 compressed in base64; none where the text is no such thing, or has no samples.
+    pub fn decode(text: &str) -> Option<Self> {
+        if text.len() > LONGEST_TEXT {
+            return None;
+        }
+        let packed = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+        let mut bytes = Vec::new();
+        ZlibDecoder::new(packed.get(PACKED_HEADER_BYTES..)?).take(LONGEST_BYTES).read_to_end(&mut bytes).ok()?;
+        // The decoder makes room for as much as the header says before it looks for it.
+        let claimed = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
+        if claimed > bytes.len().checked_sub(HEADER_BYTES)? {
+            return None;
+        }
+        let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
+        let mut total = 0_u64;
+        let mut steps = Vec::new();
+        for step in histogram.iter_recorded() {
+            total = total.checked_add(step.count_since_last_iteration())?;
+            steps.push((histogram.highest_equivalent(step.value_iterated_to()) as f64, total));
+        }
+        (total > 0).then_some(Self { steps })
+    }
+
+    /// Of samples.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let steps: Vec<_> = sorted.into_iter().zip(1..).collect();
+        (!steps.is_empty()).then_some(Self { steps })
+    }
+
+    /// How many samples there are.
+    pub fn count(&self) -> u64 {
+        self.steps.last().map_or(0, |step| step.1)
+    }
+
+    /// The sample that stands at a rank, counted from 1; the first or last where the rank is beyond.
+    pub fn at_rank(&self, rank: f64) -> f64 {
+        let rank = rank.clamp(1.0, self.count() as f64).round() as u64;
+        let at = self.steps.partition_point(|step| step.1 < rank);
+        self.steps[at.min(self.steps.len() - 1)].0
+    }
+
+    /// The value that a share of the samples does not exceed.
+    pub fn quantile(&self, share: f64) -> f64 {
+        self.at_rank((share * self.count() as f64).ceil())
+    }
+
+    /// The same, where there are samples enough to tell it from the maximum.
+    pub fn supported_quantile(&self, share: f64) -> Option<f64> {
+        ((1.0 - share) * self.count() as f64 >= 1.0).then(|| self.quantile(share))
+    }
+}
+
+/// `p99.9` for 0.999.
+pub fn quantile_name(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_samples() {
+        let samples: Vec<f64> = (1..=1000).map(f64::from).collect();
+        let distribution = Distribution::of(&samples).unwrap();
+        assert_eq!(distribution.quantile(0.5), 500.0);
+        assert_eq!(distribution.quantile(0.99), 990.0);
+        assert_eq!(distribution.quantile(1.0), 1000.0);
+        assert_eq!(distribution.supported_quantile(0.999), Some(999.0));
+        assert_eq!(distribution.supported_quantile(0.9999), None);
+        assert_eq!(Distribution::of(&[]), None);
+        assert_eq!((quantile_name(0.5), quantile_name(0.9999)), ("p50".to_owned(), "p99.99".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_histogram_is_none() {
+        for text in ["", "x", "HISTFAAAAIJ4nC2MMQ", "HISTFAAAAAB4nAMAAAAAAQ=="] {
+            assert_eq!(Distribution::decode(text), None, "{text}");
+        }
+        assert_eq!(Distribution::decode(&"A".repeat(LONGEST_TEXT + 4)), None);
+    }
+
+    #[test]
+    fn a_histogram_that_claims_more_than_it_has_gets_no_memory() {
+        use std::io::Write as _;
+        let mut header = vec![0x1c, 0x84, 0x93, 0x13];
+        header.extend(u32::MAX.to_be_bytes());
+        header.extend([0; 32]);
+        let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(&header).unwrap();
+        let packed = packer.finish().unwrap();
+        let mut bytes = vec![0x1c, 0x84, 0x93, 0x14];
+        bytes.extend(u32::try_from(packed.len()).unwrap().to_be_bytes());
+        bytes.extend(packed);
+        assert_eq!(Distribution::decode(&base64::engine::general_purpose::STANDARD.encode(bytes)), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! Results made up for tests: of one kind with real ones, but with the samples that a test asks for.
+#![allow(dead_code, reason = "every test takes what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use base64::Engine as _;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use serde_json::{Value, json};
+
+/// Runs the program.
+pub fn peerpath(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_peerpath")).args(arguments).output().unwrap()
+}
+
+/// All that it said.
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The results that are kept.
+pub fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
+}
+
+/// A latency as results carry it, of these samples.
+pub fn latency(samples: &[u64]) -> Value {
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).unwrap();
+    for sample in samples {
+        histogram.record(*sample).unwrap();
+    }
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(&histogram, &mut bytes).unwrap();
+    let at = |share| histogram.value_at_quantile(share);
+    json!({
+        "min": histogram.min(), "p10": at(0.1), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999),
+        "max": histogram.max(), "mean": histogram.mean(), "stdev": histogram.stdev(),
+        "histogram": base64::engine::general_purpose::STANDARD.encode(bytes)
+    })
+}
+
+/// A cell of a BAR and a NIC, below one switch.
+pub fn cell(op: &str, size_bytes: u64) -> Value {
+    json!({
+        "id": format!("0000:03:00.0:2/verbs:mlx5_0/{op}/completion/{size_bytes}/1"),
+        "source": {"kind": "vfio", "bdf": "0000:03:00.0", "bar": 2, "ranges": [{"offset_bytes": 0, "length_bytes": 16 << 20}]},
+        "target": {"kind": "verbs", "device": "mlx5_0", "bdf": "0000:04:00.0"},
+        "path": {
+            "asked": null, "predicted": "bus-address", "observed": "bus-address",
+            "hops": ["0000:03:00.0", "0000:02:00.0", "0000:01:00.0", "0000:02:01.0", "0000:04:00.0"], "turns_at": "0000:01:00.0",
+            "deciding": {"bdf": "0000:01:00.0", "fact": "the nearest bridge above both, and no ACS redirect is set on the way to it"},
+            "blockers": [], "evidence": ["pci_p2pdma_map_type returned BUS_ADDR (3)"]
+        },
+        "op": op, "mode": "completion", "direction": if op == "read" { "out_of_source" } else { "into_source" },
+        "engine": "device", "mechanism": "uverbs-ioctl", "size_bytes": size_bytes, "depth": 1, "threads": 1, "qps": 1,
+        "iterations": 1000, "warmup": 10, "outcome": "passed", "verified_bytes": size_bytes * 4
+    })
+}
+
+/// The same operation on ordinary memory.
+pub fn baseline(cell: &Value) -> Value {
+    let mut cell = cell.clone();
+    cell["id"] = json!(cell["id"].as_str().unwrap().replace("0000:03:00.0:2", "host:16M"));
+    cell["source"] = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 16 << 20}]});
+    cell["path"] = json!({
+        "asked": null, "predicted": "host-memory", "observed": "host-memory", "blockers": [],
+        "evidence": ["the source is ordinary memory of this host"]
+    });
+    cell
+}
+
+/// A result of these cells, of hardware.
+pub fn result(cells: &[Value]) -> Value {
+    json!({
+        "schema_version": 1,
+        "tool": {"name": "peerpath", "version": "0.1.0"},
+        "run": {"id": "2026-01-01T00:00:00Z-1", "started_at": "2026-01-01T00:00:00Z", "arguments": ["peerpath", "run"], "plan": {}},
+        "environment": {
+            "hostname": "lab-7", "kernel": "7.2.12", "iommu": "intel", "emulated": false, "soft_rdma": false,
+            "devices": [{"bdf": "0000:03:00.0", "name": "a card"}, {"bdf": "0000:04:00.0", "name": "a NIC"}]
+        },
+        "cells": cells
+    })
+}
+
+/// Writes it where the program can read it.
+pub fn save(folder: &Path, name: &str, result: &Value) -> PathBuf {
+    let file = folder.join(name);
+    std::fs::write(&file, result.to_string()).unwrap();
+    file
+}
+
+/// Numbers that look drawn, and are the same every time.
+pub struct Draws(pub u64);
+
+impl Draws {
+    /// Uniform between 0 and 1 (splitmix64).
+    pub fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Latencies as devices have them: a bell around `middle_ns`, and now and then a late one.
+    pub fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
+        let mut one = || {
+            let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;
+            let late = if self.uniform() < 0.01 { 3.0 } else { 1.0 };
+            (middle_ns * (1.0 + spread * bell).max(0.05) * late) as u64
+        };
+        (0..count).map(|_| one()).collect()
+    }
+}
