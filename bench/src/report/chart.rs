@@ -63,7 +63,7 @@ pub(crate) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x6e);
 pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xdd, 0xe2);
 pub(crate) const PUBLISHED: RGBColor = RGBColor(0x70, 0x70, 0x71);
 pub(crate) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
-const SIZE: (u32, u32) = (640, 360);
+const SIZE: (u32, u32) = (560, 350);
 
 /// The colour of a path in the light theme.
 pub(crate) fn colour(path: PathName) -> RGBColor {
@@ -108,16 +108,16 @@ impl Chart {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .margin_right(26)
-            .x_label_area_size(46)
-            .y_label_area_size(86)
+            .x_label_area_size(50)
+            .y_label_area_size(92)
             .build_cartesian_2d(Axis { span: x, scale: self.x.0 }, Axis { span: y, scale: self.y.0 })?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(MUTED)
-            .label_style(("sans-serif", 13).into_font().color(&INK))
-            .axis_desc_style(("sans-serif", 13).into_font().color(&MUTED))
+            .label_style(("sans-serif", 15).into_font().color(&INK))
+            .axis_desc_style(("sans-serif", 15).into_font().color(&MUTED))
             .x_desc(self.x.1)
             .y_desc(self.y.1)
             .x_label_formatter(&|at| label(*at, self.x.0))
@@ -140,9 +140,9 @@ impl Chart {
             let points: Vec<_> = points.collect();
             let Some(&first) = points.first() else { continue };
             chart.draw_series([PathElement::new(points, PUBLISHED.stroke_width(1))])?;
-            let style = ("sans-serif", 11).into_font().color(&PUBLISHED);
+            let style = ("sans-serif", 13).into_font().color(&PUBLISHED);
             let text = format!("published: {}", reference.label);
-            chart.draw_series([EmptyElement::at(first) + Text::new(text, (4, -13), style)])?;
+            chart.draw_series([EmptyElement::at(first) + Text::new(text, (4, -15), style)])?;
         }
         for (line, points) in lines {
             let colour = colour(line.path);
@@ -155,7 +155,7 @@ impl Chart {
         }
         // Over all lines, so that none runs through a number.
         let style =
-            ("sans-serif", 13).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+            ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         let mut ends: Vec<((f64, f64), usize)> =
             lines.iter().filter_map(|(line, points)| Some((*points.last()?, line.number))).collect();
         ends.sort_by(|one, other| other.0.1.total_cmp(&one.0.1));

@@ -8,7 +8,7 @@ use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
 /// Larger matrices are folded.
-const SHOWN_ROWS: usize = 24;
+const SHOWN_ROWS: usize = 60;
 /// ... and beyond this only told of.
 const MOST_ROWS: usize = 400;
 /// More importers than this make no table.

@@ -17,11 +17,11 @@ use crate::saved::{Saved, SavedPath};
 const SNAPSHOT: &str = "snapshot.tar.gz";
 /// Pictures that are shown at once, and pictures that are drawn.
 const SHOWN: usize = 6;
-const DRAWN: usize = 40;
+const DRAWN: usize = 60;
 /// Longer ways are told, not drawn.
 const MOST_HOPS: usize = 24;
 /// Letters of a name that fit into a box.
-const NAME_LETTERS: usize = 34;
+const NAME_LETTERS: usize = 32;
 
 /// One way, with the pairs that take it.
 pub(crate) struct Route {
@@ -287,10 +287,10 @@ fn top(hops: &[String]) -> usize {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-const WIDTH: i32 = 620;
+const WIDTH: i32 = 560;
 const MARGIN: i32 = 12;
 const ROW: i32 = 78;
-const BOX: (i32, i32) = (280, 50);
+const BOX: (i32, i32) = (256, 52);
 
 /// A box: a hop, or the root complex.
 struct Spot<'a> {
@@ -315,8 +315,8 @@ impl Spot<'_> {
             area.draw(&Rectangle::new(inner, edge.stroke_width(1)))?;
         }
         let middle = Pos::new(HPos::Center, VPos::Center);
-        let bold = ("sans-serif", 14).into_font().style(FontStyle::Bold).color(&INK).pos(middle);
-        let small = ("sans-serif", 12).into_font().color(&MUTED).pos(middle);
+        let bold = ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK).pos(middle);
+        let small = ("sans-serif", 13).into_font().color(&MUTED).pos(middle);
         let role = [self.role, if decides { "decides" } else { "" }];
         let role: Vec<&str> = role.into_iter().filter(|word| !word.is_empty()).collect();
         match self.hop {

@@ -31,7 +31,12 @@ RDMA = (
 )
 LAB = (*tools.KERNEL_BUILD, *tools.GUEST_RUN[1:], Tool("python3-pip", module="pip"))
 # What only scripts/test uses.
-CHECKS = (Tool("shellcheck", "shellcheck"), *tools.PERFTEST)
+CHECKS = (
+    Tool("shellcheck", "shellcheck"),
+    # Opens reports in a test; it needs no desktop.
+    Tool("chromium-headless-shell", "chromium-headless-shell", optional=True),
+    *tools.PERFTEST,
+)
 
 
 def main() -> int:
@@ -39,7 +44,7 @@ def main() -> int:
         prog="scripts/setup", description="Installs what building, testing and the lab need."
     )
     parser.add_argument("--check", action="store_true", help="only say what is missing")
-    parser.add_argument("--no-lint", action="store_true", help="without shellcheck, perftest and cargo-deny")
+    parser.add_argument("--no-lint", action="store_true", help="without what only scripts/test uses")
     chosen = parser.parse_args()
     wanted = BUILD + RDMA + LAB + (() if chosen.no_lint else CHECKS)
     try:
