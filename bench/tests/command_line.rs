@@ -26,11 +26,11 @@ fn ends(arguments: &[&str], code: i32, word: &str) {
 
 #[test]
 fn help_has_examples_and_every_command() {
-    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export"] {
+    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export", "report", "compare"] {
         ends(&["--help"], 0, command);
         ends(&[command, "--help"], 0, "Usage");
     }
-    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "export"] {
+    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "export", "report", "compare"] {
         ends(&[command, "--help"], 0, "Example");
     }
     ends(&["--version"], 0, "peerpath");

@@ -148,10 +148,17 @@ fn notes(base: &Saved, new: &Saved) -> Vec<String> {
             let (before, now) = (facts(base, name), facts(new, name));
             (before != now).then(|| format!("{}: {before} before, {now} now", name.replace('_', " ")))
         });
+    let plan = |saved: &Saved, name: &str| {
+        saved.run.plan.iter().find(|(key, _)| key == name).map_or("not said", |(_, value)| value).to_owned()
+    };
+    let asked = ["connection", "warmup"].into_iter().filter_map(move |name| {
+        let (before, now) = (plan(base, name), plan(new, name));
+        (before != now).then(|| format!("{name}: {before} before, {now} now"))
+    });
     let remarks = [("BASE", base), ("NEW", new)];
     let remarks =
         remarks.iter().flat_map(|(which, saved)| saved.remarks.iter().map(move |line| format!("{which}: {line}")));
-    differing.chain(remarks).collect()
+    differing.chain(asked).chain(remarks).collect()
 }
 
 fn together(rows: &[Row]) -> Verdict {

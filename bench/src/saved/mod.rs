@@ -81,6 +81,7 @@ pub fn read(file: &Path) -> Result<Saved, Unread> {
     if run.interrupted {
         remarks.push("the run was interrupted: cells may be missing".to_owned());
     }
+    remarks.extend(run.warnings.iter().cloned());
     Ok(Saved {
         file: file.to_owned(),
         remarks,

@@ -27,6 +27,8 @@ pub struct SavedRun {
     pub plan: Vec<(String, String)>,
     /// Cells may be missing.
     pub interrupted: bool,
+    /// What may have made figures worse than they have to be.
+    pub warnings: Vec<String>,
 }
 
 /// The conditions of a run, as far as its result tells.
@@ -72,6 +74,7 @@ pub(super) fn read_run(result: &Object<'_>) -> SavedRun {
         arguments: run.sentences("arguments", MOST),
         plan: facts(run.object("plan"), &[]),
         interrupted: run.flag("interrupted") == Some(true),
+        warnings: run.sentences("warnings", MOST_FACTS),
     }
 }
 
