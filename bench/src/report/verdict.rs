@@ -189,7 +189,7 @@ fn why(pair: &Pair<'_>) -> Vec<String> {
         }
         PathName::HostBridgeTranslated => format!("{way}, and the IOMMU translates for the importer."),
         PathName::HostBridgeBypass => format!("{way}, and no IOMMU translates for the importer."),
-        _ => return vec![format!("It rests on: {fact}.")],
+        _ => return vec![format!("The facts: {fact}.")],
     };
     vec![plain, format!("The facts: {fact}.")]
 }
@@ -228,9 +228,7 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
     let (share, cell) = shares.filter(|(share, _)| *share < SLOWER).min_by(|one, other| one.0.total_cmp(&other.0))?;
     let what = format!("Slower than host memory ({:.0} % of its speed at {})", share * 100.0, words::operation(cell));
     Some(if pair.by_cpu() {
-        format!(
-            "{what}. With devices that move the data themselves that would be a sign of traffic looping through the system interconnect; here a CPU copied, and it is none."
-        )
+        format!("{what}; a CPU copied, so that is no sign of the system interconnect.")
     } else {
         format!("{what}: possibly looping through the system interconnect.")
     })

@@ -36,8 +36,8 @@ pub(crate) const PATHS: [PathWords; 7] = [
     },
     PathWords {
         path: PathName::Refused,
-        short: "refused by the kernel",
-        meaning: "The kernel will not map this memory for this device. The cause stands beside it.",
+        short: "the kernel will not map this memory for this device",
+        meaning: "The kernel will not map this memory for this device, so no data can move. The cause stands beside it.",
     },
     PathWords {
         path: PathName::HostMemory,

@@ -38,7 +38,14 @@ impl Chromium {
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 >/dev/null 2>/dev/null </dev/null"])
             .arg(program)
             // Its sandbox refuses root, and what it opens is ours.
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe", "--hide-scrollbars"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--remote-debugging-pipe",
+                "--hide-scrollbars",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,7 +65,8 @@ impl Chromium {
     }
 
     pub(crate) fn open(&mut self, page: &Path, look: Look) -> Result<(), Failed> {
-        let metrics = json!({"width": look.width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": look.width < 600});
+        let metrics =
+            json!({"width": look.width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": look.width < 600});
         self.call("Emulation.setDeviceMetricsOverride", &metrics)?;
         let scheme = if look.dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});

@@ -21,7 +21,16 @@ const LOOKS: [Look; 4] = [
     Look { width: 390, dark: true },
 ];
 const SECTIONS: [&str; 10] = [
-    "verdicts", "matrix", "routes", "throughput", "latency", "registration", "troubles", "published", "environment", "cells",
+    "verdicts",
+    "matrix",
+    "routes",
+    "throughput",
+    "latency",
+    "registration",
+    "troubles",
+    "published",
+    "environment",
+    "cells",
 ];
 
 fn main() -> ExitCode {
@@ -46,7 +55,8 @@ fn trial(name: &'static str, program: Option<PathBuf>, page: fn(&Path) -> Result
 }
 
 fn report(results: &Path, out: &Path) -> Result<(), Failed> {
-    let output = Command::new(env!("CARGO_BIN_EXE_peerpath")).arg("report").arg(results).arg("--out").arg(out).output()?;
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_peerpath")).arg("report").arg(results).arg("--out").arg(out).output()?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned().into()) }
 }
 
@@ -69,10 +79,13 @@ fn hostile(folder: &Path) -> Result<PathBuf, Failed> {
 }
 
 fn poison(value: &mut Value) {
-    const EVIL: &str = "<script>document.title='run'</script><img src='http://192.0.2.1/x' onerror=\"document.title='run'\">";
+    const EVIL: &str =
+        "<script>document.title='run'</script><img src='http://192.0.2.1/x' onerror=\"document.title='run'\">";
     match value {
         // What paths and histograms are made of stays, so that there is something to draw.
-        Value::String(text) if text.len() < 200 && !text.contains("host-") && !text.contains("_source") && text != "passed" => {
+        Value::String(text)
+            if text.len() < 200 && !text.contains("host-") && !text.contains("_source") && text != "passed" =>
+        {
             *text = format!("{EVIL}{text}{}", "W".repeat(500));
         }
         Value::Array(list) => list.iter_mut().for_each(poison),
@@ -91,16 +104,21 @@ fn examine(name: &str, program: &Path, page: &Path, look: Look) -> Result<(), Fa
     check(asked.contains(&own), || format!("{look:?}: the page was not loaded: {asked:?}"))?;
     let wrong = browser.complaints();
     check(wrong.is_empty(), || format!("{look:?}: the browser complained: {wrong:?}"))?;
-    let widths = browser.evaluate("[document.documentElement.scrollWidth, innerWidth, document.body.scrollWidth].join(' ')")?;
-    let widths: Vec<u32> = widths.as_str().unwrap_or_default().split(' ').filter_map(|width| width.parse().ok()).collect();
+    let widths =
+        browser.evaluate("[document.documentElement.scrollWidth, innerWidth, document.body.scrollWidth].join(' ')")?;
+    let widths: Vec<u32> =
+        widths.as_str().unwrap_or_default().split(' ').filter_map(|width| width.parse().ok()).collect();
     check(widths.len() == 3 && widths[0] <= widths[1] && widths[2] <= widths[1] && widths[1] == look.width, || {
         format!("{look:?}: it scrolls sideways: {widths:?}")
     })?;
     let sections = browser.evaluate("[...document.querySelectorAll('main > section')].map(one => one.id).join(' ')")?;
     check(sections.as_str() == Some(&SECTIONS.join(" ")), || format!("{look:?}: sections {sections}"))?;
-    let empty = browser.evaluate("[...document.querySelectorAll('section')].filter(one => one.innerText.trim().split('\\n').length < 2).length")?;
+    let empty = browser.evaluate(
+        "[...document.querySelectorAll('section')].filter(one => one.innerText.trim().split('\\n').length < 2).length",
+    )?;
     check(empty == 0, || format!("{look:?}: {empty} sections have nothing but a head"))?;
-    let scripts = browser.evaluate("document.scripts.length + document.querySelectorAll('img, iframe, object, [onerror]').length")?;
+    let scripts = browser
+        .evaluate("document.scripts.length + document.querySelectorAll('img, iframe, object, [onerror]').length")?;
     check(scripts == 0, || format!("{look:?}: {scripts} elements that run or load something"))?;
     let paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")?;
     let expected = if look.dark { "rgb(20, 23, 27)" } else { "rgb(254, 254, 254)" };

@@ -10,22 +10,22 @@ use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde_json::{Value, json};
 
 /// Runs the program.
-pub fn peerpath(arguments: &[&str]) -> Output {
+pub(crate) fn peerpath(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_peerpath")).args(arguments).output().unwrap()
 }
 
 /// All that it said.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// The results that are kept.
-pub fn reference() -> PathBuf {
+pub(crate) fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
 }
 
 /// A latency as results carry it, of these samples.
-pub fn latency(samples: &[u64]) -> Value {
+pub(crate) fn latency(samples: &[u64]) -> Value {
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).unwrap();
     for sample in samples {
         histogram.record(*sample).unwrap();
@@ -41,7 +41,7 @@ pub fn latency(samples: &[u64]) -> Value {
 }
 
 /// A cell of a BAR and a NIC, below one switch.
-pub fn cell(op: &str, size_bytes: u64) -> Value {
+pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     json!({
         "id": format!("0000:03:00.0:2/verbs:mlx5_0/{op}/completion/{size_bytes}/1"),
         "source": {"kind": "vfio", "bdf": "0000:03:00.0", "bar": 2, "ranges": [{"offset_bytes": 0, "length_bytes": 16 << 20}]},
@@ -59,10 +59,11 @@ pub fn cell(op: &str, size_bytes: u64) -> Value {
 }
 
 /// The same operation on ordinary memory.
-pub fn baseline(cell: &Value) -> Value {
+pub(crate) fn baseline(cell: &Value) -> Value {
     let mut cell = cell.clone();
     cell["id"] = json!(cell["id"].as_str().unwrap().replace("0000:03:00.0:2", "host:16M"));
-    cell["source"] = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 16 << 20}]});
+    cell["source"] =
+        json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 16 << 20}]});
     cell["path"] = json!({
         "asked": null, "predicted": "host-memory", "observed": "host-memory", "blockers": [],
         "evidence": ["the source is ordinary memory of this host"]
@@ -71,7 +72,7 @@ pub fn baseline(cell: &Value) -> Value {
 }
 
 /// A result of these cells, of hardware.
-pub fn result(cells: &[Value]) -> Value {
+pub(crate) fn result(cells: &[Value]) -> Value {
     json!({
         "schema_version": 1,
         "tool": {"name": "peerpath", "version": "0.1.0"},
@@ -85,18 +86,18 @@ pub fn result(cells: &[Value]) -> Value {
 }
 
 /// Writes it where the program can read it.
-pub fn save(folder: &Path, name: &str, result: &Value) -> PathBuf {
+pub(crate) fn save(folder: &Path, name: &str, result: &Value) -> PathBuf {
     let file = folder.join(name);
     std::fs::write(&file, result.to_string()).unwrap();
     file
 }
 
 /// Numbers that look drawn, and are the same every time.
-pub struct Draws(pub u64);
+pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
     /// Uniform between 0 and 1 (splitmix64).
-    pub fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -105,7 +106,7 @@ impl Draws {
     }
 
     /// Latencies as devices have them: a bell around `middle_ns`, and now and then a late one.
-    pub fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
+    pub(crate) fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
         let mut one = || {
             let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;
             let late = if self.uniform() < 0.01 { 3.0 } else { 1.0 };
