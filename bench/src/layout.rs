@@ -80,6 +80,20 @@ impl Layout {
         (0..count).map(one).collect()
     }
 
+    /// Slots of `size` bytes at these places of a window of so many bytes, where another host has chosen them; none where
+    /// they are in no order, overlap, or leave the window.
+    pub fn at(slots: Vec<u64>, size: u64, length: u64) -> Option<Self> {
+        let mut end = 0;
+        let fits = |start: &u64| {
+            let follows = *start >= end;
+            let Some(own_end) = start.checked_add(size) else { return false };
+            end = own_end;
+            follows && end <= length
+        };
+        let fit = size > 0 && !slots.is_empty() && slots.iter().all(fits);
+        fit.then(|| Self::of(slots.into(), size, length))
+    }
+
     /// Bytes from the first guard to the last.
     pub fn length_bytes(&self) -> u64 {
         self.length

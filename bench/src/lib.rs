@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod layout;
 pub mod measure;
 pub mod pattern;
+pub mod peer;
 pub mod plan;
 pub mod report;
 pub mod result;

@@ -13,6 +13,11 @@ impl Pattern {
         Self { seed }
     }
 
+    /// What it is made from.
+    pub fn seed(self) -> u64 {
+        self.seed
+    }
+
     /// A pattern that no earlier one equals.
     pub fn fresh() -> Self {
         use std::hash::{BuildHasher, Hasher};

@@ -88,6 +88,10 @@ pub struct Plan {
     /// Memory to export.
     #[serde(serialize_with = "source_names")]
     pub sources: Vec<Source>,
+    /// With a peer, whose memory the sources are: memory of this host at the other end of transfers. Empty takes host memory
+    /// that fits.
+    #[serde(serialize_with = "source_names", skip_serializing_if = "Vec::is_empty")]
+    pub far: Vec<Source>,
     /// Devices to import it.
     pub targets: Vec<Target>,
     /// Ways to take; none takes the one that is there.
@@ -172,13 +176,25 @@ const MOST_RANGES: u32 = 65_536;
 /// Ranges shorter than this are left out: on most hosts they would be less than a page.
 const SHORTEST_RANGE_BYTES: u64 = 4096;
 
+/// Whether a cell of a peer's is of a size that could be asked for here.
+pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, ranges: Option<u32>) -> bool {
+    (1..=LARGEST_OPERATION_BYTES).contains(&size_bytes)
+        && (1..=DEEPEST).contains(&depth)
+        && qps > 0
+        // Each slot is told to the peer.
+        && depth.checked_mul(qps).is_some_and(|slots| slots <= DEEPEST)
+        && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
+}
+
 /// A source, a target and the way between them, opened together for all of their cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'plan> {
     /// What is exported.
     pub source: &'plan Source,
-    /// What imports it.
+    /// What imports it; with a peer, what this host's end is registered with.
     pub target: &'plan Target,
+    /// With a peer: this host's end, where it is named.
+    pub far: Option<&'plan Source>,
     /// Which way was asked for.
     pub asked: Option<PathName>,
 }
@@ -360,10 +376,15 @@ impl Plan {
 
     /// The legs, in the order in which they run.
     pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
+        let ends = move |target| {
+            let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
+            far.map(move |far| (target, far))
+        };
         self.sources.iter().flat_map(move |source| {
             self.targets
                 .iter()
-                .flat_map(move |target| self.paths.iter().map(move |&asked| Leg { source, target, asked }))
+                .flat_map(ends)
+                .flat_map(move |(target, far)| self.paths.iter().map(move |&asked| Leg { source, target, far, asked }))
         })
     }
 
@@ -439,6 +460,7 @@ mod tests {
     fn plan(ops: &[Op], sizes_bytes: &[u64], ranges: &[u32], mechanism: Mechanism) -> Plan {
         Plan {
             sources: vec!["0000:03:00.0:2".parse().unwrap()],
+            far: Vec::new(),
             targets: vec!["verbs:rxe0".parse().unwrap()],
             paths: vec![None],
             ops: ops.to_vec(),

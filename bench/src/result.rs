@@ -88,6 +88,9 @@ pub struct Environment {
     pub clock_source: Option<String>,
     /// The PCI functions that took part.
     pub devices: Vec<DeviceRecord>,
+    /// The other host of a run between two: the one whose memory was read and written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Box<Environment>>,
 }
 
 /// A PCI function that took part.
@@ -145,6 +148,36 @@ pub struct CellPath {
     pub evidence: Vec<String>,
 }
 
+impl CellPath {
+    /// Of which nothing is known, as long as nothing was mapped.
+    pub fn unseen() -> Self {
+        Self {
+            asked: None,
+            predicted: None,
+            observed: PathName::Unknown,
+            attribute: None,
+            dma_address_equals_physical: None,
+            max_payload_bytes: None,
+            hops: Vec::new(),
+            turns_at: None,
+            deciding: None,
+            blockers: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+}
+
+/// The other end of a transfer between two hosts: the memory of the one that posted it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FarSide {
+    /// The memory.
+    pub source: Origin,
+    /// The device that it was registered with.
+    pub target: CellTarget,
+    /// The way between them.
+    pub path: CellPath,
+}
+
 /// How a cell ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,6 +218,9 @@ pub struct Cell {
     pub target: CellTarget,
     /// The way between them.
     pub path: CellPath,
+    /// Between two hosts: the memory of the one that posted. `source`, `target` and `path` are the other one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub far: Option<FarSide>,
     /// The operation.
     pub op: String,
     /// `completion`, `bandwidth` or `pingpong`.

@@ -68,19 +68,7 @@ impl Routes {
         importer: Option<&DeviceInfo>,
         hearsay: bool,
     ) -> CellPath {
-        let mut path = CellPath {
-            asked,
-            predicted: None,
-            observed: PathName::Unknown,
-            attribute: None,
-            dma_address_equals_physical: None,
-            max_payload_bytes: None,
-            hops: Vec::new(),
-            turns_at: None,
-            deciding: None,
-            blockers: Vec::new(),
-            evidence: Vec::new(),
-        };
+        let mut path = CellPath { asked, ..CellPath::unseen() };
         if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
             // Ours to do, and nothing for the kernel to decide.
             path.predicted = asked;

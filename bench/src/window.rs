@@ -15,6 +15,7 @@ use peerpath_importers::Direction;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
+use crate::peer::active::PeerError;
 
 /// How much is compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -44,11 +45,42 @@ struct Expected<'a> {
     rest: &'a Content,
 }
 
+/// Memory that another host fills and looks at for us.
+pub trait Remote: Sync {
+    /// Fills the window.
+    ///
+    /// # Errors
+    /// The memory could not be written, or the host is gone.
+    fn fill(&self, pattern: Pattern) -> Result<(), PeerError>;
+    /// Compares the window: `slots` in the first `used` slots, `rest` everywhere else.
+    ///
+    /// # Errors
+    /// Wrong bytes, the memory could not be read, or the host is gone.
+    fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), PeerError>;
+}
+
+/// Where memory is.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// On this host.
+    Here(&'a dyn View),
+    /// On the peer's.
+    There(&'a dyn Remote),
+}
+
+/// One side of a cell.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    side: &'static str,
+    layout: &'a Layout,
+    place: Place<'a>,
+}
+
 /// The two sides of a cell and the data in them.
 pub struct Window<'a> {
     layout: &'a Layout,
     direction: Direction,
-    near: &'a dyn View,
+    near: Place<'a>,
     far: &'a dyn View,
     given: Content,
     taken: Content,
@@ -75,6 +107,9 @@ pub enum VerifyError {
     /// The data are wrong.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    /// The peer found wrong data, or could not look.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// A side could not be looked at.
     #[error("the {side} could not be looked at")]
     View {
@@ -97,17 +132,16 @@ impl<'a> Window<'a> {
     pub fn fill(
         layout: &'a Layout,
         direction: Direction,
-        near: &'a dyn View,
+        near: Place<'a>,
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
         let fresh = || Content::Pattern(Pattern::fresh());
         let mut window = Self { layout, direction, near, far, given: fresh(), taken: fresh() };
         let (giving, taking) = window.sides();
-        window.write(taking, &window.taken)?;
-        if window.view(giving).is_writable() {
-            window.write(giving, &window.given)?;
-        } else {
-            window.given = Content::Found(window.read(giving)?);
+        taking.write(&window.taken)?;
+        match giving.place {
+            Place::Here(view) if !view.is_writable() => window.given = Content::Found(giving.read(view)?),
+            _ => giving.write(&window.given)?,
         }
         Ok(window)
     }
@@ -120,25 +154,60 @@ impl<'a> Window<'a> {
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         let used = self.layout.used_slots(operations);
         let (giving, taking) = self.sides();
-        self.compare(taking, used, Expected { slots: &self.given, rest: &self.taken })?;
-        self.compare(giving, used, Expected { slots: &self.given, rest: &self.given })?;
+        taking.compare(used, Expected { slots: &self.given, rest: &self.taken })?;
+        giving.compare(used, Expected { slots: &self.given, rest: &self.given })?;
         Ok(used * self.layout.size_bytes())
     }
 
-    fn sides(&self) -> (&'static str, &'static str) {
+    /// The giving side and the taking one.
+    fn sides(&self) -> (Memory<'a>, Memory<'a>) {
+        let near = Memory { side: NEAR, layout: self.layout, place: self.near };
+        let far = Memory { side: FAR, layout: self.layout, place: Place::Here(self.far) };
         match self.direction {
-            Direction::IntoSource => (FAR, NEAR),
-            Direction::OutOfSource => (NEAR, FAR),
+            Direction::IntoSource => (far, near),
+            Direction::OutOfSource => (near, far),
         }
     }
+}
 
-    fn view(&self, side: &'static str) -> &'a dyn View {
-        if side == NEAR { self.near } else { self.far }
+impl<'a> Memory<'a> {
+    /// Exported memory of this host, which a peer's cell uses.
+    pub fn lent(layout: &'a Layout, view: &'a dyn View) -> Self {
+        Self { side: NEAR, layout, place: Place::Here(view) }
     }
 
-    /// Where the window begins on a side.
-    fn start(&self, side: &'static str) -> u64 {
-        if side == NEAR { self.layout.near_start() } else { self.layout.far_start() }
+    /// Fills it.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn fill(&self, pattern: Pattern) -> Result<(), VerifyError> {
+        self.write(&Content::Pattern(pattern))
+    }
+
+    /// Compares it: `slots` in the first `used` slots, `rest` everywhere else.
+    ///
+    /// # Errors
+    /// Wrong bytes, or it could not be read.
+    pub fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), VerifyError> {
+        let used = used.min(self.layout.slots());
+        self.compare(used, Expected { slots: &Content::Pattern(slots), rest: &Content::Pattern(rest) })
+    }
+
+    /// Where the window begins in it.
+    fn start(&self) -> u64 {
+        if self.side == NEAR { self.layout.near_start() } else { self.layout.far_start() }
+    }
+
+    fn failed(&self, source: io::Error) -> VerifyError {
+        VerifyError::View { side: self.side, source }
+    }
+
+    /// What only a pattern can be told to a peer for.
+    fn pattern(&self, content: &Content) -> Result<Pattern, VerifyError> {
+        match content {
+            Content::Pattern(pattern) => Ok(*pattern),
+            Content::Found(_) => Err(self.failed(io::ErrorKind::Unsupported.into())),
+        }
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<u64>> + use<> {
@@ -146,30 +215,37 @@ impl<'a> Window<'a> {
         (0..length).step_by(CHUNK_BYTES as usize).map(move |start| start..length.min(start + CHUNK_BYTES))
     }
 
-    fn read(&self, side: &'static str) -> Result<Vec<u8>, VerifyError> {
+    fn read(&self, view: &dyn View) -> Result<Vec<u8>, VerifyError> {
         let mut bytes = vec![0; self.layout.length_bytes() as usize];
         for span in self.chunks() {
             let part = &mut bytes[span.start as usize..span.end as usize];
-            self.view(side)
-                .read(self.start(side) + span.start, part)
-                .map_err(|source| VerifyError::View { side, source })?;
+            view.read(self.start() + span.start, part).map_err(|source| self.failed(source))?;
         }
         Ok(bytes)
     }
 
-    fn write(&self, side: &'static str, content: &Content) -> Result<(), VerifyError> {
+    fn write(&self, content: &Content) -> Result<(), VerifyError> {
+        let view = match self.place {
+            Place::Here(view) => view,
+            Place::There(remote) => return Ok(remote.fill(self.pattern(content)?)?),
+        };
         let mut bytes = vec![0; CHUNK_BYTES as usize];
         for span in self.chunks() {
             let bytes = &mut bytes[..(span.end - span.start) as usize];
             content.fill(span.start, bytes);
-            self.view(side)
-                .write(self.start(side) + span.start, bytes)
-                .map_err(|source| VerifyError::View { side, source })?;
+            view.write(self.start() + span.start, bytes).map_err(|source| self.failed(source))?;
         }
         Ok(())
     }
 
-    fn compare(&self, side: &'static str, used: u64, expected: Expected<'_>) -> Result<(), VerifyError> {
+    fn compare(&self, used: u64, expected: Expected<'_>) -> Result<(), VerifyError> {
+        let view = match self.place {
+            Place::Here(view) => view,
+            Place::There(remote) => {
+                let (slots, rest) = (self.pattern(expected.slots)?, self.pattern(expected.rest)?);
+                return Ok(remote.verify(used, slots, rest)?);
+            }
+        };
         let mut found = vec![0; CHUNK_BYTES as usize];
         let mut wanted = vec![0; CHUNK_BYTES as usize];
         let mut first: Option<Mismatch> = None;
@@ -177,9 +253,7 @@ impl<'a> Window<'a> {
         for span in self.chunks() {
             let length = (span.end - span.start) as usize;
             let (found, wanted) = (&mut found[..length], &mut wanted[..length]);
-            self.view(side)
-                .read(self.start(side) + span.start, found)
-                .map_err(|source| VerifyError::View { side, source })?;
+            view.read(self.start() + span.start, found).map_err(|source| self.failed(source))?;
             self.expect(span.clone(), used, expected, wanted);
             if found == wanted {
                 continue;
@@ -187,7 +261,7 @@ impl<'a> Window<'a> {
             wrong_bytes += found.iter().zip(wanted.iter()).filter(|(found, wanted)| found != wanted).count() as u64;
             if first.is_none() {
                 let at = found.iter().zip(wanted.iter()).position(|(found, wanted)| found != wanted).unwrap_or(0);
-                first = Some(self.describe(side, span.start + at as u64, used, expected, wanted[at], found[at]));
+                first = Some(self.describe(span.start + at as u64, used, expected, wanted[at], found[at]));
             }
         }
         match first {
@@ -207,15 +281,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    fn describe(
-        &self,
-        side: &'static str,
-        offset: u64,
-        used: u64,
-        expected: Expected<'_>,
-        wanted: u8,
-        found: u8,
-    ) -> Mismatch {
+    fn describe(&self, offset: u64, used: u64, expected: Expected<'_>, wanted: u8, found: u8) -> Mismatch {
         let (in_slot, _) = self.layout.stretch(offset, used);
         let mut before = [0];
         expected.rest.fill(offset, &mut before);
@@ -225,10 +291,10 @@ impl<'a> Window<'a> {
             false => "nothing should have been written there",
         };
         Mismatch {
-            place: if side == NEAR { "of the exported memory" } else { "of the far side" },
+            place: if self.side == NEAR { "of the exported memory" } else { "of the far side" },
             wrong_bytes: 0,
             checked_bytes: self.layout.length_bytes(),
-            first_offset: self.start(side) + offset,
+            first_offset: self.start() + offset,
             expected: wanted,
             found,
             guess,
@@ -244,10 +310,10 @@ mod tests {
     use peerpath_importers::{Op, Transfer};
     use proptest::prelude::*;
 
-    struct Memory(Mutex<Vec<u8>>);
+    struct Bytes(Mutex<Vec<u8>>);
 
     /// The content of a drive.
-    struct Precious(Memory);
+    struct Precious(Bytes);
 
     impl View for Precious {
         fn length_bytes(&self) -> u64 {
@@ -264,13 +330,13 @@ mod tests {
         }
     }
 
-    impl Memory {
+    impl Bytes {
         fn new(length: u64) -> Self {
             Self(Mutex::new(vec![0; length as usize]))
         }
     }
 
-    impl View for Memory {
+    impl View for Bytes {
         fn length_bytes(&self) -> u64 {
             self.0.lock().unwrap().len() as u64
         }
@@ -285,7 +351,7 @@ mod tests {
     }
 
     /// Carries a transfer out, `shift` bytes away from where it should go.
-    fn carry(transfer: Transfer, direction: Direction, near: &Memory, far: &Memory, shift: u64) {
+    fn carry(transfer: Transfer, direction: Direction, near: &Bytes, far: &Bytes, shift: u64) {
         let mut bytes = vec![0; transfer.length_bytes as usize];
         let (from, to) = match direction {
             Direction::IntoSource => (far, near),
@@ -304,8 +370,8 @@ mod tests {
         ) {
             for direction in DIRECTIONS {
                 let layout = Layout::new(size, wanted, 40_000).unwrap();
-                let (near, far) = (Memory::new(40_000), Memory::new(layout.length_bytes()));
-                let window = Window::fill(&layout, direction, &near, &far).unwrap();
+                let (near, far) = (Bytes::new(40_000), Bytes::new(layout.length_bytes()));
+                let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
                 for turn in 0..operations {
                     carry(layout.transfer(Op::Write, turn), direction, &near, &far, 0);
                 }
@@ -323,10 +389,10 @@ mod tests {
     fn a_side_that_may_not_be_written_gives_what_it_holds() {
         let direction = Direction::IntoSource;
         let layout = Layout::new(4096, 3, 40_000).unwrap();
-        let (near, far) = (Memory::new(40_000), Precious(Memory::new(40_000)));
+        let (near, far) = (Bytes::new(40_000), Precious(Bytes::new(40_000)));
         Pattern::fresh().fill(0, &mut far.0.0.lock().unwrap());
         let before = far.0.0.lock().unwrap().clone();
-        let window = Window::fill(&layout, direction, &near, &far).unwrap();
+        let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
         assert!(window.verify(1).is_err(), "nothing came yet");
         for turn in 0..2 {
             carry(layout.transfer(Op::Read, turn), direction, &near, &far.0, 0);
@@ -346,13 +412,13 @@ mod tests {
     fn missing_stale_and_shifted_data_are_found() {
         for direction in DIRECTIONS {
             let layout = Layout::new(256, 2, 40_000).unwrap();
-            let (near, far) = (Memory::new(40_000), Memory::new(40_000));
-            let window = Window::fill(&layout, direction, &near, &far).unwrap();
+            let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
+            let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
             carry(layout.transfer(Op::Write, 0), direction, &near, &far, 0);
             assert!(window.verify(2).is_err(), "the second never came");
             carry(layout.transfer(Op::Write, 1), direction, &near, &far, 0);
             window.verify(2).unwrap();
-            let window = Window::fill(&layout, direction, &near, &far).unwrap();
+            let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
             assert!(window.verify(2).is_err(), "what came was the data of before");
             for turn in 0..2 {
                 carry(layout.transfer(Op::Write, turn), direction, &near, &far, 64);

@@ -30,6 +30,7 @@
 //! ```
 
 mod connection;
+mod endpoint;
 mod error;
 mod iommufd;
 mod op;
@@ -45,6 +46,7 @@ use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
 pub use connection::{Connection, ParseTransportError, Transport};
+pub use endpoint::{Active, Endpoint, Passive, PortAddress, QueuePairEnd, Region};
 pub use error::Error;
 pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
 pub use target::{ParseTargetError, parse_target};
@@ -154,6 +156,21 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// What could not be set up.
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
+    /// The buffer's end of a connection with another host, which posts so many transfers at once on
+    /// each of so many queue pairs.
+    ///
+    /// # Errors
+    /// What could not be set up, or the target reaches no other host.
+    fn passive(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Passive + '_>, Error> {
+        Err(Error::new(endpoint::NoPeers))
+    }
+    /// The end of connections that posts so many transfers at once on each of them, between this buffer and one on another host.
+    ///
+    /// # Errors
+    /// As [`Registration::passive`].
+    fn active(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Active<'_> + '_>, Error> {
+        Err(Error::new(endpoint::NoPeers))
+    }
     /// Takes the registration back: the measured op `unregister`.
     ///
     /// # Errors
@@ -168,7 +185,8 @@ pub struct Remains {
 }
 
 impl Remains {
-    fn new(of: Box<dyn Any + Send>) -> Self {
+    /// Of what this is.
+    pub fn new(of: Box<dyn Any + Send>) -> Self {
         Self { _of: of }
     }
 }

@@ -89,6 +89,8 @@ causes! {
     PathMismatch = "path-mismatch",
     /// The run was interrupted.
     Interrupted = "interrupted",
+    /// The other host of the run went away, or does not keep to the protocol.
+    PeerLost = "peer-lost",
 }
 
 impl fmt::Display for Cause {

@@ -139,6 +139,16 @@ pub(crate) fn run_program(program: &Path, arguments: &str) -> Result<Ended, Fail
     Ok(Ended::from(Command::new(program).args(arguments.split_whitespace()).output()?))
 }
 
+/// Runs a command of any kind.
+pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
+    Ok(Ended::from(command.output()?))
+}
+
+/// Starts a command of any kind and lets it run.
+pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
+    Ok(Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))
+}
+
 /// Starts `peerpath` and lets it run.
 pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
     let child = Command::new(peerpath())

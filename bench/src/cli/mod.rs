@@ -10,6 +10,7 @@ mod paths;
 mod plan_file;
 mod report;
 mod run;
+mod serve;
 mod snapshot;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ enum Command {
     Run(Box<run::RunCommand>),
     Report(report::Report),
     Compare(compare::Compare),
+    Serve(serve::Serve),
 }
 
 /// Runs the command line and gives its exit code.
@@ -64,6 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(command) => command.run(&arguments),
         Command::Report(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Serve(command) => command.run(),
     };
     done.unwrap_or_else(|failure: Failure| failure.report())
 }

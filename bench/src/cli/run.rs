@@ -16,6 +16,8 @@ use super::print;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::peer::active::Peer;
+use crate::peer::token::{self, Token};
 use crate::plan::{Mechanism, Mode, Plan, Target};
 use crate::result::{Outcome, RunResult};
 use crate::route::Routes;
@@ -31,11 +33,18 @@ pub(super) struct RunCommand {
     /// command line counts more
     #[arg(value_name = "PLAN.toml")]
     plan: Option<PathBuf>,
-    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
-    #[arg(long, value_name = "SRC", required = true)]
+    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE. With --peer, memory of
+    /// this host at the other end  [default there: host memory that fits]
+    #[arg(long, value_name = "SRC", required_unless_present = "peer")]
     from: Vec<String>,
     #[arg(long, value_name = "TARGET", required = true, help = targets_help())]
     to: Vec<String>,
+    /// The host that `peerpath serve` lends memory on: transfers go to and from that
+    #[arg(long, value_name = "HOST[:PORT]")]
+    peer: Option<String>,
+    /// File with the token that both hosts know  [default: the environment's PEERPATH_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    token_file: Option<PathBuf>,
     /// Way that the data has to take: bypass, translated or bus-address, arranged where it can be and put back after;
     /// host-memory, staged (the BAR copied through host memory by the CPU), or refused where that is what should happen. A
     /// cell that is seen to take another one fails  [default: the one that is there]
@@ -187,6 +196,8 @@ Examples:
       what ib_write_bw measures
   peerpath run nightly.toml --size 64K
       a plan kept in a file, at another size
+  peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
+      into what `peerpath serve` lends on another host, and out of it
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
@@ -251,16 +262,26 @@ fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
 }
 
 impl RunCommand {
-    fn plan(&self) -> Result<Plan, Failure> {
+    /// `lent`: the sources of the peer, where there is one.
+    fn plan(&self, lent: Option<&[String]>) -> Result<Plan, Failure> {
         let (iterations, duration) = match (self.iterations, self.duration) {
             (None, None) => (Some(1000), Some(Duration::from_secs(5))),
             given => given,
         };
-        let sources: Vec<Source> = self.from.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let named = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<Source>, _>>();
+        let (sources, far) = match lent {
+            None => (named(&self.from)?, Vec::new()),
+            Some(lent) => (named(lent)?, named(&self.from)?),
+        };
         let targets = targets(&self.to, self.allow_write.as_deref())?;
         Ok(Plan {
             sources,
-            ops: or(&self.op, &default_ops(&targets)),
+            far,
+            ops: if lent.is_none() {
+                or(&self.op, &default_ops(&targets))
+            } else {
+                or(&self.op, &[Op::Write, Op::Read])
+            },
             targets,
             paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
@@ -295,12 +316,34 @@ impl RunCommand {
         }
     }
 
+    /// Gets to know the peer, once it is clear that nothing here is a slip.
+    fn meet(&self, at: &str, interrupt: &Interrupt) -> Result<Peer, Failure> {
+        if self.path.contains(&PathName::Staged) {
+            return Err(Failure::bad_input(
+                "--path staged is a matter of one host",
+                "no device copies through the peer's memory",
+                "leave it out, or measure it on the other host alone",
+            ));
+        }
+        self.plan(Some(&["host:1".to_owned()]))?.check()?;
+        let token = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
+        let token = token.ok_or_else(|| {
+            Failure::bad_input(
+                "there is no token to show to the peer",
+                format!("neither --token-file nor {} is given", token::VARIABLE),
+                "give the one that `peerpath serve` was given, or has printed",
+            )
+        })?;
+        Peer::connect(at, &token, interrupt)
+    }
+
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
-        let plan = self.plan()?;
-        plan.check()?;
-        let host = Host::new(Tree::live());
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
+        let peer = self.peer.as_ref().map(|at| self.meet(at, &interrupt)).transpose()?;
+        let plan = self.plan(peer.as_ref().map(|peer| &peer.offer().sources[..]))?;
+        plan.check()?;
+        let host = Host::new(Tree::live());
         let open = OpenOptions {
             door: self.door,
             force_in_use: self.force_in_use,
@@ -316,6 +359,7 @@ impl RunCommand {
             interrupt: &interrupt,
             host,
             routes: Routes::live(),
+            peer: peer.as_ref(),
         };
         let mut bar = Bar::new(plan.cell_count());
         let result = runner.run(&mut bar)?;

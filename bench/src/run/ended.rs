@@ -4,6 +4,8 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
+use crate::peer::active::PeerError;
+use crate::peer::connection::Lost;
 use crate::result::Outcome;
 use crate::window::VerifyError;
 
@@ -92,8 +94,26 @@ impl From<MeasureError> for Ended {
     }
 }
 
+impl From<PeerError> for Ended {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Lost(Lost::Interrupted) => Self::Interrupted,
+            PeerError::Failed(failed) => Self::Without(Without {
+                // That something passed is not for the peer to say.
+                outcome: if failed.outcome == Outcome::Waived { Outcome::Waived } else { Outcome::Failed },
+                reason: format!("on the peer, {}", failed.reason),
+                explanation: failed.explanation(),
+            }),
+            error => Self::from_explained(&error),
+        }
+    }
+}
+
 impl From<VerifyError> for Ended {
     fn from(error: VerifyError) -> Self {
+        if let VerifyError::Peer(error) = error {
+            return error.into();
+        }
         match &error {
             VerifyError::Mismatch(_) => Self::failed(
                 error.to_string(),
@@ -110,7 +130,7 @@ impl From<VerifyError> for Ended {
                     "hand the buffer over with `peerpath export`, which does",
                 ),
             ),
-            VerifyError::View { .. } => Self::failed(
+            VerifyError::Peer(_) | VerifyError::View { .. } => Self::failed(
                 chain(&error),
                 Explanation::uncaused("the data could not be verified", "see whether the exporter still lives"),
             ),

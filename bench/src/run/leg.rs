@@ -107,7 +107,7 @@ impl Runner<'_> {
     }
 
     /// Writes down the functions of both ends.
-    fn note_functions(&self, result: &mut RunResult, source: &Origin, info: Option<&DeviceInfo>) {
+    pub(super) fn note_functions(&self, result: &mut RunResult, source: &Origin, info: Option<&DeviceInfo>) {
         let environment = &mut result.environment;
         environment.soft_rdma |= info.is_some_and(|info| info.soft_rdma);
         for bdf in source.bdf.into_iter().chain(info.and_then(|info| info.bdf)) {
@@ -157,7 +157,7 @@ impl Runner<'_> {
         Some(self.record(leg, spec, origin, info, path, figures))
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         leg: Leg<'_>,
         spec: &CellSpec,
@@ -166,7 +166,6 @@ impl Runner<'_> {
         path: CellPath,
         figures: Result<Figures, Without>,
     ) -> Cell {
-        let target = leg.target;
         let direction = spec.spec.and_then(|spec| match spec.role {
             Role::Transfer(Direction::IntoSource) => Some("into_source"),
             Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
@@ -189,11 +188,8 @@ impl Runner<'_> {
             id: id(leg, spec),
             path,
             source,
-            target: CellTarget {
-                kind: target.importer.kind().into(),
-                device: info.map_or_else(|| target.address.clone(), |info| info.name.clone()),
-                bdf: info.and_then(|info| info.bdf),
-            },
+            target: target_of(leg, info),
+            far: None,
             op: spec.op.as_str().into(),
             mode: spec.mode.as_str().into(),
             direction: direction.map(Into::into),
@@ -230,21 +226,38 @@ impl Runner<'_> {
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(info.and_then(|info| info.bdf)).collect();
         let faults = self.routes.faults(path, &functions);
         match (figures, faults.first()) {
-            (Ok(_), Some(fault)) => Err(Ended::failed(
-                format!("the IOMMU reported {} fault(s) meanwhile, the first: {fault}", faults.len()),
-                Explanation::new(
-                    Cause::IommuFault,
-                    "an access was blocked, so not all data can have arrived",
-                    "look into the kernel log for the address and compare it with the BAR's",
-                ),
-            )),
+            (Ok(_), Some(fault)) => Err(iommu_fault(faults.len(), fault)),
             (figures, _) => figures,
         }
     }
 }
 
+/// How a cell ends during which the IOMMU has reported faults.
+pub(super) fn iommu_fault(count: usize, first: &str) -> Ended {
+    Ended::failed(
+        format!("the IOMMU reported {count} fault(s) meanwhile, the first: {first}"),
+        Explanation::new(
+            Cause::IommuFault,
+            "an access was blocked, so not all data can have arrived",
+            "look into the kernel log for the address and compare it with the BAR's",
+        ),
+    )
+}
+
+/// The device of a leg's target, by its own name where it could be opened.
+pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
+    CellTarget {
+        kind: leg.target.importer.kind().into(),
+        device: info.map_or_else(|| leg.target.address.clone(), |info| info.name.clone()),
+        bdf: info.and_then(|info| info.bdf),
+    }
+}
+
 /// Opens a target, or says why none of its cells can run.
-fn open_target(target: &Target, connection: &Connection) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
+pub(super) fn open_target(
+    target: &Target,
+    connection: &Connection,
+) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
     let opened = match target.importer.probe(&target.address) {
         Ok(Availability::Waived(explanation)) => {
             let reason = format!("{target} cannot be used");
@@ -257,7 +270,7 @@ fn open_target(target: &Target, connection: &Connection) -> Result<Result<Arc<dy
     or_without(opened)
 }
 
-fn or_without<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Without>, Failure> {
+pub(super) fn or_without<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Without>, Failure> {
     opened.map_or_else(|error| Without::or_bad_input(&error).map(Err), |opened| Ok(Ok(opened)))
 }
 
@@ -278,7 +291,7 @@ fn as_predicted(path: &CellPath) -> Result<(), Ended> {
 }
 
 /// The one unforgivable mistake would be to report a path that the data did not take.
-fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, Ended> {
+pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, Ended> {
     let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
     match path.asked {
         Some(asked) if maps && path.observed != asked => Err(Ended::failed(
@@ -293,17 +306,18 @@ fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figure
     }
 }
 
-fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
-    let Leg { source, target, asked } = leg;
+pub(super) fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
+    let Leg { source, target, asked, far } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
     let (size, asked) = (crate::units::bytes(*size_bytes), suffix("  ", asked));
+    let far = far.map_or_else(String::new, |far| format!(" <- {far}"));
     let (mode, rest) = (mode.as_str(), division(" ", spec));
-    format!("{source} -> {target}{asked}  {op} {mode} {size} depth {depth}{rest}")
+    format!("{source} -> {target}{far}{asked}  {op} {mode} {size} depth {depth}{rest}")
 }
 
 /// Names the combination as it was asked for, so that the same one in another run has the same name, however it ends.
 fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
-    let Leg { source, target, asked } = leg;
+    let Leg { source, target, asked, .. } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
     format!(
         "{source}/{target}/{op}/{}/{size_bytes}/{depth}{}{}",

@@ -8,6 +8,8 @@ mod arranged;
 mod cell;
 mod ended;
 mod leg;
+mod lend;
+mod remote;
 mod shape;
 mod staged;
 mod threads;
@@ -21,11 +23,13 @@ use quanta::Clock;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::peer::active::Peer;
 use crate::plan::Plan;
-use crate::result::{Run, RunResult, SCHEMA_VERSION, Tool};
+use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
 use ended::Without;
+pub use lend::Lender;
 
 /// Hears how a run goes on.
 pub trait Progress {
@@ -51,6 +55,8 @@ pub struct Runner<'a> {
     pub host: Host,
     /// Which way data should go on it.
     pub routes: Routes,
+    /// The host that the sources are on, where it is another one.
+    pub peer: Option<&'a Peer>,
 }
 
 impl Runner<'_> {
@@ -67,7 +73,11 @@ impl Runner<'_> {
         let mut result = self.blank();
         store.save(&result)?;
         for leg in self.plan.legs() {
-            if self.leg(leg, &clock, &store, &mut result, progress)?.is_break() {
+            let flow = match self.peer {
+                None => self.leg(leg, &clock, &store, &mut result, progress)?,
+                Some(peer) => self.remote_leg(peer, leg, &clock, &store, &mut result, progress)?,
+            };
+            if flow.is_break() {
                 break;
             }
         }
@@ -80,7 +90,8 @@ impl Runner<'_> {
 
     /// A wrong BDF or device is told before anything has run.
     fn check_names(&self) -> Result<(), Failure> {
-        for source in &self.plan.sources {
+        let here = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
+        for source in here {
             if let Err(error) = source.open(self.open) {
                 Without::or_bad_input(&error)?;
             }
@@ -103,11 +114,7 @@ impl Runner<'_> {
         let started_at = utc_now();
         RunResult {
             schema_version: SCHEMA_VERSION,
-            tool: Tool {
-                name: env!("CARGO_PKG_NAME").into(),
-                version: env!("CARGO_PKG_VERSION").into(),
-                git_revision: option_env!("PEERPATH_GIT_REVISION").map(Into::into),
-            },
+            tool: tool(),
             run: Run {
                 id: format!("{started_at}-{}", std::process::id()),
                 started_at,
@@ -116,8 +123,20 @@ impl Runner<'_> {
                 interrupted: false,
                 warnings: Vec::new(),
             },
-            environment: self.host.environment(),
+            environment: Environment {
+                peer: self.peer.map(|peer| Box::new(peer.offer().environment.clone())),
+                ..self.host.environment()
+            },
             cells: Vec::new(),
         }
+    }
+}
+
+/// This program.
+fn tool() -> Tool {
+    Tool {
+        name: env!("CARGO_PKG_NAME").into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        git_revision: option_env!("PEERPATH_GIT_REVISION").map(Into::into),
     }
 }

@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Views};
 use crate::plan::{CellSpec, Mechanism, Mode};
 use crate::result::CellPath;
-use crate::window::{VerifyError, Window};
+use crate::window::{Place, VerifyError, Window};
 use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
@@ -27,10 +27,22 @@ const VERIFIED_LAPS: u32 = 3;
 const LATEST_ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What one thread works with: a data plane of its own, and for each stream a part of the source.
-struct Lane<'a> {
-    plane: Box<dyn DataPlane + 'a>,
-    far: Arc<dyn View>,
-    layouts: &'a [Layout],
+pub(super) struct Lane<'a> {
+    pub(super) plane: Box<dyn DataPlane + 'a>,
+    pub(super) far: Arc<dyn View>,
+    pub(super) layouts: &'a [Layout],
+}
+
+/// What bytes are moved between, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Moving<'a> {
+    pub(super) spec: &'a CellSpec,
+    pub(super) clock: &'a Clock,
+    /// The target's name.
+    pub(super) device: &'a str,
+    pub(super) direction: Direction,
+    /// The exported memory.
+    pub(super) near: Place<'a>,
 }
 
 /// What a thread saw.
@@ -52,13 +64,12 @@ impl<'a> Check<'a> {
         op: Op,
         layout: &'a Layout,
         direction: Direction,
-        near: &'a dyn View,
+        near: Place<'a>,
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
-        Ok(if op.is_atomic() {
-            Self::Words(Words::fill(layout, near, far)?)
-        } else {
-            Self::Bytes(Window::fill(layout, direction, near, far)?)
+        Ok(match near {
+            Place::Here(near) if op.is_atomic() => Self::Words(Words::fill(layout, near, far)?),
+            near => Self::Bytes(Window::fill(layout, direction, near, far)?),
         })
     }
 
@@ -130,7 +141,14 @@ impl Runner<'_> {
             Ok(Lane { far: plane.far(), plane, layouts })
         };
         let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
-        let figures = self.moved(setup, direction, &buffer, &mut lanes, figures);
+        let moving = Moving {
+            spec,
+            clock: setup.clock,
+            device: &setup.device.info().name,
+            direction,
+            near: Place::Here(&**buffer.view()),
+        };
+        let figures = self.moved(moving, &mut lanes, figures);
         drop(lanes);
         let figures = figures.map_err(|ended| refused_atomic(setup, &buffer, ended))?;
         registration.unregister()?;
@@ -138,18 +156,17 @@ impl Runner<'_> {
     }
 
     /// Fills, moves, times and verifies.
-    fn moved(
+    pub(super) fn moved(
         &self,
-        setup: Setup<'_>,
-        direction: Direction,
-        buffer: &Buffer,
+        moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
         mut figures: Figures,
     ) -> Result<Figures, Ended> {
-        let (spec, interrupt, near) = (setup.spec, self.interrupt, &**buffer.view());
+        let Moving { spec, clock, device, direction, near } = moving;
+        let interrupt = self.interrupt;
         if direction == Direction::OutOfSource && lanes.iter().any(|lane| !lane.far.is_writable()) {
             return Err(Ended::waived(
-                format!("{} may not be written", setup.device.info().name),
+                format!("{device} may not be written"),
                 Explanation::new(
                     Cause::NoPermission,
                     "its content is precious, and nobody said which part of it may be overwritten",
@@ -162,11 +179,13 @@ impl Runner<'_> {
         let fill = |lane: usize, place: usize, layout| {
             Check::fill(spec.op, layout, direction_of(place, direction), near, &*fars[lane])
         };
-        let mut unused = Recorder::new(setup.clock.clone());
+        let mut unused = Recorder::new(clock.clone());
         for lane in lanes.iter_mut() {
             for (layout, posted_by) in lane.layouts.iter().zip(POSTED_BY) {
                 let stream = Stream { layout, op: spec.op, posted_by };
-                measure::latency(&mut *lane.plane, stream, self.warmup_limit(), &mut unused, interrupt)?;
+                let warmed_up =
+                    measure::latency(&mut *lane.plane, stream, self.warmup_limit(), &mut unused, interrupt)?;
+                self.come_round(moving, &mut *lane.plane, stream, warmed_up)?;
             }
         }
         // Filled after the warm-up, so that what the warm-up moved counts as stale.
@@ -176,13 +195,20 @@ impl Runner<'_> {
                 checks.push(fill(index, place, layout)?);
             }
         }
-        let seen = self.together(spec, near, lanes, setup.clock)?;
+        let seen = self.together(moving, lanes)?;
         let operations = seen.iter().flat_map(|seen| &seen.operations);
         let mut verified_bytes = 0;
         for (check, operations) in checks.iter().zip(operations) {
             verified_bytes += self.verify(check, *operations)?;
         }
         drop(checks);
+        for (lane, seen) in lanes.iter_mut().zip(&seen) {
+            let streams = lane.layouts.iter().zip(POSTED_BY).zip(&seen.operations);
+            for ((layout, posted_by), operations) in streams {
+                let stream = Stream { layout, op: spec.op, posted_by };
+                self.come_round(moving, &mut *lane.plane, stream, *operations)?;
+            }
+        }
         // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
         // more, several times over, with data of its own each time.
         for _ in 0..VERIFIED_LAPS {
@@ -215,14 +241,27 @@ impl Runner<'_> {
         }
     }
 
-    /// The timed part, a thread a lane.
-    fn together(
+    /// A peer's receives wait on slot after slot, whatever ended between two sends. So that the next send finds the first
+    /// one, this uses the others up.
+    fn come_round(
         &self,
-        spec: &CellSpec,
-        near: &dyn View,
-        lanes: &mut [Lane<'_>],
-        clock: &Clock,
-    ) -> Result<Vec<Seen>, MeasureError> {
+        moving: Moving<'_>,
+        plane: &mut dyn DataPlane,
+        stream: Stream<'_>,
+        ended: u64,
+    ) -> Result<(), MeasureError> {
+        let slots = stream.layout.slots();
+        let over = ended % slots;
+        if stream.op == Op::Send && matches!(moving.near, Place::There(_)) && over > 0 {
+            let rest = Limit { iterations: slots - over, duration: Duration::MAX };
+            measure::latency(plane, stream, rest, &mut Recorder::new(moving.clock.clone()), self.interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// The timed part, a thread a lane.
+    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, MeasureError> {
+        let Moving { spec, clock, near, .. } = moving;
         let plan = self.plan;
         let flow = Flow {
             depth: spec.depth,
@@ -238,7 +277,7 @@ impl Runner<'_> {
 /// What the threads of a cell have in common.
 struct Work<'a> {
     spec: &'a CellSpec,
-    near: &'a dyn View,
+    near: Place<'a>,
     flow: Flow,
     limit: Limit,
     clock: &'a Clock,
@@ -262,6 +301,9 @@ impl Work<'_> {
                 Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() })
             }
             Mode::PingPong => {
+                let Place::Here(near) = near else {
+                    return Err(MeasureError::View(std::io::ErrorKind::Unsupported.into()));
+                };
                 let views = Views { near, far: &*lane.far };
                 let (layout, op) = (streams[0].layout, spec.op);
                 let rounds = measure::ping_pong(plane, layout, op, views, limit, &mut recorder, interrupt)?;
@@ -340,7 +382,7 @@ fn impossible(spec: &CellSpec) -> Option<Explanation> {
 
 /// Where a cell's operations lie in the buffer: anywhere, or each within one of its registrations; for every thread, and
 /// within it for every stream.
-fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
+pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
     let ranges = &buffer.origin().ranges;
     let wanted = spec.depth.saturating_mul(spec.qps);
     let streams = if spec.bidirectional { 2 } else { 1 };

@@ -3,7 +3,7 @@
 
 use super::errors::Error;
 use super::sys::Keys;
-use crate::Transfer;
+use crate::{Region, Transfer};
 
 /// A part of the buffer that is a region of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,11 @@ impl Part {
             Self { start, length_bytes, keys }
         };
         regions.map(part).collect()
+    }
+
+    /// As a peer has to know it.
+    pub(super) fn region(&self) -> Region {
+        Region { length_bytes: self.length_bytes, address: self.keys.base, key: self.keys.remote }
     }
 }
 
@@ -59,7 +64,7 @@ fn part(parts: &[Part], offset: u64) -> Option<&Part> {
 
 /// Where a span lies, if it lies within one part.
 #[inline]
-fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
+pub(super) fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
     let part = part(parts, offset)?;
     let in_part = offset - part.start;
     let fits = length <= part.length_bytes && in_part <= part.length_bytes - length;

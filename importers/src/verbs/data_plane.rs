@@ -30,8 +30,10 @@ fn number(ring: usize, place: u32) -> u64 {
 pub(super) struct VerbsDataPlane<'r> {
     // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
     far_end: End,
-    buffer_end: End,
+    /// None where the buffer is on another host.
+    buffer_end: Option<End>,
     completions: Arc<CompletionQueue>,
+    /// None where the far side is the registration.
     _far_regions: Vec<MemoryRegion>,
     far: Arc<Buffer>,
 
@@ -70,11 +72,11 @@ impl<'r> VerbsDataPlane<'r> {
         let far_end = End::new(device, &completions, Depths { queues, sends: depth, receives: back }, true)?;
         let buffer_end = End::new(device, &completions, Depths { queues, sends: back, receives: depth }, is_memory)?;
         for (end, peer) in [(&buffer_end, &far_end), (&far_end, &buffer_end)] {
-            end.connect(device, &peers(device, peer))?;
+            end.connect(device, &device.route(), &peers(device, peer))?;
         }
         Ok(Self {
             far_end,
-            buffer_end,
+            buffer_end: Some(buffer_end),
             completions,
             bounds: Bounds {
                 buffer: registration.parts(),
@@ -93,13 +95,39 @@ impl<'r> VerbsDataPlane<'r> {
         })
     }
 
+    /// With the registration for the far side, of which this is the end, and a buffer that another host has.
+    pub(super) fn apart(
+        registration: &'r VerbsRegistration,
+        far_end: End,
+        completions: Arc<CompletionQueue>,
+        bounds: Bounds,
+        (depth, queues): (u32, u32),
+    ) -> Self {
+        Self {
+            far_end,
+            buffer_end: None,
+            completions,
+            _far_regions: Vec::new(),
+            far: Arc::clone(&registration.buffer),
+            registration,
+            bounds,
+            rings: (0..queues).map(|_| Ring::new(depth)).collect(),
+            queues,
+            polled: Polled::with_room_for(depth as usize * queues as usize),
+            armed: false,
+            ended: false,
+        }
+    }
+
     /// Ends all connections, so that whatever is under way ends as well.
     #[cold]
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
             self.far_end.fail();
-            self.buffer_end.fail();
+            if let Some(end) = &self.buffer_end {
+                end.fail();
+            }
         }
     }
 
@@ -168,25 +196,23 @@ impl<'r> VerbsDataPlane<'r> {
                     return Err(error);
                 }
             };
-            let receives_too = matches!(transfer.op, Op::Send | Op::WriteImm);
+            let receives_too = matches!(transfer.op, Op::Send | Op::WriteImm) && self.buffer_end.is_some();
             let number = number(ring, self.rings[ring].push(transfer.id, 1 + u8::from(receives_too)));
-            let (poster, other, local, remote) = match transfer.posted_by {
-                Side::Far => (&mut self.far_end, &mut self.buffer_end, places.far, places.buffer),
-                Side::Buffer => (&mut self.buffer_end, &mut self.far_end, places.buffer, places.far),
+            let (local, remote) = match transfer.posted_by {
+                Side::Far => (places.far, places.buffer),
+                Side::Buffer => (places.buffer, places.far),
             };
+            let (poster, other) = ends(&mut self.far_end, &mut self.buffer_end, transfer.posted_by);
             poster.fill_send(index, number, transfer, local, remote);
-            if receives_too {
+            if let Some(other) = other.filter(|_| receives_too) {
                 other.fill_receive(receives, number | RECEIVE, remote, transfer.length_bytes);
                 receives += 1;
             }
         }
         let [first, ..] = batch else { return Ok(()) };
-        let (poster, other) = match first.posted_by {
-            Side::Far => (&mut self.far_end, &mut self.buffer_end),
-            Side::Buffer => (&mut self.buffer_end, &mut self.far_end),
-        };
+        let (poster, other) = ends(&mut self.far_end, &mut self.buffer_end, first.posted_by);
         // Receives first: a send never finds the receiver without one.
-        let posted = other.post_receives(first.queue, receives);
+        let posted = other.map_or(Ok(()), |other| other.post_receives(first.queue, receives));
         let posted = posted.and_then(|()| poster.post_sends(first.queue, batch.len()));
         posted.map_err(|source| {
             self.end();
@@ -265,9 +291,18 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 }
 
+/// The end that posts, and the other one where it is of this process. Only such a one is asked to post for the buffer's side.
+#[inline]
+fn ends<'e>(far: &'e mut End, buffer: &'e mut Option<End>, posted_by: Side) -> (&'e mut End, Option<&'e mut End>) {
+    match (posted_by, buffer) {
+        (Side::Buffer, Some(buffer)) => (buffer, Some(far)),
+        (_, buffer) => (far, buffer.as_mut()),
+    }
+}
+
 /// An end as its peer sees it.
 fn peers(device: &VerbsDevice, end: &End) -> Vec<Peer> {
-    end.numbers().into_iter().map(|number| Peer { number, addressing: device.addressing }).collect()
+    end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }
 
 /// Ordinary memory, as a buffer: its view is the far side's.

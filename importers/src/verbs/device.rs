@@ -103,6 +103,7 @@ impl VerbsDevice {
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
             traffic_class: self.connection.traffic_class,
+            patient: false,
         }
     }
 

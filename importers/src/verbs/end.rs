@@ -7,7 +7,7 @@ use super::bounds::Place;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{
-    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, ReceiveList, Remote, Room, SendList, Span,
+    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, ReceiveList, Remote, Room, Route, SendList, Span,
 };
 use crate::{Op, Transfer, Transport};
 
@@ -78,10 +78,9 @@ impl End {
     }
 
     /// Connects each queue pair with the one of the same place.
-    pub(super) fn connect(&self, device: &VerbsDevice, peers: &[Peer]) -> Result<(), Error> {
-        let route = device.route();
+    pub(super) fn connect(&self, device: &VerbsDevice, route: &Route, peers: &[Peer]) -> Result<(), Error> {
         for (pair, peer) in self.pairs.iter().zip(peers) {
-            pair.connect(peer, &route).map_err(|(state, source)| Error::Connect {
+            pair.connect(peer, route).map_err(|(state, source)| Error::Connect {
                 device: device.info.name.clone(),
                 state,
                 source,

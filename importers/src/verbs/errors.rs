@@ -5,7 +5,7 @@ use std::io;
 use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
 
 use super::address::AddressProblem;
-use crate::{Op, Transport};
+use crate::{Op, TransferError, Transport};
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,10 @@ pub(super) enum Error {
     Post { source: io::Error },
     #[error("the connection has ended after a failed transfer")]
     Ended,
+    #[error("what the peer says of itself makes no sense here: {why}")]
+    Peer { why: String },
+    #[error("a receive failed")]
+    Received { source: TransferError },
     #[error("the completion queue failed")]
     Poll { source: io::Error },
 }
@@ -201,6 +205,11 @@ impl Explained for Error {
                 "After an error a reliable connection carries nothing more.",
                 "Set up another data plane.",
             ),
+            Self::Peer { .. } => Explanation::uncaused(
+                "The two ends of a connection have to fit together.",
+                "Use the same peerpath on both hosts, and devices of one network.",
+            ),
+            Self::Received { source } => (*source.explanation).clone(),
             Self::Poll { .. } => Explanation::new(
                 Cause::TransferFailed,
                 "The device reports that its completion queue overflowed or broke.",
@@ -263,6 +272,8 @@ impl Explained for Error {
             | Self::Connect { .. }
             | Self::Post { .. }
             | Self::Ended
+            | Self::Peer { .. }
+            | Self::Received { .. }
             | Self::Poll { .. } => Class::Failed,
         }
     }

@@ -1,6 +1,7 @@
 //! RDMA devices, through libibverbs.
 
 mod address;
+mod apart;
 mod bounds;
 mod data_plane;
 mod device;

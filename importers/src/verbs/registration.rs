@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Handle};
 
+use super::apart::{VerbsActive, VerbsPassive};
 use super::bounds::Part;
 use super::data_plane::VerbsDataPlane;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{Mechanism, MemoryRegion};
-use crate::{DataPlane, DataPlaneSettings, Registration, Remains};
+use crate::{Active, DataPlane, DataPlaneSettings, Passive, Registration, Remains};
 
 /// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
 pub(super) struct VerbsRegistration {
@@ -56,6 +57,14 @@ impl Registration for VerbsRegistration {
 
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
         Ok(Box::new(VerbsDataPlane::new(self, settings)?))
+    }
+
+    fn passive(&self, depth: u32, queues: u32) -> Result<Box<dyn Passive + '_>, crate::Error> {
+        Ok(Box::new(VerbsPassive::new(self, depth, queues)?))
+    }
+
+    fn active(&self, depth: u32, queues: u32) -> Result<Box<dyn Active<'_> + '_>, crate::Error> {
+        Ok(Box::new(VerbsActive::new(self, depth, queues)?))
     }
 
     fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {

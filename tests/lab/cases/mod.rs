@@ -6,6 +6,7 @@ mod binding;
 mod breadth;
 mod corruption;
 mod nvme;
+mod peer;
 mod ranges;
 mod revocation;
 mod soak;
@@ -25,7 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
     let through_our_changes =
         [transfer::cases(), breadth::cases(), ranges::cases(), corruption::cases(), revocation::cases()];
     let others =
-        [staged::cases(), arrange::cases(), socket::cases(), binding::cases(), bad_input::cases(), nvme::cases()];
+        [staged::cases(), arrange::cases(), socket::cases(), binding::cases(), bad_input::cases(), nvme::cases(), peer::cases()];
     let others = if debug_kernel() { Vec::new() } else { Vec::from(others) };
     through_our_changes.into_iter().chain(others).flatten().chain(soak::cases()).collect()
 }

@@ -172,12 +172,16 @@ pub(in crate::verbs) struct Route {
     pub(in crate::verbs) atomics: bool,
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
+    /// Whether the receiver may take its time to get ready: it is another process.
+    pub(in crate::verbs) patient: bool,
 }
 
 /// A queue pair of somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) number: u32,
+    /// The number of the first packet that it sends.
+    pub(in crate::verbs) first_packet: u32,
     pub(in crate::verbs) addressing: Addressing,
 }
 
@@ -195,8 +199,10 @@ pub(in crate::verbs) struct Room {
 /// may take four times that), while a peer that is an emulated CPU is not given up too soon.
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
-/// Receives are posted before their sends, so the receiver is always ready; 6 is the most that is not "for ever".
+/// Where receives are posted before their sends, the receiver is always ready; 6 is the most that is not "for ever".
 const RECEIVER_NOT_READY_RETRIES: u8 = 6;
+/// Another process is waited for as long as it answers that it is not ready.
+const RECEIVER_NOT_READY_FOR_EVER: u8 = 7;
 /// `0.64 ms` in the encoding of the specification.
 const RECEIVER_NOT_READY_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
@@ -313,6 +319,7 @@ impl QueuePair {
         }
         attributes.path_mtu = route.mtu.0;
         attributes.dest_qp_num = peer.number;
+        attributes.rq_psn = peer.first_packet;
         attributes.ah_attr = address(peer, route);
         let given =
             mask::IBV_QP_STATE | mask::IBV_QP_AV | mask::IBV_QP_PATH_MTU | mask::IBV_QP_DEST_QPN | mask::IBV_QP_RQ_PSN;
@@ -334,7 +341,7 @@ impl QueuePair {
         }
         attributes.timeout = ACK_TIMEOUT;
         attributes.retry_cnt = RETRIES;
-        attributes.rnr_retry = RECEIVER_NOT_READY_RETRIES;
+        attributes.rnr_retry = if route.patient { RECEIVER_NOT_READY_FOR_EVER } else { RECEIVER_NOT_READY_RETRIES };
         attributes.max_rd_atomic = route.reads_in_flight;
         let reliable =
             mask::IBV_QP_TIMEOUT | mask::IBV_QP_RETRY_CNT | mask::IBV_QP_RNR_RETRY | mask::IBV_QP_MAX_QP_RD_ATOMIC;

@@ -1,0 +1,194 @@
+//! The active side's part of the conversation: one function a question.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use peerpath_importers::Endpoint;
+use peerpath_paths::{Cause, Class, Explained, Explanation};
+
+use super::address;
+use super::connection::{Connection, Lost, TIMES};
+use super::handshake::{self, Stranger};
+use super::message::{Answer, Closed, Failed, Fill, Offer, Open, Opened, Request, Verify};
+use super::token::Token;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::pattern::Pattern;
+use crate::window::Remote;
+
+/// A host that does not answer a connection for so long is not there.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// What the peer could not do, or why it cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It is gone.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// It says that it cannot.
+    #[error("on the peer, {}", .0.reason)]
+    Failed(Box<Failed>),
+    /// It ended the conversation.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// It answered something else.
+    #[error("the peer answered what was not asked")]
+    OutOfTurn,
+}
+
+impl Explained for PeerError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Failed(failed) => failed.explanation(),
+            Self::Lost(_) => Explanation::new(
+                Cause::PeerLost,
+                "what it had lent is given back",
+                "see what `peerpath serve` printed on the other host, and start the run again",
+            ),
+            Self::Refused(_) | Self::OutOfTurn => Explanation::new(
+                Cause::PeerLost,
+                "it does not keep to the protocol of this version, or this program does not",
+                "use the same peerpath on both hosts",
+            ),
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Failed
+    }
+}
+
+/// The passive host, as far as the run is concerned.
+pub struct Peer {
+    connection: Connection<Request, Answer>,
+    interrupt: Interrupt,
+    offer: Offer,
+}
+
+impl Peer {
+    /// Gets to know the passive side at `HOST[:PORT]`. When it goes away, `interrupt` is stopped.
+    ///
+    /// # Errors
+    /// It cannot be reached, or the two do not get along.
+    pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let stream = reach(&address::resolve(at)?).map_err(|error| Failure {
+            what: format!("no peer could be reached at {at}"),
+            explanation: Explanation::uncaused(
+                error.to_string(),
+                "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
+            ),
+            class: Class::CannotHere,
+        })?;
+        handshake::active(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
+        Self::begin(stream, interrupt).map_err(|error| Failure::of(&error))
+    }
+
+    fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
+        let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
+            .map_err(|error| Lost::Frame(super::frame::FrameError::Broken(error)))?;
+        match connection.hear(interrupt)? {
+            Answer::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Who it is and what it lends.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    fn ask(&self, request: &Request) -> Result<Answer, PeerError> {
+        self.connection.say(request)?;
+        Ok(self.connection.hear(&self.interrupt)?)
+    }
+
+    /// Opens a cell.
+    ///
+    /// # Errors
+    /// It could not, and nothing is open.
+    pub fn open(&self, cell: Open) -> Result<Opened, PeerError> {
+        match self.ask(&Request::Open(cell))? {
+            Answer::Opened(opened) => Ok(*opened),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Connects its end to ours.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn connect_to(&self, endpoint: &Endpoint) -> Result<(), PeerError> {
+        match self.ask(&Request::Connect(endpoint.clone()))? {
+            Answer::Connected => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Closes the cell.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn close(&self) -> Result<Closed, PeerError> {
+        match self.ask(&Request::Close)? {
+            Answer::Closed(closed) => Ok(*closed),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+impl Remote for Peer {
+    fn fill(&self, pattern: Pattern) -> Result<(), PeerError> {
+        match self.ask(&Request::Fill(Fill { seed: pattern.seed() }))? {
+            Answer::Filled => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), PeerError> {
+        let verify = Verify { used, slots_seed: slots.seed(), rest_seed: rest.seed() };
+        match self.ask(&Request::Verify(verify))? {
+            Answer::Verified => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+/// The first of them that answers.
+fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect_timeout(address, CONNECT_TIME) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn unexpected(answer: Answer) -> PeerError {
+    match answer {
+        Answer::Failed(failed) => PeerError::Failed(failed),
+        Answer::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
+        _ => PeerError::OutOfTurn,
+    }
+}
+
+fn not_let_in(at: &str, stranger: &Stranger) -> Failure {
+    let (remedy, class) = match stranger {
+        Stranger::Token | Stranger::Refused { .. } => (
+            "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
+            Class::CannotHere,
+        ),
+        Stranger::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
+        Stranger::NoRandom(_) => ("report this as a bug", Class::Internal),
+        Stranger::Frame(_) | Stranger::OutOfTurn => {
+            ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
+        }
+    };
+    Failure {
+        what: format!("the peer at {at} does not talk to us"),
+        explanation: Explanation::uncaused(stranger.to_string(), remedy),
+        class,
+    }
+}

@@ -1,0 +1,38 @@
+//! Both sides over real connections of this host; only the RDMA device between them is memory of the test's.
+
+mod channel;
+mod device;
+mod runs;
+mod strangers;
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::frame::{self, FrameError};
+use super::token::Token;
+
+/// Far away: nothing depends on it.
+const LONG: Duration = Duration::from_secs(60);
+
+fn token() -> Token {
+    Token::find(None, Some("the token of these tests".into())).unwrap().unwrap()
+}
+
+/// The two ends of a connection.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// What the other side says next, in the words that stand on the wire.
+fn hear(mut stream: &TcpStream) -> Result<Value, FrameError> {
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    frame::read(&mut stream)
+}
+
+fn say(mut stream: &TcpStream, message: &Value) {
+    frame::write(&mut stream, message).unwrap();
+}

@@ -1,0 +1,349 @@
+//! Whole runs between two sides, and what becomes of them when one side dies at any step.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use peerpath_exporter::{OpenOptions, Source};
+use peerpath_importers::{Connection, Op};
+use peerpath_paths::{Cause, Tree};
+use serde_json::{Value, json};
+
+use super::device::{target, wrong_target};
+use super::{LONG, hear, say, token};
+use crate::environment::Host;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::peer::active::Peer;
+use crate::peer::handshake::{self, passive};
+use crate::peer::serve::Door;
+use crate::plan::{Mechanism, Mode, Plan, Target};
+use crate::result::{Outcome, RunResult};
+use crate::route::Routes;
+use crate::run::{Lender, Progress, Runner};
+
+struct Nobody;
+
+impl Progress for Nobody {
+    fn begin(&mut self, _what: &str) {}
+    fn end(&mut self) {}
+}
+
+/// Serves at an address for as long as `meanwhile` takes; returns what the operator was told.
+fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T) -> (T, Vec<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
+    let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
+    let lender = Lender { sources: &sources, target: to, open: &open, interrupt: &interrupt };
+    let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
+    let session = |peer: &_| lender.session(peer);
+    let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
+    let done = thread::scope(|scope| {
+        scope.spawn(|| door.keep().unwrap());
+        // However this ends, the door has to be shut, or the scope waits for ever.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(at)));
+        interrupt.stop();
+        done
+    });
+    match done {
+        Ok(done) => (done, told.into_inner().unwrap()),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn plan(peer: &Peer, ops: &[Op]) -> Plan {
+    Plan {
+        sources: peer.offer().sources.iter().map(|text| text.parse().unwrap()).collect(),
+        far: Vec::new(),
+        targets: vec![target()],
+        paths: vec![None],
+        ops: ops.to_vec(),
+        modes: vec![Mode::Completion, Mode::Bandwidth],
+        sizes_bytes: vec![64, 5000],
+        ranges: Vec::new(),
+        mechanism: Mechanism::Auto,
+        depths: vec![3],
+        qps: vec![1],
+        threads: vec![1],
+        bidirectional: false,
+        post_list: None,
+        completion_moderation: 1,
+        connection: Connection::default(),
+        cpus: Vec::new(),
+        warmup: 2,
+        iterations: Some(10),
+        duration: Some(LONG),
+    }
+}
+
+/// A run with whoever listens there.
+fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<RunResult, Failure> {
+    let interrupt = Interrupt::default();
+    let peer = Peer::connect(&at.to_string(), &token(), &interrupt)?;
+    let mut plan = plan(&peer, ops);
+    change(&mut plan);
+    let folder = tempfile::tempdir().unwrap();
+    let open = OpenOptions::default();
+    let mut runner = Runner {
+        plan: &plan,
+        arguments: Vec::new(),
+        open: &open,
+        folder: folder.path(),
+        interrupt: &interrupt,
+        host: Host::new(Tree::live()),
+        routes: Routes::live(),
+        peer: Some(&peer),
+    };
+    runner.run(&mut Nobody)
+}
+
+fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
+    result.cells.iter().map(|cell| (cell.outcome, cell.cause)).collect()
+}
+
+#[test]
+fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
+    let (result, _) =
+        served(&target(), &["host:100K", "host:1M"], |at| run(at, &[Op::Write, Op::Read, Op::Send], |_| ()).unwrap());
+    assert_eq!(result.cells.len(), 2 * 3 * 2 * 2);
+    for cell in &result.cells {
+        assert_eq!(cell.outcome, Outcome::Passed, "{cell:?}");
+        assert!(cell.verified_bytes.unwrap() > 0);
+        assert!(cell.far.is_some());
+        assert_eq!((cell.target.device.as_str(), cell.engine.as_deref()), ("copy0", Some("cpu")));
+    }
+    let mut ids: Vec<_> = result.cells.iter().map(|cell| &cell.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), result.cells.len());
+    assert!(result.environment.peer.is_some());
+    let text = serde_json::to_string(&result).unwrap();
+    assert!(!text.contains("the token of these tests"));
+}
+
+#[test]
+fn this_side_may_name_its_memory() {
+    let (result, _) = served(&target(), &["host:100K"], |at| {
+        run(at, &[Op::Write], |plan| plan.far = vec!["host:64K".parse().unwrap(), "host:4K".parse().unwrap()]).unwrap()
+    });
+    let far: Vec<_> = result.cells.iter().map(|cell| cell.outcome).collect();
+    // Of 4 KiB there is room for small operations only.
+    assert_eq!(far, [vec![Outcome::Passed; 4], vec![Outcome::Waived; 4]].concat());
+}
+
+#[test]
+fn what_goes_elsewhere_is_found_by_the_side_that_lends() {
+    let (result, _) = served(&wrong_target(), &["host:100K"], |at| run(at, &[Op::Write, Op::Send], |_| ()).unwrap());
+    for cell in &result.cells {
+        // With one slot there is no wrong one.
+        let wrong = cell.op == "send" && cell.depth > 1;
+        assert_eq!(cell.outcome, if wrong { Outcome::Failed } else { Outcome::Passed }, "{cell:?}");
+        if wrong {
+            assert_eq!(cell.cause, Some(Cause::DataMismatch), "{cell:?}");
+            assert!(cell.reason.as_ref().unwrap().contains("exported memory"), "{cell:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_lent_is_waived_with_the_peers_reason() {
+    let (result, told) = served(&target(), &["host:4K"], |at| {
+        run(at, &[Op::Register, Op::Write], |plan| plan.sizes_bytes = vec![8192, 64]).unwrap()
+    });
+    let expected = [&[Outcome::Waived; 4][..], &[Outcome::Passed; 2]].concat();
+    assert_eq!(outcomes(&result).into_iter().map(|(outcome, _)| outcome).collect::<Vec<_>>(), expected);
+    assert!(told.last().unwrap().contains("done"), "{told:?}");
+}
+
+#[test]
+fn one_peer_is_served_at_a_time() {
+    let (_, told) = served(&target(), &["host:4K"], |at| {
+        let first = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
+        let second = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
+        assert!(second.what.contains("another peer"), "{second:?}");
+        drop(first);
+        // The place is free once the passive side has noticed.
+        while Peer::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert!(told.iter().any(|line| line.contains("not served")), "{told:?}");
+}
+
+#[test]
+fn strangers_cost_nothing_but_their_own_connection() {
+    served(&target(), &["host:4K"], |at| {
+        let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
+        assert_eq!(run(at, &[Op::Write], |_| ()).unwrap().cells.len(), 4);
+        drop(silent);
+    });
+}
+
+/// What the active side says in a cell, step by step, and what it hears.
+fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
+        (json!({"connect": endpoint}), "connected"),
+        (json!({"fill": {"seed": 5}}), "filled"),
+        (json!({"verify": {"used": 0, "slots_seed": 5, "rest_seed": 5}}), "verified"),
+        (json!({"verify": {"used": 1, "slots_seed": 6, "rest_seed": 5}}), "failed"),
+        (json!("close"), "closed"),
+    ]
+}
+
+/// The next message that is no sign of life.
+fn next(stream: &TcpStream) -> Value {
+    loop {
+        let heard = hear(stream).unwrap();
+        if heard != json!("alive") {
+            return heard;
+        }
+    }
+}
+
+fn kind(message: &Value) -> &str {
+    message.as_str().or_else(|| message.as_object()?.keys().next().map(String::as_str)).unwrap_or_default()
+}
+
+#[test]
+fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
+    let address = json!({"lid": 1});
+    let endpoint = json!({"queue_pairs": [{"number": 1, "first_packet": 0}], "address": address, "mtu_bytes": 1024,
+        "reads_in_flight": 1, "message_bytes": 64, "regions": []});
+    let (_, told) = served(&target(), &["host:8K"], |at| {
+        for steps in 0..=conversation(&endpoint).len() {
+            let stream = connected(at);
+            assert_eq!(kind(&next(&stream)), "offer");
+            for (request, answer) in conversation(&endpoint).drain(..steps) {
+                say(&stream, &request);
+                let heard = next(&stream);
+                assert_eq!(kind(&heard), answer, "{heard}");
+            }
+            drop(stream);
+        }
+        assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 2);
+    });
+    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), conversation(&endpoint).len() + 2, "{told:?}");
+}
+
+/// As an active side of this test's own; waits until the last one has been seen out.
+fn connected(at: SocketAddr) -> TcpStream {
+    loop {
+        let stream = TcpStream::connect(at).unwrap();
+        handshake::active(&stream, &token(), LONG).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut first = [0; 64];
+        stream.peek(&mut first).unwrap();
+        if !String::from_utf8_lossy(&first).contains("refused") {
+            return stream;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_request_out_of_turn_ends_the_conversation() {
+    let (_, told) = served(&target(), &["host:8K"], |at| {
+        for request in [json!("close"), json!({"fill": {"seed": 1}}), json!({"nonsense": 1}), json!(7)] {
+            let stream = connected(at);
+            next(&stream);
+            say(&stream, &request);
+            // Some are told why; others have said nothing that could be answered.
+            while hear(&stream).is_ok() {}
+        }
+    });
+    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 4, "{told:?}");
+}
+
+#[test]
+fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
+    served(&target(), &["host:8K"], |at| {
+        let stream = connected(at);
+        next(&stream);
+        let open = |changes: Value| {
+            let mut open = json!({"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2});
+            open.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            json!({"open": open})
+        };
+        for changes in [
+            json!({"size_bytes": 0}),
+            json!({"size_bytes": u64::MAX}),
+            json!({"size_bytes": 8193}),
+            json!({"depth": 0}),
+            json!({"depth": u32::MAX}),
+            json!({"ranges": u32::MAX}),
+            json!({"ranges": 2}),
+            json!({"source": "host:4K"}),
+            json!({"source": "/etc/passwd"}),
+            json!({"op": "register"}),
+            json!({"op": "none"}),
+        ] {
+            say(&stream, &open(changes.clone()));
+            assert_eq!(kind(&next(&stream)), "failed", "{changes}");
+        }
+        say(&stream, &open(json!({})));
+        assert_eq!(kind(&next(&stream)), "opened");
+    });
+}
+
+/// A passive side that does as it should for so many messages and is gone then.
+fn dying(listener: &TcpListener, messages: usize) {
+    let (stream, _) = listener.accept().unwrap();
+    passive(&stream, &token(), LONG).unwrap();
+    let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": []});
+    let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 64}]});
+    let endpoint = json!({"queue_pairs": [{"number": 0, "first_packet": 0}], "address": {"lid": 1}, "mtu_bytes": 1024,
+        "reads_in_flight": 1, "message_bytes": 64, "regions": [{"length_bytes": 64, "address": 0, "key": 0}]});
+    let answers = [
+        json!({"offer": {"tool": {"name": "other", "version": "0"}, "environment": {"emulated": false,
+            "soft_rdma": true, "devices": []}, "target": {"kind": "copies", "device": "copy0", "bdf": null},
+            "sources": ["host:64"]}}),
+        json!({"opened": {"source": source, "mechanism": "none", "endpoint": endpoint,
+            "window": {"length_bytes": 64, "slot_bytes": 64, "slots": [0]}}}),
+        json!("connected"),
+        json!({"closed": {"path": path}}),
+    ];
+    for (index, answer) in answers.iter().take(messages).enumerate() {
+        if index > 0 {
+            next(&stream);
+        }
+        say(&stream, answer);
+    }
+}
+
+#[test]
+fn a_passive_side_that_dies_at_any_step_ends_the_run() {
+    for messages in 0..4 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let result = thread::scope(|scope| {
+            scope.spawn(|| dying(&listener, messages));
+            run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64])
+        });
+        match (messages, result) {
+            (0, result) => assert!(result.is_err()),
+            (_, result) => {
+                let result = result.unwrap();
+                assert_eq!(outcomes(&result), [(Outcome::Failed, Some(Cause::PeerLost))], "{messages}");
+                assert!(result.run.interrupted);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_window_that_makes_no_sense_is_not_used() {
+    use crate::layout::Layout;
+    for (slots, size, length) in [
+        (vec![], 64, 64),
+        (vec![1], 64, 64),
+        (vec![0, 32], 64, 128),
+        (vec![64, 0], 64, 128),
+        (vec![u64::MAX], 2, u64::MAX),
+    ] {
+        assert!(Layout::at(slots.clone(), size, length).is_none(), "{slots:?}");
+    }
+    assert!(Layout::at(vec![0, 64], 64, 128).is_some());
+    assert!(Layout::at(vec![0], 0, 1).is_none());
+}

@@ -1,0 +1,225 @@
+//! The token that both sides know, and how one proves that it does without telling it.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::failure::Failure;
+
+/// The variable that may hold the token.
+pub const VARIABLE: &str = "PEERPATH_TOKEN";
+/// Shorter ones could be guessed from a recorded proof.
+const SHORTEST_BYTES: usize = 16;
+const LONGEST_BYTES: usize = 4096;
+/// What both sides make up for one connection, and the length of a proof.
+const NONCE_BYTES: usize = 32;
+
+/// What both sides know. It is never printed, logged or saved.
+#[derive(Clone)]
+pub struct Token(Vec<u8>);
+
+/// Bytes made up for one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Nonce([u8; NONCE_BYTES]);
+
+/// HMAC-SHA256 under the token over who proves it and both nonces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Proof([u8; NONCE_BYTES]);
+
+/// The two sides of a connection. A proof of one is none of the other, so it cannot be sent back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one that connects and posts transfers.
+    Active,
+    /// The one that listens and lends its memory.
+    Passive,
+}
+
+impl Side {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Active => b"peerpath active",
+            Self::Passive => b"peerpath passive",
+        }
+    }
+}
+
+impl Token {
+    /// The token of that file, or else that of the environment; none where neither is given.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what stands there is too short to keep anyone out.
+    pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Self>, Failure> {
+        let (from, bytes) = match (file, variable) {
+            (Some(path), _) => {
+                let from = path.display().to_string();
+                let bytes = std::fs::read(path).map_err(|error| {
+                    Failure::bad_input(
+                        format!("the token could not be read from {from}"),
+                        error.to_string(),
+                        "name a file that holds the token that `peerpath serve` was given or has printed",
+                    )
+                })?;
+                (from, bytes)
+            }
+            (None, Some(value)) => (VARIABLE.to_owned(), std::os::unix::ffi::OsStringExt::into_vec(value)),
+            (None, None) => return Ok(None),
+        };
+        let token = bytes.trim_ascii();
+        if !(SHORTEST_BYTES..=LONGEST_BYTES).contains(&token.len()) {
+            return Err(Failure::bad_input(
+                format!("the token in {from} has {} bytes", token.len()),
+                "a short one can be guessed",
+                format!("use one of {SHORTEST_BYTES} to {LONGEST_BYTES} bytes, such as `openssl rand -hex 32` prints"),
+            ));
+        }
+        Ok(Some(Self(token.to_vec())))
+    }
+
+    /// A token that nobody knows yet, and its text to hand on.
+    ///
+    /// # Errors
+    /// The kernel has no random bytes.
+    pub fn random() -> Result<(Self, String), getrandom::Error> {
+        let text = URL_SAFE_NO_PAD.encode(random()?);
+        Ok((Self(text.clone().into_bytes()), text))
+    }
+
+    fn mac(&self, side: Side, passive: &Nonce, active: &Nonce) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(side.label());
+        mac.update(&passive.0);
+        mac.update(&active.0);
+        mac
+    }
+
+    /// What `side` shows to prove that it knows the token.
+    pub fn prove(&self, side: Side, passive: &Nonce, active: &Nonce) -> Proof {
+        Proof(self.mac(side, passive, active).finalize().into_bytes().into())
+    }
+
+    /// Whether `side` has proved it; takes the same time whichever byte is wrong.
+    pub fn is_proved(&self, side: Side, passive: &Nonce, active: &Nonce, proof: &Proof) -> bool {
+        self.mac(side, passive, active).verify_slice(&proof.0).is_ok()
+    }
+}
+
+impl Nonce {
+    /// Bytes that nobody can foresee.
+    ///
+    /// # Errors
+    /// The kernel has none.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        random().map(Self)
+    }
+}
+
+fn random() -> Result<[u8; NONCE_BYTES], getrandom::Error> {
+    let mut bytes = [0; NONCE_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn decode(text: &str) -> Result<[u8; NONCE_BYTES], String> {
+    let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| format!("not {NONCE_BYTES} bytes in base64"))
+}
+
+impl TryFrom<String> for Nonce {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        decode(&text).map(Self)
+    }
+}
+
+impl From<Nonce> for String {
+    fn from(nonce: Nonce) -> Self {
+        STANDARD.encode(nonce.0)
+    }
+}
+
+impl TryFrom<String> for Proof {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        decode(&text).map(Self)
+    }
+}
+
+impl From<Proof> for String {
+    fn from(proof: Proof) -> Self {
+        STANDARD.encode(proof.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> Token {
+        Token::find(None, Some(text.into())).unwrap().unwrap()
+    }
+
+    #[test]
+    fn only_the_same_token_side_and_nonces_prove_it() {
+        let ours = token("sixteen bytes or more");
+        let (passive, active) = (Nonce::random().unwrap(), Nonce::random().unwrap());
+        let proof = ours.prove(Side::Active, &passive, &active);
+        assert!(ours.is_proved(Side::Active, &passive, &active, &proof));
+        assert!(!ours.is_proved(Side::Passive, &passive, &active, &proof));
+        assert!(!ours.is_proved(Side::Active, &active, &passive, &proof));
+        assert!(!ours.is_proved(Side::Active, &passive, &Nonce::random().unwrap(), &proof));
+        assert!(!token("sixteen bytes or mere").is_proved(Side::Active, &passive, &active, &proof));
+        let mut wrong = proof;
+        wrong.0[31] ^= 1;
+        assert!(!ours.is_proved(Side::Active, &passive, &active, &wrong));
+    }
+
+    #[test]
+    fn a_proof_is_what_the_document_says() {
+        // Computed with Python's hmac: the key is the token, the message the label and both nonces.
+        let proof = token("0123456789abcdef").prove(Side::Active, &Nonce([1; 32]), &Nonce([2; 32]));
+        assert_eq!(String::from(proof), "zOOq7hf+5u39Q4Ign3bX1+btO4Pc1aVW6h1ErBdTJKs=");
+    }
+
+    #[test]
+    fn the_file_comes_before_the_variable_and_ends_of_lines_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "  a token of one file\r\n").unwrap();
+        let found = Token::find(Some(&path), Some("the token of the environment".into())).unwrap().unwrap();
+        assert_eq!(found.0, b"a token of one file");
+        assert!(Token::find(None, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_keeps_nobody_out_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().exit_code(), 2);
+        for text in ["", "short", "  fifteen bytes.  ", &"x".repeat(4097)] {
+            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().exit_code(), 2, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn random_tokens_differ_and_can_be_handed_on() {
+        let ((_, one), (two, text)) = (Token::random().unwrap(), Token::random().unwrap());
+        assert_ne!(one, text);
+        assert_eq!(token(&text).0, two.0);
+    }
+
+    #[test]
+    fn only_32_bytes_of_base64_are_a_nonce() {
+        for text in ["", "AAAA", "not base64!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
+            Nonce::try_from(text.to_owned()).unwrap_err();
+        }
+        let nonce = Nonce::random().unwrap();
+        assert_eq!(Nonce::try_from(String::from(nonce.clone())).unwrap(), nonce);
+    }
+}

@@ -1,0 +1,277 @@
+//! A leg of a run between two hosts: the source belongs to the peer, and so does the device that it is registered with. This
+//! side posts the transfers, from and to memory of its own, and times them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, Origin, Source, page_bytes};
+use peerpath_importers::{Connection, Device, DeviceInfo, Direction, Op, Role, Transport};
+use peerpath_paths::{Bdf, Cause, Explanation};
+use quanta::Clock;
+
+use super::cell::Figures;
+use super::ended::{Ended, Without};
+use super::leg::{as_asked, describe, iommu_fault, open_target, or_without, target_of};
+use super::shape::named;
+use super::transfer::{Lane, Moving};
+use super::{Progress, Runner};
+use crate::failure::Failure;
+use crate::layout::Layout;
+use crate::peer::active::{Peer, PeerError};
+use crate::peer::message::{Open, Opened};
+use crate::plan::{CellSpec, Leg, Mechanism, Mode};
+use crate::result::{CellPath, FarSide, Outcome, RunResult};
+use crate::store::Store;
+use crate::window::Place;
+
+/// This side's memory and device, as far as they could be opened.
+struct Ends {
+    /// None where the memory is made to fit each cell.
+    far: Result<Option<Box<dyn Exporter>>, Without>,
+    device: Result<Arc<dyn Device>, Without>,
+}
+
+/// Both sides of a cell, as far as they are known.
+struct Sides {
+    source: Origin,
+    path: CellPath,
+    mechanism: Option<String>,
+    far: FarSide,
+}
+
+/// What a cell works with.
+#[derive(Clone, Copy)]
+struct Setup<'a> {
+    peer: &'a Peer,
+    leg: Leg<'a>,
+    spec: &'a CellSpec,
+    far: Option<&'a dyn Exporter>,
+    device: &'a Arc<dyn Device>,
+    clock: &'a Clock,
+}
+
+impl Ends {
+    fn info(&self) -> Option<&DeviceInfo> {
+        self.device.as_ref().ok().map(|device| device.info())
+    }
+}
+
+impl Runner<'_> {
+    /// Runs the cells of a leg with a peer; breaks when the run is to end.
+    ///
+    /// # Errors
+    /// Something named is not there any more, or the result could not be saved.
+    pub(super) fn remote_leg(
+        &mut self,
+        peer: &Peer,
+        leg: Leg<'_>,
+        clock: &Clock,
+        store: &Store,
+        result: &mut RunResult,
+        progress: &mut dyn Progress,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let far = match leg.far {
+            Some(source) => or_without(source.open(self.open))?.map(Some),
+            None => Ok(None),
+        };
+        let ends = Ends { far, device: open_target(leg.target, &self.plan.connection)? };
+        // Drivers and domains change when a function is opened.
+        self.routes.refresh();
+        self.note_functions(result, &self.far_side(leg, &ends).source, ends.info());
+        for spec in self.plan.cells(leg) {
+            if self.interrupt.is_signalled() {
+                return Ok(ControlFlow::Break(()));
+            }
+            progress.begin(&describe(leg, &spec));
+            let mut sides = Sides {
+                source: named(leg.source),
+                path: CellPath { asked: leg.asked, ..CellPath::unseen() },
+                mechanism: None,
+                far: self.far_side(leg, &ends),
+            };
+            let figures = match self.remote_cell(peer, leg, &ends, &spec, clock, &mut sides) {
+                Ok(figures) => Ok(figures),
+                Err(Ended::Interrupted) => return Ok(ControlFlow::Break(())),
+                Err(Ended::Without(without)) => Err(without),
+            };
+            let info = ends.info();
+            let Sides { source, path, mechanism, far } = sides;
+            let soft = info.is_some_and(|info| info.soft_rdma) || peer.offer().environment.soft_rdma;
+            let mut cell = self.record(leg, &spec, source, info, path, figures);
+            cell.engine = cell.engine.map(|engine| if soft { "cpu".into() } else { engine });
+            cell.mechanism = mechanism.filter(|_| cell.iterations.is_some());
+            cell.target = peer.offer().target.clone();
+            cell.id = format!("{}/peer{}", cell.id, leg.far.map_or_else(String::new, |far| format!("/{far}")));
+            cell.far = Some(far);
+            result.cells.push(cell);
+            store.save(result)?;
+            progress.end();
+            // Where the peer is gone, the cell that was just saved says so.
+            if self.interrupt.is_set() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What there is to say of this side before anything is registered.
+    fn far_side(&self, leg: Leg<'_>, ends: &Ends) -> FarSide {
+        let source = match (&ends.far, leg.far) {
+            (Ok(Some(exporter)), _) => exporter.origin().clone(),
+            (_, Some(source)) => named(source),
+            (_, None) => named(&Source::Host { size_bytes: 0 }),
+        };
+        let hearsay = matches!(leg.far, Some(Source::Socket { .. }));
+        let path = self.routes.predicted(None, &source, 1, ends.info(), hearsay);
+        FarSide { source, target: target_of(leg, ends.info()), path }
+    }
+
+    fn remote_cell(
+        &mut self,
+        peer: &Peer,
+        leg: Leg<'_>,
+        ends: &Ends,
+        spec: &CellSpec,
+        clock: &Clock,
+        sides: &mut Sides,
+    ) -> Result<Figures, Ended> {
+        let figures = match (&ends.far, &ends.device) {
+            (Err(without), _) | (_, Err(without)) => Err(without.clone().into()),
+            (Ok(far), Ok(device)) => {
+                let setup = Setup { peer, leg, spec, far: far.as_deref(), device, clock };
+                self.measure_remote(setup, sides).and_then(|figures| as_asked(&sides.path, spec, figures))
+            }
+        };
+        let functions: Vec<Bdf> = sides.far.source.bdf.into_iter().chain(sides.far.target.bdf).collect();
+        let faults = self.routes.faults(&mut sides.far.path, &functions);
+        match figures {
+            // What the peer's end has interrupted did not end by itself.
+            Err(Ended::Interrupted) if !self.interrupt.is_signalled() => Err(peer_is_gone()),
+            figures => figures.and_then(|figures| faults_are_failures(figures, &faults)),
+        }
+    }
+
+    fn measure_remote(&mut self, setup: Setup<'_>, sides: &mut Sides) -> Result<Figures, Ended> {
+        let Setup { peer, leg, spec, .. } = setup;
+        let Some(Role::Transfer(direction)) = spec.spec.map(|spec| spec.role) else {
+            return Err(Ended::waived(
+                format!("{} is no transfer between two hosts", spec.op),
+                Explanation::uncaused(
+                    "exporting and registering are the matter of one host",
+                    "measure it there, without --peer",
+                ),
+            ));
+        };
+        if let Some(why) = impossible(spec, &self.plan.connection) {
+            return Err(Ended::waived(format!("there is no such {} between two hosts", spec.op), why));
+        }
+        let opened = peer.open(Open {
+            source: leg.source.to_string(),
+            op: spec.op.as_str().to_owned(),
+            size_bytes: spec.size_bytes,
+            depth: spec.depth,
+            queue_pairs: spec.qps,
+            ranges: spec.ranges,
+            mr_per_range: spec.mechanism == Mechanism::MrPerRange,
+        });
+        let opened = opened.inspect_err(|error| {
+            if let PeerError::Failed(failed) = error {
+                sides.path = CellPath { asked: leg.asked, ..failed.path.clone().unwrap_or_else(CellPath::unseen) };
+            }
+        })?;
+        sides.source = opened.source.clone();
+        sides.mechanism = Some(opened.mechanism.clone());
+        let moved = self.move_remote(setup, direction, &opened, &mut sides.far);
+        if let Err(Ended::Interrupted) = moved {
+            return Err(Ended::Interrupted);
+        }
+        // Also after a failure: what the peer opened has to be closed before anything else can be.
+        let closed = peer.close();
+        let figures = moved?;
+        let closed = closed?;
+        sides.path = CellPath { asked: leg.asked, ..closed.path };
+        faults_are_failures(figures, &closed.faults)
+    }
+
+    /// Registers this side's memory, connects, moves, times and verifies.
+    fn move_remote(
+        &mut self,
+        setup: Setup<'_>,
+        direction: Direction,
+        opened: &Opened,
+        side: &mut FarSide,
+    ) -> Result<Figures, Ended> {
+        let Setup { peer, spec, device, clock, .. } = setup;
+        let window = &opened.window;
+        let layout = Some(window)
+            .filter(|window| window.slot_bytes == spec.size_bytes)
+            .and_then(|window| Layout::at(window.slots.clone(), window.slot_bytes, window.length_bytes))
+            .ok_or(PeerError::OutOfTurn)?;
+        let buffer = far_buffer(setup.far, layout.length_bytes())?;
+        side.source = buffer.origin().clone();
+        let register = || Arc::clone(device).register(Arc::clone(&buffer));
+        let registration = self.routes.observed(&mut side.path, buffer.origin(), device.info(), register)?;
+        let active = registration.active(spec.depth, spec.qps)?;
+        peer.connect_to(active.endpoint())?;
+        let plane = active.connect(&opened.endpoint)?;
+        let layouts = [layout];
+        let mut lanes = [Lane { far: plane.far(), plane, layouts: &layouts }];
+        let figures = Figures { exported: Some(opened.source.clone()), ..Figures::default() };
+        let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::There(peer) };
+        let figures = self.moved(moving, &mut lanes, figures)?;
+        drop(lanes);
+        registration.unregister()?;
+        Ok(figures)
+    }
+}
+
+/// What two hosts do not do together yet.
+fn impossible(spec: &CellSpec, connection: &Connection) -> Option<Explanation> {
+    let (what, remedy) = if spec.op.is_atomic() {
+        ("atomic operations are measured on one host", "leave them out, or --peer")
+    } else if spec.mode == Mode::PingPong {
+        ("the passive side does not answer", "use --mode completion or bandwidth")
+    } else if spec.bidirectional || spec.threads > 1 {
+        ("one thread of the active side posts", "leave out --bidirectional and --threads")
+    } else if matches!(spec.op, Op::Send | Op::WriteImm) && spec.qps > 1 {
+        ("the order in which sends arrive is certain on one queue pair only", "leave out --qps")
+    } else if connection.transport != Transport::Rc {
+        ("only reliable connections are made between two hosts", "leave out --connection")
+    } else {
+        return None;
+    };
+    Some(Explanation::uncaused(what, remedy))
+}
+
+/// This side's memory: the front of what was named, or host memory of the right size.
+fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buffer>, Ended> {
+    let Some(exporter) = named else {
+        return Ok(HostExporter::open(length_bytes, &OpenOptions::default())?.export(length_bytes)?);
+    };
+    if length_bytes > exporter.length_bytes() {
+        return Err(Ended::waived(
+            format!("{length_bytes} bytes do not fit into this side's memory"),
+            Explanation::uncaused(
+                format!("{} has {} bytes", exporter.origin(), exporter.length_bytes()),
+                "choose a smaller --size or --depth, or a larger --from",
+            ),
+        ));
+    }
+    Ok(exporter.export(length_bytes.next_multiple_of(page_bytes()).min(exporter.length_bytes()))?)
+}
+
+fn faults_are_failures(figures: Figures, faults: &[String]) -> Result<Figures, Ended> {
+    faults.first().map_or(Ok(figures), |fault| Err(iommu_fault(faults.len(), fault)))
+}
+
+fn peer_is_gone() -> Ended {
+    Ended::Without(Without {
+        outcome: Outcome::Failed,
+        reason: "the peer went away during the cell".to_owned(),
+        explanation: Explanation::new(
+            Cause::PeerLost,
+            "nothing was heard of it any more",
+            "see what `peerpath serve` printed on the other host, and start the run again",
+        ),
+    })
+}
