@@ -18,3 +18,37 @@ pub mod token;
 
 /// The version of what is said. Two programs work together where it is the same.
 pub const VERSION: u32 = 1;
+
+/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a conversation would: what fuzzing and a
+/// property test go through. Nothing may panic, and what was read can be said again.
+pub fn take_apart(bytes: &[u8]) {
+    fn all<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Vec<T> {
+        let mut input = bytes;
+        let read: Vec<T> = std::iter::from_fn(|| frame::read(&mut input).ok()).collect();
+        for message in &read {
+            let mut again = Vec::new();
+            if frame::write(&mut again, message).is_ok() {
+                let same: T = frame::read(&mut &again[..]).expect("what was written can be read");
+                assert_eq!(*message, same);
+            }
+        }
+        read
+    }
+    all::<handshake::Word>(bytes);
+    for request in all::<message::Request>(bytes) {
+        if let message::Request::Open(open) = request {
+            crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.ranges);
+        }
+    }
+    for answer in all::<message::Answer>(bytes) {
+        match answer {
+            message::Answer::Opened(opened) => {
+                let message::WindowAt { length_bytes, slot_bytes, slots } = opened.window;
+                let layout = crate::layout::Layout::at(slots, slot_bytes, length_bytes);
+                layout.map(|layout| layout.transfer(peerpath_importers::Op::Write, u64::MAX));
+            }
+            message::Answer::Failed(failed) => drop(failed.explanation()),
+            _ => {}
+        }
+    }
+}

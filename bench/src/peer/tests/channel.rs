@@ -91,3 +91,71 @@ fn wait_until_stopped(busy: &Interrupt) {
         std::thread::yield_now();
     }
 }
+
+mod fuzz {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// Messages that are nearly right: JSON with our words in it.
+    fn messages() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just("alive"),
+            Just("open"),
+            Just("opened"),
+            Just("failed"),
+            Just("fill"),
+            Just("verify"),
+            Just("close"),
+            Just("hello"),
+            Just("version"),
+            Just("seed"),
+            Just("window"),
+            Just("slots"),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            word.clone().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            let field = (word.clone(), inner.clone());
+            prop_oneof![
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+                proptest::collection::vec(field, 0..4)
+                    .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            ]
+        })
+    }
+
+    fn framed(message: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        crate::peer::frame::write(&mut bytes, message).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_apart(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            crate::peer::take_apart(&bytes);
+        }
+
+        #[test]
+        fn nearly_right_messages_are_taken_apart(message in messages()) {
+            crate::peer::take_apart(&framed(&message));
+        }
+
+        #[test]
+        fn windows_of_any_kind_are_taken_apart(
+            slots in proptest::collection::vec(prop_oneof![any::<u64>(), 0..1000_u64], 0..5),
+            slot_bytes in prop_oneof![any::<u64>(), 0..100_u64], length_bytes in prop_oneof![any::<u64>(), 0..2000_u64],
+        ) {
+            let endpoint = json!({"queue_pairs": [], "address": {"lid": 1}, "mtu_bytes": 0, "reads_in_flight": 0,
+                "message_bytes": 0, "regions": []});
+            let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": []});
+            crate::peer::take_apart(&framed(&json!({"opened": {"source": source, "mechanism": "", "endpoint": endpoint,
+                "window": {"length_bytes": length_bytes, "slot_bytes": slot_bytes, "slots": slots}}})));
+        }
+    }
+}
