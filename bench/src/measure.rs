@@ -61,6 +61,13 @@ pub enum MeasureError {
         #[source]
         source: std::io::Error,
     },
+    /// There was no thread to be had.
+    #[error("a thread could not be started")]
+    Thread {
+        /// The answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// A thread ended by a bug.
     #[error("a thread ended by itself")]
     Panicked,
@@ -170,8 +177,10 @@ impl Recorder {
 pub struct Throughput {
     /// Operations that ended.
     pub operations: u64,
-    /// From the first submission to the last completion.
-    pub elapsed: Duration,
+    /// Raw time stamps: before the first submission, after the last completion.
+    pub begun: u64,
+    /// See `begun`.
+    pub last: u64,
     /// Fewest operations that ended in any whole window, a second; none where the time had no whole window.
     pub slowest_window_operations_per_s: Option<f64>,
 }
@@ -333,7 +342,9 @@ fn one(
             return Ok(());
         }
         watch.idle()?;
-        plane.wait()?;
+        if plane.wait()? {
+            watch.look()?;
+        }
     }
 }
 
@@ -369,29 +380,35 @@ pub fn ping_pong(
     let (there, back) = (of(Side::Far), of(Side::Buffer));
     let last = u64::from(there.length_bytes) - 1;
     let (near_last, far_last) = (there.buffer_offset + last, there.far_offset + last);
-    let original = look_at(views.far, far_last)?;
-    let mut round = |marker: u8| -> Result<(), MeasureError> {
+    let (original, near) = (look_at(views.far, far_last)?, look_at(views.near, near_last)?);
+    // A marker differs from the one before; the first also from what either side holds.
+    let skipped = u64::from(near == original.wrapping_add(1));
+    let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
+    // Of writes, which are not waited for one by one.
+    let (mut begun, mut ended) = (0_u64, 0_u64);
+    let mut round = |plane: &mut dyn DataPlane, marker: u8| -> Result<(), MeasureError> {
         if op != Op::Write {
             one(plane, there, &mut done, &clock, interrupt)?;
             settle(&mut done)?;
             one(plane, back, &mut done, &clock, interrupt)?;
-            return settle(&mut done);
+            return settle(&mut done).map(drop);
         }
         views.far.write(far_last, &[marker])?;
         submit_all(plane, &[there], &mut done, &clock, interrupt)?;
-        arrival(plane, views.near, near_last, marker, &mut done, &clock, interrupt)?;
+        ended += arrival(plane, views.near, near_last, marker, &mut done, &clock, interrupt)?;
         // So that its coming back can be seen.
         views.far.write(far_last, &[!marker])?;
         submit_all(plane, &[back], &mut done, &clock, interrupt)?;
-        arrival(plane, views.far, far_last, marker, &mut done, &clock, interrupt)?;
+        ended += arrival(plane, views.far, far_last, marker, &mut done, &clock, interrupt)?;
         plane.poll(&mut done)?;
-        settle(&mut done)
+        ended += settle(&mut done)?;
+        begun += 2;
+        Ok(())
     };
     let mut going = Going::new(&clock, limit, interrupt);
     let mut start = going.begun;
     for turn in 0..limit.iterations {
-        // The marker differs from the one before, and from what stands there at first.
-        round(original.wrapping_add((turn % 251) as u8 + 1))?;
+        round(plane, marker(turn))?;
         let end = clock.raw();
         recorder.record_half(start, end);
         let is_more = going.on(start, end)?;
@@ -400,7 +417,14 @@ pub fn ping_pong(
             break;
         }
     }
-    round(original)?;
+    round(plane, original)?;
+    // Whoever uses the plane next waits for completions of its own.
+    let mut watch = Watch::new(&clock, interrupt);
+    while ended < begun {
+        plane.poll(&mut done)?;
+        ended += settle(&mut done)?;
+        watch.idle()?;
+    }
     Ok(going.count())
 }
 
@@ -410,7 +434,7 @@ fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
     Ok(byte[0])
 }
 
-/// Waits until a byte is there.
+/// Waits until a byte is there; returns how many transfers ended meanwhile.
 #[inline]
 fn arrival(
     plane: &mut dyn DataPlane,
@@ -420,17 +444,18 @@ fn arrival(
     done: &mut Vec<Completion>,
     clock: &Clock,
     interrupt: &Interrupt,
-) -> Result<(), MeasureError> {
+) -> Result<u64, MeasureError> {
     let mut watch = Watch::new(clock, interrupt);
+    let mut ended = 0;
     loop {
         for _ in 0..LOOKS_PER_POLL {
             if look_at(view, offset)? == marker {
-                return Ok(());
+                return Ok(ended);
             }
         }
         // Only here a failure would show.
         plane.poll(done)?;
-        settle(done)?;
+        ended += settle(done)?;
         watch.idle()?;
     }
 }
@@ -543,7 +568,9 @@ pub fn bandwidth(
         plane.poll(&mut done)?;
         if done.is_empty() {
             watch.idle()?;
-            plane.wait()?;
+            if plane.wait()? {
+                watch.look()?;
+            }
             continue;
         }
         watch.progress();
@@ -565,10 +592,10 @@ pub fn bandwidth(
             return Err(MeasureError::Interrupted);
         }
     }
-    let elapsed = clock.delta(begun, last);
     let seen = flowing.iter().zip(&windows).map(|(flowing, windows)| Throughput {
         operations: flowing.ended,
-        elapsed,
+        begun,
+        last,
         slowest_window_operations_per_s: windows.slowest,
     });
     Ok(seen.collect())
@@ -597,10 +624,12 @@ fn submit_all(
     Ok(())
 }
 
-/// Empties the list of completions; the first failed one is the error.
-fn settle(done: &mut Vec<Completion>) -> Result<(), MeasureError> {
+/// Empties the list of completions and counts them; the first failed one is the error.
+fn settle(done: &mut Vec<Completion>) -> Result<u64, MeasureError> {
+    let count = done.len() as u64;
     // `drain` keeps the capacity, so that the loop never allocates.
-    done.drain(..).try_for_each(|completion| completion.result).map_err(MeasureError::from)
+    done.drain(..).try_for_each(|completion| completion.result)?;
+    Ok(count)
 }
 
 /// Counts operations in windows of [`WINDOW`].

@@ -186,6 +186,10 @@ pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, ranges: Option<u32>)
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 /// A source, a target and the way between them, opened together for all of their cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'plan> {
@@ -339,6 +343,19 @@ impl Plan {
                     format!("{option} {count} does not fit a depth of {shallowest}"),
                     "so many operations could never be under way together",
                     "choose a number from 1 to --depth",
+                );
+            }
+        }
+        if let Some(list) = self.post_list {
+            let untold = self.completion_moderation - greatest_common_divisor(list, self.completion_moderation);
+            if untold + list > shallowest || self.depths.iter().any(|depth| depth % list != 0) {
+                return refuse(
+                    format!(
+                        "--post-list {list} does not go with --completion-moderation {} and this depth",
+                        self.completion_moderation
+                    ),
+                    "the queue would be full of operations none of which tells that it ended",
+                    "use a depth that is a multiple of --post-list, and larger than both together",
                 );
             }
         }

@@ -303,11 +303,11 @@ pub trait DataPlane: Send {
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
     /// To be called after a poll that found nothing: where the data plane was opened to sleep, it sleeps until something may
-    /// be there, for a tenth of a second at most. Otherwise it returns at once.
+    /// be there, for a tenth of a second at most. Otherwise it returns at once. Returns whether it slept in vain.
     ///
     /// # Errors
     /// The device cannot be waited for.
-    fn wait(&mut self) -> Result<(), Error> {
-        Ok(())
+    fn wait(&mut self) -> Result<bool, Error> {
+        Ok(false)
     }
 }

@@ -37,7 +37,7 @@ causes! {
     ImporterNotRevocable = "importer-not-revocable",
     /// The importing driver has no dma-buf support at all.
     ImporterNoDmabuf = "importer-no-dmabuf",
-    /// The importer does no atomic operations on another device's memory.
+    /// The importer does no atomic operations, or none on another device's memory.
     AtomicsRefused = "atomics-refused",
     /// The exporter took the memory back: reset, memory decoding off, low power, or closed.
     Revoked = "revoked",

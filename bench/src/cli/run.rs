@@ -338,6 +338,15 @@ impl RunCommand {
     }
 
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+        if let Some(file) = &self.plan
+            && arguments.get(2).map(OsString::as_os_str) != Some(file.as_os_str())
+        {
+            return Err(Failure::bad_input(
+                format!("the plan {} was not read", file.display()),
+                "it stands behind other options",
+                "name it right behind `run`",
+            ));
+        }
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let peer = self.peer.as_ref().map(|at| self.meet(at, &interrupt)).transpose()?;

@@ -77,6 +77,14 @@ impl From<MeasureError> for Ended {
                 error.to_string(),
                 Explanation::uncaused("it is offline, or not this process's to use", "choose others with --cpu"),
             ),
+            MeasureError::Thread { .. } => Self::failed(
+                error.to_string(),
+                Explanation::new(
+                    Cause::LimitReached,
+                    "this host allows no more",
+                    "use fewer --threads, or raise ulimit -u",
+                ),
+            ),
             MeasureError::Panicked => Self::failed(
                 error.to_string(),
                 Explanation::uncaused("this is a bug", "report it with the message above"),

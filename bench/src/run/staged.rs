@@ -122,7 +122,7 @@ impl DataPlane for Staged<'_> {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), Error> {
+    fn wait(&mut self) -> Result<bool, Error> {
         self.target.wait()
     }
 }

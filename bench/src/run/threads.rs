@@ -1,6 +1,8 @@
 //! Work that several threads do at the same time.
 
-use std::sync::Barrier;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
 
 use crate::cpus;
 use crate::measure::MeasureError;
@@ -18,29 +20,33 @@ pub(super) fn together<I: Send, T: Send>(
     if items.len() == 1 && cpus.is_empty() {
         return items.into_iter().map(work).collect();
     }
-    let barrier = Barrier::new(items.len());
-    let (work, barrier) = (&work, &barrier);
+    // Closed as long as it is held for writing; one that cannot be started opens it for nothing.
+    let (gate, given_up) = (RwLock::new(()), AtomicBool::new(false));
+    let (work, gate, given_up) = (&work, &gate, &given_up);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| {
-                let cpu = cpus.get(index % cpus.len().max(1)).copied();
-                scope.spawn(move || {
-                    let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
-                    // Nobody waits for a thread that could not be bound.
-                    barrier.wait();
-                    bound.and_then(|()| work(item))
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(MeasureError::Panicked))).collect()
+        let closed = gate.write();
+        let start = |(index, item)| {
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let body = move || {
+                let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
+                drop(gate.read());
+                // Whoever gave up says why.
+                if given_up.load(Ordering::Relaxed) { Err(MeasureError::Lost) } else { bound.and_then(|()| work(item)) }
+            };
+            Builder::new().spawn_scoped(scope, body).map_err(|source| MeasureError::Thread { source })
+        };
+        let threads: Result<Vec<_>, _> = items.into_iter().enumerate().map(start).collect();
+        given_up.store(threads.is_err(), Ordering::Relaxed);
+        drop(closed);
+        threads?.into_iter().map(|thread| thread.join().unwrap_or(Err(MeasureError::Panicked))).collect()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::sync::Barrier;
 
     #[test]
     fn all_work_at_once_and_the_first_error_is_told() {

@@ -141,6 +141,16 @@ impl Runner<'_> {
             Ok(Lane { far: plane.far(), plane, layouts })
         };
         let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
+        let shared_far = setup.device.info().own_address_space && lanes.iter().any(|lane| lane.far.is_writable());
+        if lanes.len() > 1 && shared_far {
+            return Err(Ended::waived(
+                "threads would overwrite each other's blocks",
+                Explanation::uncaused(
+                    "all of them work from the same blocks of the drive",
+                    "leave out --threads or --allow-write",
+                ),
+            ));
+        }
         let moving = Moving {
             spec,
             clock: setup.clock,
@@ -223,7 +233,7 @@ impl Runner<'_> {
             }
         }
         figures.verified_bytes = Some(verified_bytes);
-        Ok(conclude(spec, &seen, figures))
+        Ok(conclude(spec, &seen, clock, figures))
     }
 
     /// Verifies; without acknowledgements a transfer ends when it was sent, so what it carries may still be under way.
@@ -320,7 +330,7 @@ impl Work<'_> {
 }
 
 /// Puts together what the threads saw.
-fn conclude(spec: &CellSpec, seen: &[Seen], figures: Figures) -> Figures {
+fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> Figures {
     let size = spec.size_bytes as f64;
     let operations: u64 = seen.iter().flat_map(|seen| &seen.operations).sum();
     let mut figures = Figures { iterations: operations, ..figures };
@@ -334,7 +344,10 @@ fn conclude(spec: &CellSpec, seen: &[Seen], figures: Figures) -> Figures {
         return figures;
     }
     let flows = || seen.iter().flat_map(|seen| &seen.flows);
-    let seconds = flows().map(|flow| flow.elapsed.as_secs_f64()).fold(0.0, f64::max);
+    // From the first thread's beginning to the last one's end: they need not all have run at the same time.
+    let begun = flows().map(|flow| flow.begun).min().unwrap_or(0);
+    let last = flows().map(|flow| flow.last).max().unwrap_or(0);
+    let seconds = clock.delta(begun, last).as_secs_f64();
     if seconds > 0.0 {
         figures.operations_per_s = Some(operations as f64 / seconds);
         figures.throughput = Some(operations as f64 * size / seconds);
@@ -365,10 +378,10 @@ fn impossible(spec: &CellSpec) -> Option<Explanation> {
             "leave out --bidirectional",
         ));
     }
-    if staged && (both || spec.threads > 1) {
+    if staged && (both || spec.threads > 1 || spec.qps > 1) {
         return Some(Explanation::uncaused(
-            "a staged copy is made by one thread and in one direction",
-            "leave out --threads, --bidirectional and --mode pingpong, or --path staged",
+            "a staged copy is made by one thread, on one queue and in one direction",
+            "leave out --threads, --qps, --bidirectional and --mode pingpong, or --path staged",
         ));
     }
     if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {

@@ -20,7 +20,10 @@ impl HostExporter {
     /// # Errors
     /// There is not as much.
     pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
-        check_available(&options.host, size_bytes)?;
+        // Huge pages are set aside: they do not count as available, and the kernel gives what there is of them.
+        if !options.huge_pages {
+            check_available(&options.host, size_bytes)?;
+        }
         let mapping = if options.huge_pages {
             Mapping::huge(size_bytes).map_err(|source| Error::HugePages { size_bytes, source })
         } else {

@@ -279,15 +279,15 @@ impl DataPlane for VerbsDataPlane<'_> {
         }
     }
 
-    fn wait(&mut self) -> Result<(), crate::Error> {
+    fn wait(&mut self) -> Result<bool, crate::Error> {
         let failed = |source| Error::Poll { source };
         if self.armed {
             self.armed = !self.completions.sleep(LONGEST_SLEEP_MS).map_err(failed)?;
-        } else {
-            // What came before this has no event: it is found by the poll that follows.
-            self.armed = self.completions.arm().map_err(failed)?;
+            return Ok(self.armed);
         }
-        Ok(())
+        // What came before this has no event: it is found by the poll that follows.
+        self.armed = self.completions.arm().map_err(failed)?;
+        Ok(false)
     }
 }
 

@@ -186,7 +186,7 @@ impl Explained for Error {
                 "Use --connection rc.",
             ),
             Self::NoAtomics { .. } => Explanation::new(
-                Cause::NoDevice,
+                Cause::AtomicsRefused,
                 "It says so of itself.",
                 "Use another device; `ibv_devinfo -v` shows atomic_cap.",
             ),
