@@ -134,7 +134,8 @@ fn altered(alter: impl Fn(&mut Value), options: Options) -> Comparison {
 
 #[test]
 fn cells_that_differ_are_named_and_compared_by_force_only() {
-    let alterations: [(&str, fn(&mut Value)); 5] = [
+    type Alteration = (&'static str, fn(&mut Value));
+    let alterations: [Alteration; 5] = [
         ("depth", |cell| cell["depth"] = json!(4)),
         ("size", |cell| cell["size_bytes"] = json!(8192)),
         ("op", |cell| cell["op"] = json!("write_imm")),

@@ -43,12 +43,19 @@ pub(crate) struct Figure {
     pub(crate) table: Rows,
 }
 
+/// A line with its name, before it has a number.
+pub(crate) struct Named {
+    pub(crate) path: PathName,
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
 /// A picture before it is drawn.
 pub(crate) struct Sketch {
     pub(crate) title: String,
     pub(crate) chart: Chart,
     /// Lines with their names; the chart gets as many of them as make a picture.
-    pub(crate) lines: Vec<(PathName, String, Vec<(f64, f64)>)>,
+    pub(crate) lines: Vec<Named>,
     pub(crate) marked: bool,
     pub(crate) note: Option<String>,
     pub(crate) table: Rows,
@@ -93,7 +100,7 @@ impl Gallery {
 impl Sketch {
     /// All points above one place of the axis.
     fn is_flat(&self) -> bool {
-        let mut places = self.lines.iter().flat_map(|(_, _, points)| points).map(|point| point.0);
+        let mut places = self.lines.iter().flat_map(|line| &line.points).map(|point| point.0);
         let first = places.next();
         places.all(|place| Some(place) == first)
     }
@@ -102,7 +109,7 @@ impl Sketch {
         let left_out = self.lines.len().saturating_sub(MOST_LINES);
         self.lines.truncate(MOST_LINES);
         let mut legend = Vec::new();
-        for (at, (path, name, points)) in self.lines.into_iter().enumerate() {
+        for (at, Named { path, name, points }) in self.lines.into_iter().enumerate() {
             let number = at + 1;
             self.chart.lines.push(Line { number, path, points, marked: self.marked });
             legend.push(Legend { number, path, name });

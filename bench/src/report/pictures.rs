@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::chart::{Chart, Scale};
-use super::figure::{Gallery, MOST_LINES, Rows, Sketch};
+use super::figure::{Gallery, MOST_LINES, Named, Rows, Sketch};
 use super::pair::Pair;
 use super::{published, words};
 use crate::saved::{Outcome, SavedCell, quantile_name};
@@ -48,7 +48,7 @@ fn lines<'a>(
     members: &[Member<'a>],
     name: impl Fn(Member<'a>) -> String,
     point: impl Fn(&SavedCell) -> Option<(f64, f64)>,
-) -> Vec<(peerpath_paths::PathName, String, Vec<(f64, f64)>)> {
+) -> Vec<Named> {
     let mut lines: Vec<(usize, String, Vec<Member<'a>>)> = Vec::new();
     let mut known: HashMap<(usize, String), usize> = HashMap::new();
     for &(pair, cell) in members {
@@ -62,7 +62,7 @@ fn lines<'a>(
     let drawn = lines.into_iter().map(|(_, name, members)| {
         let mut points: Vec<_> = members.iter().filter_map(|(_, cell)| point(cell)).collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
-        (members[0].0.path, name, points)
+        Named { path: members[0].0.path, name, points }
     });
     drawn.collect()
 }
@@ -147,7 +147,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
             if curves.len() < MOST_LINES
                 && let Some(samples) = &samples
             {
-                curves.push((pair.path, name.clone(), curve(samples)));
+                curves.push(Named { path: pair.path, name: name.clone(), points: curve(samples) });
             }
             rows.push(quantiles(name, cell, samples.as_ref()));
         }
@@ -227,13 +227,7 @@ fn steps(op: &str) -> u64 {
     }
 }
 
-fn sketch(
-    title: &str,
-    members: &[Member<'_>],
-    x: (Scale, &'static str),
-    lines: Vec<(peerpath_paths::PathName, String, Vec<(f64, f64)>)>,
-    by_size: bool,
-) -> Sketch {
+fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: Vec<Named>, by_size: bool) -> Sketch {
     let registers = members[0].1.op == "register";
     let row = |&(pair, cell): &Member<'_>| {
         let latency = cell.latency.clone().unwrap_or_default();
