@@ -18,6 +18,7 @@ use super::{Progress, Runner};
 use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::peer::active::{Peer, PeerError};
+use crate::peer::connection::Lost;
 use crate::peer::message::{Open, Opened};
 use crate::plan::{CellSpec, Leg, Mechanism, Mode};
 use crate::result::{CellPath, FarSide, Outcome, RunResult};
@@ -186,9 +187,11 @@ impl Runner<'_> {
             return Err(Ended::Interrupted);
         }
         // Also after a failure: what the peer opened has to be closed before anything else can be.
-        let closed = peer.close();
-        let figures = moved?;
-        let closed = closed?;
+        let (figures, closed) = match (moved, peer.close()) {
+            // Transfers to a peer that is gone fail in many ways, often before anything else tells of it.
+            (Err(_), Err(PeerError::Lost(lost))) if !matches!(lost, Lost::Interrupted) => return Err(peer_is_gone()),
+            (moved, closed) => (moved?, closed?),
+        };
         sides.path = CellPath { asked: leg.asked, ..closed.path };
         faults_are_failures(figures, &closed.faults)
     }

@@ -25,8 +25,15 @@ pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 pub(crate) fn all() -> Vec<Case> {
     let through_our_changes =
         [transfer::cases(), breadth::cases(), ranges::cases(), corruption::cases(), revocation::cases()];
-    let others =
-        [staged::cases(), arrange::cases(), socket::cases(), binding::cases(), bad_input::cases(), nvme::cases(), peer::cases()];
+    let others = [
+        staged::cases(),
+        arrange::cases(),
+        socket::cases(),
+        binding::cases(),
+        bad_input::cases(),
+        nvme::cases(),
+        peer::cases(),
+    ];
     let others = if debug_kernel() { Vec::new() } else { Vec::from(others) };
     through_our_changes.into_iter().chain(others).flatten().chain(soak::cases()).collect()
 }
