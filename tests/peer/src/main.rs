@@ -68,9 +68,7 @@ fn introduce(channel: &mut Channel, token: &[u8]) -> Result<()> {
 
 /// Serves a cell to its end; returns how many bytes of its slots were compared.
 fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Result<u64> {
-    let refuse = |why: &str| {
-        json!({"failed": {"outcome": "waived", "reason": "this cell is not lent", "why": why, "remedy": "leave it out"}})
-    };
+    let refuse = |why: &str| json!({"failed": {"outcome": "waived", "reason": "this cell is not lent", "why": why, "remedy": "leave it out"}});
     let (size, depth) = (open["size_bytes"].as_u64().unwrap_or(0), open["depth"].as_u64().unwrap_or(0));
     let wanted = (open["source"] == SOURCE, open["op"] == "write" || open["op"] == "read");
     if wanted != (true, true) || !open["ranges"].is_null() || size == 0 || depth == 0 {
@@ -140,7 +138,8 @@ fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Resu
         channel.say(&answer)?;
     }
     drop(connected);
-    let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": ["another program said so"]});
+    let path =
+        json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": ["another program said so"]});
     channel.say(&json!({"closed": {"path": path, "faults": []}}))?;
     Ok(compared)
 }
