@@ -45,7 +45,10 @@ fn what(chance: &mut Chance) -> String {
     if text.is_empty() {
         text += " --op write --op read";
     }
-    let size = chance.of(&["64", "1000", "4K", "64K", "256K"]);
+    // Less than a page is not exported, and so not registered.
+    let sizes: &[_] =
+        if text.contains("register") { &["4K", "64K", "256K"] } else { &["64", "1000", "4K", "64K", "256K"] };
+    let size = chance.of(sizes);
     let depth = chance.of(&[1, 4, 16]);
     format!("{text} --size {size} --depth {depth} --iterations 200 --duration 1s")
 }
