@@ -39,6 +39,7 @@ impl Host {
         host.ip("address replace 10.77.0.1/16 dev")?;
         host.ip("link set mtu 1400 dev")?;
         host.ip("route replace 10.78.0.0/16 via 10.77.0.2 dev")?;
+        host.wait_for_the_link()?;
         Ok(host)
     }
 
@@ -49,6 +50,14 @@ impl Host {
     fn run(&self, rest: &str, out: &Path) -> Result<Ended, Failed> {
         let Self { exporter, .. } = self;
         run(&format!("run --from {exporter}:2 --to verbs:rxe0 {OPS} {rest} --out {}", out.display()))
+    }
+
+    /// A change of the MTU takes the link down for a moment, and a NIC that was bound anew has to find its link again: until then
+    /// the RDMA port is down, and routes say so.
+    fn wait_for_the_link(&self) -> Result<(), Failed> {
+        let port = || text(Path::new("/sys/class/infiniband/rxe0/ports/1/state"));
+        let carrier = || text(&Path::new("/sys/class/net").join(&self.interface).join("carrier"));
+        until("the NIC's link is up", || carrier() == "1" && port().ends_with("ACTIVE"))
     }
 
     fn domain_type(&self) -> String {
@@ -77,6 +86,7 @@ impl Host {
     }
 
     fn is_as(&self, before: &str) -> Result<(), Failed> {
+        self.wait_for_the_link()?;
         let after = self.picture()?;
         if after == before { Ok(()) } else { Err(format!("--- before\n{before}--- after\n{after}").into()) }
     }
