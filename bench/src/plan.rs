@@ -392,17 +392,32 @@ impl Plan {
     }
 
     /// The legs, in the order in which they run.
+    ///
+    /// Of several paths a source is asked to take those that its kind has: a BAR and its baseline stand in one plan.
     pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
         let ends = move |target| {
             let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
             far.map(move |far| (target, far))
         };
         self.sources.iter().flat_map(move |source| {
-            self.targets
-                .iter()
-                .flat_map(ends)
-                .flat_map(move |(target, far)| self.paths.iter().map(move |&asked| Leg { source, target, far, asked }))
+            self.targets.iter().flat_map(ends).flat_map(move |(target, far)| {
+                self.paths_of(source).into_iter().map(move |asked| Leg { source, target, far, asked })
+            })
         })
+    }
+
+    /// All of them where none fits: what was asked for is waived with its reason, not left out in silence.
+    fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
+        let fits = |asked: &Option<PathName>| {
+            asked.is_none_or(|path| match source {
+                Source::Vfio { .. } => path != PathName::HostMemory,
+                Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
+                // What it is, its exporter will say.
+                Source::Socket { .. } => true,
+            })
+        };
+        let fitting: Vec<_> = self.paths.iter().copied().filter(fits).collect();
+        if fitting.is_empty() { self.paths.clone() } else { fitting }
     }
 
     /// The cells of a leg, in the order in which they run.
@@ -528,6 +543,22 @@ mod tests {
         );
         assert_eq!(cells(&plan(&[Op::Register], &[4096], &[8], Mechanism::MrPerRange)), []);
         assert_eq!(cells(&plan(&[Op::Write], &[4096], &[8], Mechanism::Auto)), []);
+    }
+
+    #[test]
+    fn a_source_takes_the_paths_of_its_kind() {
+        let paths = |names: &[PathName]| {
+            let plan = Plan {
+                sources: ["0000:03:00.0:2", "host:16M"].map(|source| source.parse().unwrap()).to_vec(),
+                paths: names.iter().copied().map(Some).collect(),
+                ..plan(&[Op::Write], &[4096], &[], Mechanism::Auto)
+            };
+            plan.legs().map(|leg| (leg.source.to_string(), leg.asked.unwrap())).collect::<Vec<_>>()
+        };
+        let (bar, host) = ("0000:03:00.0:2".to_owned(), "host:16M".to_owned());
+        let (bypass, memory) = (PathName::HostBridgeBypass, PathName::HostMemory);
+        assert_eq!(paths(&[bypass, memory]), [(bar.clone(), bypass), (host.clone(), memory)]);
+        assert_eq!(paths(&[bypass]), [(bar, bypass), (host, bypass)], "what was asked for is not left out");
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub(super) struct RunCommand {
     token_file: Option<PathBuf>,
     /// Way that the data has to take: bypass, translated or bus-address, arranged where it can be and put back after;
     /// host-memory, staged (the BAR copied through host memory by the CPU), or refused where that is what should happen. A
-    /// cell that is seen to take another one fails  [default: the one that is there]
+    /// cell that is seen to take another one fails. Of several, a source takes those that its kind has  [default: the one that
+    /// is there]
     #[arg(long, value_name = "NAME")]
     path: Vec<PathName>,
     #[arg(long, value_name = "OP", help = ops_help())]
