@@ -263,3 +263,31 @@ fn a_report_has_the_comparison_as_a_section() {
     let page = std::fs::read_to_string(out).unwrap();
     assert!(page.contains("id=\"comparison\"") && page.contains("class=\"v-worse\""), "no comparison");
 }
+
+#[test]
+fn runs_that_were_posted_otherwise_are_refused_unless_forced() {
+    let base = run(1, 500, None);
+    let asked = |plan: Value| {
+        let mut run = base.clone();
+        run["run"]["plan"] = plan;
+        run
+    };
+    let plan = json!({ "connection": { "transport": "rc" }, "completion_moderation": 1, "post_list": null, "warmup": 10 });
+    let with = |name: &str, value: Value| {
+        let mut plan = plan.clone();
+        plan[name] = value;
+        asked(plan)
+    };
+    let plain = asked(plan.clone());
+    for (name, value) in
+        [("connection", json!({ "transport": "uc" })), ("completion_moderation", json!(16)), ("post_list", json!(4))]
+    {
+        let other = with(name, value);
+        let why = compared(&plain, &other, OPTIONS).unwrap_err();
+        assert!(why.contains(&name.replace('_', " ")), "{why}");
+        let forced = compared(&plain, &other, Options { force: true, ..OPTIONS }).unwrap();
+        assert!(forced.notes[0].starts_with("compared by force"), "{:?}", forced.notes);
+    }
+    assert!(compared(&plain, &with("warmup", json!(20)), OPTIONS).unwrap().notes[0].contains("warmup"));
+    compared(&asked(json!({})), &plain, OPTIONS).expect("an older result says nothing of it");
+}

@@ -101,7 +101,8 @@ pub struct Refused {
 /// Sets `new` against `base`.
 ///
 /// # Errors
-/// The figures of the two are not of one kind: emulated devices and hardware, soft RDMA and a NIC.
+/// The figures of the two are not of one kind: emulated devices and hardware, soft RDMA and a NIC, operations that were posted
+/// or connected otherwise.
 pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Refused> {
     let mut notes = notes(base, new);
     match (unlike(base, new), options.force) {
@@ -123,20 +124,39 @@ pub(crate) struct Matched<'a> {
     differ_in: Option<&'static str>,
 }
 
-fn unlike(base: &Saved, new: &Saved) -> Option<String> {
-    let (base, new) = (&base.environment, &new.environment);
+fn unlike(base_run: &Saved, new_run: &Saved) -> Option<String> {
+    let (base, new) = (&base_run.environment, &new_run.environment);
     let kinds = [
         ("emulated devices", "hardware", base.emulated, new.emulated),
         ("soft RDMA, done by a CPU", "a NIC", base.soft_rdma, new.soft_rdma),
     ];
-    kinds.iter().find(|(.., base, new)| base != new).map(|(yes, no, base, new)| {
+    let unlike = kinds.iter().find(|(.., base, new)| base != new).map(|(yes, no, base, new)| {
         let word = |flag: &Option<bool>| match flag {
             Some(true) => (*yes).to_owned(),
             Some(false) => (*no).to_owned(),
             None => format!("something that does not say whether it is {yes} or {no}"),
         };
         format!("one was measured with {}, the other with {}", word(base), word(new))
+    });
+    unlike.or_else(|| posted_otherwise(base_run, new_run))
+}
+
+/// What holds for every cell of a run and is told by none of them.
+const OF_EVERY_CELL: [&str; 3] = ["connection", "completion_moderation", "post_list"];
+
+/// A result of an older version tells none of it and is taken as it is.
+fn posted_otherwise(base: &Saved, new: &Saved) -> Option<String> {
+    OF_EVERY_CELL.into_iter().find_map(|name| {
+        let (before, now) = planned(base, name).zip(planned(new, name))?;
+        let differs = before != now;
+        differs.then(|| format!("{} was {before} in one run, {now} in the other", name.replace('_', " ")))
     })
+}
+
+fn planned<'a>(saved: &'a Saved, name: &str) -> Option<&'a str> {
+    let said = |name: &str| saved.run.plan.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    // What is null is not kept by the reader; the version that wrote this one would have said it.
+    said(name).or_else(|| said(OF_EVERY_CELL[0]).map(|_| "not given"))
 }
 
 fn notes(base: &Saved, new: &Saved) -> Vec<String> {
@@ -148,11 +168,8 @@ fn notes(base: &Saved, new: &Saved) -> Vec<String> {
             let (before, now) = (facts(base, name), facts(new, name));
             (before != now).then(|| format!("{}: {before} before, {now} now", name.replace('_', " ")))
         });
-    let plan = |saved: &Saved, name: &str| {
-        saved.run.plan.iter().find(|(key, _)| key == name).map_or("not said", |(_, value)| value).to_owned()
-    };
-    let asked = ["connection", "warmup"].into_iter().filter_map(move |name| {
-        let (before, now) = (plan(base, name), plan(new, name));
+    let asked = OF_EVERY_CELL.into_iter().chain(["warmup"]).filter_map(move |name| {
+        let [before, now] = [base, new].map(|saved| planned(saved, name).unwrap_or("not said"));
         (before != now).then(|| format!("{name}: {before} before, {now} now"))
     });
     let remarks = [("BASE", base), ("NEW", new)];
