@@ -272,7 +272,8 @@ fn runs_that_were_posted_otherwise_are_refused_unless_forced() {
         run["run"]["plan"] = plan;
         run
     };
-    let plan = json!({ "connection": { "transport": "rc" }, "completion_moderation": 1, "post_list": null, "warmup": 10 });
+    let plan =
+        json!({ "connection": { "transport": "rc" }, "completion_moderation": 1, "post_list": null, "warmup": 10 });
     let with = |name: &str, value: Value| {
         let mut plan = plan.clone();
         plan[name] = value;
