@@ -123,6 +123,7 @@ impl Chart {
             .x_label_formatter(&|at| label(*at, self.x.0))
             .y_label_formatter(&|at| label(*at, self.y.0))
             .draw()?;
+        let mut labels = Vec::new();
         for reference in &self.references {
             let edge = |at: f64| {
                 if at == f64::NEG_INFINITY {
@@ -140,9 +141,12 @@ impl Chart {
             let points: Vec<_> = points.collect();
             let Some(&first) = points.first() else { continue };
             chart.draw_series([PathElement::new(points, PUBLISHED.stroke_width(1))])?;
-            let style = ("sans-serif", 13).into_font().color(&PUBLISHED);
-            let text = format!("published: {}", reference.label);
-            chart.draw_series([EmptyElement::at(first) + Text::new(text, (4, -15), style)])?;
+            labels.push((first, reference.label));
+        }
+        let style = ("sans-serif", 13).into_font().color(&PUBLISHED);
+        for (at, label) in one_below_the_other(labels, y, 0.085) {
+            let text = format!("published: {label}");
+            chart.draw_series([EmptyElement::at(at) + Text::new(text, (4, -15), style.clone())])?;
         }
         for (line, points) in lines {
             let colour = colour(line.path);
@@ -156,19 +160,27 @@ impl Chart {
         // Over all lines, so that none runs through a number.
         let style =
             ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-        let mut ends: Vec<((f64, f64), usize)> =
+        let ends: Vec<((f64, f64), usize)> =
             lines.iter().filter_map(|(line, points)| Some((*points.last()?, line.number))).collect();
-        ends.sort_by(|one, other| other.0.1.total_cmp(&one.0.1));
-        let mut above = f64::INFINITY;
-        for ((at, height), number) in ends {
-            // Numbers do not stand upon each other.
-            let height = height.min(above - (y.1 - y.0) * 0.045);
-            above = height;
-            chart
-                .draw_series([EmptyElement::at((at, height)) + Text::new(number.to_string(), (7, 0), style.clone())])?;
+        for (at, number) in one_below_the_other(ends, y, 0.045) {
+            chart.draw_series([EmptyElement::at(at) + Text::new(number.to_string(), (7, 0), style.clone())])?;
         }
         Ok(())
     }
+}
+
+/// Moves texts down until each has its `share` of the picture's height to itself.
+fn one_below_the_other<T>(
+    mut texts: Vec<((f64, f64), T)>,
+    y: (f64, f64),
+    share: f64,
+) -> impl Iterator<Item = ((f64, f64), T)> {
+    texts.sort_by(|one, other| other.0.1.total_cmp(&one.0.1));
+    let mut above = f64::INFINITY;
+    texts.into_iter().map(move |((x, height), text)| {
+        above = height.min(above - (y.1 - y.0) * share);
+        ((x, above), text)
+    })
 }
 
 /// An axis whose ticks are where people look for them.
@@ -305,6 +317,15 @@ mod tests {
         for text in ["4 KiB", "1 MiB", "1 GB/s", "10 GB/s", "published: GPUs", "#00775A"] {
             assert!(svg.contains(text), "{text}: {svg}");
         }
+    }
+
+    #[test]
+    fn texts_of_equal_heights_stand_one_below_the_other() {
+        let texts = vec![((0.0, 5.0), 'b'), ((0.0, 5.1), 'a'), ((1.0, 1.0), 'd'), ((0.0, 4.95), 'c')];
+        let placed: Vec<_> = one_below_the_other(texts, (0.0, 10.0), 0.045).collect();
+        assert_eq!(placed.iter().map(|text| text.1).collect::<String>(), "abcd");
+        assert!(placed.windows(2).all(|pair| pair[0].0.1 - pair[1].0.1 > 0.449), "{placed:?}");
+        assert_eq!(placed[3].0, (1.0, 1.0), "what stands free stays");
     }
 
     #[test]
