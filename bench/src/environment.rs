@@ -57,8 +57,12 @@ impl Host {
     /// The kind of IOMMU, from the names that its drivers give their instances.
     fn iommu(&self) -> String {
         let known = [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
-        let kind =
-            |name: &String| known.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or("other", |(_, kind)| kind);
+        let kind = |name: &String| match known.iter().find(|(prefix, _)| name.starts_with(prefix)) {
+            Some((_, kind)) => kind,
+            // virtio-iommu's is named by the PCI function that it is (drivers/iommu/virtio-iommu.c).
+            None if name.parse::<Bdf>().is_ok() => "virtio",
+            None => "other",
+        };
         let mut kinds: Vec<&str> = self.tree.names("sys/class/iommu").iter().map(kind).collect();
         kinds.sort_unstable();
         kinds.dedup();

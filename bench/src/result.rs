@@ -139,6 +139,9 @@ pub struct CellPath {
     /// The hop at which it turns round; absent where both sides come together in the root complex only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_at: Option<Bdf>,
+    /// The last hop on the way up, where both sides come together in the root complex only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<Bdf>,
     /// What decided the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deciding: Option<Deciding>,
@@ -160,6 +163,7 @@ impl CellPath {
             max_payload_bytes: None,
             hops: Vec::new(),
             turns_at: None,
+            up_to: None,
             deciding: None,
             blockers: Vec::new(),
             evidence: Vec::new(),

@@ -103,6 +103,7 @@ impl Routes {
         path.evidence.push(format!("predicted from: {}", report.deciding.fact));
         path.deciding = Some(report.deciding);
         path.turns_at = report.turns_at;
+        path.up_to = report.up_to;
         let along = [from, to].into_iter().chain(report.hops.iter().copied());
         let payloads: Option<Vec<u16>> = along
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {

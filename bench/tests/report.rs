@@ -82,15 +82,70 @@ fn a_verdict_says_which_path_why_and_how_fast() {
         &[
             "BAR 2 of 0000:03:00.0 to mlx5_0 on 0000:04:00.0",
             "observed, as predicted",
-            "64 KiB write into it: 1.20 GB/s, 10 % of host memory",
+            "64 KiB write into it: 1.20 GB/s (host memory alike 12.0 GB/s: 10 % of it)",
         ],
     );
     has(&page, &["possibly looping through the system interconnect", "no port on the way sends requests further up"]);
     has(&page, &["0000:01:00.0, decides", "published: VFIO dma-buf and iommufd between 4 GPUs"]);
-    has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of host memory", "| from | verbs:mlx5\\_0 |"]);
+    has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of it", "| from | verbs:mlx5\\_0 |"]);
     assert_eq!(table.lines().count(), 4);
     assert!(table.contains(",1200000000,"), "{table}");
     assert!(!page.contains("emulated:"), "hardware has no banner");
+}
+
+/// An emulator's figures are no sign of anything, and stand beside none of hardware.
+#[test]
+fn of_emulated_devices_no_conclusion_is_drawn() {
+    let mut write = cell("write", 65_536);
+    write["mode"] = json!("bandwidth");
+    write["throughput_bytes_per_s"] = json!(1.2e9);
+    let mut host = baseline(&write);
+    host["throughput_bytes_per_s"] = json!(12e9);
+    let mut small = write.clone();
+    small["size_bytes"] = json!(4096);
+    let mut result = result(&[write, host, small]);
+    result["environment"]["emulated"] = json!(true);
+    let page = page(&result);
+    has(&page, &["The devices are emulated", "10 % of it"]);
+    assert!(!page.contains("interconnect."), "slower than memory, but of an emulator");
+    assert!(!page.contains("published: VFIO"), "lines of hardware in a picture of emulated devices");
+}
+
+#[test]
+fn a_p99_needs_a_hundred_samples() {
+    let mut write = cell("write", 65_536);
+    write["latency_ns"] = support::latency(&(1..=66).map(|at| at * 1_000_000).collect::<Vec<_>>());
+    write["iterations"] = json!(66);
+    assert!(!page(&result(&[write.clone()])).contains("<td>66.0 ms<td>"), "the slowest of 66 is no p99");
+    write["iterations"] = json!(200);
+    has(&page(&result(&[write])), &["<td>66.0 ms"]);
+}
+
+#[test]
+fn a_refusal_that_was_asked_for_is_no_trouble() {
+    let mut register = cell("register", 65_536);
+    register["path"]["asked"] = json!("refused");
+    register["path"]["predicted"] = json!("refused");
+    register["path"]["observed"] = json!("refused");
+    register["cause"] = json!("topology");
+    register["reason"] = json!("No way.");
+    let page = page(&result(&[register]));
+    has(&page, &["1 cell refused, as asked for", "What the kernel said: No way."]);
+    assert!(!page.contains("What stopped it") && !page.contains("not verified"));
+}
+
+#[test]
+fn a_reason_is_told_once_whatever_its_numbers() {
+    let stopped = |size: u64| {
+        let mut cell = cell("register", size);
+        cell["outcome"] = json!("waived");
+        cell["cause"] = json!("topology");
+        cell["reason"] = json!(format!("registering {size} bytes was refused"));
+        cell
+    };
+    let page = page(&result(&[stopped(4096), stopped(65_536), stopped(1_048_576)]));
+    has(&page, &["(3 cells)"]);
+    assert_eq!(page.matches("<strong>waived: topology</strong>").count(), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use peerpath_paths::PathName;
 use super::chart::{Chart, Line};
 
 /// More lines make no picture.
-pub(crate) const MOST_LINES: usize = 8;
+pub(crate) const MOST_LINES: usize = 9;
 /// Pictures that are shown at once; more are folded.
 const SHOWN: usize = 8;
 /// Pictures that are drawn at all; what is in further ones stands among the cells.

@@ -245,7 +245,7 @@ fn row(label: Option<String>, cell: &SavedCell) -> Vec<String> {
         cell.mode.clone(),
         words::settings(cell),
         nanoseconds(latency.and_then(|latency| latency.p50)),
-        nanoseconds(latency.and_then(|latency| latency.p99)),
+        nanoseconds(cell.p99()),
         cell.throughput.map_or_else(String::new, units::bytes_per_second),
         cell.verified_bytes.map_or_else(String::new, units::bytes),
         cell.outcome.as_str().to_owned(),

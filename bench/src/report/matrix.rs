@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub(crate) path: PathName,
     /// What stands below the path: a figure, or what became of it.
     pub(crate) told: String,
-    /// Length of the bar: the throughput between that of the slowest and the fastest of the page, 0 to 100.
+    /// Length of the bar: the throughput as a share of the fastest of the page, 0 to 100.
     pub(crate) bar: Option<u32>,
 }
 
@@ -43,6 +43,8 @@ pub(crate) struct Matrix {
     pub(crate) targets_left_out: usize,
     /// Some figures are times of single operations.
     pub(crate) has_times: bool,
+    /// Some are throughputs.
+    pub(crate) has_rates: bool,
 }
 
 pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Baselines<'a>) -> Matrix {
@@ -61,17 +63,17 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
     }
     let targets_left_out = targets.len().saturating_sub(MOST_COLUMNS);
     targets.truncate(MOST_COLUMNS);
-    let rates = pairs.iter().filter_map(|pair| fastest(pair)?.throughput).filter(|rate| *rate > 0.0);
-    let (low, high) = rates.fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)));
-    let mut matrix = Matrix { targets_left_out, left_out: rows.len().saturating_sub(MOST_ROWS), ..Matrix::default() };
+    let high = pairs.iter().filter_map(|pair| fastest(pair)?.throughput).fold(0.0, f64::max);
+    let left_out = rows.len().saturating_sub(MOST_ROWS);
+    let mut matrix = Matrix { targets_left_out, left_out, has_rates: high > 0.0, ..Matrix::default() };
     for (run, source, members) in rows.into_iter().take(MOST_ROWS) {
         let entries = targets.iter().map(|target| {
             let mine = members.iter().filter(|pair| words::short_target(pair.target()) == *target);
             mine.map(|pair| {
                 let best = fastest(pair);
                 matrix.has_times |= best.is_some_and(|cell| cell.throughput.is_none());
-                let bar =
-                    best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0).map(|rate| bar(rate, low, high));
+                let rate = best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0);
+                let bar = rate.map(|rate| (rate / high * 100.0).round().clamp(1.0, 100.0) as u32);
                 Entry { number: pair.number, path: pair.path, told: told(pair, best, baselines), bar }
             })
             .collect()
@@ -94,7 +96,7 @@ fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
 }
 
 fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<'a>) -> String {
-    let Some(cell) = best else {
+    let Some(cell) = best.filter(|_| pair.path != PathName::Refused) else {
         let stopped = pair.cells.iter().find(|cell| cell.outcome != Outcome::Passed);
         let cause = pair
             .cells
@@ -110,21 +112,10 @@ fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<
     let share = baselines.share(pair.run, cell).map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
     let figure = match (cell.throughput, cell.p50()) {
         (Some(rate), _) => units::bytes_per_second(rate),
-        (None, Some(time)) => {
-            format!("{} for {}", units::nanoseconds(time), cell.size_bytes.map_or_else(|| "one".into(), units::bytes))
-        }
+        (None, Some(time)) => units::nanoseconds(time),
         (None, None) => "no figure".to_owned(),
     };
     let failed = pair.count(Outcome::Failed);
     let failed = if failed > 0 { format!("; {failed} failed") } else { String::new() };
-    format!("{} {figure}{share}{failed}", cell.op)
-}
-
-/// By logarithm: ten times as fast has to be seen beside a hundred times as fast.
-fn bar(rate: f64, low: f64, high: f64) -> u32 {
-    const SHORTEST: f64 = 8.0;
-    if high <= low {
-        return 100;
-    }
-    (SHORTEST + (100.0 - SHORTEST) * (rate / low).ln() / (high / low).ln()).round().clamp(0.0, 100.0) as u32
+    format!("{figure}{share}, {}{failed}", words::operation_with_settings(cell))
 }

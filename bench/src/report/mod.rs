@@ -157,13 +157,16 @@ impl Report {
         };
         tell(
             |saved| saved.environment.emulated == Some(true),
-            "The devices are emulated: paths, decisions and data are real, but the figures say nothing of hardware.",
-            "Some devices are emulated: their figures say nothing of hardware.",
+            "The devices are emulated: what the kernel decides and maps is real and so are the data, but processors of the emulating \
+             machine move them, and the figures say nothing of hardware.",
+            "Some devices are emulated, so processors of the emulating machine move the data: figures say nothing of hardware.",
         );
         tell(
             |saved| saved.environment.soft_rdma == Some(true),
-            "A CPU did the copying (soft RDMA): latencies and throughputs here do not rank the paths.",
-            "A CPU did the copying (soft RDMA): latencies and throughputs of these results do not rank the paths.",
+            "A CPU did the copying (soft RDMA): a path here is what the kernel decided and mapped for the device, the bytes did not \
+             pass the hops of it; latencies and throughputs do not rank the paths.",
+            "A CPU did the copying (soft RDMA): paths are what the kernel decided and mapped, the bytes did not pass their hops; \
+             latencies and throughputs of these results do not rank the paths.",
         );
         banners
     }

@@ -16,6 +16,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) path: PathName,
     /// What was asked for.
     pub(crate) asked: Option<PathName>,
+    /// The devices were emulated: no figure of it stands beside one of hardware.
+    pub(crate) emulated: bool,
     /// In the order in which they ran; never empty.
     pub(crate) cells: Vec<&'a SavedCell>,
 }
@@ -53,11 +55,12 @@ pub(crate) fn pairs(saved: &[Saved]) -> Vec<Pair<'_>> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for (run, saved) in saved.iter().enumerate() {
         let mut known: HashMap<Key<'_>, usize> = HashMap::new();
+        let emulated = saved.environment.emulated == Some(true);
         for cell in &saved.cells {
             let key = Key::of(cell);
             let (path, asked) = (key.path, key.asked);
             let at = *known.entry(key).or_insert_with(|| {
-                pairs.push(Pair { run, number: 0, path, asked, cells: Vec::new() });
+                pairs.push(Pair { run, number: 0, path, asked, emulated, cells: Vec::new() });
                 pairs.len() - 1
             });
             pairs[at].cells.push(cell);
@@ -82,9 +85,15 @@ impl<'a> Pair<'a> {
         self.cells.iter().filter(|cell| cell.outcome == outcome).count()
     }
 
-    /// A cell whose path was seen, or any.
+    /// The largest cell whose path was seen, or any.
     pub(crate) fn example(&self) -> &'a SavedCell {
-        self.cells.iter().find(|cell| cell.path.seen().is_some()).unwrap_or(&self.cells[0])
+        let seen = self.cells.iter().filter(|cell| cell.path.seen().is_some());
+        seen.max_by_key(|cell| cell.size_bytes).unwrap_or(&self.cells[0])
+    }
+
+    /// It was refused, and that is what was asked for.
+    pub(crate) fn refused_as_asked(&self) -> bool {
+        self.path == PathName::Refused && self.cells.iter().all(|cell| cell.outcome == Outcome::Passed)
     }
 
     /// What a CPU moved says nothing about the way between devices.

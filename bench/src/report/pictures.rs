@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::chart::{Chart, Scale};
+use super::chart::{Chart, Reference, Scale};
 use super::figure::{Gallery, MOST_LINES, Named, Rows, Sketch};
 use super::pair::Pair;
 use super::{published, words};
@@ -68,13 +68,19 @@ fn lines<'a>(
 }
 
 fn pair_name(pair: &Pair<'_>) -> String {
-    let asked = pair.asked.map_or("", |_| ", asked for");
+    let other = pair.asked.filter(|asked| *asked != pair.path);
+    let asked = other.map_or_else(String::new, |asked| format!(" (asked for: {asked})"));
     format!("{} to {}, {}{asked}", words::short_source(pair.source()), words::short_target(pair.target()), pair.path)
 }
 
 fn name_with_settings((pair, cell): Member<'_>) -> String {
     let settings = words::settings(cell);
     if settings.is_empty() { pair_name(pair) } else { format!("{}, {settings}", pair_name(pair)) }
+}
+
+/// Published figures are of hardware, and emulated ones do not stand beside them.
+fn beside_hardware(members: &[Member<'_>], references: Vec<Reference>) -> Vec<Reference> {
+    if members.iter().any(|(pair, _)| pair.emulated) { Vec::new() } else { references }
 }
 
 fn cell_size(cell: &SavedCell) -> String {
@@ -101,9 +107,15 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     );
     Gallery::draw(groups.iter().map(|(title, members)| {
         let direction = members[0].1.direction.as_deref().unwrap_or_default();
+        let depths: BTreeMap<Option<u64>, ()> = members.iter().map(|(_, cell)| (cell.depth, ())).collect();
+        let name = |(pair, cell): Member<'_>| {
+            let name = name_with_settings((pair, cell));
+            // The settings do not speak of what is ordinary; beside others it has to be said.
+            if depths.len() > 1 && cell.depth == Some(1) { format!("{name}, depth 1") } else { name }
+        };
         let row = |&(pair, cell): &Member<'_>| {
             vec![
-                name_with_settings((pair, cell)),
+                name((pair, cell)),
                 cell_size(cell),
                 or_dash(cell.throughput, units::bytes_per_second),
                 or_dash(cell.throughput_min_window, units::bytes_per_second),
@@ -116,9 +128,9 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
                 x: (Scale::Bytes, "bytes an operation"),
                 y: (Scale::Rate, "throughput"),
                 lines: Vec::new(),
-                references: published::throughput(direction),
+                references: beside_hardware(members, published::throughput(direction)),
             },
-            lines: lines(members, name_with_settings, |cell| Some((cell.size_bytes? as f64, cell.throughput?))),
+            lines: lines(members, name, |cell| Some((cell.size_bytes? as f64, cell.throughput?))),
             marked: true,
             note: None,
             table: Rows {
@@ -159,7 +171,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
                 x: (Scale::Nines, "share of operations that took at most so long"),
                 y: (Scale::Nanoseconds, "latency"),
                 lines: Vec::new(),
-                references: published::latency(direction),
+                references: beside_hardware(members, published::latency(members[0].1.size_bytes, direction)),
             },
             lines: curves,
             marked: false,
@@ -238,7 +250,7 @@ fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: 
             cell.mechanism.clone().unwrap_or_else(|| "-".to_owned()),
             or_dash(latency.min, units::nanoseconds),
             or_dash(latency.p50, units::nanoseconds),
-            or_dash(latency.p99, units::nanoseconds),
+            or_dash(cell.p99(), units::nanoseconds),
         ]
     };
     Sketch {
@@ -247,7 +259,11 @@ fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: 
             x,
             y: (Scale::Nanoseconds, "median time"),
             lines: Vec::new(),
-            references: if registers && by_size { published::registration() } else { Vec::new() },
+            references: if registers && by_size {
+                beside_hardware(members, published::registration())
+            } else {
+                Vec::new()
+            },
         },
         lines,
         marked: true,

@@ -6,8 +6,8 @@ use super::chart::Reference;
 pub(crate) enum Figure {
     /// Bytes a second, in which direction where that matters.
     Throughput(f64, Option<&'static str>),
-    /// Nanoseconds of one operation, in which direction.
-    Latency(f64, &'static str),
+    /// Nanoseconds of one operation of so many bytes, in which direction.
+    Latency(f64, u64, &'static str),
     /// Nanoseconds of a registration by bytes.
     Registration(&'static [(f64, f64)]),
     /// A relation, which no axis has.
@@ -28,7 +28,7 @@ pub(crate) const PUBLISHED: [Published; 8] = [
         what: "64 B DMA read, PCIe Gen3 x8",
         told: "about 547 ns",
         whence: "pcie-bench, SIGCOMM 2018",
-        figure: Figure::Latency(547.0, "out_of_source"),
+        figure: Figure::Latency(547.0, 64, "out_of_source"),
     },
     Published {
         what: "IOMMU at 200 Gb/s, IOTLB misses",
@@ -85,10 +85,10 @@ pub(crate) fn throughput(direction: &str) -> Vec<Reference> {
     lines.collect()
 }
 
-/// Lines for a picture of latency in one direction.
-pub(crate) fn latency(direction: &str) -> Vec<Reference> {
+/// Lines for a picture of latency of one size in one direction.
+pub(crate) fn latency(size_bytes: Option<u64>, direction: &str) -> Vec<Reference> {
     let lines = PUBLISHED.iter().filter_map(|published| match published.figure {
-        Figure::Latency(time, way) if way == direction => {
+        Figure::Latency(time, bytes, way) if way == direction && size_bytes == Some(bytes) => {
             Some(Reference { points: vec![(f64::NEG_INFINITY, time), (f64::INFINITY, time)], label: published.what })
         }
         _ => None,

@@ -21,7 +21,7 @@ const DRAWN: usize = 60;
 /// Longer ways are told, not drawn.
 const MOST_HOPS: usize = 24;
 /// Letters of a name that fit into a box.
-const NAME_LETTERS: usize = 32;
+const NAME_LETTERS: usize = 36;
 
 /// One way, with the pairs that take it.
 pub(crate) struct Route {
@@ -135,6 +135,7 @@ impl Snapshots<'_> {
         let path = SavedPath {
             hops: report.hops.iter().map(ToString::to_string).collect(),
             turns_at: report.turns_at.map(|bdf| bdf.to_string()),
+            up_to: report.up_to.map(|bdf| bdf.to_string()),
             deciding: Some(crate::saved::SavedDeciding {
                 bdf: report.deciding.bdf.map(|bdf| bdf.to_string()),
                 fact: report.deciding.fact,
@@ -160,7 +161,8 @@ impl Hops {
         let (up, turn, down) = match turn {
             Some(at) => (hops[..at].to_vec(), Some(hops[at].clone()), hops[at + 1..].to_vec()),
             None => {
-                let at = top(&saved.hops);
+                let told = saved.up_to.as_ref().and_then(|last| hops.iter().position(|hop| hop.bdf == *last));
+                let at = told.map_or_else(|| top(&saved.hops), |last| last + 1);
                 (hops[..at].to_vec(), None, hops[at..].to_vec())
             }
         };
@@ -211,8 +213,8 @@ impl Hops {
         if self.up.len() + self.down.len() > MOST_HOPS {
             return None;
         }
-        let rows =
-            self.up.len().max(self.down.len()) + usize::from(self.turn.is_some()) + usize::from(self.crosses_root());
+        let in_common = usize::from(self.crosses_root()) + usize::from(self.turn.is_some()) + self.shared();
+        let rows = in_common + self.up.len().max(self.down.len()) - self.shared();
         let height = MARGIN * 2 + rows as i32 * ROW - (ROW - BOX.1);
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
@@ -222,46 +224,40 @@ impl Hops {
         Some(svg)
     }
 
+    /// Bridges below the turn that the way passes up and down again.
+    fn shared(&self) -> usize {
+        self.up.iter().rev().zip(&self.down).take_while(|(up, down)| up == down).count()
+    }
+
     fn draw(&self, area: &Area<'_>) -> Drawn {
-        let centre = WIDTH / 2;
-        let mut spots: Vec<Spot<'_>> = Vec::new();
-        let mut y = MARGIN;
-        if self.crosses_root() {
-            spots.push(Spot { at: (centre, y), hop: None, role: self.root_words() });
-            y += ROW;
-        }
-        if let Some(turn) = &self.turn {
-            spots.push(Spot { at: (centre, y), hop: Some(turn), role: "" });
-            y += ROW;
-        }
-        let last_common = spots.last().map_or((centre, MARGIN), |spot| spot.at);
-        let mut way = vec![last_common];
+        let (own, shared) = self.up.split_at(self.up.len() - self.shared());
+        let root = self.crosses_root().then_some((None, self.root_words()));
+        let common = self.turn.iter().chain(shared.iter().rev()).map(|hop| (Some(hop), ""));
+        let mut spots: Vec<Spot<'_>> = (0..)
+            .zip(root.into_iter().chain(common))
+            .map(|(row, (hop, role))| Spot { at: (WIDTH / 2, MARGIN + row * ROW), hop, role })
+            .collect();
+        let mut way = match (spots.first(), spots.last()) {
+            (Some(top), Some(bottom)) if top.at != bottom.at => {
+                // Up to the root complex and back through the same bridges.
+                let ((x, top), bottom) = (top.at, bottom.at.1);
+                vec![(x - 12, bottom), (x - 12, top), (x + 12, top), (x + 12, bottom)]
+            }
+            (only, _) => only.iter().map(|spot| spot.at).collect(),
+        };
+        let y = MARGIN + spots.len() as i32 * ROW;
         let (left, right) = (MARGIN + BOX.0 / 2, WIDTH - MARGIN - BOX.0 / 2);
-        for (row, hop) in (0..).zip(self.up.iter().rev()) {
+        for (row, hop) in (0..).zip(own.iter().rev()) {
             let at = (left, y + row * ROW);
             let role = if Some(hop) == self.up.first() { "exporter" } else { "" };
             spots.push(Spot { at, hop: Some(hop), role });
             way.insert(0, at);
         }
-        for (row, hop) in (0..).zip(&self.down) {
+        for (row, hop) in (0..).zip(&self.down[shared.len()..]) {
             let at = (right, y + row * ROW);
             let role = if Some(hop) == self.down.last() { "importer" } else { "" };
             spots.push(Spot { at, hop: Some(hop), role });
             way.push(at);
-        }
-        if self.turn.is_some() && self.crosses_root() {
-            // Up to the root complex and back through the same bridge.
-            let top = spots[0].at;
-            let at = way.iter().position(|spot| *spot == last_common).unwrap_or(0);
-            way.splice(
-                at..=at,
-                [
-                    (last_common.0 - 12, last_common.1),
-                    (top.0 - 12, top.1),
-                    (top.0 + 12, top.1),
-                    (last_common.0 + 12, last_common.1),
-                ],
-            );
         }
         let line = colour(self.path).stroke_width(5);
         let middles: Vec<(i32, i32)> = way.iter().map(|(x, y)| (*x, y + BOX.1 / 2)).collect();
@@ -273,8 +269,9 @@ impl Hops {
     }
 }
 
-/// How many of the hops lead up, where both sides meet in the root complex only: a bridge has a lower bus number than what is
-/// below it, so the first that is not lower than the one before it leads down again.
+/// How many of the hops lead up, where a result of an older version does not say and both sides meet in the root complex only:
+/// a bridge has a lower bus number than what is below it, so the first that is not lower than the one before it leads down
+/// again. Wrong between root buses of which the importer's has the lower number.
 fn top(hops: &[String]) -> usize {
     let bus = |hop: &String| hop.parse::<peerpath_paths::Bdf>().ok().map(|bdf| (bdf.segment(), bdf.bus()));
     let falls = |pair: &[String]| match (bus(&pair[0]), bus(&pair[1])) {
@@ -391,8 +388,37 @@ mod tests {
         );
         assert_eq!((across.up.len(), across.down.len()), (2, 2));
         assert!(across.told().contains("0000:00:01.0 → (root complex: the IOMMU translates) → 0000:40:01.0"));
+        let told = SavedPath {
+            hops: ["0000:41:00.0", "0000:40:00.0", "0000:00:19.0", "0000:02:00.0"].map(str::to_owned).to_vec(),
+            up_to: Some("0000:40:00.0".to_owned()),
+            ..SavedPath::default()
+        };
+        let between_root_buses = Hops::of(PathName::HostBridgeBypass, &told, |_| None).unwrap();
+        assert_eq!(between_root_buses.up.last().unwrap().bdf, "0000:40:00.0");
         let segments = hops(PathName::HostBridgeBypass, &["0000:01:00.0", "0001:00:01.0"], None, None);
         assert_eq!(segments.up.len(), 1);
+    }
+
+    #[test]
+    fn a_bridge_is_drawn_once_however_often_it_is_passed() {
+        let up_and_down = hops(
+            PathName::HostBridgeTranslated,
+            &[
+                "0000:03:00.0",
+                "0000:02:00.0",
+                "0000:01:00.0",
+                "0000:00:18.0",
+                "0000:01:00.0",
+                "0000:02:01.0",
+                "0000:04:00.0",
+            ],
+            Some("0000:00:18.0"),
+            None,
+        );
+        let svg = up_and_down.svg().unwrap();
+        for bdf in ["0000:01:00.0", "0000:00:18.0", "0000:02:00.0", "0000:02:01.0"] {
+            assert_eq!(svg.matches(bdf).count(), 1, "{bdf}: {svg}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What did not pass: every reason once, with the cells that it stopped.
+//! What did not pass: every reason once, whatever numbers stand in it, with the pairs that it stopped.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use crate::saved::{Outcome, Saved, SavedCell};
 
 /// Reasons that are told.
 const MOST: usize = 100;
-/// Cells that are named with a reason.
-const NAMED: usize = 3;
+/// Pairs that are named with a reason.
+const NAMED: usize = 6;
 
 /// One reason.
 pub(crate) struct Trouble {
@@ -26,7 +26,8 @@ pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usi
     let mut all: Vec<(&SavedCell, Vec<(usize, &SavedCell)>)> = Vec::new();
     for (run, saved) in saved.iter().enumerate() {
         for cell in saved.cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
-            let at = *known.entry((cell.outcome, &cell.cause, &cell.reason, &cell.remedy)).or_insert_with(|| {
+            let (reason, remedy) = (without_numbers(&cell.reason), without_numbers(&cell.remedy));
+            let at = *known.entry((cell.outcome, &cell.cause, reason, remedy)).or_insert_with(|| {
                 all.push((cell, Vec::new()));
                 all.len() - 1
             });
@@ -45,19 +46,26 @@ pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usi
     (told.collect(), left_out)
 }
 
+/// Sizes and addresses make no other reason of it.
+fn without_numbers(text: &Option<String>) -> Option<String> {
+    text.as_ref()
+        .map(|text| text.split(|letter: char| letter.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect())
+}
+
 fn which(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
-    let named = stopped.iter().take(NAMED).map(|(run, cell)| {
-        let what = format!(
-            "{} to {}, {}",
-            words::short_source(&cell.source),
-            words::short_target(&cell.target),
-            words::operation(cell)
-        );
-        if labels.len() > 1 { format!("{}: {what}", labels[*run]) } else { what }
-    });
+    let mut pairs: Vec<(String, usize)> = Vec::new();
+    for (run, cell) in stopped {
+        let pair = format!("{} to {}", words::short_source(&cell.source), words::short_target(&cell.target));
+        let pair = if labels.len() > 1 { format!("{}: {pair}", labels[*run]) } else { pair };
+        match pairs.iter_mut().find(|(name, _)| *name == pair) {
+            Some((_, count)) => *count += 1,
+            None => pairs.push((pair, 1)),
+        }
+    }
+    let named = pairs.iter().take(NAMED).map(|(pair, count)| format!("{pair} ({})", words::plural(*count, "cell")));
     let named = named.collect::<Vec<_>>().join("; ");
-    match stopped.len().saturating_sub(NAMED) {
+    match pairs.len().saturating_sub(NAMED) {
         0 => named,
-        more => format!("{named}; and {}", words::plural(more, "more cell")),
+        more => format!("{named}; and {}", words::plural(more, "more pair")),
     }
 }

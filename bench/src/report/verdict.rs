@@ -27,6 +27,8 @@ pub(crate) struct Verdict {
     pub(crate) data: Option<String>,
     /// Why it is this path, in plain words and in the kernel's.
     pub(crate) why: Vec<String>,
+    /// Its refusal is what was asked for: no trouble, for once.
+    pub(crate) refused_as_asked: bool,
     /// What stopped its cells, and what to do.
     pub(crate) trouble: Option<String>,
     pub(crate) remedy: Option<String>,
@@ -51,6 +53,7 @@ impl Verdict {
             figures: figures(pair, baselines),
             data: data(pair),
             why: why(pair),
+            refused_as_asked: pair.refused_as_asked(),
             trouble: stopped.map(|cell| trouble(cell)),
             remedy: stopped.and_then(|cell| cell.remedy.clone()),
             flags: flags(pair, baselines),
@@ -132,10 +135,13 @@ fn weight(cell: &SavedCell) -> (bool, std::cmp::Reverse<u64>, u64, f64) {
 
 fn figure<'a>(run: usize, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<String> {
     let share = baselines.share(run, cell);
-    let what = words::operation(cell);
+    let what = words::operation_with_settings(cell);
     if let Some(rate) = cell.throughput.filter(|rate| *rate > 0.0) {
-        let share = share.map_or_else(String::new, |share| format!(", {:.0} % of host memory", share * 100.0));
-        return Some(format!("{what}: {}{share}", units::bytes_per_second(rate)));
+        let theirs = baselines.of_cell(run, cell).and_then(|theirs| theirs.throughput);
+        let held = theirs.zip(share).map_or_else(String::new, |(theirs, share)| {
+            format!(" (host memory alike {}: {:.0} % of it)", units::bytes_per_second(theirs), share * 100.0)
+        });
+        return Some(format!("{what}: {}{held}", units::bytes_per_second(rate)));
     }
     let p50 = units::nanoseconds(cell.p50()?);
     let held = baselines.of_cell(run, cell).and_then(SavedCell::p50);
@@ -145,13 +151,13 @@ fn figure<'a>(run: usize, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Opt
 
 fn data(pair: &Pair<'_>) -> Option<String> {
     let moved: Vec<_> = pair.cells.iter().filter(|cell| cell.transfers() && cell.outcome == Outcome::Passed).collect();
-    if moved.is_empty() {
+    if moved.is_empty() || pair.path == PathName::Refused {
         return None;
     }
     let unverified = moved.iter().filter(|cell| !cell.verified()).count();
     let bytes: u64 = moved.iter().filter_map(|cell| cell.verified_bytes).fold(0, u64::saturating_add);
     Some(match unverified {
-        0 => format!("every cell's data verified ({})", roughly(bytes)),
+        0 => format!("data verified in all {} that moved any ({} compared)", moved.len(), roughly(bytes)),
         _ if unverified == moved.len() => "data not verified".to_owned(),
         _ => format!("data of {unverified} of {} cells not verified", moved.len()),
     })
@@ -189,6 +195,7 @@ fn why(pair: &Pair<'_>) -> Vec<String> {
         }
         PathName::HostBridgeTranslated => format!("{way}, and the IOMMU translates for the importer."),
         PathName::HostBridgeBypass => format!("{way}, and no IOMMU translates for the importer."),
+        PathName::Refused => return vec![format!("The kernel cannot map it for this importer: {fact}.")],
         _ => return vec![format!("The facts: {fact}.")],
     };
     vec![plain, format!("The facts: {fact}.")]
@@ -220,13 +227,18 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
 
 /// Even below one root port, peer-to-peer traffic may be carried round through the interconnect of the system.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
-    if !words::is_peer_to_peer(pair.path) {
+    // What an emulator makes of two devices says nothing of any interconnect.
+    if !words::is_peer_to_peer(pair.path) || pair.emulated {
         return None;
     }
     let moved = pair.cells.iter().filter(|cell| cell.outcome == Outcome::Passed && cell.transfers());
     let shares = moved.filter_map(|cell| Some((baselines.share(pair.run, cell)?, *cell)));
     let (share, cell) = shares.filter(|(share, _)| *share < SLOWER).min_by(|one, other| one.0.total_cmp(&other.0))?;
-    let what = format!("Slower than host memory ({:.0} % of its speed at {})", share * 100.0, words::operation(cell));
+    let what = format!(
+        "Slower than host memory ({:.0} % of its speed at {})",
+        share * 100.0,
+        words::operation_with_settings(cell)
+    );
     Some(if pair.by_cpu() {
         format!("{what}; a CPU copied, so that is no sign of the system interconnect.")
     } else {
@@ -235,6 +247,9 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
 }
 
 fn counts(pair: &Pair<'_>) -> String {
+    if pair.refused_as_asked() {
+        return format!("{} refused, as asked for", words::plural(pair.cells.len(), "cell"));
+    }
     let outcomes = [Outcome::Passed, Outcome::Waived, Outcome::Failed, Outcome::Unsaid];
     let counted =
         outcomes.iter().map(|outcome| (pair.count(*outcome), outcome.as_str())).filter(|(count, _)| *count > 0);

@@ -107,6 +107,12 @@ pub(crate) fn operation(cell: &SavedCell) -> String {
     format!("{size}{}{}", cell.op, way(cell))
 }
 
+/// `64 KiB write into it, depth 16`: with all that a figure depends on.
+pub(crate) fn operation_with_settings(cell: &SavedCell) -> String {
+    let settings = settings(cell);
+    if settings.is_empty() { operation(cell) } else { format!("{}, {settings}", operation(cell)) }
+}
+
 /// ` into it`, ` out of it`.
 fn way(cell: &SavedCell) -> &'static str {
     match cell.direction.as_deref() {

@@ -86,6 +86,8 @@ pub struct SavedPath {
     pub hops: Vec<String>,
     /// The hop at which it turns round.
     pub turns_at: Option<String>,
+    /// The last hop on the way up, where it turns round at none.
+    pub up_to: Option<String>,
     /// What decided.
     pub deciding: Option<SavedDeciding>,
     /// What prevents binding or exporting.
@@ -194,6 +196,11 @@ pub struct SavedCell {
 }
 
 impl SavedCell {
+    /// Its 99th percentile, where there are samples enough to tell it from the slowest.
+    pub fn p99(&self) -> Option<f64> {
+        self.latency.as_ref()?.p99.filter(|_| self.iterations.is_none_or(|count| count >= 100))
+    }
+
     /// The median latency.
     pub fn p50(&self) -> Option<f64> {
         self.latency.as_ref()?.p50.filter(|figure| *figure > 0.0)
@@ -277,6 +284,7 @@ fn path(path: Object<'_>) -> SavedPath {
         max_payload_bytes: path.count("max_payload_bytes"),
         hops: path.names("hops", MOST),
         turns_at: path.name("turns_at"),
+        up_to: path.name("up_to"),
         deciding: deciding.sentence("fact").map(|fact| SavedDeciding { bdf: deciding.name("bdf"), fact }),
         blockers: path.names("blockers", MOST),
         evidence: path.sentences("evidence", MOST),

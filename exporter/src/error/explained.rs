@@ -76,7 +76,8 @@ impl Explained for Error {
             Self::NoIommuGroup { .. } => Explanation::new(
                 Cause::NoIommu,
                 "No IOMMU translates for this function, so VFIO cannot open it safely.",
-                "Switch the IOMMU on in the firmware and on the kernel command line (intel_iommu=on; AMD's is on by default).",
+                "Switch the IOMMU on in the firmware and on the kernel command line (intel_iommu=on; AMD's is on by default). Where \
+                 other functions have an IOMMU group, none covers this one's host bridge: move the card to another slot.",
             ),
             Self::NoiommuGroup { .. } => Explanation::new(
                 Cause::Noiommu,
@@ -98,7 +99,8 @@ impl Explained for Error {
                     offenders.iter().map(|(name, driver)| format!("{name} ({driver})")).collect::<Vec<_>>().join(", ")
                 ),
                 format!(
-                    "Hand them over as well: `peerpath bind {}`.",
+                    "Where none of them is the device that shall import, hand them over as well: `peerpath bind {}`. Where one is, \
+                     it would be lost: put the two into different groups, by another slot or a port above them with ACS.",
                     offenders.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ")
                 ),
             ),

@@ -97,7 +97,8 @@ pub(super) fn group(at: &Examination<'_>) -> Vec<Verdict> {
                 exporter.bdf,
                 Cause::GroupNotViable,
                 format!("IOMMU group {} has functions with other drivers: {}.", group.number, few(&others)),
-                "Unbind them or hand them to vfio-pci too (`peerpath bind`), or move the card to a slot with a group of its own.",
+                "Hand them to vfio-pci too (`peerpath bind`), unless one of them shall import; or move the card to a slot with a group \
+                 of its own.",
             )
         })
         .collect()

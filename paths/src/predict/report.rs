@@ -26,6 +26,9 @@ pub struct PathReport {
     /// The hop at which the way turns round; none where the two sides come together in the root complex only.
     #[serde(default)]
     pub turns_at: Option<Bdf>,
+    /// The last hop on the way up; none where a hop is where the way turns round.
+    #[serde(default)]
+    pub up_to: Option<Bdf>,
     /// What could not be read and might change the answer.
     pub unknown: Vec<String>,
     /// The BAR that was looked at.
@@ -64,6 +67,7 @@ impl Predictor<'_> {
             deciding: words.deciding(path, cause),
             hops: words.hops(path),
             turns_at: words.turn(path).map(|at| words.function(at).bdf),
+            up_to: words.turn(path).is_none().then(|| words.function(self.top(from)).bdf),
             unknown: words.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: words.would_change(path, cause),
