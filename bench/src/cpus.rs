@@ -11,10 +11,19 @@ use crate::measure::MeasureError;
 /// # Errors
 /// There is no such processor for it.
 pub fn bind_this_thread(cpu: u32) -> Result<(), MeasureError> {
+    keep_this_thread_to(&[cpu]).map_err(|errno| MeasureError::Bind { cpu, source: errno.into() })
+}
+
+/// Lets the calling thread run on these processors only: memory that it touches first is then of their NUMA node.
+///
+/// # Errors
+/// None of them is there for it.
+pub fn keep_this_thread_to(cpus: &[u32]) -> nix::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu as usize)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .map_err(|errno| MeasureError::Bind { cpu, source: errno.into() })
+    for cpu in cpus {
+        set.set(*cpu as usize)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 /// The numbers in a list as the kernel writes it: `0-3,8`.

@@ -66,6 +66,10 @@ impl Runner<'_> {
     /// Bad input, before anything ran; or the result could not be saved. Cells that fail stand in the result.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.plan.check()?;
+        if !self.plan.cpus.is_empty() {
+            // For the memory, which this thread allocates. That a processor is not there, the threads bound to it will say.
+            let _ = crate::cpus::keep_this_thread_to(&self.plan.cpus);
+        }
         self.check_names()?;
         // Not before everything named has been found: a slip must not cost an earlier result.
         let store = Store::create(self.folder)?;
