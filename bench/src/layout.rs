@@ -133,6 +133,11 @@ impl Layout {
         Transfer { operands, ..transfer }
     }
 
+    /// The same with other words in it: that of the first slot, before any operation.
+    pub fn with_words_from(&self, first_word: u64) -> Self {
+        Self { first_word, ..self.clone() }
+    }
+
     /// What stands in a slot of atomic operations after so many of them, whichever they are.
     pub fn word(&self, slot: u64, operations: u64) -> u64 {
         self.first_word.wrapping_add(slot << 32).wrapping_add(operations)
@@ -141,6 +146,11 @@ impl Layout {
     /// The beginnings of the slots, counted from that of the layout.
     pub fn slot_offsets(&self) -> &[u64] {
         &self.slots
+    }
+
+    /// Where its slots begin in the exported memory.
+    pub fn places(&self) -> Vec<u64> {
+        self.slots.iter().map(|slot| self.near_start + slot).collect()
     }
 
     /// How many slots there are.

@@ -1,4 +1,5 @@
-//! The loops that are timed. Nothing in them allocates, locks or asks the kernel for anything but the work itself.
+//! The loops that are timed. Nothing in them allocates, locks or asks the kernel for anything but the work itself, and for
+//! the time of others where an answer takes long.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use peerpath_exporter::View;
-use peerpath_importers::{Completion, DataPlane, Op, Side, Transfer, TransferError};
+use peerpath_importers::{Completion, DataPlane, JoinedEnd, Op, Side, Transfer, TransferError};
 use quanta::Clock;
 
 use crate::interrupt::Interrupt;
@@ -23,8 +24,11 @@ const OPERATIONS_PER_LOOK: u64 = 64;
 const LONG_TICKS: u64 = 1 << 21;
 /// How many looks at memory pass between two polls, where an arrival is waited for.
 const LOOKS_PER_POLL: u32 = 32;
-/// Transfers that ping-pong may have under way: of each side one, and one whose completion was not fetched yet.
-pub const PING_PONG_DEPTH: u32 = 2;
+/// How many times [`LOOKS_PER_POLL`] pass before somebody else may have the processor: a side that waits so long may keep the
+/// one that it waits for from running.
+const LOOKS_PER_YIELD: u32 = 64;
+/// Transfers that either side of ping-pong may have under way: one, and some whose completions were not fetched yet.
+pub const PING_PONG_DEPTH: u32 = 8;
 /// The measured time is cut into windows of this length for the windowed minimum.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -209,6 +213,20 @@ impl<'a> Watch<'a> {
         if self.polls < POLLS_PER_LOOK { Ok(()) } else { self.look() }
     }
 
+    /// Nothing came in [`LOOKS_PER_POLL`] looks: sleeps where the end was opened to sleep and something is to tell of it, and
+    /// gives way to others now and then.
+    #[inline]
+    fn wait_on(&mut self, end: &mut dyn JoinedEnd, op: Op) -> Result<(), MeasureError> {
+        // Nothing tells of a write.
+        if op != Op::Write && end.wait()? {
+            return self.look();
+        }
+        if self.polls % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 {
+            std::thread::yield_now();
+        }
+        self.idle()
+    }
+
     #[cold]
     fn look(&mut self) -> Result<(), MeasureError> {
         self.polls = 0;
@@ -285,12 +303,18 @@ pub struct Stream<'a> {
     pub op: Op,
     /// By whom.
     pub posted_by: Side,
+    /// On how many queues in turn.
+    pub queues: u32,
+    /// From the how-manieth on.
+    pub first: u64,
 }
 
 impl Stream<'_> {
     #[inline]
     fn transfer(&self, turn: u64) -> Transfer {
-        Transfer { posted_by: self.posted_by, ..self.layout.transfer(self.op, turn) }
+        let turn = self.first + turn;
+        let queue = if self.queues > 1 { (turn % u64::from(self.queues)) as u32 } else { 0 };
+        Transfer { posted_by: self.posted_by, queue, ..self.layout.transfer(self.op, turn) }
     }
 }
 
@@ -348,116 +372,179 @@ fn one(
     }
 }
 
-/// The memory of both sides, as their owners see it.
+/// A slot that goes there and back again.
 #[derive(Clone, Copy)]
-pub struct Views<'a> {
-    /// The exported memory.
-    pub near: &'a dyn View,
-    /// The far side.
-    pub far: &'a dyn View,
+pub struct Volley<'a> {
+    /// Where it is on both sides.
+    pub layout: &'a Layout,
+    /// How it is sent, there and back.
+    pub op: Op,
+    /// Where on the far side it comes back to.
+    pub back: u64,
+    /// What its last byte is on the side that answers, in the beginning.
+    pub last_byte: u8,
+    /// How often it went there before.
+    pub played: u64,
 }
 
-/// Sends the slot there and back again, one after the other, and records half of each round trip; returns how many there
-/// were. The time of one round trip ends where the next one's begins, with one time stamp for both.
+impl Volley<'_> {
+    /// What goes there for the `round`-th time. Sends land where the next receive waits, all else in the first slot.
+    #[inline]
+    fn there(&self, round: u64) -> Transfer {
+        self.layout.transfer(self.op, if self.op == Op::Send { self.played + round } else { 0 })
+    }
+
+    /// The same on its way back, as the side sees it that answers.
+    #[inline]
+    fn back(&self, round: u64) -> Transfer {
+        let there = self.there(round);
+        Transfer { buffer_offset: self.back, far_offset: there.buffer_offset, ..there }
+    }
+}
+
+/// Sends the slot there, waits for it to come back, one after the other, and records half of each round trip; returns how
+/// many there were, and how often the slot went there in all. The time of one round trip ends where the next one's begins, with
+/// one time stamp for both. The other side has to run [`echo`], or something like it.
 ///
-/// A write has arrived when its last byte is seen in memory, everything else when it is told. What the slots hold in the
-/// end is what they held in the beginning.
+/// A write has arrived when its last byte is seen in memory, everything else when its receive tells. What the slots hold in
+/// the end is what they held in the beginning.
 ///
 /// # Errors
 /// As [`latency`].
 pub fn ping_pong(
-    plane: &mut dyn DataPlane,
-    layout: &Layout,
-    op: Op,
-    views: Views<'_>,
+    end: &mut dyn JoinedEnd,
+    volley: Volley<'_>,
     limit: Limit,
     recorder: &mut Recorder,
     interrupt: &Interrupt,
-) -> Result<u64, MeasureError> {
+) -> Result<(u64, u64), MeasureError> {
     let clock = recorder.clock.clone();
+    let far = end.far();
     let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
-    let of = |posted_by| Stream { layout, op, posted_by }.transfer(0);
-    let (there, back) = (of(Side::Far), of(Side::Buffer));
-    let last = u64::from(there.length_bytes) - 1;
-    let (near_last, far_last) = (there.buffer_offset + last, there.far_offset + last);
-    let (original, near) = (look_at(views.far, far_last)?, look_at(views.near, near_last)?);
-    // A marker differs from the one before; the first also from what either side holds.
-    let skipped = u64::from(near == original.wrapping_add(1));
+    let first = volley.there(0);
+    let last = u64::from(first.length_bytes) - 1;
+    let (out, back) = (first.far_offset + last, volley.back + last);
+    let original = look_at(&*far, out)?;
+    // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
+    // either side holds.
+    let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
     let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
-    // Of writes, which are not waited for one by one.
-    let (mut begun, mut ended) = (0_u64, 0_u64);
-    let mut round = |plane: &mut dyn DataPlane, marker: u8| -> Result<(), MeasureError> {
-        if op != Op::Write {
-            one(plane, there, &mut done, &clock, interrupt)?;
-            settle(&mut done)?;
-            one(plane, back, &mut done, &clock, interrupt)?;
-            return settle(&mut done).map(drop);
+    let (mut begun, mut ended) = (0, 0);
+    let before = end.arrived()?;
+    far.write(back, &[!marker(0)])?;
+    let mut round = |end: &mut dyn JoinedEnd, marker: u8| -> Result<(), MeasureError> {
+        let there = volley.there(begun);
+        let mut watch = Watch::new(&clock, interrupt);
+        if volley.op == Op::Write {
+            far.write(out, &[marker])?;
         }
-        views.far.write(far_last, &[marker])?;
-        submit_all(plane, &[there], &mut done, &clock, interrupt)?;
-        ended += arrival(plane, views.near, near_last, marker, &mut done, &clock, interrupt)?;
-        // So that its coming back can be seen.
-        views.far.write(far_last, &[!marker])?;
-        submit_all(plane, &[back], &mut done, &clock, interrupt)?;
-        ended += arrival(plane, views.far, far_last, marker, &mut done, &clock, interrupt)?;
-        plane.poll(&mut done)?;
-        ended += settle(&mut done)?;
-        begun += 2;
-        Ok(())
+        submit_all(end, &[there], &mut done, &clock, interrupt)?;
+        begun += 1;
+        loop {
+            // Room for the next answer, and what ended; only here a failure would show.
+            end.poll(&mut done)?;
+            ended += settle(&mut done)?;
+            let come = match volley.op {
+                Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*far, back)? == marker))?,
+                _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before >= begun))?,
+            };
+            if come {
+                return Ok(());
+            }
+            watch.wait_on(end, volley.op)?;
+        }
     };
     let mut going = Going::new(&clock, limit, interrupt);
     let mut start = going.begun;
     for turn in 0..limit.iterations {
-        round(plane, marker(turn))?;
-        let end = clock.raw();
-        recorder.record_half(start, end);
-        let is_more = going.on(start, end)?;
-        start = end;
+        round(end, marker(turn))?;
+        let stop = clock.raw();
+        recorder.record_half(start, stop);
+        let is_more = going.on(start, stop)?;
+        start = stop;
         if !is_more {
             break;
         }
     }
-    round(plane, original)?;
-    // Whoever uses the plane next waits for completions of its own.
+    if volley.op == Op::Write && limit.iterations > 0 {
+        round(end, original)?;
+    }
+    // Whoever uses this end next waits for completions of its own.
     let mut watch = Watch::new(&clock, interrupt);
     while ended < begun {
-        plane.poll(&mut done)?;
+        end.poll(&mut done)?;
         ended += settle(&mut done)?;
         watch.idle()?;
     }
-    Ok(going.count())
+    Ok((if limit.iterations == 0 { 0 } else { going.count() }, begun))
 }
 
-fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
+/// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
+/// often something came. `before` is how many sends had arrived before the other side began: it may begin before this does.
+///
+/// # Errors
+/// The connection has ended, or memory cannot be looked at.
+pub fn echo(
+    end: &mut dyn JoinedEnd,
+    volley: Volley<'_>,
+    before: u64,
+    clock: &Clock,
+    ending: &Interrupt,
+) -> Result<u64, MeasureError> {
+    let near = end.far();
+    let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
+    let first = volley.there(0);
+    let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
+    let mut last_byte = volley.last_byte;
+    let (mut come, mut ended) = (0, 0);
+    // Nobody says how long the next one takes; only what was sent back has to end.
+    let unstoppable = Interrupt::default();
+    let mut watch = Watch::new(clock, &unstoppable);
+    loop {
+        let arrived = match volley.op {
+            Op::Write => any_of(LOOKS_PER_POLL, || {
+                let now = look_at(&*near, last)?;
+                Ok(std::mem::replace(&mut last_byte, now) != now)
+            })?,
+            _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before > come))?,
+        };
+        if arrived {
+            submit_all(end, &[volley.back(come)], &mut done, clock, &unstoppable)?;
+            come += 1;
+        }
+        end.poll(&mut done)?;
+        ended += settle(&mut done)?;
+        if arrived || (ended == come && !ending.is_set()) {
+            watch.quiet_since = 0;
+        }
+        if !arrived && ended == come && ending.is_set() {
+            return Ok(come);
+        }
+        if !arrived {
+            watch.wait_on(end, volley.op)?;
+        }
+    }
+}
+
+/// A byte, as the memory's owner sees it.
+///
+/// # Errors
+/// The memory cannot be looked at.
+pub fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
     let mut byte = [0];
     view.read(offset, &mut byte)?;
     Ok(byte[0])
 }
 
-/// Waits until a byte is there; returns how many transfers ended meanwhile.
+/// Whether one of so many looks finds what is looked for.
 #[inline]
-fn arrival(
-    plane: &mut dyn DataPlane,
-    view: &dyn View,
-    offset: u64,
-    marker: u8,
-    done: &mut Vec<Completion>,
-    clock: &Clock,
-    interrupt: &Interrupt,
-) -> Result<u64, MeasureError> {
-    let mut watch = Watch::new(clock, interrupt);
-    let mut ended = 0;
-    loop {
-        for _ in 0..LOOKS_PER_POLL {
-            if look_at(view, offset)? == marker {
-                return Ok(ended);
-            }
+fn any_of(looks: u32, mut found: impl FnMut() -> Result<bool, MeasureError>) -> Result<bool, MeasureError> {
+    for _ in 0..looks {
+        if found()? {
+            return Ok(true);
         }
-        // Only here a failure would show.
-        plane.poll(done)?;
-        ended += settle(done)?;
-        watch.idle()?;
     }
+    Ok(false)
 }
 
 /// How transfers are kept under way.
@@ -725,7 +812,7 @@ mod tests {
     }
 
     fn write_to(layout: &Layout) -> Stream<'_> {
-        Stream { layout, op: Op::Write, posted_by: Side::Far }
+        Stream { layout, op: Op::Write, posted_by: Side::Far, queues: 1, first: 0 }
     }
 
     fn limit(iterations: u64) -> Limit {

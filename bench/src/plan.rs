@@ -167,7 +167,7 @@ const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Deeper queues than any device offers would only cost memory.
 const DEEPEST: u32 = 65_536;
 /// What an atomic operation works on.
-const ATOMIC_BYTES: u64 = 8;
+pub(crate) const ATOMIC_BYTES: u64 = 8;
 /// More queue pairs or threads than any host has use for.
 const MOST_QUEUES: u32 = 65_536;
 const MOST_THREADS: u32 = 4096;

@@ -16,6 +16,7 @@ use peerpath_importers::Direction;
 use crate::layout::Layout;
 use crate::pattern::Pattern;
 use crate::peer::active::PeerError;
+use crate::peer::message::WordsAt;
 
 /// How much is compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -47,16 +48,27 @@ struct Expected<'a> {
 
 /// Memory that another host fills and looks at for us.
 pub trait Remote: Sync {
-    /// Fills the window.
+    /// Fills the window, the slots with words where there are any.
     ///
     /// # Errors
     /// The memory could not be written, or the host is gone.
-    fn fill(&self, pattern: Pattern) -> Result<(), PeerError>;
-    /// Compares the window: `slots` in the first `used` slots, `rest` everywhere else.
+    fn fill(&self, pattern: Pattern, words: Option<WordsAt>) -> Result<(), PeerError>;
+    /// Compares the window: `slots` in the first `used` slots, or words in all of them where there are any; `rest` everywhere
+    /// else.
     ///
     /// # Errors
     /// Wrong bytes, the memory could not be read, or the host is gone.
-    fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), PeerError>;
+    fn verify(&self, used: u64, slots: Pattern, rest: Pattern, words: Option<WordsAt>) -> Result<(), PeerError>;
+    /// Sends back what comes, to these places of ours, a lane each; returns the last byte of the first slot of each lane.
+    ///
+    /// # Errors
+    /// It cannot, or the host is gone.
+    fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError>;
+    /// Ends that.
+    ///
+    /// # Errors
+    /// It went wrong, or the host is gone.
+    fn rest(&self) -> Result<(), PeerError>;
 }
 
 /// Where memory is.
@@ -227,7 +239,7 @@ impl<'a> Memory<'a> {
     fn write(&self, content: &Content) -> Result<(), VerifyError> {
         let view = match self.place {
             Place::Here(view) => view,
-            Place::There(remote) => return Ok(remote.fill(self.pattern(content)?)?),
+            Place::There(remote) => return Ok(remote.fill(self.pattern(content)?, None)?),
         };
         let mut bytes = vec![0; CHUNK_BYTES as usize];
         for span in self.chunks() {
@@ -243,7 +255,7 @@ impl<'a> Memory<'a> {
             Place::Here(view) => view,
             Place::There(remote) => {
                 let (slots, rest) = (self.pattern(expected.slots)?, self.pattern(expected.rest)?);
-                return Ok(remote.verify(used, slots, rest)?);
+                return Ok(remote.verify(used, slots, rest, None)?);
             }
         };
         let mut found = vec![0; CHUNK_BYTES as usize];

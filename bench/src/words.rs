@@ -8,12 +8,13 @@ use peerpath_exporter::View;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
-use crate::window::{Mismatch, VerifyError};
+use crate::peer::message::WordsAt;
+use crate::window::{Mismatch, Place, VerifyError};
 
 /// The words of a cell, on both sides.
 pub struct Words<'a> {
     layout: &'a Layout,
-    near: &'a dyn View,
+    near: Place<'a>,
     far: &'a dyn View,
     around: [Pattern; 2],
 }
@@ -23,11 +24,13 @@ impl<'a> Words<'a> {
     ///
     /// # Errors
     /// A side could not be written.
-    pub fn fill(layout: &'a Layout, near: &'a dyn View, far: &'a dyn View) -> Result<Self, VerifyError> {
+    pub fn fill(layout: &'a Layout, near: Place<'a>, far: &'a dyn View) -> Result<Self, VerifyError> {
         let words = Self { layout, near, far, around: [Pattern::fresh(), Pattern::fresh()] };
-        let failed = |side| move |source| VerifyError::View { side, source };
-        near.write(layout.near_start(), &words.expected_near(0)).map_err(failed("exported memory"))?;
-        far.write(layout.far_start(), &words.expected_far(0)).map_err(failed("far side"))?;
+        match near {
+            Place::Here(near) => set(layout, near, words.around[0])?,
+            Place::There(remote) => remote.fill(words.around[0], Some(words.at(0)))?,
+        }
+        far.write(layout.far_start(), &words.expected_far(0)).map_err(failed(FAR))?;
         Ok(words)
     }
 
@@ -36,46 +39,75 @@ impl<'a> Words<'a> {
     /// # Errors
     /// Wrong bytes, or a side that could not be read.
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
-        let Self { layout, near, far, .. } = *self;
-        compare("exported memory", near, layout.near_start(), &self.expected_near(operations))?;
-        compare("far side", far, layout.far_start(), &self.expected_far(operations))?;
+        let Self { layout, near, far, around } = *self;
+        match near {
+            Place::Here(near) => have(layout, near, around[0], operations)?,
+            Place::There(remote) => remote.verify(0, around[0], around[0], Some(self.at(operations)))?,
+        }
+        compare(FAR, far, layout.far_start(), &self.expected_far(operations))?;
         Ok(layout.used_slots(operations) * layout.size_bytes())
     }
 
-    /// How many operations a slot has seen.
-    fn laps(&self, slot: u64, operations: u64) -> u64 {
-        operations / self.layout.slots() + u64::from(slot < operations % self.layout.slots())
-    }
-
-    fn expected_near(&self, operations: u64) -> Vec<u8> {
-        self.expected(self.around[0], |slot| Some(self.laps(slot, operations)))
+    fn at(&self, operations: u64) -> WordsAt {
+        WordsAt { first: self.layout.word(0, 0), operations }
     }
 
     fn expected_far(&self, operations: u64) -> Vec<u8> {
-        self.expected(self.around[1], |slot| self.laps(slot, operations).checked_sub(1))
+        let brought = |slot| laps(self.layout, slot, operations).checked_sub(1);
+        expected(self.layout, self.around[1], brought)
     }
+}
 
-    /// The pattern, and in it the word of each slot after as many operations as are said, where any are.
-    fn expected(&self, around: Pattern, seen: impl Fn(u64) -> Option<u64>) -> Vec<u8> {
-        let mut bytes = vec![0; self.layout.length_bytes() as usize];
-        around.fill(0, &mut bytes);
-        for (slot, start) in (0..).zip(self.layout.slot_offsets()) {
-            if let Some(operations) = seen(slot) {
-                // As the processor of this host has it in memory: that is what devices work on.
-                bytes[*start as usize..][..8].copy_from_slice(&self.layout.word(slot, operations).to_ne_bytes());
-            }
+const NEAR: &str = "exported memory";
+const FAR: &str = "far side";
+
+/// Sets the words of exported memory of this host, and fills everything around them.
+///
+/// # Errors
+/// It could not be written.
+pub fn set(layout: &Layout, near: &dyn View, around: Pattern) -> Result<(), VerifyError> {
+    let words = expected(layout, around, |_| Some(0));
+    near.write(layout.near_start(), &words).map_err(failed(NEAR))
+}
+
+/// Compares exported memory of this host with what so many operations must have left.
+///
+/// # Errors
+/// Wrong bytes, or memory that could not be read.
+pub fn have(layout: &Layout, near: &dyn View, around: Pattern, operations: u64) -> Result<(), VerifyError> {
+    let words = expected(layout, around, |slot| Some(laps(layout, slot, operations)));
+    compare(NEAR, near, layout.near_start(), &words)
+}
+
+fn failed(side: &'static str) -> impl Fn(std::io::Error) -> VerifyError {
+    move |source| VerifyError::View { side, source }
+}
+
+/// How many operations a slot has seen.
+fn laps(layout: &Layout, slot: u64, operations: u64) -> u64 {
+    operations / layout.slots() + u64::from(slot < operations % layout.slots())
+}
+
+/// The pattern, and in it the word of each slot after as many operations as are said, where any are.
+fn expected(layout: &Layout, around: Pattern, seen: impl Fn(u64) -> Option<u64>) -> Vec<u8> {
+    let mut bytes = vec![0; layout.length_bytes() as usize];
+    around.fill(0, &mut bytes);
+    for (slot, start) in (0..).zip(layout.slot_offsets()) {
+        if let Some(operations) = seen(slot) {
+            // As the processor of this host has it in memory: that is what devices work on.
+            bytes[*start as usize..][..8].copy_from_slice(&layout.word(slot, operations).to_ne_bytes());
         }
-        bytes
     }
+    bytes
 }
 
 fn compare(side: &'static str, view: &dyn View, start: u64, wanted: &[u8]) -> Result<(), VerifyError> {
     let mut found = vec![0; wanted.len()];
-    view.read(start, &mut found).map_err(|source| VerifyError::View { side, source })?;
+    view.read(start, &mut found).map_err(failed(side))?;
     let wrong = || found.iter().zip(wanted).enumerate().filter(|(_, (found, wanted))| found != wanted);
     let Some((at, (found, expected))) = wrong().next() else { return Ok(()) };
     Err(Mismatch {
-        place: if side == "far side" { "of the far side" } else { "of the exported memory" },
+        place: if side == FAR { "of the far side" } else { "of the exported memory" },
         wrong_bytes: wrong().count() as u64,
         checked_bytes: wanted.len() as u64,
         first_offset: start + at as u64,
@@ -132,7 +164,7 @@ mod tests {
             let op = if add { Op::FetchAdd } else { Op::CmpSwap };
             let (near, far) = (Memory(Mutex::new(vec![0; 40_000])), Memory(Mutex::new(vec![0; 40_000])));
             let layout = Layout::side_by_side(8, wanted, 40_000, 2, 1).unwrap().pop().unwrap();
-            let words = Words::fill(&layout, &near, &far).unwrap();
+            let words = Words::fill(&layout, Place::Here(&near), &far).unwrap();
             prop_assert_eq!(words.verify(0).unwrap(), 0);
             (0..operations).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert_eq!(words.verify(operations).unwrap(), layout.used_slots(operations) * 8);
@@ -140,7 +172,7 @@ mod tests {
             near.0.lock().unwrap()[at] ^= 1;
             prop_assert!(words.verify(operations).is_err());
 
-            let words = Words::fill(&layout, &near, &far).unwrap();
+            let words = Words::fill(&layout, Place::Here(&near), &far).unwrap();
             let lost = lost.index(operations as usize) as u64;
             (0..operations).filter(|turn| *turn != lost).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert!(words.verify(operations).is_err());

@@ -20,7 +20,7 @@ pub struct Endpoint {
     pub reads_in_flight: u8,
     /// The longest message that the port carries.
     pub message_bytes: u32,
-    /// The memory that may be read and written, one region behind the other; empty on the side that only posts.
+    /// The memory that may be read and written, one region behind the other.
     pub regions: Vec<Region>,
 }
 
@@ -54,37 +54,42 @@ pub struct Region {
     pub key: u32,
 }
 
-/// The side whose buffer is read and written, in wait of a peer on another host.
-pub trait Passive: Send {
-    /// What the peer has to know.
+/// What an end of connections is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndSettings {
+    /// Transfers under way at once, at most, on each queue.
+    pub depth: u32,
+    /// Queues side by side.
+    pub queues: u32,
+    /// Whether anything is sent to this end, so that it has to wait for that.
+    pub receives: bool,
+}
+
+/// One end of connections whose other end somebody else has, before they are made.
+pub trait LooseEnd<'registration>: Send {
+    /// What the other one has to know.
     fn endpoint(&self) -> &Endpoint;
-    /// Lets the peer in.
+    /// Connects with what the other one has told.
     ///
     /// # Errors
-    /// It does not fit this side, or the device refused.
-    fn connect(&mut self, peer: &Endpoint) -> Result<(), Error>;
-    /// Waits for sends: each goes to the next of these offsets in the buffer, and behind the last comes the first. Not before
-    /// [`Passive::connect`].
+    /// It does not fit this end, or the device refused.
+    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'registration>, Error>;
+}
+
+/// One end of connections whose other end somebody else has. It posts as the far side does: the far side of this data plane
+/// is what belongs to this end, and its buffer is the memory that the other one told of.
+pub trait JoinedEnd: DataPlane {
+    /// Waits for sends. What comes on queue `q` of `n` goes to the places `q`, `q + n`, `q + 2n` and so on of these, which
+    /// begin anew behind the last one. Polling makes room for further ones, and has to be done often.
     ///
     /// # Errors
-    /// One of them leaves the buffer, or the device refused.
+    /// One of them leaves this end's memory, or the device refused.
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), Error>;
-    /// Makes room for further sends. Without this, and often, the peer's sends find nobody ready.
+    /// How many sends have arrived since [`JoinedEnd::receive`].
     ///
     /// # Errors
     /// The connection has ended.
-    fn attend(&mut self) -> Result<(), Error>;
-}
-
-/// The side that posts transfers between its registered memory and a buffer on another host.
-pub trait Active<'registration>: Send {
-    /// What the peer has to know.
-    fn endpoint(&self) -> &Endpoint;
-    /// Gets to the peer. The far side of what is returned is the memory of the registration.
-    ///
-    /// # Errors
-    /// It does not fit this side, or the device refused.
-    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn DataPlane + 'registration>, Error>;
+    fn arrived(&mut self) -> Result<u64, Error>;
 }
 
 /// The target reaches no other host.

@@ -46,7 +46,7 @@ use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
 pub use connection::{Connection, ParseTransportError, Transport};
-pub use endpoint::{Active, Endpoint, Passive, PortAddress, QueuePairEnd, Region};
+pub use endpoint::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
 pub use error::Error;
 pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
 pub use target::{ParseTargetError, parse_target};
@@ -156,19 +156,19 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// What could not be set up.
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
-    /// The buffer's end of a connection with another host, which posts so many transfers at once on
-    /// each of so many queue pairs.
+    /// The buffer's end of connections whose other end another host has, or another thread.
     ///
     /// # Errors
-    /// What could not be set up, or the target reaches no other host.
-    fn passive(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Passive + '_>, Error> {
+    /// What could not be set up, or the target has no such connections.
+    fn end(&self, _settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, Error> {
         Err(Error::new(endpoint::NoPeers))
     }
-    /// The end of connections that posts so many transfers at once on each of them, between this buffer and one on another host.
+    /// The two ends of connections between the buffer and so many bytes of far-side memory, for a thread each: that of the
+    /// far side first.
     ///
     /// # Errors
-    /// As [`Registration::passive`].
-    fn active(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Active<'_> + '_>, Error> {
+    /// As [`Registration::end`].
+    fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], Error> {
         Err(Error::new(endpoint::NoPeers))
     }
     /// Takes the registration back: the measured op `unregister`.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_exporter::{OpenOptions, Source};
+use peerpath_importers::Connection;
 
 use super::print;
 use crate::failure::{Failure, printable};
@@ -26,7 +27,10 @@ Example:
 
 Both hosts know the same token, by --token-file or PEERPATH_TOKEN; where none is given here, one is made up and printed. Who
 knows it may overwrite the memory that is lent, and nothing else. What is said is neither encrypted nor sealed: listen on
-a network that you trust, or on loopback behind `ssh -L`. One peer is served at a time, until Ctrl-C.")]
+a network that you trust, or on loopback behind `ssh -L`. One peer is served at a time, until Ctrl-C.
+
+How queue pairs are made the peer says, with the options of `run`; the MTU and the source address are each side's own. A thread
+of this program answers in ping-pong: pin it with taskset.")]
 pub(super) struct Serve {
     /// Memory to lend: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
@@ -40,6 +44,15 @@ pub(super) struct Serve {
     /// File with the token that both hosts know  [default: the environment's PEERPATH_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Place of the source address in the port's table  [default: the best, RoCE v2 over IPv4 first]
+    #[arg(long, value_name = "N")]
+    gid_index: Option<u8>,
+    /// Bytes a packet carries, at most  [default: what the port has; the smaller one of both sides counts]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Put host: memory into huge pages of 2 MiB
+    #[arg(long)]
+    hugepages: bool,
 }
 
 impl Serve {
@@ -50,8 +63,10 @@ impl Serve {
         let given = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
-        let open = OpenOptions::default();
-        let lender = Lender { sources: &sources, target: &target, open: &open, interrupt: &interrupt };
+        let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
+        let connection = Connection { gid_index: self.gid_index, mtu_bytes: self.mtu, ..Connection::default() };
+        let lender =
+            Lender { sources: &sources, target: &target, open: &open, connection: &connection, interrupt: &interrupt };
         lender.check()?;
         let listener = listen(&addresses)?;
         let at = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());

@@ -10,7 +10,7 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
 use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Failed, Fill, Offer, Open, Opened, Request, Verify};
+use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Request, Verify, WordsAt};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -138,17 +138,32 @@ impl Peer {
 }
 
 impl Remote for Peer {
-    fn fill(&self, pattern: Pattern) -> Result<(), PeerError> {
-        match self.ask(&Request::Fill(Fill { seed: pattern.seed() }))? {
+    fn fill(&self, pattern: Pattern, words: Option<WordsAt>) -> Result<(), PeerError> {
+        match self.ask(&Request::Fill(Fill { seed: pattern.seed(), words }))? {
             Answer::Filled => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
-    fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), PeerError> {
-        let verify = Verify { used, slots_seed: slots.seed(), rest_seed: rest.seed() };
+    fn verify(&self, used: u64, slots: Pattern, rest: Pattern, words: Option<WordsAt>) -> Result<(), PeerError> {
+        let verify = Verify { used, slots_seed: slots.seed(), rest_seed: rest.seed(), words };
         match self.ask(&Request::Verify(verify))? {
             Answer::Verified => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError> {
+        match self.ask(&Request::Echo(Echo { back: back.to_vec() }))? {
+            Answer::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
+            Answer::Echoing(_) => Err(PeerError::OutOfTurn),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn rest(&self) -> Result<(), PeerError> {
+        match self.ask(&Request::Rest)? {
+            Answer::Resting => Ok(()),
             other => Err(unexpected(other)),
         }
     }

@@ -1,7 +1,7 @@
 //! What the two sides say to each other, once they know that they may. See `docs/wire.md`.
 
 use peerpath_exporter::Origin;
-use peerpath_importers::Endpoint;
+use peerpath_importers::{Connection, Endpoint, Transport};
 use peerpath_paths::{Cause, Explanation};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub enum Request {
     Fill(Fill),
     /// Compare the window: [`Answer::Verified`].
     Verify(Verify),
+    /// Send back what comes: [`Answer::Echoing`].
+    Echo(Echo),
+    /// End that: [`Answer::Resting`].
+    Rest,
     /// Give everything back that `Open` made: [`Answer::Closed`].
     Close,
 }
@@ -49,6 +53,10 @@ pub enum Answer {
     Filled,
     /// The window holds what was expected.
     Verified,
+    /// What comes is sent back from now on.
+    Echoing(Echoing),
+    /// Nothing is any more.
+    Resting,
     /// Everything is given back.
     Closed(Box<Closed>),
     /// What was asked could not be done. After `Open` nothing is open; after anything else the cell still has to be closed.
@@ -92,7 +100,7 @@ pub struct Offer {
 pub struct Open {
     /// One of [`Offer::sources`].
     pub source: String,
-    /// The operation: `write`, `write_imm`, `read` or `send`.
+    /// The operation, such as `write`.
     pub op: String,
     /// Bytes an operation.
     pub size_bytes: u64,
@@ -107,7 +115,55 @@ pub struct Open {
     /// Each range in a dma-buf and a memory region of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mr_per_range: bool,
+    /// How the queue pairs are made.
+    #[serde(default)]
+    pub connection: Pairs,
 }
+
+/// What both ends of a connection have in common. The rest (the MTU, which GID is the source) is each side's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pairs {
+    /// What a queue pair promises.
+    pub transport: Transport,
+    /// Service level, 0 to 15.
+    pub service_level: u8,
+    /// Traffic class of the packets' header.
+    pub traffic_class: u8,
+    /// Messages up to this length travel in the work request itself.
+    pub inline_bytes: u32,
+    /// The device may reorder its accesses to the memory.
+    pub relaxed_ordering: bool,
+    /// Sleep until a completion comes, rather than polling for it.
+    pub events: bool,
+}
+
+impl Pairs {
+    /// What of this side's connection the other one has to know.
+    pub fn of(connection: &Connection) -> Self {
+        let Connection { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events, .. } =
+            *connection;
+        Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events }
+    }
+
+    /// This side's connection, with what the peer asks for; none where there is no such thing.
+    pub fn within(&self, own: &Connection) -> Option<Connection> {
+        let Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events } = *self;
+        let exists = service_level <= 15 && inline_bytes <= MOST_INLINE_BYTES;
+        exists.then(|| Connection {
+            transport,
+            service_level,
+            traffic_class,
+            inline_bytes,
+            relaxed_ordering,
+            events,
+            ..own.clone()
+        })
+    }
+}
+
+/// More has no device.
+const MOST_INLINE_BYTES: u32 = 1 << 16;
 
 fn one() -> u32 {
     1
@@ -142,6 +198,19 @@ pub struct WindowAt {
 pub struct Fill {
     /// Of the pattern.
     pub seed: u64,
+    /// Words in the slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<WordsAt>,
+}
+
+/// The words of atomic operations: that of slot `s` is `first` plus `s` times 2^32 plus the number of operations that the slot
+/// has seen of so many in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WordsAt {
+    /// That of the first slot, before any.
+    pub first: u64,
+    /// How many operations there were, on slot after slot.
+    pub operations: u64,
 }
 
 /// What the window should hold.
@@ -153,6 +222,24 @@ pub struct Verify {
     pub slots_seed: u64,
     /// The seed of what stands everywhere else.
     pub rest_seed: u64,
+    /// Words in all slots, whatever `used` and `slots_seed` say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<WordsAt>,
+}
+
+/// What comes is to be sent back: a write when it changes the last byte of the first slot, everything else when a receive
+/// tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echo {
+    /// Where in the active side's memory it goes, in each lane.
+    pub back: Vec<u64>,
+}
+
+/// See [`Echo`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echoing {
+    /// The last byte of the first slot of each lane, as it is now.
+    pub last_bytes: Vec<u8>,
 }
 
 /// A cell that was closed.

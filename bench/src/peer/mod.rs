@@ -38,6 +38,7 @@ pub fn take_apart(bytes: &[u8]) {
     for request in all::<message::Request>(bytes) {
         if let message::Request::Open(open) = request {
             crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.ranges);
+            let _ = open.connection.within(&peerpath_importers::Connection::default());
         }
     }
     for answer in all::<message::Answer>(bytes) {

@@ -104,7 +104,7 @@ impl Runner<'_> {
         }
         // Each thread has buffers and registrations of its own.
         let (warmup, limit, interrupt) = (self.warmup_limit(), self.plan.limit(), self.interrupt);
-        let seen = threads::together(vec![(); setup.spec.threads as usize], &self.plan.cpus, |()| {
+        let seen = threads::together(vec![(); setup.spec.threads as usize], threads::in_turn(&self.plan.cpus), |()| {
             let mut seen = Control { recorder: Recorder::new(setup.clock.clone()), mechanism: None, exported: None };
             let mut unused = Recorder::new(setup.clock.clone());
             measure::control(warmup, &mut unused, interrupt, |clock| seen.step(setup, role, clock))?;

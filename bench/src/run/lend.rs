@@ -4,25 +4,28 @@
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
-use peerpath_importers::{Connection, Device, Op, Passive, Registration, Role};
+use peerpath_importers::{Completion, Connection, Device, EndSettings, JoinedEnd, LooseEnd, Op, Registration, Role};
 use peerpath_paths::{Bdf, Explanation, Tree};
+use quanta::Clock;
 
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
 use super::tool;
-use super::transfer::layouts;
+use super::transfer::{last_byte_of, layouts, receives};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
+use crate::measure::{self, MeasureError, PING_PONG_DEPTH, Volley};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
-use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt};
+use crate::peer::message::{Answer, Closed, Echoing, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
 use crate::peer::serve::Conversation;
-use crate::plan::{CellSpec, Mechanism, Mode, Target, within_bounds};
+use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome};
 use crate::route::Routes;
 use crate::window::Memory;
+use crate::words;
 
 /// Many regions make a long message.
 const MOST_RANGES: u32 = 4096;
@@ -35,6 +38,8 @@ pub struct Lender<'a> {
     pub target: &'a Target,
     /// How sources are opened.
     pub open: &'a OpenOptions,
+    /// How queue pairs are connected, as far as the peer does not ask for it.
+    pub connection: &'a Connection,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
 }
@@ -45,7 +50,7 @@ impl Lender<'_> {
     /// # Errors
     /// It cannot.
     pub fn check(&self) -> Result<(), Failure> {
-        self.target.importer.open(&self.target.address, &Connection::default())?;
+        self.target.importer.open(&self.target.address, self.connection)?;
         for source in self.sources {
             source.open(self.open)?;
         }
@@ -57,7 +62,7 @@ impl Lender<'_> {
     /// # Errors
     /// How the conversation ended, where the peer did not just close it.
     pub fn session(&self, peer: &Conversation) -> Result<(), Lost> {
-        let device = match self.target.importer.open(&self.target.address, &Connection::default()) {
+        let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
             Err(error) => {
                 let failure = Failure::of(&error);
@@ -65,7 +70,8 @@ impl Lender<'_> {
             }
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
-        let mut session = Session { lender: self, peer, device, host, routes, exporter: None };
+        let connection = self.connection.clone();
+        let mut session = Session { lender: self, peer, device, connection, host, routes, exporter: None };
         peer.say(&Answer::Offer(Box::new(session.offer())))?;
         loop {
             match peer.hear(self.interrupt)? {
@@ -85,6 +91,8 @@ struct Session<'a> {
     lender: &'a Lender<'a>,
     peer: &'a Conversation,
     device: Arc<dyn Device>,
+    /// As which it is open.
+    connection: Connection,
     host: Host,
     routes: Routes,
     /// The source of the last cell: it stays open for the next one.
@@ -97,6 +105,15 @@ struct Ready {
     buffer: Arc<Buffer>,
     registration: Box<dyn Registration>,
     layout: Layout,
+}
+
+/// How it ended that things were sent back.
+enum Echoed {
+    /// The peer had enough.
+    Rested,
+    Failed(Ended),
+    /// The peer had enough of the cell.
+    Close,
 }
 
 impl Session<'_> {
@@ -126,8 +143,11 @@ impl Session<'_> {
             Err(ended) => return self.fail(ended, path),
         };
         let Ready { registration, .. } = &ready;
-        let mut passive = match registration.passive(open.depth, open.queue_pairs) {
-            Ok(passive) => passive,
+        // Enough for whichever mode the peer has in mind.
+        let depth = open.depth.max(PING_PONG_DEPTH);
+        let settings = EndSettings { depth, queues: open.queue_pairs, receives: receives(ready.op) };
+        let end = match registration.end(settings) {
+            Ok(end) => end,
             Err(error) => return self.fail(error.into(), path),
         };
         let source = ready.buffer.origin().clone();
@@ -136,13 +156,12 @@ impl Session<'_> {
             mechanism: registration.mechanism().to_owned(),
             window: WindowAt {
                 length_bytes: ready.layout.length_bytes(),
-                slot_bytes: open.size_bytes,
+                slot_bytes: ready.layout.size_bytes(),
                 slots: ready.layout.slot_offsets().to_vec(),
             },
-            endpoint: passive.endpoint().clone(),
+            endpoint: end.endpoint().clone(),
         })))?;
-        self.lend(&ready, &mut *passive)?;
-        drop(passive);
+        self.lend(&ready, end)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
@@ -156,6 +175,7 @@ impl Session<'_> {
     /// Exports and registers what is asked for.
     fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
         let Open { size_bytes, depth, queue_pairs: qps, ranges, .. } = *open;
+        self.reopen(open)?;
         let offered = self.lender.target.importer.ops().iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
             return Err(Ended::waived(
@@ -163,12 +183,8 @@ impl Session<'_> {
                 Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
             ));
         };
-        if op.op.is_atomic() {
-            return Err(Ended::waived(
-                "atomic operations are not lent for",
-                Explanation::uncaused("they are measured on one host", "leave them out"),
-            ));
-        }
+        // What is a word has the length of one.
+        let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
         if !within_bounds(size_bytes, depth, qps, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
             return Err(Ended::waived(
                 "so large a cell is not lent",
@@ -223,55 +239,135 @@ impl Session<'_> {
         })
     }
 
+    /// Opens the device anew where the peer asks for queue pairs of another kind than before.
+    fn reopen(&mut self, open: &Open) -> Result<(), Ended> {
+        let Some(connection) = open.connection.within(self.lender.connection) else {
+            return Err(Ended::waived(
+                "there are no such queue pairs",
+                Explanation::uncaused(
+                    "service levels go from 0 to 15, and no device takes so much inline",
+                    "choose another --service-level or --inline",
+                ),
+            ));
+        };
+        if connection != self.connection {
+            let Target { importer, address } = self.lender.target;
+            self.device = importer.open(address, &connection)?;
+            self.connection = connection;
+        }
+        Ok(())
+    }
+
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn lend(&self, ready: &Ready, passive: &mut dyn Passive) -> Result<(), Lost> {
+    fn lend(&self, ready: &Ready, end: Box<dyn LooseEnd<'_> + '_>) -> Result<(), Lost> {
         let memory = Memory::lent(&ready.layout, &**ready.buffer.view());
+        let mut loose = Some(end);
+        let mut joined: Option<Box<dyn JoinedEnd + '_>> = None;
         // Receives have to be posted again and again while sends arrive.
-        let mut receiving = false;
+        let receiving = receives(ready.op);
         let mut broken: Option<Ended> = None;
+        let mut done: Vec<Completion> = Vec::new();
         loop {
-            let request = if receiving {
-                if let Err(error) = passive.attend() {
-                    (receiving, broken) = (false, Some(error.into()));
+            let request = match joined.as_mut().filter(|_| receiving && broken.is_none()) {
+                Some(end) => {
+                    if let Err(error) = end.poll(&mut done) {
+                        broken = Some(error.into());
+                    }
+                    if self.lender.interrupt.is_set() {
+                        return Err(Lost::Interrupted);
+                    }
+                    let Some(request) = self.peer.heard()? else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    request
                 }
-                if self.lender.interrupt.is_set() {
-                    return Err(Lost::Interrupted);
-                }
-                let Some(request) = self.peer.heard()? else {
-                    std::thread::yield_now();
-                    continue;
-                };
-                request
-            } else {
-                self.peer.hear(self.lender.interrupt)?
+                None => self.peer.hear(self.lender.interrupt)?,
             };
-            let done = match (request, broken.take()) {
+            let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
-                (Request::Open(_) | Request::Alive, _) => return out_of_turn(self.peer),
+                (Request::Open(_) | Request::Alive | Request::Rest, _) => return out_of_turn(self.peer),
                 (_, Some(ended)) => Err(ended),
                 (Request::Connect(endpoint), None) => {
-                    let mut connected = passive.connect(&endpoint);
-                    if matches!(ready.op, Op::Send | Op::WriteImm) {
-                        // A size beyond 4 GiB is out of bounds.
-                        let length_bytes = ready.layout.transfer(ready.op, 0).length_bytes;
-                        connected = connected.and_then(|()| passive.receive(ready.layout.slot_offsets(), length_bytes));
-                        receiving = connected.is_ok();
-                    }
-                    connected.map(|()| Answer::Connected).map_err(Ended::from)
+                    let Some(end) = loose.take() else { return out_of_turn(self.peer) };
+                    let connected = end.connect(&endpoint).and_then(|mut end| {
+                        if receiving {
+                            // A size beyond 4 GiB is out of bounds.
+                            end.receive(&ready.layout.places(), ready.layout.transfer(ready.op, 0).length_bytes)?;
+                        }
+                        joined = Some(end);
+                        Ok(Answer::Connected)
+                    });
+                    connected.map_err(Ended::from)
                 }
                 (Request::Fill(fill), None) => {
-                    memory.fill(Pattern::new(fill.seed)).map(|()| Answer::Filled).map_err(Ended::from)
+                    let around = Pattern::new(fill.seed);
+                    let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
+                        Some(WordsAt { first, .. }) => {
+                            words::set(&ready.layout.with_words_from(first), &**ready.buffer.view(), around)
+                        }
+                        None => memory.fill(around),
+                    };
+                    filled.map(|()| Answer::Filled).map_err(Ended::from)
                 }
                 (Request::Verify(asked), None) => {
                     let (slots, rest) = (Pattern::new(asked.slots_seed), Pattern::new(asked.rest_seed));
-                    memory.verify(asked.used, slots, rest).map(|()| Answer::Verified).map_err(Ended::from)
+                    let verified = match asked.words.filter(|_| ready.op.is_atomic()) {
+                        Some(WordsAt { first, operations }) => {
+                            let layout = ready.layout.with_words_from(first);
+                            words::have(&layout, &**ready.buffer.view(), rest, operations)
+                        }
+                        None => memory.verify(asked.used, slots, rest),
+                    };
+                    verified.map(|()| Answer::Verified).map_err(Ended::from)
                 }
+                (Request::Echo(echo), None) => match (&mut joined, &echo.back[..]) {
+                    (Some(end), &[back]) => match self.echo(ready, &mut **end, back)? {
+                        Echoed::Rested => Ok(Answer::Resting),
+                        Echoed::Failed(ended) => Err(ended),
+                        Echoed::Close => return Ok(()),
+                    },
+                    _ => return out_of_turn(self.peer),
+                },
             };
-            match done {
+            match answer {
                 Ok(answer) => self.peer.say(&answer)?,
                 Err(ended) => self.fail(ended, None)?,
             }
         }
+    }
+
+    /// Sends back what comes, in a thread of its own, until the peer has had enough.
+    fn echo(&self, ready: &Ready, end: &mut dyn JoinedEnd, back: u64) -> Result<Echoed, Lost> {
+        let Ready { op, layout, buffer, .. } = ready;
+        if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
+            return Ok(Echoed::Failed(Ended::waived(
+                format!("nothing tells of a {op}"),
+                Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
+            )));
+        }
+        let looked = measure::look_at(&**buffer.view(), last_byte_of(*op, layout).buffer_offset);
+        let (last_byte, before) = match looked.and_then(|last_byte| Ok((last_byte, end.arrived()?))) {
+            Ok(known) => known,
+            Err(error) => return Ok(Echoed::Failed(error.into())),
+        };
+        let volley = Volley { layout, op: *op, back, last_byte, played: 0 };
+        let over = Interrupt::default();
+        std::thread::scope(|scope| {
+            let answering = scope.spawn(|| measure::echo(end, volley, before, &Clock::new(), &over));
+            let heard = self
+                .peer
+                .say(&Answer::Echoing(Echoing { last_bytes: vec![last_byte] }))
+                .and_then(|()| self.peer.hear(self.lender.interrupt));
+            over.stop();
+            let answered = answering.join().unwrap_or(Err(MeasureError::Panicked));
+            Ok(match (heard?, answered) {
+                (Request::Rest, Ok(_)) => Echoed::Rested,
+                (Request::Rest, Err(error)) => Echoed::Failed(error.into()),
+                (Request::Close, _) => Echoed::Close,
+                _ => return out_of_turn(self.peer).map(|()| Echoed::Close),
+            })
+        })
     }
 
     /// Says why something was not done.

@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, Origin, Source, page_bytes};
-use peerpath_importers::{Connection, Device, DeviceInfo, Direction, Op, Role, Transport};
+use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, Origin, Source, SourceKind, page_bytes};
+use peerpath_importers::{Device, DeviceInfo, Direction, EndSettings, Op, Role, Transport};
 use peerpath_paths::{Bdf, Cause, Explanation};
 use quanta::Clock;
 
@@ -13,14 +13,15 @@ use super::cell::Figures;
 use super::ended::{Ended, Without};
 use super::leg::{as_asked, describe, iommu_fault, open_target, or_without, target_of};
 use super::shape::named;
-use super::transfer::{Lane, Moving};
-use super::{Progress, Runner};
+use super::transfer::{Lane, Moving, Posts, back_place, receives};
+use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
 use crate::layout::Layout;
+use crate::measure::PING_PONG_DEPTH;
 use crate::peer::active::{Peer, PeerError};
 use crate::peer::connection::Lost;
-use crate::peer::message::{Open, Opened};
-use crate::plan::{CellSpec, Leg, Mechanism, Mode};
+use crate::peer::message::{Open, Opened, Pairs};
+use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
 use crate::result::{CellPath, FarSide, Outcome, RunResult};
 use crate::store::Store;
 use crate::window::Place;
@@ -163,10 +164,10 @@ impl Runner<'_> {
                 ),
             ));
         };
-        if let Some(why) = impossible(spec, &self.plan.connection) {
+        if let Some(why) = transfer::impossible(spec).or_else(|| impossible(spec, self.plan)) {
             return Err(Ended::waived(format!("there is no such {} between two hosts", spec.op), why));
         }
-        let opened = peer.open(Open {
+        let open = Open {
             source: leg.source.to_string(),
             op: spec.op.as_str().to_owned(),
             size_bytes: spec.size_bytes,
@@ -174,8 +175,9 @@ impl Runner<'_> {
             queue_pairs: spec.qps,
             ranges: spec.ranges,
             mr_per_range: spec.mechanism == Mechanism::MrPerRange,
-        });
-        let opened = opened.inspect_err(|error| {
+            connection: Pairs::of(&self.plan.connection),
+        };
+        let opened = peer.open(open.clone()).inspect_err(|error| {
             if let PeerError::Failed(failed) = error {
                 sides.path = CellPath { asked: leg.asked, ..failed.path.clone().unwrap_or_else(CellPath::unseen) };
             }
@@ -190,6 +192,10 @@ impl Runner<'_> {
         let (figures, closed) = match (moved, peer.close()) {
             // Transfers to a peer that is gone fail in many ways, often before anything else tells of it.
             (Err(_), Err(PeerError::Lost(lost))) if !matches!(lost, Lost::Interrupted) => return Err(peer_is_gone()),
+            (Err(ended), Ok(closed)) => {
+                sides.path = CellPath { asked: leg.asked, ..closed.path };
+                return Err(refused_atomic(peer, open, &opened, ended));
+            }
             (moved, closed) => (moved?, closed?),
         };
         sides.path = CellPath { asked: leg.asked, ..closed.path };
@@ -210,15 +216,24 @@ impl Runner<'_> {
             .filter(|window| window.slot_bytes == spec.size_bytes)
             .and_then(|window| Layout::at(window.slots.clone(), window.slot_bytes, window.length_bytes))
             .ok_or(PeerError::OutOfTurn)?;
-        let buffer = far_buffer(setup.far, layout.length_bytes())?;
+        // Behind what the other side sees, the place for what comes back.
+        let back = back_place(layout.length_bytes());
+        let comes_back = spec.mode == Mode::PingPong;
+        let far_bytes = if comes_back { back + layout.size_bytes() } else { layout.length_bytes() };
+        let buffer = far_buffer(setup.far, far_bytes)?;
         side.source = buffer.origin().clone();
         let register = || Arc::clone(device).register(Arc::clone(&buffer));
         let registration = self.routes.observed(&mut side.path, buffer.origin(), device.info(), register)?;
-        let active = registration.active(spec.depth, spec.qps)?;
-        peer.connect_to(active.endpoint())?;
-        let plane = active.connect(&opened.endpoint)?;
+        let depth = if comes_back { PING_PONG_DEPTH } else { spec.depth };
+        let receives = comes_back && receives(spec.op);
+        let loose = registration.end(EndSettings { depth, queues: spec.qps, receives })?;
+        peer.connect_to(loose.endpoint())?;
+        let mut end = loose.connect(&opened.endpoint)?;
+        if receives {
+            end.receive(&[back], layout.transfer(spec.op, 0).length_bytes)?;
+        }
         let layouts = [layout];
-        let mut lanes = [Lane { far: plane.far(), plane, layouts: &layouts }];
+        let mut lanes = [Lane { far: end.far(), posts: Posts::Apart { end, other: None, back }, layouts: &layouts }];
         let figures = Figures { exported: Some(opened.source.clone()), ..Figures::default() };
         let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::There(peer) };
         let figures = self.moved(moving, &mut lanes, figures)?;
@@ -228,18 +243,28 @@ impl Runner<'_> {
     }
 }
 
-/// What two hosts do not do together yet.
-fn impossible(spec: &CellSpec, connection: &Connection) -> Option<Explanation> {
-    let (what, remedy) = if spec.op.is_atomic() {
-        ("atomic operations are measured on one host", "leave them out, or --peer")
-    } else if spec.mode == Mode::PingPong {
-        ("the passive side does not answer", "use --mode completion or bandwidth")
-    } else if spec.bidirectional || spec.threads > 1 {
+/// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that can be opened again.
+fn refused_atomic(peer: &Peer, open: Open, opened: &Opened, ended: Ended) -> Ended {
+    let Ended::Without(Without { outcome: Outcome::Failed, reason, .. }) = &ended else { return ended };
+    let in_bar = opened.source.kind == SourceKind::Vfio && matches!(&open.op[..], "fetch_add" | "cmp_swap");
+    // Refused is what a transfer was, and nothing before or after it.
+    let refused = in_bar && reason.starts_with("the transfer ended with") && peer.open(open).is_ok();
+    if refused && peer.close().is_ok() { transfer::atomics_refused(reason.clone()) } else { ended }
+}
+
+/// What two hosts do not do together.
+fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
+    let unreliable = plan.connection.transport != Transport::Rc;
+    let many_queues = spec.op == Op::Send && spec.qps > 1;
+    let (what, remedy) = if spec.bidirectional || spec.threads > 1 {
         ("one thread of the active side posts", "leave out --bidirectional and --threads")
-    } else if matches!(spec.op, Op::Send | Op::WriteImm) && spec.qps > 1 {
-        ("the order in which sends arrive is certain on one queue pair only", "leave out --qps")
-    } else if connection.transport != Transport::Rc {
-        ("only reliable connections are made between two hosts", "leave out --connection")
+    } else if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
+        (
+            "without acknowledgements nothing tells whether the other host has receives ready, and what finds none is lost",
+            "use --mode pingpong, in which each waits for an answer, or --connection rc",
+        )
+    } else if many_queues && plan.post_list.is_some_and(|list| list > 1) {
+        ("sends that are handed over together arrive on one queue pair", "leave out --post-list or --qps")
     } else {
         return None;
     };

@@ -7,17 +7,17 @@ use std::thread::Builder;
 use crate::cpus;
 use crate::measure::MeasureError;
 
-/// Gives each item to a thread of its own, bound to the processors in turn; they begin together. A single item for which no
-/// processor is named needs no thread.
+/// Gives each item to a thread of its own, bound to a processor where `cpu_of` its place names one; they begin together. A
+/// single item for which none is named needs no thread.
 ///
 /// # Errors
 /// The first that any of them met.
 pub(super) fn together<I: Send, T: Send>(
     items: Vec<I>,
-    cpus: &[u32],
+    cpu_of: impl Fn(usize) -> Option<u32>,
     work: impl Fn(I) -> Result<T, MeasureError> + Sync,
 ) -> Result<Vec<T>, MeasureError> {
-    if items.len() == 1 && cpus.is_empty() {
+    if items.len() == 1 && cpu_of(0).is_none() {
         return items.into_iter().map(work).collect();
     }
     // Closed as long as it is held for writing; one that cannot be started opens it for nothing.
@@ -26,7 +26,7 @@ pub(super) fn together<I: Send, T: Send>(
     std::thread::scope(|scope| {
         let closed = gate.write();
         let start = |(index, item)| {
-            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let cpu = cpu_of(index);
             let body = move || {
                 let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
                 drop(gate.read());
@@ -42,6 +42,11 @@ pub(super) fn together<I: Send, T: Send>(
     })
 }
 
+/// The processors one after the other, and then again from the first.
+pub(super) fn in_turn(cpus: &[u32]) -> impl Fn(usize) -> Option<u32> {
+    |index| cpus.get(index % cpus.len().max(1)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,14 +57,15 @@ mod tests {
     fn all_work_at_once_and_the_first_error_is_told() {
         // Each waits for all others: one after the other they would wait for ever.
         let meeting = Barrier::new(8);
-        let done = together((0..8).collect(), &[], |item| {
+        let done = together((0..8).collect(), in_turn(&[]), |item| {
             meeting.wait();
             Ok(item * 2)
         });
         assert_eq!(done.unwrap(), (0..8).map(|item| item * 2).collect::<Vec<_>>());
-        let failed = together(vec![1, 2, 3], &[], |item| if item == 2 { Err(MeasureError::Lost) } else { Ok(()) });
+        let failed =
+            together(vec![1, 2, 3], in_turn(&[]), |item| if item == 2 { Err(MeasureError::Lost) } else { Ok(()) });
         assert!(matches!(failed, Err(MeasureError::Lost)));
-        let nowhere = together(vec![()], &[1_000_000], Ok);
+        let nowhere = together(vec![()], in_turn(&[1_000_000]), Ok);
         assert!(matches!(nowhere, Err(MeasureError::Bind { cpu: 1_000_000, .. })));
     }
 }

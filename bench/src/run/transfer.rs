@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use peerpath_exporter::{Buffer, Exporter as _, Handle, SourceKind, View};
-use peerpath_importers::{DataPlane, DataPlaneSettings, Direction, Op, Side, Transport};
+use peerpath_importers::{
+    DataPlane, DataPlaneSettings, Direction, EndSettings, JoinedEnd, Op, Registration, Side, Transfer, Transport,
+};
 use peerpath_paths::{Cause, Explanation, PathName};
 use quanta::Clock;
 
@@ -15,10 +17,10 @@ use super::staged::Staged;
 use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Views};
+use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Volley};
 use crate::plan::{CellSpec, Mechanism, Mode};
 use crate::result::CellPath;
-use crate::window::{Place, VerifyError, Window};
+use crate::window::{Mismatch, Place, VerifyError, Window};
 use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
@@ -28,9 +30,59 @@ const LATEST_ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What one thread works with: a data plane of its own, and for each stream a part of the source.
 pub(super) struct Lane<'a> {
-    pub(super) plane: Box<dyn DataPlane + 'a>,
+    pub(super) posts: Posts<'a>,
     pub(super) far: Arc<dyn View>,
     pub(super) layouts: &'a [Layout],
+}
+
+/// Who has the two ends of a lane.
+pub(super) enum Posts<'a> {
+    /// The thread that posts has both.
+    Whole(Box<dyn DataPlane + 'a>),
+    /// It has that of the far side; the other one is a peer's, or another thread's.
+    Apart {
+        end: Box<dyn JoinedEnd + 'a>,
+        other: Option<Box<dyn JoinedEnd + 'a>>,
+        /// Where on the far side what is sent back arrives.
+        back: u64,
+    },
+}
+
+impl<'a> Lane<'a> {
+    fn whole(plane: Box<dyn DataPlane + 'a>, layouts: &'a [Layout]) -> Self {
+        Self { far: plane.far(), posts: Posts::Whole(plane), layouts }
+    }
+
+    /// Both ends of a lane on which a slot goes there and back, each for a thread of its own.
+    fn facing(registration: &'a dyn Registration, layouts: &'a [Layout], op: Op) -> Result<Self, Ended> {
+        let [layout, ..] = layouts else { return Err(MeasureError::Lost.into()) };
+        let back = back_place(layout.far_start() + layout.length_bytes());
+        let settings = EndSettings { depth: PING_PONG_DEPTH, queues: 1, receives: receives(op) };
+        let [mut end, mut other] = registration.both_ends(settings, back + layout.size_bytes())?;
+        if receives(op) {
+            let length_bytes = layout.transfer(op, 0).length_bytes;
+            other.receive(&layout.places(), length_bytes)?;
+            end.receive(&[back], length_bytes)?;
+        }
+        Ok(Self { far: end.far(), posts: Posts::Apart { end, other: Some(other), back }, layouts })
+    }
+
+    fn plane(&mut self) -> &mut dyn DataPlane {
+        match &mut self.posts {
+            Posts::Whole(plane) => &mut **plane,
+            Posts::Apart { end, .. } => &mut **end,
+        }
+    }
+}
+
+/// Where the slot comes back to, behind what else there is.
+pub(super) fn back_place(end: u64) -> u64 {
+    end.next_multiple_of(64)
+}
+
+/// Whether each operation uses up a receive of the other side.
+pub(super) fn receives(op: Op) -> bool {
+    matches!(op, Op::Send | Op::WriteImm)
 }
 
 /// What bytes are moved between, and how.
@@ -67,9 +119,10 @@ impl<'a> Check<'a> {
         near: Place<'a>,
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
-        Ok(match near {
-            Place::Here(near) if op.is_atomic() => Self::Words(Words::fill(layout, near, far)?),
-            near => Self::Bytes(Window::fill(layout, direction, near, far)?),
+        Ok(if op.is_atomic() {
+            Self::Words(Words::fill(layout, near, far)?)
+        } else {
+            Self::Bytes(Window::fill(layout, direction, near, far)?)
         })
     }
 
@@ -110,12 +163,8 @@ impl Runner<'_> {
         let streams = if spec.bidirectional { 2 } else { 1 };
         let far_bytes = layouts[..streams].iter().map(|layout| layout.far_start() + layout.length_bytes()).max();
         let far_bytes = far_bytes.unwrap_or(0);
-        let settings = DataPlaneSettings {
-            depth: if spec.mode == Mode::PingPong { PING_PONG_DEPTH } else { spec.depth },
-            queues: spec.qps,
-            both_sides: spec.bidirectional || spec.mode == Mode::PingPong,
-            far_bytes,
-        };
+        let settings =
+            DataPlaneSettings { depth: spec.depth, queues: spec.qps, both_sides: spec.bidirectional, far_bytes };
         let registered = if setup.is_staged() {
             let staging = staging(setup, far_bytes)?.export(far_bytes)?;
             note_staging(setup, far_bytes, path);
@@ -130,6 +179,9 @@ impl Runner<'_> {
             ..Figures::default()
         };
         let lane = |layouts| -> Result<Lane<'_>, Ended> {
+            if spec.mode == Mode::PingPong {
+                return Lane::facing(&*registration, layouts, spec.op);
+            }
             let plane = registration.data_plane(&settings)?;
             let plane: Box<dyn DataPlane + '_> = match registered.handle() {
                 Handle::Memory(memory) if setup.is_staged() => {
@@ -138,7 +190,7 @@ impl Runner<'_> {
                 }
                 _ => plane,
             };
-            Ok(Lane { far: plane.far(), plane, layouts })
+            Ok(Lane::whole(plane, layouts))
         };
         let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
         let shared_far = setup.device.info().own_address_space && lanes.iter().any(|lane| lane.far.is_writable());
@@ -190,12 +242,13 @@ impl Runner<'_> {
             Check::fill(spec.op, layout, direction_of(place, direction), near, &*fars[lane])
         };
         let mut unused = Recorder::new(clock.clone());
-        for lane in lanes.iter_mut() {
-            for (layout, posted_by) in lane.layouts.iter().zip(POSTED_BY) {
-                let stream = Stream { layout, op: spec.op, posted_by };
-                let warmed_up =
-                    measure::latency(&mut *lane.plane, stream, self.warmup_limit(), &mut unused, interrupt)?;
-                self.come_round(moving, &mut *lane.plane, stream, warmed_up)?;
+        // Ping-pong warms up by itself: nobody answers yet.
+        for lane in lanes.iter_mut().filter(|_| spec.mode != Mode::PingPong) {
+            let layouts = lane.layouts;
+            for (place, layout) in layouts.iter().enumerate() {
+                let stream = stream_of(spec, place, layout);
+                let warmed_up = measure::latency(lane.plane(), stream, self.warmup_limit(), &mut unused, interrupt)?;
+                self.come_round(moving, lane, place, warmed_up)?;
             }
         }
         // Filled after the warm-up, so that what the warm-up moved counts as stale.
@@ -205,7 +258,10 @@ impl Runner<'_> {
                 checks.push(fill(index, place, layout)?);
             }
         }
-        let seen = self.together(moving, lanes)?;
+        let seen = match spec.mode {
+            Mode::PingPong => self.volleys(moving, lanes)?,
+            Mode::Completion | Mode::Bandwidth => self.together(moving, lanes)?,
+        };
         let operations = seen.iter().flat_map(|seen| &seen.operations);
         let mut verified_bytes = 0;
         for (check, operations) in checks.iter().zip(operations) {
@@ -213,22 +269,21 @@ impl Runner<'_> {
         }
         drop(checks);
         for (lane, seen) in lanes.iter_mut().zip(&seen) {
-            let streams = lane.layouts.iter().zip(POSTED_BY).zip(&seen.operations);
-            for ((layout, posted_by), operations) in streams {
-                let stream = Stream { layout, op: spec.op, posted_by };
-                self.come_round(moving, &mut *lane.plane, stream, *operations)?;
+            for (place, operations) in seen.operations.iter().enumerate() {
+                self.come_round(moving, lane, place, *operations)?;
             }
         }
         // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
         // more, several times over, with data of its own each time.
         for _ in 0..VERIFIED_LAPS {
             for (index, lane) in lanes.iter_mut().enumerate() {
-                for (place, layout) in lane.layouts.iter().enumerate() {
+                let layouts = lane.layouts;
+                for (place, layout) in layouts.iter().enumerate() {
                     let lap = Limit { iterations: layout.slots(), duration: Duration::MAX };
-                    let stream = Stream { layout, op: spec.op, posted_by: POSTED_BY[place] };
                     let check = fill(index, place, layout)?;
-                    measure::latency(&mut *lane.plane, stream, lap, &mut unused, interrupt)?;
+                    measure::latency(lane.plane(), stream_of(spec, place, layout), lap, &mut unused, interrupt)?;
                     verified_bytes += self.verify(&check, layout.slots())?;
+                    self.come_round(moving, lane, place, layout.slots())?;
                 }
             }
         }
@@ -251,27 +306,30 @@ impl Runner<'_> {
         }
     }
 
-    /// A peer's receives wait on slot after slot, whatever ended between two sends. So that the next send finds the first
-    /// one, this uses the others up.
+    /// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
+    /// one, on every queue.
     fn come_round(
         &self,
         moving: Moving<'_>,
-        plane: &mut dyn DataPlane,
-        stream: Stream<'_>,
+        lane: &mut Lane<'_>,
+        place: usize,
         ended: u64,
     ) -> Result<(), MeasureError> {
-        let slots = stream.layout.slots();
-        let over = ended % slots;
-        if stream.op == Op::Send && matches!(moving.near, Place::There(_)) && over > 0 {
-            let rest = Limit { iterations: slots - over, duration: Duration::MAX };
-            measure::latency(plane, stream, rest, &mut Recorder::new(moving.clock.clone()), self.interrupt)?;
+        let (spec, layouts) = (moving.spec, lane.layouts);
+        let layout = &layouts[place];
+        let over = ended % turns(layout.slots(), spec.qps.into());
+        if spec.op == Op::Send && matches!(lane.posts, Posts::Apart { .. }) && over > 0 {
+            let rest = Limit { iterations: turns(layout.slots(), spec.qps.into()) - over, duration: Duration::MAX };
+            // From where the last one ended.
+            let stream = Stream { first: ended, ..stream_of(spec, place, layout) };
+            measure::latency(lane.plane(), stream, rest, &mut Recorder::new(moving.clock.clone()), self.interrupt)?;
         }
         Ok(())
     }
 
     /// The timed part, a thread a lane.
     fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, MeasureError> {
-        let Moving { spec, clock, near, .. } = moving;
+        let Moving { spec, clock, .. } = moving;
         let plan = self.plan;
         let flow = Flow {
             depth: spec.depth,
@@ -279,54 +337,148 @@ impl Runner<'_> {
             post_list: plan.post_list,
             moderation: plan.completion_moderation,
         };
-        let work = Work { spec, near, flow, limit: plan.limit(), clock, interrupt: self.interrupt };
-        threads::together(lanes.iter_mut().collect(), &plan.cpus, |lane| work.timed(lane))
+        let (limit, interrupt) = (plan.limit(), self.interrupt);
+        threads::together(lanes.iter_mut().collect(), threads::in_turn(&plan.cpus), |lane: &mut Lane<'_>| {
+            let mut recorder = Recorder::new(clock.clone());
+            let streams: Vec<Stream<'_>> =
+                lane.layouts.iter().enumerate().map(|(place, layout)| stream_of(spec, place, layout)).collect();
+            if spec.mode == Mode::Completion {
+                let operations = measure::latency(lane.plane(), streams[0], limit, &mut recorder, interrupt)?;
+                return Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() });
+            }
+            let flows = measure::bandwidth(lane.plane(), &streams, flow, limit, clock, interrupt)?;
+            let operations = flows.iter().map(|flow| flow.operations).collect();
+            Ok(Seen { recorder, operations, flows })
+        })
     }
-}
 
-/// What the threads of a cell have in common.
-struct Work<'a> {
-    spec: &'a CellSpec,
-    near: Place<'a>,
-    flow: Flow,
-    limit: Limit,
-    clock: &'a Clock,
-    interrupt: &'a Interrupt,
-}
-
-impl Work<'_> {
-    fn timed(&self, lane: &mut Lane<'_>) -> Result<Seen, MeasureError> {
-        let Self { spec, near, flow, limit, clock, interrupt } = *self;
-        let mut recorder = Recorder::new(clock.clone());
-        let streams: Vec<Stream<'_>> = lane
-            .layouts
-            .iter()
-            .zip(POSTED_BY)
-            .map(|(layout, posted_by)| Stream { layout, op: spec.op, posted_by })
-            .collect();
-        let plane = &mut *lane.plane;
-        match spec.mode {
-            Mode::Completion => {
-                let operations = measure::latency(plane, streams[0], limit, &mut recorder, interrupt)?;
-                Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() })
+    /// Ping-pong, with two threads a lane: the one that is timed, and the one that answers, unless a peer does.
+    fn volleys(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
+        let Moving { spec, clock, near, .. } = moving;
+        let (plan, interrupt) = (self.plan, self.interrupt);
+        let last_bytes: Vec<u8> = match near {
+            Place::Here(view) => {
+                let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
+                lanes.iter().map(|lane| measure::look_at(view, last(lane))).collect::<Result<_, _>>()?
             }
-            Mode::PingPong => {
-                let Place::Here(near) = near else {
-                    return Err(MeasureError::View(std::io::ErrorKind::Unsupported.into()));
-                };
-                let views = Views { near, far: &*lane.far };
-                let (layout, op) = (streams[0].layout, spec.op);
-                let rounds = measure::ping_pong(plane, layout, op, views, limit, &mut recorder, interrupt)?;
-                // All of them used the first slot.
-                Ok(Seen { recorder, operations: vec![rounds.min(1)], flows: Vec::new() })
+            Place::There(remote) => remote.echo(&backs(lanes))?,
+        };
+        let mut posting = Vec::new();
+        let mut answering = Vec::new();
+        for (lane, last_byte) in lanes.iter_mut().zip(last_bytes) {
+            let Posts::Apart { end, other, back } = &mut lane.posts else { continue };
+            let volley = Volley { layout: &lane.layouts[0], op: spec.op, back: *back, last_byte, played: 0 };
+            let over = Interrupt::default();
+            if let Some(other) = other {
+                let before = other.arrived()?;
+                answering.push(Turn::Answer(&mut **other, volley, before, over.clone()));
             }
-            Mode::Bandwidth => {
-                let flows = measure::bandwidth(plane, &streams, flow, limit, clock, interrupt)?;
-                let operations = flows.iter().map(|flow| flow.operations).collect();
-                Ok(Seen { recorder, operations, flows })
-            }
+            posting.push(Turn::Post(&mut **end, volley, over));
         }
+        let posts = posting.len();
+        posting.extend(answering);
+        // Where there are processors for those that are timed only, the others have what the kernel gives them.
+        let cpu_of =
+            |index| if index < posts { threads::in_turn(&plan.cpus)(index) } else { plan.cpus.get(index).copied() };
+        let (warmup, limit) = (self.warmup_limit(), plan.limit());
+        let seen = threads::together(posting, cpu_of, |turn| match turn {
+            Turn::Answer(end, volley, before, over) => measure::echo(end, volley, before, clock, &over).map(|_| None),
+            Turn::Post(end, volley, over) => {
+                let seen = volley_timed(end, volley, (warmup, limit), clock, interrupt);
+                over.stop();
+                seen.map(Some)
+            }
+        })?;
+        if let Place::There(remote) = near {
+            remote.rest()?;
+        }
+        let seen: Vec<Seen> = seen.into_iter().flatten().collect();
+        for (lane, seen) in lanes.iter().zip(&seen) {
+            came_back(lane, spec.op, seen.operations[0])?;
+        }
+        Ok(seen)
     }
+}
+
+/// Where the last byte of the first slot is, on both sides.
+pub(super) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
+    let slot = layout.transfer(op, 0);
+    let last = u64::from(slot.length_bytes) - 1;
+    Transfer { buffer_offset: slot.buffer_offset + last, far_offset: slot.far_offset + last, ..slot }
+}
+
+/// What a thread does in ping-pong.
+enum Turn<'a> {
+    Post(&'a mut dyn JoinedEnd, Volley<'a>, Interrupt),
+    Answer(&'a mut dyn JoinedEnd, Volley<'a>, u64, Interrupt),
+}
+
+/// The part of the one that is timed.
+fn volley_timed(
+    end: &mut dyn JoinedEnd,
+    volley: Volley<'_>,
+    (warmup, limit): (Limit, Limit),
+    clock: &Clock,
+    interrupt: &Interrupt,
+) -> Result<Seen, MeasureError> {
+    let (mut unused, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
+    let (_, before) = measure::ping_pong(end, volley, warmup, &mut unused, interrupt)?;
+    // The last thing that the warm-up wrote is what was there in the beginning.
+    let last_byte = match volley.op {
+        Op::Write if before > 0 => measure::look_at(&*end.far(), last_byte_of(volley.op, volley.layout).far_offset)?,
+        _ => volley.last_byte,
+    };
+    let volley = Volley { played: before, last_byte, ..volley };
+    let (_, played) = measure::ping_pong(end, volley, limit, &mut recorder, interrupt)?;
+    // All but sends went to the first slot.
+    let operations = if volley.op == Op::Send { before + played } else { played.min(1) };
+    Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() })
+}
+
+/// Where each lane's slot comes back to.
+fn backs(lanes: &[Lane<'_>]) -> Vec<u64> {
+    let back = |lane: &Lane<'_>| match lane.posts {
+        Posts::Apart { back, .. } => Some(back),
+        Posts::Whole(_) => None,
+    };
+    lanes.iter().filter_map(back).collect()
+}
+
+/// Compares what came back last with what went there.
+fn came_back(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
+    let (Posts::Apart { back, .. }, Some(last)) = (&lane.posts, operations.checked_sub(1)) else { return Ok(()) };
+    let layout = &lane.layouts[0];
+    let sent = layout.transfer(op, last).far_offset;
+    let size = layout.size_bytes() as usize;
+    let (mut wanted, mut found) = (vec![0; size], vec![0; size]);
+    let failed = |source| VerifyError::View { side: "far side", source };
+    lane.far.read(sent, &mut wanted).and_then(|()| lane.far.read(*back, &mut found)).map_err(failed)?;
+    let wrong = || wanted.iter().zip(&found).enumerate().filter(|(_, (wanted, found))| wanted != found);
+    let Some((at, (expected, other))) = wrong().next() else { return Ok(()) };
+    Err(Mismatch {
+        place: "of what came back",
+        wrong_bytes: wrong().count() as u64,
+        checked_bytes: layout.size_bytes(),
+        first_offset: back + at as u64,
+        expected: *expected,
+        found: *other,
+        guess: "the side that answers sent something else, or it changed on the way",
+    }
+    .into())
+}
+
+/// What is done in a place of a lane.
+fn stream_of<'a>(spec: &CellSpec, place: usize, layout: &'a Layout) -> Stream<'a> {
+    Stream { layout, op: spec.op, posted_by: POSTED_BY[place], queues: spec.qps, first: 0 }
+}
+
+/// After how many operations each queue is at the first slot again.
+fn turns(slots: u64, queues: u64) -> u64 {
+    let (mut a, mut b) = (slots, queues.max(1));
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    slots / a * queues.max(1)
 }
 
 /// Puts together what the threads saw.
@@ -363,7 +515,7 @@ fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> 
 }
 
 /// What makes no sense, and why.
-fn impossible(spec: &CellSpec) -> Option<Explanation> {
+pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
     let staged = spec.asked == Some(PathName::Staged);
     let both = spec.bidirectional || spec.mode == Mode::PingPong;
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
@@ -436,11 +588,13 @@ fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, ended: Ended) -> Ended
         && setup.spec.op.is_atomic()
         && buffer.origin().kind == SourceKind::Vfio
         && setup.register(Arc::clone(buffer)).and_then(|again| again.unregister()).is_ok();
-    if !refused {
-        return ended;
-    }
+    if refused { atomics_refused(reason.clone()) } else { ended }
+}
+
+/// How a cell ends whose atomic operations the memory refuses.
+pub(super) fn atomics_refused(reason: String) -> Ended {
     Ended::waived(
-        reason.clone(),
+        reason,
         Explanation::new(
             Cause::AtomicsRefused,
             "the device does no atomic operations on the memory of another device, which it allows to be written and read",

@@ -5,14 +5,14 @@ mod sys;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use peerpath::interrupt::Interrupt;
 use peerpath::layout::Layout;
-use peerpath::measure::{self, Flow, Limit, Recorder, Stream, Views};
+use peerpath::measure::{self, Flow, Limit, Recorder, Stream, Volley};
 use peerpath_exporter::View;
-use peerpath_importers::{Completion, DataPlane, Error, Op, Side, Transfer};
+use peerpath_importers::{Completion, DataPlane, Error, JoinedEnd, Op, Side, Transfer};
 use quanta::Clock;
 
 /// Ends everything at the next poll.
@@ -23,7 +23,7 @@ struct Plane {
 
 impl DataPlane for Plane {
     fn far(&self) -> Arc<dyn View> {
-        Arc::new(Memory(Arc::default()))
+        Arc::new(Memory::default())
     }
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
@@ -42,42 +42,67 @@ fn plane(depth: usize) -> Plane {
     Plane { under_way: VecDeque::with_capacity(depth), depth }
 }
 
-/// One byte that is everywhere: whatever is written on one side is found on the other.
-struct Memory(Arc<AtomicU8>);
+/// An end whose other one answers at once: what is sent stands where the answer is looked for, and is counted as one.
+struct Answered {
+    plane: Plane,
+    memory: Arc<Memory>,
+    arrived: u64,
+}
+
+impl DataPlane for Answered {
+    fn far(&self) -> Arc<dyn View> {
+        Arc::clone(&self.memory) as Arc<dyn View>
+    }
+
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
+        self.memory.back.store(self.memory.out.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.arrived += batch.len() as u64;
+        self.plane.submit(batch)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+        self.plane.poll(done)
+    }
+}
+
+impl JoinedEnd for Answered {
+    fn receive(&mut self, _offsets: &[u64], _length_bytes: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn arrived(&mut self) -> Result<u64, Error> {
+        Ok(self.arrived)
+    }
+}
+
+/// Of all that is sent, and of all that comes back, one byte.
+#[derive(Default)]
+struct Memory {
+    out: AtomicU8,
+    back: AtomicU8,
+}
+
+/// Where things come back to.
+const BACK: u64 = 1 << 19;
+
+impl Memory {
+    fn at(&self, offset: u64) -> &AtomicU8 {
+        if offset < BACK { &self.out } else { &self.back }
+    }
+}
 
 impl View for Memory {
     fn length_bytes(&self) -> u64 {
         1 << 20
     }
 
-    fn read(&self, _offset: u64, into: &mut [u8]) -> io::Result<()> {
-        into.fill(self.0.load(Ordering::Relaxed));
-        Ok(())
-    }
-
-    fn write(&self, _offset: u64, from: &[u8]) -> io::Result<()> {
-        from.iter().for_each(|byte| self.0.store(*byte, Ordering::Relaxed));
-        Ok(())
-    }
-}
-
-/// Answers at once, as a side that sends back what it was sent. Every second write says what to see changed, and is not to be
-/// seen: the answer is there already.
-struct Echo(Arc<AtomicU8>, AtomicU64);
-
-impl View for Echo {
-    fn length_bytes(&self) -> u64 {
-        1 << 20
-    }
-
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        Memory(Arc::clone(&self.0)).read(offset, into)
+        into.fill(self.at(offset).load(Ordering::Relaxed));
+        Ok(())
     }
 
-    fn write(&self, _offset: u64, from: &[u8]) -> io::Result<()> {
-        if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-            self.0.store(from[0], Ordering::Relaxed);
-        }
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        from.iter().for_each(|byte| self.at(offset).store(*byte, Ordering::Relaxed));
         Ok(())
     }
 }
@@ -100,7 +125,7 @@ fn one_at_a_time() {
     for op in [Op::Write, Op::CmpSwap] {
         allocates_the_same(|limit| {
             let mut recorder = Recorder::new(Clock::new());
-            let stream = Stream { layout: &layout, op, posted_by: Side::Far };
+            let stream = Stream { layout: &layout, op, posted_by: Side::Far, queues: 1, first: 0 };
             measure::latency(&mut plane(1), stream, limit, &mut recorder, &Interrupt::default()).unwrap();
             assert_eq!(recorder.count(), limit.iterations);
         });
@@ -110,7 +135,7 @@ fn one_at_a_time() {
 #[test]
 fn many_at_a_time() {
     let layout = Layout::new(64, 8, 1 << 20).unwrap();
-    let far = Stream { layout: &layout, op: Op::Write, posted_by: Side::Far };
+    let far = Stream { layout: &layout, op: Op::Write, posted_by: Side::Far, queues: 1, first: 0 };
     let flow = Flow { depth: 16, queues: 4, post_list: Some(2), moderation: 8 };
     for streams in [&[far][..], &[far, Stream { posted_by: Side::Buffer, ..far }]] {
         allocates_the_same(|limit| {
@@ -123,16 +148,20 @@ fn many_at_a_time() {
 
 #[test]
 fn there_and_back() {
-    let layout = Layout::new(64, 1, 1 << 20).unwrap();
+    let layout = Layout::new(64, 1, 1 << 18).unwrap();
     for op in [Op::Write, Op::Send] {
         allocates_the_same(|limit| {
-            let shared = Arc::new(AtomicU8::new(7));
-            let (near, far) = (Memory(Arc::clone(&shared)), Echo(Arc::clone(&shared), AtomicU64::new(0)));
+            let memory = Arc::new(Memory::default());
+            memory.out.store(7, Ordering::Relaxed);
+            let mut end = Answered { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
             let mut recorder = Recorder::new(Clock::new());
-            let views = Views { near: &near, far: &far };
-            measure::ping_pong(&mut plane(4), &layout, op, views, limit, &mut recorder, &Interrupt::default()).unwrap();
-            assert_eq!(recorder.count(), limit.iterations);
-            assert_eq!(shared.load(Ordering::Relaxed), 7, "what was there before");
+            let volley = Volley { layout: &layout, op, back: BACK, last_byte: 9, played: 0 };
+            let (rounds, played) =
+                measure::ping_pong(&mut end, volley, limit, &mut recorder, &Interrupt::default()).unwrap();
+            assert_eq!((rounds, recorder.count()), (limit.iterations, limit.iterations));
+            // Once more, so that what was there before is there again.
+            assert_eq!(played, limit.iterations + u64::from(op == Op::Write));
+            assert_eq!(memory.out.load(Ordering::Relaxed), 7);
         });
     }
 }

@@ -1,48 +1,62 @@
-//! Connections whose two ends are on two hosts: each end is made alone, tells the other host of itself, and is connected to
-//! what that host has told.
+//! Connections whose two ends are apart: each is made alone, tells of itself, and is connected to what the other one has told.
+//! They belong to two hosts, or to two threads.
 
 use std::sync::Arc;
 
-use peerpath_exporter::Handle;
+use peerpath_exporter::{Buffer, Handle};
 
-use super::bounds::{Bounds, Part, place};
-use super::data_plane::VerbsDataPlane;
+use super::bounds::{Bounds, Part};
+use super::data_plane::{FarMemory, VerbsDataPlane};
 use super::device::VerbsDevice;
 use super::end::{Depths, End};
 use super::errors::Error;
 use super::registration::VerbsRegistration;
-use super::status::{self, SUCCESS};
-use super::sys::{Addressing, CompletionQueue, Keys, Mtu, Peer, Polled, Route};
-use crate::{Active, DataPlane, Endpoint, Passive, PortAddress, QueuePairEnd, Region};
+use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
+use crate::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
 
-/// As many receives wait at least, so that sends need not wait for the process that posts them anew.
-const LEAST_RECEIVES: u32 = 512;
+/// So many receives wait where the device has room, so that sends need not wait for the process that posts them anew.
+const RECEIVES: u32 = 512;
 /// Queue pairs and packets have numbers of 24 bits.
 const NUMBER_LIMIT: u32 = 1 << 24;
 
-/// What either side has.
-struct Half<'r> {
+/// An end that is not connected yet.
+pub(super) struct Half<'r> {
     // Dropped first: from then on the device touches no memory of this side.
     end: End,
     completions: Arc<CompletionQueue>,
     registration: &'r VerbsRegistration,
+    /// None where the memory is that of the registration.
+    far_regions: Vec<MemoryRegion>,
+    memory: Arc<Buffer>,
+    parts: Vec<Part>,
     endpoint: Endpoint,
+    depths: Depths,
 }
 
 impl<'r> Half<'r> {
-    fn new(registration: &'r VerbsRegistration, depths: Depths, regions: Vec<Region>) -> Result<Self, Error> {
+    /// That of the registered buffer.
+    pub(super) fn new(registration: &'r VerbsRegistration, settings: EndSettings) -> Result<Self, Error> {
+        let parts = registration.parts();
+        let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
+        Self::of_far_side(registration, settings, memory)
+    }
+
+    /// That of other memory, known to the same device.
+    pub(super) fn of_far_side(
+        registration: &'r VerbsRegistration,
+        settings: EndSettings,
+        far: FarMemory,
+    ) -> Result<Self, Error> {
         let device = &registration.device;
-        let name = || device.info.name.clone();
-        let Depths { queues, sends, receives } = depths;
-        let depth = sends.max(receives);
-        let limit = device.limits.queue_depth.min(device.limits.completions.checked_div(queues).unwrap_or(0));
-        let Some(entries) = depth.checked_mul(queues).filter(|_| depth > 0 && depth <= limit) else {
-            return Err(Error::Depth { device: name(), depth, queues, limit });
-        };
-        let completions = CompletionQueue::new(&device.context, entries, device.connection.events);
-        let completions =
-            Arc::new(completions.map_err(|source| Error::CompletionQueue { device: name(), entries, source })?);
-        let is_memory = matches!(registration.buffer.handle(), Handle::Memory(_));
+        let EndSettings { depth, queues, receives } = settings;
+        let room = device.completions_each(depth, queues, if receives { 2 } else { 1 })?;
+        // Where there is room for it, the receiver may fall behind.
+        let most = device.limits.queue_depth.min(room - depth);
+        let receives = if receives { RECEIVES.min(most).max(depth) } else { 0 };
+        let depths = Depths { queues, sends: depth, receives };
+        let completions = device.completion_queue(queues * (depth + receives))?;
+        let FarMemory { regions: far_regions, memory, parts } = far;
+        let is_memory = matches!(memory.handle(), Handle::Memory(_));
         let end = End::new(device, &completions, depths, is_memory)?;
         let queue_pair = |number| QueuePairEnd { number, first_packet: 0 };
         let route = device.route();
@@ -55,16 +69,29 @@ impl<'r> Half<'r> {
             mtu_bytes: route.mtu.bytes(),
             reads_in_flight: route.reads_in_flight,
             message_bytes: device.message_bytes(),
-            regions,
+            regions: parts.iter().map(Part::region).collect(),
         };
-        Ok(Self { end, completions, registration, endpoint })
+        Ok(Self { end, completions, registration, far_regions, memory, parts, endpoint, depths })
+    }
+}
+
+impl<'r> LooseEnd<'r> for Half<'r> {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
-    /// Connects with what the other host has told.
-    fn connect(&self, peer: &Endpoint) -> Result<(), Error> {
-        let device = &self.registration.device;
-        let (route, peers) = meet(device, &self.endpoint, peer).map_err(|why| Error::Peer { why })?;
-        self.end.connect(device, &route, &peers)
+    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'r>, crate::Error> {
+        let Self { end, completions, registration, far_regions: regions, memory, parts, endpoint, depths } = *self;
+        let device = &registration.device;
+        let (route, peers) = meet(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
+        end.connect(device, &route, &peers)?;
+        let bounds = Bounds {
+            buffer: parts_of(&peer.regions)?,
+            far: parts.clone(),
+            message_bytes: endpoint.message_bytes.min(peer.message_bytes),
+        };
+        let far = FarMemory { regions, memory, parts };
+        Ok(Box::new(VerbsDataPlane::apart(registration, (end, depths), completions, bounds, far)))
     }
 }
 
@@ -102,105 +129,4 @@ fn parts_of(regions: &[Region]) -> Result<Vec<Part>, Error> {
     }
     let keys = |region: &Region| Keys { base: region.address, local: 0, remote: region.key };
     Ok(Part::in_a_row(regions.iter().map(|region| (region.length_bytes, keys(region)))))
-}
-
-/// See [`Passive`].
-pub(super) struct VerbsPassive<'r> {
-    half: Half<'r>,
-    /// Receives that can wait at once.
-    capacity: usize,
-    parts: Vec<Part>,
-    offsets: Vec<u64>,
-    length_bytes: u32,
-    /// Receives posted so far.
-    posted: u64,
-    polled: Polled,
-}
-
-impl<'r> VerbsPassive<'r> {
-    pub(super) fn new(registration: &'r VerbsRegistration, depth: u32, queues: u32) -> Result<Self, Error> {
-        let parts = registration.parts();
-        let regions = parts.iter().map(Part::region).collect();
-        // With more than one queue pair nothing is sent, and nothing received.
-        let wanted = if queues == 1 { depth.max(LEAST_RECEIVES) } else { 1 };
-        let receives = wanted.min(registration.device.limits.queue_depth);
-        let half = Half::new(registration, Depths { queues, sends: 0, receives }, regions)?;
-        let capacity = receives as usize;
-        let polled = Polled::with_room_for(capacity);
-        Ok(Self { half, capacity, parts, offsets: Vec::new(), length_bytes: 0, posted: 0, polled })
-    }
-
-    fn post(&mut self, count: usize) -> Result<(), Error> {
-        for index in 0..count {
-            let offset = self.offsets[((self.posted + index as u64) % self.offsets.len() as u64) as usize];
-            let Some(place) = place(&self.parts, offset, self.length_bytes.into()) else {
-                let why = format!("{} bytes at {offset:#x} do not lie in the buffer", self.length_bytes);
-                return Err(Error::Transfer { why });
-            };
-            self.half.end.fill_receive(index, index as u64, place, self.length_bytes);
-        }
-        self.posted += count as u64;
-        self.half.end.post_receives(0, count).map_err(|source| Error::Post { source })
-    }
-}
-
-impl Passive for VerbsPassive<'_> {
-    fn endpoint(&self) -> &Endpoint {
-        &self.half.endpoint
-    }
-
-    fn connect(&mut self, peer: &Endpoint) -> Result<(), crate::Error> {
-        Ok(self.half.connect(peer)?)
-    }
-
-    fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
-        if offsets.is_empty() {
-            return Err(Error::Transfer { why: "there is nowhere to receive".to_owned() }.into());
-        }
-        self.offsets = offsets.to_vec();
-        self.length_bytes = length_bytes;
-        Ok(self.post(self.capacity)?)
-    }
-
-    fn attend(&mut self) -> Result<(), crate::Error> {
-        let count = self.half.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
-        let failed = (0..count).map(|index| self.polled.get(index).status).find(|status| *status != SUCCESS);
-        if let Some(status) = failed {
-            let dma_buf = !matches!(self.half.registration.buffer.handle(), Handle::Memory(_));
-            return Err(Error::Received { source: status::transfer_error(status, dma_buf) }.into());
-        }
-        Ok(self.post(count)?)
-    }
-}
-
-/// See [`Active`].
-pub(super) struct VerbsActive<'r> {
-    half: Half<'r>,
-    depth: u32,
-    queues: u32,
-}
-
-impl<'r> VerbsActive<'r> {
-    pub(super) fn new(registration: &'r VerbsRegistration, depth: u32, queues: u32) -> Result<Self, Error> {
-        let half = Half::new(registration, Depths { queues, sends: depth, receives: 0 }, Vec::new())?;
-        Ok(Self { half, depth, queues })
-    }
-}
-
-impl<'r> Active<'r> for VerbsActive<'r> {
-    fn endpoint(&self) -> &Endpoint {
-        &self.half.endpoint
-    }
-
-    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn DataPlane + 'r>, crate::Error> {
-        let Self { half, depth, queues } = *self;
-        half.connect(peer)?;
-        let bounds = Bounds {
-            buffer: parts_of(&peer.regions)?,
-            far: half.registration.parts(),
-            message_bytes: half.endpoint.message_bytes.min(peer.message_bytes),
-        };
-        let Half { end, completions, registration, .. } = half;
-        Ok(Box::new(VerbsDataPlane::apart(registration, end, completions, bounds, (depth, queues))))
-    }
 }

@@ -1,21 +1,23 @@
-//! Data through queue pairs of one port that are connected with each other.
+//! Data through queue pairs.
 //!
 //! Either side has an [`End`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
-//! data are to go both ways. Both report to one completion queue, so one poll sees everything.
+//! data are to go both ways. Both report to one completion queue, so one poll sees everything. Where somebody else has the
+//! buffer's end, sends of that one come in as well.
 
+use std::mem;
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, View};
 
-use super::bounds::{Bounds, Part, Places};
+use super::bounds::{Bounds, Part, Places, place};
 use super::device::VerbsDevice;
 use super::end::{Depths, End};
 use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::ring::Ring;
-use super::status::{self, SUCCESS};
+use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
-use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer, Transport};
+use crate::{Completion, DataPlane, DataPlaneSettings, JoinedEnd, Op, Side, Transfer, Transport};
 
 /// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
 const LONGEST_SLEEP_MS: u16 = 100;
@@ -30,43 +32,71 @@ fn number(ring: usize, place: u32) -> u64 {
 pub(super) struct VerbsDataPlane<'r> {
     // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
     far_end: End,
-    /// None where the buffer is on another host.
+    /// None where somebody else has it.
     buffer_end: Option<End>,
     completions: Arc<CompletionQueue>,
-    /// None where the far side is the registration.
-    _far_regions: Vec<MemoryRegion>,
-    far: Arc<Buffer>,
+    far: FarMemory,
 
     registration: &'r VerbsRegistration,
     bounds: Bounds,
     /// Of the queues on which the far side posts, and behind them those of the buffer's side, if it posts.
     rings: Box<[Ring]>,
     queues: u32,
+    /// Of the far side, where somebody else has the buffer's end.
+    incoming: Incoming,
+    /// What ended while nobody polled for it.
+    backlog: Vec<Completion>,
     polled: Polled,
     /// An event was asked for.
     armed: bool,
     ended: bool,
 }
 
+/// The far side's memory, as the device knows it.
+pub(super) struct FarMemory {
+    // Before the memory. None where the registration has them.
+    pub(super) regions: Vec<MemoryRegion>,
+    pub(super) memory: Arc<Buffer>,
+    pub(super) parts: Vec<Part>,
+}
+
+impl FarMemory {
+    /// Ordinary memory, as a buffer: its view is the far side's.
+    pub(super) fn new(device: &VerbsDevice, bytes: u64) -> Result<Self, Error> {
+        let options = OpenOptions { huge_pages: device.connection.huge_pages, ..OpenOptions::default() };
+        let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
+        let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
+        let regions = device.regions(&memory)?;
+        // Host memory is one region.
+        let parts = Part::in_a_row(regions.iter().map(|region| (memory.length_bytes(), region.keys())));
+        Ok(Self { regions, memory, parts })
+    }
+}
+
+/// Sends of somebody else's.
+#[derive(Default)]
+struct Incoming {
+    offsets: Vec<u64>,
+    length_bytes: u32,
+    /// Receives that can wait at once on each queue.
+    capacity: usize,
+    /// Of each queue: receives posted so far, and those of them that have to be posted anew.
+    queues: Box<[(u64, usize)]>,
+    arrived: u64,
+    /// The first that failed.
+    failed: Option<u32>,
+}
+
 impl<'r> VerbsDataPlane<'r> {
     pub(super) fn new(registration: &'r VerbsRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
         let device = &registration.device;
-        let name = || device.info.name.clone();
         let DataPlaneSettings { depth, queues, both_sides, far_bytes } = *settings;
         let sides = 1 + u32::from(both_sides);
         // Each transfer can leave two completions.
-        let entries = depth.checked_mul(2 * sides).and_then(|entries| entries.checked_mul(queues));
-        let most = (device.limits.completions / (2 * sides)).checked_div(queues).unwrap_or(0);
-        let limit = device.limits.queue_depth.min(most);
-        let Some(entries) = entries.filter(|_| depth > 0 && depth <= limit) else {
-            return Err(Error::Depth { device: name(), depth, queues, limit });
-        };
-
-        let far = far_memory(far_bytes, device.connection.huge_pages)?;
-        let far_regions = device.regions(&far)?;
-        let completions = CompletionQueue::new(&device.context, entries, device.connection.events);
-        let completions =
-            Arc::new(completions.map_err(|source| Error::CompletionQueue { device: name(), entries, source })?);
+        device.completions_each(depth, queues, 2 * sides)?;
+        let entries = depth * 2 * sides * queues;
+        let far = FarMemory::new(device, far_bytes)?;
+        let completions = device.completion_queue(entries)?;
         let back = if both_sides { depth } else { 0 };
         let is_memory = matches!(registration.buffer.handle(), Handle::Memory(_));
         let far_end = End::new(device, &completions, Depths { queues, sends: depth, receives: back }, true)?;
@@ -80,43 +110,120 @@ impl<'r> VerbsDataPlane<'r> {
             completions,
             bounds: Bounds {
                 buffer: registration.parts(),
-                // Host memory is one region.
-                far: Part::in_a_row(far_regions.iter().map(|region| (far.length_bytes(), region.keys()))),
+                far: far.parts.clone(),
                 message_bytes: device.message_bytes(),
             },
-            _far_regions: far_regions,
             far,
             registration,
             rings: (0..queues * sides).map(|_| Ring::new(depth)).collect(),
             queues,
+            incoming: Incoming::default(),
+            backlog: Vec::new(),
             polled: Polled::with_room_for(entries as usize),
             armed: false,
             ended: false,
         })
     }
 
-    /// With the registration for the far side, of which this is the end, and a buffer that another host has.
+    /// With somebody else at the buffer's end.
     pub(super) fn apart(
         registration: &'r VerbsRegistration,
-        far_end: End,
+        (far_end, depths): (End, Depths),
         completions: Arc<CompletionQueue>,
         bounds: Bounds,
-        (depth, queues): (u32, u32),
+        far: FarMemory,
     ) -> Self {
+        let Depths { queues, sends, receives } = depths;
+        let incoming = Incoming {
+            capacity: receives as usize,
+            queues: vec![(0, 0); queues as usize].into(),
+            ..Incoming::default()
+        };
         Self {
             far_end,
             buffer_end: None,
             completions,
-            _far_regions: Vec::new(),
-            far: Arc::clone(&registration.buffer),
+            far,
             registration,
             bounds,
-            rings: (0..queues).map(|_| Ring::new(depth)).collect(),
+            rings: (0..queues).map(|_| Ring::new(sends)).collect(),
             queues,
-            polled: Polled::with_room_for(depth as usize * queues as usize),
+            incoming,
+            backlog: Vec::with_capacity(sends as usize * queues as usize),
+            polled: Polled::with_room_for((sends + receives) as usize * queues as usize),
             armed: false,
             ended: false,
         }
+    }
+
+    /// Takes note of what ended.
+    fn take_in(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+        loop {
+            let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
+            for index in 0..count {
+                let ended = self.polled.get(index);
+                if ended.status != SUCCESS {
+                    self.end();
+                }
+                // Only numbers of rings and places are ever posted.
+                let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
+                if ended.id & RECEIVE == 0 {
+                    self.rings[ring].sent(place, ended.status);
+                } else if self.buffer_end.is_some() {
+                    self.rings[ring].received(place, ended.status);
+                } else {
+                    self.incoming.took(ring, ended.status);
+                    continue;
+                }
+                while let Some((id, status)) = self.rings[ring].pop() {
+                    done.push(if status == SUCCESS {
+                        Completion { id, result: Ok(()) }
+                    } else {
+                        self.failure(id, status)
+                    });
+                }
+            }
+            if count < self.polled.room() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Posts receives in place of those that took something in.
+    fn make_room(&mut self) -> Result<(), Error> {
+        for queue in 0..self.queues {
+            let free = mem::take(&mut self.incoming.queues[queue as usize].1);
+            if free > 0 {
+                self.post_receives(queue, free)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn post_receives(&mut self, queue: u32, count: usize) -> Result<(), Error> {
+        let Incoming { offsets, length_bytes, queues, .. } = &mut self.incoming;
+        let posted = &mut queues[queue as usize].0;
+        for index in 0..count {
+            let turn = u64::from(queue) + *posted * u64::from(self.queues);
+            let offset = offsets[(turn % offsets.len() as u64) as usize];
+            let Some(place) = place(&self.bounds.far, offset, (*length_bytes).into()) else {
+                let why = format!("{length_bytes} bytes at {offset:#x} do not lie in the memory that receives");
+                return Err(Error::Transfer { why });
+            };
+            self.far_end.fill_receive(index, RECEIVE | number(queue as usize, 0), place, *length_bytes);
+            *posted += 1;
+        }
+        self.far_end.post_receives(queue, count).map_err(|source| Error::Post { source })
+    }
+
+    /// A receive that failed, once there is nothing else to be told that would say more.
+    fn failed_receive(&self, done: &[Completion]) -> Result<(), Error> {
+        let Some(status) = self.incoming.failed else { return Ok(()) };
+        if status == FLUSHED && !(done.is_empty() && self.rings.iter().all(Ring::is_empty)) {
+            return Ok(());
+        }
+        let dma_buf = !matches!(self.far.memory.handle(), Handle::Memory(_));
+        Err(Error::Received { source: status::transfer_error(status, dma_buf) })
     }
 
     /// Ends all connections, so that whatever is under way ends as well.
@@ -223,7 +330,7 @@ impl<'r> VerbsDataPlane<'r> {
 
 impl DataPlane for VerbsDataPlane<'_> {
     fn far(&self) -> Arc<dyn View> {
-        Arc::clone(self.far.view())
+        Arc::clone(self.far.memory.view())
     }
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
@@ -250,33 +357,17 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
-        loop {
-            let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
-            for index in 0..count {
-                let ended = self.polled.get(index);
-                if ended.status != SUCCESS {
-                    self.end();
-                }
-                // Only numbers of rings and places are ever posted.
-                let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
-                let ring_of = &mut self.rings[ring];
-                if ended.id & RECEIVE == 0 {
-                    ring_of.sent(place, ended.status);
-                } else {
-                    ring_of.received(place, ended.status);
-                }
-                while let Some((id, status)) = self.rings[ring].pop() {
-                    done.push(if status == SUCCESS {
-                        Completion { id, result: Ok(()) }
-                    } else {
-                        self.failure(id, status)
-                    });
-                }
-            }
-            if count < self.polled.room() {
-                return Ok(());
-            }
+        done.append(&mut self.backlog);
+        self.take_in(done)?;
+        if self.incoming.offsets.is_empty() {
+            return Ok(());
         }
+        self.failed_receive(done)?;
+        // An end that has failed takes nothing more.
+        if !self.ended {
+            self.make_room()?;
+        }
+        Ok(())
     }
 
     fn wait(&mut self) -> Result<bool, crate::Error> {
@@ -288,6 +379,40 @@ impl DataPlane for VerbsDataPlane<'_> {
         // What came before this has no event: it is found by the poll that follows.
         self.armed = self.completions.arm().map_err(failed)?;
         Ok(false)
+    }
+}
+
+impl JoinedEnd for VerbsDataPlane<'_> {
+    fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
+        let capacity = self.incoming.capacity;
+        if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
+            return Err(Error::Transfer { why: "there is nowhere to receive".to_owned() }.into());
+        }
+        self.incoming.offsets = offsets.to_vec();
+        self.incoming.length_bytes = length_bytes;
+        Ok((0..self.queues).try_for_each(|queue| self.post_receives(queue, capacity))?)
+    }
+
+    fn arrived(&mut self) -> Result<u64, crate::Error> {
+        let mut backlog = mem::take(&mut self.backlog);
+        let taken = self.take_in(&mut backlog);
+        self.backlog = backlog;
+        taken?;
+        self.failed_receive(&self.backlog)?;
+        Ok(self.incoming.arrived)
+    }
+}
+
+impl Incoming {
+    /// A receive ended.
+    #[inline]
+    fn took(&mut self, queue: usize, status: u32) {
+        if status == SUCCESS {
+            self.queues[queue].1 += 1;
+            self.arrived += 1;
+        } else if self.failed.is_none_or(|failed| failed == FLUSHED) {
+            self.failed = Some(status);
+        }
     }
 }
 
@@ -303,11 +428,4 @@ fn ends<'e>(far: &'e mut End, buffer: &'e mut Option<End>, posted_by: Side) -> (
 /// An end as its peer sees it.
 fn peers(device: &VerbsDevice, end: &End) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
-}
-
-/// Ordinary memory, as a buffer: its view is the far side's.
-fn far_memory(bytes: u64, huge_pages: bool) -> Result<Arc<Buffer>, Error> {
-    let options = OpenOptions { huge_pages, ..OpenOptions::default() };
-    let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
-    memory.map_err(|source| Error::FarMemory { bytes, source })
 }

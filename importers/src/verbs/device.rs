@@ -12,8 +12,8 @@ use super::errors::Error;
 use super::facts;
 use super::registration::VerbsRegistration;
 use super::sys::{
-    Addressing, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState, ProtectionDomain,
-    Route,
+    Addressing, CompletionQueue, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState,
+    ProtectionDomain, Route,
 };
 use super::sysfs;
 use crate::{Connection, Device, DeviceInfo, Registration, Transport};
@@ -114,6 +114,23 @@ impl VerbsDevice {
             // One packet.
             Transport::Ud => self.mtu.bytes().min(self.port.max_message_bytes),
         }
+    }
+
+    /// How many completions each of so many queues can have at once, where so many of them (of every transfer) are needed.
+    pub(super) fn completions_each(&self, depth: u32, queues: u32, of_each: u32) -> Result<u32, Error> {
+        let room = self.limits.completions.checked_div(queues).unwrap_or(0);
+        let limit = self.limits.queue_depth.min(room / of_each.max(1));
+        if depth == 0 || depth > limit {
+            return Err(Error::Depth { device: self.info.name.clone(), depth, queues, limit });
+        }
+        Ok(room)
+    }
+
+    /// Where completions of queue pairs are found.
+    pub(super) fn completion_queue(&self, entries: u32) -> Result<Arc<CompletionQueue>, Error> {
+        let made = CompletionQueue::new(&self.context, entries, self.connection.events);
+        let failed = |source| Error::CompletionQueue { device: self.info.name.clone(), entries, source };
+        Ok(Arc::new(made.map_err(failed)?))
     }
 
     /// Host memory for what nobody looks at, as a region.

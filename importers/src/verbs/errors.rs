@@ -161,6 +161,11 @@ impl Explained for Error {
             }
             Self::Deregister { source, .. } => explained(Step::Deregister, source),
             Self::FarMemory { source, .. } => source.explanation(),
+            Self::Depth { queues, limit: 0, .. } => Explanation::new(
+                Cause::LimitReached,
+                format!("The completion queue that they share has no room for {queues} queue pairs."),
+                "Use fewer queue pairs; threads have completion queues of their own.",
+            ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("Its limit is {limit}."),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Handle};
 
-use super::apart::{VerbsActive, VerbsPassive};
+use super::apart::Half;
 use super::bounds::Part;
-use super::data_plane::VerbsDataPlane;
+use super::data_plane::{FarMemory, VerbsDataPlane};
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{Mechanism, MemoryRegion};
-use crate::{Active, DataPlane, DataPlaneSettings, Passive, Registration, Remains};
+use crate::{DataPlane, DataPlaneSettings, EndSettings, JoinedEnd, LooseEnd, Registration, Remains};
 
 /// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
 pub(super) struct VerbsRegistration {
@@ -59,12 +59,15 @@ impl Registration for VerbsRegistration {
         Ok(Box::new(VerbsDataPlane::new(self, settings)?))
     }
 
-    fn passive(&self, depth: u32, queues: u32) -> Result<Box<dyn Passive + '_>, crate::Error> {
-        Ok(Box::new(VerbsPassive::new(self, depth, queues)?))
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, crate::Error> {
+        Ok(Box::new(Half::new(self, settings)?))
     }
 
-    fn active(&self, depth: u32, queues: u32) -> Result<Box<dyn Active<'_> + '_>, crate::Error> {
-        Ok(Box::new(VerbsActive::new(self, depth, queues)?))
+    fn both_ends(&self, settings: EndSettings, far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], crate::Error> {
+        let memory = FarMemory::new(&self.device, far_bytes)?;
+        let (far, near) = (Half::of_far_side(self, settings, memory)?, Half::new(self, settings)?);
+        let endpoints = (far.endpoint().clone(), near.endpoint().clone());
+        Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
     }
 
     fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {

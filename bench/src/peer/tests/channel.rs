@@ -105,6 +105,8 @@ mod fuzz {
             Just("failed"),
             Just("fill"),
             Just("verify"),
+            Just("echo"),
+            Just("connection"),
             Just("close"),
             Just("hello"),
             Just("version"),

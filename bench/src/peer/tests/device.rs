@@ -2,14 +2,14 @@
 //! which here are one process.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
-    Active, Availability, Completion, Connection, DataPlane, DataPlaneSettings, Device, DeviceInfo, Direction,
-    Discovered, Endpoint, Error, Importer, Op, OpSpec, Passive, PortAddress, QueuePairEnd, Region, Registration,
-    Remains, Role, Transfer,
+    Availability, Completion, Connection, DataPlane, DataPlaneSettings, Device, DeviceInfo, Direction, Discovered,
+    EndSettings, Endpoint, Error, Importer, JoinedEnd, LooseEnd, Op, OpSpec, PortAddress, QueuePairEnd, Region,
+    Registration, Remains, Role, Transfer,
 };
 
 use crate::peer::active::PeerError;
@@ -17,7 +17,7 @@ use crate::plan::Target;
 
 pub(super) struct Copies {
     /// The sends of this device come so many slots late.
-    pub(super) shift: usize,
+    pub(super) shift: u64,
 }
 
 static RIGHT: Copies = Copies { shift: 0 };
@@ -32,14 +32,26 @@ pub(super) fn wrong_target() -> Target {
     Target { importer: &WRONG, address: "copy0".into() }
 }
 
-/// The ends that wait for a peer, by the numbers of their queue pairs.
+/// The ends that there are, by the numbers of their queue pairs.
 static WAITING: Mutex<Option<HashMap<u32, Arc<Waiting>>>> = Mutex::new(None);
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 struct Waiting {
     buffer: Arc<Buffer>,
     receives: Mutex<Vec<u64>>,
-    received: AtomicUsize,
+    /// On each queue.
+    received: Mutex<Vec<u64>>,
+    shift: u64,
+}
+
+impl Waiting {
+    /// Takes in what is sent on that queue; it is there before anybody learns of it.
+    fn take(&self, queue: u32, bytes: &[u8]) {
+        let (receives, mut received) = (self.receives.lock().unwrap(), self.received.lock().unwrap());
+        let turn = u64::from(queue) + received[queue as usize] * received.len() as u64 + self.shift;
+        self.buffer.view().write(receives[turn as usize % receives.len()], bytes).unwrap();
+        received[queue as usize] += 1;
+    }
 }
 
 fn waiting() -> MutexGuard<'static, Option<HashMap<u32, Arc<Waiting>>>> {
@@ -87,7 +99,7 @@ impl Importer for Copies {
 
 struct Opened {
     info: DeviceInfo,
-    shift: usize,
+    shift: u64,
 }
 
 impl Device for Opened {
@@ -101,7 +113,7 @@ impl Device for Opened {
 
 struct Registered {
     buffer: Arc<Buffer>,
-    shift: usize,
+    shift: u64,
 }
 
 impl Registration for Registered {
@@ -111,110 +123,85 @@ impl Registration for Registered {
     fn data_plane(&self, _settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error> {
         unreachable!("both sides are always apart here")
     }
-    fn passive(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Passive + '_>, Error> {
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, Error> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let region = Region { length_bytes: self.buffer.length_bytes(), address: 0x1000, key: number };
-        let end = Waiting {
+        let own = Arc::new(Waiting {
             buffer: Arc::clone(&self.buffer),
             receives: Mutex::default(),
-            received: AtomicUsize::new(self.shift),
+            received: Mutex::new(vec![0; settings.queues as usize]),
+            shift: self.shift,
+        });
+        waiting().get_or_insert_default().insert(number, Arc::clone(&own));
+        let pairs = vec![QueuePairEnd { number, first_packet: 0 }; settings.queues as usize];
+        let endpoint = Endpoint {
+            queue_pairs: pairs,
+            address: PortAddress::Lid(1),
+            mtu_bytes: 1024,
+            reads_in_flight: 1,
+            message_bytes: 1 << 30,
+            regions: vec![region],
         };
-        waiting().get_or_insert_default().insert(number, Arc::new(end));
-        Ok(Box::new(Lent { endpoint: endpoint(number, vec![region]) }))
-    }
-    fn active(&self, _depth: u32, _queues: u32) -> Result<Box<dyn Active<'_> + '_>, Error> {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(Copying {
-            own: endpoint(number, Vec::new()),
-            far: Arc::clone(&self.buffer),
-            to: None,
-            done: Vec::new(),
-        }))
+        Ok(Box::new(Copying { endpoint, own, to: None, done: Vec::new() }))
     }
     fn unregister(self: Box<Self>) -> Result<Remains, Error> {
         Ok(Remains::new(self))
     }
 }
 
-fn endpoint(number: u32, regions: Vec<Region>) -> Endpoint {
-    Endpoint {
-        queue_pairs: vec![QueuePairEnd { number, first_packet: 0 }],
-        address: PortAddress::Lid(1),
-        mtu_bytes: 1024,
-        reads_in_flight: 1,
-        message_bytes: 1 << 30,
-        regions,
-    }
-}
-
-struct Lent {
+struct Copying {
     endpoint: Endpoint,
+    own: Arc<Waiting>,
+    to: Option<Arc<Waiting>>,
+    done: Vec<u64>,
 }
 
-impl Lent {
-    fn end(&self) -> Arc<Waiting> {
-        Arc::clone(&waiting().as_ref().unwrap()[&self.endpoint.queue_pairs[0].number])
-    }
-}
-
-impl Drop for Lent {
+impl Drop for Copying {
     fn drop(&mut self) {
         waiting().as_mut().unwrap().remove(&self.endpoint.queue_pairs[0].number);
     }
 }
 
-impl Passive for Lent {
+impl<'r> LooseEnd<'r> for Copying {
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
-    fn connect(&mut self, _peer: &Endpoint) -> Result<(), Error> {
-        Ok(())
+    fn connect(mut self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'r>, Error> {
+        let number = peer.queue_pairs.first().map_or(0, |pair| pair.number);
+        self.to = waiting().as_ref().and_then(|ends| ends.get(&number).cloned());
+        Ok(self)
     }
+}
+
+impl JoinedEnd for Copying {
     fn receive(&mut self, offsets: &[u64], _length_bytes: u32) -> Result<(), Error> {
-        *self.end().receives.lock().unwrap() = offsets.to_vec();
+        *self.own.receives.lock().unwrap() = offsets.to_vec();
         Ok(())
     }
-    fn attend(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-struct Copying {
-    own: Endpoint,
-    far: Arc<Buffer>,
-    to: Option<Arc<Waiting>>,
-    done: Vec<u64>,
-}
-
-impl<'r> Active<'r> for Copying {
-    fn endpoint(&self) -> &Endpoint {
-        &self.own
-    }
-    fn connect(mut self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn DataPlane + 'r>, Error> {
-        self.to = waiting().as_ref().and_then(|ends| ends.get(&peer.queue_pairs[0].number).cloned());
-        if self.to.is_some() { Ok(self) } else { Err(Error::new(PeerError::OutOfTurn)) }
+    fn arrived(&mut self) -> Result<u64, Error> {
+        Ok(self.own.received.lock().unwrap().iter().sum())
     }
 }
 
 impl DataPlane for Copying {
     fn far(&self) -> Arc<dyn View> {
-        Arc::clone(self.far.view())
+        Arc::clone(self.own.buffer.view())
     }
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
-        let to = self.to.as_ref().unwrap();
+        let Some(to) = &self.to else { return Err(Error::new(PeerError::OutOfTurn)) };
+        let own = self.own.buffer.view();
         for transfer in batch {
             let mut bytes = vec![0; transfer.length_bytes as usize];
+            let theirs = to.buffer.view();
             if transfer.op == Op::Read {
-                to.buffer.view().read(transfer.buffer_offset, &mut bytes).unwrap();
-                self.far.view().write(transfer.far_offset, &bytes).unwrap();
+                theirs.read(transfer.buffer_offset, &mut bytes).unwrap();
+                own.write(transfer.far_offset, &bytes).unwrap();
             } else {
-                let mut at = transfer.buffer_offset;
-                if transfer.op == Op::Send {
-                    let receives = to.receives.lock().unwrap();
-                    at = receives[to.received.fetch_add(1, Ordering::Relaxed) % receives.len()];
+                own.read(transfer.far_offset, &mut bytes).unwrap();
+                match transfer.op {
+                    Op::Send => to.take(transfer.queue, &bytes),
+                    _ => theirs.write(transfer.buffer_offset, &bytes).unwrap(),
                 }
-                self.far.view().read(transfer.far_offset, &mut bytes).unwrap();
-                to.buffer.view().write(at, &bytes).unwrap();
             }
             self.done.push(transfer.id);
         }

@@ -36,7 +36,8 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let at = listener.local_addr().unwrap();
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
     let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
-    let lender = Lender { sources: &sources, target: to, open: &open, interrupt: &interrupt };
+    let connection = Connection::default();
+    let lender = Lender { sources: &sources, target: to, open: &open, connection: &connection, interrupt: &interrupt };
     let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
     let session = |peer: &_| lender.session(peer);
     let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
@@ -60,7 +61,7 @@ fn plan(peer: &Peer, ops: &[Op]) -> Plan {
         targets: vec![target()],
         paths: vec![None],
         ops: ops.to_vec(),
-        modes: vec![Mode::Completion, Mode::Bandwidth],
+        modes: vec![Mode::Completion, Mode::PingPong, Mode::Bandwidth],
         sizes_bytes: vec![64, 5000],
         ranges: Vec::new(),
         mechanism: Mechanism::Auto,
@@ -105,10 +106,16 @@ fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
 
 #[test]
 fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
-    let (result, _) =
-        served(&target(), &["host:100K", "host:1M"], |at| run(at, &[Op::Write, Op::Read, Op::Send], |_| ()).unwrap());
-    assert_eq!(result.cells.len(), 2 * 3 * 2 * 2);
+    let (result, _) = served(&target(), &["host:100K", "host:1M"], |at| {
+        run(at, &[Op::Write, Op::Read, Op::Send], |plan| plan.qps = vec![1, 2]).unwrap()
+    });
+    assert_eq!(result.cells.len(), 2 * 3 * 2 * (2 + 2));
     for cell in &result.cells {
+        if cell.op == "read" && cell.mode == "pingpong" {
+            // Nobody learns of a read.
+            assert_eq!(cell.outcome, Outcome::Waived);
+            continue;
+        }
         assert_eq!(cell.outcome, Outcome::Passed, "{cell:?}");
         assert!(cell.verified_bytes.unwrap() > 0);
         assert!(cell.far.is_some());
@@ -129,7 +136,7 @@ fn this_side_may_name_its_memory() {
     });
     let far: Vec<_> = result.cells.iter().map(|cell| cell.outcome).collect();
     // Of 4 KiB there is room for small operations only.
-    assert_eq!(far, [vec![Outcome::Passed; 4], vec![Outcome::Waived; 4]].concat());
+    assert_eq!(far, [vec![Outcome::Passed; 6], vec![Outcome::Waived; 6]].concat());
 }
 
 #[test]
@@ -151,7 +158,7 @@ fn what_cannot_be_lent_is_waived_with_the_peers_reason() {
     let (result, told) = served(&target(), &["host:4K"], |at| {
         run(at, &[Op::Register, Op::Write], |plan| plan.sizes_bytes = vec![8192, 64]).unwrap()
     });
-    let expected = [&[Outcome::Waived; 4][..], &[Outcome::Passed; 2]].concat();
+    let expected = [&[Outcome::Waived; 5][..], &[Outcome::Passed; 3]].concat();
     assert_eq!(outcomes(&result).into_iter().map(|(outcome, _)| outcome).collect::<Vec<_>>(), expected);
     assert!(told.last().unwrap().contains("done"), "{told:?}");
 }
@@ -175,7 +182,7 @@ fn one_peer_is_served_at_a_time() {
 fn strangers_cost_nothing_but_their_own_connection() {
     served(&target(), &["host:4K"], |at| {
         let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
-        assert_eq!(run(at, &[Op::Write], |_| ()).unwrap().cells.len(), 4);
+        assert_eq!(run(at, &[Op::Write], |_| ()).unwrap().cells.len(), 6);
         drop(silent);
     });
 }
@@ -188,6 +195,9 @@ fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
         (json!({"fill": {"seed": 5}}), "filled"),
         (json!({"verify": {"used": 0, "slots_seed": 5, "rest_seed": 5}}), "verified"),
         (json!({"verify": {"used": 1, "slots_seed": 6, "rest_seed": 5}}), "failed"),
+        (json!({"echo": {"back": [0]}}), "echoing"),
+        (json!("rest"), "resting"),
+        (json!({"echo": {"back": [0]}}), "echoing"),
         (json!("close"), "closed"),
     ]
 }
@@ -222,7 +232,7 @@ fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
             }
             drop(stream);
         }
-        assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 2);
+        assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 3);
     });
     assert_eq!(told.iter().filter(|line| line.contains("done")).count(), conversation(&endpoint).len() + 2, "{told:?}");
 }
@@ -278,6 +288,8 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
             json!({"source": "/etc/passwd"}),
             json!({"op": "register"}),
             json!({"op": "none"}),
+            json!({"connection": {"service_level": 16}}),
+            json!({"connection": {"inline_bytes": u32::MAX}}),
         ] {
             say(&stream, &open(changes.clone()));
             assert_eq!(kind(&next(&stream)), "failed", "{changes}");

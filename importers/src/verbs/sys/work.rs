@@ -266,7 +266,8 @@ impl SendList {
     /// Says that a filled request sends a datagram to where those of a queue pair go.
     #[inline]
     pub(in crate::verbs) fn aim_datagram(&mut self, index: usize, pair: &QueuePair, manner: Manner) {
-        let Some((handle, number, key)) = pair.destination().map(super::queue::Destination::parts) else { return };
+        let destination = pair.destination().expect("only connected queue pairs are posted on");
+        let (handle, number, key) = destination.parts();
         let request = self.requests.at(index);
         // SAFETY: as in `aim`; the union is laid out for datagrams, and the pair keeps the address handle.
         unsafe {
