@@ -6,6 +6,7 @@ FOLDER takes conditions.json, rounds.json (a record a round and trial, written a
 every run of either tool printed.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ _SERVER_ADDRESS = "127.0.0.1"
 # Of a run that takes a second or two.
 _TIMEOUT_S = 120
 _LISTENING = "0A"
+_TOKEN = "of these two processes alone"
 
 
 def main(folder: Path, peerpath: Path, rounds: int) -> int:
@@ -50,7 +52,7 @@ def _round(
         order.reverse()
     record: dict = {"round": number, "test": trial.name, "order": order, "wrong": [], "repeated": []}
     for who in order:
-        own = folder / "runs" / f"{number}-{trial.program}-{who}"
+        own = folder / "runs" / f"{number}-{trial.folder}-{who}"
         own.mkdir(parents=True)
         try:
             if who == "peerpath":
@@ -77,18 +79,42 @@ def _run_perftest_patiently(
 def _run_peerpath(
     trial: Trial, conditions: Conditions, own: Path, peerpath: Path
 ) -> dict[str, float]:
-    arguments = trials.peerpath_arguments(trial, conditions, own)
-    with open(own / "output.txt", "wb") as sink:
+    with contextlib.ExitStack() as until_done:
+        if trial.is_apart:
+            until_done.enter_context(_lent(trial, conditions, own, peerpath))
+        arguments = trials.peerpath_arguments(trial, conditions, own)
+        sink = until_done.enter_context(open(own / "output.txt", "wb"))
         done = subprocess.run(
             [peerpath, *arguments],
             stdout=sink,
             stderr=subprocess.STDOUT,
+            env=os.environ | {"PEERPATH_TOKEN": _TOKEN},
             preexec_fn=lambda: _give_way(trial),
             timeout=_TIMEOUT_S,
         )
     if done.returncode != 0:
         raise Unreadable(f"exit code {done.returncode}: {_end_of(own / 'output.txt')}")
     return output.of_peerpath(trial, json.loads((own / "result.json").read_text()))
+
+
+@contextlib.contextmanager
+def _lent(trial: Trial, conditions: Conditions, own: Path, peerpath: Path):
+    """With peerpath's other process, where perftest has its server."""
+    command = [peerpath, *trials.serve_arguments(trial, conditions)]
+    with (
+        open(own / "serve.txt", "wb") as sink,
+        open(own / "errors.txt", "wb") as errors,
+        _on_cpu(conditions.server_cpu, trial, command, sink, errors) as server,
+    ):
+        try:
+            _wait_until_listening(trials.PEER_PORT, server, own)
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(_TIMEOUT_S)
+            finally:
+                server.kill()
 
 
 def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, float]:
@@ -135,6 +161,7 @@ def _on_cpu(cpu: int, trial: Trial, command: list[str], sink, errors) -> subproc
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=errors,
+        env=os.environ | {"PEERPATH_TOKEN": _TOKEN},
         preexec_fn=prepare,
     )
 
@@ -211,6 +238,7 @@ def _describe(conditions: Conditions, peerpath: Path) -> dict:
                 "name": trial.name,
                 "perftest": [trial.program, *trials.perftest_arguments(trial, conditions)],
                 "peerpath": trials.peerpath_arguments(trial, conditions, Path("DIR")),
+                **({"serve": trials.serve_arguments(trial, conditions)} if trial.is_apart else {}),
             }
             for trial in TRIALS
         ],

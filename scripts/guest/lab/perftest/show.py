@@ -29,8 +29,9 @@ def heading(conditions: dict, rounds: int) -> str:
 {versions}, Linux {conditions["kernel"]}, {conditions["processors"]} processors
 On {DEVICE}: reliable connection, MTU {shared["mtu_bytes"]}, host memory, no inline data; bandwidth with {shared["depth"]} under way,
 posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest; which of the
-two perftests counts and which is the control alternates. For latency both give way to the kernel's
-own threads, which are the NIC here (SCHED_IDLE).
+two perftests counts and which is the control alternates. In ping-pong the side that answers has the
+processor of perftest's server: a thread of peerpath, or, apart, `peerpath serve`. For latency both
+tools give way to the kernel's own threads, which are the NIC here (SCHED_IDLE).
 A ratio is a figure divided by perftest's in the same round; shown are the median of the rounds
 and between which values their middle half lies. SHORT is beyond the limit and outside of the
 control's middle half; noise is beyond the limit, but within it. Of latencies the low end is

@@ -9,6 +9,8 @@ from pathlib import Path
 
 DEVICE = "rxe0"
 PORT = 1
+PEER_PORT = 18551
+PEER = f"127.0.0.1:{PEER_PORT}"
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Conditions:
     inline_bytes: int = 0
     """Each tool has a default of its own."""
     server_cpu: int = 0
+    """Of perftest's server, and of the thread or process of peerpath that answers."""
     client_cpu: int = 1
-    """Where the process runs that measures."""
+    """Of the one that measures."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class Trial:
     size_bytes: int
     iterations: int
     metrics: tuple[Metric, ...]
+    is_apart: bool = False
+    """Whether peerpath is two processes as well, `serve` and `run --peer`."""
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(",", "").replace(" ", "-")
 
     @property
     def is_latency(self) -> bool:
@@ -70,6 +79,8 @@ _LATENCY = (MINIMUM, TENTH)
 TRIALS = (
     Trial("read latency", "ib_read_lat", "read", "completion", 64, 2000, _LATENCY),
     Trial("write ping-pong", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY),
+    Trial("write ping-pong, apart", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY, is_apart=True),
+    Trial("send ping-pong", "ib_send_lat", "send", "pingpong", 64, 2000, _LATENCY),
     Trial("write bandwidth", "ib_write_bw", "write", "bandwidth", 65536, 500, (THROUGHPUT,)),
     Trial("send bandwidth", "ib_send_bw", "send", "bandwidth", 65536, 500, (THROUGHPUT,)),
 )
@@ -103,8 +114,6 @@ def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
 
 def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[str]:
     arguments = {
-        # Room for one operation: perftest uses the same bytes again and again, too.
-        "--from": f"host:{max(trial.size_bytes, 4096)}",
         "--to": f"verbs:{DEVICE}/{PORT}",
         "--op": trial.op,
         "--mode": trial.mode,
@@ -115,13 +124,39 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
         "--iterations": trial.iterations,
         "--warmup": 0,
         "--inline": conditions.inline_bytes,
-        "--cpu": conditions.client_cpu,
         "--out": out,
     }
+    if trial.is_apart:
+        arguments |= {"--peer": PEER, "--cpu": conditions.client_cpu}
+    else:
+        # The thread that measures and, in ping-pong, the one that answers.
+        cpus = f"{conditions.client_cpu},{conditions.server_cpu}"
+        arguments |= {"--from": _memory(trial), "--cpu": cpus}
     if not trial.is_latency:
         arguments |= {
             "--depth": conditions.depth,
             "--completion-moderation": conditions.completion_moderation,
             "--post-list": conditions.post_list,
         }
-    return ["run", *(str(word) for pair in arguments.items() for word in pair)]
+    return ["run", *_words(arguments)]
+
+
+def serve_arguments(trial: Trial, conditions: Conditions) -> list[str]:
+    """Of the other process."""
+    arguments = {
+        "--from": _memory(trial),
+        "--to": f"verbs:{DEVICE}/{PORT}",
+        "--gid-index": conditions.gid_index,
+        "--mtu": conditions.mtu_bytes,
+        "--listen": PEER,
+    }
+    return ["serve", *_words(arguments)]
+
+
+def _memory(trial: Trial) -> str:
+    """Room for one operation: perftest uses the same bytes again and again, too."""
+    return f"host:{max(trial.size_bytes, 4096)}"
+
+
+def _words(arguments: dict) -> list[str]:
+    return [str(word) for pair in arguments.items() for word in pair]
