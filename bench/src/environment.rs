@@ -41,7 +41,7 @@ impl Host {
     pub fn environment(&self) -> Environment {
         let tree = &self.tree;
         let cpu = Cpu::parse(&tree.text("proc/cpuinfo").unwrap_or_default());
-        Environment {
+        let mut environment = Environment {
             hostname: self.name(),
             kernel: tree.text("proc/sys/kernel/osrelease"),
             kernel_build: tree.text("proc/sys/kernel/version"),
@@ -51,7 +51,9 @@ impl Host {
             iommu: Some(self.iommu()),
             emulator: self.in_qemu().then(|| "QEMU".to_owned()),
             ..Environment::default()
-        }
+        };
+        mark_stand_in(&mut environment);
+        environment
     }
 
     /// The kind of IOMMU, from the names that its drivers give their instances.
@@ -83,6 +85,14 @@ impl Host {
         vendor.is_some_and(|vendor| EMULATED_VENDORS.contains(&vendor))
             || id("subsystem_vendor") == Some(0x1af4)
             || self.in_qemu() && vendor.zip(id("device")).is_some_and(|card| EMULATED_CARDS.contains(&card))
+    }
+}
+
+/// What was done with a library that only stands in for a GPU's driver was done by no GPU.
+pub fn mark_stand_in(environment: &mut Environment) {
+    if let Some(name) = peerpath_cuda::stand_in() {
+        environment.emulated = true;
+        environment.emulator = Some(name.to_owned());
     }
 }
 

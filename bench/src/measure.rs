@@ -136,6 +136,11 @@ impl Recorder {
         self.nanoseconds.saturating_record(nanoseconds);
     }
 
+    /// Whether somebody else measured.
+    pub fn is_by_device(&self) -> bool {
+        !self.nanoseconds.is_empty()
+    }
+
     /// How many latencies were recorded.
     pub fn count(&self) -> u64 {
         self.ticks.len() + self.nanoseconds.len()
@@ -187,6 +192,8 @@ pub struct Throughput {
     pub last: u64,
     /// Fewest operations that ended in any whole window, a second; none where the time had no whole window.
     pub slowest_window_operations_per_s: Option<f64>,
+    /// How long it took by the device's own clock, where it has one.
+    pub device_ns: Option<u64>,
 }
 
 /// Watches for lost transfers and interrupts, at the cost of one counter a poll.
@@ -318,7 +325,8 @@ impl Stream<'_> {
     }
 }
 
-/// Runs one transfer at a time and records how long each took, from its posting to its completion; returns how many ran.
+/// Runs one transfer at a time and records how long each took, from its posting to its completion, or what the device says that
+/// it took; returns how many ran.
 ///
 /// # Errors
 /// A transfer failed or was lost, or the run was interrupted.
@@ -340,8 +348,11 @@ pub fn latency(
         let start = clock.raw();
         one(plane, transfer, &mut done, &clock, interrupt)?;
         let end = clock.raw();
-        recorder.record(start, end);
         settle(&mut done)?;
+        match plane.device_time_ns() {
+            Some(nanoseconds) => recorder.record_ns(nanoseconds),
+            None => recorder.record(start, end),
+        }
         if !going.on(start, end)? {
             break;
         }
@@ -679,7 +690,9 @@ pub fn bandwidth(
             return Err(MeasureError::Interrupted);
         }
     }
+    let device_ns = plane.device_time_ns();
     let seen = flowing.iter().zip(&windows).map(|(flowing, windows)| Throughput {
+        device_ns,
         operations: flowing.ended,
         begun,
         last,

@@ -237,6 +237,9 @@ pub struct Cell {
     /// How the buffer was registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
+    /// `device` where the figures are by the device's own clock; absent where they are by this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed_by: Option<String>,
     /// Bytes an operation.
     pub size_bytes: u64,
     /// Operations under way at once.

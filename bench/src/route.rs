@@ -84,6 +84,7 @@ impl Routes {
                 path.observed = PathName::HostMemory;
                 path.evidence.push("the source is ordinary memory of this host".to_owned());
             }
+            SourceKind::Cuda => path.evidence.push(of_gpu(source, importer).to_owned()),
             _ => {
                 path.evidence.push("nothing was mapped".to_owned());
                 if let Some(((from, importer), to)) = source.bdf.zip(importer).zip(importer.and_then(|info| info.bdf)) {
@@ -130,6 +131,10 @@ impl Routes {
         step: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         if matches!(path.observed, PathName::HostMemory | PathName::Staged) {
+            return step();
+        }
+        if source.kind == SourceKind::Cuda {
+            path.evidence.push("not observed: what the driver of a GPU maps for others, it maps by itself".to_owned());
             return step();
         }
         let watching = match &mut self.observer {
@@ -215,6 +220,8 @@ impl Routes {
                 facts.insert(name.to_owned(), value);
             }
         };
+        note("name", target.and_then(|info| info.model.clone()).map(Value::from));
+        note("driver", target.and_then(|info| info.driver.clone()).map(Value::from));
         note("firmware", target.and_then(|info| info.firmware.clone()).map(Value::from));
         if let Some(function) = self.found.topology.function(bdf) {
             let entry = self.found.entry(function);
@@ -237,6 +244,14 @@ impl Routes {
         }
         DeviceRecord { bdf, facts }
     }
+}
+
+/// What can be said of the way to a GPU's memory before anything is mapped.
+fn of_gpu(source: &Origin, importer: Option<&DeviceInfo>) -> &'static str {
+    if source.bdf.is_some() && source.bdf == importer.and_then(|info| info.bdf) {
+        return "source and target are one GPU: the bytes stay in its memory";
+    }
+    "not predicted: the driver of a GPU decides by itself for whom it maps its memory, and by which way"
 }
 
 fn expected(inventory: &Inventory, source: &Origin, importer: &DeviceInfo) -> Option<Expected> {

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use peerpath_cuda::DeviceMemory;
 use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
 
-use crate::View;
 use crate::sys::mapping::Mapping;
+use crate::{Error, View};
 
 /// A span of a BAR, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,9 +73,9 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Host memory that importers register by address.
+/// Memory mapped into this process that importers register by address.
 ///
-/// Only this crate makes it, out of a mapping that it keeps: from the address on so many bytes can be read and written for
+/// Only this crate makes it, out of a mapping that it keeps: from the address on so many bytes stay mapped for
 /// as long as the value or a clone of it lives, and no Rust reference to them exists, so a device may change them at any
 /// time. Registrations rest on that.
 #[derive(Debug, Clone)]
@@ -113,6 +114,23 @@ pub enum Handle {
     DmaBufs(Vec<OwnedFd>),
     /// An address range of this process.
     Memory(HostMemory),
+    /// None: the GPU's driver gave no dma-buf, for this reason. Who knows the memory otherwise ([`Buffer::gpu`]) can do without.
+    Withheld(peerpath_cuda::Error),
+}
+
+impl Handle {
+    /// Whether there is one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn required(&self) -> Result<&Self, Error> {
+        match self {
+            Self::Withheld(source) => {
+                Err(Error::Gpu { what: "the export of GPU memory as a dma-buf", source: source.clone() })
+            }
+            handle => Ok(handle),
+        }
+    }
 }
 
 /// Exported memory: a handle for importers, and the exporter's own view of the same bytes.
@@ -123,6 +141,7 @@ pub struct Buffer {
     handle: Handle,
     origin: Origin,
     view: Arc<dyn View>,
+    gpu: Option<Arc<DeviceMemory>>,
     /// That of the view, which adds it up anew each time.
     length_bytes: u64,
 }
@@ -131,7 +150,17 @@ impl Buffer {
     /// Joins a handle with the view of the same bytes; the view keeps the exporter alive.
     pub fn new(handle: Handle, origin: Origin, view: Arc<dyn View>) -> Self {
         let length_bytes = view.length_bytes();
-        Self { handle, origin, view, length_bytes }
+        Self { handle, origin, view, gpu: None, length_bytes }
+    }
+
+    /// Memory of a GPU, whose front it is.
+    pub(crate) fn of_gpu(self, memory: Arc<DeviceMemory>) -> Self {
+        Self { gpu: Some(memory), ..self }
+    }
+
+    /// The memory as this process has it of the GPU's driver, where it is a GPU's; the buffer is its front.
+    pub fn gpu(&self) -> Option<&Arc<DeviceMemory>> {
+        self.gpu.as_ref()
     }
 
     /// The handle.
@@ -143,7 +172,7 @@ impl Buffer {
     pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
         match &self.handle {
             Handle::DmaBuf(fd) => Some(fd.as_fd()),
-            Handle::DmaBufs(_) | Handle::Memory(_) => None,
+            Handle::DmaBufs(_) | Handle::Memory(_) | Handle::Withheld(_) => None,
         }
     }
 

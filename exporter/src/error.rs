@@ -441,6 +441,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The driver of a GPU refused.
+    #[error("{what} failed: {source}")]
+    Gpu {
+        /// The step.
+        what: &'static str,
+        /// The answer; part of the message.
+        source: peerpath_cuda::Error,
+    },
+
     // The handover.
     /// The path of a socket cannot be used.
     #[error("{path} cannot be the socket: {why}")]

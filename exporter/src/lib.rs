@@ -30,7 +30,7 @@ pub use buffer::{BarRange, Buffer, Handle, HostMemory, Origin, SourceKind};
 pub use error::Error;
 pub use host_tree::HostTree;
 pub use in_use::InUse;
-pub use memory::{HeapExporter, HostExporter, UdmabufExporter};
+pub use memory::{CudaExporter, GpuView, HeapExporter, HostExporter, UdmabufExporter};
 pub use options::{Door, OpenOptions};
 pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};

@@ -8,7 +8,8 @@ use peerpath_paths::Bdf;
 
 use crate::size::{format_bytes, parse_bytes};
 use crate::{
-    BarRange, Error, Exporter, HeapExporter, HostExporter, OpenOptions, SocketExporter, UdmabufExporter, VfioExporter,
+    BarRange, CudaExporter, Error, Exporter, HeapExporter, HostExporter, OpenOptions, SocketExporter, UdmabufExporter,
+    VfioExporter,
 };
 
 /// Something to export, as the user names it.
@@ -38,6 +39,13 @@ pub enum Source {
         /// How much.
         size_bytes: u64,
     },
+    /// Memory of a GPU: `cuda:N:SIZE`.
+    Cuda {
+        /// The GPU's number.
+        index: u32,
+        /// How much.
+        size_bytes: u64,
+    },
     /// Ordinary memory: `host:SIZE`.
     Host {
         /// How much.
@@ -47,11 +55,12 @@ pub enum Source {
 
 impl Source {
     /// How sources are written, and what they are, for help texts.
-    pub const FORMS: [(&str, &str); 5] = [
+    pub const FORMS: [(&str, &str); 6] = [
         ("BDF:BAR[@OFF+LEN,...]", "BAR of a function, through VFIO; ranges of it after @"),
         ("socket:PATH", "dma-buf handed over by another process (peerpath export)"),
         ("udmabuf:SIZE", "ordinary memory as a dma-buf of /dev/udmabuf"),
         ("heap:SIZE", "ordinary memory as a dma-buf of /dev/dma_heap/system"),
+        ("cuda:N:SIZE", "memory of GPU N as a dma-buf"),
         ("host:SIZE", "ordinary memory, no dma-buf: the baseline"),
     ];
 
@@ -65,6 +74,7 @@ impl Source {
             Self::Socket { path } => Box::new(SocketExporter::connect(path)?),
             Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes, options)?),
             Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes, options)?),
+            Self::Cuda { index, size_bytes } => Box::new(CudaExporter::open(*index, *size_bytes)?),
             Self::Host { size_bytes } => Box::new(HostExporter::open(*size_bytes, options)?),
         })
     }
@@ -81,6 +91,7 @@ impl fmt::Display for Source {
             Self::Socket { path } => format!("socket:{}", path.display()),
             Self::Udmabuf { size_bytes } => format!("udmabuf:{}", format_bytes(*size_bytes)),
             Self::Heap { size_bytes } => format!("heap:{}", format_bytes(*size_bytes)),
+            Self::Cuda { index, size_bytes } => format!("cuda:{index}:{}", format_bytes(*size_bytes)),
             Self::Host { size_bytes } => format!("host:{}", format_bytes(*size_bytes)),
         };
         f.pad(&text)
@@ -103,11 +114,20 @@ fn parse(text: &str) -> Result<Source, String> {
             "udmabuf" => return Ok(Source::Udmabuf { size_bytes: parse_size(rest)? }),
             "heap" => return Ok(Source::Heap { size_bytes: parse_size(rest)? }),
             "host" => return Ok(Source::Host { size_bytes: parse_size(rest)? }),
-            "cuda" => return Err("GPU memory cannot be exported by this build".to_owned()),
+            "cuda" => return parse_gpu(rest),
             _ => {}
         }
     }
     parse_bar(text)
+}
+
+fn parse_gpu(text: &str) -> Result<Source, String> {
+    let (index, size) = text.split_once(':').ok_or("GPU memory is written cuda:N:SIZE, such as cuda:0:64M")?;
+    let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+    match index.parse() {
+        Ok(index) if digits => Ok(Source::Cuda { index, size_bytes: parse_size(size)? }),
+        _ => Err("a GPU has a number, 0 being the first".to_owned()),
+    }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
@@ -126,7 +146,8 @@ fn parse_bar(text: &str) -> Result<Source, String> {
     if place.parse::<Bdf>().is_ok() {
         return Err(format!("the BAR is missing: {place}:0 names BAR 0"));
     }
-    let (bdf, bar) = place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap: or host:")?;
+    let (bdf, bar) =
+        place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap:, cuda: or host:")?;
     let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
     match bar.as_bytes() {
         [digit @ b'0'..=b'5'] => Ok(Source::Vfio { bdf, bar: digit - b'0', ranges }),
@@ -166,6 +187,7 @@ mod tests {
             ("socket:/run/x:y@z", Source::Socket { path: "/run/x:y@z".into() }),
             ("udmabuf:64K", Source::Udmabuf { size_bytes: 65536 }),
             ("heap:1M", Source::Heap { size_bytes: 1 << 20 }),
+            ("cuda:1:64M", Source::Cuda { index: 1, size_bytes: 64 << 20 }),
             ("host:0x1000", Source::Host { size_bytes: 4096 }),
         ];
         for (text, source) in cases {
@@ -185,7 +207,10 @@ mod tests {
             ("udmabuf:0", "zero"),
             ("host:", "not a size"),
             ("socket:", "path is missing"),
-            ("cuda:0:1M", "GPU"),
+            ("cuda:1M", "cuda:N:SIZE"),
+            ("cuda:x:1M", "a GPU has a number"),
+            ("cuda:+1:1M", "a GPU has a number"),
+            ("cuda:0:0", "zero"),
             ("", "neither"),
         ];
         for (text, why) in cases {
@@ -208,6 +233,7 @@ mod tests {
             "[a-z/.:@+,]{1,40}".prop_map(|path| Source::Socket { path: path.into() }),
             (1..u64::MAX).prop_map(|size_bytes| Source::Udmabuf { size_bytes }),
             (1..u64::MAX).prop_map(|size_bytes| Source::Heap { size_bytes }),
+            (any::<u32>(), 1..u64::MAX).prop_map(|(index, size_bytes)| Source::Cuda { index, size_bytes }),
             (1..u64::MAX).prop_map(|size_bytes| Source::Host { size_bytes }),
         ]
     }

@@ -29,6 +29,12 @@ pub trait View: Send + Sync {
     /// As [`View::read`]; `PermissionDenied` where it may not be written.
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()>;
 
+    /// The memory as this process has mapped it, where that is one piece from its first byte on: for importers that register
+    /// a mapping. That of a BAR is of a device's memory, and no pages stand behind it.
+    fn mapping(&self) -> Option<HostMemory> {
+        None
+    }
+
     /// As [`View::read`], but into host memory that a device reads as well, from `at` on. It is one copy, which takes no
     /// memory of its own and asks nobody whether the memory answers: read or write the view once before.
     ///

@@ -30,6 +30,7 @@
 //! ```
 
 mod connection;
+mod cuda;
 mod endpoint;
 mod error;
 mod iommufd;
@@ -48,7 +49,7 @@ use peerpath_paths::{Bdf, Explanation};
 pub use connection::{Connection, ParseTransportError, Transport};
 pub use endpoint::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
 pub use error::Error;
-pub use op::{Direction, Op, OpSpec, ParseOpError, Role};
+pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
 pub use target::{ParseTargetError, parse_target};
 
 /// Every importer that was built in.
@@ -56,6 +57,7 @@ pub static IMPORTERS: &[&dyn Importer] = &[
     #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
     &verbs::Verbs,
     &iommufd::Iommufd,
+    &cuda::Cuda,
 ];
 
 /// Whether a target can be used now.
@@ -88,6 +90,11 @@ pub trait Importer: Sync {
     fn summary(&self) -> &'static str;
     /// What its targets can be asked to do, in the order in which a run does it.
     fn ops(&self) -> &'static [OpSpec];
+    /// The ways by which its targets can be made to reach a buffer, where the user may choose: named in an address as
+    /// `?mechanism=NAME`. Without a name each is tried, in its turn.
+    fn mechanisms(&self) -> &'static [MechanismSpec] {
+        &[]
+    }
     /// Whether buffers are mapped into an I/O address space of the target's own: see [`DeviceInfo::own_address_space`].
     fn has_own_address_space(&self) -> bool {
         false
@@ -116,10 +123,12 @@ pub trait Importer: Sync {
 }
 
 /// What results say of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// The device's name (`rxe0`).
     pub name: String,
+    /// What its maker calls it, where the library that drives it says so.
+    pub model: Option<String>,
     /// The PCI function it sits on.
     pub bdf: Option<Bdf>,
     /// Kernel driver or provider.
@@ -302,6 +311,11 @@ pub trait DataPlane: Send {
     /// # Errors
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
+    /// How long the device itself says that it took, from the beginning of the first transfer after it had nothing to do to the
+    /// end of the one that ended last; none where it keeps no time. Not to be used while transfers are under way.
+    fn device_time_ns(&mut self) -> Option<u64> {
+        None
+    }
     /// To be called after a poll that found nothing: where the data plane was opened to sleep, it sleeps until something may
     /// be there, for a tenth of a second at most. Otherwise it returns at once. Returns whether it slept in vain.
     ///

@@ -30,11 +30,19 @@ pub enum Op {
     FetchAdd,
     /// Replace 8 bytes of the buffer if they are what was expected, and bring what was there before.
     CmpSwap,
+    /// A GPU's copy engine copies into the buffer.
+    CopyIn,
+    /// A GPU's copy engine copies out of the buffer.
+    CopyOut,
+    /// A kernel on a GPU stores to the buffer.
+    KernelStore,
+    /// A kernel on a GPU loads from the buffer.
+    KernelLoad,
 }
 
 impl Op {
     /// Every op.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Export,
         Self::Attach,
         Self::Map,
@@ -47,6 +55,10 @@ impl Op {
         Self::Send,
         Self::FetchAdd,
         Self::CmpSwap,
+        Self::CopyIn,
+        Self::CopyOut,
+        Self::KernelStore,
+        Self::KernelLoad,
     ];
 
     /// The name on the command line and in results.
@@ -64,6 +76,10 @@ impl Op {
             Self::Send => "send",
             Self::FetchAdd => "fetch_add",
             Self::CmpSwap => "cmp_swap",
+            Self::CopyIn => "copy_in",
+            Self::CopyOut => "copy_out",
+            Self::KernelStore => "kernel_store",
+            Self::KernelLoad => "kernel_load",
         }
     }
 
@@ -129,6 +145,15 @@ pub struct OpSpec {
     pub op: Op,
     /// What it measures.
     pub role: Role,
+    /// One line for `--help`.
+    pub summary: &'static str,
+}
+
+/// One way by which a target can be made to reach a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MechanismSpec {
+    /// The name on the command line and in results.
+    pub name: &'static str,
     /// One line for `--help`.
     pub summary: &'static str,
 }

@@ -73,6 +73,12 @@ causes! {
     KernelTooOld = "kernel-too-old",
     /// The library that drives the target is not installed.
     LibraryMissing = "library-missing",
+    /// The library that drives the target lacks what is asked.
+    DriverTooOld = "driver-too-old",
+    /// The target's driver offers no way to this memory, or not this one.
+    MechanismRefused = "mechanism-refused",
+    /// The device stopped working in the middle.
+    DeviceLost = "device-lost",
     /// The device does not exist here.
     NoDevice = "no-device",
     /// The device's port is not up.

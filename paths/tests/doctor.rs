@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use Status::{Fail, Pass, Unknown, Warn};
-use peerpath_paths::doctor::{CHECKS, Finding, LiveFacts, Question, Status, Use, examine};
+use peerpath_paths::doctor::{CHECKS, Finding, GpuFacts, Gpus, LiveFacts, Question, Status, Use, examine};
 use peerpath_paths::{Cause, Explanation, Inventory, Tree};
 
 use support::{EPYC, INTEL, Kind, Machine, bdf};
@@ -477,6 +477,7 @@ fn live(uses: Vec<Use>, target: Result<(), Explanation>) -> LiveFacts {
         exporter_uses: Some(Ok(uses)),
         rdma_library: Ok(()),
         targets: BTreeMap::from([("verbs:mlx5_0".to_owned(), target)]),
+        gpus: Ok(Gpus { cuda: "13.0".into(), gpus: Vec::new() }),
         observation: Ok(()),
     }
 }

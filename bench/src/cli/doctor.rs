@@ -93,9 +93,10 @@ impl Doctor {
     }
 }
 
-/// The RDMA device in a target; its port says nothing about preconditions of the device.
+/// The RDMA device or the GPU in a target; a port or a mechanism says nothing about preconditions of the device.
 fn device(target: &str) -> Option<String> {
-    target.starts_with("verbs:").then(|| target.split('/').next().unwrap_or(target).to_owned())
+    let is_device = ["verbs:", "cuda:"].iter().any(|kind| target.starts_with(kind));
+    is_device.then(|| target.split(['/', '?']).next().unwrap_or(target).to_owned())
 }
 
 #[cfg(test)]
@@ -115,6 +116,7 @@ mod tests {
     #[test]
     fn a_port_is_no_part_of_a_device() {
         assert_eq!(device("verbs:mlx5_0/1").as_deref(), Some("verbs:mlx5_0"));
+        assert_eq!(device("cuda:0?mechanism=external-fd").as_deref(), Some("cuda:0"));
         assert_eq!(device("0000:03:00.0"), None);
     }
 }

@@ -53,6 +53,13 @@ pub(super) fn has_own_address_space(target: &str) -> bool {
     peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.has_own_address_space())
 }
 
+/// The function that a device sits on of which only its library knows: GPUs.
+fn discovered(target: &str) -> Option<Bdf> {
+    let (importer, _) = peerpath_importers::parse_target(target).ok()?;
+    let name = target.split('?').next().unwrap_or(target);
+    importer.discover().into_iter().find(|found| found.target == name)?.bdf
+}
+
 /// The function that a TARGET stands for: a bare BDF, `iommufd:BDF`, or the function that a device such as `verbs:rxe0`
 /// sits on.
 pub(super) fn importer(inventory: &Inventory, target: &str) -> Result<Bdf, Failure> {
@@ -60,7 +67,7 @@ pub(super) fn importer(inventory: &Inventory, target: &str) -> Result<Bdf, Failu
     if let Ok(bdf) = address.parse() {
         return known(inventory, bdf);
     }
-    match inventory.function_under(target) {
+    match inventory.function_under(target).or_else(|| discovered(target)) {
         Some(bdf) => Ok(bdf),
         None => Err(Failure::bad_input(
             format!("{target} stands for no function"),

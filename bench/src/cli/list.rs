@@ -6,7 +6,7 @@ use clap::Args;
 use peerpath_importers::IMPORTERS;
 use peerpath_paths::{Inventory, ListEntry, Tree};
 
-use super::{print, print_json};
+use super::{gpus, print, print_json};
 use crate::failure::Failure;
 use crate::table::{Table, terminal_width};
 use crate::units;
@@ -25,17 +25,22 @@ pub(super) struct List {
 
 impl List {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let entries = Inventory::read(&Tree::live()).list();
+        let inventory = Inventory::read(&Tree::live());
+        let mut entries = inventory.list();
+        let gpus = gpus::all();
+        if let Ok((_, gpus)) = &gpus {
+            gpus::add(gpus, &inventory, &mut entries);
+        }
         if self.json {
             print_json(&entries)?;
         } else {
-            print(&text(&entries, terminal_width()))?;
+            print(&text(&entries, &gpus::text(&gpus), terminal_width()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn text(entries: &[ListEntry], width: usize) -> String {
+fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
     let columns = [
         ("function", false, 0),
         ("name", false, 2),
@@ -80,7 +85,7 @@ fn text(entries: &[ListEntry], width: usize) -> String {
     } else {
         table.render(width)
     };
-    format!("{body}\n--from takes FUNCTION:BAR, --to takes {}\n", kinds.join(" or "))
+    format!("{body}\n{gpus}--from takes FUNCTION:BAR, --to takes {}\n", kinds.join(" or "))
 }
 
 fn shortened(text: &str, longest: usize) -> String {

@@ -4,6 +4,7 @@ mod bind;
 mod compare;
 mod doctor;
 mod export;
+mod gpus;
 mod host;
 mod list;
 mod paths;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
-use peerpath_importers::{Connection, IMPORTERS, Importer, Op, Role, Transport};
+use peerpath_importers::{Connection, IMPORTERS, Importer, MechanismSpec, Op, Role, Transport};
 use peerpath_paths::{PathName, Tree};
 
 use super::print;
@@ -33,7 +33,7 @@ pub(super) struct RunCommand {
     /// command line counts more
     #[arg(value_name = "PLAN.toml")]
     plan: Option<PathBuf>,
-    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE. With --peer, memory of
+    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE, cuda:N:SIZE or host:SIZE. With --peer, memory of
     /// this host at the other end  [default there: host memory that fits]
     #[arg(long, value_name = "SRC", required_unless_present = "peer")]
     from: Vec<String>,
@@ -64,10 +64,8 @@ pub(super) struct RunCommand {
     /// 4 KiB are left out  [default: the BAR as it is named]
     #[arg(long, value_name = "N")]
     ranges: Vec<u32>,
-    /// What becomes of many ranges. auto: one dma-buf and one registration of all; mr-per-range: one of each for every
-    /// range, and operations within one
-    #[arg(long, value_name = "M", value_enum, default_value = "auto", hide_possible_values = true)]
-    mechanism: Mechanism,
+    #[arg(long, value_name = "M", default_value = "auto", value_parser = parse_mechanism, help = mechanisms_help())]
+    mechanism: AskedMechanism,
     /// Operations under way in bandwidth mode, on each queue pair  [default: 16]
     #[arg(long, value_name = "N")]
     depth: Vec<u32>,
@@ -177,6 +175,41 @@ fn parse_cpus(text: &str) -> Result<Cpus, String> {
     cpus::parse_list(text).map(Cpus).ok_or_else(|| format!("{text:?} is no list of processors; write 2 or 0-3,8"))
 }
 
+/// How a buffer is to be made known to a target.
+#[derive(Debug, Clone, Copy)]
+enum AskedMechanism {
+    /// What becomes of many ranges.
+    Ranges(Mechanism),
+    /// One that the importer of a target offers.
+    OfTarget(&'static str),
+}
+
+const RANGES: [(&str, Mechanism); 2] = [("auto", Mechanism::Auto), ("mr-per-range", Mechanism::MrPerRange)];
+
+fn parse_mechanism(text: &str) -> Result<AskedMechanism, String> {
+    let of_targets = || IMPORTERS.iter().flat_map(|importer| importer.mechanisms()).map(|spec| spec.name);
+    if let Some((_, mechanism)) = RANGES.iter().find(|(name, _)| *name == text) {
+        return Ok(AskedMechanism::Ranges(*mechanism));
+    }
+    of_targets().find(|name| *name == text).map(AskedMechanism::OfTarget).ok_or_else(|| {
+        let names: Vec<_> = RANGES.iter().map(|(name, _)| *name).chain(of_targets()).collect();
+        format!("{text:?} is none of {}", names.join(", "))
+    })
+}
+
+fn mechanisms_help() -> String {
+    let of = |importer: &&dyn Importer| {
+        let one = |spec: &MechanismSpec| format!("{} ({})", spec.name, spec.summary);
+        let all: Vec<_> = importer.mechanisms().iter().map(one).collect();
+        (!all.is_empty()).then(|| format!(". Of {}: {}", importer.kind(), all.join(", ")))
+    };
+    let offered: String = IMPORTERS.iter().filter_map(of).collect();
+    format!(
+        "How buffers are registered. auto: one dma-buf and one registration of all ranges, by whatever the target takes; \
+         mr-per-range: one of each for every range, and operations within one{offered}"
+    )
+}
+
 const AFTER_HELP: &str = "\
 Examples:
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0
@@ -196,6 +229,10 @@ Examples:
   peerpath run --from host:1G --to verbs:mlx5_0 --op write --mode bandwidth --size 64K --depth 128 --qps 4 \\
                --completion-moderation 100 --duration 10s
       what ib_write_bw measures
+  peerpath run --from cuda:0:64M --to verbs:mlx5_0
+      memory of a GPU into an RDMA NIC: GPUDirect RDMA by dma-buf
+  peerpath run --from 0000:03:00.0:2 --from host:256M --to cuda:0 --size 64M --iterations 100
+      a GPU that copies to and from a BAR, and to and from pinned host memory, by copy engines and by a kernel
   peerpath run nightly.toml --size 64K
       a plan kept in a file, at another size
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
@@ -215,14 +252,18 @@ fn ops_help() -> String {
         format!("{} of {}", names.join(", "), importer.kind())
     };
     let all: Vec<_> = IMPORTERS.iter().map(of).collect();
-    format!("Operation: {}  [default: export, registering or mapping and back, write, read]", all.join("; "))
+    format!(
+        "Operation: {}  [default: export, registering or mapping and back, write, read, copies, loads and stores]",
+        all.join("; ")
+    )
 }
 
 /// Where nothing was asked for: what the targets offer, control before transfers.
 fn default_ops(targets: &[Target]) -> Vec<Op> {
     let specs = || targets.iter().flat_map(|target| target.importer.ops());
     let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));
-    let transfers = specs().filter(|spec| matches!(spec.op, Op::Write | Op::Read));
+    let usual = [Op::Write, Op::Read, Op::CopyIn, Op::CopyOut, Op::KernelStore, Op::KernelLoad];
+    let transfers = specs().filter(|spec| usual.contains(&spec.op));
     let mut ops = Vec::new();
     for spec in control.chain(transfers) {
         if !ops.contains(&spec.op) {
@@ -254,6 +295,21 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
     Ok(vec![format!("{only}?write={blocks}").parse()?])
 }
 
+/// The targets, each to be reached by this mechanism.
+fn by_mechanism(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Failure> {
+    let one = |target: Target| {
+        if !target.importer.mechanisms().iter().any(|spec| spec.name == name) {
+            return Err(Failure::bad_input(
+                format!("--mechanism {name} is none of {target}"),
+                format!("{} offers it not", target.importer.kind()),
+                "leave it out, or name a target that has it",
+            ));
+        }
+        Ok(format!("{target}?mechanism={name}").parse()?)
+    };
+    targets.into_iter().map(one).collect()
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     peerpath_exporter::parse_bytes(text).ok_or_else(|| format!("{text:?} is no size; write 4096, 4K or 1M"))
 }
@@ -276,6 +332,10 @@ impl RunCommand {
             Some(lent) => (named(lent)?, named(&self.from)?),
         };
         let targets = targets(&self.to, self.allow_write.as_deref())?;
+        let (mechanism, targets) = match self.mechanism {
+            AskedMechanism::Ranges(mechanism) => (mechanism, targets),
+            AskedMechanism::OfTarget(name) => (Mechanism::Auto, by_mechanism(targets, name)?),
+        };
         Ok(Plan {
             sources,
             far,
@@ -289,7 +349,7 @@ impl RunCommand {
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
             sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
             ranges: self.ranges.clone(),
-            mechanism: self.mechanism,
+            mechanism,
             depths: or(&self.depth, &[16]),
             qps: or(&self.qps, &[1]),
             threads: or(&self.threads, &[1]),

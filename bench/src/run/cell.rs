@@ -52,6 +52,8 @@ pub(super) struct Figures {
     pub(super) operations_per_s: Option<f64>,
     pub(super) mechanism: Option<&'static str>,
     pub(super) exported: Option<Origin>,
+    /// The device's own clock was read, and not this host's.
+    pub(super) by_device: bool,
 }
 
 /// Registrations watched at once: the kernel's buffer has room for so many without losing any.
@@ -156,7 +158,7 @@ impl Runner<'_> {
         let why_not = match buffer.handle() {
             Handle::DmaBuf(_) => None,
             Handle::DmaBufs(_) => Some("every range has one of its own"),
-            Handle::Memory(_) => Some("only dma-bufs are attached and mapped"),
+            Handle::Memory(_) | Handle::Withheld(_) => Some("only dma-bufs are attached and mapped"),
         };
         if let Some(why) = why_not {
             return Err(Ended::waived(
@@ -213,6 +215,9 @@ impl Control {
         let before_export = clock.raw();
         let buffer = setup.export()?;
         let after_export = clock.raw();
+        if role == Role::Export {
+            buffer.handle().required()?;
+        }
         self.exported.get_or_insert_with(|| buffer.origin().clone());
         if role == Role::Export {
             return Ok((before_export, after_export));

@@ -14,6 +14,7 @@ use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
 use super::{Progress, Runner};
 use crate::cpus;
+use crate::environment::mark_stand_in;
 use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg, Mechanism, Target};
 use crate::result::{Cell, CellPath, CellTarget, Outcome, RunResult};
@@ -109,6 +110,7 @@ impl Runner<'_> {
     /// Writes down the functions of both ends.
     pub(super) fn note_functions(&self, result: &mut RunResult, source: &Origin, info: Option<&DeviceInfo>) {
         let environment = &mut result.environment;
+        mark_stand_in(environment);
         environment.soft_rdma |= info.is_some_and(|info| info.soft_rdma);
         for bdf in source.bdf.into_iter().chain(info.and_then(|info| info.bdf)) {
             environment.emulated |= self.host.is_emulated(bdf);
@@ -195,6 +197,7 @@ impl Runner<'_> {
             direction: direction.map(Into::into),
             engine: direction.and(info).map(|info| if info.soft_rdma || staged { "cpu" } else { "device" }.into()),
             mechanism: figures.mechanism.map(Into::into),
+            timed_by: figures.by_device.then(|| "device".into()),
             size_bytes: spec.size_bytes,
             depth: spec.depth,
             threads: spec.threads,

@@ -68,6 +68,7 @@ pub(super) fn named(source: &Source) -> Origin {
         Source::Socket { .. } => Origin { kind: SourceKind::Vfio, bdf: None, bar: None, ranges: Vec::new() },
         Source::Udmabuf { size_bytes } => memory(SourceKind::Udmabuf, size_bytes),
         Source::Heap { size_bytes } => memory(SourceKind::Heap, size_bytes),
+        Source::Cuda { size_bytes, .. } => memory(SourceKind::Cuda, size_bytes),
         Source::Host { size_bytes } => memory(SourceKind::Host, size_bytes),
     }
 }

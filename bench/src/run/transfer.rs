@@ -488,6 +488,7 @@ fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> 
     let mut figures = Figures { iterations: operations, ..figures };
     let Some((first, others)) = seen.split_first() else { return figures };
     if spec.mode != Mode::Bandwidth {
+        figures.by_device = seen.iter().any(|seen| seen.recorder.is_by_device());
         figures.iterations = seen.iter().map(|seen| seen.recorder.count()).sum();
         figures.latency = match others {
             [] => first.recorder.latency(),
@@ -499,7 +500,13 @@ fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> 
     // From the first thread's beginning to the last one's end: they need not all have run at the same time.
     let begun = flows().map(|flow| flow.begun).min().unwrap_or(0);
     let last = flows().map(|flow| flow.last).max().unwrap_or(0);
-    let seconds = clock.delta(begun, last).as_secs_f64();
+    // Of several threads no device tells when the first began and the last ended.
+    let by_device = match (&first.flows[..], others) {
+        ([flow], []) => flow.device_ns,
+        _ => None,
+    };
+    figures.by_device = by_device.is_some();
+    let seconds = by_device.map_or_else(|| clock.delta(begun, last), Duration::from_nanos).as_secs_f64();
     if seconds > 0.0 {
         figures.operations_per_s = Some(operations as f64 / seconds);
         figures.throughput = Some(operations as f64 * size / seconds);

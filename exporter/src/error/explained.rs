@@ -23,6 +23,7 @@ impl Explained for Error {
             | Self::NothingToHandOver { .. } => Class::BadInput,
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
             Self::BadJournal { .. } => Class::Internal,
+            Self::Gpu { source, .. } => source.class(),
             Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => Class::Failed,
             // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
             // failure, and must not pass for one.
@@ -43,7 +44,7 @@ impl Explained for Error {
             Self::BadSource { .. } | Self::BadRangeText { .. } | Self::BadDoor { .. } => Explanation::uncaused(
                 "It does not follow the grammar of the command line.",
                 "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, memory as host:1M, \
-                 udmabuf:1M or heap:1M, another process as socket:PATH.",
+                 udmabuf:1M or heap:1M, memory of a GPU as cuda:0:1M, another process as socket:PATH.",
             ),
             Self::NoFunction { bdf } => Explanation::new(
                 Cause::NoDevice,
@@ -209,6 +210,7 @@ impl Explained for Error {
             ),
             Self::Memory { source, .. } => by_errno(Step::AllocateMemory, source, &Facts::default()),
             Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
+            Self::Gpu { source, .. } => source.explanation(),
             Self::BadSocketPath { .. } => Explanation::uncaused(
                 "A socket is made only where nothing of another kind would be lost.",
                 "Name a path in an existing directory, of at most 107 bytes, where nothing is yet.",

@@ -1,5 +1,6 @@
 //! Ordinary memory behind the same trait: the baselines.
 
+mod cuda;
 mod heap;
 mod host;
 mod udmabuf;
@@ -7,6 +8,7 @@ mod view;
 
 use peerpath_paths::Bdf;
 
+pub use cuda::{CudaExporter, GpuView};
 pub use heap::HeapExporter;
 pub use host::HostExporter;
 pub use udmabuf::UdmabufExporter;

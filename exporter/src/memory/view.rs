@@ -42,6 +42,10 @@ impl View for MemoryView {
         self.bracketed(Access::Write, || self.mapping.write(offset, from, false))
     }
 
+    fn mapping(&self) -> Option<HostMemory> {
+        Some(HostMemory::front(Arc::clone(&self.mapping), self.length_bytes))
+    }
+
     fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
         check_span(offset, length, self.length_bytes)?;
         check_span(at, length, memory.length_bytes() as u64)?;

@@ -16,7 +16,7 @@ use crate::{BarRange, Error, HostMemory, View, check_span, page_bytes};
 #[derive(Debug)]
 pub(crate) struct Windows {
     // Unmapped before the device is closed.
-    mappings: Vec<Mapping>,
+    mappings: Vec<Arc<Mapping>>,
     /// Where in the BAR each of them lies.
     spans: Vec<Range<u64>>,
     device: Arc<Device>,
@@ -34,7 +34,7 @@ impl Windows {
                 if start < end {
                     let mapping = Mapping::shared(device.fd(), region.fd_offset + start, end - start)
                         .map_err(device.failed("mapping the BAR"))?;
-                    mappings.push(mapping);
+                    mappings.push(Arc::new(mapping));
                     spans.push(start..end);
                 }
             }
@@ -100,7 +100,7 @@ impl BarView {
     /// The mapping that a piece lies in, and where in it.
     fn mapped(&self, piece: &Piece) -> Option<(&Mapping, u64)> {
         let index = piece.window?;
-        Some((&self.windows.mappings[index], piece.in_bar - self.windows.spans[index].start))
+        Some((&*self.windows.mappings[index], piece.in_bar - self.windows.spans[index].start))
     }
 
     /// A mapped access to a function that does not answer would end this process with SIGBUS. The function can still be
@@ -144,6 +144,13 @@ impl View for BarView {
             }
         }
         Ok(())
+    }
+
+    fn mapping(&self) -> Option<HostMemory> {
+        let [range] = &self.ranges[..] else { return None };
+        let end = range.offset_bytes + range.length_bytes;
+        let index = self.windows.spans.iter().position(|span| span.start == range.offset_bytes && end <= span.end)?;
+        Some(HostMemory::front(Arc::clone(&self.windows.mappings[index]), range.length_bytes))
     }
 
     fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {

@@ -89,6 +89,7 @@ impl IommufdDevice {
             firmware: drive.map(|drive| format!("{} {}", drive.model, drive.firmware)),
             soft_rdma: false,
             own_address_space: true,
+            model: None,
         };
         Ok(Self { function, write, info })
     }
@@ -127,6 +128,7 @@ impl Device for IommufdDevice {
                 let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
                 (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
             }
+            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }.into()),
             Handle::Memory(memory) => {
                 let mapped = AddressSpace::map_memory(holder, memory.clone());
                 (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())

@@ -24,6 +24,8 @@ pub(super) enum Error {
     MapDmaBuf { bdf: Bdf, length_bytes: u64, ranges: usize, source: io::Error },
     #[error("a buffer without ranges was to be mapped for {bdf}")]
     NoRange { bdf: Bdf },
+    #[error("there is no dma-buf to map: {source}")]
+    Withheld { source: peerpath_cuda::Error },
     #[error("{length_bytes} bytes of memory were not mapped for {bdf}")]
     MapMemory { bdf: Bdf, length_bytes: u64, source: io::Error },
     #[error("a mapping of {bdf} was not taken back")]
@@ -77,6 +79,7 @@ impl Explained for Error {
             Self::MapDmaBuf { ranges, source, .. } => {
                 explained(Step::MapFile, source, &Facts { ranges: Some(*ranges), ..Facts::default() })
             }
+            Self::Withheld { source } => source.explanation(),
             Self::NoRange { .. } => Explanation::uncaused("There is nothing to map.", "Export at least one range."),
             Self::MapMemory { source, .. } => explained(Step::MapMemory, source, &Facts::default()),
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
@@ -120,6 +123,7 @@ impl Explained for Error {
             | Self::NotInBlocks { .. } => Class::BadInput,
             Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Class::CannotHere,
             Self::Open { source, .. } => source.class(),
+            Self::Withheld { source } => source.class(),
             Self::Drive { source, .. } => source.class(),
             Self::MapDmaBuf { .. } => match self.explanation().cause {
                 Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission) => {

@@ -54,7 +54,7 @@ impl Registration for IommufdRegistration {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
             Handle::DmaBufs(_) => "ioas-map-file-per-range",
-            Handle::Memory(_) => "ioas-map",
+            Handle::Memory(_) | Handle::Withheld(_) => "ioas-map",
         }
     }
 

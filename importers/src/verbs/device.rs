@@ -78,6 +78,7 @@ impl VerbsDevice {
             firmware: Some(limits.firmware.clone()).filter(|version| !soft_rdma && !version.is_empty()),
             soft_rdma,
             own_address_space: false,
+            model: None,
         };
         Ok(Self {
             info,
@@ -157,6 +158,7 @@ impl VerbsDevice {
             Handle::DmaBuf(dma_buf) => {
                 Ok(vec![self.dma_buf_region(dma_buf.as_fd(), length_bytes, ranges.len(), buffer)?])
             }
+            Handle::Withheld(source) => Err(Error::Withheld { source: source.clone() }),
             Handle::DmaBufs(dma_bufs) => {
                 let parts = dma_bufs.iter().zip(ranges);
                 parts

@@ -10,6 +10,8 @@ use crate::{Op, TransferError, Transport};
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    #[error("there is no dma-buf to register: {source}")]
+    Withheld { source: peerpath_cuda::Error },
     #[error("{text:?} is no RDMA device and port")]
     Address { text: String, source: AddressProblem },
     #[error("RDMA devices cannot be reached: libibverbs is not installed")]
@@ -142,6 +144,7 @@ impl Explained for Error {
                 "RoCE addresses a port by the addresses of its network device, which has none.",
                 format!("{} Or give it an address.", bring_up(net_device.as_ref())),
             ),
+            Self::Withheld { source } => source.explanation(),
             Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
                 explain(Step::RegisterDmaBuf, errno(source), facts)
             }
@@ -232,6 +235,7 @@ impl Explained for Error {
             | Self::Depth { .. }
             | Self::Mtu { .. }
             | Self::NoSuchGid { .. } => Class::BadInput,
+            Self::Withheld { source } => source.class(),
             Self::Transport { .. } | Self::NoAtomics { .. } => Class::CannotHere,
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
             Self::NoLibrary

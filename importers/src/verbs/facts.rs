@@ -42,7 +42,7 @@ mod tests {
     fn importer(bdf: &str) -> DeviceInfo {
         let bdf = bdf.parse().ok();
         let driver = Some("rxe".into());
-        DeviceInfo { name: "rxe0".into(), bdf, driver, firmware: None, soft_rdma: true, own_address_space: false }
+        DeviceInfo { name: "rxe0".into(), bdf, driver, firmware: None, soft_rdma: true, ..DeviceInfo::default() }
     }
 
     fn bar(index: u8) -> Origin {

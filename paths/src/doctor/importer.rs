@@ -5,6 +5,9 @@ use super::{Examination, Status, Verdict};
 use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver, blockers};
 
 pub(super) fn library(at: &Examination<'_>) -> Vec<Verdict> {
+    if super::gpu::is_asked(at) {
+        return Vec::new();
+    }
     vec![match at.live {
         None => Verdict::live_only("host"),
         Some(live) => match &live.rdma_library {
@@ -26,6 +29,8 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
             )
         } else if !devices.is_empty() {
             Verdict::pass(importer.bdf, format!("{} sits on it.", devices.join(", ")))
+        } else if super::gpu::is_asked(at) {
+            Verdict::pass(importer.bdf, "A GPU sits on it.")
         } else if importer.driver.as_deref().is_some_and(blockers::is_vfio) {
             Verdict::pass(importer.bdf, "A VFIO function: an iommufd can map the buffer for it.")
         } else {

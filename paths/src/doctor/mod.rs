@@ -7,6 +7,7 @@
 mod examination;
 mod exporter;
 mod finding;
+mod gpu;
 mod importer;
 mod iommu;
 mod kernel;
@@ -18,7 +19,7 @@ mod way;
 
 pub use examination::Question;
 pub use finding::{Finding, Status};
-pub use live::{LiveFacts, Use};
+pub use live::{GpuFacts, Gpus, LiveFacts, Use};
 
 use examination::Examination;
 use finding::Verdict;
@@ -67,6 +68,11 @@ pub static CHECKS: &[Check] = &[
     check("importer-driver", "its driver imports revocable peer-to-peer buffers", importer::driver),
     check("importer-ready", "the device can be used now", importer::ready),
     check("on-demand-paging", "paging on demand, where the driver needs it", importer::on_demand_paging),
+    check("gpu-driver", "NVIDIA's driver, the CUDA that it speaks, its GPUs", gpu::driver),
+    check("gpu-module", "which kernel module drives the GPU", gpu::module),
+    check("gpu-dma-buf", "the GPU's memory can be had as dma-bufs", gpu::dma_buf),
+    check("gpu-direct-rdma", "other devices may reach the GPU's memory", gpu::direct_rdma),
+    check("gpu-bar1", "how much of the GPU's memory its BAR shows", gpu::memory_bar),
     check("path", "which way the kernel would choose, and why", pair::path),
     check("dma-mask", "the importer's DMA mask reaches the BAR", pair::dma_mask),
     check("address-offset", "bus addresses equal the CPU's", platform::address_offset),

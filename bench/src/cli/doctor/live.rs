@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use peerpath_cuda::Gpu;
 use peerpath_exporter::{HostTree, bind};
 use peerpath_importers::{Availability, Importer, parse_target};
-use peerpath_paths::doctor::{LiveFacts, Question, Use};
+use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Question, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory, observe};
 
 /// A target that no host has: asking for it tells whether the library is there.
@@ -19,9 +20,24 @@ pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
             Err(error) => Err(error.explanation()),
         }),
         rdma_library: library(),
+        gpus: gpus(),
         targets: targets(inventory, question),
         observation: observe::available(Path::new("/")).map_err(|error| error.explanation()),
     }
+}
+
+fn gpus() -> Result<Gpus, Explanation> {
+    let (driver, found) = super::super::gpus::all().map_err(|error| error.explanation())?;
+    let facts = |gpu: Gpu| GpuFacts {
+        target: format!("cuda:{}", gpu.index),
+        name: gpu.name,
+        bdf: gpu.bdf,
+        memory_bytes: gpu.memory_bytes,
+        dma_buf: gpu.dma_buf,
+        gpu_direct_rdma: gpu.gpu_direct_rdma,
+        writes_ordered: gpu.writes_ordered,
+    };
+    Ok(Gpus { cuda: driver.version().to_string(), gpus: found.into_iter().map(facts).collect() })
 }
 
 fn library() -> Result<(), Explanation> {

@@ -92,6 +92,7 @@ impl Importer for Copies {
             firmware: None,
             soft_rdma: true,
             own_address_space: false,
+            model: None,
         };
         Ok(Arc::new(Opened { info, shift: self.shift }))
     }

@@ -1,0 +1,18 @@
+//! The only place that calls the driver.
+#![allow(unsafe_code, reason = "the driver is a library of C functions")]
+
+mod abi;
+mod context;
+mod external;
+mod kernel;
+mod library;
+mod memory;
+mod queue;
+
+pub use abi::Attribute;
+pub use context::Context;
+pub use external::{ExternalKind, ExternalMemory};
+pub use kernel::Kernels;
+pub use library::{Api, Driver, stand_in};
+pub use memory::{DeviceMemory, HostKind, HostRegistration};
+pub use queue::{Event, Stream};

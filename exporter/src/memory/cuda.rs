@@ -1,0 +1,78 @@
+//! `cuda:N:SIZE`: memory of a GPU.
+
+use std::io;
+use std::sync::Arc;
+
+use peerpath_cuda::{Context, DeviceMemory, Driver};
+
+use crate::{
+    BarRange, Buffer, Error, Exporter, Handle, Origin, SourceKind, View, check_length, check_span, page_bytes,
+};
+
+/// Memory of a GPU, exported as a dma-buf where its driver gives one.
+pub struct CudaExporter {
+    origin: Origin,
+    memory: Arc<DeviceMemory>,
+}
+
+impl CudaExporter {
+    /// Allocates the memory.
+    ///
+    /// # Errors
+    /// Not whole pages, no driver, no such GPU, or no room on it.
+    pub fn open(index: u32, size_bytes: u64) -> Result<Self, Error> {
+        super::check_pages("cuda", size_bytes)?;
+        let failed = |what| move |source| Error::Gpu { what, source };
+        let driver = Driver::get().map_err(failed("getting the CUDA driver"))?;
+        let context = Context::open(driver, index).map_err(failed("opening the GPU"))?;
+        let bdf = context.gpu().bdf;
+        let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("getting memory of the GPU"))?;
+        let ranges = vec![BarRange { offset_bytes: 0, length_bytes: size_bytes }];
+        let origin = Origin { kind: SourceKind::Cuda, bdf, bar: None, ranges };
+        Ok(Self { origin, memory: Arc::new(memory) })
+    }
+}
+
+impl Exporter for CudaExporter {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
+        check_length(self, length_bytes, page_bytes())?;
+        // What a GPU does with its own memory needs no dma-buf, so none is no reason to have no buffer.
+        let handle = self.memory.dma_buf(length_bytes).map_or_else(Handle::Withheld, Handle::DmaBuf);
+        let origin = Origin { ranges: self.origin.front(length_bytes), ..self.origin.clone() };
+        let view = GpuView { memory: Arc::clone(&self.memory), length_bytes };
+        Ok(Arc::new(Buffer::new(handle, origin, Arc::new(view)).of_gpu(Arc::clone(&self.memory))))
+    }
+}
+
+/// The front of a GPU's memory, as its driver copies it.
+pub struct GpuView {
+    memory: Arc<DeviceMemory>,
+    length_bytes: u64,
+}
+
+impl GpuView {
+    /// All of it.
+    pub fn whole(memory: Arc<DeviceMemory>) -> Self {
+        Self { length_bytes: memory.length_bytes(), memory }
+    }
+}
+
+impl View for GpuView {
+    fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        check_span(offset, into.len(), self.length_bytes)?;
+        self.memory.read(offset, into).map_err(io::Error::other)
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        check_span(offset, from.len(), self.length_bytes)?;
+        self.memory.write(offset, from).map_err(io::Error::other)
+    }
+}

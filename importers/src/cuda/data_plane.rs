@@ -1,0 +1,190 @@
+//! Data moved by a GPU: by its copy engines, or by loads and stores of a kernel.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use peerpath_cuda::{Error as DriverError, Event};
+use peerpath_exporter::{GpuView, View};
+use peerpath_paths::Explained;
+
+use super::errors::Error;
+use super::registration::CudaRegistration;
+use super::sys::{By, Lanes, Way};
+use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer, TransferError};
+
+/// The transfers under way in a queue of the GPU, which end in their order.
+struct Ring {
+    /// One for each that can be under way.
+    ends: Box<[Event]>,
+    /// The callers' numbers, and the places of their ends.
+    under_way: VecDeque<(u64, usize)>,
+    next: usize,
+}
+
+impl Ring {
+    fn is_full(&self) -> bool {
+        self.under_way.len() == self.ends.len()
+    }
+}
+
+pub(super) struct CudaDataPlane<'r> {
+    // Dropped first: its streams wait for what is under way.
+    lanes: Lanes<'r>,
+    rings: Box<[Ring]>,
+    /// Comes when the GPU begins with the first transfer after it had nothing to do.
+    begun: Event,
+    /// Where the transfer that ended last noted its end.
+    last: Option<(usize, usize)>,
+    view: Arc<GpuView>,
+    /// Nothing goes through any more.
+    ended: Option<DriverError>,
+}
+
+impl<'r> CudaDataPlane<'r> {
+    pub(super) fn new(registration: &'r CudaRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+        let DataPlaneSettings { depth, queues, both_sides, far_bytes: bytes } = *settings;
+        let (gpu, context) = (registration.device.gpu(), &registration.device.context);
+        if both_sides {
+            return Err(Error::OneSide { gpu });
+        }
+        let failed = |source| Error::Failed { gpu, source };
+        let lanes =
+            Lanes::new(registration, queues, bytes).map_err(|source| Error::FarMemory { gpu, bytes, source })?;
+        let ring = || {
+            let ends = (0..depth).map(|_| Event::new(context)).collect::<Result<_, _>>()?;
+            Ok(Ring { ends, under_way: VecDeque::with_capacity(depth as usize), next: 0 })
+        };
+        let rings = (0..queues).map(|_| ring()).collect::<Result<_, _>>().map_err(failed)?;
+        let begun = Event::new(context).map_err(failed)?;
+        let view = Arc::new(GpuView::whole(Arc::clone(lanes.far())));
+        Ok(Self { lanes, rings, begun, last: None, view, ended: None })
+    }
+
+    fn gpu(&self) -> u32 {
+        self.lanes.registration().device.gpu()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.rings.iter().all(|ring| ring.under_way.is_empty())
+    }
+
+    /// What carries the transfer out, if it can be done.
+    #[inline]
+    fn admit(&self, transfer: &Transfer) -> Result<(By<'r>, Way), Error> {
+        let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
+        let length = u64::from(length_bytes);
+        let is_ours = transfer.posted_by == Side::Far && (transfer.queue as usize) < self.rings.len();
+        if !is_ours || length == 0 || !self.lanes.has(buffer_offset, far_offset, length) {
+            return Err(self.misfit(transfer));
+        }
+        let (by_kernel, way) = match transfer.op {
+            Op::CopyIn => (false, Way::IntoBuffer),
+            Op::CopyOut => (false, Way::OutOfBuffer),
+            Op::KernelStore => (true, Way::IntoBuffer),
+            Op::KernelLoad => (true, Way::OutOfBuffer),
+            _ => return Err(self.misfit(transfer)),
+        };
+        if !by_kernel {
+            return Ok((By::CopyEngine, way));
+        }
+        if !self.lanes.in_words(buffer_offset, far_offset, length) {
+            return Err(Error::NotInWords { length_bytes, buffer_offset, far_offset });
+        }
+        Ok((By::Kernel(self.lanes.registration().device.kernels()?), way))
+    }
+
+    #[cold]
+    fn misfit(&self, transfer: &Transfer) -> Error {
+        let Transfer { op, buffer_offset, far_offset, length_bytes, .. } = *transfer;
+        let (buffer, far) = (self.lanes.buffer_bytes(), self.lanes.far().length_bytes());
+        Error::Transfer {
+            why: format!(
+                "`{op}` of {length_bytes} bytes at {buffer_offset:#x} of {buffer:#x} and {far_offset:#x} of {far:#x}"
+            ),
+        }
+    }
+
+    /// Hands a transfer over; there is room for it.
+    #[inline]
+    fn post(&mut self, transfer: &Transfer, what: (By<'_>, Way)) -> Result<(), DriverError> {
+        let is_first = self.is_idle();
+        let Some(stream) = self.lanes.stream(transfer.queue) else { return Ok(()) };
+        if is_first {
+            stream.record(&self.begun)?;
+        }
+        let places = (transfer.buffer_offset, transfer.far_offset);
+        self.lanes.post(stream, what, places, u64::from(transfer.length_bytes))?;
+        let ring = &mut self.rings[transfer.queue as usize];
+        stream.record(&ring.ends[ring.next])?;
+        ring.under_way.push_back((transfer.id, ring.next));
+        ring.next = (ring.next + 1) % ring.ends.len();
+        Ok(())
+    }
+
+    /// Ends everything that is under way.
+    #[cold]
+    fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
+        for ring in &mut self.rings {
+            for (id, _) in ring.under_way.drain(..) {
+                let explanation = Box::new(error.explanation());
+                done.push(Completion { id, result: Err(TransferError { status: error.word(), explanation }) });
+            }
+        }
+        self.ended = Some(error);
+    }
+}
+
+impl DataPlane for CudaDataPlane<'_> {
+    fn far(&self) -> Arc<dyn View> {
+        Arc::clone(&self.view) as Arc<dyn View>
+    }
+
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
+        if let Some(source) = &self.ended {
+            return Err(if source.is_loss() {
+                Error::Failed { gpu: self.gpu(), source: source.clone() }.into()
+            } else {
+                Error::Ended.into()
+            });
+        }
+        let mut taken = 0;
+        for transfer in batch {
+            let what = self.admit(transfer)?;
+            if self.rings[transfer.queue as usize].is_full() {
+                break;
+            }
+            if let Err(source) = self.post(transfer, what) {
+                self.ended = Some(source.clone());
+                return Err(Error::Failed { gpu: self.gpu(), source }.into());
+            }
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
+        for index in 0..self.rings.len() {
+            while let Some((id, place)) = self.rings[index].under_way.front().copied() {
+                match self.rings[index].ends[place].has_come() {
+                    Ok(false) => break,
+                    Ok(true) => {
+                        self.rings[index].under_way.pop_front();
+                        self.last = Some((index, place));
+                        done.push(Completion { id, result: Ok(()) });
+                    }
+                    Err(error) => {
+                        self.fail(error, done);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn device_time_ns(&mut self) -> Option<u64> {
+        let (ring, place) = self.last?;
+        let time = self.rings[ring].ends[place].since(&self.begun).ok()?;
+        u64::try_from(time.as_nanos()).ok()
+    }
+}
