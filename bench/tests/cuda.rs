@@ -1,0 +1,387 @@
+//! The program with a GPU that there is not: a library of our own stands in for the driver, follows it call by call, and
+//! complains about every use out of order. And the program without any driver, on any machine.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// What stands in for libcuda, as it was built with this test.
+fn double() -> PathBuf {
+    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let library = folder.join("libpeerpath_cuda_double.so");
+    assert!(library.is_file(), "{} was not built", library.display());
+    library
+}
+
+/// A folder with a libcuda in it, and what comes of runs with that.
+struct Stage {
+    folder: tempfile::TempDir,
+}
+
+struct Run {
+    code: Option<i32>,
+    text: String,
+    cells: Vec<Value>,
+    result: Value,
+    log: String,
+}
+
+impl Stage {
+    /// With the double as it is.
+    fn new() -> Self {
+        Self::with(&std::fs::read(double()).unwrap())
+    }
+
+    fn with(library: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("libcuda.so.1"), library).unwrap();
+        Self { folder }
+    }
+
+    /// With the double, but for a function.
+    fn without(symbol: &str) -> Self {
+        let mut library = std::fs::read(double()).unwrap();
+        let name: Vec<u8> = [b"\0", symbol.as_bytes(), b"\0"].concat();
+        let places: Vec<_> = library.windows(name.len()).enumerate().filter(|(_, window)| *window == name).collect();
+        let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
+        assert!(!places.is_empty(), "the double has no {symbol}");
+        for place in places {
+            library[place + 1] = b'x';
+        }
+        Self::with(&library)
+    }
+
+    fn peerpath(&self, told: &str, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_peerpath"))
+            .args(arguments)
+            .env("LD_LIBRARY_PATH", self.folder.path())
+            .env("PEERPATH_CUDA_DOUBLE", told)
+            .env("PEERPATH_CUDA_DOUBLE_LOG", self.log())
+            .env("PEERPATH_STATE_DIR", self.folder.path().join("state"))
+            .output()
+            .unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// A short run, whose cells and log come with it.
+    fn run(&self, told: &str, arguments: &[&str]) -> Run {
+        let _ = std::fs::remove_file(self.log());
+        let out = self.folder.path().join("out");
+        let _ = std::fs::remove_dir_all(&out);
+        let common = ["--iterations", "20", "--warmup", "2", "--out", out.to_str().unwrap()];
+        let output = self.peerpath(told, &[&["run"], arguments, &common].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let result = std::fs::read_to_string(out.join("result.json")).unwrap_or_else(|_| "{}".to_owned());
+        let result: Value = serde_json::from_str(&result).unwrap();
+        let cells = result["cells"].as_array().cloned().unwrap_or_default();
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        assert!(!text.contains("panicked"), "{told}: {text}");
+        assert!(output.status.code().is_some(), "{told}: ended by a signal: {text}");
+        Run { code: output.status.code(), text, cells, result, log }
+    }
+}
+
+impl Run {
+    /// Everything was used in order and given back.
+    #[track_caller]
+    fn in_order(self) -> Self {
+        let complaints: Vec<_> = self.log.lines().filter(|line| line.starts_with("COMPLAINT")).collect();
+        assert!(complaints.is_empty(), "{complaints:?}\n{}", self.text);
+        assert!(self.log.ends_with("END\n"), "the driver did not see the end: {}", self.text);
+        self
+    }
+
+    #[track_caller]
+    fn all(self, outcome: &str, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}", self.text);
+        assert!(!self.cells.is_empty(), "{}", self.text);
+        for cell in &self.cells {
+            assert_eq!(cell["outcome"], outcome, "{cell}");
+        }
+        self
+    }
+
+    fn mechanisms(&self) -> BTreeSet<&str> {
+        self.cells.iter().filter_map(|cell| cell["mechanism"].as_str()).collect()
+    }
+
+    fn reasons(&self) -> String {
+        let words = |cell: &Value| format!("{} {} {}\n", cell["cause"], cell["reason"], cell["remedy"]);
+        self.cells.iter().map(words).collect()
+    }
+}
+
+const OPS: [&str; 14] = [
+    "--op",
+    "export",
+    "--op",
+    "register",
+    "--op",
+    "copy_in",
+    "--op",
+    "copy_out",
+    "--op",
+    "kernel_store",
+    "--op",
+    "kernel_load",
+    "--op",
+    "unregister",
+];
+
+#[test]
+fn each_mechanism_moves_data_and_gives_everything_back() {
+    let stage = Stage::new();
+    for (source, mechanism) in [
+        ("cuda:0:1M", "external-dmabuf"),
+        ("cuda:0:1M", "external-fd"),
+        ("cuda:0:1M", "device-memory"),
+        ("host:1M", "register-host-memory"),
+        ("host:1M", "register-io-memory"),
+    ] {
+        let sizes = ["--size", "4", "--size", "24", "--size", "4K", "--size", "64K"];
+        let named = ["--from", source, "--to", "cuda:0", "--mechanism", mechanism];
+        let run = stage.run("", &[&named[..], &OPS, &sizes].concat()).in_order();
+        // A dma-buf is whole pages, so of short ones of the GPU nothing is exported.
+        let passed = run.cells.iter().filter(|cell| cell["outcome"] == "passed").count();
+        assert!(passed >= 36, "{mechanism}: {passed} passed\n{}{}", run.text, run.reasons());
+        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]));
+        for cell in run.cells.iter().filter(|cell| cell["outcome"] == "passed" && !cell["direction"].is_null()) {
+            assert!(cell["verified_bytes"].as_u64() > Some(0), "{cell}");
+            assert_eq!(cell["timed_by"], "device", "{cell}");
+            let latency = !cell["latency_ns"].is_null();
+            assert!(latency || cell["throughput_bytes_per_s"].as_f64() > Some(0.0), "{cell}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_for_a_driver_is_no_measurement() {
+    let stage = Stage::new();
+    let run = stage.run("", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]).in_order().all("passed", 0);
+    assert_eq!(run.result["environment"]["emulated"], true);
+    assert!(run.result["environment"]["emulator"].as_str().unwrap().contains("stand-in"), "{}", run.result);
+    assert!(run.text.contains("say nothing of hardware"), "{}", run.text);
+}
+
+#[test]
+fn many_queues_threads_and_gpus() {
+    let stage = Stage::new();
+    for arguments in [
+        &["--from", "host:4M", "--to", "cuda:0", "--threads", "3", "--qps", "2", "--depth", "4"][..],
+        &["--from", "cuda:1:4M", "--to", "cuda:0", "--mechanism", "device-memory"],
+    ] {
+        let ops = ["--op", "copy_in", "--op", "kernel_load", "--size", "64K"];
+        stage.run("gpus=2", &[arguments, &ops].concat()).in_order().all("passed", 0);
+    }
+}
+
+#[test]
+fn mechanisms_are_tried_in_their_order() {
+    let stage = Stage::new();
+    let to_gpu = |told, source| stage.run(told, &["--from", source, "--to", "cuda:0", "--op", "copy_out"]).in_order();
+    for (told, mechanism) in [
+        ("", "external-dmabuf"),
+        ("refuse=dma-buf:801", "external-fd"),
+        ("version=12080", "external-fd"),
+        ("refuse=dma-buf:801,refuse=opaque:999", "device-memory"),
+        // An old driver that gives no dma-buf at all.
+        ("version=11060,refuse=cuMemGetHandleForAddressRange:801", "device-memory"),
+        ("refuse=cuExternalMemoryGetMappedBuffer:999", "device-memory"),
+    ] {
+        let run = to_gpu(told, "cuda:0:1M").all("passed", 0);
+        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]), "{told}");
+    }
+}
+
+#[test]
+fn a_refusal_is_waived_with_the_drivers_word_the_condition_and_what_is_left() {
+    let stage = Stage::new();
+    let run = stage.run(
+        "refuse=dma-buf:801",
+        &["--from", "cuda:0:1M", "--to", "cuda:0", "--mechanism", "external-dmabuf", "--op", "copy_in"],
+    );
+    let reasons = run.in_order().all("waived", 3).reasons();
+    for word in ["mechanism-refused", "CUDA_ERROR_NOT_SUPPORTED", "Tegra", "device-memory"] {
+        assert!(reasons.contains(word), "{word}: {reasons}");
+    }
+    let run = stage.run("refuse=cuMemHostRegister_v2:800", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]);
+    let reasons = run.in_order().all("waived", 3).reasons();
+    assert!(reasons.contains("no-permission") && reasons.contains("CUDA_ERROR_NOT_PERMITTED"), "{reasons}");
+    // An export that gives nothing is no export, however well the GPU knows its own memory.
+    let told = "refuse=cuMemGetHandleForAddressRange:801";
+    let run = stage.run(told, &["--from", "cuda:0:1M", "--to", "cuda:0", "--op", "export"]);
+    run.in_order().all("waived", 3);
+}
+
+/// Everything that is called on the way of data, in the run below.
+const CALLS: [&str; 28] = [
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuDeviceGetCount",
+    "cuDeviceGet",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxSetCurrent",
+    "cuMemAlloc_v2",
+    "cuMemcpyHtoD_v2",
+    "cuMemcpyDtoH_v2",
+    "cuMemcpyAsync",
+    "cuPointerSetAttribute",
+    "cuMemHostRegister_v2",
+    "cuMemHostUnregister",
+    "cuMemHostGetDevicePointer_v2",
+    "cuMemGetHandleForAddressRange",
+    "cuImportExternalMemory",
+    "cuExternalMemoryGetMappedBuffer",
+    "cuStreamCreate",
+    "cuEventCreate",
+    "cuEventRecord",
+    "cuEventQuery",
+    "cuModuleLoadData",
+    "cuModuleGetFunction",
+    "cuLaunchKernel",
+    "cuEventElapsedTime",
+];
+
+/// Both ways of registering, and both engines.
+fn both(stage: &Stage, told: &str) -> Run {
+    let ops = ["--op", "copy_in", "--op", "kernel_load", "--op", "register", "--op", "unregister", "--size", "4K"];
+    let ends = ["--from", "cuda:0:64K", "--from", "host:64K", "--to", "cuda:0"];
+    stage.run(told, &[&ends[..], &["--mode", "completion"], &ops].concat())
+}
+
+#[test]
+fn refused_at_any_call_it_says_so_and_gives_back_what_it_has() {
+    let stage = Stage::new();
+    assert_eq!(both(&stage, "").in_order().code, Some(0));
+    for call in CALLS {
+        for from in [1, 3] {
+            let run = both(&stage, &format!("refuse={call}:999:{from}"));
+            let complaints: Vec<_> = run.log.lines().filter(|line| line.starts_with("COMPLAINT")).collect();
+            // What cannot be given back because the call for that is refused is left: that is all that may be.
+            let cannot_give_back = ["cuCtxSetCurrent", "cuMemHostUnregister"].contains(&call);
+            let complaints = if cannot_give_back { Vec::new() } else { complaints };
+            assert!(complaints.is_empty(), "{call} from {from}: {complaints:?}");
+            assert!(matches!(run.code, Some(0 | 1 | 3)), "{call} from {from}: {:?} {}", run.code, run.text);
+            if run.cells.iter().all(|cell| cell["outcome"] == "passed") {
+                continue;
+            }
+            let said = run.reasons() + &run.text;
+            assert!(
+                said.contains(call) || said.contains("far side") || said.contains("exported memory"),
+                "{call}: {said}"
+            );
+            for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {
+                let reason = cell["reason"].as_str().unwrap_or_default();
+                assert!(!reason.is_empty() && cell["latency_ns"].is_null(), "{cell}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_function_that_the_driver_lacks_is_an_error() {
+    for call in CALLS {
+        let stage = Stage::without(call);
+        let run = both(&stage, "");
+        assert!(matches!(run.code, Some(0 | 1 | 3)), "{call}: {:?} {}", run.code, run.text);
+        if run.cells.iter().any(|cell| cell["outcome"] != "passed") {
+            let said = run.reasons();
+            assert!(said.contains(call), "{call}: {said}");
+        }
+    }
+    // One that everything needs.
+    let run = both(&Stage::without("cuMemAlloc_v2"), "").all("waived", 3);
+    assert!(run.reasons().contains("driver-too-old"), "{}", run.reasons());
+}
+
+#[test]
+fn a_gpu_that_is_lost_in_the_middle_fails_its_cells() {
+    let stage = Stage::new();
+    for lose in [1, 2, 15, 40] {
+        for mode in ["completion", "bandwidth"] {
+            let named = ["--from", "host:1M", "--to", "cuda:0", "--mode", mode, "--size", "4K"];
+            let run = stage
+                .run(&format!("lose={lose}"), &[&named[..], &["--op", "copy_in", "--op", "kernel_store"]].concat());
+            assert_eq!(run.code, Some(1), "{}", run.text);
+            let run = run.in_order();
+            let failed: Vec<_> = run.cells.iter().filter(|cell| cell["outcome"] == "failed").collect();
+            assert!(!failed.is_empty(), "{}", run.text);
+            assert!(run.reasons().contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{}", run.reasons());
+        }
+    }
+}
+
+#[test]
+fn spoilt_data_fail_their_cells() {
+    let stage = Stage::new();
+    for op in ["copy_in", "copy_out", "kernel_store", "kernel_load"] {
+        let run = stage.run("spoil", &["--from", "host:1M", "--to", "cuda:0", "--op", op]).in_order().all("failed", 1);
+        assert!(run.reasons().contains("data-mismatch"), "{}", run.reasons());
+    }
+}
+
+#[test]
+fn what_is_named_wrongly_ends_with_2() {
+    let stage = Stage::new();
+    for (arguments, word) in [
+        (&["--from", "host:1M", "--to", "cuda:7"][..], "cuda:7 "),
+        (&["--from", "cuda:7:1M", "--to", "cuda:0"], "GPU 7"),
+        (&["--from", "host:1M", "--to", "cuda:x"], "number"),
+        (&["--from", "host:1M", "--to", "cuda:0?mechanism=magic"], "mechanism"),
+        (&["--from", "host:1M", "--to", "verbs:rxe0", "--mechanism", "external-fd"], "verbs"),
+        (&["--from", "cuda:0:100", "--to", "cuda:0"], "pages"),
+    ] {
+        let run = stage.run("", arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.text);
+        assert!(run.text.contains(word.trim()) || run.text.contains("GPU 7"), "{arguments:?}: {}", run.text);
+    }
+}
+
+#[test]
+fn gpus_are_listed_and_examined() {
+    let stage = Stage::new();
+    let said = |arguments: &[&str]| String::from_utf8_lossy(&stage.peerpath("", arguments).stdout).into_owned();
+    let listed = said(&["list"]);
+    assert!(listed.contains("cuda:0: double of a GPU"), "{listed}");
+    let json: Value = serde_json::from_str(&said(&["list", "--json"])).unwrap();
+    let gpu = json.as_array().unwrap().iter().find(|entry| entry["devices"] == serde_json::json!(["cuda:0"]));
+    assert_eq!(gpu.unwrap()["bdf"], "ff00:fe:1e.0");
+    let findings: Value = serde_json::from_str(&said(&["doctor", "--json"])).unwrap();
+    let status = |check: &str| {
+        let found = findings.as_array().unwrap().iter().find(|finding| finding["check"] == check);
+        found.unwrap_or_else(|| panic!("no {check}"))["status"].clone()
+    };
+    for check in ["gpu-driver", "gpu-dma-buf", "gpu-direct-rdma"] {
+        assert_eq!(status(check), "pass", "{check}");
+    }
+    assert_eq!(status("gpu-bar1"), "unknown", "no machine has its function");
+}
+
+/// Without a driver: what is found under its name is none.
+#[test]
+fn without_a_driver_it_is_said_what_is_missing() {
+    let stage = Stage::with(b"no library");
+    for told in [&["--from", "host:1M", "--to", "cuda:0"][..], &["--from", "cuda:0:1M", "--to", "cuda:0"]] {
+        let run = stage.run("", told).all("waived", 3);
+        let reasons = run.reasons();
+        assert!(reasons.contains("library-missing") && reasons.contains("libcuda"), "{reasons}");
+    }
+    for arguments in [&["list"][..], &["doctor"]] {
+        let output = stage.peerpath("", arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("libcuda"), "{arguments:?}: {text}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    }
+    assert!(!Path::new(&stage.log()).exists());
+    // A driver without a GPU.
+    let run = Stage::new().run("gpus=0", &["--from", "host:1M", "--to", "cuda:0"]).all("waived", 3);
+    assert!(run.reasons().contains("no-device"), "{}", run.reasons());
+}

@@ -1,0 +1,490 @@
+//! The functions of cuda.h that the program uses.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::time::Instant;
+
+use cudarc::driver::sys::{
+    CUDA_EXTERNAL_MEMORY_BUFFER_DESC, CUDA_EXTERNAL_MEMORY_HANDLE_DESC, CUcontext, CUdevice, CUdeviceptr, CUevent,
+    CUexternalMemory, CUexternalMemoryHandleType, CUfunction, CUmodule, CUresult, CUstream,
+};
+
+use crate::account::{Account, Import, Memory, PAGE, Span, account, complain, log};
+use crate::told::TOLD;
+
+type Code = c_uint;
+
+const LOST: CUresult = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
+
+thread_local! {
+    /// Whether calls of this thread have a context.
+    static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a call has to find before it does anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Initialised,
+    Context,
+}
+
+/// Carries a call out, unless it was told to refuse it or the GPU is lost.
+fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), CUresult>) -> Code {
+    let mut account = account();
+    if needs != Needs::Nothing && !account.initialised {
+        complain(&format!("{name} before cuInit"));
+        return CUresult::CUDA_ERROR_NOT_INITIALIZED as Code;
+    }
+    if let Some(code) = TOLD.refusal(name) {
+        log(&format!("{name} refused {code}"));
+        return code;
+    }
+    if needs == Needs::Context {
+        if !HAS_CONTEXT.get() {
+            complain(&format!("{name} without a context"));
+            return CUresult::CUDA_ERROR_INVALID_CONTEXT as Code;
+        }
+        if account.lost {
+            return LOST as Code;
+        }
+    }
+    let done = work(&mut account);
+    // Polls would drown everything else.
+    if name != "cuEventQuery" && name != "cuCtxSetCurrent" {
+        log(&format!("{name} {}", done.err().map_or(0, |code| code as Code)));
+    }
+    done.map_or_else(|code| code as Code, |()| 0)
+}
+
+/// Takes something back that has to be there.
+fn must(found: bool, what: &str) -> Result<(), CUresult> {
+    if found {
+        return Ok(());
+    }
+    complain(what);
+    Err(CUresult::CUDA_ERROR_INVALID_HANDLE)
+}
+
+fn string(text: &CStr, into: *mut c_char, length: c_int) -> Result<(), CUresult> {
+    let bytes = text.to_bytes_with_nul();
+    if bytes.len() > usize::try_from(length).unwrap_or(0) {
+        return Err(INVALID);
+    }
+    // SAFETY: the caller has given as many bytes as it says.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), into, bytes.len()) };
+    Ok(())
+}
+
+/// Declares exported functions that go through [`call`].
+macro_rules! calls {
+    ($($name:ident [$needs:ident] ($($argument:ident : $type:ty),*) |$account:ident| $body:block)+) => {$(
+        #[unsafe(no_mangle)]
+        #[allow(clippy::too_many_arguments, unused_variables, unreachable_pub)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> Code {
+            call(stringify!($name), Needs::$needs, |$account: &mut Account| -> Result<(), CUresult> { $body })
+        }
+    )+};
+}
+
+calls! {
+    cuInit[Nothing](flags: c_uint) |account| {
+        account.initialised = true;
+        if flags == 0 { Ok(()) } else { Err(INVALID) }
+    }
+
+    cuDriverGetVersion[Nothing](version: *mut c_int) |account| {
+        // SAFETY: the caller gives a place for it.
+        unsafe { version.write(TOLD.version) };
+        Ok(())
+    }
+
+    cuGetErrorName[Nothing](code: Code, name: *mut *const c_char) |account| {
+        let text = match code {
+            1 => c"CUDA_ERROR_INVALID_VALUE",
+            2 => c"CUDA_ERROR_OUT_OF_MEMORY",
+            100 => c"CUDA_ERROR_NO_DEVICE",
+            304 => c"CUDA_ERROR_OPERATING_SYSTEM",
+            400 => c"CUDA_ERROR_INVALID_HANDLE",
+            700 => c"CUDA_ERROR_ILLEGAL_ADDRESS",
+            719 => c"CUDA_ERROR_LAUNCH_FAILED",
+            800 => c"CUDA_ERROR_NOT_PERMITTED",
+            801 => c"CUDA_ERROR_NOT_SUPPORTED",
+            _ => return Err(INVALID),
+        };
+        // SAFETY: the caller gives a place for it.
+        unsafe { name.write(text.as_ptr()) };
+        Ok(())
+    }
+
+    cuDeviceGetCount[Initialised](count: *mut c_int) |account| {
+        // SAFETY: the caller gives a place for it.
+        unsafe { count.write(TOLD.gpus) };
+        Ok(())
+    }
+
+    cuDeviceGet[Initialised](device: *mut CUdevice, ordinal: c_int) |account| {
+        if !(0..TOLD.gpus).contains(&ordinal) {
+            return Err(CUresult::CUDA_ERROR_INVALID_DEVICE);
+        }
+        // SAFETY: the caller gives a place for it.
+        unsafe { device.write(ordinal) };
+        Ok(())
+    }
+
+    cuDeviceGetName[Initialised](name: *mut c_char, length: c_int, device: CUdevice) |account| {
+        string(c"double of a GPU", name, length)
+    }
+
+    cuDeviceGetPCIBusId[Initialised](text: *mut c_char, length: c_int, device: CUdevice) |account| {
+        // A function that no machine has.
+        let numbers = [c"FF00:FE:1E.0", c"FF00:FE:1E.1"];
+        string(numbers[usize::try_from(device).unwrap_or(0) % 2], text, length)
+    }
+
+    cuDeviceTotalMem_v2[Initialised](bytes: *mut usize, device: CUdevice) |account| {
+        // SAFETY: the caller gives a place for it.
+        unsafe { bytes.write(1 << 30) };
+        Ok(())
+    }
+
+    cuDeviceGetAttribute[Initialised](value: *mut c_int, attribute: c_int, device: CUdevice) |account| {
+        let answer = match attribute {
+            16 => 4,
+            18 => 0,
+            40 => 2,
+            75 => 9,
+            76 => 0,
+            99 | 116 | 124 => 1,
+            118 => 200,
+            _ => return Err(INVALID),
+        };
+        // SAFETY: the caller gives a place for it.
+        unsafe { value.write(answer) };
+        Ok(())
+    }
+
+    cuDeviceCanAccessPeer[Initialised](can: *mut c_int, device: CUdevice, peer: CUdevice) |account| {
+        // SAFETY: the caller gives a place for it.
+        unsafe { can.write(1) };
+        Ok(())
+    }
+
+    cuDevicePrimaryCtxRetain[Initialised](context: *mut CUcontext, device: CUdevice) |account| {
+        *account.contexts.entry(device).or_default() += 1;
+        // SAFETY: the caller gives a place for it; it is only ever compared.
+        unsafe { context.write((0x100 + device as usize) as CUcontext) };
+        Ok(())
+    }
+
+    cuDevicePrimaryCtxRelease_v2[Initialised](device: CUdevice) |account| {
+        let count = account.contexts.get_mut(&device).filter(|count| **count > 0);
+        must(count.is_some(), "a context was released that is not retained")?;
+        if let Some(count) = account.contexts.get_mut(&device) {
+            *count -= 1;
+        }
+        account.contexts.retain(|_, count| *count > 0);
+        Ok(())
+    }
+
+    cuCtxSetCurrent[Initialised](context: CUcontext) |account| {
+        let device = (context as usize).wrapping_sub(0x100);
+        let retained = i32::try_from(device).is_ok_and(|device| account.contexts.contains_key(&device));
+        must(retained, "a context was made current that is not retained")?;
+        HAS_CONTEXT.set(true);
+        Ok(())
+    }
+
+    cuCtxEnablePeerAccess[Context](peer: CUcontext, flags: c_uint) |account| { Ok(()) }
+
+    cuMemAlloc_v2[Context](address: *mut CUdeviceptr, bytes: usize) |account| {
+        if bytes == 0 || bytes > 1 << 30 {
+            return Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+        }
+        // SAFETY: plain system calls; the mapping is ours.
+        let (file, at) = unsafe {
+            let fd = libc::memfd_create(c"double".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 || libc::ftruncate(fd, bytes as libc::off_t) < 0 {
+                return Err(CUresult::CUDA_ERROR_OPERATING_SYSTEM);
+            }
+            (OwnedFd::from_raw_fd(fd), map(fd, bytes)?)
+        };
+        account.memory.insert(at, Span { length: bytes, memory: Memory::Device { file } });
+        // SAFETY: the caller gives a place for it.
+        unsafe { address.write(at) };
+        Ok(())
+    }
+
+    cuMemFree_v2[Context](address: CUdeviceptr) |account| {
+        let found = account.memory.get(&address).map(|span| match &span.memory {
+            Memory::Registered => None,
+            Memory::Device { .. } => Some(None),
+            Memory::External { import } => Some(Some(*import)),
+        });
+        must(matches!(found, Some(Some(_))), "memory was freed that is not the GPU's")?;
+        if let Some(Some(Some(import))) = found
+            && let Some(import) = account.imports.get_mut(&import)
+        {
+            import.mapped = false;
+        }
+        if let Some(span) = account.memory.remove(&address) {
+            // SAFETY: mapped by us with this length.
+            unsafe { libc::munmap(address as *mut c_void, span.length) };
+        }
+        Ok(())
+    }
+
+    cuMemcpyHtoD_v2[Context](to: CUdeviceptr, from: *const c_void, bytes: usize) |account| {
+        let to = account.reach(to, bytes).ok_or(INVALID)?;
+        // SAFETY: `reach` has seen the one side, the caller vouches for the other.
+        unsafe { std::ptr::copy(from.cast(), to, bytes) };
+        Ok(())
+    }
+
+    cuMemcpyDtoH_v2[Context](to: *mut c_void, from: CUdeviceptr, bytes: usize) |account| {
+        let from = account.reach(from, bytes).ok_or(INVALID)?;
+        // SAFETY: as above.
+        unsafe { std::ptr::copy(from, to.cast(), bytes) };
+        Ok(())
+    }
+
+    cuMemcpyAsync[Context](to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) |account| {
+        must(account.streams.contains(&(stream as usize)), "a copy on a stream that is not there")?;
+        carry(account, to, from, bytes)
+    }
+
+    cuPointerSetAttribute[Context](value: *const c_void, attribute: c_uint, address: CUdeviceptr) |account| {
+        must(attribute == 6 && account.memory.contains_key(&address), "an attribute of memory that is not the GPU's")
+    }
+
+    cuMemHostRegister_v2[Context](address: *mut c_void, bytes: usize, flags: c_uint) |account| {
+        if flags & 2 == 0 || flags & !7 != 0 || bytes == 0 {
+            return Err(INVALID);
+        }
+        let at = address as u64;
+        if account.memory.range(..at + bytes as u64).next_back().is_some_and(|(start, span)| start + span.length as u64 > at) {
+            return Err(CUresult::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        account.memory.insert(at, Span { length: bytes, memory: Memory::Registered });
+        Ok(())
+    }
+
+    cuMemHostUnregister[Context](address: *mut c_void) |account| {
+        let is_ours = |span: &Span| matches!(span.memory, Memory::Registered);
+        let found = account.memory.get(&(address as u64)).is_some_and(is_ours);
+        must(found, "memory was unregistered that is not registered")?;
+        account.memory.remove(&(address as u64));
+        Ok(())
+    }
+
+    cuMemHostGetDevicePointer_v2[Context](device_address: *mut CUdeviceptr, address: *mut c_void, flags: c_uint) |account| {
+        must(account.memory.contains_key(&(address as u64)), "the address of memory that is not registered")?;
+        // SAFETY: the caller gives a place for it.
+        unsafe { device_address.write(address as u64) };
+        Ok(())
+    }
+
+    cuMemGetHandleForAddressRange[Context](
+        handle: *mut c_void, address: CUdeviceptr, bytes: usize, kind: c_uint, flags: c_ulonglong
+    ) |account| {
+        if kind != 1 || flags > 1 || (flags == 1 && TOLD.version < 12_080) || !bytes.is_multiple_of(PAGE.size()) {
+            return Err(INVALID);
+        }
+        let Some(Span { length, memory: Memory::Device { file } }) = account.memory.get(&address) else {
+            complain("a dma-buf of memory that is not the GPU's");
+            return Err(INVALID);
+        };
+        if bytes > *length {
+            return Err(INVALID);
+        }
+        let Ok(copy) = file.try_clone() else { return Err(CUresult::CUDA_ERROR_OPERATING_SYSTEM) };
+        // SAFETY: for this kind the caller gives a place for an int.
+        unsafe { handle.cast::<c_int>().write(copy.into_raw_fd()) };
+        Ok(())
+    }
+
+    cuImportExternalMemory[Context](memory: *mut CUexternalMemory, handle: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC) |account| {
+        // SAFETY: the caller gives a whole structure.
+        let (kind, fd, size, reserved) = unsafe { ((*handle).type_, (*handle).handle.fd, (*handle).size, (*handle).reserved) };
+        let is_known = match kind {
+            CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD => TOLD.version >= 13_000,
+            CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD => true,
+            _ => false,
+        };
+        // Both kinds apart, so that tests can refuse one of them.
+        let name = if kind == CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD { "dma-buf" } else { "opaque" };
+        if let Some(code) = TOLD.refusal(name) {
+            // SAFETY: the codes of tests are among those of the header.
+            return Err(unsafe { std::mem::transmute::<u32, CUresult>(code) });
+        }
+        must(reserved.iter().all(|word| *word == 0) && size > 0, "an import that is not described as it has to be")?;
+        let given_twice = account.imports.values().any(|import| import.file.as_raw_fd() == fd);
+        must(!given_twice, "a file descriptor was given away twice")?;
+        // SAFETY: asking about a number that may be no file descriptor.
+        let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+        must(is_open, "a file descriptor was given away that is closed")?;
+        if !is_known {
+            return Err(CUresult::CUDA_ERROR_NOT_SUPPORTED);
+        }
+        // SAFETY: from here on it is ours.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        let number = account.handle();
+        account.imports.insert(number, Import { file, mapped: false });
+        // SAFETY: the caller gives a place for it.
+        unsafe { memory.write(number as CUexternalMemory) };
+        Ok(())
+    }
+
+    cuExternalMemoryGetMappedBuffer[Context](
+        address: *mut CUdeviceptr, memory: CUexternalMemory, buffer: *const CUDA_EXTERNAL_MEMORY_BUFFER_DESC
+    ) |account| {
+        // SAFETY: the caller gives a whole structure.
+        let (offset, size, flags) = unsafe { ((*buffer).offset, (*buffer).size, (*buffer).flags) };
+        let number = memory as usize;
+        let Some(import) = account.imports.get_mut(&number) else {
+            complain("a mapping of what was not imported");
+            return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
+        };
+        if offset != 0 || flags != 0 || size == 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the mapping is ours.
+        let at = unsafe { map(import.file.as_raw_fd(), size as usize) }?;
+        import.mapped = true;
+        account.memory.insert(at, Span { length: size as usize, memory: Memory::External { import: number } });
+        // SAFETY: the caller gives a place for it.
+        unsafe { address.write(at) };
+        Ok(())
+    }
+
+    cuDestroyExternalMemory[Context](memory: CUexternalMemory) |account| {
+        let found = account.imports.remove(&(memory as usize));
+        must(found.is_some(), "an import was destroyed that is not there")?;
+        must(found.is_some_and(|import| !import.mapped), "an import was destroyed before its mapping")
+    }
+
+    cuStreamCreate[Context](stream: *mut CUstream, flags: c_uint) |account| {
+        let handle = account.handle();
+        account.streams.insert(handle);
+        // SAFETY: the caller gives a place for it.
+        unsafe { stream.write(handle as CUstream) };
+        Ok(())
+    }
+
+    cuStreamSynchronize[Context](stream: CUstream) |account| {
+        must(account.streams.contains(&(stream as usize)), "a stream was waited for that is not there")
+    }
+
+    cuStreamDestroy_v2[Context](stream: CUstream) |account| {
+        must(account.streams.remove(&(stream as usize)), "a stream was destroyed that is not there")
+    }
+
+    cuEventCreate[Context](event: *mut CUevent, flags: c_uint) |account| {
+        let handle = account.handle();
+        account.events.insert(handle, None);
+        // SAFETY: the caller gives a place for it.
+        unsafe { event.write(handle as CUevent) };
+        Ok(())
+    }
+
+    cuEventRecord[Context](event: CUevent, stream: CUstream) |account| {
+        must(account.streams.contains(&(stream as usize)), "an event on a stream that is not there")?;
+        let found = account.events.get_mut(&(event as usize));
+        must(found.is_some(), "an event was recorded that is not there")?;
+        if let Some(time) = account.events.get_mut(&(event as usize)) {
+            *time = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    cuEventQuery[Context](event: CUevent) |account| {
+        must(account.events.contains_key(&(event as usize)), "an event was asked for that is not there")
+    }
+
+    cuEventElapsedTime[Context](milliseconds: *mut f32, start: CUevent, end: CUevent) |account| {
+        let time = |event: CUevent| account.events.get(&(event as usize)).copied().flatten();
+        let (Some(start), Some(end)) = (time(start), time(end)) else {
+            complain("the time between events that never came");
+            return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
+        };
+        must(end >= start, "the time between events in the wrong order")?;
+        // SAFETY: the caller gives a place for it.
+        unsafe { milliseconds.write((end - start).as_secs_f32() * 1000.0) };
+        Ok(())
+    }
+
+    cuEventDestroy_v2[Context](event: CUevent) |account| {
+        must(account.events.remove(&(event as usize)).is_some(), "an event was destroyed that is not there")
+    }
+
+    cuModuleLoadData[Context](module: *mut CUmodule, image: *const c_void) |account| {
+        // SAFETY: the caller gives a text that ends with a zero.
+        let text = unsafe { CStr::from_ptr(image.cast()) }.to_string_lossy();
+        if !text.contains(".target") {
+            return Err(CUresult::CUDA_ERROR_INVALID_IMAGE);
+        }
+        let handle = account.handle();
+        account.modules.insert(handle);
+        // SAFETY: the caller gives a place for it.
+        unsafe { module.write(handle as CUmodule) };
+        Ok(())
+    }
+
+    cuModuleGetFunction[Context](function: *mut CUfunction, module: CUmodule, name: *const c_char) |account| {
+        must(account.modules.contains(&(module as usize)), "a function of a module that is not there")?;
+        // SAFETY: the caller gives a text that ends with a zero.
+        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+        // The width of a word stands at the end of the name, and is all that the double knows of a kernel.
+        let width: usize = name.rsplit('_').next().and_then(|width| width.parse().ok()).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?;
+        // SAFETY: the caller gives a place for it.
+        unsafe { function.write((module as usize + width) as CUfunction) };
+        Ok(())
+    }
+
+    cuModuleUnload[Context](module: CUmodule) |account| {
+        must(account.modules.remove(&(module as usize)), "a module was unloaded that is not there")
+    }
+
+    cuLaunchKernel[Context](
+        function: CUfunction, blocks_x: c_uint, blocks_y: c_uint, blocks_z: c_uint, threads_x: c_uint, threads_y: c_uint,
+        threads_z: c_uint, shared_bytes: c_uint, stream: CUstream, arguments: *mut *mut c_void, extra: *mut *mut c_void
+    ) |account| {
+        must(account.streams.contains(&(stream as usize)), "a kernel on a stream that is not there")?;
+        let (module, width) = (function as usize & !0xfff, function as usize & 0xfff);
+        must(account.modules.contains(&module), "a kernel of a module that is not there")?;
+        let shape = [blocks_y, blocks_z, threads_y, threads_z];
+        must(shape == [1; 4] && blocks_x > 0 && (1..=1024).contains(&threads_x), "a kernel in an impossible shape")?;
+        // SAFETY: the kernels take three numbers of 64 bits.
+        let [to, from, words] = unsafe { [0, 1, 2].map(|place| arguments.add(place).read().cast::<u64>().read()) };
+        must((to | from).is_multiple_of(width as u64), "a kernel at an address that is no multiple of its word")?;
+        carry(account, to, from, words as usize * width)
+    }
+}
+
+/// Maps a file.
+unsafe fn map(fd: c_int, bytes: usize) -> Result<u64, CUresult> {
+    // SAFETY: the kernel chooses an address that is free.
+    let at =
+        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
+    if at == libc::MAP_FAILED { Err(CUresult::CUDA_ERROR_MAP_FAILED) } else { Ok(at as u64) }
+}
+
+/// Carries a piece of work out, unless the GPU is lost with it.
+fn carry(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize) -> Result<(), CUresult> {
+    account.work += 1;
+    if TOLD.lose.is_some_and(|lose| account.work >= lose) {
+        account.lost = true;
+        // As with a GPU: that it is lost shows behind the call.
+        return Ok(());
+    }
+    let (from, to) = (account.reach(from, bytes).ok_or(INVALID)?, account.reach(to, bytes).ok_or(INVALID)?);
+    // SAFETY: `reach` has seen both sides.
+    unsafe { std::ptr::copy(from, to, bytes) };
+    if TOLD.spoil && bytes > 0 {
+        // SAFETY: as above.
+        unsafe { *to.add(bytes / 2) ^= 0x20 };
+    }
+    Ok(())
+}
