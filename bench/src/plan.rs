@@ -410,7 +410,7 @@ impl Plan {
     fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
         let fits = |asked: &Option<PathName>| {
             asked.is_none_or(|path| match source {
-                Source::Vfio { .. } => path != PathName::HostMemory,
+                Source::Vfio { .. } | Source::Cuda { .. } => path != PathName::HostMemory,
                 Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
                 // What it is, its exporter will say.
                 Source::Socket { .. } => true,

@@ -500,10 +500,34 @@ fn answers_of_the_running_host() {
         observation: Err(Explanation::uncaused("Not mounted.", "Mount it.")),
         exporter_uses: Some(Err(Explanation::uncaused("No access.", "Run as root."))),
         targets: BTreeMap::new(),
+        gpus: Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install NVIDIA's driver.")),
     };
     let findings = ask(&lacking);
     says(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
     says(&findings, "observation", Warn, None, "Mount it");
     says(&findings, "in-use", Unknown, None, "root");
     says(&findings, "importer-ready", Unknown, None, "--to");
+}
+
+#[test]
+fn what_the_driver_of_gpus_says() {
+    let gpu = |dma_buf| GpuFacts {
+        target: "cuda:0".into(),
+        name: "NVIDIA H200".into(),
+        bdf: Some(bdf(B)),
+        memory_bytes: 1 << 30,
+        dma_buf,
+        gpu_direct_rdma: Some(true),
+        writes_ordered: Some(false),
+    };
+    let ask = |gpus| of_tree(&well().tree(), None, None, Some(&LiveFacts { gpus, ..live(Vec::new(), Ok(())) }));
+    let of = |gpu| ask(Ok(Gpus { cuda: "13.0".into(), gpus: vec![gpu] }));
+    let findings = of(gpu(Some(true)));
+    says(&findings, "gpu-driver", Pass, None, "cuda:0 is NVIDIA H200");
+    says(&findings, "gpu-dma-buf", Pass, None, "dma-bufs");
+    says(&findings, "gpu-direct-rdma", Warn, None, "out of order");
+    says(&of(gpu(Some(false))), "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");
+    says(&of(gpu(None)), "gpu-dma-buf", Warn, Some(Cause::DriverTooOld), "11.7");
+    let missing = Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install NVIDIA's driver.");
+    says(&ask(Err(missing)), "gpu-driver", Warn, Some(Cause::LibraryMissing), "NVIDIA's driver");
 }
