@@ -84,8 +84,8 @@ pub(super) struct RunCommand {
     /// In bandwidth mode one of so many operations on a queue pair has a completion
     #[arg(long, value_name = "N", default_value_t = 1)]
     completion_moderation: u32,
-    /// Processors for the threads, one each, in turn, such as 2 or 0-3,8. In ping-pong those behind them are for the threads
-    /// that answer  [default: wherever the kernel puts them]
+    /// Processors for the threads, one each, in turn, such as 2 or 0-3,8. In ping-pong the threads that answer come
+    /// behind them, and no two share one  [default: wherever the kernel puts them]
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     cpu: Option<Cpus>,
     /// Take the processors of that NUMA node

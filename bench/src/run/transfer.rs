@@ -158,6 +158,16 @@ impl Runner<'_> {
         if let Some(why) = impossible(spec) {
             return Err(Ended::waived(format!("there is no such {}", spec.op), why));
         }
+        let pollers = 2 * spec.threads as usize;
+        if spec.mode == Mode::PingPong && (1..pollers).contains(&self.plan.cpus.len()) {
+            return Err(Ended::waived(
+                format!("{pollers} sides of ping-pong would share {} processor(s)", self.plan.cpus.len()),
+                Explanation::uncaused(
+                    "each of them polls, and keeps the one that it waits for from running",
+                    "name a processor for each side with --cpu, or none",
+                ),
+            ));
+        }
         let buffer = setup.export()?;
         let layouts = layouts(spec, &buffer)?;
         let streams = if spec.bidirectional { 2 } else { 1 };
@@ -375,13 +385,9 @@ impl Runner<'_> {
             }
             posting.push(Turn::Post(&mut **end, volley, over));
         }
-        let posts = posting.len();
         posting.extend(answering);
-        // Where there are processors for those that are timed only, the others have what the kernel gives them.
-        let cpu_of =
-            |index| if index < posts { threads::in_turn(&plan.cpus)(index) } else { plan.cpus.get(index).copied() };
         let (warmup, limit) = (self.warmup_limit(), plan.limit());
-        let seen = threads::together(posting, cpu_of, |turn| match turn {
+        let seen = threads::together(posting, threads::in_turn(&plan.cpus), |turn| match turn {
             Turn::Answer(end, volley, before, over) => measure::echo(end, volley, before, clock, &over).map(|_| None),
             Turn::Post(end, volley, over) => {
                 let seen = volley_timed(end, volley, (warmup, limit), clock, interrupt);
