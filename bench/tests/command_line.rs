@@ -1,6 +1,10 @@
 //! The command line on a machine without any of the hardware: wrong input and missing things, each with its exit code.
 
-use std::process::{Command, Output};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use peerpath::peer::handshake;
+use peerpath::peer::token::Token;
 
 fn peerpath(arguments: &[&str]) -> Output {
     let state = tempfile::tempdir().unwrap();
@@ -151,4 +155,26 @@ fn a_snapshot_of_this_host_reads_back() {
     let there = peerpath(&["paths", "--root", file, "--json"]);
     assert_eq!(text(&here), text(&there));
     ends(&["snapshot", "/proc/nowhere/host.tar.gz"], 4, "/proc/nowhere");
+}
+
+#[test]
+fn a_run_that_waits_for_its_peer_ends_as_any_other_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "known to both sides").unwrap();
+    let token = Token::find(Some(&file), None).unwrap().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_peerpath"))
+        .args(["run", "--to", "verbs:none", "--peer", &listener.local_addr().unwrap().to_string(), "--token-file"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    handshake::passive(&stream, &token, handshake::TIME).unwrap();
+    // It is let in, and told nothing. The shell has a `kill` of its own.
+    Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(143), "{}", text(&ended));
 }

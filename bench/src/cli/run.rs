@@ -411,7 +411,11 @@ impl RunCommand {
         }
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
-        let peer = self.peer.as_ref().map(|at| self.meet(at, &interrupt)).transpose()?;
+        let peer = match self.peer.as_ref().map(|at| self.meet(at, &interrupt)).transpose() {
+            Ok(peer) => peer,
+            // Whoever sent the signal knows why nobody was met.
+            Err(failure) => return interrupt.exit_code().map(ExitCode::from).ok_or(failure),
+        };
         let plan = self.plan(peer.as_ref().map(|peer| &peer.offer().sources[..]))?;
         plan.check()?;
         let host = Host::new(Tree::live());

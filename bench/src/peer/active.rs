@@ -46,7 +46,12 @@ impl Explained for PeerError {
                 "what it had lent is given back",
                 "see what `peerpath serve` printed on the other host, and start the run again",
             ),
-            Self::Refused(_) | Self::OutOfTurn => Explanation::new(
+            Self::Refused(_) => Explanation::new(
+                Cause::PeerLost,
+                "it ended the conversation",
+                "see what `peerpath serve` printed on the other host; one peer is served at a time",
+            ),
+            Self::OutOfTurn => Explanation::new(
                 Cause::PeerLost,
                 "it does not keep to the protocol of this version, or this program does not",
                 "use the same peerpath on both hosts",
@@ -81,7 +86,8 @@ impl Peer {
             class: Class::CannotHere,
         })?;
         handshake::active(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
-        Self::begin(stream, interrupt).map_err(|error| Failure::of(&error))
+        // Nothing has run yet.
+        Self::begin(stream, interrupt).map_err(|error| Failure { class: Class::CannotHere, ..Failure::of(&error) })
     }
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {

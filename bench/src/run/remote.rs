@@ -189,7 +189,11 @@ impl Runner<'_> {
             return Err(Ended::Interrupted);
         }
         // Also after a failure: what the peer opened has to be closed before anything else can be.
-        let (figures, closed) = match (moved, peer.close()) {
+        let closed = peer.close();
+        if let Ok(closed) = &closed {
+            sides.path = CellPath { asked: leg.asked, ..closed.path.clone() };
+        }
+        let (figures, closed) = match (moved, closed) {
             // Transfers to a peer that is gone fail in many ways, often before anything else tells of it.
             (Err(_), Err(PeerError::Lost(lost))) if !matches!(lost, Lost::Interrupted) => return Err(peer_is_gone()),
             (Err(ended), Ok(closed)) => {
@@ -198,7 +202,6 @@ impl Runner<'_> {
             }
             (moved, closed) => (moved?, closed?),
         };
-        sides.path = CellPath { asked: leg.asked, ..closed.path };
         faults_are_failures(figures, &closed.faults)
     }
 

@@ -162,12 +162,15 @@ impl<'r> VerbsDataPlane<'r> {
             let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
                 let ended = self.polled.get(index);
-                if ended.status != SUCCESS {
+                let is_send = ended.id & RECEIVE == 0;
+                // A receive that was flushed only says that the receiver has refused something. What, its answer tells the
+                // sender, whose queue pair has to live until it is there.
+                if ended.status != SUCCESS && (is_send || ended.status != FLUSHED) {
                     self.end();
                 }
                 // Only numbers of rings and places are ever posted.
                 let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
-                if ended.id & RECEIVE == 0 {
+                if is_send {
                     self.rings[ring].sent(place, ended.status);
                 } else if self.buffer_end.is_some() {
                     self.rings[ring].received(place, ended.status);
@@ -240,7 +243,9 @@ impl<'r> VerbsDataPlane<'r> {
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
-        let dma_buf = !matches!(self.registration.buffer.handle(), Handle::Memory(_));
+        // What a peer refuses is memory of its own, which may be any.
+        let is_peers = self.buffer_end.is_none() && status::is_refusal(status);
+        let dma_buf = is_peers || !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 

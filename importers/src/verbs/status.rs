@@ -9,6 +9,11 @@ pub(super) const SUCCESS: u32 = 0;
 /// `IBV_WC_WR_FLUSH_ERR`: it was never tried, because the connection had ended.
 pub(super) const FLUSHED: u32 = 5;
 
+/// `IBV_WC_REM_ACCESS_ERR` and `IBV_WC_REM_OP_ERR`: the other side's memory is not to be had.
+pub(super) fn is_refusal(status: u32) -> bool {
+    matches!(status, 10 | 11)
+}
+
 /// The names of `enum ibv_wc_status` in its order, without their prefix.
 const NAMES: [&str; 24] = [
     "SUCCESS",
@@ -37,7 +42,7 @@ const NAMES: [&str; 24] = [
     "TM_RNDV_INCOMPLETE",
 ];
 
-/// The error of a transfer that ended with this status; `dma_buf` says whether the buffer is one.
+/// The error of a transfer that ended with this status; `dma_buf` says whether the buffer is one, or may be.
 pub(super) fn transfer_error(status: u32, dma_buf: bool) -> TransferError {
     let name = usize::try_from(status).ok().and_then(|status| NAMES.get(status)).copied().unwrap_or("UNKNOWN_STATUS");
     TransferError { status: name, explanation: Box::new(explanation(name, dma_buf)) }
@@ -100,6 +105,13 @@ mod tests {
         assert_eq!(transfer_error(10, true).explanation.cause, Some(Cause::Revoked));
         assert_eq!(transfer_error(10, false).explanation.cause, Some(Cause::TransferFailed));
         assert_eq!(transfer_error(12, true).explanation.cause, Some(Cause::TimedOut));
+    }
+
+    #[test]
+    fn the_other_side_refuses_under_its_names() {
+        let refusals: Vec<_> =
+            (0..24).filter(|status| is_refusal(*status)).map(|status| NAMES[status as usize]).collect();
+        assert_eq!(refusals, ["REM_ACCESS_ERR", "REM_OP_ERR"]);
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn works(registration: &dyn Registration, op: Op) -> Result<(), Failed> {
 fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Failed> {
     let Lab { exporter, target } = lab(bdf, target)?;
     let buffer = exporter.export(LENGTH_BYTES)?;
-    for op in [Op::Write, Op::Read, Op::Send] {
+    for op in [Op::Write, Op::WriteImm, Op::Read, Op::Send] {
         let registration = Arc::clone(&target).register(Arc::clone(&buffer))?;
         works(&*registration, op)?;
         let mut plane = registration.data_plane(&SETTINGS)?;
@@ -102,8 +102,9 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
         let ended = carry(&mut *plane, op)?;
         (revocation.give)(exporter.device())?;
 
-        if ended.result.is_ok() {
-            return Err(format!("{op} through a revoked registration succeeded").into());
+        match ended.result.map_err(|error| error.explanation.cause) {
+            Err(Some(Cause::Revoked)) => {}
+            other => return Err(format!("{op} through a revoked registration: {other:?}").into()),
         }
         let mut bar = vec![0; LENGTH_BYTES as usize];
         buffer.view().read(0, &mut bar)?;

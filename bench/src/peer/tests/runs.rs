@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::{Connection, Op};
-use peerpath_paths::{Cause, Tree};
+use peerpath_paths::{Cause, PathName, Tree};
 use serde_json::{Value, json};
 
 use super::device::{target, wrong_target};
@@ -146,6 +146,8 @@ fn what_goes_elsewhere_is_found_by_the_side_that_lends() {
         // With one slot there is no wrong one.
         let wrong = cell.op == "send" && cell.depth > 1;
         assert_eq!(cell.outcome, if wrong { Outcome::Failed } else { Outcome::Passed }, "{cell:?}");
+        // Also of a cell that failed.
+        assert_eq!(cell.path.observed, PathName::HostMemory, "{cell:?}");
         if wrong {
             assert_eq!(cell.cause, Some(Cause::DataMismatch), "{cell:?}");
             assert!(cell.reason.as_ref().unwrap().contains("exported memory"), "{cell:?}");
@@ -169,6 +171,8 @@ fn one_peer_is_served_at_a_time() {
         let first = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
         let second = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
         assert!(second.what.contains("another peer"), "{second:?}");
+        assert_eq!(second.exit_code(), 3);
+        assert!(second.explanation.remedy.contains("one peer is served at a time"), "{second:?}");
         drop(first);
         // The place is free once the passive side has noticed.
         while Peer::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
