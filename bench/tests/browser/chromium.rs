@@ -1,8 +1,10 @@
 //! A headless Chromium, driven through its DevTools protocol: JSON messages, each ended by a zero, over two pipes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use libtest_mimic::Failed;
@@ -18,6 +20,8 @@ pub(crate) struct Look {
 const HEIGHT: u32 = 1200;
 /// Screenshots of longer pages are cut.
 const LONGEST_SHOT: u32 = 12_000;
+/// Killed processes end, unless nobody buries them.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 pub(crate) struct Chromium {
     child: Child,
@@ -47,6 +51,10 @@ impl Chromium {
                 "--hide-scrollbars",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            // What it leaves goes with its profile.
+            .env("TMPDIR", profile.path())
+            // It has children that outlive it for a moment, and still write.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -137,6 +145,13 @@ impl Chromium {
         }
     }
 
+    /// Whether there was anybody left to be told.
+    fn tell_group(&self, signal: &str) -> bool {
+        // The shell has a `kill` of its own.
+        let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
+        Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
+    }
+
     fn receive(&mut self) -> Result<Value, Failed> {
         let mut message = Vec::new();
         self.from.read_until(0, &mut message)?;
@@ -150,7 +165,12 @@ impl Chromium {
 impl Drop for Chromium {
     fn drop(&mut self) {
         // It may have ended by itself, which is what is wanted.
-        let _ = self.child.kill();
+        self.tell_group("KILL");
         let _ = self.child.wait();
+        let begun = Instant::now();
+        // Only then the profile can be removed for good.
+        while self.tell_group("0") && begun.elapsed() < LONGEST_END {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
