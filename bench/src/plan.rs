@@ -9,7 +9,7 @@ use peerpath_importers::{Connection, Importer, Op, OpSpec, Role};
 use peerpath_paths::{Class, Explained, Explanation, PathName};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::measure::Limit;
+use crate::measure::{Limit, greatest_common_divisor};
 
 /// A target as `--to` names it: an importer and what it calls its device.
 #[derive(Clone)]
@@ -186,10 +186,6 @@ pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, ranges: Option<u32>)
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
 /// A source, a target and the way between them, opened together for all of their cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'plan> {
@@ -347,8 +343,9 @@ impl Plan {
             }
         }
         if let Some(list) = self.post_list {
-            let untold = self.completion_moderation - greatest_common_divisor(list, self.completion_moderation);
-            if untold + list > shallowest || self.depths.iter().any(|depth| depth % list != 0) {
+            let (length, moderation) = (u64::from(list), u64::from(self.completion_moderation));
+            let untold = moderation - greatest_common_divisor(length, moderation);
+            if untold + length > shallowest.into() || self.depths.iter().any(|depth| depth % list != 0) {
                 return refuse(
                     format!(
                         "--post-list {list} does not go with --completion-moderation {} and this depth",

@@ -1,0 +1,189 @@
+//! There and back again.
+
+use peerpath_exporter::View;
+use peerpath_importers::{Completion, JoinedEnd, Op, Transfer};
+use quanta::Clock;
+
+use super::{Going, Limit, MeasureError, Recorder, Watch, settle, submit_all};
+use crate::interrupt::Interrupt;
+use crate::layout::Layout;
+
+/// How many looks at memory pass between two polls, where an arrival is waited for.
+const LOOKS_PER_POLL: u32 = 32;
+/// Transfers that either side of ping-pong may have under way: one, and some whose completions were not fetched yet.
+pub const PING_PONG_DEPTH: u32 = 8;
+
+/// A slot that goes there and back again.
+#[derive(Clone, Copy)]
+pub struct Volley<'a> {
+    /// Where it is on both sides.
+    pub layout: &'a Layout,
+    /// How it is sent, there and back.
+    pub op: Op,
+    /// Where on the far side it comes back to.
+    pub back: u64,
+    /// What its last byte is on the side that answers, in the beginning.
+    pub last_byte: u8,
+    /// How often it went there before.
+    pub played: u64,
+}
+
+impl Volley<'_> {
+    /// What goes there for the `round`-th time. Sends land where the next receive waits, all else in the first slot.
+    #[inline]
+    fn there(&self, round: u64) -> Transfer {
+        self.layout.transfer(self.op, if self.op == Op::Send { self.played + round } else { 0 })
+    }
+
+    /// The same on its way back, as the side sees it that answers.
+    #[inline]
+    fn back(&self, round: u64) -> Transfer {
+        let there = self.there(round);
+        Transfer { buffer_offset: self.back, far_offset: there.buffer_offset, ..there }
+    }
+}
+
+/// Sends the slot there, waits for it to come back, one after the other, and records half of each round trip; returns how
+/// many there were, and how often the slot went there in all. The time of one round trip ends where the next one's begins, with
+/// one time stamp for both. The other side has to run [`echo`], or something like it.
+///
+/// A write has arrived when its last byte is seen in memory, everything else when its receive tells. What the slots hold in
+/// the end is what they held in the beginning.
+///
+/// # Errors
+/// As [`latency`].
+pub fn ping_pong(
+    end: &mut dyn JoinedEnd,
+    volley: Volley<'_>,
+    limit: Limit,
+    recorder: &mut Recorder,
+    interrupt: &Interrupt,
+) -> Result<(u64, u64), MeasureError> {
+    let clock = recorder.clock.clone();
+    let far = end.far();
+    let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
+    let first = volley.there(0);
+    let last = u64::from(first.length_bytes) - 1;
+    let (out, back) = (first.far_offset + last, volley.back + last);
+    let original = look_at(&*far, out)?;
+    // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
+    // either side holds.
+    let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
+    let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
+    let (mut begun, mut ended) = (0, 0);
+    let before = end.arrived()?;
+    far.write(back, &[!marker(0)])?;
+    let mut round = |end: &mut dyn JoinedEnd, marker: u8| -> Result<(), MeasureError> {
+        let there = volley.there(begun);
+        let mut watch = Watch::new(&clock, interrupt);
+        if volley.op == Op::Write {
+            far.write(out, &[marker])?;
+        }
+        submit_all(end, &[there], &mut done, &clock, interrupt)?;
+        begun += 1;
+        loop {
+            // Room for the next answer, and what ended; only here a failure would show.
+            end.poll(&mut done)?;
+            ended += settle(&mut done)?;
+            let come = match volley.op {
+                Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*far, back)? == marker))?,
+                _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before >= begun))?,
+            };
+            if come {
+                return Ok(());
+            }
+            watch.wait_on(end, volley.op)?;
+        }
+    };
+    let mut going = Going::new(&clock, limit, interrupt);
+    let mut start = going.begun;
+    for turn in 0..limit.iterations {
+        round(end, marker(turn))?;
+        let stop = clock.raw();
+        recorder.record_half(start, stop);
+        let is_more = going.on(start, stop)?;
+        start = stop;
+        if !is_more {
+            break;
+        }
+    }
+    if volley.op == Op::Write && limit.iterations > 0 {
+        round(end, original)?;
+    }
+    // Whoever uses this end next waits for completions of its own.
+    let mut watch = Watch::new(&clock, interrupt);
+    while ended < begun {
+        end.poll(&mut done)?;
+        ended += settle(&mut done)?;
+        watch.idle()?;
+    }
+    Ok((if limit.iterations == 0 { 0 } else { going.count() }, begun))
+}
+
+/// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
+/// often something came. `before` is how many sends had arrived before the other side began: it may begin before this does.
+///
+/// # Errors
+/// The connection has ended, or memory cannot be looked at.
+pub fn echo(
+    end: &mut dyn JoinedEnd,
+    volley: Volley<'_>,
+    before: u64,
+    clock: &Clock,
+    ending: &Interrupt,
+) -> Result<u64, MeasureError> {
+    let near = end.far();
+    let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
+    let first = volley.there(0);
+    let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
+    let mut last_byte = volley.last_byte;
+    let (mut come, mut ended) = (0, 0);
+    // Nobody says how long the next one takes; only what was sent back has to end.
+    let unstoppable = Interrupt::default();
+    let mut watch = Watch::new(clock, &unstoppable);
+    loop {
+        let arrived = match volley.op {
+            Op::Write => any_of(LOOKS_PER_POLL, || {
+                let now = look_at(&*near, last)?;
+                Ok(std::mem::replace(&mut last_byte, now) != now)
+            })?,
+            _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before > come))?,
+        };
+        if arrived {
+            submit_all(end, &[volley.back(come)], &mut done, clock, &unstoppable)?;
+            come += 1;
+        }
+        end.poll(&mut done)?;
+        ended += settle(&mut done)?;
+        if arrived || (ended == come && !ending.is_set()) {
+            watch.quiet_since = 0;
+        }
+        if !arrived && ended == come && ending.is_set() {
+            return Ok(come);
+        }
+        if !arrived {
+            watch.wait_on(end, volley.op)?;
+        }
+    }
+}
+
+/// A byte, as the memory's owner sees it.
+///
+/// # Errors
+/// The memory cannot be looked at.
+pub fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
+    let mut byte = [0];
+    view.read(offset, &mut byte)?;
+    Ok(byte[0])
+}
+
+/// Whether one of so many looks finds what is looked for.
+#[inline]
+fn any_of(looks: u32, mut found: impl FnMut() -> Result<bool, MeasureError>) -> Result<bool, MeasureError> {
+    for _ in 0..looks {
+        if found()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,95 @@
+//! Stretches of the measured time, so that a stall shows.
+
+use std::time::Duration;
+
+/// How long a window is, at least.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// Counts operations in windows that cover all of the time: what is left over at the end belongs to the last one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Windows {
+    open: Edge,
+    /// Where the newest whole window began, which may still grow.
+    newest: Option<Edge>,
+    /// Of the windows before that.
+    slowest_per_s: Option<f64>,
+}
+
+/// A moment, and how many operations had ended then.
+#[derive(Debug, Clone, Copy, Default)]
+struct Edge {
+    at: Duration,
+    ended: u64,
+}
+
+impl Edge {
+    fn rate_until(self, later: Self) -> f64 {
+        (later.ended - self.ended) as f64 / (later.at - self.at).as_secs_f64()
+    }
+}
+
+impl Windows {
+    /// `ended` operations had ended `at` that time since the beginning.
+    pub(super) fn note(&mut self, at: Duration, ended: u64) {
+        if at.saturating_sub(self.open.at) < WINDOW {
+            return;
+        }
+        if let Some(newest) = self.newest.replace(self.open) {
+            self.slowest_per_s = Some(self.slower(newest.rate_until(self.open)));
+        }
+        self.open = Edge { at, ended };
+    }
+
+    /// Operations a second in the slowest window, now that all is over; none where the time was shorter than one.
+    pub(super) fn slowest(&self, at: Duration, ended: u64) -> Option<f64> {
+        Some(self.slower(self.newest?.rate_until(Edge { at, ended })))
+    }
+
+    fn slower(&self, rate_per_s: f64) -> f64 {
+        self.slowest_per_s.map_or(rate_per_s, |slowest| slowest.min(rate_per_s))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seen(moments: &[(u64, u64)]) -> Option<f64> {
+        let mut windows = Windows::default();
+        let at = |(at_ms, ended): (u64, u64)| (Duration::from_millis(at_ms), ended);
+        for &moment in moments {
+            let (at, ended) = at(moment);
+            windows.note(at, ended);
+        }
+        let (at, ended) = at(*moments.last()?);
+        windows.slowest(at, ended)
+    }
+
+    #[test]
+    fn the_slowest_window_shows_a_stall_and_the_end() {
+        assert_eq!(seen(&[(50, 10)]), None, "shorter than a window");
+        assert_eq!(seen(&[(100, 10)]), Some(100.0));
+        assert_eq!(seen(&[(100, 10), (200, 11), (300, 30)]), Some(10.0));
+        assert_eq!(seen(&[(100, 10), (190, 10)]).map(f64::round), Some(53.0), "what is left over at the end counts");
+    }
+
+    proptest! {
+        /// All of the time is in some window, so the slowest is no faster than the whole.
+        #[test]
+        fn a_minimum_is_no_more_than_the_mean(steps in proptest::collection::vec((1_u64..400, 0_u64..100), 1..40)) {
+            let mut now = (0, 0);
+            let moments: Vec<(u64, u64)> = steps
+                .iter()
+                .map(|step| {
+                    now = (now.0 + step.0, now.1 + step.1);
+                    now
+                })
+                .collect();
+            let mean = now.1 as f64 / (now.0 as f64 / 1000.0);
+            if let Some(slowest) = seen(&moments) {
+                prop_assert!(slowest <= mean * (1.0 + 1e-9), "{slowest} {mean}");
+            }
+        }
+    }
+}
