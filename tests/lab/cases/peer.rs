@@ -173,9 +173,9 @@ fn every_way() -> Result<(), Failed> {
     for cell in lent.iter().chain(&posted).flat_map(|result| cells(result).iter()) {
         judge(cell)?;
     }
-    for result in &posted {
-        if cells(result).iter().any(|cell| cell["far"]["path"]["observed"] != "host-bridge-translated") {
-            return Err(format!("the active side's BAR should be seen: {result:#}").into());
+    for cell in posted.iter().flat_map(|result| cells(result)).filter(|cell| cell["outcome"] == "passed") {
+        if cell["far"]["path"]["observed"] != "host-bridge-translated" {
+            return Err(format!("the active side's BAR should be seen: {cell:#}").into());
         }
     }
     Ok(())
@@ -187,7 +187,7 @@ fn judge(cell: &Value) -> Result<(), Failed> {
     let (op, mode) = (word("op"), word("mode"));
     let atomic = matches!(&op[..], "fetch_add" | "cmp_swap");
     let unanswered = mode == "pingpong" && (atomic || op == "read");
-    let refused = atomic && [&cell["source"], &cell["far"]["source"]].iter().any(|end| end["kind"] == "vfio");
+    let refused = atomic && cell["source"]["kind"] == "vfio";
     let unsure = cell["reason"].as_str().is_some_and(|why| why.contains("without acknowledgements"));
     let expected = if unanswered || refused || unsure { "waived" } else { "passed" };
     if cell["outcome"] != expected || expected == "passed" && cell["verified_bytes"].as_u64().unwrap_or(0) == 0 {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
     Availability, Completion, Connection, DataPlane, DataPlaneSettings, Device, DeviceInfo, Direction, Discovered,
-    EndSettings, Endpoint, Error, Importer, JoinedEnd, LooseEnd, Op, OpSpec, PortAddress, QueuePairEnd, Region,
-    Registration, Remains, Role, Transfer,
+    EndSettings, Endpoint, Error, Importer, JoinedEnd, LooseEnd, Op, OpSpec, Operands, PortAddress, QueuePairEnd,
+    Region, Registration, Remains, Role, Transfer,
 };
 
 use crate::peer::active::PeerError;
@@ -58,11 +58,13 @@ fn waiting() -> MutexGuard<'static, Option<HashMap<u32, Arc<Waiting>>>> {
     WAITING.lock().unwrap()
 }
 
-static OPS: [OpSpec; 4] = [
+static OPS: [OpSpec; 6] = [
     OpSpec { op: Op::Register, role: Role::Register, summary: "" },
     OpSpec { op: Op::Write, role: Role::Transfer(Direction::IntoSource), summary: "" },
     OpSpec { op: Op::Read, role: Role::Transfer(Direction::OutOfSource), summary: "" },
     OpSpec { op: Op::Send, role: Role::Transfer(Direction::IntoSource), summary: "" },
+    OpSpec { op: Op::FetchAdd, role: Role::Transfer(Direction::IntoSource), summary: "" },
+    OpSpec { op: Op::CmpSwap, role: Role::Transfer(Direction::IntoSource), summary: "" },
 ];
 
 impl Importer for Copies {
@@ -197,6 +199,15 @@ impl DataPlane for Copying {
             if transfer.op == Op::Read {
                 theirs.read(transfer.buffer_offset, &mut bytes).unwrap();
                 own.write(transfer.far_offset, &bytes).unwrap();
+            } else if transfer.op.is_atomic() {
+                let mut word = [0; 8];
+                theirs.read(transfer.buffer_offset, &mut word).unwrap();
+                own.write(transfer.far_offset, &word).unwrap();
+                let was = u64::from_ne_bytes(word);
+                let Operands { compare_add, swap } = transfer.operands;
+                let swapped = if was == compare_add { swap } else { was };
+                let is = if transfer.op == Op::FetchAdd { was.wrapping_add(compare_add) } else { swapped };
+                theirs.write(transfer.buffer_offset, &is.to_ne_bytes()).unwrap();
             } else {
                 own.read(transfer.far_offset, &mut bytes).unwrap();
                 match transfer.op {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use peerpath_exporter::{OpenOptions, Source};
-use peerpath_importers::{Connection, Op};
+use peerpath_importers::{Connection, Op, Transport};
 use peerpath_paths::{Cause, PathName, Tree};
 use serde_json::{Value, json};
 
@@ -127,6 +127,28 @@ fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
     assert!(result.environment.peer.is_some());
     let text = serde_json::to_string(&result).unwrap();
     assert!(!text.contains("the token of these tests"));
+}
+
+#[test]
+fn words_are_counted_on_both_hosts() {
+    let (result, _) = served(&target(), &["host:100K"], |at| run(at, &[Op::FetchAdd, Op::CmpSwap], |_| ()).unwrap());
+    assert_eq!(result.cells.len(), 2 * 3);
+    for cell in &result.cells {
+        // Nobody learns of them.
+        let expected = if cell.mode == "pingpong" { Outcome::Waived } else { Outcome::Passed };
+        assert_eq!((cell.outcome, cell.size_bytes), (expected, 8), "{cell:?}");
+    }
+}
+
+#[test]
+fn what_nobody_would_know_to_be_lost_is_waived() {
+    let (result, _) = served(&target(), &["host:100K"], |at| {
+        run(at, &[Op::Send, Op::Write], |plan| plan.connection.transport = Transport::Uc).unwrap()
+    });
+    for cell in &result.cells {
+        let unsure = cell.op == "send" && cell.mode != "pingpong";
+        assert_eq!(cell.outcome, if unsure { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
+    }
 }
 
 #[test]
@@ -259,7 +281,14 @@ fn connected(at: SocketAddr) -> TcpStream {
 #[test]
 fn a_request_out_of_turn_ends_the_conversation() {
     let (_, told) = served(&target(), &["host:8K"], |at| {
-        for request in [json!("close"), json!({"fill": {"seed": 1}}), json!({"nonsense": 1}), json!(7)] {
+        for request in [
+            json!("close"),
+            json!({"fill": {"seed": 1}}),
+            json!({"nonsense": 1}),
+            json!(7),
+            json!("rest"),
+            json!({"echo": {"back": [0]}}),
+        ] {
             let stream = connected(at);
             next(&stream);
             say(&stream, &request);
@@ -267,7 +296,7 @@ fn a_request_out_of_turn_ends_the_conversation() {
             while hear(&stream).is_ok() {}
         }
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 4, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 6, "{told:?}");
 }
 
 #[test]
