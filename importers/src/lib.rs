@@ -311,8 +311,8 @@ pub trait DataPlane: Send {
     /// # Errors
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
-    /// How long the device itself says that it took, from the beginning of the first transfer after it had nothing to do to the
-    /// end of the one that ended last; none where it keeps no time. Not to be used while transfers are under way.
+    /// How long the device itself says that it took, from the beginning of the first transfer since this was asked before to the
+    /// end of the last one; none where it keeps no time. Not to be used while transfers are under way.
     fn device_time_ns(&mut self) -> Option<u64> {
         None
     }

@@ -202,7 +202,7 @@ impl<W: Write> Writer<'_, W> {
     fn processes(&mut self) -> io::Result<()> {
         self.text("proc/sys/kernel/osrelease")?;
         self.text("proc/bus/pci/devices")?;
-        self.text("proc/driver/nvidia/version")?;
+        self.rewritten("proc/driver/nvidia/version", |text| lines(text, |line| line.starts_with("NVRM")))?;
         self.rewritten("proc/version", |text| text.split(' ').take(3).collect::<Vec<_>>().join(" "))?;
         self.rewritten("proc/cmdline", command_line)?;
         self.rewritten("proc/cpuinfo", cpuinfo)?;

@@ -92,7 +92,9 @@ fn a_host_on_which_all_is_well_has_nothing_but_passes_and_what_only_it_can_tell(
         assert_eq!(finding.status, expected, "{finding:#?}");
     }
     let names: Vec<_> = findings.iter().map(|finding| finding.check).collect();
-    let missing: Vec<_> = CHECKS.iter().map(|check| check.name).filter(|name| !names.contains(name)).collect();
+    // Those of GPUs are for who asks about one.
+    let all = CHECKS.iter().map(|check| check.name).filter(|name| !name.starts_with("gpu-"));
+    let missing: Vec<_> = all.filter(|name| !names.contains(name)).collect();
     assert!(missing.is_empty(), "a pair is asked everything: {missing:?}");
 }
 
@@ -500,7 +502,7 @@ fn answers_of_the_running_host() {
         observation: Err(Explanation::uncaused("Not mounted.", "Mount it.")),
         exporter_uses: Some(Err(Explanation::uncaused("No access.", "Run as root."))),
         targets: BTreeMap::new(),
-        gpus: Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install NVIDIA's driver.")),
+        gpus: Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install the driver.")),
     };
     let findings = ask(&lacking);
     says(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
@@ -510,24 +512,37 @@ fn answers_of_the_running_host() {
 }
 
 #[test]
-fn what_the_driver_of_gpus_says() {
-    let gpu = |dma_buf| GpuFacts {
+fn a_gpu_is_examined_for_who_asks_about_one() {
+    let tree = well().tree();
+    let inventory = Inventory::read(&tree);
+    let ask = |gpus, device: Option<&str>| {
+        let question = Question { device: device.map(str::to_owned), ..Question::default() };
+        let live = LiveFacts { gpus, ..live(Vec::new(), Ok(())) };
+        examine(&tree, &inventory, &question, Some(&live))
+    };
+    let gpu = |dma_buf, writes_ordered| GpuFacts {
         target: "cuda:0".into(),
         name: "NVIDIA H200".into(),
         bdf: Some(bdf(B)),
-        memory_bytes: 1 << 30,
+        memory_bytes: 16 << 30,
         dma_buf,
         gpu_direct_rdma: Some(true),
-        writes_ordered: Some(false),
+        writes_ordered,
     };
-    let ask = |gpus| of_tree(&well().tree(), None, None, Some(&LiveFacts { gpus, ..live(Vec::new(), Ok(())) }));
-    let of = |gpu| ask(Ok(Gpus { cuda: "13.0".into(), gpus: vec![gpu] }));
-    let findings = of(gpu(Some(true)));
-    says(&findings, "gpu-driver", Pass, None, "cuda:0 is NVIDIA H200");
+    let with = |gpu| Ok(Gpus { cuda: "13.0".into(), gpus: vec![gpu] });
+    let findings = ask(with(gpu(Some(true), Some(true))), Some("cuda:0"));
+    says(&findings, "gpu-driver", Pass, None, "NVIDIA H200");
     says(&findings, "gpu-dma-buf", Pass, None, "dma-bufs");
+    says(&findings, "gpu-direct-rdma", Pass, None, "in order");
+    says(&findings, "gpu-module", Unknown, None, "modinfo");
+    assert!(findings.iter().all(|finding| finding.check != "rdma-library"), "a GPU needs no libibverbs");
+    let findings = ask(with(gpu(Some(false), Some(false))), Some("cuda:0"));
+    says(&findings, "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");
     says(&findings, "gpu-direct-rdma", Warn, None, "out of order");
-    says(&of(gpu(Some(false))), "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");
-    says(&of(gpu(None)), "gpu-dma-buf", Warn, Some(Cause::DriverTooOld), "11.7");
-    let missing = Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install NVIDIA's driver.");
-    says(&ask(Err(missing)), "gpu-driver", Warn, Some(Cause::LibraryMissing), "NVIDIA's driver");
+    says(&ask(with(gpu(None, None)), None), "gpu-dma-buf", Warn, Some(Cause::DriverTooOld), "11.7");
+    says(&ask(with(gpu(None, None)), Some("cuda:3")), "gpu-driver", Fail, Some(Cause::NoDevice), "peerpath list");
+    // What is missing fails who asked for a GPU, and is said to all others.
+    let missing = || Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install the driver."));
+    says(&ask(missing(), Some("cuda:0")), "gpu-driver", Fail, Some(Cause::LibraryMissing), "Install");
+    says(&ask(missing(), None), "gpu-driver", Warn, Some(Cause::LibraryMissing), "Install");
 }

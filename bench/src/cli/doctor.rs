@@ -73,7 +73,11 @@ impl Doctor {
         let tree = self.look.tree()?;
         let inventory = host::inventory(&tree);
         let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
-        let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
+        let to = match self.to.as_deref() {
+            // That there is no such GPU is a finding, and a machine need not show the function of one.
+            Some(text) if is_gpu(text) => host::importer(&inventory, text).ok(),
+            text => text.map(|text| host::importer(&inventory, text)).transpose()?,
+        };
         let question = Question {
             from,
             bar: self.from.and_then(|from| from.bar),
@@ -93,9 +97,13 @@ impl Doctor {
     }
 }
 
+fn is_gpu(target: &str) -> bool {
+    target.starts_with("cuda:")
+}
+
 /// The RDMA device or the GPU in a target; a port or a mechanism says nothing about preconditions of the device.
 fn device(target: &str) -> Option<String> {
-    let is_device = ["verbs:", "cuda:"].iter().any(|kind| target.starts_with(kind));
+    let is_device = target.starts_with("verbs:") || is_gpu(target);
     is_device.then(|| target.split(['/', '?']).next().unwrap_or(target).to_owned())
 }
 

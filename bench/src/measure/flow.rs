@@ -103,6 +103,8 @@ pub fn bandwidth(
     let flowing = |&stream| Flowing { stream, flow, submitted: 0, ended: 0, wanted: limit.iterations };
     let mut flowing: Vec<Flowing<'_>> = streams.iter().map(flowing).collect();
     let mut watch = Watch::new(clock, interrupt);
+    // What it took for anything before this is not asked.
+    let _ = plane.device_time_ns();
     let begun = clock.raw();
     let mut windows: Vec<Windows> = vec![Windows::default(); streams.len()];
     let mut last = begun;

@@ -63,6 +63,7 @@ functions! {
     cuDevicePrimaryCtxRetain(context: *mut Opaque, device: Device);
     cuDevicePrimaryCtxRelease_v2(device: Device);
     cuCtxSetCurrent(context: Opaque);
+    cuCtxSynchronize();
     cuCtxEnablePeerAccess(peer: Opaque, flags: c_uint);
     cuMemAlloc_v2(address: *mut Address, bytes: usize);
     cuMemFree_v2(address: Address);
@@ -158,7 +159,11 @@ impl Driver {
     fn load() -> Result<Self, Error> {
         // SAFETY: the driver's library may be loaded by any program at any time.
         let library = unsafe { Library::new(NAME) };
-        let library = library.map_err(|error| Error::NoLibrary { why: error.to_string() })?;
+        let said = |error: libloading::Error| {
+            // What it is about stands in the source.
+            std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+        };
+        let library = library.map_err(|error| Error::NoLibrary { why: said(error) })?;
         // Functions and names of errors are used for as long as the process lives.
         let library = Box::leak(Box::new(library));
         // SAFETY: as in `Functions::find`.

@@ -68,15 +68,18 @@ impl DeviceMemory {
         unsafe { api.cuMemcpyDtoH_v2(into.as_mut_ptr().cast(), from, into.len()) }
     }
 
-    /// Copies in, by the driver.
+    /// Copies in, by the driver; returns when all is there.
     ///
     /// # Errors
     /// As [`DeviceMemory::read`].
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), Error> {
         let to = self.at(offset, from.len())?;
         let api = self.context.enter()?;
-        // SAFETY: as in `read`.
-        unsafe { api.cuMemcpyHtoD_v2(to, from.as_ptr().cast(), from.len()) }
+        // SAFETY: as in `read`; what is not yet there when the call returns has left `from`.
+        unsafe { api.cuMemcpyHtoD_v2(to, from.as_ptr().cast(), from.len()) }?;
+        // Queues of ours do not wait for it by themselves.
+        // SAFETY: it only waits.
+        unsafe { api.cuCtxSynchronize() }
     }
 
     fn at(&self, offset: u64, length: usize) -> Result<Address, Error> {

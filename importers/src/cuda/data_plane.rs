@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use peerpath_cuda::{Error as DriverError, Event};
 use peerpath_exporter::{GpuView, View};
-use peerpath_paths::Explained;
+use peerpath_paths::{Cause, Explained};
 
 use super::errors::Error;
 use super::registration::CudaRegistration;
@@ -31,8 +31,9 @@ pub(super) struct CudaDataPlane<'r> {
     // Dropped first: its streams wait for what is under way.
     lanes: Lanes<'r>,
     rings: Box<[Ring]>,
-    /// Comes when the GPU begins with the first transfer after it had nothing to do.
+    /// Comes when the GPU begins with the first transfer since its time was asked for.
     begun: Event,
+    has_begun: bool,
     /// Where the transfer that ended last noted its end.
     last: Option<(usize, usize)>,
     view: Arc<GpuView>,
@@ -57,15 +58,11 @@ impl<'r> CudaDataPlane<'r> {
         let rings = (0..queues).map(|_| ring()).collect::<Result<_, _>>().map_err(failed)?;
         let begun = Event::new(context).map_err(failed)?;
         let view = Arc::new(GpuView::whole(Arc::clone(lanes.far())));
-        Ok(Self { lanes, rings, begun, last: None, view, ended: None })
+        Ok(Self { lanes, rings, begun, has_begun: false, last: None, view, ended: None })
     }
 
     fn gpu(&self) -> u32 {
         self.lanes.registration().device.gpu()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.rings.iter().all(|ring| ring.under_way.is_empty())
     }
 
     /// What carries the transfer out, if it can be done.
@@ -107,10 +104,10 @@ impl<'r> CudaDataPlane<'r> {
     /// Hands a transfer over; there is room for it.
     #[inline]
     fn post(&mut self, transfer: &Transfer, what: (By<'_>, Way)) -> Result<(), DriverError> {
-        let is_first = self.is_idle();
         let Some(stream) = self.lanes.stream(transfer.queue) else { return Ok(()) };
-        if is_first {
+        if !self.has_begun {
             stream.record(&self.begun)?;
+            self.has_begun = true;
         }
         let places = (transfer.buffer_offset, transfer.far_offset);
         self.lanes.post(stream, what, places, u64::from(transfer.length_bytes))?;
@@ -126,7 +123,12 @@ impl<'r> CudaDataPlane<'r> {
     fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
         for ring in &mut self.rings {
             for (id, _) in ring.under_way.drain(..) {
-                let explanation = Box::new(error.explanation());
+                let mut explanation = error.explanation();
+                if !error.is_loss() {
+                    // Work that was taken is not refused any more.
+                    explanation.cause = Some(Cause::TransferFailed);
+                }
+                let explanation = Box::new(explanation);
                 done.push(Completion { id, result: Err(TransferError { status: error.word(), explanation }) });
             }
         }
@@ -183,7 +185,12 @@ impl DataPlane for CudaDataPlane<'_> {
     }
 
     fn device_time_ns(&mut self) -> Option<u64> {
-        let (ring, place) = self.last?;
+        self.has_begun = false;
+        let (ring, place) = self.last.take()?;
+        // Which of several queues began first is not told.
+        if self.rings.len() > 1 {
+            return None;
+        }
         let time = self.rings[ring].ends[place].since(&self.begun).ok()?;
         u64::try_from(time.as_nanos()).ok()
     }

@@ -16,6 +16,11 @@ pub(super) fn is_asked(at: &Examination<'_>) -> bool {
     at.device.is_some_and(|device| device.starts_with("cuda:"))
 }
 
+/// Who asks about another importer has no use for GPUs.
+fn is_beside_the_point(at: &Examination<'_>) -> bool {
+    at.importer.is_some() && !is_asked(at)
+}
+
 /// What a lack of GPUs means: nothing works for who asked for one, and a baseline is missing for others.
 fn lack(at: &Examination<'_>) -> Status {
     if is_asked(at) { Status::Fail } else { Status::Warn }
@@ -30,7 +35,7 @@ fn functions<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
 }
 
 fn is_there(at: &Examination<'_>) -> bool {
-    is_asked(at) || at.tree.has(MODULE) || !functions(at).is_empty()
+    !is_beside_the_point(at) && (is_asked(at) || at.tree.has(MODULE) || !functions(at).is_empty())
 }
 
 /// The driver's answers; none where only the running host could tell.
@@ -41,10 +46,16 @@ fn live<'a>(at: &Examination<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
 /// The GPUs that are meant.
 fn gpus<'a>(at: &Examination<'a>) -> Vec<&'a GpuFacts> {
     let Some(Ok(gpus)) = live(at) else { return Vec::new() };
+    if is_beside_the_point(at) {
+        return Vec::new();
+    }
     gpus.gpus.iter().filter(|gpu| at.device.is_none_or(|wanted| wanted == gpu.target || !is_asked(at))).collect()
 }
 
 pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
+    if is_beside_the_point(at) {
+        return Vec::new();
+    }
     match live(at) {
         None if is_there(at) => vec![Verdict::live_only("host")],
         None => Vec::new(),
@@ -56,6 +67,15 @@ pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
                 Cause::NoDevice,
                 format!("The driver speaks CUDA {} and has no GPU.", found.cuda),
                 "Look at what `nvidia-smi` says, and at CUDA_VISIBLE_DEVICES.",
+            ),
+        )],
+        Some(Ok(found)) if is_asked(at) && gpus(at).is_empty() => vec![Verdict::explained(
+            Status::Fail,
+            at.device.unwrap_or_default(),
+            &Explanation::new(
+                Cause::NoDevice,
+                format!("The driver has {} GPU(s), counted from 0, and not that one.", found.gpus.len()),
+                "Name one of those that `peerpath list` shows.",
             ),
         )],
         Some(Ok(found)) => {

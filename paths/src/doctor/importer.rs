@@ -42,6 +42,9 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
             .because(Cause::NoDevice)
         }];
     }
+    if super::gpu::is_asked(at) {
+        return Vec::new();
+    }
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
     vec![if !names.is_empty() {
         Verdict::pass("host", format!("RDMA devices on functions: {}.", super::examination::few(&names)))

@@ -112,6 +112,7 @@ calls! {
             719 => c"CUDA_ERROR_LAUNCH_FAILED",
             800 => c"CUDA_ERROR_NOT_PERMITTED",
             801 => c"CUDA_ERROR_NOT_SUPPORTED",
+            999 => c"CUDA_ERROR_UNKNOWN",
             _ => return Err(INVALID),
         };
         // SAFETY: the caller gives a place for it.
@@ -249,6 +250,12 @@ calls! {
         unsafe { std::ptr::copy(from, to.cast(), bytes) };
         Ok(())
     }
+
+    cuMemcpyDtoD_v2[Context](to: CUdeviceptr, from: CUdeviceptr, bytes: usize) |account| {
+        carry(account, to, from, bytes)
+    }
+
+    cuCtxSynchronize[Context]() |account| { Ok(()) }
 
     cuMemcpyAsync[Context](to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) |account| {
         must(account.streams.contains(&(stream as usize)), "a copy on a stream that is not there")?;
