@@ -80,6 +80,9 @@ impl Importer for Copies {
     fn ops(&self) -> &'static [OpSpec] {
         &OPS
     }
+    fn has_connections(&self) -> bool {
+        true
+    }
     fn discover(&self) -> Vec<Discovered> {
         Vec::new()
     }
