@@ -28,6 +28,11 @@ pub(crate) fn peerpath_linked() -> PathBuf {
     profile_folder().join("../verbs-link/debug/peerpath")
 }
 
+/// The passive side that knows only `docs/wire.md`.
+pub(crate) fn independent_peer() -> PathBuf {
+    profile_folder().join("../independent-peer/debug/independent-peer")
+}
+
 /// The exporter's own check of a kernel against what this project believes of it.
 pub(crate) fn vfio_check() -> PathBuf {
     profile_folder().join("examples/vfio_check")
@@ -77,7 +82,10 @@ pub(crate) fn build() -> Result<(), Failed> {
     check.args(["build", "--package", "peerpath-exporter", "--example", "vfio_check"]).args(profile);
     let mut overhead = Command::new(&cargo);
     overhead.args(["build", "--package", "peerpath", "--example", "ioas_overhead"]).args(profile);
-    let mut commands = vec![plain, check, overhead];
+    let mut peer = Command::new(&cargo);
+    peer.args(["build", "--locked", "--manifest-path", "tests/peer/Cargo.toml", "--target-dir"]);
+    peer.arg(profile_folder().join("../independent-peer"));
+    let mut commands = vec![plain, check, overhead, peer];
     match old_libclang() {
         Some(folder) => {
             link.env("LIBCLANG_PATH", folder);
@@ -168,6 +176,10 @@ impl Running {
         // The shell has a `kill` of its own.
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status()?;
         if status.success() { Ok(()) } else { Err("the program is gone".into()) }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
     pub(crate) fn wait(mut self) -> Result<Ended, Failed> {

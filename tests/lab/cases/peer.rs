@@ -7,7 +7,9 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::Case;
-use crate::command::{Running, all_passed, cells, peerpath, result, run_command, start_command, until};
+use crate::command::{
+    Running, all_passed, cells, independent_peer, peerpath, result, run_command, start_command, until,
+};
 use crate::functions::{driver, named};
 
 const LENDER: &str = "lender";
@@ -34,6 +36,11 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "two_hosts_move_data_both_ways", scenarios: &["two-hosts"], run: both_ways },
         Case { name: "two_hosts_do_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_way },
         Case { name: "a_peer_that_dies_ends_the_other_side", scenarios: &["two-hosts"], run: deaths },
+        Case {
+            name: "a_peer_written_from_the_document_finds_the_right_bytes",
+            scenarios: &["two-hosts"],
+            run: independent,
+        },
     ]
 }
 
@@ -79,17 +86,21 @@ fn lend() -> Result<Running, Failed> {
     hosts()?;
     let exporter = named("exporter")?;
     let arguments = format!("serve --from {exporter}:2@0x0+0x400000 --from host:4M --to verbs:rxe0 --listen {ADDRESS}");
-    let lending = start_command(&mut on(LENDER, &peerpath(), &arguments))?;
-    listens(&HOSTS[0], &HOSTS[1])?;
-    Ok(lending)
+    listening(&HOSTS[0], start_command(&mut on(LENDER, &peerpath(), &arguments))?)
 }
 
-fn listens(lender: &Host, poster: &Host) -> Result<(), Failed> {
-    let reach = format!("import socket; socket.create_connection(('{}', 18551))", lender.address);
-    until("the lender listens", || {
-        let reached = Command::new("ip").args(["netns", "exec", poster.name, "python3", "-c", &reach]).output();
-        reached.is_ok_and(|output| output.status.success())
-    })
+/// Without connecting to it: not everyone serves two.
+fn listening(host: &Host, mut lending: Running) -> Result<Running, Failed> {
+    let listens = || {
+        let sockets = Command::new("ip").args(["netns", "exec", host.name, "ss", "-Hltn", "sport = :18551"]).output();
+        sockets.is_ok_and(|output| !output.stdout.is_empty())
+    };
+    until("the lender listens, or has ended", || listens() || lending.has_ended())?;
+    if lending.has_ended() {
+        lending.wait()?.expect(0)?;
+        return Err("the lender ended before anyone came".into());
+    }
+    Ok(lending)
 }
 
 fn post(arguments: &str, out: &Path) -> Command {
@@ -133,8 +144,7 @@ fn lent_to(lender: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value>, Fai
     hosts()?;
     let poster = if lender.name == LENDER { &HOSTS[1] } else { &HOSTS[0] };
     let serve = format!("serve {sources} --to verbs:{} --listen {}", lender.rdma, lender.address);
-    let mut lending = start_command(&mut on(lender.name, &peerpath(), &serve))?;
-    listens(&lender, poster)?;
+    let mut lending = listening(&lender, start_command(&mut on(lender.name, &peerpath(), &serve))?)?;
     let mut results = Vec::new();
     for arguments in runs {
         let out = tempfile::tempdir()?;
@@ -193,6 +203,29 @@ fn judge(cell: &Value) -> Result<(), Failed> {
     if cell["outcome"] != expected || expected == "passed" && cell["verified_bytes"].as_u64().unwrap_or(0) == 0 {
         return Err(format!("this should have {expected}: {cell:#}").into());
     }
+    Ok(())
+}
+
+/// What our wire protocol is, in the opinion of a program that shares nothing with this one.
+fn independent() -> Result<(), Failed> {
+    hosts()?;
+    let lending =
+        listening(&HOSTS[0], start_command(&mut on(LENDER, &independent_peer(), &format!("rxe0 {ADDRESS}:18551")))?)?;
+    let out = tempfile::tempdir()?;
+    let ended =
+        run_command(&mut post("--op write --op read --size 1000 --size 64K --depth 4 --iterations 20", out.path()));
+    let lent = lending.wait()?.expect(0);
+    ended?.expect(0)?;
+    let result = result(out.path())?;
+    all_passed(&result, 2 * 2 * 2)?;
+    for cell in cells(&result) {
+        if cell["mechanism"] != "ibverbs-crate" {
+            return Err(format!("another peer than the independent one: {cell:#}").into());
+        }
+    }
+    // All that counts as verified, it has compared as well.
+    let verified: u64 = cells(&result).iter().filter_map(|cell| cell["verified_bytes"].as_u64()).sum();
+    lent?.says(&format!("compared {verified} bytes"))?;
     Ok(())
 }
 
