@@ -96,6 +96,9 @@ mod fuzz {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
+    use crate::peer::handshake::Word;
+    use crate::peer::message::{Answer, Request};
+
     /// Messages that are nearly right: JSON with our words in it.
     fn messages() -> impl Strategy<Value = Value> {
         let word = prop_oneof![
@@ -135,6 +138,21 @@ mod fuzz {
         let mut bytes = Vec::new();
         crate::peer::frame::write(&mut bytes, message).unwrap();
         bytes
+    }
+
+    #[test]
+    fn what_the_fuzzer_begins_with_are_messages() {
+        fn is<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> bool {
+            crate::peer::frame::read::<T>(&mut &bytes[..]).is_ok()
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/wire");
+        let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(!seeds.is_empty());
+        for seed in seeds {
+            let bytes = std::fs::read(&seed).unwrap();
+            assert!(is::<Word>(&bytes) || is::<Request>(&bytes) || is::<Answer>(&bytes), "{}", seed.display());
+            crate::peer::take_apart(&bytes);
+        }
     }
 
     proptest! {
