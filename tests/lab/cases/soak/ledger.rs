@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ pub(super) struct Ledger(Mutex<Entries>);
 #[derive(Default)]
 struct Entries {
     counts: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    longest: BTreeMap<&'static str, Duration>,
     unexpected: Vec<String>,
 }
 
@@ -23,6 +25,17 @@ impl Ledger {
     /// An outcome that what was done explains.
     pub(super) fn count(&self, who: &'static str, outcome: impl Into<String>) {
         *self.entries().counts.entry(who).or_default().entry(outcome.into()).or_default() += 1;
+    }
+
+    /// How long it took somebody to notice that another was killed. Nothing depends on it: the machine is emulated.
+    pub(super) fn lasted(&self, who: &'static str, time: Duration) {
+        let mut entries = self.entries();
+        let longest = entries.longest.entry(who).or_default();
+        *longest = time.max(*longest);
+    }
+
+    pub(super) fn longest_s(&self) -> Value {
+        json!(self.entries().longest.iter().map(|(who, time)| (*who, time.as_secs_f64())).collect::<BTreeMap<_, _>>())
     }
 
     /// An outcome that nothing explains.

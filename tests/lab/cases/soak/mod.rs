@@ -6,9 +6,11 @@
 mod chance;
 mod direct;
 mod ledger;
+mod peers;
 mod programs;
 mod resources;
 mod revoker;
+mod sys;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +51,7 @@ const SHARED_BYTES: u64 = 16 << 20;
 fn soak() -> Result<(), Failed> {
     let length = length().ok_or("PEERPATH_LAB_SOAK_S is no number of seconds")?;
     let seed = Chance::seed()?;
+    sys::allocate_from_one_place();
     println!("soak: {} s, seed {seed}", length.as_secs());
     let ledger = Ledger::default();
     let mut at_rest = Vec::new();
@@ -100,6 +103,7 @@ fn soak() -> Result<(), Failed> {
         "seed": seed,
         "revocations": revocations,
         "outcomes": ledger.counts(),
+        "longest_s": ledger.longest_s(),
         "unexpected": ledger.all_unexpected(),
         "at_rest": at_rest.iter().map(Resources::as_json).collect::<Vec<_>>(),
         "grown": grown,

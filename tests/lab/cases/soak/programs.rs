@@ -1,4 +1,5 @@
-//! The real program, one run after the other: undisturbed, with its memory taken back, killed, and with its exporter killed.
+//! The real program, one run after the other: undisturbed, with its memory taken back, killed, with its exporter killed, and with
+//! a peer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use serde_json::Value;
 
 use super::chance::Chance;
 use super::ledger::Ledger;
+use super::peers;
 use super::revoker::Revoker;
 use crate::command::{Ended, cells, result, run, start, until};
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
 
 /// Of a killed run: from before it opens anything until its cells run.
-const LONGEST_LIFE: Duration = Duration::from_secs(8);
-const REVOKED: [&str; 2] = ["revoked", "memory-decode-off"];
+pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(8);
+pub(super) const REVOKED: [&str; 2] = ["revoked", "memory-decode-off"];
 
 pub(super) fn run_all(
     socket: &Path,
@@ -24,20 +26,21 @@ pub(super) fn run_all(
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), Failed> {
     while !is_over() {
-        match chance.below(5) {
-            0 | 1 => shared(socket, revoker, ledger, &mut chance)?,
-            2 => memory(ledger, &mut chance)?,
-            3 => killed(ledger, &mut chance)?,
-            _ => orphaned(ledger, &mut chance)?,
+        match chance.below(8) {
+            0 => shared(socket, revoker, ledger, &mut chance)?,
+            1 => memory(ledger, &mut chance)?,
+            2 => killed(ledger, &mut chance)?,
+            3 => orphaned(ledger, &mut chance)?,
+            _ => peers::run(socket, revoker, ledger, &mut chance)?,
         }
     }
     Ok(())
 }
 
 /// Some cells of a run, a different choice each time.
-fn what(chance: &mut Chance) -> String {
+fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     let mut text = String::new();
-    for op in ["register", "write", "write_imm", "read", "send"] {
+    for op in ops {
         if chance.below(2) == 0 {
             text += &format!(" --op {op}");
         }
@@ -50,7 +53,26 @@ fn what(chance: &mut Chance) -> String {
         if text.contains("register") { &["4K", "64K", "256K"] } else { &["64", "1000", "4K", "64K", "256K"] };
     let size = chance.of(sizes);
     let depth = chance.of(&[1, 4, 16]);
-    format!("{text} --size {size} --depth {depth} --iterations 200 --duration 1s")
+    format!("{text} --size {size} --depth {depth}")
+}
+
+/// What there is between two hosts, until something ends it.
+pub(super) fn transfers(chance: &mut Chance) -> String {
+    cells_of(&["write", "write_imm", "read", "send"], chance)
+}
+
+/// What there is on one host, until something ends it.
+fn endless(chance: &mut Chance) -> String {
+    format!("{} --duration 600s", cells_of(&["register", "write", "write_imm", "read", "send"], chance))
+}
+
+fn what(chance: &mut Chance) -> String {
+    endless(chance).replace("--duration 600s", "--iterations 200 --duration 1s")
+}
+
+/// A signal to kill with, and what the program may end with: before it can catch signals, it dies of them.
+pub(super) fn signalled(chance: &mut Chance) -> (&'static str, &'static [Option<i32>]) {
+    chance.of::<(&str, &[_])>(&[("KILL", &[None]), ("TERM", &[None, Some(143)])])
 }
 
 /// A run on memory that this process exports and takes back.
@@ -80,16 +102,15 @@ fn memory(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
 fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&format!(
-        "run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 {} --duration 600s --out {}",
-        what(chance).replace(" --iterations 200 --duration 1s", ""),
+        "run --from {SWITCH_EXPORTER}:2 --to verbs:rxe1 {} --out {}",
+        endless(chance),
         out.path().display()
     ))?;
     std::thread::sleep(chance.time(LONGEST_LIFE));
-    let (signal, code) = chance.of(&[("KILL", None), ("TERM", Some(143))]);
+    let (signal, codes) = signalled(chance);
     running.signal(signal)?;
     let ended = running.wait()?;
-    // Before it can catch signals, it dies of them.
-    if ended.code != code && ended.code.is_some() {
+    if !codes.contains(&ended.code) {
         ledger.unexpected("killed", format!("SIG{signal}: {}", told(&ended)));
         return Ok(());
     }
@@ -125,7 +146,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
 }
 
 /// Counts the cells of a run: passed, or what `excuse` says is no wonder.
-fn account(
+pub(super) fn account(
     who: &'static str,
     ledger: &Ledger,
     ended: &Ended,
@@ -135,7 +156,7 @@ fn account(
     let Ok(result) = result(out) else {
         // It never came to its first cell, because there was nothing to connect to any more.
         match ended.code {
-            Some(2 | 3) if who == "orphaned" => ledger.count(who, "nothing to import"),
+            Some(2 | 3) if matches!(who, "orphaned" | "bereft") => ledger.count(who, "nothing to connect to"),
             _ => ledger.unexpected(who, told(ended)),
         }
         return Ok(());
@@ -166,7 +187,7 @@ fn account(
 }
 
 /// Puts back what a killed process left, and sees that nothing is left then: but for the function that this process has.
-fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
+pub(super) fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     let restored = run("restore")?;
     let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("left alone"));
     if !matches!(restored.code, Some(0 | 3)) || !only_ours || driver(SWITCH_EXPORTER).is_some() {
@@ -175,6 +196,6 @@ fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn told(ended: &Ended) -> String {
+pub(super) fn told(ended: &Ended) -> String {
     format!("exit code {:?}: {} {}", ended.code, ended.stdout.trim(), ended.stderr.trim())
 }

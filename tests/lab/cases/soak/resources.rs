@@ -7,34 +7,52 @@ use std::process::Command;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
+use super::sys;
+
 /// Of this process, of the RDMA devices, and of the kernel.
 #[derive(Debug, Clone)]
 pub(super) struct Resources {
     fds: usize,
+    mapped_files: usize,
+    allocated_kib: usize,
+    /// Without the pages of programs and libraries, which come as they are first used.
     resident_kib: u64,
     kernel_kib: u64,
     rdma: Value,
 }
 
-/// What an allocator keeps, and the kernel's caches of what processes that ended had; a leak of one page an operation would
-/// be a hundred times that.
-const RESIDENT_SLACK_KIB: u64 = 2048;
-const KERNEL_SLACK_KIB: u64 = 8192;
+/// The records of the soak itself.
+const ALLOCATED_SLACK_KIB: usize = 64;
+/// What lies scattered between what is allocated, and the kernel's caches of what processes that ended had; a leak of one page an
+/// operation would be a hundred times that.
+const RESIDENT_SLACK_KIB: u64 = 1024;
+const KERNEL_SLACK_KIB: u64 = 4096;
 
 impl Resources {
     pub(super) fn now() -> Result<Self, Failed> {
         let rdma = Command::new("rdma").args(["-j", "resource", "show"]).output()?;
+        // What is free is no leak, and how much of that is kept depends on what came last.
+        sys::give_back_what_is_free();
         Ok(Self {
             fds: fs::read_dir("/proc/self/fd")?.count(),
-            resident_kib: field("/proc/self/status", "VmRSS:")?,
+            mapped_files: fs::read_to_string("/proc/self/maps")?.lines().filter(|line| line.contains(" /")).count(),
+            allocated_kib: sys::allocated_bytes() >> 10,
+            resident_kib: field("/proc/self/status", "RssAnon:")? + field("/proc/self/status", "RssShmem:")?,
             kernel_kib: field("/proc/meminfo", "SUnreclaim:")? + field("/proc/meminfo", "VmallocUsed:")?,
             rdma: serde_json::from_slice(&rdma.stdout)?,
         })
     }
 
     pub(super) fn as_json(&self) -> Value {
-        let Self { fds, resident_kib, kernel_kib, rdma } = self;
-        json!({ "fds": fds, "resident_kib": resident_kib, "kernel_kib": kernel_kib, "rdma": rdma })
+        let Self { fds, mapped_files, allocated_kib, resident_kib, kernel_kib, rdma } = self;
+        json!({
+            "fds": fds,
+            "mapped_files": mapped_files,
+            "allocated_kib": allocated_kib,
+            "resident_kib": resident_kib,
+            "kernel_kib": kernel_kib,
+            "rdma": rdma,
+        })
     }
 }
 
@@ -46,8 +64,12 @@ fn field(file: &str, name: &str) -> Result<u64, Failed> {
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fds, resident_kib, kernel_kib, .. } = self;
-        write!(f, "{fds} fds, {resident_kib} KiB resident, {kernel_kib} KiB of the kernel's")
+        let Self { fds, mapped_files, allocated_kib, resident_kib, kernel_kib, .. } = self;
+        write!(
+            f,
+            "{fds} fds, {mapped_files} mapped files, {allocated_kib} KiB allocated, {resident_kib} KiB resident, \
+             {kernel_kib} KiB of the kernel's"
+        )
     }
 }
 
@@ -60,6 +82,12 @@ pub(super) fn grown(at_rest: &[Resources]) -> Vec<String> {
     }
     if last.rdma != first.rdma {
         grown.push(format!("RDMA resources were {} and are {}", first.rdma, last.rdma));
+    }
+    if last.mapped_files != first.mapped_files {
+        grown.push(format!("{} mapped files became {}", first.mapped_files, last.mapped_files));
+    }
+    if last.allocated_kib > first.allocated_kib + ALLOCATED_SLACK_KIB {
+        grown.push(format!("{} KiB that were allocated became {}", first.allocated_kib, last.allocated_kib));
     }
     if last.resident_kib > first.resident_kib + RESIDENT_SLACK_KIB {
         grown.push(format!("{} KiB of memory became {}", first.resident_kib, last.resident_kib));
