@@ -168,6 +168,29 @@ fn what_stands_in_for_a_driver_is_no_measurement() {
     assert!(run.text.contains("say nothing of hardware"), "{}", run.text);
 }
 
+/// On a clock on which work takes a millisecond and nothing else takes any time.
+#[test]
+fn figures_are_those_of_the_gpus_clock() {
+    let stage = Stage::new();
+    for op in ["copy_in", "kernel_load"] {
+        let run = stage.run("takes=1000", &["--from", "host:1M", "--to", "cuda:0", "--op", op, "--size", "4K"]);
+        let run = run.in_order().all("passed", 0);
+        let near = |value: &Value, expected: f64| {
+            let value = value.as_f64().unwrap();
+            assert!((value / expected - 1.0).abs() < 0.01, "{op}: {value}, not {expected}");
+        };
+        for cell in &run.cells {
+            match cell["mode"].as_str().unwrap() {
+                "completion" => ["min", "p50", "max"].iter().for_each(|name| near(&cell["latency_ns"][name], 1e6)),
+                _ => {
+                    near(&cell["operations_per_s"], 1e3);
+                    near(&cell["throughput_bytes_per_s"], 4096e3);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn many_queues_threads_and_gpus() {
     let stage = Stage::new();

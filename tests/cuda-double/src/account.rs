@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::told::TOLD;
+
 /// Memory that the GPU reaches, by its first address.
 pub(crate) enum Memory {
     /// Of the GPU: a file, so that it can be given away, and its mapping.
@@ -36,14 +38,16 @@ pub(crate) struct Account {
     pub(crate) memory: BTreeMap<u64, Span>,
     pub(crate) imports: BTreeMap<usize, Import>,
     pub(crate) streams: BTreeSet<usize>,
-    /// With the time that was recorded last.
-    pub(crate) events: BTreeMap<usize, Option<Instant>>,
+    /// With the time that was recorded last, in nanoseconds of the GPU's clock.
+    pub(crate) events: BTreeMap<usize, Option<u64>>,
     pub(crate) modules: BTreeSet<usize>,
     next: usize,
     /// Pieces of work so far.
     pub(crate) work: u64,
     pub(crate) lost: bool,
 }
+
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 static ACCOUNT: LazyLock<Mutex<Account>> = LazyLock::new(|| {
     // SAFETY: the function is of this library, which is never unloaded by the program under test.
@@ -60,6 +64,11 @@ impl Account {
     pub(crate) fn handle(&mut self) -> usize {
         self.next += 1;
         0x1000 * self.next
+    }
+
+    /// The GPU's clock.
+    pub(crate) fn now(&self) -> u64 {
+        TOLD.takes.map_or_else(|| BEGUN.elapsed().as_nanos() as u64, |microseconds| self.work * microseconds * 1000)
     }
 
     /// Where a span of memory that the GPU reaches lies in this process; none, and a complaint, where it reaches it not.

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
-use std::time::Instant;
 
 use cudarc::driver::sys::{
     CUDA_EXTERNAL_MEMORY_BUFFER_DESC, CUDA_EXTERNAL_MEMORY_HANDLE_DESC, CUcontext, CUdevice, CUdeviceptr, CUevent,
@@ -398,11 +397,9 @@ calls! {
 
     cuEventRecord[Context](event: CUevent, stream: CUstream) |account| {
         must(account.streams.contains(&(stream as usize)), "an event on a stream that is not there")?;
-        let found = account.events.get_mut(&(event as usize));
-        must(found.is_some(), "an event was recorded that is not there")?;
-        if let Some(time) = account.events.get_mut(&(event as usize)) {
-            *time = Some(Instant::now());
-        }
+        must(account.events.contains_key(&(event as usize)), "an event was recorded that is not there")?;
+        let now = account.now();
+        account.events.insert(event as usize, Some(now));
         Ok(())
     }
 
@@ -418,7 +415,7 @@ calls! {
         };
         must(end >= start, "the time between events in the wrong order")?;
         // SAFETY: the caller gives a place for it.
-        unsafe { milliseconds.write((end - start).as_secs_f32() * 1000.0) };
+        unsafe { milliseconds.write((end - start) as f32 / 1e6) };
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! `PEERPATH_CUDA_DOUBLE` tells it, in words divided by commas, what to do:
 //! - `refuse=CALL:CODE` answers CALL with CODE, `refuse=CALL:CODE:N` only from the N-th time on;
 //! - `lose=N` loses the GPU with the N-th piece of work: from then on everything answers `CUDA_ERROR_ILLEGAL_ADDRESS`;
+//! - `takes=N`: on the GPU's clock every piece of work takes N microseconds, and nothing else takes any time;
 //! - `spoil` changes a byte of everything that is copied between buffers;
 //! - `gpus=N` has so many GPUs, `version=N` speaks that version of CUDA.
 //!

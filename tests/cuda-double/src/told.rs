@@ -8,6 +8,8 @@ pub(crate) struct Told {
     refuse: HashMap<String, (u32, u64)>,
     /// The piece of work with which the GPU is lost.
     pub(crate) lose: Option<u64>,
+    /// Microseconds on the GPU's clock.
+    pub(crate) takes: Option<u64>,
     pub(crate) spoil: bool,
     pub(crate) gpus: i32,
     pub(crate) version: i32,
@@ -15,7 +17,7 @@ pub(crate) struct Told {
 
 pub(crate) static TOLD: LazyLock<Told> = LazyLock::new(|| {
     let text = std::env::var("PEERPATH_CUDA_DOUBLE").unwrap_or_default();
-    let mut told = Told { refuse: HashMap::new(), lose: None, spoil: false, gpus: 1, version: 13_000 };
+    let mut told = Told { refuse: HashMap::new(), lose: None, takes: None, spoil: false, gpus: 1, version: 13_000 };
     for word in text.split(',').filter(|word| !word.is_empty()) {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let number = || value.parse().unwrap_or_else(|_| panic!("{word} has no number"));
@@ -27,6 +29,7 @@ pub(crate) static TOLD: LazyLock<Told> = LazyLock::new(|| {
                 told.refuse.insert(call, (number(801) as u32, number(1)));
             }
             "lose" => told.lose = Some(number()),
+            "takes" => told.takes = Some(number()),
             "spoil" => told.spoil = true,
             "gpus" => told.gpus = number() as i32,
             "version" => told.version = number() as i32,
