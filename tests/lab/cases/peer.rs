@@ -183,7 +183,7 @@ fn every_way() -> Result<(), Failed> {
     for cell in lent.iter().chain(&posted).flat_map(|result| cells(result).iter()) {
         judge(cell)?;
     }
-    for cell in posted.iter().flat_map(|result| cells(result)).filter(|cell| cell["outcome"] == "passed") {
+    for cell in posted.iter().flat_map(cells).filter(|cell| cell["outcome"] == "passed") {
         if cell["far"]["path"]["observed"] != "host-bridge-translated" {
             return Err(format!("the active side's BAR should be seen: {cell:#}").into());
         }
