@@ -70,9 +70,11 @@ fn introduce(channel: &mut Channel, token: &[u8]) -> Result<()> {
 fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Result<u64> {
     let refuse = |why: &str| json!({"failed": {"outcome": "waived", "reason": "this cell is not lent", "why": why, "remedy": "leave it out"}});
     let (size, depth) = (open["size_bytes"].as_u64().unwrap_or(0), open["depth"].as_u64().unwrap_or(0));
-    let wanted = (open["source"] == SOURCE, open["op"] == "write" || open["op"] == "read");
-    if wanted != (true, true) || !open["ranges"].is_null() || size == 0 || depth == 0 {
-        channel.say(&refuse("only whole writes and reads of the one source are"))?;
+    let wanted = open["source"] == SOURCE && (open["op"] == "write" || open["op"] == "read");
+    let is_plain = open["queue_pairs"].as_u64().unwrap_or(1) == 1 && open["ranges"].is_null();
+    if !wanted || !is_plain || !open["connection"].is_null() || size == 0 || depth == 0 {
+        channel
+            .say(&refuse("only whole writes and reads of the one source are, on one queue pair of the usual kind"))?;
         return Ok(0);
     }
     // Slots with gaps between them, in which nothing may be written.

@@ -116,6 +116,8 @@ mod fuzz {
             Just("seed"),
             Just("window"),
             Just("slots"),
+            Just("echo"),
+            Just("words"),
         ];
         let leaf = prop_oneof![
             Just(Value::Null),
