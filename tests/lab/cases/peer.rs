@@ -162,7 +162,8 @@ fn lent_to(lender: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value>, Fai
     Ok(results)
 }
 
-/// Every op, one at a time, there and back, and many at once; a BAR on the side that lends, and on the side that posts.
+/// Every op, one at a time, there and back, and many at once; a BAR on the side that lends, and on the side that posts. Reliable
+/// connections alone: an emulated NIC that is short of time drops packets.
 fn every_way() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let bar = format!("--from {exporter}:2@0x0+0x400000");
@@ -171,10 +172,8 @@ fn every_way() -> Result<(), Failed> {
     let runs = [
         format!("{ops} {modes}"),
         format!("{ops} {modes} --qps 3 --inline 64 --service-level 1 --traffic-class 8 --events"),
-        format!("--op write --op write_imm --op send {modes} --connection uc"),
-        "--op send --mode pingpong --size 512 --iterations 20 --connection ud".to_owned(),
     ];
-    let of_lender = [&runs[0][..], &runs[1], &runs[2], &runs[3]];
+    let of_lender = [&runs[0][..], &runs[1]];
     let lent = lent_to(HOSTS[0], &format!("{bar} --from host:4M"), &of_lender)?;
     // The same BAR on the side that posts, with memory of the other host at the far end.
     let posted_from: Vec<String> = runs.iter().map(|run| format!("{bar} {run}")).collect();
@@ -198,8 +197,7 @@ fn judge(cell: &Value) -> Result<(), Failed> {
     let atomic = matches!(&op[..], "fetch_add" | "cmp_swap");
     let unanswered = mode == "pingpong" && (atomic || op == "read");
     let refused = atomic && cell["source"]["kind"] == "vfio";
-    let unsure = cell["reason"].as_str().is_some_and(|why| why.contains("without acknowledgements"));
-    let expected = if unanswered || refused || unsure { "waived" } else { "passed" };
+    let expected = if unanswered || refused { "waived" } else { "passed" };
     if cell["outcome"] != expected || expected == "passed" && cell["verified_bytes"].as_u64().unwrap_or(0) == 0 {
         return Err(format!("this should have {expected}: {cell:#}").into());
     }
