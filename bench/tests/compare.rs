@@ -292,3 +292,14 @@ fn runs_that_were_posted_otherwise_are_refused_unless_forced() {
     assert!(compared(&plain, &with("warmup", json!(20)), OPTIONS).unwrap().notes[0].contains("warmup"));
     compared(&asked(json!({})), &plain, OPTIONS).expect("an older result says nothing of it");
 }
+
+#[test]
+fn another_peer_is_another_cell() {
+    let cell_with = |device: &str| {
+        let mut cell = with_samples("write", 4096, &[1000; 200]);
+        cell["far"] = json!({ "source": { "kind": "host" }, "target": { "kind": "verbs", "device": device } });
+        result(&[cell])
+    };
+    let found = compared(&cell_with("mlx5_1"), &cell_with("mlx5_2"), OPTIONS).unwrap();
+    assert!(found.cells.iter().all(|row| row.verdict == Verdict::Incomparable), "{:?}", found.cells);
+}

@@ -178,7 +178,7 @@ fn hostile_text_stays_text() {
     second["cause"] = json!(evil);
     second["reason"] = json!(evil);
     second["remedy"] = json!(long);
-    second["peer"] = json!({"<i>": evil});
+    second["far"] = json!({"source": {"kind": evil}, "target": {"device": evil}});
     let mut all = result(&[
         first,
         second,
@@ -320,4 +320,11 @@ fn results_of_older_and_newer_versions_are_read() {
     }
     older["cells"][0]["path"]["evidence"] = json!(["predicted from: the nearest bridge above both"]);
     has(&page(&older), &["The facts: the nearest bridge above both", "No result here says which hops"]);
+}
+
+#[test]
+fn both_hosts_of_a_run_are_named() {
+    let mut write = cell("write", 65_536);
+    write["far"] = json!({ "source": { "kind": "host" }, "target": { "kind": "verbs", "device": "mlx5_7" } });
+    has(&page(&result(&[write])), &["to mlx5_0 on 0000:04:00.0, to and from host at mlx5_7 of another host"]);
 }

@@ -82,7 +82,9 @@ fn subject(pair: &Pair<'_>) -> String {
         Some(count) if *count > 1 && counts.iter().all(|other| other == count) => format!(" in {count} ranges"),
         _ => String::new(),
     };
-    format!("{source}{ranges} to {}", words::target(pair.target()))
+    let peer = pair.cells.iter().find_map(|cell| cell.peer.as_ref());
+    let peer = peer.map_or_else(String::new, |peer| format!(", to and from {peer} of another host"));
+    format!("{source}{ranges} to {}{peer}", words::target(pair.target()))
 }
 
 fn standing(pair: &Pair<'_>) -> String {

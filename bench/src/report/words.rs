@@ -136,7 +136,7 @@ pub(crate) fn settings(cell: &SavedCell) -> String {
     note("queue pairs", cell.qps);
     note("ranges", Some(range_count(cell)));
     parts.extend(cell.mechanism.iter().filter(|mechanism| mechanism.contains("range")).cloned());
-    parts.extend(cell.peer.iter().map(|peer| format!("peer {peer}")));
+    parts.extend(cell.peer.iter().map(|peer| format!("other host: {peer}")));
     parts.join(", ")
 }
 

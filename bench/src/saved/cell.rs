@@ -4,7 +4,6 @@ use peerpath_paths::PathName;
 
 use super::histogram::Distribution;
 use super::object::Object;
-use super::run::in_words;
 
 /// Most lines of evidence, hops and blockers of a cell.
 const MOST: usize = 64;
@@ -147,7 +146,7 @@ pub struct SavedCell {
     pub source: SavedSource,
     /// The device.
     pub target: SavedTarget,
-    /// The other host, where there was one.
+    /// Between two hosts: memory and device of the one that posted, `host at rxe1`. All else is of the other one.
     pub peer: Option<String>,
     /// The way between them.
     pub path: SavedPath,
@@ -233,7 +232,7 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
             device: unnamed(target.name("device")),
             bdf: target.name("bdf"),
         },
-        peer: cell.value("peer").map(in_words),
+        peer: cell.value("far").map(|far| peer(Object::of(far))),
         path: path(cell.object("path")),
         op: unnamed(cell.name("op")),
         mode: cell.name("mode").unwrap_or_default(),
@@ -262,6 +261,16 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
         throughput_min_window: cell.figure("throughput_min_window_bytes_per_s"),
         operations_per_s: cell.figure("operations_per_s"),
     }
+}
+
+fn peer(far: Object<'_>) -> String {
+    let (source, device) = (far.object("source"), far.object("target").name("device"));
+    let memory = match (source.name("bdf"), source.count("bar")) {
+        (Some(bdf), Some(bar)) => Some(format!("{bdf}:{bar}")),
+        _ => source.name("kind"),
+    };
+    let unnamed = |text: Option<String>| text.unwrap_or_else(|| "unnamed".to_owned());
+    format!("{} at {}", unnamed(memory), unnamed(device))
 }
 
 fn ranges(source: Object<'_>) -> Vec<(u64, u64)> {

@@ -106,7 +106,7 @@ fn facts(object: Object<'_>, except: &[&str]) -> Vec<(String, String)> {
 }
 
 /// Lists without their brackets, text without its quotes.
-pub(super) fn in_words(value: &Value) -> String {
+fn in_words(value: &Value) -> String {
     let one = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
