@@ -116,7 +116,7 @@ pub struct Open {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mr_per_range: bool,
     /// How the queue pairs are made.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub connection: Pairs,
 }
 
@@ -125,16 +125,22 @@ pub struct Open {
 #[serde(default)]
 pub struct Pairs {
     /// What a queue pair promises.
+    #[serde(skip_serializing_if = "is_default")]
     pub transport: Transport,
     /// Service level, 0 to 15.
+    #[serde(skip_serializing_if = "is_default")]
     pub service_level: u8,
     /// Traffic class of the packets' header.
+    #[serde(skip_serializing_if = "is_default")]
     pub traffic_class: u8,
     /// Messages up to this length travel in the work request itself.
+    #[serde(skip_serializing_if = "is_default")]
     pub inline_bytes: u32,
     /// The device may reorder its accesses to the memory.
+    #[serde(skip_serializing_if = "is_default")]
     pub relaxed_ordering: bool,
     /// Sleep until a completion comes, rather than polling for it.
+    #[serde(skip_serializing_if = "is_default")]
     pub events: bool,
 }
 
@@ -164,6 +170,11 @@ impl Pairs {
 
 /// More has no device.
 const MOST_INLINE_BYTES: u32 = 1 << 16;
+
+/// What is not said is what is usual, and whoever does not know of it need not read it.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 fn one() -> u32 {
     1
@@ -283,5 +294,30 @@ impl Failed {
     pub fn explanation(&self) -> Explanation {
         let known = |word: &String| Cause::ALL.iter().copied().find(|cause| cause.as_str() == word);
         Explanation { cause: self.cause.as_ref().and_then(known), why: self.why.clone(), remedy: self.remedy.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A peer that knows of no connections has to be able to lend to a run that wants the usual one.
+    #[test]
+    fn what_is_usual_is_not_said() {
+        let open = |connection| Open {
+            source: "host:16M".into(),
+            op: "write".into(),
+            size_bytes: 4096,
+            depth: 16,
+            queue_pairs: 1,
+            ranges: None,
+            mr_per_range: false,
+            connection,
+        };
+        let said = |pairs| serde_json::to_value(open(pairs)).unwrap();
+        assert!(said(Pairs::default()).get("connection").is_none());
+        let uc = Pairs { transport: Transport::Uc, ..Pairs::default() };
+        assert_eq!(said(uc)["connection"], json!({ "transport": "uc" }));
     }
 }
