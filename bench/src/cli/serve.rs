@@ -25,11 +25,11 @@ Example:
   peerpath serve --from 0000:03:00.0:2 --to verbs:mlx5_0 --listen 192.0.2.7        on this host
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0                                  on the other one
 
-Both hosts know the same token, by --token-file or PEERPATH_TOKEN; where none is given here, one is made up and printed. Who
-knows it may overwrite the memory that is lent, and nothing else. What is said is neither encrypted nor sealed: listen on
+Both hosts know the same token, by --token-file or PEERPATH_TOKEN; where none is given here, one is made up and printed. Who \
+knows it may overwrite the memory that is lent, and nothing else. What is said is neither encrypted nor sealed: listen on \
 a network that you trust, or on loopback behind `ssh -L`. One peer is served at a time, until Ctrl-C.
 
-How queue pairs are made the peer says, with the options of `run`; the MTU and the source address are each side's own. A thread
+How queue pairs are made the peer says, with the options of `run`; the MTU and the source address are each side's own. A thread \
 of this program answers in ping-pong: pin it with taskset.")]
 pub(super) struct Serve {
     /// Memory to lend: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE

@@ -43,6 +43,8 @@ pub(crate) struct Matrix {
     pub(crate) targets_left_out: usize,
     /// Some figures are times of single operations.
     pub(crate) has_times: bool,
+    /// Some stand beside their share of host memory's.
+    pub(crate) has_shares: bool,
     /// Some are throughputs.
     pub(crate) has_rates: bool,
 }
@@ -71,6 +73,7 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
             let mine = members.iter().filter(|pair| words::short_target(pair.target()) == *target);
             mine.map(|pair| {
                 let best = fastest(pair);
+                matrix.has_shares |= best.is_some_and(|cell| share(pair, cell, baselines).is_some());
                 matrix.has_times |= best.is_some_and(|cell| cell.throughput.is_none());
                 let rate = best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0);
                 let bar = rate.map(|rate| (rate / high * 100.0).round().clamp(1.0, 100.0) as u32);
@@ -95,6 +98,11 @@ fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
     moved.max_by(|one, other| weight(one).partial_cmp(&weight(other)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
+/// How fast a cell was beside host memory; of emulated devices that says nothing.
+fn share<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<f64> {
+    baselines.share(pair.run, cell).filter(|_| !pair.emulated)
+}
+
 fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<'a>) -> String {
     let Some(cell) = best.filter(|_| pair.path != PathName::Refused) else {
         let stopped = pair.cells.iter().find(|cell| cell.outcome != Outcome::Passed);
@@ -109,7 +117,7 @@ fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<
             None => "registered only".to_owned(),
         };
     };
-    let share = baselines.share(pair.run, cell).map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
+    let share = share(pair, cell, baselines).map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
     let figure = match (cell.throughput, cell.p50()) {
         (Some(rate), _) => units::bytes_per_second(rate),
         (None, Some(time)) => units::nanoseconds(time),

@@ -91,6 +91,11 @@ impl<'a> Pair<'a> {
         seen.max_by_key(|cell| cell.size_bytes).unwrap_or(&self.cells[0])
     }
 
+    /// Nothing is known of a way, because nothing came so far as to need one.
+    pub(crate) fn never_began(&self) -> bool {
+        self.path == PathName::Unknown && self.count(Outcome::Passed) == 0
+    }
+
     /// It was refused, and that is what was asked for.
     pub(crate) fn refused_as_asked(&self) -> bool {
         self.path == PathName::Refused && self.cells.iter().all(|cell| cell.outcome == Outcome::Passed)

@@ -73,7 +73,9 @@ pub(crate) fn routes(saved: &[Saved], labels: &[String], pairs: &[Pair<'_>]) -> 
     let mut routes = Routes::default();
     let mut known: HashMap<Hops, usize> = HashMap::new();
     let mut all: Vec<(Hops, Vec<(usize, String)>)> = Vec::new();
-    for pair in pairs.iter().filter(|pair| !matches!(pair.path, PathName::HostMemory | PathName::Staged)) {
+    let has_way =
+        |pair: &&Pair<'_>| !matches!(pair.path, PathName::HostMemory | PathName::Staged) && !pair.never_began();
+    for pair in pairs.iter().filter(has_way) {
         let recorded = !pair.example().path.hops.is_empty();
         let hops = if recorded { of_result(&saved[pair.run], pair) } else { snapshots.hops(pair) };
         let Some(hops) = hops else {

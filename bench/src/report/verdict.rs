@@ -48,7 +48,7 @@ impl Verdict {
             number: pair.number,
             path: pair.path,
             subject: subject(pair),
-            way: words::path(pair.path).short,
+            way: if pair.never_began() { "nothing was moved" } else { words::path(pair.path).short },
             standing: standing(pair),
             figures: figures(pair, baselines),
             data: data(pair),
@@ -91,6 +91,7 @@ fn standing(pair: &Pair<'_>) -> String {
     let path = &pair.example().path;
     let baseline = matches!(pair.path, PathName::HostMemory | PathName::Staged);
     let mut text = match (path.seen(), path.predicted) {
+        _ if pair.never_began() => "what was asked for is not done here".to_owned(),
         _ if baseline => "baseline".to_owned(),
         (Some(seen), Some(predicted)) if seen == predicted => "observed, as predicted".to_owned(),
         (Some(_), Some(PathName::Unknown) | None) => "observed; it could not be predicted".to_owned(),
@@ -123,7 +124,7 @@ fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
             .filter(|cell| cell.outcome == Outcome::Passed && cell.op == op && cell.direction.as_deref() == direction);
         let best =
             mine.max_by(|one, other| weight(one).partial_cmp(&weight(other)).unwrap_or(std::cmp::Ordering::Equal))?;
-        figure(pair.run, best, baselines)
+        figure(pair, best, baselines)
     };
     let control = ["register", "map"];
     ops.into_iter().filter(|(op, direction)| direction.is_some() || control.contains(op)).filter_map(of).collect()
@@ -135,20 +136,24 @@ fn weight(cell: &SavedCell) -> (bool, std::cmp::Reverse<u64>, u64, f64) {
     (cell.throughput.is_some(), ranges, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
 }
 
-fn figure<'a>(run: usize, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<String> {
-    let share = baselines.share(run, cell);
+fn figure<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<String> {
+    let run = pair.run;
     let what = words::operation_with_settings(cell);
     if let Some(rate) = cell.throughput.filter(|rate| *rate > 0.0) {
         let theirs = baselines.of_cell(run, cell).and_then(|theirs| theirs.throughput);
-        let held = theirs.zip(share).map_or_else(String::new, |(theirs, share)| {
-            format!(" (host memory alike {}: {:.0} % of it)", units::bytes_per_second(theirs), share * 100.0)
+        // Shares rank, and what an emulator makes of two devices ranks nothing.
+        let share = baselines.share(run, cell).filter(|_| !pair.emulated);
+        let share = share.map_or_else(String::new, |share| format!(": {:.0} % of it", share * 100.0));
+        let held = theirs.map_or_else(String::new, |theirs| {
+            format!(" (host memory alike {}{share})", units::bytes_per_second(theirs))
         });
         return Some(format!("{what}: {}{held}", units::bytes_per_second(rate)));
     }
     let p50 = units::nanoseconds(cell.p50()?);
     let held = baselines.of_cell(run, cell).and_then(SavedCell::p50);
     let held = held.map_or_else(String::new, |theirs| format!(", host memory {}", units::nanoseconds(theirs)));
-    Some(format!("{what}: {p50} (median{held})"))
+    let count = cell.iterations.map_or_else(String::new, |count| format!(" of {count}"));
+    Some(format!("{what}: {p50} (median{count}{held})"))
 }
 
 fn data(pair: &Pair<'_>) -> Option<String> {

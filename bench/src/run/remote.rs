@@ -165,7 +165,10 @@ impl Runner<'_> {
             ));
         };
         if let Some(why) = transfer::impossible(spec).or_else(|| impossible(spec, self.plan)) {
-            return Err(Ended::waived(format!("there is no such {} between two hosts", spec.op), why));
+            return Err(Ended::waived(
+                format!("this {} ({}) is not done between two hosts", spec.op, spec.mode.as_str()),
+                why,
+            ));
         }
         let open = Open {
             source: leg.source.to_string(),

@@ -156,7 +156,7 @@ impl Runner<'_> {
     ) -> Result<Figures, Ended> {
         let spec = setup.spec;
         if let Some(why) = impossible(spec) {
-            return Err(Ended::waived(format!("there is no such {}", spec.op), why));
+            return Err(Ended::waived(format!("there is no such {} ({})", spec.op, spec.mode.as_str()), why));
         }
         let pollers = 2 * spec.threads as usize;
         if spec.mode == Mode::PingPong && (1..pollers).contains(&self.plan.cpus.len()) {

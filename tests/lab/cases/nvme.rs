@@ -224,7 +224,8 @@ fn writes() -> Result<(), Failed> {
     let buffer = exporter.export(32 * MIB)?;
     let registration = drive.register(Arc::clone(&buffer))?;
     let settings = |depth| DataPlaneSettings::simple(depth, WRITABLE_BYTES);
-    for (round, (size, depth)) in SIZES.into_iter().flat_map(|size| DEPTHS.map(|depth| (size, depth))).enumerate() {
+    // Each time the whole image is read, so that not every size meets every depth.
+    for (round, (size, depth)) in [(4 << 10, 32), (64 << 10, 8), (1 << 20, 1), (1 << 20, 32)].into_iter().enumerate() {
         let mut plane = registration.data_plane(&settings(depth))?;
         let given: Vec<u8> = (0..size as usize * depth as usize).map(|at| (at / 13 + at + round) as u8).collect();
         buffer.view().write(0, &given)?;
