@@ -1,5 +1,6 @@
 //! Running the program under test.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,15 @@ fn profile_folder() -> PathBuf {
     own.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
 }
 
+fn target_folder() -> PathBuf {
+    profile_folder().parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// What the guests leave behind: the kernel's log, the console, how it ended.
+pub(crate) fn lab_folder() -> PathBuf {
+    target_folder().join("lab")
+}
+
 /// The program with libibverbs loaded at run time.
 pub(crate) fn peerpath() -> PathBuf {
     profile_folder().join("peerpath")
@@ -25,12 +35,12 @@ pub(crate) fn peerpath() -> PathBuf {
 
 /// The program with libibverbs bound at link time.
 pub(crate) fn peerpath_linked() -> PathBuf {
-    profile_folder().join("../verbs-link/debug/peerpath")
+    profile_folder().join("peerpath_linked")
 }
 
 /// The passive side that knows only `docs/wire.md`.
 pub(crate) fn independent_peer() -> PathBuf {
-    profile_folder().join("../independent-peer/debug/independent-peer")
+    profile_folder().join("independent-peer")
 }
 
 /// The exporter's own check of a kernel against what this project believes of it.
@@ -41,19 +51,6 @@ pub(crate) fn vfio_check() -> PathBuf {
 /// The exporter's own tests, some of which want a real kernel.
 pub(crate) fn exporter_tests() -> PathBuf {
     profile_folder().join("exporter_tests")
-}
-
-/// Builds the exporter's tests and leaves them under a name that can be found in the guest: cargo's own has a hash in it.
-fn build_exporter_tests(cargo: &str) -> Result<(), Failed> {
-    let arguments = ["test", "--package", "peerpath-exporter", "--lib", "--no-run", "--message-format", "json"];
-    let output = Command::new(cargo).args(arguments).current_dir(repository()).stderr(Stdio::inherit()).output()?;
-    let built = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or("the exporter's tests could not be built")?;
-    std::fs::copy(built, exporter_tests())?;
-    Ok(())
 }
 
 /// What of the cost of mapping into an IOAS is this program's own.
@@ -68,39 +65,55 @@ fn old_libclang() -> Option<String> {
     given.into_iter().chain(known).find(|folder| Path::new(folder).is_dir())
 }
 
-/// Builds the programs; cargo built only the tests themselves.
+/// Builds what the tests run; cargo built only the tests themselves.
 pub(crate) fn build() -> Result<(), Failed> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let profile: &[&str] = if profile_folder().ends_with("release") { &["--release"] } else { &[] };
-    let linked = profile_folder().join("../verbs-link");
-    let mut plain = Command::new(&cargo);
-    plain.args(["build", "--package", "peerpath"]).args(profile);
-    let mut link = Command::new(&cargo);
-    link.args(["build", "--package", "peerpath", "--no-default-features", "--features", "verbs-link", "--target-dir"]);
-    link.arg(linked);
-    let mut check = Command::new(&cargo);
-    check.args(["build", "--package", "peerpath-exporter", "--example", "vfio_check"]).args(profile);
-    let mut overhead = Command::new(&cargo);
-    overhead.args(["build", "--package", "peerpath", "--example", "ioas_overhead"]).args(profile);
-    let mut peer = Command::new(&cargo);
-    peer.args(["build", "--locked", "--manifest-path", "tests/peer/Cargo.toml", "--target-dir"]);
-    peer.arg(profile_folder().join("../independent-peer"));
-    let mut commands = vec![plain, check, overhead, peer];
     match old_libclang() {
-        Some(folder) => {
-            link.env("LIBCLANG_PATH", folder);
-            commands.push(link);
-        }
+        Some(folder) => build_linked(&folder)?,
         // A program of an earlier build would be tested in its place.
-        None => drop(std::fs::remove_file(peerpath_linked())),
+        None => drop(fs::remove_file(peerpath_linked())),
     }
-    for mut command in commands {
-        let status = command.current_dir(repository()).status()?;
-        if !status.success() {
-            return Err(format!("{command:?} ended with {status}").into());
-        }
+    let mut peer = cargo(&["build", "--locked", "--manifest-path", "tests/peer/Cargo.toml"]);
+    succeed(peer.arg("--target-dir").arg(target_folder()))?;
+    build_workspace()
+}
+
+/// Where it is built is where the other program belongs, whose build has to follow.
+fn build_linked(libclang: &str) -> Result<(), Failed> {
+    let features = ["--no-default-features", "--features", "peerpath/verbs-link"];
+    let mut linked = cargo(&["build", "--workspace", "--bin", "peerpath"]);
+    succeed(linked.args(features).env("LIBCLANG_PATH", libclang))?;
+    fs::copy(peerpath(), peerpath_linked())?;
+    Ok(())
+}
+
+/// All at once, as the software tests are built: of single packages cargo would build many a dependency once more, with other
+/// features. The exporter's tests are left under a name that can be found in the guest: cargo's own has a hash in it.
+fn build_workspace() -> Result<(), Failed> {
+    let mut all = cargo(&["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
+    let output = all.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("{all:?} ended with {}", output.status).into());
     }
-    build_exporter_tests(&cargo)
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "peerpath_exporter" && message["profile"]["test"] == true)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or("cargo did not say where the exporter's tests are")?;
+    fs::copy(built, exporter_tests())?;
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    let profile: &[&str] = if profile_folder().ends_with("release") { &["--release"] } else { &[] };
+    cargo.args(arguments).args(profile).current_dir(repository());
+    cargo
+}
+
+fn succeed(command: &mut Command) -> Result<(), Failed> {
+    let status = command.status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
 }
 
 /// A run of the program that ended.
@@ -211,7 +224,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), F
 
 /// The result that a run saved in `folder`.
 pub(crate) fn result(folder: &Path) -> Result<Value, Failed> {
-    let text = std::fs::read_to_string(folder.join("result.json"))?;
+    let text = fs::read_to_string(folder.join("result.json"))?;
     Ok(serde_json::from_str(&text)?)
 }
 

@@ -1,14 +1,17 @@
 //! Tests in the lab: the real binary and the real crates against a real kernel in an emulated machine.
 //!
-//! Without `PEERPATH_LAB=1` every test is waived. With it this program builds what it needs, boots each scenario once
-//! and runs itself inside, where `PEERPATH_LAB_GUEST` names the scenario; there it runs that scenario's tests.
+//! Without `PEERPATH_LAB=1` every test is waived. With it this program builds what it needs, boots a guest for each scenario
+//! (several where it has many tests), a few at a time, and runs itself inside, where `PEERPATH_LAB_GUEST` names the scenario
+//! and `PEERPATH_LAB_PART` which of its tests to run.
 
 mod cases;
 mod command;
 mod functions;
 
-use std::process::{Command, ExitCode};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -37,10 +40,13 @@ fn main() -> ExitCode {
 /// One after the other: they share the guest's devices.
 fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..arguments };
+    let part = std::env::var(PART).ok().and_then(|part| Part::parse(&part)).unwrap_or(Part::WHOLE);
     let trials = cases::all()
         .into_iter()
         .filter(|case| case.scenarios.contains(&scenario))
-        .map(|case| {
+        .enumerate()
+        .filter(|(number, _)| number % part.of == part.index)
+        .map(|(_, case)| {
             Trial::ignorable_test(case.name, move || match (case.name, command::peerpath_linked().exists()) {
                 (cases::NEEDS_THE_LINKED_PROGRAM, false) => {
                     Ok(Completion::ignored_with("building it needs libclang 15 or older"))
@@ -75,37 +81,81 @@ fn tell_slowest() {
     }
 }
 
-/// A trial a scenario; a filter on the command line goes on into the guest.
+/// Names the part of a scenario's tests that a guest runs.
+const PART: &str = "PEERPATH_LAB_PART";
+/// More tests than this are divided among several guests.
+const TESTS_A_GUEST: usize = 30;
+/// A guest keeps about one processor busy, and wants two gigabytes of memory of its own.
+const GUESTS_AT_ONCE: usize = 4;
+
+/// Every so manieth test of a scenario, from the one with this index on.
+#[derive(Clone, Copy)]
+struct Part {
+    index: usize,
+    of: usize,
+}
+
+impl Part {
+    const WHOLE: Self = Self { index: 0, of: 1 };
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let (number, of) = (number.parse::<usize>().ok()?, of.parse().ok()?);
+        (1..=of).contains(&number).then(|| Self { index: number - 1, of })
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.of)
+    }
+}
+
+/// A trial a guest; a filter on the command line goes on into it.
 fn outside(arguments: Arguments) -> ExitCode {
-    let mut scenarios: Vec<&str> = cases::all().iter().flat_map(|case| case.scenarios.iter().copied()).collect();
-    scenarios.sort_unstable();
-    scenarios.dedup();
     if let Err(error) = command::build() {
         eprintln!("error: {}", error.message().unwrap_or("the binaries under test could not be built"));
         return ExitCode::from(1);
     }
-    let filter = arguments.filter.clone();
-    let wanted = |scenario: &str| {
-        filter.as_deref().is_none_or(|filter| {
-            scenario.contains(filter)
-                || cases::all().iter().any(|case| case.name.contains(filter) && case.scenarios.contains(&scenario))
-        })
-    };
-    let trials = scenarios.into_iter().filter(|scenario| wanted(scenario)).map(|scenario| {
-        let filter = filter.clone().filter(|filter| !scenario.contains(filter.as_str()));
-        Trial::test(scenario, move || boot(scenario, filter.as_deref()))
-    });
-    let unfiltered = Arguments { filter: None, test_threads: Some(1), ..arguments };
-    libtest_mimic::run(&unfiltered, trials.collect()).exit_code()
+    let cases = cases::all();
+    let mut scenarios: Vec<&str> = cases.iter().flat_map(|case| case.scenarios.iter().copied()).collect();
+    scenarios.sort_unstable();
+    scenarios.dedup();
+    let mut trials = Vec::new();
+    for scenario in scenarios {
+        // Of the scenario's name, or of some of its tests.
+        let filter = arguments.filter.as_deref().filter(|filter| !scenario.contains(filter));
+        let wanted =
+            |case: &&Case| case.scenarios.contains(&scenario) && filter.is_none_or(|filter| case.name.contains(filter));
+        let tests = cases.iter().filter(wanted).count();
+        if tests == 0 {
+            continue;
+        }
+        // By its place among all of them a filtered test may be in any part.
+        let parts = if filter.is_some() { 1 } else { tests.div_ceil(TESTS_A_GUEST) };
+        for index in 0..parts {
+            let (part, filter) = (Part { index, of: parts }, filter.map(str::to_owned));
+            let name = if parts == 1 { scenario.to_owned() } else { format!("{scenario}-{}", index + 1) };
+            let folder = name.clone();
+            let trial = Trial::test(name, move || boot(&folder, scenario, part, filter.as_deref()));
+            trials.push((tests / parts, trial));
+        }
+    }
+    // The longest first, so that none of them is left alone at the end.
+    trials.sort_by_key(|(tests, _)| std::cmp::Reverse(*tests));
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let at_once = arguments.test_threads.unwrap_or(processors.min(GUESTS_AT_ONCE));
+    let unfiltered = Arguments { filter: None, test_threads: Some(at_once), ..arguments };
+    libtest_mimic::run(&unfiltered, trials.into_iter().map(|(_, trial)| trial).collect()).exit_code()
 }
 
 /// What the tests of a guest may take, as `scripts/lab run` has it.
 const ORDINARY: Duration = Duration::from_secs(1800);
 
-fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
+fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<(), Failed> {
     let own = std::env::current_exe()?;
     let mut lab = Command::new(command::repository().join("scripts/lab"));
-    lab.args(["run", scenario]);
+    lab.args(["run", scenario, "--out"]).arg(command::lab_folder().join(name)).env(PART, part.to_string());
     if cases::debug_kernel() {
         // Checking every access and every lock makes it several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
@@ -113,6 +163,22 @@ fn boot(scenario: &str, filter: Option<&str>) -> Result<(), Failed> {
         lab.args(["--timeout", &(length + ORDINARY).as_secs().to_string()]);
     }
     lab.arg("--").arg(own).args(filter);
-    let status = lab.status()?;
+    let mut lab = lab.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (output, errors) = (lab.stdout.take(), lab.stderr.take());
+    thread::scope(|scope| {
+        scope.spawn(|| output.map(|output| pass_on(name, output)));
+        scope.spawn(|| errors.map(|errors| pass_on(name, errors)));
+    });
+    let status = lab.wait()?;
     if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} ended with {status}").into()) }
+}
+
+/// Line by line as they come: several guests speak at the same time.
+fn pass_on(name: &str, said: impl Read) {
+    let mut said = BufReader::new(said);
+    let mut line = Vec::new();
+    while said.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        println!("{name:>12} | {}", String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
 }
