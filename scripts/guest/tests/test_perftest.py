@@ -201,9 +201,10 @@ class Judged(unittest.TestCase):
     def test_what_was_not_measured_is_wrong(self):
         figures = {"min_ns": 1.0, "p10_ns": 1.0, "bytes_per_s": 1.0}
         good = [
-            {"round": 1, "test": one.name, "wrong": []}
+            {"round": 1, "turn": turn, "test": one.name, "wrong": []}
             | {who: figures for who in ("perftest", "peerpath", "control")}
             for one in TRIALS
+            for turn in range(1, one.turns + 1)
         ]
         metrics = sum(len(one.metrics) for one in TRIALS)
         verdicts, wrong = perftest.judge(good, 1)
@@ -212,7 +213,10 @@ class Judged(unittest.TestCase):
         verdicts, wrong = perftest.judge(good, 1)
         self.assertEqual(len(verdicts), metrics - len(TRIALS[0].metrics))
         self.assertIn("round 1, read latency: control: its server ended with 1", wrong)
-        self.assertIn("read latency: 0 of 1 rounds were measured", wrong)
+        self.assertIn("read latency: 0 of 1 pairs were measured", wrong)
+        # Of several turns in a round none may be missing.
+        verdicts, wrong = perftest.judge(good[:-1], 1)
+        self.assertIn(f"send bandwidth: {TRIALS[-1].turns - 1} of {TRIALS[-1].turns} pairs were measured", wrong)
 
 
 class Shown(unittest.TestCase):

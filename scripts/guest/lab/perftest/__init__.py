@@ -65,8 +65,9 @@ def judge(records: list[dict], rounds: int) -> tuple[list[ratios.Verdict], list[
     verdicts = []
     for trial in TRIALS:
         whole = [one for one in records if one["test"] == trial.name and not one["wrong"]]
-        if len(whole) < rounds:
-            wrong.append(f"{trial.name}: {len(whole)} of {rounds} rounds were measured")
+        pairs = rounds * trial.turns
+        if len(whole) < pairs:
+            wrong.append(f"{trial.name}: {len(whole)} of {pairs} pairs were measured")
         if whole:
             verdicts += [ratios.judge(trial, metric, whole) for metric in trial.metrics]
     return verdicts, wrong

@@ -2,7 +2,7 @@
 
     python3 -m lab.perftest.inside FOLDER PEERPATH ROUNDS
 
-FOLDER takes conditions.json, rounds.json (a record a round and trial, written after each) and what
+FOLDER takes conditions.json, rounds.json (a record a round, trial and turn, written after each) and what
 every run of either tool printed.
 """
 
@@ -34,8 +34,8 @@ def main(folder: Path, peerpath: Path, rounds: int) -> int:
     write_whole(folder / "conditions.json", json.dumps(_describe(conditions, peerpath), indent=2) + "\n")
     done: list[dict] = []
     for number in range(1, rounds + 1):
-        for trial in TRIALS:
-            record = _round(number, trial, conditions, folder, peerpath)
+        for trial, turn in ((trial, turn) for trial in TRIALS for turn in range(1, trial.turns + 1)):
+            record = _round(number, turn, trial, conditions, folder, peerpath)
             done.append(record)
             write_whole(folder / "rounds.json", json.dumps(done, indent=2) + "\n")
             print(_line(record, trial, rounds), flush=True)
@@ -43,16 +43,16 @@ def main(folder: Path, peerpath: Path, rounds: int) -> int:
 
 
 def _round(
-    number: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
+    number: int, turn: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
 ) -> dict:
     """perftest, peerpath, perftest: which of the two perftests is the control alternates, so that
     neither tool always comes first."""
     order = ["perftest", "peerpath", "control"]
-    if number % 2 == 0:
+    if (number + turn) % 2:
         order.reverse()
-    record: dict = {"round": number, "test": trial.name, "order": order, "wrong": [], "repeated": []}
+    record: dict = {"round": number, "turn": turn, "test": trial.name, "order": order, "wrong": [], "repeated": []}
     for who in order:
-        own = folder / "runs" / f"{number}-{trial.folder}-{who}"
+        own = folder / "runs" / f"{number}-{turn}-{trial.folder}-{who}"
         own.mkdir(parents=True)
         try:
             if who == "peerpath":
@@ -246,7 +246,8 @@ def _describe(conditions: Conditions, peerpath: Path) -> dict:
 
 
 def _line(record: dict, trial: Trial, rounds: int) -> str:
-    begin = f"round {record['round']}/{rounds} {trial.name}: "
+    turn = f" {record['turn']}/{trial.turns}" if trial.turns > 1 else ""
+    begin = f"round {record['round']}/{rounds} {trial.name}{turn}: "
     begin += "".join(f"(perftest once more: {why}) " for why in record["repeated"])
     if record["wrong"]:
         return begin + "; ".join(record["wrong"])

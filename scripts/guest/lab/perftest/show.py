@@ -4,7 +4,7 @@ from lab.perftest.ratios import Spread, Verdict
 from lab.perftest.trials import DEVICE, Metric
 
 WIDTH = 100
-_HEAD = ("test", "metric", "perftest", "peerpath", "ratio", "control", "limit", "")
+_HEAD = ("test", "metric", "perftest", "peerpath", "n", "ratio", "control", "limit", "")
 _LEFT = ("test", "metric", "")
 
 
@@ -28,20 +28,20 @@ def heading(conditions: dict, rounds: int) -> str:
     return f"""\
 {versions}, Linux {conditions["kernel"]}, {conditions["processors"]} processors
 On {DEVICE}: reliable connection, MTU {shared["mtu_bytes"]}, host memory, no inline data; bandwidth with {shared["depth"]} under way,
-posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest; which of the
-two perftests counts and which is the control alternates. In ping-pong the side that answers has the
-processor of perftest's server: a thread of peerpath, or, apart, `peerpath serve`. For latency both
-tools give way to the kernel's own threads, which are the NIC here (SCHED_IDLE).
-A ratio is a figure divided by perftest's in the same round; shown are the median of the rounds
-and between which values their middle half lies. SHORT is beyond the limit and outside of the
-control's middle half; noise is beyond the limit, but within it. Of latencies the low end is
-compared: what lies higher tells how the host's scheduler shares out an emulated machine."""
+posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest, bandwidth several
+times in each; which of the two perftests counts and which is the control alternates. In ping-pong the
+side that answers has the processor of perftest's server: a thread of peerpath, or, apart, `peerpath
+serve`. For latency both tools give way to the kernel's own threads, which are the NIC here (SCHED_IDLE).
+A ratio is a figure divided by that of the perftest beside it; shown are the median of all n and
+between which values their middle half lies. SHORT is beyond the limit and outside of the control's
+middle half; noise is beyond the limit, but within it. Of latencies the low end is compared: what lies
+higher tells how the host's scheduler shares out an emulated machine."""
 
 
 def figure(metric: Metric, value: float) -> str:
     if metric.more_is_better:
         return f"{value / 1e6:.1f} MB/s"
-    return f"{value / 1e3:.1f} us"
+    return f"{value / 1e3:.1f} us" if value < 1e7 else f"{value / 1e6:.1f} ms"
 
 
 def _line(verdict: Verdict) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ def _line(verdict: Verdict) -> tuple[str, ...]:
         metric.name,
         figure(metric, verdict.perftest),
         figure(metric, verdict.peerpath),
+        str(len(verdict.ours.ratios)),
         _spread(verdict.ours),
         _spread(verdict.control),
         f"{'>=' if metric.more_is_better else '<='}{metric.limit}",
