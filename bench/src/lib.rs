@@ -22,6 +22,8 @@ pub mod run;
 pub mod saved;
 pub mod store;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod units;
 pub mod window;
 pub mod words;

@@ -174,7 +174,8 @@ fn row(cell: &Cell) -> Vec<String> {
         cell.depth.to_string(),
         path,
         latency(|latency| latency.p50),
-        latency(|latency| latency.p99),
+        // Of fewer samples it would be the maximum under another name.
+        if cell.iterations.is_some_and(|samples| samples >= 100) { latency(|latency| latency.p99) } else { dash() },
         cell.throughput_bytes_per_s.map_or_else(dash, units::bytes_per_second),
         cell.verified_bytes.map_or_else(dash, units::bytes),
         outcome(cell).to_owned(),

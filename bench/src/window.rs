@@ -316,13 +316,10 @@ impl<'a> Memory<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
+    use crate::testing::Bytes;
     use peerpath_importers::{Op, Transfer};
     use proptest::prelude::*;
-
-    struct Bytes(Mutex<Vec<u8>>);
 
     /// The content of a drive.
     struct Precious(Bytes);
@@ -339,26 +336,6 @@ mod tests {
         }
         fn write(&self, _offset: u64, _from: &[u8]) -> io::Result<()> {
             panic!("it may not be written")
-        }
-    }
-
-    impl Bytes {
-        fn new(length: u64) -> Self {
-            Self(Mutex::new(vec![0; length as usize]))
-        }
-    }
-
-    impl View for Bytes {
-        fn length_bytes(&self) -> u64 {
-            self.0.lock().unwrap().len() as u64
-        }
-        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-            into.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..into.len()]);
-            Ok(())
-        }
-        fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
-            self.0.lock().unwrap()[offset as usize..][..from.len()].copy_from_slice(from);
-            Ok(())
         }
     }
 

@@ -120,30 +120,12 @@ fn compare(side: &'static str, view: &dyn View, start: u64, wanted: &[u8]) -> Re
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Mutex;
-
     use super::*;
+    use crate::testing::Bytes;
     use peerpath_importers::{Op, Transfer};
     use proptest::prelude::*;
 
-    struct Memory(Mutex<Vec<u8>>);
-
-    impl View for Memory {
-        fn length_bytes(&self) -> u64 {
-            self.0.lock().unwrap().len() as u64
-        }
-        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-            into.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..into.len()]);
-            Ok(())
-        }
-        fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
-            self.0.lock().unwrap()[offset as usize..][..from.len()].copy_from_slice(from);
-            Ok(())
-        }
-    }
-
-    fn carry(transfer: Transfer, near: &Memory, far: &Memory) {
+    fn carry(transfer: Transfer, near: &Bytes, far: &Bytes) {
         let mut word = [0; 8];
         near.read(transfer.buffer_offset, &mut word).unwrap();
         far.write(transfer.far_offset, &word).unwrap();
@@ -162,7 +144,7 @@ mod tests {
             wanted in 1u32..9, operations in 1u64..40, add: bool, lost in any::<prop::sample::Index>(), victim in any::<prop::sample::Index>(),
         ) {
             let op = if add { Op::FetchAdd } else { Op::CmpSwap };
-            let (near, far) = (Memory(Mutex::new(vec![0; 40_000])), Memory(Mutex::new(vec![0; 40_000])));
+            let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
             let layout = Layout::side_by_side(8, wanted, 40_000, 2, 1).unwrap().pop().unwrap();
             let words = Words::fill(&layout, Place::Here(&near), &far).unwrap();
             prop_assert_eq!(words.verify(0).unwrap(), 0);

@@ -20,12 +20,12 @@ Examples:
   peerpath compare before after --threshold 10 --json
   peerpath report after --base before              the same as a section of a page
 
-Cells are matched by what they are: memory, device, path, operation, direction, mode, size, depth, threads, queue pairs and
-mechanism. A change counts where it is beyond the threshold and the interval around it leaves out zero. The interval holds
-with 99 % confidence and comes from the ranks of the samples in both histograms, so few samples make it wide; for throughput
+Cells are matched by what they are: memory, device, path, operation, direction, mode, size, depth, threads, queue pairs and \
+mechanism. A change counts where it is beyond the threshold and the interval around it leaves out zero. The interval holds \
+with 99 % confidence and comes from the ranks of the samples in both histograms, so few samples make it wide; for throughput \
 it comes from the slowest windows. It holds what single runs scatter, not what differs from run to run.
 
-Emulated devices are not set against hardware, nor soft RDMA against a NIC; cells that differ in path, size, depth, operation,
+Emulated devices are not set against hardware, nor soft RDMA against a NIC; cells that differ in path, size, depth, operation, \
 mechanism or in whether their data were verified are named and not compared. --force compares them.
 
 Exit: 0 nothing got worse; 1 a cell got worse, failed, or took a less direct path; 2 bad input, or nothing to compare.")]

@@ -18,7 +18,7 @@ Example:
   peerpath export 0000:03:00.0:2 --socket /run/bar.sock &
   peerpath run --from socket:/run/bar.sock --to verbs:mlx5_0
 
-Whoever connects gets one SOCK_SEQPACKET message: a JSON line {bdf,bar,ranges,size_bytes} and one fd. Only the same
+Whoever connects gets one SOCK_SEQPACKET message: a JSON line {bdf,bar,ranges,size_bytes} and one fd. Only the same \
 user and root may connect. It runs until Ctrl-C; memory that others have registered is revoked then.")]
 pub(super) struct Export {
     /// The BAR: BDF:BAR

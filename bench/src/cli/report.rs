@@ -23,7 +23,7 @@ Examples:
   peerpath report run --format html,md,csv --out-dir shared
   peerpath report after --base before                  with a section that compares the two
 
-The page loads nothing and runs nothing, so it can be mailed. A snapshot.tar.gz beside a result that does not say which hops its
+The page loads nothing and runs nothing, so it can be mailed. A snapshot.tar.gz beside a result that does not say which hops its \
 data passed (one of an older version) is asked for them.
 
 Exit: 0 written; 2 bad input: a file that is no result is named, on the page too, and the others are reported all the same.")]

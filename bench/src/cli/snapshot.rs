@@ -16,7 +16,7 @@ Example:
   peerpath snapshot host.tar.gz
   peerpath paths --root host.tar.gz          on any other machine
 
-It holds PCI config space, BARs, IOMMU groups, drivers and the kernel's command line; no serial numbers and no network
+It holds PCI config space, BARs, IOMMU groups, drivers and the kernel's command line; no serial numbers and no network \
 addresses. Without root, config space is cut short and the ACS settings are missing.")]
 pub(super) struct Snapshot {
     /// File to write

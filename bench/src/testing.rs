@@ -1,0 +1,31 @@
+//! What tests of several modules use.
+
+use std::io;
+use std::sync::Mutex;
+
+use peerpath_exporter::View;
+
+/// Memory that is looked at as a BAR is.
+pub(crate) struct Bytes(Mutex<Vec<u8>>);
+
+impl Bytes {
+    pub(crate) fn new(length: u64) -> Self {
+        Self(Mutex::new(vec![0; length as usize]))
+    }
+}
+
+impl View for Bytes {
+    fn length_bytes(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        into.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..into.len()]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap()[offset as usize..][..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
