@@ -129,10 +129,12 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_is_no_refusal() {
-        for code in [46, 214, 700, 709, 719] {
+        // Everything that cuda.h says of that the process has to be started anew, among it.
+        for code in [214, 220, 226, 700, 702, 709, 714, 715, 716, 717, 718, 719] {
             assert!(refused(code).is_loss() && refused(code).class() == Class::Failed, "{code}");
         }
-        for code in [1, 304, 800, 801] {
+        // A GPU that another process has for itself (46) is not lost.
+        for code in [1, 46, 304, 800, 801] {
             assert!(!refused(code).is_loss() && refused(code).class() == Class::CannotHere, "{code}");
         }
     }

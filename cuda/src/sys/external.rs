@@ -78,7 +78,7 @@ impl ExternalMemory {
         // SAFETY: mapped by us, and whoever used it borrowed this.
         let unmapped = if address == 0 { Ok(()) } else { unsafe { api.cuMemFree_v2(address) } };
         // SAFETY: imported by us; its mapping is gone.
-        unmapped.and(unsafe { api.cuDestroyExternalMemory(raw) })
+        unmapped.and_then(|()| unsafe { api.cuDestroyExternalMemory(raw) })
     }
 }
 
