@@ -12,7 +12,7 @@ mod status;
 mod sys;
 
 pub use error::Error;
-pub use gpu::{Gpu, Module, Version};
+pub use gpu::{Gpu, Version};
 pub use sys::{
     Api, Attribute, Context, DeviceMemory, Driver, Event, ExternalKind, ExternalMemory, HostKind, HostRegistration,
     Kernels, Stream, stand_in,

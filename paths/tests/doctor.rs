@@ -535,6 +535,9 @@ fn a_gpu_is_examined_for_who_asks_about_one() {
     says(&findings, "gpu-dma-buf", Pass, None, "dma-bufs");
     says(&findings, "gpu-direct-rdma", Pass, None, "in order");
     says(&findings, "gpu-module", Unknown, None, "modinfo");
+    says(&findings, "gpu-bar1", Unknown, None, "no second memory BAR");
+    let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n";
+    says(&host(&well().file("proc/driver/nvidia/version", version)), "gpu-module", Pass, None, "580.95.05");
     assert!(findings.iter().all(|finding| finding.check != "rdma-library"), "a GPU needs no libibverbs");
     let findings = ask(with(gpu(Some(false), Some(false))), Some("cuda:0"));
     says(&findings, "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");

@@ -33,11 +33,6 @@ pub(super) const POINTER_ATTRIBUTE_SYNC_MEMOPS: c_uint = 6;
 #[expect(missing_docs, reason = "they are the driver's own names")]
 pub enum Attribute {
     MultiprocessorCount = 16,
-    Integrated = 18,
-    AsyncEngineCount = 40,
-    ComputeCapabilityMajor = 75,
-    ComputeCapabilityMinor = 76,
-    HostRegisterSupported = 99,
     GpuDirectRdmaSupported = 116,
     GpuDirectRdmaWritesOrdering = 118,
     DmaBufSupported = 124,
@@ -103,11 +98,6 @@ mod tests {
         use sys::CUdevice_attribute_enum as Theirs;
         for (ours, theirs) in [
             (Attribute::MultiprocessorCount, Theirs::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
-            (Attribute::Integrated, Theirs::CU_DEVICE_ATTRIBUTE_INTEGRATED),
-            (Attribute::AsyncEngineCount, Theirs::CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT),
-            (Attribute::ComputeCapabilityMajor, Theirs::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
-            (Attribute::ComputeCapabilityMinor, Theirs::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
-            (Attribute::HostRegisterSupported, Theirs::CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED),
             (Attribute::GpuDirectRdmaSupported, Theirs::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED),
             (Attribute::GpuDirectRdmaWritesOrdering, Theirs::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING),
             (Attribute::DmaBufSupported, Theirs::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED),

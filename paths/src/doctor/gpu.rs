@@ -2,14 +2,10 @@
 
 use super::live::{GpuFacts, Gpus};
 use super::{Examination, Status, Verdict};
-use crate::{Cause, Explanation, Function};
+use crate::{Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
 
 /// NVIDIA's vendor ID.
 const NVIDIA: u16 = 0x10de;
-/// The driver says here what it is.
-const MODULE: &str = "proc/driver/nvidia/version";
-/// A GPU's memory is behind this BAR.
-const MEMORY_BAR: u8 = 1;
 
 /// Whether the question is about a GPU.
 pub(super) fn is_asked(at: &Examination<'_>) -> bool {
@@ -35,7 +31,7 @@ fn functions<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
 }
 
 fn is_there(at: &Examination<'_>) -> bool {
-    !is_beside_the_point(at) && (is_asked(at) || at.tree.has(MODULE) || !functions(at).is_empty())
+    !is_beside_the_point(at) && (is_asked(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
 }
 
 /// The driver's answers; none where only the running host could tell.
@@ -92,19 +88,22 @@ pub(super) fn module(at: &Examination<'_>) -> Vec<Verdict> {
     if !is_there(at) {
         return Vec::new();
     }
-    let Some(text) = at.tree.text(MODULE) else {
+    let Some(module) = NvidiaModule::read(at.tree) else {
         return vec![Verdict::unknown(
             "host",
-            format!("Which kernel module drives the GPU is not known: there is no /{MODULE} to read."),
+            format!("Which kernel module drives the GPU is not known: there is no /{} to read.", NvidiaModule::PATH),
             "Look at `modinfo nvidia`: the licence of the open one is Dual MIT/GPL.",
         )];
     };
-    vec![if text.contains("Open Kernel Module") {
-        Verdict::pass("host", "NVIDIA's open kernel modules drive the GPU.")
+    let version = module.version.map_or_else(String::new, |version| format!(" {version}"));
+    vec![if module.is_open {
+        Verdict::pass("host", format!("NVIDIA's open kernel modules{version} drive the GPU."))
     } else {
         Verdict::warn(
             "host",
-            "NVIDIA's proprietary kernel module drives the GPU, which gives no memory away as dma-bufs.",
+            format!(
+                "NVIDIA's proprietary kernel module{version} drives the GPU, which gives no memory away as dma-bufs."
+            ),
             "Install the open kernel modules (Turing and newer).",
         )
         .because(Cause::MechanismRefused)
@@ -155,11 +154,25 @@ pub(super) fn direct_rdma(at: &Examination<'_>) -> Vec<Verdict> {
     gpus(at).into_iter().map(of).collect()
 }
 
+/// The BAR behind which a GPU's memory lies. NVIDIA calls it BAR1, the second of its memory BARs; since Hopper the first one
+/// takes two registers, and the second has the number 2.
+fn memory_bar_of(bars: &[Bar]) -> Option<&Bar> {
+    bars.iter().filter(|bar| bar.kind != BarKind::Io).nth(1)
+}
+
 pub(super) fn memory_bar(at: &Examination<'_>) -> Vec<Verdict> {
+    let unknown = |gpu: &GpuFacts, why: &str| {
+        Verdict::unknown(
+            &gpu.target,
+            format!("How much of its memory BAR1 shows is not known: {why}."),
+            "Look at `nvidia-smi -q -d MEMORY`: BAR1 Memory Usage.",
+        )
+    };
     let of = |gpu: &GpuFacts| {
-        let function = gpu.bdf.and_then(|bdf| at.topology().function(bdf));
-        let bar = function.and_then(|function| function.bars.iter().find(|bar| bar.index == MEMORY_BAR));
-        match bar {
+        let Some(function) = gpu.bdf.and_then(|bdf| at.topology().function(bdf)) else {
+            return unknown(gpu, "this machine does not show its function");
+        };
+        match memory_bar_of(&function.bars) {
             Some(bar) if bar.size_bytes >= gpu.memory_bytes => {
                 Verdict::pass(&gpu.target, format!("BAR1 of {} MiB shows all of its memory.", bar.size_bytes >> 20))
             }
@@ -172,12 +185,39 @@ pub(super) fn memory_bar(at: &Examination<'_>) -> Vec<Verdict> {
                 ),
                 "Enable resizable BARs and decoding above 4 GiB in the firmware, where the GPU has them.",
             ),
-            None => Verdict::unknown(
-                &gpu.target,
-                "How much of its memory BAR1 shows is not known: this machine does not show its function.",
-                "Look at `nvidia-smi -q -d MEMORY`: BAR1 Memory Usage.",
-            ),
+            None => unknown(gpu, "its function shows no second memory BAR"),
         }
     };
     gpus(at).into_iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_is_behind_the_second_memory_bar() {
+        let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000";
+        let a100 = [
+            "0x00000000e4000000 0x00000000e4ffffff 0x0000000000040200",
+            "0x0000006000000000 0x0000007fffffffff 0x000000000014220c",
+            none,
+            "0x0000008000000000 0x0000008001ffffff 0x000000000014220c",
+            none,
+            "0x0000000000003000 0x000000000000307f 0x0000000000040101",
+        ];
+        let h100 = [
+            "0x0000022e42000000 0x0000022e42ffffff 0x000000000014220c",
+            none,
+            "0x0000022000000000 0x0000023fffffffff 0x000000000014220c",
+            none,
+            "0x0000022e40000000 0x0000022e41ffffff 0x000000000014220c",
+            none,
+        ];
+        let found = |lines: [&str; 6]| {
+            memory_bar_of(&Bar::parse_all(&lines.join("\n"))).map(|bar| (bar.index, bar.size_bytes >> 30))
+        };
+        assert_eq!((found(a100), found(h100)), (Some((1, 128)), Some((2, 128))));
+        assert_eq!(found([none; 6]), None);
+    }
 }
