@@ -1,0 +1,116 @@
+"""What `scripts/gpu-check` makes of what the programs say, which stand-ins say here: no GPU is needed."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+GPU_CHECK = Path(__file__).resolve().parents[2] / "gpu-check"
+
+# Takes each run's mechanism and size from its command line. A library warns on the stream of errors all the while.
+PEERPATH = """#!{python}
+import json, os, sys
+from pathlib import Path
+told = json.loads(os.environ["TOLD"])
+arguments = sys.argv[1:]
+print("libibverbs: Warning: no configuration", file=sys.stderr)
+if arguments[0] == "list":
+    print(json.dumps([]) if "--json" in arguments else "no PCI functions")
+elif arguments[0] == "report":
+    Path(arguments[arguments.index("--out") + 1]).write_text("page")
+elif arguments[0] == "run":
+    of = lambda option: [after for word, after in zip(arguments, arguments[1:]) if word == option]
+    out = Path(of("--out")[0])
+    if told.get("fails"):
+        print("error: " + told["fails"], file=sys.stderr)
+        sys.exit(told["code"])
+    cells = []
+    for target in of("--to"):
+        for size in of("--size"):
+            size_bytes = int(size[:-1]) << {{"K": 10, "M": 20, "G": 30}}[size[-1]] if size[-1] in "KMG" else int(size)
+            cells.append({{
+                "id": f"{{of('--from')[0]}}/{{target}}/copy_in/bandwidth/{{size_bytes}}/1",
+                "source": {{"kind": "cuda"}}, "target": {{"kind": "cuda"}}, "op": "copy_in", "mode": "bandwidth",
+                "mechanism": target.split("=")[1], "size_bytes": size_bytes, "outcome": "passed",
+                "throughput_bytes_per_s": 1e12,
+            }})
+    result = {{
+        "run": {{"arguments": arguments, "plan": {{}}}}, "cells": cells,
+        "environment": {{"emulated": False, "soft_rdma": False, "devices": []}},
+    }}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "result.json").write_text(json.dumps(result))
+    print(f"saved to {{out}}")
+"""
+
+COPY_LOOP = """#!{python}
+import json, os, sys
+print("a driver warns", file=sys.stderr)
+print(json.dumps({{"bytes_per_s": json.loads(os.environ["TOLD"]).get("plain", 1e12)}}))
+"""
+
+
+class GpuCheck(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.out = self.folder / "out"
+        (self.folder / "programs").mkdir()
+        self.program("peerpath", PEERPATH)
+        self.program("copy_loop", COPY_LOOP)
+
+    def program(self, name: str, text: str):
+        path = self.folder / "programs" / name
+        path.write_text(text.format(python=sys.executable))
+        path.chmod(0o755)
+
+    def check(self, *arguments: str, **told) -> subprocess.CompletedProcess:
+        # Neither a language nor anything else of the machine's.
+        environment = {"TOLD": json.dumps(told), "PATH": os.defpath, "LC_ALL": "C"}
+        command = [sys.executable, "-B", GPU_CHECK, "--bin", "programs", "--out", "out", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+    def test_results_are_put_together_and_no_place_of_the_machine_stands_in_them(self):
+        done = self.check("--quick")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        result = json.loads((self.out / "result.json").read_text())
+        self.assertEqual(result["run"]["arguments"], ["gpu-check", "--gpu", "0", "--quick"])
+        self.assertEqual(len(result["run"]["plan"]["runs"]), 5)
+        summary = json.loads((self.out / "summary.json").read_text())
+        self.assertEqual({row["ratio"] for row in summary["plain_loop"]}, {1.0})
+        files = [path for path in self.out.rglob("*") if path.is_file()]
+        self.assertGreater(len(files), 15)
+        for path in files:
+            self.assertNotIn(str(self.folder), path.read_text(), path)
+
+    def test_what_falls_behind_a_plain_loop_fails(self):
+        done = self.check("--quick", plain=1.2e12)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("plain loop", done.stderr)
+
+    def test_what_an_earlier_check_left_is_not_taken_for_new(self):
+        self.assertEqual(self.check("--quick").returncode, 0)
+        done = self.check("--quick", fails="there is no GPU 7", code=2)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no GPU 7", done.stderr)
+        self.assertFalse((self.out / "result.json").exists())
+
+    def test_programs_that_are_not_here_or_do_not_run_are_named(self):
+        self.program("peerpath", "#!/nowhere/python\n")
+        done = self.check()
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("does not run here", done.stderr)
+        (self.folder / "programs" / "peerpath").unlink()
+        done = self.check()
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("no program `peerpath`", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
