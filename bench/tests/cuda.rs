@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -31,7 +32,9 @@ struct Run {
 impl Stage {
     /// With the double as it is.
     fn new() -> Self {
-        Self::with(&std::fs::read(double()).unwrap())
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(double(), folder.path().join("libcuda.so.1")).unwrap();
+        Self { folder }
     }
 
     fn with(library: &[u8]) -> Self {
@@ -241,19 +244,23 @@ fn a_refusal_is_waived_with_the_drivers_word_the_condition_and_what_is_left() {
     run.in_order().all("waived", 3);
 }
 
-/// Everything that is called on the way of data, in the run below.
-const CALLS: [&str; 29] = [
-    "cuCtxSynchronize",
+/// Everything that is called in the runs below.
+const CALLS: [&str; 38] = [
     "cuInit",
+    "cuGetErrorName",
     "cuDriverGetVersion",
     "cuDeviceGetCount",
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
+    "cuDeviceGetPCIBusId",
     "cuDeviceTotalMem_v2",
     "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
+    "cuCtxSynchronize",
     "cuMemAlloc_v2",
+    "cuMemFree_v2",
     "cuMemcpyHtoD_v2",
     "cuMemcpyDtoH_v2",
     "cuMemcpyAsync",
@@ -264,86 +271,147 @@ const CALLS: [&str; 29] = [
     "cuMemGetHandleForAddressRange",
     "cuImportExternalMemory",
     "cuExternalMemoryGetMappedBuffer",
+    "cuDestroyExternalMemory",
     "cuStreamCreate",
+    "cuStreamSynchronize",
+    "cuStreamDestroy_v2",
     "cuEventCreate",
     "cuEventRecord",
     "cuEventQuery",
+    "cuEventElapsedTime",
+    "cuEventDestroy_v2",
     "cuModuleLoadData",
     "cuModuleGetFunction",
+    "cuModuleUnload",
     "cuLaunchKernel",
-    "cuEventElapsedTime",
 ];
 
-/// Both ways of registering, and both engines.
+/// Without them something cannot be given back: that it is left is all that may be complained of.
+const GIVING_BACK: [&str; 8] = [
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxSetCurrent",
+    "cuMemFree_v2",
+    "cuMemHostUnregister",
+    "cuDestroyExternalMemory",
+    "cuStreamDestroy_v2",
+    "cuEventDestroy_v2",
+    "cuModuleUnload",
+];
+
+/// A short run by way of everything above: both ways of registering, and both engines.
 fn both(stage: &Stage, told: &str) -> Run {
-    let ops = ["--op", "copy_in", "--op", "kernel_load", "--op", "register", "--op", "unregister", "--size", "4K"];
-    let ends = ["--from", "cuda:0:64K", "--from", "host:64K", "--to", "cuda:0"];
-    stage.run(told, &[&ends[..], &["--mode", "completion"], &ops].concat())
+    let ends = ["--from", "cuda:0:16K", "--from", "host:16K", "--to", "cuda:0"];
+    let ops = ["--op", "copy_in", "--op", "kernel_load", "--size", "4K", "--mode", "completion", "--depth", "1"];
+    stage.run(told, &[&ends[..], &ops].concat())
+}
+
+/// Checks each of them, as many at once as there are processors: most of a check is a program that starts.
+fn each<T: Sync>(items: &[T], check: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    check(item);
+                }
+            });
+        }
+    });
 }
 
 #[test]
 fn refused_at_any_call_it_says_so_and_gives_back_what_it_has() {
-    let stage = Stage::new();
-    assert_eq!(both(&stage, "").in_order().code, Some(0));
-    for call in CALLS {
-        for from in [1, 3] {
-            let run = both(&stage, &format!("refuse={call}:999:{from}"));
-            let complaints: Vec<_> = run.log.lines().filter(|line| line.starts_with("COMPLAINT")).collect();
-            // What cannot be given back because the call for that is refused is left: that is all that may be.
-            let cannot_give_back = ["cuCtxSetCurrent", "cuMemHostUnregister"].contains(&call);
-            let complaints = if cannot_give_back { Vec::new() } else { complaints };
-            assert!(complaints.is_empty(), "{call} from {from}: {complaints:?}");
-            assert!(matches!(run.code, Some(0 | 1 | 3)), "{call} from {from}: {:?} {}", run.code, run.text);
-            if run.cells.iter().all(|cell| cell["outcome"] == "passed") {
-                continue;
-            }
-            let said = run.reasons() + &run.text;
-            assert!(
-                said.contains(call)
-                    || said.contains("far side")
-                    || said.contains("exported memory")
-                    || said.contains("the transfer ended with CUDA_ERROR_UNKNOWN"),
-                "{call}: {said}"
-            );
-            for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {
-                let reason = cell["reason"].as_str().unwrap_or_default();
-                assert!(!reason.is_empty() && cell["latency_ns"].is_null(), "{cell}");
-            }
+    let run = both(&Stage::new(), "").in_order().all("passed", 0);
+    let logged = |call: &&&str| run.log.lines().any(|line| line.split(' ').next() == Some(**call));
+    // Polls and changes of the context are not logged, and no error had to be named.
+    let unlogged = ["cuCtxSetCurrent", "cuEventQuery", "cuGetErrorName"];
+    let unused: Vec<_> = CALLS.iter().filter(|call| !unlogged.contains(*call) && !logged(call)).collect();
+    assert!(unused.is_empty(), "{unused:?} are not on the way: {}", run.log);
+    let cases: Vec<_> = CALLS.iter().flat_map(|call| [(*call, 1), (*call, 3)]).collect();
+    each(&cases, |(call, from)| {
+        let run = both(&Stage::new(), &format!("refuse={call}:999:{from}"));
+        let is_left = |line: &str| GIVING_BACK.contains(call) && line.ends_with(" were left");
+        let complaints: Vec<_> =
+            run.log.lines().filter(|line| line.starts_with("COMPLAINT") && !is_left(line)).collect();
+        assert!(complaints.is_empty(), "{call} from {from}: {complaints:?}");
+        assert!(matches!(run.code, Some(0 | 1 | 3)), "{call} from {from}: {:?} {}", run.code, run.text);
+        if run.cells.iter().all(|cell| cell["outcome"] == "passed") {
+            return;
         }
-    }
+        let said = run.reasons() + &run.text;
+        assert!(
+            said.contains(call)
+                || said.contains("far side")
+                || said.contains("exported memory")
+                || said.contains("the transfer ended with CUDA_ERROR_UNKNOWN"),
+            "{call}: {said}"
+        );
+        for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {
+            let reason = cell["reason"].as_str().unwrap_or_default();
+            assert!(!reason.is_empty() && cell["latency_ns"].is_null(), "{cell}");
+        }
+    });
 }
 
 #[test]
 fn a_function_that_the_driver_lacks_is_an_error() {
-    for call in CALLS {
-        let stage = Stage::without(call);
-        let run = both(&stage, "");
+    each(&CALLS, |call| {
+        let run = both(&Stage::without(call), "");
         assert!(matches!(run.code, Some(0 | 1 | 3)), "{call}: {:?} {}", run.code, run.text);
         if run.cells.iter().any(|cell| cell["outcome"] != "passed") {
             let said = run.reasons();
             assert!(said.contains(call), "{call}: {said}");
         }
+        // One that everything needs.
+        if *call == "cuMemAlloc_v2" {
+            assert!(run.reasons().contains("driver-too-old"), "{}", run.reasons());
+        }
+    });
+}
+
+#[test]
+fn what_a_gpu_has_no_room_for_is_waived() {
+    for ends in [["--from", "cuda:0:2G", "--to", "cuda:0"], ["--from", "host:1M", "--to", "cuda:0"]] {
+        // The second one meets a GPU that others have filled.
+        let told = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
+        let run = Stage::new().run(told, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
+        assert!(run.reasons().contains("limit-reached"), "{}", run.reasons());
     }
-    // One that everything needs.
-    let run = both(&Stage::without("cuMemAlloc_v2"), "");
-    assert!(run.reasons().contains("driver-too-old"), "{}", run.reasons());
+}
+
+/// Another GPU's memory: without a dma-buf between the two, the one has to be let reach the other.
+#[test]
+fn gpus_that_do_not_reach_each_other_are_waived() {
+    let ends = ["--from", "cuda:1:1M", "--to", "cuda:0", "--mechanism", "device-memory", "--op", "copy_in"];
+    for call in ["cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess"] {
+        let told = format!("gpus=2,refuse={call}:217");
+        for stage in [Stage::new(), Stage::without(call)] {
+            let run = stage.run(&told, &ends).in_order().all("waived", 3);
+            assert!(run.reasons().contains(call), "{}", run.reasons());
+        }
+    }
+    // Once is enough.
+    let run = Stage::new().run("gpus=2,refuse=cuCtxEnablePeerAccess:704", &ends);
+    run.in_order().all("passed", 0);
 }
 
 #[test]
 fn a_gpu_that_is_lost_in_the_middle_fails_its_cells() {
-    let stage = Stage::new();
-    for lose in [1, 2, 15, 40] {
-        for mode in ["completion", "bandwidth"] {
-            let named = ["--from", "host:1M", "--to", "cuda:0", "--mode", mode, "--size", "4K"];
-            let run = stage
-                .run(&format!("lose={lose}"), &[&named[..], &["--op", "copy_in", "--op", "kernel_store"]].concat());
-            assert_eq!(run.code, Some(1), "{}", run.text);
-            let run = run.in_order();
-            let failed: Vec<_> = run.cells.iter().filter(|cell| cell["outcome"] == "failed").collect();
-            assert!(!failed.is_empty(), "{}", run.text);
-            assert!(run.reasons().contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{}", run.reasons());
-        }
-    }
+    let ends = [("host:1M", "register-host-memory"), ("cuda:0:1M", "external-fd"), ("cuda:0:1M", "device-memory")];
+    let each_lose = |(source, mechanism)| [1, 2, 15, 40].map(|lose| (source, mechanism, lose));
+    let cases: Vec<_> = ends.into_iter().flat_map(each_lose).collect();
+    each(&cases, |(source, mechanism, lose)| {
+        let named = ["--from", source, "--to", "cuda:0", "--mechanism", mechanism, "--size", "4K"];
+        let ops = ["--mode", "completion", "--mode", "bandwidth", "--op", "copy_in", "--op", "kernel_store"];
+        let run = Stage::new().run(&format!("lose={lose}"), &[&named[..], &ops].concat());
+        assert_eq!(run.code, Some(1), "{}", run.text);
+        let run = run.in_order();
+        let failed: Vec<_> = run.cells.iter().filter(|cell| cell["outcome"] == "failed").collect();
+        // From there on all of them.
+        assert!(!failed.is_empty() && run.cells.last().unwrap()["outcome"] == "failed", "{}", run.text);
+        assert!(run.reasons().contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{}", run.reasons());
+    });
 }
 
 #[test]
