@@ -91,6 +91,12 @@ impl HostMemory {
         Self { mapping, length_bytes }
     }
 
+    /// Its first bytes.
+    #[must_use]
+    pub fn first(&self, length_bytes: u64) -> Self {
+        Self::front(Arc::clone(&self.mapping), length_bytes.min(self.length_bytes as u64))
+    }
+
     /// Start of the memory.
     pub fn address(&self) -> NonNull<u8> {
         self.mapping.address()

@@ -1,10 +1,12 @@
 //! Finding, probing and opening a GPU, and making buffers known to it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use peerpath_cuda::{Context, Driver, Error as DriverError, ExternalKind, ExternalMemory, HostKind, Kernels};
-use peerpath_exporter::{Buffer, Handle, SourceKind};
+use peerpath_exporter::{Buffer, Handle, HostMemory, SourceKind, page_bytes};
+use peerpath_paths::{NvidiaModule, Tree};
 
 use super::address::Address;
 use super::errors::{Error, Refusal};
@@ -39,7 +41,7 @@ impl CudaDevice {
         let info = DeviceInfo {
             name: gpu.to_string(),
             bdf: context.gpu().bdf,
-            driver: Some(format!("CUDA {}", context.driver().version())),
+            driver: Some(described(context.driver())),
             model: Some(context.gpu().name.clone()),
             ..DeviceInfo::default()
         };
@@ -99,8 +101,46 @@ impl CudaDevice {
         }
         let mapping = buffer.view().mapping();
         let mapping = mapping.ok_or(Refusal::NotFor("this process has it not mapped in one piece"))?;
-        Ok(Reach::Registered(RegisteredMemory::new(&self.context, mapping, kind)?))
+        let registered = match kind {
+            HostKind::Memory => RegisteredMemory::new(&self.context, mapping, kind),
+            HostKind::Io => self.registered_io(buffer, &mapping),
+        };
+        Ok(Reach::Registered(registered?))
     }
+
+    /// Of memory that is no pages the kernel module takes what it finds in the page tables, and brings nothing in; VFIO fills
+    /// them page by page, at the first access to each. So what is refused may be taken once all of it was looked at. Whether
+    /// that is the reason the first page tells: looking at a large BAR takes long.
+    fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<RegisteredMemory, DriverError> {
+        let register = |memory: HostMemory| RegisteredMemory::new(&self.context, memory, HostKind::Io);
+        let refusal = match register(mapping.clone()) {
+            Err(error) if !error.is_loss() => error,
+            registered => return registered,
+        };
+        let page_bytes = page_bytes();
+        let look_at = |length_bytes| look_at(buffer, length_bytes, page_bytes).is_ok();
+        if look_at(page_bytes) && register(mapping.first(page_bytes)).is_ok() && look_at(buffer.length_bytes()) {
+            return register(mapping.clone());
+        }
+        Err(refusal)
+    }
+}
+
+/// `580.95.05, CUDA 13.0`; without the first where this machine does not show its kernel module.
+fn described(driver: &Driver) -> String {
+    let module = NvidiaModule::read(&Tree::live()).and_then(|module| module.version);
+    let version = module.map_or_else(String::new, |version| format!("{version}, "));
+    format!("{version}CUDA {}", driver.version())
+}
+
+/// Reads a little of every page of the buffer's front.
+fn look_at(buffer: &Buffer, length_bytes: u64, page_bytes: u64) -> io::Result<()> {
+    let mut offset = 0;
+    while offset < length_bytes.min(buffer.length_bytes()) {
+        buffer.view().read(offset, &mut [0])?;
+        offset += page_bytes;
+    }
+    Ok(())
 }
 
 impl Device for CudaDevice {

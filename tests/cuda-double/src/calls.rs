@@ -153,11 +153,7 @@ calls! {
     cuDeviceGetAttribute[Initialised](value: *mut c_int, attribute: c_int, device: CUdevice) |account| {
         let answer = match attribute {
             16 => 4,
-            18 => 0,
-            40 => 2,
-            75 => 9,
-            76 => 0,
-            99 | 116 | 124 => 1,
+            116 | 124 => 1,
             118 => 200,
             _ => return Err(INVALID),
         };
