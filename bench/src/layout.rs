@@ -1,7 +1,10 @@
 //! Where the operations of a cell lie in the memory of both sides.
 
+use std::sync::Arc;
+
 use peerpath_importers::{Op, Operands, Transfer};
 
+use crate::measure::greatest_common_divisor;
 use crate::pattern::Pattern;
 
 /// Bytes before and after the slots, where the buffer has room for them.
@@ -15,7 +18,7 @@ const PAGE_BYTES: u64 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The beginnings of the slots, in their order.
-    slots: Box<[u64]>,
+    slots: Arc<[u64]>,
     size: u64,
     length: u64,
     near_start: u64,
@@ -25,7 +28,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn of(slots: Box<[u64]>, size: u64, length: u64) -> Self {
+    fn of(slots: Arc<[u64]>, size: u64, length: u64) -> Self {
         Self { slots, size, length, near_start: 0, far_start: 0, first_word: Pattern::fresh().word(0) }
     }
 
@@ -38,7 +41,7 @@ impl Layout {
         let guard = if room >= stride + 2 * GUARD_BYTES { GUARD_BYTES } else { 0 };
         // The last slot needs no padding behind it.
         let fits = (room - 2 * guard - size) / stride + 1;
-        let slots: Box<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
+        let slots: Arc<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
         let length = slots[slots.len() - 1] + size + guard;
         Some(Self::of(slots, size, length))
     }
@@ -80,9 +83,23 @@ impl Layout {
         (0..count).map(one).collect()
     }
 
-    /// Slots of `size` bytes at these places of a window of so many bytes, where another host has chosen them; none where
-    /// they are in no order, overlap, or leave the window.
-    pub fn at(slots: Vec<u64>, size: u64, length: u64) -> Option<Self> {
+    /// Windows of so many bytes that begin at these places of another host's memory, each with slots of `size` bytes where that
+    /// host has chosen them; one behind the other on the far side. None where slots or windows are in no order or overlap, or a
+    /// slot leaves its window.
+    pub fn at(starts: &[u64], slots: Vec<u64>, size: u64, length: u64) -> Option<Vec<Self>> {
+        let window = Self::slots_at(slots, size, length)?;
+        let (mut near_end, mut far_start) = (0, 0);
+        let one = |&near_start: &u64| {
+            let follows = near_start >= near_end;
+            near_end = near_start.checked_add(length)?;
+            let placed = Self { near_start, far_start, ..window.clone() };
+            far_start = far_start.checked_add(length)?.checked_next_multiple_of(ALIGNMENT_BYTES)?;
+            follows.then_some(placed)
+        };
+        starts.iter().map(one).collect()
+    }
+
+    fn slots_at(slots: Vec<u64>, size: u64, length: u64) -> Option<Self> {
         let mut end = 0;
         let fits = |start: &u64| {
             let follows = *start >= end;
@@ -102,6 +119,13 @@ impl Layout {
     /// Bytes of a slot.
     pub fn size_bytes(&self) -> u64 {
         self.size
+    }
+
+    /// The same as the side sees it that has the exported memory: what is far from it begins there. None where that leaves the
+    /// address space.
+    pub fn seen_from_near(&self, far_start: u64) -> Option<Self> {
+        far_start.checked_add(self.length)?;
+        Some(Self { near_start: far_start, far_start: self.near_start, ..self.clone() })
     }
 
     /// Where it begins in the exported memory.
@@ -158,6 +182,12 @@ impl Layout {
         self.slots.len() as u64
     }
 
+    /// After how many operations, on so many queues in turn, each queue is at the first slot again.
+    pub fn turns(&self, queues: u32) -> u64 {
+        let queues = u64::from(queues.max(1));
+        self.slots() / greatest_common_divisor(self.slots(), queues) * queues
+    }
+
     /// Slots that `operations` operations have used.
     pub fn used_slots(&self, operations: u64) -> u64 {
         self.slots().min(operations)
@@ -210,7 +240,7 @@ mod tests {
                 Some(layout) => {
                     prop_assert!(layout.length_bytes() <= owner.len() as u64);
                     let mut end = 0;
-                    for &start in &layout.slots {
+                    for &start in layout.slots.iter() {
                         prop_assert!(start >= end);
                         end = start + size;
                         prop_assert_eq!(owner[start as usize], owner[end as usize - 1]);

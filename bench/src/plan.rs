@@ -177,12 +177,14 @@ const MOST_RANGES: u32 = 65_536;
 const SHORTEST_RANGE_BYTES: u64 = 4096;
 
 /// Whether a cell of a peer's is of a size that could be asked for here.
-pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, ranges: Option<u32>) -> bool {
+pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, threads: u32, ranges: Option<u32>) -> bool {
     (1..=LARGEST_OPERATION_BYTES).contains(&size_bytes)
         && (1..=DEEPEST).contains(&depth)
         && qps > 0
-        // Each slot is told to the peer.
+        && (1..=MOST_THREADS).contains(&threads)
+        // Each slot of a thread, and each queue pair, is told to the peer.
         && depth.checked_mul(qps).is_some_and(|slots| slots <= DEEPEST)
+        && threads.checked_mul(qps).is_some_and(|pairs| pairs <= MOST_QUEUES)
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 

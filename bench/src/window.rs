@@ -16,7 +16,7 @@ use peerpath_importers::Direction;
 use crate::layout::Layout;
 use crate::pattern::Pattern;
 use crate::peer::active::PeerError;
-use crate::peer::message::WordsAt;
+use crate::peer::message::{Fill, Verify};
 
 /// How much is compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -48,17 +48,16 @@ struct Expected<'a> {
 
 /// Memory that another host fills and looks at for us.
 pub trait Remote: Sync {
-    /// Fills the window, the slots with words where there are any.
+    /// Fills a window.
     ///
     /// # Errors
     /// The memory could not be written, or the host is gone.
-    fn fill(&self, pattern: Pattern, words: Option<WordsAt>) -> Result<(), PeerError>;
-    /// Compares the window: `slots` in the first `used` slots, or words in all of them where there are any; `rest` everywhere
-    /// else.
+    fn fill(&self, fill: Fill) -> Result<(), PeerError>;
+    /// Compares a window.
     ///
     /// # Errors
     /// Wrong bytes, the memory could not be read, or the host is gone.
-    fn verify(&self, used: u64, slots: Pattern, rest: Pattern, words: Option<WordsAt>) -> Result<(), PeerError>;
+    fn verify(&self, verify: Verify) -> Result<(), PeerError>;
     /// Sends back what comes, to these places of ours, a lane each; returns the last byte of the first slot of each lane.
     ///
     /// # Errors
@@ -76,8 +75,18 @@ pub trait Remote: Sync {
 pub enum Place<'a> {
     /// On this host.
     Here(&'a dyn View),
-    /// On the peer's.
-    There(&'a dyn Remote),
+    /// On the peer's: the how-manieth of its windows.
+    There(&'a dyn Remote, u32),
+}
+
+impl Place<'_> {
+    /// The how-manieth window of a peer's memory. That of this host is looked at as a whole.
+    pub fn window(self, window: u32) -> Self {
+        match self {
+            Self::Here(view) => Self::Here(view),
+            Self::There(remote, _) => Self::There(remote, window),
+        }
+    }
 }
 
 /// One side of a cell.
@@ -239,7 +248,9 @@ impl<'a> Memory<'a> {
     fn write(&self, content: &Content) -> Result<(), VerifyError> {
         let view = match self.place {
             Place::Here(view) => view,
-            Place::There(remote) => return Ok(remote.fill(self.pattern(content)?, None)?),
+            Place::There(remote, window) => {
+                return Ok(remote.fill(Fill { window, seed: self.pattern(content)?.seed(), words: None })?);
+            }
         };
         let mut bytes = vec![0; CHUNK_BYTES as usize];
         for span in self.chunks() {
@@ -253,9 +264,10 @@ impl<'a> Memory<'a> {
     fn compare(&self, used: u64, expected: Expected<'_>) -> Result<(), VerifyError> {
         let view = match self.place {
             Place::Here(view) => view,
-            Place::There(remote) => {
+            Place::There(remote, window) => {
                 let (slots, rest) = (self.pattern(expected.slots)?, self.pattern(expected.rest)?);
-                return Ok(remote.verify(used, slots, rest, None)?);
+                let verify = Verify { window, used, slots_seed: slots.seed(), rest_seed: rest.seed(), words: None };
+                return Ok(remote.verify(verify)?);
             }
         };
         let mut found = vec![0; CHUNK_BYTES as usize];

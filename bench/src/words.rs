@@ -8,7 +8,7 @@ use peerpath_exporter::View;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
-use crate::peer::message::WordsAt;
+use crate::peer::message::{Fill, Verify, WordsAt};
 use crate::window::{Mismatch, Place, VerifyError};
 
 /// The words of a cell, on both sides.
@@ -28,7 +28,9 @@ impl<'a> Words<'a> {
         let words = Self { layout, near, far, around: [Pattern::fresh(), Pattern::fresh()] };
         match near {
             Place::Here(near) => set(layout, near, words.around[0])?,
-            Place::There(remote) => remote.fill(words.around[0], Some(words.at(0)))?,
+            Place::There(remote, window) => {
+                remote.fill(Fill { window, seed: words.around[0].seed(), words: Some(words.at(0)) })?;
+            }
         }
         far.write(layout.far_start(), &words.expected_far(0)).map_err(failed(FAR))?;
         Ok(words)
@@ -42,7 +44,10 @@ impl<'a> Words<'a> {
         let Self { layout, near, far, around } = *self;
         match near {
             Place::Here(near) => have(layout, near, around[0], operations)?,
-            Place::There(remote) => remote.verify(0, around[0], around[0], Some(self.at(operations)))?,
+            Place::There(remote, window) => {
+                let (seed, words) = (around[0].seed(), Some(self.at(operations)));
+                remote.verify(Verify { window, used: 0, slots_seed: seed, rest_seed: seed, words })?;
+            }
         }
         compare(FAR, far, layout.far_start(), &self.expected_far(operations))?;
         Ok(layout.used_slots(operations) * layout.size_bytes())

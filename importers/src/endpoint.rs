@@ -24,6 +24,26 @@ pub struct Endpoint {
     pub regions: Vec<Region>,
 }
 
+impl Endpoint {
+    /// That of lanes which differ in their queue pairs alone; none where there is no lane.
+    pub fn of_lanes<'a>(lanes: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut lanes = lanes.into_iter();
+        let mut whole = lanes.next()?.clone();
+        lanes.for_each(|lane| whole.queue_pairs.extend(&lane.queue_pairs));
+        Some(whole)
+    }
+
+    /// The lanes that it is made of; none where it cannot be divided like that. Several lanes share one region.
+    pub fn lanes(&self, count: usize) -> Option<Vec<Self>> {
+        let Self { queue_pairs, regions, .. } = self;
+        let divides = count > 0 && queue_pairs.len().is_multiple_of(count) && (count == 1 || regions.len() <= 1);
+        let each = divides.then(|| queue_pairs.len() / count)?;
+        let lane =
+            |lane| Self { queue_pairs: queue_pairs[lane * each..][..each].to_vec(), regions: regions.clone(), ..*self };
+        Some((0..count).map(lane).collect())
+    }
+}
+
 /// A queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuePairEnd {
@@ -104,5 +124,41 @@ impl Explained for NoPeers {
 
     fn class(&self) -> Class {
         Class::BadInput
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(numbers: &[u32], regions: usize) -> Endpoint {
+        Endpoint {
+            queue_pairs: numbers.iter().map(|&number| QueuePairEnd { number, first_packet: 0 }).collect(),
+            address: PortAddress::Lid(1),
+            mtu_bytes: 1024,
+            reads_in_flight: 1,
+            message_bytes: 64,
+            regions: vec![Region { length_bytes: 64, address: 0, key: 0 }; regions],
+        }
+    }
+
+    #[test]
+    fn lanes_are_put_together_and_divided_again() {
+        let lanes = [endpoint(&[1, 2], 1), endpoint(&[3, 4], 1), endpoint(&[5, 6], 1)];
+        let whole = Endpoint::of_lanes(&lanes).unwrap();
+        assert_eq!(whole, endpoint(&[1, 2, 3, 4, 5, 6], 1));
+        assert_eq!(whole.lanes(3).unwrap(), lanes);
+        assert_eq!(Endpoint::of_lanes(&[]), None);
+    }
+
+    #[test]
+    fn what_does_not_divide_is_no_lanes() {
+        for (numbers, regions, count) in
+            [(&[1, 2, 3][..], 1, 2), (&[1, 2], 1, 0), (&[1, 2], 2, 2), (&[1], 1, usize::MAX)]
+        {
+            assert_eq!(endpoint(numbers, regions).lanes(count), None, "{numbers:?} {regions} {count}");
+        }
+        assert_eq!(endpoint(&[1, 2], 7).lanes(1).unwrap(), [endpoint(&[1, 2], 7)]);
+        assert_eq!(endpoint(&[], 0).lanes(1).unwrap(), [endpoint(&[], 0)]);
     }
 }

@@ -10,11 +10,10 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
 use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Request, Verify, WordsAt};
+use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Request, Verify};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::pattern::Pattern;
 use crate::window::Remote;
 
 /// A host that does not answer a connection for so long is not there.
@@ -144,15 +143,14 @@ impl Peer {
 }
 
 impl Remote for Peer {
-    fn fill(&self, pattern: Pattern, words: Option<WordsAt>) -> Result<(), PeerError> {
-        match self.ask(&Request::Fill(Fill { seed: pattern.seed(), words }))? {
+    fn fill(&self, fill: Fill) -> Result<(), PeerError> {
+        match self.ask(&Request::Fill(fill))? {
             Answer::Filled => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
-    fn verify(&self, used: u64, slots: Pattern, rest: Pattern, words: Option<WordsAt>) -> Result<(), PeerError> {
-        let verify = Verify { used, slots_seed: slots.seed(), rest_seed: rest.seed(), words };
+    fn verify(&self, verify: Verify) -> Result<(), PeerError> {
         match self.ask(&Request::Verify(verify))? {
             Answer::Verified => Ok(()),
             other => Err(unexpected(other)),

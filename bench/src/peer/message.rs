@@ -5,6 +5,7 @@ use peerpath_importers::{Connection, Endpoint, Transport};
 use peerpath_paths::{Cause, Explanation};
 use serde::{Deserialize, Serialize};
 
+use crate::layout::Layout;
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
 /// What a peer can be asked, or can answer, and how it shows in between that it lives.
@@ -25,9 +26,9 @@ pub enum Request {
     Open(Open),
     /// Connect the queue pairs: [`Answer::Connected`].
     Connect(Endpoint),
-    /// Fill the window with a pattern: [`Answer::Filled`].
+    /// Fill a window with a pattern: [`Answer::Filled`].
     Fill(Fill),
-    /// Compare the window: [`Answer::Verified`].
+    /// Compare a window: [`Answer::Verified`].
     Verify(Verify),
     /// Send back what comes: [`Answer::Echoing`].
     Echo(Echo),
@@ -106,9 +107,12 @@ pub struct Open {
     pub size_bytes: u64,
     /// Operations under way at once on each queue pair, at most.
     pub depth: u32,
-    /// How many queue pairs.
+    /// How many queue pairs, in each lane.
     #[serde(default = "one")]
     pub queue_pairs: u32,
+    /// How many threads of the active side post, each in a lane: on queue pairs and in a window of its own.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub lanes: u32,
     /// Into how many ranges the source is to be cut; absent takes it as it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<u32>,
@@ -180,6 +184,10 @@ fn one() -> u32 {
     1
 }
 
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
 /// A cell that was opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Opened {
@@ -193,20 +201,52 @@ pub struct Opened {
     pub endpoint: Endpoint,
 }
 
-/// The part of a buffer that a cell uses. It begins where the buffer begins.
+/// The part of a buffer that a lane uses, and where there are several lanes, the same for each of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowAt {
     /// Its length.
     pub length_bytes: u64,
     /// The length of each slot.
     pub slot_bytes: u64,
-    /// Where each slot begins, in their order: operation `n` uses slot `n` modulo their number.
+    /// Where each slot begins in it, in their order: operation `n` uses slot `n` modulo their number.
     pub slots: Vec<u64>,
+    /// Where the window of each lane begins in the buffer.
+    #[serde(default = "at_the_beginning", skip_serializing_if = "is_at_the_beginning")]
+    pub starts: Vec<u64>,
 }
 
-/// What to fill the whole window with.
+impl WindowAt {
+    /// That of these layouts, which differ in where they begin alone; none where there is no layout.
+    pub fn of(layouts: &[Layout]) -> Option<Self> {
+        let first = layouts.first()?;
+        Some(Self {
+            length_bytes: first.length_bytes(),
+            slot_bytes: first.size_bytes(),
+            slots: first.slot_offsets().to_vec(),
+            starts: layouts.iter().map(Layout::near_start).collect(),
+        })
+    }
+
+    /// The layouts that it stands for; none where it makes no sense.
+    pub fn layouts(&self) -> Option<Vec<Layout>> {
+        Layout::at(&self.starts, self.slots.clone(), self.slot_bytes, self.length_bytes)
+    }
+}
+
+fn at_the_beginning() -> Vec<u64> {
+    vec![0]
+}
+
+fn is_at_the_beginning(starts: &[u64]) -> bool {
+    starts == [0]
+}
+
+/// What to fill a whole window with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
+    /// The how-manieth one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub window: u32,
     /// Of the pattern.
     pub seed: u64,
     /// Words in the slots.
@@ -224,9 +264,12 @@ pub struct WordsAt {
     pub operations: u64,
 }
 
-/// What the window should hold.
+/// What a window should hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verify {
+    /// The how-manieth one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub window: u32,
     /// How many of the slots, from the first on, hold the pattern of `slots_seed`.
     pub used: u64,
     /// The seed of what those hold.
@@ -238,8 +281,8 @@ pub struct Verify {
     pub words: Option<WordsAt>,
 }
 
-/// What comes is to be sent back: a write when it changes the last byte of the first slot, everything else when a receive
-/// tells of it.
+/// What comes is to be sent back, in each lane by a thread of its own: a write when it changes the last byte of the first slot,
+/// everything else when a receive tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
     /// Where in the active side's memory it goes, in each lane.
@@ -300,9 +343,9 @@ impl Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    /// A peer that knows of no connections has to be able to lend to a run that wants the usual one.
+    /// A peer that knows of no connections, or of no lanes, has to be able to lend to a run that wants the usual one.
     #[test]
     fn what_is_usual_is_not_said() {
         let open = |connection| Open {
@@ -311,13 +354,33 @@ mod tests {
             size_bytes: 4096,
             depth: 16,
             queue_pairs: 1,
+            lanes: 1,
             ranges: None,
             mr_per_range: false,
             connection,
         };
         let said = |pairs| serde_json::to_value(open(pairs)).unwrap();
-        assert!(said(Pairs::default()).get("connection").is_none());
+        let usual = said(Pairs::default());
+        assert!(usual.get("connection").is_none() && usual.get("lanes").is_none());
         let uc = Pairs { transport: Transport::Uc, ..Pairs::default() };
         assert_eq!(said(uc)["connection"], json!({ "transport": "uc" }));
+        let words: [Value; 2] = [
+            serde_json::to_value(Fill { window: 0, seed: 1, words: None }).unwrap(),
+            serde_json::to_value(WindowAt::of(&Layout::at(&[0], vec![0], 8, 8).unwrap()).unwrap()).unwrap(),
+        ];
+        assert!(words.iter().all(|said| said.get("window").is_none() && said.get("starts").is_none()), "{words:?}");
+    }
+
+    #[test]
+    fn windows_of_lanes_are_told_and_understood() {
+        let layouts = Layout::side_by_side(64, 3, 1 << 20, 4, 1).unwrap();
+        let window = WindowAt::of(&layouts).unwrap();
+        let read: WindowAt = serde_json::from_value(serde_json::to_value(&window).unwrap()).unwrap();
+        let understood = read.layouts().unwrap();
+        let starts = |layouts: &[Layout]| layouts.iter().map(Layout::places).collect::<Vec<_>>();
+        assert_eq!(starts(&understood), starts(&layouts));
+        // On the far side all of them share one buffer.
+        let ends = understood.iter().map(|layout| layout.far_start() + layout.length_bytes());
+        assert!(ends.zip(&understood[1..]).all(|(end, next)| end <= next.far_start()));
     }
 }

@@ -37,16 +37,18 @@ pub fn take_apart(bytes: &[u8]) {
     all::<handshake::Word>(bytes);
     for request in all::<message::Request>(bytes) {
         if let message::Request::Open(open) = request {
-            crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.ranges);
+            crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.lanes, open.ranges);
             let _ = open.connection.within(&peerpath_importers::Connection::default());
         }
     }
     for answer in all::<message::Answer>(bytes) {
         match answer {
             message::Answer::Opened(opened) => {
-                let message::WindowAt { length_bytes, slot_bytes, slots } = opened.window;
-                let layout = crate::layout::Layout::at(slots, slot_bytes, length_bytes);
-                layout.map(|layout| layout.transfer(peerpath_importers::Op::Write, u64::MAX));
+                let layouts = opened.window.layouts().unwrap_or_default();
+                for layout in &layouts {
+                    layout.transfer(peerpath_importers::Op::Write, u64::MAX);
+                }
+                opened.endpoint.lanes(layouts.len());
             }
             message::Answer::Failed(failed) => drop(failed.explanation()),
             _ => {}

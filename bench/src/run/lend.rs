@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
-use peerpath_importers::{Completion, Connection, Device, EndSettings, JoinedEnd, LooseEnd, Op, Registration, Role};
+use peerpath_importers::{
+    Completion, Connection, Device, EndSettings, Endpoint, JoinedEnd, LooseEnd, Op, Registration, Role,
+};
 use peerpath_paths::{Bdf, Explanation, Tree};
 use quanta::Clock;
 
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
-use super::tool;
-use super::transfer::{last_byte_of, layouts, receives};
+use super::transfer::{impossible, last_byte_of, layouts, receives};
+use super::{threads, tool};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -19,7 +21,7 @@ use crate::layout::Layout;
 use crate::measure::{self, MeasureError, PING_PONG_DEPTH, Volley};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
-use crate::peer::message::{Answer, Closed, Echoing, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
+use crate::peer::message::{Answer, Closed, Echo, Echoing, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
 use crate::peer::serve::Conversation;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome};
@@ -104,16 +106,23 @@ struct Ready {
     op: Op,
     buffer: Arc<Buffer>,
     registration: Box<dyn Registration>,
-    layout: Layout,
+    /// That of each lane.
+    layouts: Vec<Layout>,
 }
 
-/// How it ended that things were sent back.
-enum Echoed {
+/// How it ended what all lanes did at once.
+enum Busy {
     /// The peer had enough.
     Rested,
     Failed(Ended),
     /// The peer had enough of the cell.
     Close,
+}
+
+impl Ready {
+    fn window(&self, window: u32) -> Option<&Layout> {
+        self.layouts.get(window as usize)
+    }
 }
 
 impl Session<'_> {
@@ -146,22 +155,19 @@ impl Session<'_> {
         // Enough for whichever mode the peer has in mind.
         let depth = open.depth.max(PING_PONG_DEPTH);
         let settings = EndSettings { depth, queues: open.queue_pairs, receives: receives(ready.op) };
-        let end = match registration.end(settings) {
-            Ok(end) => end,
+        let ends = match (0..open.lanes).map(|_| registration.end(settings)).collect::<Result<Vec<_>, _>>() {
+            Ok(ends) => ends,
             Err(error) => return self.fail(error.into(), path),
         };
         let source = ready.buffer.origin().clone();
-        self.peer.say(&Answer::Opened(Box::new(Opened {
-            source: source.clone(),
-            mechanism: registration.mechanism().to_owned(),
-            window: WindowAt {
-                length_bytes: ready.layout.length_bytes(),
-                slot_bytes: ready.layout.size_bytes(),
-                slots: ready.layout.slot_offsets().to_vec(),
-            },
-            endpoint: end.endpoint().clone(),
-        })))?;
-        self.lend(&ready, end)?;
+        // A cell has a lane at least.
+        let endpoint = Endpoint::of_lanes(ends.iter().map(|end| end.endpoint()));
+        let (Some(endpoint), Some(window)) = (endpoint, WindowAt::of(&ready.layouts)) else {
+            return out_of_turn(self.peer);
+        };
+        let mechanism = registration.mechanism().to_owned();
+        self.peer.say(&Answer::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
+        self.lend(&ready, ends)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
@@ -174,7 +180,7 @@ impl Session<'_> {
 
     /// Exports and registers what is asked for.
     fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
-        let Open { size_bytes, depth, queue_pairs: qps, ranges, .. } = *open;
+        let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
         self.reopen(open)?;
         let offered = self.lender.target.importer.ops().iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
@@ -185,12 +191,14 @@ impl Session<'_> {
         };
         // What is a word has the length of one.
         let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
-        if !within_bounds(size_bytes, depth, qps, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
+        if !within_bounds(size_bytes, depth, qps, threads, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
             return Err(Ended::waived(
                 "so large a cell is not lent",
                 Explanation::uncaused(
-                    format!("a peer gets at most 1 GiB an operation, a depth of 65536 and {MOST_RANGES} ranges"),
-                    "choose a smaller --size, --depth or --ranges",
+                    format!(
+                        "a peer gets at most 1 GiB an operation, a depth of 65536, 4096 threads and {MOST_RANGES} ranges"
+                    ),
+                    "choose a smaller --size, --depth, --threads or --ranges",
                 ),
             ));
         }
@@ -206,9 +214,12 @@ impl Session<'_> {
             mechanism,
             depth,
             qps,
-            threads: 1,
+            threads,
             bidirectional: false,
         };
+        if let Some(why) = impossible(&spec) {
+            return Err(Ended::waived(format!("there is no such {}", spec.op), why));
+        }
         let source = self.find(&open.source)?;
         let (_, exporter) = self.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
             || Ok((open.source.clone(), source.open(self.lender.open)?)),
@@ -224,10 +235,10 @@ impl Session<'_> {
         let path =
             path.insert(self.routes.predicted(None, &origin, mapped_at_once(&origin, &spec), Some(info), hearsay));
         let buffer = shape.export(exporter)?;
-        let layout = layouts(&spec, &buffer)?.swap_remove(0);
+        let layouts = layouts(&spec, &buffer)?;
         let register = || Arc::clone(&self.device).register(Arc::clone(&buffer));
         let registration = self.routes.observed(path, buffer.origin(), info, register)?;
-        Ok(Ready { op: op.op, buffer, registration, layout })
+        Ok(Ready { op: op.op, buffer, registration, layouts })
     }
 
     fn find(&self, name: &str) -> Result<Source, Ended> {
@@ -259,76 +270,79 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn lend(&self, ready: &Ready, end: Box<dyn LooseEnd<'_> + '_>) -> Result<(), Lost> {
-        let memory = Memory::lent(&ready.layout, &**ready.buffer.view());
-        let mut loose = Some(end);
-        let mut joined: Option<Box<dyn JoinedEnd + '_>> = None;
+    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn LooseEnd<'_> + '_>>) -> Result<(), Lost> {
+        let mut loose = Some(ends);
+        let mut joined: Vec<Box<dyn JoinedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
         let receiving = receives(ready.op);
         let mut broken: Option<Ended> = None;
         let mut done: Vec<Completion> = Vec::new();
         loop {
-            let request = match joined.as_mut().filter(|_| receiving && broken.is_none()) {
-                Some(end) => {
-                    if let Err(error) = end.poll(&mut done) {
-                        broken = Some(error.into());
-                    }
-                    if self.lender.interrupt.is_set() {
-                        return Err(Lost::Interrupted);
-                    }
-                    let Some(request) = self.peer.heard()? else {
-                        std::thread::yield_now();
-                        continue;
-                    };
-                    request
+            let request = if receiving && broken.is_none() && !joined.is_empty() {
+                if let Err(error) = joined.iter_mut().try_for_each(|end| end.poll(&mut done)) {
+                    broken = Some(error.into());
                 }
-                None => self.peer.hear(self.lender.interrupt)?,
+                if self.lender.interrupt.is_set() {
+                    return Err(Lost::Interrupted);
+                }
+                let Some(request) = self.peer.heard()? else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                request
+            } else {
+                self.peer.hear(self.lender.interrupt)?
             };
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
                 (Request::Open(_) | Request::Alive | Request::Rest, _) => return out_of_turn(self.peer),
                 (_, Some(ended)) => Err(ended),
                 (Request::Connect(endpoint), None) => {
-                    let Some(end) = loose.take() else { return out_of_turn(self.peer) };
-                    let connected = end.connect(&endpoint).and_then(|mut end| {
+                    let theirs = endpoint.lanes(ready.layouts.len());
+                    let (Some(ends), Some(theirs)) = (loose.take(), theirs) else { return out_of_turn(self.peer) };
+                    let lanes = ends.into_iter().zip(&theirs).zip(&ready.layouts);
+                    let connected = lanes.map(|((end, theirs), layout)| {
+                        let mut end = end.connect(theirs)?;
                         if receiving {
                             // A size beyond 4 GiB is out of bounds.
-                            end.receive(&ready.layout.places(), ready.layout.transfer(ready.op, 0).length_bytes)?;
+                            end.receive(&layout.places(), layout.transfer(ready.op, 0).length_bytes)?;
                         }
-                        joined = Some(end);
-                        Ok(Answer::Connected)
+                        Ok(end)
                     });
-                    connected.map_err(Ended::from)
+                    connected.collect::<Result<_, peerpath_importers::Error>>().map_err(Ended::from).map(|ends| {
+                        joined = ends;
+                        Answer::Connected
+                    })
                 }
                 (Request::Fill(fill), None) => {
-                    let around = Pattern::new(fill.seed);
+                    let Some(layout) = ready.window(fill.window) else { return out_of_turn(self.peer) };
+                    let (view, around) = (&**ready.buffer.view(), Pattern::new(fill.seed));
                     let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
-                        Some(WordsAt { first, .. }) => {
-                            words::set(&ready.layout.with_words_from(first), &**ready.buffer.view(), around)
-                        }
-                        None => memory.fill(around),
+                        Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
+                        None => Memory::lent(layout, view).fill(around),
                     };
                     filled.map(|()| Answer::Filled).map_err(Ended::from)
                 }
                 (Request::Verify(asked), None) => {
+                    let Some(layout) = ready.window(asked.window) else { return out_of_turn(self.peer) };
+                    let view = &**ready.buffer.view();
                     let (slots, rest) = (Pattern::new(asked.slots_seed), Pattern::new(asked.rest_seed));
                     let verified = match asked.words.filter(|_| ready.op.is_atomic()) {
                         Some(WordsAt { first, operations }) => {
-                            let layout = ready.layout.with_words_from(first);
-                            words::have(&layout, &**ready.buffer.view(), rest, operations)
+                            words::have(&layout.with_words_from(first), view, rest, operations)
                         }
-                        None => memory.verify(asked.used, slots, rest),
+                        None => Memory::lent(layout, view).verify(asked.used, slots, rest),
                     };
                     verified.map(|()| Answer::Verified).map_err(Ended::from)
                 }
-                (Request::Echo(echo), None) => match (&mut joined, &echo.back[..]) {
-                    (Some(end), &[back]) => match self.echo(ready, &mut **end, back)? {
-                        Echoed::Rested => Ok(Answer::Resting),
-                        Echoed::Failed(ended) => Err(ended),
-                        Echoed::Close => return Ok(()),
-                    },
-                    _ => return out_of_turn(self.peer),
-                },
+                (Request::Echo(Echo { back }), None) if !joined.is_empty() && joined.len() == back.len() => {
+                    match self.echo(ready, &mut joined, &back)? {
+                        Busy::Rested => Ok(Answer::Resting),
+                        Busy::Failed(ended) => Err(ended),
+                        Busy::Close => return Ok(()),
+                    }
+                }
+                (Request::Echo(_), None) => return out_of_turn(self.peer),
             };
             match answer {
                 Ok(answer) => self.peer.say(&answer)?,
@@ -337,35 +351,49 @@ impl Session<'_> {
         }
     }
 
-    /// Sends back what comes, in a thread of its own, until the peer has had enough.
-    fn echo(&self, ready: &Ready, end: &mut dyn JoinedEnd, back: u64) -> Result<Echoed, Lost> {
-        let Ready { op, layout, buffer, .. } = ready;
+    /// Sends back what comes, in a thread a lane, until the peer has had enough.
+    fn echo(&self, ready: &Ready, ends: &mut [Box<dyn JoinedEnd + '_>], back: &[u64]) -> Result<Busy, Lost> {
+        let Ready { op, layouts, buffer, .. } = ready;
         if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-            return Ok(Echoed::Failed(Ended::waived(
+            return Ok(Busy::Failed(Ended::waived(
                 format!("nothing tells of a {op}"),
                 Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
             )));
         }
-        let looked = measure::look_at(&**buffer.view(), last_byte_of(*op, layout).buffer_offset);
-        let (last_byte, before) = match looked.and_then(|last_byte| Ok((last_byte, end.arrived()?))) {
-            Ok(known) => known,
-            Err(error) => return Ok(Echoed::Failed(error.into())),
+        let view = &**buffer.view();
+        let lanes = ends.iter_mut().zip(layouts).zip(back).map(|((end, layout), &back)| {
+            let last_byte = measure::look_at(view, last_byte_of(*op, layout).buffer_offset)?;
+            let before = end.arrived()?;
+            Ok((&mut **end, Volley { layout, op: *op, back, last_byte, played: 0 }, before))
+        });
+        let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
+            Ok(lanes) => lanes,
+            Err(error) => return Ok(Busy::Failed(error.into())),
         };
-        let volley = Volley { layout, op: *op, back, last_byte, played: 0 };
+        let last_bytes = lanes.iter().map(|(_, volley, _)| volley.last_byte).collect();
+        self.busy(&Answer::Echoing(Echoing { last_bytes }), lanes, |(end, volley, before), over| {
+            measure::echo(end, volley, before, &Clock::new(), over)
+        })
+    }
+
+    /// Has a thread for each lane work, from when the peer is told of it until it has had enough, which ends them by the interrupt.
+    fn busy<I: Send, T: Send>(
+        &self,
+        begun: &Answer,
+        lanes: Vec<I>,
+        work: impl Fn(I, &Interrupt) -> Result<T, MeasureError> + Sync,
+    ) -> Result<Busy, Lost> {
         let over = Interrupt::default();
         std::thread::scope(|scope| {
-            let answering = scope.spawn(|| measure::echo(end, volley, before, &Clock::new(), &over));
-            let heard = self
-                .peer
-                .say(&Answer::Echoing(Echoing { last_bytes: vec![last_byte] }))
-                .and_then(|()| self.peer.hear(self.lender.interrupt));
+            let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &over)));
+            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.lender.interrupt));
             over.stop();
-            let answered = answering.join().unwrap_or(Err(MeasureError::Panicked));
-            Ok(match (heard?, answered) {
-                (Request::Rest, Ok(_)) => Echoed::Rested,
-                (Request::Rest, Err(error)) => Echoed::Failed(error.into()),
-                (Request::Close, _) => Echoed::Close,
-                _ => return out_of_turn(self.peer).map(|()| Echoed::Close),
+            let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
+            Ok(match (heard?, worked) {
+                (Request::Rest, Ok(_)) => Busy::Rested,
+                (Request::Rest, Err(error)) => Busy::Failed(error.into()),
+                (Request::Close, _) => Busy::Close,
+                _ => return out_of_turn(self.peer).map(|()| Busy::Close),
             })
         })
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, Origin, Source, SourceKind, page_bytes};
-use peerpath_importers::{Device, DeviceInfo, Direction, EndSettings, Op, Role, Transport};
+use peerpath_importers::{Device, DeviceInfo, Direction, EndSettings, Endpoint, Op, Role, Transport};
 use peerpath_paths::{Bdf, Cause, Explanation};
 use quanta::Clock;
 
@@ -13,14 +13,13 @@ use super::cell::Figures;
 use super::ended::{Ended, Without};
 use super::leg::{as_asked, describe, iommu_fault, open_target, or_without, target_of};
 use super::shape::named;
-use super::transfer::{Lane, Moving, Posts, back_place, receives};
+use super::transfer::{Lane, Moving, Posts, back_place, receives, streams};
 use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
-use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
 use crate::peer::active::{Peer, PeerError};
 use crate::peer::connection::Lost;
-use crate::peer::message::{Open, Opened, Pairs};
+use crate::peer::message::{Open, Opened, Pairs, WindowAt};
 use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
 use crate::result::{CellPath, FarSide, Outcome, RunResult};
 use crate::store::Store;
@@ -176,6 +175,7 @@ impl Runner<'_> {
             size_bytes: spec.size_bytes,
             depth: spec.depth,
             queue_pairs: spec.qps,
+            lanes: spec.threads,
             ranges: spec.ranges,
             mr_per_range: spec.mechanism == Mechanism::MrPerRange,
             connection: Pairs::of(&self.plan.connection),
@@ -217,31 +217,45 @@ impl Runner<'_> {
         side: &mut FarSide,
     ) -> Result<Figures, Ended> {
         let Setup { peer, spec, device, clock, .. } = setup;
-        let window = &opened.window;
-        let layout = Some(window)
-            .filter(|window| window.slot_bytes == spec.size_bytes)
-            .and_then(|window| Layout::at(window.slots.clone(), window.slot_bytes, window.length_bytes))
-            .ok_or(PeerError::OutOfTurn)?;
-        // Behind what the other side sees, the place for what comes back.
-        let back = back_place(layout.length_bytes());
+        let windows = Some(&opened.window).filter(|window| window.slot_bytes == spec.size_bytes);
+        let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::OutOfTurn)?;
+        let lanes = spec.threads as usize;
+        if layouts.len() != lanes {
+            return Err(Ended::waived(
+                "the peer does not lend like that",
+                Explanation::uncaused(
+                    format!("it has {} window(s) where {lanes} were asked for", layouts.len()),
+                    "use the same peerpath on both hosts, or leave out --threads",
+                ),
+            ));
+        }
+        // Behind what the other side sees, the places for what comes back.
+        let end = layouts.last().map_or(0, |last| last.far_start() + last.length_bytes());
+        let back = |lane: usize| back_place(end) + lane as u64 * back_place(spec.size_bytes);
         let comes_back = spec.mode == Mode::PingPong;
-        let far_bytes = if comes_back { back + layout.size_bytes() } else { layout.length_bytes() };
+        let far_bytes = if comes_back { back(lanes) } else { end };
         let buffer = far_buffer(setup.far, far_bytes)?;
         side.source = buffer.origin().clone();
         let register = || Arc::clone(device).register(Arc::clone(&buffer));
         let registration = self.routes.observed(&mut side.path, buffer.origin(), device.info(), register)?;
         let depth = if comes_back { PING_PONG_DEPTH } else { spec.depth };
         let receives = comes_back && receives(spec.op);
-        let loose = registration.end(EndSettings { depth, queues: spec.qps, receives })?;
-        peer.connect_to(loose.endpoint())?;
-        let mut end = loose.connect(&opened.endpoint)?;
-        if receives {
-            end.receive(&[back], layout.transfer(spec.op, 0).length_bytes)?;
+        let settings = EndSettings { depth, queues: spec.qps, receives };
+        let loose = (0..lanes).map(|_| registration.end(settings)).collect::<Result<Vec<_>, _>>()?;
+        let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::OutOfTurn)?;
+        peer.connect_to(&whole)?;
+        let theirs = opened.endpoint.lanes(lanes).ok_or(PeerError::OutOfTurn)?;
+        let joined = loose.into_iter().zip(&theirs).map(|(end, theirs)| end.connect(theirs));
+        let joined = joined.collect::<Result<Vec<_>, _>>()?;
+        let mut lanes = Vec::new();
+        for (lane, (mut end, layouts)) in joined.into_iter().zip(layouts.chunks(streams(spec))).enumerate() {
+            if receives {
+                end.receive(&[back(lane)], layouts[0].transfer(spec.op, 0).length_bytes)?;
+            }
+            lanes.push(Lane { far: end.far(), posts: Posts::Apart { end, other: None, back: back(lane) }, layouts });
         }
-        let layouts = [layout];
-        let mut lanes = [Lane { far: end.far(), posts: Posts::Apart { end, other: None, back }, layouts: &layouts }];
         let figures = Figures { exported: Some(opened.source.clone()), ..Figures::default() };
-        let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::There(peer) };
+        let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::There(peer, 0) };
         let figures = self.moved(moving, &mut lanes, figures)?;
         drop(lanes);
         registration.unregister()?;
@@ -262,8 +276,8 @@ fn refused_atomic(peer: &Peer, open: Open, opened: &Opened, ended: Ended) -> End
 fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let unreliable = plan.connection.transport != Transport::Rc;
     let many_queues = spec.op == Op::Send && spec.qps > 1;
-    let (what, remedy) = if spec.bidirectional || spec.threads > 1 {
-        ("one thread of the active side posts", "leave out --bidirectional and --threads")
+    let (what, remedy) = if spec.bidirectional {
+        ("the active side posts alone", "leave out --bidirectional")
     } else if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
         (
             "without acknowledgements nothing tells whether the other host has receives ready, and what finds none is lost",

@@ -137,6 +137,11 @@ impl<'a> Check<'a> {
 /// Who posts the streams of a lane, in their order.
 const POSTED_BY: [Side; 2] = [Side::Far, Side::Buffer];
 
+/// How many streams a lane has.
+pub(super) fn streams(spec: &CellSpec) -> usize {
+    if spec.bidirectional { 2 } else { 1 }
+}
+
 /// Which way bytes go in a stream.
 fn direction_of(place: usize, forward: Direction) -> Direction {
     match (POSTED_BY[place], forward) {
@@ -170,7 +175,7 @@ impl Runner<'_> {
         }
         let buffer = setup.export()?;
         let layouts = layouts(spec, &buffer)?;
-        let streams = if spec.bidirectional { 2 } else { 1 };
+        let streams = streams(spec);
         let far_bytes = layouts[..streams].iter().map(|layout| layout.far_start() + layout.length_bytes()).max();
         let far_bytes = far_bytes.unwrap_or(0);
         let settings =
@@ -246,9 +251,11 @@ impl Runner<'_> {
                 ),
             ));
         }
+        let streams = streams(spec);
         // The lanes are borrowed for work while their data are checked, so what both need stands apart.
         let fars: Vec<Arc<dyn View>> = lanes.iter().map(|lane| Arc::clone(&lane.far)).collect();
         let fill = |lane: usize, place: usize, layout| {
+            let near = near.window((lane * streams + place) as u32);
             Check::fill(spec.op, layout, direction_of(place, direction), near, &*fars[lane])
         };
         let mut unused = Recorder::new(clock.clone());
@@ -327,9 +334,9 @@ impl Runner<'_> {
     ) -> Result<(), MeasureError> {
         let (spec, layouts) = (moving.spec, lane.layouts);
         let layout = &layouts[place];
-        let over = ended % turns(layout.slots(), spec.qps.into());
+        let over = ended % layout.turns(spec.qps);
         if spec.op == Op::Send && matches!(lane.posts, Posts::Apart { .. }) && over > 0 {
-            let rest = Limit { iterations: turns(layout.slots(), spec.qps.into()) - over, duration: Duration::MAX };
+            let rest = Limit { iterations: layout.turns(spec.qps) - over, duration: Duration::MAX };
             // From where the last one ended.
             let stream = Stream { first: ended, ..stream_of(spec, place, layout) };
             measure::latency(lane.plane(), stream, rest, &mut Recorder::new(moving.clock.clone()), self.interrupt)?;
@@ -371,7 +378,7 @@ impl Runner<'_> {
                 let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
                 lanes.iter().map(|lane| measure::look_at(view, last(lane))).collect::<Result<_, _>>()?
             }
-            Place::There(remote) => remote.echo(&backs(lanes))?,
+            Place::There(remote, _) => remote.echo(&backs(lanes))?,
         };
         let mut posting = Vec::new();
         let mut answering = Vec::new();
@@ -395,7 +402,7 @@ impl Runner<'_> {
                 seen.map(Some)
             }
         })?;
-        if let Place::There(remote) = near {
+        if let Place::There(remote, _) = near {
             remote.rest()?;
         }
         let seen: Vec<Seen> = seen.into_iter().flatten().collect();
@@ -478,15 +485,6 @@ fn stream_of<'a>(spec: &CellSpec, place: usize, layout: &'a Layout) -> Stream<'a
     Stream { layout, op: spec.op, posted_by: POSTED_BY[place], queues: spec.qps, first: 0 }
 }
 
-/// After how many operations each queue is at the first slot again.
-fn turns(slots: u64, queues: u64) -> u64 {
-    let (mut a, mut b) = (slots, queues.max(1));
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    slots / a * queues.max(1)
-}
-
 /// Puts together what the threads saw.
 fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> Figures {
     let size = spec.size_bytes as f64;
@@ -563,7 +561,7 @@ pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
 pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
     let ranges = &buffer.origin().ranges;
     let wanted = spec.depth.saturating_mul(spec.qps);
-    let streams = if spec.bidirectional { 2 } else { 1 };
+    let streams = streams(spec) as u32;
     let count = spec.threads * streams;
     let (layouts, into) = match buffer.handle() {
         Handle::DmaBufs(_) => {

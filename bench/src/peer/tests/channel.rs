@@ -116,7 +116,8 @@ mod fuzz {
             Just("seed"),
             Just("window"),
             Just("slots"),
-            Just("echo"),
+            Just("starts"),
+            Just("lanes"),
             Just("words"),
         ];
         let leaf = prop_oneof![
@@ -172,12 +173,13 @@ mod fuzz {
         fn windows_of_any_kind_are_taken_apart(
             slots in proptest::collection::vec(prop_oneof![any::<u64>(), 0..1000_u64], 0..5),
             slot_bytes in prop_oneof![any::<u64>(), 0..100_u64], length_bytes in prop_oneof![any::<u64>(), 0..2000_u64],
+            starts in proptest::collection::vec(prop_oneof![any::<u64>(), 0..5000_u64], 0..4),
         ) {
             let endpoint = json!({"queue_pairs": [], "address": {"lid": 1}, "mtu_bytes": 0, "reads_in_flight": 0,
                 "message_bytes": 0, "regions": []});
             let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": []});
             crate::peer::take_apart(&framed(&json!({"opened": {"source": source, "mechanism": "", "endpoint": endpoint,
-                "window": {"length_bytes": length_bytes, "slot_bytes": slot_bytes, "slots": slots}}})));
+                "window": {"length_bytes": length_bytes, "slot_bytes": slot_bytes, "slots": slots, "starts": starts}}})));
         }
     }
 }

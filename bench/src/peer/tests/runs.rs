@@ -130,6 +130,22 @@ fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
 }
 
 #[test]
+fn each_thread_has_a_lane_of_its_own() {
+    let (result, _) = served(&target(), &["host:1M"], |at| {
+        run(at, &[Op::Write, Op::Read, Op::Send, Op::FetchAdd], |plan| {
+            (plan.threads, plan.qps) = (vec![1, 3], vec![1, 2]);
+        })
+        .unwrap()
+    });
+    assert_eq!(result.cells.len(), (3 * 2 + 1) * (2 + 2 + 4));
+    for cell in &result.cells {
+        let unanswered = cell.mode == "pingpong" && (cell.op == "read" || cell.op == "fetch_add");
+        assert_eq!(cell.outcome, if unanswered { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
+        assert!(unanswered || cell.iterations == Some(10 * u64::from(cell.threads)), "{cell:?}");
+    }
+}
+
+#[test]
 fn words_are_counted_on_both_hosts() {
     let (result, _) = served(&target(), &["host:100K"], |at| run(at, &[Op::FetchAdd, Op::CmpSwap], |_| ()).unwrap());
     assert_eq!(result.cells.len(), 2 * 3);
@@ -228,6 +244,12 @@ fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// An active side's end with so many queue pairs, that leads nowhere.
+fn endpoint(queue_pairs: usize) -> Value {
+    json!({"queue_pairs": vec![json!({"number": 1, "first_packet": 0}); queue_pairs], "address": {"lid": 1},
+        "mtu_bytes": 1024, "reads_in_flight": 1, "message_bytes": 64, "regions": []})
+}
+
 /// The next message that is no sign of life.
 fn next(stream: &TcpStream) -> Value {
     loop {
@@ -244,9 +266,7 @@ fn kind(message: &Value) -> &str {
 
 #[test]
 fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
-    let address = json!({"lid": 1});
-    let endpoint = json!({"queue_pairs": [{"number": 1, "first_packet": 0}], "address": address, "mtu_bytes": 1024,
-        "reads_in_flight": 1, "message_bytes": 64, "regions": []});
+    let endpoint = endpoint(1);
     let (_, told) = served(&target(), &["host:8K"], |at| {
         for steps in 0..=conversation(&endpoint).len() {
             let stream = connected(at);
@@ -321,6 +341,11 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
             json!({"source": "/etc/passwd"}),
             json!({"op": "register"}),
             json!({"op": "none"}),
+            json!({"lanes": 0}),
+            json!({"lanes": u32::MAX}),
+            json!({"lanes": 4096, "queue_pairs": 17}),
+            json!({"lanes": 2, "size_bytes": 8000}),
+            json!({"lanes": 2, "mr_per_range": true}),
             json!({"connection": {"service_level": 16}}),
             json!({"connection": {"inline_bytes": u32::MAX}}),
         ] {
@@ -332,15 +357,54 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
     });
 }
 
-/// A passive side that does as it should for so many messages and is gone then.
-fn dying(listener: &TcpListener, messages: usize) {
+#[test]
+fn windows_and_lanes_that_there_are_not_end_the_conversation() {
+    let (_, told) = served(&target(), &["host:8K"], |at| {
+        for request in [
+            json!({"fill": {"window": 1, "seed": 5}}),
+            json!({"verify": {"window": u32::MAX, "used": 0, "slots_seed": 5, "rest_seed": 5}}),
+            json!({"echo": {"back": [0, 0]}}),
+            json!({"echo": {"back": []}}),
+        ] {
+            let stream = connected(at);
+            next(&stream);
+            for (step, answer) in &conversation(&endpoint(1))[..2] {
+                say(&stream, step);
+                assert_eq!(kind(&next(&stream)), *answer);
+            }
+            say(&stream, &request);
+            assert_eq!(kind(&next(&stream)), "refused", "{request}");
+        }
+        // Three queue pairs are not those of two lanes.
+        let stream = connected(at);
+        next(&stream);
+        say(&stream, &json!({"open": {"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2, "lanes": 2}}));
+        assert_eq!(kind(&next(&stream)), "opened");
+        say(&stream, &json!({"connect": endpoint(3)}));
+        assert_eq!(kind(&next(&stream)), "refused");
+    });
+    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 5, "{told:?}");
+}
+
+/// A passive side that says all that and is gone then.
+fn saying(listener: &TcpListener, answers: &[Value]) {
     let (stream, _) = listener.accept().unwrap();
     passive(&stream, &token(), LONG).unwrap();
+    for (index, answer) in answers.iter().enumerate() {
+        if index > 0 {
+            next(&stream);
+        }
+        say(&stream, answer);
+    }
+}
+
+/// What a passive side says that knows one queue pair and one window, and nothing that came later.
+fn plain_answers() -> [Value; 4] {
     let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": []});
     let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 64}]});
     let endpoint = json!({"queue_pairs": [{"number": 0, "first_packet": 0}], "address": {"lid": 1}, "mtu_bytes": 1024,
         "reads_in_flight": 1, "message_bytes": 64, "regions": [{"length_bytes": 64, "address": 0, "key": 0}]});
-    let answers = [
+    [
         json!({"offer": {"tool": {"name": "other", "version": "0"}, "environment": {"emulated": false,
             "soft_rdma": true, "devices": []}, "target": {"kind": "copies", "device": "copy0", "bdf": null},
             "sources": ["host:64"]}}),
@@ -348,13 +412,23 @@ fn dying(listener: &TcpListener, messages: usize) {
             "window": {"length_bytes": 64, "slot_bytes": 64, "slots": [0]}}}),
         json!("connected"),
         json!({"closed": {"path": path}}),
-    ];
-    for (index, answer) in answers.iter().take(messages).enumerate() {
-        if index > 0 {
-            next(&stream);
-        }
-        say(&stream, answer);
-    }
+    ]
+}
+
+#[test]
+fn a_peer_that_knows_of_no_lanes_is_not_asked_for_more() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let [offer, opened, _, closed] = plain_answers();
+    let result = thread::scope(|scope| {
+        scope.spawn(|| saying(&listener, &[offer, opened, closed]));
+        let one = |plan: &mut Plan| {
+            (plan.sizes_bytes, plan.modes, plan.threads) = (vec![64], vec![Mode::Completion], vec![2])
+        };
+        run(at, &[Op::Write], one).unwrap()
+    });
+    assert_eq!(outcomes(&result), [(Outcome::Waived, None)]);
+    assert!(result.cells[0].reason.as_ref().unwrap().contains("1 window"), "{:?}", result.cells[0]);
 }
 
 #[test]
@@ -363,7 +437,7 @@ fn a_passive_side_that_dies_at_any_step_ends_the_run() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = listener.local_addr().unwrap();
         let result = thread::scope(|scope| {
-            scope.spawn(|| dying(&listener, messages));
+            scope.spawn(|| saying(&listener, &plain_answers()[..messages]));
             run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64])
         });
         match (messages, result) {
@@ -387,8 +461,11 @@ fn a_window_that_makes_no_sense_is_not_used() {
         (vec![64, 0], 64, 128),
         (vec![u64::MAX], 2, u64::MAX),
     ] {
-        assert!(Layout::at(slots.clone(), size, length).is_none(), "{slots:?}");
+        assert!(Layout::at(&[0], slots.clone(), size, length).is_none(), "{slots:?}");
     }
-    assert!(Layout::at(vec![0, 64], 64, 128).is_some());
-    assert!(Layout::at(vec![0], 0, 1).is_none());
+    for starts in [&[64, 0][..], &[0, 127], &[u64::MAX], &[0, u64::MAX - 127]] {
+        assert!(Layout::at(starts, vec![0, 64], 64, 128).is_none(), "{starts:?}");
+    }
+    assert_eq!(Layout::at(&[0, 128, 1000], vec![0, 64], 64, 128).unwrap().len(), 3);
+    assert!(Layout::at(&[0], vec![0], 0, 1).is_none());
 }
