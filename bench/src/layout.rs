@@ -177,6 +177,11 @@ impl Layout {
         self.slots.iter().map(|slot| self.near_start + slot).collect()
     }
 
+    /// Where they begin on the far side.
+    pub fn far_places(&self) -> Vec<u64> {
+        self.slots.iter().map(|slot| self.far_start + slot).collect()
+    }
+
     /// How many slots there are.
     pub fn slots(&self) -> u64 {
         self.slots.len() as u64

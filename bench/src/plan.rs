@@ -188,6 +188,17 @@ pub fn within_bounds(size_bytes: u64, depth: u32, qps: u32, threads: u32, ranges
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 
+/// Whether operations can be handed over and told of like that on a queue of that depth: it must never be full of such as do not
+/// tell that they ended.
+pub fn can_flow(depth: u32, post_list: Option<u32>, moderation: u32) -> bool {
+    let possible = 1..=depth;
+    possible.contains(&moderation)
+        && post_list.is_none_or(|list| {
+            let untold = moderation - greatest_common_divisor(list.into(), moderation.into()) as u32;
+            possible.contains(&list) && depth.is_multiple_of(list) && untold + list <= depth
+        })
+}
+
 /// A source, a target and the way between them, opened together for all of their cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'plan> {
@@ -344,19 +355,16 @@ impl Plan {
                 );
             }
         }
-        if let Some(list) = self.post_list {
-            let (length, moderation) = (u64::from(list), u64::from(self.completion_moderation));
-            let untold = moderation - greatest_common_divisor(length, moderation);
-            if untold + length > shallowest.into() || self.depths.iter().any(|depth| depth % list != 0) {
-                return refuse(
-                    format!(
-                        "--post-list {list} does not go with --completion-moderation {} and this depth",
-                        self.completion_moderation
-                    ),
-                    "the queue would be full of operations none of which tells that it ended",
-                    "use a depth that is a multiple of --post-list, and larger than both together",
-                );
-            }
+        if self.depths.iter().any(|depth| !can_flow(*depth, self.post_list, self.completion_moderation)) {
+            return refuse(
+                format!(
+                    "--post-list {} does not go with --completion-moderation {} and this depth",
+                    self.post_list.unwrap_or(1),
+                    self.completion_moderation
+                ),
+                "the queue would be full of operations none of which tells that it ended",
+                "use a depth that is a multiple of --post-list, and larger than both together",
+            );
         }
         let Connection { mtu_bytes, service_level, .. } = self.connection;
         if let Some(bytes) = mtu_bytes.filter(|bytes| !Connection::MTUS_BYTES.contains(bytes)) {

@@ -16,7 +16,7 @@ use peerpath_importers::Direction;
 use crate::layout::Layout;
 use crate::pattern::Pattern;
 use crate::peer::active::PeerError;
-use crate::peer::message::{Fill, Verify};
+use crate::peer::message::{Fill, Post, Posted, Verify};
 
 /// How much is compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -68,6 +68,21 @@ pub trait Remote: Sync {
     /// # Errors
     /// It went wrong, or the host is gone.
     fn rest(&self) -> Result<(), PeerError>;
+    /// Begins to post as well.
+    ///
+    /// # Errors
+    /// It cannot, or the host is gone.
+    fn post(&self, post: Post) -> Result<(), PeerError>;
+    /// Asks what came of it; [`Remote::posted`] has the answer, once all has ended.
+    ///
+    /// # Errors
+    /// The host is gone.
+    fn ask_posted(&self) -> Result<(), PeerError>;
+    /// The answer, if it is there.
+    ///
+    /// # Errors
+    /// It went wrong, or the host is gone.
+    fn posted(&self) -> Result<Option<Posted>, PeerError>;
 }
 
 /// Where memory is.

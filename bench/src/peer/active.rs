@@ -10,7 +10,7 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
 use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Request, Verify};
+use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Post, Posted, Request, Verify};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -169,6 +169,25 @@ impl Remote for Peer {
         match self.ask(&Request::Rest)? {
             Answer::Resting => Ok(()),
             other => Err(unexpected(other)),
+        }
+    }
+
+    fn post(&self, post: Post) -> Result<(), PeerError> {
+        match self.ask(&Request::Post(post))? {
+            Answer::Posting => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn ask_posted(&self) -> Result<(), PeerError> {
+        Ok(self.connection.say(&Request::Rest)?)
+    }
+
+    fn posted(&self) -> Result<Option<Posted>, PeerError> {
+        match self.connection.heard()? {
+            None => Ok(None),
+            Some(Answer::Posted(posted)) => Ok(Some(posted)),
+            Some(other) => Err(unexpected(other)),
         }
     }
 }

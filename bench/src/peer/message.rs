@@ -1,11 +1,14 @@
 //! What the two sides say to each other, once they know that they may. See `docs/wire.md`.
 
+use std::time::Duration;
+
 use peerpath_exporter::Origin;
 use peerpath_importers::{Connection, Endpoint, Transport};
 use peerpath_paths::{Cause, Explanation};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
+use crate::measure::{Flow, Limit};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
 /// What a peer can be asked, or can answer, and how it shows in between that it lives.
@@ -32,7 +35,9 @@ pub enum Request {
     Verify(Verify),
     /// Send back what comes: [`Answer::Echoing`].
     Echo(Echo),
-    /// End that: [`Answer::Resting`].
+    /// Post as well: [`Answer::Posting`].
+    Post(Post),
+    /// End that things are sent back: [`Answer::Resting`]; or wait until all is posted: [`Answer::Posted`].
     Rest,
     /// Give everything back that `Open` made: [`Answer::Closed`].
     Close,
@@ -58,6 +63,10 @@ pub enum Answer {
     Echoing(Echoing),
     /// Nothing is any more.
     Resting,
+    /// The passive side posts from now on.
+    Posting,
+    /// All that it had to post has ended.
+    Posted(Posted),
     /// Everything is given back.
     Closed(Box<Closed>),
     /// What was asked could not be done. After `Open` nothing is open; after anything else the cell still has to be closed.
@@ -113,6 +122,9 @@ pub struct Open {
     /// How many threads of the active side post, each in a lane: on queue pairs and in a window of its own.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub lanes: u32,
+    /// Whether the passive side is to post as well, for which each lane has a second window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both_ways: bool,
     /// Into how many ranges the source is to be cut; absent takes it as it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<u32>,
@@ -201,7 +213,7 @@ pub struct Opened {
     pub endpoint: Endpoint,
 }
 
-/// The part of a buffer that a lane uses, and where there are several lanes, the same for each of them.
+/// The part of a buffer that a lane uses; the same for each lane, and for each direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowAt {
     /// Its length.
@@ -210,7 +222,7 @@ pub struct WindowAt {
     pub slot_bytes: u64,
     /// Where each slot begins in it, in their order: operation `n` uses slot `n` modulo their number.
     pub slots: Vec<u64>,
-    /// Where the window of each lane begins in the buffer.
+    /// Where each window begins in the buffer: that of each lane, or both of them.
     #[serde(default = "at_the_beginning", skip_serializing_if = "is_at_the_beginning")]
     pub starts: Vec<u64>,
 }
@@ -296,6 +308,53 @@ pub struct Echoing {
     pub last_bytes: Vec<u8>,
 }
 
+/// The passive side is to do the op of the cell itself, in each lane by a thread of its own, between the lane's second window and
+/// the active side's memory: until there were so many operations, or for so long, whichever comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Post {
+    /// Where in the active side's memory the window begins that belongs to it, in each lane.
+    pub at: Vec<u64>,
+    /// Most operations of each lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
+    /// Most time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nanoseconds: Option<u64>,
+    /// Operations handed to the device at once; absent as many as there is room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_list: Option<u32>,
+    /// Of so many operations on a queue pair, one has a completion.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub completion_moderation: u32,
+}
+
+impl Post {
+    /// Without what has no end.
+    pub fn new(at: Vec<u64>, limit: Limit, flow: Flow) -> Self {
+        let Flow { post_list, moderation: completion_moderation, .. } = flow;
+        let operations = (limit.iterations < u64::MAX).then_some(limit.iterations);
+        let nanoseconds = u64::try_from(limit.duration.as_nanos()).ok();
+        Self { at, operations, nanoseconds, post_list, completion_moderation }
+    }
+
+    /// When it ends.
+    pub fn limit(&self) -> Limit {
+        Limit {
+            iterations: self.operations.unwrap_or(u64::MAX),
+            duration: self.nanoseconds.map_or(Duration::MAX, Duration::from_nanos),
+        }
+    }
+}
+
+/// See [`Post`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    /// How many operations ended in each lane.
+    pub operations: Vec<u64>,
+    /// How long it took, from the beginning of the first to the end of the last one in any lane.
+    pub nanoseconds: u64,
+}
+
 /// A cell that was closed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
@@ -355,13 +414,14 @@ mod tests {
             depth: 16,
             queue_pairs: 1,
             lanes: 1,
+            both_ways: false,
             ranges: None,
             mr_per_range: false,
             connection,
         };
         let said = |pairs| serde_json::to_value(open(pairs)).unwrap();
         let usual = said(Pairs::default());
-        assert!(usual.get("connection").is_none() && usual.get("lanes").is_none());
+        assert!(["connection", "lanes", "both_ways"].iter().all(|word| usual.get(word).is_none()), "{usual}");
         let uc = Pairs { transport: Transport::Uc, ..Pairs::default() };
         assert_eq!(said(uc)["connection"], json!({ "transport": "uc" }));
         let words: [Value; 2] = [

@@ -36,9 +36,18 @@ pub fn take_apart(bytes: &[u8]) {
     }
     all::<handshake::Word>(bytes);
     for request in all::<message::Request>(bytes) {
-        if let message::Request::Open(open) = request {
-            crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.lanes, open.ranges);
-            let _ = open.connection.within(&peerpath_importers::Connection::default());
+        match request {
+            message::Request::Open(open) => {
+                crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.lanes, open.ranges);
+                let _ = open.connection.within(&peerpath_importers::Connection::default());
+            }
+            message::Request::Post(post) => {
+                crate::plan::can_flow(4, post.post_list, post.completion_moderation);
+                let _ = post.limit();
+                let own = crate::layout::Layout::new(64, 4, 4096).expect("a slot fits");
+                post.at.iter().filter_map(|at| own.seen_from_near(*at)).for_each(|seen| drop(seen.places()));
+            }
+            _ => {}
         }
     }
     for answer in all::<message::Answer>(bytes) {

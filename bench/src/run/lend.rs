@@ -1,5 +1,7 @@
 //! The passive side of a run between two hosts: it lends its sources to a peer, cell by cell, and says what became of them
-//! here. It moves nothing itself.
+//! here. It moves nothing itself, unless the peer asks it to answer or to post as well.
+
+mod at_work;
 
 use std::sync::Arc;
 
@@ -8,20 +10,19 @@ use peerpath_importers::{
     Completion, Connection, Device, EndSettings, Endpoint, JoinedEnd, LooseEnd, Op, Registration, Role,
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
-use quanta::Clock;
 
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
-use super::transfer::{impossible, last_byte_of, layouts, receives};
-use super::{threads, tool};
+use super::tool;
+use super::transfer::{impossible, layouts, receives};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, MeasureError, PING_PONG_DEPTH, Volley};
+use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
-use crate::peer::message::{Answer, Closed, Echo, Echoing, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
+use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
 use crate::peer::serve::Conversation;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome};
@@ -106,22 +107,21 @@ struct Ready {
     op: Op,
     buffer: Arc<Buffer>,
     registration: Box<dyn Registration>,
-    /// That of each lane.
+    /// That of each lane; where both sides post, both of each lane.
     layouts: Vec<Layout>,
-}
-
-/// How it ended what all lanes did at once.
-enum Busy {
-    /// The peer had enough.
-    Rested,
-    Failed(Ended),
-    /// The peer had enough of the cell.
-    Close,
+    /// How they are used.
+    flow: Flow,
+    lanes: usize,
 }
 
 impl Ready {
     fn window(&self, window: u32) -> Option<&Layout> {
         self.layouts.get(window as usize)
+    }
+
+    /// The first window of each lane, or the second one, where there is one.
+    fn windows(&self, place: usize) -> impl Iterator<Item = &Layout> {
+        self.layouts.iter().skip(place).step_by(self.layouts.len() / self.lanes)
     }
 }
 
@@ -215,7 +215,7 @@ impl Session<'_> {
             depth,
             qps,
             threads,
-            bidirectional: false,
+            bidirectional: open.both_ways,
         };
         if let Some(why) = impossible(&spec) {
             return Err(Ended::waived(format!("there is no such {}", spec.op), why));
@@ -238,7 +238,8 @@ impl Session<'_> {
         let layouts = layouts(&spec, &buffer)?;
         let register = || Arc::clone(&self.device).register(Arc::clone(&buffer));
         let registration = self.routes.observed(path, buffer.origin(), info, register)?;
-        Ok(Ready { op: op.op, buffer, registration, layouts })
+        let flow = Flow { queues: qps, ..Flow::simple(depth) };
+        Ok(Ready { op: op.op, buffer, registration, layouts, flow, lanes: threads as usize })
     }
 
     fn find(&self, name: &str) -> Result<Source, Ended> {
@@ -298,9 +299,9 @@ impl Session<'_> {
                 (Request::Open(_) | Request::Alive | Request::Rest, _) => return out_of_turn(self.peer),
                 (_, Some(ended)) => Err(ended),
                 (Request::Connect(endpoint), None) => {
-                    let theirs = endpoint.lanes(ready.layouts.len());
+                    let theirs = endpoint.lanes(ready.lanes);
                     let (Some(ends), Some(theirs)) = (loose.take(), theirs) else { return out_of_turn(self.peer) };
-                    let lanes = ends.into_iter().zip(&theirs).zip(&ready.layouts);
+                    let lanes = ends.into_iter().zip(&theirs).zip(ready.windows(0));
                     let connected = lanes.map(|((end, theirs), layout)| {
                         let mut end = end.connect(theirs)?;
                         if receiving {
@@ -335,67 +336,20 @@ impl Session<'_> {
                     };
                     verified.map(|()| Answer::Verified).map_err(Ended::from)
                 }
-                (Request::Echo(Echo { back }), None) if !joined.is_empty() && joined.len() == back.len() => {
-                    match self.echo(ready, &mut joined, &back)? {
-                        Busy::Rested => Ok(Answer::Resting),
-                        Busy::Failed(ended) => Err(ended),
-                        Busy::Close => return Ok(()),
-                    }
-                }
-                (Request::Echo(_), None) => return out_of_turn(self.peer),
+                (Request::Echo(echo), None) => match self.echo(ready, &mut joined, &echo)? {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                },
+                (Request::Post(post), None) => match self.post(ready, &mut joined, &post)? {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                },
             };
             match answer {
                 Ok(answer) => self.peer.say(&answer)?,
                 Err(ended) => self.fail(ended, None)?,
             }
         }
-    }
-
-    /// Sends back what comes, in a thread a lane, until the peer has had enough.
-    fn echo(&self, ready: &Ready, ends: &mut [Box<dyn JoinedEnd + '_>], back: &[u64]) -> Result<Busy, Lost> {
-        let Ready { op, layouts, buffer, .. } = ready;
-        if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-            return Ok(Busy::Failed(Ended::waived(
-                format!("nothing tells of a {op}"),
-                Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
-            )));
-        }
-        let view = &**buffer.view();
-        let lanes = ends.iter_mut().zip(layouts).zip(back).map(|((end, layout), &back)| {
-            let last_byte = measure::look_at(view, last_byte_of(*op, layout).buffer_offset)?;
-            let before = end.arrived()?;
-            Ok((&mut **end, Volley { layout, op: *op, back, last_byte, played: 0 }, before))
-        });
-        let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
-            Ok(lanes) => lanes,
-            Err(error) => return Ok(Busy::Failed(error.into())),
-        };
-        let last_bytes = lanes.iter().map(|(_, volley, _)| volley.last_byte).collect();
-        self.busy(&Answer::Echoing(Echoing { last_bytes }), lanes, |(end, volley, before), over| {
-            measure::echo(end, volley, before, &Clock::new(), over)
-        })
-    }
-
-    /// Has a thread for each lane work, from when the peer is told of it until it has had enough, which ends them by the interrupt.
-    fn busy<I: Send, T: Send>(
-        &self,
-        begun: &Answer,
-        lanes: Vec<I>,
-        work: impl Fn(I, &Interrupt) -> Result<T, MeasureError> + Sync,
-    ) -> Result<Busy, Lost> {
-        let over = Interrupt::default();
-        std::thread::scope(|scope| {
-            let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &over)));
-            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.lender.interrupt));
-            over.stop();
-            let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
-            Ok(match (heard?, worked) {
-                (Request::Rest, Ok(_)) => Busy::Rested,
-                (Request::Rest, Err(error)) => Busy::Failed(error.into()),
-                (Request::Close, _) => Busy::Close,
-                _ => return out_of_turn(self.peer).map(|()| Busy::Close),
-            })
-        })
     }
 
     /// Says why something was not done.

@@ -16,6 +16,7 @@ use super::shape::named;
 use super::transfer::{Lane, Moving, Posts, back_place, receives, streams};
 use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
+use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
 use crate::peer::active::{Peer, PeerError};
 use crate::peer::connection::Lost;
@@ -176,6 +177,7 @@ impl Runner<'_> {
             depth: spec.depth,
             queue_pairs: spec.qps,
             lanes: spec.threads,
+            both_ways: spec.bidirectional,
             ranges: spec.ranges,
             mr_per_range: spec.mechanism == Mechanism::MrPerRange,
             connection: Pairs::of(&self.plan.connection),
@@ -219,13 +221,13 @@ impl Runner<'_> {
         let Setup { peer, spec, device, clock, .. } = setup;
         let windows = Some(&opened.window).filter(|window| window.slot_bytes == spec.size_bytes);
         let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::OutOfTurn)?;
-        let lanes = spec.threads as usize;
-        if layouts.len() != lanes {
+        let (lanes, streams) = (spec.threads as usize, streams(spec));
+        if layouts.len() != lanes * streams {
             return Err(Ended::waived(
                 "the peer does not lend like that",
                 Explanation::uncaused(
-                    format!("it has {} window(s) where {lanes} were asked for", layouts.len()),
-                    "use the same peerpath on both hosts, or leave out --threads",
+                    format!("it has {} window(s) where {} were asked for", layouts.len(), lanes * streams),
+                    "use the same peerpath on both hosts, or leave out --threads and --bidirectional",
                 ),
             ));
         }
@@ -239,7 +241,7 @@ impl Runner<'_> {
         let register = || Arc::clone(device).register(Arc::clone(&buffer));
         let registration = self.routes.observed(&mut side.path, buffer.origin(), device.info(), register)?;
         let depth = if comes_back { PING_PONG_DEPTH } else { spec.depth };
-        let receives = comes_back && receives(spec.op);
+        let receives = (comes_back || spec.bidirectional) && receives(spec.op);
         let settings = EndSettings { depth, queues: spec.qps, receives };
         let loose = (0..lanes).map(|_| registration.end(settings)).collect::<Result<Vec<_>, _>>()?;
         let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::OutOfTurn)?;
@@ -248,9 +250,10 @@ impl Runner<'_> {
         let joined = loose.into_iter().zip(&theirs).map(|(end, theirs)| end.connect(theirs));
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let mut lanes = Vec::new();
-        for (lane, (mut end, layouts)) in joined.into_iter().zip(layouts.chunks(streams(spec))).enumerate() {
+        for (lane, (mut end, layouts)) in joined.into_iter().zip(layouts.chunks(streams)).enumerate() {
             if receives {
-                end.receive(&[back(lane)], layouts[0].transfer(spec.op, 0).length_bytes)?;
+                let places = layouts.get(1).map_or_else(|| vec![back(lane)], Layout::far_places);
+                end.receive(&places, layouts[0].transfer(spec.op, 0).length_bytes)?;
             }
             lanes.push(Lane { far: end.far(), posts: Posts::Apart { end, other: None, back: back(lane) }, layouts });
         }
@@ -276,9 +279,7 @@ fn refused_atomic(peer: &Peer, open: Open, opened: &Opened, ended: Ended) -> End
 fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let unreliable = plan.connection.transport != Transport::Rc;
     let many_queues = spec.op == Op::Send && spec.qps > 1;
-    let (what, remedy) = if spec.bidirectional {
-        ("the active side posts alone", "leave out --bidirectional")
-    } else if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
+    let (what, remedy) = if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
         (
             "without acknowledgements nothing tells whether the other host has receives ready, and what finds none is lost",
             "use --mode pingpong, in which each waits for an answer, or --connection rc",

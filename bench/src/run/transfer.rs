@@ -18,13 +18,17 @@ use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Volley};
-use crate::plan::{CellSpec, Mechanism, Mode};
+use crate::peer::active::PeerError;
+use crate::peer::message::{Post, Posted};
+use crate::plan::{CellSpec, Mechanism, Mode, Plan};
 use crate::result::CellPath;
-use crate::window::{Mismatch, Place, VerifyError, Window};
+use crate::window::{Mismatch, Place, Remote, VerifyError, Window};
 use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
 const VERIFIED_LAPS: u32 = 3;
+/// How often to look whether the peer has posted all that it had to.
+const LOOK: Duration = Duration::from_millis(1);
 /// What has not arrived by then has been lost.
 const LATEST_ARRIVAL: Duration = Duration::from_secs(2);
 
@@ -97,12 +101,31 @@ pub(super) struct Moving<'a> {
     pub(super) near: Place<'a>,
 }
 
+impl<'a> Moving<'a> {
+    /// The peer, where it posts the stream of that place.
+    fn poster(&self, place: usize) -> Option<&'a dyn Remote> {
+        match (self.near, POSTED_BY[place]) {
+            (Place::There(remote, _), Side::Buffer) => Some(remote),
+            _ => None,
+        }
+    }
+
+    /// How many operations a stream has seen: a peer that sends comes round by itself, through every slot.
+    fn in_all(&self, place: usize, layout: &Layout, operations: u64) -> u64 {
+        let comes_round = self.spec.op == Op::Send && operations > 0 && self.poster(place).is_some();
+        if comes_round { operations.max(layout.slots()) } else { operations }
+    }
+}
+
 /// What a thread saw.
 struct Seen {
     recorder: Recorder,
     /// Operations of each stream.
     operations: Vec<u64>,
+    /// Of the streams that this side posted.
     flows: Vec<Throughput>,
+    /// How long the peer took for its stream.
+    peer_took: Option<Duration>,
 }
 
 /// Data of a stream, before and after.
@@ -240,7 +263,6 @@ impl Runner<'_> {
         mut figures: Figures,
     ) -> Result<Figures, Ended> {
         let Moving { spec, clock, device, direction, near } = moving;
-        let interrupt = self.interrupt;
         if direction == Direction::OutOfSource && lanes.iter().any(|lane| !lane.far.is_writable()) {
             return Err(Ended::waived(
                 format!("{device} may not be written"),
@@ -258,15 +280,10 @@ impl Runner<'_> {
             let near = near.window((lane * streams + place) as u32);
             Check::fill(spec.op, layout, direction_of(place, direction), near, &*fars[lane])
         };
-        let mut unused = Recorder::new(clock.clone());
         // Ping-pong warms up by itself: nobody answers yet.
-        for lane in lanes.iter_mut().filter(|_| spec.mode != Mode::PingPong) {
-            let layouts = lane.layouts;
-            for (place, layout) in layouts.iter().enumerate() {
-                let stream = stream_of(spec, place, layout);
-                let warmed_up = measure::latency(lane.plane(), stream, self.warmup_limit(), &mut unused, interrupt)?;
-                self.come_round(moving, lane, place, warmed_up)?;
-            }
+        for place in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
+            let warmed_up = self.some(moving, lanes, place, self.warmup_limit())?;
+            self.come_round(moving, lanes, place, &warmed_up)?;
         }
         // Filled after the warm-up, so that what the warm-up moved counts as stale.
         let mut checks = Vec::new();
@@ -280,28 +297,31 @@ impl Runner<'_> {
             Mode::Completion | Mode::Bandwidth => self.together(moving, lanes)?,
         };
         let operations = seen.iter().flat_map(|seen| &seen.operations);
+        let everywhere = lanes.iter().flat_map(|lane| lane.layouts.iter().enumerate());
         let mut verified_bytes = 0;
-        for (check, operations) in checks.iter().zip(operations) {
-            verified_bytes += self.verify(check, *operations)?;
+        for ((check, operations), (place, layout)) in checks.iter().zip(operations).zip(everywhere) {
+            verified_bytes += self.verify(check, moving.in_all(place, layout, *operations))?;
         }
         drop(checks);
-        for (lane, seen) in lanes.iter_mut().zip(&seen) {
-            for (place, operations) in seen.operations.iter().enumerate() {
-                self.come_round(moving, lane, place, *operations)?;
-            }
+        for place in 0..streams {
+            let ended: Vec<u64> = seen.iter().filter_map(|seen| seen.operations.get(place).copied()).collect();
+            self.come_round(moving, lanes, place, &ended)?;
         }
         // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
         // more, several times over, with data of its own each time.
         for _ in 0..VERIFIED_LAPS {
-            for (index, lane) in lanes.iter_mut().enumerate() {
-                let layouts = lane.layouts;
-                for (place, layout) in layouts.iter().enumerate() {
-                    let lap = Limit { iterations: layout.slots(), duration: Duration::MAX };
-                    let check = fill(index, place, layout)?;
-                    measure::latency(lane.plane(), stream_of(spec, place, layout), lap, &mut unused, interrupt)?;
-                    verified_bytes += self.verify(&check, layout.slots())?;
-                    self.come_round(moving, lane, place, layout.slots())?;
+            for place in 0..streams {
+                let mut checks = Vec::new();
+                for (index, lane) in lanes.iter().enumerate() {
+                    checks.push(fill(index, place, &lane.layouts[place])?);
                 }
+                let slots = lanes[0].layouts[place].slots();
+                let lap = Limit { iterations: slots, duration: Duration::MAX };
+                let ended = self.some(moving, lanes, place, lap)?;
+                for (check, ended) in checks.iter().zip(&ended) {
+                    verified_bytes += self.verify(check, *ended)?;
+                }
+                self.come_round(moving, lanes, place, &ended)?;
             }
         }
         figures.verified_bytes = Some(verified_bytes);
@@ -323,50 +343,101 @@ impl Runner<'_> {
         }
     }
 
-    /// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
-    /// one, on every queue.
+    /// Does some operations of a stream in every lane, untimed; returns how many there were in each.
+    fn some(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], place: usize, limit: Limit) -> Result<Vec<u64>, Ended> {
+        if let Some(remote) = moving.poster(place) {
+            remote.post(self.post(moving, lanes, limit))?;
+            let posted = self.posted(moving, remote, lanes)?.operations;
+            let lanes = lanes.iter().zip(posted);
+            return Ok(lanes.map(|(lane, count)| moving.in_all(place, &lane.layouts[place], count)).collect());
+        }
+        let mut unused = Recorder::new(moving.clock.clone());
+        let some = lanes.iter_mut().map(|lane| {
+            let stream = stream_of(moving.spec, place, &lane.layouts[place]);
+            measure::latency(lane.plane(), stream, limit, &mut unused, self.interrupt)
+        });
+        Ok(some.collect::<Result<_, _>>()?)
+    }
+
+    /// See the function of that name; what a peer has posted is its own to see to.
     fn come_round(
         &self,
         moving: Moving<'_>,
-        lane: &mut Lane<'_>,
+        lanes: &mut [Lane<'_>],
         place: usize,
-        ended: u64,
+        ended: &[u64],
     ) -> Result<(), MeasureError> {
-        let (spec, layouts) = (moving.spec, lane.layouts);
-        let layout = &layouts[place];
-        let over = ended % layout.turns(spec.qps);
-        if spec.op == Op::Send && matches!(lane.posts, Posts::Apart { .. }) && over > 0 {
-            let rest = Limit { iterations: layout.turns(spec.qps) - over, duration: Duration::MAX };
-            // From where the last one ended.
-            let stream = Stream { first: ended, ..stream_of(spec, place, layout) };
-            measure::latency(lane.plane(), stream, rest, &mut Recorder::new(moving.clock.clone()), self.interrupt)?;
+        let apart = lanes.iter_mut().filter(|lane| matches!(lane.posts, Posts::Apart { .. }));
+        for (lane, ended) in apart.zip(ended).filter(|_| moving.poster(place).is_none()) {
+            let stream = stream_of(moving.spec, place, &lane.layouts[place]);
+            come_round(lane.plane(), stream, *ended, moving.clock, self.interrupt)?;
         }
         Ok(())
     }
 
-    /// The timed part, a thread a lane.
-    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, MeasureError> {
+    fn flow(&self, spec: &CellSpec) -> Flow {
+        let Plan { post_list, completion_moderation: moderation, .. } = *self.plan;
+        Flow { depth: spec.depth, queues: spec.qps, post_list, moderation }
+    }
+
+    /// What the peer is to post.
+    fn post(&self, moving: Moving<'_>, lanes: &[Lane<'_>], limit: Limit) -> Post {
+        let at = lanes.iter().filter_map(|lane| lane.layouts.get(1)).map(Layout::far_start).collect();
+        Post::new(at, limit, self.flow(moving.spec))
+    }
+
+    /// Waits until the peer has posted all that it had to.
+    fn posted(&self, moving: Moving<'_>, remote: &dyn Remote, lanes: &mut [Lane<'_>]) -> Result<Posted, Ended> {
+        remote.ask_posted()?;
+        let mut done = Vec::new();
+        loop {
+            if let Some(posted) = remote.posted()? {
+                let is_of_each = posted.operations.len() == lanes.len();
+                return if is_of_each { Ok(posted) } else { Err(PeerError::OutOfTurn.into()) };
+            }
+            if self.interrupt.is_set() {
+                return Err(Ended::Interrupted);
+            }
+            if receives(moving.spec.op) {
+                // What it sends needs receives until then.
+                lanes.iter_mut().try_for_each(|lane| lane.plane().poll(&mut done))?;
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
+    /// The timed part, a thread a lane; and where the peer posts as well, it does at the same time.
+    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
         let Moving { spec, clock, .. } = moving;
-        let plan = self.plan;
-        let flow = Flow {
-            depth: spec.depth,
-            queues: spec.qps,
-            post_list: plan.post_list,
-            moderation: plan.completion_moderation,
-        };
-        let (limit, interrupt) = (plan.limit(), self.interrupt);
-        threads::together(lanes.iter_mut().collect(), threads::in_turn(&plan.cpus), |lane: &mut Lane<'_>| {
+        let (flow, limit, interrupt) = (self.flow(spec), self.plan.limit(), self.interrupt);
+        let remote = (0..streams(spec)).find_map(|place| moving.poster(place));
+        if let Some(remote) = remote {
+            remote.post(self.post(moving, lanes, limit))?;
+        }
+        let own = if remote.is_some() { 1 } else { streams(spec) };
+        let cpus = threads::in_turn(&self.plan.cpus);
+        let mut seen = threads::together(lanes.iter_mut().collect(), cpus, |lane: &mut Lane<'_>| {
             let mut recorder = Recorder::new(clock.clone());
-            let streams: Vec<Stream<'_>> =
-                lane.layouts.iter().enumerate().map(|(place, layout)| stream_of(spec, place, layout)).collect();
+            let layouts = lane.layouts[..own].iter().enumerate();
+            let streams: Vec<Stream<'_>> = layouts.map(|(place, layout)| stream_of(spec, place, layout)).collect();
             if spec.mode == Mode::Completion {
                 let operations = measure::latency(lane.plane(), streams[0], limit, &mut recorder, interrupt)?;
-                return Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() });
+                return Ok(Seen { recorder, operations: vec![operations], flows: Vec::new(), peer_took: None });
             }
             let flows = measure::bandwidth(lane.plane(), &streams, flow, limit, clock, interrupt)?;
             let operations = flows.iter().map(|flow| flow.operations).collect();
-            Ok(Seen { recorder, operations, flows })
-        })
+            Ok(Seen { recorder, operations, flows, peer_took: None })
+        })?;
+        if let Some(remote) = remote {
+            let Posted { operations, nanoseconds } = self.posted(moving, remote, lanes)?;
+            for (seen, operations) in seen.iter_mut().zip(operations) {
+                seen.operations.push(operations);
+                seen.peer_took = Some(Duration::from_nanos(nanoseconds));
+            }
+        }
+        Ok(seen)
     }
 
     /// Ping-pong, with two threads a lane: the one that is timed, and the one that answers, unless a peer does.
@@ -413,6 +484,26 @@ impl Runner<'_> {
     }
 }
 
+/// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
+/// one, on every queue.
+pub(super) fn come_round(
+    plane: &mut dyn DataPlane,
+    stream: Stream<'_>,
+    ended: u64,
+    clock: &Clock,
+    interrupt: &Interrupt,
+) -> Result<(), MeasureError> {
+    let turns = stream.layout.turns(stream.queues);
+    let over = ended % turns;
+    if stream.op == Op::Send && over > 0 {
+        let rest = Limit { iterations: turns - over, duration: Duration::MAX };
+        // From where the last one ended.
+        let stream = Stream { first: ended, ..stream };
+        measure::latency(plane, stream, rest, &mut Recorder::new(clock.clone()), interrupt)?;
+    }
+    Ok(())
+}
+
 /// Where the last byte of the first slot is, on both sides.
 pub(super) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
     let slot = layout.transfer(op, 0);
@@ -445,7 +536,7 @@ fn volley_timed(
     let (_, played) = measure::ping_pong(end, volley, limit, &mut recorder, interrupt)?;
     // All but sends went to the first slot.
     let operations = if volley.op == Op::Send { before + played } else { played.min(1) };
-    Ok(Seen { recorder, operations: vec![operations], flows: Vec::new() })
+    Ok(Seen { recorder, operations: vec![operations], flows: Vec::new(), peer_took: None })
 }
 
 /// Where each lane's slot comes back to.
@@ -488,7 +579,11 @@ fn stream_of<'a>(spec: &CellSpec, place: usize, layout: &'a Layout) -> Stream<'a
 /// Puts together what the threads saw.
 fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> Figures {
     let size = spec.size_bytes as f64;
-    let operations: u64 = seen.iter().flat_map(|seen| &seen.operations).sum();
+    let of_stream = |place: usize| {
+        let of_lanes = seen.iter().filter_map(|seen| seen.operations.get(place));
+        of_lanes.fold(0, |sum: u64, operations| sum.saturating_add(*operations))
+    };
+    let operations = (0..streams(spec)).map(of_stream).fold(0, u64::saturating_add);
     let mut figures = Figures { iterations: operations, ..figures };
     let Some((first, others)) = seen.split_first() else { return figures };
     if spec.mode != Mode::Bandwidth {
@@ -510,16 +605,16 @@ fn conclude(spec: &CellSpec, seen: &[Seen], clock: &Clock, figures: Figures) -> 
         _ => None,
     };
     figures.by_device = by_device.is_some();
-    let seconds = by_device.map_or_else(|| clock.delta(begun, last), Duration::from_nanos).as_secs_f64();
-    if seconds > 0.0 {
-        figures.operations_per_s = Some(operations as f64 / seconds);
-        figures.throughput = Some(operations as f64 * size / seconds);
+    let took = by_device.map_or_else(|| clock.delta(begun, last), Duration::from_nanos);
+    // Each side by its own clock.
+    let took = [took, first.peer_took.unwrap_or(took)].map(|took| took.as_secs_f64());
+    if took.iter().all(|seconds| *seconds > 0.0) {
+        let rates = [0, 1].map(|place| of_stream(place) as f64 / took[place]);
+        figures.operations_per_s = Some(rates[0] + rates[1]);
+        figures.throughput = Some((rates[0] + rates[1]) * size);
+        figures.each_way = spec.bidirectional.then(|| rates.map(|rate| rate * size));
     }
-    if spec.bidirectional && seconds > 0.0 {
-        let way = |place: usize| seen.iter().filter_map(|seen| seen.operations.get(place)).sum::<u64>() as f64;
-        figures.each_way = Some([way(0) * size / seconds, way(1) * size / seconds]);
-    }
-    if let ([flow], []) = (&first.flows[..], others) {
+    if let ([flow], [], false) = (&first.flows[..], others, spec.bidirectional) {
         figures.throughput_min_window = flow.slowest_window_operations_per_s.map(|rate| rate * size);
     }
     figures

@@ -36,6 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "two_hosts_move_data_both_ways", scenarios: &["two-hosts"], run: both_ways },
         Case { name: "two_hosts_do_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_way },
         Case { name: "two_hosts_share_the_work_among_threads", scenarios: &["two-hosts"], run: several_threads },
+        Case { name: "two_hosts_post_to_each_other_at_once", scenarios: &["two-hosts"], run: both_at_once },
         Case { name: "a_peer_that_dies_ends_the_other_side", scenarios: &["two-hosts"], run: deaths },
         Case {
             name: "a_peer_written_from_the_document_finds_the_right_bytes",
@@ -207,6 +208,27 @@ fn several_threads() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Each side posts and times one direction, and verifies its own memory, a BAR on either of them.
+fn both_at_once() -> Result<(), Failed> {
+    let exporter = named("exporter")?;
+    let bar = format!("--from {exporter}:2@0x0+0x400000");
+    let ops = "--op write --op write_imm --op read --op send --mode bandwidth --bidirectional";
+    let run =
+        format!("{ops} --size 4K --iterations 40 --threads 1 --threads 2 --qps 2 --depth 4 --completion-moderation 2");
+    let lent = lent_to(HOSTS[0], &format!("{bar} --from host:4M"), &[&run])?;
+    let posted = lent_to(HOSTS[1], "--from host:4M", &[&format!("{bar} {run}")])?;
+    for cell in lent.iter().chain(&posted).flat_map(|result| cells(result).iter()) {
+        judge(cell)?;
+        let each_way = cell["throughput_each_way_bytes_per_s"].as_array();
+        let both = each_way.is_some_and(|ways| ways.len() == 2 && ways.iter().all(|way| way.as_f64() > Some(0.0)));
+        let expected = cell["threads"].as_u64().map(|threads| 2 * 40 * threads);
+        if !both || cell["iterations"].as_u64() != expected {
+            return Err(format!("{expected:?} operations, told for each way, were expected: {cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
 /// Whether a cell ended as it should.
 fn judge(cell: &Value) -> Result<(), Failed> {
     let word = |key: &str| cell[key].as_str().unwrap_or_default().to_owned();
@@ -250,7 +272,7 @@ fn independent() -> Result<(), Failed> {
 
 fn deaths() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
-    let long = "--op read --size 4K --mode bandwidth --duration 600s";
+    let long = "--op read --size 4K --mode bandwidth --bidirectional --threads 2 --duration 600s";
     let mut lending = lend()?;
     let begin = |out: &Path| -> Result<Running, Failed> {
         let posting = start_command(&mut post(long, out))?;

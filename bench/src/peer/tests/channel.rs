@@ -118,6 +118,9 @@ mod fuzz {
             Just("slots"),
             Just("starts"),
             Just("lanes"),
+            Just("post"),
+            Just("posted"),
+            Just("operations"),
             Just("words"),
         ];
         let leaf = prop_oneof![
@@ -167,6 +170,16 @@ mod fuzz {
         #[test]
         fn nearly_right_messages_are_taken_apart(message in messages()) {
             crate::peer::take_apart(&framed(&message));
+        }
+
+        #[test]
+        fn posts_of_any_kind_are_taken_apart(
+            at in proptest::collection::vec(any::<u64>(), 0..4), operations: Option<u64>, nanoseconds: Option<u64>,
+            post_list in proptest::option::of(prop_oneof![any::<u32>(), 0..6_u32]),
+            completion_moderation in prop_oneof![any::<u32>(), 0..6_u32],
+        ) {
+            crate::peer::take_apart(&framed(&json!({"post": {"at": at, "operations": operations,
+                "nanoseconds": nanoseconds, "post_list": post_list, "completion_moderation": completion_moderation}})));
         }
 
         #[test]

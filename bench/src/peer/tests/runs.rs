@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use peerpath_exporter::{OpenOptions, Source};
-use peerpath_importers::{Connection, Op, Transport};
+use peerpath_exporter::{Exporter as _, HostExporter, OpenOptions, Source};
+use peerpath_importers::{Connection, EndSettings, Op, Transport};
 use peerpath_paths::{Cause, PathName, Tree};
 use serde_json::{Value, json};
 
@@ -142,6 +142,45 @@ fn each_thread_has_a_lane_of_its_own() {
         let unanswered = cell.mode == "pingpong" && (cell.op == "read" || cell.op == "fetch_add");
         assert_eq!(cell.outcome, if unanswered { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
         assert!(unanswered || cell.iterations == Some(10 * u64::from(cell.threads)), "{cell:?}");
+    }
+}
+
+#[test]
+fn both_sides_post_at_once_and_both_are_told() {
+    let (result, _) = served(&target(), &["host:1M"], |at| {
+        run(at, &[Op::Write, Op::Read, Op::Send, Op::FetchAdd], |plan| {
+            (plan.threads, plan.qps, plan.bidirectional) = (vec![1, 3], vec![1, 2], true);
+            (plan.modes, plan.depths) = (vec![Mode::Bandwidth], vec![1, 4]);
+        })
+        .unwrap()
+    });
+    assert_eq!(result.cells.len(), (3 * 2 + 1) * 2 * 2 * 2);
+    for cell in &result.cells {
+        assert!(cell.bidirectional, "{cell:?}");
+        // Which of two hosts did what to a word could not be told.
+        let expected = if cell.op == "fetch_add" { Outcome::Waived } else { Outcome::Passed };
+        assert_eq!(cell.outcome, expected, "{cell:?}");
+        if expected == Outcome::Passed {
+            assert_eq!(cell.iterations, Some(2 * 10 * u64::from(cell.threads)), "{cell:?}");
+            let (whole, ways) = (cell.throughput_bytes_per_s, cell.throughput_each_way_bytes_per_s);
+            let [there, back] = ways.unwrap();
+            assert!(there > 0.0 && back > 0.0 && (there + back - whole.unwrap()).abs() < 1.0, "{cell:?}");
+            assert_eq!(cell.throughput_min_window_bytes_per_s, None);
+        }
+    }
+}
+
+#[test]
+fn what_goes_elsewhere_on_its_way_back_is_found_as_well() {
+    let (result, _) = served(&target(), &["host:100K"], |at| {
+        run(at, &[Op::Send], |plan| {
+            (plan.modes, plan.bidirectional, plan.targets) = (vec![Mode::Bandwidth], true, vec![wrong_target()]);
+        })
+        .unwrap()
+    });
+    for cell in &result.cells {
+        assert_eq!((cell.outcome, cell.cause), (Outcome::Failed, Some(Cause::DataMismatch)), "{cell:?}");
+        assert!(cell.reason.as_ref().unwrap().contains("of the far side"), "{cell:?}");
     }
 }
 
@@ -365,6 +404,9 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
             json!({"verify": {"window": u32::MAX, "used": 0, "slots_seed": 5, "rest_seed": 5}}),
             json!({"echo": {"back": [0, 0]}}),
             json!({"echo": {"back": []}}),
+            // Only one side was to post.
+            json!({"post": {"at": [0]}}),
+            json!({"post": {"at": []}}),
         ] {
             let stream = connected(at);
             next(&stream);
@@ -383,7 +425,67 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
         say(&stream, &json!({"connect": endpoint(3)}));
         assert_eq!(kind(&next(&stream)), "refused");
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 5, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 7, "{told:?}");
+}
+
+/// A cell in which the passive side posts, up to where it may be asked to.
+fn both_ways(stream: &TcpStream, endpoint: &Value) {
+    next(stream);
+    let open = json!({"source": "host:32K", "op": "write", "size_bytes": 64, "depth": 4, "both_ways": true});
+    for (request, answer) in [(json!({"open": open}), "opened"), (json!({"connect": endpoint}), "connected")] {
+        say(stream, &request);
+        assert_eq!(kind(&next(stream)), answer);
+    }
+}
+
+#[test]
+fn what_cannot_be_posted_is_refused() {
+    served(&target(), &["host:32K"], |at| {
+        for (post, answer) in [
+            (json!({"at": [0, 0]}), "refused"),
+            (json!({"at": []}), "refused"),
+            (json!({"at": [u64::MAX]}), "refused"),
+            (json!({"at": [0], "completion_moderation": 0}), "failed"),
+            (json!({"at": [0], "completion_moderation": 5}), "failed"),
+            (json!({"at": [0], "post_list": 0}), "failed"),
+            (json!({"at": [0], "post_list": 3}), "failed"),
+            (json!({"at": [0], "post_list": u32::MAX}), "failed"),
+        ] {
+            let stream = connected(at);
+            both_ways(&stream, &endpoint(1));
+            say(&stream, &json!({"post": post}));
+            assert_eq!(kind(&next(&stream)), answer, "{post}");
+        }
+    });
+}
+
+#[test]
+fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
+    let (_, told) = served(&target(), &["host:32K"], |at| {
+        let other = target().importer.open("copy0", &Connection::default()).unwrap();
+        let memory = HostExporter::open(1 << 20, &OpenOptions::default()).unwrap().export(1 << 20).unwrap();
+        let registration = other.register(memory).unwrap();
+        let end = registration.end(EndSettings { depth: 4, queues: 1, receives: false }).unwrap();
+        let endpoint = serde_json::to_value(end.endpoint()).unwrap();
+        for ending in [Some(json!("close")), Some(json!({"fill": {"seed": 1}})), None] {
+            let stream = connected(at);
+            both_ways(&stream, &endpoint);
+            // Without an end of its own.
+            say(&stream, &json!({"post": {"at": [0]}}));
+            assert_eq!(kind(&next(&stream)), "posting");
+            let Some(ending) = ending else {
+                say(&stream, &json!("rest"));
+                drop(stream);
+                continue;
+            };
+            say(&stream, &ending);
+            let expected = if ending == json!("close") { "closed" } else { "refused" };
+            assert_eq!(kind(&next(&stream)), expected);
+        }
+        // It serves the next one.
+        drop(connected(at));
+    });
+    assert_eq!(told.iter().filter(|line| line.contains(": served")).count(), 4, "{told:?}");
 }
 
 /// A passive side that says all that and is gone then.
