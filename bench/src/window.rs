@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use peerpath_exporter::View;
 use peerpath_importers::Direction;
+use peerpath_paths::Cause;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
@@ -135,6 +136,8 @@ pub struct Mismatch {
     pub(crate) expected: u8,
     pub(crate) found: u8,
     pub(crate) guess: &'static str,
+    /// All that is wrong is as it was before: it never came.
+    pub(crate) missing: bool,
 }
 
 /// Verification did not succeed.
@@ -155,6 +158,19 @@ pub enum VerifyError {
         #[source]
         source: io::Error,
     },
+}
+
+impl VerifyError {
+    /// Whether the data were looked at and are wrong, on whichever host.
+    pub fn is_mismatch(&self) -> bool {
+        match self {
+            Self::Mismatch(_) => true,
+            Self::Peer(PeerError::Failed(failed)) => {
+                matches!(failed.explanation().cause, Some(Cause::DataMismatch | Cause::PacketsLost))
+            }
+            Self::Peer(_) | Self::View { .. } => false,
+        }
+    }
 }
 
 const NEAR: &str = "exported memory";
@@ -288,7 +304,7 @@ impl<'a> Memory<'a> {
         let mut found = vec![0; CHUNK_BYTES as usize];
         let mut wanted = vec![0; CHUNK_BYTES as usize];
         let mut first: Option<Mismatch> = None;
-        let mut wrong_bytes = 0;
+        let (mut wrong_bytes, mut missing) = (0, true);
         for span in self.chunks() {
             let length = (span.end - span.start) as usize;
             let (found, wanted) = (&mut found[..length], &mut wanted[..length]);
@@ -298,6 +314,10 @@ impl<'a> Memory<'a> {
                 continue;
             }
             wrong_bytes += found.iter().zip(wanted.iter()).filter(|(found, wanted)| found != wanted).count() as u64;
+            let mut before = vec![0; length];
+            expected.rest.fill(span.start, &mut before);
+            let came = found.iter().zip(wanted.iter()).zip(&before);
+            missing &= came.into_iter().all(|((found, wanted), before)| found == wanted || found == before);
             if first.is_none() {
                 let at = found.iter().zip(wanted.iter()).position(|(found, wanted)| found != wanted).unwrap_or(0);
                 first = Some(self.describe(span.start + at as u64, used, expected, wanted[at], found[at]));
@@ -305,7 +325,7 @@ impl<'a> Memory<'a> {
         }
         match first {
             None => Ok(()),
-            Some(first) => Err(Mismatch { wrong_bytes, ..first }.into()),
+            Some(first) => Err(Mismatch { wrong_bytes, missing, ..first }.into()),
         }
     }
 
@@ -337,6 +357,7 @@ impl<'a> Memory<'a> {
             expected: wanted,
             found,
             guess,
+            missing: false,
         }
     }
 }
@@ -430,8 +451,9 @@ mod tests {
             let layout = Layout::new(256, 2, 40_000).unwrap();
             let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
             let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
+            let is_missing = |checked| matches!(checked, Err(VerifyError::Mismatch(Mismatch { missing: true, .. })));
             carry(layout.transfer(Op::Write, 0), direction, &near, &far, 0);
-            assert!(window.verify(2).is_err(), "the second never came");
+            assert!(is_missing(window.verify(2)), "the second never came");
             carry(layout.transfer(Op::Write, 1), direction, &near, &far, 0);
             window.verify(2).unwrap();
             let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
@@ -439,7 +461,8 @@ mod tests {
             for turn in 0..2 {
                 carry(layout.transfer(Op::Write, turn), direction, &near, &far, 64);
             }
-            assert!(window.verify(2).is_err(), "one cache line too far");
+            let shifted = window.verify(2);
+            assert!(shifted.is_err() && !is_missing(shifted), "one cache line too far");
         }
     }
 }

@@ -119,6 +119,7 @@ fn compare(side: &'static str, view: &dyn View, start: u64, wanted: &[u8]) -> Re
         expected: *expected,
         found: *found,
         guess: "an operation was lost, done twice, or done elsewhere",
+        missing: false,
     }
     .into())
 }

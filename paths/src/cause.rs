@@ -85,6 +85,8 @@ causes! {
     PortDown = "port-down",
     /// The bytes found are not the bytes sent.
     DataMismatch = "data-mismatch",
+    /// What was sent over a connection that is not reliable did not arrive.
+    PacketsLost = "packets-lost",
     /// The transfer ended with an error of the device.
     TransferFailed = "transfer-failed",
     /// The device did not answer in time.

@@ -1,5 +1,6 @@
 //! How a cell can end without figures, and whose errors lead to that.
 
+use peerpath_importers::Transport;
 use peerpath_paths::{Cause, Class, Explained, Explanation};
 
 use crate::failure::{Failure, chain};
@@ -30,6 +31,28 @@ impl Ended {
 
     pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
         Self::Without(Without { outcome: Outcome::Failed, reason: reason.into(), explanation })
+    }
+
+    /// Of data that are not there, or not right.
+    pub(super) fn unverified(error: VerifyError, transport: Transport) -> Self {
+        match error {
+            VerifyError::Mismatch(mismatch) if mismatch.missing && transport != Transport::Rc => {
+                Self::failed(mismatch.to_string(), packets_lost())
+            }
+            error => error.into(),
+        }
+    }
+
+    /// What nobody answered was lost on its way, where it was not sure to arrive.
+    pub(super) fn over(self, transport: Transport) -> Self {
+        match self {
+            Self::Without(Without { reason, explanation, .. })
+                if explanation.cause == Some(Cause::TimedOut) && transport != Transport::Rc =>
+            {
+                Self::failed(reason, packets_lost())
+            }
+            ended => ended,
+        }
     }
 
     fn from_explained(error: &impl Explained) -> Self {
@@ -144,6 +167,14 @@ impl From<VerifyError> for Ended {
             ),
         }
     }
+}
+
+fn packets_lost() -> Explanation {
+    Explanation::new(
+        Cause::PacketsLost,
+        "this connection is not a reliable one: what is dropped on the way is not sent again",
+        "find out what drops packets (the counters of NICs and switches), or use --connection rc",
+    )
 }
 
 /// Of a source or target that cannot be used; each of its cells says so.

@@ -334,7 +334,8 @@ impl Session<'_> {
                         }
                         None => Memory::lent(layout, view).verify(asked.used, slots, rest),
                     };
-                    verified.map(|()| Answer::Verified).map_err(Ended::from)
+                    let transport = self.connection.transport;
+                    verified.map(|()| Answer::Verified).map_err(|error| Ended::unverified(error, transport))
                 }
                 (Request::Echo(echo), None) => match self.echo(ready, &mut joined, &echo)? {
                     Some(answer) => answer,

@@ -256,7 +256,12 @@ impl Runner<'_> {
     }
 
     /// Fills, moves, times and verifies.
-    pub(super) fn moved(
+    pub(super) fn moved(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], figures: Figures) -> Result<Figures, Ended> {
+        let moved = self.moved_and_verified(moving, lanes, figures);
+        moved.map_err(|ended| ended.over(self.plan.connection.transport))
+    }
+
+    fn moved_and_verified(
         &self,
         moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
@@ -329,16 +334,14 @@ impl Runner<'_> {
     }
 
     /// Verifies; without acknowledgements a transfer ends when it was sent, so what it carries may still be under way.
-    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, VerifyError> {
-        let begun = Instant::now();
+    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, Ended> {
+        let (begun, transport) = (Instant::now(), self.plan.connection.transport);
         loop {
             match check.verify(operations) {
-                Err(VerifyError::Mismatch(_))
-                    if self.plan.connection.transport != Transport::Rc && begun.elapsed() < LATEST_ARRIVAL =>
-                {
+                Err(error) if error.is_mismatch() && transport != Transport::Rc && begun.elapsed() < LATEST_ARRIVAL => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                verified => return verified,
+                verified => return verified.map_err(|error| Ended::unverified(error, transport)),
             }
         }
     }
@@ -567,6 +570,7 @@ fn came_back(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError
         expected: *expected,
         found: *other,
         guess: "the side that answers sent something else, or it changed on the way",
+        missing: false,
     }
     .into())
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
@@ -15,16 +16,34 @@ use peerpath_importers::{
 use crate::peer::active::PeerError;
 use crate::plan::Target;
 
+#[derive(Clone, Copy)]
 pub(super) struct Copies {
     /// The sends of this device come so many slots late.
-    pub(super) shift: u64,
+    shift: u64,
+    /// Its writes come so much later than it says.
+    late: Duration,
+    /// Each write of so many never comes.
+    loses: u64,
 }
 
-static RIGHT: Copies = Copies { shift: 0 };
-static WRONG: Copies = Copies { shift: 1 };
+const PLAIN: Copies = Copies { shift: 0, late: Duration::ZERO, loses: u64::MAX };
+static RIGHT: Copies = PLAIN;
+static WRONG: Copies = Copies { shift: 1, ..PLAIN };
+static LATE: Copies = Copies { late: Duration::from_millis(20), ..PLAIN };
+static LOSING: Copies = Copies { loses: 6, ..PLAIN };
 
 pub(super) fn target() -> Target {
     Target { importer: &RIGHT, address: "copy0".into() }
+}
+
+/// One whose writes end before they have come.
+pub(super) fn late_target() -> Target {
+    Target { importer: &LATE, address: "copy0".into() }
+}
+
+/// One of whose writes some never come.
+pub(super) fn losing_target() -> Target {
+    Target { importer: &LOSING, address: "copy0".into() }
 }
 
 /// One that puts everything into the wrong place.
@@ -99,13 +118,13 @@ impl Importer for Copies {
             own_address_space: false,
             model: None,
         };
-        Ok(Arc::new(Opened { info, shift: self.shift }))
+        Ok(Arc::new(Opened { info, copies: *self }))
     }
 }
 
 struct Opened {
     info: DeviceInfo,
-    shift: u64,
+    copies: Copies,
 }
 
 impl Device for Opened {
@@ -113,13 +132,13 @@ impl Device for Opened {
         &self.info
     }
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error> {
-        Ok(Box::new(Registered { buffer, shift: self.shift }))
+        Ok(Box::new(Registered { buffer, copies: self.copies }))
     }
 }
 
 struct Registered {
     buffer: Arc<Buffer>,
-    shift: u64,
+    copies: Copies,
 }
 
 impl Registration for Registered {
@@ -136,7 +155,7 @@ impl Registration for Registered {
             buffer: Arc::clone(&self.buffer),
             receives: Mutex::default(),
             received: Mutex::new(vec![0; settings.queues as usize]),
-            shift: self.shift,
+            shift: self.copies.shift,
         });
         waiting().get_or_insert_default().insert(number, Arc::clone(&own));
         let pairs = vec![QueuePairEnd { number, first_packet: 0 }; settings.queues as usize];
@@ -148,7 +167,7 @@ impl Registration for Registered {
             message_bytes: 1 << 30,
             regions: vec![region],
         };
-        Ok(Box::new(Copying { endpoint, own, to: None, done: Vec::new() }))
+        Ok(Box::new(Copying { endpoint, own, to: None, copies: self.copies, writes: 0, done: Vec::new() }))
     }
     fn unregister(self: Box<Self>) -> Result<Remains, Error> {
         Ok(Remains::new(self))
@@ -159,6 +178,8 @@ struct Copying {
     endpoint: Endpoint,
     own: Arc<Waiting>,
     to: Option<Arc<Waiting>>,
+    copies: Copies,
+    writes: u64,
     done: Vec<u64>,
 }
 
@@ -215,7 +236,20 @@ impl DataPlane for Copying {
                 own.read(transfer.far_offset, &mut bytes).unwrap();
                 match transfer.op {
                     Op::Send => to.take(transfer.queue, &bytes),
-                    _ => theirs.write(transfer.buffer_offset, &bytes).unwrap(),
+                    _ => {
+                        self.writes += 1;
+                        if self.writes.is_multiple_of(self.copies.loses) {
+                            // Nobody learns of it.
+                        } else if self.copies.late.is_zero() {
+                            theirs.write(transfer.buffer_offset, &bytes).unwrap();
+                        } else {
+                            let (to, late, offset) = (Arc::clone(to), self.copies.late, transfer.buffer_offset);
+                            std::thread::spawn(move || {
+                                std::thread::sleep(late);
+                                to.buffer.view().write(offset, &bytes).unwrap();
+                            });
+                        }
+                    }
                 }
             }
             self.done.push(transfer.id);

@@ -10,7 +10,7 @@ use peerpath_importers::{Connection, EndSettings, Op, Transport};
 use peerpath_paths::{Cause, PathName, Tree};
 use serde_json::{Value, json};
 
-use super::device::{target, wrong_target};
+use super::device::{late_target, losing_target, target, wrong_target};
 use super::{LONG, hear, say, token};
 use crate::environment::Host;
 use crate::failure::Failure;
@@ -204,6 +204,29 @@ fn what_nobody_would_know_to_be_lost_is_waived() {
         let unsure = cell.op == "send" && cell.mode != "pingpong";
         assert_eq!(cell.outcome, if unsure { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
     }
+}
+
+/// Cells of one write at a time, of a device of this side's.
+fn writes_of(device: Target, transport: Transport) -> Vec<(Outcome, Option<Cause>)> {
+    let (result, _) = served(&target(), &["host:100K"], |at| {
+        run(at, &[Op::Write], |plan| {
+            (plan.targets, plan.modes, plan.warmup) = (vec![device], vec![Mode::Completion], 0);
+            plan.connection.transport = transport;
+        })
+        .unwrap()
+    });
+    outcomes(&result)
+}
+
+#[test]
+fn what_is_on_its_way_is_waited_for_where_nothing_tells_of_its_arrival() {
+    assert_eq!(writes_of(late_target(), Transport::Uc), [(Outcome::Passed, None); 2]);
+}
+
+#[test]
+fn what_is_lost_is_told_as_such_where_it_is_not_sure_to_arrive() {
+    assert_eq!(writes_of(losing_target(), Transport::Uc), [(Outcome::Failed, Some(Cause::PacketsLost)); 2]);
+    assert_eq!(writes_of(losing_target(), Transport::Rc), [(Outcome::Failed, Some(Cause::DataMismatch)); 2]);
 }
 
 #[test]
