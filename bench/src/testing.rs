@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use peerpath_exporter::View;
 
 /// Memory that is looked at as a BAR is.
-pub(crate) struct Bytes(Mutex<Vec<u8>>);
+pub(crate) struct Bytes(pub(crate) Mutex<Vec<u8>>);
 
 impl Bytes {
     pub(crate) fn new(length: u64) -> Self {
