@@ -89,7 +89,7 @@ def _run_peerpath(
             stdout=sink,
             stderr=subprocess.STDOUT,
             env=os.environ | {"PEERPATH_TOKEN": _TOKEN},
-            preexec_fn=lambda: _give_way(trial),
+            preexec_fn=lambda: _prepare(trial, conditions.client_cpu),
             timeout=_TIMEOUT_S,
         )
     if done.returncode != 0:
@@ -152,18 +152,21 @@ _run_perftest.calls = 0
 
 
 def _on_cpu(cpu: int, trial: Trial, command: list[str], sink, errors) -> subprocess.Popen:
-    def prepare() -> None:
-        _give_way(trial)
-        os.sched_setaffinity(0, {cpu})
-
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=errors,
         env=os.environ | {"PEERPATH_TOKEN": _TOKEN},
-        preexec_fn=prepare,
+        preexec_fn=lambda: _prepare(trial, cpu),
     )
+
+
+def _prepare(trial: Trial, cpu: int) -> None:
+    """All of a process on one processor, its set-up as well: where that ran, the kernel's threads that then
+    work for it tend to stay. (peerpath moves the thread that answers to where it is told.)"""
+    _give_way(trial)
+    os.sched_setaffinity(0, {cpu})
 
 
 def _give_way(trial: Trial) -> None:
