@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
 /// The widest access that `address` and `left` allow.
+#[inline]
 fn width(address: usize, left: usize) -> usize {
     [8, 4, 2].into_iter().find(|&width| address.is_multiple_of(width) && left >= width).unwrap_or(1)
 }
@@ -25,7 +26,7 @@ pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
         let width = width(at.addr(), into.len() - done);
         // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
         let word = unsafe { load(at, width) };
-        into[done..done + width].copy_from_slice(&word.to_ne_bytes()[lane(width)]);
+        spread(word, &mut into[done..done + width]);
         done += width;
     }
 }
@@ -42,10 +43,8 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
         // SAFETY: `done` stays below the length that the caller vouches for.
         let at = unsafe { to.as_ptr().add(done) };
         let width = width(at.addr(), from.len() - done);
-        let mut bytes = [0; 8];
-        bytes[lane(width)].copy_from_slice(&from[done..done + width]);
         // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
-        unsafe { store(at, width, u64::from_ne_bytes(bytes)) };
+        unsafe { store(at, width, gather(&from[done..done + width])) };
         last = Some((at, width));
         done += width;
     }
@@ -82,9 +81,27 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
     }
 }
 
-/// Where the bytes of a narrower integer stand in the u64 it is widened to.
-fn lane(width: usize) -> std::ops::Range<usize> {
-    if cfg!(target_endian = "little") { 0..width } else { 8 - width..8 }
+/// The bytes of an integer that was as wide as there is room. Each width is a case of its own, so that none is a call.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // Narrowing to the width is the point.
+fn spread(word: u64, into: &mut [u8]) {
+    match into.len() {
+        8 => into.copy_from_slice(&word.to_ne_bytes()),
+        4 => into.copy_from_slice(&(word as u32).to_ne_bytes()),
+        2 => into.copy_from_slice(&(word as u16).to_ne_bytes()),
+        _ => into[0] = word as u8,
+    }
+}
+
+/// The integer that has these bytes.
+#[inline]
+fn gather(from: &[u8]) -> u64 {
+    match *from {
+        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
+        [a, b] => u16::from_ne_bytes([a, b]).into(),
+        _ => from[0].into(),
+    }
 }
 
 /// # Safety

@@ -86,6 +86,8 @@ impl<'r> LooseEnd<'r> for Half<'r> {
         let (route, peers) = meet(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
         end.connect(device, &route, &peers)?;
         let bounds = Bounds {
+            transport: device.connection.transport,
+            atomics: device.limits.atomics,
             buffer: parts_of(&peer.regions)?,
             far: parts.clone(),
             message_bytes: endpoint.message_bytes.min(peer.message_bytes),

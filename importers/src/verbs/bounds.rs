@@ -3,7 +3,7 @@
 
 use super::errors::Error;
 use super::sys::Keys;
-use crate::{Region, Transfer};
+use crate::{Op, Region, Transfer, Transport};
 
 /// A part of the buffer that is a region of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,12 @@ impl Part {
     }
 }
 
-/// The room for transfers.
+/// The room for transfers, and what the connection can do.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
+    pub(super) transport: Transport,
+    /// Whether the device has atomic operations.
+    pub(super) atomics: bool,
     /// The buffer, in its order.
     pub(super) buffer: Vec<Part>,
     /// The far side, in its order.
@@ -76,7 +79,8 @@ fn total_bytes(parts: &[Part]) -> u64 {
 }
 
 impl Bounds {
-    /// Where its bytes are, if they lie within one region on either side, and go into one message.
+    /// Where its bytes are, if they lie within one region on either side, go into one message, and the connection can move
+    /// them that way.
     #[inline]
     pub(super) fn admit(&self, transfer: &Transfer) -> Option<Places> {
         let length = u64::from(transfer.length_bytes);
@@ -84,7 +88,17 @@ impl Bounds {
             return None;
         }
         let buffer = place(&self.buffer, transfer.buffer_offset, length)?;
-        Some(Places { buffer, far: place(&self.far, transfer.far_offset, length)? })
+        let places = Places { buffer, far: place(&self.far, transfer.far_offset, length)? };
+        let can = match self.transport {
+            Transport::Rc => !transfer.op.is_atomic() || self.can_be_atomic(length, &places),
+            Transport::Uc => matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send),
+            Transport::Ud => transfer.op == Op::Send,
+        };
+        can.then_some(places)
+    }
+
+    fn can_be_atomic(&self, length: u64, places: &Places) -> bool {
+        self.atomics && length == 8 && places.buffer.address.is_multiple_of(8) && places.far.address.is_multiple_of(8)
     }
 
     /// Why it was not admitted.
@@ -96,8 +110,11 @@ impl Bounds {
         }
         let (buffer_bytes, far_bytes) = (total_bytes(&self.buffer), total_bytes(&self.far));
         let end = buffer_offset.saturating_add(length_bytes.into());
+        let fits = |parts, offset| place(parts, offset, length_bytes.into()).is_some();
         let why = if length_bytes == 0 {
             "it has no length".to_owned()
+        } else if fits(&self.buffer, buffer_offset) && fits(&self.far, far_offset) {
+            return self.cannot(transfer.op, device);
         } else if end <= buffer_bytes && part(&self.buffer, buffer_offset) != part(&self.buffer, end - 1) {
             format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer lie in more than one region")
         } else {
@@ -108,12 +125,22 @@ impl Bounds {
         };
         Error::Transfer { why }
     }
+
+    /// Why what fits cannot be done.
+    fn cannot(&self, op: Op, device: &str) -> Error {
+        if self.transport != Transport::Rc {
+            Error::Transport { op, transport: self.transport }
+        } else if !self.atomics {
+            Error::NoAtomics { device: device.to_owned() }
+        } else {
+            Error::Transfer { why: format!("`{op}` works on one word of 8 bytes, at a multiple of 8") }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Op;
     use peerpath_paths::{Cause, Class, Explained as _};
     use proptest::prelude::*;
 
@@ -128,7 +155,7 @@ mod tests {
     fn bounds(lengths: &[u64], far_bytes: u64, message_bytes: u32) -> Bounds {
         let regions = lengths.iter().enumerate().map(|(index, length)| (*length, keys((index as u64) << 32)));
         let far = Part::in_a_row([(far_bytes, keys(FAR))].into_iter());
-        Bounds { buffer: Part::in_a_row(regions), far, message_bytes }
+        Bounds { transport: Transport::Rc, atomics: true, buffer: Part::in_a_row(regions), far, message_bytes }
     }
 
     fn transfer(buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
@@ -162,7 +189,7 @@ mod tests {
             let text = bounds.misfit(&misfit, "rxe0").to_string();
             assert!(text.contains(why), "{text}");
         }
-        let nothing = Bounds { buffer: Vec::new(), far: Vec::new(), message_bytes: 1 };
+        let nothing = Bounds { buffer: Vec::new(), far: Vec::new(), ..bounds };
         assert_eq!(nothing.admit(&transfer(0, 0, 1)), None);
         nothing.misfit(&transfer(0, 0, 1), "rxe0");
     }
@@ -171,6 +198,32 @@ mod tests {
     fn a_message_that_is_too_long_is_a_limit_of_the_device() {
         let error = bounds(&[8192], 8192, 4096).misfit(&transfer(0, 0, 8192), "rxe0");
         assert_eq!((error.class(), error.explanation().cause), (Class::CannotHere, Some(Cause::LimitReached)));
+    }
+
+    #[test]
+    fn a_connection_takes_the_operations_of_its_transport() {
+        let reliable = bounds(&[4096], 4096, 4096);
+        let over = |transport| Bounds { transport, ..reliable.clone() };
+        let (uc, ud) = (over(Transport::Uc), over(Transport::Ud));
+        let none = Bounds { atomics: false, ..reliable.clone() };
+        for op in [Op::Write, Op::WriteImm, Op::Read, Op::Send, Op::FetchAdd, Op::CmpSwap] {
+            let word = Transfer::new(0, op, 8, 16, 8);
+            assert!(reliable.admit(&word).is_some(), "{op}");
+            let writes = matches!(op, Op::Write | Op::WriteImm);
+            assert_eq!(
+                (uc.admit(&word).is_some(), ud.admit(&word).is_some()),
+                (writes || op == Op::Send, op == Op::Send)
+            );
+            assert_eq!(none.admit(&word).is_none(), op.is_atomic(), "{op}");
+            let long = Transfer { length_bytes: 16, ..word };
+            let askew = [Transfer { buffer_offset: 4, ..word }, Transfer { far_offset: 4, ..word }, long];
+            assert!(askew.iter().all(|word| reliable.admit(word).is_none() == op.is_atomic()), "{op}");
+        }
+        let word = Transfer::new(0, Op::FetchAdd, 4, 0, 8);
+        let text = |bounds: &Bounds| bounds.misfit(&word, "rxe0").to_string();
+        assert!(text(&reliable).contains("multiple of 8"), "{}", text(&reliable));
+        assert!(matches!(uc.misfit(&word, "rxe0"), Error::Transport { .. }));
+        assert!(matches!(none.misfit(&word, "rxe0"), Error::NoAtomics { .. }));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, View};
 
-use super::bounds::{Bounds, Part, Places, place};
+use super::bounds::{Bounds, Part, place};
 use super::device::VerbsDevice;
 use super::end::{Depths, End};
 use super::errors::Error;
@@ -17,7 +17,7 @@ use super::registration::VerbsRegistration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
-use crate::{Completion, DataPlane, DataPlaneSettings, JoinedEnd, Op, Side, Transfer, Transport};
+use crate::{Completion, DataPlane, DataPlaneSettings, JoinedEnd, Op, Side, Transfer};
 
 /// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
 const LONGEST_SLEEP_MS: u16 = 100;
@@ -109,6 +109,8 @@ impl<'r> VerbsDataPlane<'r> {
             buffer_end: Some(buffer_end),
             completions,
             bounds: Bounds {
+                transport: device.connection.transport,
+                atomics: device.limits.atomics,
                 buffer: registration.parts(),
                 far: far.parts.clone(),
                 message_bytes: device.message_bytes(),
@@ -249,41 +251,6 @@ impl<'r> VerbsDataPlane<'r> {
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 
-    /// Where the bytes of a transfer are, if it can be done.
-    #[inline]
-    fn admit(&self, transfer: &Transfer) -> Result<Places, Error> {
-        let Some(places) = self.bounds.admit(transfer) else {
-            return Err(self.bounds.misfit(transfer, &self.registration.device.info.name));
-        };
-        let can = match self.registration.device.connection.transport {
-            Transport::Rc => !transfer.op.is_atomic() || self.can_be_atomic(transfer, &places),
-            Transport::Uc => matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send),
-            Transport::Ud => transfer.op == Op::Send,
-        };
-        if can { Ok(places) } else { Err(self.cannot(transfer)) }
-    }
-
-    fn can_be_atomic(&self, transfer: &Transfer, places: &Places) -> bool {
-        let aligned = |address: u64| address.is_multiple_of(8);
-        self.registration.device.limits.atomics
-            && transfer.length_bytes == 8
-            && aligned(places.buffer.address)
-            && aligned(places.far.address)
-    }
-
-    #[cold]
-    fn cannot(&self, transfer: &Transfer) -> Error {
-        let device = &self.registration.device;
-        let (op, transport) = (transfer.op, device.connection.transport);
-        if transport != Transport::Rc {
-            Error::Transport { op, transport }
-        } else if !device.limits.atomics {
-            Error::NoAtomics { device: device.info.name.clone() }
-        } else {
-            Error::Transfer { why: format!("`{op}` works on one word of 8 bytes, at a multiple of 8") }
-        }
-    }
-
     /// The place of a queue's ring, where that side posts on it.
     #[inline]
     fn ring(&self, transfer: &Transfer) -> Option<usize> {
@@ -297,39 +264,51 @@ impl<'r> VerbsDataPlane<'r> {
         Some(ring as usize).filter(|ring| *ring < self.rings.len())
     }
 
-    /// Posts transfers of one queue and side, which there is room for.
-    fn post(&mut self, ring: usize, batch: &[Transfer]) -> Result<(), Error> {
-        let mut receives = 0;
-        for (index, transfer) in batch.iter().enumerate() {
-            let places = match self.admit(transfer) {
-                Ok(places) => places,
-                Err(error) => {
-                    self.rings[ring].forget(index);
-                    return Err(error);
-                }
+    /// Posts as many transfers as there is room for, up to the first one of another queue or side; returns how many.
+    #[inline]
+    fn post(&mut self, at: usize, batch: &[Transfer]) -> Result<usize, Error> {
+        let [Transfer { queue, posted_by, .. }, ..] = *batch else { return Ok(0) };
+        let ring = &mut self.rings[at];
+        let (poster, mut other) = match (posted_by, &mut self.buffer_end) {
+            // Only an end of this process is asked to post for the buffer's side.
+            (Side::Buffer, Some(buffer)) => (buffer, Some(&mut self.far_end)),
+            (_, buffer) => (&mut self.far_end, buffer.as_mut()),
+        };
+        let (mut sends, mut receives) = (0, 0);
+        let room = ring.room();
+        for transfer in batch {
+            if sends == room || (transfer.queue, transfer.posted_by) != (queue, posted_by) {
+                break;
+            }
+            let Some(places) = self.bounds.admit(transfer) else {
+                ring.forget(sends);
+                return Err(self.bounds.misfit(transfer, &self.registration.device.info.name));
             };
-            let receives_too = matches!(transfer.op, Op::Send | Op::WriteImm) && self.buffer_end.is_some();
-            let number = number(ring, self.rings[ring].push(transfer.id, 1 + u8::from(receives_too)));
-            let (local, remote) = match transfer.posted_by {
+            let other = other.as_mut().filter(|_| matches!(transfer.op, Op::Send | Op::WriteImm));
+            let number = number(at, ring.push(transfer.id, 1 + u8::from(other.is_some())));
+            let (local, remote) = match posted_by {
                 Side::Far => (places.far, places.buffer),
                 Side::Buffer => (places.buffer, places.far),
             };
-            let (poster, other) = ends(&mut self.far_end, &mut self.buffer_end, transfer.posted_by);
-            poster.fill_send(index, number, transfer, local, remote);
-            if let Some(other) = other.filter(|_| receives_too) {
+            poster.fill_send(sends, number, transfer, local, remote);
+            sends += 1;
+            if let Some(other) = other {
                 other.fill_receive(receives, number | RECEIVE, remote, transfer.length_bytes);
                 receives += 1;
             }
         }
-        let [first, ..] = batch else { return Ok(()) };
-        let (poster, other) = ends(&mut self.far_end, &mut self.buffer_end, first.posted_by);
         // Receives first: a send never finds the receiver without one.
-        let posted = other.map_or(Ok(()), |other| other.post_receives(first.queue, receives));
-        let posted = posted.and_then(|()| poster.post_sends(first.queue, batch.len()));
-        posted.map_err(|source| {
-            self.end();
-            Error::Post { source }
-        })
+        let posted = match other {
+            Some(other) if receives > 0 => other.post_receives(queue, receives),
+            _ => Ok(()),
+        };
+        match posted.and_then(|()| poster.post_sends(queue, sends)) {
+            Ok(()) => Ok(sends),
+            Err(source) => {
+                self.end();
+                Err(Error::Post { source })
+            }
+        }
     }
 }
 
@@ -345,16 +324,12 @@ impl DataPlane for VerbsDataPlane<'_> {
         }
         let mut taken = 0;
         while let [first, ..] = &batch[taken..] {
-            let same = |transfer: &&Transfer| (transfer.queue, transfer.posted_by) == (first.queue, first.posted_by);
             let Some(ring) = self.ring(first) else {
                 return Err(Error::Transfer { why: format!("there is no queue {} on that side", first.queue) }.into());
             };
-            let room = self.rings[ring].room();
-            let wanted = batch[taken..].iter().take_while(same).count();
-            let count = wanted.min(room);
-            self.post(ring, &batch[taken..taken + count])?;
-            taken += count;
-            if count < wanted {
+            let posted = self.post(ring, &batch[taken..])?;
+            taken += posted;
+            if posted == 0 {
                 break;
             }
         }
@@ -362,7 +337,9 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
-        done.append(&mut self.backlog);
+        if !self.backlog.is_empty() {
+            done.append(&mut self.backlog);
+        }
         self.take_in(done)?;
         if self.incoming.offsets.is_empty() {
             return Ok(());
@@ -418,15 +395,6 @@ impl Incoming {
         } else if self.failed.is_none_or(|failed| failed == FLUSHED) {
             self.failed = Some(status);
         }
-    }
-}
-
-/// The end that posts, and the other one where it is of this process. Only such a one is asked to post for the buffer's side.
-#[inline]
-fn ends<'e>(far: &'e mut End, buffer: &'e mut Option<End>, posted_by: Side) -> (&'e mut End, Option<&'e mut End>) {
-    match (posted_by, buffer) {
-        (Side::Buffer, Some(buffer)) => (buffer, Some(far)),
-        (_, buffer) => (far, buffer.as_mut()),
     }
 }
 
