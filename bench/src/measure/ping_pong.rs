@@ -1,5 +1,7 @@
 //! There and back again.
 
+use std::sync::Arc;
+
 use peerpath_exporter::View;
 use peerpath_importers::{Completion, JoinedEnd, Op, Transfer};
 use quanta::Clock;
@@ -43,9 +45,61 @@ impl Volley<'_> {
     }
 }
 
+/// The side that begins.
+struct Server<'a> {
+    volley: Volley<'a>,
+    far: Arc<dyn View>,
+    clock: &'a Clock,
+    interrupt: &'a Interrupt,
+    done: Vec<Completion>,
+    /// What is served next.
+    there: Transfer,
+    /// Sends of the other side that had arrived before.
+    before: u64,
+    begun: u64,
+    ended: u64,
+    /// Where the last byte of a slot stands before it goes, and after it has come back.
+    out: u64,
+    back: u64,
+}
+
+impl Server<'_> {
+    /// Sends the slot there, with this for its last byte where that tells of its arrival.
+    #[inline]
+    fn serve(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+        if self.volley.op == Op::Write {
+            self.far.write(self.out, &[marker])?;
+        }
+        submit_all(end, &[self.there], &mut self.done, self.clock, self.interrupt)?;
+        self.begun += 1;
+        self.there = self.volley.there(self.begun);
+        Ok(())
+    }
+
+    /// Waits until it has come back.
+    #[inline]
+    fn return_of(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+        let mut watch = Watch::new(self.clock, self.interrupt);
+        loop {
+            // Room for the next answer, and what ended; only here a failure would show.
+            end.poll(&mut self.done)?;
+            self.ended += settle(&mut self.done)?;
+            let come = match self.volley.op {
+                Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*self.far, self.back)? == marker))?,
+                _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - self.before >= self.begun))?,
+            };
+            if come {
+                return Ok(());
+            }
+            watch.wait_on(end, self.volley.op)?;
+        }
+    }
+}
+
 /// Sends the slot there, waits for it to come back, one after the other, and records half of each round trip; returns how
 /// many there were, and how often the slot went there in all. The time of one round trip ends where the next one's begins, with
-/// one time stamp for both. The other side has to run [`echo`], or something like it.
+/// one time stamp for both; it is recorded while the next one is on its way, which still counts when the time is over. The other
+/// side has to run [`echo`], or something like it.
 ///
 /// A write has arrived when its last byte is seen in memory, everything else when its receive tells. What the slots hold in
 /// the end is what they held in the beginning.
@@ -59,65 +113,63 @@ pub fn ping_pong(
     recorder: &mut Recorder,
     interrupt: &Interrupt,
 ) -> Result<(u64, u64), MeasureError> {
+    if limit.iterations == 0 {
+        return Ok((0, 0));
+    }
     let clock = recorder.clock.clone();
-    let far = end.far();
-    let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
-    let first = volley.there(0);
-    let last = u64::from(first.length_bytes) - 1;
-    let (out, back) = (first.far_offset + last, volley.back + last);
-    let original = look_at(&*far, out)?;
+    let there = volley.there(0);
+    let last = u64::from(there.length_bytes) - 1;
+    let mut server = Server {
+        volley,
+        far: end.far(),
+        clock: &clock,
+        interrupt,
+        done: Vec::with_capacity(2 * PING_PONG_DEPTH as usize),
+        there,
+        before: end.arrived()?,
+        begun: 0,
+        ended: 0,
+        out: there.far_offset + last,
+        back: volley.back + last,
+    };
+    let original = look_at(&*server.far, server.out)?;
     // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
     // either side holds.
     let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
     let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
-    let (mut begun, mut ended) = (0, 0);
-    let before = end.arrived()?;
-    far.write(back, &[!marker(0)])?;
-    let mut round = |end: &mut dyn JoinedEnd, marker: u8| -> Result<(), MeasureError> {
-        let there = volley.there(begun);
-        let mut watch = Watch::new(&clock, interrupt);
-        if volley.op == Op::Write {
-            far.write(out, &[marker])?;
-        }
-        submit_all(end, &[there], &mut done, &clock, interrupt)?;
-        begun += 1;
-        loop {
-            // Room for the next answer, and what ended; only here a failure would show.
-            end.poll(&mut done)?;
-            ended += settle(&mut done)?;
-            let come = match volley.op {
-                Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*far, back)? == marker))?,
-                _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before >= begun))?,
-            };
-            if come {
-                return Ok(());
-            }
-            watch.wait_on(end, volley.op)?;
-        }
-    };
-    let mut going = Going::new(&clock, limit, interrupt);
+    server.far.write(server.back, &[!marker(0)])?;
+    // It counts those that another one follows.
+    let mut going = Going::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
+    let (mut goes_on, mut turn) = (limit.iterations > 1, 0);
     let mut start = going.begun;
-    for turn in 0..limit.iterations {
-        round(end, marker(turn))?;
+    server.serve(end, marker(0))?;
+    loop {
+        let next = marker(turn + 1);
+        server.return_of(end, marker(turn))?;
         let stop = clock.raw();
+        if goes_on {
+            server.serve(end, next)?;
+        }
         recorder.record_half(start, stop);
-        let is_more = going.on(start, stop)?;
-        start = stop;
-        if !is_more {
+        turn += 1;
+        if !goes_on {
             break;
         }
+        goes_on = going.on(start, stop)?;
+        start = stop;
     }
-    if volley.op == Op::Write && limit.iterations > 0 {
-        round(end, original)?;
+    if volley.op == Op::Write {
+        server.serve(end, original)?;
+        server.return_of(end, original)?;
     }
     // Whoever uses this end next waits for completions of its own.
     let mut watch = Watch::new(&clock, interrupt);
-    while ended < begun {
-        end.poll(&mut done)?;
-        ended += settle(&mut done)?;
+    while server.ended < server.begun {
+        end.poll(&mut server.done)?;
+        server.ended += settle(&mut server.done)?;
         watch.idle()?;
     }
-    Ok((if limit.iterations == 0 { 0 } else { going.count() }, begun))
+    Ok((turn, server.begun))
 }
 
 /// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
@@ -138,6 +190,7 @@ pub fn echo(
     let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
     let mut last_byte = volley.last_byte;
     let (mut come, mut ended) = (0, 0);
+    let mut back = volley.back(0);
     // Nobody says how long the next one takes; only what was sent back has to end.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
@@ -150,8 +203,9 @@ pub fn echo(
             _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before > come))?,
         };
         if arrived {
-            submit_all(end, &[volley.back(come)], &mut done, clock, &unstoppable)?;
+            submit_all(end, &[back], &mut done, clock, &unstoppable)?;
             come += 1;
+            back = volley.back(come);
         }
         end.poll(&mut done)?;
         ended += settle(&mut done)?;
