@@ -27,14 +27,18 @@ _SERVER_ADDRESS = "127.0.0.1"
 _TIMEOUT_S = 120
 _LISTENING = "0A"
 _TOKEN = "of these two processes alone"
+# The processors of the kernel's threads that are bound to none, as a mask.
+_KERNEL_CPUS = Path("/sys/devices/virtual/workqueue/cpumask")
 
 
 def main(folder: Path, peerpath: Path, rounds: int) -> int:
     conditions = Conditions(gid_index=_gid_index())
     write_whole(folder / "conditions.json", json.dumps(_describe(conditions, peerpath), indent=2) + "\n")
     done: list[dict] = []
+    all_cpus = _KERNEL_CPUS.read_text()
     for number in range(1, rounds + 1):
         for trial, turn in ((trial, turn) for trial in TRIALS for turn in range(1, trial.turns + 1)):
+            _KERNEL_CPUS.write_text(f"{1 << conditions.kernel_cpu:x}" if trial.is_latency else all_cpus)
             record = _round(number, turn, trial, conditions, folder, peerpath)
             done.append(record)
             write_whole(folder / "rounds.json", json.dumps(done, indent=2) + "\n")
@@ -164,7 +168,7 @@ def _on_cpu(cpu: int, trial: Trial, command: list[str], sink, errors) -> subproc
 
 def _prepare(trial: Trial, cpu: int) -> None:
     """All of a process on one processor, its set-up as well: where that ran, the kernel's threads that then
-    work for it tend to stay. (peerpath moves the thread that answers to where it is told.)"""
+    work for it tend to stay. (peerpath in ping-pong is told of both.)"""
     _give_way(trial)
     os.sched_setaffinity(0, {cpu})
 

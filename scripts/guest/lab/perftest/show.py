@@ -28,10 +28,11 @@ def heading(conditions: dict, rounds: int) -> str:
     return f"""\
 {versions}, Linux {conditions["kernel"]}, {conditions["processors"]} processors
 On {DEVICE}: reliable connection, MTU {shared["mtu_bytes"]}, host memory, no inline data; bandwidth with {shared["depth"]} under way,
-posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest, bandwidth several
-times in each; which of the two perftests counts and which is the control alternates. In ping-pong the
-side that answers has the processor of perftest's server: a thread of peerpath, or, apart, `peerpath
-serve`. For latency both tools give way to the kernel's own threads, which are the NIC here (SCHED_IDLE).
+posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest, several times in each;
+which of the two perftests counts and which is the control alternates. In ping-pong the side that
+answers has the processor of perftest's server: a thread of peerpath, or, apart, `peerpath serve`. For
+latency both tools give way (SCHED_IDLE) to the kernel's own threads, which are the NIC here and stay
+on the processor of the client.
 A ratio is a figure divided by that of the perftest beside it; shown are the median of all n and
 between which values their middle half lies. SHORT is beyond the limit and outside of the control's
 middle half; noise is beyond the limit, but within it. Of latencies the low end is compared: what lies
