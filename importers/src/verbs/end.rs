@@ -53,6 +53,7 @@ impl End {
             QueuePair::new(&device.domain, completions, room).map_err(|source| Error::QueuePair {
                 device: device.info.name.clone(),
                 depth: sends.max(receives),
+                inline_bytes,
                 source,
             })
         };

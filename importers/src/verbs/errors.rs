@@ -60,8 +60,8 @@ pub(super) enum Error {
     NoAtomics { device: String },
     #[error("{device} gave no completion queue for {entries} completions")]
     CompletionQueue { device: String, entries: u32, source: io::Error },
-    #[error("{device} gave no queue pair for {depth} transfers")]
-    QueuePair { device: String, depth: u32, source: io::Error },
+    #[error("{device} gave no queue pair for {depth} transfers{}", with_inline(*inline_bytes))]
+    QueuePair { device: String, depth: u32, inline_bytes: u32, source: io::Error },
     #[error("a queue pair of {device} could not be brought to {state}")]
     Connect { device: String, state: &'static str, source: io::Error },
     #[error("{device} cannot move {length_bytes} bytes at once")]
@@ -78,6 +78,10 @@ pub(super) enum Error {
     Received { source: TransferError },
     #[error("the completion queue failed")]
     Poll { source: io::Error },
+}
+
+fn with_inline(bytes: u32) -> String {
+    if bytes > 0 { format!(", each with up to {bytes} bytes in its work request") } else { String::new() }
 }
 
 fn errno(error: &io::Error) -> i32 {
@@ -174,6 +178,16 @@ impl Explained for Error {
                 format!("Its limit is {limit}."),
                 format!("Use a depth from 1 to {limit}."),
             ),
+            // Of these two, devices refuse what is too much with one answer.
+            Self::QueuePair { inline_bytes: 1.., source, .. }
+                if matches!(errno(source), libc::EINVAL | libc::ENOMEM) =>
+            {
+                Explanation::new(
+                    Cause::LimitReached,
+                    "Its work requests have no room for so many bytes, or its queues not for so many requests of that size.",
+                    "Ask for fewer bytes with --inline, or leave it out; or use a smaller depth or fewer queue pairs.",
+                )
+            }
             Self::ProtectionDomain { source, .. }
             | Self::CompletionQueue { source, .. }
             | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),

@@ -183,7 +183,14 @@ fn limits() -> Result<(), Failed> {
     run(&format!("run --from host:8M --to verbs:rxe0 {asked} --out {folder}"))?
         .expect(3)?
         .says("limit-reached")?
-        .says("Use a depth")
+        .says("Use a depth")?;
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let asked = "--op write --size 64 --iterations 5 --inline 65536";
+    run(&format!("run --from host:8M --to verbs:rxe0 {asked} --out {folder}"))?
+        .expect(3)?
+        .says("limit-reached")?
+        .says("fewer bytes with --inline")
         .map(drop)
 }
 
