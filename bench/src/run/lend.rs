@@ -12,9 +12,10 @@ use peerpath_importers::{
 use peerpath_paths::{Bdf, Explanation, Tree};
 
 use super::ended::{Ended, Without};
+use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
 use super::tool;
-use super::transfer::{impossible, layouts, receives};
+use super::transfer::{impossible, layouts};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;

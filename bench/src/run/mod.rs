@@ -7,6 +7,7 @@
 mod arranged;
 mod cell;
 mod ended;
+mod lane;
 mod leg;
 mod lend;
 mod remote;
@@ -14,6 +15,7 @@ mod shape;
 mod staged;
 mod threads;
 mod transfer;
+mod volleys;
 
 use std::path::Path;
 

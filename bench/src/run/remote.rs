@@ -11,9 +11,10 @@ use quanta::Clock;
 
 use super::cell::Figures;
 use super::ended::{Ended, Without};
+use super::lane::{Lane, Posts, back_place, receives};
 use super::leg::{as_asked, describe, iommu_fault, open_target, or_without, target_of};
 use super::shape::named;
-use super::transfer::{Lane, Moving, Posts, back_place, receives, streams};
+use super::transfer::{Moving, streams};
 use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
 use crate::layout::Layout;

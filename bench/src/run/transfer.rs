@@ -4,25 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use peerpath_exporter::{Buffer, Exporter as _, Handle, SourceKind, View};
-use peerpath_importers::{
-    DataPlane, DataPlaneSettings, Direction, EndSettings, JoinedEnd, Op, Registration, Side, Transfer, Transport,
-};
+use peerpath_importers::{DataPlane, DataPlaneSettings, Direction, Op, Side, Transport};
 use peerpath_paths::{Cause, Explanation, PathName};
 use quanta::Clock;
 
 use super::Runner;
 use super::cell::{Figures, Setup, note_staging, staging};
 use super::ended::{Ended, Without};
+use super::lane::{Lane, Posts, Seen, receives};
 use super::staged::Staged;
 use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, Flow, Limit, MeasureError, PING_PONG_DEPTH, Recorder, Stream, Throughput, Volley};
+use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream};
 use crate::peer::active::PeerError;
 use crate::peer::message::{Post, Posted};
 use crate::plan::{CellSpec, Mechanism, Mode, Plan};
 use crate::result::CellPath;
-use crate::window::{Mismatch, Place, Remote, VerifyError, Window};
+use crate::window::{Place, Remote, VerifyError, Window};
 use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
@@ -31,63 +30,6 @@ const VERIFIED_LAPS: u32 = 3;
 const LOOK: Duration = Duration::from_millis(1);
 /// What has not arrived by then has been lost.
 const LATEST_ARRIVAL: Duration = Duration::from_secs(2);
-
-/// What one thread works with: a data plane of its own, and for each stream a part of the source.
-pub(super) struct Lane<'a> {
-    pub(super) posts: Posts<'a>,
-    pub(super) far: Arc<dyn View>,
-    pub(super) layouts: &'a [Layout],
-}
-
-/// Who has the two ends of a lane.
-pub(super) enum Posts<'a> {
-    /// The thread that posts has both.
-    Whole(Box<dyn DataPlane + 'a>),
-    /// It has that of the far side; the other one is a peer's, or another thread's.
-    Apart {
-        end: Box<dyn JoinedEnd + 'a>,
-        other: Option<Box<dyn JoinedEnd + 'a>>,
-        /// Where on the far side what is sent back arrives.
-        back: u64,
-    },
-}
-
-impl<'a> Lane<'a> {
-    fn whole(plane: Box<dyn DataPlane + 'a>, layouts: &'a [Layout]) -> Self {
-        Self { far: plane.far(), posts: Posts::Whole(plane), layouts }
-    }
-
-    /// Both ends of a lane on which a slot goes there and back, each for a thread of its own.
-    fn facing(registration: &'a dyn Registration, layouts: &'a [Layout], op: Op) -> Result<Self, Ended> {
-        let [layout, ..] = layouts else { return Err(MeasureError::Lost.into()) };
-        let back = back_place(layout.far_start() + layout.length_bytes());
-        let settings = EndSettings { depth: PING_PONG_DEPTH, queues: 1, receives: receives(op) };
-        let [mut end, mut other] = registration.both_ends(settings, back + layout.size_bytes())?;
-        if receives(op) {
-            let length_bytes = layout.transfer(op, 0).length_bytes;
-            other.receive(&layout.places(), length_bytes)?;
-            end.receive(&[back], length_bytes)?;
-        }
-        Ok(Self { far: end.far(), posts: Posts::Apart { end, other: Some(other), back }, layouts })
-    }
-
-    fn plane(&mut self) -> &mut dyn DataPlane {
-        match &mut self.posts {
-            Posts::Whole(plane) => &mut **plane,
-            Posts::Apart { end, .. } => &mut **end,
-        }
-    }
-}
-
-/// Where the slot comes back to, behind what else there is.
-pub(super) fn back_place(end: u64) -> u64 {
-    end.next_multiple_of(64)
-}
-
-/// Whether each operation uses up a receive of the other side.
-pub(super) fn receives(op: Op) -> bool {
-    matches!(op, Op::Send | Op::WriteImm)
-}
 
 /// What bytes are moved between, and how.
 #[derive(Clone, Copy)]
@@ -115,17 +57,6 @@ impl<'a> Moving<'a> {
         let comes_round = self.spec.op == Op::Send && operations > 0 && self.poster(place).is_some();
         if comes_round { operations.max(layout.slots()) } else { operations }
     }
-}
-
-/// What a thread saw.
-struct Seen {
-    recorder: Recorder,
-    /// Operations of each stream.
-    operations: Vec<u64>,
-    /// Of the streams that this side posted.
-    flows: Vec<Throughput>,
-    /// How long the peer took for its stream.
-    peer_took: Option<Duration>,
 }
 
 /// Data of a stream, before and after.
@@ -442,49 +373,6 @@ impl Runner<'_> {
         }
         Ok(seen)
     }
-
-    /// Ping-pong, with two threads a lane: the one that is timed, and the one that answers, unless a peer does.
-    fn volleys(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
-        let Moving { spec, clock, near, .. } = moving;
-        let (plan, interrupt) = (self.plan, self.interrupt);
-        let last_bytes: Vec<u8> = match near {
-            Place::Here(view) => {
-                let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
-                lanes.iter().map(|lane| measure::look_at(view, last(lane))).collect::<Result<_, _>>()?
-            }
-            Place::There(remote, _) => remote.echo(&backs(lanes))?,
-        };
-        let mut posting = Vec::new();
-        let mut answering = Vec::new();
-        for (lane, last_byte) in lanes.iter_mut().zip(last_bytes) {
-            let Posts::Apart { end, other, back } = &mut lane.posts else { continue };
-            let volley = Volley { layout: &lane.layouts[0], op: spec.op, back: *back, last_byte, played: 0 };
-            let over = Interrupt::default();
-            if let Some(other) = other {
-                let before = other.arrived()?;
-                answering.push(Turn::Answer(&mut **other, volley, before, over.clone()));
-            }
-            posting.push(Turn::Post(&mut **end, volley, over));
-        }
-        posting.extend(answering);
-        let (warmup, limit) = (self.warmup_limit(), plan.limit());
-        let seen = threads::together(posting, threads::in_turn(&plan.cpus), |turn| match turn {
-            Turn::Answer(end, volley, before, over) => measure::echo(end, volley, before, clock, &over).map(|_| None),
-            Turn::Post(end, volley, over) => {
-                let seen = volley_timed(end, volley, (warmup, limit), clock, interrupt);
-                over.stop();
-                seen.map(Some)
-            }
-        })?;
-        if let Place::There(remote, _) = near {
-            remote.rest()?;
-        }
-        let seen: Vec<Seen> = seen.into_iter().flatten().collect();
-        for (lane, seen) in lanes.iter().zip(&seen) {
-            came_back(lane, spec.op, seen.operations[0])?;
-        }
-        Ok(seen)
-    }
 }
 
 /// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
@@ -505,74 +393,6 @@ pub(super) fn come_round(
         measure::latency(plane, stream, rest, &mut Recorder::new(clock.clone()), interrupt)?;
     }
     Ok(())
-}
-
-/// Where the last byte of the first slot is, on both sides.
-pub(super) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
-    let slot = layout.transfer(op, 0);
-    let last = u64::from(slot.length_bytes) - 1;
-    Transfer { buffer_offset: slot.buffer_offset + last, far_offset: slot.far_offset + last, ..slot }
-}
-
-/// What a thread does in ping-pong.
-enum Turn<'a> {
-    Post(&'a mut dyn JoinedEnd, Volley<'a>, Interrupt),
-    Answer(&'a mut dyn JoinedEnd, Volley<'a>, u64, Interrupt),
-}
-
-/// The part of the one that is timed.
-fn volley_timed(
-    end: &mut dyn JoinedEnd,
-    volley: Volley<'_>,
-    (warmup, limit): (Limit, Limit),
-    clock: &Clock,
-    interrupt: &Interrupt,
-) -> Result<Seen, MeasureError> {
-    let (mut unused, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
-    let (_, before) = measure::ping_pong(end, volley, warmup, &mut unused, interrupt)?;
-    // The last thing that the warm-up wrote is what was there in the beginning.
-    let last_byte = match volley.op {
-        Op::Write if before > 0 => measure::look_at(&*end.far(), last_byte_of(volley.op, volley.layout).far_offset)?,
-        _ => volley.last_byte,
-    };
-    let volley = Volley { played: before, last_byte, ..volley };
-    let (_, played) = measure::ping_pong(end, volley, limit, &mut recorder, interrupt)?;
-    // All but sends went to the first slot.
-    let operations = if volley.op == Op::Send { before + played } else { played.min(1) };
-    Ok(Seen { recorder, operations: vec![operations], flows: Vec::new(), peer_took: None })
-}
-
-/// Where each lane's slot comes back to.
-fn backs(lanes: &[Lane<'_>]) -> Vec<u64> {
-    let back = |lane: &Lane<'_>| match lane.posts {
-        Posts::Apart { back, .. } => Some(back),
-        Posts::Whole(_) => None,
-    };
-    lanes.iter().filter_map(back).collect()
-}
-
-/// Compares what came back last with what went there.
-fn came_back(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
-    let (Posts::Apart { back, .. }, Some(last)) = (&lane.posts, operations.checked_sub(1)) else { return Ok(()) };
-    let layout = &lane.layouts[0];
-    let sent = layout.transfer(op, last).far_offset;
-    let size = layout.size_bytes() as usize;
-    let (mut wanted, mut found) = (vec![0; size], vec![0; size]);
-    let failed = |source| VerifyError::View { side: "far side", source };
-    lane.far.read(sent, &mut wanted).and_then(|()| lane.far.read(*back, &mut found)).map_err(failed)?;
-    let wrong = || wanted.iter().zip(&found).enumerate().filter(|(_, (wanted, found))| wanted != found);
-    let Some((at, (expected, other))) = wrong().next() else { return Ok(()) };
-    Err(Mismatch {
-        place: "of what came back",
-        wrong_bytes: wrong().count() as u64,
-        checked_bytes: layout.size_bytes(),
-        first_offset: back + at as u64,
-        expected: *expected,
-        found: *other,
-        guess: "the side that answers sent something else, or it changed on the way",
-        missing: false,
-    }
-    .into())
 }
 
 /// What is done in a place of a lane.

@@ -14,8 +14,10 @@ use crate::peer::connection::Lost;
 use crate::peer::message::{Answer, Echo, Echoing, Post, Posted, Request};
 use crate::plan::can_flow;
 use crate::run::ended::Ended;
+use crate::run::lane::receives;
 use crate::run::threads;
-use crate::run::transfer::{come_round, last_byte_of, receives};
+use crate::run::transfer::come_round;
+use crate::run::volleys::last_byte_of;
 
 /// How often to look whether those have ended who are waited for.
 const LOOK: Duration = Duration::from_millis(1);
