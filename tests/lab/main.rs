@@ -55,6 +55,10 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
             })
         })
         .collect();
+    if let Err(error) = command::bring_program_near() {
+        eprintln!("the program could not be copied into the guest's memory: {error}");
+        return ExitCode::FAILURE;
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     tell_slowest();
     conclusion.exit_code()
