@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hdrhistogram::Histogram;
-use peerpath::interrupt::Interrupt;
-use peerpath::measure::{Going, Limit, Recorder};
+use peerpath_bench::interrupt::Interrupt;
+use peerpath_bench::measure::{Going, Limit, Recorder};
 use quanta::Clock;
 
 /// Operations in a row: the loop around them is measured, too.

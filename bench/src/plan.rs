@@ -48,9 +48,8 @@ impl FromStr for Target {
 }
 
 /// How a transfer is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
 pub enum Mode {
     /// One operation at a time, from its posting to its completion: latency.
     Completion,
@@ -61,6 +60,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Completion, Self::PingPong, Self::Bandwidth];
+
     /// The name in results.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +74,7 @@ impl Mode {
 }
 
 /// How a buffer of many ranges is handed to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// All ranges in one dma-buf, registered as whatever the device offers.

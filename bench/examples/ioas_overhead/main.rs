@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use peerpath::measure::Recorder;
+use peerpath_bench::measure::Recorder;
 use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, Door, OpenOptions, Source};
 use peerpath_importers::{Connection, Device, parse_target};
 use quanta::Clock;

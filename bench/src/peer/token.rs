@@ -161,6 +161,7 @@ impl From<Proof> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use peerpath_paths::Class;
 
     fn token(text: &str) -> Token {
         Token::find(None, Some(text.into())).unwrap().unwrap()
@@ -201,9 +202,9 @@ mod tests {
     #[test]
     fn what_keeps_nobody_out_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().exit_code(), 2);
+        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().class, Class::BadInput);
         for text in ["", "short", "  fifteen bytes.  ", &"x".repeat(4097)] {
-            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().exit_code(), 2, "{text:?}");
+            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().class, Class::BadInput, "{text:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use peerpath_exporter::{Exporter, Origin, Source};
+use peerpath_exporter::{Exporter, Origin, Source, format_bytes};
 use peerpath_importers::{Availability, Connection, Device, DeviceInfo, Direction, Role};
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName, Tree};
 use quanta::Clock;
@@ -61,7 +61,7 @@ impl Runner<'_> {
         let put_back = arrangement.ok().flatten().map_or(Ok(()), put_back);
         match (flow, put_back) {
             (Err(failure), Err(behind)) => {
-                behind.report();
+                progress.failed(&behind);
                 Err(failure)
             }
             (flow, put_back) => put_back.and(flow),
@@ -312,7 +312,7 @@ pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Re
 pub(super) fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked, far } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
-    let (size, asked) = (crate::units::bytes(*size_bytes), suffix("  ", asked));
+    let (size, asked) = (format_bytes(*size_bytes), suffix("  ", asked));
     let far = far.map_or_else(String::new, |far| format!(" <- {far}"));
     let (mode, rest) = (mode.as_str(), division(" ", spec));
     format!("{source} -> {target}{far}{asked}  {op} {mode} {size} depth {depth}{rest}")

@@ -14,7 +14,6 @@ use peerpath_paths::{Bdf, Explanation, Tree};
 use super::ended::{Ended, Without};
 use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
-use super::tool;
 use super::transfer::{impossible, layouts};
 use crate::environment::Host;
 use crate::failure::Failure;
@@ -26,7 +25,7 @@ use crate::peer::connection::Lost;
 use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
 use crate::peer::serve::Conversation;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
-use crate::result::{CellPath, CellTarget, Environment, Outcome};
+use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
 use crate::window::Memory;
 use crate::words;
@@ -40,6 +39,8 @@ pub struct Lender<'a> {
     pub sources: &'a [Source],
     /// The RDMA device.
     pub target: &'a Target,
+    /// The program that serves, for the peer's record.
+    pub tool: &'a Tool,
     /// How sources are opened.
     pub open: &'a OpenOptions,
     /// How queue pairs are connected, as far as the peer does not ask for it.
@@ -138,7 +139,7 @@ impl Session<'_> {
         }
         environment.devices.sort_by_key(|device| device.bdf);
         Offer {
-            tool: tool(),
+            tool: self.lender.tool.clone(),
             environment,
             target: CellTarget { kind: target.importer.kind().into(), device: info.name.clone(), bdf: info.bdf },
             sources: sources.iter().map(ToString::to_string).collect(),

@@ -39,12 +39,16 @@ pub trait Progress {
     fn begin(&mut self, what: &str);
     /// A cell ended; it is saved.
     fn end(&mut self);
+    /// Something failed, and the run ends with another failure.
+    fn failed(&mut self, failure: &Failure);
 }
 
 /// Everything a run needs besides its plan.
 pub struct Runner<'a> {
     /// What to run.
     pub plan: &'a Plan,
+    /// The program that runs it, for the record.
+    pub tool: Tool,
     /// The command line, for the record.
     pub arguments: Vec<String>,
     /// How sources are opened.
@@ -120,7 +124,7 @@ impl Runner<'_> {
         let started_at = utc_now();
         RunResult {
             schema_version: SCHEMA_VERSION,
-            tool: tool(),
+            tool: self.tool.clone(),
             run: Run {
                 id: format!("{started_at}-{}", std::process::id()),
                 started_at,
@@ -135,14 +139,5 @@ impl Runner<'_> {
             },
             cells: Vec::new(),
         }
-    }
-}
-
-/// This program.
-fn tool() -> Tool {
-    Tool {
-        name: env!("CARGO_PKG_NAME").into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        git_revision: option_env!("PEERPATH_GIT_REVISION").map(Into::into),
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use peerpath::interrupt::Interrupt;
-use peerpath::layout::Layout;
-use peerpath::measure::{self, Flow, Limit, Recorder, Stream, Volley};
+use peerpath_bench::interrupt::Interrupt;
+use peerpath_bench::layout::Layout;
+use peerpath_bench::measure::{self, Flow, Limit, Recorder, Stream, Volley};
 use peerpath_exporter::View;
 use peerpath_importers::{Completion, DataPlane, Error, JoinedEnd, Op, Side, Transfer};
 use quanta::Clock;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use peerpath_exporter::{Exporter as _, HostExporter, OpenOptions, Source};
 use peerpath_importers::{Connection, EndSettings, Op, Transport};
-use peerpath_paths::{Cause, PathName, Tree};
+use peerpath_paths::{Cause, Class, PathName, Tree};
 use serde_json::{Value, json};
 
 use super::device::{late_target, losing_target, target, wrong_target};
@@ -19,15 +19,20 @@ use crate::peer::active::Peer;
 use crate::peer::handshake::{self, passive};
 use crate::peer::serve::Door;
 use crate::plan::{Mechanism, Mode, Plan, Target};
-use crate::result::{Outcome, RunResult};
+use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
 use crate::run::{Lender, Progress, Runner};
 
 struct Nobody;
 
+fn tool() -> Tool {
+    Tool { name: "peerpath".to_owned(), version: "0".to_owned(), git_revision: None }
+}
+
 impl Progress for Nobody {
     fn begin(&mut self, _what: &str) {}
     fn end(&mut self) {}
+    fn failed(&mut self, _failure: &Failure) {}
 }
 
 /// Serves at an address for as long as `meanwhile` takes; returns what the operator was told.
@@ -37,7 +42,14 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
     let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
     let connection = Connection::default();
-    let lender = Lender { sources: &sources, target: to, open: &open, connection: &connection, interrupt: &interrupt };
+    let lender = Lender {
+        sources: &sources,
+        target: to,
+        tool: &tool(),
+        open: &open,
+        connection: &connection,
+        interrupt: &interrupt,
+    };
     let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
     let session = |peer: &_| lender.session(peer);
     let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
@@ -89,6 +101,7 @@ fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<Run
     let open = OpenOptions::default();
     let mut runner = Runner {
         plan: &plan,
+        tool: tool(),
         arguments: Vec::new(),
         open: &open,
         folder: folder.path(),
@@ -271,7 +284,7 @@ fn one_peer_is_served_at_a_time() {
         let first = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
         let second = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
         assert!(second.what.contains("another peer"), "{second:?}");
-        assert_eq!(second.exit_code(), 3);
+        assert_eq!(second.class, Class::CannotHere);
         assert!(second.explanation.remedy.contains("one peer is served at a time"), "{second:?}");
         drop(first);
         // The place is free once the passive side has noticed.

@@ -1,0 +1,134 @@
+//! Plan files: the options of `run`, as TOML.
+//!
+//! A key is the long name of an option, a list stands for an option given several times, `true` for one without a value. What
+//! the command line says as well counts in place of what the file says.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use peerpath_bench::failure::Failure;
+use toml::{Table, Value};
+
+/// Longer files are no plans.
+const LONGEST_BYTES: u64 = 1 << 20;
+
+/// The arguments, with the options of the plan file behind the word `run` put before the others.
+///
+/// # Errors
+/// The file cannot be read or is no plan.
+pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
+    let [_, command, file, others @ ..] = arguments else { return Ok(arguments.to_vec()) };
+    if command != "run" || file.as_encoded_bytes().starts_with(b"-") {
+        return Ok(arguments.to_vec());
+    }
+    let mut all = arguments[..3].to_vec();
+    all.extend(options(&read(Path::new(file))?, others).map_err(|why| no_plan(Path::new(file), why))?);
+    all.extend_from_slice(others);
+    Ok(all)
+}
+
+fn read(file: &Path) -> Result<Table, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::bad_input(
+            format!("the plan {} cannot be read", file.display()),
+            error.to_string(),
+            "name a TOML file behind `run`; options begin with --",
+        )
+    };
+    if std::fs::metadata(file).map_err(unreadable)?.len() > LONGEST_BYTES {
+        return Err(no_plan(file, "it has more than 1 MiB".to_owned()));
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    text.parse::<Table>().map_err(|error| no_plan(file, error.to_string().trim_end().replace('\n', "\n  ")))
+}
+
+fn no_plan(file: &Path, why: String) -> Failure {
+    Failure::bad_input(
+        format!("{} is no plan", file.display()),
+        why,
+        "write long options as keys, such as from = [\"0000:03:00.0:2\"] and size = [\"4K\", \"1M\"]",
+    )
+}
+
+/// What of the file the command line does not say itself.
+fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> {
+    let mut options = Vec::new();
+    for (key, value) in table {
+        let option = format!("--{}", key.replace('_', "-"));
+        if others.iter().any(|other| names(other, &option)) {
+            continue;
+        }
+        let values = match value {
+            Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        for value in values {
+            match value {
+                Value::Boolean(true) => options.push(option.clone().into()),
+                Value::Boolean(false) => {}
+                Value::String(text) => options.push(format!("{option}={text}").into()),
+                Value::Integer(number) => options.push(format!("{option}={number}").into()),
+                Value::Float(number) => options.push(format!("{option}={number}").into()),
+                Value::Array(_) | Value::Table(_) | Value::Datetime(_) => {
+                    return Err(format!("{key} is neither text, a number, true or false, nor a list of these"));
+                }
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// Whether an argument is this option, with or without its value.
+fn names(argument: &OsStr, option: &str) -> bool {
+    let rest = argument.as_encoded_bytes().strip_prefix(option.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expanded(plan: &str, others: &[&str]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plan.toml");
+        std::fs::write(&file, plan).unwrap();
+        let mut arguments: Vec<OsString> = vec!["peerpath".into(), "run".into(), file.into()];
+        arguments.extend(others.iter().map(OsString::from));
+        let all = expand(&arguments).map_err(|failure| format!("{} {}", failure.what, failure.explanation.why))?;
+        Ok(all[3..].iter().map(|argument| argument.to_string_lossy().into_owned()).collect())
+    }
+
+    #[test]
+    fn keys_are_options_and_the_command_line_counts_more() {
+        let plan = "from = 'host:1M'\nsize = ['4K', 65536]\nbidirectional = true\nforce-in-use = false\nqps = 2\n";
+        let expected = ["--bidirectional", "--from=host:1M", "--qps=2", "--size=4K", "--size=65536"];
+        let mut found = expanded(plan, &[]).unwrap();
+        found.sort();
+        assert_eq!(found, expected);
+        let mut found = expanded(plan, &["--size", "1M", "--qps=4"]).unwrap();
+        found.sort();
+        assert_eq!(found, ["--bidirectional", "--from=host:1M", "--qps=4", "--size", "1M"]);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_told_with_its_reason() {
+        for (plan, why) in
+            [("from = ", "is no plan"), ("[table]\nx = 1", "table"), ("size = [[1]]", "size"), ("\0", "is no plan")]
+        {
+            let told = expanded(plan, &[]).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+        let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
+        assert!(expand(&arguments).is_err());
+        let untouched = ["peerpath", "run", "--from", "x"].map(OsString::from);
+        assert_eq!(expand(&untouched).unwrap(), untouched);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = expanded(&text, &[]);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The `peerpath` command: arguments, tables, progress, and every sentence that names an option or a command.
+
+mod commands;
+mod table;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main(std::env::args_os())
+}

@@ -1,0 +1,88 @@
+//! Output to the terminal, or to the pipe or file in its place: text, JSON, failures and exit codes.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use peerpath_bench::failure::Failure;
+use peerpath_paths::{Class, Explanation};
+
+/// Writes to standard output. A reader that closed the pipe (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::internal("cannot write the output", &error, "see where it is redirected to"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints what `--json` asks for.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => Err(Failure::internal("cannot write the output as JSON", &error, "report this as a bug")),
+    }
+}
+
+/// Prints a failure to standard error and returns its exit code.
+pub(crate) fn report(failure: &Failure) -> ExitCode {
+    // Where standard error is closed, the exit code still reports the failure.
+    let _ = std::io::stderr().write_all(render(failure).as_bytes());
+    ExitCode::from(exit_code(failure.class))
+}
+
+/// The exit code that the README promises for a class of failures.
+pub(crate) fn exit_code(class: Class) -> u8 {
+    match class {
+        Class::Failed => 1,
+        Class::BadInput => 2,
+        Class::CannotHere => 3,
+        Class::Internal => 4,
+    }
+}
+
+fn render(failure: &Failure) -> String {
+    let mut text = format!("error: {}\n", printable(&failure.what));
+    let Explanation { cause, why, remedy } = &failure.explanation;
+    if !why.is_empty() {
+        let cause = cause.map_or(String::new(), |cause| format!(" [{cause}]"));
+        let _ = writeln!(text, "  why: {}{cause}", printable(why));
+    }
+    if !remedy.is_empty() {
+        let _ = writeln!(text, "   do: {}", printable(remedy));
+    }
+    text
+}
+
+/// Replaces control characters: file and device names must not contain escape sequences for the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// Width of the terminal in columns; unlimited where standard output is a pipe or a file.
+pub(crate) fn width() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return usize::MAX;
+    }
+    match terminal_size::terminal_size() {
+        Some((terminal_size::Width(width), _)) => width.into(),
+        None => 100,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_print_three_lines_without_escape_sequences() {
+        let failure =
+            Failure::bad_input("no function \u{1b}[31m here", "it is not in sysfs", "look at `peerpath list`");
+        assert_eq!(
+            render(&failure),
+            "error: no function \u{fffd}[31m here\n  why: it is not in sysfs\n   do: look at `peerpath list`\n"
+        );
+        assert_eq!(exit_code(failure.class), 2);
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line on a machine without any of the hardware: wrong input and missing things, each with its exit code.
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use peerpath_bench::peer::handshake;
+use peerpath_bench::peer::token::Token;
+
+fn peerpath(arguments: &[&str]) -> Output {
+    let state = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_peerpath"))
+        .args(arguments)
+        .env("PEERPATH_STATE_DIR", state.path())
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn ends(arguments: &[&str], code: i32, word: &str) {
+    let output = peerpath(arguments);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(text.contains(word), "{arguments:?} says nothing of {word:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn help_has_examples_and_every_command() {
+    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export", "report", "compare"] {
+        ends(&["--help"], 0, command);
+        ends(&[command, "--help"], 0, "Usage");
+    }
+    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "export", "report", "compare"] {
+        ends(&[command, "--help"], 0, "Example");
+    }
+    ends(&["--version"], 0, "peerpath");
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    ends(&["nonsense"], 2, "nonsense");
+    ends(&["run"], 2, "--from");
+    ends(&["run", "--from", "host:1M", "--to", "nothing:x"], 2, "nothing");
+    ends(&["run", "--from", "host", "--to", "verbs:rxe0"], 2, "host");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--op", "dance"], 2, "dance");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--size", "0"], 2, "1 byte");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--size", "2G"], 2, "1 GiB");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--depth", "0"], 2, "depth");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--iterations", "0"], 2, "iteration");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--ranges", "0"], 2, "0 ranges");
+    ends(&["run", "--from", "0000:03:00.0:2@0x0+0x1000", "--to", "verbs:rxe0", "--ranges", "2"], 2, "ranges itself");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--mechanism", "magic"], 2, "mr-per-range");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--duration", "forever"], 2, "forever");
+    ends(&["bind", "not-a-bdf"], 2, "not-a-bdf");
+    ends(&["bind"], 2, "BDF");
+}
+
+#[test]
+fn what_may_be_overwritten_is_said_of_one_drive() {
+    let (drive, other) = ("iommufd:ff00:fe:1f.7", "iommufd:ff00:fe:1f.6");
+    let run = |more: &[&str], word| ends(&[&["run", "--from", "host:1M"], more].concat(), 2, word);
+    run(&["--to", drive, "--allow-write", "0+8"], "ff00:fe:1f.7");
+    run(&["--to", drive, "--allow-write", "everything"], "LBA+COUNT");
+    run(&["--to", drive, "--to", other, "--allow-write", "0+8"], "one drive");
+    run(&["--to", "verbs:rxe0", "--allow-write", "0+8"], "no blocks");
+}
+
+#[test]
+fn a_function_that_does_not_exist_ends_with_2() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    ends(&["run", "--from", "ff00:fe:1f.7:2", "--to", "verbs:rxe0", "--out", folder], 2, "ff00:fe:1f.7");
+    ends(&["bind", "ff00:fe:1f.7"], 2, "ff00:fe:1f.7");
+}
+
+/// A machine without libibverbs, one without RDMA devices, and one with others than that all answer in their own way.
+#[test]
+fn a_device_that_is_not_there_is_an_error_with_a_cause() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let output = peerpath(&["run", "--from", "host:1M", "--to", "verbs:no_such_nic", "--out", folder]);
+    let text = text(&output);
+    if output.status.code() == Some(2) {
+        assert!(text.contains("no-device"), "{text}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("waived"), "{text}");
+    let result = std::fs::read_to_string(out.path().join("result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
+    let cells = result["cells"].as_array().unwrap();
+    assert!(!cells.is_empty());
+    for cell in cells {
+        assert_eq!(cell["outcome"], "waived");
+        assert!(cell["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{cell}");
+        assert!(cell["latency_ns"].is_null() && cell["throughput_bytes_per_s"].is_null(), "figures of nothing: {cell}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_with_4() {
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "--out");
+}
+
+#[test]
+fn listing_works_without_anything_to_list() {
+    let output = peerpath(&["list", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(listed.is_array());
+    assert_eq!(peerpath(&["list"]).status.code(), Some(0));
+}
+
+#[test]
+fn restoring_nothing_is_no_error() {
+    assert_eq!(peerpath(&["restore"]).status.code(), Some(0));
+}
+
+/// The topologies whose answers a real kernel gave are fixtures of the crate that predicts.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../paths/tests/fixtures/truth");
+
+#[test]
+fn a_snapshot_of_another_host_is_analysed() {
+    let root = format!("{FIXTURES}/01_switch_epyc.tar.gz");
+    let output = peerpath(&["paths", "--root", &root, "--from", "0000:03:00.0", "--to", "0000:04:00.0", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let pairs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pairs[0]["predicted"], "bus-address");
+    ends(&["paths", "--root", &root], 0, "bus-address");
+    ends(&["paths", "--root", &root, "--from", "0000:03:00.0", "--to", "0000:04:00.0"], 0, "because");
+    ends(&["paths", "--root", &root, "--from", "0000:33:00.0"], 2, "0000:33:00.0");
+    ends(&["paths", "--root", &root, "--to", "verbs:mlx5_9"], 2, "verbs:mlx5_9");
+}
+
+#[test]
+fn what_is_no_snapshot_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.tar.gz");
+    std::fs::write(&file, b"not an archive").unwrap();
+    ends(&["paths", "--root", file.to_str().unwrap()], 2, "host.tar.gz");
+    ends(&["paths", "--root", "/nowhere/at/all.tar.gz"], 2, "/nowhere/at/all.tar.gz");
+}
+
+#[test]
+fn a_snapshot_of_this_host_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.tar.gz");
+    let file = file.to_str().unwrap();
+    ends(&["snapshot", file], 0, "written");
+    let here = peerpath(&["paths", "--json"]);
+    let there = peerpath(&["paths", "--root", file, "--json"]);
+    assert_eq!(text(&here), text(&there));
+    ends(&["snapshot", "/proc/nowhere/host.tar.gz"], 4, "/proc/nowhere");
+}
+
+#[test]
+fn a_run_that_waits_for_its_peer_ends_as_any_other_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "known to both sides").unwrap();
+    let token = Token::find(Some(&file), None).unwrap().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_peerpath"))
+        .args(["run", "--to", "verbs:none", "--peer", &listener.local_addr().unwrap().to_string(), "--token-file"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    handshake::passive(&stream, &token, handshake::TIME).unwrap();
+    // It is let in, and told nothing. The shell has a `kill` of its own.
+    Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(143), "{}", text(&ended));
+}

@@ -1,0 +1,100 @@
+//! Every cell as a row, for spreadsheets and programs.
+
+use super::Document;
+use crate::saved::{SavedCell, SavedLatency};
+
+const HEADS: &str = "result,run,started_at,emulated,soft_rdma,source,source_bdf,source_bar,ranges,target,target_device,target_bdf,peer,path_asked,\
+path_predicted,path_observed,op,mode,direction,bidirectional,engine,mechanism,size_bytes,depth,threads,qps,iterations,outcome,cause,reason,\
+verified_bytes,latency_min_ns,latency_p50_ns,latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns,latency_mean_ns,\
+latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s\n";
+
+/// RFC 4180, with a head.
+pub(crate) fn render(document: &Document) -> String {
+    let mut text = HEADS.to_owned();
+    for (saved, label) in document.saved.iter().zip(&document.labels) {
+        let run = [
+            field(label),
+            optional(saved.run.id.as_ref()),
+            optional(saved.run.started_at.as_ref()),
+            plain(saved.environment.emulated),
+            plain(saved.environment.soft_rdma),
+        ];
+        for cell in &saved.cells {
+            text += &run.iter().cloned().chain(fields(cell)).collect::<Vec<_>>().join(",");
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn fields(cell: &SavedCell) -> Vec<String> {
+    let latency = |pick: fn(&SavedLatency) -> Option<f64>| plain(cell.latency.as_ref().and_then(pick));
+    vec![
+        field(&cell.source.kind),
+        optional(cell.source.bdf.as_ref()),
+        plain(cell.source.bar),
+        cell.source.ranges.len().to_string(),
+        field(&cell.target.kind),
+        field(&cell.target.device),
+        optional(cell.target.bdf.as_ref()),
+        optional(cell.peer.as_ref()),
+        plain(cell.path.asked),
+        plain(cell.path.predicted),
+        plain(cell.path.observed),
+        field(&cell.op),
+        field(&cell.mode),
+        optional(cell.direction.as_ref()),
+        cell.bidirectional.to_string(),
+        optional(cell.engine.as_ref()),
+        optional(cell.mechanism.as_ref()),
+        plain(cell.size_bytes),
+        plain(cell.depth),
+        plain(cell.threads),
+        plain(cell.qps),
+        plain(cell.iterations),
+        cell.outcome.as_str().to_owned(),
+        optional(cell.cause.as_ref()),
+        optional(cell.reason.as_ref()),
+        plain(cell.verified_bytes),
+        latency(|latency| latency.min),
+        latency(|latency| latency.p50),
+        latency(|latency| latency.p90),
+        latency(|latency| latency.p99),
+        latency(|latency| latency.p999),
+        latency(|latency| latency.max),
+        latency(|latency| latency.mean),
+        latency(|latency| latency.stdev),
+        plain(cell.throughput),
+        plain(cell.throughput_min_window),
+        plain(cell.operations_per_s),
+    ]
+}
+
+/// Absent figures are absent, never zero.
+fn plain(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn optional(text: Option<&String>) -> String {
+    text.map(|text| field(text)).unwrap_or_default()
+}
+
+/// A spreadsheet takes what begins like this for a formula and carries it out.
+const FORMULAS: [char; 4] = ['=', '+', '-', '@'];
+
+fn field(text: &str) -> String {
+    let text = if text.starts_with(FORMULAS) { format!("'{text}") } else { text.to_owned() };
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_no_formula_and_stays_in_its_field() {
+        assert_eq!(field("rxe0"), "rxe0");
+        assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(field("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");
+    }
+}

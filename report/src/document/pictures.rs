@@ -1,0 +1,282 @@
+//! The pictures of a report: throughput, latency, and what registering costs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::chart::{Chart, Reference, Scale};
+use super::figure::{Gallery, MOST_LINES, Named, Rows, Sketch};
+use super::pair::Pair;
+use super::{describe, published};
+use crate::saved::{Outcome, SavedCell, quantile_name};
+use crate::units;
+
+/// Where the latency curves end.
+const LAST_SHARE: f64 = 0.9999;
+/// Points of a latency curve.
+const CURVE_POINTS: usize = 64;
+/// The quantiles of the table behind the curves.
+const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
+
+/// A cell with the pair that it belongs to.
+type Member<'a> = (&'a Pair<'a>, &'a SavedCell);
+/// What a picture is about: its name, and its members.
+type Group<'a> = (String, Vec<Member<'a>>);
+
+/// Cells in groups, those of the largest first; as many groups as there are, whatever of them is drawn.
+fn groups<'a>(
+    pairs: &'a [Pair<'a>],
+    labels: &[String],
+    wanted: impl Fn(&SavedCell) -> bool,
+    name: impl Fn(&SavedCell) -> (u64, String),
+) -> Vec<Group<'a>> {
+    let mut groups: HashMap<(usize, u64, String), Vec<Member<'a>>> = HashMap::new();
+    for pair in pairs {
+        for cell in pair.cells.iter().copied().filter(|cell| cell.outcome == Outcome::Passed && wanted(cell)) {
+            let (rank, name) = name(cell);
+            groups.entry((pair.run, rank, name)).or_default().push((pair, cell));
+        }
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|((run, rank, name), members), ((other_run, other_rank, other_name), others)| {
+        (other_rank, others.len(), run, name).cmp(&(rank, members.len(), other_run, other_name))
+    });
+    let title = |run: usize, name: String| if labels.len() > 1 { format!("{}: {name}", labels[run]) } else { name };
+    groups.into_iter().map(|((run, _, name), members)| (title(run, name), members)).collect()
+}
+
+/// Cells that are points of one line.
+fn lines<'a>(
+    members: &[Member<'a>],
+    name: impl Fn(Member<'a>) -> String,
+    point: impl Fn(&SavedCell) -> Option<(f64, f64)>,
+) -> Vec<Named> {
+    let mut lines: Vec<(usize, String, Vec<Member<'a>>)> = Vec::new();
+    let mut known: HashMap<(usize, String), usize> = HashMap::new();
+    for &(pair, cell) in members {
+        let name = name((pair, cell));
+        let at = *known.entry((pair.number, name.clone())).or_insert_with(|| {
+            lines.push((pair.number, name, Vec::new()));
+            lines.len() - 1
+        });
+        lines[at].2.push((pair, cell));
+    }
+    let drawn = lines.into_iter().map(|(_, name, members)| {
+        let mut points: Vec<_> = members.iter().filter_map(|(_, cell)| point(cell)).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Named { path: members[0].0.path, name, points }
+    });
+    drawn.collect()
+}
+
+fn pair_name(pair: &Pair<'_>) -> String {
+    let other = pair.asked.filter(|asked| *asked != pair.path);
+    let asked = other.map_or_else(String::new, |asked| format!(" (asked for: {asked})"));
+    format!(
+        "{} to {}, {}{asked}",
+        describe::short_source(pair.source()),
+        describe::short_target(pair.target()),
+        pair.path
+    )
+}
+
+fn name_with_settings((pair, cell): Member<'_>) -> String {
+    let settings = describe::settings(cell);
+    if settings.is_empty() { pair_name(pair) } else { format!("{}, {settings}", pair_name(pair)) }
+}
+
+/// Published figures are of hardware, and emulated ones do not stand beside them.
+fn beside_hardware(members: &[Member<'_>], references: Vec<Reference>) -> Vec<Reference> {
+    if members.iter().any(|(pair, _)| pair.emulated) { Vec::new() } else { references }
+}
+
+fn cell_size(cell: &SavedCell) -> String {
+    cell.size_bytes.map_or_else(|| "-".to_owned(), units::bytes)
+}
+
+fn or_dash(figure: Option<f64>, with_unit: fn(f64) -> String) -> String {
+    figure.map_or_else(|| "-".to_owned(), with_unit)
+}
+
+/// Throughput against size.
+pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
+    let way = |cell: &SavedCell| match cell.direction.as_deref() {
+        _ if cell.bidirectional => "both ways at once",
+        Some("into_source") => "into the exported memory",
+        Some("out_of_source") => "out of the exported memory",
+        _ => "without a direction",
+    };
+    let groups = groups(
+        pairs,
+        labels,
+        |cell| cell.throughput.is_some_and(|rate| rate > 0.0),
+        |cell| (0, format!("{} {}", cell.op, way(cell))),
+    );
+    Gallery::draw(groups.iter().map(|(title, members)| {
+        let direction = members[0].1.direction.as_deref().unwrap_or_default();
+        let depths: BTreeMap<Option<u64>, ()> = members.iter().map(|(_, cell)| (cell.depth, ())).collect();
+        let name = |(pair, cell): Member<'_>| {
+            let name = name_with_settings((pair, cell));
+            // The settings do not speak of what is ordinary; beside others it has to be said.
+            if depths.len() > 1 && cell.depth == Some(1) { format!("{name}, depth 1") } else { name }
+        };
+        let row = |&(pair, cell): &Member<'_>| {
+            vec![
+                name((pair, cell)),
+                cell_size(cell),
+                or_dash(cell.throughput, units::bytes_per_second),
+                or_dash(cell.throughput_min_window, units::bytes_per_second),
+                or_dash(cell.operations_per_s, |rate| format!("{rate:.0}")),
+            ]
+        };
+        Sketch {
+            title: title.clone(),
+            chart: Chart {
+                x: (Scale::Bytes, "bytes an operation"),
+                y: (Scale::Rate, "throughput"),
+                lines: Vec::new(),
+                references: beside_hardware(members, published::throughput(direction)),
+            },
+            lines: lines(members, name, |cell| Some((cell.size_bytes? as f64, cell.throughput?))),
+            marked: true,
+            note: None,
+            table: Rows {
+                heads: vec!["way", "size", "throughput", "slowest window", "operations/s"],
+                rows: members.iter().map(row).collect(),
+                left_out: 0,
+            },
+        }
+    }))
+}
+
+/// Latency by the share of operations that were at least so quick.
+pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
+    let wanted = |cell: &SavedCell| cell.direction.is_some() && cell.latency.is_some();
+    let groups = groups(pairs, labels, wanted, |cell| {
+        let mode = if cell.mode == "completion" { String::new() } else { format!(" ({})", cell.mode) };
+        (cell.size_bytes.unwrap_or(0), format!("{}{mode}", describe::operation(cell)))
+    });
+    Gallery::draw(groups.iter().map(|(title, members)| {
+        let direction = members[0].1.direction.as_deref().unwrap_or_default();
+        let mut curves = Vec::new();
+        let mut rows = Vec::new();
+        for &(pair, cell) in members {
+            let samples = cell.latency.as_ref().and_then(crate::saved::SavedLatency::distribution);
+            let name = name_with_settings((pair, cell));
+            if curves.len() < MOST_LINES
+                && let Some(samples) = &samples
+            {
+                curves.push(Named { path: pair.path, name: name.clone(), points: curve(samples) });
+            }
+            rows.push(quantiles(name, cell, samples.as_ref()));
+        }
+        let heads: Vec<&'static str> = vec!["way", "samples", "p50", "p90", "p99", "p99.9", "p99.99", "slowest"];
+        debug_assert_eq!(heads[2..7], QUANTILES.map(quantile_name));
+        Sketch {
+            title: title.clone(),
+            chart: Chart {
+                x: (Scale::Nines, "share of operations that took at most so long"),
+                y: (Scale::Nanoseconds, "latency"),
+                lines: Vec::new(),
+                references: beside_hardware(members, published::latency(members[0].1.size_bytes, direction)),
+            },
+            lines: curves,
+            marked: false,
+            note: Some("A curve ends where its samples do.".to_owned()),
+            table: Rows { heads, rows, left_out: 0 },
+        }
+    }))
+}
+
+fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
+    // With a hundred samples nothing is known beyond 99 %.
+    let last = (1.0 - 1.0 / samples.count() as f64).min(LAST_SHARE);
+    let nines = -(1.0 - last).log10();
+    let share = |at: usize| 1.0 - 10_f64.powf(-nines * at as f64 / (CURVE_POINTS - 1) as f64);
+    (0..CURVE_POINTS).map(|at| (share(at), samples.quantile(share(at)))).collect()
+}
+
+fn quantiles(name: String, cell: &SavedCell, samples: Option<&crate::saved::Distribution>) -> Vec<String> {
+    let latency = cell.latency.clone().unwrap_or_default();
+    let kept = [latency.p50, latency.p90, latency.p99, latency.p999, None];
+    let figures = QUANTILES.iter().zip(kept).map(|(share, kept)| {
+        or_dash(samples.map_or(kept, |samples| samples.supported_quantile(*share)), units::nanoseconds)
+    });
+    let count = samples.map(crate::saved::Distribution::count).or(cell.iterations);
+    let mut row = vec![name, count.map_or_else(|| "-".to_owned(), |count| count.to_string())];
+    row.extend(figures);
+    row.push(or_dash(latency.max, units::nanoseconds));
+    row
+}
+
+/// What each step of making memory reachable costs, by size and by number of ranges.
+pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
+    let wanted = |cell: &SavedCell| cell.direction.is_none() && cell.p50().is_some();
+    let by_size = groups(pairs, labels, wanted, |cell| (steps(&cell.op), format!("{}, by size", cell.op)));
+    let by_ranges =
+        groups(pairs, labels, wanted, |cell| (steps(&cell.op), format!("{}, by number of ranges", cell.op)));
+    let many = |(_, members): &Group<'_>| {
+        let counts: BTreeMap<u64, ()> = members.iter().map(|(_, cell)| (describe::range_count(cell), ())).collect();
+        counts.len() > 1
+    };
+    let by_ranges: Vec<_> = by_ranges.into_iter().filter(many).collect();
+    let size = |cell: &SavedCell| Some((cell.size_bytes? as f64, cell.p50()?));
+    let ranges = |cell: &SavedCell| Some((describe::range_count(cell) as f64, cell.p50()?));
+    let with_size = |(pair, cell): Member<'_>| format!("{}, {}", pair_name(pair), cell_size(cell));
+    let sized = by_size.iter().map(|(title, members)| {
+        let x = (Scale::Bytes, "bytes registered");
+        sketch(title, members, x, lines(members, name_with_settings, size), true)
+    });
+    let ranged = by_ranges.iter().map(|(title, members)| {
+        let x = (Scale::Count, "ranges in one registration");
+        sketch(title, members, x, lines(members, with_size, ranges), false)
+    });
+    Gallery::draw(sized.chain(ranged))
+}
+
+/// The order in which they matter.
+fn steps(op: &str) -> u64 {
+    match op {
+        "register" => 6,
+        "map" => 5,
+        "attach" => 4,
+        "export" => 3,
+        "unmap" => 2,
+        _ => 1,
+    }
+}
+
+fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: Vec<Named>, by_size: bool) -> Sketch {
+    let registers = members[0].1.op == "register";
+    let row = |&(pair, cell): &Member<'_>| {
+        let latency = cell.latency.clone().unwrap_or_default();
+        vec![
+            pair_name(pair),
+            cell_size(cell),
+            describe::range_count(cell).to_string(),
+            cell.mechanism.clone().unwrap_or_else(|| "-".to_owned()),
+            or_dash(latency.min, units::nanoseconds),
+            or_dash(latency.p50, units::nanoseconds),
+            or_dash(cell.p99(), units::nanoseconds),
+        ]
+    };
+    Sketch {
+        title: title.to_owned(),
+        chart: Chart {
+            x,
+            y: (Scale::Nanoseconds, "median time"),
+            lines: Vec::new(),
+            references: if registers && by_size {
+                beside_hardware(members, published::registration())
+            } else {
+                Vec::new()
+            },
+        },
+        lines,
+        marked: true,
+        note: None,
+        table: Rows {
+            heads: vec!["way", "size", "ranges", "mechanism", "quickest", "median", "p99"],
+            rows: members.iter().map(row).collect(),
+            left_out: 0,
+        },
+    }
+}

@@ -1,0 +1,71 @@
+//! What did not pass: every reason once, whatever numbers stand in it, with the pairs that it stopped.
+
+use std::collections::HashMap;
+
+use super::describe;
+use crate::saved::{Outcome, Saved, SavedCell};
+
+/// Reasons that are told.
+const MOST: usize = 100;
+/// Pairs that are named with a reason.
+const NAMED: usize = 6;
+
+/// One reason.
+pub(crate) struct Trouble {
+    pub(crate) outcome: Outcome,
+    pub(crate) cause: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) remedy: Option<String>,
+    /// Which cells it stopped.
+    pub(crate) cells: String,
+}
+
+/// The reasons, failures before waivers, and how many more there are.
+pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usize) {
+    let mut known: HashMap<_, usize> = HashMap::new();
+    let mut all: Vec<(&SavedCell, Vec<(usize, &SavedCell)>)> = Vec::new();
+    for (run, saved) in saved.iter().enumerate() {
+        for cell in saved.cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
+            let (reason, remedy) = (without_numbers(&cell.reason), without_numbers(&cell.remedy));
+            let at = *known.entry((cell.outcome, &cell.cause, reason, remedy)).or_insert_with(|| {
+                all.push((cell, Vec::new()));
+                all.len() - 1
+            });
+            all[at].1.push((run, cell));
+        }
+    }
+    all.sort_by_key(|(first, _)| first.outcome);
+    let left_out = all.len().saturating_sub(MOST);
+    let told = all.into_iter().take(MOST).map(|(first, stopped)| Trouble {
+        outcome: first.outcome,
+        cause: first.cause.clone(),
+        reason: first.reason.clone().unwrap_or_else(|| "The result does not say why.".to_owned()),
+        remedy: first.remedy.clone(),
+        cells: which(&stopped, labels),
+    });
+    (told.collect(), left_out)
+}
+
+/// Sizes and addresses make no other reason of it.
+fn without_numbers(text: &Option<String>) -> Option<String> {
+    text.as_ref()
+        .map(|text| text.split(|letter: char| letter.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect())
+}
+
+fn which(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
+    let mut pairs: Vec<(String, usize)> = Vec::new();
+    for (run, cell) in stopped {
+        let pair = format!("{} to {}", describe::short_source(&cell.source), describe::short_target(&cell.target));
+        let pair = if labels.len() > 1 { format!("{}: {pair}", labels[*run]) } else { pair };
+        match pairs.iter_mut().find(|(name, _)| *name == pair) {
+            Some((_, count)) => *count += 1,
+            None => pairs.push((pair, 1)),
+        }
+    }
+    let named = pairs.iter().take(NAMED).map(|(pair, count)| format!("{pair} ({})", describe::plural(*count, "cell")));
+    let named = named.collect::<Vec<_>>().join("; ");
+    match pairs.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}; and {}", describe::plural(more, "more pair")),
+    }
+}

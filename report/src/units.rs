@@ -1,0 +1,49 @@
+//! Figures with their units.
+
+/// `4 KiB`, `1 MiB`; what is no whole number of a unit stays in bytes.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    for (unit, shift) in UNITS {
+        if count >= 1 << shift && count.trailing_zeros() >= shift {
+            return format!("{} {unit}", count >> shift);
+        }
+    }
+    format!("{count} B")
+}
+
+/// Three digits and the unit that suits: `95.1 us`.
+pub fn nanoseconds(count: f64) -> String {
+    scaled(count, &[(1e9, "s"), (1e6, "ms"), (1e3, "us")], "ns")
+}
+
+/// Three digits, powers of 1000, as network tools print: `1.25 GB/s`.
+pub fn bytes_per_second(rate: f64) -> String {
+    scaled(rate, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")], "B/s")
+}
+
+fn scaled(value: f64, units: &[(f64, &str)], base: &str) -> String {
+    let (value, unit) =
+        units.iter().find(|(scale, _)| value >= *scale).map_or((value, base), |(scale, unit)| (value / scale, unit));
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(bytes(4096), "4 KiB");
+        assert_eq!(bytes(4097), "4097 B");
+        assert_eq!(nanoseconds(95_120.0), "95.1 us");
+        assert_eq!(nanoseconds(0.0), "0.00 ns");
+        assert_eq!(bytes_per_second(1.25e9), "1.25 GB/s");
+    }
+}
