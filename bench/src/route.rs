@@ -5,7 +5,7 @@ use std::error::Error;
 
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
-use peerpath_paths::observe::{
+use peerpath_observe::{
     CallKind, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
 };
 use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};

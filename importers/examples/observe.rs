@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use peerpath_exporter::{Exporter, OpenOptions, Source};
 use peerpath_importers::{Connection, parse_target};
-use peerpath_paths::observe::{CallKind, Expected, FaultWatch, Memory, Observer, ObserverOptions, Watch, sweep};
+use peerpath_observe::{CallKind, Expected, FaultWatch, Memory, Observer, ObserverOptions, Watch, sweep};
 use peerpath_paths::{Explained, Topology, Tree};
 
 fn main() -> ExitCode {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_exporter::OpenOptions;
 use peerpath_exporter::bind::{self, Bound, Outcome, Restored};
-use peerpath_paths::{Bdf, observe};
+use peerpath_observe as observe;
+use peerpath_paths::Bdf;
 
 use super::print;
 use crate::failure::Failure;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Origin};
 use peerpath_importers::{Device, Registration, Role};
-use peerpath_paths::observe::CallKind;
+use peerpath_observe::CallKind;
 use peerpath_paths::{Explanation, PathName};
 use quanta::Clock;
 

@@ -3,38 +3,38 @@
 use std::fs;
 use std::path::Path;
 
-use super::tracefs::{Mounted, Tracefs};
-use super::{Unobservable, instance, probes};
+use crate::tracefs::{Mounted, Tracefs};
+use crate::{Unobservable, probes, trace_instance};
 
 /// A process, told from a later one with the same number by the time at which it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     /// Its number.
-    pub(super) pid: u32,
+    pub(crate) pid: u32,
     /// When it started, in clock ticks since boot.
-    pub(super) started_ticks: u64,
+    pub(crate) started_ticks: u64,
 }
 
 impl Owner {
     /// A process that lives now.
-    pub(super) fn of(root: &Path, pid: u32) -> Option<Self> {
+    pub(crate) fn of(root: &Path, pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(root.join(format!("proc/{pid}/stat"))).ok()?;
         Some(Self { pid, started_ticks: started_ticks(&stat)? })
     }
 
     /// Whether it still lives.
-    pub(super) fn is_alive(self, root: &Path) -> bool {
+    pub(crate) fn is_alive(self, root: &Path) -> bool {
         Self::of(root, self.pid) == Some(self)
     }
 
     /// The name of its probes' group and of its instance; one process may have several observers.
-    pub(super) fn name(self, serial: u32) -> String {
+    pub(crate) fn name(self, serial: u32) -> String {
         let Self { pid, started_ticks } = self;
         format!("peerpath_{pid}_{started_ticks}_{serial}")
     }
 
     /// Reads such a name back.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix("peerpath_")?.split('_');
         let pid = numbers.next()?.parse().ok()?;
         let started_ticks = numbers.next()?.parse().ok()?;
@@ -68,14 +68,14 @@ pub fn sweep(root: &Path) -> Result<Swept, Unobservable> {
     sweep_in(&Mounted::find(root)?, &|owner| owner.is_alive(root))
 }
 
-pub(super) fn sweep_in(tracefs: &dyn Tracefs, is_alive: &dyn Fn(Owner) -> bool) -> Result<Swept, Unobservable> {
+pub(crate) fn sweep_in(tracefs: &dyn Tracefs, is_alive: &dyn Fn(Owner) -> bool) -> Result<Swept, Unobservable> {
     let is_stale = |name: &str| Owner::named(name).is_some_and(|owner| !is_alive(owner));
     let mut swept = Swept::default();
     let names =
         tracefs.list("instances").map_err(|error| Unobservable::access("trace instances cannot be listed", error))?;
     // Instances first: a probe that is switched on in one cannot be removed.
     for name in names.into_iter().filter(|name| is_stale(name)) {
-        match instance::remove(tracefs, &name) {
+        match trace_instance::remove(tracefs, &name) {
             Ok(()) => swept.instances.push(name),
             Err(error) => swept.left.push(format!("trace instance {name}: {error}")),
         }
@@ -92,7 +92,7 @@ pub(super) fn sweep_in(tracefs: &dyn Tracefs, is_alive: &dyn Fn(Owner) -> bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::fake::Fake;
+    use crate::fake_tracefs::Fake;
 
     #[test]
     fn a_name_reads_back_and_no_other_name_is_ours() {

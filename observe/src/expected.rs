@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::ops::Range;
 
-use crate::{Bdf, Function, Membership, Topology};
+use peerpath_paths::{Bdf, Function, Membership, Topology};
 
 /// What the memory is that was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Expected {
     }
 
     /// Whether some of the memory lies there.
-    pub(super) fn covers(&self, phys: u64, length_bytes: u64) -> bool {
+    pub(crate) fn covers(&self, phys: u64, length_bytes: u64) -> bool {
         let Memory::Mmio(ranges) = &self.memory else { return false };
         let end = phys.saturating_add(length_bytes);
         ranges.iter().any(|range| phys < range.end && range.start < end)
@@ -102,7 +102,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::Tree;
+    use peerpath_paths::Tree;
 
     /// An exporter with a BAR of 64 KiB and an importer in a group of this type, or in none.
     fn host(domain_type: Option<&str>) -> tempfile::TempDir {

@@ -4,10 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::Unobservable;
+use crate::Unobservable;
 
 /// Access to tracefs; names are relative to its root. Tests put a model of it in its place.
-pub(super) trait Tracefs: Send + Sync {
+pub(crate) trait Tracefs: Send + Sync {
     /// The text of a file.
     fn read(&self, name: &str) -> io::Result<String>;
     /// Replaces a file's content: for tracefs, opening it this way already clears buffers and lists.
@@ -26,7 +26,7 @@ pub(super) trait Tracefs: Send + Sync {
 
 /// The real one.
 #[derive(Debug, Clone)]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     at: PathBuf,
 }
 
@@ -35,7 +35,7 @@ const READ_LIMIT_BYTES: u64 = 256 << 20;
 
 impl Mounted {
     /// Finds it below `root`, mounted already: mounting is the administrator's to do.
-    pub(super) fn find(root: &Path) -> Result<Self, Unobservable> {
+    pub(crate) fn find(root: &Path) -> Result<Self, Unobservable> {
         let usual = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].map(|name| root.join(name));
         let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();
         let mounted = mounts.lines().filter_map(mount_point).map(|path| root.join(path));
@@ -104,7 +104,7 @@ impl Tracefs for Mounted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Explained;
+    use peerpath_paths::Explained;
 
     #[test]
     fn found_where_it_is_mounted() {

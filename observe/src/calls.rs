@@ -1,77 +1,7 @@
 //! Which functions of dma-buf are timed, and how an entry finds its return.
 
-use std::fmt;
-
-use super::parse::{Event, Record};
-
-/// What an importer's driver asks of dma-buf, and through it of the exporter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CallKind {
-    /// Makes the importer's device known to the buffer: the op `attach`.
-    Attach,
-    /// Asks that the memory stay where it is.
-    Pin,
-    /// Gets DMA addresses: the op `map`.
-    Map,
-    /// Gives them back: the op `unmap`.
-    Unmap,
-    /// Ends the attachment.
-    Detach,
-}
-
-impl CallKind {
-    /// Part of a registration, and able to refuse it.
-    pub(super) fn is_of_import(self) -> bool {
-        matches!(self, Self::Attach | Self::Pin | Self::Map)
-    }
-
-    /// The word in evidence.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Attach => "attach",
-            Self::Pin => "pin",
-            Self::Map => "map",
-            Self::Unmap => "unmap",
-            Self::Detach => "detach",
-        }
-    }
-}
-
-impl fmt::Display for CallKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A kernel function at whose entry and return a time is taken.
-#[derive(Debug)]
-pub(super) struct TimedFunction {
-    pub(super) symbol: &'static str,
-    pub(super) kind: CallKind,
-    /// It returns a pointer or an errno in a pointer, or an int; none where it returns nothing.
-    pub(super) result: Option<&'static str>,
-}
-
-const fn timed(symbol: &'static str, kind: CallKind, result: Option<&'static str>) -> TimedFunction {
-    TimedFunction { symbol, kind, result }
-}
-
-/// The `_unlocked` variants call the others: the outer call is the one that counts.
-pub(super) static TIMED: &[TimedFunction] = &[
-    timed("dma_buf_dynamic_attach", CallKind::Attach, Some("s64")),
-    timed("dma_buf_pin", CallKind::Pin, Some("s32")),
-    timed("dma_buf_map_attachment", CallKind::Map, Some("s64")),
-    timed("dma_buf_map_attachment_unlocked", CallKind::Map, Some("s64")),
-    timed("dma_buf_unmap_attachment", CallKind::Unmap, None),
-    timed("dma_buf_unmap_attachment_unlocked", CallKind::Unmap, None),
-    timed("dma_buf_detach", CallKind::Detach, None),
-];
-
-impl TimedFunction {
-    pub(super) fn of(symbol: &str) -> Option<&'static Self> {
-        TIMED.iter().find(|function| function.symbol == symbol)
-    }
-}
+use crate::operation::{CallKind, TimedFunction};
+use crate::parse::{Event, Record};
 
 /// One call, from the probe at its entry to that at its return.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +25,7 @@ struct Open {
 
 /// Matches entries and returns thread by thread; what has only one of them (the buffer overflowed, the step was still
 /// under way) is left out.
-pub(super) fn pair(records: &[Record]) -> Vec<Call> {
+pub(crate) fn pair(records: &[Record]) -> Vec<Call> {
     let mut open: Vec<Open> = Vec::new();
     let mut calls = Vec::new();
     for record in records {
@@ -119,7 +49,7 @@ pub(super) fn pair(records: &[Record]) -> Vec<Call> {
 }
 
 /// The errno in a return value: the kernel keeps the topmost 4095 values for them.
-pub(super) fn errno(result: i64) -> Option<i32> {
+pub(crate) fn errno(result: i64) -> Option<i32> {
     (-4095..0).contains(&result).then(|| i32::try_from(-result).ok())?
 }
 

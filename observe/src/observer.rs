@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::calls::{self, Call, CallKind};
-use super::decide::{self, Observation};
-use super::expected::Expected;
-use super::instance::Instance;
-use super::owner::{self, Owner};
-use super::parse::{self, Event, Log};
-use super::probes::{Probes, Purpose};
-use super::tracefs::{Mounted, Tracefs};
-use super::{Unobservable, owner::Swept};
+use crate::calls;
+use crate::trace_instance::Instance;
+use crate::owner::{self, Owner};
+use crate::parse::{self, Event};
+use crate::probes::{Probes, Purpose};
+use crate::trace::Trace;
+use crate::tracefs::{Mounted, Tracefs};
+use crate::{Unobservable, owner::Swept};
 
 /// How an [`Observer`] is set up.
 #[derive(Debug, Clone)]
@@ -84,7 +83,7 @@ impl Observer {
         Self::start_in(Arc::new(Mounted::find(&options.root)?), options)
     }
 
-    pub(super) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, Unobservable> {
+    pub(crate) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, Unobservable> {
         let root = options.root.clone();
         let swept = owner::sweep_in(&*tracefs, &|owner| owner.is_alive(&root))?;
         let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
@@ -224,48 +223,5 @@ impl Drop for Watching<'_> {
     fn drop(&mut self) {
         // A second time after `end` does no harm.
         let _ = self.observer.instance.switch_all_off();
-    }
-}
-
-/// What was seen between begin and end.
-#[derive(Debug)]
-pub struct Trace {
-    pub(super) log: Log,
-    pub(super) calls: Vec<Call>,
-    /// Attachments are watched, so that none seen means none made.
-    pub(super) sees_calls: bool,
-    /// p2pdma's answer is watched.
-    pub(super) sees_map_type: bool,
-    /// Tracepoints without which the absence of a mapping proves nothing.
-    pub(super) missing_tracepoints: Vec<String>,
-    /// All that could not be seen, a sentence each.
-    pub(super) missing: Vec<String>,
-}
-
-impl Trace {
-    /// Which path it was. The trace is taken to be of one registration: nothing tells those of several threads apart.
-    pub fn judge(&self, expected: &Expected) -> Observation {
-        decide::judge(self, expected)
-    }
-
-    /// The calls that were timed, in the order in which they ended.
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
-    }
-
-    /// Times of the calls of one kind that succeeded, in nanoseconds.
-    pub fn durations_ns(&self, kind: CallKind) -> Vec<u64> {
-        let succeeded = self.calls.iter().filter(|call| call.kind == kind && call.errno.is_none());
-        succeeded.map(|call| call.duration_ns).collect()
-    }
-
-    /// To how many nanoseconds the times are exact.
-    pub fn resolution_ns(&self) -> u64 {
-        self.log.resolution_ns
-    }
-
-    /// Events that were lost because the buffer was too small; watch fewer steps at once.
-    pub fn lost_events(&self) -> u64 {
-        self.log.lost_events
     }
 }

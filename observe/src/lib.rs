@@ -1,7 +1,7 @@
 //! Which path a transfer really took: what the kernel did while it attached and mapped the buffer, seen through tracefs.
 //!
 //! ```no_run
-//! # use peerpath_paths::observe::{Expected, Memory, Observer, ObserverOptions, Unobservable, Watch};
+//! # use peerpath_observe::{Expected, Memory, Observer, ObserverOptions, Unobservable, Watch};
 //! # fn register() {}
 //! # fn example(bar: std::ops::Range<u64>) -> Result<(), Unobservable> {
 //! let mut observer = Observer::start(&ObserverOptions::default())?;
@@ -30,25 +30,29 @@
 //! process left is removed by the next [`Observer::start`] or by [`sweep`].
 
 mod calls;
-mod decide;
+mod classify;
 mod error;
 mod expected;
 #[cfg(test)]
-mod fake;
+mod fake_tracefs;
 mod faults;
-mod instance;
 mod observer;
+mod operation;
 mod owner;
 mod parse;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod trace_instance;
 mod tracefs;
 
-pub use calls::{Call, CallKind};
-pub use decide::{MapType, Mapping, Observation};
+pub use calls::Call;
+pub use classify::{MapType, Mapping, Observation};
 pub use error::Unobservable;
 pub use expected::{Expected, Memory};
 pub use faults::{Fault, FaultWatch};
-pub use observer::{Observer, ObserverOptions, Trace, Watch, Watching, available};
+pub use observer::{Observer, ObserverOptions, Watch, Watching, available};
+pub use operation::CallKind;
 pub use owner::{Swept, sweep};
+pub use trace::Trace;

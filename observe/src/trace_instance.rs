@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::tracefs::Tracefs;
+use crate::tracefs::Tracefs;
 
 /// What the text of a trace must look like to be read; a new instance inherits these from whoever set them on the host.
 const OPTIONS: [&str; 9] = [
@@ -22,14 +22,14 @@ const OPTIONS: [&str; 9] = [
 ];
 
 /// An instance that exists; dropping it removes it.
-pub(super) struct Instance {
+pub(crate) struct Instance {
     tracefs: Arc<dyn Tracefs>,
     name: String,
 }
 
 impl Instance {
     /// Makes one, with everything switched off.
-    pub(super) fn create(tracefs: &Arc<dyn Tracefs>, name: &str, buffer_kib_per_cpu: u32) -> io::Result<Self> {
+    pub(crate) fn create(tracefs: &Arc<dyn Tracefs>, name: &str, buffer_kib_per_cpu: u32) -> io::Result<Self> {
         tracefs.make_dir(&format!("instances/{name}"))?;
         let instance = Self { tracefs: Arc::clone(tracefs), name: name.into() };
         // The default of 1.4 MiB for each CPU is far more than one registration needs.
@@ -53,33 +53,33 @@ impl Instance {
     }
 
     /// From now on only events of these threads, and of threads that they start.
-    pub(super) fn only_threads(&self, threads: &[u32]) -> io::Result<()> {
+    pub(crate) fn only_threads(&self, threads: &[u32]) -> io::Result<()> {
         let words: Vec<String> = threads.iter().map(u32::to_string).collect();
         self.write("set_event_pid", &words.join(" "))
     }
 
     /// Switches one event on.
-    pub(super) fn switch_on(&self, group: &str, event: &str) -> io::Result<()> {
+    pub(crate) fn switch_on(&self, group: &str, event: &str) -> io::Result<()> {
         self.write(&format!("events/{group}/{event}/enable"), "1")
     }
 
     /// Switches every event of this instance off.
-    pub(super) fn switch_all_off(&self) -> io::Result<()> {
+    pub(crate) fn switch_all_off(&self) -> io::Result<()> {
         switch_all_off(&*self.tracefs, &self.name)
     }
 
     /// Forgets what was recorded.
-    pub(super) fn clear(&self) -> io::Result<()> {
+    pub(crate) fn clear(&self) -> io::Result<()> {
         self.write("trace", "")
     }
 
     /// Puts a line of text into the trace.
-    pub(super) fn mark(&self, text: &str) -> io::Result<()> {
+    pub(crate) fn mark(&self, text: &str) -> io::Result<()> {
         self.write("trace_marker", text)
     }
 
     /// What was recorded, as text and then with exact times; the latter is empty where the kernel does not print them.
-    pub(super) fn read(&self) -> io::Result<(String, String)> {
+    pub(crate) fn read(&self) -> io::Result<(String, String)> {
         let text = self.tracefs.read(&self.path("trace"))?;
         let raw = match self.write("trace_options", "raw") {
             Ok(()) => self.tracefs.read(&self.path("trace")).unwrap_or_default(),
@@ -102,7 +102,7 @@ fn switch_all_off(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
 }
 
 /// Removes an instance. Somebody may be looking into it right now, so it is tried for a second.
-pub(super) fn remove(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
+pub(crate) fn remove(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
     let _ = switch_all_off(tracefs, name);
     let mut tries = 20;
     loop {

@@ -3,12 +3,12 @@
 //! Times to the nanosecond are not in it. They come from a second reading of the same buffer with the option `raw`, which
 //! has `PID CPU NANOSECONDS ...` in the same order.
 
-use super::calls::TimedFunction;
-use crate::Bdf;
+use crate::operation::TimedFunction;
+use peerpath_paths::Bdf;
 
 /// Something the kernel did in a thread of ours.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// `dma:dma_map_phys`: the DMA API mapped physical memory.
     DirectMap { device: String, phys: u64, dma_address: u64, length_bytes: u64, attributes: String },
     /// `iommu:map`.
@@ -34,37 +34,37 @@ pub(super) enum Event {
 /// The arguments of `dma_buf_phys_vec_to_sgt`, as far as the probe could name them; address and length are those of the
 /// first range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ranges {
-    pub(super) device: Option<String>,
-    pub(super) phys: Option<u64>,
-    pub(super) length_bytes: Option<u64>,
-    pub(super) count: Option<u64>,
-    pub(super) bus_offset: Option<u64>,
+pub(crate) struct Ranges {
+    pub(crate) device: Option<String>,
+    pub(crate) phys: Option<u64>,
+    pub(crate) length_bytes: Option<u64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) bus_offset: Option<u64>,
 }
 
 /// When, where and what.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) thread: u32,
-    pub(super) at_ns: u64,
-    pub(super) event: Event,
+pub(crate) struct Record {
+    pub(crate) thread: u32,
+    pub(crate) at_ns: u64,
+    pub(crate) event: Event,
 }
 
 /// A whole trace.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     /// In the order in which they happened.
-    pub(super) records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
     /// Events that the buffer had no room for.
-    pub(super) lost_events: u64,
+    pub(crate) lost_events: u64,
     /// Lines that should have been understood and were not.
-    pub(super) unreadable_lines: usize,
+    pub(crate) unreadable_lines: usize,
     /// The times are exact to this.
-    pub(super) resolution_ns: u64,
+    pub(crate) resolution_ns: u64,
 }
 
 /// Reads a trace. `raw` may be empty: times are then exact to a microsecond only.
-pub(super) fn parse(text: &str, raw: &str) -> Log {
+pub(crate) fn parse(text: &str, raw: &str) -> Log {
     let lines: Vec<Option<Line<'_>>> = event_lines(text).map(line).collect();
     let exact = exact_times(&lines, raw);
     let mut log = Log { resolution_ns: if exact.is_some() { 1 } else { 1000 }, ..Log::default() };

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::calls::{self, CallKind};
-use super::fake::Fake;
-use super::observer::{Observer, ObserverOptions, Trace, Watch};
-use super::parse::{Event, parse};
-use super::{Expected, MapType, Memory, Observation};
-use crate::{Cause, Explained, PathName};
+use crate::calls;
+use crate::fake_tracefs::Fake;
+use crate::observer::{Observer, ObserverOptions, Watch};
+use crate::operation::CallKind;
+use crate::parse::{Event, parse};
+use crate::trace::Trace;
+use crate::{Expected, MapType, Memory, Observation};
+use peerpath_paths::{Cause, Explained, PathName};
 
 /// BAR 2 of the guest's exporter, and of the one behind the switch.
 const BAR: std::ops::Range<u64> = 0xf000_0000..0xf800_0000;
@@ -353,7 +355,7 @@ fn threads_with_other_numbers_are_not_observed() {
 
 #[test]
 fn without_permission_it_says_so() {
-    let denied = super::Unobservable::access("x", io::Error::from(io::ErrorKind::PermissionDenied));
+    let denied = crate::Unobservable::access("x", io::Error::from(io::ErrorKind::PermissionDenied));
     assert_eq!(denied.explanation().cause, Some(Cause::NoPermission));
 }
 

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::Unobservable;
-use crate::Bdf;
+use crate::Unobservable;
+use peerpath_paths::Bdf;
 
 /// A message of the kernel about a blocked access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +191,7 @@ mod tests {
     fn a_host_without_a_log_says_so() {
         let root = tempfile::tempdir().unwrap();
         let error = FaultWatch::start(root.path()).unwrap_err();
-        assert!(crate::Explained::explanation(&error).why.contains("no log"));
+        assert!(peerpath_paths::Explained::explanation(&error).why.contains("no log"));
         std::fs::create_dir(root.path().join("dev")).unwrap();
         std::fs::write(root.path().join("dev/kmsg"), "3,1,1,-;before\n").unwrap();
         let mut watch = FaultWatch::start(root.path()).unwrap();

@@ -15,11 +15,12 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::calls::{Call, CallKind};
-use super::expected::{Expected, Memory};
-use super::observer::Trace;
-use super::parse::{Event, Ranges};
-use crate::PathName;
+use crate::calls::{self, Call};
+use crate::expected::{Expected, Memory};
+use crate::operation::CallKind;
+use crate::trace::Trace;
+use crate::parse::{Event, Ranges};
+use peerpath_paths::PathName;
 
 /// What `pci_p2pdma_map_type` answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +181,7 @@ impl<'a> Seen<'a> {
                 }
                 Event::Attached { exporter, device } => seen.attached.push((exporter, device)),
                 Event::Link { phys, attributes } => seen.links.push((*phys, *attributes)),
-                Event::Linked(result) => seen.link_errno = seen.link_errno.or(super::calls::errno(*result)),
+                Event::Linked(result) => seen.link_errno = seen.link_errno.or(calls::errno(*result)),
                 Event::Ranges(ranges) => seen.ranges = seen.ranges.or(Some(ranges)),
                 Event::Enter(_) | Event::Leave { .. } | Event::Marker(_) => {}
             }
@@ -248,27 +249,30 @@ impl<'a> Seen<'a> {
     }
 }
 
-pub(super) fn judge(trace: &Trace, expected: &Expected) -> Observation {
-    let seen = Seen::of(trace, expected);
-    let verdict = verdict(trace, &seen, expected);
-    let path = verdict.as_ref().copied().unwrap_or(PathName::Unknown);
-    let mappings = seen.mappings(expected, path);
-    let mut evidence: Vec<String> = verdict.err().into_iter().collect();
-    evidence.extend(describe(trace, &seen, expected));
-    let equals = |mapping: &Mapping| mapping.dma_address.map(|address| address == mapping.phys);
-    Observation {
-        path,
-        evidence,
-        attribute: seen.attribute(),
-        dma_address_equals_physical: mappings
-            .iter()
-            .map(equals)
-            .collect::<Option<Vec<bool>>>()
-            .filter(|equal| !equal.is_empty() && path != PathName::Refused)
-            .map(|equal| equal.into_iter().all(|equal| equal)),
-        map_type: seen.map_types.first().copied(),
-        mappings,
-        failed_calls: trace.calls.iter().filter(|call| call.errno.is_some()).cloned().collect(),
+impl Trace {
+    /// Which path it was. The trace is taken to be of one registration: nothing tells those of several threads apart.
+    pub fn judge(&self, expected: &Expected) -> Observation {
+        let seen = Seen::of(self, expected);
+        let verdict = verdict(self, &seen, expected);
+        let path = verdict.as_ref().copied().unwrap_or(PathName::Unknown);
+        let mappings = seen.mappings(expected, path);
+        let mut evidence: Vec<String> = verdict.err().into_iter().collect();
+        evidence.extend(describe(self, &seen, expected));
+        let equals = |mapping: &Mapping| mapping.dma_address.map(|address| address == mapping.phys);
+        Observation {
+            path,
+            evidence,
+            attribute: seen.attribute(),
+            dma_address_equals_physical: mappings
+                .iter()
+                .map(equals)
+                .collect::<Option<Vec<bool>>>()
+                .filter(|equal| !equal.is_empty() && path != PathName::Refused)
+                .map(|equal| equal.into_iter().all(|equal| equal)),
+            map_type: seen.map_types.first().copied(),
+            mappings,
+            failed_calls: self.calls.iter().filter(|call| call.errno.is_some()).cloned().collect(),
+        }
     }
 }
 

@@ -4,17 +4,17 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::calls::{CallKind, TIMED};
-use super::tracefs::Tracefs;
+use crate::operation::{CallKind, TIMED};
+use crate::tracefs::Tracefs;
 
 /// The list of all kprobes of this kernel. Ours are added to it and taken out of it one by one.
 const LIST: &str = "kprobe_events";
 
 /// A probe of somebody's, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ProbeName {
-    pub(super) group: String,
-    pub(super) event: String,
+pub(crate) struct ProbeName {
+    pub(crate) group: String,
+    pub(crate) event: String,
 }
 
 impl fmt::Display for ProbeName {
@@ -25,7 +25,7 @@ impl fmt::Display for ProbeName {
 
 /// What a probe is for; it decides when it is switched on and what is lost without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// To tell the path.
     Path,
     /// To time calls, and to see which of them failed.
@@ -108,7 +108,7 @@ fn of_calls() -> impl Iterator<Item = Wanted> {
 }
 
 /// Probes that are in the kernel; dropping this takes them out.
-pub(super) struct Probes {
+pub(crate) struct Probes {
     tracefs: Arc<dyn Tracefs>,
     group: String,
     installed: Vec<(String, Purpose)>,
@@ -117,7 +117,7 @@ pub(super) struct Probes {
 
 impl Probes {
     /// Puts in what this kernel takes, and notes what it does not. Nothing is switched on.
-    pub(super) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
+    pub(crate) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
         let mut probes =
             Self { tracefs: Arc::clone(tracefs), group: group.into(), installed: Vec::new(), missing: Vec::new() };
         if !tracefs.exists(LIST) {
@@ -149,17 +149,17 @@ impl Probes {
     }
 
     /// The names of those that serve a purpose.
-    pub(super) fn events(&self, serves: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &str> {
+    pub(crate) fn events(&self, serves: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &str> {
         self.installed.iter().filter(move |(_, purpose)| serves(*purpose)).map(|(event, _)| event.as_str())
     }
 
     /// Whether one is there.
-    pub(super) fn has(&self, event: &str) -> bool {
+    pub(crate) fn has(&self, event: &str) -> bool {
         self.installed.iter().any(|(installed, _)| installed == event)
     }
 
     /// What cannot be seen without those that are missing.
-    pub(super) fn missing(&self) -> &[String] {
+    pub(crate) fn missing(&self) -> &[String] {
         &self.missing
     }
 }
@@ -175,7 +175,7 @@ impl Drop for Probes {
 }
 
 /// All probes of this kernel.
-pub(super) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
+pub(crate) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
     let text = tracefs.read(LIST).unwrap_or_default();
     text.lines().filter_map(name).collect()
 }
@@ -187,6 +187,6 @@ fn name(line: &str) -> Option<ProbeName> {
 }
 
 /// Takes one out.
-pub(super) fn remove(tracefs: &dyn Tracefs, probe: &ProbeName) -> io::Result<()> {
+pub(crate) fn remove(tracefs: &dyn Tracefs, probe: &ProbeName) -> io::Result<()> {
     tracefs.append(LIST, &format!("-:{probe}\n"))
 }

@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
 
-use super::tracefs::Tracefs;
+use crate::tracefs::Tracefs;
 
 /// A kernel with tracing.
 #[derive(Default)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     state: Mutex<State>,
     /// Symbols that it has no probe for, and arguments that it does not take.
-    pub(super) refuses: Vec<&'static str>,
+    pub(crate) refuses: Vec<&'static str>,
     /// It has no kprobe events at all.
-    pub(super) without_kprobes: bool,
+    pub(crate) without_kprobes: bool,
     /// Tracepoints it lacks, as `dma/dma_map_phys`.
-    pub(super) lacks: Vec<&'static str>,
+    pub(crate) lacks: Vec<&'static str>,
     /// The number that the kernel has for the thread that puts marks in.
-    pub(super) thread: u32,
+    pub(crate) thread: u32,
     /// What happens once probes are on, as lines of the trace without the part that all have in common.
-    pub(super) happens: Vec<&'static str>,
+    pub(crate) happens: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -42,25 +42,25 @@ fn refused(kind: io::ErrorKind) -> io::Error {
 }
 
 impl Fake {
-    pub(super) fn instances(&self) -> Vec<String> {
+    pub(crate) fn instances(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.keys().cloned().collect()
     }
 
-    pub(super) fn probes(&self) -> Vec<String> {
+    pub(crate) fn probes(&self) -> Vec<String> {
         self.state.lock().unwrap().probes.iter().cloned().collect()
     }
 
-    pub(super) fn definitions(&self) -> Vec<String> {
+    pub(crate) fn definitions(&self) -> Vec<String> {
         self.state.lock().unwrap().definitions.clone()
     }
 
     /// All that is switched on anywhere.
-    pub(super) fn switched_on(&self) -> Vec<String> {
+    pub(crate) fn switched_on(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.values().flat_map(|instance| instance.on.iter().cloned()).collect()
     }
 
     /// The threads that some instance is limited to.
-    pub(super) fn threads(&self) -> Vec<String> {
+    pub(crate) fn threads(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.values().map(|instance| instance.pids.clone()).collect()
     }
 

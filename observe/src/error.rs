@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Class, Explained, Explanation};
 
 /// Observation is not possible here; the run can go on without it.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ impl Unobservable {
 
 impl Unobservable {
     /// The same for the kernel's log, which has a permission of its own.
-    pub(super) fn in_log(mut self) -> Self {
+    pub(crate) fn in_log(mut self) -> Self {
         if self.explanation.cause == Some(Cause::NoPermission) {
             self.explanation.why = "The kernel's log is restricted to root (kernel.dmesg_restrict).".into();
             self.explanation.remedy = "Run as root, or with CAP_SYSLOG.".into();
