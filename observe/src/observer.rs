@@ -1,4 +1,4 @@
-//! Holding the instance and the probes, and switching them on around one step.
+//! Owns the trace instance and the probes, and enables them for one recording.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::calls;
-use crate::trace_instance::Instance;
-use crate::owner::{self, Owner};
+use crate::error::ObserveError;
+use crate::owner::{self, Owner, Removed};
 use crate::parse::{self, Event};
 use crate::probes::{Probes, Purpose};
 use crate::trace::Trace;
+use crate::trace_instance::Instance;
 use crate::tracefs::{Mounted, Tracefs};
-use crate::{Unobservable, owner::Swept};
 
-/// How an [`Observer`] is set up.
+/// Options of an [`Observer`].
 #[derive(Debug, Clone)]
 pub struct ObserverOptions {
-    /// Where `sys` and `proc` are: `/`.
+    /// The directory that contains `sys` and `proc`: `/`, except in tests.
     pub root: PathBuf,
-    /// Room for events, for each CPU. One registration takes about 1 KiB, and each range of it after the first 300 bytes.
+    /// Size of the trace buffer per CPU, in KiB. One registration needs about 1 KiB, plus 300 bytes per range after the first.
     pub buffer_kib_per_cpu: u32,
 }
 
@@ -29,32 +29,32 @@ impl Default for ObserverOptions {
     }
 }
 
-/// What is watched for.
+/// Which probes a recording enables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watch {
-    /// The path. The probes that tell it sit inside of `map` and make it slower, so its times are not for results.
+pub enum ProbeSet {
+    /// The probes that show the path. They run inside of `map` and slow it down, so its durations are not measurements.
     Path,
-    /// Nothing but the times of `attach`, `map` and `unmap`.
-    Times,
+    /// Only the probes that show the durations of attach, pin, map, unmap and detach.
+    Calls,
 }
 
-/// Tracepoints that tell the path.
+/// Tracepoints that show the path.
 const TRACEPOINTS: [(&str, &str); 3] =
     [("dma", "dma_map_phys"), ("iommu", "map"), ("dma_buf", "dma_buf_dynamic_attach")];
 
-/// Observers of this process so far: each has names of its own.
+/// Number of observers of this process so far. Each observer has unique names.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// Able to observe: the probes are in the kernel, switched off. Dropping it takes them out.
+/// A trace instance and probes, disabled between recordings. Dropping it removes both.
 pub struct Observer {
-    // Dropped in this order: a probe can go only once the instance, in which it might be switched on, is gone.
+    // Dropped in this order: the kernel does not remove a probe that is enabled in an instance.
     instance: Instance,
     probes: Probes,
     root: PathBuf,
     group: String,
     missing_tracepoints: Vec<String>,
     missing: Vec<String>,
-    swept: Swept,
+    removed: Removed,
 }
 
 impl std::fmt::Debug for Observer {
@@ -63,68 +63,69 @@ impl std::fmt::Debug for Observer {
     }
 }
 
-/// Whether an [`Observer`] could be started, as far as that can be told without touching anything.
+/// Checks, without changing anything, whether an [`Observer`] can start.
 ///
 /// # Errors
-/// Tracing is not mounted, not permitted, or has no probes.
-pub fn available(root: &Path) -> Result<(), Unobservable> {
-    // Opened for appending, and nothing appended: any other way of opening it removes everybody's probes.
+/// tracefs is not mounted, access is not permitted, or the kernel has no kprobe events.
+pub fn available(root: &Path) -> Result<(), ObserveError> {
+    // Appends nothing. Any other way of opening the list removes all probes of the host.
     Mounted::find(root)?
         .append("kprobe_events", "")
-        .map_err(|error| Unobservable::access("probes cannot be set", error))
+        .map_err(|error| ObserveError::access("cannot create probes", error))
 }
 
 impl Observer {
-    /// Makes the instance and puts the probes in, after removing what dead processes left. This takes some milliseconds.
+    /// Removes what dead processes left, then creates the trace instance and the probes. Takes some milliseconds.
     ///
     /// # Errors
-    /// Tracing is not mounted, not permitted, or does not tell our threads from others'.
-    pub fn start(options: &ObserverOptions) -> Result<Self, Unobservable> {
+    /// tracefs is not mounted, access is not permitted, or this process runs in a PID namespace, so that its threads cannot be
+    /// identified in the trace.
+    pub fn start(options: &ObserverOptions) -> Result<Self, ObserveError> {
         Self::start_in(Arc::new(Mounted::find(&options.root)?), options)
     }
 
-    pub(crate) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, Unobservable> {
+    pub(crate) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, ObserveError> {
         let root = options.root.clone();
-        let swept = owner::sweep_in(&*tracefs, &|owner| owner.is_alive(&root))?;
+        let removed = owner::remove_stale_in(&*tracefs, &|owner| owner.is_alive(&root))?;
         let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
-            Unobservable::new(
-                "the path cannot be observed",
-                "/proc does not show this process, so probes could not be told from those of dead processes.",
+            ObserveError::new(
+                "cannot name the probes",
+                "/proc does not show this process, so probes of dead processes could not be identified.",
                 "Mount /proc.",
             )
         })?;
         let group = me.name(SERIAL.fetch_add(1, Ordering::Relaxed));
         let instance = Instance::create(&tracefs, &group, options.buffer_kib_per_cpu)
-            .map_err(|error| Unobservable::access("no trace instance can be made", error))?;
+            .map_err(|error| ObserveError::access("cannot create a trace instance", error))?;
         let probes = Probes::install(&tracefs, &group);
         let mut observer =
-            Self { instance, probes, root, group, missing_tracepoints: Vec::new(), missing: Vec::new(), swept };
+            Self { instance, probes, root, group, missing_tracepoints: Vec::new(), missing: Vec::new(), removed };
         observer.check_threads()?;
         observer.note_missing(&*tracefs);
         Ok(observer)
     }
 
-    /// In a PID namespace of its own a process does not know the numbers by which the kernel calls its threads.
-    fn check_threads(&self) -> Result<(), Unobservable> {
-        let access = |error| Unobservable::access("the trace instance cannot be used", error);
+    /// Checks that `/proc` and the trace use the same thread numbers, which does not hold in a PID namespace.
+    fn check_threads(&self) -> Result<(), ObserveError> {
+        let access = |error| ObserveError::access("cannot use the trace instance", error);
         self.instance.mark("start").map_err(access)?;
         let (text, _) = self.instance.read().map_err(access)?;
         let log = parse::parse(&text, "");
         let marks = |record: &&parse::Record| matches!(&record.event, Event::Marker(text) if text == "start");
-        let Some(seen) = log.records.iter().find(marks) else {
-            return Err(Unobservable::new(
-                "the trace cannot be read",
-                "A mark that was put into the trace did not come out of it in a form that is understood.",
-                "Report the first lines of /sys/kernel/tracing/trace together with the kernel's version.",
+        let Some(marker) = log.records.iter().find(marks) else {
+            return Err(ObserveError::new(
+                "cannot parse the trace",
+                "The trace does not contain the marker that was written into it, in a known format.",
+                "Report the first lines of /sys/kernel/tracing/trace and the kernel version.",
             ));
         };
-        if self.threads().contains(&seen.thread) {
+        if self.threads().contains(&marker.thread) {
             return Ok(());
         }
-        Err(Unobservable::new(
-            "events of this process cannot be told from others'",
-            "It runs in a PID namespace (a container), where its threads have other numbers than the kernel's tracing uses.",
-            "Run it in the host's PID namespace (podman and docker: --pid=host).",
+        Err(ObserveError::new(
+            "cannot identify the threads of this process in the trace",
+            "The process runs in a PID namespace (a container), and the kernel's tracing uses the PIDs of the host.",
+            "Run in the host's PID namespace (podman and docker: --pid=host).",
         ))
     }
 
@@ -138,71 +139,71 @@ impl Observer {
         self.missing.extend_from_slice(self.probes.missing());
     }
 
-    /// Our threads, as `/proc` numbers them.
+    /// The threads of this process, as `/proc` numbers them.
     fn threads(&self) -> Vec<u32> {
         let entries = fs::read_dir(self.root.join("proc/self/task")).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// What this kernel does not let us see, one sentence each; empty on a kernel with everything.
+    /// What this kernel does not report, one sentence each; empty on a kernel with all tracepoints and probes.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// What dead processes had left and was removed at the start.
-    pub fn swept(&self) -> &Swept {
-        &self.swept
+    /// What dead processes left and [`Observer::start`] removed.
+    pub fn removed(&self) -> &Removed {
+        &self.removed
     }
 
-    /// Switches the probes on for the threads of this process. The step to be watched comes next; what it costs to switch
-    /// probes on and off (milliseconds) is a reason to watch few steps, not to keep them on.
+    /// Enables probes for the threads of this process and for threads that they start. Enabling and disabling takes
+    /// milliseconds, so record few registrations rather than every one.
     ///
     /// # Errors
-    /// The kernel refused; nothing stays switched on.
-    pub fn begin(&mut self, watch: Watch) -> Result<Watching<'_>, Unobservable> {
-        let watching = Watching { observer: self };
-        let observer = &*watching.observer;
-        let access = |error| Unobservable::access("the trace instance cannot be used", error);
+    /// The kernel refused to enable a probe. No probe stays enabled.
+    pub fn begin(&mut self, probes: ProbeSet) -> Result<Recording<'_>, ObserveError> {
+        let recording = Recording { observer: self };
+        let observer = &*recording.observer;
+        let access = |error| ObserveError::access("cannot use the trace instance", error);
         observer.instance.only_threads(&observer.threads()).map_err(access)?;
         observer.instance.clear().map_err(access)?;
-        if watch == Watch::Path {
+        if probes == ProbeSet::Path {
             for (group, event) in TRACEPOINTS {
-                // One that is not there stands in `missing`.
-                let _ = observer.instance.switch_on(group, event);
+                // A missing tracepoint is listed in `missing`.
+                let _ = observer.instance.enable(group, event);
             }
         }
-        let serves = |purpose| match (watch, purpose) {
-            // Each probe takes milliseconds to switch on and off, so only what is of use.
-            (Watch::Path, Purpose::Path) => true,
-            (Watch::Path, Purpose::Time(kind)) => kind.is_of_import(),
-            (Watch::Times, purpose) => matches!(purpose, Purpose::Time(_)),
+        let serves = |purpose| match (probes, purpose) {
+            // Enabling and disabling a probe takes milliseconds, so enable only useful ones.
+            (ProbeSet::Path, Purpose::Path) => true,
+            (ProbeSet::Path, Purpose::Call(kind)) => kind.is_of_import(),
+            (ProbeSet::Calls, purpose) => matches!(purpose, Purpose::Call(_)),
         };
         for event in observer.probes.events(serves) {
             observer
                 .instance
-                .switch_on(&observer.group, event)
-                .map_err(|error| Unobservable::access(format!("the probe {event} cannot be switched on"), error))?;
+                .enable(&observer.group, event)
+                .map_err(|error| ObserveError::access(format!("cannot enable the probe {event}"), error))?;
         }
         observer.instance.mark("begin").map_err(access)?;
-        Ok(watching)
+        Ok(recording)
     }
 }
 
-/// Probes are switched on while this lives.
+/// A recording in progress. Dropping it disables the probes and discards the events.
 #[derive(Debug)]
-pub struct Watching<'a> {
+pub struct Recording<'a> {
     observer: &'a mut Observer,
 }
 
-impl Watching<'_> {
-    /// Switches the probes off and reads what they saw.
+impl Recording<'_> {
+    /// Disables the probes and reads the trace.
     ///
     /// # Errors
     /// The trace cannot be read.
-    pub fn end(self) -> Result<Trace, Unobservable> {
-        let access = |error| Unobservable::access("the trace cannot be read", error);
+    pub fn end(self) -> Result<Trace, ObserveError> {
+        let access = |error| ObserveError::access("cannot read the trace", error);
         let instance = &self.observer.instance;
-        instance.switch_all_off().map_err(access)?;
+        instance.disable_all().map_err(access)?;
         let (text, raw) = instance.read().map_err(access)?;
         let log = parse::parse(&text, &raw);
         let calls = calls::pair(&log.records);
@@ -210,18 +211,18 @@ impl Watching<'_> {
         Ok(Trace {
             log,
             calls,
-            sees_calls: observer.probes.has("in_dma_buf_dynamic_attach")
+            records_calls: observer.probes.has("in_dma_buf_dynamic_attach")
                 && observer.probes.has("out_dma_buf_dynamic_attach"),
-            sees_map_type: observer.probes.has("out_pci_p2pdma_map_type"),
+            records_map_type: observer.probes.has("out_pci_p2pdma_map_type"),
             missing_tracepoints: observer.missing_tracepoints.clone(),
             missing: observer.missing.clone(),
         })
     }
 }
 
-impl Drop for Watching<'_> {
+impl Drop for Recording<'_> {
     fn drop(&mut self) {
-        // A second time after `end` does no harm.
-        let _ = self.observer.instance.switch_all_off();
+        // Disabling twice, after `end`, is harmless.
+        let _ = self.observer.instance.disable_all();
     }
 }

@@ -1,29 +1,29 @@
-//! The dma-buf operations of an importer, and the kernel functions that carry them out.
+//! The dma-buf operations of an importer, and the kernel functions that implement them.
 
 use std::fmt;
 
-/// What an importer's driver asks of dma-buf, and through it of the exporter.
+/// An operation that the importer's driver requests from dma-buf, and dma-buf from the exporter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CallKind {
-    /// Makes the importer's device known to the buffer: the op `attach`.
+pub enum DmaBufOp {
+    /// Attaches the importer's device to the buffer.
     Attach,
-    /// Asks that the memory stay where it is.
+    /// Pins the buffer's memory.
     Pin,
-    /// Gets DMA addresses: the op `map`.
+    /// Maps the buffer: returns DMA addresses.
     Map,
-    /// Gives them back: the op `unmap`.
+    /// Unmaps the buffer.
     Unmap,
-    /// Ends the attachment.
+    /// Detaches the importer's device.
     Detach,
 }
 
-impl CallKind {
-    /// Part of a registration, and able to refuse it.
+impl DmaBufOp {
+    /// Whether a registration contains this operation, so that its failure fails the registration.
     pub(crate) fn is_of_import(self) -> bool {
         matches!(self, Self::Attach | Self::Pin | Self::Map)
     }
 
-    /// The word in evidence.
+    /// The name in evidence: `attach`, `pin`, `map`, `unmap` or `detach`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Attach => "attach",
@@ -35,34 +35,34 @@ impl CallKind {
     }
 }
 
-impl fmt::Display for CallKind {
+impl fmt::Display for DmaBufOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-/// A kernel function at whose entry and return a time is taken.
+/// A kernel function with a probe at its entry and at its return.
 #[derive(Debug)]
 pub(crate) struct TimedFunction {
     pub(crate) symbol: &'static str,
-    pub(crate) kind: CallKind,
-    /// It returns a pointer or an errno in a pointer, or an int; none where it returns nothing.
+    pub(crate) operation: DmaBufOp,
+    /// The probe type of the return value: `s64` for a pointer or an errno in a pointer, `s32` for an int; `None` for void.
     pub(crate) result: Option<&'static str>,
 }
 
-const fn timed(symbol: &'static str, kind: CallKind, result: Option<&'static str>) -> TimedFunction {
-    TimedFunction { symbol, kind, result }
+const fn timed(symbol: &'static str, operation: DmaBufOp, result: Option<&'static str>) -> TimedFunction {
+    TimedFunction { symbol, operation, result }
 }
 
-/// The `_unlocked` variants call the others: the outer call is the one that counts.
+/// The `_unlocked` variants call the others; only the outer call is counted.
 pub(crate) static TIMED: &[TimedFunction] = &[
-    timed("dma_buf_dynamic_attach", CallKind::Attach, Some("s64")),
-    timed("dma_buf_pin", CallKind::Pin, Some("s32")),
-    timed("dma_buf_map_attachment", CallKind::Map, Some("s64")),
-    timed("dma_buf_map_attachment_unlocked", CallKind::Map, Some("s64")),
-    timed("dma_buf_unmap_attachment", CallKind::Unmap, None),
-    timed("dma_buf_unmap_attachment_unlocked", CallKind::Unmap, None),
-    timed("dma_buf_detach", CallKind::Detach, None),
+    timed("dma_buf_dynamic_attach", DmaBufOp::Attach, Some("s64")),
+    timed("dma_buf_pin", DmaBufOp::Pin, Some("s32")),
+    timed("dma_buf_map_attachment", DmaBufOp::Map, Some("s64")),
+    timed("dma_buf_map_attachment_unlocked", DmaBufOp::Map, Some("s64")),
+    timed("dma_buf_unmap_attachment", DmaBufOp::Unmap, None),
+    timed("dma_buf_unmap_attachment_unlocked", DmaBufOp::Unmap, None),
+    timed("dma_buf_detach", DmaBufOp::Detach, None),
 ];
 
 impl TimedFunction {
@@ -70,4 +70,3 @@ impl TimedFunction {
         TIMED.iter().find(|function| function.symbol == symbol)
     }
 }
-

@@ -1,39 +1,40 @@
-//! Whose a trace instance or a probe is, and removal of what dead processes left.
+//! The owning process of a trace instance or probe, and removal of those whose process has died.
 
 use std::fs;
 use std::path::Path;
 
+use crate::error::ObserveError;
 use crate::tracefs::{Mounted, Tracefs};
-use crate::{Unobservable, probes, trace_instance};
+use crate::{probes, trace_instance};
 
-/// A process, told from a later one with the same number by the time at which it started.
+/// A process. The start time distinguishes it from a later process with the same PID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Its number.
+    /// Its PID.
     pub(crate) pid: u32,
-    /// When it started, in clock ticks since boot.
+    /// Its start time in clock ticks since boot.
     pub(crate) started_ticks: u64,
 }
 
 impl Owner {
-    /// A process that lives now.
+    /// The running process with this PID.
     pub(crate) fn of(root: &Path, pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(root.join(format!("proc/{pid}/stat"))).ok()?;
         Some(Self { pid, started_ticks: started_ticks(&stat)? })
     }
 
-    /// Whether it still lives.
+    /// Whether the process still runs.
     pub(crate) fn is_alive(self, root: &Path) -> bool {
         Self::of(root, self.pid) == Some(self)
     }
 
-    /// The name of its probes' group and of its instance; one process may have several observers.
+    /// The name of the process's trace instance and probe group. `serial` distinguishes several observers of one process.
     pub(crate) fn name(self, serial: u32) -> String {
         let Self { pid, started_ticks } = self;
         format!("peerpath_{pid}_{started_ticks}_{serial}")
     }
 
-    /// Reads such a name back.
+    /// Parses such a name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix("peerpath_")?.split('_');
         let pid = numbers.next()?.parse().ok()?;
@@ -43,59 +44,62 @@ impl Owner {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`. The second field is the command in brackets and may hold anything, brackets included.
+/// Field 22 of `/proc/PID/stat`. The second field is the command in parentheses, which may itself contain parentheses.
 fn started_ticks(stat: &str) -> Option<u64> {
     let (_, after_command) = stat.rsplit_once(')')?;
     after_command.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// What [`sweep`] removed.
+/// What [`remove_stale`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Trace instances of processes that live no more.
+pub struct Removed {
+    /// Names of trace instances whose process has died.
     pub instances: Vec<String>,
-    /// Their probes.
+    /// Probes of such processes, as `GROUP/EVENT`.
     pub probes: Vec<String>,
-    /// What is left of them and could not be removed, with the reason.
-    pub left: Vec<String>,
+    /// Stale instances and probes that could not be removed, each with the reason.
+    pub failed: Vec<String>,
 }
 
-/// Removes trace instances and probes that killed processes left behind. `root` is `/` but for tests.
+/// Removes the trace instances and probes of processes that have died. `root` is `/`, except in tests.
 ///
 /// # Errors
-/// Tracing is not there or not permitted, so that nothing could be looked at.
-pub fn sweep(root: &Path) -> Result<Swept, Unobservable> {
-    sweep_in(&Mounted::find(root)?, &|owner| owner.is_alive(root))
+/// Tracing does not exist or is not permitted.
+pub fn remove_stale(root: &Path) -> Result<Removed, ObserveError> {
+    remove_stale_in(&Mounted::find(root)?, &|owner| owner.is_alive(root))
 }
 
-pub(crate) fn sweep_in(tracefs: &dyn Tracefs, is_alive: &dyn Fn(Owner) -> bool) -> Result<Swept, Unobservable> {
+pub(crate) fn remove_stale_in(
+    tracefs: &dyn Tracefs,
+    is_alive: &dyn Fn(Owner) -> bool,
+) -> Result<Removed, ObserveError> {
     let is_stale = |name: &str| Owner::named(name).is_some_and(|owner| !is_alive(owner));
-    let mut swept = Swept::default();
+    let mut removed = Removed::default();
     let names =
-        tracefs.list("instances").map_err(|error| Unobservable::access("trace instances cannot be listed", error))?;
-    // Instances first: a probe that is switched on in one cannot be removed.
+        tracefs.list("instances").map_err(|error| ObserveError::access("cannot list trace instances", error))?;
+    // Instances first: the kernel does not remove a probe that is enabled in one.
     for name in names.into_iter().filter(|name| is_stale(name)) {
         match trace_instance::remove(tracefs, &name) {
-            Ok(()) => swept.instances.push(name),
-            Err(error) => swept.left.push(format!("trace instance {name}: {error}")),
+            Ok(()) => removed.instances.push(name),
+            Err(error) => removed.failed.push(format!("trace instance {name}: {error}")),
         }
     }
     for probe in probes::list(tracefs).into_iter().filter(|probe| is_stale(&probe.group)) {
         match probes::remove(tracefs, &probe) {
-            Ok(()) => swept.probes.push(probe.to_string()),
-            Err(error) => swept.left.push(format!("probe {probe}: {error}")),
+            Ok(()) => removed.probes.push(probe.to_string()),
+            Err(error) => removed.failed.push(format!("probe {probe}: {error}")),
         }
     }
-    Ok(swept)
+    Ok(removed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_tracefs::Fake;
+    use crate::fake_tracefs::FakeTracefs;
 
     #[test]
-    fn a_name_reads_back_and_no_other_name_is_ours() {
+    fn parses_own_names_and_rejects_others() {
         let owner = Owner { pid: 12, started_ticks: 345 };
         assert_eq!(Owner::named(&owner.name(7)), Some(owner));
         for name in
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_found_behind_any_command() {
+    fn finds_the_start_time_after_any_command_name() {
         let stat = "12 (a) b) 1) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2 3";
         assert_eq!(started_ticks(stat), Some(987));
         assert_eq!(started_ticks("12 (a) S 1"), None);
@@ -114,28 +118,28 @@ mod tests {
     }
 
     #[test]
-    fn only_what_dead_processes_left_is_swept() {
+    fn removes_only_what_belongs_to_dead_processes() {
         let dead = Owner { pid: 10, started_ticks: 1 };
         let alive = Owner { pid: 20, started_ticks: 2 };
-        let fake = Fake::default();
-        for name in [dead.name(1), alive.name(1), "somebody".into()] {
+        let fake = FakeTracefs::default();
+        for name in [dead.name(1), alive.name(1), "other".into()] {
             fake.make_dir(&format!("instances/{name}")).unwrap();
         }
         for group in [dead.name(1), alive.name(1), "kprobes".into()] {
             fake.append("kprobe_events", &format!("p:{group}/in_dma_buf_detach dma_buf_detach\n")).unwrap();
         }
-        // Switched on when its process was killed.
+        // Enabled when its process was killed.
         fake.write(&format!("instances/{0}/events/{0}/in_dma_buf_detach/enable", dead.name(1)), "1").unwrap();
 
-        let swept = sweep_in(&fake, &|owner| owner == alive).unwrap();
-        assert_eq!(swept.instances, [dead.name(1)]);
-        assert_eq!(swept.probes, [format!("{}/in_dma_buf_detach", dead.name(1))]);
-        assert_eq!(swept.left, [] as [String; 0]);
-        assert_eq!(fake.instances(), [alive.name(1), "somebody".into()]);
+        let removed = remove_stale_in(&fake, &|owner| owner == alive).unwrap();
+        assert_eq!(removed.instances, [dead.name(1)]);
+        assert_eq!(removed.probes, [format!("{}/in_dma_buf_detach", dead.name(1))]);
+        assert_eq!(removed.failed, [] as [String; 0]);
+        assert_eq!(fake.instances(), [alive.name(1), "other".into()]);
         assert_eq!(
             fake.probes(),
             ["kprobes/in_dma_buf_detach".to_owned(), format!("{}/in_dma_buf_detach", alive.name(1))]
         );
-        assert_eq!(sweep_in(&fake, &|owner| owner == alive).unwrap(), Swept::default());
+        assert_eq!(remove_stale_in(&fake, &|owner| owner == alive).unwrap(), Removed::default());
     }
 }

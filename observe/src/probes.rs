@@ -1,16 +1,16 @@
-//! The probes: which functions, with which arguments, and how they come and go.
+//! The kprobes: which functions, with which arguments, and how they are created and removed.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::operation::{CallKind, TIMED};
+use crate::operation::{DmaBufOp, TIMED};
 use crate::tracefs::Tracefs;
 
-/// The list of all kprobes of this kernel. Ours are added to it and taken out of it one by one.
+/// The list of all kprobe events of this kernel. This crate adds and removes its probes one at a time.
 const LIST: &str = "kprobe_events";
 
-/// A probe of somebody's, by name.
+/// The name of any program's probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProbeName {
     pub(crate) group: String,
@@ -23,33 +23,33 @@ impl fmt::Display for ProbeName {
     }
 }
 
-/// What a probe is for; it decides when it is switched on and what is lost without it.
+/// What a probe serves. It decides in which recordings the probe is enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To tell the path.
+    /// Shows the path.
     Path,
-    /// To time calls, and to see which of them failed.
-    Time(CallKind),
+    /// Shows duration and errno of a dma-buf operation.
+    Call(DmaBufOp),
 }
 
-/// One probe that we would like to have.
+/// The definition of a probe.
 #[derive(Debug)]
-struct Wanted {
+struct Definition {
     event: String,
     purpose: Purpose,
     /// `p` at entry, `r` at return.
     at: char,
     symbol: &'static str,
-    /// Arguments, the best first. The kernel takes names only where it has BTF, and numbers only where the architecture
-    /// has a rule for them; on x86 the seventh is read from the stack.
+    /// Alternative arguments, the preferred one first. Names need a kernel with BTF, numbers an architecture with a calling
+    /// convention that the kernel knows; on x86 the seventh argument is on the stack.
     arguments: &'static [&'static str],
-    /// What cannot be told without it.
+    /// What the trace does not show without the probe.
     without: &'static str,
 }
 
-/// Arguments by name are the kernel's own word; by number they are what Linux 7.2 and 7.3 have in that place.
-fn of_the_path() -> [Wanted; 4] {
-    let path = |event: &str, at, symbol, arguments, without| Wanted {
+/// Argument names are resolved by the kernel. Argument numbers are those of Linux 7.2 and 7.3.
+fn of_the_path() -> [Definition; 4] {
+    let path = |event: &str, at, symbol, arguments, without| Definition {
         event: event.into(),
         purpose: Purpose::Path,
         at,
@@ -63,16 +63,22 @@ fn of_the_path() -> [Wanted; 4] {
             'r',
             "pci_p2pdma_map_type",
             &["result=$retval:s32"],
-            "a bus-address path cannot be told from none",
+            "the trace does not show bus-address paths",
         ),
         path(
             "in_dma_iova_link",
             'p',
             "dma_iova_link",
             &["phys=phys:x64 attrs=attrs:x64", "phys=$arg3:x64 attrs=$arg7:x64"],
-            "the mapping attribute of a translated path is not seen",
+            "the trace does not show the mapping attribute of translated paths",
         ),
-        path("out_dma_iova_link", 'r', "dma_iova_link", &["result=$retval:s32"], "which range failed is not seen"),
+        path(
+            "out_dma_iova_link",
+            'r',
+            "dma_iova_link",
+            &["result=$retval:s32"],
+            "the trace does not show which range failed",
+        ),
         path(
             "in_dma_buf_phys_vec_to_sgt",
             'p',
@@ -82,12 +88,12 @@ fn of_the_path() -> [Wanted; 4] {
                  phys=phys_vec->paddr:x64 length=phys_vec->len:u64 count=nr_ranges:u64",
                 "phys=+0($arg3):x64 length=+8($arg3):u64 count=$arg4:u64",
             ],
-            "the physical addresses of a bus-address path are not seen",
+            "the trace does not show the physical addresses of bus-address paths",
         ),
     ]
 }
 
-fn of_calls() -> impl Iterator<Item = Wanted> {
+fn of_calls() -> impl Iterator<Item = Definition> {
     TIMED.iter().flat_map(|function| {
         let symbol = function.symbol;
         let results: &[&str] = match function.result {
@@ -95,19 +101,19 @@ fn of_calls() -> impl Iterator<Item = Wanted> {
             Some(_) => &["result=$retval:s32"],
             None => &[""],
         };
-        let wanted = |name: &str, at, arguments| Wanted {
+        let definition = |name: &str, at, arguments| Definition {
             event: format!("{name}_{symbol}"),
-            purpose: Purpose::Time(function.kind),
+            purpose: Purpose::Call(function.operation),
             at,
             symbol,
             arguments,
-            without: "its calls are neither timed nor seen to fail",
+            without: "the trace does not show its duration and failures",
         };
-        [wanted("in", 'p', &[""]), wanted("out", 'r', results)]
+        [definition("in", 'p', &[""]), definition("out", 'r', results)]
     })
 }
 
-/// Probes that are in the kernel; dropping this takes them out.
+/// Probes in the kernel. Dropping this removes them.
 pub(crate) struct Probes {
     tracefs: Arc<dyn Tracefs>,
     group: String,
@@ -116,49 +122,49 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Puts in what this kernel takes, and notes what it does not. Nothing is switched on.
+    /// Creates the probes that this kernel accepts, disabled, and notes the others as missing.
     pub(crate) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
         let mut probes =
             Self { tracefs: Arc::clone(tracefs), group: group.into(), installed: Vec::new(), missing: Vec::new() };
         if !tracefs.exists(LIST) {
             probes.missing.push(
-                "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS): a bus-address path cannot be told from none, and \
-                 attach and map cannot be timed"
+                "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS): the trace shows neither bus-address paths nor \
+                 durations of attach and map"
                     .into(),
             );
             return probes;
         }
-        for wanted in of_the_path().into_iter().chain(of_calls()) {
-            probes.add(wanted);
+        for definition in of_the_path().into_iter().chain(of_calls()) {
+            probes.add(definition);
         }
         probes
     }
 
-    fn add(&mut self, wanted: Wanted) {
-        let Wanted { event, purpose, at, symbol, arguments, without } = wanted;
-        let mut refused = None;
+    fn add(&mut self, definition: Definition) {
+        let Definition { event, purpose, at, symbol, arguments, without } = definition;
+        let mut rejected = None;
         for arguments in arguments {
-            let definition = format!("{at}:{}/{event} {symbol} {arguments}", self.group);
-            match self.tracefs.append(LIST, &format!("{}\n", definition.trim_end())) {
+            let line = format!("{at}:{}/{event} {symbol} {arguments}", self.group);
+            match self.tracefs.append(LIST, &format!("{}\n", line.trim_end())) {
                 Ok(()) => return self.installed.push((event, purpose)),
-                Err(error) => refused = Some(error),
+                Err(error) => rejected = Some(error),
             }
         }
-        let why = refused.map_or_else(String::new, |error| format!(" ({error})"));
-        self.missing.push(format!("the kernel takes no probe on {symbol}{why}: {without}"));
+        let why = rejected.map_or_else(String::new, |error| format!(" ({error})"));
+        self.missing.push(format!("the kernel rejected the probe on {symbol}{why}: {without}"));
     }
 
-    /// The names of those that serve a purpose.
+    /// The names of the probes that serve a purpose.
     pub(crate) fn events(&self, serves: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &str> {
         self.installed.iter().filter(move |(_, purpose)| serves(*purpose)).map(|(event, _)| event.as_str())
     }
 
-    /// Whether one is there.
+    /// Whether the kernel accepted a probe.
     pub(crate) fn has(&self, event: &str) -> bool {
         self.installed.iter().any(|(installed, _)| installed == event)
     }
 
-    /// What cannot be seen without those that are missing.
+    /// What the trace does not show because probes are missing, one sentence each.
     pub(crate) fn missing(&self) -> &[String] {
         &self.missing
     }
@@ -167,14 +173,14 @@ impl Probes {
 impl Drop for Probes {
     fn drop(&mut self) {
         for (event, _) in self.installed.drain(..) {
-            // It fails only while the probe is switched on, which the instance that is gone by now has ended; the next
-            // observer would find it.
+            // This fails only while the probe is enabled, and its instance is already gone. The next observer removes it as
+            // stale.
             let _ = remove(&*self.tracefs, &ProbeName { group: self.group.clone(), event });
         }
     }
 }
 
-/// All probes of this kernel.
+/// All kprobe events of this kernel.
 pub(crate) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
     let text = tracefs.read(LIST).unwrap_or_default();
     text.lines().filter_map(name).collect()
@@ -186,7 +192,7 @@ fn name(line: &str) -> Option<ProbeName> {
     Some(ProbeName { group: group.into(), event: event.into() })
 }
 
-/// Takes one out.
+/// Removes one probe.
 pub(crate) fn remove(tracefs: &dyn Tracefs, probe: &ProbeName) -> io::Result<()> {
     tracefs.append(LIST, &format!("-:{probe}\n"))
 }

@@ -1,42 +1,44 @@
-//! What the kernel did between the start and the end of one recording.
+//! The events of one recording.
 
 use crate::calls::Call;
-use crate::operation::CallKind;
+use crate::operation::DmaBufOp;
 use crate::parse::Log;
 
-/// What was seen between begin and end.
-#[derive(Debug)]
+/// The events between [`Observer::begin`](crate::Observer::begin) and [`Recording::end`](crate::Recording::end). The default
+/// is a trace without events and without probes.
+#[derive(Debug, Default)]
 pub struct Trace {
     pub(crate) log: Log,
     pub(crate) calls: Vec<Call>,
-    /// Attachments are watched, so that none seen means none made.
-    pub(crate) sees_calls: bool,
-    /// p2pdma's answer is watched.
-    pub(crate) sees_map_type: bool,
-    /// Tracepoints without which the absence of a mapping proves nothing.
+    /// Attachments are probed, so the absence of one in the trace means that none happened.
+    pub(crate) records_calls: bool,
+    /// The return value of `pci_p2pdma_map_type` is probed.
+    pub(crate) records_map_type: bool,
+    /// Tracepoints that this kernel lacks. Without them the absence of a mapping proves nothing.
     pub(crate) missing_tracepoints: Vec<String>,
-    /// All that could not be seen, a sentence each.
+    /// Everything that this kernel does not report, one sentence each.
     pub(crate) missing: Vec<String>,
 }
 
 impl Trace {
-    /// The calls that were timed, in the order in which they ended.
+    /// The dma-buf calls, in the order in which they returned.
     pub fn calls(&self) -> &[Call] {
         &self.calls
     }
 
-    /// Times of the calls of one kind that succeeded, in nanoseconds.
-    pub fn durations_ns(&self, kind: CallKind) -> Vec<u64> {
-        let succeeded = self.calls.iter().filter(|call| call.kind == kind && call.errno.is_none());
+    /// Durations of the successful calls of one operation, in nanoseconds.
+    pub fn durations_ns(&self, operation: DmaBufOp) -> Vec<u64> {
+        let succeeded = self.calls.iter().filter(|call| call.operation == operation && call.errno.is_none());
         succeeded.map(|call| call.duration_ns).collect()
     }
 
-    /// To how many nanoseconds the times are exact.
+    /// Resolution of the timestamps in nanoseconds: 1, or 1000 where the kernel prints no raw timestamps.
     pub fn resolution_ns(&self) -> u64 {
         self.log.resolution_ns
     }
 
-    /// Events that were lost because the buffer was too small; watch fewer steps at once.
+    /// Number of events that were lost because the trace buffer was full. Record fewer registrations at once, or enlarge
+    /// [`buffer_kib_per_cpu`](crate::ObserverOptions::buffer_kib_per_cpu).
     pub fn lost_events(&self) -> u64 {
         self.log.lost_events
     }

@@ -1,4 +1,4 @@
-//! A trace instance of our own: a ring buffer that only our threads' events go to.
+//! A private trace instance: a ring buffer for the events of selected threads.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::tracefs::Tracefs;
 
-/// What the text of a trace must look like to be read; a new instance inherits these from whoever set them on the host.
+/// Options that fix the text format of the trace. A new instance inherits its options from the top-level instance.
 const OPTIONS: [&str; 9] = [
     "context-info",
     "irq-info",
@@ -17,28 +17,28 @@ const OPTIONS: [&str; 9] = [
     "nofields",
     "nolatency-format",
     "norecord-tgid",
-    // Threads that start while we watch are ours as well.
+    // Record threads that start during the recording too.
     "event-fork",
 ];
 
-/// An instance that exists; dropping it removes it.
+/// An existing trace instance. Dropping it removes it.
 pub(crate) struct Instance {
     tracefs: Arc<dyn Tracefs>,
     name: String,
 }
 
 impl Instance {
-    /// Makes one, with everything switched off.
+    /// Creates an instance with all events disabled.
     pub(crate) fn create(tracefs: &Arc<dyn Tracefs>, name: &str, buffer_kib_per_cpu: u32) -> io::Result<Self> {
         tracefs.make_dir(&format!("instances/{name}"))?;
         let instance = Self { tracefs: Arc::clone(tracefs), name: name.into() };
-        // The default of 1.4 MiB for each CPU is far more than one registration needs.
+        // The default of 1.4 MiB per CPU is far more than one registration needs.
         instance.write("buffer_size_kb", &buffer_kib_per_cpu.to_string())?;
         for option in OPTIONS {
-            // An option that this kernel does not have cannot be in the way.
+            // An option that this kernel lacks cannot change the format.
             let _ = instance.write("trace_options", option);
         }
-        // One clock for all CPUs, in nanoseconds; the default one is a little different on each.
+        // One clock for all CPUs, in nanoseconds. The default clock differs slightly between CPUs.
         let _ = instance.write("trace_clock", "mono");
         instance.write("tracing_on", "1")?;
         Ok(instance)
@@ -52,33 +52,34 @@ impl Instance {
         self.tracefs.write(&self.path(name), text)
     }
 
-    /// From now on only events of these threads, and of threads that they start.
+    /// Limits recording to these threads and to threads that they start.
     pub(crate) fn only_threads(&self, threads: &[u32]) -> io::Result<()> {
-        let words: Vec<String> = threads.iter().map(u32::to_string).collect();
-        self.write("set_event_pid", &words.join(" "))
+        let ids: Vec<String> = threads.iter().map(u32::to_string).collect();
+        self.write("set_event_pid", &ids.join(" "))
     }
 
-    /// Switches one event on.
-    pub(crate) fn switch_on(&self, group: &str, event: &str) -> io::Result<()> {
+    /// Enables one event.
+    pub(crate) fn enable(&self, group: &str, event: &str) -> io::Result<()> {
         self.write(&format!("events/{group}/{event}/enable"), "1")
     }
 
-    /// Switches every event of this instance off.
-    pub(crate) fn switch_all_off(&self) -> io::Result<()> {
-        switch_all_off(&*self.tracefs, &self.name)
+    /// Disables every event of this instance.
+    pub(crate) fn disable_all(&self) -> io::Result<()> {
+        disable_all(&*self.tracefs, &self.name)
     }
 
-    /// Forgets what was recorded.
+    /// Clears the buffer.
     pub(crate) fn clear(&self) -> io::Result<()> {
         self.write("trace", "")
     }
 
-    /// Puts a line of text into the trace.
+    /// Writes a line of text into the trace.
     pub(crate) fn mark(&self, text: &str) -> io::Result<()> {
         self.write("trace_marker", text)
     }
 
-    /// What was recorded, as text and then with exact times; the latter is empty where the kernel does not print them.
+    /// The trace as text, and a second time in raw format, which has nanosecond timestamps. The latter is empty where the
+    /// kernel does not offer it.
     pub(crate) fn read(&self) -> io::Result<(String, String)> {
         let text = self.tracefs.read(&self.path("trace"))?;
         let raw = match self.write("trace_options", "raw") {
@@ -92,22 +93,22 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // If it stays, the next observer's sweep finds it.
+        // If this fails, the next observer removes it as stale.
         let _ = remove(&*self.tracefs, &self.name);
     }
 }
 
-fn switch_all_off(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
+fn disable_all(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
     tracefs.write(&format!("instances/{name}/events/enable"), "0")
 }
 
-/// Removes an instance. Somebody may be looking into it right now, so it is tried for a second.
+/// Removes an instance. Reretries for one second, because another program may have a file of it open.
 pub(crate) fn remove(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
-    let _ = switch_all_off(tracefs, name);
-    let mut tries = 20;
+    let _ = disable_all(tracefs, name);
+    let mut retries = 20;
     loop {
         match tracefs.remove_dir(&format!("instances/{name}")) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries > 0 => tries -= 1,
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && retries > 0 => retries -= 1,
             other => return other,
         }
         thread::sleep(Duration::from_millis(50));
