@@ -5,8 +5,8 @@ use std::error::Error;
 
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
-use peerpath_paths::observe::{
-    CallKind, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, Unobservable, Watch,
+use peerpath_observe::{
+    DmaBufOp, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, ObserveError, ProbeSet,
 };
 use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ pub struct Routes {
     inventory: Inventory,
     /// The host as the run found it.
     found: Inventory,
-    observer: Result<Observer, Unobservable>,
-    faults: Result<FaultWatch, Unobservable>,
+    observer: Result<Observer, ObserveError>,
+    faults: Result<FaultWatch, ObserveError>,
 }
 
 impl Routes {
@@ -138,7 +138,7 @@ impl Routes {
             return step();
         }
         let watching = match &mut self.observer {
-            Ok(observer) => observer.begin(Watch::Path),
+            Ok(observer) => observer.begin(ProbeSet::Path),
             Err(unobservable) => {
                 unseen(path, unobservable);
                 return step();
@@ -159,7 +159,7 @@ impl Routes {
             Err(error) => expected.failed(error),
         };
         match trace {
-            Ok(trace) => note(path, trace.judge(&expected)),
+            Ok(trace) => note(path, trace.classify(&expected)),
             Err(unobservable) => unseen(path, &unobservable),
         }
         done
@@ -171,11 +171,11 @@ impl Routes {
     /// Those of the rounds; `Ok(Err)` where the calls cannot be seen.
     pub fn timed<E>(
         &mut self,
-        kind: CallKind,
+        kind: DmaBufOp,
         rounds: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<Vec<u64>, Failure>, E> {
         let watching = match &mut self.observer {
-            Ok(observer) => observer.begin(Watch::Times),
+            Ok(observer) => observer.begin(ProbeSet::Calls),
             Err(unobservable) => return Ok(Err(Failure::of(unobservable))),
         };
         let watching = match watching {
@@ -270,7 +270,7 @@ fn note(path: &mut CellPath, seen: Observation) {
     path.evidence.extend(seen.evidence);
 }
 
-fn unseen(path: &mut CellPath, unobservable: &Unobservable) {
+fn unseen(path: &mut CellPath, unobservable: &ObserveError) {
     path.evidence.retain(|line| line != "nothing was mapped");
     let explanation = unobservable.explanation();
     path.evidence.push(format!("not observed: {}: {} {}", chain(unobservable), explanation.why, explanation.remedy));

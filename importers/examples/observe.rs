@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use peerpath_exporter::{Exporter, OpenOptions, Source};
 use peerpath_importers::{Connection, parse_target};
-use peerpath_paths::observe::{CallKind, Expected, FaultWatch, Memory, Observer, ObserverOptions, Watch, sweep};
+use peerpath_observe::{DmaBufOp, Expected, FaultWatch, Memory, Observer, ObserverOptions, ProbeSet, remove_stale};
 use peerpath_paths::{Explained, Topology, Tree};
 
 fn main() -> ExitCode {
@@ -40,11 +40,11 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
     let mut faults = FaultWatch::start(Path::new("/")).map_err(explained)?;
     let started = Instant::now();
     let mut observer = Observer::start(&ObserverOptions::default()).map_err(explained)?;
-    println!("ready to observe after {:?}; {:?}; {:?}", started.elapsed(), observer.missing(), observer.swept());
+    println!("ready to observe after {:?}; {:?}; {:?}", started.elapsed(), observer.missing(), observer.removed());
 
     let buffer = exporter.export(exporter.length_bytes()).map_err(explained)?;
     let started = Instant::now();
-    let watching = observer.begin(Watch::Path).map_err(explained)?;
+    let watching = observer.begin(ProbeSet::Path).map_err(explained)?;
     println!("switched on in {:?}", started.elapsed());
     let registration = Arc::clone(&device).register(Arc::clone(&buffer));
     let started = Instant::now();
@@ -57,21 +57,21 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
             expected.failed(error)
         }
     };
-    println!("{:#?}", trace.judge(&expected));
+    println!("{:#?}", trace.classify(&expected));
     if let Ok(registration) = registration {
         registration.unregister().map_err(explained)?;
-        let watching = observer.begin(Watch::Times).map_err(explained)?;
+        let watching = observer.begin(ProbeSet::Calls).map_err(explained)?;
         for _ in 0..20 {
             Arc::clone(&device).register(Arc::clone(&buffer)).map_err(explained)?.unregister().map_err(explained)?;
         }
         let trace = watching.end().map_err(explained)?;
         println!("times exact to {} ns, {} events lost", trace.resolution_ns(), trace.lost_events());
-        for kind in [CallKind::Attach, CallKind::Pin, CallKind::Map, CallKind::Unmap, CallKind::Detach] {
+        for kind in [DmaBufOp::Attach, DmaBufOp::Pin, DmaBufOp::Map, DmaBufOp::Unmap, DmaBufOp::Detach] {
             println!("{kind}: {:?} ns", trace.durations_ns(kind));
         }
     }
     drop(observer);
-    println!("faults: {:?}; left behind: {:?}", faults.faults()?, sweep(Path::new("/")).map_err(explained)?);
+    println!("faults: {:?}; left behind: {:?}", faults.faults()?, remove_stale(Path::new("/")).map_err(explained)?);
     Ok(())
 }
 

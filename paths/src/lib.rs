@@ -1,7 +1,6 @@
 //! Which way a transfer between two PCI functions goes, and why it is refused where it is.
 //!
-//! This crate knows the host and changes nothing on it (but for the trace instance and the probes of [`observe`], which it
-//! takes away again): the names that all other crates share ([`Bdf`], [`PathName`],
+//! This crate knows the host and changes nothing on it: the names that all other crates share ([`Bdf`], [`PathName`],
 //! [`Cause`], [`Explanation`]), what sysfs says, and the kernel's own decision worked out from it.
 
 mod arrange;
@@ -19,7 +18,6 @@ mod host;
 mod host_bridges;
 mod inventory;
 mod nvidia;
-pub mod observe;
 mod order;
 mod path_name;
 mod predict;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Origin};
 use peerpath_importers::{Device, Registration, Role};
-use peerpath_paths::observe::CallKind;
+use peerpath_observe::DmaBufOp;
 use peerpath_paths::{Explanation, PathName};
 use quanta::Clock;
 
@@ -81,8 +81,8 @@ impl Runner<'_> {
         match op.role {
             Role::Transfer(direction) => self.transfer(setup, direction, path),
             _ if setup.is_staged() => self.control_staging(setup, op.role, path),
-            Role::Attach => self.inside(setup, CallKind::Attach, path),
-            Role::Map => self.inside(setup, CallKind::Map, path),
+            Role::Attach => self.inside(setup, DmaBufOp::Attach, path),
+            Role::Map => self.inside(setup, DmaBufOp::Map, path),
             role => self.control(setup, role, path),
         }
     }
@@ -146,7 +146,7 @@ impl Runner<'_> {
     }
 
     /// Times what the kernel does inside a registration, through its own probes.
-    fn inside(&mut self, setup: Setup<'_>, kind: CallKind, path: &mut CellPath) -> Result<Figures, Ended> {
+    fn inside(&mut self, setup: Setup<'_>, kind: DmaBufOp, path: &mut CellPath) -> Result<Figures, Ended> {
         let buffer = setup.export()?;
         let registration = self.register_watched(setup, &buffer, path)?;
         let mut figures = Figures {

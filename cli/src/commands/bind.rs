@@ -7,7 +7,8 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_exporter::OpenOptions;
 use peerpath_exporter::bind::{self, Bound, Outcome, Restored};
-use peerpath_paths::{Bdf, observe};
+use peerpath_observe as observe;
+use peerpath_paths::Bdf;
 
 use crate::terminal::{self, print};
 
@@ -50,7 +51,7 @@ impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let restored = bind::restore(&OpenOptions::default())?;
         // Without tracing there can be no probes either.
-        if let Ok(swept) = observe::sweep(Path::new("/")) {
+        if let Ok(swept) = observe::remove_stale(Path::new("/")) {
             for name in swept.instances.iter().chain(&swept.probes) {
                 print(&format!("{name}  left in the kernel's tracing by a killed run, removed\n"))?;
             }

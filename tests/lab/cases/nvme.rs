@@ -13,7 +13,7 @@ use peerpath_exporter::{
 use peerpath_importers::{
     Completion, Connection, DataPlane, DataPlaneSettings, Device, Error, Op, Registration, Transfer, parse_target,
 };
-use peerpath_paths::observe::FaultWatch;
+use peerpath_observe::FaultWatch;
 use peerpath_paths::{Bdf, Cause, Explained};
 use serde_json::Value;
 

@@ -1,44 +1,43 @@
-//! What is known of a step before its trace is read.
+//! What the caller knows about a registration before its trace is read.
 
 use std::error::Error;
 use std::io;
 use std::ops::Range;
 
-use crate::{Bdf, Function, Membership, Topology};
+use peerpath_paths::{Bdf, Function, Membership, Topology};
 
-/// What the memory is that was registered.
+/// The registered memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
-    /// A device's memory, at these physical addresses.
+    /// A device's memory at these physical addresses.
     Mmio(Vec<Range<u64>>),
-    /// Ordinary memory: a baseline.
+    /// Ordinary memory of the host: the baseline.
     Ordinary,
 }
 
-/// What the caller knows of the step that was watched.
+/// What the caller knows about the recorded registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// The memory.
     pub memory: Memory,
-    /// Whether the importer's IOMMU domain translates; `None` if not known. It is held against what is seen: a
-    /// contradiction is an unknown path, not a guess.
+    /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
     pub translated: Option<bool>,
-    /// The importer has an address space of its own: what the kernel does not map there, it has refused.
+    /// The importer has its own I/O address space: memory that the kernel does not map there is refused.
     pub own_address_space: bool,
-    /// Bus address minus physical address of the exporter's memory behind its host bridge, modulo 2^64, where known.
+    /// Bus address minus physical address of the exporter's memory, modulo 2^64; `None` if unknown.
     pub bus_offset: Option<u64>,
-    /// The errno with which the step failed, if it did; 0 where it is not known.
+    /// The errno, if the registration failed; 0 if the errno is unknown.
     pub failed_with: Option<i32>,
 }
 
 impl Expected {
-    /// Of a step that succeeded, with nothing else known.
+    /// A registration that succeeded, with nothing else known.
     pub fn new(memory: Memory) -> Self {
         Self { memory, translated: None, own_address_space: false, bus_offset: None, failed_with: None }
     }
 
-    /// Of ranges (offset and length) of a BAR that are registered with an importer on the function `to`. Without ranges it is
-    /// the whole BAR. `None` where there is no such BAR. Read the topology afresh if a domain type was changed.
+    /// Ranges of a BAR (offset and length in bytes) that an importer on the function `to` registers. No ranges mean the whole
+    /// BAR. `None` if the BAR does not exist. Read the topology again after a change of a domain type.
     pub fn of_bar(topology: &Topology, from: Bdf, bar: u8, ranges: &[(u64, u64)], to: Option<Bdf>) -> Option<Self> {
         let bar = topology.function(from)?.bars.iter().find(|found| found.index == bar && found.assigned)?;
         let range = |&(offset, length): &(u64, u64)| {
@@ -52,36 +51,36 @@ impl Expected {
         let offset = topology.root_above(from).and_then(|root| root.offset);
         Some(Self {
             translated: importer.and_then(|importer| translates(topology, importer)),
-            // The topology has it the other way round: what the bus shows less than the CPU's address.
+            // The topology stores the opposite sign: CPU address minus bus address.
             bus_offset: offset.and_then(|offset| u64::try_from((-offset).rem_euclid(1 << 64)).ok()),
             ..Self::new(memory)
         })
     }
 
-    /// The importer has an I/O address space of its own, which translates whatever the domain of its group is.
+    /// The importer has its own I/O address space, which translates independently of the domain of its group.
     #[must_use]
     pub fn in_own_address_space(self) -> Self {
         Self { translated: Some(true), own_address_space: true, ..self }
     }
 
-    /// The step failed with this error; its errno is looked for in the chain of its sources.
+    /// The registration failed with this error. The errno comes from the first [`io::Error`] in the chain of its sources.
     #[must_use]
     pub fn failed(self, error: &(dyn Error + 'static)) -> Self {
         let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
         let errno = |error: &(dyn Error + 'static)| error.downcast_ref::<io::Error>()?.raw_os_error();
-        // Without an errno it failed all the same.
+        // 0: it failed, with an unknown errno.
         Self { failed_with: Some(chain.into_iter().find_map(errno).unwrap_or_default()), ..self }
     }
 
-    /// Whether some of the memory lies there.
-    pub(super) fn covers(&self, phys: u64, length_bytes: u64) -> bool {
+    /// Whether this span overlaps the memory.
+    pub(crate) fn covers(&self, phys: u64, length_bytes: u64) -> bool {
         let Memory::Mmio(ranges) = &self.memory else { return false };
         let end = phys.saturating_add(length_bytes);
         ranges.iter().any(|range| phys < range.end && range.start < end)
     }
 }
 
-/// The DMA API maps through the IOMMU where the domain is of one of its own types: `DMA` and `DMA-FQ`.
+/// The DMA API maps through the IOMMU only in domains of type `DMA` and `DMA-FQ`.
 fn translates(topology: &Topology, importer: &Function) -> Option<bool> {
     match importer.membership {
         Membership::None => Some(false),
@@ -101,10 +100,11 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use super::*;
-    use crate::Tree;
+    use peerpath_paths::Tree;
 
-    /// An exporter with a BAR of 64 KiB and an importer in a group of this type, or in none.
+    use super::*;
+
+    /// An exporter with a BAR of 64 KiB and an importer, in an IOMMU group with this domain type or without a group.
     fn host(domain_type: Option<&str>) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let sys = root.path().join("sys");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topology_knows_where_the_memory_is() {
+    fn finds_the_physical_address_of_bar_ranges() {
         let memory = |ranges| expected(Some("DMA"), 0, ranges).map(|expected| expected.memory);
         assert_eq!(memory(&[]), memory(&[(0, 0x1_0000)]));
         assert_eq!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topology_knows_whether_the_importer_is_translated() {
+    fn finds_whether_the_importers_domain_translates() {
         for (domain_type, translated) in
             [(Some("DMA"), true), (Some("DMA-FQ"), true), (Some("identity"), false), (None, false)]
         {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_errno_is_found_below_other_errors() {
+    fn finds_the_errno_in_the_chain_of_sources() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] io::Error);

@@ -1,19 +1,20 @@
-//! The text of a trace, line by line: `TASK-PID [CPU] FLAGS SECONDS.MICROSECONDS: EVENT: FIELDS`.
+//! Parses the text of a trace: `TASK-PID [CPU] FLAGS SECONDS.MICROSECONDS: EVENT: FIELDS`.
 //!
-//! Times to the nanosecond are not in it. They come from a second reading of the same buffer with the option `raw`, which
-//! has `PID CPU NANOSECONDS ...` in the same order.
+//! The text has microsecond timestamps. Nanosecond timestamps come from a second reading of the same buffer with the option
+//! `raw`, which prints `PID CPU NANOSECONDS ...` in the same order.
 
-use super::calls::TimedFunction;
-use crate::Bdf;
+use peerpath_paths::Bdf;
 
-/// Something the kernel did in a thread of ours.
+use crate::operation::TimedFunction;
+
+/// An event in a recorded thread.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// `dma:dma_map_phys`: the DMA API mapped physical memory.
     DirectMap { device: String, phys: u64, dma_address: u64, length_bytes: u64, attributes: String },
-    /// `iommu:map`.
+    /// `iommu:map`: the IOMMU mapped physical memory.
     IommuMap { iova: u64, phys: u64, length_bytes: u64 },
-    /// `dma_buf:dma_buf_dynamic_attach`: an attachment that succeeded.
+    /// `dma_buf:dma_buf_dynamic_attach`: a device attached to a dma-buf.
     Attached { exporter: String, device: String },
     /// `pci_p2pdma_map_type` returned.
     MapType(i32),
@@ -26,45 +27,44 @@ pub(super) enum Event {
     /// A timed function was entered.
     Enter(&'static TimedFunction),
     /// A timed function returned.
-    Leave { function: &'static TimedFunction, result: Option<i64> },
-    /// Text that user space put in.
+    Return { function: &'static TimedFunction, result: Option<i64> },
+    /// Text that user space wrote to `trace_marker`.
     Marker(String),
 }
 
-/// The arguments of `dma_buf_phys_vec_to_sgt`, as far as the probe could name them; address and length are those of the
-/// first range.
+/// The arguments of `dma_buf_phys_vec_to_sgt` that the probe can read. Address and length are those of the first range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ranges {
-    pub(super) device: Option<String>,
-    pub(super) phys: Option<u64>,
-    pub(super) length_bytes: Option<u64>,
-    pub(super) count: Option<u64>,
-    pub(super) bus_offset: Option<u64>,
+pub(crate) struct Ranges {
+    pub(crate) device: Option<String>,
+    pub(crate) phys: Option<u64>,
+    pub(crate) length_bytes: Option<u64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) bus_offset: Option<u64>,
 }
 
-/// When, where and what.
+/// An event with its thread and time.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) thread: u32,
-    pub(super) at_ns: u64,
-    pub(super) event: Event,
+pub(crate) struct Record {
+    pub(crate) thread: u32,
+    pub(crate) at_ns: u64,
+    pub(crate) event: Event,
 }
 
-/// A whole trace.
+/// A parsed trace.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    /// In the order in which they happened.
-    pub(super) records: Vec<Record>,
-    /// Events that the buffer had no room for.
-    pub(super) lost_events: u64,
-    /// Lines that should have been understood and were not.
-    pub(super) unreadable_lines: usize,
-    /// The times are exact to this.
-    pub(super) resolution_ns: u64,
+pub(crate) struct Log {
+    /// In the order of their timestamps.
+    pub(crate) records: Vec<Record>,
+    /// Number of events that did not fit into the buffer.
+    pub(crate) lost_events: u64,
+    /// Number of lines that do not parse.
+    pub(crate) unreadable_lines: usize,
+    /// Resolution of the timestamps in nanoseconds.
+    pub(crate) resolution_ns: u64,
 }
 
-/// Reads a trace. `raw` may be empty: times are then exact to a microsecond only.
-pub(super) fn parse(text: &str, raw: &str) -> Log {
+/// Parses a trace. If `raw` is empty, the timestamps have microsecond resolution.
+pub(crate) fn parse(text: &str, raw: &str) -> Log {
     let lines: Vec<Option<Line<'_>>> = event_lines(text).map(line).collect();
     let exact = exact_times(&lines, raw);
     let mut log = Log { resolution_ns: if exact.is_some() { 1 } else { 1000 }, ..Log::default() };
@@ -77,8 +77,8 @@ pub(super) fn parse(text: &str, raw: &str) -> Log {
         let at_ns = exact.as_ref().map_or(line.at_ns, |times| times[index]);
         match event(line.name, line.fields) {
             Ok(event) => log.records.push(Record { thread: line.thread, at_ns, event }),
-            Err(NotRead::NotOurs) => {}
-            Err(NotRead::Garbled) => log.unreadable_lines += 1,
+            Err(NotParsed::OtherEvent) => {}
+            Err(NotParsed::BadFields) => log.unreadable_lines += 1,
         }
     }
     log
@@ -98,7 +98,7 @@ fn lost(line: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// The times in `raw`, if it is about the same events.
+/// The timestamps in `raw`, if it contains the same events.
 fn exact_times(lines: &[Option<Line<'_>>], raw: &str) -> Option<Vec<u64>> {
     let exact: Vec<(u32, u64)> = event_lines(raw).map(raw_line).collect::<Option<_>>()?;
     let agree =
@@ -108,10 +108,10 @@ fn exact_times(lines: &[Option<Line<'_>>], raw: &str) -> Option<Vec<u64>> {
 }
 
 fn raw_line(line: &str) -> Option<(u32, u64)> {
-    let mut words = line.split_whitespace();
-    let thread = words.next()?.parse().ok()?;
-    let _cpu: u32 = words.next()?.parse().ok()?;
-    Some((thread, words.next()?.parse().ok()?))
+    let mut fields = line.split_whitespace();
+    let thread = fields.next()?.parse().ok()?;
+    let _cpu: u32 = fields.next()?.parse().ok()?;
+    Some((thread, fields.next()?.parse().ok()?))
 }
 
 struct Line<'a> {
@@ -122,19 +122,19 @@ struct Line<'a> {
 }
 
 fn line(text: &str) -> Option<Line<'_>> {
-    // A task may be named anything, so the first bracket need not be that of the CPU.
+    // A task name may contain brackets, so the first bracket is not always that of the CPU.
     text.match_indices('[').find_map(|(at, _)| line_with_cpu_at(text, at))
 }
 
 fn line_with_cpu_at(text: &str, at: usize) -> Option<Line<'_>> {
     let (cpu, rest) = text[at + 1..].split_once(']')?;
     let thread = thread_before(&text[..at]).filter(|_| is_digits(cpu))?;
-    // Flags such as `d..2.` may or may not stand before the time.
+    // Flags (`d..2.`) may precede the time.
     let mut rest = rest.trim_start();
     let at_ns = loop {
-        let (word, after) = rest.split_once(' ')?;
+        let (field, after) = rest.split_once(' ')?;
         rest = after.trim_start();
-        if let Some(time) = word.strip_suffix(':') {
+        if let Some(time) = field.strip_suffix(':') {
             break time_ns(time)?;
         }
     };
@@ -167,14 +167,14 @@ fn time_ns(text: &str) -> Option<u64> {
     seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction_ns)
 }
 
-enum NotRead {
-    /// An event that says nothing to us.
-    NotOurs,
-    /// One of ours whose fields are not what they should be.
-    Garbled,
+enum NotParsed {
+    /// An event that this crate does not use.
+    OtherEvent,
+    /// A known event with unexpected fields.
+    BadFields,
 }
 
-fn event(name: &str, fields: &str) -> Result<Event, NotRead> {
+fn event(name: &str, fields: &str) -> Result<Event, NotParsed> {
     let read = match name {
         "dma_map_phys" => direct_map(fields),
         "map" => iommu_map(fields),
@@ -186,9 +186,9 @@ fn event(name: &str, fields: &str) -> Result<Event, NotRead> {
         "in_dma_buf_phys_vec_to_sgt" => Some(Event::Ranges(ranges(fields))),
         "out_pci_p2pdma_map_type" => field(fields, "result", |text| text.parse().ok()).map(Event::MapType),
         "out_dma_iova_link" => field(fields, "result", |text| text.parse().ok()).map(Event::Linked),
-        _ => return timed(name, fields).ok_or(NotRead::NotOurs),
+        _ => return timed(name, fields).ok_or(NotParsed::OtherEvent),
     };
-    read.ok_or(NotRead::Garbled)
+    read.ok_or(NotParsed::BadFields)
 }
 
 fn timed(name: &str, fields: &str) -> Option<Event> {
@@ -196,7 +196,7 @@ fn timed(name: &str, fields: &str) -> Option<Event> {
         return TimedFunction::of(symbol).map(Event::Enter);
     }
     let function = TimedFunction::of(name.strip_prefix("out_")?)?;
-    Some(Event::Leave { function, result: field(fields, "result", |text| text.parse().ok()) })
+    Some(Event::Return { function, result: field(fields, "result", |text| text.parse().ok()) })
 }
 
 fn direct_map(fields: &str) -> Option<Event> {
@@ -226,7 +226,7 @@ fn attached(fields: &str) -> Option<Event> {
 
 fn ranges(fields: &str) -> Ranges {
     Ranges {
-        // A string that the probe could not fetch is printed as (fault).
+        // The kernel prints (fault) for a string that the probe could not read.
         device: field(fields, "device", |text| text.trim_matches('"').parse::<Bdf>().ok().map(|bdf| bdf.to_string())),
         phys: field(fields, "phys", number),
         length_bytes: field(fields, "length", number),
@@ -237,7 +237,7 @@ fn ranges(fields: &str) -> Ranges {
 
 /// The value of `name=VALUE`.
 fn field<T>(fields: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
-    let value = |word: &str| word.strip_prefix(name)?.strip_prefix('=').and_then(&read);
+    let value = |text: &str| text.strip_prefix(name)?.strip_prefix('=').and_then(&read);
     fields.split_whitespace().find_map(value)
 }
 
@@ -247,6 +247,6 @@ fn number(text: &str) -> Option<u64> {
 
 fn hex(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    // `from_str_radix` alone would take a sign.
+    // `from_str_radix` alone accepts a sign.
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
 }

@@ -1,41 +1,41 @@
-//! Where tracefs is, and the few ways in which its files are used.
+//! Access to tracefs.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::Unobservable;
+use crate::error::ObserveError;
 
-/// Access to tracefs; names are relative to its root. Tests put a model of it in its place.
-pub(super) trait Tracefs: Send + Sync {
-    /// The text of a file.
+/// The operations on tracefs that this crate needs. Names are relative to its root. Tests replace it with a model.
+pub(crate) trait Tracefs: Send + Sync {
+    /// Reads a file as text.
     fn read(&self, name: &str) -> io::Result<String>;
-    /// Replaces a file's content: for tracefs, opening it this way already clears buffers and lists.
+    /// Truncates and writes a file. Opening a tracefs file this way already clears buffers and lists.
     fn write(&self, name: &str, text: &str) -> io::Result<()>;
-    /// Adds to a file. The lists of probes must only ever be opened this way, or everybody's probes are gone.
+    /// Appends to a file. Any other way of opening a list of probes removes all probes of the host.
     fn append(&self, name: &str, text: &str) -> io::Result<()>;
-    /// Names in a directory.
+    /// Lists the names in a directory.
     fn list(&self, name: &str) -> io::Result<Vec<String>>;
-    /// Makes a trace instance.
+    /// Creates a trace instance.
     fn make_dir(&self, name: &str) -> io::Result<()>;
     /// Removes a trace instance.
     fn remove_dir(&self, name: &str) -> io::Result<()>;
-    /// Whether a file or directory is there.
+    /// Whether a file or directory exists.
     fn exists(&self, name: &str) -> bool;
 }
 
-/// The real one.
+/// The mounted tracefs.
 #[derive(Debug, Clone)]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     at: PathBuf,
 }
 
-/// A trace of one observation is far smaller; a file that has no end must not take all memory.
+/// Bounds the memory for one file. The trace of one recording is far smaller.
 const READ_LIMIT_BYTES: u64 = 256 << 20;
 
 impl Mounted {
-    /// Finds it below `root`, mounted already: mounting is the administrator's to do.
-    pub(super) fn find(root: &Path) -> Result<Self, Unobservable> {
+    /// Finds a mounted tracefs below `root`. Does not mount it: that is up to the administrator.
+    pub(crate) fn find(root: &Path) -> Result<Self, ObserveError> {
         let usual = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].map(|name| root.join(name));
         let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();
         let mounted = mounts.lines().filter_map(mount_point).map(|path| root.join(path));
@@ -48,11 +48,11 @@ impl Mounted {
             }
         }
         Err(match denied {
-            Some(error) => Unobservable::access("tracefs cannot be entered", error),
-            None => Unobservable::new(
-                "the kernel's tracing is not there",
-                "tracefs is not mounted, or this kernel has no tracing (CONFIG_FTRACE).",
-                "Mount it: mount -t tracefs tracefs /sys/kernel/tracing.",
+            Some(error) => ObserveError::access("cannot access tracefs", error),
+            None => ObserveError::new(
+                "cannot find tracefs",
+                "tracefs is not mounted, or the kernel is built without CONFIG_FTRACE.",
+                "Mount it with `mount -t tracefs tracefs /sys/kernel/tracing`.",
             ),
         })
     }
@@ -62,10 +62,10 @@ impl Mounted {
     }
 }
 
-/// The mount point, if a line of `/proc/self/mounts` is of tracefs.
+/// The mount point in a line of `/proc/self/mounts`, if the line is about tracefs.
 fn mount_point(line: &str) -> Option<&str> {
-    let mut words = line.split(' ');
-    let (_, at, kind) = (words.next()?, words.next()?, words.next()?);
+    let mut fields = line.split(' ');
+    let (_, at, kind) = (fields.next()?, fields.next()?, fields.next()?);
     (kind == "tracefs").then(|| at.trim_start_matches('/'))
 }
 
@@ -103,11 +103,12 @@ impl Tracefs for Mounted {
 
 #[cfg(test)]
 mod tests {
+    use peerpath_paths::Explained;
+
     use super::*;
-    use crate::Explained;
 
     #[test]
-    fn found_where_it_is_mounted() {
+    fn finds_the_mount_point() {
         let root = tempfile::tempdir().unwrap();
         let missing = Mounted::find(root.path()).unwrap_err();
         assert!(missing.explanation().remedy.contains("mount -t tracefs"));
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn appending_keeps_what_others_wrote() {
+    fn append_keeps_existing_probes() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("kprobe_events"), "p:theirs/a b\n").unwrap();
         let tracefs = Mounted { at: root.path().into() };

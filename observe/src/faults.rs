@@ -1,31 +1,32 @@
-//! Faults of the IOMMU, as the kernel logs them: an access that it blocked.
+//! IOMMU faults in the kernel log: accesses that the IOMMU blocked.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::Unobservable;
-use crate::Bdf;
+use peerpath_paths::Bdf;
 
-/// A message of the kernel about a blocked access.
+use crate::error::ObserveError;
+
+/// A kernel message about a blocked access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The function whose access it was, where the message names it.
+    /// The function that issued the access, where the message names it.
     pub device: Option<Bdf>,
-    /// The message.
+    /// The text of the message.
     pub text: String,
 }
 
 impl Fault {
-    /// Whether it may be about one of these functions: it names one of them, or none at all. Bridges in front of
-    /// conventional PCI speak in the name of what is behind them; list them as well.
+    /// Whether the message may concern one of these functions: it names one of them, or none. List bridges to conventional
+    /// PCI as well: the IOMMU attributes accesses from behind such a bridge to the bridge.
     pub fn may_concern(&self, functions: &[Bdf]) -> bool {
         self.device.is_none_or(|device| functions.contains(&device))
     }
 }
 
-/// Reads the kernel's log from the moment of its creation on.
+/// Reads IOMMU faults from the kernel log, starting with the next message.
 #[derive(Debug)]
 pub struct FaultWatch {
     log: File,
@@ -33,28 +34,28 @@ pub struct FaultWatch {
 }
 
 impl FaultWatch {
-    /// Starts with the next message. `root` is `/` but for tests.
+    /// Opens `dev/kmsg` below `root` and skips existing messages. `root` is `/`, except in tests.
     ///
     /// # Errors
-    /// The kernel's log may not be read.
-    pub fn start(root: &Path) -> Result<Self, Unobservable> {
+    /// The kernel log does not exist or may not be read.
+    pub fn start(root: &Path) -> Result<Self, ObserveError> {
         let open = || -> io::Result<File> {
             let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(root.join("dev/kmsg"))?;
             log.seek(SeekFrom::End(0))?;
             Ok(log)
         };
-        let what = "IOMMU faults cannot be seen: /dev/kmsg cannot be read";
-        let log = open().map_err(|source| Unobservable::access(what, source).in_log())?;
+        let what = "cannot report IOMMU faults: cannot read /dev/kmsg";
+        let log = open().map_err(|source| ObserveError::access(what, source).in_log())?;
         Ok(Self { log, missed: false })
     }
 
-    /// Faults logged since the last call, without waiting.
+    /// The faults since the last call. Does not block.
     ///
     /// # Errors
-    /// The log cannot be read any more.
+    /// The log can no longer be read.
     pub fn faults(&mut self) -> io::Result<Vec<Fault>> {
         let mut faults = Vec::new();
-        // One read gives one message, cut at this size.
+        // One read returns one message, truncated to this size.
         let mut message = [0; 8192];
         loop {
             match self.log.read(&mut message) {
@@ -62,29 +63,29 @@ impl FaultWatch {
                 Ok(length) => faults.extend(fault(&String::from_utf8_lossy(&message[..length]))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(faults),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The kernel has overwritten messages that were not read yet, and goes on behind them.
+                // The kernel overwrote unread messages; the next read continues after them.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => self.missed = true,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Whether messages were overwritten before they were read: there may have been faults among them.
+    /// Whether the kernel overwrote messages before they were read. Faults may be among them.
     pub fn missed_messages(&self) -> bool {
         self.missed
     }
 }
 
-/// Reads a record of `/dev/kmsg`: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`, then lines of properties.
+/// Parses a record of `/dev/kmsg`: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`, followed by lines of properties.
 fn fault(record: &str) -> Option<Fault> {
     let (header, text) = record.split_once(';')?;
     let priority: u32 = header.split(',').next()?.parse().ok()?;
     let text = text.lines().next()?;
-    // Above the three bits of the level stands the facility: 0 is the kernel, anything else was written by a program.
+    // The bits above the three level bits are the facility: 0 is the kernel, any other value is a program.
     (priority >> 3 == 0 && is_fault(text)).then(|| Fault { device: device(text), text: text.to_owned() })
 }
 
-/// As the drivers of Linux 7.2 word it (drivers/iommu): one list of what must all be in the text, a line for each message.
+/// The messages of the IOMMU drivers (Linux 7.2, drivers/iommu). Each row lists the parts that the text must contain.
 const FAULTS: &[&[&str]] = &[
     // intel/dmar.c
     &["DMAR:", "[DMA ", "fault addr"],
@@ -95,7 +96,7 @@ const FAULTS: &[&[&str]] = &[
     &["AMD-Vi:", "Event logged [INVALID_DEVICE_REQUEST"],
     &["AMD-Vi:", "Event logged [PAGE_TAB_HARDWARE_ERROR"],
     &["AMD-Vi:", "Event logged [DEV_TAB_HARDWARE_ERROR"],
-    // arm/arm-smmu-v3: the event in words, or its number where it is not known
+    // arm/arm-smmu-v3: the event by name, or by number if the driver does not know it
     &["arm-smmu-v3", "event: ", " client: "],
     &["arm-smmu-v3", "event 0x", " received"],
     // arm/arm-smmu
@@ -109,18 +110,19 @@ fn is_fault(text: &str) -> bool {
     FAULTS.iter().any(|parts| parts.iter().all(|part| text.contains(part)))
 }
 
-/// The function that a message names: the last one, since the IOMMU itself may stand before it.
+/// The last PCI address in a message. The first one may be that of the IOMMU.
 fn device(text: &str) -> Option<Bdf> {
     let is_part = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
-    text.split(|c| !is_part(c)).filter_map(|word| word.trim_end_matches([':', '.']).parse().ok()).next_back()
+    text.split(|c| !is_part(c)).filter_map(|part| part.trim_end_matches([':', '.']).parse().ok()).next_back()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    /// Messages as the drivers word them; the first two were seen in the lab.
+    use super::*;
+
+    /// Messages as the drivers print them. The first two come from the lab.
     const FAULTS: [(&str, Option<&str>); 9] = [
         (
             "DMAR: [DMA Read NO_PASID] Request device [0000:08:00.0] fault addr 0x2345000 [fault reason 0x06] PTE Read access is not set",
@@ -155,7 +157,7 @@ mod tests {
     ];
 
     #[test]
-    fn faults_are_told_with_their_function() {
+    fn finds_faults_and_their_function() {
         for (text, device) in FAULTS {
             let fault = fault(&format!("3,1234,55000,-;{text}\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:00.0\n")).unwrap();
             assert_eq!((fault.text.as_str(), fault.device.map(|bdf| bdf.to_string()).as_deref()), (text, device));
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn other_messages_are_no_faults() {
+    fn ignores_other_messages() {
         for text in [
             "DMAR: DRHD: handling fault status reg 2",
             "DMAR: Intel(R) Virtualization Technology for Directed I/O",
@@ -173,25 +175,25 @@ mod tests {
         ] {
             assert_eq!(fault(&format!("6,1,1,-;{text}\n")), None);
         }
-        // Root can write into the kernel's log, and a message of that kind carries another facility.
+        // A program may write to the kernel log; its messages carry another facility.
         assert_eq!(fault(&format!("12,1,1,-;{}\n", FAULTS[0].0)), None);
     }
 
     #[test]
-    fn a_fault_of_another_function_is_not_ours() {
+    fn a_fault_of_another_function_does_not_concern_the_given_ones() {
         let fault =
             |device: Option<&str>| Fault { device: device.map(|bdf| bdf.parse().unwrap()), text: String::new() };
-        let ours = ["0000:01:00.0".parse().unwrap()];
-        assert!(fault(Some("0000:01:00.0")).may_concern(&ours));
-        assert!(fault(None).may_concern(&ours));
-        assert!(!fault(Some("0000:02:00.0")).may_concern(&ours));
+        let functions = ["0000:01:00.0".parse().unwrap()];
+        assert!(fault(Some("0000:01:00.0")).may_concern(&functions));
+        assert!(fault(None).may_concern(&functions));
+        assert!(!fault(Some("0000:02:00.0")).may_concern(&functions));
     }
 
     #[test]
-    fn a_host_without_a_log_says_so() {
+    fn reports_a_missing_kernel_log() {
         let root = tempfile::tempdir().unwrap();
         let error = FaultWatch::start(root.path()).unwrap_err();
-        assert!(crate::Explained::explanation(&error).why.contains("no log"));
+        assert!(peerpath_paths::Explained::explanation(&error).why.contains("does not exist"));
         std::fs::create_dir(root.path().join("dev")).unwrap();
         std::fs::write(root.path().join("dev/kmsg"), "3,1,1,-;before\n").unwrap();
         let mut watch = FaultWatch::start(root.path()).unwrap();
@@ -200,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_record_is_answered(record in ".{0,200}") {
+        fn accepts_any_record(record in ".{0,200}") {
             let _ = fault(&record);
         }
     }

@@ -1,25 +1,25 @@
-//! A model of tracefs for tests: what the kernel does when its files are written, and what it refuses.
+//! A model of tracefs for tests: how the kernel reacts to writes, and what it rejects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
 
-use super::tracefs::Tracefs;
+use crate::tracefs::Tracefs;
 
 /// A kernel with tracing.
 #[derive(Default)]
-pub(super) struct Fake {
+pub(crate) struct FakeTracefs {
     state: Mutex<State>,
-    /// Symbols that it has no probe for, and arguments that it does not take.
-    pub(super) refuses: Vec<&'static str>,
-    /// It has no kprobe events at all.
-    pub(super) without_kprobes: bool,
+    /// Symbols and arguments that it rejects in probe definitions.
+    pub(crate) rejects: Vec<&'static str>,
+    /// It has no kprobe events.
+    pub(crate) without_kprobes: bool,
     /// Tracepoints it lacks, as `dma/dma_map_phys`.
-    pub(super) lacks: Vec<&'static str>,
-    /// The number that the kernel has for the thread that puts marks in.
-    pub(super) thread: u32,
-    /// What happens once probes are on, as lines of the trace without the part that all have in common.
-    pub(super) happens: Vec<&'static str>,
+    pub(crate) lacks: Vec<&'static str>,
+    /// The kernel's number of the thread that writes markers.
+    pub(crate) thread: u32,
+    /// Events that occur once probes are enabled, as trace lines without the common prefix.
+    pub(crate) events: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -31,43 +31,43 @@ struct State {
 
 #[derive(Default)]
 struct Instance {
-    on: BTreeSet<String>,
+    enabled: BTreeSet<String>,
     raw: bool,
     marks: Vec<String>,
     pids: String,
 }
 
-fn refused(kind: io::ErrorKind) -> io::Error {
+fn error(kind: io::ErrorKind) -> io::Error {
     io::Error::from(kind)
 }
 
-impl Fake {
-    pub(super) fn instances(&self) -> Vec<String> {
+impl FakeTracefs {
+    pub(crate) fn instances(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.keys().cloned().collect()
     }
 
-    pub(super) fn probes(&self) -> Vec<String> {
+    pub(crate) fn probes(&self) -> Vec<String> {
         self.state.lock().unwrap().probes.iter().cloned().collect()
     }
 
-    pub(super) fn definitions(&self) -> Vec<String> {
+    pub(crate) fn definitions(&self) -> Vec<String> {
         self.state.lock().unwrap().definitions.clone()
     }
 
-    /// All that is switched on anywhere.
-    pub(super) fn switched_on(&self) -> Vec<String> {
-        self.state.lock().unwrap().instances.values().flat_map(|instance| instance.on.iter().cloned()).collect()
+    /// All enabled events of all instances.
+    pub(crate) fn enabled(&self) -> Vec<String> {
+        self.state.lock().unwrap().instances.values().flat_map(|instance| instance.enabled.iter().cloned()).collect()
     }
 
-    /// The threads that some instance is limited to.
-    pub(super) fn threads(&self) -> Vec<String> {
+    /// The thread filter of each instance.
+    pub(crate) fn threads(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.values().map(|instance| instance.pids.clone()).collect()
     }
 
     fn trace(&self, instance: &Instance) -> String {
         let marks = instance.marks.iter().map(|mark| format!("tracing_mark_write: {mark}"));
         let began = instance.marks.iter().any(|mark| mark == "begin");
-        let happened = self.happens.iter().filter(|_| began).map(|event| (*event).to_owned());
+        let occurred = self.events.iter().filter(|_| began).map(|event| (*event).to_owned());
         let line = |(index, event): (usize, String)| {
             let thread = self.thread;
             match instance.raw {
@@ -75,26 +75,26 @@ impl Fake {
                 true => format!("{thread} 0 {} type: 7\n", 10_000_000_000 + index * 1000 + 1),
             }
         };
-        marks.chain(happened).enumerate().map(line).collect()
+        marks.chain(occurred).enumerate().map(line).collect()
     }
 }
 
-impl Tracefs for Fake {
+impl Tracefs for FakeTracefs {
     fn read(&self, name: &str) -> io::Result<String> {
         let state = self.state.lock().unwrap();
         if name == "kprobe_events" {
             return Ok(state.probes.iter().map(|probe| format!("p:{probe} symbol\n")).collect());
         }
         let (instance, file) = in_instance(name)?;
-        let instance = state.instances.get(instance).ok_or_else(|| refused(io::ErrorKind::NotFound))?;
-        if file == "trace" { Ok(self.trace(instance)) } else { Err(refused(io::ErrorKind::NotFound)) }
+        let instance = state.instances.get(instance).ok_or_else(|| error(io::ErrorKind::NotFound))?;
+        if file == "trace" { Ok(self.trace(instance)) } else { Err(error(io::ErrorKind::NotFound)) }
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
-        assert_ne!(name, "kprobe_events", "opening the list of probes for writing removes everybody's");
+        assert_ne!(name, "kprobe_events", "opening the list of probes for writing removes all probes");
         let mut state = self.state.lock().unwrap();
         let (name, file) = in_instance(name)?;
-        let instance = state.instances.get_mut(name).ok_or_else(|| refused(io::ErrorKind::NotFound))?;
+        let instance = state.instances.get_mut(name).ok_or_else(|| error(io::ErrorKind::NotFound))?;
         match file {
             "trace" => instance.marks.clear(),
             "trace_marker" => instance.marks.push(text.to_owned()),
@@ -104,13 +104,13 @@ impl Tracefs for Fake {
                 _ => {}
             },
             "set_event_pid" => instance.pids = text.to_owned(),
-            "events/enable" if text == "0" => instance.on.clear(),
+            "events/enable" if text == "0" => instance.enabled.clear(),
             _ => {
                 if let Some(event) = file.strip_prefix("events/").and_then(|event| event.strip_suffix("/enable")) {
                     if self.lacks.contains(&event) {
-                        return Err(refused(io::ErrorKind::NotFound));
+                        return Err(error(io::ErrorKind::NotFound));
                     }
-                    instance.on.insert(event.to_owned());
+                    instance.enabled.insert(event.to_owned());
                 }
             }
         }
@@ -122,17 +122,17 @@ impl Tracefs for Fake {
         let mut state = self.state.lock().unwrap();
         let line = text.trim_end();
         if let Some(probe) = line.strip_prefix("-:") {
-            if state.instances.values().any(|instance| instance.on.contains(probe)) {
-                return Err(refused(io::ErrorKind::ResourceBusy));
+            if state.instances.values().any(|instance| instance.enabled.contains(probe)) {
+                return Err(error(io::ErrorKind::ResourceBusy));
             }
-            return if state.probes.remove(probe) { Ok(()) } else { Err(refused(io::ErrorKind::NotFound)) };
+            return if state.probes.remove(probe) { Ok(()) } else { Err(error(io::ErrorKind::NotFound)) };
         }
-        if self.refuses.iter().any(|word| line.contains(word)) {
-            return Err(refused(io::ErrorKind::InvalidInput));
+        if self.rejects.iter().any(|text| line.contains(text)) {
+            return Err(error(io::ErrorKind::InvalidInput));
         }
         let probe = line.split_whitespace().next().and_then(|word| word.split_once(':')).unwrap().1;
         state.definitions.push(line.to_owned());
-        assert!(state.probes.insert(probe.to_owned()), "{probe} is there already");
+        assert!(state.probes.insert(probe.to_owned()), "{probe} already exists");
         Ok(())
     }
 
@@ -150,7 +150,7 @@ impl Tracefs for Fake {
     fn remove_dir(&self, name: &str) -> io::Result<()> {
         let name = name.strip_prefix("instances/").unwrap();
         let removed = self.state.lock().unwrap().instances.remove(name);
-        removed.map(drop).ok_or_else(|| refused(io::ErrorKind::NotFound))
+        removed.map(drop).ok_or_else(|| error(io::ErrorKind::NotFound))
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -162,7 +162,5 @@ impl Tracefs for Fake {
 }
 
 fn in_instance(name: &str) -> io::Result<(&str, &str)> {
-    name.strip_prefix("instances/")
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or_else(|| refused(io::ErrorKind::NotFound))
+    name.strip_prefix("instances/").and_then(|rest| rest.split_once('/')).ok_or_else(|| error(io::ErrorKind::NotFound))
 }

@@ -1,0 +1,64 @@
+//! Errors of observation.
+
+use std::io;
+
+use peerpath_paths::{Cause, Class, Explained, Explanation};
+
+/// The path cannot be observed on this host. A caller may continue without observation.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct ObserveError {
+    what: String,
+    #[source]
+    source: Option<io::Error>,
+    explanation: Explanation,
+}
+
+impl ObserveError {
+    /// An error without an I/O error as its source.
+    pub(crate) fn new(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None, explanation: Explanation::uncaused(why, remedy) }
+    }
+
+    /// The kernel refused an access to tracefs.
+    pub(crate) fn access(what: impl Into<String>, source: io::Error) -> Self {
+        let explanation = match source.kind() {
+            io::ErrorKind::PermissionDenied => Explanation::new(
+                Cause::NoPermission,
+                "Only root may use the kernel's tracing, and kernel lockdown forbids it to root as well.",
+                "Run as root. As root, check /sys/kernel/security/lockdown.",
+            ),
+            io::ErrorKind::NotFound => Explanation::uncaused(
+                "The kernel is built without this part of tracing.",
+                "Boot a kernel built with CONFIG_FTRACE, CONFIG_KPROBES and CONFIG_KPROBE_EVENTS.",
+            ),
+            _ => Explanation::uncaused(
+                "The kernel's tracing rejected the request.",
+                "Check the kernel log (dmesg), and which other program uses /sys/kernel/tracing.",
+            ),
+        };
+        Self { what: what.into(), source: Some(source), explanation }
+    }
+
+    /// The same error for the kernel log, which has its own permission.
+    pub(crate) fn in_log(mut self) -> Self {
+        if self.explanation.cause == Some(Cause::NoPermission) {
+            self.explanation.why = "The kernel restricts its log to root (kernel.dmesg_restrict).".into();
+            self.explanation.remedy = "Run as root or with CAP_SYSLOG.".into();
+        } else {
+            self.explanation.why = "The kernel log /dev/kmsg does not exist here, as in many containers.".into();
+            self.explanation.remedy = "Run on the host, or read the log with dmesg.".into();
+        }
+        self
+    }
+}
+
+impl Explained for ObserveError {
+    fn explanation(&self) -> Explanation {
+        self.explanation.clone()
+    }
+
+    fn class(&self) -> Class {
+        Class::CannotHere
+    }
+}

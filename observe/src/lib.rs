@@ -1,0 +1,73 @@
+//! Observes which path the kernel sets up while a device driver attaches to a dma-buf and maps it.
+//!
+//! The kernel decides about the path inside the call that registers the buffer: the importer's driver attaches to the
+//! dma-buf and asks the exporter to map it; the exporter asks p2pdma how to reach the importer, and then maps through the
+//! IOMMU, maps directly, or refuses. Each of these steps is a tracepoint or a function that accepts a probe. An
+//! [`Observer`] records them through tracefs, and [`Trace::classify`] derives the path from the recording (the rules are
+//! listed in `classify.rs`). `pci_p2pdma_map_type` looks its answer up in a cache of the pair, but the kernel calls it for
+//! every mapping, so its return probe reports the answer each time.
+//!
+//! ```no_run
+//! # use peerpath_observe::{Expected, Memory, ObserveError, Observer, ObserverOptions, ProbeSet};
+//! # fn register() {}
+//! # fn example(bar: std::ops::Range<u64>) -> Result<(), ObserveError> {
+//! let mut observer = Observer::start(&ObserverOptions::default())?;
+//! let recording = observer.begin(ProbeSet::Path)?;
+//! register();
+//! let observation = recording.end()?.classify(&Expected::new(Memory::Mmio(vec![bar])));
+//! println!("{}: {}", observation.path, observation.evidence.join("; "));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The classification itself needs no privilege. Without any recorded event it reports an unknown path and the reason:
+//!
+//! ```
+//! use peerpath_observe::{Expected, Memory, Trace};
+//! use peerpath_paths::PathName;
+//!
+//! let observation = Trace::default().classify(&Expected::new(Memory::Mmio(vec![0xf000_0000..0xf010_0000])));
+//! assert_eq!(observation.path, PathName::Unknown);
+//! assert!(!observation.evidence.is_empty());
+//! ```
+//!
+//! # Limits
+//! The trace shows what the kernel set up. It does not show where bridges route a packet: if an ACS setting changes behind
+//! the kernel's back, only a measurement shows the effect.
+//!
+//! # Effect on the host
+//! Events go to a private trace instance and come from the recorded threads only, so other users of tracing are not
+//! affected. Kprobes are global in the kernel: their group name contains the process that created them, they are enabled in
+//! the private instance only, and only between [`Observer::begin`] and [`Recording::end`]. Dropping the [`Observer`]
+//! removes them. The next [`Observer::start`], or [`remove_stale`], removes what a killed process left.
+
+mod calls;
+mod classify;
+mod error;
+mod events;
+mod evidence;
+mod expected;
+#[cfg(test)]
+mod fake_tracefs;
+mod faults;
+mod observation;
+mod observer;
+mod operation;
+mod owner;
+mod parse;
+mod probes;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod trace_instance;
+mod tracefs;
+
+pub use calls::Call;
+pub use error::ObserveError;
+pub use expected::{Expected, Memory};
+pub use faults::{Fault, FaultWatch};
+pub use observation::{MapType, Mapping, Observation};
+pub use observer::{Observer, ObserverOptions, ProbeSet, Recording, available};
+pub use operation::DmaBufOp;
+pub use owner::{Removed, remove_stale};
+pub use trace::Trace;

@@ -1,0 +1,75 @@
+//! The result of classifying a trace.
+
+use std::fmt;
+
+use peerpath_paths::PathName;
+
+use crate::calls::Call;
+
+/// The return value of `pci_p2pdma_map_type` (`enum pci_p2pdma_map_type` in `include/linux/pci-p2pdma.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapType {
+    /// `PCI_P2PDMA_MAP_NOT_SUPPORTED`: no permitted route.
+    NotSupported,
+    /// `PCI_P2PDMA_MAP_BUS_ADDR`: below a common switch.
+    BusAddress,
+    /// `PCI_P2PDMA_MAP_THRU_HOST_BRIDGE`: through the host bridge.
+    ThroughHostBridge,
+    /// A number that Linux 7.3 does not define.
+    Other(i32),
+}
+
+impl MapType {
+    pub(crate) fn from_raw(raw: i32) -> Self {
+        match raw {
+            2 => Self::NotSupported,
+            3 => Self::BusAddress,
+            4 => Self::ThroughHostBridge,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for MapType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSupported => f.write_str("NOT_SUPPORTED (2)"),
+            Self::BusAddress => f.write_str("BUS_ADDR (3)"),
+            Self::ThroughHostBridge => f.write_str("THRU_HOST_BRIDGE (4)"),
+            Self::Other(raw) => write!(f, "{raw}"),
+        }
+    }
+}
+
+/// A part of the memory and its address for the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// The device that the memory is mapped for, where an event names it: a PCI address.
+    pub device: Option<String>,
+    /// Physical address.
+    pub phys: u64,
+    /// DMA address; `None` where the kernel refused the mapping.
+    pub dma_address: Option<u64>,
+    /// Length in bytes.
+    pub length_bytes: u64,
+}
+
+/// Which path the kernel set up, and why this follows from the trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The path; [`PathName::Unknown`] where the trace does not show it.
+    pub path: PathName,
+    /// The events that show the path, one sentence each. For an unknown path the first sentence is the reason.
+    pub evidence: Vec<String>,
+    /// The mapping attributes that the kernel used (`MMIO`), where an event shows them. A bus address is not mapped and has
+    /// none.
+    pub attribute: Option<String>,
+    /// Whether every DMA address equals the physical address; `None` where an address is unknown.
+    pub dma_address_equals_physical: Option<bool>,
+    /// The answer of p2pdma, the first one if there are several.
+    pub map_type: Option<MapType>,
+    /// The mappings of the memory. For a refused registration: the mappings before the refusal.
+    pub mappings: Vec<Mapping>,
+    /// The dma-buf calls that failed.
+    pub failed_calls: Vec<Call>,
+}

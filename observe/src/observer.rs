@@ -1,0 +1,228 @@
+//! Owns the trace instance and the probes, and enables them for one recording.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::calls;
+use crate::error::ObserveError;
+use crate::owner::{self, Owner, Removed};
+use crate::parse::{self, Event};
+use crate::probes::{Probes, Purpose};
+use crate::trace::Trace;
+use crate::trace_instance::Instance;
+use crate::tracefs::{Mounted, Tracefs};
+
+/// Options of an [`Observer`].
+#[derive(Debug, Clone)]
+pub struct ObserverOptions {
+    /// The directory that contains `sys` and `proc`: `/`, except in tests.
+    pub root: PathBuf,
+    /// Size of the trace buffer per CPU, in KiB. One registration needs about 1 KiB, plus 300 bytes per range after the first.
+    pub buffer_kib_per_cpu: u32,
+}
+
+impl Default for ObserverOptions {
+    fn default() -> Self {
+        Self { root: "/".into(), buffer_kib_per_cpu: 256 }
+    }
+}
+
+/// Which probes a recording enables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeSet {
+    /// The probes that show the path. They run inside of `map` and slow it down, so its durations are not measurements.
+    Path,
+    /// Only the probes that show the durations of attach, pin, map, unmap and detach.
+    Calls,
+}
+
+/// Tracepoints that show the path.
+const TRACEPOINTS: [(&str, &str); 3] =
+    [("dma", "dma_map_phys"), ("iommu", "map"), ("dma_buf", "dma_buf_dynamic_attach")];
+
+/// Number of observers of this process so far. Each observer has unique names.
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A trace instance and probes, disabled between recordings. Dropping it removes both.
+pub struct Observer {
+    // Dropped in this order: the kernel does not remove a probe that is enabled in an instance.
+    instance: Instance,
+    probes: Probes,
+    root: PathBuf,
+    group: String,
+    missing_tracepoints: Vec<String>,
+    missing: Vec<String>,
+    removed: Removed,
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("group", &self.group).field("missing", &self.missing).finish_non_exhaustive()
+    }
+}
+
+/// Checks, without changing anything, whether an [`Observer`] can start.
+///
+/// # Errors
+/// tracefs is not mounted, access is not permitted, or the kernel has no kprobe events.
+pub fn available(root: &Path) -> Result<(), ObserveError> {
+    // Appends nothing. Any other way of opening the list removes all probes of the host.
+    Mounted::find(root)?
+        .append("kprobe_events", "")
+        .map_err(|error| ObserveError::access("cannot create probes", error))
+}
+
+impl Observer {
+    /// Removes what dead processes left, then creates the trace instance and the probes. Takes some milliseconds.
+    ///
+    /// # Errors
+    /// tracefs is not mounted, access is not permitted, or this process runs in a PID namespace, so that its threads cannot be
+    /// identified in the trace.
+    pub fn start(options: &ObserverOptions) -> Result<Self, ObserveError> {
+        Self::start_in(Arc::new(Mounted::find(&options.root)?), options)
+    }
+
+    pub(crate) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, ObserveError> {
+        let root = options.root.clone();
+        let removed = owner::remove_stale_in(&*tracefs, &|owner| owner.is_alive(&root))?;
+        let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
+            ObserveError::new(
+                "cannot name the probes",
+                "/proc does not show this process, so probes of dead processes could not be identified.",
+                "Mount /proc.",
+            )
+        })?;
+        let group = me.name(SERIAL.fetch_add(1, Ordering::Relaxed));
+        let instance = Instance::create(&tracefs, &group, options.buffer_kib_per_cpu)
+            .map_err(|error| ObserveError::access("cannot create a trace instance", error))?;
+        let probes = Probes::install(&tracefs, &group);
+        let mut observer =
+            Self { instance, probes, root, group, missing_tracepoints: Vec::new(), missing: Vec::new(), removed };
+        observer.check_threads()?;
+        observer.note_missing(&*tracefs);
+        Ok(observer)
+    }
+
+    /// Checks that `/proc` and the trace use the same thread numbers, which does not hold in a PID namespace.
+    fn check_threads(&self) -> Result<(), ObserveError> {
+        let access = |error| ObserveError::access("cannot use the trace instance", error);
+        self.instance.mark("start").map_err(access)?;
+        let (text, _) = self.instance.read().map_err(access)?;
+        let log = parse::parse(&text, "");
+        let marks = |record: &&parse::Record| matches!(&record.event, Event::Marker(text) if text == "start");
+        let Some(marker) = log.records.iter().find(marks) else {
+            return Err(ObserveError::new(
+                "cannot parse the trace",
+                "The trace does not contain the marker that was written into it, in a known format.",
+                "Report the first lines of /sys/kernel/tracing/trace and the kernel version.",
+            ));
+        };
+        if self.threads().contains(&marker.thread) {
+            return Ok(());
+        }
+        Err(ObserveError::new(
+            "cannot identify the threads of this process in the trace",
+            "The process runs in a PID namespace (a container), and the kernel's tracing uses the PIDs of the host.",
+            "Run in the host's PID namespace (podman and docker: --pid=host).",
+        ))
+    }
+
+    fn note_missing(&mut self, tracefs: &dyn Tracefs) {
+        for (group, event) in TRACEPOINTS {
+            if !tracefs.exists(&format!("events/{group}/{event}")) {
+                self.missing_tracepoints.push(format!("this kernel has no event {group}:{event}"));
+            }
+        }
+        self.missing.extend_from_slice(&self.missing_tracepoints);
+        self.missing.extend_from_slice(self.probes.missing());
+    }
+
+    /// The threads of this process, as `/proc` numbers them.
+    fn threads(&self) -> Vec<u32> {
+        let entries = fs::read_dir(self.root.join("proc/self/task")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// What this kernel does not report, one sentence each; empty on a kernel with all tracepoints and probes.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// What dead processes left and [`Observer::start`] removed.
+    pub fn removed(&self) -> &Removed {
+        &self.removed
+    }
+
+    /// Enables probes for the threads of this process and for threads that they start. Enabling and disabling takes
+    /// milliseconds, so record few registrations rather than every one.
+    ///
+    /// # Errors
+    /// The kernel refused to enable a probe. No probe stays enabled.
+    pub fn begin(&mut self, probes: ProbeSet) -> Result<Recording<'_>, ObserveError> {
+        let recording = Recording { observer: self };
+        let observer = &*recording.observer;
+        let access = |error| ObserveError::access("cannot use the trace instance", error);
+        observer.instance.only_threads(&observer.threads()).map_err(access)?;
+        observer.instance.clear().map_err(access)?;
+        if probes == ProbeSet::Path {
+            for (group, event) in TRACEPOINTS {
+                // A missing tracepoint is listed in `missing`.
+                let _ = observer.instance.enable(group, event);
+            }
+        }
+        let serves = |purpose| match (probes, purpose) {
+            // Enabling and disabling a probe takes milliseconds, so enable only useful ones.
+            (ProbeSet::Path, Purpose::Path) => true,
+            (ProbeSet::Path, Purpose::Call(kind)) => kind.is_of_import(),
+            (ProbeSet::Calls, purpose) => matches!(purpose, Purpose::Call(_)),
+        };
+        for event in observer.probes.events(serves) {
+            observer
+                .instance
+                .enable(&observer.group, event)
+                .map_err(|error| ObserveError::access(format!("cannot enable the probe {event}"), error))?;
+        }
+        observer.instance.mark("begin").map_err(access)?;
+        Ok(recording)
+    }
+}
+
+/// A recording in progress. Dropping it disables the probes and discards the events.
+#[derive(Debug)]
+pub struct Recording<'a> {
+    observer: &'a mut Observer,
+}
+
+impl Recording<'_> {
+    /// Disables the probes and reads the trace.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn end(self) -> Result<Trace, ObserveError> {
+        let access = |error| ObserveError::access("cannot read the trace", error);
+        let instance = &self.observer.instance;
+        instance.disable_all().map_err(access)?;
+        let (text, raw) = instance.read().map_err(access)?;
+        let log = parse::parse(&text, &raw);
+        let calls = calls::pair(&log.records);
+        let observer = &*self.observer;
+        Ok(Trace {
+            log,
+            calls,
+            records_calls: observer.probes.has("in_dma_buf_dynamic_attach")
+                && observer.probes.has("out_dma_buf_dynamic_attach"),
+            records_map_type: observer.probes.has("out_pci_p2pdma_map_type"),
+            missing_tracepoints: observer.missing_tracepoints.clone(),
+            missing: observer.missing.clone(),
+        })
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        // Disabling twice, after `end`, is harmless.
+        let _ = self.observer.instance.disable_all();
+    }
+}

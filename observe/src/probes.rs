@@ -1,0 +1,198 @@
+//! The kprobes: which functions, with which arguments, and how they are created and removed.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::operation::{DmaBufOp, TIMED};
+use crate::tracefs::Tracefs;
+
+/// The list of all kprobe events of this kernel. This crate adds and removes its probes one at a time.
+const LIST: &str = "kprobe_events";
+
+/// The name of any program's probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProbeName {
+    pub(crate) group: String,
+    pub(crate) event: String,
+}
+
+impl fmt::Display for ProbeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group, self.event)
+    }
+}
+
+/// What a probe serves. It decides in which recordings the probe is enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Shows the path.
+    Path,
+    /// Shows duration and errno of a dma-buf operation.
+    Call(DmaBufOp),
+}
+
+/// The definition of a probe.
+#[derive(Debug)]
+struct Definition {
+    event: String,
+    purpose: Purpose,
+    /// `p` at entry, `r` at return.
+    at: char,
+    symbol: &'static str,
+    /// Alternative arguments, the preferred one first. Names need a kernel with BTF, numbers an architecture with a calling
+    /// convention that the kernel knows; on x86 the seventh argument is on the stack.
+    arguments: &'static [&'static str],
+    /// What the trace does not show without the probe.
+    without: &'static str,
+}
+
+/// Argument names are resolved by the kernel. Argument numbers are those of Linux 7.2 and 7.3.
+fn of_the_path() -> [Definition; 4] {
+    let path = |event: &str, at, symbol, arguments, without| Definition {
+        event: event.into(),
+        purpose: Purpose::Path,
+        at,
+        symbol,
+        arguments,
+        without,
+    };
+    [
+        path(
+            "out_pci_p2pdma_map_type",
+            'r',
+            "pci_p2pdma_map_type",
+            &["result=$retval:s32"],
+            "the trace does not show bus-address paths",
+        ),
+        path(
+            "in_dma_iova_link",
+            'p',
+            "dma_iova_link",
+            &["phys=phys:x64 attrs=attrs:x64", "phys=$arg3:x64 attrs=$arg7:x64"],
+            "the trace does not show the mapping attribute of translated paths",
+        ),
+        path(
+            "out_dma_iova_link",
+            'r',
+            "dma_iova_link",
+            &["result=$retval:s32"],
+            "the trace does not show which range failed",
+        ),
+        path(
+            "in_dma_buf_phys_vec_to_sgt",
+            'p',
+            "dma_buf_phys_vec_to_sgt",
+            &[
+                "device=attach->dev->kobj.name:string bus_offset=provider->bus_offset:x64 \
+                 phys=phys_vec->paddr:x64 length=phys_vec->len:u64 count=nr_ranges:u64",
+                "phys=+0($arg3):x64 length=+8($arg3):u64 count=$arg4:u64",
+            ],
+            "the trace does not show the physical addresses of bus-address paths",
+        ),
+    ]
+}
+
+fn of_calls() -> impl Iterator<Item = Definition> {
+    TIMED.iter().flat_map(|function| {
+        let symbol = function.symbol;
+        let results: &[&str] = match function.result {
+            Some("s64") => &["result=$retval:s64"],
+            Some(_) => &["result=$retval:s32"],
+            None => &[""],
+        };
+        let definition = |name: &str, at, arguments| Definition {
+            event: format!("{name}_{symbol}"),
+            purpose: Purpose::Call(function.operation),
+            at,
+            symbol,
+            arguments,
+            without: "the trace does not show its duration and failures",
+        };
+        [definition("in", 'p', &[""]), definition("out", 'r', results)]
+    })
+}
+
+/// Probes in the kernel. Dropping this removes them.
+pub(crate) struct Probes {
+    tracefs: Arc<dyn Tracefs>,
+    group: String,
+    installed: Vec<(String, Purpose)>,
+    missing: Vec<String>,
+}
+
+impl Probes {
+    /// Creates the probes that this kernel accepts, disabled, and notes the others as missing.
+    pub(crate) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
+        let mut probes =
+            Self { tracefs: Arc::clone(tracefs), group: group.into(), installed: Vec::new(), missing: Vec::new() };
+        if !tracefs.exists(LIST) {
+            probes.missing.push(
+                "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS): the trace shows neither bus-address paths nor \
+                 durations of attach and map"
+                    .into(),
+            );
+            return probes;
+        }
+        for definition in of_the_path().into_iter().chain(of_calls()) {
+            probes.add(definition);
+        }
+        probes
+    }
+
+    fn add(&mut self, definition: Definition) {
+        let Definition { event, purpose, at, symbol, arguments, without } = definition;
+        let mut rejected = None;
+        for arguments in arguments {
+            let line = format!("{at}:{}/{event} {symbol} {arguments}", self.group);
+            match self.tracefs.append(LIST, &format!("{}\n", line.trim_end())) {
+                Ok(()) => return self.installed.push((event, purpose)),
+                Err(error) => rejected = Some(error),
+            }
+        }
+        let why = rejected.map_or_else(String::new, |error| format!(" ({error})"));
+        self.missing.push(format!("the kernel rejected the probe on {symbol}{why}: {without}"));
+    }
+
+    /// The names of the probes that serve a purpose.
+    pub(crate) fn events(&self, serves: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &str> {
+        self.installed.iter().filter(move |(_, purpose)| serves(*purpose)).map(|(event, _)| event.as_str())
+    }
+
+    /// Whether the kernel accepted a probe.
+    pub(crate) fn has(&self, event: &str) -> bool {
+        self.installed.iter().any(|(installed, _)| installed == event)
+    }
+
+    /// What the trace does not show because probes are missing, one sentence each.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        for (event, _) in self.installed.drain(..) {
+            // This fails only while the probe is enabled, and its instance is already gone. The next observer removes it as
+            // stale.
+            let _ = remove(&*self.tracefs, &ProbeName { group: self.group.clone(), event });
+        }
+    }
+}
+
+/// All kprobe events of this kernel.
+pub(crate) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
+    let text = tracefs.read(LIST).unwrap_or_default();
+    text.lines().filter_map(name).collect()
+}
+
+/// `p:GROUP/EVENT SYMBOL ...`, `r8:GROUP/EVENT ...`.
+fn name(line: &str) -> Option<ProbeName> {
+    let (group, event) = line.split_whitespace().next()?.split_once(':')?.1.split_once('/')?;
+    Some(ProbeName { group: group.into(), event: event.into() })
+}
+
+/// Removes one probe.
+pub(crate) fn remove(tracefs: &dyn Tracefs, probe: &ProbeName) -> io::Result<()> {
+    tracefs.append(LIST, &format!("-:{probe}\n"))
+}
