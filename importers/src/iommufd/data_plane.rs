@@ -9,19 +9,8 @@ use super::device::check;
 use super::errors::Error;
 use super::far::DriveView;
 use super::nvme::{Direction, Failure, IoQueue, Status};
-use super::registration::IommufdRegistration;
+use super::registration::{IommufdRegistration, Part};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
-
-/// A part of the buffer that lies in one piece for the drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    /// From here in the buffer.
-    pub(super) start: u64,
-    /// To here.
-    pub(super) end: u64,
-    /// Where the drive finds it.
-    pub(super) address: u64,
-}
 
 /// What a transfer has to fit into. It is checked before anything is handed over: a drive that is given a wrong address
 /// overwrites something else.

@@ -10,13 +10,12 @@ use super::address::Address;
 use super::driver::{is_software, uverbs_driver_id};
 use super::errors::Error;
 use super::facts;
-use super::registration::VerbsRegistration;
 use super::sys::{
     Addressing, CompletionQueue, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState,
     ProtectionDomain, Route,
 };
 use super::sysfs;
-use crate::{Connection, Device, DeviceInfo, Registration, Transport};
+use crate::{Connection, DeviceInfo, Transport};
 
 /// An opened port of a device, with the domain that all its regions and queue pairs belong to.
 pub(super) struct VerbsDevice {
@@ -195,17 +194,6 @@ impl VerbsDevice {
     /// The kernel attaches dma-bufs on behalf of a PCI function; software devices need not have one.
     fn no_function(&self, tree: &Tree) -> Error {
         Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
-    }
-}
-
-impl Device for VerbsDevice {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let regions = self.regions(&buffer)?;
-        Ok(Box::new(VerbsRegistration::new(regions, buffer, self)))
     }
 }
 

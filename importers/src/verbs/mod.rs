@@ -20,10 +20,16 @@ use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
 
-use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use crate::{
+    Availability, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, EndSettings, Importer,
+    JoinedEnd, LooseEnd, Op, OpSpec, Registration, Remains, Role,
+};
 use address::Address;
+use apart::Half;
+use data_plane::{FarMemory, VerbsDataPlane};
 use device::VerbsDevice;
 use errors::Error;
+use registration::VerbsRegistration;
 
 /// `verbs:DEV[/PORT]`.
 pub(crate) struct Verbs;
@@ -120,6 +126,32 @@ impl Importer for Verbs {
     fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
         let address = parse(address)?;
         Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
+    }
+}
+
+impl Registration for VerbsRegistration {
+    fn mechanism(&self) -> &'static str {
+        self.mechanism()
+    }
+
+    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
+        Ok(Box::new(VerbsDataPlane::new(self, settings)?))
+    }
+
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, crate::Error> {
+        Ok(Box::new(Half::new(self, settings)?))
+    }
+
+    fn both_ends(&self, settings: EndSettings, far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], crate::Error> {
+        let memory = FarMemory::new(&self.device, far_bytes)?;
+        let (far, near) = (Half::of_far_side(self, settings, memory)?, Half::new(self, settings)?);
+        let endpoints = (far.endpoint().clone(), near.endpoint().clone());
+        Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
+    }
+
+    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+        self.deregister()?;
+        Ok(Remains::new(self))
     }
 }
 

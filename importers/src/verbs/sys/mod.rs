@@ -16,7 +16,7 @@ use std::io;
 
 pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Mtu, Port, PortState};
 pub(super) use queue::{Addressing, CompletionQueue, Peer, Polled, QueuePair, Room, Route};
-pub(super) use registration::{Extra, Keys, Mechanism, MemoryRegion, ProtectionDomain};
+pub(super) use registration::{Extra, Keys, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Manner, Opcode, ReceiveList, Remote, SendList, Span};
 
 /// What a call returned: libibverbs answers 0, an errno, or -1 with the errno set beside it.

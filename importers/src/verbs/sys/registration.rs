@@ -46,6 +46,17 @@ pub(in crate::verbs) enum Mechanism {
     UverbsIoctl,
 }
 
+impl Mechanism {
+    /// The name in results.
+    pub(in crate::verbs) fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "reg-mr",
+            Self::Provider => "provider",
+            Self::UverbsIoctl => "uverbs-ioctl",
+        }
+    }
+}
+
 /// What memory regions and queue pairs belong to: only those of one domain work together.
 pub(in crate::verbs) struct ProtectionDomain {
     domain: NonNull<ffi::ibv_pd>,
