@@ -47,7 +47,7 @@ use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
 pub use connection::{Connection, ParseTransportError, Transport};
-pub use endpoint::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
+pub use endpoint::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 pub use error::Error;
 pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
 pub use target::{ParseTargetError, parse_target};
@@ -169,7 +169,7 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// What could not be set up, or the target has no such connections.
-    fn end(&self, _settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, Error> {
+    fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(Error::new(endpoint::NoPeers))
     }
     /// The two ends of connections between the buffer and so many bytes of far-side memory, for a thread each: that of the
@@ -177,7 +177,7 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// As [`Registration::end`].
-    fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], Error> {
+    fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn ConnectedEnd + '_>; 2], Error> {
         Err(Error::new(endpoint::NoPeers))
     }
     /// Takes the registration back: the measured op `unregister`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
 use peerpath_importers::{
-    Completion, Connection, Device, EndSettings, Endpoint, JoinedEnd, LooseEnd, Op, Registration, Role,
+    Completion, ConnectedEnd, Connection, Device, EndSettings, Endpoint, Op, Registration, Role, UnconnectedEnd,
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
@@ -272,9 +272,9 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn LooseEnd<'_> + '_>>) -> Result<(), Lost> {
+    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), Lost> {
         let mut loose = Some(ends);
-        let mut joined: Vec<Box<dyn JoinedEnd + '_>> = Vec::new();
+        let mut joined: Vec<Box<dyn ConnectedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
         let receiving = receives(ready.op);
         let mut broken: Option<Ended> = None;

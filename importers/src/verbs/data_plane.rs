@@ -17,7 +17,7 @@ use super::registration::VerbsRegistration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
-use crate::{Completion, DataPlane, DataPlaneSettings, JoinedEnd, Op, Side, Transfer};
+use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
 /// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
 const LONGEST_SLEEP_MS: u16 = 100;
@@ -128,7 +128,7 @@ impl<'r> VerbsDataPlane<'r> {
     }
 
     /// With somebody else at the buffer's end.
-    pub(super) fn apart(
+    pub(super) fn connected(
         registration: &'r VerbsRegistration,
         (far_end, depths): (End, Depths),
         completions: Arc<CompletionQueue>,
@@ -364,7 +364,7 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 }
 
-impl JoinedEnd for VerbsDataPlane<'_> {
+impl ConnectedEnd for VerbsDataPlane<'_> {
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {

@@ -1,7 +1,6 @@
 //! RDMA devices, through libibverbs.
 
 mod address;
-mod apart;
 mod bounds;
 mod data_plane;
 mod device;
@@ -14,6 +13,7 @@ mod ring;
 mod status;
 mod sys;
 mod sysfs;
+mod unconnected;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, EndSettings, Importer,
-    JoinedEnd, LooseEnd, Op, OpSpec, Registration, Remains, Role,
+    Availability, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, EndSettings,
+    Importer, Op, OpSpec, Registration, Remains, Role, UnconnectedEnd,
 };
 use address::Address;
-use apart::Half;
 use data_plane::{FarMemory, VerbsDataPlane};
 use device::VerbsDevice;
 use errors::Error;
 use registration::VerbsRegistration;
+use unconnected::UnconnectedQueuePairs;
 
 /// `verbs:DEV[/PORT]`.
 pub(crate) struct Verbs;
@@ -138,13 +138,18 @@ impl Registration for VerbsRegistration {
         Ok(Box::new(VerbsDataPlane::new(self, settings)?))
     }
 
-    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, crate::Error> {
-        Ok(Box::new(Half::new(self, settings)?))
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, crate::Error> {
+        Ok(Box::new(UnconnectedQueuePairs::new(self, settings)?))
     }
 
-    fn both_ends(&self, settings: EndSettings, far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], crate::Error> {
+    fn both_ends(
+        &self,
+        settings: EndSettings,
+        far_bytes: u64,
+    ) -> Result<[Box<dyn ConnectedEnd + '_>; 2], crate::Error> {
         let memory = FarMemory::new(&self.device, far_bytes)?;
-        let (far, near) = (Half::of_far_side(self, settings, memory)?, Half::new(self, settings)?);
+        let (far, near) =
+            (UnconnectedQueuePairs::of_far_side(self, settings, memory)?, UnconnectedQueuePairs::new(self, settings)?);
         let endpoints = (far.endpoint().clone(), near.endpoint().clone());
         Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
     }

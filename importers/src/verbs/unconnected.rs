@@ -12,7 +12,7 @@ use super::end::{Depths, End};
 use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
-use crate::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
+use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
 /// So many receives wait where the device has room, so that sends need not wait for the process that posts them anew.
 const RECEIVES: u32 = 512;
@@ -20,7 +20,7 @@ const RECEIVES: u32 = 512;
 const NUMBER_LIMIT: u32 = 1 << 24;
 
 /// An end that is not connected yet.
-pub(super) struct Half<'r> {
+pub(super) struct UnconnectedQueuePairs<'r> {
     // Dropped first: from then on the device touches no memory of this side.
     end: End,
     completions: Arc<CompletionQueue>,
@@ -33,7 +33,7 @@ pub(super) struct Half<'r> {
     depths: Depths,
 }
 
-impl<'r> Half<'r> {
+impl<'r> UnconnectedQueuePairs<'r> {
     /// That of the registered buffer.
     pub(super) fn new(registration: &'r VerbsRegistration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
@@ -75,12 +75,12 @@ impl<'r> Half<'r> {
     }
 }
 
-impl<'r> LooseEnd<'r> for Half<'r> {
+impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'r>, crate::Error> {
+    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'r>, crate::Error> {
         let Self { end, completions, registration, far_regions: regions, memory, parts, endpoint, depths } = *self;
         let device = &registration.device;
         let (route, peers) = meet(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
@@ -93,7 +93,7 @@ impl<'r> LooseEnd<'r> for Half<'r> {
             message_bytes: endpoint.message_bytes.min(peer.message_bytes),
         };
         let far = FarMemory { regions, memory, parts };
-        Ok(Box::new(VerbsDataPlane::apart(registration, (end, depths), completions, bounds, far)))
+        Ok(Box::new(VerbsDataPlane::connected(registration, (end, depths), completions, bounds, far)))
     }
 }
 
