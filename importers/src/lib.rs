@@ -251,8 +251,8 @@ pub struct Transfer {
     /// On which queue.
     pub queue: u32,
     /// Whether it may end without saying so: its completion then comes with that of the next one on its queue and side that
-    /// is not quiet. The last one must not be.
-    pub quiet: bool,
+    /// is not unsignaled. The last one must not be.
+    pub unsignaled: bool,
     /// Of an atomic operation.
     pub operands: Operands,
     /// Where in the buffer.
@@ -267,7 +267,7 @@ impl Transfer {
     /// A transfer that the far side posts on the first queue.
     pub fn new(id: u64, op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Self {
         let (posted_by, operands) = (Side::Far, Operands::default());
-        Self { id, op, posted_by, queue: 0, quiet: false, operands, buffer_offset, far_offset, length_bytes }
+        Self { id, op, posted_by, queue: 0, unsignaled: false, operands, buffer_offset, far_offset, length_bytes }
     }
 }
 

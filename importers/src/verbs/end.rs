@@ -105,7 +105,8 @@ impl End {
         self.sends.fill(index, number, span);
         let remote = Remote { address: remote.address, key: remote.keys.remote };
         let gives = matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send);
-        let manner = Manner { quiet: transfer.quiet, inline: gives && transfer.length_bytes <= self.inline_bytes };
+        let manner =
+            Manner { unsignaled: transfer.unsignaled, inline: gives && transfer.length_bytes <= self.inline_bytes };
         match transfer.op {
             Op::FetchAdd => self.sends.aim_atomic(index, Opcode::FetchAdd, remote, transfer.operands, manner),
             Op::CmpSwap => self.sends.aim_atomic(index, Opcode::CmpSwap, remote, transfer.operands, manner),

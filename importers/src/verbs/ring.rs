@@ -159,12 +159,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_come_back_once_and_in_order(depth in 1u32..20, quiet in proptest::collection::vec(any::<bool>(), 1..200)) {
+        fn all_come_back_once_and_in_order(depth in 1u32..20, unsignaled in proptest::collection::vec(any::<bool>(), 1..200)) {
             let mut ring = Ring::new(depth);
             let mut speaking = Vec::new();
             let mut back = Vec::new();
-            let count = quiet.len() as u64;
-            for (id, quiet) in quiet.into_iter().enumerate() {
+            let count = unsignaled.len() as u64;
+            for (id, unsignaled) in unsignaled.into_iter().enumerate() {
                 if ring.room() == 0 {
                     // The last one always speaks, or nobody would ever hear of it.
                     for place in speaking.drain(..) {
@@ -174,7 +174,7 @@ mod tests {
                 }
                 let last = ring.room() == 1 || id as u64 + 1 == count;
                 let place = ring.push(id as u64, 1);
-                if last || !quiet {
+                if last || !unsignaled {
                     speaking.push(place);
                 }
             }

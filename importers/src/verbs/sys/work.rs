@@ -50,7 +50,7 @@ pub(in crate::verbs) struct Remote {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Manner {
     /// Its completion comes with a later one.
-    pub(in crate::verbs) quiet: bool,
+    pub(in crate::verbs) unsignaled: bool,
     /// The processor copies the bytes into the request.
     pub(in crate::verbs) inline: bool,
 }
@@ -283,7 +283,7 @@ impl SendList {
 impl Manner {
     #[inline]
     fn flags(self) -> u32 {
-        let signaled = if self.quiet { 0 } else { ffi::ibv_send_flags::IBV_SEND_SIGNALED.0 };
+        let signaled = if self.unsignaled { 0 } else { ffi::ibv_send_flags::IBV_SEND_SIGNALED.0 };
         signaled | if self.inline { ffi::ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 }
     }
 }
