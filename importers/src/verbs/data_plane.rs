@@ -16,7 +16,7 @@ use super::errors::Error;
 use super::registration::VerbsRegistration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
-use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
+use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
 use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
 /// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
@@ -44,9 +44,9 @@ pub(super) struct VerbsDataPlane<'r> {
     queues: u32,
     /// Of the far side, where somebody else has the buffer's end.
     incoming: Incoming,
-    /// What ended while nobody polled for it.
+    /// What ended while nobody work_completions for it.
     backlog: Vec<Completion>,
-    polled: Polled,
+    work_completions: WorkCompletions,
     /// An event was asked for.
     armed: bool,
     ended: bool,
@@ -121,7 +121,7 @@ impl<'r> VerbsDataPlane<'r> {
             queues,
             incoming: Incoming::default(),
             backlog: Vec::new(),
-            polled: Polled::with_room_for(entries as usize),
+            work_completions: WorkCompletions::with_capacity(entries as usize),
             armed: false,
             ended: false,
         })
@@ -152,7 +152,7 @@ impl<'r> VerbsDataPlane<'r> {
             queues,
             incoming,
             backlog: Vec::with_capacity(sends as usize * queues as usize),
-            polled: Polled::with_room_for((sends + receives) as usize * queues as usize),
+            work_completions: WorkCompletions::with_capacity((sends + receives) as usize * queues as usize),
             armed: false,
             ended: false,
         }
@@ -161,9 +161,9 @@ impl<'r> VerbsDataPlane<'r> {
     /// Takes note of what ended.
     fn take_in(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
         loop {
-            let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
+            let count = self.completions.poll(&mut self.work_completions).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
-                let ended = self.polled.get(index);
+                let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
                 // A receive that was flushed only says that the receiver has refused something. What, its answer tells the
                 // sender, whose queue pair has to live until it is there.
@@ -188,7 +188,7 @@ impl<'r> VerbsDataPlane<'r> {
                     });
                 }
             }
-            if count < self.polled.room() {
+            if count < self.work_completions.capacity() {
                 return Ok(());
             }
         }
@@ -275,9 +275,9 @@ impl<'r> VerbsDataPlane<'r> {
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };
         let (mut sends, mut receives) = (0, 0);
-        let room = ring.room();
+        let free = ring.free_slots();
         for transfer in batch {
-            if sends == room || (transfer.queue, transfer.posted_by) != (queue, posted_by) {
+            if sends == free || (transfer.queue, transfer.posted_by) != (queue, posted_by) {
                 break;
             }
             let Some(places) = self.bounds.admit(transfer) else {

@@ -7,7 +7,8 @@ use super::bounds::Place;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{
-    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, ReceiveList, Remote, Room, Route, SendList, Span,
+    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, QueuePairCapacity, ReceiveList, Remote, Route,
+    SendList, Span,
 };
 use crate::{Op, Transfer, Transport};
 
@@ -48,9 +49,9 @@ impl End {
         let transport = device.connection.transport;
         let Depths { queues, sends, receives } = depths;
         let inline_bytes = if addressable { device.connection.inline_bytes } else { 0 };
-        let room = Room { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
+        let capacity = QueuePairCapacity { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
         let pair = |_| {
-            QueuePair::new(&device.domain, completions, room).map_err(|source| Error::QueuePair {
+            QueuePair::new(&device.domain, completions, capacity).map_err(|source| Error::QueuePair {
                 device: device.info.name.clone(),
                 depth: sends.max(receives),
                 inline_bytes,

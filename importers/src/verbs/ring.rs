@@ -36,7 +36,7 @@ impl Ring {
 
     /// How many more there is room for.
     #[inline]
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn free_slots(&self) -> usize {
         (self.depth - (self.posted - self.ended)) as usize
     }
 
@@ -115,10 +115,10 @@ mod tests {
     fn one_that_speaks_tells_of_those_before_it() {
         let mut ring = Ring::new(3);
         let places: Vec<u32> = (10..13).map(|id| ring.push(id, 1)).collect();
-        assert_eq!((ring.room(), popped(&mut ring)), (0, vec![]));
+        assert_eq!((ring.free_slots(), popped(&mut ring)), (0, vec![]));
         ring.sent(places[1], SUCCESS);
         assert_eq!(popped(&mut ring), [(10, SUCCESS), (11, SUCCESS)]);
-        assert_eq!(ring.room(), 2);
+        assert_eq!(ring.free_slots(), 2);
         ring.sent(places[2], 12);
         assert_eq!(popped(&mut ring), [(12, 12)]);
         assert!(ring.is_empty());
@@ -165,14 +165,14 @@ mod tests {
             let mut back = Vec::new();
             let count = unsignaled.len() as u64;
             for (id, unsignaled) in unsignaled.into_iter().enumerate() {
-                if ring.room() == 0 {
+                if ring.free_slots() == 0 {
                     // The last one always speaks, or nobody would ever hear of it.
                     for place in speaking.drain(..) {
                         ring.sent(place, SUCCESS);
                     }
                     back.extend(popped(&mut ring));
                 }
-                let last = ring.room() == 1 || id as u64 + 1 == count;
+                let last = ring.free_slots() == 1 || id as u64 + 1 == count;
                 let place = ring.push(id as u64, 1);
                 if last || !unsignaled {
                     speaking.push(place);

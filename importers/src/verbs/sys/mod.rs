@@ -15,7 +15,7 @@ mod work;
 use std::io;
 
 pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Mtu, Port, PortState};
-pub(super) use queue::{Addressing, CompletionQueue, Peer, Polled, QueuePair, Room, Route};
+pub(super) use queue::{Addressing, CompletionQueue, Peer, QueuePair, QueuePairCapacity, Route, WorkCompletions};
 pub(super) use registration::{Extra, Keys, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Manner, Opcode, ReceiveList, Remote, SendList, Span};
 

@@ -45,7 +45,7 @@ unsafe impl Send for CompletionQueue {}
 unsafe impl Sync for CompletionQueue {}
 
 impl CompletionQueue {
-    /// Makes one with room for so many completions, with events where they are to be slept for.
+    /// Makes one with capacity for so many completions, with events where they are to be slept for.
     pub(in crate::verbs) fn new(context: &Arc<Context>, entries: u32, events: bool) -> io::Result<Self> {
         let entries = libc::c_int::try_from(entries).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let channel = events.then(|| Channel::new(context)).transpose()?;
@@ -91,11 +91,11 @@ impl CompletionQueue {
         Ok(true)
     }
 
-    /// Takes ended work requests, at most as many as there is room for; returns how many.
+    /// Takes ended work requests, at most as many as there is capacity for; returns how many.
     #[inline]
-    pub(in crate::verbs) fn poll(&self, into: &mut Polled) -> io::Result<usize> {
+    pub(in crate::verbs) fn poll(&self, into: &mut WorkCompletions) -> io::Result<usize> {
         let entries = &mut into.entries;
-        // SAFETY: the queue is alive, and the entries are as many as is said (`Polled` holds no more than an int counts).
+        // SAFETY: the queue is alive, and the entries are as many as is said (`WorkCompletions` holds no more than an int counts).
         let count =
             unsafe { ffi::ibv_poll_cq(self.queue.as_ptr(), entries.len() as libc::c_int, entries.as_mut_ptr()) };
         // Negative means that the queue overflowed or is otherwise broken; there is no errno to it.
@@ -110,38 +110,38 @@ impl Drop for CompletionQueue {
     }
 }
 
-/// Room for what one poll finds.
-pub(in crate::verbs) struct Polled {
+/// QueuePairCapacity for what one poll finds.
+pub(in crate::verbs) struct WorkCompletions {
     entries: Box<[ffi::ibv_wc]>,
 }
 
 /// An ended work request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Ended {
+pub(in crate::verbs) struct WorkCompletion {
     /// The number that it was posted with.
     pub(in crate::verbs) id: u64,
     /// `enum ibv_wc_status`.
     pub(in crate::verbs) status: u32,
 }
 
-impl Polled {
+impl WorkCompletions {
     /// For so many at a time; a thousand is plenty.
-    pub(in crate::verbs) fn with_room_for(entries: usize) -> Self {
+    pub(in crate::verbs) fn with_capacity(entries: usize) -> Self {
         let entries = entries.clamp(1, 1024);
         // SAFETY: the structure is plain integers: zero is a value of it.
         Self { entries: (0..entries).map(|_| unsafe { mem::zeroed() }).collect() }
     }
 
     /// How many fit.
-    pub(in crate::verbs) fn room(&self) -> usize {
+    pub(in crate::verbs) fn capacity(&self) -> usize {
         self.entries.len()
     }
 
     /// What the last poll found in this place.
     #[inline]
-    pub(in crate::verbs) fn get(&self, index: usize) -> Ended {
+    pub(in crate::verbs) fn get(&self, index: usize) -> WorkCompletion {
         let entry = &self.entries[index];
-        Ended { id: entry.wr_id, status: entry.status }
+        WorkCompletion { id: entry.wr_id, status: entry.status }
     }
 }
 
@@ -185,9 +185,9 @@ pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) addressing: Addressing,
 }
 
-/// What a queue pair has room for.
+/// What a queue pair has capacity for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Room {
+pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) transport: Transport,
     pub(in crate::verbs) sends: u32,
     pub(in crate::verbs) receives: u32,
@@ -229,29 +229,29 @@ impl QueuePair {
     pub(in crate::verbs) fn new(
         domain: &Arc<ProtectionDomain>,
         completions: &Arc<CompletionQueue>,
-        room: Room,
+        capacity: QueuePairCapacity,
     ) -> io::Result<Self> {
         // SAFETY: the structure is integers and pointers: zero is a value of it.
         let mut attributes: ffi::ibv_qp_init_attr = unsafe { mem::zeroed() };
-        attributes.qp_type = match room.transport {
+        attributes.qp_type = match capacity.transport {
             Transport::Rc => ffi::ibv_qp_type::IBV_QPT_RC,
             Transport::Uc => ffi::ibv_qp_type::IBV_QPT_UC,
             Transport::Ud => ffi::ibv_qp_type::IBV_QPT_UD,
         };
         attributes.send_cq = completions.queue.as_ptr();
         attributes.recv_cq = completions.queue.as_ptr();
-        attributes.cap.max_send_wr = room.sends;
-        attributes.cap.max_recv_wr = room.receives;
+        attributes.cap.max_send_wr = capacity.sends;
+        attributes.cap.max_recv_wr = capacity.receives;
         attributes.cap.max_send_sge = 1;
         // The header of a datagram lands in a span of its own.
         attributes.cap.max_recv_sge = 2;
-        attributes.cap.max_inline_data = room.inline_bytes;
+        attributes.cap.max_inline_data = capacity.inline_bytes;
         // SAFETY: domain and completion queue are alive, and what is returned keeps them so.
         let pair = unsafe { ffi::ibv_create_qp(domain.as_ptr(), &raw mut attributes) };
         let pair = NonNull::new(pair).ok_or_else(io::Error::last_os_error)?;
         Ok(Self {
             pair,
-            transport: room.transport,
+            transport: capacity.transport,
             destination: OnceLock::new(),
             domain: Arc::clone(domain),
             _completions: Arc::clone(completions),
