@@ -11,8 +11,8 @@ use super::driver::{is_software, uverbs_driver_id};
 use super::errors::Error;
 use super::facts;
 use super::sys::{
-    Addressing, CompletionQueue, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState,
-    ProtectionDomain, Route,
+    AccessFlags, Addressing, CompletionQueue, Context, DeviceList, Limits, ListError, MemoryRegion, Mtu, Port,
+    PortState, ProtectionDomain, Route,
 };
 use super::sysfs;
 use crate::{Connection, DeviceInfo, Transport};
@@ -65,8 +65,8 @@ impl VerbsDevice {
         let mtu = mtu(name, &port, connection)?;
         let driver = sysfs::driver(tree, name);
         let driver_id = driver.as_deref().and_then(uverbs_driver_id);
-        let extra = Extra { atomics: limits.atomics, relaxed_ordering: connection.relaxed_ordering };
-        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id, extra)
+        let access = AccessFlags { atomics: limits.atomics, relaxed_ordering: connection.relaxed_ordering };
+        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id, access)
             .map_err(|source| Error::ProtectionDomain { device: name.clone(), source })?;
         let soft_rdma = driver.as_deref().is_some_and(is_software);
         let info = DeviceInfo {
@@ -103,7 +103,7 @@ impl VerbsDevice {
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
             traffic_class: self.connection.traffic_class,
-            patient: false,
+            retry_rnr_forever: false,
         }
     }
 

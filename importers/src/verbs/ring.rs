@@ -21,7 +21,7 @@ pub(super) struct Ring {
     depth: u64,
     posted: u64,
     /// Posted requests of which it is known that they ended.
-    told: u64,
+    completed: u64,
     /// Transfers that were handed back.
     ended: u64,
 }
@@ -31,7 +31,7 @@ impl Ring {
     pub(super) fn new(depth: u32) -> Self {
         let capacity = u64::from(depth.max(1)).next_power_of_two();
         let slots = vec![Slot::default(); capacity as usize].into();
-        Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, told: 0, ended: 0 }
+        Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, completed: 0, ended: 0 }
     }
 
     /// How many more there is room for.
@@ -57,15 +57,15 @@ impl Ring {
     /// Takes back the last `count` that were noted: they were not posted after all.
     #[cold]
     pub(super) fn forget(&mut self, count: usize) {
-        self.posted -= (count as u64).min(self.posted - self.told);
+        self.posted -= (count as u64).min(self.posted - self.completed);
     }
 
     /// A posted request ended, and with it all before it that said nothing.
     #[inline]
     pub(super) fn sent(&mut self, place: u32, status: u32) {
-        while self.told < self.posted {
-            let this = self.told & self.mask;
-            self.told += 1;
+        while self.completed < self.posted {
+            let this = self.completed & self.mask;
+            self.completed += 1;
             let slot = &mut self.slots[this as usize];
             slot.open = slot.open.saturating_sub(1);
             if this == u64::from(place) {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_two_failures_the_one_that_is_no_consequence_is_told_and_of_those_the_receives() {
-        for (sent, received, told) in
+        for (sent, received, completed) in
             [(FLUSHED, 4, 4), (10, FLUSHED, 10), (10, 4, 4), (SUCCESS, 4, 4), (12, SUCCESS, 12)]
         {
             for sent_first in [false, true] {
@@ -152,7 +152,7 @@ mod tests {
                 if !sent_first {
                     ring.sent(place, sent);
                 }
-                assert_eq!(popped(&mut ring), [(7, told)], "{sent} {received} {sent_first}");
+                assert_eq!(popped(&mut ring), [(7, completed)], "{sent} {received} {sent_first}");
             }
         }
     }

@@ -118,7 +118,7 @@ fn meet(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route,
     let peers = peer.queue_pairs.iter().map(queue_pair).collect::<Result<_, _>>()?;
     let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("its MTU is none of the five that there are")?;
     let reads_in_flight = peer.reads_in_flight.min(own.reads_in_flight).max(1);
-    Ok((Route { mtu, reads_in_flight, patient: true, ..device.route() }, peers))
+    Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
 
 /// The parts of a buffer on another host.

@@ -16,8 +16,8 @@ use std::io;
 
 pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Mtu, Port, PortState};
 pub(super) use queue::{Addressing, CompletionQueue, Peer, QueuePair, QueuePairCapacity, Route, WorkCompletions};
-pub(super) use registration::{Extra, Keys, MemoryRegion, ProtectionDomain};
-pub(super) use work::{Manner, Opcode, ReceiveList, Remote, SendList, Span};
+pub(super) use registration::{AccessFlags, Keys, MemoryRegion, ProtectionDomain};
+pub(super) use work::{Opcode, ReceiveList, Remote, SendFlags, SendList, Sge};
 
 /// What a call returned: libibverbs answers 0, an errno, or -1 with the errno set beside it.
 fn check(code: libc::c_int) -> io::Result<()> {

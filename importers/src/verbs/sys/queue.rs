@@ -173,7 +173,7 @@ pub(in crate::verbs) struct Route {
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
     /// Whether the receiver may take its time to get ready: it is another process.
-    pub(in crate::verbs) patient: bool,
+    pub(in crate::verbs) retry_rnr_forever: bool,
 }
 
 /// A queue pair of somewhere.
@@ -200,11 +200,11 @@ pub(in crate::verbs) struct QueuePairCapacity {
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
 /// Where receives are posted before their sends, the receiver is always ready; 6 is the most that is not "for ever".
-const RECEIVER_NOT_READY_RETRIES: u8 = 6;
+const RNR_RETRIES: u8 = 6;
 /// Another process is waited for as long as it answers that it is not ready.
-const RECEIVER_NOT_READY_FOR_EVER: u8 = 7;
+const RNR_RETRY_FOREVER: u8 = 7;
 /// `0.64 ms` in the encoding of the specification.
-const RECEIVER_NOT_READY_TIMER: u8 = 12;
+const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
 /// The key of all datagrams of ours; any value without the highest bit, which is the kernel's.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
@@ -327,7 +327,7 @@ impl QueuePair {
             return self.modify(&mut attributes, given);
         }
         attributes.max_dest_rd_atomic = route.reads_in_flight;
-        attributes.min_rnr_timer = RECEIVER_NOT_READY_TIMER;
+        attributes.min_rnr_timer = RNR_TIMER;
         self.modify(&mut attributes, given | mask::IBV_QP_MAX_DEST_RD_ATOMIC | mask::IBV_QP_MIN_RNR_TIMER)
     }
 
@@ -341,7 +341,7 @@ impl QueuePair {
         }
         attributes.timeout = ACK_TIMEOUT;
         attributes.retry_cnt = RETRIES;
-        attributes.rnr_retry = if route.patient { RECEIVER_NOT_READY_FOR_EVER } else { RECEIVER_NOT_READY_RETRIES };
+        attributes.rnr_retry = if route.retry_rnr_forever { RNR_RETRY_FOREVER } else { RNR_RETRIES };
         attributes.max_rd_atomic = route.reads_in_flight;
         let reliable =
             mask::IBV_QP_TIMEOUT | mask::IBV_QP_RETRY_CNT | mask::IBV_QP_RNR_RETRY | mask::IBV_QP_MAX_QP_RD_ATOMIC;
