@@ -184,16 +184,16 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// The kernel refused.
-    fn unregister(self: Box<Self>) -> Result<Remains, Error>;
+    fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error>;
 }
 
 /// What is left of a registration that was taken back: the buffer, memory of our own. To give that back is no part of what is
 /// measured, so it is left to whoever drops this.
-pub struct Remains {
+pub struct DeferredRelease {
     _of: Box<dyn Any + Send>,
 }
 
-impl Remains {
+impl DeferredRelease {
     /// Of what this is.
     pub fn new(of: Box<dyn Any + Send>) -> Self {
         Self { _of: of }

@@ -14,8 +14,8 @@ use peerpath_cuda::Driver;
 use peerpath_paths::{Class, Explained};
 
 use crate::{
-    Availability, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, Importer, MechanismSpec, Op,
-    OpSpec, Registration, Remains, Role,
+    Availability, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    MechanismSpec, Op, OpSpec, Registration, Role,
 };
 use address::Address;
 use data_plane::CudaDataPlane;
@@ -102,10 +102,10 @@ impl Registration for CudaRegistration {
         Ok(Box::new(CudaDataPlane::new(self, settings)?))
     }
 
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
         let gpu = self.device.gpu();
         self.reachable.release().map_err(|source| Error::Release { gpu, source })?;
-        Ok(Remains::new(self))
+        Ok(DeferredRelease::new(self))
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, Importer, Op, OpSpec,
-    Registration, Remains, Role,
+    Availability, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    Op, OpSpec, Registration, Role,
 };
 use address::Address;
 use data_plane::NvmeDataPlane;
@@ -99,9 +99,9 @@ impl Registration for IommufdRegistration {
         Ok(Box::new(NvmeDataPlane::new(self, settings)?))
     }
 
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
         self.unmap()?;
-        Ok(Remains::new(self))
+        Ok(DeferredRelease::new(self))
     }
 }
 

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, Device, Direction, Discovered, EndSettings,
-    Importer, Op, OpSpec, Registration, Remains, Role, UnconnectedEnd,
+    Availability, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction,
+    Discovered, EndSettings, Importer, Op, OpSpec, Registration, Role, UnconnectedEnd,
 };
 use address::Address;
 use data_plane::{FarMemory, VerbsDataPlane};
@@ -154,9 +154,9 @@ impl Registration for VerbsRegistration {
         Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
     }
 
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
         self.deregister()?;
-        Ok(Remains::new(self))
+        Ok(DeferredRelease::new(self))
     }
 }
 

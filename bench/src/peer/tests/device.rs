@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
-    Availability, Completion, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, Device, DeviceInfo, Direction,
-    Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress, QueuePairEnd, Region,
-    Registration, Remains, Role, Transfer, UnconnectedEnd,
+    Availability, Completion, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device,
+    DeviceInfo, Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress,
+    QueuePairEnd, Region, Registration, Role, Transfer, UnconnectedEnd,
 };
 
 use crate::peer::active::PeerError;
@@ -169,8 +169,8 @@ impl Registration for Registered {
         };
         Ok(Box::new(Copying { endpoint, own, to: None, copies: self.copies, writes: 0, done: Vec::new() }))
     }
-    fn unregister(self: Box<Self>) -> Result<Remains, Error> {
-        Ok(Remains::new(self))
+    fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error> {
+        Ok(DeferredRelease::new(self))
     }
 }
 
