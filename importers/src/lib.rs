@@ -29,12 +29,12 @@
 //! }
 //! ```
 
-mod connection;
 mod cuda;
 mod endpoint;
 mod error;
 mod iommufd;
 mod op;
+mod queue_pair_options;
 mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
 mod verbs;
@@ -46,10 +46,10 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
-pub use connection::{Connection, ParseTransportError, Transport};
 pub use endpoint::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 pub use error::Error;
 pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
+pub use queue_pair_options::{ParseTransportError, QueuePairOptions, Transport};
 pub use target::{ParseTargetError, parse_target};
 
 /// Every importer that was built in.
@@ -101,8 +101,8 @@ pub trait Importer: Sync {
     }
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
-    /// Whether its targets have queue pairs, so that [`Connection`] says something to them.
-    fn has_connections(&self) -> bool {
+    /// Whether its targets have queue pairs, so that [`QueuePairOptions`] says something to them.
+    fn has_queue_pairs(&self) -> bool {
         false
     }
     /// Whether devices of this kind page on demand, by their names; nothing of those that could not be asked, or where
@@ -119,7 +119,7 @@ pub trait Importer: Sync {
     ///
     /// # Errors
     /// As [`Importer::probe`], and whatever opening it takes.
-    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, Error>;
+    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error>;
 }
 
 /// What results say of a target.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_exporter::{Door, OpenOptions, Source};
-use peerpath_importers::{Connection, IMPORTERS, Importer, MechanismSpec, Op, Role, Transport};
+use peerpath_importers::{IMPORTERS, Importer, MechanismSpec, Op, QueuePairOptions, Role, Transport};
 use peerpath_paths::{PathName, Tree};
 
 use super::print;
@@ -152,8 +152,8 @@ struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    fn connection(&self) -> Connection {
-        Connection {
+    fn connection(&self) -> QueuePairOptions {
+        QueuePairOptions {
             transport: self.connection,
             mtu_bytes: self.mtu,
             gid_index: self.gid_index,

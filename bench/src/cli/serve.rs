@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_exporter::{OpenOptions, Source};
-use peerpath_importers::Connection;
+use peerpath_importers::QueuePairOptions;
 
 use super::print;
 use crate::failure::{Failure, printable};
@@ -64,7 +64,8 @@ impl Serve {
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
-        let connection = Connection { gid_index: self.gid_index, mtu_bytes: self.mtu, ..Connection::default() };
+        let connection =
+            QueuePairOptions { gid_index: self.gid_index, mtu_bytes: self.mtu, ..QueuePairOptions::default() };
         let lender =
             Lender { sources: &sources, target: &target, open: &open, connection: &connection, interrupt: &interrupt };
         lender.check()?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
 use peerpath_importers::{
-    Completion, ConnectedEnd, Connection, Device, EndSettings, Endpoint, Op, Registration, Role, UnconnectedEnd,
+    Completion, ConnectedEnd, Device, EndSettings, Endpoint, Op, QueuePairOptions, Registration, Role, UnconnectedEnd,
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
@@ -43,7 +43,7 @@ pub struct Lender<'a> {
     /// How sources are opened.
     pub open: &'a OpenOptions,
     /// How queue pairs are connected, as far as the peer does not ask for it.
-    pub connection: &'a Connection,
+    pub connection: &'a QueuePairOptions,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
 }
@@ -96,7 +96,7 @@ struct Session<'a> {
     peer: &'a Conversation,
     device: Arc<dyn Device>,
     /// As which it is open.
-    connection: Connection,
+    connection: QueuePairOptions,
     host: Host,
     routes: Routes,
     /// The source of the last cell: it stays open for the next one.

@@ -14,8 +14,8 @@ use peerpath_cuda::Driver;
 use peerpath_paths::{Class, Explained};
 
 use crate::{
-    Availability, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
-    MechanismSpec, Op, OpSpec, Registration, Role,
+    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    MechanismSpec, Op, OpSpec, QueuePairOptions, Registration, Role,
 };
 use address::Address;
 use data_plane::CudaDataPlane;
@@ -88,7 +88,7 @@ impl Importer for Cuda {
         }
     }
 
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         Ok(Arc::new(CudaDevice::open(parse(address)?)?))
     }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
-    Op, OpSpec, Registration, Role,
+    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer, Op, OpSpec,
+    QueuePairOptions, Registration, Role,
 };
 use address::Address;
 use data_plane::NvmeDataPlane;
@@ -79,7 +79,7 @@ impl Importer for Iommufd {
         }
     }
 
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         Ok(Arc::new(IommufdDevice::open(parse(address)?)?))
     }
 }

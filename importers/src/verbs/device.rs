@@ -15,7 +15,7 @@ use super::sys::{
     PortState, ProtectionDomain, Route,
 };
 use super::sysfs;
-use crate::{Connection, DeviceInfo, Transport};
+use crate::{DeviceInfo, QueuePairOptions, Transport};
 
 /// An opened port of a device, with the domain that all its regions and queue pairs belong to.
 pub(super) struct VerbsDevice {
@@ -26,7 +26,7 @@ pub(super) struct VerbsDevice {
     pub(super) limits: Limits,
     pub(super) port: Port,
     pub(super) addressing: Addressing,
-    pub(super) connection: Connection,
+    pub(super) connection: QueuePairOptions,
     mtu: Mtu,
 }
 
@@ -35,7 +35,7 @@ const READS_IN_FLIGHT: u32 = 16;
 
 /// Whether the address can be used, and for dma-bufs too.
 pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
-    let device = VerbsDevice::open(address, &Connection::default(), tree)?;
+    let device = VerbsDevice::open(address, &QueuePairOptions::default(), tree)?;
     if device.info.bdf.is_none() && device.info.soft_rdma {
         return Err(device.no_function(tree));
     }
@@ -48,7 +48,7 @@ pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
 
 impl VerbsDevice {
     /// Opens it.
-    pub(super) fn open(address: &Address, connection: &Connection, tree: &Tree) -> Result<Self, Error> {
+    pub(super) fn open(address: &Address, connection: &QueuePairOptions, tree: &Tree) -> Result<Self, Error> {
         let name = &address.device;
         let context = Arc::new(open_context(name)?);
         let limits = context.limits().map_err(|source| Error::Query { device: name.clone(), source })?;
@@ -213,13 +213,13 @@ fn open_context(name: &str) -> Result<Context, Error> {
 }
 
 /// What packets carry: what was asked for, if the port can.
-fn mtu(device: &str, port: &Port, connection: &Connection) -> Result<Mtu, Error> {
+fn mtu(device: &str, port: &Port, connection: &QueuePairOptions) -> Result<Mtu, Error> {
     let Some(bytes) = connection.mtu_bytes else { return Ok(port.mtu) };
     let asked = Mtu::of_bytes(bytes).filter(|mtu| mtu.bytes() <= port.mtu.bytes());
     asked.ok_or_else(|| Error::Mtu { device: device.to_owned(), bytes, most_bytes: port.mtu.bytes() })
 }
 
-fn addressing(address: &Address, port: &Port, connection: &Connection, tree: &Tree) -> Result<Addressing, Error> {
+fn addressing(address: &Address, port: &Port, connection: &QueuePairOptions, tree: &Tree) -> Result<Addressing, Error> {
     if let Some(index) = connection.gid_index {
         let gid = sysfs::gid(tree, &address.device, address.port, index);
         let Some(bytes) = gid else {

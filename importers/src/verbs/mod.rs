@@ -21,8 +21,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction,
-    Discovered, EndSettings, Importer, Op, OpSpec, Registration, Role, UnconnectedEnd,
+    Availability, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered,
+    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd,
 };
 use address::Address;
 use data_plane::{FarMemory, VerbsDataPlane};
@@ -119,11 +119,11 @@ impl Importer for Verbs {
         }
     }
 
-    fn has_connections(&self) -> bool {
+    fn has_queue_pairs(&self) -> bool {
         true
     }
 
-    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         let address = parse(address)?;
         Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
-    Availability, Completion, ConnectedEnd, Connection, DataPlane, DataPlaneSettings, DeferredRelease, Device,
-    DeviceInfo, Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress,
-    QueuePairEnd, Region, Registration, Role, Transfer, UnconnectedEnd,
+    Availability, Completion, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, DeviceInfo,
+    Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress, QueuePairEnd,
+    QueuePairOptions, Region, Registration, Role, Transfer, UnconnectedEnd,
 };
 
 use crate::peer::active::PeerError;
@@ -99,7 +99,7 @@ impl Importer for Copies {
     fn ops(&self) -> &'static [OpSpec] {
         &OPS
     }
-    fn has_connections(&self) -> bool {
+    fn has_queue_pairs(&self) -> bool {
         true
     }
     fn discover(&self) -> Vec<Discovered> {
@@ -108,7 +108,7 @@ impl Importer for Copies {
     fn probe(&self, _address: &str) -> Result<Availability, Error> {
         Ok(Availability::Ready)
     }
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error> {
         let info = DeviceInfo {
             name: address.to_owned(),
             bdf: None,
