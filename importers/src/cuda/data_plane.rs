@@ -17,13 +17,13 @@ struct Ring {
     /// One for each that can be under way.
     ends: Box<[Event]>,
     /// The callers' numbers, and the places of their ends.
-    under_way: VecDeque<(u64, usize)>,
+    in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }
 
 impl Ring {
     fn is_full(&self) -> bool {
-        self.under_way.len() == self.ends.len()
+        self.in_flight.len() == self.ends.len()
     }
 }
 
@@ -55,7 +55,7 @@ impl<'r> CudaDataPlane<'r> {
                 .map_err(|source| Error::FarMemory { gpu, bytes, source })?;
         let ring = || {
             let ends = (0..depth).map(|_| Event::new(context)).collect::<Result<_, _>>()?;
-            Ok(Ring { ends, under_way: VecDeque::with_capacity(depth as usize), next: 0 })
+            Ok(Ring { ends, in_flight: VecDeque::with_capacity(depth as usize), next: 0 })
         };
         let rings = (0..queues).map(|_| ring()).collect::<Result<_, _>>().map_err(failed)?;
         let begun = Event::new(context).map_err(failed)?;
@@ -74,14 +74,14 @@ impl<'r> CudaDataPlane<'r> {
         let length = u64::from(length_bytes);
         let is_ours = transfer.posted_by == Side::Far && (transfer.queue as usize) < self.rings.len();
         if !is_ours || length == 0 || !self.streams.fits(buffer_offset, far_offset, length) {
-            return Err(self.misfit(transfer));
+            return Err(self.rejection(transfer));
         }
         let (by_kernel, direction) = match transfer.op {
             Op::CopyIn => (false, Direction::IntoSource),
             Op::CopyOut => (false, Direction::OutOfSource),
             Op::KernelStore => (true, Direction::IntoSource),
             Op::KernelLoad => (true, Direction::OutOfSource),
-            _ => return Err(self.misfit(transfer)),
+            _ => return Err(self.rejection(transfer)),
         };
         if !by_kernel {
             return Ok((Engine::CopyEngine, direction));
@@ -93,7 +93,7 @@ impl<'r> CudaDataPlane<'r> {
     }
 
     #[cold]
-    fn misfit(&self, transfer: &Transfer) -> Error {
+    fn rejection(&self, transfer: &Transfer) -> Error {
         let Transfer { op, buffer_offset, far_offset, length_bytes, .. } = *transfer;
         let (buffer, far) = (self.registration.buffer.length_bytes(), self.streams.far().length_bytes());
         Error::Transfer {
@@ -115,7 +115,7 @@ impl<'r> CudaDataPlane<'r> {
         self.streams.post(stream, what, places, u64::from(transfer.length_bytes))?;
         let ring = &mut self.rings[transfer.queue as usize];
         stream.record(&ring.ends[ring.next])?;
-        ring.under_way.push_back((transfer.id, ring.next));
+        ring.in_flight.push_back((transfer.id, ring.next));
         ring.next = (ring.next + 1) % ring.ends.len();
         Ok(())
     }
@@ -124,7 +124,7 @@ impl<'r> CudaDataPlane<'r> {
     #[cold]
     fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
         for ring in &mut self.rings {
-            for (id, _) in ring.under_way.drain(..) {
+            for (id, _) in ring.in_flight.drain(..) {
                 let mut explanation = error.explanation();
                 if !error.is_loss() {
                     // Work that was taken is not refused any more.
@@ -168,11 +168,11 @@ impl DataPlane for CudaDataPlane<'_> {
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
         for index in 0..self.rings.len() {
-            while let Some((id, place)) = self.rings[index].under_way.front().copied() {
+            while let Some((id, place)) = self.rings[index].in_flight.front().copied() {
                 match self.rings[index].ends[place].has_come() {
                     Ok(false) => break,
                     Ok(true) => {
-                        self.rings[index].under_way.pop_front();
+                        self.rings[index].in_flight.pop_front();
                         self.last = Some((index, place));
                         done.push(Completion { id, result: Ok(()) });
                     }

@@ -282,7 +282,7 @@ impl<'r> VerbsDataPlane<'r> {
             }
             let Some(places) = self.bounds.admit(transfer) else {
                 ring.forget(sends);
-                return Err(self.bounds.misfit(transfer, &self.registration.device.info.name));
+                return Err(self.bounds.rejection(transfer, &self.registration.device.info.name));
             };
             let other = other.as_mut().filter(|_| matches!(transfer.op, Op::Send | Op::WriteImm));
             let number = number(at, ring.push(transfer.id, 1 + u8::from(other.is_some())));
