@@ -1,6 +1,6 @@
 //! Data through queue pairs.
 //!
-//! Either side has an [`End`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
+//! Either side has an [`QueuePairs`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
 //! data are to go both ways. Both report to one completion queue, so one poll sees everything. Where somebody else has the
 //! buffer's end, sends of that one come in as well.
 
@@ -11,8 +11,8 @@ use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Vie
 
 use super::bounds::{Bounds, Part, place};
 use super::device::VerbsDevice;
-use super::end::{Depths, End};
 use super::errors::Error;
+use super::queue_pairs::{QueueDepths, QueuePairs};
 use super::registration::VerbsRegistration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
@@ -31,9 +31,9 @@ fn number(ring: usize, place: u32) -> u64 {
 
 pub(super) struct VerbsDataPlane<'r> {
     // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
-    far_end: End,
+    far_end: QueuePairs,
     /// None where somebody else has it.
-    buffer_end: Option<End>,
+    buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
@@ -99,8 +99,10 @@ impl<'r> VerbsDataPlane<'r> {
         let completions = device.completion_queue(entries)?;
         let back = if both_sides { depth } else { 0 };
         let is_memory = matches!(registration.buffer.handle(), Handle::Memory(_));
-        let far_end = End::new(device, &completions, Depths { queues, sends: depth, receives: back }, true)?;
-        let buffer_end = End::new(device, &completions, Depths { queues, sends: back, receives: depth }, is_memory)?;
+        let far_end =
+            QueuePairs::new(device, &completions, QueueDepths { queues, sends: depth, receives: back }, true)?;
+        let buffer_end =
+            QueuePairs::new(device, &completions, QueueDepths { queues, sends: back, receives: depth }, is_memory)?;
         for (end, peer) in [(&buffer_end, &far_end), (&far_end, &buffer_end)] {
             end.connect(device, &device.route(), &peers(device, peer))?;
         }
@@ -130,12 +132,12 @@ impl<'r> VerbsDataPlane<'r> {
     /// With somebody else at the buffer's end.
     pub(super) fn connected(
         registration: &'r VerbsRegistration,
-        (far_end, depths): (End, Depths),
+        (far_end, depths): (QueuePairs, QueueDepths),
         completions: Arc<CompletionQueue>,
         bounds: Bounds,
         far: FarMemory,
     ) -> Self {
-        let Depths { queues, sends, receives } = depths;
+        let QueueDepths { queues, sends, receives } = depths;
         let incoming = Incoming {
             capacity: receives as usize,
             queues: vec![(0, 0); queues as usize].into(),
@@ -159,7 +161,7 @@ impl<'r> VerbsDataPlane<'r> {
     }
 
     /// Takes note of what ended.
-    fn take_in(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+    fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
         loop {
             let count = self.completions.poll(&mut self.work_completions).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
@@ -340,7 +342,7 @@ impl DataPlane for VerbsDataPlane<'_> {
         if !self.backlog.is_empty() {
             done.append(&mut self.backlog);
         }
-        self.take_in(done)?;
+        self.collect(done)?;
         if self.incoming.offsets.is_empty() {
             return Ok(());
         }
@@ -377,7 +379,7 @@ impl ConnectedEnd for VerbsDataPlane<'_> {
 
     fn arrived(&mut self) -> Result<u64, crate::Error> {
         let mut backlog = mem::take(&mut self.backlog);
-        let taken = self.take_in(&mut backlog);
+        let taken = self.collect(&mut backlog);
         self.backlog = backlog;
         taken?;
         self.failed_receive(&self.backlog)?;
@@ -399,6 +401,6 @@ impl Incoming {
 }
 
 /// An end as its peer sees it.
-fn peers(device: &VerbsDevice, end: &End) -> Vec<Peer> {
+fn peers(device: &VerbsDevice, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

@@ -5,9 +5,10 @@ mod bounds;
 mod data_plane;
 mod device;
 mod driver;
-mod end;
+
 mod errors;
 mod facts;
+mod queue_pairs;
 mod registration;
 mod ring;
 mod status;

@@ -8,8 +8,8 @@ use peerpath_exporter::{Buffer, Handle};
 use super::bounds::{Bounds, Part};
 use super::data_plane::{FarMemory, VerbsDataPlane};
 use super::device::VerbsDevice;
-use super::end::{Depths, End};
 use super::errors::Error;
+use super::queue_pairs::{QueueDepths, QueuePairs};
 use super::registration::VerbsRegistration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
@@ -22,7 +22,7 @@ const NUMBER_LIMIT: u32 = 1 << 24;
 /// An end that is not connected yet.
 pub(super) struct UnconnectedQueuePairs<'r> {
     // Dropped first: from then on the device touches no memory of this side.
-    end: End,
+    end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r VerbsRegistration,
     /// None where the memory is that of the registration.
@@ -30,7 +30,7 @@ pub(super) struct UnconnectedQueuePairs<'r> {
     memory: Arc<Buffer>,
     parts: Vec<Part>,
     endpoint: Endpoint,
-    depths: Depths,
+    depths: QueueDepths,
 }
 
 impl<'r> UnconnectedQueuePairs<'r> {
@@ -53,11 +53,11 @@ impl<'r> UnconnectedQueuePairs<'r> {
         // Where there is room for it, the receiver may fall behind.
         let most = device.limits.queue_depth.min(room - depth);
         let receives = if receives { RECEIVES.min(most).max(depth) } else { 0 };
-        let depths = Depths { queues, sends: depth, receives };
+        let depths = QueueDepths { queues, sends: depth, receives };
         let completions = device.completion_queue(queues * (depth + receives))?;
         let FarMemory { regions: far_regions, memory, parts } = far;
         let is_memory = matches!(memory.handle(), Handle::Memory(_));
-        let end = End::new(device, &completions, depths, is_memory)?;
+        let end = QueuePairs::new(device, &completions, depths, is_memory)?;
         let queue_pair = |number| QueuePairEnd { number, first_packet: 0 };
         let route = device.route();
         let endpoint = Endpoint {
@@ -83,7 +83,7 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'r>, crate::Error> {
         let Self { end, completions, registration, far_regions: regions, memory, parts, endpoint, depths } = *self;
         let device = &registration.device;
-        let (route, peers) = meet(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
+        let (route, peers) = negotiate(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
         end.connect(device, &route, &peers)?;
         let bounds = Bounds {
             transport: device.connection.transport,
@@ -98,7 +98,7 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
 }
 
 /// How the queue pairs of two hosts are connected, and with which; the `Err` says what does not fit together.
-fn meet(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
+fn negotiate(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
         return Err(format!("it has {} queue pairs for {} of ours", peer.queue_pairs.len(), own.queue_pairs.len()));
     }

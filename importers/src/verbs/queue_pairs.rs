@@ -17,7 +17,7 @@ const HEADER_BYTES: u32 = 40;
 
 /// What a side has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Depths {
+pub(super) struct QueueDepths {
     pub(super) queues: u32,
     /// Of each queue.
     pub(super) sends: u32,
@@ -26,7 +26,7 @@ pub(super) struct Depths {
 }
 
 /// Queue pairs of one side. What they give and take is registered elsewhere and outlives them.
-pub(super) struct End {
+pub(super) struct QueuePairs {
     // Dropped first: from then on the device touches nothing of this side.
     pairs: Box<[QueuePair]>,
     sends: SendList,
@@ -37,17 +37,17 @@ pub(super) struct End {
     inline_bytes: u32,
 }
 
-impl End {
+impl QueuePairs {
     /// Makes the queue pairs, not yet connected. `addressable` says whether this side's memory is known to the device under
     /// this process's addresses.
     pub(super) fn new(
         device: &VerbsDevice,
         completions: &Arc<CompletionQueue>,
-        depths: Depths,
+        depths: QueueDepths,
         addressable: bool,
     ) -> Result<Self, Error> {
         let transport = device.connection.transport;
-        let Depths { queues, sends, receives } = depths;
+        let QueueDepths { queues, sends, receives } = depths;
         let inline_bytes = if addressable { device.connection.inline_bytes } else { 0 };
         let capacity = QueuePairCapacity { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
         let pair = |_| {
