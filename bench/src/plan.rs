@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use peerpath_exporter::Source;
-use peerpath_importers::{Connection, Importer, Op, OpSpec, Role};
+use peerpath_importers::{Importer, Op, OpSpec, QueuePairOptions, Role};
 use peerpath_paths::{Class, Explained, Explanation, PathName};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -122,7 +122,7 @@ pub struct Plan {
     /// Of so many operations on a queue pair one has a completion, in bandwidth mode.
     pub completion_moderation: u32,
     /// How queue pairs are made and connected.
-    pub connection: Connection,
+    pub connection: QueuePairOptions,
     /// Processors for the threads, one each, in turn.
     pub cpus: Vec<u32>,
     /// Operations before measuring.
@@ -368,8 +368,8 @@ impl Plan {
                 "use a depth that is a multiple of --post-list, and larger than both together",
             );
         }
-        let Connection { mtu_bytes, service_level, .. } = self.connection;
-        if let Some(bytes) = mtu_bytes.filter(|bytes| !Connection::MTUS_BYTES.contains(bytes)) {
+        let QueuePairOptions { mtu_bytes, service_level, .. } = self.connection;
+        if let Some(bytes) = mtu_bytes.filter(|bytes| !QueuePairOptions::MTUS_BYTES.contains(bytes)) {
             return refuse(
                 format!("an MTU of {bytes} bytes does not exist"),
                 "it is 256, 512, 1024, 2048 or 4096",
@@ -383,8 +383,8 @@ impl Plan {
                 "choose another --service-level",
             );
         }
-        let has_none = |target: &&Target| !target.importer.has_connections();
-        let defaults = Connection { huge_pages: self.connection.huge_pages, ..Connection::default() };
+        let has_none = |target: &&Target| !target.importer.has_queue_pairs();
+        let defaults = QueuePairOptions { huge_pages: self.connection.huge_pages, ..QueuePairOptions::default() };
         if let Some(target) = self.targets.iter().find(has_none).filter(|_| self.connection != defaults) {
             return refuse(
                 format!("{target} has no queue pairs"),
@@ -515,7 +515,7 @@ mod tests {
             bidirectional: false,
             post_list: None,
             completion_moderation: 1,
-            connection: Connection::default(),
+            connection: QueuePairOptions::default(),
             cpus: Vec::new(),
             warmup: 0,
             iterations: Some(1),

@@ -6,7 +6,7 @@ use std::error::Error;
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
-    DmaBufOp, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, ObserveError, ProbeSet,
+    DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
 };
 use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};
 use serde_json::{Value, json};

@@ -4,9 +4,6 @@ use std::fmt;
 
 use peerpath_paths::Bdf;
 
-use crate::Error;
-use crate::sys::{Attribute, Driver};
-
 /// The version of CUDA that a driver speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -47,36 +44,6 @@ pub struct Gpu {
     pub gpu_direct_rdma: Option<bool>,
     /// Those that come in through the root complex are ordered for the GPU without a flush.
     pub writes_ordered: Option<bool>,
-}
-
-impl Gpu {
-    /// Asks for everything; what this driver cannot tell is absent.
-    ///
-    /// # Errors
-    /// There is no such GPU, or the driver failed.
-    pub fn read(driver: &Driver, index: u32) -> Result<Self, Error> {
-        let device = driver.device(index)?;
-        let number = |attribute| driver.attribute(device, attribute);
-        let flag = |attribute| Ok::<_, Error>(number(attribute)?.map(|value| value != 0));
-        Ok(Self {
-            index,
-            name: driver.name(device)?,
-            bdf: driver.bus_id(device)?.and_then(|text| text.to_ascii_lowercase().parse().ok()),
-            memory_bytes: driver.memory_bytes(device)?,
-            dma_buf: flag(Attribute::DmaBufSupported)?,
-            gpu_direct_rdma: flag(Attribute::GpuDirectRdmaSupported)?,
-            // 0 none, 100 by their owner, 200 by all devices.
-            writes_ordered: number(Attribute::GpuDirectRdmaWritesOrdering)?.map(|order| order >= 100),
-        })
-    }
-
-    /// Every GPU of the driver.
-    ///
-    /// # Errors
-    /// The driver failed.
-    pub fn all(driver: &Driver) -> Result<Vec<Self>, Error> {
-        (0..driver.gpu_count()?).map(|index| Self::read(driver, index)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View};
 use peerpath_importers::{
-    Completion, Connection, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, TransferError,
+    Completion, DataPlane, DataPlaneSettings, Direction, Importer, Op, QueuePairOptions, Role, Transfer, TransferError,
     parse_target,
 };
 use peerpath_paths::Explained;
@@ -42,7 +42,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
     let depth: u32 = depth.parse()?;
     let (importer, address) = parse_target(target).map_err(explained)?;
     println!("{target}: {:?}", importer.probe(address).map_err(explained)?);
-    let device = importer.open(address, &Connection::default()).map_err(explained)?;
+    let device = importer.open(address, &QueuePairOptions::default()).map_err(explained)?;
     println!("{:?}", device.info());
 
     let source: Source = source.parse().map_err(explained)?;

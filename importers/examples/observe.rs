@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use peerpath_exporter::{Exporter, OpenOptions, Source};
-use peerpath_importers::{Connection, parse_target};
+use peerpath_importers::{QueuePairOptions, parse_target};
 use peerpath_observe::{DmaBufOp, Expected, FaultWatch, Memory, Observer, ObserverOptions, ProbeSet, remove_stale};
 use peerpath_paths::{Explained, Topology, Tree};
 
@@ -34,7 +34,7 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
     let source: Source = source.parse().map_err(explained)?;
     let exporter = source.open(&OpenOptions::default()).map_err(explained)?;
     let (importer, address) = parse_target(target).map_err(explained)?;
-    let device = importer.open(address, &Connection::default()).map_err(explained)?;
+    let device = importer.open(address, &QueuePairOptions::default()).map_err(explained)?;
     let expected = expected(exporter.as_ref(), device.info().bdf).ok_or("there is no such BAR")?;
 
     let mut faults = FaultWatch::start(Path::new("/")).map_err(explained)?;

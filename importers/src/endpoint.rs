@@ -86,26 +86,26 @@ pub struct EndSettings {
 }
 
 /// One end of connections whose other end somebody else has, before they are made.
-pub trait LooseEnd<'registration>: Send {
+pub trait UnconnectedEnd<'registration>: Send {
     /// What the other one has to know.
     fn endpoint(&self) -> &Endpoint;
     /// Connects with what the other one has told.
     ///
     /// # Errors
     /// It does not fit this end, or the device refused.
-    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'registration>, Error>;
+    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'registration>, Error>;
 }
 
 /// One end of connections whose other end somebody else has. It posts as the far side does: the far side of this data plane
 /// is what belongs to this end, and its buffer is the memory that the other one told of.
-pub trait JoinedEnd: DataPlane {
+pub trait ConnectedEnd: DataPlane {
     /// Waits for sends. What comes on queue `q` of `n` goes to the places `q`, `q + n`, `q + 2n` and so on of these, which
     /// begin anew behind the last one. Polling makes room for further ones, and has to be done often.
     ///
     /// # Errors
     /// One of them leaves this end's memory, or the device refused.
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), Error>;
-    /// How many sends have arrived since [`JoinedEnd::receive`].
+    /// How many sends have arrived since [`ConnectedEnd::receive`].
     ///
     /// # Errors
     /// The connection has ended.

@@ -29,12 +29,12 @@
 //! }
 //! ```
 
-mod connection;
 mod cuda;
 mod endpoint;
 mod error;
 mod iommufd;
 mod op;
+mod queue_pair_options;
 mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
 mod verbs;
@@ -46,10 +46,10 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, View};
 use peerpath_paths::{Bdf, Explanation};
 
-pub use connection::{Connection, ParseTransportError, Transport};
-pub use endpoint::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
+pub use endpoint::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 pub use error::Error;
 pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
+pub use queue_pair_options::{ParseTransportError, QueuePairOptions, Transport};
 pub use target::{ParseTargetError, parse_target};
 
 /// Every importer that was built in.
@@ -101,8 +101,8 @@ pub trait Importer: Sync {
     }
     /// The targets on this host; empty where there are none or the library is missing. Never fails.
     fn discover(&self) -> Vec<Discovered>;
-    /// Whether its targets have queue pairs, so that [`Connection`] says something to them.
-    fn has_connections(&self) -> bool {
+    /// Whether its targets have queue pairs, so that [`QueuePairOptions`] says something to them.
+    fn has_queue_pairs(&self) -> bool {
         false
     }
     /// Whether devices of this kind page on demand, by their names; nothing of those that could not be asked, or where
@@ -119,7 +119,7 @@ pub trait Importer: Sync {
     ///
     /// # Errors
     /// As [`Importer::probe`], and whatever opening it takes.
-    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, Error>;
+    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error>;
 }
 
 /// What results say of a target.
@@ -169,7 +169,7 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// What could not be set up, or the target has no such connections.
-    fn end(&self, _settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, Error> {
+    fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(Error::new(endpoint::NoPeers))
     }
     /// The two ends of connections between the buffer and so many bytes of far-side memory, for a thread each: that of the
@@ -177,23 +177,23 @@ pub trait Registration: Send + Sync {
     ///
     /// # Errors
     /// As [`Registration::end`].
-    fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], Error> {
+    fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn ConnectedEnd + '_>; 2], Error> {
         Err(Error::new(endpoint::NoPeers))
     }
     /// Takes the registration back: the measured op `unregister`.
     ///
     /// # Errors
     /// The kernel refused.
-    fn unregister(self: Box<Self>) -> Result<Remains, Error>;
+    fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error>;
 }
 
 /// What is left of a registration that was taken back: the buffer, memory of our own. To give that back is no part of what is
 /// measured, so it is left to whoever drops this.
-pub struct Remains {
+pub struct DeferredRelease {
     _of: Box<dyn Any + Send>,
 }
 
-impl Remains {
+impl DeferredRelease {
     /// Of what this is.
     pub fn new(of: Box<dyn Any + Send>) -> Self {
         Self { _of: of }
@@ -251,8 +251,8 @@ pub struct Transfer {
     /// On which queue.
     pub queue: u32,
     /// Whether it may end without saying so: its completion then comes with that of the next one on its queue and side that
-    /// is not quiet. The last one must not be.
-    pub quiet: bool,
+    /// is not unsignaled. The last one must not be.
+    pub unsignaled: bool,
     /// Of an atomic operation.
     pub operands: Operands,
     /// Where in the buffer.
@@ -267,7 +267,7 @@ impl Transfer {
     /// A transfer that the far side posts on the first queue.
     pub fn new(id: u64, op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Self {
         let (posted_by, operands) = (Side::Far, Operands::default());
-        Self { id, op, posted_by, queue: 0, quiet: false, operands, buffer_offset, far_offset, length_bytes }
+        Self { id, op, posted_by, queue: 0, unsignaled: false, operands, buffer_offset, far_offset, length_bytes }
     }
 }
 

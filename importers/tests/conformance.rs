@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use peerpath_importers::{Availability, Connection, Error, IMPORTERS, Importer, Op, Role, parse_target};
+use peerpath_importers::{Availability, Error, IMPORTERS, Importer, Op, QueuePairOptions, Role, parse_target};
 use peerpath_paths::{Explained, Explanation};
 
 fn each() -> impl Iterator<Item = &'static dyn Importer> {
@@ -97,7 +97,7 @@ fn nonsense_is_answered_and_never_ready() {
                 Ok(other) => panic!("{}:{address:?} is {other:?}", importer.kind()),
                 Err(error) => assert_readable(&error),
             }
-            match importer.open(address, &Connection::default()) {
+            match importer.open(address, &QueuePairOptions::default()) {
                 Ok(device) => panic!("{}:{address:?} was opened: {:?}", importer.kind(), device.info()),
                 Err(error) => assert_readable(&error),
             }
@@ -113,7 +113,7 @@ fn what_is_discovered_can_be_probed() {
             assert_eq!(same.kind(), importer.kind());
             match importer.probe(address) {
                 Ok(Availability::Ready) => {
-                    let device = importer.open(address, &Connection::default()).unwrap();
+                    let device = importer.open(address, &QueuePairOptions::default()).unwrap();
                     assert_eq!(device.info().bdf, found.bdf);
                     assert!(found.target.contains(&device.info().name));
                 }

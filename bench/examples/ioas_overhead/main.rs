@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use peerpath_bench::measure::Recorder;
 use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, Door, OpenOptions, Source};
-use peerpath_importers::{Connection, Device, parse_target};
+use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
 
 /// Changes between the two ways. Medians of fewer swing where the machine is shared.
@@ -102,7 +102,7 @@ impl Pair {
 
 fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
     let exporter = source.parse::<Source>()?.open(&OpenOptions::default())?;
-    let device = parse_target("iommufd:")?.0.open(importer, &Connection::default())?;
+    let device = parse_target("iommufd:")?.0.open(importer, &QueuePairOptions::default())?;
     let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
     let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;
     for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {

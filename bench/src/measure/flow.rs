@@ -80,8 +80,8 @@ impl Flowing<'_> {
         let queue = (turn / burst % queues) as u32;
         let on_queue = turn / (burst * queues) * burst + turn % burst;
         let is_among_last = turn + burst * queues >= self.wanted;
-        let quiet = !(on_queue + 1).is_multiple_of(u64::from(moderation)) && !is_among_last;
-        Transfer { id, queue, quiet, ..transfer }
+        let unsignaled = !(on_queue + 1).is_multiple_of(u64::from(moderation)) && !is_among_last;
+        Transfer { id, queue, unsignaled, ..transfer }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use peerpath_exporter::View;
-use peerpath_importers::{Completion, JoinedEnd, Op, Transfer};
+use peerpath_importers::{Completion, ConnectedEnd, Op, Transfer};
 use quanta::Clock;
 
 use super::{Going, Limit, MeasureError, Recorder, Watch, settle, submit_all};
@@ -66,7 +66,7 @@ struct Server<'a> {
 impl Server<'_> {
     /// Sends the slot there, with this for its last byte where that tells of its arrival.
     #[inline]
-    fn serve(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn serve(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         if self.volley.op == Op::Write {
             self.far.write(self.out, &[marker])?;
         }
@@ -78,7 +78,7 @@ impl Server<'_> {
 
     /// Waits until it has come back.
     #[inline]
-    fn return_of(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn return_of(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
             // Room for the next answer, and what ended; only here a failure would show.
@@ -107,7 +107,7 @@ impl Server<'_> {
 /// # Errors
 /// As [`latency`].
 pub fn ping_pong(
-    end: &mut dyn JoinedEnd,
+    end: &mut dyn ConnectedEnd,
     volley: Volley<'_>,
     limit: Limit,
     recorder: &mut Recorder,
@@ -178,7 +178,7 @@ pub fn ping_pong(
 /// # Errors
 /// The connection has ended, or memory cannot be looked at.
 pub fn echo(
-    end: &mut dyn JoinedEnd,
+    end: &mut dyn ConnectedEnd,
     volley: Volley<'_>,
     before: u64,
     clock: &Clock,

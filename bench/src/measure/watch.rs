@@ -1,6 +1,6 @@
 //! Whether a loop goes on: lost transfers, interrupts, and the end of its time.
 
-use peerpath_importers::{JoinedEnd, Op};
+use peerpath_importers::{ConnectedEnd, Op};
 use quanta::Clock;
 
 use super::{LOST_AFTER, Limit, MeasureError};
@@ -43,7 +43,7 @@ impl<'a> Watch<'a> {
     /// Nothing came in [`LOOKS_PER_POLL`] looks: sleeps where the end was opened to sleep and something is to tell of it, and
     /// gives way to others now and then.
     #[inline]
-    pub(super) fn wait_on(&mut self, end: &mut dyn JoinedEnd, op: Op) -> Result<(), MeasureError> {
+    pub(super) fn wait_on(&mut self, end: &mut dyn ConnectedEnd, op: Op) -> Result<(), MeasureError> {
         // Nothing tells of a write.
         if op != Op::Write && end.wait()? {
             return self.look();

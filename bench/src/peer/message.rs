@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerpath_exporter::Origin;
-use peerpath_importers::{Connection, Endpoint, Transport};
+use peerpath_importers::{Endpoint, QueuePairOptions, Transport};
 use peerpath_paths::{Cause, Explanation};
 use serde::{Deserialize, Serialize};
 
@@ -162,17 +162,18 @@ pub struct Pairs {
 
 impl Pairs {
     /// What of this side's connection the other one has to know.
-    pub fn of(connection: &Connection) -> Self {
-        let Connection { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events, .. } =
-            *connection;
+    pub fn of(connection: &QueuePairOptions) -> Self {
+        let QueuePairOptions {
+            transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events, ..
+        } = *connection;
         Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events }
     }
 
     /// This side's connection, with what the peer asks for; none where there is no such thing.
-    pub fn within(&self, own: &Connection) -> Option<Connection> {
+    pub fn within(&self, own: &QueuePairOptions) -> Option<QueuePairOptions> {
         let Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events } = *self;
         let exists = service_level <= 15 && inline_bytes <= MOST_INLINE_BYTES;
-        exists.then(|| Connection {
+        exists.then(|| QueuePairOptions {
             transport,
             service_level,
             traffic_class,

@@ -39,7 +39,7 @@ pub fn take_apart(bytes: &[u8]) {
         match request {
             message::Request::Open(open) => {
                 crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.lanes, open.ranges);
-                let _ = open.connection.within(&peerpath_importers::Connection::default());
+                let _ = open.connection.within(&peerpath_importers::QueuePairOptions::default());
             }
             message::Request::Post(post) => {
                 crate::plan::can_flow(4, post.post_list, post.completion_moderation);

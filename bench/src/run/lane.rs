@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerpath_exporter::View;
-use peerpath_importers::{DataPlane, EndSettings, JoinedEnd, Op, Registration};
+use peerpath_importers::{ConnectedEnd, DataPlane, EndSettings, Op, Registration};
 
 use super::ended::Ended;
 use crate::layout::Layout;
@@ -23,8 +23,8 @@ pub(super) enum Posts<'a> {
     Whole(Box<dyn DataPlane + 'a>),
     /// It has that of the far side; the other one is a peer's, or another thread's.
     Apart {
-        end: Box<dyn JoinedEnd + 'a>,
-        other: Option<Box<dyn JoinedEnd + 'a>>,
+        end: Box<dyn ConnectedEnd + 'a>,
+        other: Option<Box<dyn ConnectedEnd + 'a>>,
         /// Where on the far side what is sent back arrives.
         back: u64,
     },

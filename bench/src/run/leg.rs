@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, Origin, Source, format_bytes};
-use peerpath_importers::{Availability, Connection, Device, DeviceInfo, Direction, Role};
+use peerpath_importers::{Availability, Device, DeviceInfo, Direction, QueuePairOptions, Role};
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName, Tree};
 use quanta::Clock;
 
@@ -259,7 +259,7 @@ pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
 /// Opens a target, or says why none of its cells can run.
 pub(super) fn open_target(
     target: &Target,
-    connection: &Connection,
+    connection: &QueuePairOptions,
 ) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
     let opened = match target.importer.probe(&target.address) {
         Ok(Availability::Waived(explanation)) => {

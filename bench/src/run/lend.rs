@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
 use peerpath_importers::{
-    Completion, Connection, Device, EndSettings, Endpoint, JoinedEnd, LooseEnd, Op, Registration, Role,
+    Completion, ConnectedEnd, Device, EndSettings, Endpoint, Op, QueuePairOptions, Registration, Role, UnconnectedEnd,
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
@@ -44,7 +44,7 @@ pub struct Lender<'a> {
     /// How sources are opened.
     pub open: &'a OpenOptions,
     /// How queue pairs are connected, as far as the peer does not ask for it.
-    pub connection: &'a Connection,
+    pub connection: &'a QueuePairOptions,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
 }
@@ -97,7 +97,7 @@ struct Session<'a> {
     peer: &'a Conversation,
     device: Arc<dyn Device>,
     /// As which it is open.
-    connection: Connection,
+    connection: QueuePairOptions,
     host: Host,
     routes: Routes,
     /// The source of the last cell: it stays open for the next one.
@@ -273,9 +273,9 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn LooseEnd<'_> + '_>>) -> Result<(), Lost> {
+    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), Lost> {
         let mut loose = Some(ends);
-        let mut joined: Vec<Box<dyn JoinedEnd + '_>> = Vec::new();
+        let mut joined: Vec<Box<dyn ConnectedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
         let receiving = receives(ready.op);
         let mut broken: Option<Ended> = None;

@@ -1,6 +1,6 @@
 //! Ping-pong: who plays, and what came back.
 
-use peerpath_importers::{JoinedEnd, Op, Transfer};
+use peerpath_importers::{ConnectedEnd, Op, Transfer};
 use quanta::Clock;
 
 use super::Runner;
@@ -67,13 +67,13 @@ pub(super) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
 
 /// What a thread does in ping-pong.
 enum Turn<'a> {
-    Post(&'a mut dyn JoinedEnd, Volley<'a>, Interrupt),
-    Answer(&'a mut dyn JoinedEnd, Volley<'a>, u64, Interrupt),
+    Post(&'a mut dyn ConnectedEnd, Volley<'a>, Interrupt),
+    Answer(&'a mut dyn ConnectedEnd, Volley<'a>, u64, Interrupt),
 }
 
 /// The part of the one that is timed.
 fn volley_timed(
-    end: &mut dyn JoinedEnd,
+    end: &mut dyn ConnectedEnd,
     volley: Volley<'_>,
     (warmup, limit): (Limit, Limit),
     clock: &Clock,

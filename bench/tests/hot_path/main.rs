@@ -12,7 +12,7 @@ use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::layout::Layout;
 use peerpath_bench::measure::{self, Flow, Limit, Recorder, Stream, Volley};
 use peerpath_exporter::View;
-use peerpath_importers::{Completion, DataPlane, Error, JoinedEnd, Op, Side, Transfer};
+use peerpath_importers::{Completion, ConnectedEnd, DataPlane, Error, Op, Side, Transfer};
 use quanta::Clock;
 
 /// Ends everything at the next poll.
@@ -65,7 +65,7 @@ impl DataPlane for Answered {
     }
 }
 
-impl JoinedEnd for Answered {
+impl ConnectedEnd for Answered {
     fn receive(&mut self, _offsets: &[u64], _length_bytes: u32) -> Result<(), Error> {
         Ok(())
     }

@@ -10,7 +10,7 @@ use peerpath_report::units;
 /// There is no driver, or it failed.
 pub(super) fn all() -> Result<(&'static Driver, Vec<Gpu>), Error> {
     let driver = Driver::get()?;
-    Ok((driver, Gpu::all(driver)?))
+    Ok((driver, driver.gpus()?))
 }
 
 /// Adds GPUs to the functions that they sit on. A function that this machine does not show has an entry all the same.

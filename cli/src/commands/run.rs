@@ -21,7 +21,7 @@ use peerpath_bench::route::Routes;
 use peerpath_bench::run::{Progress, Runner};
 use peerpath_bench::store::RESULT_FILE;
 use peerpath_exporter::{Door, OpenOptions, Source};
-use peerpath_importers::{Connection, IMPORTERS, Importer, MechanismSpec, Op, Role, Transport};
+use peerpath_importers::{IMPORTERS, Importer, MechanismSpec, Op, QueuePairOptions, Role, Transport};
 use peerpath_paths::{PathName, Tree};
 
 use super::tool;
@@ -155,8 +155,8 @@ struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    fn connection(&self) -> Connection {
-        Connection {
+    fn connection(&self) -> QueuePairOptions {
+        QueuePairOptions {
             transport: self.connection,
             mtu_bytes: self.mtu,
             gid_index: self.gid_index,

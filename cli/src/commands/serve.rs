@@ -14,7 +14,7 @@ use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
 use peerpath_bench::run::Lender;
 use peerpath_exporter::{OpenOptions, Source};
-use peerpath_importers::Connection;
+use peerpath_importers::QueuePairOptions;
 
 use super::tool;
 use crate::terminal::print;
@@ -66,7 +66,8 @@ impl Serve {
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
-        let connection = Connection { gid_index: self.gid_index, mtu_bytes: self.mtu, ..Connection::default() };
+        let connection =
+            QueuePairOptions { gid_index: self.gid_index, mtu_bytes: self.mtu, ..QueuePairOptions::default() };
         let lender = Lender {
             sources: &sources,
             target: &target,

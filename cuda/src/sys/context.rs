@@ -26,7 +26,7 @@ impl Context {
     /// # Errors
     /// There is no such GPU, or the driver failed.
     pub fn open(driver: &'static Driver, index: u32) -> Result<Arc<Self>, Error> {
-        let gpu = Gpu::read(driver, index)?;
+        let gpu = driver.gpu(index)?;
         let device = driver.device(index)?;
         let multiprocessors = driver.attribute(device, Attribute::MultiprocessorCount)?;
         let multiprocessors = multiprocessors.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1);

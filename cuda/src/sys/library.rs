@@ -8,7 +8,7 @@ use libloading::Library;
 use super::abi::{
     Address, Attribute, Code, Device, ExternalBuffer, ExternalHandle, INVALID_VALUE, NOT_READY, Opaque, SUCCESS,
 };
-use crate::{Error, Version};
+use crate::{Error, Gpu, Version};
 
 /// Declares the functions of the driver: where each is, and a method that calls it and makes an [`Error`] of its answer.
 macro_rules! functions {
@@ -203,8 +203,36 @@ impl Driver {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
+    /// A GPU by its number. What this driver cannot answer is `None`.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the driver failed.
+    pub fn gpu(&self, index: u32) -> Result<Gpu, Error> {
+        let device = self.device(index)?;
+        let number = |attribute| self.attribute(device, attribute);
+        let flag = |attribute| Ok::<_, Error>(number(attribute)?.map(|value| value != 0));
+        Ok(Gpu {
+            index,
+            name: self.name(device)?,
+            bdf: self.bus_id(device)?.and_then(|text| text.to_ascii_lowercase().parse().ok()),
+            memory_bytes: self.memory_bytes(device)?,
+            dma_buf: flag(Attribute::DmaBufSupported)?,
+            gpu_direct_rdma: flag(Attribute::GpuDirectRdmaSupported)?,
+            // 0: none, 100: by the device that wrote, 200: by all devices.
+            writes_ordered: number(Attribute::GpuDirectRdmaWritesOrdering)?.map(|order| order >= 100),
+        })
+    }
+
+    /// Every GPU of the driver.
+    ///
+    /// # Errors
+    /// The driver failed.
+    pub fn gpus(&self) -> Result<Vec<Gpu>, Error> {
+        (0..self.gpu_count()?).map(|index| self.gpu(index)).collect()
+    }
+
     /// Its handle of a GPU.
-    pub(crate) fn device(&self, index: u32) -> Result<Device, Error> {
+    pub(super) fn device(&self, index: u32) -> Result<Device, Error> {
         let count = self.gpu_count()?;
         let ordinal = c_int::try_from(index).ok().filter(|_| index < count).ok_or(Error::NoGpu { index, count })?;
         let mut device = 0;
@@ -213,7 +241,7 @@ impl Driver {
         Ok(device)
     }
 
-    pub(crate) fn name(&self, device: Device) -> Result<String, Error> {
+    fn name(&self, device: Device) -> Result<String, Error> {
         let mut text = [0; 128];
         // SAFETY: it writes as many bytes as it is told, a zero among them.
         unsafe { self.api.cuDeviceGetName(text.as_mut_ptr(), 128, device) }?;
@@ -221,7 +249,7 @@ impl Driver {
     }
 
     /// `0000:65:00.0`; none where a GPU is on no PCI bus.
-    pub(crate) fn bus_id(&self, device: Device) -> Result<Option<String>, Error> {
+    fn bus_id(&self, device: Device) -> Result<Option<String>, Error> {
         let mut text = [0; 32];
         // SAFETY: as above.
         match unsafe { self.api.cuDeviceGetPCIBusId(text.as_mut_ptr(), 32, device) } {
@@ -231,7 +259,7 @@ impl Driver {
         }
     }
 
-    pub(crate) fn memory_bytes(&self, device: Device) -> Result<u64, Error> {
+    fn memory_bytes(&self, device: Device) -> Result<u64, Error> {
         let mut bytes = 0;
         // SAFETY: it writes a number.
         unsafe { self.api.cuDeviceTotalMem_v2(&raw mut bytes, device) }?;
@@ -239,7 +267,7 @@ impl Driver {
     }
 
     /// An attribute; none where this driver does not know it.
-    pub(crate) fn attribute(&self, device: Device, attribute: Attribute) -> Result<Option<i32>, Error> {
+    pub(super) fn attribute(&self, device: Device, attribute: Attribute) -> Result<Option<i32>, Error> {
         let mut value = 0;
         // SAFETY: it writes a number.
         match unsafe { self.api.cuDeviceGetAttribute(&raw mut value, attribute as c_int, device) } {

@@ -15,7 +15,7 @@ pub(super) struct Address {
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressProblem {
+pub(super) enum AddressError {
     #[error("a GPU has a number, 0 being the first")]
     Number,
     #[error("after the question mark stands only mechanism=NAME")]
@@ -25,15 +25,15 @@ pub(super) enum AddressProblem {
 }
 
 impl FromStr for Address {
-    type Err = AddressProblem;
+    type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (number, option) = text.split_once('?').map_or((text, None), |(number, option)| (number, Some(option)));
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let index = number.parse().ok().filter(|_| digits).ok_or(AddressProblem::Number)?;
+        let index = number.parse().ok().filter(|_| digits).ok_or(AddressError::Number)?;
         let mechanism = |option: &str| {
-            let name = option.strip_prefix("mechanism=").ok_or(AddressProblem::Option)?;
-            Mechanism::named(name).ok_or(AddressProblem::Mechanism)
+            let name = option.strip_prefix("mechanism=").ok_or(AddressError::Option)?;
+            Mechanism::named(name).ok_or(AddressError::Mechanism)
         };
         Ok(Self { index, mechanism: option.map(mechanism).transpose()? })
     }
@@ -50,14 +50,14 @@ mod tests {
         let mechanism = Some(Mechanism::RegisterIoMemory);
         assert_eq!("12?mechanism=register-io-memory".parse(), Ok(Address { index: 12, mechanism }));
         for (text, problem) in [
-            ("", AddressProblem::Number),
-            ("gpu", AddressProblem::Number),
-            ("+1", AddressProblem::Number),
-            ("4294967296", AddressProblem::Number),
-            ("0?", AddressProblem::Option),
-            ("0?write=0+1", AddressProblem::Option),
-            ("0?mechanism=", AddressProblem::Mechanism),
-            ("0?mechanism=magic", AddressProblem::Mechanism),
+            ("", AddressError::Number),
+            ("gpu", AddressError::Number),
+            ("+1", AddressError::Number),
+            ("4294967296", AddressError::Number),
+            ("0?", AddressError::Option),
+            ("0?write=0+1", AddressError::Option),
+            ("0?mechanism=", AddressError::Mechanism),
+            ("0?mechanism=magic", AddressError::Mechanism),
         ] {
             assert_eq!(text.parse::<Address>(), Err(problem), "{text:?}");
         }

@@ -9,27 +9,28 @@ use peerpath_paths::{Cause, Explained};
 
 use super::errors::Error;
 use super::registration::CudaRegistration;
-use super::sys::{By, Lanes, Way};
-use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer, TransferError};
+use super::sys::{CopyStreams, Engine};
+use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Transfer, TransferError};
 
 /// The transfers under way in a queue of the GPU, which end in their order.
 struct Ring {
     /// One for each that can be under way.
     ends: Box<[Event]>,
     /// The callers' numbers, and the places of their ends.
-    under_way: VecDeque<(u64, usize)>,
+    in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }
 
 impl Ring {
     fn is_full(&self) -> bool {
-        self.under_way.len() == self.ends.len()
+        self.in_flight.len() == self.ends.len()
     }
 }
 
 pub(super) struct CudaDataPlane<'r> {
-    // Dropped first: its streams wait for what is under way.
-    lanes: Lanes<'r>,
+    // Dropped first, which waits for the transfers in flight.
+    streams: CopyStreams<'r>,
+    registration: &'r CudaRegistration,
     rings: Box<[Ring]>,
     /// Comes when the GPU begins with the first transfer since its time was asked for.
     begun: Event,
@@ -49,51 +50,52 @@ impl<'r> CudaDataPlane<'r> {
             return Err(Error::OneSide { gpu });
         }
         let failed = |source| Error::Failed { gpu, source };
-        let lanes =
-            Lanes::new(registration, queues, bytes).map_err(|source| Error::FarMemory { gpu, bytes, source })?;
+        let streams =
+            CopyStreams::new(context, &registration.reachable, registration.buffer.length_bytes(), queues, bytes)
+                .map_err(|source| Error::FarMemory { gpu, bytes, source })?;
         let ring = || {
             let ends = (0..depth).map(|_| Event::new(context)).collect::<Result<_, _>>()?;
-            Ok(Ring { ends, under_way: VecDeque::with_capacity(depth as usize), next: 0 })
+            Ok(Ring { ends, in_flight: VecDeque::with_capacity(depth as usize), next: 0 })
         };
         let rings = (0..queues).map(|_| ring()).collect::<Result<_, _>>().map_err(failed)?;
         let begun = Event::new(context).map_err(failed)?;
-        let view = Arc::new(GpuView::whole(Arc::clone(lanes.far())));
-        Ok(Self { lanes, rings, begun, has_begun: false, last: None, view, ended: None })
+        let view = Arc::new(GpuView::whole(Arc::clone(streams.far())));
+        Ok(Self { streams, registration, rings, begun, has_begun: false, last: None, view, ended: None })
     }
 
     fn gpu(&self) -> u32 {
-        self.lanes.registration().device.gpu()
+        self.registration.device.gpu()
     }
 
     /// What carries the transfer out, if it can be done.
     #[inline]
-    fn admit(&self, transfer: &Transfer) -> Result<(By<'r>, Way), Error> {
+    fn admit(&self, transfer: &Transfer) -> Result<(Engine<'r>, Direction), Error> {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
         let length = u64::from(length_bytes);
         let is_ours = transfer.posted_by == Side::Far && (transfer.queue as usize) < self.rings.len();
-        if !is_ours || length == 0 || !self.lanes.has(buffer_offset, far_offset, length) {
-            return Err(self.misfit(transfer));
+        if !is_ours || length == 0 || !self.streams.fits(buffer_offset, far_offset, length) {
+            return Err(self.rejection(transfer));
         }
-        let (by_kernel, way) = match transfer.op {
-            Op::CopyIn => (false, Way::IntoBuffer),
-            Op::CopyOut => (false, Way::OutOfBuffer),
-            Op::KernelStore => (true, Way::IntoBuffer),
-            Op::KernelLoad => (true, Way::OutOfBuffer),
-            _ => return Err(self.misfit(transfer)),
+        let (by_kernel, direction) = match transfer.op {
+            Op::CopyIn => (false, Direction::IntoSource),
+            Op::CopyOut => (false, Direction::OutOfSource),
+            Op::KernelStore => (true, Direction::IntoSource),
+            Op::KernelLoad => (true, Direction::OutOfSource),
+            _ => return Err(self.rejection(transfer)),
         };
         if !by_kernel {
-            return Ok((By::CopyEngine, way));
+            return Ok((Engine::CopyEngine, direction));
         }
-        if !self.lanes.in_words(buffer_offset, far_offset, length) {
+        if !self.streams.is_aligned(buffer_offset, far_offset, length) {
             return Err(Error::NotInWords { length_bytes, buffer_offset, far_offset });
         }
-        Ok((By::Kernel(self.lanes.registration().device.kernels()?), way))
+        Ok((Engine::Kernel(self.registration.device.kernels()?), direction))
     }
 
     #[cold]
-    fn misfit(&self, transfer: &Transfer) -> Error {
+    fn rejection(&self, transfer: &Transfer) -> Error {
         let Transfer { op, buffer_offset, far_offset, length_bytes, .. } = *transfer;
-        let (buffer, far) = (self.lanes.buffer_bytes(), self.lanes.far().length_bytes());
+        let (buffer, far) = (self.registration.buffer.length_bytes(), self.streams.far().length_bytes());
         Error::Transfer {
             why: format!(
                 "`{op}` of {length_bytes} bytes at {buffer_offset:#x} of {buffer:#x} and {far_offset:#x} of {far:#x}"
@@ -103,17 +105,17 @@ impl<'r> CudaDataPlane<'r> {
 
     /// Hands a transfer over; there is room for it.
     #[inline]
-    fn post(&mut self, transfer: &Transfer, what: (By<'_>, Way)) -> Result<(), DriverError> {
-        let Some(stream) = self.lanes.stream(transfer.queue) else { return Ok(()) };
+    fn post(&mut self, transfer: &Transfer, what: (Engine<'_>, Direction)) -> Result<(), DriverError> {
+        let Some(stream) = self.streams.stream(transfer.queue) else { return Ok(()) };
         if !self.has_begun {
             stream.record(&self.begun)?;
             self.has_begun = true;
         }
         let places = (transfer.buffer_offset, transfer.far_offset);
-        self.lanes.post(stream, what, places, u64::from(transfer.length_bytes))?;
+        self.streams.post(stream, what, places, u64::from(transfer.length_bytes))?;
         let ring = &mut self.rings[transfer.queue as usize];
         stream.record(&ring.ends[ring.next])?;
-        ring.under_way.push_back((transfer.id, ring.next));
+        ring.in_flight.push_back((transfer.id, ring.next));
         ring.next = (ring.next + 1) % ring.ends.len();
         Ok(())
     }
@@ -122,7 +124,7 @@ impl<'r> CudaDataPlane<'r> {
     #[cold]
     fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
         for ring in &mut self.rings {
-            for (id, _) in ring.under_way.drain(..) {
+            for (id, _) in ring.in_flight.drain(..) {
                 let mut explanation = error.explanation();
                 if !error.is_loss() {
                     // Work that was taken is not refused any more.
@@ -166,11 +168,11 @@ impl DataPlane for CudaDataPlane<'_> {
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
         for index in 0..self.rings.len() {
-            while let Some((id, place)) = self.rings[index].under_way.front().copied() {
+            while let Some((id, place)) = self.rings[index].in_flight.front().copied() {
                 match self.rings[index].ends[place].has_come() {
                     Ok(false) => break,
                     Ok(true) => {
-                        self.rings[index].under_way.pop_front();
+                        self.rings[index].in_flight.pop_front();
                         self.last = Some((index, place));
                         done.push(Completion { id, result: Ok(()) });
                     }

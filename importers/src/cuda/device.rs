@@ -4,32 +4,31 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use peerpath_cuda::{Context, Driver, Error as DriverError, ExternalKind, ExternalMemory, HostKind, Kernels};
+use peerpath_cuda::{Context, Driver, Error as DriverError, ExternalKind, HostKind, Kernels};
 use peerpath_exporter::{Buffer, Handle, HostMemory, SourceKind, page_bytes};
 use peerpath_paths::{NvidiaModule, Tree};
 
 use super::address::Address;
 use super::errors::{Error, Refusal};
 use super::mechanism::Mechanism;
-use super::registration::{CudaRegistration, Reach};
-use super::sys::RegisteredMemory;
-use crate::{Device, DeviceInfo, Registration};
+use super::sys::ReachableMemory;
+use crate::DeviceInfo;
 
 /// An opened GPU.
 pub(super) struct CudaDevice {
     pub(super) context: Arc<Context>,
-    info: DeviceInfo,
+    pub(super) info: DeviceInfo,
     address: Address,
     /// Compiled when they are first used.
     kernels: OnceLock<Result<Kernels, DriverError>>,
     /// What was taken last, by kind of memory: it is tried first from then on.
-    taken: Mutex<HashMap<SourceKind, Mechanism>>,
+    pub(super) taken: Mutex<HashMap<SourceKind, Mechanism>>,
 }
 
 /// Whether the GPU is there.
 pub(super) fn probe(address: &Address) -> Result<(), Error> {
     let gpu = address.index;
-    let found = Driver::get().and_then(|driver| peerpath_cuda::Gpu::read(driver, gpu));
+    let found = Driver::get().and_then(|driver| driver.gpu(gpu));
     found.map(drop).map_err(|source| Error::Open { gpu, source })
 }
 
@@ -59,7 +58,7 @@ impl CudaDevice {
     }
 
     /// What is to be tried for this kind of memory.
-    fn order(&self, kind: SourceKind) -> Vec<Mechanism> {
+    pub(super) fn order(&self, kind: SourceKind) -> Vec<Mechanism> {
         if let Some(asked) = self.address.mechanism {
             return vec![asked];
         }
@@ -69,7 +68,7 @@ impl CudaDevice {
     }
 
     /// Makes a buffer known by one mechanism.
-    fn reach(&self, mechanism: Mechanism, buffer: &Buffer) -> Result<Reach, Refusal> {
+    pub(super) fn reach(&self, mechanism: Mechanism, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         match mechanism {
             Mechanism::ExternalDmaBuf => self.external(ExternalKind::DmaBuf, buffer),
             Mechanism::ExternalFd => self.external(ExternalKind::Opaque, buffer),
@@ -77,13 +76,12 @@ impl CudaDevice {
             Mechanism::RegisterHostMemory => self.registered(HostKind::Memory, buffer),
             Mechanism::DeviceMemory => {
                 let memory = buffer.gpu().ok_or(Refusal::NotFor("this is no memory of a GPU"))?;
-                self.context.reach(memory.context())?;
-                Ok(Reach::Device(Arc::clone(memory)))
+                Ok(ReachableMemory::of_gpu(&self.context, memory)?)
             }
         }
     }
 
-    fn external(&self, kind: ExternalKind, buffer: &Buffer) -> Result<Reach, Refusal> {
+    fn external(&self, kind: ExternalKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         let dma_buf = match buffer.handle() {
             Handle::DmaBuf(dma_buf) => dma_buf,
             Handle::DmaBufs(_) => return Err(Refusal::NotFor("each range has a dma-buf of its own")),
@@ -92,27 +90,27 @@ impl CudaDevice {
         };
         // The driver keeps what it takes; the buffer's own stays the buffer's.
         let given_away = dma_buf.try_clone()?;
-        Ok(Reach::External(ExternalMemory::new(&self.context, kind, given_away, buffer.length_bytes())?))
+        Ok(ReachableMemory::import(&self.context, kind, given_away, buffer.length_bytes())?)
     }
 
-    fn registered(&self, kind: HostKind, buffer: &Buffer) -> Result<Reach, Refusal> {
+    fn registered(&self, kind: HostKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         if kind == HostKind::Memory && buffer.origin().kind == SourceKind::Vfio {
             return Err(Refusal::NotFor("behind a BAR there are no pages"));
         }
         let mapping = buffer.view().mapping();
         let mapping = mapping.ok_or(Refusal::NotFor("this process has it not mapped in one piece"))?;
         let registered = match kind {
-            HostKind::Memory => RegisteredMemory::new(&self.context, mapping, kind),
+            HostKind::Memory => ReachableMemory::register(&self.context, mapping, kind),
             HostKind::Io => self.registered_io(buffer, &mapping),
         };
-        Ok(Reach::Registered(registered?))
+        Ok(registered?)
     }
 
     /// Of memory that is no pages the kernel module takes what it finds in the page tables, and brings nothing in; VFIO fills
     /// them page by page, at the first access to each. So what is refused may be taken once all of it was looked at. Whether
     /// that is the reason the first page tells: looking at a large BAR takes long.
-    fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<RegisteredMemory, DriverError> {
-        let register = |memory: HostMemory| RegisteredMemory::new(&self.context, memory, HostKind::Io);
+    fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<ReachableMemory, DriverError> {
+        let register = |memory: HostMemory| ReachableMemory::register(&self.context, memory, HostKind::Io);
         let refusal = match register(mapping.clone()) {
             Err(error) if !error.is_loss() => error,
             registered => return registered,
@@ -141,27 +139,4 @@ fn look_at(buffer: &Buffer, length_bytes: u64, page_bytes: u64) -> io::Result<()
         offset += page_bytes;
     }
     Ok(())
-}
-
-impl Device for CudaDevice {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let (gpu, kind) = (self.gpu(), buffer.origin().kind);
-        let mut refused = Vec::new();
-        for mechanism in self.order(kind) {
-            match self.reach(mechanism, &buffer) {
-                Ok(reach) => {
-                    self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, mechanism);
-                    return Ok(Box::new(CudaRegistration { reach, mechanism, buffer, device: self }));
-                }
-                // Whatever else is tried, it will not be had.
-                Err(Refusal::Driver(source)) if source.is_loss() => return Err(Error::Failed { gpu, source }.into()),
-                Err(refusal) => refused.push((mechanism, refusal)),
-            }
-        }
-        Err(Error::NoMechanism { gpu, kind, refused }.into())
-    }
 }

@@ -6,14 +6,14 @@ use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
 use peerpath_paths::{Cause, Class, Explained, Explanation};
 
-use super::address::AddressProblem;
+use super::address::AddressError;
 use super::mechanism::{Mechanism, SPECS};
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{text:?} is no GPU to import with")]
-    Address { text: String, source: AddressProblem },
+    Address { text: String, source: AddressError },
     #[error("GPU {gpu} cannot be used: {source}")]
     Open { gpu: u32, source: DriverError },
     #[error("GPU {gpu} reaches no {}: {}", of(*.kind), list(.refused))]

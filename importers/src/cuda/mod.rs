@@ -10,13 +10,18 @@ mod sys;
 
 use std::sync::Arc;
 
-use peerpath_cuda::{Driver, Gpu};
+use peerpath_cuda::Driver;
 use peerpath_paths::{Class, Explained};
 
-use crate::{Availability, Connection, Device, Direction, Discovered, Importer, MechanismSpec, Op, OpSpec, Role};
+use crate::{
+    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    MechanismSpec, Op, OpSpec, QueuePairOptions, Registration, Role,
+};
 use address::Address;
+use data_plane::CudaDataPlane;
 use device::CudaDevice;
 use errors::Error;
+use registration::CudaRegistration;
 
 /// `cuda:N[?mechanism=M]`.
 pub(crate) struct Cuda;
@@ -69,7 +74,7 @@ impl Importer for Cuda {
     }
 
     fn discover(&self) -> Vec<Discovered> {
-        let gpus = Driver::get().and_then(Gpu::all).unwrap_or_default();
+        let gpus = Driver::get().and_then(Driver::gpus).unwrap_or_default();
         gpus.into_iter()
             .map(|gpu| Discovered { target: format!("{}:{}", self.kind(), gpu.index), bdf: gpu.bdf })
             .collect()
@@ -83,8 +88,24 @@ impl Importer for Cuda {
         }
     }
 
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         Ok(Arc::new(CudaDevice::open(parse(address)?)?))
+    }
+}
+
+impl Registration for CudaRegistration {
+    fn mechanism(&self) -> &'static str {
+        self.mechanism.as_str()
+    }
+
+    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
+        Ok(Box::new(CudaDataPlane::new(self, settings)?))
+    }
+
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
+        let gpu = self.device.gpu();
+        self.reachable.release().map_err(|source| Error::Release { gpu, source })?;
+        Ok(DeferredRelease::new(self))
     }
 }
 

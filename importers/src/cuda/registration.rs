@@ -1,64 +1,42 @@
 //! A buffer that a GPU reaches.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use peerpath_cuda::{DeviceMemory, Error as DriverError, ExternalMemory};
 use peerpath_exporter::Buffer;
 
-use super::data_plane::CudaDataPlane;
 use super::device::CudaDevice;
-use super::errors::Error;
+use super::errors::{Error, Refusal};
 use super::mechanism::Mechanism;
-use super::sys::RegisteredMemory;
-use crate::{DataPlane, DataPlaneSettings, Registration, Remains};
+use super::sys::ReachableMemory;
+use crate::{Device, DeviceInfo, Registration};
 
-/// What the driver keeps for it.
-pub(super) enum Reach {
-    External(ExternalMemory),
-    Registered(RegisteredMemory),
-    Device(Arc<DeviceMemory>),
-}
-
-impl Reach {
-    /// Where the GPU finds the first byte.
-    pub(super) fn address(&self) -> u64 {
-        match self {
-            Self::External(external) => external.address(),
-            Self::Registered(registered) => registered.address(),
-            Self::Device(memory) => memory.address(),
-        }
-    }
-
-    fn release(&mut self) -> Result<(), DriverError> {
-        match self {
-            Self::External(external) => external.release(),
-            Self::Registered(registered) => registered.release(),
-            // It is the exporter's, and was never registered.
-            Self::Device(_) => Ok(()),
-        }
-    }
-}
-
-/// The registration, and what must outlive it. Fields are dropped in this order: what the driver keeps first.
+/// The registration, and what must outlive it. Fields are dropped in this order: the driver's state first.
 pub(super) struct CudaRegistration {
-    pub(super) reach: Reach,
+    pub(super) reachable: ReachableMemory,
     pub(super) mechanism: Mechanism,
     pub(super) buffer: Arc<Buffer>,
     pub(super) device: Arc<CudaDevice>,
 }
 
-impl Registration for CudaRegistration {
-    fn mechanism(&self) -> &'static str {
-        self.mechanism.as_str()
+impl Device for CudaDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
-    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
-        Ok(Box::new(CudaDataPlane::new(self, settings)?))
-    }
-
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
-        let gpu = self.device.gpu();
-        self.reach.release().map_err(|source| Error::Release { gpu, source })?;
-        Ok(Remains::new(self))
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
+        let (gpu, kind) = (self.gpu(), buffer.origin().kind);
+        let mut refused = Vec::new();
+        for mechanism in self.order(kind) {
+            match self.reach(mechanism, &buffer) {
+                Ok(reachable) => {
+                    self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, mechanism);
+                    return Ok(Box::new(CudaRegistration { reachable, mechanism, buffer, device: self }));
+                }
+                // Whatever else is tried, it will not be had.
+                Err(Refusal::Driver(source)) if source.is_loss() => return Err(Error::Failed { gpu, source }.into()),
+                Err(refusal) => refused.push((mechanism, refusal)),
+            }
+        }
+        Err(Error::NoMechanism { gpu, kind, refused }.into())
     }
 }

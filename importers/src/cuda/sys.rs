@@ -1,74 +1,103 @@
-//! The only place of this importer that hands addresses to a GPU.
-#![allow(unsafe_code, reason = "a GPU reads and writes at the addresses that it is given")]
+//! The unsafe part: memory that a GPU reaches, and the copies between it and the GPU's own memory.
+//!
+//! Addresses go to the GPU here and nowhere else. Every copy is checked against the lengths of both sides first.
+#![allow(unsafe_code, reason = "a GPU reads and writes at the addresses it is given")]
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use peerpath_cuda::{Context, DeviceMemory, Error as DriverError, HostKind, HostRegistration, Kernels, Stream};
+use peerpath_cuda::{
+    Context, DeviceMemory, Error as DriverError, ExternalKind, ExternalMemory, HostKind, HostRegistration, Kernels,
+    Stream,
+};
 use peerpath_exporter::HostMemory;
 
-use super::registration::CudaRegistration;
+use crate::Direction;
 
-/// Memory mapped into this process that a GPU reaches. The registration is dropped before the mapping.
-pub(super) struct RegisteredMemory {
-    registration: HostRegistration,
-    _memory: HostMemory,
+/// Memory that the driver has made reachable for a GPU.
+pub(super) struct ReachableMemory {
+    kind: Reach,
+    address: u64,
+    length_bytes: u64,
 }
 
-impl RegisteredMemory {
-    pub(super) fn new(context: &Arc<Context>, memory: HostMemory, kind: HostKind) -> Result<Self, DriverError> {
-        // SAFETY: from its address on so many bytes stay mapped as long as the value lives, without a Rust reference to them;
-        // it is dropped after the registration.
+enum Reach {
+    External(ExternalMemory),
+    /// The registration is dropped before the mapping it covers.
+    Registered(HostRegistration, #[expect(dead_code, reason = "keeps the pages mapped")] HostMemory),
+    Device(#[expect(dead_code, reason = "keeps the memory allocated")] Arc<DeviceMemory>),
+}
+
+impl ReachableMemory {
+    /// Imports a file descriptor as external memory.
+    pub(super) fn import(
+        context: &Arc<Context>,
+        kind: ExternalKind,
+        fd: OwnedFd,
+        length_bytes: u64,
+    ) -> Result<Self, DriverError> {
+        let external = ExternalMemory::new(context, kind, fd, length_bytes)?;
+        Ok(Self { address: external.address(), length_bytes, kind: Reach::External(external) })
+    }
+
+    /// Registers memory that is mapped into this process.
+    pub(super) fn register(context: &Arc<Context>, memory: HostMemory, kind: HostKind) -> Result<Self, DriverError> {
+        // SAFETY: `HostMemory` keeps its bytes mapped for as long as it lives, without a Rust reference to them. It is
+        // dropped after the registration.
         let registration = unsafe { HostRegistration::new(context, memory.address(), memory.length_bytes(), kind) }?;
-        Ok(Self { registration, _memory: memory })
+        let length_bytes = memory.length_bytes() as u64;
+        Ok(Self { address: registration.address(), length_bytes, kind: Reach::Registered(registration, memory) })
     }
 
-    pub(super) fn address(&self) -> u64 {
-        self.registration.address()
+    /// Memory of a GPU that this context reaches ([`Context::reach`]).
+    pub(super) fn of_gpu(context: &Context, memory: &Arc<DeviceMemory>) -> Result<Self, DriverError> {
+        context.reach(memory.context())?;
+        let (address, length_bytes) = (memory.address(), memory.length_bytes());
+        Ok(Self { address, length_bytes, kind: Reach::Device(Arc::clone(memory)) })
     }
 
+    /// Ends the import or the registration, once.
     pub(super) fn release(&mut self) -> Result<(), DriverError> {
-        self.registration.unregister()
+        match &mut self.kind {
+            Reach::External(external) => external.release(),
+            Reach::Registered(registration, _) => registration.unregister(),
+            // It belongs to the exporter and was never registered.
+            Reach::Device(_) => Ok(()),
+        }
     }
 }
 
-/// What moves bytes between both sides of a transfer.
+/// What copies the bytes.
 #[derive(Clone, Copy)]
-pub(super) enum By<'k> {
+pub(super) enum Engine<'k> {
     CopyEngine,
     Kernel(&'k Kernels),
 }
 
-/// Which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    IntoBuffer,
-    OutOfBuffer,
-}
-
-/// Both sides of transfers, and the queues of the GPU that carry them out.
-pub(super) struct Lanes<'r> {
-    // Dropped first, which waits for what is under way: from then on the GPU touches neither side any more.
+/// Memory of the GPU, memory that the GPU reaches, and the streams that copy between the two.
+pub(super) struct CopyStreams<'r> {
+    // Dropped first, which waits for all copies: afterwards the GPU touches neither side.
     streams: Box<[Stream]>,
     far: Arc<DeviceMemory>,
-    buffer_address: u64,
+    reachable: &'r ReachableMemory,
     buffer_bytes: u64,
-    registration: &'r CudaRegistration,
 }
 
-impl<'r> Lanes<'r> {
-    pub(super) fn new(registration: &'r CudaRegistration, queues: u32, far_bytes: u64) -> Result<Self, DriverError> {
-        let context = &registration.device.context;
+impl<'r> CopyStreams<'r> {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        reachable: &'r ReachableMemory,
+        buffer_bytes: u64,
+        streams: u32,
+        far_bytes: u64,
+    ) -> Result<Self, DriverError> {
         Ok(Self {
-            streams: (0..queues).map(|_| Stream::new(context)).collect::<Result<_, _>>()?,
+            streams: (0..streams).map(|_| Stream::new(context)).collect::<Result<_, _>>()?,
             far: Arc::new(DeviceMemory::new(context, far_bytes)?),
-            buffer_address: registration.reach.address(),
-            buffer_bytes: registration.buffer.length_bytes(),
-            registration,
+            reachable,
+            // A buffer may be the front of what is reachable.
+            buffer_bytes: buffer_bytes.min(reachable.length_bytes),
         })
-    }
-
-    pub(super) fn registration(&self) -> &'r CudaRegistration {
-        self.registration
     }
 
     pub(super) fn far(&self) -> &Arc<DeviceMemory> {
@@ -79,51 +108,47 @@ impl<'r> Lanes<'r> {
         self.streams.get(queue as usize)
     }
 
-    pub(super) fn buffer_bytes(&self) -> u64 {
-        self.buffer_bytes
-    }
-
     /// Whether the bytes lie within both sides.
     #[inline]
-    pub(super) fn has(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
+    pub(super) fn fits(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
         let within = |offset: u64, total: u64| length_bytes <= total && offset <= total - length_bytes;
         within(buffer_offset, self.buffer_bytes) && within(far_offset, self.far.length_bytes())
     }
 
-    /// Whether both addresses and the length are whole words of a kernel's.
+    /// Whether both addresses and the length are multiples of the narrowest access of a kernel.
     #[inline]
-    pub(super) fn in_words(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
-        let all = (self.buffer_address + buffer_offset) | (self.far.address() + far_offset) | length_bytes;
+    pub(super) fn is_aligned(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
+        let all = (self.reachable.address + buffer_offset) | (self.far.address() + far_offset) | length_bytes;
         all.is_multiple_of(Kernels::SHORTEST_WORD_BYTES)
     }
 
-    /// Puts a transfer into a queue. What leaves a side, or is not in words where it has to be, is not put there.
+    /// Enqueues a copy. One that leaves a side, or is not aligned for a kernel, is rejected.
     #[inline]
     pub(super) fn post(
         &self,
         stream: &Stream,
-        (by, way): (By<'_>, Way),
+        (engine, direction): (Engine<'_>, Direction),
         (buffer_offset, far_offset): (u64, u64),
         length_bytes: u64,
     ) -> Result<(), DriverError> {
         let outside = || DriverError::Nothing { call: "a transfer outside of its memory" };
-        if !self.has(buffer_offset, far_offset, length_bytes) {
+        if !self.fits(buffer_offset, far_offset, length_bytes) {
             return Err(outside());
         }
-        let (buffer, far) = (self.buffer_address + buffer_offset, self.far.address() + far_offset);
-        let (to, from) = match way {
-            Way::IntoBuffer => (buffer, far),
-            Way::OutOfBuffer => (far, buffer),
+        let (buffer, far) = (self.reachable.address + buffer_offset, self.far.address() + far_offset);
+        let (to, from) = match direction {
+            Direction::IntoSource => (buffer, far),
+            Direction::OutOfSource => (far, buffer),
         };
-        match by {
-            // SAFETY: both spans were just seen to lie within the registered buffer and the far side. Both outlive the
-            // streams, whose end waits for the copy: the registration is borrowed, the far side dropped after them.
-            By::CopyEngine => unsafe { stream.copy(to, from, length_bytes) },
-            By::Kernel(kernels) if self.in_words(buffer_offset, far_offset, length_bytes) => {
-                // SAFETY: as above; and it is in words.
+        match engine {
+            // SAFETY: both spans lie within the reachable memory and the far side, as just checked. Both outlive the streams,
+            // whose drop waits for the copy: the one is borrowed, the other is dropped after them.
+            Engine::CopyEngine => unsafe { stream.copy(to, from, length_bytes) },
+            Engine::Kernel(kernels) if self.is_aligned(buffer_offset, far_offset, length_bytes) => {
+                // SAFETY: as above, and the spans are aligned.
                 unsafe { kernels.copy(stream, to, from, length_bytes) }
             }
-            By::Kernel(_) => Err(outside()),
+            Engine::Kernel(_) => Err(outside()),
         }
     }
 }

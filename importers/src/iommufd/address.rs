@@ -30,7 +30,7 @@ pub(super) struct Address {
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressProblem {
+pub(super) enum AddressError {
     #[error("the function is no full PCI address")]
     Function,
     #[error("after the question mark stands only write=LBA+COUNT")]
@@ -40,26 +40,26 @@ pub(super) enum AddressProblem {
 }
 
 impl FromStr for Address {
-    type Err = AddressProblem;
+    type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (function, option) =
             text.split_once('?').map_or((text, None), |(function, option)| (function, Some(option)));
-        let bdf = function.parse().map_err(|_| AddressProblem::Function)?;
-        let blocks = |option: &str| option.strip_prefix("write=").ok_or(AddressProblem::Option)?.parse();
+        let bdf = function.parse().map_err(|_| AddressError::Function)?;
+        let blocks = |option: &str| option.strip_prefix("write=").ok_or(AddressError::Option)?.parse();
         Ok(Self { bdf, write: option.map(blocks).transpose()? })
     }
 }
 
 impl FromStr for Blocks {
-    type Err = AddressProblem;
+    type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (first, count) = text.split_once('+').ok_or(AddressProblem::Blocks)?;
-        let (first, count) = number(first).zip(number(count)).ok_or(AddressProblem::Blocks)?;
+        let (first, count) = text.split_once('+').ok_or(AddressError::Blocks)?;
+        let (first, count) = number(first).zip(number(count)).ok_or(AddressError::Blocks)?;
         match first.checked_add(count) {
             Some(_) if count > 0 => Ok(Self { first, count }),
-            _ => Err(AddressProblem::Blocks),
+            _ => Err(AddressError::Blocks),
         }
     }
 }
@@ -83,19 +83,19 @@ mod tests {
         assert_eq!("0000:03:00.0?write=2048+16".parse(), Ok(Address { bdf, write }));
         assert_eq!("0000:03:00.0?write=0x800+0x10".parse(), Ok(Address { bdf, write }));
         for (text, problem) in [
-            ("", AddressProblem::Function),
-            ("nvme0", AddressProblem::Function),
-            ("?write=0+1", AddressProblem::Function),
-            ("0000:03:00.0?", AddressProblem::Option),
-            ("0000:03:00.0?read=0+1", AddressProblem::Option),
-            ("0000:03:00.0?write", AddressProblem::Option),
-            ("0000:03:00.0?write=", AddressProblem::Blocks),
-            ("0000:03:00.0?write=0", AddressProblem::Blocks),
-            ("0000:03:00.0?write=0+0", AddressProblem::Blocks),
-            ("0000:03:00.0?write=+1", AddressProblem::Blocks),
-            ("0000:03:00.0?write=-1+1", AddressProblem::Blocks),
-            ("0000:03:00.0?write=0++1", AddressProblem::Blocks),
-            ("0000:03:00.0?write=1+18446744073709551615", AddressProblem::Blocks),
+            ("", AddressError::Function),
+            ("nvme0", AddressError::Function),
+            ("?write=0+1", AddressError::Function),
+            ("0000:03:00.0?", AddressError::Option),
+            ("0000:03:00.0?read=0+1", AddressError::Option),
+            ("0000:03:00.0?write", AddressError::Option),
+            ("0000:03:00.0?write=", AddressError::Blocks),
+            ("0000:03:00.0?write=0", AddressError::Blocks),
+            ("0000:03:00.0?write=0+0", AddressError::Blocks),
+            ("0000:03:00.0?write=+1", AddressError::Blocks),
+            ("0000:03:00.0?write=-1+1", AddressError::Blocks),
+            ("0000:03:00.0?write=0++1", AddressError::Blocks),
+            ("0000:03:00.0?write=1+18446744073709551615", AddressError::Blocks),
         ] {
             assert_eq!(text.parse::<Address>(), Err(problem), "{text:?}");
         }

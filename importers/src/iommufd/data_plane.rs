@@ -9,24 +9,13 @@ use super::device::check;
 use super::errors::Error;
 use super::far::DriveView;
 use super::nvme::{Direction, Failure, IoQueue, Status};
-use super::registration::IommufdRegistration;
+use super::registration::{IommufdRegistration, Part};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
-
-/// A part of the buffer that lies in one piece for the drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    /// From here in the buffer.
-    pub(super) start: u64,
-    /// To here.
-    pub(super) end: u64,
-    /// Where the drive finds it.
-    pub(super) address: u64,
-}
 
 /// What a transfer has to fit into. It is checked before anything is handed over: a drive that is given a wrong address
 /// overwrites something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Room {
+struct Bounds {
     /// In their order and without gaps.
     parts: Box<[Part]>,
     far_bytes: u64,
@@ -36,7 +25,7 @@ struct Room {
 
 /// Why a transfer does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Misfit {
+enum Rejection {
     Op,
     ReadOnly,
     Length,
@@ -45,33 +34,33 @@ enum Misfit {
     Blocks,
 }
 
-impl Room {
+impl Bounds {
     /// Which way it goes, and where its data lie for the drive.
-    fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Misfit> {
+    fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Rejection> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
         if transfer.posted_by != Side::Far || transfer.queue != 0 {
-            return Err(Misfit::Op);
+            return Err(Rejection::Op);
         }
         let direction = match transfer.op {
             Op::Read => Direction::Read,
             Op::Write if self.is_writable => Direction::Write,
-            Op::Write => return Err(Misfit::ReadOnly),
-            _ => return Err(Misfit::Op),
+            Op::Write => return Err(Rejection::ReadOnly),
+            _ => return Err(Rejection::Op),
         };
         let above = self.parts.partition_point(|part| part.start <= transfer.buffer_offset);
         let part = self.parts[..above].last().filter(|part| within(transfer.buffer_offset, part.end));
-        let Some(part) = part else { return Err(Misfit::Buffer) };
+        let Some(part) = part else { return Err(Rejection::Buffer) };
         if length == 0 {
-            Err(Misfit::Length)
+            Err(Rejection::Length)
         } else if !within(transfer.far_offset, self.far_bytes) {
-            Err(Misfit::Far)
+            Err(Rejection::Far)
         } else if !length.is_multiple_of(self.block_bytes)
             || !transfer.far_offset.is_multiple_of(self.block_bytes)
             // The lowest bits of a pointer are not the drive's to look at.
             || !transfer.buffer_offset.is_multiple_of(4)
         {
-            Err(Misfit::Blocks)
+            Err(Rejection::Blocks)
         } else {
             Ok((direction, part.address + (transfer.buffer_offset - part.start)))
         }
@@ -80,7 +69,7 @@ impl Room {
 
 /// A transfer under way; its place in the table is its number.
 #[derive(Debug, Clone, Copy)]
-struct UnderWay {
+struct InFlight {
     /// The caller's number.
     id: u64,
     /// Commands that have not ended.
@@ -95,10 +84,10 @@ pub(super) struct NvmeDataPlane<'r> {
     far: Arc<DriveView>,
     registration: &'r IommufdRegistration,
 
-    room: Room,
+    bounds: Bounds,
     first_block: u64,
     command_bytes: u64,
-    transfers: Box<[UnderWay]>,
+    transfers: Box<[InFlight]>,
     free_transfers: Vec<u32>,
     /// Which transfer a command belongs to; none where it is not under way.
     commands: Box<[Option<u32>]>,
@@ -138,7 +127,7 @@ impl<'r> NvmeDataPlane<'r> {
             queue: IoQueue::new(&controller, commands).map_err(failed)?,
             far,
             registration,
-            room: Room {
+            bounds: Bounds {
                 parts: registration.parts(),
                 far_bytes: room,
                 block_bytes: drive.block_bytes,
@@ -146,7 +135,7 @@ impl<'r> NvmeDataPlane<'r> {
             },
             first_block: blocks.first,
             command_bytes: drive.command_bytes,
-            transfers: vec![UnderWay { id: 0, open: 0, status: Status::SUCCESS }; depth as usize].into(),
+            transfers: vec![InFlight { id: 0, open: 0, status: Status::SUCCESS }; depth as usize].into(),
             free_transfers: (0..depth).rev().collect(),
             commands: vec![None; usize::from(numbers)].into(),
             free_commands: (0..numbers).rev().collect(),
@@ -155,21 +144,21 @@ impl<'r> NvmeDataPlane<'r> {
     }
 
     #[cold]
-    fn misfit(&self, transfer: &Transfer, misfit: Misfit) -> Error {
+    fn rejected(&self, transfer: &Transfer, rejection: Rejection) -> Error {
         let Transfer { op, buffer_offset, far_offset, length_bytes, .. } = *transfer;
-        let Room { far_bytes, block_bytes, .. } = self.room;
+        let Bounds { far_bytes, block_bytes, .. } = self.bounds;
         let buffer_bytes = self.registration.buffer.length_bytes();
-        let why = match misfit {
-            Misfit::ReadOnly => return Error::ReadOnly { bdf: self.registration.device().function.bdf },
-            Misfit::Blocks => return Error::NotInBlocks { block_bytes, length_bytes, far_offset },
-            Misfit::Op => format!("`{op}` is no transfer of this target"),
-            Misfit::Length => "it has no length".to_owned(),
-            Misfit::Buffer => {
+        let why = match rejection {
+            Rejection::ReadOnly => return Error::ReadOnly { bdf: self.registration.device().function.bdf },
+            Rejection::Blocks => return Error::NotInBlocks { block_bytes, length_bytes, far_offset },
+            Rejection::Op => format!("`{op}` is no transfer of this target"),
+            Rejection::Length => "it has no length".to_owned(),
+            Rejection::Buffer => {
                 format!(
                     "{length_bytes} bytes at {buffer_offset:#x} leave a buffer of {buffer_bytes:#x}, or a part of it"
                 )
             }
-            Misfit::Far => format!("{length_bytes} bytes at {far_offset:#x} leave a far side of {far_bytes:#x}"),
+            Rejection::Far => format!("{length_bytes} bytes at {far_offset:#x} leave a far side of {far_bytes:#x}"),
         };
         Error::Transfer { why }
     }
@@ -192,13 +181,13 @@ impl<'r> NvmeDataPlane<'r> {
         let mut open = 0;
         for done in (0..length).step_by(usize::try_from(self.command_bytes).unwrap_or(usize::MAX)) {
             let Some(command) = self.free_commands.pop() else { break };
-            let first_block = self.first_block + (transfer.far_offset + done) / self.room.block_bytes;
+            let first_block = self.first_block + (transfer.far_offset + done) / self.bounds.block_bytes;
             let bytes = self.command_bytes.min(length - done);
             self.queue.push(command, direction, first_block, address + done, bytes)?;
             self.commands[usize::from(command)] = Some(number);
             open += 1;
         }
-        self.transfers[number as usize] = UnderWay { id: transfer.id, open, status: Status::SUCCESS };
+        self.transfers[number as usize] = InFlight { id: transfer.id, open, status: Status::SUCCESS };
         Ok(())
     }
 
@@ -214,7 +203,7 @@ impl<'r> NvmeDataPlane<'r> {
         if transfer.open > 0 {
             return Ok(());
         }
-        let UnderWay { id, status, .. } = *transfer;
+        let InFlight { id, status, .. } = *transfer;
         self.free_transfers.push(number);
         let result = match status {
             Status::SUCCESS => Ok(()),
@@ -244,7 +233,7 @@ impl DataPlane for NvmeDataPlane<'_> {
             return Err(self.end(Failure::Stopped).into());
         }
         for transfer in batch {
-            self.room.admit(transfer).map_err(|misfit| self.misfit(transfer, misfit))?;
+            self.bounds.admit(transfer).map_err(|rejection| self.rejected(transfer, rejection))?;
             if self.command_count(transfer) > self.commands.len() {
                 let (bdf, limit) = (self.registration.device().function.bdf, self.commands.len() as u32);
                 return Err(Error::Depth { bdf, depth: self.transfers.len() as u32, limit }.into());
@@ -255,7 +244,8 @@ impl DataPlane for NvmeDataPlane<'_> {
             if self.free_transfers.is_empty() || self.free_commands.len() < self.command_count(transfer) {
                 break;
             }
-            let (direction, address) = self.room.admit(transfer).map_err(|misfit| self.misfit(transfer, misfit))?;
+            let (direction, address) =
+                self.bounds.admit(transfer).map_err(|rejection| self.rejected(transfer, rejection))?;
             self.push(transfer, direction, address).map_err(|failure| self.end(failure))?;
             taken += 1;
         }
@@ -275,12 +265,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn room(is_writable: bool) -> Room {
+    fn bounds(is_writable: bool) -> Bounds {
         let parts = [
             Part { start: 0, end: 1 << 19, address: 0x10_0000 },
             Part { start: 1 << 19, end: 1 << 20, address: 0x80_0000 },
         ];
-        Room { parts: parts.into(), far_bytes: 1 << 16, block_bytes: 512, is_writable }
+        Bounds { parts: parts.into(), far_bytes: 1 << 16, block_bytes: 512, is_writable }
     }
 
     fn transfer(op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Transfer {
@@ -289,25 +279,25 @@ mod tests {
 
     #[test]
     fn a_drive_is_written_only_where_that_was_said() {
-        assert_eq!(room(false).admit(&transfer(Op::Write, 0, 0, 512)), Err(Misfit::ReadOnly));
-        assert_eq!(room(true).admit(&transfer(Op::Write, 0, 0, 512)), Ok((Direction::Write, 0x10_0000)));
-        assert_eq!(room(true).admit(&transfer(Op::Write, 0, 1 << 16, 512)), Err(Misfit::Far));
+        assert_eq!(bounds(false).admit(&transfer(Op::Write, 0, 0, 512)), Err(Rejection::ReadOnly));
+        assert_eq!(bounds(true).admit(&transfer(Op::Write, 0, 0, 512)), Ok((Direction::Write, 0x10_0000)));
+        assert_eq!(bounds(true).admit(&transfer(Op::Write, 0, 1 << 16, 512)), Err(Rejection::Far));
     }
 
     #[test]
     fn whole_blocks_within_both_sides() {
         let read = |buffer_offset, far_offset, length| {
-            room(false).admit(&transfer(Op::Read, buffer_offset, far_offset, length))
+            bounds(false).admit(&transfer(Op::Read, buffer_offset, far_offset, length))
         };
         assert_eq!(read(64, 0xfe00, 512), Ok((Direction::Read, 0x10_0040)));
         assert_eq!(read((1 << 19) + 4096, 0, 512), Ok((Direction::Read, 0x80_1000)));
-        assert_eq!(read((1 << 19) - 512, 0, 1024), Err(Misfit::Buffer), "from one part into the next");
-        assert_eq!(read(0, 0, 0), Err(Misfit::Length));
-        assert_eq!(read(0, 0, 1000), Err(Misfit::Blocks));
-        assert_eq!(read(0, 100, 512), Err(Misfit::Blocks));
-        assert_eq!(read(2, 0, 512), Err(Misfit::Blocks));
-        assert_eq!(read(1 << 20, 0, 512), Err(Misfit::Buffer));
-        assert_eq!(room(false).admit(&transfer(Op::Send, 0, 0, 512)), Err(Misfit::Op));
+        assert_eq!(read((1 << 19) - 512, 0, 1024), Err(Rejection::Buffer), "from one part into the next");
+        assert_eq!(read(0, 0, 0), Err(Rejection::Length));
+        assert_eq!(read(0, 0, 1000), Err(Rejection::Blocks));
+        assert_eq!(read(0, 100, 512), Err(Rejection::Blocks));
+        assert_eq!(read(2, 0, 512), Err(Rejection::Blocks));
+        assert_eq!(read(1 << 20, 0, 512), Err(Rejection::Buffer));
+        assert_eq!(bounds(false).admit(&transfer(Op::Send, 0, 0, 512)), Err(Rejection::Op));
     }
 
     proptest! {
@@ -317,7 +307,7 @@ mod tests {
             (buffer_offset, far_offset, length_bytes) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {
             let parts = [Part { start: 0, end: buffer_bytes, address: 0 }];
-            let room = Room { parts: parts.into(), far_bytes, block_bytes: 512, is_writable: true };
+            let bounds = Bounds { parts: parts.into(), far_bytes, block_bytes: 512, is_writable: true };
             let end = |offset: u64| u128::from(offset) + u128::from(length_bytes);
             let expected = length_bytes > 0
                 && end(buffer_offset) <= u128::from(buffer_bytes)
@@ -325,7 +315,7 @@ mod tests {
                 && length_bytes.is_multiple_of(512)
                 && far_offset.is_multiple_of(512)
                 && buffer_offset.is_multiple_of(4);
-            let admitted = room.admit(&transfer(Op::Write, buffer_offset, far_offset, length_bytes));
+            let admitted = bounds.admit(&transfer(Op::Write, buffer_offset, far_offset, length_bytes));
             prop_assert_eq!(admitted.is_ok(), expected);
         }
     }

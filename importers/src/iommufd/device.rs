@@ -1,17 +1,15 @@
 //! Finding, probing and opening a function that imports.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_exporter::{Access, AddressSpace, Buffer, Device as VfioDevice, Door, Handle, OpenOptions};
+use peerpath_exporter::{AddressSpace, Device as VfioDevice, Door, OpenOptions};
 use peerpath_paths::Bdf;
 
 use super::address::{Address, Blocks};
 use super::errors::Error;
 use super::nvme::{self, Drive, Lifecycle};
-use super::registration::{Holder, IommufdRegistration};
-use crate::{Device, DeviceInfo, Registration};
+use crate::DeviceInfo;
 
 /// A function with an address space of its own. Targets on the same function share it.
 pub(super) struct Function {
@@ -69,7 +67,7 @@ pub(super) struct IommufdDevice {
     pub(super) function: Arc<Function>,
     /// What of the drive may be overwritten.
     pub(super) write: Option<Blocks>,
-    info: DeviceInfo,
+    pub(super) info: DeviceInfo,
 }
 
 impl IommufdDevice {
@@ -100,40 +98,5 @@ pub(super) fn check(bdf: Bdf, drive: &Drive, blocks: Blocks) -> Result<(), Error
     match blocks.first.checked_add(blocks.count) {
         Some(end) if end <= drive.blocks => Ok(()),
         _ => Err(Error::BeyondDrive { bdf, blocks, capacity: drive.blocks }),
-    }
-}
-
-impl Device for IommufdDevice {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let bdf = self.function.bdf;
-        if buffer.origin().bdf == Some(bdf) {
-            return Err(Error::Itself { bdf }.into());
-        }
-        let length_bytes = buffer.length_bytes();
-        let ranges = &buffer.origin().ranges;
-        let map = |holder, dma_buf: &OwnedFd, length_bytes, ranges| {
-            AddressSpace::map_dma_buf(holder, dma_buf.as_fd(), length_bytes, Access::BOTH)
-                .map_err(|source| Error::MapDmaBuf { bdf, length_bytes, ranges, source })
-        };
-        let holder = Holder(self);
-        let (first, others) = match buffer.handle() {
-            Handle::DmaBuf(dma_buf) => (map(holder, dma_buf, length_bytes, ranges.len())?, Vec::new()),
-            Handle::DmaBufs(dma_bufs) => {
-                let mut each = dma_bufs.iter().zip(ranges);
-                let mut next = |holder| each.next().map(|(dma_buf, range)| map(holder, dma_buf, range.length_bytes, 1));
-                let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
-                (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
-            }
-            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }.into()),
-            Handle::Memory(memory) => {
-                let mapped = AddressSpace::map_memory(holder, memory.clone());
-                (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())
-            }
-        };
-        Ok(Box::new(IommufdRegistration { first, others, buffer }))
     }
 }

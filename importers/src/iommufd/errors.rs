@@ -4,14 +4,14 @@ use std::io;
 
 use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation, Facts, Step, explain};
 
-use super::address::{AddressProblem, Blocks};
+use super::address::{AddressError, Blocks};
 use super::nvme::Failure;
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{text:?} is no function to import with")]
-    Address { text: String, source: AddressProblem },
+    Address { text: String, source: AddressError },
     #[error("{bdf} cannot import")]
     Open { bdf: Bdf, source: peerpath_exporter::Error },
     #[error("{bdf} is no NVMe drive, so it has no blocks to write")]

@@ -12,10 +12,15 @@ use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
 
-use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use crate::{
+    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer, Op, OpSpec,
+    QueuePairOptions, Registration, Role,
+};
 use address::Address;
+use data_plane::NvmeDataPlane;
 use device::IommufdDevice;
 use errors::Error;
+use registration::IommufdRegistration;
 
 /// `iommufd:BDF[?write=LBA+COUNT]`.
 pub(crate) struct Iommufd;
@@ -74,7 +79,7 @@ impl Importer for Iommufd {
         }
     }
 
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         Ok(Arc::new(IommufdDevice::open(parse(address)?)?))
     }
 }
@@ -83,6 +88,21 @@ impl Importer for Iommufd {
 fn is_of_interest(tree: &Tree, function: &str) -> bool {
     let class = || u32::from_str_radix(tree.text(&format!("{function}/class"))?.strip_prefix("0x")?, 16).ok();
     !tree.names(&format!("{function}/vfio-dev")).is_empty() || class() == Some(nvme::CLASS)
+}
+
+impl Registration for IommufdRegistration {
+    fn mechanism(&self) -> &'static str {
+        self.mechanism()
+    }
+
+    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
+        Ok(Box::new(NvmeDataPlane::new(self, settings)?))
+    }
+
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
+        self.unmap()?;
+        Ok(DeferredRelease::new(self))
+    }
 }
 
 fn parse(text: &str) -> Result<Address, Error> {

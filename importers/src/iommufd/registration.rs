@@ -1,14 +1,25 @@
 //! A buffer in the address space of a function.
 
 use std::borrow::Borrow;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use peerpath_exporter::{AddressSpace, Buffer, Handle, Mapped};
+use peerpath_exporter::{Access, AddressSpace, Buffer, Handle, Mapped};
 
-use super::data_plane::{NvmeDataPlane, Part};
 use super::device::IommufdDevice;
 use super::errors::Error;
-use crate::{DataPlane, DataPlaneSettings, Registration, Remains};
+use crate::{Device, DeviceInfo, Registration};
+
+/// A part of the buffer that lies in one piece for the drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From here in the buffer.
+    pub(super) start: u64,
+    /// To here.
+    pub(super) end: u64,
+    /// Where the drive finds it.
+    pub(super) address: u64,
+}
 
 /// The device as what keeps the address space of a mapping alive.
 #[derive(Clone)]
@@ -47,10 +58,9 @@ impl IommufdRegistration {
         };
         std::iter::once(&self.first).chain(&self.others).map(part).collect()
     }
-}
 
-impl Registration for IommufdRegistration {
-    fn mechanism(&self) -> &'static str {
+    /// The name in results.
+    pub(super) fn mechanism(&self) -> &'static str {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
             Handle::DmaBufs(_) => "ioas-map-file-per-range",
@@ -58,14 +68,44 @@ impl Registration for IommufdRegistration {
         }
     }
 
-    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
-        Ok(Box::new(NvmeDataPlane::new(self, settings)?))
+    /// Removes every mapping. Where one fails, the mappings behind it are removed when they are dropped.
+    pub(super) fn unmap(&mut self) -> Result<(), Error> {
+        let unmapped = self.first.unmap().and_then(|()| self.others.iter_mut().try_for_each(Mapped::unmap));
+        unmapped.map_err(|source| Error::Unmap { bdf: self.device().function.bdf, source })
+    }
+}
+
+impl Device for IommufdDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
-        // Those behind one that fails are taken back as they are dropped.
-        let unmapped = self.first.unmap().and_then(|()| self.others.iter_mut().try_for_each(Mapped::unmap));
-        unmapped.map_err(|source| Error::Unmap { bdf: self.device().function.bdf, source })?;
-        Ok(Remains::new(self))
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
+        let bdf = self.function.bdf;
+        if buffer.origin().bdf == Some(bdf) {
+            return Err(Error::Itself { bdf }.into());
+        }
+        let length_bytes = buffer.length_bytes();
+        let ranges = &buffer.origin().ranges;
+        let map = |holder, dma_buf: &OwnedFd, length_bytes, ranges| {
+            AddressSpace::map_dma_buf(holder, dma_buf.as_fd(), length_bytes, Access::BOTH)
+                .map_err(|source| Error::MapDmaBuf { bdf, length_bytes, ranges, source })
+        };
+        let holder = Holder(self);
+        let (first, others) = match buffer.handle() {
+            Handle::DmaBuf(dma_buf) => (map(holder, dma_buf, length_bytes, ranges.len())?, Vec::new()),
+            Handle::DmaBufs(dma_bufs) => {
+                let mut each = dma_bufs.iter().zip(ranges);
+                let mut next = |holder| each.next().map(|(dma_buf, range)| map(holder, dma_buf, range.length_bytes, 1));
+                let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
+                (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
+            }
+            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }.into()),
+            Handle::Memory(memory) => {
+                let mapped = AddressSpace::map_memory(holder, memory.clone());
+                (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())
+            }
+        };
+        Ok(Box::new(IommufdRegistration { first, others, buffer }))
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Address {
 
 /// Why the text is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressProblem {
+pub(super) enum AddressError {
     #[error("no device is named")]
     NoName,
     #[error("a device name has at most {LONGEST_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
@@ -26,12 +26,12 @@ pub(super) enum AddressProblem {
 }
 
 impl FromStr for Address {
-    type Err = AddressProblem;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressProblem> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         let (device, port) = match text.split_once('/') {
             None => (text, 1),
-            Some((device, port)) => (device, parse_port(port).ok_or(AddressProblem::BadPort)?),
+            Some((device, port)) => (device, parse_port(port).ok_or(AddressError::BadPort)?),
         };
         check_name(device)?;
         Ok(Self { device: device.to_owned(), port })
@@ -39,13 +39,13 @@ impl FromStr for Address {
 }
 
 /// The name becomes a part of sysfs paths, so nothing that could lead elsewhere may stand in it.
-fn check_name(name: &str) -> Result<(), AddressProblem> {
+fn check_name(name: &str) -> Result<(), AddressError> {
     if name.is_empty() {
-        return Err(AddressProblem::NoName);
+        return Err(AddressError::NoName);
     }
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
     if !plain || name.starts_with('.') || name.len() > LONGEST_NAME_BYTES {
-        return Err(AddressProblem::BadName);
+        return Err(AddressError::BadName);
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn address(device: &str, port: u8) -> Result<Address, AddressProblem> {
+    fn address(device: &str, port: u8) -> Result<Address, AddressError> {
         Ok(Address { device: device.to_owned(), port })
     }
 
@@ -75,22 +75,22 @@ mod tests {
     #[test]
     fn anything_else_is_refused_with_its_reason() {
         for (text, problem) in [
-            ("", AddressProblem::NoName),
-            ("/1", AddressProblem::NoName),
-            ("rxe0/", AddressProblem::BadPort),
-            ("rxe0/0", AddressProblem::BadPort),
-            ("rxe0/256", AddressProblem::BadPort),
-            ("rxe0/+1", AddressProblem::BadPort),
-            ("rxe0/1/2", AddressProblem::BadPort),
-            ("..", AddressProblem::BadName),
-            ("../net/1", AddressProblem::BadPort),
-            ("rxe 0", AddressProblem::BadName),
-            ("rxe\0", AddressProblem::BadName),
-            ("réseau", AddressProblem::BadName),
+            ("", AddressError::NoName),
+            ("/1", AddressError::NoName),
+            ("rxe0/", AddressError::BadPort),
+            ("rxe0/0", AddressError::BadPort),
+            ("rxe0/256", AddressError::BadPort),
+            ("rxe0/+1", AddressError::BadPort),
+            ("rxe0/1/2", AddressError::BadPort),
+            ("..", AddressError::BadName),
+            ("../net/1", AddressError::BadPort),
+            ("rxe 0", AddressError::BadName),
+            ("rxe\0", AddressError::BadName),
+            ("réseau", AddressError::BadName),
         ] {
             assert_eq!(text.parse::<Address>(), Err(problem), "{text:?}");
         }
-        assert_eq!("x".repeat(64).parse::<Address>(), Err(AddressProblem::BadName));
+        assert_eq!("x".repeat(64).parse::<Address>(), Err(AddressError::BadName));
     }
 
     proptest! {

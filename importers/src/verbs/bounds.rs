@@ -1,4 +1,4 @@
-//! What a transfer has to fit into. It is checked before anything is posted: a device answers a misfit with the end of the
+//! What a transfer has to fit into. It is checked before anything is posted: a device answers a rejected with the end of the
 //! connection.
 
 use super::errors::Error;
@@ -103,7 +103,7 @@ impl Bounds {
 
     /// Why it was not admitted.
     #[cold]
-    pub(super) fn misfit(&self, transfer: &Transfer, device: &str) -> Error {
+    pub(super) fn rejection(&self, transfer: &Transfer, device: &str) -> Error {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
         if length_bytes > self.message_bytes {
             return Error::Message { device: device.to_owned(), length_bytes, limit_bytes: self.message_bytes };
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_misfit_says_what_does_not_fit() {
         let bounds = bounds(&[4096, 4096], 4096, 4096);
-        for (misfit, why) in [
+        for (rejected, why) in [
             (transfer(0, 0, 0), "no length"),
             (transfer(0, 0, 4097), "at once"),
             (transfer(8000, 0, 4096), "in the buffer"),
@@ -185,18 +185,18 @@ mod tests {
             (transfer(u64::MAX, 0, 1), "in the buffer"),
             (transfer(0, u64::MAX - 4095, 4096), "far side"),
         ] {
-            assert_eq!(bounds.admit(&misfit), None, "{misfit:?}");
-            let text = bounds.misfit(&misfit, "rxe0").to_string();
+            assert_eq!(bounds.admit(&rejected), None, "{rejected:?}");
+            let text = bounds.rejection(&rejected, "rxe0").to_string();
             assert!(text.contains(why), "{text}");
         }
         let nothing = Bounds { buffer: Vec::new(), far: Vec::new(), ..bounds };
         assert_eq!(nothing.admit(&transfer(0, 0, 1)), None);
-        nothing.misfit(&transfer(0, 0, 1), "rxe0");
+        nothing.rejection(&transfer(0, 0, 1), "rxe0");
     }
 
     #[test]
     fn a_message_that_is_too_long_is_a_limit_of_the_device() {
-        let error = bounds(&[8192], 8192, 4096).misfit(&transfer(0, 0, 8192), "rxe0");
+        let error = bounds(&[8192], 8192, 4096).rejection(&transfer(0, 0, 8192), "rxe0");
         assert_eq!((error.class(), error.explanation().cause), (Class::CannotHere, Some(Cause::LimitReached)));
     }
 
@@ -220,10 +220,10 @@ mod tests {
             assert!(askew.iter().all(|word| reliable.admit(word).is_none() == op.is_atomic()), "{op}");
         }
         let word = Transfer::new(0, Op::FetchAdd, 4, 0, 8);
-        let text = |bounds: &Bounds| bounds.misfit(&word, "rxe0").to_string();
+        let text = |bounds: &Bounds| bounds.rejection(&word, "rxe0").to_string();
         assert!(text(&reliable).contains("multiple of 8"), "{}", text(&reliable));
-        assert!(matches!(uc.misfit(&word, "rxe0"), Error::Transport { .. }));
-        assert!(matches!(none.misfit(&word, "rxe0"), Error::NoAtomics { .. }));
+        assert!(matches!(uc.rejection(&word, "rxe0"), Error::Transport { .. }));
+        assert!(matches!(none.rejection(&word, "rxe0"), Error::NoAtomics { .. }));
     }
 
     #[test]

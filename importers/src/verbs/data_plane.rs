@@ -1,6 +1,6 @@
 //! Data through queue pairs.
 //!
-//! Either side has an [`End`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
+//! Either side has an [`QueuePairs`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
 //! data are to go both ways. Both report to one completion queue, so one poll sees everything. Where somebody else has the
 //! buffer's end, sends of that one come in as well.
 
@@ -11,13 +11,13 @@ use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, Vie
 
 use super::bounds::{Bounds, Part, place};
 use super::device::VerbsDevice;
-use super::end::{Depths, End};
 use super::errors::Error;
+use super::queue_pairs::{QueueDepths, QueuePairs};
 use super::registration::VerbsRegistration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
-use super::sys::{CompletionQueue, MemoryRegion, Peer, Polled};
-use crate::{Completion, DataPlane, DataPlaneSettings, JoinedEnd, Op, Side, Transfer};
+use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
+use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
 /// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
 const LONGEST_SLEEP_MS: u16 = 100;
@@ -31,9 +31,9 @@ fn number(ring: usize, place: u32) -> u64 {
 
 pub(super) struct VerbsDataPlane<'r> {
     // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
-    far_end: End,
+    far_end: QueuePairs,
     /// None where somebody else has it.
-    buffer_end: Option<End>,
+    buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
@@ -44,9 +44,9 @@ pub(super) struct VerbsDataPlane<'r> {
     queues: u32,
     /// Of the far side, where somebody else has the buffer's end.
     incoming: Incoming,
-    /// What ended while nobody polled for it.
+    /// What ended while nobody work_completions for it.
     backlog: Vec<Completion>,
-    polled: Polled,
+    work_completions: WorkCompletions,
     /// An event was asked for.
     armed: bool,
     ended: bool,
@@ -99,8 +99,10 @@ impl<'r> VerbsDataPlane<'r> {
         let completions = device.completion_queue(entries)?;
         let back = if both_sides { depth } else { 0 };
         let is_memory = matches!(registration.buffer.handle(), Handle::Memory(_));
-        let far_end = End::new(device, &completions, Depths { queues, sends: depth, receives: back }, true)?;
-        let buffer_end = End::new(device, &completions, Depths { queues, sends: back, receives: depth }, is_memory)?;
+        let far_end =
+            QueuePairs::new(device, &completions, QueueDepths { queues, sends: depth, receives: back }, true)?;
+        let buffer_end =
+            QueuePairs::new(device, &completions, QueueDepths { queues, sends: back, receives: depth }, is_memory)?;
         for (end, peer) in [(&buffer_end, &far_end), (&far_end, &buffer_end)] {
             end.connect(device, &device.route(), &peers(device, peer))?;
         }
@@ -121,21 +123,21 @@ impl<'r> VerbsDataPlane<'r> {
             queues,
             incoming: Incoming::default(),
             backlog: Vec::new(),
-            polled: Polled::with_room_for(entries as usize),
+            work_completions: WorkCompletions::with_capacity(entries as usize),
             armed: false,
             ended: false,
         })
     }
 
     /// With somebody else at the buffer's end.
-    pub(super) fn apart(
+    pub(super) fn connected(
         registration: &'r VerbsRegistration,
-        (far_end, depths): (End, Depths),
+        (far_end, depths): (QueuePairs, QueueDepths),
         completions: Arc<CompletionQueue>,
         bounds: Bounds,
         far: FarMemory,
     ) -> Self {
-        let Depths { queues, sends, receives } = depths;
+        let QueueDepths { queues, sends, receives } = depths;
         let incoming = Incoming {
             capacity: receives as usize,
             queues: vec![(0, 0); queues as usize].into(),
@@ -152,18 +154,18 @@ impl<'r> VerbsDataPlane<'r> {
             queues,
             incoming,
             backlog: Vec::with_capacity(sends as usize * queues as usize),
-            polled: Polled::with_room_for((sends + receives) as usize * queues as usize),
+            work_completions: WorkCompletions::with_capacity((sends + receives) as usize * queues as usize),
             armed: false,
             ended: false,
         }
     }
 
     /// Takes note of what ended.
-    fn take_in(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+    fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
         loop {
-            let count = self.completions.poll(&mut self.polled).map_err(|source| Error::Poll { source })?;
+            let count = self.completions.poll(&mut self.work_completions).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
-                let ended = self.polled.get(index);
+                let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
                 // A receive that was flushed only says that the receiver has refused something. What, its answer tells the
                 // sender, whose queue pair has to live until it is there.
@@ -188,7 +190,7 @@ impl<'r> VerbsDataPlane<'r> {
                     });
                 }
             }
-            if count < self.polled.room() {
+            if count < self.work_completions.capacity() {
                 return Ok(());
             }
         }
@@ -275,14 +277,14 @@ impl<'r> VerbsDataPlane<'r> {
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };
         let (mut sends, mut receives) = (0, 0);
-        let room = ring.room();
+        let free = ring.free_slots();
         for transfer in batch {
-            if sends == room || (transfer.queue, transfer.posted_by) != (queue, posted_by) {
+            if sends == free || (transfer.queue, transfer.posted_by) != (queue, posted_by) {
                 break;
             }
             let Some(places) = self.bounds.admit(transfer) else {
                 ring.forget(sends);
-                return Err(self.bounds.misfit(transfer, &self.registration.device.info.name));
+                return Err(self.bounds.rejection(transfer, &self.registration.device.info.name));
             };
             let other = other.as_mut().filter(|_| matches!(transfer.op, Op::Send | Op::WriteImm));
             let number = number(at, ring.push(transfer.id, 1 + u8::from(other.is_some())));
@@ -340,7 +342,7 @@ impl DataPlane for VerbsDataPlane<'_> {
         if !self.backlog.is_empty() {
             done.append(&mut self.backlog);
         }
-        self.take_in(done)?;
+        self.collect(done)?;
         if self.incoming.offsets.is_empty() {
             return Ok(());
         }
@@ -364,7 +366,7 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 }
 
-impl JoinedEnd for VerbsDataPlane<'_> {
+impl ConnectedEnd for VerbsDataPlane<'_> {
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
@@ -377,7 +379,7 @@ impl JoinedEnd for VerbsDataPlane<'_> {
 
     fn arrived(&mut self) -> Result<u64, crate::Error> {
         let mut backlog = mem::take(&mut self.backlog);
-        let taken = self.take_in(&mut backlog);
+        let taken = self.collect(&mut backlog);
         self.backlog = backlog;
         taken?;
         self.failed_receive(&self.backlog)?;
@@ -399,6 +401,6 @@ impl Incoming {
 }
 
 /// An end as its peer sees it.
-fn peers(device: &VerbsDevice, end: &End) -> Vec<Peer> {
+fn peers(device: &VerbsDevice, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

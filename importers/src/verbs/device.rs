@@ -10,13 +10,12 @@ use super::address::Address;
 use super::driver::{is_software, uverbs_driver_id};
 use super::errors::Error;
 use super::facts;
-use super::registration::VerbsRegistration;
 use super::sys::{
-    Addressing, CompletionQueue, Context, DeviceList, Extra, Limits, ListError, MemoryRegion, Mtu, Port, PortState,
-    ProtectionDomain, Route,
+    AccessFlags, Addressing, CompletionQueue, Context, DeviceList, Limits, ListError, MemoryRegion, Mtu, Port,
+    PortState, ProtectionDomain, Route,
 };
 use super::sysfs;
-use crate::{Connection, Device, DeviceInfo, Registration, Transport};
+use crate::{DeviceInfo, QueuePairOptions, Transport};
 
 /// An opened port of a device, with the domain that all its regions and queue pairs belong to.
 pub(super) struct VerbsDevice {
@@ -27,7 +26,7 @@ pub(super) struct VerbsDevice {
     pub(super) limits: Limits,
     pub(super) port: Port,
     pub(super) addressing: Addressing,
-    pub(super) connection: Connection,
+    pub(super) connection: QueuePairOptions,
     mtu: Mtu,
 }
 
@@ -36,7 +35,7 @@ const READS_IN_FLIGHT: u32 = 16;
 
 /// Whether the address can be used, and for dma-bufs too.
 pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
-    let device = VerbsDevice::open(address, &Connection::default(), tree)?;
+    let device = VerbsDevice::open(address, &QueuePairOptions::default(), tree)?;
     if device.info.bdf.is_none() && device.info.soft_rdma {
         return Err(device.no_function(tree));
     }
@@ -49,7 +48,7 @@ pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
 
 impl VerbsDevice {
     /// Opens it.
-    pub(super) fn open(address: &Address, connection: &Connection, tree: &Tree) -> Result<Self, Error> {
+    pub(super) fn open(address: &Address, connection: &QueuePairOptions, tree: &Tree) -> Result<Self, Error> {
         let name = &address.device;
         let context = Arc::new(open_context(name)?);
         let limits = context.limits().map_err(|source| Error::Query { device: name.clone(), source })?;
@@ -66,8 +65,8 @@ impl VerbsDevice {
         let mtu = mtu(name, &port, connection)?;
         let driver = sysfs::driver(tree, name);
         let driver_id = driver.as_deref().and_then(uverbs_driver_id);
-        let extra = Extra { atomics: limits.atomics, relaxed_ordering: connection.relaxed_ordering };
-        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id, extra)
+        let access = AccessFlags { atomics: limits.atomics, relaxed_ordering: connection.relaxed_ordering };
+        let domain = ProtectionDomain::new(Arc::clone(&context), driver_id, access)
             .map_err(|source| Error::ProtectionDomain { device: name.clone(), source })?;
         let soft_rdma = driver.as_deref().is_some_and(is_software);
         let info = DeviceInfo {
@@ -104,7 +103,7 @@ impl VerbsDevice {
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
             traffic_class: self.connection.traffic_class,
-            patient: false,
+            retry_rnr_forever: false,
         }
     }
 
@@ -198,17 +197,6 @@ impl VerbsDevice {
     }
 }
 
-impl Device for VerbsDevice {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let regions = self.regions(&buffer)?;
-        Ok(Box::new(VerbsRegistration::new(regions, buffer, self)))
-    }
-}
-
 fn open_context(name: &str) -> Result<Context, Error> {
     let list = DeviceList::read().map_err(|error| match error {
         ListError::NoLibrary => Error::NoLibrary,
@@ -225,13 +213,13 @@ fn open_context(name: &str) -> Result<Context, Error> {
 }
 
 /// What packets carry: what was asked for, if the port can.
-fn mtu(device: &str, port: &Port, connection: &Connection) -> Result<Mtu, Error> {
+fn mtu(device: &str, port: &Port, connection: &QueuePairOptions) -> Result<Mtu, Error> {
     let Some(bytes) = connection.mtu_bytes else { return Ok(port.mtu) };
     let asked = Mtu::of_bytes(bytes).filter(|mtu| mtu.bytes() <= port.mtu.bytes());
     asked.ok_or_else(|| Error::Mtu { device: device.to_owned(), bytes, most_bytes: port.mtu.bytes() })
 }
 
-fn addressing(address: &Address, port: &Port, connection: &Connection, tree: &Tree) -> Result<Addressing, Error> {
+fn addressing(address: &Address, port: &Port, connection: &QueuePairOptions, tree: &Tree) -> Result<Addressing, Error> {
     if let Some(index) = connection.gid_index {
         let gid = sysfs::gid(tree, &address.device, address.port, index);
         let Some(bytes) = gid else {

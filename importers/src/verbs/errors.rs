@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
 
-use super::address::AddressProblem;
+use super::address::AddressError;
 use crate::{Op, TransferError, Transport};
 
 /// See the variants.
@@ -13,7 +13,7 @@ pub(super) enum Error {
     #[error("there is no dma-buf to register: {source}")]
     Withheld { source: peerpath_cuda::Error },
     #[error("{text:?} is no RDMA device and port")]
-    Address { text: String, source: AddressProblem },
+    Address { text: String, source: AddressError },
     #[error("RDMA devices cannot be reached: libibverbs is not installed")]
     NoLibrary,
     #[error("the RDMA devices of this host could not be listed")]

@@ -1,29 +1,36 @@
 //! RDMA devices, through libibverbs.
 
 mod address;
-mod apart;
 mod bounds;
 mod data_plane;
 mod device;
 mod driver;
-mod end;
+
 mod errors;
 mod facts;
+mod queue_pairs;
 mod registration;
 mod ring;
 mod status;
 mod sys;
 mod sysfs;
+mod unconnected;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peerpath_paths::{Class, Explained, Tree};
 
-use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
+use crate::{
+    Availability, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered,
+    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd,
+};
 use address::Address;
+use data_plane::{FarMemory, VerbsDataPlane};
 use device::VerbsDevice;
 use errors::Error;
+use registration::VerbsRegistration;
+use unconnected::UnconnectedQueuePairs;
 
 /// `verbs:DEV[/PORT]`.
 pub(crate) struct Verbs;
@@ -113,13 +120,44 @@ impl Importer for Verbs {
         }
     }
 
-    fn has_connections(&self) -> bool {
+    fn has_queue_pairs(&self) -> bool {
         true
     }
 
-    fn open(&self, address: &str, connection: &Connection) -> Result<Arc<dyn Device>, crate::Error> {
+    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
         let address = parse(address)?;
         Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
+    }
+}
+
+impl Registration for VerbsRegistration {
+    fn mechanism(&self) -> &'static str {
+        self.mechanism()
+    }
+
+    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
+        Ok(Box::new(VerbsDataPlane::new(self, settings)?))
+    }
+
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, crate::Error> {
+        Ok(Box::new(UnconnectedQueuePairs::new(self, settings)?))
+    }
+
+    fn both_ends(
+        &self,
+        settings: EndSettings,
+        far_bytes: u64,
+    ) -> Result<[Box<dyn ConnectedEnd + '_>; 2], crate::Error> {
+        let memory = FarMemory::new(&self.device, far_bytes)?;
+        let (far, near) =
+            (UnconnectedQueuePairs::of_far_side(self, settings, memory)?, UnconnectedQueuePairs::new(self, settings)?);
+        let endpoints = (far.endpoint().clone(), near.endpoint().clone());
+        Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
+    }
+
+    fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
+        self.deregister()?;
+        Ok(DeferredRelease::new(self))
     }
 }
 

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Handle};
 
-use super::apart::Half;
 use super::bounds::Part;
-use super::data_plane::{FarMemory, VerbsDataPlane};
 use super::device::VerbsDevice;
 use super::errors::Error;
-use super::sys::{Mechanism, MemoryRegion};
-use crate::{DataPlane, DataPlaneSettings, EndSettings, JoinedEnd, LooseEnd, Registration, Remains};
+use super::sys::MemoryRegion;
+use crate::{Device, DeviceInfo, Registration};
 
 /// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
 pub(super) struct VerbsRegistration {
@@ -34,47 +32,30 @@ impl VerbsRegistration {
         };
         Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }
-}
 
-impl Mechanism {
-    /// The word in results.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "reg-mr",
-            Self::Provider => "provider",
-            Self::UverbsIoctl => "uverbs-ioctl",
-        }
-    }
-}
-
-impl Registration for VerbsRegistration {
-    fn mechanism(&self) -> &'static str {
+    /// The name in results.
+    pub(super) fn mechanism(&self) -> &'static str {
         match (self.buffer.handle(), &self.regions[..]) {
             (Handle::DmaBufs(_), _) | (_, []) => "mr-per-range",
             (_, [first, ..]) => first.mechanism().as_str(),
         }
     }
 
-    fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
-        Ok(Box::new(VerbsDataPlane::new(self, settings)?))
-    }
-
-    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, crate::Error> {
-        Ok(Box::new(Half::new(self, settings)?))
-    }
-
-    fn both_ends(&self, settings: EndSettings, far_bytes: u64) -> Result<[Box<dyn JoinedEnd + '_>; 2], crate::Error> {
-        let memory = FarMemory::new(&self.device, far_bytes)?;
-        let (far, near) = (Half::of_far_side(self, settings, memory)?, Half::new(self, settings)?);
-        let endpoints = (far.endpoint().clone(), near.endpoint().clone());
-        Ok([Box::new(far).connect(&endpoints.1)?, Box::new(near).connect(&endpoints.0)?])
-    }
-
-    fn unregister(mut self: Box<Self>) -> Result<Remains, crate::Error> {
+    /// Deregisters every region. Where one fails, the regions behind it are deregistered when they are dropped.
+    pub(super) fn deregister(&mut self) -> Result<(), Error> {
         let mechanism = self.mechanism();
-        // Those behind one that fails are taken back as they are dropped.
         let outcome = self.regions.drain(..).try_for_each(MemoryRegion::deregister);
-        outcome.map_err(|source| Error::Deregister { device: self.device.info.name.clone(), mechanism, source })?;
-        Ok(Remains::new(self))
+        outcome.map_err(|source| Error::Deregister { device: self.device.info.name.clone(), mechanism, source })
+    }
+}
+
+impl Device for VerbsDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
+        let regions = self.regions(&buffer)?;
+        Ok(Box::new(VerbsRegistration::new(regions, buffer, self)))
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Ring {
     depth: u64,
     posted: u64,
     /// Posted requests of which it is known that they ended.
-    told: u64,
+    completed: u64,
     /// Transfers that were handed back.
     ended: u64,
 }
@@ -31,12 +31,12 @@ impl Ring {
     pub(super) fn new(depth: u32) -> Self {
         let capacity = u64::from(depth.max(1)).next_power_of_two();
         let slots = vec![Slot::default(); capacity as usize].into();
-        Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, told: 0, ended: 0 }
+        Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, completed: 0, ended: 0 }
     }
 
     /// How many more there is room for.
     #[inline]
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn free_slots(&self) -> usize {
         (self.depth - (self.posted - self.ended)) as usize
     }
 
@@ -57,15 +57,15 @@ impl Ring {
     /// Takes back the last `count` that were noted: they were not posted after all.
     #[cold]
     pub(super) fn forget(&mut self, count: usize) {
-        self.posted -= (count as u64).min(self.posted - self.told);
+        self.posted -= (count as u64).min(self.posted - self.completed);
     }
 
     /// A posted request ended, and with it all before it that said nothing.
     #[inline]
     pub(super) fn sent(&mut self, place: u32, status: u32) {
-        while self.told < self.posted {
-            let this = self.told & self.mask;
-            self.told += 1;
+        while self.completed < self.posted {
+            let this = self.completed & self.mask;
+            self.completed += 1;
             let slot = &mut self.slots[this as usize];
             slot.open = slot.open.saturating_sub(1);
             if this == u64::from(place) {
@@ -115,10 +115,10 @@ mod tests {
     fn one_that_speaks_tells_of_those_before_it() {
         let mut ring = Ring::new(3);
         let places: Vec<u32> = (10..13).map(|id| ring.push(id, 1)).collect();
-        assert_eq!((ring.room(), popped(&mut ring)), (0, vec![]));
+        assert_eq!((ring.free_slots(), popped(&mut ring)), (0, vec![]));
         ring.sent(places[1], SUCCESS);
         assert_eq!(popped(&mut ring), [(10, SUCCESS), (11, SUCCESS)]);
-        assert_eq!(ring.room(), 2);
+        assert_eq!(ring.free_slots(), 2);
         ring.sent(places[2], 12);
         assert_eq!(popped(&mut ring), [(12, 12)]);
         assert!(ring.is_empty());
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_two_failures_the_one_that_is_no_consequence_is_told_and_of_those_the_receives() {
-        for (sent, received, told) in
+        for (sent, received, completed) in
             [(FLUSHED, 4, 4), (10, FLUSHED, 10), (10, 4, 4), (SUCCESS, 4, 4), (12, SUCCESS, 12)]
         {
             for sent_first in [false, true] {
@@ -152,29 +152,29 @@ mod tests {
                 if !sent_first {
                     ring.sent(place, sent);
                 }
-                assert_eq!(popped(&mut ring), [(7, told)], "{sent} {received} {sent_first}");
+                assert_eq!(popped(&mut ring), [(7, completed)], "{sent} {received} {sent_first}");
             }
         }
     }
 
     proptest! {
         #[test]
-        fn all_come_back_once_and_in_order(depth in 1u32..20, quiet in proptest::collection::vec(any::<bool>(), 1..200)) {
+        fn all_come_back_once_and_in_order(depth in 1u32..20, unsignaled in proptest::collection::vec(any::<bool>(), 1..200)) {
             let mut ring = Ring::new(depth);
             let mut speaking = Vec::new();
             let mut back = Vec::new();
-            let count = quiet.len() as u64;
-            for (id, quiet) in quiet.into_iter().enumerate() {
-                if ring.room() == 0 {
+            let count = unsignaled.len() as u64;
+            for (id, unsignaled) in unsignaled.into_iter().enumerate() {
+                if ring.free_slots() == 0 {
                     // The last one always speaks, or nobody would ever hear of it.
                     for place in speaking.drain(..) {
                         ring.sent(place, SUCCESS);
                     }
                     back.extend(popped(&mut ring));
                 }
-                let last = ring.room() == 1 || id as u64 + 1 == count;
+                let last = ring.free_slots() == 1 || id as u64 + 1 == count;
                 let place = ring.push(id as u64, 1);
-                if last || !quiet {
+                if last || !unsignaled {
                     speaking.push(place);
                 }
             }

@@ -11,7 +11,7 @@ use peerpath_exporter::{
     Access, AddressSpace, BarRange, Device as VfioDevice, Door, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
 };
 use peerpath_importers::{
-    Completion, Connection, DataPlane, DataPlaneSettings, Device, Error, Op, Registration, Transfer, parse_target,
+    Completion, DataPlane, DataPlaneSettings, Device, Error, Op, QueuePairOptions, Registration, Transfer, parse_target,
 };
 use peerpath_observe::FaultWatch;
 use peerpath_paths::{Bdf, Cause, Explained};
@@ -105,7 +105,7 @@ fn lab(write: &str) -> Result<Lab, Failed> {
 
 fn target(text: &str) -> Result<Arc<dyn Device>, Failed> {
     let (importer, address) = parse_target(text)?;
-    Ok(importer.open(address, &Connection::default())?)
+    Ok(importer.open(address, &QueuePairOptions::default())?)
 }
 
 /// Carries all of them out, as many at once as go.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 use peerpath_exporter::{Device, Exporter, OpenOptions, VfioExporter};
 use peerpath_importers::{
-    Completion, Connection, DataPlane, DataPlaneSettings, Op, Registration, Transfer, parse_target,
+    Completion, DataPlane, DataPlaneSettings, Op, QueuePairOptions, Registration, Transfer, parse_target,
 };
 use peerpath_paths::{Cause, Explained as _};
 
@@ -57,7 +57,7 @@ struct Lab {
 fn lab(bdf: &str, target: &str) -> Result<Lab, Failed> {
     let exporter = VfioExporter::open(bdf.parse()?, 2, &[], &OpenOptions::default())?;
     let (importer, address) = parse_target(target)?;
-    Ok(Lab { exporter, target: importer.open(address, &Connection::default())? })
+    Ok(Lab { exporter, target: importer.open(address, &QueuePairOptions::default())? })
 }
 
 fn transfer(op: Op) -> Transfer {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
-    Availability, Completion, Connection, DataPlane, DataPlaneSettings, Device, DeviceInfo, Direction, Discovered,
-    EndSettings, Endpoint, Error, Importer, JoinedEnd, LooseEnd, Op, OpSpec, Operands, PortAddress, QueuePairEnd,
-    Region, Registration, Remains, Role, Transfer,
+    Availability, Completion, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, DeviceInfo,
+    Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress, QueuePairEnd,
+    QueuePairOptions, Region, Registration, Role, Transfer, UnconnectedEnd,
 };
 
 use crate::peer::active::PeerError;
@@ -99,7 +99,7 @@ impl Importer for Copies {
     fn ops(&self) -> &'static [OpSpec] {
         &OPS
     }
-    fn has_connections(&self) -> bool {
+    fn has_queue_pairs(&self) -> bool {
         true
     }
     fn discover(&self) -> Vec<Discovered> {
@@ -108,7 +108,7 @@ impl Importer for Copies {
     fn probe(&self, _address: &str) -> Result<Availability, Error> {
         Ok(Availability::Ready)
     }
-    fn open(&self, address: &str, _connection: &Connection) -> Result<Arc<dyn Device>, Error> {
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error> {
         let info = DeviceInfo {
             name: address.to_owned(),
             bdf: None,
@@ -148,7 +148,7 @@ impl Registration for Registered {
     fn data_plane(&self, _settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error> {
         unreachable!("both sides are always apart here")
     }
-    fn end(&self, settings: EndSettings) -> Result<Box<dyn LooseEnd<'_> + '_>, Error> {
+    fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let region = Region { length_bytes: self.buffer.length_bytes(), address: 0x1000, key: number };
         let own = Arc::new(Waiting {
@@ -169,8 +169,8 @@ impl Registration for Registered {
         };
         Ok(Box::new(Copying { endpoint, own, to: None, copies: self.copies, writes: 0, done: Vec::new() }))
     }
-    fn unregister(self: Box<Self>) -> Result<Remains, Error> {
-        Ok(Remains::new(self))
+    fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error> {
+        Ok(DeferredRelease::new(self))
     }
 }
 
@@ -189,18 +189,18 @@ impl Drop for Copying {
     }
 }
 
-impl<'r> LooseEnd<'r> for Copying {
+impl<'r> UnconnectedEnd<'r> for Copying {
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
-    fn connect(mut self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'r>, Error> {
+    fn connect(mut self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'r>, Error> {
         let number = peer.queue_pairs.first().map_or(0, |pair| pair.number);
         self.to = waiting().as_ref().and_then(|ends| ends.get(&number).cloned());
         Ok(self)
     }
 }
 
-impl JoinedEnd for Copying {
+impl ConnectedEnd for Copying {
     fn receive(&mut self, offsets: &[u64], _length_bytes: u32) -> Result<(), Error> {
         *self.own.receives.lock().unwrap() = offsets.to_vec();
         Ok(())

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use peerpath_exporter::{Exporter as _, HostExporter, OpenOptions, Source};
-use peerpath_importers::{Connection, EndSettings, Op, Transport};
+use peerpath_importers::{EndSettings, Op, QueuePairOptions, Transport};
 use peerpath_paths::{Cause, Class, PathName, Tree};
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let at = listener.local_addr().unwrap();
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
     let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
-    let connection = Connection::default();
+    let connection = QueuePairOptions::default();
     let lender = Lender {
         sources: &sources,
         target: to,
@@ -83,7 +83,7 @@ fn plan(peer: &Peer, ops: &[Op]) -> Plan {
         bidirectional: false,
         post_list: None,
         completion_moderation: 1,
-        connection: Connection::default(),
+        connection: QueuePairOptions::default(),
         cpus: Vec::new(),
         warmup: 2,
         iterations: Some(10),
@@ -498,7 +498,7 @@ fn what_cannot_be_posted_is_refused() {
 #[test]
 fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
     let (_, told) = served(&target(), &["host:32K"], |at| {
-        let other = target().importer.open("copy0", &Connection::default()).unwrap();
+        let other = target().importer.open("copy0", &QueuePairOptions::default()).unwrap();
         let memory = HostExporter::open(1 << 20, &OpenOptions::default()).unwrap().export(1 << 20).unwrap();
         let registration = other.register(memory).unwrap();
         let end = registration.end(EndSettings { depth: 4, queues: 1, receives: false }).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerpath_importers::{JoinedEnd, Op, Side};
+use peerpath_importers::{ConnectedEnd, Op, Side};
 use peerpath_paths::Explanation;
 use quanta::Clock;
 
@@ -39,7 +39,7 @@ impl Session<'_> {
     pub(super) fn echo(
         &self,
         ready: &Ready,
-        ends: &mut [Box<dyn JoinedEnd + '_>],
+        ends: &mut [Box<dyn ConnectedEnd + '_>],
         echo: &Echo,
     ) -> Result<Option<Told>, Lost> {
         if ends.is_empty() || ends.len() != echo.back.len() {
@@ -75,7 +75,7 @@ impl Session<'_> {
     pub(super) fn post(
         &self,
         ready: &Ready,
-        ends: &mut [Box<dyn JoinedEnd + '_>],
+        ends: &mut [Box<dyn ConnectedEnd + '_>],
         post: &Post,
     ) -> Result<Option<Told>, Lost> {
         // What is the peer's is far from here.

@@ -26,8 +26,8 @@ pub(crate) struct IoQueue {
     number: u16,
     commands: u32,
     page_bytes: u64,
-    under_way: u32,
-    quiet_polls: u32,
+    in_flight: u32,
+    empty_polls: u32,
     controller: Arc<Controller>,
 }
 
@@ -45,8 +45,8 @@ impl IoQueue {
             number,
             commands,
             page_bytes,
-            under_way: 0,
-            quiet_polls: 0,
+            in_flight: 0,
+            empty_polls: 0,
             controller: Arc::clone(controller),
         })
     }
@@ -69,7 +69,7 @@ impl IoQueue {
         let blocks = (bytes / drive.block_bytes) as u32;
         let command = Command::transfer(direction, drive.namespace, first_block, blocks, prp);
         self.pair.push(command, number)?;
-        self.under_way += 1;
+        self.in_flight += 1;
         Ok(())
     }
 
@@ -83,18 +83,18 @@ impl IoQueue {
     #[inline]
     pub(crate) fn pop(&mut self) -> Result<Option<Entry>, Failure> {
         let Some(entry) = self.pair.pop()? else {
-            self.quiet_polls += 1;
-            if self.quiet_polls >= POLLS_PER_LOOK {
-                self.quiet_polls = 0;
+            self.empty_polls += 1;
+            if self.empty_polls >= POLLS_PER_LOOK {
+                self.empty_polls = 0;
                 self.controller.is_alive()?;
             }
             return Ok(None);
         };
-        self.quiet_polls = 0;
-        if u32::from(entry.number) >= self.commands || self.under_way == 0 {
+        self.empty_polls = 0;
+        if u32::from(entry.number) >= self.commands || self.in_flight == 0 {
             return Err(Failure::Confused);
         }
-        self.under_way -= 1;
+        self.in_flight -= 1;
         Ok(Some(entry))
     }
 
@@ -148,7 +148,7 @@ impl IoQueue {
 
 impl Drop for IoQueue {
     fn drop(&mut self) {
-        if self.under_way > 0 {
+        if self.in_flight > 0 {
             // Whatever the drive still does with them, it must not do it to memory that is about to go.
             self.controller.stop();
         }

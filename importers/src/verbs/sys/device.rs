@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use super::backend::{self, ffi};
 use super::check;
-use crate::Connection;
+use crate::QueuePairOptions;
 
 /// `IBV_LINK_LAYER_ETHERNET`; not both crates carry the constants of nameless enums.
 const LINK_LAYER_ETHERNET: u8 = 2;
@@ -137,14 +137,14 @@ pub(in crate::verbs) struct Mtu(pub(super) ffi::ibv_mtu::Type);
 impl Mtu {
     /// The encoding of so many bytes, where there is one.
     pub(in crate::verbs) fn of_bytes(bytes: u32) -> Option<Self> {
-        let place = Connection::MTUS_BYTES.iter().position(|known| *known == bytes)?;
+        let place = QueuePairOptions::MTUS_BYTES.iter().position(|known| *known == bytes)?;
         Some(Self(place as ffi::ibv_mtu::Type + 1))
     }
 
     /// In bytes.
     pub(in crate::verbs) fn bytes(self) -> u32 {
-        let place = (self.0 as usize).clamp(1, Connection::MTUS_BYTES.len()) - 1;
-        Connection::MTUS_BYTES[place]
+        let place = (self.0 as usize).clamp(1, QueuePairOptions::MTUS_BYTES.len()) - 1;
+        QueuePairOptions::MTUS_BYTES[place]
     }
 }
 

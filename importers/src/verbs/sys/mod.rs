@@ -15,9 +15,9 @@ mod work;
 use std::io;
 
 pub(super) use device::{Context, DeviceList, Limits, ListError, ListedDevice, Mtu, Port, PortState};
-pub(super) use queue::{Addressing, CompletionQueue, Peer, Polled, QueuePair, Room, Route};
-pub(super) use registration::{Extra, Keys, Mechanism, MemoryRegion, ProtectionDomain};
-pub(super) use work::{Manner, Opcode, ReceiveList, Remote, SendList, Span};
+pub(super) use queue::{Addressing, CompletionQueue, Peer, QueuePair, QueuePairCapacity, Route, WorkCompletions};
+pub(super) use registration::{AccessFlags, Keys, MemoryRegion, ProtectionDomain};
+pub(super) use work::{Opcode, ReceiveList, Remote, SendFlags, SendList, Sge};
 
 /// What a call returned: libibverbs answers 0, an errno, or -1 with the errno set beside it.
 fn check(code: libc::c_int) -> io::Result<()> {

@@ -45,7 +45,7 @@ unsafe impl Send for CompletionQueue {}
 unsafe impl Sync for CompletionQueue {}
 
 impl CompletionQueue {
-    /// Makes one with room for so many completions, with events where they are to be slept for.
+    /// Makes one with capacity for so many completions, with events where they are to be slept for.
     pub(in crate::verbs) fn new(context: &Arc<Context>, entries: u32, events: bool) -> io::Result<Self> {
         let entries = libc::c_int::try_from(entries).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let channel = events.then(|| Channel::new(context)).transpose()?;
@@ -91,11 +91,11 @@ impl CompletionQueue {
         Ok(true)
     }
 
-    /// Takes ended work requests, at most as many as there is room for; returns how many.
+    /// Takes ended work requests, at most as many as there is capacity for; returns how many.
     #[inline]
-    pub(in crate::verbs) fn poll(&self, into: &mut Polled) -> io::Result<usize> {
+    pub(in crate::verbs) fn poll(&self, into: &mut WorkCompletions) -> io::Result<usize> {
         let entries = &mut into.entries;
-        // SAFETY: the queue is alive, and the entries are as many as is said (`Polled` holds no more than an int counts).
+        // SAFETY: the queue is alive, and the entries are as many as is said (`WorkCompletions` holds no more than an int counts).
         let count =
             unsafe { ffi::ibv_poll_cq(self.queue.as_ptr(), entries.len() as libc::c_int, entries.as_mut_ptr()) };
         // Negative means that the queue overflowed or is otherwise broken; there is no errno to it.
@@ -110,38 +110,38 @@ impl Drop for CompletionQueue {
     }
 }
 
-/// Room for what one poll finds.
-pub(in crate::verbs) struct Polled {
+/// QueuePairCapacity for what one poll finds.
+pub(in crate::verbs) struct WorkCompletions {
     entries: Box<[ffi::ibv_wc]>,
 }
 
 /// An ended work request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Ended {
+pub(in crate::verbs) struct WorkCompletion {
     /// The number that it was posted with.
     pub(in crate::verbs) id: u64,
     /// `enum ibv_wc_status`.
     pub(in crate::verbs) status: u32,
 }
 
-impl Polled {
+impl WorkCompletions {
     /// For so many at a time; a thousand is plenty.
-    pub(in crate::verbs) fn with_room_for(entries: usize) -> Self {
+    pub(in crate::verbs) fn with_capacity(entries: usize) -> Self {
         let entries = entries.clamp(1, 1024);
         // SAFETY: the structure is plain integers: zero is a value of it.
         Self { entries: (0..entries).map(|_| unsafe { mem::zeroed() }).collect() }
     }
 
     /// How many fit.
-    pub(in crate::verbs) fn room(&self) -> usize {
+    pub(in crate::verbs) fn capacity(&self) -> usize {
         self.entries.len()
     }
 
     /// What the last poll found in this place.
     #[inline]
-    pub(in crate::verbs) fn get(&self, index: usize) -> Ended {
+    pub(in crate::verbs) fn get(&self, index: usize) -> WorkCompletion {
         let entry = &self.entries[index];
-        Ended { id: entry.wr_id, status: entry.status }
+        WorkCompletion { id: entry.wr_id, status: entry.status }
     }
 }
 
@@ -173,7 +173,7 @@ pub(in crate::verbs) struct Route {
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
     /// Whether the receiver may take its time to get ready: it is another process.
-    pub(in crate::verbs) patient: bool,
+    pub(in crate::verbs) retry_rnr_forever: bool,
 }
 
 /// A queue pair of somewhere.
@@ -185,9 +185,9 @@ pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) addressing: Addressing,
 }
 
-/// What a queue pair has room for.
+/// What a queue pair has capacity for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Room {
+pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) transport: Transport,
     pub(in crate::verbs) sends: u32,
     pub(in crate::verbs) receives: u32,
@@ -200,11 +200,11 @@ pub(in crate::verbs) struct Room {
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
 /// Where receives are posted before their sends, the receiver is always ready; 6 is the most that is not "for ever".
-const RECEIVER_NOT_READY_RETRIES: u8 = 6;
+const RNR_RETRIES: u8 = 6;
 /// Another process is waited for as long as it answers that it is not ready.
-const RECEIVER_NOT_READY_FOR_EVER: u8 = 7;
+const RNR_RETRY_FOREVER: u8 = 7;
 /// `0.64 ms` in the encoding of the specification.
-const RECEIVER_NOT_READY_TIMER: u8 = 12;
+const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
 /// The key of all datagrams of ours; any value without the highest bit, which is the kernel's.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
@@ -229,29 +229,29 @@ impl QueuePair {
     pub(in crate::verbs) fn new(
         domain: &Arc<ProtectionDomain>,
         completions: &Arc<CompletionQueue>,
-        room: Room,
+        capacity: QueuePairCapacity,
     ) -> io::Result<Self> {
         // SAFETY: the structure is integers and pointers: zero is a value of it.
         let mut attributes: ffi::ibv_qp_init_attr = unsafe { mem::zeroed() };
-        attributes.qp_type = match room.transport {
+        attributes.qp_type = match capacity.transport {
             Transport::Rc => ffi::ibv_qp_type::IBV_QPT_RC,
             Transport::Uc => ffi::ibv_qp_type::IBV_QPT_UC,
             Transport::Ud => ffi::ibv_qp_type::IBV_QPT_UD,
         };
         attributes.send_cq = completions.queue.as_ptr();
         attributes.recv_cq = completions.queue.as_ptr();
-        attributes.cap.max_send_wr = room.sends;
-        attributes.cap.max_recv_wr = room.receives;
+        attributes.cap.max_send_wr = capacity.sends;
+        attributes.cap.max_recv_wr = capacity.receives;
         attributes.cap.max_send_sge = 1;
         // The header of a datagram lands in a span of its own.
         attributes.cap.max_recv_sge = 2;
-        attributes.cap.max_inline_data = room.inline_bytes;
+        attributes.cap.max_inline_data = capacity.inline_bytes;
         // SAFETY: domain and completion queue are alive, and what is returned keeps them so.
         let pair = unsafe { ffi::ibv_create_qp(domain.as_ptr(), &raw mut attributes) };
         let pair = NonNull::new(pair).ok_or_else(io::Error::last_os_error)?;
         Ok(Self {
             pair,
-            transport: room.transport,
+            transport: capacity.transport,
             destination: OnceLock::new(),
             domain: Arc::clone(domain),
             _completions: Arc::clone(completions),
@@ -327,7 +327,7 @@ impl QueuePair {
             return self.modify(&mut attributes, given);
         }
         attributes.max_dest_rd_atomic = route.reads_in_flight;
-        attributes.min_rnr_timer = RECEIVER_NOT_READY_TIMER;
+        attributes.min_rnr_timer = RNR_TIMER;
         self.modify(&mut attributes, given | mask::IBV_QP_MAX_DEST_RD_ATOMIC | mask::IBV_QP_MIN_RNR_TIMER)
     }
 
@@ -341,7 +341,7 @@ impl QueuePair {
         }
         attributes.timeout = ACK_TIMEOUT;
         attributes.retry_cnt = RETRIES;
-        attributes.rnr_retry = if route.patient { RECEIVER_NOT_READY_FOR_EVER } else { RECEIVER_NOT_READY_RETRIES };
+        attributes.rnr_retry = if route.retry_rnr_forever { RNR_RETRY_FOREVER } else { RNR_RETRIES };
         attributes.max_rd_atomic = route.reads_in_flight;
         let reliable =
             mask::IBV_QP_TIMEOUT | mask::IBV_QP_RETRY_CNT | mask::IBV_QP_RNR_RETRY | mask::IBV_QP_MAX_QP_RD_ATOMIC;

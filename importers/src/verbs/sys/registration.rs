@@ -18,15 +18,15 @@ const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
 
 /// What a domain's regions allow beyond that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Extra {
+pub(in crate::verbs) struct AccessFlags {
     /// Atomic operations of the peer.
     pub(in crate::verbs) atomics: bool,
     /// Accesses in another order than they were asked for.
     pub(in crate::verbs) relaxed_ordering: bool,
 }
 
-impl Extra {
-    fn access(self) -> u32 {
+impl AccessFlags {
+    fn bits(self) -> u32 {
         let atomics = if self.atomics { ffi::ibv_access_flags::IBV_ACCESS_REMOTE_ATOMIC.0 } else { 0 };
         ACCESS | atomics | if self.relaxed_ordering { RELAXED_ORDERING } else { 0 }
     }
@@ -37,13 +37,24 @@ const RELAXED_ORDERING: u32 = 1 << 20;
 
 /// How a region came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) enum Mechanism {
+pub(in crate::verbs) enum RegistrationCall {
     /// `ibv_reg_mr` of host memory.
     Memory,
     /// `ibv_reg_dmabuf_mr`.
     Provider,
     /// The kernel's ioctl, past a provider that has no dma-buf operation.
     UverbsIoctl,
+}
+
+impl RegistrationCall {
+    /// The name in results.
+    pub(in crate::verbs) fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "reg-mr",
+            Self::Provider => "provider",
+            Self::UverbsIoctl => "uverbs-ioctl",
+        }
+    }
 }
 
 /// What memory regions and queue pairs belong to: only those of one domain work together.
@@ -62,11 +73,15 @@ unsafe impl Sync for ProtectionDomain {}
 
 impl ProtectionDomain {
     /// Allocates one.
-    pub(in crate::verbs) fn new(context: Arc<Context>, driver_id: Option<u32>, extra: Extra) -> io::Result<Self> {
+    pub(in crate::verbs) fn new(
+        context: Arc<Context>,
+        driver_id: Option<u32>,
+        access: AccessFlags,
+    ) -> io::Result<Self> {
         // SAFETY: the context is open.
         let domain = unsafe { ffi::ibv_alloc_pd(context.as_ptr()) };
         let domain = NonNull::new(domain).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { domain, context, driver_id, access: extra.access() })
+        Ok(Self { domain, context, driver_id, access: access.bits() })
     }
 
     pub(super) fn as_ptr(&self) -> *mut ffi::ibv_pd {
@@ -96,7 +111,7 @@ impl ProtectionDomain {
         self: &Arc<Self>,
         dma_buf: BorrowedFd<'_>,
         length_bytes: usize,
-    ) -> Result<MemoryRegion, (Mechanism, io::Error)> {
+    ) -> Result<MemoryRegion, (RegistrationCall, io::Error)> {
         let handle = self.register_fd(dma_buf.as_raw_fd(), length_bytes)?;
         Ok(MemoryRegion { handle: Some(handle), base: 0, domain: Arc::clone(self), memory: None })
     }
@@ -112,17 +127,17 @@ impl ProtectionDomain {
         let region = NonNull::new(region).ok_or_else(io::Error::last_os_error)?;
         // An address of this process, which fits.
         let base = address.as_ptr().expose_provenance() as u64;
-        let handle = Some(Handle::Library(region, Mechanism::Memory));
+        let handle = Some(Handle::Library(region, RegistrationCall::Memory));
         Ok(MemoryRegion { handle, base, domain: Arc::clone(self), memory: Some(memory) })
     }
 
-    fn register_fd(&self, fd: libc::c_int, length_bytes: usize) -> Result<Handle, (Mechanism, io::Error)> {
+    fn register_fd(&self, fd: libc::c_int, length_bytes: usize) -> Result<Handle, (RegistrationCall, io::Error)> {
         // SAFETY: the domain is allocated; the kernel looks at the fd and keeps a reference of its own.
         let region =
             unsafe { ffi::ibv_reg_dmabuf_mr(self.as_ptr(), 0, length_bytes, 0, fd, self.access.cast_signed()) };
         let refused = io::Error::last_os_error();
         if let Some(region) = NonNull::new(region) {
-            return Ok(Handle::Library(region, Mechanism::Provider));
+            return Ok(Handle::Library(region, RegistrationCall::Provider));
         }
         match self.driver_id {
             // The provider (or a libibverbs before 34) has no such operation; the kernel's driver may have one.
@@ -138,9 +153,9 @@ impl ProtectionDomain {
                 let region = uverbs::register_dma_buf(self.context.command_fd(), driver_id, &request);
                 region
                     .map(|region| Handle::Kernel(region, driver_id))
-                    .map_err(|refused| (Mechanism::UverbsIoctl, refused))
+                    .map_err(|refused| (RegistrationCall::UverbsIoctl, refused))
             }
-            _ => Err((Mechanism::Provider, refused)),
+            _ => Err((RegistrationCall::Provider, refused)),
         }
     }
 
@@ -162,7 +177,7 @@ impl Drop for ProtectionDomain {
 
 /// Who knows the region.
 enum Handle {
-    Library(NonNull<ffi::ibv_mr>, Mechanism),
+    Library(NonNull<ffi::ibv_mr>, RegistrationCall),
     Kernel(uverbs::KernelRegion, u32),
 }
 
@@ -194,10 +209,10 @@ pub(in crate::verbs) struct Keys {
 
 impl MemoryRegion {
     /// How it came to be.
-    pub(in crate::verbs) fn mechanism(&self) -> Mechanism {
+    pub(in crate::verbs) fn mechanism(&self) -> RegistrationCall {
         match &self.handle {
             Some(Handle::Library(_, mechanism)) => *mechanism,
-            _ => Mechanism::UverbsIoctl,
+            _ => RegistrationCall::UverbsIoctl,
         }
     }
 

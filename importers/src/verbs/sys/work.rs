@@ -27,13 +27,13 @@ pub(in crate::verbs) enum Opcode {
 
 /// Bytes of a region of this side.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::verbs) struct Span {
+pub(in crate::verbs) struct Sge {
     pub(in crate::verbs) address: u64,
     pub(in crate::verbs) length_bytes: u32,
     pub(in crate::verbs) key: u32,
 }
 
-impl Span {
+impl Sge {
     fn entry(self) -> ffi::ibv_sge {
         ffi::ibv_sge { addr: self.address, length: self.length_bytes, lkey: self.key }
     }
@@ -48,9 +48,9 @@ pub(in crate::verbs) struct Remote {
 
 /// How a send request is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::verbs) struct Manner {
+pub(in crate::verbs) struct SendFlags {
     /// Its completion comes with a later one.
-    pub(in crate::verbs) quiet: bool,
+    pub(in crate::verbs) unsignaled: bool,
     /// The processor copies the bytes into the request.
     pub(in crate::verbs) inline: bool,
 }
@@ -90,8 +90,8 @@ impl<T> Drop for Pinned<T> {
 /// The functions are given pointers to requests of one array, which live and which nobody else uses meanwhile; they must
 /// touch nothing but what those lead to.
 pub(in crate::verbs) unsafe trait Request: Sized {
-    /// Ties a request to its spans.
-    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int);
+    /// Ties a request to its sges.
+    unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int);
     /// Numbers a request.
     unsafe fn number(request: *mut Self, id: u64);
     /// Links a request to the one behind it.
@@ -102,10 +102,10 @@ pub(in crate::verbs) unsafe trait Request: Sized {
 
 // SAFETY: each function touches the request, its span or the chain behind it, and nothing else.
 unsafe impl Request for ffi::ibv_send_wr {
-    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int) {
+    unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*request).sg_list = spans;
+            (*request).sg_list = sges;
             (*request).num_sge = count;
         }
     }
@@ -132,10 +132,10 @@ unsafe impl Request for ffi::ibv_send_wr {
 
 // SAFETY: as for sends.
 unsafe impl Request for ffi::ibv_recv_wr {
-    unsafe fn prepare(request: *mut Self, spans: *mut ffi::ibv_sge, count: libc::c_int) {
+    unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
-            (*request).sg_list = spans;
+            (*request).sg_list = sges;
             (*request).num_sge = count;
         }
     }
@@ -163,8 +163,8 @@ unsafe impl Request for ffi::ibv_recv_wr {
 /// Requests with one local span each; those that receive datagrams have one for the header before it.
 pub(in crate::verbs) struct List<R: Request> {
     requests: Pinned<R>,
-    spans: Pinned<ffi::ibv_sge>,
-    spans_each: usize,
+    sges: Pinned<ffi::ibv_sge>,
+    sges_each: usize,
 }
 
 /// What the active side posts; each reports its end.
@@ -177,18 +177,18 @@ unsafe impl<R: Request> Send for List<R> {}
 
 impl<R: Request> List<R> {
     /// Room for so many requests, each of which has the span `first` where there is one.
-    pub(in crate::verbs) fn new(capacity: usize, first: Option<Span>) -> Self {
-        let spans_each = 1 + usize::from(first.is_some());
-        let (requests, spans) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * spans_each));
-        let list = Self { requests, spans, spans_each };
+    pub(in crate::verbs) fn new(capacity: usize, first: Option<Sge>) -> Self {
+        let sges_each = 1 + usize::from(first.is_some());
+        let (requests, sges) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * sges_each));
+        let list = Self { requests, sges, sges_each };
         for index in 0..capacity {
-            let (request, spans) = (list.requests.at(index), list.spans.at(index * spans_each));
+            let (request, sges) = (list.requests.at(index), list.sges.at(index * sges_each));
             // SAFETY: both arrays have these places, and nobody else knows of them yet.
             unsafe {
                 if let Some(first) = first {
-                    *spans = first.entry();
+                    *sges = first.entry();
                 }
-                R::prepare(request, spans, if first.is_some() { 2 } else { 1 });
+                R::prepare(request, sges, if first.is_some() { 2 } else { 1 });
                 R::link(request, list.next(index));
             }
         }
@@ -197,11 +197,11 @@ impl<R: Request> List<R> {
 
     /// Numbers the request at `index` and says what memory of this side it is about.
     #[inline]
-    pub(in crate::verbs) fn fill(&mut self, index: usize, id: u64, local: Span) {
+    pub(in crate::verbs) fn fill(&mut self, index: usize, id: u64, local: Sge) {
         // SAFETY: both are within their arrays, which only `&mut self` reaches.
         unsafe {
             R::number(self.requests.at(index), id);
-            *self.spans.at((index + 1) * self.spans_each - 1) = local.entry();
+            *self.sges.at((index + 1) * self.sges_each - 1) = local.entry();
         }
     }
 
@@ -229,13 +229,13 @@ impl<R: Request> List<R> {
 impl SendList {
     /// Says what a filled request does, to which memory of the peer, and how.
     #[inline]
-    pub(in crate::verbs) fn aim(&mut self, index: usize, opcode: Opcode, remote: Remote, manner: Manner) {
+    pub(in crate::verbs) fn set_rdma(&mut self, index: usize, opcode: Opcode, remote: Remote, flags: SendFlags) {
         let request = self.requests.at(index);
         // SAFETY: within the array, which only `&mut self` reaches; the request's own layout of the union is the one for
         // RDMA, and a send ignores it.
         unsafe {
             (*request).opcode = opcode as u32;
-            (*request).send_flags = manner.flags();
+            (*request).send_flags = flags.bits();
             (*request).wr.rdma.remote_addr = remote.address;
             (*request).wr.rdma.rkey = remote.key;
         }
@@ -243,19 +243,19 @@ impl SendList {
 
     /// Says which atomic operation a filled request is, on which word of the peer.
     #[inline]
-    pub(in crate::verbs) fn aim_atomic(
+    pub(in crate::verbs) fn set_atomic(
         &mut self,
         index: usize,
         opcode: Opcode,
         remote: Remote,
         operands: Operands,
-        manner: Manner,
+        flags: SendFlags,
     ) {
         let request = self.requests.at(index);
-        // SAFETY: as in `aim`; the union is laid out for atomic operations.
+        // SAFETY: as in `set_rdma`; the union is laid out for atomic operations.
         unsafe {
             (*request).opcode = opcode as u32;
-            (*request).send_flags = manner.flags();
+            (*request).send_flags = flags.bits();
             (*request).wr.atomic.remote_addr = remote.address;
             (*request).wr.atomic.compare_add = operands.compare_add;
             (*request).wr.atomic.swap = operands.swap;
@@ -265,14 +265,14 @@ impl SendList {
 
     /// Says that a filled request sends a datagram to where those of a queue pair go.
     #[inline]
-    pub(in crate::verbs) fn aim_datagram(&mut self, index: usize, pair: &QueuePair, manner: Manner) {
+    pub(in crate::verbs) fn set_datagram(&mut self, index: usize, pair: &QueuePair, flags: SendFlags) {
         let destination = pair.destination().expect("only connected queue pairs are posted on");
         let (handle, number, key) = destination.parts();
         let request = self.requests.at(index);
-        // SAFETY: as in `aim`; the union is laid out for datagrams, and the pair keeps the address handle.
+        // SAFETY: as in `set_rdma`; the union is laid out for datagrams, and the pair keeps the address handle.
         unsafe {
             (*request).opcode = Opcode::Send as u32;
-            (*request).send_flags = manner.flags();
+            (*request).send_flags = flags.bits();
             (*request).wr.ud.ah = handle;
             (*request).wr.ud.remote_qpn = number;
             (*request).wr.ud.remote_qkey = key;
@@ -280,10 +280,10 @@ impl SendList {
     }
 }
 
-impl Manner {
+impl SendFlags {
     #[inline]
-    fn flags(self) -> u32 {
-        let signaled = if self.quiet { 0 } else { ffi::ibv_send_flags::IBV_SEND_SIGNALED.0 };
+    fn bits(self) -> u32 {
+        let signaled = if self.unsignaled { 0 } else { ffi::ibv_send_flags::IBV_SEND_SIGNALED.0 };
         signaled | if self.inline { ffi::ibv_send_flags::IBV_SEND_INLINE.0 } else { 0 }
     }
 }

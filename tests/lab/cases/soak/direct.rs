@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Failed;
 use peerpath_exporter::Exporter as _;
-use peerpath_importers::{Connection, DataPlane, DataPlaneSettings, Op, Transfer, parse_target};
+use peerpath_importers::{DataPlane, DataPlaneSettings, Op, QueuePairOptions, Transfer, parse_target};
 use peerpath_paths::{Cause, Explained as _, Explanation};
 
 use super::chance::Chance;
@@ -39,7 +39,7 @@ pub(super) fn run(
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), Failed> {
     let (importer, address) = parse_target("verbs:rxe0")?;
-    let target = importer.open(address, &Connection::default())?;
+    let target = importer.open(address, &QueuePairOptions::default())?;
     while !is_over() {
         let begun = revoker.moment();
         let ended = lap(exporter, &target, &mut chance, || revoker.has_revoked_since(begun));

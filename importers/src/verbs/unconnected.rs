@@ -8,11 +8,11 @@ use peerpath_exporter::{Buffer, Handle};
 use super::bounds::{Bounds, Part};
 use super::data_plane::{FarMemory, VerbsDataPlane};
 use super::device::VerbsDevice;
-use super::end::{Depths, End};
 use super::errors::Error;
+use super::queue_pairs::{QueueDepths, QueuePairs};
 use super::registration::VerbsRegistration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
-use crate::{EndSettings, Endpoint, JoinedEnd, LooseEnd, PortAddress, QueuePairEnd, Region};
+use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
 /// So many receives wait where the device has room, so that sends need not wait for the process that posts them anew.
 const RECEIVES: u32 = 512;
@@ -20,9 +20,9 @@ const RECEIVES: u32 = 512;
 const NUMBER_LIMIT: u32 = 1 << 24;
 
 /// An end that is not connected yet.
-pub(super) struct Half<'r> {
+pub(super) struct UnconnectedQueuePairs<'r> {
     // Dropped first: from then on the device touches no memory of this side.
-    end: End,
+    end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r VerbsRegistration,
     /// None where the memory is that of the registration.
@@ -30,10 +30,10 @@ pub(super) struct Half<'r> {
     memory: Arc<Buffer>,
     parts: Vec<Part>,
     endpoint: Endpoint,
-    depths: Depths,
+    depths: QueueDepths,
 }
 
-impl<'r> Half<'r> {
+impl<'r> UnconnectedQueuePairs<'r> {
     /// That of the registered buffer.
     pub(super) fn new(registration: &'r VerbsRegistration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
@@ -53,11 +53,11 @@ impl<'r> Half<'r> {
         // Where there is room for it, the receiver may fall behind.
         let most = device.limits.queue_depth.min(room - depth);
         let receives = if receives { RECEIVES.min(most).max(depth) } else { 0 };
-        let depths = Depths { queues, sends: depth, receives };
+        let depths = QueueDepths { queues, sends: depth, receives };
         let completions = device.completion_queue(queues * (depth + receives))?;
         let FarMemory { regions: far_regions, memory, parts } = far;
         let is_memory = matches!(memory.handle(), Handle::Memory(_));
-        let end = End::new(device, &completions, depths, is_memory)?;
+        let end = QueuePairs::new(device, &completions, depths, is_memory)?;
         let queue_pair = |number| QueuePairEnd { number, first_packet: 0 };
         let route = device.route();
         let endpoint = Endpoint {
@@ -75,15 +75,15 @@ impl<'r> Half<'r> {
     }
 }
 
-impl<'r> LooseEnd<'r> for Half<'r> {
+impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn JoinedEnd + 'r>, crate::Error> {
+    fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'r>, crate::Error> {
         let Self { end, completions, registration, far_regions: regions, memory, parts, endpoint, depths } = *self;
         let device = &registration.device;
-        let (route, peers) = meet(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
+        let (route, peers) = negotiate(device, &endpoint, peer).map_err(|why| Error::Peer { why })?;
         end.connect(device, &route, &peers)?;
         let bounds = Bounds {
             transport: device.connection.transport,
@@ -93,12 +93,12 @@ impl<'r> LooseEnd<'r> for Half<'r> {
             message_bytes: endpoint.message_bytes.min(peer.message_bytes),
         };
         let far = FarMemory { regions, memory, parts };
-        Ok(Box::new(VerbsDataPlane::apart(registration, (end, depths), completions, bounds, far)))
+        Ok(Box::new(VerbsDataPlane::connected(registration, (end, depths), completions, bounds, far)))
     }
 }
 
 /// How the queue pairs of two hosts are connected, and with which; the `Err` says what does not fit together.
-fn meet(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
+fn negotiate(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
         return Err(format!("it has {} queue pairs for {} of ours", peer.queue_pairs.len(), own.queue_pairs.len()));
     }
@@ -118,7 +118,7 @@ fn meet(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route,
     let peers = peer.queue_pairs.iter().map(queue_pair).collect::<Result<_, _>>()?;
     let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("its MTU is none of the five that there are")?;
     let reads_in_flight = peer.reads_in_flight.min(own.reads_in_flight).max(1);
-    Ok((Route { mtu, reads_in_flight, patient: true, ..device.route() }, peers))
+    Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
 
 /// The parts of a buffer on another host.

@@ -55,7 +55,7 @@ impl FromStr for Transport {
 /// How queue pairs are made and connected. The default is what suits most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Connection {
+pub struct QueuePairOptions {
     /// What a queue pair promises.
     pub transport: Transport,
     /// Bytes a packet carries: 256, 512, 1024, 2048 or 4096; none takes what the port has.
@@ -76,7 +76,7 @@ pub struct Connection {
     pub huge_pages: bool,
 }
 
-impl Connection {
+impl QueuePairOptions {
     /// Most bytes of a packet, by the encoding of the InfiniBand specification (`enum ibv_mtu`).
     pub const MTUS_BYTES: [u32; 5] = [256, 512, 1024, 2048, 4096];
 }

@@ -7,7 +7,8 @@ use super::bounds::Place;
 use super::device::VerbsDevice;
 use super::errors::Error;
 use super::sys::{
-    CompletionQueue, Manner, MemoryRegion, Opcode, Peer, QueuePair, ReceiveList, Remote, Room, Route, SendList, Span,
+    CompletionQueue, MemoryRegion, Opcode, Peer, QueuePair, QueuePairCapacity, ReceiveList, Remote, Route, SendFlags,
+    SendList, Sge,
 };
 use crate::{Op, Transfer, Transport};
 
@@ -16,7 +17,7 @@ const HEADER_BYTES: u32 = 40;
 
 /// What a side has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Depths {
+pub(super) struct QueueDepths {
     pub(super) queues: u32,
     /// Of each queue.
     pub(super) sends: u32,
@@ -25,7 +26,7 @@ pub(super) struct Depths {
 }
 
 /// Queue pairs of one side. What they give and take is registered elsewhere and outlives them.
-pub(super) struct End {
+pub(super) struct QueuePairs {
     // Dropped first: from then on the device touches nothing of this side.
     pairs: Box<[QueuePair]>,
     sends: SendList,
@@ -36,21 +37,21 @@ pub(super) struct End {
     inline_bytes: u32,
 }
 
-impl End {
+impl QueuePairs {
     /// Makes the queue pairs, not yet connected. `addressable` says whether this side's memory is known to the device under
     /// this process's addresses.
     pub(super) fn new(
         device: &VerbsDevice,
         completions: &Arc<CompletionQueue>,
-        depths: Depths,
+        depths: QueueDepths,
         addressable: bool,
     ) -> Result<Self, Error> {
         let transport = device.connection.transport;
-        let Depths { queues, sends, receives } = depths;
+        let QueueDepths { queues, sends, receives } = depths;
         let inline_bytes = if addressable { device.connection.inline_bytes } else { 0 };
-        let room = Room { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
+        let capacity = QueuePairCapacity { transport, sends: sends.max(1), receives: receives.max(1), inline_bytes };
         let pair = |_| {
-            QueuePair::new(&device.domain, completions, room).map_err(|source| Error::QueuePair {
+            QueuePair::new(&device.domain, completions, capacity).map_err(|source| Error::QueuePair {
                 device: device.info.name.clone(),
                 depth: sends.max(receives),
                 inline_bytes,
@@ -59,14 +60,14 @@ impl End {
         };
         let pairs = (0..queues).map(pair).collect::<Result<_, _>>()?;
         let header = (transport == Transport::Ud).then(|| device.scratch(HEADER_BYTES.into())).transpose()?;
-        let header_span = header.as_ref().map(|header| {
+        let header_sge = header.as_ref().map(|header| {
             let keys = header.keys();
-            Span { address: keys.base, length_bytes: HEADER_BYTES, key: keys.local }
+            Sge { address: keys.base, length_bytes: HEADER_BYTES, key: keys.local }
         });
         Ok(Self {
             pairs,
             sends: SendList::new(sends as usize, None),
-            receives: ReceiveList::new(receives as usize, header_span),
+            receives: ReceiveList::new(receives as usize, header_sge),
             _header: header,
             transport,
             inline_bytes,
@@ -101,28 +102,29 @@ impl End {
     /// Puts a transfer that this side posts into the list.
     #[inline]
     pub(super) fn fill_send(&mut self, index: usize, number: u64, transfer: &Transfer, local: Place, remote: Place) {
-        let span = Span { address: local.address, length_bytes: transfer.length_bytes, key: local.keys.local };
-        self.sends.fill(index, number, span);
+        let sge = Sge { address: local.address, length_bytes: transfer.length_bytes, key: local.keys.local };
+        self.sends.fill(index, number, sge);
         let remote = Remote { address: remote.address, key: remote.keys.remote };
         let gives = matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send);
-        let manner = Manner { quiet: transfer.quiet, inline: gives && transfer.length_bytes <= self.inline_bytes };
+        let flags =
+            SendFlags { unsignaled: transfer.unsignaled, inline: gives && transfer.length_bytes <= self.inline_bytes };
         match transfer.op {
-            Op::FetchAdd => self.sends.aim_atomic(index, Opcode::FetchAdd, remote, transfer.operands, manner),
-            Op::CmpSwap => self.sends.aim_atomic(index, Opcode::CmpSwap, remote, transfer.operands, manner),
+            Op::FetchAdd => self.sends.set_atomic(index, Opcode::FetchAdd, remote, transfer.operands, flags),
+            Op::CmpSwap => self.sends.set_atomic(index, Opcode::CmpSwap, remote, transfer.operands, flags),
             Op::Send if self.transport == Transport::Ud => {
-                self.sends.aim_datagram(index, &self.pairs[transfer.queue as usize], manner);
+                self.sends.set_datagram(index, &self.pairs[transfer.queue as usize], flags);
             }
-            Op::Send => self.sends.aim(index, Opcode::Send, remote, manner),
-            Op::Read => self.sends.aim(index, Opcode::Read, remote, manner),
-            Op::WriteImm => self.sends.aim(index, Opcode::WriteImm, remote, manner),
-            _ => self.sends.aim(index, Opcode::Write, remote, manner),
+            Op::Send => self.sends.set_rdma(index, Opcode::Send, remote, flags),
+            Op::Read => self.sends.set_rdma(index, Opcode::Read, remote, flags),
+            Op::WriteImm => self.sends.set_rdma(index, Opcode::WriteImm, remote, flags),
+            _ => self.sends.set_rdma(index, Opcode::Write, remote, flags),
         }
     }
 
     /// Puts a receive into the list.
     #[inline]
     pub(super) fn fill_receive(&mut self, index: usize, number: u64, into: Place, length_bytes: u32) {
-        self.receives.fill(index, number, Span { address: into.address, length_bytes, key: into.keys.local });
+        self.receives.fill(index, number, Sge { address: into.address, length_bytes, key: into.keys.local });
     }
 
     /// Posts the first `count` of the listed transfers.
