@@ -186,7 +186,7 @@ class Table(Results):
             {"snapshot_agrees": False},
         ]
         text = tabulate.summary([self.row(), *(self.row(scenario="other", **one) for one in wrong)])
-        self.assertEqual(text, f"1 of 4 pairs in 2 scenarios agree; paths seen: {TRANSLATED}")
+        self.assertEqual(text, f"1 of 4 pairs in 2 scenarios agree; observed paths: {TRANSLATED}")
 
 
 class Runs(unittest.TestCase):
