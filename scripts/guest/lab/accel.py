@@ -1,8 +1,8 @@
-"""Whether KVM works here, found out by using it.
+"""Tests whether KVM works, by booting a kernel under it.
 
-/dev/kvm may exist and open, and still a guest under it never gets anywhere, as
-happens on machines that are virtual themselves. So a kernel is booted under it,
-up to the panic of finding no root file system.
+/dev/kvm may exist and open although a guest under it hangs: this happens on
+machines that are virtual themselves. The test kernel has to get as far as the
+panic about the missing root file system.
 """
 
 import json
@@ -22,26 +22,26 @@ _BOOTED = "Unable to mount root fs"
 
 
 def accelerator(image: Path) -> str:
-    """"kvm" where it proved to work with the kernel IMAGE, else "tcg"."""
+    """"kvm" if the kernel IMAGE boots under KVM, else "tcg"."""
     override = os.environ.get(_OVERRIDE)
     if override:
         if override not in ("kvm", "tcg"):
             raise Trouble(
-                f"{_OVERRIDE}={override} is no accelerator. Say kvm or tcg, or unset it.",
+                f"Invalid {_OVERRIDE}={override}. Set it to kvm or tcg, or unset it.",
                 exit_code=EXIT_USAGE,
             )
         return override
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    # The verdict holds until the host boots again.
+    # The verdict is valid until the host reboots.
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     record = cache() / "kvm.json"
     works = _known(record, boot)
     if works is None:
-        with locked("kvm", "finding out whether KVM works"):
+        with locked("kvm", "testing KVM"):
             works = _known(record, boot)
             if works is None:
-                say("finding out whether KVM works, by booting under it")
+                say("testing KVM with a boot")
                 works = _boots(image)
                 write_whole(record, json.dumps({"boot": boot, "works": works}) + "\n")
                 say("KVM works" if works else "KVM does not work; emulating the processor")

@@ -1,9 +1,9 @@
 """A private apt: its own source list, index files and downloads.
 
-The host's apt is never changed. What is inherited from it is what belongs to
-the site rather than to a release: the mirror, the proxy and other settings of
-/etc/apt/apt.conf.d (whether expired index files are accepted among them, for
-mirrors that are frozen snapshots), and the installed archive keyring.
+The host's apt configuration is never changed. The private apt inherits the
+site's settings: the mirror, the proxy, /etc/apt/apt.conf.d (which may accept
+expired index files, for mirrors that are frozen snapshots), and the installed
+archive keyring.
 """
 
 import re
@@ -27,7 +27,7 @@ def available() -> bool:
 
 
 def os_release() -> dict[str, str]:
-    """What /etc/os-release says of this host; empty where there is none."""
+    """The fields of /etc/os-release; empty if the file does not exist."""
     try:
         text = Path("/etc/os-release").read_text()
     except OSError:
@@ -37,7 +37,7 @@ def os_release() -> dict[str, str]:
 
 
 def mirror(etc_apt: Path = Path("/etc/apt"), codename: str | None = None) -> str:
-    """The Debian mirror this host uses already, else Debian's own."""
+    """The Debian mirror that this host uses, else deb.debian.org."""
     codename = codename or os_release().get("VERSION_CODENAME", "")
     for uri, suites in _host_sources(etc_apt):
         if codename and codename in suites:
@@ -46,7 +46,7 @@ def mirror(etc_apt: Path = Path("/etc/apt"), codename: str | None = None) -> str
 
 
 def _host_sources(etc_apt: Path):
-    """(URI, suites) of every package source, whichever of the two forms it has."""
+    """(URI, suites) of every package source, in both formats of apt."""
     parts = etc_apt / "sources.list.d"
     for path in [etc_apt / "sources.list", *sorted(parts.glob("*.list"))]:
         if path.is_file():
@@ -85,7 +85,7 @@ def _keyring() -> Path:
         if path.exists():
             return path
     raise Trouble(
-        "Debian's archive keyring is not installed, so a download could not be verified. "
+        "Cannot verify downloads: Debian's archive keyring is not installed. "
         "Install the package debian-archive-keyring."
     )
 
@@ -97,10 +97,10 @@ class Package:
 
 
 class PrivateApt:
-    """apt-get and apt-cache over SUITES and nothing else."""
+    """apt-get and apt-cache with SUITES as the only sources."""
 
     def __init__(self, suites: list[str], *, sees_installed: bool = False):
-        """SEES_INSTALLED: know the host's packages, as installing needs."""
+        """SEES_INSTALLED: read the host's package status; needed to install packages."""
         self._home = cache() / "apt" / "+".join(suites)
         for name in ("lists/partial", "cache/archives/partial"):
             (self._home / name).mkdir(parents=True, exist_ok=True)
@@ -120,13 +120,13 @@ class PrivateApt:
             f"Dir::State::status={status}",
             f"Dir::Cache={self._home}/cache",
             "Acquire::Languages=none",
-            # Hosts may fetch more than the package index; nothing here reads it.
+            # Hosts may be configured to fetch further indexes; nothing here reads them.
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
             "Acquire::IndexTargets::deb::CNF::DefaultEnabled=false",
             "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false",
-            # The cache lies in a home folder, where apt's own user cannot write.
+            # The cache is in a home folder, where apt's sandbox user cannot write.
             "APT::Sandbox::User=root",
-            # Host hooks (screen readers' index, artifact registries) are not for this.
+            # The host's own hooks do not apply to this private index.
             "APT::Update::Post-Invoke-Success::=",
         ]
 
@@ -138,7 +138,7 @@ class PrivateApt:
         self._run("apt-get", "-q", "update", "--error-on=any")
 
     def newest(self, prefix: str) -> list[Package]:
-        """The candidate of every package whose name begins with PREFIX."""
+        """The candidate version of every package whose name starts with PREFIX."""
         names = self._run("apt-cache", "pkgnames", prefix).split()
         packages = []
         for name in names:
@@ -149,7 +149,7 @@ class PrivateApt:
         return packages
 
     def download(self, package: Package, folder: Path) -> Path:
-        """Fetch and verify one package; the path of the .deb."""
+        """Download and verify one package; returns the path of the .deb."""
         folder.mkdir(parents=True, exist_ok=True)
         self._run("apt-get", "-q", "download", f"{package.name}={package.version}", cwd=folder)
         version = package.version.replace(":", "%3a")
@@ -163,7 +163,7 @@ class PrivateApt:
         if done.returncode != 0:
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
             raise Trouble(
-                f"{program} {' '.join(arguments)} failed for the mirror {mirror()}:\n{tail}\n"
-                "Check the network, the mirror and the proxy that this host's apt uses."
+                f"Cannot run {program} {' '.join(arguments)} with the mirror {mirror()}:\n{tail}\n"
+                "Check the network, and the mirror and proxy of this host's apt."
             )
         return done.stdout

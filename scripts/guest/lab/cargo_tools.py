@@ -1,4 +1,4 @@
-"""Cargo subcommands that no package carries: built once, kept in the cache."""
+"""Cargo subcommands without a Debian package: built once and kept in the cache."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from lab.say import say
 from lab.trouble import Trouble
 
 CARGO_DENY = "0.20.2"
-# A lint that runs for a second need not be fast; it should be built fast.
+# The tool runs for a second, so its build time matters more than its speed.
 _BUILT_FAST = {
     "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
     "CARGO_PROFILE_RELEASE_LTO": "off",
@@ -21,13 +21,13 @@ _BUILT_FAST = {
 
 
 def cargo_deny() -> None:
-    """Make `cargo deny` available: in PATH already, or linked into tools/bin of the cache."""
+    """Make `cargo deny` available: from PATH, else built and linked into tools/bin of the cache."""
     if shutil.which("cargo-deny"):
         return
     home = cache() / "tools" / f"cargo-deny-{CARGO_DENY}"
     with locked("cargo-deny", "building cargo-deny"):
         if not (home / "bin" / "cargo-deny").exists():
-            say(f"building cargo-deny {CARGO_DENY}: some minutes, once")
+            say(f"building cargo-deny {CARGO_DENY}; takes a few minutes, once")
             _install("cargo-deny", CARGO_DENY, home)
         link = cache() / "tools" / "bin" / "cargo-deny"
         link.parent.mkdir(exist_ok=True)
@@ -40,14 +40,14 @@ def _install(name: str, version: str, home: Path) -> None:
     command = ["cargo", "install", "--quiet", "--locked", "--no-default-features", "--no-track"]
     command += ["--root", str(partial), f"{name}@{version}"]
     environment = os.environ | _BUILT_FAST
-    # Ours, if set, would put it elsewhere and mix it with the workspace's.
+    # If set, it would mix this build with the workspace's.
     environment.pop("CARGO_TARGET_DIR", None)
     done = subprocess.run(command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
         raise Trouble(
-            f"cargo could not build {name} {version}:\n{done.stderr.strip()[-1500:]}\n"
-            f"Check that crates.io is reachable, or install {name} some other way."
+            f"Cannot build {name} {version}: cargo failed:\n{done.stderr.strip()[-1500:]}\n"
+            f"Check that crates.io is reachable, or install {name} another way."
         )
     shutil.rmtree(home, ignore_errors=True)
     partial.rename(home)

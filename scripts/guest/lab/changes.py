@@ -1,10 +1,10 @@
-"""Our changes to the kernel: added files, and the lines that hook them in.
+"""Our changes to the kernel: added files, and a patch that calls them.
 
-A change is a folder beside the kernel's configuration:
+A change is a folder beside the kernel configuration:
 
-    NAME/files/       added files, laid over the kernel tree
-    NAME/hooks.patch  the few changed lines of existing files (patch -p1)
-    NAME/config       kernel options the change needs
+    NAME/files/       added files, copied over the kernel tree
+    NAME/hooks.patch  the changed lines of existing files (patch -p1)
+    NAME/config       kernel options that the change needs
 """
 
 import re
@@ -16,10 +16,10 @@ from pathlib import Path
 from lab.places import KERNEL
 from lab.trouble import Trouble
 
-# Lines that moved a little between releases still find their place; rejects
-# are refused, so a hook never lands by halves.
+# Tolerates context that changed slightly between releases. Any reject is an
+# error, so a patch never applies in part.
 _FUZZ = "--fuzz=2"
-# Where a tree remembers what was done to it.
+# Folder in a tree that records the changes made to it.
 _NOTES = ".peerpath"
 
 
@@ -77,23 +77,24 @@ class Change:
         )
         if done.returncode != 0:
             raise Trouble(
-                f"The kernel change {self.name} does not apply to this source:\n"
+                f"Cannot patch the kernel: the change {self.name} does not apply to this source:\n"
                 f"{done.stdout.strip()}\n"
                 f"Adapt {self.patch} to the kernel version."
             )
 
 
 def all_changes(kernel: Path = KERNEL) -> list[Change]:
-    """The changes in the order they are applied; none is fine."""
+    """The changes, in the order in which they are applied; may be empty."""
     folders = sorted(path for path in kernel.iterdir() if path.is_dir())
     return [Change(path) for path in folders if path.name != "config"]
 
 
 def bring_to(tree: Path, changes: list[Change]) -> None:
-    """Make TREE the pristine kernel with CHANGES and nothing else.
+    """Turn TREE into the pristine kernel plus CHANGES.
 
-    The tree may carry an earlier state of the changes. Files that come out the
-    same are left alone, so that a kept build compiles only what differs.
+    The tree may hold an earlier version of the changes. Files whose content
+    stays the same are not written, so an incremental build compiles only what
+    differs.
     """
     notes = tree / _NOTES
     pristine, scratch, touched_list = notes / "pristine", notes / "scratch", notes / "touched"
@@ -110,13 +111,13 @@ def bring_to(tree: Path, changes: list[Change]) -> None:
         for path in change.added():
             if str(path) not in before and (tree / path).exists():
                 raise Trouble(
-                    f"The kernel change {change.name} adds {path}, which this kernel has "
-                    "already. Rename the added file or drop the change."
+                    f"Cannot apply the kernel change {change.name}: it adds {path}, which this "
+                    "kernel already has. Rename the added file or drop the change."
                 )
         change.apply(scratch)
         now |= {str(path) for path in change.patched() + change.added()}
-    # Written down first: after an interruption, too many files are looked at
-    # again rather than too few.
+    # Recorded first: after an interruption the next call checks too many files
+    # rather than too few.
     touched_list.write_text("\n".join(sorted(before | now)))
     for name in sorted(before | now):
         _settle(tree / name, scratch / name if name in now else pristine / name)
@@ -126,15 +127,15 @@ def bring_to(tree: Path, changes: list[Change]) -> None:
 def _copy(source: Path, target: Path, change: Change) -> None:
     if not source.is_file():
         raise Trouble(
-            f"The kernel change {change.name} patches {target.name}, which this kernel does not "
-            f"have. Adapt {change.patch} to the kernel version."
+            f"Cannot apply the kernel change {change.name}: it patches {target.name}, which this "
+            f"kernel does not have. Adapt {change.patch} to the kernel version."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
 def _settle(path: Path, wanted: Path) -> None:
-    """Let PATH have the content of WANTED, or be absent with it."""
+    """Give PATH the content of WANTED; remove PATH if WANTED does not exist."""
     if not wanted.exists():
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_bytes() != wanted.read_bytes():

@@ -22,14 +22,29 @@ from lab.trouble import (
 
 _EXIT_CODES = f"""\
 exit code of run: that of CMD, or
-  {EXIT_KERNEL_LOG}   the kernel warned in its log, whatever CMD said
+  {EXIT_KERNEL_LOG}   the kernel log holds a warning, whatever CMD returned
   {EXIT_GUEST_DIED}   the guest ended before CMD did
-  {EXIT_TIMEOUT}  the guest did not end in time
+  {EXIT_TIMEOUT}  the guest did not end within --timeout
+"""
+
+_COSTS = """\
+Needs      what `scripts/setup` installs; a C compiler and 3 GB of disk for the first build of the kernel. No RDMA hardware,
+           no root, no KVM; KVM is used where it works.
+Time       the first guest: about 10 minutes on 2 cores to build its kernel. Later guests boot in less than a minute, also
+           without KVM.
+Download   160 MB of kernel source from Debian's archive, 3 MB from PyPI (virtme-ng), once
+Disk       250 MB in ~/.cache/peerpath. Each running guest uses 2 GB of memory.
+
+`scripts/lab COMMAND --help` describes a command; scripts/guest/README.md describes the lab.
+
+  scripts/lab run default -- uname -a
+  scripts/lab run default --out /tmp/out -- target/release/peerpath list
+  scripts/lab matrix switch-acs bypass --out /tmp/matrix
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    # A polite kill cleans up as Ctrl-C does.
+    # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = _parser()
     options, command = _split(sys.argv[1:] if arguments is None else arguments)
@@ -49,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Our options and the guest's command, which stands behind the first --."""
+    """Our options, and the guest's command, which follows the first --."""
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")
@@ -60,11 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/lab",
         description="Runs commands in a small Linux guest with emulated PCI devices.",
+        epilog=_COSTS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
 
-    listing = subcommands.add_parser("list", help="the scenarios and what each shows")
-    listing.add_argument("--json", action="store_true")
+    listing = subcommands.add_parser("list", help="list the scenarios and what each shows")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(act=_list)
 
     running = subcommands.add_parser(
@@ -74,86 +91,93 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    running.add_argument("scenario", metavar="SCENARIO")
+    running.add_argument("scenario", metavar="SCENARIO", help="see `scripts/lab list`")
     running.add_argument(
         "--debug-kernel",
         action="store_true",
         default=os.environ.get("PEERPATH_LAB_DEBUG_KERNEL") == "1",
-        help="with lockdep and KASAN; PEERPATH_LAB_DEBUG_KERNEL=1 in the environment does the same",
+        help="boot a kernel with lockdep and KASAN [env: PEERPATH_LAB_DEBUG_KERNEL=1]",
     )
     running.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="writable in the guest; takes dmesg.txt, console.txt and run.json "
-        "(default: results/UTC-TIME-lab-SCENARIO)",
+        help="folder for dmesg.txt, console.txt and run.json; writable in the guest "
+        "[default: results/UTC-TIME-lab-SCENARIO]",
     )
     running.add_argument(
-        "--timeout", type=int, default=1800, metavar="S", help="seconds (default: %(default)s)"
+        "--timeout",
+        type=int,
+        default=1800,
+        metavar="S",
+        help="kill the guest after S seconds [default: %(default)s]",
     )
     running.set_defaults(act=_run)
 
     comparing = subcommands.add_parser(
         "matrix",
-        help="what is predicted and what is observed, in every scenario",
+        help="compare the predicted and the observed path in every scenario",
         usage="scripts/lab matrix [SCENARIO...] [--debug-kernel] [--program FILE] --out DIR",
-        epilog="exit code: 0 when scenario, prediction and observation agree on every pair, else 1",
+        epilog="exit code: 0 if expectation, prediction and observation agree on every pair, else 1",
     )
     comparing.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help="(default: every one that has pairs)"
+        "scenarios", nargs="*", metavar="SCENARIO", help="[default: every scenario with pairs]"
     )
     comparing.add_argument(
         "--debug-kernel",
         action="store_true",
         default=os.environ.get("PEERPATH_LAB_DEBUG_KERNEL") == "1",
-        help="with lockdep and KASAN",
+        help="boot a kernel with lockdep and KASAN [env: PEERPATH_LAB_DEBUG_KERNEL=1]",
     )
     comparing.add_argument(
-        "--program", type=Path, metavar="FILE", help="peerpath, instead of building it"
+        "--program", type=Path, metavar="FILE", help="peerpath to run, instead of building it"
     )
     comparing.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         required=True,
-        help="takes matrix.json and a folder a scenario",
+        help="folder for matrix.json and one folder per scenario",
     )
     comparing.set_defaults(act=_matrix)
 
     beside = subcommands.add_parser(
         "perftest",
-        help="peerpath side by side with perftest, in turns, on one soft-RoCE device",
+        help="compare peerpath with perftest on one soft-RoCE device",
         usage="scripts/lab perftest [--rounds N] [--program FILE] --out DIR",
-        epilog="exit code: 0 when peerpath falls short of perftest nowhere, else 1",
+        epilog="exit code: 0 if every ratio is within its limit, else 1",
     )
     beside.add_argument(
         "--rounds",
         type=int,
         default=perftest.ROUNDS,
         metavar="N",
-        help="of every test with both tools (default: %(default)s)",
+        help="rounds of all tests with both tools [default: %(default)s]",
     )
     beside.add_argument(
-        "--program", type=Path, metavar="FILE", help="peerpath, instead of building it"
+        "--program", type=Path, metavar="FILE", help="peerpath to run, instead of building it"
     )
     beside.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         required=True,
-        help="takes perftest.json, and under runs/ what both tools printed",
+        help="folder for perftest.json and, in runs/, the output of both tools",
     )
     beside.set_defaults(act=_perftest)
 
-    building = subcommands.add_parser("kernel", help="path of the guest's kernel, built if needed")
-    building.add_argument("--debug-kernel", action="store_true", help="with lockdep and KASAN")
+    building = subcommands.add_parser("kernel", help="print the path of the guest's kernel; build it if needed")
     building.add_argument(
-        "--update", action="store_true", help="look for a newer source in the archive first"
+        "--debug-kernel", action="store_true", help="the kernel with lockdep and KASAN"
+    )
+    building.add_argument(
+        "--update", action="store_true", help="look for a newer source in Debian's archive first"
     )
     building.set_defaults(act=_kernel)
 
     checking = subcommands.add_parser(
-        "check-patches", help="do our kernel changes apply to every kernel the archive has?"
+        "check-patches",
+        help="check that our kernel changes apply to every kernel series in Debian's archive",
     )
     checking.set_defaults(act=_check_patches)
     return parser
@@ -169,9 +193,9 @@ def _list(chosen: argparse.Namespace) -> int:
         print(f"    shows         {scenario.shows}")
         print(f"    command line  {' '.join(scenario.command_line)}")
         for line in scenario.prepare:
-            print(f"    prepared by   {line}")
+            print(f"    prepare       {line}")
         for function in scenario.functions:
-            under = f", under {function.rdma}" if function.rdma else ""
+            under = f"; {function.rdma} runs on it" if function.rdma else ""
             print(f"    {function.bdf}  {function.name}: {function.about}{under}")
         for pair in scenario.pairs:
             asked = f", asked for {pair.asked}" if pair.asked else ""
@@ -185,7 +209,7 @@ def _list(chosen: argparse.Namespace) -> int:
 def _run(chosen: argparse.Namespace, command: list[str]) -> int:
     if not command:
         raise Trouble(
-            "No command to run in the guest. Put it behind --, as in "
+            "Cannot run the guest: no command is given. Put it after --, e.g. "
             "`scripts/lab run default -- uname -a`.",
             exit_code=EXIT_USAGE,
         )
@@ -208,7 +232,7 @@ def _matrix(chosen: argparse.Namespace) -> int:
 
 def _perftest(chosen: argparse.Namespace) -> int:
     if chosen.rounds < 1:
-        raise Trouble("--rounds has to be at least 1.", exit_code=EXIT_USAGE)
+        raise Trouble("Invalid --rounds: it must be at least 1.", exit_code=EXIT_USAGE)
     out = chosen.out.resolve()
     guest.check_shareable([out])
     return perftest.run(out, _program(chosen), rounds=chosen.rounds)

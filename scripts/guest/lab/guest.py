@@ -1,4 +1,4 @@
-"""Boots a guest, runs one command in it, and brings everything out."""
+"""Boots a guest, runs one command in it, and collects its logs."""
 
 import ctypes
 import json
@@ -31,26 +31,25 @@ from lab.trouble import (
     Trouble,
 )
 
-# KASAN and lockdep need room of their own.
+# KASAN and lockdep need additional memory.
 _DEBUG_EXTRA_MIB = 2048
-# What survives virtme-ng and the kernel's command line in a shared folder's path.
+# virtme-ng and the kernel command line pass only these characters of a path on.
 _SHAREABLE = re.compile(r"[a-zA-Z0-9_+/.-]+")
-# QEMU says of every processor feature that TCG lacks that it lacks it, and of
-# every network of ours that it leads nowhere.
+# QEMU warns about each CPU feature that TCG lacks, and about each of our networks
+# because none is connected to the host.
 _NOISE = re.compile(
     rb"warning: (TCG|host) doesn't support requested feature|is not connected to host network"
 )
-# The console's back end in the command line that virtme-ng composes.
+# Back end of the console in virtme-ng's command line.
 _SILENT_CONSOLE = "file,id=console,path=/dev/null"
 
 
-# For a processor that is emulated on a host that may be busy: the kernel's tests
-# of its timers are races against the host's scheduler, one of which ends in a
-# panic. A vCPU may also stand still for longer than a real processor ever would.
-# And one-shot timers are not to be relied upon: QEMU 10.0 was seen to lose the
-# interrupt of one (a local APIC's count had run out, and neither was a request
-# pending nor the next one programmed), and all that waited on that processor
-# waited for ever. Of a periodic tick the next one comes anyway.
+# For an emulated CPU on a busy host. The kernel's timer tests race against the
+# host's scheduler, and one of them panics when it loses. The host may also stop a
+# vCPU for longer than any real CPU stops. One-shot timers are unreliable: QEMU 10.0
+# lost the interrupt of one (the local APIC's count had expired, but no interrupt
+# was pending and no next one was programmed), and every task that waited on that
+# CPU hung. With a periodic tick the next interrupt recovers from a lost one.
 _PATIENT = (
     "no_timer_check",
     "tsc=reliable",
@@ -66,7 +65,7 @@ class Outcome:
     command_exit_code: int | None
     complaints: list[klog.Complaint]
     emulator_aborted: bool = False
-    """By an assertion of its own: nothing that ran in the guest is to blame."""
+    """QEMU failed an assertion; the command in the guest did not cause it."""
 
 
 def run(
@@ -78,9 +77,9 @@ def run(
     timeout_s: int,
     output: Path | None = None,
 ) -> Outcome:
-    """Run COMMAND in SCENARIO's guest; its results and logs end up in OUT.
+    """Run COMMAND in SCENARIO's guest; results and logs are written to OUT.
 
-    What COMMAND prints goes to the terminal, or into the file OUTPUT.
+    The output of COMMAND goes to the terminal, or to the file OUTPUT.
     """
     check_shareable([out, *_target_folders()])
     tools.need_guest()
@@ -107,18 +106,18 @@ def run(
 def _boot(
     qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int
 ) -> tuple[int | None, bool]:
-    """None when the guest ended by itself, else the exit code that says why not; and
-    whether QEMU aborted.
+    """None if the guest shut down, else the exit code with the reason; and whether
+    QEMU aborted.
 
-    QEMU's threads race for the memory map while the guest moves its devices about,
-    which now and then ends in an assertion of QEMU's own. Mostly that is while the
-    kernel boots: nothing of the run has begun by then, so it begins once more.
+    QEMU's threads race for the memory map while the guest assigns addresses to its
+    devices, and sometimes fail an assertion. Most of these aborts happen while the
+    kernel boots, before COMMAND starts, so the guest is booted a second time.
     """
     console.write_bytes(b"")
     process = _Process(qemu, sinks)
     verdict = process.wait(timeout_s)
     if process.aborted and not (folder / "ready").exists():
-        say("QEMU itself aborted while the guest booted; booting once more")
+        say("QEMU aborted while the guest booted; booting again")
         console.write_bytes(b"")
         process = _Process(qemu, sinks)
         verdict = process.wait(timeout_s)
@@ -127,7 +126,7 @@ def _boot(
 
 @contextmanager
 def _sinks(output: Path | None):
-    """Where the guest's standard output and its errors go."""
+    """Destinations of the guest's standard output and standard error."""
     if output is None:
         yield sys.stdout.buffer, sys.stderr.buffer
         return
@@ -137,11 +136,11 @@ def _sinks(output: Path | None):
 
 @contextmanager
 def _run_folder():
-    """A folder of this run's own: its control files and its drives' images."""
+    """Temporary folder of this run, for its control files and drive images."""
     runs = cache() / "runs"
     runs.mkdir(exist_ok=True)
     for left in runs.glob("*-*"):
-        # Of a lab that was killed before it could clean up.
+        # Left by a lab that was killed before it could clean up.
         if not Path("/proc", left.name.split("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
@@ -152,7 +151,7 @@ def _run_folder():
 
 
 def _target_folders() -> list[Path]:
-    """Where Cargo builds: tests write there beside what they read."""
+    """Cargo's target folder: tests read and write there."""
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
     target.mkdir(parents=True, exist_ok=True)
     return [target]
@@ -162,14 +161,14 @@ def check_shareable(paths: list[Path]) -> None:
     for path in paths:
         if not _SHAREABLE.fullmatch(str(path)):
             raise Trouble(
-                f"{path} cannot be shared with the guest: only letters, digits and _ + - . / "
-                "survive in such a path. Move it to one without other characters.",
+                f"{path} cannot be shared with the guest: the path may hold only letters, digits "
+                "and _ + - . /. Use a path without other characters.",
                 exit_code=EXIT_USAGE,
             )
 
 
 def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> None:
-    """Write what inside.sh reads, and the drives."""
+    """Write the control files that inside.sh reads, and the drive images."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -196,7 +195,7 @@ def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> No
     (folder / "prepare").write_text("".join(f"{line}\n" for line in scenario.prepare))
     for function in scenario.functions:
         if function.drive_mib:
-            # The same bytes every time, none of which an empty drive would have.
+            # Reproducible bytes that differ from those of an empty drive.
             content = random.Random(function.name).randbytes(function.drive_mib << 20)
             function.image(folder).write_bytes(content)
 
@@ -212,10 +211,10 @@ def _qemu_command(
     *,
     debug: bool,
 ) -> list[str]:
-    """QEMU's command line: virtme-ng's, for its root file system and init, and ours.
+    """QEMU's command line: virtme-ng's options for root file system and init, then ours.
 
-    virtme-ng only composes it. QEMU is started here, so that there is one
-    process to time out, to interrupt and to clean up after.
+    virtme-ng only prints the command line. This program starts QEMU, so that there
+    is one process to time out, to interrupt and to clean up after.
     """
     memory_mib = scenario.memory_mib + (_DEBUG_EXTRA_MIB if debug else 0)
     inside = shlex.join(["bash", str(GUEST / "inside.sh"), str(folder)])
@@ -229,11 +228,11 @@ def _qemu_command(
         arguments += ["--overlay-rwdir", overlay]
     for path in shared:
         arguments += ["--rwdir", f"{path}={path}"]
-    # In place of the host's rules, where the host has any.
+    # Replaces the host's rules, if there are any.
     for rules in (Path("/usr/lib/udev/rules.d"), Path("/etc/udev/rules.d")):
         if rules.is_dir():
             arguments += ["--rodir", f"{rules}={GUEST / 'udev'}"]
-    # virtme-ng keeps the console silent while a script runs; we want the log.
+    # virtme-ng silences the console while a script runs; the lab needs the log.
     for option in (*scenario.command_line, *_PATIENT, "loglevel=7"):
         arguments += ["--kopt", option]
     done = subprocess.run(
@@ -244,20 +243,23 @@ def _qemu_command(
         env=os.environ | {"TMPDIR": str(folder)},
     )
     if done.returncode != 0:
-        raise Trouble(f"virtme-ng refused its arguments:\n{(done.stdout + done.stderr).strip()}")
+        raise Trouble(
+            "Cannot compose QEMU's command line: virtme-ng failed:\n"
+            f"{(done.stdout + done.stderr).strip()}"
+        )
     qemu = shlex.split(done.stdout)
-    # And it throws the console away. A second serial port would not do: the
-    # kernel prints to one port of a kind only.
+    # It also discards the console. A second serial port is no alternative: the
+    # kernel prints to one port of each kind only.
     qemu[qemu.index(_SILENT_CONSOLE)] = f"file,id=console,path={console}"
-    # Under the slow debug kernel tasks were seen to sleep for ever on requests that
-    # had been answered; with one thread for all vCPUs they were not.
+    # With the debug kernel and several vCPU threads, tasks hung on requests that had
+    # been answered; with one thread for all vCPUs they did not.
     thread = "single" if debug else scenario.tcg_thread
     accelerator = ["-accel", f"tcg,thread={thread}" if how == "tcg" else "kvm"]
     return qemu + accelerator + scenario.qemu_arguments(folder)
 
 
 class _Process:
-    """QEMU while it runs: streams passed on, and no way to outlive us."""
+    """A running QEMU: forwards its streams and dies with this program."""
 
     def __init__(self, command: list[str], sinks):
         self._qemu = subprocess.Popen(
@@ -280,11 +282,11 @@ class _Process:
 
     @property
     def aborted(self) -> bool:
-        """Whether it ended by an assertion of its own."""
+        """Whether QEMU failed an assertion."""
         return self._qemu.returncode == -signal.SIGABRT
 
     def wait(self, timeout_s: int) -> int | None:
-        """None when QEMU ended by itself, else the exit code that says why not."""
+        """None if QEMU ended, else the exit code with the reason why it was killed."""
         try:
             self._qemu.wait(timeout_s)
             return None
@@ -303,13 +305,13 @@ class _Process:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill QEMU when this program is killed, however hard."""
+    """Make the kernel kill QEMU when this program dies, even by SIGKILL."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _pump(source, sink, drop_noise: bool) -> None:
-    """Pass bytes on as they come; whole lines only where noise is dropped."""
+    """Forward bytes as they arrive; line by line where noise is dropped."""
     with source:
         while data := (source.readline() if drop_noise else source.read1(65536)):
             if drop_noise and _NOISE.search(data):
@@ -318,7 +320,7 @@ def _pump(source, sink, drop_noise: bool) -> None:
                 sink.write(data)
                 sink.flush()
             except (BrokenPipeError, ValueError):
-                # Nobody reads any more. Keep draining, or the guest would block.
+                # The reader is gone. Keep draining, or the guest blocks.
                 continue
 
 
@@ -328,9 +330,9 @@ def _judge(folder: Path, scenario: Scenario, out: Path, killed: int | None) -> O
     if log.exists():
         shutil.copyfile(log, out / "dmesg.txt")
     else:
-        # Hung or dead: the console has all that will ever be known.
+        # The guest hung or died: the console is the only log.
         (out / "dmesg.txt").write_text(console)
-    # The console also has what came after the log was written.
+    # The console also holds lines from after dmesg.txt was written.
     complaints = klog.scan(console, scenario.allowed_warning) or klog.scan(
         (out / "dmesg.txt").read_text(errors="replace"), scenario.allowed_warning
     )
@@ -374,6 +376,6 @@ def _report(
     }
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     for complaint in outcome.complaints:
-        say("the kernel complained:")
+        say("the kernel log holds a warning:")
         print("\n".join(f"    {line}" for line in complaint.excerpt), file=sys.stderr)
     say(f"guest done after {wall_s:.0f} s, exit code {outcome.exit_code}; logs in {out}")

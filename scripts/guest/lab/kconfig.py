@@ -1,10 +1,10 @@
-"""The kernel configuration: what we ask for, and whether we got it.
+"""Configures the kernel and checks that every requested option is set.
 
-Kconfig drops an option whose dependencies are not met without a word, and a
-guest without it fails much later and elsewhere. So what was asked for is
-compared with what came out.
+Kconfig silently drops an option whose dependencies are not met, and a guest
+without it fails much later and elsewhere. So the requested options are compared
+with the finished .config.
 
-A line "A | B" asks for either: an option that another release calls otherwise.
+A line "A | B" requests either: an option that has another name in another release.
 """
 
 import re
@@ -19,7 +19,7 @@ _EITHER = " | "
 
 
 def fragments(*, debug: bool, folder: Path = KERNEL / "config") -> list[Path]:
-    """The files of options: the numbered ones always, the debug ones on demand."""
+    """The files with options: all numbered ones, and debug.config if DEBUG is set."""
     files = sorted(folder.glob("[0-9]*.config"))
     return files + [folder / "debug.config"] if debug else files
 
@@ -31,19 +31,19 @@ def wanted(files: list[Path]) -> list[str]:
 
 
 def missing(options: list[str], config_text: str) -> list[str]:
-    """The options that CONFIG_TEXT, a finished .config, does not have as asked."""
+    """The requested options that CONFIG_TEXT, a finished .config, does not set."""
     have = set(config_text.splitlines())
     named = {match[1] for match in re.finditer(r"^(CONFIG_\w+)=", config_text, re.MULTILINE)}
 
     def met(option: str) -> bool:
-        # An option that is off may also be absent altogether.
+        # An option that is off may also be absent.
         return option in have or (option.startswith("# ") and option.split()[1] not in named)
 
     return [asked for asked in options if not any(map(met, asked.split(_EITHER)))]
 
 
 def configure(tree: Path, files: list[Path]) -> str:
-    """Configure TREE with FILES over "no" for everything else; the .config."""
+    """Configure TREE with FILES and "no" for every other option; returns the .config."""
     options = wanted(files)
     asked = tree / "peerpath.config"
     asked.write_text("\n".join(options).replace(_EITHER, "\n") + "\n")
@@ -55,14 +55,16 @@ def configure(tree: Path, files: list[Path]) -> str:
         stderr=subprocess.STDOUT,
     )
     if done.returncode != 0:
-        raise Trouble(f"Configuring the kernel failed:\n{done.stdout.strip()[-2000:]}")
+        raise Trouble(
+            f"Cannot configure the kernel: make failed:\n{done.stdout.strip()[-2000:]}"
+        )
     config_text = (tree / ".config").read_text()
     dropped = missing(options, config_text)
     if dropped:
         raise Trouble(
-            "Kconfig dropped options that the lab needs, because something they depend on is "
-            "not set or no longer exists in this kernel:\n  "
+            "Cannot configure the kernel: Kconfig dropped options that the lab needs, because a "
+            "dependency of theirs is not set or no longer exists in this kernel:\n  "
             + "\n  ".join(dropped)
-            + "\nAdd what they depend on under scripts/guest/kernel/, or drop the option there."
+            + "\nAdd their dependencies in scripts/guest/kernel/, or drop the options there."
         )
     return config_text

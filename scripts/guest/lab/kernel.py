@@ -1,4 +1,4 @@
-"""Builds the guest's kernel, once for every set of inputs."""
+"""Builds the guest's kernel, once for each set of inputs."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from lab.source import Source, debian_sources, find
 from lab.trouble import Trouble
 
 _PROGRESS_EVERY_S = 20
-# So that "320 of about 1900 files" tells how long it will take; rough is fine.
+# Rough total for the progress line.
 _TYPICAL_FILES = {False: 1700, True: 1750}
 
 
-# Keeps the build trees (2 GB each): for work on the kernel changes, where the
-# next build then takes a minute.
+# Keeps the build trees (2 GB each), so that the next build takes a minute. For
+# work on the kernel changes.
 _KEEP_BUILD = "PEERPATH_LAB_KEEP_BUILD"
 
 
@@ -37,12 +37,12 @@ _OWN_IMAGE = "PEERPATH_LAB_IMAGE"
 class Kernel:
     image: Path
     version: str
-    """As `uname -r` will say in the guest."""
+    """As `uname -r` prints it in the guest."""
     debian_version: str | None
 
 
 def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
-    """The built kernel, building it first where the cache lacks it."""
+    """The kernel from the cache; builds it first if needed."""
     own = os.environ.get(_OWN_IMAGE)
     if own:
         return Kernel(Path(own).resolve(), _version_in(Path(own)), None)
@@ -61,26 +61,29 @@ def kernel(*, debug: bool, look_for_newer: bool = False) -> Kernel:
 
 
 def _version_in(image: Path) -> str:
-    """The version that a bzImage carries in its set-up header."""
+    """The version in the set-up header of a bzImage."""
     try:
         data = image.read_bytes()[: 64 << 10]
     except OSError as error:
-        raise Trouble(f"{_OWN_IMAGE}={image} cannot be read: {error.strerror}.") from error
+        raise Trouble(f"Cannot read {_OWN_IMAGE}={image}: {error.strerror}.") from error
     if data[0x202:0x206] != b"HdrS":
-        raise Trouble(f"{_OWN_IMAGE}={image} is no x86 bzImage. Name one, or unset the variable.")
+        raise Trouble(
+            f"Cannot boot {_OWN_IMAGE}={image}: it is not an x86 bzImage. Set the variable to a "
+            "bzImage, or unset it."
+        )
     at = int.from_bytes(data[0x20E:0x210], "little") + 0x200
     return data[at : data.index(b"\0", at)].split()[0].decode()
 
 
 def check_changes() -> list[tuple[str, str | None]]:
-    """(source, what is wrong or None) for every kernel series in the archive."""
-    with locked("source", "fetching the kernel source"):
+    """(source, error or None) for every kernel series in the archive."""
+    with locked("source", "downloading the kernel source"):
         sources = debian_sources()
     return [(source.identity, _what_is_wrong(source)) for source in sources]
 
 
 def _what_is_wrong(source: Source) -> str | None:
-    """Whether our changes and options fit SOURCE; that they do is remembered."""
+    """The reason why our changes or options do not fit SOURCE, or None. Success is cached."""
     changes = all_changes()
     fits = cache() / f"fits-{_digest(_inputs(source, changes, debug=False))}"
     if fits.exists():
@@ -104,7 +107,7 @@ def _config_files(changes: list[Change], *, debug: bool) -> list[Path]:
 
 
 def _inputs(source: Source, changes: list[Change], *, debug: bool) -> dict:
-    """Everything that decides what the kernel will be, by name."""
+    """All inputs that determine the built kernel, by name."""
     files = {
         str(path.relative_to(KERNEL)): hashlib.sha256(path.read_bytes()).hexdigest()
         for change in changes
@@ -141,7 +144,7 @@ def _build(
 
 @contextmanager
 def _tree(source: Source, folder: Path, *, debug: bool):
-    """The unpacked source, thrown away after the build unless asked to keep it."""
+    """The unpacked source; removed after the build unless it is to be kept."""
     if os.environ.get(_KEEP_BUILD) != "1":
         tree = folder.with_name(f"build-{folder.name}")
         shutil.rmtree(tree, ignore_errors=True)
@@ -163,7 +166,7 @@ def _tree(source: Source, folder: Path, *, debug: bool):
 
 
 def _make(tree: Path, log: Path, *, debug: bool) -> None:
-    # A clock and a builder that never change: the same inputs give the same image.
+    # Fixed time stamp, user and host: the same inputs give the same image.
     environment = os.environ | {
         "KBUILD_BUILD_TIMESTAMP": "@0",
         "KBUILD_BUILD_USER": "peerpath",
@@ -187,21 +190,23 @@ def _make(tree: Path, log: Path, *, debug: bool) -> None:
                     done = len(re.findall(r"^  CC ", log.read_text(), re.MULTILINE))
                     say(f"compiled {done} of about {_TYPICAL_FILES[debug]} files")
         finally:
-            # Interrupted: do not leave compilers behind in a tree about to go.
+            # Interrupted: no compiler may be left running in a tree that is removed.
             if make.poll() is None:
                 make.terminate()
                 make.wait()
     if make.returncode != 0:
         errors = [line for line in log.read_text().splitlines() if "rror" in line][:20]
         raise Trouble(
-            "Building the guest's kernel failed:\n  " + "\n  ".join(errors) + f"\nAll of it: {log}"
+            "Cannot build the guest's kernel: make failed:\n  "
+            + "\n  ".join(errors)
+            + f"\nThe full log is {log}."
         )
 
 
 def _keep(
     tree: Path, source: Source, inputs: dict, config_text: str, folder: Path
 ) -> None:
-    """Move what is worth keeping to FOLDER, which appears whole or not at all."""
+    """Copy the results of the build to FOLDER, which appears atomically."""
     version = (tree / "include/config/kernel.release").read_text().strip()
     partial = folder.with_name(f"partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)

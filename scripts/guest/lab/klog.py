@@ -1,14 +1,13 @@
-"""Finds complaints in a kernel log.
+"""Finds warnings and error reports in a kernel log.
 
-A lab run that ends well while the kernel warned has not gone well, so every
-log is scanned. A scenario may name, by a part of its text, the one warning it
-provokes on purpose.
+A run fails if the kernel warned, even if its command succeeded, so every log is
+scanned. A scenario that provokes a warning on purpose names a part of its text.
 """
 
 import re
 from dataclasses import dataclass
 
-# Each is something the kernel prints only when it found a fault in itself.
+# The kernel prints each of these only when it detects a fault of its own.
 _COMPLAINTS = re.compile(
     r"""
       \bWARNING:\s
@@ -51,8 +50,8 @@ _COMPLAINTS = re.compile(
     re.VERBOSE,
 )
 
-# A line of the kernel carries its time stamp; what programs write to the
-# console does not, and may well contain the word WARNING.
+# Kernel lines carry a time stamp. Lines that programs write to the console do
+# not, and may contain the word WARNING.
 _KERNEL_LINE = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s?")
 _USER_SPACE = re.compile(r"^(virtme-(?:ng-)?init|systemd-[a-z]+\[\d+\]|udevd?\[\d+\]):")
 
@@ -63,7 +62,7 @@ _EXCERPT_LINES = 40
 
 @dataclass(frozen=True)
 class Complaint:
-    """One report of the kernel: its first telling line, and what follows."""
+    """One report of the kernel: the line that matched, and the lines after it."""
 
     headline: str
     excerpt: tuple[str, ...]
@@ -83,10 +82,10 @@ def kernel_lines(text: str) -> list[str]:
 
 
 def scan(text: str, allowed: str | None = None) -> list[Complaint]:
-    """Every complaint in TEXT but those whose report contains ALLOWED.
+    """Every complaint in TEXT except those whose report contains ALLOWED.
 
-    A report lasts until the next complaint at most: what is allowed can never
-    hide another one behind it.
+    A report ends where the next complaint begins, so an allowed one never hides
+    the next.
     """
     lines = kernel_lines(text)
     starts = [at for at, line in enumerate(lines) if _COMPLAINTS.search(line)]

@@ -1,4 +1,4 @@
-"""One writer at a time for each thing in the cache."""
+"""Locks for the entries of the cache: one writer at a time."""
 
 import fcntl
 from contextlib import contextmanager
@@ -10,10 +10,11 @@ from lab.say import say
 
 @contextmanager
 def locked(name: str, doing: str):
-    """Hold the lock NAME; say so when another lab has it and we wait.
+    """Hold the lock NAME; print a line if another lab holds it.
 
-    The kernel drops the lock with the process, so a killed lab leaves nothing
-    to clean up. The file stays: removing it would let two holders in.
+    The kernel releases the lock when the process dies, so a killed lab leaves
+    nothing to clean up. The file stays: two processes could otherwise lock two
+    files of the same name.
     """
     path: Path = cache() / f"{name}.lock"
     with open(path, "w") as file:

@@ -1,4 +1,4 @@
-"""`scripts/lab matrix`: what is predicted, observed and expected in every scenario, compared."""
+"""`scripts/lab matrix`: compares the predicted, observed and expected path in every scenario."""
 
 import json
 import shlex
@@ -13,17 +13,17 @@ from lab.say import say
 from lab.scenarios import Scenario
 from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG
 
-# Enough for a median; what counts here is the path and the bytes. Of a source
-# with ranges a registration takes as many as it needs: 16K are more than one.
+# Enough for a median; the matrix is about the path and the data. A registration of
+# a source with ranges takes as many ranges as it needs: 16K needs more than one.
 _HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
 _TIMEOUT_S = 900
-# Checking every access and every lock makes it several times slower.
+# KASAN and lockdep make the guest several times slower.
 _DEBUG_TIMEOUT_S = 3600
 _OUTPUT = "output.txt"
 
 
 def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> int:
-    """Measure SCENARIOS one after the other; 0 if everything agrees."""
+    """Measure SCENARIOS one after the other; returns 0 if every pair agrees."""
     out.mkdir(parents=True, exist_ok=True)
     done: list[dict] = []
     _save(done, out)
@@ -44,7 +44,7 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
     print(tabulate.table(done), end="")
     print(f"\n{tabulate.summary(done)}; saved to {out / 'matrix.json'}")
     if interrupted:
-        say(f"interrupted; what was finished of {len(scenarios)} scenarios is kept")
+        say(f"interrupted; the finished ones of {len(scenarios)} scenarios are saved")
         return EXIT_INTERRUPTED
     return 0 if all(map(rows.agrees, done)) else 1
 
@@ -54,10 +54,10 @@ def _save(done: list[dict], out: Path) -> None:
 
 
 def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> list[dict]:
-    """Boot SCENARIO, run everything in it, and make its rows."""
+    """Boot SCENARIO, measure its pairs, and return its rows."""
     ended = _run_inside(scenario, folder, program, debug=debug)
     if ended.emulator_aborted:
-        say("QEMU itself aborted, so nothing of this guest counts; once more from the start")
+        say("QEMU aborted; discarding the results of this guest and starting again")
         ended = _run_inside(scenario, folder, program, debug=debug)
     if ended.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) ->
 
 
 def _run_inside(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> guest.Outcome:
-    # What an earlier guest left there would pass for results of this one.
+    # Results of an earlier guest must not be mistaken for this one's.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["bash", "-c", _commands(scenario, folder, program)]
@@ -75,7 +75,7 @@ def _run_inside(scenario: Scenario, folder: Path, program: Path, *, debug: bool)
 
 
 def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
-    """What runs in the guest. That cells fail there is no failure here: the rows tell."""
+    """Commands for the guest. A failed cell does not fail the command: its row reports it."""
     folder, program = _from_checkout(folder), _from_checkout(program)
     peerpath = shlex.quote(str(program))
     lines = [
@@ -92,7 +92,7 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
         arguments += [argument for op in rows.OPS for argument in ("--op", op)]
         arguments += _HOW
         if asked:
-            # The guest's NICs are in use by the RDMA under test, and nothing else.
+            # Only the RDMA under test uses the guest's NICs.
             arguments += ["--path", asked, "--force-in-use"]
         arguments += ["--out", str(_result_folder(folder, asked))]
         lines.append(f"{peerpath} {shlex.join(arguments)}")
@@ -100,13 +100,13 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
 
 
 def _from_checkout(path: Path) -> Path:
-    """The path as one would type it in the checkout, where the guest's command starts. Results keep
-    how they were asked for, and people hand them around."""
+    """The path relative to the checkout, which is the guest's working directory. Results record their
+    arguments and are published, so they should hold no path of this machine."""
     return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
 def _asked(scenario: Scenario) -> list[str | None]:
-    """The paths asked for, that of nothing in particular first. Each takes a run of its own."""
+    """The paths asked for; None (no path asked) first. Each needs a run of its own."""
     return sorted({pair.asked for pair in scenario.pairs}, key=lambda asked: asked or "")
 
 
@@ -122,8 +122,8 @@ def _rows(scenario: Scenario, folder: Path, program: Path, exit_code: int) -> li
     }
     wrong = []
     if exit_code != 0:
-        why = "the kernel complained" if exit_code == EXIT_KERNEL_LOG else f"exit code {exit_code}"
-        wrong = [f"the guest did not end well: {why}; see {folder / 'run.json'} and {_OUTPUT}"]
+        why = "kernel warning" if exit_code == EXIT_KERNEL_LOG else f"exit code {exit_code}"
+        wrong = [f"the guest failed: {why}; see {folder / 'run.json'} and {_OUTPUT}"]
     differences = None if paths is None else _differences(folder, program, paths)
     made = []
     for pair in scenario.pairs:
@@ -136,19 +136,19 @@ def _rows(scenario: Scenario, folder: Path, program: Path, exit_code: int) -> li
 
 
 def _differences(folder: Path, program: Path, inside: list[dict]) -> list[str]:
-    """What the snapshot says otherwise than the guest it was taken of."""
+    """Differences between `paths` on the snapshot and `paths` in the guest."""
     snapshot = folder / "snapshot.tar.gz"
     done = subprocess.run(
         [program, "paths", "--json", "--root", snapshot], text=True, capture_output=True
     )
     if done.returncode != 0:
-        return [f"the snapshot cannot be analysed: {done.stderr.strip()}"]
+        return [f"cannot analyse the snapshot: {done.stderr.strip()}"]
     outside = json.loads(done.stdout)
     if inside == outside:
         return []
     pairs = rows.differing(inside, outside)
-    where = ", ".join(pairs) or "in the order"
-    return [f"the snapshot's `paths` differs from the guest's: {where}"]
+    where = ", ".join(pairs) or "order only"
+    return [f"`paths` differs between the snapshot and the guest: {where}"]
 
 
 def _json(path: Path, otherwise):

@@ -1,4 +1,4 @@
-"""Where things are: the repository, and the cache that outlives a clone."""
+"""Paths of the repository, and of the cache, which all checkouts share."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ SCENARIOS = GUEST / "scenarios"
 
 
 def cache() -> Path:
-    """Built kernels, fetched sources and tools: everything that is slow to make."""
+    """The cache: built kernels, downloaded sources and tools."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "peerpath"
     folder.mkdir(parents=True, exist_ok=True)
@@ -18,7 +18,7 @@ def cache() -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Others see the file as it was or as it will be, never half of it."""
+    """Replace a file atomically."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(text)
     partial.rename(path)

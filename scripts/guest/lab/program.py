@@ -1,4 +1,4 @@
-"""The program under test, built."""
+"""Builds the program under test."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from lab.trouble import Trouble
 
 
 def build() -> Path:
-    """As a user has it: with optimisation."""
+    """Build peerpath in the release profile; returns its path."""
     done = subprocess.run(["cargo", "build", "--release", "--package", "peerpath"], cwd=REPOSITORY)
     if done.returncode != 0:
-        raise Trouble("peerpath could not be built; cargo said why.")
+        raise Trouble("Cannot build peerpath: cargo failed. Fix the error that cargo reports above.")
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
     return target / "release" / "peerpath"

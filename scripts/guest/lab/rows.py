@@ -1,13 +1,13 @@
-"""What the matrix makes of results: a row a pair, and whether three opinions on it agree.
+"""The rows of the matrix: one per pair, with the disagreements between three sources.
 
-The scenario says what has to come of a pair, peerpath predicts it in two places, and the
-kernel was watched doing it.
+The scenario states the expected path of a pair, `peerpath paths` and `peerpath run`
+predict it, and `peerpath run` observes it in the kernel.
 """
 
 from lab.scenarios import Pair, Scenario
 
 OPS = ("register", "write", "read")
-# What --path takes beside the full names.
+# Short names that --path accepts beside the full ones.
 _SHORT = {"bypass": "host-bridge-bypass", "translated": "host-bridge-translated"}
 
 
@@ -16,7 +16,7 @@ def full_name(path: str | None) -> str | None:
 
 
 def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) -> dict:
-    """The row of PAIR from its CELLS and from PATHS: what `peerpath paths` said in the guest."""
+    """The row of PAIR from its CELLS and from PATHS, the output of `peerpath paths` in the guest."""
     first = cells[0] if cells else {"path": {}}
     path = first["path"]
     made = {
@@ -44,12 +44,12 @@ def row(scenario: Scenario, pair: Pair, cells: list[dict], paths: list[dict]) ->
 
 
 def agrees(row: dict) -> bool:
-    """Whether all opinions on the pair are one, and its guest was sound."""
+    """Whether expectation, prediction and observation agree, and the guest did not fail."""
     return row["snapshot_agrees"] and not row["disagreements"] and not row["guest_disagreements"]
 
 
 def _worst(outcomes: list[str]) -> str:
-    """A pair that was not measured has failed, too."""
+    """The worst outcome; a pair without cells failed."""
     otherwise = "passed" if outcomes else "failed"
     return next((bad for bad in ("failed", "waived") if bad in outcomes), otherwise)
 
@@ -63,7 +63,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
         expected = {
             "asked": full_name(pair.asked),
             "predicted": pair.expect,
-            # Of what was never tried nothing can be seen.
+            # A blocked pair is never tried, so nothing is observed.
             "observed": "unknown" if pair.blocked else pair.expect,
             "cause": pair.cause or pair.blocked,
         }
@@ -75,7 +75,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
             if found[key] != wanted
         ]
         passed = cell["outcome"] == "passed"
-        # A refusal that was asked for is what should happen.
+        # `--path refused` asks for the refusal.
         works = pair.expect != "refused" and pair.blocked is None
         if passed != (works or pair.asked == "refused"):
             said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason given'}")
@@ -89,13 +89,13 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
 def _with_the_paths(
     scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]
 ) -> list[str]:
-    """`paths` knows neither other memory than BARs, nor ranges, nor what will be arranged."""
+    """Disagreements with `paths`, which knows only whole BARs and the host as it is."""
     if pair.function is None or "@" in pair.source or pair.asked:
         return []
     ends = (scenario.function(pair.function).bdf, scenario.importer(pair).bdf)
     report = next((report for report in paths if (report["from"], report["to"]) == ends), None)
     if report is None:
-        return ["`paths` does not have the pair"]
+        return ["`paths` does not list the pair"]
     wrong = []
     if report["predicted"] != predicted:
         wrong.append(f"`paths` predicts {report['predicted']}, `run` {predicted}")
@@ -103,18 +103,18 @@ def _with_the_paths(
         wrong.append(f"`paths` says cause {report['cause']}, not {pair.cause}")
     if pair.blocked and pair.blocked not in report["blockers"]:
         blockers = ", ".join(report["blockers"]) or "none"
-        wrong.append(f"`paths` does not have the blocker {pair.blocked}, but {blockers}")
+        wrong.append(f"`paths` reports blockers {blockers}, not {pair.blocked}")
     return wrong
 
 
 def cells_of(scenario: Scenario, pair: Pair, cells: list[dict]) -> list[dict]:
-    """Those of PAIR: a cell's id begins with its source and target as they were given."""
+    """The cells of PAIR: a cell's id begins with its source and target as given."""
     begins = f"{scenario.source(pair)}/verbs:{pair.to}/"
     return [cell for cell in cells if cell["id"].startswith(begins)]
 
 
 def differing(inside: list[dict], outside: list[dict]) -> list[str]:
-    """Pairs of which the guest's `paths` and that of its snapshot say different things."""
+    """Pairs for which `paths` differs between the guest and its snapshot."""
     by_pair = [
         {(report["from"], report["to"]): report for report in side} for side in (inside, outside)
     ]

@@ -1,4 +1,4 @@
-"""Progress for the person who waits. Goes to stderr: stdout belongs to CMD."""
+"""Progress messages. They go to stderr: stdout belongs to CMD."""
 
 import sys
 import time
@@ -7,6 +7,6 @@ _started_s = time.monotonic()
 
 
 def say(text: str) -> None:
-    """One line, stamped with the minutes and seconds since the start."""
+    """Print one line, stamped with the minutes and seconds since the start."""
     elapsed_s = int(time.monotonic() - _started_s)
     print(f"lab [{elapsed_s // 60:2}:{elapsed_s % 60:02}] {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The guests, as data: one TOML file each in scripts/guest/scenarios/."""
+"""The scenarios: one TOML file per guest in scripts/guest/scenarios/."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ PATHS = (
     "host-memory",
     "staged",
 )
-# BAR or memory, as `peerpath run --from` reads it, with a function's name in place of its address.
+# A source as `peerpath run --from` takes it, with the function's name in place of its BDF.
 _BAR = re.compile(r"(?P<function>[a-z][a-z0-9_]*)(?P<rest>:[0-5](@.+)?)")
 _MEMORY = re.compile(r"(host|udmabuf|heap):\d+[KMG]?")
 
@@ -30,16 +30,16 @@ class Function:
     name: str
     bdf: str
     pci_id: str
-    """vendor:device; the guest checks that this is what sits at the BDF."""
+    """vendor:device; the guest checks that the function at the BDF has this ID."""
     about: str
     device: str | None = None
-    """None for one that the guest makes itself: a virtual function."""
+    """None for a function that the guest creates: a virtual function."""
     object: str | None = None
     netdev: str | None = None
     drive_mib: int | None = None
-    """Size of the raw image behind the drive called NAME, which is full of random bytes."""
+    """Size of the raw image behind the drive NAME; the image holds random bytes."""
     rdma: str | None = None
-    """The soft-RoCE device to put over this NIC."""
+    """The soft-RoCE device to create on this NIC."""
 
     def qemu_arguments(self, images: Path) -> list[str]:
         arguments = []
@@ -60,31 +60,31 @@ class Function:
 
 @dataclass(frozen=True)
 class Pair:
-    """What `scripts/lab matrix` measures in a scenario, and what has to come of it."""
+    """A pair that `scripts/lab matrix` measures, and its expected result."""
 
     source: str
-    """FUNCTION:BAR, with ranges where wanted, or ordinary memory: host:SIZE."""
+    """FUNCTION:BAR, optionally with ranges, or ordinary memory: host:SIZE."""
     to: str
     """A soft-RoCE device."""
     expect: str
-    """The path, by its name; of a blocked pair the one that would be taken."""
+    """Name of the path; for a blocked pair the path that it would take."""
     cause: str | None = None
-    """Why it is refused, in peerpath's word."""
+    """Cause word of the refusal."""
     blocked: str | None = None
-    """What keeps the pair from being tried at all, in peerpath's word."""
+    """Cause word of what prevents the pair from being tried."""
     asked: str | None = None
     """The path to ask for with --path."""
 
     @property
     def label(self) -> str:
-        """Short, for people: a function's name without its BAR, and how many ranges."""
+        """Short name for tables: the function's name without its BAR, and the number of ranges."""
         memory, _, ranges = self.source.partition("@")
         count = f"@{len(ranges.split(','))}" if ranges else ""
         return f"{self.function or memory}{count}>{self.to}"
 
     @property
     def function(self) -> str | None:
-        """The name of the function whose BAR it is."""
+        """Name of the function that exports the BAR; None for ordinary memory."""
         return None if _MEMORY.fullmatch(self.source) else _BAR.fullmatch(self.source)["function"]
 
     def as_json(self) -> dict:
@@ -111,15 +111,15 @@ class Scenario:
     functions: tuple[Function, ...]
     cpus: int = 2
     tcg_thread: str = "multi"
-    """"single" where QEMU's own races would be in the way."""
+    """"single" avoids races inside QEMU."""
     allowed_warning: str | None = None
-    """A part of the text of the one kernel warning this guest provokes."""
+    """A part of the text of the kernel warning that this guest provokes on purpose."""
     prepare: tuple[str, ...] = ()
-    """Commands for the guest before anything looks at its functions."""
+    """Commands that the guest runs before it checks its functions."""
     pairs: tuple[Pair, ...] = ()
 
     def qemu_arguments(self, images: Path) -> list[str]:
-        """What QEMU needs beside what virtme-ng gives it."""
+        """QEMU options that virtme-ng does not add."""
         arguments = ["-M", self.machine, "-cpu", self.cpu]
         for device in self.bridges:
             arguments += ["-device", device]
@@ -164,7 +164,7 @@ class Scenario:
 
 
 def names(folder: Path = SCENARIOS) -> list[str]:
-    """Every scenario, the default one first."""
+    """The names of all scenarios, `default` first."""
     found = sorted(path.stem for path in folder.glob("*.toml"))
     return sorted(found, key=lambda name: name != "default")
 
@@ -173,8 +173,8 @@ def load(name: str, folder: Path = SCENARIOS) -> Scenario:
     known = names(folder)
     if name not in known:
         raise Trouble(
-            f"There is no scenario {name!r}. The lab knows {', '.join(known)}; "
-            "`scripts/lab list` tells what they are.",
+            f"There is no scenario {name!r}. Choose one of {', '.join(known)}; "
+            "`scripts/lab list` describes them.",
             exit_code=EXIT_USAGE,
         )
     table = _table(name, folder)
@@ -189,36 +189,36 @@ def load(name: str, folder: Path = SCENARIOS) -> Scenario:
 
 
 def _pair(table: dict) -> Pair:
-    # "from" is a word of Python's own.
+    # "from" is a keyword in Python.
     others = {key: value for key, value in table.items() if key != "from"}
     return Pair(source=table["from"], **others)
 
 
 def _table(name: str, folder: Path) -> dict:
-    """The file's keys over those of the scenario it is like, if any."""
+    """The keys of the file, completed from the scenario that it is `like`."""
     path = folder / f"{name}.toml"
     table = tomllib.loads(path.read_text())
     like = table.pop("like", None)
     if like is None:
         return table
     base = _table(like, folder)
-    # What a scenario does with its warning, and what comes of a pair in it, is its own affair.
+    # Warning and pairs belong to one scenario only.
     for key in ("allowed_warning", "pair"):
         base.pop(key, None)
     return base | table
 
 
 def _check(scenario: Scenario) -> None:
-    """Mistakes in a scenario should be seen here, not as a guest that differs."""
+    """Reject mistakes in a scenario before a guest is booted."""
     taken: set[str] = set()
     for function in scenario.functions:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", function.name):
-            raise Trouble(f"Scenario {scenario.name}: {function.name!r} is no name for a function.")
+            raise Trouble(f"Scenario {scenario.name}: {function.name!r} is not a valid function name.")
         if not re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", function.bdf):
-            raise Trouble(f"Scenario {scenario.name}: {function.bdf!r} is no full BDF.")
+            raise Trouble(f"Scenario {scenario.name}: {function.bdf!r} is not a full BDF.")
         for key in (function.name, function.bdf, function.rdma):
             if key is not None and key in taken:
-                raise Trouble(f"Scenario {scenario.name}: {key} stands twice.")
+                raise Trouble(f"Scenario {scenario.name}: {key} is used twice.")
             taken |= {key} if key else set()
     for field in fields(scenario):
         if getattr(scenario, field.name) == "":
@@ -229,24 +229,24 @@ def _check(scenario: Scenario) -> None:
             raise Trouble(f"Scenario {scenario.name}, pair {pair.source} to {pair.to}: {wrong}.")
     for asked in {pair.asked for pair in scenario.pairs}:
         declared = [(pair.source, pair.to) for pair in scenario.pairs if pair.asked == asked]
-        # One run measures every source with every target, so something is expected of each.
+        # One run measures every source with every target, so each combination needs a pair.
         every = list(product(*(dict.fromkeys(side) for side in zip(*declared))))
         if sorted(declared) != sorted(every):
             odd = sorted(set(every) - set(declared)) or [max(declared, key=declared.count)]
             raise Trouble(
-                f"Scenario {scenario.name}: the pair {odd[0][0]} to {odd[0][1]} has to stand there "
-                "once, for every source is measured with every target."
+                f"Scenario {scenario.name}: the pair {odd[0][0]} to {odd[0][1]} must be listed "
+                "exactly once, because every source is measured with every target."
             )
 
 
 def _wrong_with(pair: Pair, scenario: Scenario) -> str | None:
     bar = _BAR.fullmatch(pair.source)
     if not _MEMORY.fullmatch(pair.source) and not (bar and scenario.function(bar["function"])):
-        return "the source is neither FUNCTION:BAR of this scenario nor memory such as host:16M"
+        return "the source is neither FUNCTION:BAR of this scenario nor memory, e.g. host:16M"
     if pair.to not in {function.rdma for function in scenario.functions}:
         return f"there is no soft-RoCE device {pair.to} in this scenario"
     if pair.expect not in PATHS:
-        return f"{pair.expect!r} is no name of a path"
+        return f"{pair.expect!r} is not a path name"
     if (pair.cause is not None) != (pair.expect == "refused"):
-        return "a cause stands beside what is refused, and nowhere else"
+        return "a cause goes with `refused` and with no other path"
     return None

@@ -1,4 +1,4 @@
-"""Finds the kernel source: Debian's package, or a tree the user names."""
+"""Finds the kernel source: Debian's package, or a tree that the user names."""
 
 import hashlib
 import json
@@ -16,26 +16,26 @@ from lab.places import cache, write_whole
 from lab.say import say
 from lab.trouble import Trouble
 
-# The first release whose VFIO can export a dma-buf and which our changes fit.
+# The oldest release that our changes fit; its VFIO can export a dma-buf.
 WANTED = (7, 2)
-# Where Debian ships it; a stable release alone stops at an older kernel.
+# Debian's suites that have it; a stable release alone has an older kernel.
 SUITES = ("trixie-backports", "testing")
 _OVERRIDE = "PEERPATH_KERNEL_SOURCE"
-# Generated register tables, a third of the tree; no Kconfig file among them.
+# Generated register tables: a third of the tree, without any Kconfig file.
 _NOT_NEEDED = "*/drivers/gpu/drm/amd/include/*"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel source that can be unpacked, and what tells it from another."""
+    """A kernel source that can be unpacked, with its identity."""
 
     identity: str
-    """Goes into the cache key: the same identity always unpacks to the same tree."""
+    """Part of the cache key: the same identity always unpacks to the same tree."""
     debian_version: str | None
     path: Path
 
     def unpack(self, into: Path) -> None:
-        """Put the tree into the empty folder INTO, leaving the original alone."""
+        """Unpack or copy the tree into the empty folder INTO."""
         into.mkdir(parents=True, exist_ok=True)
         if self.path.is_dir():
             exclude = shutil.ignore_patterns(".git")
@@ -49,7 +49,7 @@ class Source:
 
 
 def find(*, look_for_newer: bool = False) -> Source:
-    """The source to build: the user's, else the one fetched before, else Debian's."""
+    """The source to build: the user's, else one downloaded earlier, else Debian's."""
     override = os.environ.get(_OVERRIDE)
     if override:
         return _users(Path(override))
@@ -57,9 +57,9 @@ def find(*, look_for_newer: bool = False) -> Source:
 
 
 def debian_sources() -> list[Source]:
-    """The newest package of every wanted kernel series the archive has.
+    """The newest package of every kernel series in the archive from WANTED on.
 
-    Where the archive cannot be reached, those fetched before.
+    If the archive cannot be reached: the packages downloaded earlier.
     """
     newest: dict[str, Source] = {}
     try:
@@ -72,7 +72,7 @@ def debian_sources() -> list[Source]:
         newest |= _fetched_before()
         if not newest:
             raise
-        say(f"the archive cannot be asked, using what was fetched before ({trouble})")
+        say(f"cannot reach the archive; using the sources downloaded earlier ({trouble})")
     return [newest[name] for name in sorted(newest, key=_series)]
 
 
@@ -88,7 +88,7 @@ def _debian(*, look_for_newer: bool) -> Source:
     chosen = cache() / "source" / "chosen.json"
     if not look_for_newer and (source := _chosen_before(chosen)):
         return source
-    with locked("source", "fetching the kernel source"):
+    with locked("source", "downloading the kernel source"):
         if not look_for_newer and (source := _chosen_before(chosen)):
             return source
         _need_apt()
@@ -104,8 +104,8 @@ def _debian(*, look_for_newer: bool) -> Source:
             write_whole(chosen, json.dumps(record) + "\n")
             return source
     raise Trouble(
-        f"No linux-source-{WANTED[0]}.{WANTED[1]} or newer in {' or '.join(SUITES)} of "
-        f"{apt.mirror()}. Use a mirror that carries these suites, or set {_OVERRIDE} to a "
+        f"Cannot find linux-source-{WANTED[0]}.{WANTED[1]} or newer in {' or '.join(SUITES)} of "
+        f"{apt.mirror()}. Use a mirror that has these suites, or set {_OVERRIDE} to a "
         "kernel source tree."
     )
 
@@ -119,7 +119,7 @@ def _chosen_before(chosen: Path) -> Source | None:
 
 
 def _offers(suite: str):
-    """(package, apt) for every kernel source in SUITE that is new enough."""
+    """(package, apt) for every kernel source in SUITE from WANTED on."""
     private_apt = apt.PrivateApt([suite])
     private_apt.update()
     for package in private_apt.newest("linux-source-"):
@@ -137,8 +137,8 @@ def _fetch(private_apt: apt.PrivateApt, package: apt.Package) -> Source:
     folder = cache() / "source"
     present = list(folder.glob(f"{package.name}_{package.version}_*.deb"))
     if not present:
-        say(f"fetching {package.name} {package.version} (about 160 MB)")
-        # apt writes the file in place; only a whole one gets its final name.
+        say(f"downloading {package.name} {package.version} (about 160 MB)")
+        # apt writes the file in place; only a complete one gets its final name.
         partial = folder / f"partial-{os.getpid()}"
         try:
             deb = private_apt.download(package, partial)
@@ -155,17 +155,23 @@ def _source_of(package: apt.Package, deb: Path) -> Source:
 def _need_apt() -> None:
     if not apt.available():
         raise Trouble(
-            "The kernel source comes from Debian's archive, and this machine has no apt. "
-            f"Unpack a Linux {WANTED[0]}.{WANTED[1]} or newer somewhere and set {_OVERRIDE} to it."
+            "Cannot download the kernel source from Debian's archive: this machine has no apt. "
+            f"Unpack Linux {WANTED[0]}.{WANTED[1]} or newer and set {_OVERRIDE} to its folder."
         )
 
 
 def _users(path: Path) -> Source:
     if not path.exists():
-        raise Trouble(f"{_OVERRIDE}={path} does not exist. Name a kernel source tree or tarball.")
+        raise Trouble(
+            f"Cannot read {_OVERRIDE}={path}: it does not exist. Set it to a kernel source tree or "
+            "tarball."
+        )
     path = path.resolve()
     if path.is_dir() and not (path / "Kbuild").exists():
-        raise Trouble(f"{_OVERRIDE}={path} is no kernel source tree: it has no Kbuild file.")
+        raise Trouble(
+            f"Cannot build {_OVERRIDE}={path}: it is not a kernel source tree, it has no Kbuild "
+            "file. Set it to a kernel source tree or tarball."
+        )
     digest = hashlib.sha256()
     for entry in [path] if path.is_file() else _files_below(path):
         status = entry.lstat()
@@ -207,6 +213,6 @@ def _untar(arguments: list[str], into: Path, stream) -> None:
     )
     if done.returncode != 0:
         raise Trouble(
-            f"Unpacking the kernel source into {into} failed: {done.stderr.strip()[-300:]}. "
-            "Check the free disk space (3 GB are needed while building)."
+            f"Cannot unpack the kernel source into {into}: {done.stderr.strip()[-300:]}. "
+            "Check the free disk space (the build needs 3 GB)."
         )

@@ -1,4 +1,4 @@
-"""The matrix for people: a heading a scenario, a line a pair, 100 columns."""
+"""The matrix as a table of 100 columns: one heading per scenario, one line per pair."""
 
 from itertools import groupby
 
@@ -15,13 +15,13 @@ def table(rows: list[dict]) -> str:
     widths = [max(map(len, column)) for column in zip(_HEAD, *lines)]
     room = WIDTH - len(_INDENT) - sum(widths)
     gap = min(max(room // (len(widths) - 1), 1), 2)
-    # Where even that is too wide, the pair gives way at its front: the file has it whole.
+    # If the table is still too wide, the pair is cut at its front; matrix.json has it whole.
     widths[0] += min(room - gap * (len(widths) - 1), 0)
     text = [_render(_HEAD, widths, gap)]
     for scenario, group in groupby(zip(rows, lines), key=lambda pair: pair[0]["scenario"]):
         group = list(group)
         text.append(scenario)
-        # The same on each of its rows.
+        # The same for every row of a scenario.
         text += [f"{_INDENT}! {why}" for why in group[0][0]["guest_disagreements"]]
         for row, line in group:
             text.append(_render(line, widths, gap))
@@ -34,7 +34,7 @@ def summary(rows: list[dict]) -> str:
     scenarios = len({row["scenario"] for row in rows})
     seen = sorted({row["observed"] for row in rows})
     agreement = f"{agree} of {len(rows)} pairs in {scenarios} scenarios agree"
-    return f"{agreement}; paths seen: {', '.join(seen)}"
+    return f"{agreement}; observed paths: {', '.join(seen)}"
 
 
 def _render(cells: tuple[str, ...], widths: list[int], gap: int) -> str:
@@ -63,7 +63,7 @@ def _line(row: dict) -> tuple[str, ...]:
 
 
 def _path(name: str | None) -> str:
-    """As --path takes it; most lines have three."""
+    """The short name, as --path takes it, to save columns."""
     return (name or "-").removeprefix("host-bridge-")
 
 

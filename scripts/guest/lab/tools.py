@@ -1,4 +1,4 @@
-"""The programs the lab needs: whether they are there, and where."""
+"""The programs that the lab needs, and tests of whether they are installed."""
 
 import glob
 import hashlib
@@ -22,10 +22,10 @@ QEMU_MINIMUM = (8, 0)
 
 @dataclass(frozen=True)
 class Tool:
-    """The Debian package of something needed, and how to see that it is there.
+    """A Debian package that is needed, and a test of whether it is installed.
 
-    By what it provides, not by its package: on other systems it comes from a
-    package of another name, or from none.
+    The test looks for what the package provides, not for the package: other
+    systems have other package names.
     """
 
     package: str
@@ -35,7 +35,7 @@ class Tool:
     file: str | None = None
     module: str | None = None
     optional: bool = False
-    """Not every release of Debian has it, and most of the work goes without."""
+    """Not every release of Debian has it; only some checks need it."""
 
     def present(self) -> bool:
         if self.program is not None:
@@ -76,8 +76,8 @@ PERFTEST = (
 
 
 def missing(tools: tuple[Tool, ...]) -> list[str]:
-    """The packages of the tools that are not there, each once; no optional ones."""
-    # sbin is not in every user's PATH, yet the guest runs as root.
+    """The packages of all required tools that are not installed, each once."""
+    # Not every user's PATH has sbin, but the guest runs as root.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     return sorted({tool.package for tool in tools if not tool.optional and not tool.present()})
 
@@ -87,7 +87,7 @@ def need(tools: tuple[Tool, ...], purpose: str) -> None:
     if packages:
         raise Trouble(
             f"Cannot {purpose}: {', '.join(packages)} (Debian's package names) not found. "
-            "Run scripts/setup, or install them the way this system does."
+            "Run scripts/setup, or install them with this system's package manager."
         )
 
 
@@ -98,7 +98,7 @@ def compiler_version() -> str:
 
 
 def qemu_version() -> tuple[int, int] | None:
-    """QEMU's version, None where there is no QEMU."""
+    """QEMU's version; None if QEMU is not installed."""
     if shutil.which(QEMU) is None:
         return None
     done = subprocess.run([QEMU, "--version"], text=True, capture_output=True)
@@ -110,15 +110,15 @@ def need_guest() -> None:
     need(GUEST_RUN, "boot a guest")
     version = qemu_version()
     if version is None or version < QEMU_MINIMUM:
-        found = "an unknown version" if version is None else f"{version[0]}.{version[1]}"
+        found = "of unknown version" if version is None else f"{version[0]}.{version[1]}"
         raise Trouble(
-            f"QEMU is {found}; the lab needs {QEMU_MINIMUM[0]}.{QEMU_MINIMUM[1]} or newer. "
-            "Run scripts/setup, which knows where to get one, or install it."
+            f"Cannot boot a guest with QEMU {found}: the lab needs {QEMU_MINIMUM[0]}."
+            f"{QEMU_MINIMUM[1]} or newer. Run scripts/setup, or install it."
         )
 
 
 def virtme_run() -> list[str]:
-    """The command that starts virtme-ng, installed in the cache at first use."""
+    """The command that starts virtme-ng; installs it in the cache at first use."""
     pinned = GUEST / "requirements.txt"
     key = hashlib.sha256(pinned.read_bytes() + sys.version.encode()).hexdigest()[:12]
     home = cache() / "tools" / f"virtme-ng-{key}"
@@ -127,7 +127,7 @@ def virtme_run() -> list[str]:
             if not home.exists():
                 say("installing virtme-ng from PyPI")
                 _install_python_packages(pinned, home)
-    # virtme-run needs the standard library only, so no virtual environment.
+    # virtme-run needs only the standard library, so no virtual environment.
     script = (
         f"import sys; sys.path.insert(0, {str(home)!r}); "
         "from virtme.commands.run import main; sys.exit(main())"
@@ -148,7 +148,7 @@ def _install_python_packages(pinned: Path, home: Path) -> None:
     if done.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
         raise Trouble(
-            f"pip could not install virtme-ng:\n{done.stdout.strip()[-1500:]}\n"
-            "Check that PyPI or your mirror of it is reachable, and that python3-pip is installed."
+            f"Cannot install virtme-ng: pip failed:\n{done.stdout.strip()[-1500:]}\n"
+            "Check that PyPI or your mirror of it is reachable and that python3-pip is installed."
         )
     partial.rename(home)

@@ -1,10 +1,10 @@
-"""The one way this program fails on purpose, and the exit codes it uses."""
+"""The exception for expected errors, and the exit codes."""
 
 EXIT_KERNEL_LOG = 90
-"""CMD succeeded, but the kernel complained in its log."""
+"""The kernel log holds a warning."""
 
 EXIT_GUEST_DIED = 91
-"""The guest ended before CMD did: a panic, or QEMU itself failed."""
+"""The guest ended before CMD did: the kernel panicked, or QEMU failed."""
 
 EXIT_USAGE = 2
 EXIT_CANNOT = 3
@@ -13,7 +13,7 @@ EXIT_INTERRUPTED = 130
 
 
 class Trouble(Exception):
-    """What failed, why, and what to do, as the user should read it."""
+    """An error as the user reads it: what failed, why, and what to do."""
 
     def __init__(self, what: str, *, exit_code: int = EXIT_CANNOT):
         super().__init__(what)

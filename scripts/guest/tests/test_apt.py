@@ -1,4 +1,4 @@
-"""The host's mirror, in both forms that apt's sources have."""
+"""Finding the host's mirror in both formats of apt's sources."""
 
 import tempfile
 import unittest
@@ -26,7 +26,7 @@ class Mirror(unittest.TestCase):
         )
         self.assertEqual(self.mirror(), "http://mirror.example/debian")
 
-    def test_deb822_form_beside_third_parties(self):
+    def test_deb822_form_beside_third_party_sources(self):
         (self.etc / "sources.list.d/a-vendor.sources").write_text(
             "Types: deb\nURIs: https://vendor.example/apt\nSuites: nodistro\nComponents: main\n"
         )
@@ -37,18 +37,18 @@ class Mirror(unittest.TestCase):
         )
         self.assertEqual(self.mirror(), "http://mirror.example/debian")
 
-    def test_a_disabled_source_is_none(self):
+    def test_ignores_disabled_sources(self):
         (self.etc / "sources.list.d/debian.sources").write_text(
             "Enabled: no\nTypes: deb\nURIs: http://off.example\nSuites: bookworm\n"
         )
         self.assertEqual(self.mirror(), "http://deb.debian.org/debian")
 
-    def test_nothing_known_means_debians_own(self):
+    def test_defaults_to_deb_debian_org(self):
         self.assertEqual(self.mirror(), "http://deb.debian.org/debian")
 
 
 class Series(unittest.TestCase):
-    def test_source_packages_are_told_from_their_kin(self):
+    def test_reads_the_series_of_source_packages_only(self):
         self.assertEqual(_series("linux-source-7.2"), (7, 2))
         self.assertEqual(_series("linux-source-7.10"), (7, 10))
         self.assertIsNone(_series("linux-source"))

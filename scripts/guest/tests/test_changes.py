@@ -1,4 +1,4 @@
-"""Kernel changes: applied whole or not at all, again and again on one tree."""
+"""Kernel changes apply completely or not at all, repeatedly, on one tree."""
 
 import os
 import tempfile
@@ -47,16 +47,16 @@ class Changes(unittest.TestCase):
     def text(self, name: str) -> str:
         return (self.tree / name).read_text()
 
-    def test_hooks_and_files_land(self):
+    def test_applies_patches_and_added_files(self):
         self.bring()
         self.assertEqual(self.text("drivers/mr.c"), HOOKED)
         self.assertEqual(self.text("drivers/added.c"), "added\n")
 
-    def test_no_change_is_fine(self):
+    def test_an_empty_list_of_changes_leaves_the_tree_pristine(self):
         bring_to(self.tree, [])
         self.assertEqual(self.text("drivers/mr.c"), PRISTINE)
 
-    def test_what_stays_the_same_is_not_written_again(self):
+    def test_does_not_rewrite_unchanged_files(self):
         self.bring()
         long_ago = 1_000_000
         for name in ("drivers/mr.c", "drivers/added.c"):
@@ -66,13 +66,13 @@ class Changes(unittest.TestCase):
         self.assertEqual((self.tree / "drivers/mr.c").stat().st_mtime, long_ago)
         self.assertEqual(self.text("drivers/added.c"), "added, improved\n")
 
-    def test_a_withdrawn_change_leaves_the_pristine_tree(self):
+    def test_removing_a_change_restores_the_pristine_tree(self):
         self.bring()
         bring_to(self.tree, [])
         self.assertEqual(self.text("drivers/mr.c"), PRISTINE)
         self.assertFalse((self.tree / "drivers/added.c").exists())
 
-    def test_two_changes_may_hook_into_one_file(self):
+    def test_two_changes_may_patch_one_file(self):
         head = HOOK.split("@@")[0]
         second = head + "@@ -4,3 +4,4 @@\n four\n five\n six\n+another\n"
         self.write(self.kernel / "then-another/hooks.patch", second)
@@ -81,7 +81,7 @@ class Changes(unittest.TestCase):
         self.bring()
         self.assertEqual(self.text("drivers/mr.c").count("\n"), 8)
 
-    def test_a_hook_that_does_not_fit_is_refused_and_changes_nothing(self):
+    def test_a_patch_that_does_not_apply_changes_nothing(self):
         different = "quite\n" * 7
         self.write(self.tree / "drivers/mr.c", different)
         with self.assertRaisesRegex(Trouble, "some-change does not apply"):
@@ -89,12 +89,12 @@ class Changes(unittest.TestCase):
         self.assertEqual(self.text("drivers/mr.c"), different)
         self.assertFalse((self.tree / "drivers/added.c").exists())
 
-    def test_an_added_file_never_covers_one_of_the_kernel(self):
+    def test_rejects_an_added_file_that_the_kernel_already_has(self):
         self.write(self.tree / "drivers/added.c", "the kernel's own\n")
-        with self.assertRaisesRegex(Trouble, "has already"):
+        with self.assertRaisesRegex(Trouble, "already has"):
             self.bring()
 
-    def test_the_readme_is_no_input_of_the_build(self):
+    def test_the_readme_is_not_an_input_of_the_build(self):
         (change,) = all_changes(self.kernel)
         names = [path.name for path in change.inputs()]
         self.assertEqual(names, ["hooks.patch", "added.c"])

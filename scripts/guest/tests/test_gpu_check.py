@@ -1,4 +1,4 @@
-"""What `scripts/gpu-check` makes of what the programs say, which stand-ins say here: no GPU is needed."""
+"""`scripts/gpu-check` with test doubles in place of its programs: no GPU is needed."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 GPU_CHECK = Path(__file__).resolve().parents[2] / "gpu-check"
 
-# Takes each run's mechanism and size from its command line. A library warns on the stream of errors all the while.
+# Reads mechanism and size from its command line; prints a library's warning to stderr.
 PEERPATH = """#!{python}
 import json, os, sys
 from pathlib import Path
@@ -69,14 +69,14 @@ class GpuCheck(unittest.TestCase):
         path.chmod(0o755)
 
     def check(self, *arguments: str, **told) -> subprocess.CompletedProcess:
-        # Neither a language nor anything else of the machine's.
+        # A fixed environment: nothing of the machine's.
         environment = {"TOLD": json.dumps(told), "PATH": os.defpath, "LC_ALL": "C"}
         command = [sys.executable, "-B", GPU_CHECK, "--bin", "programs", "--out", "out", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
         )
 
-    def test_results_are_put_together_and_no_place_of_the_machine_stands_in_them(self):
+    def test_merges_results_and_records_no_path_of_the_machine(self):
         done = self.check("--quick")
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         result = json.loads((self.out / "result.json").read_text())
@@ -89,27 +89,27 @@ class GpuCheck(unittest.TestCase):
         for path in files:
             self.assertNotIn(str(self.folder), path.read_text(), path)
 
-    def test_what_falls_behind_a_plain_loop_fails(self):
+    def test_fails_when_copies_are_slower_than_a_plain_loop(self):
         done = self.check("--quick", plain=1.2e12)
         self.assertEqual(done.returncode, 1)
         self.assertIn("plain loop", done.stderr)
 
-    def test_what_an_earlier_check_left_is_not_taken_for_new(self):
+    def test_ignores_results_of_an_earlier_check(self):
         self.assertEqual(self.check("--quick").returncode, 0)
         done = self.check("--quick", fails="there is no GPU 7", code=2)
         self.assertEqual(done.returncode, 2)
         self.assertIn("no GPU 7", done.stderr)
         self.assertFalse((self.out / "result.json").exists())
 
-    def test_programs_that_are_not_here_or_do_not_run_are_named(self):
+    def test_names_missing_and_unusable_programs(self):
         self.program("peerpath", "#!/nowhere/python\n")
         done = self.check()
         self.assertEqual(done.returncode, 4)
-        self.assertIn("does not run here", done.stderr)
+        self.assertIn("cannot run", done.stderr)
         (self.folder / "programs" / "peerpath").unlink()
         done = self.check()
         self.assertEqual(done.returncode, 4)
-        self.assertIn("no program `peerpath`", done.stderr)
+        self.assertIn("cannot find the program `peerpath`", done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run hands to its guest, and what it makes of what comes back."""
+"""What a run passes to its guest, and how it judges the results."""
 
 import os
 import subprocess
@@ -29,19 +29,19 @@ class HandedOver(Folder):
         with mock.patch.dict(os.environ, environment, clear=True):
             guest._fill(self.folder, self.scenario, command, self.out)
 
-    def test_arguments_arrive_as_they_were_given(self):
+    def test_passes_arguments_unchanged(self):
         self.fill(["printf", "%s|", "two words", "it's", "$HOME", ""], {})
         done = subprocess.run(["bash", self.folder / "command"], text=True, capture_output=True)
         self.assertEqual(done.stdout, "two words|it's|$HOME||")
 
-    def test_our_variables_pass_and_others_do_not(self):
+    def test_passes_only_our_environment_variables(self):
         self.fill(["true"], {"PEERPATH_X": "a b", "RUST_LOG": "debug", "SECRET": "no"})
         text = (self.folder / "environment.sh").read_text()
         self.assertIn("export PEERPATH_X='a b'\n", text)
         self.assertIn("export RUST_LOG=debug\n", text)
         self.assertNotIn("SECRET", text)
 
-    def test_the_guest_is_told_what_it_is_and_where_its_functions_are(self):
+    def test_the_environment_names_the_scenario_and_its_functions(self):
         self.fill(["true"], {})
         text = (self.folder / "environment.sh").read_text()
         self.assertIn("export PEERPATH_LAB_GUEST=default\n", text)
@@ -51,7 +51,7 @@ class HandedOver(Folder):
         self.fill(["true"], {"PEERPATH_LAB": "1"})
         self.assertNotIn("PEERPATH_LAB=", (self.folder / "environment.sh").read_text())
 
-    def test_a_path_that_the_guest_would_not_get_is_refused(self):
+    def test_rejects_paths_that_cannot_be_shared(self):
         for name in ("/tmp/a,b", "/tmp/a b", "/tmp/ä"):
             with self.subTest(name), self.assertRaisesRegex(Trouble, "cannot be shared"):
                 guest.check_shareable([Path(name)])
@@ -68,7 +68,7 @@ class BroughtBack(Folder):
     def test_the_exit_code_is_that_of_the_command(self):
         self.assertEqual(self.judge(QUIET, "7\n").exit_code, 7)
 
-    def test_a_complaint_fails_a_run_that_succeeded(self):
+    def test_a_kernel_warning_fails_a_successful_command(self):
         outcome = self.judge(QUIET + "[    2.000000] BUG: bad\n", "0\n")
         self.assertEqual(outcome.exit_code, EXIT_KERNEL_LOG)
         self.assertEqual(outcome.command_exit_code, 0)
@@ -79,13 +79,13 @@ class BroughtBack(Folder):
     def test_a_killed_guest_keeps_the_reason(self):
         self.assertEqual(self.judge(QUIET, None, EXIT_TIMEOUT).exit_code, EXIT_TIMEOUT)
 
-    def test_a_guest_that_left_no_log_has_that_of_its_console(self):
+    def test_the_console_replaces_a_missing_log(self):
         self.judge(QUIET)
         self.assertEqual((self.out / "dmesg.txt").read_text(), QUIET)
 
 
 class Booted(Folder):
-    """With a program in QEMU's place that counts how often it was started."""
+    """With a program in place of QEMU that counts its starts."""
 
     def boot(self, script: str) -> tuple[int | None, bool, int]:
         count = self.folder / "count"
@@ -96,15 +96,15 @@ class Booted(Folder):
             ended = guest._boot(command, (sink, sink), console, self.folder, timeout_s=60)
         return *ended, len(count.read_text().splitlines())
 
-    def test_qemu_that_aborts_before_the_guest_is_ready_gets_one_more_chance(self):
+    def test_boots_again_once_if_qemu_aborts_before_the_guest_is_ready(self):
         self.assertEqual(self.boot("kill -ABRT $$"), (None, True, 2))
         once = "[[ -e second ]] || { touch second; kill -ABRT $$; }"
         self.assertEqual(self.boot(once), (None, False, 2))
 
-    def test_what_has_begun_is_not_begun_again(self):
+    def test_does_not_boot_again_after_the_guest_is_ready(self):
         self.assertEqual(self.boot("touch ready; kill -ABRT $$"), (None, True, 1))
 
-    def test_every_other_end_is_one(self):
+    def test_does_not_boot_again_for_other_exit_statuses(self):
         for script in ("true", "exit 1", "kill -KILL $$"):
             with self.subTest(script):
                 self.assertEqual(self.boot(script), (None, False, 1))

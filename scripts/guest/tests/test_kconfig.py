@@ -1,4 +1,4 @@
-"""What Kconfig dropped has to be noticed."""
+"""Dropped Kconfig options are reported."""
 
 import unittest
 
@@ -12,7 +12,7 @@ CONFIG_NR_CPUS=64
 
 
 class Missing(unittest.TestCase):
-    def test_what_is_there_is_not_missing(self):
+    def test_finds_options_that_are_set(self):
         asked = ["CONFIG_PCI=y", "CONFIG_NR_CPUS=64", "# CONFIG_USB is not set"]
         self.assertEqual(kconfig.missing(asked, CONFIG), [])
 
@@ -27,18 +27,18 @@ class Missing(unittest.TestCase):
         off = "# CONFIG_PCI is not set"
         self.assertEqual(kconfig.missing([off], CONFIG), [off])
 
-    def test_either_of_two_names_will_do(self):
+    def test_accepts_either_of_two_names(self):
         self.assertEqual(kconfig.missing(["CONFIG_NEW=y | CONFIG_PCI=y"], CONFIG), [])
         neither = "CONFIG_NEW=y | CONFIG_OLD=y"
         self.assertEqual(kconfig.missing([neither], CONFIG), [neither])
 
-    def test_comments_are_no_options(self):
+    def test_ignores_comments(self):
         options = kconfig.wanted(kconfig.fragments(debug=True))
         self.assertIn("CONFIG_RDMA_RXE=y", options)
         self.assertIn("CONFIG_PROVE_LOCKING=y", options)
         self.assertEqual([o for o in options if "CONFIG_" not in o], [])
 
-    def test_no_option_is_asked_for_twice(self):
+    def test_no_option_is_requested_twice(self):
         options = kconfig.wanted(kconfig.fragments(debug=True))
         self.assertEqual(sorted(set(options)), sorted(options))
 

@@ -1,4 +1,4 @@
-"""The scan of the kernel log: it must see every fault, and nothing else."""
+"""The scan of the kernel log finds every fault and nothing else."""
 
 import unittest
 
@@ -49,17 +49,17 @@ def log(*lines: str) -> str:
 
 
 class Scan(unittest.TestCase):
-    def test_every_kind_of_fault_is_seen(self):
+    def test_finds_every_kind_of_fault(self):
         for line in ONE_LINERS:
             with self.subTest(line):
                 self.assertEqual([c.headline for c in scan(log(line))], [line])
 
-    def test_ordinary_messages_are_not_faults(self):
+    def test_ignores_ordinary_messages(self):
         for line in HARMLESS:
             with self.subTest(line):
                 self.assertEqual(scan(log(line)), [])
 
-    def test_programs_writing_to_the_console_are_not_the_kernel(self):
+    def test_ignores_lines_that_programs_write(self):
         self.assertEqual(scan("WARNING: a program wrote this\nBUG: and this\n"), [])
 
     def test_a_report_ends_at_its_end_mark(self):
@@ -67,19 +67,19 @@ class Scan(unittest.TestCase):
         self.assertIn("dma_iova_link", complaint.headline)
         self.assertTrue(complaint.excerpt[-1].startswith("---[ end trace"))
 
-    def test_the_allowed_warning_is_passed_over(self):
+    def test_skips_the_allowed_warning(self):
         self.assertEqual(scan(WARN, allowed="dma_iova_link"), [])
 
-    def test_an_allowed_warning_hides_no_other(self):
+    def test_an_allowed_warning_does_not_hide_others(self):
         text = log("WARNING: at allowed_function+0x1/0x2") + log(ONE_LINERS[0])
         (complaint,) = scan(text, allowed="allowed_function")
         self.assertEqual(complaint.headline, ONE_LINERS[0])
 
-    def test_prefixes_of_level_and_caller_are_understood(self):
+    def test_parses_prefixes_of_level_and_caller(self):
         text = "<4>[    1.000000][   T12] BUG: bad\n[    1.000000][    C1] fine\n"
         self.assertEqual(kernel_lines(text), ["BUG: bad", "fine"])
 
-    def test_a_second_report_begins_its_own_excerpt(self):
+    def test_a_second_report_starts_a_new_excerpt(self):
         first, second = scan(WARN + WARN)
         self.assertEqual(len(first.excerpt), len(second.excerpt))
 

@@ -1,4 +1,4 @@
-"""What the matrix makes of results: rows, the places where opinions differ, and the table."""
+"""The matrix: rows, disagreements and the table."""
 
 import tempfile
 import unittest
@@ -13,7 +13,7 @@ TRANSLATED = "host-bridge-translated"
 
 
 class Results(unittest.TestCase):
-    """Of the default scenario, whose exporter and NIC are at 0000:01:00.0 and 0000:02:00.0."""
+    """Cells of the default scenario: exporter 0000:01:00.0, NIC 0000:02:00.0."""
 
     def setUp(self):
         self.scenario = scenarios.load("default")
@@ -45,14 +45,14 @@ class Rows(Results):
     def wrong(self, pair: Pair, cells: list[dict], paths: list[dict]) -> list[str]:
         return rows.row(self.scenario, pair, cells, paths)["disagreements"]
 
-    def test_three_opinions_that_are_one_agree(self):
+    def test_equal_expectation_prediction_and_observation_agree(self):
         row = rows.row(self.scenario, self.pair(), self.cells(), self.paths())
         self.assertEqual(row["disagreements"], [])
         self.assertEqual((row["from"], row["to"]), ("0000:01:00.0:2", "verbs:rxe0"))
         self.assertEqual((row["outcome"], row["cause"]), ("passed", None))
         self.assertEqual((row["register_p50_ns"], row["write_min_ns"]), (20, 10))
 
-    def test_each_opinion_is_compared(self):
+    def test_compares_expectation_prediction_and_observation(self):
         for wrong in (
             self.wrong(self.pair("bus-address"), self.cells(), self.paths()),
             self.wrong(self.pair(), self.cells("bus-address"), self.paths()),
@@ -60,18 +60,18 @@ class Rows(Results):
         ):
             self.assertTrue(wrong)
 
-    def test_one_cell_that_differs_is_enough(self):
+    def test_one_differing_cell_is_a_disagreement(self):
         cells = self.cells()
         cells[2]["path"] = cells[2]["path"] | {"observed": "unknown"}
         wrong = [f"read: observed unknown, not {TRANSLATED}"]
         self.assertEqual(self.wrong(self.pair(), cells, self.paths()), wrong)
 
-    def test_bytes_that_nobody_verified_did_not_arrive(self):
+    def test_unverified_bytes_are_a_disagreement(self):
         cells = self.cells(verified_bytes=0)
         wrong = ["write, read: no byte was verified"]
         self.assertEqual(self.wrong(self.pair(), cells, self.paths()), wrong)
 
-    def test_a_pair_that_was_not_measured_has_failed(self):
+    def test_a_pair_without_cells_failed(self):
         row = rows.row(self.scenario, self.pair(), [], [])
         self.assertEqual((row["outcome"], row["observed"]), ("failed", "unknown"))
         self.assertIsNone(row["predicted"])
@@ -79,7 +79,7 @@ class Rows(Results):
         one = self.wrong(self.pair(), self.cells()[:1], self.paths())
         self.assertIn("measured register, not", one[0])
 
-    def test_a_refusal_has_to_have_its_cause(self):
+    def test_a_refusal_needs_the_expected_cause(self):
         pair = self.pair("refused", cause="topology")
         more = {"cause": "topology", "reason": "so", "latency_ns": None}
         refused = self.cells("refused", outcome="waived", **more)
@@ -96,7 +96,7 @@ class Rows(Results):
         through = self.cells("refused", outcome="passed", cause="topology")
         self.assertEqual(len(self.wrong(pair, through, self.paths("refused", "topology"))), 1)
 
-    def test_a_refusal_that_was_asked_for_passes(self):
+    def test_a_requested_refusal_passes(self):
         pair = self.pair("refused", cause="topology", asked="refused")
         path = {"asked": "refused", "predicted": "refused", "observed": "refused"}
         refused = self.cells(path=path, outcome="passed", cause="topology", verified_bytes=None)
@@ -104,7 +104,7 @@ class Rows(Results):
         waived = self.cells(path=path, outcome="waived", cause="topology", reason="so")
         self.assertEqual(self.wrong(pair, waived, []), ["register, write, read: waived: so"])
 
-    def test_what_is_blocked_is_predicted_but_not_seen(self):
+    def test_a_blocked_pair_is_predicted_but_not_observed(self):
         pair = self.pair(blocked="no-iommu")
         path = {"asked": None, "predicted": TRANSLATED, "observed": "unknown"}
         blocked = self.cells(path=path, outcome="waived", cause="no-iommu", reason="so")
@@ -112,14 +112,14 @@ class Rows(Results):
         self.assertEqual(len(self.wrong(pair, blocked, self.paths(TRANSLATED, None))), 1)
         self.assertTrue(self.wrong(pair, self.cells(), self.paths(TRANSLATED, None, "no-iommu")))
 
-    def test_a_path_asked_for_by_its_short_name_stands_in_full(self):
+    def test_short_path_names_are_expanded(self):
         path = {"asked": TRANSLATED, "predicted": TRANSLATED, "observed": TRANSLATED}
         pair = self.pair(asked="translated")
-        # What is arranged for it, `paths` could not know.
+        # `paths` does not know what `run` arranges.
         self.assertEqual(self.wrong(pair, self.cells(path=path), self.paths("bus-address")), [])
         self.assertEqual(len(self.wrong(pair, self.cells(), self.paths())), 1)
 
-    def test_cells_are_told_apart_by_source_and_target(self):
+    def test_selects_cells_by_source_and_target(self):
         others = [
             cell
             for begins in ("0000:01:00.0:2/verbs:rxe1", "0000:01:00.0:20/verbs:rxe0")
@@ -128,7 +128,7 @@ class Rows(Results):
         found = rows.cells_of(self.scenario, self.pair(), others + self.cells())
         self.assertEqual(found, self.cells())
 
-    def test_snapshots_that_differ_are_told_by_pair(self):
+    def test_names_the_pairs_whose_snapshot_differs(self):
         inside, outside = self.paths(), self.paths("bus-address")
         self.assertEqual(rows.differing(inside, outside), ["0000:01:00.0 to 0000:02:00.0"])
         self.assertEqual(rows.differing(inside, []), ["0000:01:00.0 to 0000:02:00.0"])
@@ -139,7 +139,7 @@ class Table(Results):
         sound = {"snapshot_agrees": True, "guest_disagreements": []}
         return rows.row(self.scenario, self.pair(), self.cells(), self.paths()) | sound | more
 
-    def test_short_names_under_their_scenario(self):
+    def test_prints_short_names_below_their_scenario(self):
         text = tabulate.table([self.row(), self.row(scenario="other", disagreements=["this"])])
         lines = text.splitlines()
         self.assertEqual([line for line in lines if line[0] != " "], ["default", "other"])
@@ -147,7 +147,7 @@ class Table(Results):
         self.assertEqual(lines[2].split().count("translated"), 2)
         self.assertEqual(lines[-1], " ! this")
 
-    def test_what_is_wrong_with_a_guest_is_said_once(self):
+    def test_prints_the_error_of_a_guest_once(self):
         bad = {"guest_disagreements": ["it died"]}
         text = tabulate.table([self.row(**bad), self.row(**bad)])
         self.assertEqual(text.count("it died"), 1)
@@ -179,14 +179,14 @@ class Table(Results):
             with self.subTest(text):
                 self.assertEqual(tabulate._time(time_ns), text)
 
-    def test_the_summary_counts_what_agrees(self):
+    def test_the_summary_counts_agreeing_pairs(self):
         wrong = [
             {"disagreements": ["this"]},
             {"guest_disagreements": ["that"]},
             {"snapshot_agrees": False},
         ]
         text = tabulate.summary([self.row(), *(self.row(scenario="other", **one) for one in wrong)])
-        self.assertEqual(text, f"1 of 4 pairs in 2 scenarios agree; paths seen: {TRANSLATED}")
+        self.assertEqual(text, f"1 of 4 pairs in 2 scenarios agree; observed paths: {TRANSLATED}")
 
 
 class Runs(unittest.TestCase):
@@ -214,31 +214,31 @@ class Runs(unittest.TestCase):
     def saved(self) -> list[dict]:
         return matrix._json(self.out / "matrix.json", [])
 
-    def test_a_guest_that_died_disagrees_and_the_others_still_run(self):
+    def test_a_dead_guest_disagrees_and_the_others_still_run(self):
         self.assertEqual(self.run_matrix(EXIT_GUEST_DIED, 0), 1)
         self.assertEqual({row["scenario"] for row in self.saved()}, {"default", "bypass"})
         self.assertIn("exit code 91", self.saved()[0]["guest_disagreements"][-1])
 
-    def test_a_guest_that_qemu_brought_down_is_measured_once_more(self):
+    def test_measures_again_after_qemu_aborted(self):
         aborted = guest.Outcome(EXIT_GUEST_DIED, None, [], emulator_aborted=True)
         self.run_matrix(aborted, 0, 0)
         self.assertEqual({len(row["guest_disagreements"]) for row in self.saved()}, {0})
         self.run_matrix(aborted, aborted, 0)
         self.assertIn("exit code 91", self.saved()[0]["guest_disagreements"][0])
 
-    def test_an_interrupt_keeps_what_was_finished(self):
+    def test_an_interrupt_keeps_finished_scenarios(self):
         for interrupt in (EXIT_INTERRUPTED, KeyboardInterrupt):
             with self.subTest(interrupt):
                 self.assertEqual(self.run_matrix(0, interrupt), EXIT_INTERRUPTED)
                 self.assertEqual({row["scenario"] for row in self.saved()}, {"default"})
 
-    def test_what_lay_there_is_not_taken_for_a_result(self):
+    def test_ignores_results_of_an_earlier_run(self):
         (self.out / "default").mkdir()
         (self.out / "default" / "result.json").write_text("{}")
         self.run_matrix(0, 0)
         self.assertFalse((self.out / "default" / "result.json").exists())
 
-    def test_every_path_that_is_asked_for_takes_a_run_of_its_own(self):
+    def test_each_requested_path_gets_its_own_run(self):
         scenario = scenarios.load("default")
         text = matrix._commands(scenario, self.out, Path("peerpath"))
         asked = {pair.asked for pair in scenario.pairs}

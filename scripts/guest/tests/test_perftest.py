@@ -1,4 +1,4 @@
-"""What `scripts/lab perftest` tells both tools, reads of them, and makes of the rounds."""
+"""`scripts/lab perftest`: command lines, parsed output and verdicts."""
 
 import unittest
 from pathlib import Path
@@ -17,7 +17,7 @@ def trial(program: str, **more) -> Trial:
 
 
 def options(arguments: list[str]) -> dict[str, str]:
-    """Of either form: `--name=value`, and `--name value`."""
+    """Reads both forms: `--name=value` and `--name value`."""
     words = [part for word in arguments for part in word.split("=", 1)]
     return {
         word: after for word, after in zip(words, [*words[1:], ""]) if word.startswith("--")
@@ -25,7 +25,7 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 
 class Told(unittest.TestCase):
-    def test_both_are_told_the_same(self):
+    def test_both_tools_get_the_same_settings(self):
         pairs = {
             "--connection": "--connection",
             "--gid-index": "--gid-index",
@@ -45,18 +45,18 @@ class Told(unittest.TestCase):
                     with self.subTest(one.name, option=name):
                         self.assertEqual(its[name].lower(), ours[our_name])
             self.assertEqual(f"verbs:{its['--ib-dev']}/{its['--ib-port']}", ours["--to"])
-            # Each of these stands in both or in neither.
+            # Both command lines have the option, or neither.
             for name in ("--tx-depth", "--cq-mod", "--post_list"):
                 self.assertEqual(name in its, pairs[name] in ours, name)
 
-    def test_a_read_has_nothing_to_put_inline(self):
-        """perftest's read test does not know the option."""
+    def test_a_read_gets_no_inline_size(self):
+        """perftest's read test has no such option."""
         said = trials.perftest_arguments(trial("ib_read_lat"), CONDITIONS)
         self.assertNotIn("--inline_size=0", said)
 
 
 class Samples(unittest.TestCase):
-    """Of ib_read_lat and ib_write_lat with --report-unsorted."""
+    """Output of ib_read_lat and ib_write_lat with --report-unsorted."""
 
     TEXT = """\
  GID: 00:00:00:00:00:00:00:00:00:00:255:255:192:168:101:01
@@ -83,7 +83,7 @@ class Samples(unittest.TestCase):
         self.assertEqual(output.percentile(samples, 50), 1000)
         self.assertEqual(output.percentile([7.0], 10), 7)
 
-    def test_other_units_and_missing_samples_are_refused(self):
+    def test_rejects_other_units_and_missing_samples(self):
         for text, iterations in (
             (self.TEXT.replace("usec", "cycles"), 5),
             (self.TEXT, 6),
@@ -107,23 +107,23 @@ class Bandwidth(unittest.TestCase):
         line = f" {size}      500              0.00               {average}  \t\t   {rate}\n"
         return output.of_perftest(trial("ib_write_bw"), self.HEAD.format(unit) + line)
 
-    def test_what_it_calls_mb_are_mib(self):
+    def test_reads_mb_as_mib(self):
         for unit in ("MB/sec", "MiB/sec"):
             self.assertEqual(self.read(unit, "50.00", "0.000800"), {"bytes_per_s": 50 * 2**20})
 
-    def test_as_it_was_printed(self):
+    def test_reads_captured_output(self):
         figures = output.of_perftest(trial("ib_write_bw"), self.CAPTURED)
         self.assertEqual(figures, {"bytes_per_s": 81.46 * 2**20})
 
     def test_gigabits_are_decimal(self):
         self.assertEqual(self.read("Gb/sec", "0.4194", "0.000800"), {"bytes_per_s": 52_425_000})
 
-    def test_a_unit_that_its_own_rate_contradicts_is_refused(self):
+    def test_rejects_a_unit_that_contradicts_the_message_rate(self):
         for unit, average in (("MB/sec", "52.43"), ("Gb/sec", "50.00"), ("KB/sec", "51200")):
             with self.subTest(unit), self.assertRaises(Unreadable):
                 self.read(unit, average, "0.000800")
 
-    def test_another_size_is_not_what_was_asked(self):
+    def test_rejects_another_size(self):
         with self.assertRaises(Unreadable):
             self.read("MB/sec", "50.00", "0.000800", size=65535)
 
@@ -139,7 +139,7 @@ class Ours(unittest.TestCase):
             "latency_ns": {"min": 80_000, "p10": 85_000, "p50": 120_000},
         } | more
 
-    def test_the_same_figures(self):
+    def test_reads_the_same_figures_from_peerpath(self):
         read = trial("ib_read_lat")
         result = {"cells": [self.cell()]}
         self.assertEqual(output.of_peerpath(read, result), {"min_ns": 80_000, "p10_ns": 85_000})
@@ -148,7 +148,7 @@ class Ours(unittest.TestCase):
         figures = output.of_peerpath(trial("ib_write_bw"), {"cells": [write]})
         self.assertEqual(figures, {"bytes_per_s": 5e7})
 
-    def test_nothing_else_than_what_was_asked(self):
+    def test_rejects_other_cells(self):
         for cells in (
             [],
             [self.cell(), self.cell()],
@@ -177,7 +177,7 @@ class Judged(unittest.TestCase):
     def falls_short(self, metric, ours: float, control: list[float]) -> bool:
         return self.verdict(metric, [ours] * 5, control).falls_short
 
-    def test_beyond_the_limit_and_outside_the_control(self):
+    def test_short_means_beyond_the_limit_and_outside_the_control(self):
         self.assertTrue(self.falls_short(MINIMUM, 1.06, self.QUIET))
         self.assertFalse(self.falls_short(MINIMUM, 1.05, self.QUIET))
         self.assertFalse(self.falls_short(MINIMUM, 1.06, self.NOISY))
@@ -186,11 +186,11 @@ class Judged(unittest.TestCase):
         self.assertFalse(self.falls_short(THROUGHPUT, 0.97, self.NOISY))
         self.assertTrue(self.falls_short(THROUGHPUT, 0.89, self.NOISY))
 
-    def test_better_is_never_short(self):
+    def test_a_better_ratio_is_never_short(self):
         self.assertFalse(self.falls_short(TENTH, 0.5, self.QUIET))
         self.assertFalse(self.falls_short(THROUGHPUT, 1.5, self.QUIET))
 
-    def test_the_median_counts_and_figures_are_paired_by_round(self):
+    def test_uses_the_median_of_ratios_paired_by_round(self):
         verdict = self.verdict(MINIMUM, [1.0, 1.0, 1.0, 9.0, 9.0], self.QUIET)
         self.assertEqual(verdict.ours.median, 1.0)
         doubled = rounds("min_ns", [1.0] * 3, [1.0] * 3)
@@ -198,7 +198,7 @@ class Judged(unittest.TestCase):
         judged = ratios.judge(trial("ib_read_lat"), MINIMUM, doubled)
         self.assertEqual(judged.ours.ratios, (1.0, 1.0, 1.0))
 
-    def test_what_was_not_measured_is_wrong(self):
+    def test_reports_what_was_not_measured(self):
         figures = {"min_ns": 1.0, "p10_ns": 1.0, "bytes_per_s": 1.0}
         good = [
             {"round": 1, "turn": turn, "test": one.name, "wrong": []}
@@ -211,12 +211,12 @@ class Judged(unittest.TestCase):
         self.assertEqual((len(verdicts), wrong), (metrics, []))
         first = [record for record in good if record["test"] == TRIALS[0].name]
         for record in first:
-            record["wrong"] = ["control: its server ended with 1"]
+            record["wrong"] = ["control: the server exited with 1"]
         verdicts, wrong = perftest.judge(good, 1)
         self.assertEqual(len(verdicts), metrics - len(TRIALS[0].metrics))
-        self.assertIn("round 1, read latency: control: its server ended with 1", wrong)
+        self.assertIn("round 1, read latency: control: the server exited with 1", wrong)
         self.assertIn(f"read latency: 0 of {len(first)} pairs were measured", wrong)
-        # Of several turns in a round none may be missing.
+        # Every turn of a round is required.
         verdicts, wrong = perftest.judge(good[:-1], 1)
         self.assertIn(f"send bandwidth: {TRIALS[-1].turns - 1} of {TRIALS[-1].turns} pairs were measured", wrong)
 

@@ -1,4 +1,4 @@
-"""The scenarios that ship, and the mistakes that are caught in them."""
+"""The scenarios in the repository, and the mistakes that loading a scenario rejects."""
 
 import tempfile
 import unittest
@@ -37,7 +37,7 @@ class Shipped(unittest.TestCase):
     def test_the_default_comes_first(self):
         self.assertEqual(scenarios.names()[0], "default")
 
-    def test_every_one_has_an_exporter_and_a_nic_under_rxe0(self):
+    def test_every_scenario_has_an_exporter_and_a_nic_under_rxe0(self):
         for name in scenarios.names():
             with self.subTest(name):
                 by_name = {function.name: function for function in scenarios.load(name).functions}
@@ -55,14 +55,14 @@ class Shipped(unittest.TestCase):
                     bus = function.device.split("bus=")[1].split(",")[0]
                     self.assertIn(f"id={bus},", f"id=pcie.0,{bridges}")
 
-    def test_a_function_that_qemu_does_not_make_is_made_by_the_guest(self):
+    def test_the_guest_creates_each_function_that_qemu_does_not(self):
         for name in scenarios.names():
             scenario = scenarios.load(name)
             made = any(function.device is None for function in scenario.functions)
             with self.subTest(name):
                 self.assertTrue(not made or scenario.prepare)
 
-    def test_every_one_has_something_to_measure_and_together_they_show_every_path(self):
+    def test_every_scenario_has_pairs_and_together_they_cover_every_path(self):
         shown = set()
         for name in scenarios.names():
             pairs = scenarios.load(name).pairs
@@ -90,28 +90,28 @@ class Folder(unittest.TestCase):
 
 
 class Written(Folder):
-    def test_like_takes_over_what_is_not_said(self):
+    def test_like_completes_keys_that_are_not_set(self):
         self.write("other", 'like = "default"\ncommand_line = ["iommu=pt"]\n')
         other = scenarios.load("other", self.folder)
         self.assertEqual(other.command_line, ("iommu=pt",))
         self.assertEqual(other.functions[0].name, "nic")
 
-    def test_an_allowed_warning_is_not_taken_over(self):
+    def test_like_does_not_copy_the_allowed_warning(self):
         self.write("other", 'like = "default"\n')
         self.assertEqual(scenarios.load("default", self.folder).allowed_warning, "expected")
         self.assertIsNone(scenarios.load("other", self.folder).allowed_warning)
 
-    def test_an_unknown_one_names_the_known(self):
+    def test_an_unknown_name_lists_the_known_ones(self):
         with self.assertRaisesRegex(Trouble, "no scenario 'bogus'.*default") as caught:
             scenarios.load("bogus", self.folder)
         self.assertEqual(caught.exception.exit_code, EXIT_USAGE)
 
-    def test_two_functions_at_one_address_are_a_mistake(self):
+    def test_rejects_two_functions_at_one_address(self):
         self.write("twice", BASE + BASE[BASE.index("[[function]]") :].replace('"nic"', '"nic2"'))
-        with self.assertRaisesRegex(Trouble, "0000:01:00.0 stands twice"):
+        with self.assertRaisesRegex(Trouble, "0000:01:00.0 is used twice"):
             scenarios.load("twice", self.folder)
 
-    def test_a_drive_gets_its_image_in_the_run_folder(self):
+    def test_the_image_of_a_drive_is_in_the_run_folder(self):
         drive = 'drive_mib = 4\ndevice = "nvme,drive=nic"\n'
         self.write("drive", BASE.replace('device = "e1000e"\n', drive))
         (function,) = scenarios.load("drive", self.folder).functions
@@ -134,7 +134,7 @@ device = "ivshmem-plain"
         self.write("paired", self.FUNCTIONS + text.replace("; ", "\n"))
         return scenarios.load("paired", self.folder)
 
-    def test_a_pair_is_given_to_peerpath_by_address_and_to_people_by_name(self):
+    def test_peerpath_gets_addresses_and_tables_show_names(self):
         paired = self.load(
             'from = "exporter:2@0x0+0x1000,0x4000+0x1000"; to = "rxe0"; expect = "bus-address"',
             'from = "host:1M"; to = "rxe0"; expect = "host-memory"',
@@ -146,34 +146,34 @@ device = "ivshmem-plain"
         self.assertEqual(memory.label, "host:1M>rxe0")
         self.assertEqual(paired.importer(bar).name, "nic")
 
-    def test_pairs_are_not_taken_over(self):
+    def test_like_does_not_copy_pairs(self):
         self.load('from = "exporter:2"; to = "rxe0"; expect = "bus-address"')
         self.write("other", 'like = "paired"\n')
         self.assertEqual(scenarios.load("other", self.folder).pairs, ())
 
-    def test_mistakes_in_a_pair_are_seen(self):
+    def test_rejects_mistakes_in_a_pair(self):
         for pair, why in (
             ('from = "exporter"; to = "rxe0"; expect = "bus-address"', "neither FUNCTION:BAR"),
             ('from = "gone:2"; to = "rxe0"; expect = "bus-address"', "neither FUNCTION:BAR"),
             ('from = "exporter:2"; to = "rxe7"; expect = "bus-address"', "no soft-RoCE device"),
-            ('from = "exporter:2"; to = "rxe0"; expect = "bypass"', "no name of a path"),
-            ('from = "exporter:2"; to = "rxe0"; expect = "refused"', "a cause stands beside"),
+            ('from = "exporter:2"; to = "rxe0"; expect = "bypass"', "not a path name"),
+            ('from = "exporter:2"; to = "rxe0"; expect = "refused"', "a cause goes with"),
             ('from = "host:1M"; to = "rxe0"; expect = "host-memory"; cause = "x"', "a cause"),
         ):
             with self.subTest(pair), self.assertRaisesRegex(Trouble, why):
                 self.load(pair)
 
-    def test_a_combination_of_which_nothing_is_expected_is_a_mistake(self):
+    def test_rejects_a_combination_without_an_expectation(self):
         more = self.FUNCTIONS.replace('"exporter"', '"nic2"').replace("02:00.0", "03:00.0")
         nic = more[more.rindex("[[function]]") :]
         self.FUNCTIONS += nic.replace("device =", 'rdma = "rxe1"\ndevice =')
         first = 'from = "exporter:2"; to = "rxe0"; expect = "bus-address"'
         second = 'from = "host:1M"; to = "rxe1"; expect = "host-memory"'
-        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe1 has to stand there once"):
+        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe1 must be listed exactly once"):
             self.load(first, second)
-        # A path that is asked for takes a run of its own.
+        # A path that is asked for needs a run of its own.
         self.assertEqual(len(self.load(first, f'{second}; asked = "staged"').pairs), 2)
-        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe0 has to stand there once"):
+        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe0 must be listed exactly once"):
             self.load(first, first)
 
 

@@ -1,9 +1,9 @@
-"""`scripts/lab perftest`: peerpath beside Debian's perftest, on one device, in turns.
+"""`scripts/lab perftest`: compares peerpath with Debian's perftest on one device, in turns.
 
-    trials.py   what is measured, and how each tool is told to do the same
-    inside.py   runs in the guest: the rounds
-    output.py   what either tool says, as the same figures
-    ratios.py   what the rounds amount to
+    trials.py   the tests, and the command lines of both tools for them
+    inside.py   runs the rounds, in the guest
+    output.py   reads the figures of both tools
+    ratios.py   ratios and verdicts over all rounds
     show.py     the table
 """
 
@@ -24,9 +24,9 @@ _RESULT = "perftest.json"
 
 
 def run(out: Path, program: Path, *, rounds: int) -> int:
-    """Measure, judge and tell; 0 if peerpath falls short nowhere."""
-    tools.need(tools.PERFTEST, "measure beside perftest")
-    # Of an earlier run: nothing of it may pass for this one's.
+    """Measure, judge and print; returns 0 if every ratio is within its limit."""
+    tools.need(tools.PERFTEST, "compare with perftest")
+    # Files of an earlier run must not be mistaken for this one's.
     shutil.rmtree(out / "runs", ignore_errors=True)
     for name in ("conditions.json", "rounds.json", _RESULT):
         (out / name).unlink(missing_ok=True)
@@ -50,13 +50,13 @@ def run(out: Path, program: Path, *, rounds: int) -> int:
         "wrong": wrong,
     }
     write_whole(out / _RESULT, json.dumps(result, indent=2) + "\n")
-    _tell(conditions, verdicts, wrong, rounds)
+    _print(conditions, verdicts, wrong, rounds)
     say(f"saved to {out / _RESULT}")
     return 1 if wrong or any(verdict.falls_short for verdict in verdicts) else 0
 
 
 def judge(records: list[dict], rounds: int) -> tuple[list[ratios.Verdict], list[str]]:
-    """The verdicts, and what could not be measured."""
+    """The verdicts, and the errors of rounds that were not measured."""
     wrong = [
         f"round {record['round']}, {record['test']}: {why}"
         for record in records
@@ -73,7 +73,7 @@ def judge(records: list[dict], rounds: int) -> tuple[list[ratios.Verdict], list[
     return verdicts, wrong
 
 
-def _tell(conditions: dict, verdicts: list[ratios.Verdict], wrong: list[str], rounds: int) -> None:
+def _print(conditions: dict, verdicts: list[ratios.Verdict], wrong: list[str], rounds: int) -> None:
     print(f"\n{show.heading(conditions, rounds)}\n")
     print(show.table(verdicts), end="")
     for why in wrong:

@@ -1,9 +1,9 @@
-"""Runs in the guest: the rounds, one after the other.
+"""Runs the rounds in the guest, one after the other.
 
     python3 -m lab.perftest.inside FOLDER PEERPATH ROUNDS
 
-FOLDER takes conditions.json, rounds.json (a record a round, trial and turn, written after each) and what
-every run of either tool printed.
+Writes to FOLDER: conditions.json, rounds.json (one record per round, trial and turn, written after each) and
+the output of every run of both tools.
 """
 
 import contextlib
@@ -23,11 +23,12 @@ from lab.places import write_whole
 
 _FIRST_TCP_PORT = 18515
 _SERVER_ADDRESS = "127.0.0.1"
-# Of a run that takes a second or two.
+# A run takes a second or two.
 _TIMEOUT_S = 120
+# State of a listening socket in /proc/net/tcp.
 _LISTENING = "0A"
 _TOKEN = "of these two processes alone"
-# The processors of the kernel's threads that are bound to none, as a mask.
+# CPU mask of the kernel's unbound workqueue threads.
 _KERNEL_CPUS = Path("/sys/devices/virtual/workqueue/cpumask")
 
 
@@ -49,8 +50,8 @@ def main(folder: Path, peerpath: Path, rounds: int) -> int:
 def _round(
     number: int, turn: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
 ) -> dict:
-    """perftest, peerpath, perftest: which of the two perftests is the control alternates, so that
-    neither tool always comes first."""
+    """Run perftest, peerpath, perftest. Which of the two perftests is the control alternates, so that
+    neither tool always runs first."""
     order = ["perftest", "peerpath", "control"]
     if (number + turn) % 2:
         order.reverse()
@@ -71,8 +72,8 @@ def _round(
 def _run_perftest_patiently(
     trial: Trial, conditions: Conditions, own: Path, repeated: list[str]
 ) -> dict[str, float]:
-    """Once more where it gives up, as it does when it finds the clock too uneven; peerpath has no such
-    second chance."""
+    """Run perftest, and once more if it fails: it gives up when the clock is too uneven. peerpath gets no
+    second attempt."""
     try:
         return _run_perftest(trial, conditions, own)
     except (Unreadable, subprocess.TimeoutExpired) as error:
@@ -85,7 +86,7 @@ def _run_peerpath(
 ) -> dict[str, float]:
     with contextlib.ExitStack() as until_done:
         if trial.is_apart:
-            until_done.enter_context(_lent(trial, conditions, own, peerpath))
+            until_done.enter_context(_serving(trial, conditions, own, peerpath))
         arguments = trials.peerpath_arguments(trial, conditions, own)
         sink = until_done.enter_context(open(own / "output.txt", "wb"))
         done = subprocess.run(
@@ -102,8 +103,8 @@ def _run_peerpath(
 
 
 @contextlib.contextmanager
-def _lent(trial: Trial, conditions: Conditions, own: Path, peerpath: Path):
-    """With peerpath's other process, where perftest has its server."""
+def _serving(trial: Trial, conditions: Conditions, own: Path, peerpath: Path):
+    """Run `peerpath serve` on the CPU of perftest's server."""
     command = [peerpath, *trials.serve_arguments(trial, conditions)]
     with (
         open(own / "serve.txt", "wb") as sink,
@@ -122,14 +123,14 @@ def _lent(trial: Trial, conditions: Conditions, own: Path, peerpath: Path):
 
 
 def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, float]:
-    """Its server and its client, each on a processor of its own."""
+    """Run perftest's server and client, each on its own CPU."""
     tcp_port = _FIRST_TCP_PORT + _run_perftest.calls
     _run_perftest.calls += 1
     command = [trial.program, *trials.perftest_arguments(trial, conditions), f"--port={tcp_port}"]
     with (
         open(own / "server.txt", "wb") as server_sink,
         open(own / "client.txt", "wb") as client_sink,
-        # Apart, for it comes at once and the rest only in the end.
+        # Separate, because errors are written at once and stdout only at the end.
         open(own / "errors.txt", "wb") as errors,
         _on_cpu(conditions.server_cpu, trial, command, server_sink, errors) as server,
     ):
@@ -142,16 +143,16 @@ def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, 
                 finally:
                     client.kill()
             if code != 0:
-                raise Unreadable(f"its client ended with {code}: {_end_of(own / 'errors.txt')}")
+                raise Unreadable(f"the client exited with {code}: {_end_of(own / 'errors.txt')}")
             server_code = server.wait(_TIMEOUT_S)
             if server_code != 0:
-                raise Unreadable(f"its server ended with {server_code}: {_end_of(own / 'errors.txt')}")
+                raise Unreadable(f"the server exited with {server_code}: {_end_of(own / 'errors.txt')}")
         finally:
             server.kill()
     return output.of_perftest(trial, (own / "client.txt").read_text())
 
 
-# A port that was in use a moment ago may still be waited for.
+# Each run uses a new port: the last one may still be in TIME_WAIT.
 _run_perftest.calls = 0
 
 
@@ -167,28 +168,28 @@ def _on_cpu(cpu: int, trial: Trial, command: list[str], sink, errors) -> subproc
 
 
 def _prepare(trial: Trial, cpu: int) -> None:
-    """All of a process on one processor, its set-up as well: where that ran, the kernel's threads that then
-    work for it tend to stay. (peerpath in ping-pong is told of both.)"""
-    _give_way(trial)
+    """Pin a process to one CPU before its set-up: the kernel threads that work for it tend to stay on the
+    CPU of the set-up. (In ping-pong, peerpath gets both CPUs through --cpu.)"""
+    _lower_priority(trial)
     os.sched_setaffinity(0, {cpu})
 
 
-def _give_way(trial: Trial) -> None:
-    """Where one operation is under way, to the kernel's threads, which do the work of a NIC here. A loop
-    that polls would keep them waiting for as long as it may run, and perftest has two such loops for the
-    two processors there are. With many under way both tools wait for the kernel anyway."""
+def _lower_priority(trial: Trial) -> None:
+    """For latency, run as SCHED_IDLE, so that the kernel threads that do the work of a NIC preempt the
+    tools. A polling loop delays them for its whole time slice, and perftest runs two such loops on the
+    guest's two CPUs. With many operations in flight both tools wait for the kernel anyway."""
     if trial.is_latency:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _wait_until_listening(tcp_port: int, server: subprocess.Popen, own: Path) -> None:
-    """It says so on its standard output, but only once that is full."""
+    """Wait until the server's socket listens; its own message is delayed by the buffer of stdout."""
     given_up_s = time.monotonic() + _TIMEOUT_S
     while not _listens(tcp_port):
         if server.poll() is not None:
-            raise Unreadable(f"its server ended with {server.returncode}: {_end_of(own / 'errors.txt')}")
+            raise Unreadable(f"the server exited with {server.returncode}: {_end_of(own / 'errors.txt')}")
         if time.monotonic() > given_up_s:
-            raise Unreadable("its server does not listen")
+            raise Unreadable("the server does not listen")
         time.sleep(0.02)
 
 
@@ -210,31 +211,31 @@ def _end_of(path: Path) -> str:
 
 
 def _gid_index() -> int:
-    """The entry of RoCE v2 over IPv4, which both tools are then told to use."""
+    """Index of the RoCE v2 GID over IPv4; both tools use it."""
     port = Path("/sys/class/infiniband", trials.DEVICE, "ports", str(trials.PORT))
     for gid in sorted((port / "gids").iterdir(), key=lambda path: int(path.name)):
         try:
             kind = (port / "gid_attrs" / "types" / gid.name).read_text().strip()
         except OSError:
-            # An entry that is not in use.
+            # The entry is not in use.
             continue
         if kind == "RoCE v2" and gid.read_text().startswith("0000:0000:0000:0000:0000:ffff:"):
             return int(gid.name)
-    raise SystemExit(f"{trials.DEVICE} has no GID of RoCE v2 over IPv4")
+    raise SystemExit(f"{trials.DEVICE} has no RoCE v2 GID over IPv4")
 
 
 def _describe(conditions: Conditions, peerpath: Path) -> dict:
-    """What the figures hold under."""
+    """The conditions of the measurement, for the result file."""
 
-    def said(*command: str | Path) -> str:
+    def output_of(*command: str | Path) -> str:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return done.stdout.strip()
 
     cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "MHz" in line]
     clock = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     return {
-        "perftest": said("ib_read_lat", "--version"),
-        "peerpath": said(peerpath, "--version"),
+        "perftest": output_of("ib_read_lat", "--version"),
+        "peerpath": output_of(peerpath, "--version"),
         "kernel": os.uname().release,
         "processors": len(cpus),
         "processor_mhz": float(cpus[0].split(":")[1]),
@@ -255,12 +256,12 @@ def _describe(conditions: Conditions, peerpath: Path) -> dict:
 def _line(record: dict, trial: Trial, rounds: int) -> str:
     turn = f" {record['turn']}/{trial.turns}" if trial.turns > 1 else ""
     begin = f"round {record['round']}/{rounds} {trial.name}{turn}: "
-    begin += "".join(f"(perftest once more: {why}) " for why in record["repeated"])
+    begin += "".join(f"(perftest repeated: {why}) " for why in record["repeated"])
     if record["wrong"]:
         return begin + "; ".join(record["wrong"])
     metric = trial.metrics[0]
-    said = [f"{who} {figure(metric, record[who][metric.key])}" for who in record["order"]]
-    return begin + ", ".join(said)
+    figures = [f"{who} {figure(metric, record[who][metric.key])}" for who in record["order"]]
+    return begin + ", ".join(figures)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the two tools say, as the same figures: nanoseconds, and bytes a second."""
+"""Reads the figures of both tools in the same units: nanoseconds, and bytes per second."""
 
 import math
 import re
 
 from lab.perftest.trials import Trial
 
-# perftest writes MB where it means MiB.
+# perftest prints MB for MiB.
 _UNIT_BYTES_PER_S = {"MB/sec": 1 << 20, "MiB/sec": 1 << 20, "Gb/sec": 10**9 / 8}
 _UNIT_NS = {"usec": 1000.0}
 _SAMPLES = re.compile(r"^#, (?P<unit>\w+)\n(?P<lines>(?:\d+, [0-9.e+-]+\n)+)", re.MULTILINE)
@@ -17,7 +17,7 @@ _BANDWIDTH = re.compile(
 
 
 class Unreadable(Exception):
-    """What a tool said is not what was asked for."""
+    """The output of a tool does not hold the requested figures."""
 
 
 def of_perftest(trial: Trial, text: str) -> dict[str, float]:
@@ -31,7 +31,7 @@ def _samples(trial: Trial, text: str) -> dict[str, float]:
         raise Unreadable("perftest printed no list of samples in microseconds")
     unit_ns = _UNIT_NS[match["unit"]]
     samples = [float(line.split(", ")[1]) * unit_ns for line in match["lines"].splitlines()]
-    # Each is the time from one operation's beginning to that of the next.
+    # Each sample is the time from the start of one operation to the start of the next.
     if len(samples) != trial.iterations - 1:
         raise Unreadable(f"perftest printed {len(samples)} samples, not {trial.iterations - 1}")
     samples.sort()
@@ -39,22 +39,24 @@ def _samples(trial: Trial, text: str) -> dict[str, float]:
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest sample that PERCENT of all do not exceed, as a histogram has it."""
+    """The smallest sample that PERCENT of all samples do not exceed, as in a histogram."""
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
 
 def _bandwidth(trial: Trial, text: str) -> dict[str, float]:
     match = _BANDWIDTH.search(text)
     if match is None or match["unit"] not in _UNIT_BYTES_PER_S:
-        raise Unreadable("perftest printed no table of bandwidth in a unit known here")
+        raise Unreadable("perftest printed no bandwidth table in a known unit")
     size_bytes, iterations = int(match["size"]), int(match["iterations"])
     if (size_bytes, iterations) != (trial.size_bytes, trial.iterations):
         raise Unreadable(f"perftest measured {iterations} operations of {size_bytes} bytes")
     bytes_per_s = float(match["average"]) * _UNIT_BYTES_PER_S[match["unit"]]
     by_rate = float(match["rate"]) * 1e6 * size_bytes
-    # The same figure once more, in a unit that nobody can take for another.
+    # The message rate gives the same figure in a unit that is not ambiguous.
     if not math.isclose(bytes_per_s, by_rate, rel_tol=0.01):
-        raise Unreadable(f"perftest's bandwidth is {bytes_per_s:.0f} B/s, by its rate {by_rate:.0f}")
+        raise Unreadable(
+            f"perftest's bandwidth is {bytes_per_s:.0f} B/s, but {by_rate:.0f} B/s by its message rate"
+        )
     return {"bytes_per_s": bytes_per_s}
 
 

@@ -1,4 +1,4 @@
-"""What the rounds amount to: paired ratios, and which of them fall short."""
+"""Paired ratios over all rounds, and which of them fall short."""
 
 import statistics
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from lab.perftest.trials import Metric, Trial
 
 @dataclass(frozen=True)
 class Spread:
-    """Ratios of all rounds, by their median and the middle half of them."""
+    """Ratios of all rounds: median and interquartile range."""
 
     median: float
     low: float
@@ -25,17 +25,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One metric of one trial."""
+    """The result for one metric of one trial."""
 
     trial: Trial
     metric: Metric
     perftest: float
-    """Its median over the rounds, to say what the ratios are about."""
+    """Median over the rounds, to show the order of magnitude."""
     peerpath: float
     ours: Spread
-    """peerpath's figure divided by perftest's of the same round."""
+    """peerpath's figure divided by perftest's, in each round."""
     control: Spread
-    """perftest's other figure of the round divided by the same one."""
+    """The second perftest's figure divided by the first one's, in each round."""
 
     @property
     def is_beyond(self) -> bool:
@@ -43,7 +43,7 @@ class Verdict:
 
     @property
     def falls_short(self) -> bool:
-        """Beyond the limit, and by more than perftest differs from itself."""
+        """Whether the ratio is beyond the limit and outside the control's interquartile range."""
         if self.metric.more_is_better:
             return self.is_beyond and self.ours.median < self.control.low
         return self.is_beyond and self.ours.median > self.control.high
@@ -64,7 +64,7 @@ class Verdict:
 
 
 def judge(trial: Trial, metric: Metric, rounds: list[dict]) -> Verdict:
-    """ROUNDS hold for each tool the figures of TRIAL."""
+    """The verdict on METRIC. ROUNDS hold the figures of both tools for TRIAL."""
     figures = {
         who: [one[who][metric.key] for one in rounds] for who in ("perftest", "peerpath", "control")
     }

@@ -1,4 +1,4 @@
-"""The verdicts for people: a line a metric, 100 columns."""
+"""The verdicts as a table of 100 columns, one line per metric."""
 
 from lab.perftest.ratios import Spread, Verdict
 from lab.perftest.trials import DEVICE, Metric
@@ -22,21 +22,21 @@ def table(verdicts: list[Verdict]) -> str:
 
 
 def heading(conditions: dict, rounds: int) -> str:
-    """What was compared under which conditions, and why this."""
+    """The conditions of the comparison, and how to read the table."""
     shared = conditions["shared"]
     versions = f"{conditions['peerpath']}, perftest {conditions['perftest'].split()[-1]}"
     return f"""\
-{versions}, Linux {conditions["kernel"]}, {conditions["processors"]} processors
-On {DEVICE}: reliable connection, MTU {shared["mtu_bytes"]}, host memory, no inline data; bandwidth with {shared["depth"]} under way,
-posted one by one, a completion each. {rounds} rounds of perftest, peerpath, perftest, several times in each;
-which of the two perftests counts and which is the control alternates. In ping-pong the side that
-answers has the processor of perftest's server: a thread of peerpath, or, apart, `peerpath serve`. For
-latency both tools give way (SCHED_IDLE) to the kernel's own threads, which are the NIC here and stay
-on the processor of the client.
-A ratio is a figure divided by that of the perftest beside it; shown are the median of all n and
-between which values their middle half lies. SHORT is beyond the limit and outside of the control's
-middle half; noise is beyond the limit, but within it. Of latencies the low end is compared: what lies
-higher tells how the host's scheduler shares out an emulated machine."""
+{versions}, Linux {conditions["kernel"]}, {conditions["processors"]} CPUs
+On {DEVICE}: RC, MTU {shared["mtu_bytes"]}, host memory, no inline data; bandwidth with depth {shared["depth"]}, one work request
+per post, every one signaled. {rounds} rounds; each runs perftest, peerpath, perftest several times, and the
+two perftests take turns as reference and control. In ping-pong the responder runs on the CPU of
+perftest's server: a thread of peerpath or, for "apart", `peerpath serve`. For latency both tools run
+as SCHED_IDLE, so that the kernel threads that do the work of a NIC preempt them; these threads stay
+on the client's CPU.
+A ratio is a figure divided by that of the reference perftest. The table shows the median and the
+interquartile range of all n ratios. SHORT: beyond the limit and outside the control's interquartile
+range; noise: beyond the limit but inside that range. Latency is compared at its low end: higher
+percentiles show how the host schedules an emulated machine."""
 
 
 def figure(metric: Metric, value: float) -> str:

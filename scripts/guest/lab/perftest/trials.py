@@ -1,7 +1,7 @@
-"""What is measured with both tools, and how each is told to do the same.
+"""The tests, and the command lines that make both tools do the same.
 
-Everything that the two must have in common stands in a `Trial` or in `Conditions`, and
-both command lines are made of nothing else.
+`Trial` and `Conditions` hold every setting that the tools must share; both command lines
+are built from them alone.
 """
 
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ PEER = f"127.0.0.1:{PEER_PORT}"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What holds for every trial."""
+    """The settings that all trials share."""
 
     gid_index: int
-    """Of RoCE v2 over IPv4; which number it has is the guest's affair."""
+    """Index of the RoCE v2 GID over IPv4 in the guest."""
     mtu_bytes: int = 1024
-    """What fits into an Ethernet frame of 1500 bytes."""
+    """The largest RDMA MTU that fits into an Ethernet MTU of 1500 bytes."""
     depth: int = 16
     completion_moderation: int = 1
     post_list: int = 1
     inline_bytes: int = 0
-    """Each tool has a default of its own."""
+    """Set explicitly, because the defaults of the tools differ."""
     server_cpu: int = 0
-    """Of perftest's server, and of the thread or process of peerpath that answers."""
+    """CPU of perftest's server, and of peerpath's responder (thread or process)."""
     client_cpu: int = 1
-    """Of the one that measures."""
+    """CPU of the side that measures."""
     kernel_cpu: int = 1
-    """Of the kernel's threads that do the work of a NIC, where one operation is under way at a time. Left to themselves they
-    change the processor, and it is chance who gets how many operations of which kind: handed over to the other processor,
-    done on this one, or, where the next request is there before the kernel has gone to sleep after the last one, without any
-    wakening, in half of the time. That tells nothing of the tools. On the processor of the client an operation is one chain
-    of instructions, and what a tool adds shows in each."""
+    """CPU of the kernel threads that do the work of a NIC, for tests with one operation in flight. Unpinned threads migrate
+    between CPUs, and the time per operation then depends on chance: an operation is handed to the other CPU, or done on this
+    one, or done without a wake-up in half the time if the next request arrives before the thread sleeps. These differences
+    say nothing about the tools. On the client's CPU an operation is one chain of instructions, so a tool's overhead shows in
+    each."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that both tools have, and how far ours may be from perftest's."""
+    """A figure that both tools report, and the limit of the ratio."""
 
     key: str
     name: str
     limit: float
-    """Of our figure divided by perftest's."""
+    """Limit of peerpath's figure divided by perftest's."""
     more_is_better: bool = False
 
     def beyond(self, ratio: float) -> bool:
@@ -61,16 +61,16 @@ THROUGHPUT = Metric("bytes_per_s", "mean", 0.98, more_is_better=True)
 class Trial:
     name: str
     program: str
-    """Of perftest."""
+    """perftest's program."""
     op: str
     mode: str
     size_bytes: int
     iterations: int
     metrics: tuple[Metric, ...]
     is_apart: bool = False
-    """Whether peerpath is two processes as well, `serve` and `run --peer`."""
+    """Whether peerpath also runs as two processes, `serve` and `run --peer`."""
     turns: int = 1
-    """How often in each round, each a pair of its own."""
+    """Repetitions per round; each yields its own ratio."""
 
     @property
     def folder(self) -> str:
@@ -81,25 +81,25 @@ class Trial:
         return THROUGHPUT not in self.metrics
 
 
-# Medians and what lies above them tell under emulation how the host's scheduler shared out
-# the processors; what a tool adds to an operation shows in the operations it did not disturb.
+# Under emulation, the median and higher percentiles show how the host's scheduler shared the
+# CPUs. A tool's overhead shows in the operations that the scheduler did not disturb.
 _LATENCY = (MINIMUM, TENTH)
-# The host's clock may differ by a third from one run to the next one, which nine pairs do not level out.
+# The host's clock frequency may differ by a third between two runs; nine pairs do not average that out.
 _TURNS = 3
 TRIALS = (
     Trial("read latency", "ib_read_lat", "read", "completion", 64, 2000, _LATENCY, turns=_TURNS),
     Trial("write ping-pong", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY, turns=_TURNS),
     Trial("write ping-pong, apart", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY, is_apart=True, turns=_TURNS),
     Trial("send ping-pong", "ib_send_lat", "send", "pingpong", 64, 2000, _LATENCY, turns=_TURNS),
-    # A mean has all that the host's scheduler and its clock did meanwhile: two runs of perftest one after the other were
-    # seen to differ by a quarter as a rule, which nine pairs do not level out. Longer runs did not help.
+    # A mean includes all effects of the host's scheduler and clock: two successive runs of perftest usually differ by a
+    # quarter, which nine pairs do not average out. Longer runs do not help.
     Trial("write bandwidth", "ib_write_bw", "write", "bandwidth", 65536, 500, (THROUGHPUT,), turns=4),
     Trial("send bandwidth", "ib_send_bw", "send", "bandwidth", 65536, 500, (THROUGHPUT,), turns=4),
 )
 
 
 def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
-    """The same for its server and its client, as it demands."""
+    """The same for perftest's server and client, as perftest requires."""
     arguments = [
         f"--ib-dev={DEVICE}",
         f"--ib-port={PORT}",
@@ -112,14 +112,14 @@ def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
     if trial.op != "read":
         arguments.append(f"--inline_size={conditions.inline_bytes}")
     if trial.is_latency:
-        # Its summary has no percentile below the median: every sample, then.
+        # The summary has no percentile below the median, so print every sample.
         return [*arguments, "--report-unsorted"]
     return [
         *arguments,
         f"--tx-depth={conditions.depth}",
         f"--cq-mod={conditions.completion_moderation}",
         f"--post_list={conditions.post_list}",
-        # A time stamp an operation, for a peak that nobody asked for.
+        # The peak costs a time stamp per operation, and it is not compared.
         "--noPeak",
     ]
 
@@ -143,7 +143,7 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
     else:
         arguments |= {"--from": _memory(trial)}
         if trial.mode == "pingpong":
-            # The thread that measures, and the one that answers. Else all of it is where it was started.
+            # Initiator and responder thread. In other modes all threads stay on the CPU of the process.
             arguments |= {"--cpu": f"{conditions.client_cpu},{conditions.server_cpu}"}
     if not trial.is_latency:
         arguments |= {
@@ -155,7 +155,7 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
 
 
 def serve_arguments(trial: Trial, conditions: Conditions) -> list[str]:
-    """Of the other process."""
+    """Arguments of the serving process."""
     arguments = {
         "--from": _memory(trial),
         "--to": f"verbs:{DEVICE}/{PORT}",
@@ -167,7 +167,7 @@ def serve_arguments(trial: Trial, conditions: Conditions) -> list[str]:
 
 
 def _memory(trial: Trial) -> str:
-    """Room for one operation: perftest uses the same bytes again and again, too."""
+    """Memory for one operation: perftest also reuses the same bytes."""
     return f"host:{max(trial.size_bytes, 4096)}"
 
 
