@@ -1,4 +1,4 @@
-//! Words for causes, in results, `doctor`, `paths` and on the wire.
+//! Cause words, as in results, `doctor`, `paths` and the wire protocol.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 this host cannot do it, 4 an I/O error.
 //!
-//! The golden file is the table of what is run; only its codes are rewritten.
+//! The golden file lists the commands to run; `PEERPATH_BLESS=1` rewrites only their codes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 use crate::program::{Gpu, code, each};
 
-/// Two results that differ by a factor of two, and what else the table names.
+/// Values of the names in braces that the golden file uses.
 struct Names(HashMap<&'static str, String>);
 
 impl Names {
@@ -54,7 +54,7 @@ impl Names {
     }
 }
 
-/// `CODE  [gpu=TOLD] ARGUMENT...`: the driver's double is told what follows `gpu=`, and there is no GPU without it.
+/// Each line of the golden file is `CODE  [gpu=TOLD] ARGUMENT...`.
 #[test]
 fn exit_codes_are_those_of_the_golden_table() {
     let folder = tempfile::tempdir().unwrap();

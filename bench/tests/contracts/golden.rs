@@ -1,14 +1,14 @@
-//! Golden files, and where the repository keeps what the tests read.
+//! Golden files, and the root of the workspace.
 
 use std::path::{Path, PathBuf};
 
-/// The folder of the workspace.
+/// Root of the workspace: every file of the repository that a test reads is named relative to it.
 pub(crate) fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.ancestors().find(|folder| folder.join("results").is_dir()).expect("a folder above has results/")
 }
 
-/// A golden file.
+/// Path of a golden file.
 pub(crate) fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts/golden").join(name)
 }
@@ -18,7 +18,7 @@ pub(crate) fn blesses() -> bool {
     std::env::var_os("PEERPATH_BLESS").is_some_and(|value| value == "1")
 }
 
-/// The content of a golden file; empty where it does not exist and is about to be written.
+/// Content of a golden file; empty if the file does not exist yet and golden files are rewritten.
 pub(crate) fn read(name: &str) -> String {
     match std::fs::read_to_string(file(name)) {
         Ok(text) => text,
@@ -49,7 +49,7 @@ pub(crate) fn check(name: &str, actual: &str) {
     );
 }
 
-/// What to do about a difference.
+/// Printed with every difference.
 pub(crate) const INSTRUCTION: &str = "This is a contract of the program. Where the change is meant, run `PEERPATH_BLESS=1 \
     cargo test -p peerpath --test contracts` and commit the golden file with the reason. An option that gets another name \
     keeps the old one as a hidden alias, listed in golden/aliases.txt.";

@@ -1,7 +1,7 @@
 //! The message of `peerpath export`: one SOCK_SEQPACKET message with a JSON line and one file descriptor.
 //!
-//! `run --from socket:PATH` is driven as the receiver, with a memfd in place of the dma-buf. `export` needs a BAR, so the sender is
-//! `ExportServer` of the exporter's library, with memory of this test.
+//! The receiver under test is `run --from socket:PATH`, which gets a memfd in place of the dma-buf. `export` needs a BAR, so the
+//! sender under test is the library's `ExportServer`, with memory of the test.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,12 +34,12 @@ fn seqpacket() -> OwnedFd {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap()
 }
 
-/// The message with the four fields that every receiver has to take.
+/// The documented four fields, as another program would send them.
 fn foreign() -> Value {
     json!({"bdf": "0000:03:00.0", "bar": 2, "ranges": [{"offset_bytes": 0, "length_bytes": 8192}], "size_bytes": 8192})
 }
 
-/// The exit code of a receiver that gets these bytes and so many fds, and why its cell did not run.
+/// Sends `line` with `fds` memfds of `bytes` each. Returns the receiver's exit code and the reason of its cell.
 fn received(line: &[u8], fds: usize, bytes: usize) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -78,9 +78,9 @@ fn received(line: &[u8], fds: usize, bytes: usize) -> (i32, String) {
     (code(&output), why.replace(folder.path().to_str().unwrap(), ""))
 }
 
-/// The fd is looked at last. So the reason that a memfd is refused with shows that the message was understood.
+/// The receiver checks last whether the fd is a dma-buf. So a memfd is rejected for that reason only if the message is valid.
 #[test]
-fn a_receiver_takes_the_four_fields_and_refuses_everything_else() {
+fn a_receiver_accepts_the_four_fields_and_rejects_malformed_messages() {
     let line = |message: &Value| message.to_string().into_bytes();
     let good = foreign();
     let understood = received(&line(&good), 1, SIZE);
@@ -97,7 +97,7 @@ fn a_receiver_takes_the_four_fields_and_refuses_everything_else() {
 
     let mut without = |name: &str, message: &[u8], fds: usize, bytes: usize| {
         let (code, words) = received(message, fds, bytes);
-        assert_ne!(words, understood.1, "{name} is taken for a good message");
+        assert_ne!(words, understood.1, "{name} is accepted as a valid message");
         lines += &format!("{code}  {name}\n");
     };
     without("no fd", &line(&good), 0, SIZE);
@@ -172,7 +172,7 @@ fn parts(message: &[u8]) -> (Value, &[u8]) {
     (serde_json::from_slice(&message[..end]).unwrap(), &message[end + 1..])
 }
 
-/// What the sender says: the first message with exactly one fd, then answers to `read` and `write`.
+/// The sender's first message, and its answers to `read`, `write` and an unknown request.
 fn said(path: &Path) -> String {
     let socket = seqpacket();
     connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();

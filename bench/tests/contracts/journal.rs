@@ -1,7 +1,7 @@
-//! The journal of what was changed on the host, as earlier versions left it.
+//! The journal of host changes, as an earlier version wrote it.
 //!
-//! The sample names a function that no host has and another boot, so that `restore` has to understand it and to change nothing.
-//! Writing a journal takes a bound function; the tests of the crate that writes it hold that.
+//! The sample names another boot and a function that does not exist. So `restore` reads every entry and changes nothing on the
+//! host. The tests of the crate that writes the journal cover writing, which needs a bound function.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn sample() -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden::file("journal.sample.json")).unwrap()).unwrap()
 }
 
-/// Runs `restore` with this journal: its exit code, and the journal afterwards.
+/// Runs `restore` with this journal. Returns its exit code and the journal afterwards.
 fn restored(journal: &str) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
@@ -28,20 +28,20 @@ fn restored(journal: &str) -> (i32, String) {
     (code, std::fs::read_to_string(file).unwrap())
 }
 
-/// Others may not write to it.
+/// `restore` rejects a state directory that other users can write to.
 fn private(folder: &Path) {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
 }
 
 #[test]
-fn a_journal_of_an_earlier_version_is_read_and_settled() {
+fn restore_reads_a_journal_of_an_earlier_version_and_empties_it() {
     let (code, left) = restored(&sample().to_string());
     assert_eq!(code, 0);
     assert_eq!(serde_json::from_str::<Value>(&left).unwrap(), json!({"version": 1, "entries": []}));
 }
 
-/// A field that a reader does not know is ignored. So each one in turn gets a value that no field has.
+/// Readers ignore unknown fields. So each field in turn gets a value of a type that no field has.
 #[test]
 fn every_field_of_the_journal_is_read() {
     let sample = sample();
@@ -58,7 +58,7 @@ fn every_field_of_the_journal_is_read() {
 }
 
 #[test]
-fn a_journal_that_is_not_understood_ends_with_the_golden_code_and_stays() {
+fn restore_rejects_an_unknown_journal_with_the_golden_code_and_keeps_it() {
     let mut newer = sample();
     newer["version"] = json!(2);
     let mut unknown = sample();

@@ -1,4 +1,4 @@
-//! What `--json` prints: keys, types, and the words of fields that have a fixed set of them.
+//! `--json` output: keys, types, and the words of enumerated fields.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::program::{code, each, json, run};
 use crate::result_file::read;
 use crate::shape::Shape;
 
-/// Snapshots kept in the repository: of hosts whose answers a real kernel gave.
+/// Every snapshot in the repository.
 fn snapshots() -> Vec<PathBuf> {
     let matrix = golden::workspace().join("results/reference/matrix");
     let scenarios = std::fs::read_dir(matrix).unwrap().map(|entry| entry.unwrap().path().join("snapshot.tar.gz"));
@@ -51,7 +51,7 @@ fn doctor_prints_the_golden_fields() {
             assert_eq!(code(&output), i32::from(any_failed), "{root} {more:?}");
             findings
         };
-        // Also of one pair that the prediction names.
+        // With one pair of the snapshot as well, which adds the checks of a pair.
         let pairs = predictions(snapshot);
         let pair = pairs.as_array().unwrap().iter().find(|pair| pair["from"] != pair["to"]);
         let pair = pair.map(|pair| [pair["from"].as_str().unwrap(), pair["to"].as_str().unwrap()]);
@@ -64,7 +64,7 @@ fn doctor_prints_the_golden_fields() {
     golden::check("doctor.json.txt", &shape.text());
 }
 
-/// It looks at the host that runs the test, so only what that host has is held against the golden file.
+/// `list` reads the host that runs the test, so the golden file may hold more than this host shows.
 #[test]
 fn list_prints_no_other_fields_than_the_golden_ones() {
     let output = run(&["list", "--json"]);

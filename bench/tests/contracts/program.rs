@@ -1,16 +1,16 @@
-//! Runs the program on any machine: with a state directory of its own and, where asked, a library in place of libcuda.
+//! Runs the program on any machine, with a temporary state directory and, for GPUs, a library in place of libcuda.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The program, with its state in `state`.
+/// The program with the state directory `state`.
 pub(crate) fn peerpath(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peerpath"));
     command.env("PEERPATH_STATE_DIR", state).env_remove("PEERPATH_TOKEN");
     command
 }
 
-/// Runs the program with a state directory that nobody else uses.
+/// Runs the program with an empty state directory.
 pub(crate) fn run(arguments: &[&str]) -> Output {
     let state = tempfile::tempdir().unwrap();
     peerpath(&state.path().join("state")).args(arguments).output().unwrap()
@@ -27,14 +27,14 @@ pub(crate) fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
-/// The exit code of a program that ended without a signal and without a panic.
+/// The exit code. Fails the test if the program panicked or died from a signal.
 #[track_caller]
 pub(crate) fn code(output: &Output) -> i32 {
     assert!(!text(output).contains("panicked"), "{}", text(output));
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", text(output)))
 }
 
-/// A folder with the CUDA double in it as libcuda.
+/// A folder in which the CUDA double is named libcuda.
 pub(crate) struct Gpu {
     folder: tempfile::TempDir,
 }
@@ -48,7 +48,7 @@ impl Gpu {
         Self { folder }
     }
 
-    /// The program with a GPU that behaves as `told`.
+    /// The program with a GPU that behaves as `told`; `tests/cuda-double` lists the words.
     pub(crate) fn peerpath(&self, told: &str) -> Command {
         let mut command = peerpath(&self.folder.path().join("state"));
         command
@@ -58,13 +58,13 @@ impl Gpu {
         command
     }
 
-    /// A place for files of a test.
+    /// Path for a file of the test.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
-/// Does `work` for each item, several at once: most of it is a program that starts. Results keep the order of the items.
+/// Runs `work` on each item, as many at once as there are processors. Results keep the order of the items.
 pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

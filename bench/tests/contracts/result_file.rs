@@ -1,4 +1,4 @@
-//! `result.json`: its schema, what a run writes today, and that every kept result can still be reported.
+//! `result.json`: its schema, the fields that a run writes, and reports of every reference result.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) fn cells(file: &Path) -> Vec<Value> {
     read(file)["cells"].as_array().unwrap().clone()
 }
 
-/// Every result that is kept.
+/// Every reference result.
 pub(crate) fn references() -> Vec<PathBuf> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -38,7 +38,7 @@ pub(crate) fn references() -> Vec<PathBuf> {
     found
 }
 
-/// Wherever a crate keeps it.
+/// The schema, in whichever crate has it.
 fn schema() -> PathBuf {
     let crates = std::fs::read_dir(golden::workspace()).unwrap().map(|entry| entry.unwrap().path());
     let mut schemas = crates.map(|folder| folder.join("schema/result.schema.json")).filter(|file| file.is_file());
@@ -108,7 +108,7 @@ fn the_schema_describes_the_golden_fields() {
     golden::check("result.schema.txt", &text);
 }
 
-/// A run with a library in place of NVIDIA's driver, as every machine can do it: cells that passed, failed and were waived.
+/// The CUDA double makes cells that pass, fail and are waived on every machine.
 #[test]
 fn a_run_writes_the_golden_fields() {
     let gpu = Gpu::new();
@@ -126,10 +126,10 @@ fn a_run_writes_the_golden_fields() {
         result("spoil", "failed", &["--from", "host:64K", "--op", "copy_in"]),
         result("refuse=cuMemHostRegister_v2:800", "waived", &["--from", "host:64K", "--op", "copy_in"]),
     ];
-    validate(results.iter().map(|result| ("what was just written", result)));
+    validate(results.iter().map(|result| ("the new result", result)));
     let mut shape = Shape::default();
     for mut result in results {
-        // What this machine is, what its governor warns of, and the plan, which is no part of the contract.
+        // These depend on the machine; the plan is not part of the contract.
         result["environment"] = Value::Null;
         let run = result["run"].as_object_mut().unwrap();
         run.remove("warnings");
@@ -145,7 +145,7 @@ fn a_run_writes_the_golden_fields() {
 }
 
 #[test]
-fn every_kept_result_can_be_reported_in_every_format() {
+fn every_reference_result_can_be_reported_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<_> = references().into_iter().enumerate().collect();
     each(&files, |(number, file)| {
@@ -158,9 +158,9 @@ fn every_kept_result_can_be_reported_in_every_format() {
     });
 }
 
-/// Words that kept results use stay readable: those of fields whose words are open are listed, and only grow.
+/// The schema leaves the words of these fields open.
 #[test]
-fn words_of_kept_results_are_in_the_golden_list() {
+fn words_of_reference_results_are_those_of_the_golden_list() {
     let mut seen = std::collections::BTreeSet::new();
     for file in references() {
         for cell in cells(&file) {

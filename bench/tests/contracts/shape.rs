@@ -1,10 +1,10 @@
-//! The shape of JSON values: the type of each field, and the words of those that have a fixed set of them.
+//! The shape of JSON values: the types of each field, and the words of enumerated fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// What several values have in common. Each line of its text is `PATH  TYPE|TYPE [optional] [= WORD...]`.
+/// Union of the shapes of several values. Each line of its text is `PATH  TYPE|TYPE [optional] [= WORD...]`.
 #[derive(Default)]
 pub(crate) struct Shape {
     fields: BTreeMap<String, Field>,
@@ -19,7 +19,7 @@ struct Field {
 }
 
 impl Shape {
-    /// Adds a value. `enumerated` are the paths whose words count.
+    /// Adds a value. `enumerated` are the paths whose words are part of the shape.
     pub(crate) fn add(&mut self, value: &Value, enumerated: &[&str]) {
         self.walk(String::new(), value, enumerated);
     }
@@ -57,7 +57,7 @@ impl Shape {
             .collect()
     }
 
-    /// Whether some object has the field and another of the same place does not.
+    /// Whether an object at the parent's path lacks the field.
     fn is_optional(&self, path: &str, field: &Field) -> bool {
         let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
         let is_field = !path.is_empty() && !path.ends_with("[]");
@@ -81,7 +81,7 @@ impl Shape {
         Self { fields: super::golden::lines(text).filter_map(line).collect() }
     }
 
-    /// What of `self`, seen on one machine, a shape does not allow.
+    /// Differences of `self`, seen on one machine, from what is allowed.
     pub(crate) fn beyond(&self, allowed: &Self) -> Vec<String> {
         let mut beyond = Vec::new();
         for (path, field) in &self.fields {
@@ -106,7 +106,7 @@ impl Shape {
         beyond
     }
 
-    /// Both shapes together.
+    /// Union of both shapes.
     pub(crate) fn joined(mut self, other: Self) -> Self {
         for (path, field) in other.fields {
             let own = self.fields.entry(path).or_default();
@@ -145,7 +145,7 @@ pub(crate) fn pointers(value: &Value) -> Vec<String> {
     children.into_iter().flat_map(below).collect()
 }
 
-/// A value that no field of ours has: an array of arrays, so that not even a list of fields in their order fits.
+/// A value of a type that no field has. serde also reads a struct from an array of its fields, hence the nested arrays.
 pub(crate) fn nonsense() -> Value {
     serde_json::json!([[["nonsense"]]])
 }

@@ -1,4 +1,4 @@
-//! The protocol between two hosts, as `docs/wire.md` describes it: messages, their fields, and the first steps as a client.
+//! The protocol between two hosts, as `docs/wire.md` describes it: messages, their fields, and the handshake of a client.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use crate::golden;
 use crate::program::{code, each, peerpath, text};
 use crate::shape::{Shape, nonsense, pointers};
 
-/// Reads a message as each kind of message there is, and writes what was understood: the only use of an internal interface.
+/// Decodes a message as every kind of message and encodes it again. The only use of an internal interface here.
 fn decoded(bytes: &[u8]) -> Vec<(&'static str, Value)> {
     use peerpath::peer::{frame::read, handshake::Word, message::Answer, message::Request};
     let handshake = read::<Word>(&mut &bytes[..]).ok().map(|read| ("handshake", serde_json::to_value(read).unwrap()));
@@ -26,7 +26,7 @@ fn framed(message: &Value) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], &text].concat()
 }
 
-/// The seeds of the fuzzer: a message of each kind, by the name of its file.
+/// The seeds of the fuzzer, at least one message of each kind, by file name.
 fn seeds() -> BTreeMap<String, Value> {
     let folder = golden::workspace().join("fuzz/seeds/wire");
     let seed = |path: &Path| {
@@ -42,7 +42,7 @@ fn label(message: &Value) -> &str {
     message.as_str().unwrap_or_else(|| message.as_object().unwrap().keys().next().unwrap())
 }
 
-/// Whether all of `part` is in `whole`; what is left out of a message has a default that may be written.
+/// Whether `whole` contains all of `part`. A field that a message leaves out has a default, which encoding may add.
 fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {
@@ -75,7 +75,7 @@ fn messages_have_the_golden_labels_and_fields() {
     golden::check("wire.txt", &text);
 }
 
-/// A field that a reader does not know is ignored. So each one in turn gets a value that no field has.
+/// Readers ignore unknown fields. So each field in turn gets a value of a type that no field has.
 #[test]
 fn every_field_of_a_message_is_read() {
     let mut ignored = Vec::new();
@@ -100,7 +100,7 @@ fn every_label_is_documented() {
     }
 }
 
-/// A server of which only the first steps are written here, and a client that connects to it.
+/// The server's side of the handshake, driven by a test, and the client that connects to it.
 struct Server {
     stream: TcpStream,
     client: Child,
@@ -139,14 +139,13 @@ impl Server {
         serde_json::from_slice(&text).unwrap()
     }
 
-    /// How the client ends once the connection is closed.
+    /// Closes the connection and returns the client's exit code.
     fn ends(self) -> i32 {
         drop(self.stream);
         code(&self.client.wait_with_output().unwrap())
     }
 }
 
-/// The nonce and the proof are those of `docs/wire.md`, as the seeds have them.
 #[test]
 fn a_client_proves_that_it_knows_the_token_in_the_documented_form() {
     let seeds = seeds();
@@ -202,7 +201,7 @@ fn a_client_ends_with_the_golden_codes() {
     golden::check("wire.exit_codes.txt", &lines.concat());
 }
 
-/// The shell has a `kill` of its own.
+/// `kill` is a shell builtin, so the test needs no other program.
 #[test]
 fn a_client_that_waits_ends_with_128_and_the_signal() {
     let signals = [("HUP", 129), ("INT", 130), ("TERM", 143)];
