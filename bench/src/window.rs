@@ -16,7 +16,7 @@ use peerpath_paths::Cause;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
-use crate::peer::active::PeerError;
+use crate::peer::error::PeerError;
 use crate::peer::message::{Fill, Post, Posted, Verify};
 
 /// How much is compared at a time.

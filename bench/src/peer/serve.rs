@@ -75,7 +75,7 @@ impl Door<'_> {
     fn answer(&self, stream: TcpStream, from: SocketAddr, inside: &Inside) {
         // The listener's sockets are not always blocking ones.
         let known = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
-        let known = known.and_then(|()| handshake::passive(&stream, self.token, handshake::TIME));
+        let known = known.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
         inside.strangers.fetch_sub(1, Ordering::Relaxed);
         if let Err(stranger) = known {
             return (self.tell)(&format!("{from}: not let in, {stranger}"));

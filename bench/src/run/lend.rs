@@ -1,4 +1,4 @@
-//! The passive side of a run between two hosts: it lends its sources to a peer, cell by cell, and says what became of them
+//! The server of a run between two hosts: it lends its sources to a peer, cell by cell, and says what became of them
 //! here. It moves nothing itself, unless the peer asks it to answer or to post as well.
 
 mod at_work;

@@ -25,7 +25,7 @@ use quanta::Clock;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::peer::active::Peer;
+use crate::peer::client::Client;
 use crate::plan::Plan;
 use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
@@ -62,7 +62,7 @@ pub struct Runner<'a> {
     /// Which way data should go on it.
     pub routes: Routes,
     /// The host that the sources are on, where it is another one.
-    pub peer: Option<&'a Peer>,
+    pub peer: Option<&'a Client>,
 }
 
 impl Runner<'_> {

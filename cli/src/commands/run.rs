@@ -13,7 +13,7 @@ use peerpath_bench::cpus;
 use peerpath_bench::environment::{Host, utc_now};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::peer::active::Peer;
+use peerpath_bench::peer::client::Client;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_bench::result::{Outcome, RunResult};
@@ -402,7 +402,7 @@ impl RunCommand {
     }
 
     /// Gets to know the peer, once it is clear that nothing here is a slip.
-    fn meet(&self, at: &str, interrupt: &Interrupt) -> Result<Peer, Failure> {
+    fn meet(&self, at: &str, interrupt: &Interrupt) -> Result<Client, Failure> {
         if self.path.contains(&PathName::Staged) {
             return Err(Failure::bad_input(
                 "--path staged is a matter of one host",
@@ -419,7 +419,7 @@ impl RunCommand {
                 "give the one that `peerpath serve` was given, or has printed",
             )
         })?;
-        Peer::connect(at, &token, interrupt)
+        Client::connect(at, &token, interrupt)
     }
 
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {

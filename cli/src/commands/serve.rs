@@ -20,7 +20,7 @@ use super::tool;
 use crate::terminal::print;
 use crate::terminal::printable;
 
-/// Lend memory of this host to a run on another one: the passive side of RDMA between the two.
+/// Lend memory of this host to a run on another one: the server of RDMA between the two.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

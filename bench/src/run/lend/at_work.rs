@@ -1,4 +1,4 @@
-//! What the passive side does itself while the peer measures: it answers, or posts as well, in a thread a lane.
+//! What the server does itself while the peer measures: it answers, or posts as well, in a thread a lane.
 
 use std::time::Duration;
 
