@@ -45,14 +45,14 @@ impl Volley<'_> {
     }
 }
 
-/// The side that begins.
-struct Server<'a> {
+/// The side that sends first, and that is timed.
+struct Initiator<'a> {
     volley: Volley<'a>,
     far: Arc<dyn View>,
     clock: &'a Clock,
     interrupt: &'a Interrupt,
     done: Vec<Completion>,
-    /// What is served next.
+    /// What is sent next.
     there: Transfer,
     /// Sends of the other side that had arrived before.
     before: u64,
@@ -63,10 +63,10 @@ struct Server<'a> {
     back: u64,
 }
 
-impl Server<'_> {
+impl Initiator<'_> {
     /// Sends the slot there, with this for its last byte where that tells of its arrival.
     #[inline]
-    fn serve(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn send(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
         if self.volley.op == Op::Write {
             self.far.write(self.out, &[marker])?;
         }
@@ -78,7 +78,7 @@ impl Server<'_> {
 
     /// Waits until it has come back.
     #[inline]
-    fn return_of(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn wait_for_return(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
             // Room for the next answer, and what ended; only here a failure would show.
@@ -119,7 +119,7 @@ pub fn ping_pong(
     let clock = recorder.clock.clone();
     let there = volley.there(0);
     let last = u64::from(there.length_bytes) - 1;
-    let mut server = Server {
+    let mut initiator = Initiator {
         volley,
         far: end.far(),
         clock: &clock,
@@ -132,23 +132,23 @@ pub fn ping_pong(
         out: there.far_offset + last,
         back: volley.back + last,
     };
-    let original = look_at(&*server.far, server.out)?;
+    let original = look_at(&*initiator.far, initiator.out)?;
     // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
     // either side holds.
     let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
     let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
-    server.far.write(server.back, &[!marker(0)])?;
+    initiator.far.write(initiator.back, &[!marker(0)])?;
     // It counts those that another one follows.
     let mut going = Going::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
     let (mut goes_on, mut turn) = (limit.iterations > 1, 0);
     let mut start = going.begun;
-    server.serve(end, marker(0))?;
+    initiator.send(end, marker(0))?;
     loop {
         let next = marker(turn + 1);
-        server.return_of(end, marker(turn))?;
+        initiator.wait_for_return(end, marker(turn))?;
         let stop = clock.raw();
         if goes_on {
-            server.serve(end, next)?;
+            initiator.send(end, next)?;
         }
         recorder.record_half(start, stop);
         turn += 1;
@@ -159,17 +159,17 @@ pub fn ping_pong(
         start = stop;
     }
     if volley.op == Op::Write {
-        server.serve(end, original)?;
-        server.return_of(end, original)?;
+        initiator.send(end, original)?;
+        initiator.wait_for_return(end, original)?;
     }
     // Whoever uses this end next waits for completions of its own.
     let mut watch = Watch::new(&clock, interrupt);
-    while server.ended < server.begun {
-        end.poll(&mut server.done)?;
-        server.ended += settle(&mut server.done)?;
+    while initiator.ended < initiator.begun {
+        end.poll(&mut initiator.done)?;
+        initiator.ended += settle(&mut initiator.done)?;
         watch.idle()?;
     }
-    Ok((turn, server.begun))
+    Ok((turn, initiator.begun))
 }
 
 /// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
