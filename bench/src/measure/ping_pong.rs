@@ -17,7 +17,7 @@ pub const PING_PONG_DEPTH: u32 = 8;
 
 /// A slot that goes there and back again.
 #[derive(Clone, Copy)]
-pub struct Volley<'a> {
+pub struct PingPong<'a> {
     /// Where it is on both sides.
     pub layout: &'a Layout,
     /// How it is sent, there and back.
@@ -27,14 +27,14 @@ pub struct Volley<'a> {
     /// What its last byte is on the side that answers, in the beginning.
     pub last_byte: u8,
     /// How often it went there before.
-    pub played: u64,
+    pub rounds: u64,
 }
 
-impl Volley<'_> {
+impl PingPong<'_> {
     /// What goes there for the `round`-th time. Sends land where the next receive waits, all else in the first slot.
     #[inline]
     fn there(&self, round: u64) -> Transfer {
-        self.layout.transfer(self.op, if self.op == Op::Send { self.played + round } else { 0 })
+        self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
     /// The same on its way back, as the side sees it that answers.
@@ -47,7 +47,7 @@ impl Volley<'_> {
 
 /// The side that sends first, and that is timed.
 struct Initiator<'a> {
-    volley: Volley<'a>,
+    ping_pong: PingPong<'a>,
     far: Arc<dyn View>,
     clock: &'a Clock,
     interrupt: &'a Interrupt,
@@ -67,12 +67,12 @@ impl Initiator<'_> {
     /// Sends the slot there, with this for its last byte where that tells of its arrival.
     #[inline]
     fn send(&mut self, end: &mut dyn JoinedEnd, marker: u8) -> Result<(), MeasureError> {
-        if self.volley.op == Op::Write {
+        if self.ping_pong.op == Op::Write {
             self.far.write(self.out, &[marker])?;
         }
         submit_all(end, &[self.there], &mut self.done, self.clock, self.interrupt)?;
         self.begun += 1;
-        self.there = self.volley.there(self.begun);
+        self.there = self.ping_pong.there(self.begun);
         Ok(())
     }
 
@@ -84,14 +84,14 @@ impl Initiator<'_> {
             // Room for the next answer, and what ended; only here a failure would show.
             end.poll(&mut self.done)?;
             self.ended += settle(&mut self.done)?;
-            let come = match self.volley.op {
+            let come = match self.ping_pong.op {
                 Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*self.far, self.back)? == marker))?,
                 _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - self.before >= self.begun))?,
             };
             if come {
                 return Ok(());
             }
-            watch.wait_on(end, self.volley.op)?;
+            watch.wait_on(end, self.ping_pong.op)?;
         }
     }
 }
@@ -108,7 +108,7 @@ impl Initiator<'_> {
 /// As [`latency`].
 pub fn ping_pong(
     end: &mut dyn JoinedEnd,
-    volley: Volley<'_>,
+    ping_pong: PingPong<'_>,
     limit: Limit,
     recorder: &mut Recorder,
     interrupt: &Interrupt,
@@ -117,10 +117,10 @@ pub fn ping_pong(
         return Ok((0, 0));
     }
     let clock = recorder.clock.clone();
-    let there = volley.there(0);
+    let there = ping_pong.there(0);
     let last = u64::from(there.length_bytes) - 1;
     let mut initiator = Initiator {
-        volley,
+        ping_pong,
         far: end.far(),
         clock: &clock,
         interrupt,
@@ -130,12 +130,12 @@ pub fn ping_pong(
         begun: 0,
         ended: 0,
         out: there.far_offset + last,
-        back: volley.back + last,
+        back: ping_pong.back + last,
     };
     let original = look_at(&*initiator.far, initiator.out)?;
     // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
     // either side holds.
-    let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
+    let skipped = u64::from(ping_pong.last_byte == original.wrapping_add(1));
     let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
     initiator.far.write(initiator.back, &[!marker(0)])?;
     // It counts those that another one follows.
@@ -158,7 +158,7 @@ pub fn ping_pong(
         goes_on = going.on(start, stop)?;
         start = stop;
     }
-    if volley.op == Op::Write {
+    if ping_pong.op == Op::Write {
         initiator.send(end, original)?;
         initiator.wait_for_return(end, original)?;
     }
@@ -179,23 +179,23 @@ pub fn ping_pong(
 /// The connection has ended, or memory cannot be looked at.
 pub fn echo(
     end: &mut dyn JoinedEnd,
-    volley: Volley<'_>,
+    ping_pong: PingPong<'_>,
     before: u64,
     clock: &Clock,
     ending: &Interrupt,
 ) -> Result<u64, MeasureError> {
     let near = end.far();
     let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
-    let first = volley.there(0);
+    let first = ping_pong.there(0);
     let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
-    let mut last_byte = volley.last_byte;
+    let mut last_byte = ping_pong.last_byte;
     let (mut come, mut ended) = (0, 0);
-    let mut back = volley.back(0);
+    let mut back = ping_pong.back(0);
     // Nobody says how long the next one takes; only what was sent back has to end.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
     loop {
-        let arrived = match volley.op {
+        let arrived = match ping_pong.op {
             Op::Write => any_of(LOOKS_PER_POLL, || {
                 let now = look_at(&*near, last)?;
                 Ok(std::mem::replace(&mut last_byte, now) != now)
@@ -205,7 +205,7 @@ pub fn echo(
         if arrived {
             submit_all(end, &[back], &mut done, clock, &unstoppable)?;
             come += 1;
-            back = volley.back(come);
+            back = ping_pong.back(come);
         }
         end.poll(&mut done)?;
         ended += settle(&mut done)?;
@@ -216,7 +216,7 @@ pub fn echo(
             return Ok(come);
         }
         if !arrived {
-            watch.wait_on(end, volley.op)?;
+            watch.wait_on(end, ping_pong.op)?;
         }
     }
 }

@@ -10,12 +10,12 @@ mod ended;
 mod lane;
 mod leg;
 mod lend;
+mod ping_pong;
 mod remote;
 mod shape;
 mod staged;
 mod threads;
 mod transfer;
-mod volleys;
 
 use std::path::Path;
 

@@ -229,7 +229,7 @@ impl Runner<'_> {
             }
         }
         let seen = match spec.mode {
-            Mode::PingPong => self.volleys(moving, lanes)?,
+            Mode::PingPong => self.ping_pong(moving, lanes)?,
             Mode::Completion | Mode::Bandwidth => self.together(moving, lanes)?,
         };
         let operations = seen.iter().flat_map(|seen| &seen.operations);
