@@ -224,7 +224,7 @@ impl<'a> Window<'a> {
 
 impl<'a> Memory<'a> {
     /// Exported memory of this host, which a peer's cell uses.
-    pub fn lent(layout: &'a Layout, view: &'a dyn View) -> Self {
+    pub fn served(layout: &'a Layout, view: &'a dyn View) -> Self {
         Self { side: NEAR, layout, place: Place::Here(view) }
     }
 

@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Who it is and what it lends.
+    /// Who it is and what it serves.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }

@@ -28,7 +28,7 @@ impl Explained for PeerError {
             Self::Failed(failed) => failed.explanation(),
             Self::Lost(_) => Explanation::new(
                 Cause::PeerLost,
-                "what it had lent is given back",
+                "the server releases the memory of the cell",
                 "see what `peerpath serve` printed on the other host, and start the run again",
             ),
             Self::Refused(_) => Explanation::new(

@@ -49,7 +49,7 @@ pub enum Request {
 pub enum Answer {
     /// A sign of life.
     Alive,
-    /// Who it is and what it lends; comes once, unasked.
+    /// Who it is and what it serves; comes once, unasked.
     Offer(Box<Offer>),
     /// The buffer is registered.
     Opened(Box<Opened>),
@@ -92,7 +92,7 @@ impl Talk for Answer {
     }
 }
 
-/// The server and what it lends.
+/// The server and the memory that it serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     /// The program.
@@ -404,7 +404,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A peer that knows of no connections, or of no lanes, has to be able to lend to a run that wants the usual one.
+    /// A peer that knows of no connections, or of no lanes, has to be able to serve a run that wants the usual one.
     #[test]
     fn what_is_usual_is_not_said() {
         let open = |connection| Open {

@@ -94,7 +94,7 @@ impl Door<'_> {
         inside.served.store(false, Ordering::Release);
         (self.tell)(&match end {
             Ok(()) | Err(Lost::Frame(FrameError::Closed)) => format!("{from}: done"),
-            Err(lost) => format!("{from}: given up, {lost}; what was lent is given back"),
+            Err(lost) => format!("{from}: given up, {lost}; its memory is released"),
         });
     }
 }

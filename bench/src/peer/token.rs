@@ -38,7 +38,7 @@ pub struct Proof([u8; NONCE_BYTES]);
 pub enum Side {
     /// The one that connects and posts transfers.
     Client,
-    /// The one that listens and lends its memory.
+    /// The one that listens and serves memory.
     Server,
 }
 

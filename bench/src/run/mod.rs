@@ -9,9 +9,9 @@ mod cell;
 mod ended;
 mod lane;
 mod leg;
-mod lend;
 mod ping_pong;
 mod remote;
+mod server;
 mod shape;
 mod staged;
 mod threads;
@@ -31,7 +31,7 @@ use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
 use ended::Without;
-pub use lend::Lender;
+pub use server::Server;
 
 /// Hears how a run goes on.
 pub trait Progress {

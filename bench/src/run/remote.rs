@@ -225,7 +225,7 @@ impl Runner<'_> {
         let (lanes, streams) = (spec.threads as usize, streams(spec));
         if layouts.len() != lanes * streams {
             return Err(Ended::waived(
-                "the peer does not lend like that",
+                "the server does not support this",
                 Explanation::uncaused(
                     format!("it has {} window(s) where {} were asked for", layouts.len(), lanes * streams),
                     "use the same peerpath on both hosts, or leave out --threads and --bidirectional",

@@ -12,7 +12,7 @@ use peerpath_bench::peer::address::{LOOPBACK, resolve};
 use peerpath_bench::peer::serve::Door;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
-use peerpath_bench::run::Lender;
+use peerpath_bench::run::Server;
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::Connection;
 
@@ -20,7 +20,7 @@ use super::tool;
 use crate::terminal::print;
 use crate::terminal::printable;
 
-/// Lend memory of this host to a run on another one: the server of RDMA between the two.
+/// Serve memory of this host to a run on another host.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -28,13 +28,13 @@ Example:
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0                                  on the other one
 
 Both hosts know the same token, by --token-file or PEERPATH_TOKEN; where none is given here, one is made up and printed. Who \
-knows it may overwrite the memory that is lent, and nothing else. What is said is neither encrypted nor sealed: listen on \
+knows it may overwrite the served memory, and nothing else. What is said is neither encrypted nor sealed: listen on \
 a network that you trust, or on loopback behind `ssh -L`. One peer is served at a time, until Ctrl-C.
 
 How queue pairs are made the peer says, with the options of `run`; the MTU and the source address are each side's own. A thread \
 of this program answers in ping-pong: pin it with taskset.")]
 pub(super) struct Serve {
-    /// Memory to lend: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
+    /// Memory to serve: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
     from: Vec<String>,
     /// The RDMA device to register it with, such as verbs:mlx5_0
@@ -67,7 +67,7 @@ impl Serve {
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
         let connection = Connection { gid_index: self.gid_index, mtu_bytes: self.mtu, ..Connection::default() };
-        let lender = Lender {
+        let server = Server {
             sources: &sources,
             target: &target,
             tool: &tool(),
@@ -75,7 +75,7 @@ impl Serve {
             connection: &connection,
             interrupt: &interrupt,
         };
-        lender.check()?;
+        server.check()?;
         let listener = listen(&addresses)?;
         let at = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         let (token, made_up) = match given {
@@ -95,7 +95,7 @@ impl Serve {
             // With nobody left to read it, peers are served all the same.
             let _ = writeln!(std::io::stderr(), "{}", printable(line));
         };
-        let session = |peer: &_| lender.session(peer);
+        let session = |peer: &_| server.session(peer);
         let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
         door.keep().map_err(|error| {
             Failure::internal("nobody can be waited for", &error, "see whether the address is still there")

@@ -21,7 +21,7 @@ use crate::peer::serve::Door;
 use crate::plan::{Mechanism, Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
-use crate::run::{Lender, Progress, Runner};
+use crate::run::{Progress, Runner, Server};
 
 struct Nobody;
 
@@ -42,7 +42,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
     let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
     let connection = Connection::default();
-    let lender = Lender {
+    let server = Server {
         sources: &sources,
         target: to,
         tool: &tool(),
@@ -51,7 +51,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
         interrupt: &interrupt,
     };
     let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
-    let session = |peer: &_| lender.session(peer);
+    let session = |peer: &_| server.session(peer);
     let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
     let done = thread::scope(|scope| {
         scope.spawn(|| door.keep().unwrap());

@@ -137,7 +137,7 @@ impl Session<'_> {
         let until = Until::default();
         std::thread::scope(|scope| {
             let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
-            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.lender.interrupt));
+            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.server.interrupt));
             until.over.stop();
             let heard = match heard {
                 Ok(Request::Rest) => self.wait(|| working.is_finished()).map(|()| Request::Rest),
@@ -158,7 +158,7 @@ impl Session<'_> {
     /// Waits for the end of something, as the peer does.
     fn wait(&self, ended: impl Fn() -> bool) -> Result<(), Lost> {
         while !ended() {
-            if self.lender.interrupt.is_set() {
+            if self.server.interrupt.is_set() {
                 return Err(Lost::Interrupted);
             }
             if self.peer.heard()?.is_some() {
