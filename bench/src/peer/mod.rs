@@ -11,8 +11,8 @@ pub mod connection;
 pub mod error;
 pub mod frame;
 pub mod handshake;
+pub mod listener;
 pub mod message;
-pub mod serve;
 #[cfg(test)]
 mod tests;
 pub mod token;

@@ -22,8 +22,8 @@ use crate::layout::Layout;
 use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
+use crate::peer::listener::ServerConnection;
 use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
-use crate::peer::serve::Conversation;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
@@ -66,7 +66,7 @@ impl Server<'_> {
     ///
     /// # Errors
     /// How the conversation ended, where the peer did not just close it.
-    pub fn session(&self, peer: &Conversation) -> Result<(), Lost> {
+    pub fn session(&self, peer: &ServerConnection) -> Result<(), Lost> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
             Err(error) => {
@@ -87,14 +87,14 @@ impl Server<'_> {
     }
 }
 
-fn out_of_turn(peer: &Conversation) -> Result<(), Lost> {
+fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
     peer.say(&Answer::Refused { why: "that was not to be asked now".to_owned() })?;
     Err(Lost::OutOfTurn)
 }
 
 struct Session<'a> {
     server: &'a Server<'a>,
-    peer: &'a Conversation,
+    peer: &'a ServerConnection,
     device: Arc<dyn Device>,
     /// As which it is open.
     connection: Connection,

@@ -9,7 +9,7 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::peer::address::{LOOPBACK, resolve};
-use peerpath_bench::peer::serve::Door;
+use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
 use peerpath_bench::run::Server;
@@ -76,8 +76,8 @@ impl Serve {
             interrupt: &interrupt,
         };
         server.check()?;
-        let listener = listen(&addresses)?;
-        let at = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        let socket = listen(&addresses)?;
+        let at = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         let (token, made_up) = match given {
             Some(token) => (token, None),
             None => Token::random().map(|(token, text)| (token, Some(text))).map_err(|error| {
@@ -91,14 +91,14 @@ impl Serve {
         if let Some(text) = made_up {
             print(&format!("PEERPATH_TOKEN={text}\n"))?;
         }
-        let tell = |line: &str| {
-            // With nobody left to read it, peers are served all the same.
+        let log = |line: &str| {
+            // Where standard error is closed, clients are served all the same.
             let _ = writeln!(std::io::stderr(), "{}", printable(line));
         };
         let session = |peer: &_| server.session(peer);
-        let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
-        door.keep().map_err(|error| {
-            Failure::internal("nobody can be waited for", &error, "see whether the address is still there")
+        let listener = Listener { socket: &socket, token: &token, interrupt: &interrupt, log: &log, session: &session };
+        listener.serve().map_err(|error| {
+            Failure::internal("cannot accept connections", &error, "see whether the address is still there")
         })?;
         Ok(interrupt.exit_code().map_or(ExitCode::SUCCESS, ExitCode::from))
     }
@@ -108,7 +108,7 @@ fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, Failure> {
     TcpListener::bind(addresses).map_err(|error| {
         let at: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         Failure::bad_input(
-            format!("nobody can be waited for at {}", at.join(", ")),
+            format!("cannot listen at {}", at.join(", ")),
             error.to_string(),
             "choose an address of this host and a free port with --listen",
         )

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::peer::client::Client;
 use crate::peer::handshake::{self, as_server};
-use crate::peer::serve::Door;
+use crate::peer::listener::Listener;
 use crate::plan::{Mechanism, Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
@@ -50,12 +50,12 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
         connection: &connection,
         interrupt: &interrupt,
     };
-    let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
+    let log = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
     let session = |peer: &_| server.session(peer);
-    let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
+    let listener = Listener { socket: &listener, token: &token, interrupt: &interrupt, log: &log, session: &session };
     let done = thread::scope(|scope| {
-        scope.spawn(|| door.keep().unwrap());
-        // However this ends, the door has to be shut, or the scope waits for ever.
+        scope.spawn(|| listener.serve().unwrap());
+        // However this ends, the listener has to be stopped, or the scope waits for ever.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(at)));
         interrupt.stop();
         done
@@ -292,7 +292,7 @@ fn one_peer_is_served_at_a_time() {
             thread::sleep(Duration::from_millis(5));
         }
     });
-    assert!(told.iter().any(|line| line.contains("not served")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("another peer is being served")), "{told:?}");
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_request_out_of_turn_ends_the_conversation() {
             while hear(&stream).is_ok() {}
         }
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 6, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 6, "{told:?}");
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
         say(&stream, &json!({"connect": endpoint(3)}));
         assert_eq!(kind(&next(&stream)), "refused");
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 7, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 7, "{told:?}");
 }
 
 /// A cell in which the server posts, up to where it may be asked to.
