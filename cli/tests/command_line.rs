@@ -172,7 +172,7 @@ fn a_run_that_waits_for_its_peer_ends_as_any_other_by_a_signal() {
         .spawn()
         .unwrap();
     let (stream, _) = listener.accept().unwrap();
-    handshake::passive(&stream, &token, handshake::TIME).unwrap();
+    handshake::as_server(&stream, &token, handshake::TIME).unwrap();
     // It is let in, and told nothing. The shell has a `kill` of its own.
     Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
     let ended = run.wait_with_output().unwrap();

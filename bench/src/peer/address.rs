@@ -1,4 +1,4 @@
-//! Where the passive side listens, as people write it.
+//! Where the server listens, as people write it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 

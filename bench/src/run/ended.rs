@@ -5,8 +5,8 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
-use crate::peer::active::PeerError;
 use crate::peer::connection::Lost;
+use crate::peer::error::PeerError;
 use crate::result::Outcome;
 use crate::window::VerifyError;
 

@@ -13,7 +13,7 @@ use peerpath_bench::cpus;
 use peerpath_bench::environment::{Host, utc_now};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::peer::active::Peer;
+use peerpath_bench::peer::client::Client;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_bench::result::{Outcome, RunResult};
@@ -42,7 +42,7 @@ pub(super) struct RunCommand {
     from: Vec<String>,
     #[arg(long, value_name = "TARGET", required = true, help = targets_help())]
     to: Vec<String>,
-    /// The host that `peerpath serve` lends memory on: transfers go to and from that
+    /// Host on which `peerpath serve` runs: transfers go to and from its memory
     #[arg(long, value_name = "HOST[:PORT]")]
     peer: Option<String>,
     /// File with the token that both hosts know  [default: the environment's PEERPATH_TOKEN]
@@ -239,7 +239,7 @@ Examples:
   peerpath run nightly.toml --size 64K
       a plan kept in a file, at another size
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
-      into what `peerpath serve` lends on another host, and out of it
+      to and from the memory that `peerpath serve` serves on another host
 
 The result is saved after every cell. Exit: 0 all passed, or passed and waived; 1 a cell failed; 2 bad input;
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
@@ -343,16 +343,16 @@ fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
 }
 
 impl RunCommand {
-    /// `lent`: the sources of the peer, where there is one.
-    fn plan(&self, lent: Option<&[String]>) -> Result<Plan, Failure> {
+    /// `served`: the sources of the server, where there is one.
+    fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
         let (iterations, duration) = match (self.iterations, self.duration) {
             (None, None) => (Some(1000), Some(Duration::from_secs(5))),
             given => given,
         };
         let named = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<Source>, _>>();
-        let (sources, far) = match lent {
+        let (sources, far) = match served {
             None => (named(&self.from)?, Vec::new()),
-            Some(lent) => (named(lent)?, named(&self.from)?),
+            Some(served) => (named(served)?, named(&self.from)?),
         };
         let targets = targets(&self.to, self.allow_write.as_deref())?;
         let (mechanism, targets) = match self.mechanism {
@@ -362,7 +362,7 @@ impl RunCommand {
         Ok(Plan {
             sources,
             far,
-            ops: if lent.is_none() {
+            ops: if served.is_none() {
                 or(&self.op, &default_ops(&targets))
             } else {
                 or(&self.op, &[Op::Write, Op::Read])
@@ -402,7 +402,7 @@ impl RunCommand {
     }
 
     /// Gets to know the peer, once it is clear that nothing here is a slip.
-    fn meet(&self, at: &str, interrupt: &Interrupt) -> Result<Peer, Failure> {
+    fn meet(&self, at: &str, interrupt: &Interrupt) -> Result<Client, Failure> {
         if self.path.contains(&PathName::Staged) {
             return Err(Failure::bad_input(
                 "--path staged is a matter of one host",
@@ -419,7 +419,7 @@ impl RunCommand {
                 "give the one that `peerpath serve` was given, or has printed",
             )
         })?;
-        Peer::connect(at, &token, interrupt)
+        Client::connect(at, &token, interrupt)
     }
 
     pub(super) fn run(&self, arguments: &[OsString]) -> Result<ExitCode, Failure> {

@@ -9,10 +9,10 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::peer::address::{LOOPBACK, resolve};
-use peerpath_bench::peer::serve::Door;
+use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
-use peerpath_bench::run::Lender;
+use peerpath_bench::run::Server;
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::QueuePairOptions;
 
@@ -20,7 +20,7 @@ use super::tool;
 use crate::terminal::print;
 use crate::terminal::printable;
 
-/// Lend memory of this host to a run on another one: the passive side of RDMA between the two.
+/// Serve memory of this host to a run on another host.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -28,13 +28,13 @@ Example:
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0                                  on the other one
 
 Both hosts know the same token, by --token-file or PEERPATH_TOKEN; where none is given here, one is made up and printed. Who \
-knows it may overwrite the memory that is lent, and nothing else. What is said is neither encrypted nor sealed: listen on \
+knows it may overwrite the served memory, and nothing else. What is said is neither encrypted nor sealed: listen on \
 a network that you trust, or on loopback behind `ssh -L`. One peer is served at a time, until Ctrl-C.
 
 How queue pairs are made the peer says, with the options of `run`; the MTU and the source address are each side's own. A thread \
 of this program answers in ping-pong: pin it with taskset.")]
 pub(super) struct Serve {
-    /// Memory to lend: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
+    /// Memory to serve: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
     #[arg(long, value_name = "SRC", required = true)]
     from: Vec<String>,
     /// The RDMA device to register it with, such as verbs:mlx5_0
@@ -68,7 +68,7 @@ impl Serve {
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
         let connection =
             QueuePairOptions { gid_index: self.gid_index, mtu_bytes: self.mtu, ..QueuePairOptions::default() };
-        let lender = Lender {
+        let server = Server {
             sources: &sources,
             target: &target,
             tool: &tool(),
@@ -76,9 +76,9 @@ impl Serve {
             connection: &connection,
             interrupt: &interrupt,
         };
-        lender.check()?;
-        let listener = listen(&addresses)?;
-        let at = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        server.check()?;
+        let socket = listen(&addresses)?;
+        let at = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         let (token, made_up) = match given {
             Some(token) => (token, None),
             None => Token::random().map(|(token, text)| (token, Some(text))).map_err(|error| {
@@ -92,14 +92,14 @@ impl Serve {
         if let Some(text) = made_up {
             print(&format!("PEERPATH_TOKEN={text}\n"))?;
         }
-        let tell = |line: &str| {
-            // With nobody left to read it, peers are served all the same.
+        let log = |line: &str| {
+            // Where standard error is closed, clients are served all the same.
             let _ = writeln!(std::io::stderr(), "{}", printable(line));
         };
-        let session = |peer: &_| lender.session(peer);
-        let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
-        door.keep().map_err(|error| {
-            Failure::internal("nobody can be waited for", &error, "see whether the address is still there")
+        let session = |peer: &_| server.session(peer);
+        let listener = Listener { socket: &socket, token: &token, interrupt: &interrupt, log: &log, session: &session };
+        listener.serve().map_err(|error| {
+            Failure::internal("cannot accept connections", &error, "see whether the address is still there")
         })?;
         Ok(interrupt.exit_code().map_or(ExitCode::SUCCESS, ExitCode::from))
     }
@@ -109,7 +109,7 @@ fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, Failure> {
     TcpListener::bind(addresses).map_err(|error| {
         let at: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         Failure::bad_input(
-            format!("nobody can be waited for at {}", at.join(", ")),
+            format!("cannot listen at {}", at.join(", ")),
             error.to_string(),
             "choose an address of this host and a free port with --listen",
         )

@@ -13,7 +13,7 @@ use peerpath_importers::{
     QueuePairOptions, Region, Registration, Role, Transfer, UnconnectedEnd,
 };
 
-use crate::peer::active::PeerError;
+use crate::peer::error::PeerError;
 use crate::plan::Target;
 
 #[derive(Clone, Copy)]
