@@ -8,7 +8,7 @@ use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
     DmaBufOp, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, ObserveError, ProbeSet,
 };
-use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};
+use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Capability, Tree};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
@@ -108,10 +108,10 @@ impl Routes {
         let along = [from, to].into_iter().chain(report.hops.iter().copied());
         let payloads: Option<Vec<u16>> = along
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
-                Seen::Here(pcie) => Some(pcie.max_payload_bytes),
+                Capability::Present(pcie) => Some(pcie.max_payload_bytes),
                 // Conventional functions inside the root complex have no payload size to limit.
-                Seen::Absent => Some(u16::MAX),
-                Seen::Unknown => None,
+                Capability::Absent => Some(u16::MAX),
+                Capability::Unknown => None,
             })
             .collect();
         path.max_payload_bytes =
@@ -230,15 +230,15 @@ impl Routes {
             note("numa_node", entry.numa_node.map(Value::from));
             note("iommu_group", entry.iommu_group.map(Value::from));
             note("domain_type", entry.domain_type.map(Value::from));
-            if let Seen::Here(pcie) = function.pcie {
+            if let Capability::Present(pcie) = function.pcie {
                 note("link", pcie.link.map(|link| json!(link)));
                 note("max_payload_bytes", Some(pcie.max_payload_bytes.into()));
                 note("max_read_request_bytes", Some(pcie.max_read_request_bytes.into()));
             }
-            if let Seen::Here(acs) = function.acs {
+            if let Capability::Present(acs) = function.acs {
                 note("acs", Some(acs.names().into()));
             }
-            if let Seen::Here(ats) = function.ats {
+            if let Capability::Present(ats) = function.ats {
                 note("ats", Some(ats.enabled.into()));
             }
         }

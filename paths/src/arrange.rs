@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, Membership, PathName, Prediction, Request, Seen};
+use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, Membership, PathName, Prediction, Request, Capability};
 
 /// What an IOMMU group's domain is switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Plan<'_> {
         };
         self.require_acs_seen(&way)?;
         let ends = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
-        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().here()?))).next() {
+        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().present()?))).next() {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
@@ -159,7 +159,7 @@ impl Plan<'_> {
     fn any_redirect(&self) -> Result<Vec<HostChange>, Explanation> {
         let Some(way) = self.way() else { return Ok(Vec::new()) };
         let functions = || way.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
-        if functions().any(|function| function.redirects().here().is_some()) {
+        if functions().any(|function| function.redirects().present().is_some()) {
             return Ok(Vec::new());
         }
         self.require_acs_seen(&way)?;
@@ -203,7 +203,7 @@ impl Plan<'_> {
             ));
         };
         self.require_acs_seen(&[port])?;
-        let register = topology.function(port).and_then(|function| function.config.acs_register().here());
+        let register = topology.function(port).and_then(|function| function.config.acs_register().present());
         if register.is_some_and(|register| register.control.0 & AcsControl::REQUEST_REDIRECT != 0)
             || changes.iter().any(|change| matches!(change, HostChange::Acs { bdf, .. } if *bdf == port))
         {
@@ -274,7 +274,7 @@ impl Plan<'_> {
 
     fn require_acs_seen(&self, way: &[Bdf]) -> Result<(), Explanation> {
         let topology = &self.inventory.topology;
-        let unseen = |bdf: &&Bdf| topology.function(**bdf).is_some_and(|function| function.acs == Seen::Unknown);
+        let unseen = |bdf: &&Bdf| topology.function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
         let unseen: Vec<String> = way.iter().filter(unseen).map(ToString::to_string).collect();
         if unseen.is_empty() {
             return Ok(());
@@ -288,7 +288,7 @@ impl Plan<'_> {
 
     /// Redirect switched on or off in a function that can do it and does not yet.
     fn redirect(&self, bdf: Bdf, set: bool) -> Option<HostChange> {
-        let register = self.inventory.topology.function(bdf)?.config.acs_register().here()?;
+        let register = self.inventory.topology.function(bdf)?.config.acs_register().present()?;
         let now = register.control.0 & AcsControl::REDIRECT;
         // Egress control alone redirects nothing that the hardware would send on, so it is only ever cleared.
         let bits = if set { register.supported & AcsControl::REQUEST_AND_COMPLETION & !now } else { now };

@@ -30,7 +30,7 @@ pub use arrange::{DomainType, HostChange};
 pub use bar::{Bar, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
-pub use config::{AcsControl, AcsRegister, Ats, ConfigSpace, Link, Pcie, PortType, Seen};
+pub use config::{AcsControl, AcsRegister, Ats, ConfigSpace, Link, Pcie, PortType, Capability};
 pub use explain::{Facts, Step, explain};
 pub use explanation::{Class, Explained, Explanation};
 pub use function::{Function, Membership};

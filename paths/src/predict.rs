@@ -113,8 +113,8 @@ impl<'host> Predictor<'host> {
                 .iter()
                 .map(|function| blockers::of_exporter(host, topology, function, request.bar))
                 .collect(),
-            redirects_above: count(|function| function.redirects().here().is_some()),
-            unknown_above: count(|function| function.redirects() == crate::Seen::Unknown),
+            redirects_above: count(|function| function.redirects().present().is_some()),
+            unknown_above: count(|function| function.redirects() == crate::Capability::Unknown),
             depth: count(|_| true),
             trust: Trust::of(host, topology),
         }

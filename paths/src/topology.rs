@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, HostChange, Membership, Seen, Tree, devices};
+use crate::{Bdf, Function, HostChange, Membership, Capability, Tree, devices};
 
 /// A root bus, which is what the kernel means by a host bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Topology {
             }
             HostChange::Acs { bdf, offset, bits, set } => {
                 let Some(function) = self.position(bdf).map(|at| &mut self.functions[at]) else { return };
-                let Seen::Here(now) = function.acs else { return };
+                let Capability::Present(now) = function.acs else { return };
                 let control = if set { now.0 | bits.0 } else { now.0 & !bits.0 };
                 function.config = function.config.clone().with_word(offset, control);
                 function.acs = function.config.acs();
@@ -221,12 +221,12 @@ impl Topology {
         let mut smallest = None;
         for hop in hops {
             match self.function(*hop)?.pcie {
-                Seen::Here(pcie) => {
+                Capability::Present(pcie) => {
                     smallest =
                         Some(smallest.map_or(pcie.max_payload_bytes, |known: u16| known.min(pcie.max_payload_bytes)))
                 }
-                Seen::Absent => {}
-                Seen::Unknown => return None,
+                Capability::Absent => {}
+                Capability::Unknown => return None,
             }
         }
         smallest

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::way::{common_bridges, pcie_hops};
 use super::{Examination, Verdict};
 use crate::predict::multi_range_defect;
-use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Seen, blockers};
+use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Capability, blockers};
 
 /// The subject of checks of a pair; none where no pair is named.
 fn pair(at: &Examination<'_>) -> Option<String> {
@@ -179,9 +179,9 @@ pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
 pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Seen::Unknown => unread(importer.bdf.to_string()),
-        Seen::Absent => Vec::new(),
-        Seen::Here(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
+        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
             importer.bdf,
             format!(
                 "It reads {} bytes at a time, less than the {} of a payload.",
@@ -189,7 +189,7 @@ pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
             ),
             "Raise its MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
         )],
-        Seen::Here(pcie) => {
+        Capability::Present(pcie) => {
             vec![Verdict::pass(
                 importer.bdf,
                 format!("It reads up to {} bytes at a time.", pcie.max_read_request_bytes),
@@ -201,12 +201,12 @@ pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
 pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Seen::Unknown => unread(importer.bdf.to_string()),
-        Seen::Absent => Vec::new(),
-        Seen::Here(pcie) if pcie.relaxed_ordering => {
+        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.relaxed_ordering => {
             vec![Verdict::pass(importer.bdf, "It may use relaxed ordering.")]
         }
-        Seen::Here(_) => vec![Verdict::warn(
+        Capability::Present(_) => vec![Verdict::warn(
             importer.bdf,
             "Relaxed ordering is off, so its writes wait for one another; some root complexes then carry peers slowly.",
             "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device allows.",
@@ -218,20 +218,20 @@ pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     let subject = importer.bdf;
     let enabled = match importer.ats {
-        Seen::Unknown => return unread(subject.to_string()),
-        Seen::Absent => {
+        Capability::Unknown => return unread(subject.to_string()),
+        Capability::Absent => {
             return vec![Verdict::pass(subject, "It has no ATS: no request of it is translated beforehand.")];
         }
-        Seen::Here(ats) => ats.enabled,
+        Capability::Present(ats) => ats.enabled,
     };
     if !enabled {
         return vec![Verdict::pass(subject, "Its ATS is off: no request of it is translated beforehand.")];
     }
     let bridges = common_bridges(at);
-    if bridges.iter().any(|bridge| bridge.redirects() == Seen::Unknown) {
+    if bridges.iter().any(|bridge| bridge.redirects() == Capability::Unknown) {
         return unread(subject.to_string());
     }
-    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().here()?)));
+    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().present()?)));
     let closed: Vec<_> =
         redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
     vec![if bridges.is_empty() {

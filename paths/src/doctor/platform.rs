@@ -2,7 +2,7 @@
 
 use super::examination::few;
 use super::{Examination, Verdict};
-use crate::{Bounce, Cause, PathName, RootBus, Seen};
+use crate::{Bounce, Cause, PathName, RootBus, Capability};
 
 pub(super) fn legacy_dma(at: &Examination<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
@@ -82,7 +82,7 @@ pub(super) fn swiotlb(at: &Examination<'_>) -> Vec<Verdict> {
 }
 
 pub(super) fn config_space(at: &Examination<'_>) -> Vec<Verdict> {
-    let cut = at.topology().functions().iter().filter(|function| function.pcie == Seen::Unknown);
+    let cut = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
     let cut: Vec<_> = cut.map(|function| function.bdf.to_string()).collect();
     if !cut.is_empty() {
         return vec![

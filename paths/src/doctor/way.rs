@@ -1,7 +1,7 @@
 //! The functions between exporter and importer, and what is set on them.
 
 use super::Examination;
-use crate::{Bdf, Function, Pcie, PortType, Seen};
+use crate::{Bdf, Function, Pcie, PortType, Capability};
 
 /// The bridges on which p2pdma looks for a redirect: up to the nearest one above both, that one included. Empty where
 /// there is none.
@@ -21,9 +21,9 @@ pub(super) fn pcie_hops(at: &Examination<'_>) -> Option<Vec<(Bdf, Pcie)>> {
     for hop in hops {
         match at.topology().function(*hop)?.pcie {
             // Inside the root complex there is no link, and no payload size that a link would check.
-            Seen::Here(pcie) if is_on_a_link(pcie.port_type) => seen.push((*hop, pcie)),
-            Seen::Here(_) | Seen::Absent => {}
-            Seen::Unknown => return None,
+            Capability::Present(pcie) if is_on_a_link(pcie.port_type) => seen.push((*hop, pcie)),
+            Capability::Present(_) | Capability::Absent => {}
+            Capability::Unknown => return None,
         }
     }
     Some(seen)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Seen, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Capability, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +106,9 @@ impl<'a> Words<'a> {
         let Some(common) = common else { return words };
         for function in predictor.way(from, to, common).map(|at| &predictor.topology.functions()[at]) {
             match function.redirects() {
-                Seen::Here(_) => words.redirecting.push(function),
-                Seen::Unknown => words.acs_unknown.push(function),
-                Seen::Absent => {}
+                Capability::Present(_) => words.redirecting.push(function),
+                Capability::Unknown => words.acs_unknown.push(function),
+                Capability::Absent => {}
             }
         }
         words
@@ -170,7 +170,7 @@ impl<'a> Words<'a> {
         let trusted = if processor { self.processor_fact() } else { list };
         match self.redirecting.first() {
             Some(port) => {
-                let bits = port.acs.here().map(|control| control.redirect_names()).unwrap_or_default();
+                let bits = port.acs.present().map(|control| control.redirect_names()).unwrap_or_default();
                 Deciding { bdf: Some(port.bdf), fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf) }
             }
             None if processor => Deciding { bdf: None, fact: format!("no bridge above both; {trusted}") },
@@ -286,7 +286,7 @@ impl<'a> Words<'a> {
         let predictor = self.predictor;
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
-            unknown.extend(self.acs_unknown.iter().map(|function| match function.config.seen_bytes() {
+            unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (config space cut to {bytes} bytes)", function.bdf),
             }));
@@ -428,10 +428,10 @@ impl<'a> Words<'a> {
                 notes.push("the importer's domain is blocked: the IOMMU will refuse its accesses".to_owned());
             }
         }
-        if path == PathName::HostBridgeTranslated && importer.ats.here().is_some_and(|ats| ats.enabled) {
+        if path == PathName::HostBridgeTranslated && importer.ats.present().is_some_and(|ats| ats.enabled) {
             let ports = &self.redirecting;
             let direct = !ports.is_empty()
-                && ports.iter().all(|port| port.acs.here().is_some_and(|control| control.direct_translated()));
+                && ports.iter().all(|port| port.acs.present().is_some_and(|control| control.direct_translated()));
             notes.push(
                 if direct {
                     "the importer uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch"
