@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, Membership, PathName, Prediction, Request, Capability};
+use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, GroupMembership, PathName, Prediction, Request, Capability};
 
 /// What an IOMMU group's domain is switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,10 +231,10 @@ impl Plan<'_> {
         let Some(importer) = topology.function(to) else { return Ok(None) };
         let direct = wanted == DomainType::Identity;
         let group = match (importer.membership, topology.group_of(importer)) {
-            (Membership::None, _) if direct => return Ok(None),
+            (GroupMembership::None, _) if direct => return Ok(None),
             (_, Some(group)) if group.noiommu && direct => return Ok(None),
             (_, Some(group)) if !group.noiommu => group,
-            (Membership::Unknown, _) => {
+            (GroupMembership::Unknown, _) => {
                 return Err(Explanation::uncaused(
                     format!("The IOMMU group of {to} could not be read."),
                     "Look at its link iommu_group in sysfs.",

@@ -5,7 +5,7 @@ use crate::{AcsControl, Ats, Bar, Bdf, ConfigSpace, Pcie, PortType, Capability, 
 
 /// Which IOMMU group a function is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Membership {
+pub enum GroupMembership {
     /// In this one.
     Group(u32),
     /// In none: no IOMMU stands between the function and memory.
@@ -42,7 +42,7 @@ pub struct Function {
     /// Bits of DMA address that the bound driver asked for; 32 before any driver did.
     pub dma_mask_bits: Option<u8>,
     /// Its IOMMU group.
-    pub membership: Membership,
+    pub membership: GroupMembership,
     /// The physical function, of a virtual one.
     pub physical_function: Option<Bdf>,
     /// State of a TEE device interface, as the kernel exposes it: `bound`, `locked`.
@@ -164,11 +164,11 @@ impl Function {
 }
 
 /// A function of sysfs always has the link `subsystem`: where that was copied, a missing group is a fact.
-fn membership(tree: &Tree, path: &str) -> Membership {
+fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
-        Some(number) => Membership::Group(number),
-        None if tree.has(&format!("{path}/subsystem")) => Membership::None,
-        None => Membership::Unknown,
+        Some(number) => GroupMembership::Group(number),
+        None if tree.has(&format!("{path}/subsystem")) => GroupMembership::None,
+        None => GroupMembership::Unknown,
     }
 }
 

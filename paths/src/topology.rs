@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, HostChange, Membership, Capability, Tree, devices};
+use crate::{Bdf, Function, HostChange, GroupMembership, Capability, Tree, devices};
 
 /// A root bus, which is what the kernel means by a host bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct RootBus {
 
 /// An IOMMU group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Group {
+pub struct IommuGroup {
     /// Its number.
     pub number: u32,
     /// Type of its default domain: `DMA`, `DMA-FQ`, `identity`.
@@ -43,7 +43,7 @@ pub struct Topology {
     above: Vec<Option<usize>>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
-    groups: BTreeMap<u32, Group>,
+    groups: BTreeMap<u32, IommuGroup>,
     /// Functions whose bridges could not be found out.
     adrift: Vec<bool>,
 }
@@ -70,7 +70,7 @@ impl Topology {
     fn assemble(
         functions: Vec<Function>,
         chains: Vec<Chain>,
-        groups: BTreeMap<u32, Group>,
+        groups: BTreeMap<u32, IommuGroup>,
         order: Option<&str>,
     ) -> Self {
         let index: HashMap<Bdf, usize> =
@@ -158,14 +158,14 @@ impl Topology {
     }
 
     /// The IOMMU groups by number.
-    pub fn groups(&self) -> &BTreeMap<u32, Group> {
+    pub fn groups(&self) -> &BTreeMap<u32, IommuGroup> {
         &self.groups
     }
 
     /// The group of a function.
-    pub fn group_of(&self, function: &Function) -> Option<&Group> {
+    pub fn group_of(&self, function: &Function) -> Option<&IommuGroup> {
         match function.membership {
-            Membership::Group(number) => self.groups.get(&number),
+            GroupMembership::Group(number) => self.groups.get(&number),
             _ => None,
         }
     }
@@ -324,7 +324,7 @@ fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
     (None, hidden)
 }
 
-fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
+fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
     const PATH: &str = "sys/kernel/iommu_groups";
     let mut groups = BTreeMap::new();
     for name in tree.names(PATH) {
@@ -334,13 +334,13 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
         // Where the functions' own links were not copied, the groups' are as good.
         for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
-            if function.membership == Membership::Unknown {
-                function.membership = Membership::Group(number);
+            if function.membership == GroupMembership::Unknown {
+                function.membership = GroupMembership::Group(number);
             }
         }
         groups.insert(
             number,
-            Group {
+            IommuGroup {
                 number,
                 domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
                 noiommu: text("name").as_deref() == Some("vfio-noiommu"),
@@ -350,8 +350,8 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
     }
     // And where the groups were not copied, the functions tell who is together.
     for function in functions.iter() {
-        if let Membership::Group(number) = function.membership {
-            let group = groups.entry(number).or_insert_with(|| Group { number, ..Group::default() });
+        if let GroupMembership::Group(number) = function.membership {
+            let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });
             if !group.members.contains(&function.bdf) {
                 group.members.push(function.bdf);
             }

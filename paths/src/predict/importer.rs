@@ -1,7 +1,7 @@
 //! What the DMA API does for an importer once the route leads through a host bridge.
 
 use super::Outcomes;
-use crate::{Bar, Bounce, Cause, Function, Host, KernelVersion, Membership, Topology};
+use crate::{Bar, Bounce, Cause, Function, Host, KernelVersion, GroupMembership, Topology};
 
 /// How the DMA API maps for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +90,11 @@ impl ImporterFacts {
 /// (`iommu_setup_dma_ops`); everything else is mapped directly.
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     match function.membership {
-        Membership::None => return Mapping::Direct,
+        GroupMembership::None => return Mapping::Direct,
         // TCE groups have no domain type; it is the platform's own operations that map.
         _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
-        Membership::Unknown => return Mapping::Unknown,
-        Membership::Group(_) => {}
+        GroupMembership::Unknown => return Mapping::Unknown,
+        GroupMembership::Group(_) => {}
     }
     let Some(group) = topology.group_of(function) else { return Mapping::Unknown };
     match group.domain_type.as_deref() {
@@ -107,7 +107,7 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
 
 fn words(topology: &Topology, importer: &Function) -> String {
     match (importer.membership, topology.group_of(importer)) {
-        (Membership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
+        (GroupMembership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
         (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
         (_, Some(group)) => format!(
             "the domain of {} (IOMMU group {}) is {}",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Capability, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Cause, Function, GroupMembership, PathName, Capability, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,7 +342,7 @@ impl<'a> Words<'a> {
         let facts = &self.predictor.importers[self.to];
         if facts.mapping == Mapping::Unknown {
             unknown.push(match importer.membership {
-                Membership::Group(number) => {
+                GroupMembership::Group(number) => {
                     format!("the domain type of {} (sys/kernel/iommu_groups/{number}/type)", importer.bdf)
                 }
                 _ => format!("the IOMMU group of {}", importer.bdf),
@@ -380,7 +380,7 @@ impl<'a> Words<'a> {
             change.push("moving both below one switch without ACS redirect makes it bus-address".to_owned());
         }
         let group = match self.function(self.to).membership {
-            Membership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
+            GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
             _ => String::new(),
         };
         match (path, cause) {
