@@ -38,7 +38,7 @@ pub use host::{Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, Ho
 pub use inventory::{Inventory, ListBar, ListEntry};
 pub use nvidia::NvidiaModule;
 pub use path_name::PathName;
-pub use predict::{Deciding, PathReport, Prediction, Predictor, Request};
+pub use predict::{DecidingFact, PathReport, Prediction, Predictor, Request};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, RootBus, Topology};

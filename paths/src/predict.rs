@@ -12,7 +12,7 @@ use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, 
 
 use importer::ImporterFacts;
 pub(crate) use importer::multi_range_defect;
-pub use report::{Deciding, PathReport};
+pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
 /// What is asked for, beyond the two functions.
@@ -46,14 +46,14 @@ pub struct Prediction {
 
 /// Every end that a mapping may have, with what is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Outcomes {
+struct PossiblePaths {
     bus_address: bool,
     bypass: bool,
     translated: bool,
     refused: Option<Cause>,
 }
 
-impl Outcomes {
+impl PossiblePaths {
     fn refused(cause: Cause) -> Self {
         Self { refused: Some(cause), ..Self::default() }
     }
@@ -176,14 +176,14 @@ impl<'host> Predictor<'host> {
             return Prediction { from, to, path, cause };
         }
         let routes = self.routes(from, to);
-        let mut outcomes = Outcomes { bus_address: routes.bus_address, ..Outcomes::default() };
+        let mut possible = PossiblePaths { bus_address: routes.bus_address, ..PossiblePaths::default() };
         if routes.host_bridge {
-            outcomes = outcomes.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
+            possible = possible.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
         }
         if routes.none {
-            outcomes = outcomes.or(Outcomes::refused(Cause::Topology));
+            possible = possible.or(PossiblePaths::refused(Cause::Topology));
         }
-        let (path, cause) = outcomes.verdict();
+        let (path, cause) = possible.verdict();
         Prediction { from, to, path, cause }
     }
 
