@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Examination, Verdict};
+use super::{Context, Verdict};
 use crate::{Cause, Host, GroupMembership};
 
-pub(super) fn in_use(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     // A named exporter is what it is about; otherwise all that could be one.
     if let Some(exporter) = at.exporter {
         return vec![match exporter.membership {
@@ -72,7 +72,7 @@ fn how_to_switch_on(host: &Host) -> String {
     }
 }
 
-pub(super) fn noiommu_mode(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
     let group = at.exporter.and_then(|exporter| Some((exporter, at.topology().group_of(exporter)?)));
     if let Some((exporter, _)) = group.filter(|(_, group)| group.noiommu) {
         return vec![Verdict::fail(

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::way::{common_bridges, pcie_hops};
-use super::{Examination, Verdict};
+use super::hops::{common_bridges, pcie_hops};
+use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
 use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Capability, blockers};
 
 /// The subject of checks of a pair; none where no pair is named.
-fn pair(at: &Examination<'_>) -> Option<String> {
+fn pair(at: &Context<'_>) -> Option<String> {
     Some(format!("{} -> {}", at.exporter?.bdf, at.importer?.bdf))
 }
 
-pub(super) fn path(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
         (Some(pair), Some(report)) => vec![predicted(pair, report)],
         _ => every_pair(at),
@@ -45,7 +45,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Without a pair: whether there is one that works. Exporters are those that vfio-pci has, or all that could be.
-fn every_pair(at: &Examination<'_>) -> Vec<Verdict> {
+fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
     let exporters: Vec<Bdf> = match at.exporter {
         Some(exporter) => vec![exporter.bdf],
@@ -89,7 +89,7 @@ fn every_pair(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn dma_mask(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(subject), Some(importer), Some(facts)) = (pair(at), at.importer, &at.facts) else { return Vec::new() };
     let refused = at.report.as_ref().is_some_and(|report| report.cause == Some(Cause::DmaMask));
     let bits = importer.dma_mask_bits.unwrap_or_default();
@@ -121,7 +121,7 @@ pub(super) fn dma_mask(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn multi_range(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
     // A kernel that exports nothing has no such trouble.
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
@@ -155,7 +155,7 @@ fn unread(subject: String) -> Vec<Verdict> {
     )]
 }
 
-pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     let Some(subject) = pair(at) else { return Vec::new() };
     let Some(hops) = pcie_hops(at) else { return unread(subject) };
     let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
@@ -176,7 +176,7 @@ pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
     )]
 }
 
-pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
         Capability::Unknown => unread(importer.bdf.to_string()),
@@ -198,7 +198,7 @@ pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
     }
 }
 
-pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
         Capability::Unknown => unread(importer.bdf.to_string()),
@@ -214,7 +214,7 @@ pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
     }
 }
 
-pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     let subject = importer.bdf;
     let enabled = match importer.ats {
@@ -251,7 +251,7 @@ pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
             subject,
             format!(
                 "It uses ATS, but {} send translated requests up to the root complex too (ACS redirect without DT).",
-                super::examination::few(&closed)
+                super::context::few(&closed)
             ),
             "Set direct translated P2P (bit 6 of the ACS control word) on those ports, with setpci.",
         )

@@ -1,11 +1,11 @@
 //! The functions between exporter and importer, and what is set on them.
 
-use super::Examination;
+use super::Context;
 use crate::{Bdf, Function, Pcie, PortType, Capability};
 
 /// The bridges on which p2pdma looks for a redirect: up to the nearest one above both, that one included. Empty where
 /// there is none.
-pub(super) fn common_bridges<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
+pub(super) fn common_bridges<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let (Some(from), Some(to)) = (at.exporter, at.importer) else { return Vec::new() };
     let (up, down) = (at.topology().bridges_above(from.bdf), at.topology().bridges_above(to.bdf));
     let Some(common) = up.iter().find(|bridge| down.contains(bridge)).copied() else { return Vec::new() };
@@ -15,7 +15,7 @@ pub(super) fn common_bridges<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
 }
 
 /// What was seen of the PCIe capabilities on the way; `None` where one could not be read.
-pub(super) fn pcie_hops(at: &Examination<'_>) -> Option<Vec<(Bdf, Pcie)>> {
+pub(super) fn pcie_hops(at: &Context<'_>) -> Option<Vec<(Bdf, Pcie)>> {
     let hops = at.report.as_ref().map(|report| report.hops.as_slice()).unwrap_or_default();
     let mut seen = Vec::new();
     for hop in hops {
