@@ -43,7 +43,7 @@ impl Routes {
         self.refresh();
         let to = self.inventory.function_under(target)?;
         self.inventory.topology.function(from)?;
-        Some((to, self.inventory.predictor(Request::default()).asked_for_acs(from, to).unwrap_or_default()))
+        Some((to, self.inventory.predictor(Request::default()).functions_checked_for_acs(from, to).unwrap_or_default()))
     }
 
     /// What has to be changed on this host so that a pair takes a path. `None` where one of the two does not exist.

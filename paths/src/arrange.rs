@@ -269,7 +269,7 @@ impl Plan<'_> {
 
     /// The functions that the kernel asks for ACS.
     fn way(&self) -> Option<Vec<Bdf>> {
-        self.inventory.predictor(self.request).asked_for_acs(self.from, self.to)
+        self.inventory.predictor(self.request).functions_checked_for_acs(self.from, self.to)
     }
 
     fn require_acs_seen(&self, way: &[Bdf]) -> Result<(), Explanation> {

@@ -190,12 +190,12 @@ impl<'host> Predictor<'host> {
     fn routes(&self, from: usize, to: usize) -> Routes {
         let common = self.common(from, to);
         let through_root = || self.trust.routes(self.topology.root_number(from), self.topology.root_number(to));
-        let adrift = || self.topology.is_adrift(self.top(from)) || self.topology.is_adrift(self.top(to));
+        let unknown_parent = || self.topology.parent_unknown(self.top(from)) || self.topology.parent_unknown(self.top(to));
         match common {
             Some(common) if self.on_the_way(&self.redirects_above, from, to, common) > 0 => through_root(),
             Some(common) if self.on_the_way(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,
             Some(_) => Routes::BUS_ADDRESS.or(through_root()),
-            None if adrift() => Routes::BUS_ADDRESS.or(through_root()),
+            None if unknown_parent() => Routes::BUS_ADDRESS.or(through_root()),
             None => through_root(),
         }
     }
@@ -215,7 +215,7 @@ impl<'host> Predictor<'host> {
 
     /// The functions whose ACS the kernel asks, in its order: the exporter's side with the common node, then the
     /// importer's without it. None where there is no common node.
-    pub fn asked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
+    pub fn functions_checked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
         let way = self.way(from, to, self.common(from, to)?);
         Some(way.map(|at| self.topology.functions()[at].bdf).collect())

@@ -45,7 +45,7 @@ pub struct Topology {
     roots: Vec<RootBus>,
     groups: BTreeMap<u32, IommuGroup>,
     /// Functions whose bridges could not be found out.
-    adrift: Vec<bool>,
+    unknown_parent: Vec<bool>,
 }
 
 impl Topology {
@@ -76,7 +76,7 @@ impl Topology {
         let index: HashMap<Bdf, usize> =
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
         let place = |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
-        let (above, adrift) = (0..functions.len())
+        let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[place(at)] {
                 Chain { root: Some(_), parent: None } => (None, false),
                 // A parent that the path names and that is not there is as bad as no path.
@@ -87,14 +87,14 @@ impl Topology {
                 Chain { root: None, .. } => by_bus_numbers(&functions, place(at)),
             })
             .unzip();
-        let mut topology = Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, adrift };
-        topology.cut_circles();
+        let mut topology = Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, unknown_parent };
+        topology.break_cycles();
         topology.find_roots(&chains, order);
         topology
     }
 
     /// Bus numbers of a damaged copy can make a bridge stand below itself.
-    fn cut_circles(&mut self) {
+    fn break_cycles(&mut self) {
         for start in 0..self.functions.len() {
             let mut at = start;
             let mut steps = 0;
@@ -102,7 +102,7 @@ impl Topology {
                 steps += 1;
                 if steps > self.functions.len() {
                     self.above[at] = None;
-                    self.adrift[at] = true;
+                    self.unknown_parent[at] = true;
                     break;
                 }
                 at = next;
@@ -205,8 +205,8 @@ impl Topology {
         self.root_of[at]
     }
 
-    pub(crate) fn is_adrift(&self, at: usize) -> bool {
-        self.adrift[at]
+    pub(crate) fn parent_unknown(&self, at: usize) -> bool {
+        self.unknown_parent[at]
     }
 
     /// The bridges above a function, from the nearest up.

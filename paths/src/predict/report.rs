@@ -292,7 +292,7 @@ impl<'a> ReportBuilder<'a> {
             }));
         }
         for at in [self.from, self.to] {
-            if self.common.is_none() && self.topology().is_adrift(predictor.top(at)) {
+            if self.common.is_none() && self.topology().parent_unknown(predictor.top(at)) {
                 unknown.push(format!("the bridges above {}", self.function(predictor.top(at)).bdf));
             }
         }
