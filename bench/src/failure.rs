@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Severity, Explained, Explanation};
 
 /// An error on its way to the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,27 +14,27 @@ pub struct Failure {
     /// Why, and what to do.
     pub explanation: Explanation,
     /// What kind of failure.
-    pub class: Class,
+    pub severity: Severity,
 }
 
 impl Failure {
     /// A failure of ours or of the file system.
     pub fn internal(what: impl Into<String>, error: &dyn std::error::Error, remedy: &str) -> Self {
-        Self { what: what.into(), explanation: Explanation::uncaused(chain(error), remedy), class: Class::Internal }
+        Self { what: what.into(), explanation: Explanation::uncaused(chain(error), remedy), severity: Severity::Internal }
     }
 
     /// Input that cannot be worked with.
     pub fn bad_input(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), explanation: Explanation::uncaused(why, remedy), class: Class::BadInput }
+        Self { what: what.into(), explanation: Explanation::uncaused(why, remedy), severity: Severity::BadInput }
     }
 
     /// The exit code of the contract.
     pub fn exit_code(&self) -> u8 {
-        match self.class {
-            Class::Failed => 1,
-            Class::BadInput => 2,
-            Class::CannotHere => 3,
-            Class::Internal => 4,
+        match self.severity {
+            Severity::Failed => 1,
+            Severity::BadInput => 2,
+            Severity::Unavailable => 3,
+            Severity::Internal => 4,
         }
     }
 
@@ -62,13 +62,13 @@ impl Failure {
 impl Failure {
     /// What an error says, with everything behind it.
     pub fn of(error: &impl Explained) -> Self {
-        Self { what: chain(error), explanation: error.explanation(), class: error.class() }
+        Self { what: chain(error), explanation: error.explanation(), severity: error.severity() }
     }
 }
 
 impl<E: Explained> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { what: error.to_string(), explanation: error.explanation(), class: error.class() }
+        Self { what: error.to_string(), explanation: error.explanation(), severity: error.severity() }
     }
 }
 

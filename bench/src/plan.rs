@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerpath_exporter::Source;
 use peerpath_importers::{Connection, Importer, Op, OpSpec, Role};
-use peerpath_paths::{Class, Explained, Explanation, PathName};
+use peerpath_paths::{Severity, Explained, Explanation, PathName};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::{Limit, greatest_common_divisor};
@@ -157,8 +157,8 @@ impl Explained for PlanError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(&self.why, &self.remedy)
     }
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 

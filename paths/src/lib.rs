@@ -32,7 +32,7 @@ pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, ConfigSpace, Link, Pcie, PortType, Capability};
 pub use explain::{Facts, Step, explain};
-pub use explanation::{Class, Explained, Explanation};
+pub use explanation::{Severity, Explained, Explanation};
 pub use function::{Function, GroupMembership};
 pub use host::{Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma};
 pub use inventory::{Inventory, ListBar, ListEntry};

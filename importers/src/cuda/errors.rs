@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Severity, Explained, Explanation};
 
 use super::address::AddressProblem;
 use super::mechanism::{Mechanism, SPECS};
@@ -132,15 +132,15 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
-            Self::Address { .. } | Self::NotInWords { .. } => Class::BadInput,
-            Self::Open { source, .. } | Self::Kernels { source, .. } => source.class(),
-            Self::NoMechanism { .. } | Self::OneSide { .. } => Class::CannotHere,
+            Self::Address { .. } | Self::NotInWords { .. } => Severity::BadInput,
+            Self::Open { source, .. } | Self::Kernels { source, .. } => source.severity(),
+            Self::NoMechanism { .. } | Self::OneSide { .. } => Severity::Unavailable,
             // That the GPU has no room says nothing about the way.
-            Self::FarMemory { source, .. } if !source.is_loss() => Class::CannotHere,
-            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Class::Failed,
-            Self::Transfer { .. } => Class::Internal,
+            Self::FarMemory { source, .. } if !source.is_loss() => Severity::Unavailable,
+            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Severity::Failed,
+            Self::Transfer { .. } => Severity::Internal,
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
         let error = Error::NoMechanism { gpu: 0, kind: SourceKind::Vfio, refused };
         assert!(error.to_string().contains("CUDA_ERROR_NOT_SUPPORTED"), "{error}");
         let Explanation { cause, why, remedy } = error.explanation();
-        assert_eq!((cause, error.class()), (Some(Cause::MechanismRefused), Class::CannotHere));
+        assert_eq!((cause, error.severity()), (Some(Cause::MechanismRefused), Severity::Unavailable));
         assert!(why.contains("Tegra") && remedy.contains("register-io-memory"), "{why} {remedy}");
     }
 

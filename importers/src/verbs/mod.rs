@@ -18,7 +18,7 @@ mod sysfs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerpath_paths::{Class, Explained, Tree};
+use peerpath_paths::{Severity, Explained, Tree};
 
 use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
 use address::Address;
@@ -107,7 +107,7 @@ impl Importer for Verbs {
                 Error::NoDmaBuf { .. } | Error::NoFunction { .. } => {
                     Ok(Availability::HostMemoryOnly(error.explanation()))
                 }
-                _ if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+                _ if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
                 _ => Err(error.into()),
             },
         }
