@@ -317,7 +317,7 @@ impl Plan<'_> {
                     PathName::Refused => format!("Arranged as far as it can be, the mapping would be refused: {fact}."),
                     path => format!("Arranged as far as it can be, the path would be {path}: {fact}."),
                 };
-                Err(Explanation { cause: prediction.cause, why, remedy })
+                Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
             None => Err(Explanation::uncaused("The functions are gone.", "Look at `peerpath list`.")),
         }

@@ -7,6 +7,9 @@ use crate::Cause;
 pub struct Explanation {
     /// The cause word for results, if there is one for this failure.
     pub cause: Option<Cause>,
+    /// How serious the failure is, where the errno decides it: always set by [`explain`](crate::explain()). `None` if the
+    /// error that carries the explanation decides.
+    pub severity: Option<Severity>,
     /// The reason, one sentence.
     pub why: String,
     /// What to do, one imperative sentence.
@@ -16,12 +19,12 @@ pub struct Explanation {
 impl Explanation {
     /// An explanation with a cause.
     pub fn new(cause: Cause, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { cause: Some(cause), why: why.into(), remedy: remedy.into() }
+        Self { cause: Some(cause), severity: None, why: why.into(), remedy: remedy.into() }
     }
 
     /// An explanation without a cause word.
     pub fn uncaused(why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { cause: None, why: why.into(), remedy: remedy.into() }
+        Self { cause: None, severity: None, why: why.into(), remedy: remedy.into() }
     }
 }
 
