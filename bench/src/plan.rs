@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerpath_exporter::Source;
 use peerpath_importers::{Importer, Op, OpSpec, QueuePairOptions, Role};
-use peerpath_paths::{Class, Explained, Explanation, PathName};
+use peerpath_paths::{Explained, Explanation, PathName, Severity};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::{Limit, greatest_common_divisor};
@@ -159,8 +159,8 @@ impl Explained for PlanError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(&self.why, &self.remedy)
     }
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 

@@ -1,25 +1,25 @@
 //! What the driver's error codes mean, and what to do about them: each once.
 
-use peerpath_paths::{Cause, Class};
+use peerpath_paths::{Cause, Severity};
 
 /// A code of `CUresult`.
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) code: i32,
     pub(crate) cause: Option<Cause>,
-    pub(crate) class: Class,
+    pub(crate) severity: Severity,
     pub(crate) why: &'static str,
     pub(crate) remedy: &'static str,
 }
 
 /// What the driver will not do, here or with this.
 const fn refusal(code: i32, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
-    Status { code, cause: Some(cause), class: Class::CannotHere, why, remedy }
+    Status { code, cause: Some(cause), severity: Severity::Unavailable, why, remedy }
 }
 
 /// What went wrong although it could have worked.
 const fn failure(code: i32, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
-    Status { code, cause: Some(cause), class: Class::Failed, why, remedy }
+    Status { code, cause: Some(cause), severity: Severity::Failed, why, remedy }
 }
 
 const XID: &str = "Look at the kernel log (dmesg) for Xid messages, then reset the GPU: nvidia-smi --gpu-reset.";

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};
@@ -122,8 +122,8 @@ impl Explained for NoPeers {
         Explanation::uncaused("Only RDMA devices do.", "Use a target such as verbs:mlx5_0.")
     }
 
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 

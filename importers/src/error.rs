@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// What went wrong at an importer: the importer's own typed error, which knows why and what to do.
 ///
@@ -34,7 +34,7 @@ impl Explained for Error {
         self.0.explanation()
     }
 
-    fn class(&self) -> Class {
-        self.0.class()
+    fn severity(&self) -> Severity {
+        self.0.severity()
     }
 }

@@ -1,6 +1,6 @@
 //! `KIND:ADDRESS`, as `--to` takes it.
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::{Error, IMPORTERS, Importer};
 
@@ -26,8 +26,8 @@ impl Explained for ParseTargetError {
         )
     }
 
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     fn only_known_kinds_are_targets() {
         for text in ["", ":", "verbs", "nonsense:rxe0", " verbs:rxe0", "verbs/rxe0", "VERBS:rxe0"] {
             let Err(error) = parse_target(text) else { panic!("{text:?} was taken for a target") };
-            assert_eq!(error.class(), Class::BadInput);
+            assert_eq!(error.severity(), Severity::BadInput);
             assert!(!error.explanation().remedy.is_empty());
         }
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use peerpath_importers::Endpoint;
-use peerpath_paths::{Class, Explanation};
+use peerpath_paths::{Explanation, Severity};
 
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
@@ -39,11 +39,12 @@ impl Client {
                 error.to_string(),
                 "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
             ),
-            class: Class::CannotHere,
+            severity: Severity::Unavailable,
         })?;
         handshake::as_client(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
         // Nothing has run yet.
-        Self::begin(stream, interrupt).map_err(|error| Failure { class: Class::CannotHere, ..Failure::of(&error) })
+        Self::begin(stream, interrupt)
+            .map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
     }
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
@@ -173,17 +174,17 @@ fn not_let_in(at: &str, stranger: &Stranger) -> Failure {
     let (remedy, class) = match stranger {
         Stranger::Token | Stranger::Refused { .. } => (
             "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
-            Class::CannotHere,
+            Severity::Unavailable,
         ),
-        Stranger::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
-        Stranger::NoRandom(_) => ("report this as a bug", Class::Internal),
+        Stranger::Version { .. } => ("use the same peerpath on both hosts", Severity::Unavailable),
+        Stranger::NoRandom(_) => ("report this as a bug", Severity::Internal),
         Stranger::Frame(_) | Stranger::OutOfTurn => {
-            ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
+            ("see that it is `peerpath serve` that listens there, and what it printed", Severity::Unavailable)
         }
     };
     Failure {
         what: format!("the peer at {at} does not talk to us"),
         explanation: Explanation::uncaused(stranger.to_string(), remedy),
-        class,
+        severity: class,
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of requests to a peer.
 
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::connection::Lost;
 use super::message::Failed;
@@ -44,7 +44,7 @@ impl Explained for PeerError {
         }
     }
 
-    fn class(&self) -> Class {
-        Class::Failed
+    fn severity(&self) -> Severity {
+        Severity::Failed
     }
 }

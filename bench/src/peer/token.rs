@@ -161,7 +161,7 @@ impl From<Proof> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::Class;
+    use peerpath_paths::Severity;
 
     fn token(text: &str) -> Token {
         Token::find(None, Some(text.into())).unwrap().unwrap()
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn what_keeps_nobody_out_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().class, Class::BadInput);
+        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().severity, Severity::BadInput);
         for text in ["", "short", "  fifteen bytes.  ", &"x".repeat(4097)] {
-            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().class, Class::BadInput, "{text:?}");
+            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().severity, Severity::BadInput, "{text:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::address::AddressError;
 use super::mechanism::{Mechanism, SPECS};
@@ -93,7 +93,7 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
         let names: Vec<_> = left.into_iter().map(|mechanism| mechanism.as_str()).collect();
         format!("Try --mechanism {}, or leave the option out.", names.join(" or "))
     };
-    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), why, remedy }
+    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), severity: None, why, remedy }
 }
 
 impl Explained for Error {
@@ -132,15 +132,15 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
-            Self::Address { .. } | Self::NotInWords { .. } => Class::BadInput,
-            Self::Open { source, .. } | Self::Kernels { source, .. } => source.class(),
-            Self::NoMechanism { .. } | Self::OneSide { .. } => Class::CannotHere,
+            Self::Address { .. } | Self::NotInWords { .. } => Severity::BadInput,
+            Self::Open { source, .. } | Self::Kernels { source, .. } => source.severity(),
+            Self::NoMechanism { .. } | Self::OneSide { .. } => Severity::Unavailable,
             // That the GPU has no room says nothing about the way.
-            Self::FarMemory { source, .. } if !source.is_loss() => Class::CannotHere,
-            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Class::Failed,
-            Self::Transfer { .. } => Class::Internal,
+            Self::FarMemory { source, .. } if !source.is_loss() => Severity::Unavailable,
+            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Severity::Failed,
+            Self::Transfer { .. } => Severity::Internal,
         }
     }
 }
@@ -164,8 +164,8 @@ mod tests {
         let refused = vec![(Mechanism::ExternalDmaBuf, refused(801))];
         let error = Error::NoMechanism { gpu: 0, kind: SourceKind::Vfio, refused };
         assert!(error.to_string().contains("CUDA_ERROR_NOT_SUPPORTED"), "{error}");
-        let Explanation { cause, why, remedy } = error.explanation();
-        assert_eq!((cause, error.class()), (Some(Cause::MechanismRefused), Class::CannotHere));
+        let Explanation { cause, why, remedy, .. } = error.explanation();
+        assert_eq!((cause, error.severity()), (Some(Cause::MechanismRefused), Severity::Unavailable));
         assert!(why.contains("Tegra") && remedy.contains("register-io-memory"), "{why} {remedy}");
     }
 

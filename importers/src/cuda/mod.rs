@@ -11,7 +11,7 @@ mod sys;
 use std::sync::Arc;
 
 use peerpath_cuda::Driver;
-use peerpath_paths::{Class, Explained};
+use peerpath_paths::{Explained, Severity};
 
 use crate::{
     Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
@@ -83,7 +83,7 @@ impl Importer for Cuda {
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
         match parse(address).and_then(|address| device::probe(&address)) {
             Ok(()) => Ok(Availability::Ready),
-            Err(error) if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+            Err(error) if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
             Err(error) => Err(error.into()),
         }
     }

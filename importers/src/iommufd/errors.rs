@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::address::{AddressError, Blocks};
 use super::nvme::Failure;
@@ -112,7 +112,7 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
             Self::Address { .. }
             | Self::NothingToWrite { .. }
@@ -120,19 +120,19 @@ impl Explained for Error {
             | Self::Itself { .. }
             | Self::Depth { .. }
             | Self::FarTooLong { .. }
-            | Self::NotInBlocks { .. } => Class::BadInput,
-            Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Class::CannotHere,
-            Self::Open { source, .. } => source.class(),
-            Self::Withheld { source } => source.class(),
-            Self::Drive { source, .. } => source.class(),
+            | Self::NotInBlocks { .. } => Severity::BadInput,
+            Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Severity::Unavailable,
+            Self::Open { source, .. } => source.severity(),
+            Self::Withheld { source } => source.severity(),
+            Self::Drive { source, .. } => source.severity(),
             Self::MapDmaBuf { .. } => match self.explanation().cause {
                 Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission) => {
-                    Class::CannotHere
+                    Severity::Unavailable
                 }
-                _ => Class::Failed,
+                _ => Severity::Failed,
             },
-            Self::MapMemory { .. } | Self::Unmap { .. } => Class::Failed,
-            Self::NoRange { .. } | Self::Transfer { .. } => Class::Internal,
+            Self::MapMemory { .. } | Self::Unmap { .. } => Severity::Failed,
+            Self::NoRange { .. } | Self::Transfer { .. } => Severity::Internal,
         }
     }
 }
@@ -155,15 +155,15 @@ mod tests {
     #[test]
     fn each_errno_of_a_mapping_has_a_cause() {
         for (errno, ranges, cause, class) in [
-            (libc::EOPNOTSUPP, 2, Cause::OneRangeOnly, Class::CannotHere),
-            (libc::EOPNOTSUPP, 1, Cause::ForeignDmaBuf, Class::CannotHere),
-            (libc::ENODEV, 1, Cause::Revoked, Class::Failed),
-            (libc::EINVAL, 1, Cause::BarNotExportable, Class::Failed),
-            (libc::ENOTTY, 1, Cause::KernelTooOld, Class::CannotHere),
-            (libc::ENOSPC, 1, Cause::LimitReached, Class::Failed),
+            (libc::EOPNOTSUPP, 2, Cause::OneRangeOnly, Severity::Unavailable),
+            (libc::EOPNOTSUPP, 1, Cause::ForeignDmaBuf, Severity::Unavailable),
+            (libc::ENODEV, 1, Cause::Revoked, Severity::Failed),
+            (libc::EINVAL, 1, Cause::BarNotExportable, Severity::Failed),
+            (libc::ENOTTY, 1, Cause::KernelTooOld, Severity::Unavailable),
+            (libc::ENOSPC, 1, Cause::LimitReached, Severity::Failed),
         ] {
             let error = refused(errno, ranges);
-            assert_eq!((error.explanation().cause, error.class()), (Some(cause), class), "{errno} {ranges}");
+            assert_eq!((error.explanation().cause, error.severity()), (Some(cause), class), "{errno} {ranges}");
         }
     }
 }

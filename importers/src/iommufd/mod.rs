@@ -10,7 +10,7 @@ mod registration;
 
 use std::sync::Arc;
 
-use peerpath_paths::{Class, Explained, Tree};
+use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{
     Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer, Op, OpSpec,
@@ -74,7 +74,7 @@ impl Importer for Iommufd {
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
         match parse(address).and_then(|address| device::probe(address.bdf)) {
             Ok(()) => Ok(Availability::Ready),
-            Err(error) if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+            Err(error) if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
             Err(error) => Err(error.into()),
         }
     }

@@ -141,7 +141,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::{Cause, Class, Explained as _};
+    use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
     /// Where the far side begins.
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_message_that_is_too_long_is_a_limit_of_the_device() {
         let error = bounds(&[8192], 8192, 4096).rejection(&transfer(0, 0, 8192), "rxe0");
-        assert_eq!((error.class(), error.explanation().cause), (Class::CannotHere, Some(Cause::LimitReached)));
+        assert_eq!((error.severity(), error.explanation().cause), (Severity::Unavailable, Some(Cause::LimitReached)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::address::AddressError;
 use crate::{Op, TransferError, Transport};
@@ -240,18 +240,18 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
             // A name that is wrong among devices that are there is a slip; where there is none at all, no name would do.
-            Self::NoDevice { present, .. } if present.is_empty() => Class::CannotHere,
+            Self::NoDevice { present, .. } if present.is_empty() => Severity::Unavailable,
             Self::Address { .. }
             | Self::NoDevice { .. }
             | Self::Depth { .. }
             | Self::Mtu { .. }
-            | Self::NoSuchGid { .. } => Class::BadInput,
-            Self::Withheld { source } => source.class(),
-            Self::Transport { .. } | Self::NoAtomics { .. } => Class::CannotHere,
-            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
+            | Self::NoSuchGid { .. } => Severity::BadInput,
+            Self::Withheld { source } => source.severity(),
+            Self::Transport { .. } | Self::NoAtomics { .. } => Severity::Unavailable,
+            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Severity::BadInput,
             Self::NoLibrary
             | Self::List { .. }
             | Self::Iwarp { .. }
@@ -262,12 +262,12 @@ impl Explained for Error {
             | Self::NoGid { .. }
             | Self::NoDmaBuf { .. }
             | Self::NoFunction { .. }
-            | Self::Message { .. } => Class::CannotHere,
+            | Self::Message { .. } => Severity::Unavailable,
             // The device promised room for queues of any depth up to its limits; with what else is in use it may not have it.
             Self::ProtectionDomain { .. } | Self::CompletionQueue { .. } | Self::QueuePair { .. }
                 if self.explanation().cause == Some(Cause::LimitReached) =>
             {
-                Class::CannotHere
+                Severity::Unavailable
             }
             Self::RegisterDmaBuf { .. } => match self.explanation().cause {
                 Some(
@@ -282,11 +282,11 @@ impl Explained for Error {
                     | Cause::ConfidentialGuest
                     | Cause::KernelTooOld
                     | Cause::NoPermission,
-                ) => Class::CannotHere,
-                _ => Class::Failed,
+                ) => Severity::Unavailable,
+                _ => Severity::Failed,
             },
-            Self::Transfer { .. } | Self::TooLong { .. } => Class::Internal,
-            Self::FarMemory { source, .. } => source.class(),
+            Self::Transfer { .. } | Self::TooLong { .. } => Severity::Internal,
+            Self::FarMemory { source, .. } => source.severity(),
             Self::ProtectionDomain { .. }
             | Self::RegisterMemory { .. }
             | Self::Deregister { .. }
@@ -297,7 +297,7 @@ impl Explained for Error {
             | Self::Ended
             | Self::Peer { .. }
             | Self::Received { .. }
-            | Self::Poll { .. } => Class::Failed,
+            | Self::Poll { .. } => Severity::Failed,
         }
     }
 }

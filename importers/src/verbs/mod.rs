@@ -19,7 +19,7 @@ mod unconnected;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerpath_paths::{Class, Explained, Tree};
+use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{
     Availability, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered,
@@ -114,7 +114,7 @@ impl Importer for Verbs {
                 Error::NoDmaBuf { .. } | Error::NoFunction { .. } => {
                     Ok(Availability::HostMemoryOnly(error.explanation()))
                 }
-                _ if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+                _ if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
                 _ => Err(error.into()),
             },
         }

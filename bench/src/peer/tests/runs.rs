@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use peerpath_exporter::{Exporter as _, HostExporter, OpenOptions, Source};
 use peerpath_importers::{EndSettings, Op, QueuePairOptions, Transport};
-use peerpath_paths::{Cause, Class, PathName, Tree};
+use peerpath_paths::{Cause, PathName, Severity, Tree};
 use serde_json::{Value, json};
 
 use super::device::{late_target, losing_target, target, wrong_target};
@@ -284,7 +284,7 @@ fn one_peer_is_served_at_a_time() {
         let first = Client::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
         let second = Client::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
         assert!(second.what.contains("another peer"), "{second:?}");
-        assert_eq!(second.class, Class::CannotHere);
+        assert_eq!(second.severity, Severity::Unavailable);
         assert!(second.explanation.remedy.contains("one peer is served at a time"), "{second:?}");
         drop(first);
         // The place is free once the server has noticed.

@@ -7,14 +7,14 @@ use peerpath_cuda::Gpu;
 use peerpath_exporter::{HostTree, bind};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
-use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Question, Use};
+use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
 /// A target that no host has: asking for it tells whether the library is there.
 const NOBODY: &str = "verbs:peerpath-none";
 
 /// What the running host answers.
-pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
+pub(super) fn ask(inventory: &Inventory, question: &Selection) -> LiveFacts {
     LiveFacts {
         exporter_uses: question.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
             Ok(uses) => Ok(uses.into_iter().map(|one| Use { detail: one.detail, forceable: one.forceable }).collect()),
@@ -53,7 +53,7 @@ fn library() -> Result<(), Explanation> {
     }
 }
 
-fn targets(inventory: &Inventory, question: &Question) -> BTreeMap<String, Result<(), Explanation>> {
+fn targets(inventory: &Inventory, question: &Selection) -> BTreeMap<String, Result<(), Explanation>> {
     let functions = inventory.topology.functions().iter();
     functions
         .filter(|function| question.to.is_none_or(|to| to == function.bdf))

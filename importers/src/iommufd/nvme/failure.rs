@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::Status;
 
@@ -89,12 +89,12 @@ impl Explained for Failure {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
-            Self::Function(source) => source.class(),
-            Self::Unfit { .. } => Class::CannotHere,
-            Self::NoQueue => Class::BadInput,
-            _ => Class::Failed,
+            Self::Function(source) => source.severity(),
+            Self::Unfit { .. } => Severity::Unavailable,
+            Self::NoQueue => Severity::BadInput,
+            _ => Severity::Failed,
         }
     }
 }
