@@ -14,8 +14,8 @@ use peerpath_cuda::Driver;
 use peerpath_paths::{Class, Explained};
 
 use crate::{
-    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
-    MechanismSpec, Op, OpSpec, QueuePairOptions, Registration, Role,
+    Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    Op, OpSpec, QueuePairOptions, Registration, Role, Usage,
 };
 use address::Address;
 use data_plane::CudaDataPlane;
@@ -57,20 +57,15 @@ impl Importer for Cuda {
         "cuda"
     }
 
-    fn form(&self) -> &'static str {
-        "cuda:N[?mechanism=M]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, mechanisms: mechanism::SPECS, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "a GPU of NVIDIA's, which copies between the buffer and its own memory"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
-    }
-
-    fn mechanisms(&self) -> &'static [MechanismSpec] {
-        mechanism::SPECS
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "cuda:N[?mechanism=M]",
+            summary: "a GPU of NVIDIA's, which copies between the buffer and its own memory",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {

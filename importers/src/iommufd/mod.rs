@@ -13,8 +13,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer, Op, OpSpec,
-    QueuePairOptions, Registration, Role,
+    Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
+    Op, OpSpec, QueuePairOptions, Registration, Role, Usage,
 };
 use address::Address;
 use data_plane::NvmeDataPlane;
@@ -46,20 +46,15 @@ impl Importer for Iommufd {
         "iommufd"
     }
 
-    fn form(&self) -> &'static str {
-        "iommufd:BDF[?write=LBA+COUNT]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, own_address_space: true, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "another function of VFIO, which maps the buffer; an NVMe drive moves data as well"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
-    }
-
-    fn has_own_address_space(&self) -> bool {
-        true
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "iommufd:BDF[?write=LBA+COUNT]",
+            summary: "another function of VFIO, which maps the buffer; an NVMe drive moves data as well",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {

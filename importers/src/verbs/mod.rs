@@ -22,8 +22,8 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered,
-    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd,
+    Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction,
+    Discovered, EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd, Usage,
 };
 use address::Address;
 use data_plane::{FarMemory, VerbsDataPlane};
@@ -78,16 +78,15 @@ impl Importer for Verbs {
         "verbs"
     }
 
-    fn form(&self) -> &'static str {
-        "verbs:DEV[/PORT]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, queue_pairs: true, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "verbs:DEV[/PORT]",
+            summary: "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {
@@ -118,10 +117,6 @@ impl Importer for Verbs {
                 _ => Err(error.into()),
             },
         }
-    }
-
-    fn has_queue_pairs(&self) -> bool {
-        true
     }
 
     fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
