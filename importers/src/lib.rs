@@ -29,18 +29,18 @@
 //! }
 //! ```
 
-mod cuda;
+pub mod cuda;
 mod data_plane;
 mod device;
 mod endpoint;
 mod error;
 mod importer;
-mod iommufd;
+pub mod iommufd;
 mod op;
 mod queue_pair_options;
 mod target;
 #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
-mod verbs;
+pub mod verbs;
 
 pub use data_plane::{Completion, DataPlane, DataPlaneSettings, Operands, Side, Transfer, TransferError};
 pub use device::{DeferredRelease, Device, DeviceInfo, Registration};

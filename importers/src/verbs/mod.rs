@@ -22,18 +22,18 @@ use std::sync::Arc;
 use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
-    Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction,
-    Discovered, EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd, Usage,
+    Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered,
+    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Role, UnconnectedEnd, Usage,
 };
-use address::Address;
-use data_plane::{FarMemory, VerbsDataPlane};
-use device::VerbsDevice;
-use errors::Error;
-use registration::VerbsRegistration;
+pub use address::AddressError;
+use data_plane::{FarMemory, QueuePairDataPlane};
+pub use device::Device;
+pub use errors::Error;
+pub use registration::Registration;
 use unconnected::UnconnectedQueuePairs;
 
 /// `verbs:DEV[/PORT]`.
-pub(crate) struct Verbs;
+pub struct Verbs;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
@@ -107,7 +107,7 @@ impl Importer for Verbs {
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
-        match parse(address).and_then(|address| device::probe(&address, &Tree::live())) {
+        match device::probe(address, &Tree::live()) {
             Ok(()) => Ok(Availability::Ready),
             Err(error) => match error {
                 Error::NoDmaBuf { .. } | Error::NoFunction { .. } => {
@@ -119,19 +119,18 @@ impl Importer for Verbs {
         }
     }
 
-    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
-        let address = parse(address)?;
-        Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
+    fn open(&self, address: &str, options: &QueuePairOptions) -> Result<Arc<dyn crate::Device>, crate::Error> {
+        Ok(Arc::new(Device::open_with(address, options)?))
     }
 }
 
-impl Registration for VerbsRegistration {
+impl crate::Registration for Registration {
     fn mechanism(&self) -> &'static str {
         self.mechanism()
     }
 
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
-        Ok(Box::new(VerbsDataPlane::new(self, settings)?))
+        Ok(Box::new(QueuePairDataPlane::new(self, settings)?))
     }
 
     fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, crate::Error> {
@@ -154,8 +153,4 @@ impl Registration for VerbsRegistration {
         self.deregister()?;
         Ok(DeferredRelease::new(self))
     }
-}
-
-fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }
