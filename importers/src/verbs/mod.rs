@@ -23,7 +23,7 @@ use peerpath_paths::{Class, Explained, Tree};
 
 use crate::{
     Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered,
-    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Role, UnconnectedEnd, Usage,
+    EndSettings, Importer, Loopback, Op, OpSpec, QueuePairOptions, Role, UnconnectedEnd, Usage,
 };
 pub use address::AddressError;
 use data_plane::{FarMemory, QueuePairDataPlane};
@@ -121,6 +121,17 @@ impl Importer for Verbs {
 
     fn open(&self, address: &str, options: &QueuePairOptions) -> Result<Arc<dyn crate::Device>, crate::Error> {
         Ok(Arc::new(Device::open_with(address, options)?))
+    }
+}
+
+impl Registration {
+    /// Connects queue pairs of this host with each other, for at most `depth` transfers in flight between host memory and the
+    /// buffer.
+    ///
+    /// # Errors
+    /// The device has no queues of this depth, or the kernel refused.
+    pub fn loopback(&self, depth: u32) -> Result<Loopback<'_>, crate::Error> {
+        Loopback::new(self, depth, self.buffer.length_bytes())
     }
 }
 
