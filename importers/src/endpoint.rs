@@ -115,9 +115,9 @@ pub trait ConnectedEnd: DataPlane {
 /// The target reaches no other host.
 #[derive(Debug, thiserror::Error)]
 #[error("this target reaches no other host")]
-pub(crate) struct NoPeers;
+pub(crate) struct NoRemoteEnds;
 
-impl Explained for NoPeers {
+impl Explained for NoRemoteEnds {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused("Only RDMA devices do.", "Use a target such as verbs:mlx5_0.")
     }

@@ -108,7 +108,7 @@ impl Runner<'_> {
         }
         for target in &self.plan.targets {
             // What is said of queue pairs only shows when they are to be made.
-            let found = if target.importer.has_queue_pairs() {
+            let found = if target.importer.capabilities().queue_pairs {
                 target.importer.open(&target.address, &self.plan.connection).map(drop)
             } else {
                 target.importer.probe(&target.address).map(drop)

@@ -184,7 +184,7 @@ impl Session<'_> {
     fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
         let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
         self.reopen(open)?;
-        let offered = self.server.target.importer.ops().iter().copied();
+        let offered = self.server.target.importer.capabilities().ops.iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
             return Err(Ended::waived(
                 format!("{} has no transfer {:?}", self.device.info().name, open.op),

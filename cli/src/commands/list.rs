@@ -80,7 +80,7 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
             ]);
         }
     }
-    let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.form()).collect();
+    let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.usage().form).collect();
     let body = if entries.is_empty() {
         "no PCI functions: this machine shows none under /sys/bus/pci/devices\n".to_owned()
     } else {

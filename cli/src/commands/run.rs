@@ -190,7 +190,7 @@ enum AskedMechanism {
 const RANGES: [(&str, Mechanism); 2] = [("auto", Mechanism::Auto), ("mr-per-range", Mechanism::MrPerRange)];
 
 fn parse_mechanism(text: &str) -> Result<AskedMechanism, String> {
-    let of_targets = || IMPORTERS.iter().flat_map(|importer| importer.mechanisms()).map(|spec| spec.name);
+    let of_targets = || IMPORTERS.iter().flat_map(|importer| importer.capabilities().mechanisms).map(|spec| spec.name);
     if let Some((_, mechanism)) = RANGES.iter().find(|(name, _)| *name == text) {
         return Ok(AskedMechanism::Ranges(*mechanism));
     }
@@ -203,7 +203,7 @@ fn parse_mechanism(text: &str) -> Result<AskedMechanism, String> {
 fn mechanisms_help() -> String {
     let of = |importer: &&dyn Importer| {
         let one = |spec: &MechanismSpec| format!("{} ({})", spec.name, spec.summary);
-        let all: Vec<_> = importer.mechanisms().iter().map(one).collect();
+        let all: Vec<_> = importer.capabilities().mechanisms.iter().map(one).collect();
         (!all.is_empty()).then(|| format!(". Of {}: {}", importer.kind(), all.join(", ")))
     };
     let offered: String = IMPORTERS.iter().filter_map(of).collect();
@@ -245,13 +245,13 @@ The result is saved after every cell. Exit: 0 all passed, or passed and waived; 
 3 nothing could run here; 4 an I/O error; 129, 130 or 143 interrupted.";
 
 fn targets_help() -> String {
-    let one = |importer: &&dyn Importer| format!("{}, {}", importer.form(), importer.summary());
+    let one = |importer: &&dyn Importer| format!("{}, {}", importer.usage().form, importer.usage().summary);
     format!("Device to import it: {}", IMPORTERS.iter().map(one).collect::<Vec<_>>().join("; "))
 }
 
 fn ops_help() -> String {
     let of = |importer: &&dyn Importer| {
-        let names: Vec<_> = importer.ops().iter().map(|spec| spec.op.as_str()).collect();
+        let names: Vec<_> = importer.capabilities().ops.iter().map(|spec| spec.op.as_str()).collect();
         format!("{} of {}", names.join(", "), importer.kind())
     };
     let all: Vec<_> = IMPORTERS.iter().map(of).collect();
@@ -263,7 +263,7 @@ fn ops_help() -> String {
 
 /// Where nothing was asked for: what the targets offer, control before transfers.
 fn default_ops(targets: &[Target]) -> Vec<Op> {
-    let specs = || targets.iter().flat_map(|target| target.importer.ops());
+    let specs = || targets.iter().flat_map(|target| target.importer.capabilities().ops);
     let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));
     let usual = [Op::Write, Op::Read, Op::CopyIn, Op::CopyOut, Op::KernelStore, Op::KernelLoad];
     let transfers = specs().filter(|spec| usual.contains(&spec.op));
@@ -288,7 +288,7 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
         ));
     };
     let target: Target = only.parse()?;
-    if !target.importer.form().contains("?write=") {
+    if !target.importer.usage().form.contains("?write=") {
         return Err(Failure::bad_input(
             what(),
             format!("{only} has no blocks"),
@@ -301,7 +301,7 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
 /// The targets, each to be reached by this mechanism.
 fn by_mechanism(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Failure> {
     let one = |target: Target| {
-        if !target.importer.mechanisms().iter().any(|spec| spec.name == name) {
+        if !target.importer.capabilities().mechanisms.iter().any(|spec| spec.name == name) {
             return Err(Failure::bad_input(
                 format!("--mechanism {name} is none of {target}"),
                 format!("{} offers it not", target.importer.kind()),

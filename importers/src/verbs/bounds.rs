@@ -174,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn a_misfit_says_what_does_not_fit() {
+    fn a_rejection_says_what_does_not_fit() {
         let bounds = bounds(&[4096, 4096], 4096, 4096);
         for (rejected, why) in [
             (transfer(0, 0, 0), "no length"),
-            (transfer(0, 0, 4097), "at once"),
+            (transfer(0, 0, 4097), "in one message"),
             (transfer(8000, 0, 4096), "in the buffer"),
             (transfer(0, 1, 4096), "far side"),
             (transfer(1, 0, 4096), "more than one region"),
