@@ -47,7 +47,7 @@ impl Failure {
 
     fn render(&self) -> String {
         let mut text = format!("error: {}\n", printable(&self.what));
-        let Explanation { cause, why, remedy } = &self.explanation;
+        let Explanation { cause, why, remedy, .. } = &self.explanation;
         if !why.is_empty() {
             let cause = cause.map_or(String::new(), |cause| format!(" [{cause}]"));
             let _ = writeln!(text, "  why: {}{cause}", printable(why));

@@ -86,7 +86,7 @@ impl Explained for Error {
             ),
             Self::Refused { code, .. } => match self.status() {
                 Some(status) => {
-                    Explanation { cause: status.cause, why: status.why.into(), remedy: status.remedy.into() }
+                    Explanation { cause: status.cause, severity: None, why: status.why.into(), remedy: status.remedy.into() }
                 }
                 None => Explanation::uncaused(
                     format!("It is error {code} of the driver, whose meaning nobody has written down here."),

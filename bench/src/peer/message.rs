@@ -387,7 +387,7 @@ pub struct Failed {
 impl Failed {
     /// Of what is known here.
     pub fn new(outcome: Outcome, reason: impl Into<String>, explanation: Explanation) -> Self {
-        let Explanation { cause, why, remedy } = explanation;
+        let Explanation { cause, why, remedy, .. } = explanation;
         let cause = cause.map(|cause| cause.as_str().to_owned());
         Self { outcome, reason: reason.into(), cause, why, remedy, path: None }
     }
@@ -395,7 +395,7 @@ impl Failed {
     /// Why and what to do; a cause that this version has no word for is left out.
     pub fn explanation(&self) -> Explanation {
         let known = |word: &String| Cause::ALL.iter().copied().find(|cause| cause.as_str() == word);
-        Explanation { cause: self.cause.as_ref().and_then(known), why: self.why.clone(), remedy: self.remedy.clone() }
+        Explanation { cause: self.cause.as_ref().and_then(known), severity: None, why: self.why.clone(), remedy: self.remedy.clone() }
     }
 }
 

@@ -186,9 +186,10 @@ impl Explained for Error {
                 format!("Look at `dmesg | grep {bdf}`; `peerpath restore` tries again to put back what is left."),
             ),
             Self::LeftChanged { left, .. } => {
-                let Explanation { cause, why, remedy } = left.explanation();
+                let Explanation { cause, severity, why, remedy } = left.explanation();
                 Explanation {
                     cause,
+                    severity,
                     why,
                     remedy: format!("{remedy} Then `peerpath restore` puts back what is left in the journal."),
                 }

@@ -93,7 +93,7 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
         let names: Vec<_> = left.into_iter().map(|mechanism| mechanism.as_str()).collect();
         format!("Try --mechanism {}, or leave the option out.", names.join(" or "))
     };
-    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), why, remedy }
+    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), severity: None, why, remedy }
 }
 
 impl Explained for Error {
@@ -164,7 +164,7 @@ mod tests {
         let refused = vec![(Mechanism::ExternalDmaBuf, refused(801))];
         let error = Error::NoMechanism { gpu: 0, kind: SourceKind::Vfio, refused };
         assert!(error.to_string().contains("CUDA_ERROR_NOT_SUPPORTED"), "{error}");
-        let Explanation { cause, why, remedy } = error.explanation();
+        let Explanation { cause, why, remedy, .. } = error.explanation();
         assert_eq!((cause, error.severity()), (Some(Cause::MechanismRefused), Severity::Unavailable));
         assert!(why.contains("Tegra") && remedy.contains("register-io-memory"), "{why} {remedy}");
     }
