@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// An error on its way to the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,11 @@ pub struct Failure {
 impl Failure {
     /// A failure of ours or of the file system.
     pub fn internal(what: impl Into<String>, error: &dyn std::error::Error, remedy: &str) -> Self {
-        Self { what: what.into(), explanation: Explanation::uncaused(chain(error), remedy), severity: Severity::Internal }
+        Self {
+            what: what.into(),
+            explanation: Explanation::uncaused(chain(error), remedy),
+            severity: Severity::Internal,
+        }
     }
 
     /// Input that cannot be worked with.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerpath_exporter::Source;
 use peerpath_importers::{Connection, Importer, Op, OpSpec, Role};
-use peerpath_paths::{Severity, Explained, Explanation, PathName};
+use peerpath_paths::{Explained, Explanation, PathName, Severity};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::{Limit, greatest_common_divisor};

@@ -6,9 +6,9 @@ use std::error::Error;
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
-    DmaBufOp, Expected, FaultWatch, Memory, Observation, Observer, ObserverOptions, ObserveError, ProbeSet,
+    DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
 };
-use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Capability, Tree};
+use peerpath_paths::{Bdf, Capability, Explained, Explanation, HostChange, Inventory, PathName, Request, Tree};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::result::RunResult;
 

@@ -1,6 +1,6 @@
 //! What can go wrong with the driver.
 
-use peerpath_paths::{Cause, Severity, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::status::{self, Status};
 
@@ -85,9 +85,12 @@ impl Explained for Error {
                 "Install a newer driver of NVIDIA's.",
             ),
             Self::Refused { code, .. } => match self.status() {
-                Some(status) => {
-                    Explanation { cause: status.cause, severity: None, why: status.why.into(), remedy: status.remedy.into() }
-                }
+                Some(status) => Explanation {
+                    cause: status.cause,
+                    severity: None,
+                    why: status.why.into(),
+                    remedy: status.remedy.into(),
+                },
                 None => Explanation::uncaused(
                     format!("It is error {code} of the driver, whose meaning nobody has written down here."),
                     "Look at the kernel log (dmesg) for lines with NVRM or Xid.",

@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn what_a_refused_step_leaves_changed_is_told() {
-        use peerpath_paths::{Severity, Explained as _};
+        use peerpath_paths::{Explained as _, Severity};
         let fixture = fixture();
         let before = picture(&fixture);
         fixture.die_after(10);

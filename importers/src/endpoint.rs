@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};

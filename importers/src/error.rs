@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// What went wrong at an importer: the importer's own typed error, which knows why and what to do.
 ///

@@ -1,6 +1,6 @@
 //! `KIND:ADDRESS`, as `--to` takes it.
 
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::{Error, IMPORTERS, Importer};
 

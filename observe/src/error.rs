@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Severity, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 /// The path cannot be observed on this host. A caller may continue without observation.
 #[derive(Debug, thiserror::Error)]

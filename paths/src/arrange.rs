@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, GroupMembership, PathName, Prediction, Request, Capability};
+use crate::{
+    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, PathName, Prediction, Request,
+};
 
 /// The domain type that an IOMMU group is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,7 +258,9 @@ impl Plan<'_> {
             Some("identity" | "DMA" | "DMA-FQ") => Ok(Some(HostChange::Domain { group: number, to: wanted })),
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
-                format!("The domain type of {to} (IOMMU group {number}) is {other}, which cannot be restored afterwards."),
+                format!(
+                    "The domain type of {to} (IOMMU group {number}) is {other}, which cannot be restored afterwards."
+                ),
                 "Choose an importer that is bound to a kernel driver.",
             )),
             None => Err(Explanation::new(
@@ -314,12 +318,17 @@ impl Plan<'_> {
                 );
                 let (path, fact) = (prediction.path, report.deciding.fact);
                 let why = match path {
-                    PathName::Refused => format!("The kernel would refuse the mapping even after all possible changes: {fact}."),
+                    PathName::Refused => {
+                        format!("The kernel would refuse the mapping even after all possible changes: {fact}.")
+                    }
                     path => format!("The path would be {path} even after all possible changes: {fact}."),
                 };
                 Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
-            None => Err(Explanation::uncaused("The functions no longer exist.", "Choose functions that `peerpath list` shows.")),
+            None => Err(Explanation::uncaused(
+                "The functions no longer exist.",
+                "Choose functions that `peerpath list` shows.",
+            )),
         }
     }
 }

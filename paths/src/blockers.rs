@@ -1,6 +1,6 @@
 //! Reasons other than the path that prevent binding, exporting or importing.
 
-use crate::{Cause, DmaBufSupport, Function, Host, KernelVersion, GroupMembership, RdmaDriver, Topology};
+use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
 /// Drivers that VFIO tolerates in a group that user space owns, because they do no DMA.
 const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];

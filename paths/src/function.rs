@@ -1,7 +1,7 @@
 //! A PCI function, as sysfs describes it.
 
 use crate::bar::parse_resource;
-use crate::{AcsControl, Ats, Bar, Bdf, ConfigSpace, Pcie, PortType, Capability, Tree};
+use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Pcie, PortType, Tree};
 
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

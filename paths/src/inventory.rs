@@ -3,7 +3,7 @@
 use pci_ids::FromId as _;
 use serde::Serialize;
 
-use crate::{Bar, BarKind, Bdf, Function, Host, GroupMembership, PathReport, Predictor, Request, Topology, Tree};
+use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Predictor, Request, Topology, Tree};
 
 /// A host and its functions.
 #[derive(Debug, Clone)]

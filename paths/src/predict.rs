@@ -192,7 +192,8 @@ impl<'host> Predictor<'host> {
     fn routes(&self, from: usize, to: usize) -> Routes {
         let common = self.common(from, to);
         let through_root = || self.trust.routes(self.topology.root_number(from), self.topology.root_number(to));
-        let unknown_parent = || self.topology.parent_unknown(self.top(from)) || self.topology.parent_unknown(self.top(to));
+        let unknown_parent =
+            || self.topology.parent_unknown(self.top(from)) || self.topology.parent_unknown(self.top(to));
         match common {
             Some(common) if self.count_between(&self.redirects_above, from, to, common) > 0 => through_root(),
             Some(common) if self.count_between(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, HostChange, GroupMembership, Capability, Tree, devices};
+use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
 
 /// A root bus. The kernel identifies a host bridge with its root bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Topology {
                 Chain { root: None, .. } => by_bus_numbers(&functions, place(at)),
             })
             .unzip();
-        let mut topology = Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, unknown_parent };
+        let mut topology =
+            Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, unknown_parent };
         topology.break_cycles();
         topology.find_roots(&chains, order);
         topology
@@ -138,7 +139,9 @@ impl Topology {
             bus,
             possible_first: order.map_or_else(|| on_bus.clone(), |order| order.possible_first(&on_bus)),
             order_known: order.is_some(),
-            offset: most_frequent((0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at]))),
+            offset: most_frequent(
+                (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
+            ),
         }
     }
 

@@ -246,7 +246,13 @@ fn platforms() {
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");
     says(&host(&healthy()), "confidential-guest", Pass, None, "");
-    says(&host(&healthy().file("proc/cpuinfo", &tdx)), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "TDX");
+    says(
+        &host(&healthy().file("proc/cpuinfo", &tdx)),
+        "confidential-guest",
+        Fail,
+        Some(Cause::ConfidentialGuest),
+        "TDX",
+    );
     let snp = healthy().file("sys/class/misc/sev-guest", "");
     says(&host(&snp), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "SEV-SNP");
     says(&host(&healthy().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");

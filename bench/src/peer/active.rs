@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use peerpath_importers::Endpoint;
-use peerpath_paths::{Cause, Severity, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
@@ -86,7 +86,8 @@ impl Peer {
         })?;
         handshake::active(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
         // Nothing has run yet.
-        Self::begin(stream, interrupt).map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
+        Self::begin(stream, interrupt)
+            .map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
     }
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {

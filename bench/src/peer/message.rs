@@ -395,7 +395,12 @@ impl Failed {
     /// Why and what to do; a cause that this version has no word for is left out.
     pub fn explanation(&self) -> Explanation {
         let known = |word: &String| Cause::ALL.iter().copied().find(|cause| cause.as_str() == word);
-        Explanation { cause: self.cause.as_ref().and_then(known), severity: None, why: self.why.clone(), remedy: self.remedy.clone() }
+        Explanation {
+            cause: self.cause.as_ref().and_then(known),
+            severity: None,
+            why: self.why.clone(),
+            remedy: self.remedy.clone(),
+        }
     }
 }
 

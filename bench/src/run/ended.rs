@@ -1,7 +1,7 @@
 //! How a cell can end without figures, and whose errors lead to that.
 
 use peerpath_importers::Transport;
-use peerpath_paths::{Cause, Severity, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;

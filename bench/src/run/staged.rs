@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{HostMemory, View};
 use peerpath_importers::{Completion, DataPlane, Direction, Error, Transfer};
-use peerpath_paths::{Severity, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// A data plane whose transfers end in the BAR, or begin there, though the target knows only the staging buffer. Both have
 /// every byte at the same offset.

@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
-use peerpath_paths::{Cause, Severity, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::address::AddressProblem;
 use super::mechanism::{Mechanism, SPECS};

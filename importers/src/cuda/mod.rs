@@ -11,7 +11,7 @@ mod sys;
 use std::sync::Arc;
 
 use peerpath_cuda::{Driver, Gpu};
-use peerpath_paths::{Severity, Explained};
+use peerpath_paths::{Explained, Severity};
 
 use crate::{Availability, Connection, Device, Direction, Discovered, Importer, MechanismSpec, Op, OpSpec, Role};
 use address::Address;

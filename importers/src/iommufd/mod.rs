@@ -10,7 +10,7 @@ mod registration;
 
 use std::sync::Arc;
 
-use peerpath_paths::{Severity, Explained, Tree};
+use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{Availability, Connection, Device, Direction, Discovered, Importer, Op, OpSpec, Role};
 use address::Address;

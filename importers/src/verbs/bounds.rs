@@ -141,7 +141,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::{Cause, Severity, Explained as _};
+    use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
     /// Where the far side begins.

@@ -107,7 +107,9 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     vec![match exporter.driver.as_deref() {
-        Some(driver) if blockers::exports(driver) => Verdict::pass(exporter.bdf, format!("The function is bound to {driver}.")),
+        Some(driver) if blockers::exports(driver) => {
+            Verdict::pass(exporter.bdf, format!("The function is bound to {driver}."))
+        }
         Some(driver) if blockers::is_vfio(driver) => Verdict::fail(
             exporter.bdf,
             Cause::DriverNotVfio,
@@ -133,7 +135,11 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter else { return Vec::new() };
     let Some(live) = at.live else { return vec![Verdict::live_only(exporter.bdf)] };
     vec![match &live.exporter_uses {
-        None => Verdict::unknown(exporter.bdf, "The uses of the function are unknown.", "Check them with `lspci -v` and `fuser`."),
+        None => Verdict::unknown(
+            exporter.bdf,
+            "The uses of the function are unknown.",
+            "Check them with `lspci -v` and `fuser`.",
+        ),
         Some(Err(why)) => Verdict::explained(super::Status::Unknown, exporter.bdf, why),
         Some(Ok(uses)) if uses.is_empty() => Verdict::pass(exporter.bdf, "The function is not in use."),
         Some(Ok(uses)) => {
@@ -151,7 +157,10 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     if exporter.physical_function.is_some() {
-        return vec![Verdict::pass(exporter.bdf, "A virtual function uses the memory-decode setting of its physical function.")];
+        return vec![Verdict::pass(
+            exporter.bdf,
+            "A virtual function uses the memory-decode setting of its physical function.",
+        )];
     }
     vec![match exporter.memory_decode() {
         Some(true) => Verdict::pass(exporter.bdf, "Memory decoding is on."),

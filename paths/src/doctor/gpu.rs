@@ -101,9 +101,7 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::warn(
             "host",
-            format!(
-                "The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs."
-            ),
+            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs."),
             "Install the open kernel modules (Turing and newer).",
         )
         .because(Cause::MechanismRefused)
@@ -131,9 +129,10 @@ pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn direct_rdma(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match (gpu.gpu_direct_rdma, gpu.writes_ordered) {
-        (Some(true), Some(true)) => {
-            Verdict::pass(&gpu.target, "Other devices can access the GPU's memory, and running kernels observe their writes in order.")
-        }
+        (Some(true), Some(true)) => Verdict::pass(
+            &gpu.target,
+            "Other devices can access the GPU's memory, and running kernels observe their writes in order.",
+        ),
         (Some(true), _) => Verdict::warn(
             &gpu.target,
             "Other devices can access the GPU's memory, but a running kernel may observe their writes out of order.",
@@ -173,9 +172,10 @@ pub(super) fn memory_bar(at: &Context<'_>) -> Vec<Verdict> {
             return unknown(gpu, "the host does not list its PCI function");
         };
         match memory_bar_of(&function.bars) {
-            Some(bar) if bar.size_bytes >= gpu.memory_bytes => {
-                Verdict::pass(&gpu.target, format!("BAR1 has {} MiB and maps all of the GPU's memory.", bar.size_bytes >> 20))
-            }
+            Some(bar) if bar.size_bytes >= gpu.memory_bytes => Verdict::pass(
+                &gpu.target,
+                format!("BAR1 has {} MiB and maps all of the GPU's memory.", bar.size_bytes >> 20),
+            ),
             Some(bar) => Verdict::warn(
                 &gpu.target,
                 format!(

@@ -1,7 +1,7 @@
 //! The functions between exporter and importer.
 
 use super::Context;
-use crate::{Bdf, Function, Pcie, PortType, Capability};
+use crate::{Bdf, Capability, Function, Pcie, PortType};
 
 /// The bridges that p2pdma checks for an ACS redirect: up to and including the nearest common bridge. Empty without a common
 /// bridge.

@@ -54,14 +54,13 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         } else {
             "Add an RDMA NIC and load its driver (mlx5_ib, irdma), or run `rdma link add rxe0 type rxe netdev NAME`."
         };
-        Verdict::fail(
-            "host",
-            Cause::NoDevice,
-            "No PCI function has an RDMA device, so none can import.",
-            remedy,
-        )
+        Verdict::fail("host", Cause::NoDevice, "No PCI function has an RDMA device, so none can import.", remedy)
     } else {
-        Verdict::unknown("host", "The snapshot does not contain RDMA devices.", "Take the snapshot with `peerpath snapshot`.")
+        Verdict::unknown(
+            "host",
+            "The snapshot does not contain RDMA devices.",
+            "Take the snapshot with `peerpath snapshot`.",
+        )
     }]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Verdict};
-use crate::{Cause, Host, GroupMembership};
+use crate::{Cause, GroupMembership, Host};
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     // Without an exporter, check every function.
@@ -41,16 +41,15 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 fn unknown(subject: String) -> Verdict {
-    Verdict::unknown(subject, "The IOMMU groups are not in the snapshot.", "Take the snapshot with `peerpath snapshot`.")
+    Verdict::unknown(
+        subject,
+        "The IOMMU groups are not in the snapshot.",
+        "Take the snapshot with `peerpath snapshot`.",
+    )
 }
 
 fn off(host: &Host, subject: String) -> Verdict {
-    Verdict::fail(
-        subject,
-        Cause::NoIommu,
-        "No IOMMU is enabled, and VFIO requires one.",
-        how_to_enable(host),
-    )
+    Verdict::fail(subject, Cause::NoIommu, "No IOMMU is enabled, and VFIO requires one.", how_to_enable(host))
 }
 
 fn how_to_enable(host: &Host) -> String {

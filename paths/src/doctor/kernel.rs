@@ -39,7 +39,11 @@ static NEEDS: &[Need] = &[
         status: Status::Fail,
         consequence: "no RDMA device can import",
     },
-    Need { options: &["INFINIBAND_ON_DEMAND_PAGING"], status: Status::Warn, consequence: "mlx5 cannot import from VFIO" },
+    Need {
+        options: &["INFINIBAND_ON_DEMAND_PAGING"],
+        status: Status::Warn,
+        consequence: "mlx5 cannot import from VFIO",
+    },
     Need {
         options: &["DMABUF_MOVE_NOTIFY"],
         status: Status::Warn,
@@ -80,7 +84,8 @@ fn lacking(host: &Host, status: Status) -> Option<Verdict> {
     if missing.is_empty() {
         return None;
     }
-    let consequences: Vec<_> = missing.iter().map(|(need, names)| format!("{}: {}", names.join(", "), need.consequence)).collect();
+    let consequences: Vec<_> =
+        missing.iter().map(|(need, names)| format!("{}: {}", names.join(", "), need.consequence)).collect();
     let detail = format!("The kernel is built without {}.", consequences.join("; without "));
     let names: Vec<_> = missing.into_iter().flat_map(|(_, names)| names).collect();
     let remedy = format!("Boot a kernel built with {}.", names.join(", "));

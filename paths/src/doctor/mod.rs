@@ -17,7 +17,6 @@ mod pair;
 mod platform;
 mod process;
 
-
 pub use context::Selection;
 pub use finding::{Finding, Status};
 pub use live::{GpuFacts, Gpus, LiveFacts, Use};

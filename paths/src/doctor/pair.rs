@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::hops::{common_bridges, pcie_hops};
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
-use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Capability, blockers};
+use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
 fn pair(at: &Context<'_>) -> Option<String> {
@@ -165,7 +165,10 @@ pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     let bytes = smallest.1.max_payload_bytes;
     let larger: Vec<_> = hops.iter().filter(|(_, pcie)| pcie.max_payload_bytes > bytes).collect();
     let Some((bdf, pcie)) = larger.first() else {
-        return vec![Verdict::pass(subject, format!("The maximum payload size is {bytes} bytes along the whole path."))];
+        return vec![Verdict::pass(
+            subject,
+            format!("The maximum payload size is {bytes} bytes along the whole path."),
+        )];
     };
     vec![Verdict::warn(
         subject,
@@ -236,12 +239,12 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     let without_dt: Vec<_> =
         redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
     vec![if bridges.is_empty() {
-        Verdict::pass(subject, "The importer uses ATS, and translated requests take the same path through the root complex as the others.")
-    } else if redirecting.count() == 0 {
         Verdict::pass(
             subject,
-            "The importer uses ATS, and no port redirects, so all requests stay below the switch.",
+            "The importer uses ATS, and translated requests take the same path through the root complex as the others.",
         )
+    } else if redirecting.count() == 0 {
+        Verdict::pass(subject, "The importer uses ATS, and no port redirects, so all requests stay below the switch.")
     } else if without_dt.is_empty() {
         Verdict::pass(
             subject,

@@ -2,11 +2,15 @@
 
 use super::context::few;
 use super::{Context, Verdict};
-use crate::{Bounce, Cause, PathName, RootBus, Capability};
+use crate::{Bounce, Capability, Cause, PathName, RootBus};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
-        return vec![Verdict::unknown("host", "The snapshot does not contain proc/cpuinfo.", "Add proc/cpuinfo to the snapshot.")];
+        return vec![Verdict::unknown(
+            "host",
+            "The snapshot does not contain proc/cpuinfo.",
+            "Add proc/cpuinfo to the snapshot.",
+        )];
     };
     vec![match cpu.legacy_dma {
         None => Verdict::pass("host", "The platform uses the generic DMA mapping code."),
@@ -69,10 +73,12 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
             "swiotlb=force bounces every direct mapping, and the DMA API cannot bounce a BAR.",
             REMEDY,
         ),
-        Some(Bounce::Forced) => {
-            Verdict::warn("host", "swiotlb=force is set, so the kernel refuses importers without a translating domain.", REMEDY)
-                .because(Cause::SwiotlbForced)
-        }
+        Some(Bounce::Forced) => Verdict::warn(
+            "host",
+            "swiotlb=force is set, so the kernel refuses importers without a translating domain.",
+            REMEDY,
+        )
+        .because(Cause::SwiotlbForced),
         None => Verdict::unknown(
             "host",
             "The snapshot does not show whether swiotlb=force is set.",

@@ -18,10 +18,7 @@ pub(super) fn memlock(at: &Context<'_>) -> Vec<Verdict> {
         }
         (_, Some(bytes)) => Verdict::warn(
             "host",
-            format!(
-                "The locked-memory limit is {} KiB, which RDMA buffers may exceed (root is exempt).",
-                bytes >> 10
-            ),
+            format!("The locked-memory limit is {} KiB, which RDMA buffers may exceed (root is exempt).", bytes >> 10),
             "Raise it with `ulimit -l unlimited`, or with LimitMEMLOCK= of the service.",
         )
         .because(Cause::LimitReached),

@@ -1,7 +1,7 @@
 //! How the DMA API maps for an importer if the route leads through a host bridge.
 
 use super::PossiblePaths;
-use crate::{Bar, Bounce, Cause, Function, Host, KernelVersion, GroupMembership, Topology};
+use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
 
 /// How the DMA API maps for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Cause, Function, GroupMembership, PathName, Capability, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,13 +171,17 @@ impl<'a> ReportBuilder<'a> {
         match self.redirecting.first() {
             Some(port) => {
                 let bits = port.acs.present().map(|control| control.redirect_names()).unwrap_or_default();
-                DecidingFact { bdf: Some(port.bdf), fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf) }
+                DecidingFact {
+                    bdf: Some(port.bdf),
+                    fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf),
+                }
             }
             None if processor => DecidingFact { bdf: None, fact: format!("no bridge above both; {trusted}") },
             None if from == to => DecidingFact { bdf: first, fact: format!("no bridge above both; {trusted}") },
-            None => {
-                DecidingFact { bdf: first, fact: format!("no bridge above both, and different host bridges; {trusted}") }
-            }
+            None => DecidingFact {
+                bdf: first,
+                fact: format!("no bridge above both, and different host bridges; {trusted}"),
+            },
         }
     }
 
@@ -202,9 +206,7 @@ impl<'a> ReportBuilder<'a> {
         let counts = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
         let fact = match both {
             Some(true) => "is on the kernel's list of host bridges",
-            Some(false) if !counts => {
-                "is neither device 00.0 nor a root port, so the kernel does not trust the bus"
-            }
+            Some(false) if !counts => "is neither device 00.0 nor a root port, so the kernel does not trust the bus",
             Some(false) if from != to && trust.listed(asked, asked) == Some(true) => {
                 "is on the kernel's list only for pairs below one host bridge"
             }
@@ -248,7 +250,10 @@ impl<'a> ReportBuilder<'a> {
             }
             Cause::MultiRangeDefect => {
                 let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
-                DecidingFact { bdf, fact: format!("{kernel} cannot map more than one range in a translated domain, and {direct}") }
+                DecidingFact {
+                    bdf,
+                    fact: format!("{kernel} cannot map more than one range in a translated domain, and {direct}"),
+                }
             }
             _ => DecidingFact { bdf, fact: direct.to_owned() },
         }
@@ -388,18 +393,23 @@ impl<'a> ReportBuilder<'a> {
                 change.push("enable the IOMMU with a DMA domain for a host-bridge-translated path".to_owned());
             }
             (PathName::HostBridgeBypass, _) => {
-                change.push(format!("set the domain type of the importer{group} to DMA for a host-bridge-translated path"));
-            }
-            (PathName::HostBridgeTranslated, _) => {
-                change.push(format!("set the domain type of the importer{group} to identity for a host-bridge-bypass path"));
-            }
-            (_, Some(Cause::SwiotlbForced)) => {
                 change.push(format!(
-                    "boot without swiotlb=force, or set the domain type of the importer{group} to DMA"
+                    "set the domain type of the importer{group} to DMA for a host-bridge-translated path"
                 ));
             }
+            (PathName::HostBridgeTranslated, _) => {
+                change.push(format!(
+                    "set the domain type of the importer{group} to identity for a host-bridge-bypass path"
+                ));
+            }
+            (_, Some(Cause::SwiotlbForced)) => {
+                change
+                    .push(format!("boot without swiotlb=force, or set the domain type of the importer{group} to DMA"));
+            }
             (_, Some(Cause::DmaMask)) => {
-                change.push(format!("set the domain type of the importer{group} to DMA, or place the BAR below the mask"));
+                change.push(format!(
+                    "set the domain type of the importer{group} to DMA, or place the BAR below the mask"
+                ));
             }
             (_, Some(Cause::MultiRangeDefect)) => {
                 change.push("export one range, or each range separately".to_owned());

@@ -346,7 +346,10 @@ mod tests {
             (raw("a\x1b[2J", EntryType::Regular), "not text"),
             (Builder::new().file("sys/a", "1").file("sys/a", "2").open(), "twice"),
             (Builder::new().file("sys/a", "1").file("sys/a/b", "2").open(), "other than a directory"),
-            (Builder::new().raw("sys/a", EntryType::Symlink, "/etc", b"").file("sys/a/b", "2").open(), "other than a directory"),
+            (
+                Builder::new().raw("sys/a", EntryType::Symlink, "/etc", b"").file("sys/a/b", "2").open(),
+                "other than a directory",
+            ),
         ] {
             match (archive, text) {
                 (Ok(_), "") => {}

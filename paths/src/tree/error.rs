@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Severity, Explained, Explanation};
+use crate::{Explained, Explanation, Severity};
 
 /// The files of a host cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -176,8 +176,7 @@ fn both() -> Result<(), Failed> {
     took(arranged, 2, &[("host-bridge-bypass", &bypass), ("host-bridge-translated", &translated)])?;
     for cell in impossible {
         let reason = cell["reason"].as_str().unwrap_or_default();
-        if cell["outcome"] != "waived" || cell["cause"] != "topology" || !reason.contains("No bridge is above both")
-        {
+        if cell["outcome"] != "waived" || cell["cause"] != "topology" || !reason.contains("No bridge is above both") {
             return Err(format!("a cell waived for its topology was expected: {cell:#}").into());
         }
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 use peerpath_cuda::Gpu;
 use peerpath_exporter::{HostTree, bind};
 use peerpath_importers::{Availability, Importer, parse_target};
-use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_observe as observe;
+use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
 /// A target that no host has: asking for it tells whether the library is there.

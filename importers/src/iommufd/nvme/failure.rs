@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Severity, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::Status;
 
