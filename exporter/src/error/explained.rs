@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use peerpath_paths::{Cause, Severity, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use crate::Error;
 
@@ -24,17 +24,14 @@ impl Explained for Error {
             Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Severity::Internal,
             Self::BadJournal { .. } => Severity::Internal,
             Self::Gpu { source, .. } => source.severity(),
-            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => Severity::Failed,
-            // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
-            // failure, and must not pass for one.
-            Self::SetDomain { .. }
-            | Self::Export { .. }
-            | Self::OpenDevice { .. }
-            | Self::Reset { .. }
-            | Self::Socket { .. } => match self.explanation().cause {
-                None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Severity::Failed,
-                Some(_) => Severity::Unavailable,
-            },
+            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => {
+                Severity::Failed
+            }
+            // The errno decides.
+            Self::SetDomain { .. } | Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
+                self.explanation().severity.unwrap_or(Severity::Failed)
+            }
+            Self::Socket { .. } if self.explanation().cause.is_none() => Severity::Failed,
             _ => Severity::Unavailable,
         }
     }
@@ -370,7 +367,11 @@ mod tests {
             (Error::NoIommuGroup { bdf: bdf() }, Severity::Unavailable, Some(Cause::NoIommu)),
             (Error::NoiommuGroup { bdf: bdf() }, Severity::Unavailable, Some(Cause::Noiommu)),
             (Error::NotVfioDriver { bdf: bdf(), driver: None }, Severity::Unavailable, Some(Cause::DriverNotVfio)),
-            (Error::Taken { subject: Subject::Function(bdf()), pid: Some(7) }, Severity::Unavailable, Some(Cause::InUse)),
+            (
+                Error::Taken { subject: Subject::Function(bdf()), pid: Some(7) },
+                Severity::Unavailable,
+                Some(Cause::InUse),
+            ),
             (
                 Error::SetDomain { group: 9, kind: "identity".to_owned(), source: errno(libc::EPERM) },
                 Severity::Unavailable,
