@@ -43,7 +43,7 @@ impl Cpu {
     /// AMD's family of Zen, the first one that p2pdma trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
-    /// Reads the first processor, and what stands behind all of them (the machine, on POWER).
+    /// Parses the lines of the first processor, and the common lines after the last one (the machine, on POWER).
     pub fn parse(text: &str) -> Self {
         let pairs =
             || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));

@@ -130,9 +130,9 @@ impl<'a> ReportBuilder<'a> {
         if self.predictor.request.own_address_space {
             let bdf = self.function(self.to).bdf;
             let fact = match cause {
-                Some(_) => format!("the address space (IOAS) of {bdf} takes dma-bufs of one range only"),
+                Some(_) => format!("the I/O address space (IOAS) of {bdf} maps only dma-bufs with one range"),
                 None => {
-                    format!("the address space (IOAS) of {bdf} translates, whatever lies between; p2pdma is not asked")
+                    format!("the I/O address space (IOAS) of {bdf} always translates, without p2pdma")
                 }
             };
             return DecidingFact { bdf: Some(bdf), fact };
