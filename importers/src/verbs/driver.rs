@@ -1,23 +1,16 @@
-//! The kernel's numbers of RDMA drivers, which its ioctl wants in every command.
+//! Properties of RDMA drivers, from the table of `peerpath_paths`.
 
-/// The number (`enum rdma_driver_id`) of a driver by the name that sysfs shows: that of the PCI driver, or of the software
-/// device. Only drivers that register dma-bufs are here; the rest answers the same with or without the ioctl.
+use peerpath_paths::RdmaDriver;
+
+/// The kernel's number (`enum rdma_driver_id`) of a driver, by the name in sysfs: that of the PCI driver, or of the software
+/// device. `None` for drivers that register no dma-buf.
 pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
-    Some(match name {
-        "mlx5_core" => 1,
-        "bnxt_en" => 6,
-        "ice" | "i40e" | "idpf" | "irdma" => 9,
-        "rxe" => 14,
-        "efa" => 17,
-        "mana" => 20,
-        "ionic" => 21,
-        _ => return None,
-    })
+    RdmaDriver::named(name)?.uverbs_id
 }
 
-/// RDMA done by the CPU.
+/// Whether the CPU implements the device.
 pub(super) fn is_software(name: &str) -> bool {
-    matches!(name, "rxe" | "siw")
+    RdmaDriver::named(name).is_some_and(RdmaDriver::is_software)
 }
 
 #[cfg(test)]
