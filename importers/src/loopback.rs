@@ -380,7 +380,7 @@ mod tests {
     fn longer_than_all_slots_together() {
         let length = 10 * SLOT_BYTES + 123;
         let copier = copier(length);
-        let pattern: Vec<u8> = (0..length).map(|at| (at * 7 >> 3) as u8).collect();
+        let pattern: Vec<u8> = (0..length).map(|at| ((at * 7) >> 3) as u8).collect();
         for depth in [1, 3] {
             let mut loopback = Loopback::new(&copier, depth, length).unwrap();
             loopback.write(0, &pattern).unwrap().wait().unwrap();

@@ -1,7 +1,7 @@
-//! The kernel's numbers of RDMA drivers, which its ioctl wants in every command.
+//! The kernel's numbers of RDMA drivers (`enum rdma_driver_id`), which every uverbs ioctl carries.
 
-/// The number (`enum rdma_driver_id`) of a driver by the name that sysfs shows: that of the PCI driver, or of the software
-/// device. Only drivers that register dma-bufs are here; the rest answers the same with or without the ioctl.
+/// Number of a driver, by the name of the PCI driver or of the software device in sysfs. Only drivers that register dma-bufs are
+/// listed, because the ioctl is used for nothing else.
 pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
     Some(match name {
         "mlx5_core" => 1,
@@ -15,7 +15,7 @@ pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
     })
 }
 
-/// RDMA done by the CPU.
+/// Whether the CPU performs the RDMA operations.
 pub(super) fn is_software(name: &str) -> bool {
     matches!(name, "rxe" | "siw")
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rxe_is_software_that_takes_the_ioctl() {
+    fn rxe_is_software_and_supports_the_ioctl() {
         assert_eq!((uverbs_driver_id("rxe"), is_software("rxe")), (Some(14), true));
         assert_eq!((uverbs_driver_id("siw"), is_software("siw")), (None, true));
         assert_eq!((uverbs_driver_id("mlx5_core"), is_software("mlx5_core")), (Some(1), false));
