@@ -1,7 +1,9 @@
-//! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that make other memory reachable for them.
+//! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that make other memory reachable for
+//! them.
 //!
-//! The exporter of GPU memory and the importer both build on this crate. A program that uses it starts on hosts without a driver.
-//! A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with a cause and a remedy.
+//! The exporter of GPU memory and the importer both build on this crate. A program that uses it starts on hosts without a
+//! driver. A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with a cause and a
+//! remedy.
 //!
 //! ```no_run
 //! use peerpath_cuda::{Context, DeviceMemory, Driver};

@@ -1,9 +1,8 @@
-//! Moves a pattern through a target in every way it offers, and looks at both ends: what an importer has to get right,
-//! without the measuring around it.
+//! Transfers a pattern by every operation of a target and verifies both sides: a test of an importer without measurements.
 //!
 //! ```text
-//! transfers TARGET SOURCE [DEPTH]        loopback verbs:rxe0 host:1M 16
-//! transfers TARGET BDF:BAR DEPTH reset   resets the exporting function with transfers under way
+//! transfers TARGET SOURCE [DEPTH]        transfers verbs:rxe0 host:1M 16
+//! transfers TARGET BDF:BAR DEPTH reset   resets the exporting function with transfers in flight
 //! ```
 
 use std::error::Error;
@@ -18,8 +17,8 @@ use peerpath_importers::{
 };
 use peerpath_paths::Explained;
 
-/// Nothing ends for longer than a lost transfer takes to be given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a device retries a lost transfer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -81,7 +80,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
     let batch: Vec<_> = (0..u64::from(depth)).map(transfer).collect();
     if length >= 4096 {
         let mut abandoned = registration.data_plane(&settings).map_err(explained)?;
-        println!("abandoned with {} transfers under way", abandoned.submit(&batch).map_err(explained)?);
+        println!("abandoned with {} transfers in flight", abandoned.submit(&batch).map_err(explained)?);
     }
     if let (true, Some(function)) = (reset, function) {
         let mut plane = registration.data_plane(&settings).map_err(explained)?;
@@ -92,9 +91,9 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
             done.append(&mut collect(plane.as_mut(), again)?);
         }
         let mut refused = done.iter().filter_map(failure);
-        let (_, first) = refused.next().ok_or("transfers went on after the reset")?;
+        let (_, first) = refused.next().ok_or("transfers continued after the reset")?;
         println!("after a reset: {first} ({}), then {} more", first.explanation.why, refused.count());
-        let refused = plane.submit(&batch).expect_err("an ended connection takes nothing");
+        let refused = plane.submit(&batch).expect_err("a failed connection accepts nothing");
         println!("after that: {refused}");
     }
     registration.unregister().map_err(explained)?;
@@ -109,7 +108,7 @@ fn transfers(importer: &dyn Importer) -> impl Iterator<Item = (Op, Direction)> {
     })
 }
 
-/// Covers the whole buffer (or 256 transfers of it) in pieces of `size`, and compares what arrived with what was sent.
+/// Covers the buffer (at most 256 transfers of it) in pieces of `size`, and compares received with sent bytes.
 fn move_pattern(
     plane: &mut dyn DataPlane,
     op: Op,
@@ -151,15 +150,15 @@ fn move_pattern(
         if done.len() > ended {
             moved = Instant::now();
         }
-        if moved.elapsed() > PATIENCE {
-            return Err(format!("{op} of {size}: only {} of {count} ended", done.len()).into());
+        if moved.elapsed() > TIMEOUT {
+            return Err(format!("{op} of {size}: only {} of {count} completed", done.len()).into());
         }
     }
     let elapsed = started.elapsed();
     let mut ids: Vec<_> = done.iter().map(|completion| completion.id).collect();
     ids.sort_unstable();
     if ids != (0..count).collect::<Vec<_>>() {
-        return Err(format!("{op} of {size}: some transfer ended twice or never").into());
+        return Err(format!("{op} of {size}: a transfer completed twice or never").into());
     }
     let mut arrived = vec![0; covered];
     into.read(0, &mut arrived)?;
@@ -167,7 +166,7 @@ fn move_pattern(
         return Err(format!("{op} of {size}: byte {at} is {:#x}, not {:#x}", arrived[at], pattern[at]).into());
     }
     println!(
-        "{op:>6} {size:>8} bytes x {count:>3}, depth {depth}: {:?} each, verified",
+        "{op:>6} {size:>8} bytes x {count:>3}, depth {depth}: {:?} per transfer, verified",
         elapsed / u32::try_from(count)?
     );
     Ok(())
@@ -182,8 +181,8 @@ fn collect(plane: &mut dyn DataPlane, count: usize) -> Result<Vec<Completion>, B
     let mut done = Vec::with_capacity(count);
     while done.len() < count {
         plane.poll(&mut done).map_err(explained)?;
-        if started.elapsed() > PATIENCE {
-            return Err(format!("only {} of {count} transfers ended", done.len()).into());
+        if started.elapsed() > TIMEOUT {
+            return Err(format!("only {} of {count} transfers completed", done.len()).into());
         }
     }
     Ok(done)

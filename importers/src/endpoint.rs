@@ -98,11 +98,11 @@ pub trait UnconnectedEnd<'registration>: Send {
 
 /// Connected queue pairs. The other end belongs to another host or to another thread.
 ///
-/// This end posts as the far side: the far side of this data plane is the memory of this end, and the buffer is the memory that
-/// the other end's endpoint describes.
+/// This end posts as the far side: the far side of this data plane is the memory of this end, and the buffer is the memory
+/// that the other end's endpoint describes.
 pub trait ConnectedEnd: DataPlane {
-    /// Posts receives for sends of the other end. The sends on queue `q` of `n` go to the offsets at index `q`, `q + n`, `q + 2n`
-    /// and so on; after the last offset they start over. Each poll posts receives anew, so poll often.
+    /// Posts receives for sends of the other end. The sends on queue `q` of `n` go to the offsets at index `q`, `q + n`, `q +
+    /// 2n` and so on; after the last offset they start over. Each poll posts receives anew, so poll often.
     ///
     /// # Errors
     /// An offset leaves the memory of this end, or the device refused.

@@ -1,8 +1,8 @@
 //! Registers exported memory with target devices, and transfers data through them.
 //!
-//! A [`Buffer`](peerpath_exporter::Buffer) is memory that an exporter shares: a PCI BAR as a dma-buf, memory of a GPU, or host memory.
-//! An importer is a kind of device that can reach such memory: [`verbs`] (RDMA NICs), [`iommufd`] (other PCI functions, and
-//! NVMe drives, which transfer data) and [`mod@cuda`] (GPUs).
+//! A [`Buffer`](peerpath_exporter::Buffer) is memory that an exporter shares: a PCI BAR as a dma-buf, memory of a GPU, or
+//! host memory. An importer is a kind of device that can reach such memory: [`verbs`] (RDMA NICs), [`iommufd`] (other PCI
+//! functions, and NVMe drives, which transfer data) and [`mod@cuda`] (GPUs).
 //!
 //! Each importer has a typed API. This program writes a BAR through an RDMA NIC and reads the bytes back through the BAR:
 //!
@@ -30,9 +30,10 @@
 //! # fn main() {}
 //! ```
 //!
-//! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that take targets
-//! by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help texts, plans and the
-//! conformance test loop over that table. An importer of another crate works the same way through [`parse_target_among`].
+//! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that take
+//! targets by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help texts,
+//! plans and the conformance test loop over that table. An importer of another crate works the same way through
+//! [`parse_target_among`].
 //!
 //! Lifetimes keep objects alive as long as others depend on them. A registration cannot end while a data plane uses it:
 //!

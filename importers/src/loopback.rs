@@ -45,7 +45,8 @@ impl<'r> Loopback<'r> {
     /// Starts to write `bytes` into the buffer at `offset`.
     ///
     /// # Errors
-    /// The bytes do not fit the buffer, the data plane has failed, or all transfers are held by handles that were not waited for.
+    /// The bytes do not fit the buffer, the data plane has failed, or all transfers are held by handles that were not waited
+    /// for.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Pending<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Write };
         for (place, at) in pending.pieces(offset, bytes.len()) {

@@ -137,8 +137,8 @@ pub enum Role {
     Transfer(Direction),
 }
 
-/// An operation of an importer. The direction is part of this and not of [`Op`], because one name can mean both: an NVMe `read`
-/// goes into the buffer, an RDMA `read` out of it.
+/// An operation of an importer. The direction is part of this and not of [`Op`], because one name can mean both: an NVMe
+/// `read` goes into the buffer, an RDMA `read` out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSpec {
     /// The operation.

@@ -169,7 +169,7 @@ impl DataPlane for CudaDataPlane<'_> {
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
         for index in 0..self.rings.len() {
             while let Some((id, place)) = self.rings[index].in_flight.front().copied() {
-                match self.rings[index].ends[place].has_come() {
+                match self.rings[index].ends[place].has_completed() {
                     Ok(false) => break,
                     Ok(true) => {
                         self.rings[index].in_flight.pop_front();

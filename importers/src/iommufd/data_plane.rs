@@ -12,7 +12,8 @@ use super::nvme::{Direction, DriveError, IoQueue, Status};
 use super::registration::{Part, Registration};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// Bounds of transfers. They are checked before anything is posted, because a drive with a wrong address overwrites other memory.
+/// Bounds of transfers. They are checked before anything is posted, because a drive with a wrong address overwrites other
+/// memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bounds {
     /// Parts of the buffer, in order and without gaps.

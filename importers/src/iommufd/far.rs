@@ -38,8 +38,8 @@ impl DriveView {
         Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
     }
 
-    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Whole blocks are read before
-    /// and written afterwards, as `direction` needs it.
+    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Whole blocks are read
+    /// before and written afterwards, as `direction` needs it.
     fn each(
         &self,
         offset: u64,

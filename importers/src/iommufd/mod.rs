@@ -1,4 +1,5 @@
-//! PCI functions bound to VFIO, which import through an I/O address space (IOAS) of iommufd. NVMe drives transfer data as well.
+//! PCI functions bound to VFIO, which import through an I/O address space (IOAS) of iommufd. NVMe drives transfer data as
+//! well.
 //!
 //! A drive is only read unless [`Device::open_writable`] names the blocks that may be overwritten.
 

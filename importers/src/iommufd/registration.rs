@@ -32,8 +32,8 @@ impl Borrow<AddressSpace> for Holder {
 }
 
 /// A buffer mapped into a function's I/O address space. Dropping it removes the mapping.
-// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in one
-// piece takes no list and one reference to the device.
+// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in
+// one piece takes no list and one reference to the device.
 pub struct Registration {
     /// The whole buffer, or its first range.
     pub(super) first: Mapped<Holder>,

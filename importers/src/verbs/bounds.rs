@@ -1,5 +1,5 @@
-//! Bounds of transfers. They are checked before anything is posted, because a device ends the connection when a transfer leaves
-//! its memory.
+//! Bounds of transfers. They are checked before anything is posted, because a device ends the connection when a transfer
+//! leaves its memory.
 
 use super::errors::Error;
 use super::sys::Keys;

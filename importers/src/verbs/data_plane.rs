@@ -1,7 +1,8 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; the buffer's side posts too where both sides are asked
-//! to. Both share one completion queue. Where another host or thread has the buffer's end, its sends arrive at the far side.
+//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; the buffer's side posts too where both sides are
+//! asked to. Both share one completion queue. Where another host or thread has the buffer's end, its sends arrive at the far
+//! side.
 
 use std::mem;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub(super) struct QueuePairDataPlane<'r> {
     queues: u32,
     /// Sends from the buffer's end, where another host or thread has it.
     incoming: Incoming,
-    /// What ended while nobody work_completions for it.
+    /// Completions that were found outside [`DataPlane::poll`].
     backlog: Vec<Completion>,
     work_completions: WorkCompletions,
     /// A completion event was requested.

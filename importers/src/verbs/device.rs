@@ -147,7 +147,8 @@ impl OpenPort {
         }
     }
 
-    /// Completions that each of `queues` queue pairs can have in a shared completion queue. Each transfer takes `of_each` of them.
+    /// Completions that each of `queues` queue pairs can have in a shared completion queue. Each transfer takes `of_each` of
+    /// them.
     pub(super) fn completions_each(&self, depth: u32, queues: u32, of_each: u32) -> Result<u32, Error> {
         let room = self.limits.completions.checked_div(queues).unwrap_or(0);
         let limit = self.limits.queue_depth.min(room / of_each.max(1));
@@ -174,8 +175,8 @@ impl OpenPort {
         }
     }
 
-    /// Registers a buffer: as one region, or as one per range where each range is a dma-buf of its own. The regions are in the
-    /// order of the buffer.
+    /// Registers a buffer: as one region, or as one per range where each range is a dma-buf of its own. The regions are in
+    /// the order of the buffer.
     pub(super) fn regions(&self, buffer: &Buffer) -> Result<Vec<MemoryRegion>, Error> {
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;

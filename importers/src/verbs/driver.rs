@@ -1,7 +1,7 @@
 //! The kernel's numbers of RDMA drivers (`enum rdma_driver_id`), which every uverbs ioctl carries.
 
-/// Number of a driver, by the name of the PCI driver or of the software device in sysfs. Only drivers that register dma-bufs are
-/// listed, because the ioctl is used for nothing else.
+/// Number of a driver, by the name of the PCI driver or of the software device in sysfs. Only drivers that register dma-bufs
+/// are listed, because the ioctl is used for nothing else.
 pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
     Some(match name {
         "mlx5_core" => 1,

@@ -8,7 +8,6 @@ mod bounds;
 mod data_plane;
 mod device;
 mod driver;
-
 mod errors;
 mod facts;
 mod queue_pairs;

@@ -1,5 +1,5 @@
-//! Facts about an RDMA device that are in sysfs and not in libibverbs: its PCI function, network device and driver, and the types
-//! of its GIDs.
+//! Facts about an RDMA device that are in sysfs and not in libibverbs: its PCI function, network device and driver, and the
+//! types of its GIDs.
 
 use std::net::Ipv6Addr;
 
@@ -92,8 +92,8 @@ fn class(device: &str) -> String {
     format!("sys/class/infiniband/{device}")
 }
 
-/// The function that a sysfs link leads to, or the nearest one above it: the network device of a virtio NIC is below `virtio0`,
-/// which is below the function.
+/// The function that a sysfs link leads to, or the nearest one above it: the network device of a virtio NIC is below
+/// `virtio0`, which is below the function.
 fn nearest_function(tree: &Tree, link: &str) -> Option<Bdf> {
     tree.resolve(link)?.rsplit('/').find_map(|folder| folder.parse().ok())
 }

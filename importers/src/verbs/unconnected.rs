@@ -1,5 +1,5 @@
-//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with the other end, and
-//! connects.
+//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with the other end,
+//! and connects.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::registration::Registration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
-/// Receives posted per queue pair, where the device has room. With spare receives, sends do not wait for the process that posts
-/// new ones.
+/// Receives posted per queue pair, where the device has room. With spare receives, sends do not wait for the process that
+/// posts new ones.
 const RECEIVES: u32 = 512;
 /// Queue pair numbers and packet sequence numbers have 24 bits.
 const NUMBER_LIMIT: u32 = 1 << 24;

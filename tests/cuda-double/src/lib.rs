@@ -1,30 +1,29 @@
-//! A library under the name of libcuda, for tests: a GPU whose memory is this process's.
+//! A stand-in for libcuda in tests: a GPU whose memory is memory of the process.
 //!
-//! It says of itself that it stands in for the driver (`peerpath_stand_in`), so nothing measured with it counts. It follows
-//! cuda.h by types generated from it, keeps account of everything it gives out, and complains about every use out of order: of
-//! handles that are not there, memory that is not mapped, calls without a context, file descriptors given away twice. What is
-//! left when the process ends is a complaint, too.
+//! The library exports the symbol `peerpath_stand_in`, so that results measured with it are marked. It uses types that are
+//! generated from cuda.h, tracks every object that it hands out, and complains about misuse: unknown handles, memory that is
+//! not mapped, calls without a context, file descriptors imported twice, and objects that are left when the process exits.
 //!
-//! `PEERPATH_CUDA_DOUBLE` tells it, in words divided by commas, what to do:
-//! - `refuse=CALL:CODE` answers CALL with CODE, `refuse=CALL:CODE:N` only from the N-th time on;
-//! - `lose=N` loses the GPU with the N-th piece of work: from then on everything answers `CUDA_ERROR_ILLEGAL_ADDRESS`;
-//! - `takes=N`: on the GPU's clock every piece of work takes N microseconds, and nothing else takes any time;
-//! - `spoil` changes a byte of everything that is copied between buffers;
-//! - `gpus=N` has so many GPUs, `version=N` speaks that version of CUDA.
+//! The environment variable `PEERPATH_CUDA_DOUBLE` configures it, by words separated by commas:
+//! - `refuse=CALL:CODE` makes CALL return CODE, `refuse=CALL:CODE:N` only from the N-th call on;
+//! - `lose=N` loses the GPU with the N-th work item: all later calls return `CUDA_ERROR_ILLEGAL_ADDRESS`;
+//! - `takes=N`: each work item takes N microseconds on the GPU's clock, and nothing else takes time;
+//! - `spoil` corrupts a byte of every copy between buffers;
+//! - `gpus=N` sets the number of GPUs, `version=N` the version of CUDA (13000 is 13.0).
 //!
-//! `PEERPATH_CUDA_DOUBLE_LOG` names a file that calls and complaints are appended to.
-#![allow(unsafe_code, reason = "it is a library of C functions")]
-#![allow(non_snake_case, reason = "the names are those of cuda.h")]
-#![allow(clippy::missing_safety_doc, reason = "cuda.h says what callers have to keep to")]
-#![allow(missing_docs, reason = "the names are those of cuda.h")]
+//! Calls and complaints are appended to the file that `PEERPATH_CUDA_DOUBLE_LOG` names.
+#![allow(unsafe_code, reason = "the library exports C functions")]
+#![allow(non_snake_case, reason = "the names are from cuda.h")]
+#![allow(clippy::missing_safety_doc, reason = "cuda.h documents the requirements")]
+#![allow(missing_docs, reason = "the names are from cuda.h")]
 
 mod account;
 mod calls;
-mod told;
+mod options;
 
 use std::ffi::{CStr, c_char};
 
-/// What it calls itself. A program that finds this knows that no GPU is behind the library.
+/// Name of the stand-in. The symbol marks the library as one without a GPU.
 #[unsafe(no_mangle)]
 pub static peerpath_stand_in: Name = Name(c"a stand-in for the CUDA driver".as_ptr());
 
@@ -32,13 +31,13 @@ pub static peerpath_stand_in: Name = Name(c"a stand-in for the CUDA driver".as_p
 #[repr(transparent)]
 pub struct Name(*const c_char);
 
-// SAFETY: it points to a constant.
+// SAFETY: the pointer is to a constant.
 unsafe impl Sync for Name {}
 
 impl Name {
     /// The string.
     pub fn as_str(&self) -> &'static str {
-        // SAFETY: it points to a constant that ends with a zero.
+        // SAFETY: the pointer is to a zero-terminated constant.
         unsafe { CStr::from_ptr(self.0) }.to_str().unwrap_or_default()
     }
 }

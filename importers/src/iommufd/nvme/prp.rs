@@ -1,8 +1,8 @@
 //! Physical region pages (PRP): the memory of a command.
 //!
-//! The first entry may point into a page; all others point to the start of a page. With two pages, the second entry is the second
-//! page. With more, it is the address of a list of all pages but the first. A list is one page here, which bounds the length of a
-//! command.
+//! The first entry may point into a page; all others point to the start of a page. With two pages, the second entry is the
+//! second page. With more, it is the address of a list of all pages but the first. A list is one page here, which bounds the
+//! length of a command.
 
 /// The two entries of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) fn longest_bytes(page_bytes: u64) -> u64 {
     page_bytes / 8 * page_bytes
 }
 
-/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the list at `list_address`, and is empty
-/// where none is needed.
+/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the list at `list_address`, and is
+/// empty where none is needed.
 pub(super) fn describe(address: u64, length: u64, page_bytes: u64, list_address: u64, list: &mut Vec<u8>) -> Prp {
     list.clear();
     let first_page = address & !(page_bytes - 1);

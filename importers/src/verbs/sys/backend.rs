@@ -8,8 +8,8 @@ pub(super) use rdma_mummy_sys as ffi;
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) use rdma_sys as ffi;
 
-/// Whether this errno of `ibv_get_device_list` means that the library is missing. The binding answers it in place of the library,
-/// which never answers it.
+/// Whether this errno of `ibv_get_device_list` means that the library is missing. The binding answers it in place of the
+/// library, which never answers it.
 #[cfg(feature = "verbs-dlopen")]
 pub(super) fn means_no_library(errno: Option<i32>) -> bool {
     errno == Some(libc::EOPNOTSUPP)

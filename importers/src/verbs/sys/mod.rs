@@ -1,7 +1,7 @@
 //! The unsafe part: libibverbs, and the uverbs ioctl of the kernel.
 //!
-//! All calls into C are in this module, behind a safe interface. Each object holds the objects it was created from, so none is
-//! destroyed while another needs it. libibverbs allows calls on all of them from any thread.
+//! All calls into C are in this module, behind a safe interface. Each object holds the objects it was created from, so none
+//! is destroyed while another needs it. libibverbs allows calls on all of them from any thread.
 #![allow(unsafe_code)] // libibverbs is a C library whose data path works on lists of raw work requests.
 
 mod backend;

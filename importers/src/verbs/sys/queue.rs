@@ -195,8 +195,8 @@ pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) inline_bytes: u32,
 }
 
-/// 4.096 us x 2^16 = 0.27 s until an acknowledgement is missed. With the retries below, a dead peer is detected within about 2 s
-/// (hardware may take four times that), and a peer on an emulated CPU has enough time.
+/// 4.096 us x 2^16 = 0.27 s until an acknowledgement is missed. With the retries below, a dead peer is detected within about
+/// 2 s (hardware may take four times that), and a peer on an emulated CPU has enough time.
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
 /// Receives are posted before their sends, so retries are rare. 6 is the largest finite value.

@@ -1,7 +1,7 @@
 //! Registration of dma-bufs by the kernel's ioctl, for devices whose user-space provider lacks it (rxe).
 //!
-//! A command is a header and a list of attributes. An attribute holds a value of up to eight bytes, or an object handle in both
-//! directions; other results are written through pointers. The layout is that of
+//! A command is a header and a list of attributes. An attribute holds a value of up to eight bytes, or an object handle in
+//! both directions; other results are written through pointers. The layout is that of
 //! `include/uapi/rdma/rdma_user_ioctl_cmds.h` and `ib_user_ioctl_cmds.h`.
 
 use std::io;
@@ -151,8 +151,8 @@ pub(super) struct Request {
     pub(super) access: u32,
 }
 
-/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel answers EPROTONOSUPPORT where it lacks the method, and EOPNOTSUPP where the driver of
-/// the device does not implement it.
+/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel answers EPROTONOSUPPORT where it lacks the method, and EOPNOTSUPP where the
+/// driver of the device does not implement it.
 pub(super) fn register_dma_buf(
     command_fd: BorrowedFd<'_>,
     driver_id: u32,

@@ -1,8 +1,8 @@
 //! Lists of work requests, allocated once and filled for every batch.
 //!
-//! Each request is linked to the next when the list is created. Posting cuts the chain behind the last request of the batch and
-//! restores it afterwards. The lists are accessed through raw pointers only, because they point into each other and C follows
-//! those pointers.
+//! Each request is linked to the next when the list is created. Posting cuts the chain behind the last request of the batch
+//! and restores it afterwards. The lists are accessed through raw pointers only, because they point into each other and C
+//! follows those pointers.
 
 use std::io;
 use std::mem;
@@ -64,7 +64,8 @@ struct Pinned<T> {
 impl<T> Pinned<T> {
     /// `T` must be a C structure for which zero is valid.
     fn zeroed(count: usize) -> Self {
-        // SAFETY: the only types in use are work requests and SGEs of libibverbs: integers and pointers, for which zero is valid.
+        // SAFETY: the only types in use are work requests and SGEs of libibverbs: integers and pointers, for which zero is
+        // valid.
         let array: Box<[T]> = (0..count).map(|_| unsafe { mem::zeroed() }).collect();
         Self { first: Box::into_raw(array).cast(), count }
     }
@@ -211,8 +212,8 @@ impl<R: Request> List<R> {
         let Some(last) = count.checked_sub(1) else { return Ok(()) };
         let (first, next) = (self.requests.at(0), self.next(last));
         let last = self.requests.at(last);
-        // SAFETY: the chain from the first request to the last is linked and within the arrays. The device accesses memory only
-        // by keys of regions, which keep it in place.
+        // SAFETY: the chain from the first request to the last is linked and within the arrays. The device accesses memory
+        // only by keys of regions, which keep it in place.
         unsafe {
             R::link(last, ptr::null_mut());
             let code = R::post(pair.as_ptr(), first);
@@ -231,8 +232,8 @@ impl SendList {
     #[inline]
     pub(in crate::verbs) fn set_rdma(&mut self, index: usize, opcode: Opcode, remote: Remote, flags: SendFlags) {
         let request = self.requests.at(index);
-        // SAFETY: within the array, to which `&mut self` has exclusive access. The union holds the fields for RDMA, which a send
-        // ignores.
+        // SAFETY: within the array, to which `&mut self` has exclusive access. The union holds the fields for RDMA, which a
+        // send ignores.
         unsafe {
             (*request).opcode = opcode as u32;
             (*request).send_flags = flags.bits();
