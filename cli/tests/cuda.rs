@@ -344,7 +344,7 @@ fn refused_at_any_call_it_says_so_and_gives_back_what_it_has() {
             said.contains(call)
                 || said.contains("far side")
                 || said.contains("exported memory")
-                || said.contains("the transfer ended with CUDA_ERROR_UNKNOWN"),
+                || said.contains("the transfer completed with CUDA_ERROR_UNKNOWN"),
             "{call}: {said}"
         );
         for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {

@@ -7,8 +7,8 @@ use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, 
 use super::address::{AddressError, Blocks};
 use super::nvme::DriveError;
 
-/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation say
-/// why.
+/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation
+/// say why.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rxe_is_software_that_takes_the_ioctl() {
+    fn rxe_is_software_and_supports_the_ioctl() {
         assert_eq!((uverbs_driver_id("rxe"), is_software("rxe")), (Some(14), true));
         assert_eq!((uverbs_driver_id("siw"), is_software("siw")), (None, true));
         assert_eq!((uverbs_driver_id("mlx5_core"), is_software("mlx5_core")), (Some(1), false));
