@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_report::compare::{self, Comparison, Options, Verdict};
-use peerpath_report::saved::{self, RESULT_FILE, Saved, Unread};
+use peerpath_report::saved::{self, RESULT_FILE, ReadError, Saved};
 
 use crate::table::Table;
 use crate::terminal::{self, print, print_json, printable};
@@ -71,19 +71,19 @@ impl Compare {
 /// Reads the result that is named, or the one of the folder that is.
 pub(super) fn read(named: &Path) -> Result<Saved, Failure> {
     let file = if named.is_dir() { named.join(RESULT_FILE) } else { named.to_owned() };
-    saved::read(&file).map_err(unread)
+    saved::read(&file).map_err(|error| unreadable(&error))
 }
 
-pub(super) fn unread(Unread { file, why }: Unread) -> Failure {
-    let what = format!("{} cannot be read as a result", file.display());
-    Failure::bad_input(what, why, "name the result.json that `peerpath run` has saved, or its folder")
+pub(super) fn unreadable(ReadError { file, reason }: &ReadError) -> Failure {
+    let what = format!("cannot read {} as a result", file.display());
+    Failure::bad_input(what, reason.to_string(), "name the result.json that `peerpath run` has saved, or its folder")
 }
 
 pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Failure> {
-    compare::compare(base, new, options).map_err(|refused| {
+    compare::compare(base, new, options).map_err(|error| {
         Failure::bad_input(
             format!("{} and {} cannot be compared", base.file.display(), new.file.display()),
-            refused.why,
+            error.to_string(),
             "compare results of one kind, or --force it and do not trust the figures",
         )
     })
@@ -102,15 +102,15 @@ fn text(comparison: &Comparison, width: usize) -> String {
         ("why", false, 3),
     ];
     let mut table = Table::new(&columns);
-    for row in compare::by_weight(comparison) {
+    for row in compare::rows_by_severity(comparison) {
         table.push(vec![
             row.verdict.as_str().to_owned(),
             row.key.clone(),
-            compare::metric(row.metric).to_owned(),
-            compare::figure(row.metric, row.base),
-            compare::figure(row.metric, row.new),
-            compare::change(row),
-            compare::bounds(row),
+            compare::metric_name(row.metric).to_owned(),
+            compare::format_value(row.metric, row.base),
+            compare::format_value(row.metric, row.new),
+            compare::format_change(row),
+            compare::format_interval(row),
             row.why.clone(),
         ]);
     }
