@@ -57,7 +57,7 @@ impl Source {
     /// How sources are written, and what they are, for help texts.
     pub const FORMS: [(&str, &str); 6] = [
         ("BDF:BAR[@OFF+LEN,...]", "BAR of a function, through VFIO; ranges of it after @"),
-        ("socket:PATH", "dma-buf handed over by another process (peerpath export)"),
+        ("socket:PATH", "dma-buf that another process hands over"),
         ("udmabuf:SIZE", "ordinary memory as a dma-buf of /dev/udmabuf"),
         ("heap:SIZE", "ordinary memory as a dma-buf of /dev/dma_heap/system"),
         ("cuda:N:SIZE", "memory of GPU N as a dma-buf"),
@@ -72,8 +72,8 @@ impl Source {
         Ok(match self {
             Self::Vfio { bdf, bar, ranges } => Box::new(VfioExporter::open(*bdf, *bar, ranges, options)?),
             Self::Socket { path } => Box::new(SocketExporter::connect(path)?),
-            Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes, options)?),
-            Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes, options)?),
+            Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes)?),
+            Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes)?),
             Self::Cuda { index, size_bytes } => Box::new(CudaExporter::open(*index, *size_bytes)?),
             Self::Host { size_bytes } => Box::new(HostExporter::open(*size_bytes, options)?),
         })

@@ -1,85 +1,84 @@
-//! `peerpath bind`: functions are handed to vfio-pci until `restore`.
+//! Binding functions to vfio-pci until they are restored.
 
 use peerpath_paths::Bdf;
 
 use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
 use crate::in_use::refuse_in_use;
-use crate::{Error, OpenOptions, viability};
+use crate::{Error, Options};
 
-/// A function that VFIO has now.
+/// A function that is bound to a VFIO driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
-    /// The function.
+    /// Address of the function.
     pub bdf: Bdf,
-    /// The driver that had it before; `restore` gives it back to that.
+    /// Driver that was bound before; [`crate::restore`] binds it again.
     pub from_driver: Option<String>,
-    /// A VFIO driver had it already: nothing was changed.
+    /// Whether a VFIO driver was bound before; nothing was changed then.
     pub already: bool,
 }
 
-/// Hands functions to vfio-pci: all of them, or none.
+/// Binds functions to vfio-pci: all of them, or none. [`crate::restore`] reverts it.
 ///
 /// # Errors
 /// One of them does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
-/// would keep VFIO out; vfio-pci is not loaded; the kernel refused.
-pub fn bind(functions: &[Bdf], options: &OpenOptions) -> Result<Vec<Bound>, Error> {
+/// VFIO does not tolerate; vfio-pci is not loaded; or the kernel refused.
+pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();
     functions.sort();
     functions.dedup();
     for &bdf in &functions {
-        let group = viability::require_group(host, bdf)?;
-        let offenders = viability::offenders(host, group, &functions)?;
-        if !offenders.is_empty() {
-            return Err(Error::GroupNotViable { bdf, group, offenders });
-        }
+        let group = host.tree().vfio_group(bdf)?;
+        host.tree().require_viable(bdf, group, &functions)?;
     }
     let dir = StateDir::open(&options.state_dir)?;
-    let locks = functions.iter().map(|&bdf| Lock::take(&dir, Subject::Function(bdf))).collect::<Result<Vec<_>, _>>()?;
+    let lock = |&bdf: &Bdf| Lock::acquire(&dir, Subject::Function(bdf));
+    let locks = functions.iter().map(lock).collect::<Result<Vec<_>, _>>()?;
     for &bdf in &functions {
-        if !viability::has_vfio_driver(host, bdf)? {
+        if !host.tree().has_vfio_driver(bdf) {
             driver::require_vfio_pci(host)?;
             refuse_in_use(host, bdf, options.force_in_use)?;
         }
     }
     let journal = Journal::new(dir);
     let mut made = Vec::new();
-    let mut done = Vec::new();
+    let mut bound = Vec::new();
     for bdf in functions {
         match bind_one(bdf, options, &journal, &mut made) {
-            Ok(bound) => done.push(bound),
+            Ok(one) => bound.push(one),
             Err(error) => {
-                // Best effort: what cannot be undone stays in the journal.
+                // Best effort: what cannot be reverted stays in the journal.
                 for entry in made.iter().rev() {
-                    let _ = journal.undo(host, entry);
+                    let _ = journal.revert(host, entry);
                 }
                 return Err(error);
             }
         }
     }
     drop(locks);
-    Ok(done)
+    Ok(bound)
 }
 
-fn bind_one(bdf: Bdf, options: &OpenOptions, journal: &Journal, made: &mut Vec<Entry>) -> Result<Bound, Error> {
+fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, made: &mut Vec<Entry>) -> Result<Bound, Error> {
     let host = &options.host;
     let now = driver::state(host, bdf)?;
-    if viability::has_vfio_driver(host, bdf)? {
-        // What a dead run left behind is kept now, until `restore`.
+    if host.tree().has_vfio_driver(bdf) {
+        // A killed run may have bound it for its own lifetime; from now on it stays bound until `restore`.
         journal.adopt(host, bdf, now, OwnerKind::Bind)?;
         return Ok(Bound { bdf, from_driver: None, already: true });
     }
     let from_driver = host.driver(bdf)?;
     made.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
-    driver::take(host, bdf)?;
+    driver::bind_to_vfio_pci(host, bdf)?;
     Ok(Bound { bdf, from_driver, already: false })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::{Outcome, restore};
     use crate::testing::Fixture;
+    use crate::{Outcome, restore};
+    use peerpath_paths::GroupError;
 
     fn fixture() -> (Fixture, [Bdf; 2]) {
         let fixture = Fixture::new();
@@ -109,14 +108,14 @@ mod tests {
         let again = bind(&functions, &options).unwrap();
         assert!(again.iter().all(|bound| bound.already));
         let restored = restore(&options).unwrap();
-        assert!(restored.iter().all(|one| matches!(one.outcome, Outcome::GivenBack { .. })), "{restored:?}");
+        assert!(restored.iter().all(|one| matches!(one.outcome, Outcome::Restored { .. })), "{restored:?}");
         assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]));
         assert_eq!(fixture.journaled(), []);
         assert!(restore(&options).unwrap().is_empty());
     }
 
     #[test]
-    fn all_or_none() {
+    fn binds_all_functions_or_none() {
         for step in 0..6 {
             let (fixture, functions) = fixture();
             fixture.fail_once_after(step);
@@ -126,9 +125,9 @@ mod tests {
         }
     }
 
-    /// The journal is written first, so whatever the moment of death, `restore` brings back the first state.
+    /// The journal is written first, so `restore` recreates the first state whenever the process dies.
     #[test]
-    fn a_death_at_any_step_can_be_restored() {
+    fn restores_after_a_death_at_any_step() {
         for step in 0..=6 {
             let (fixture, functions) = fixture();
             fixture.die_after(step);
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_in_the_middle_of_restoring_can_be_restored() {
+    fn restores_after_a_death_while_restoring() {
         for step in 0..=6 {
             let (fixture, functions) = fixture();
             bind(&functions, &fixture.options()).unwrap();
@@ -155,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_group_must_come_along() {
+    fn requires_the_whole_group() {
         let (fixture, [first, second]) = fixture();
         fixture.function("0000:04:00.0").group(3);
         let error = bind(&[first], &fixture.options()).unwrap_err();
         assert!(
-            matches!(&error, Error::GroupNotViable { offenders, .. } if offenders[0].0 == "0000:04:00.0"),
+            matches!(&error, Error::Group(GroupError::NotViable { offenders, .. }) if offenders[0].0 == "0000:04:00.0"),
             "{error}"
         );
         assert_eq!(fixture.journaled(), []);
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_of_the_administrator_comes_back() {
+    fn restores_the_driver_override() {
         let (fixture, [first, _]) = fixture();
         fixture.function("0000:03:00.0").file("driver_override", "e1000e\n");
         bind(&[first], &fixture.options()).unwrap();

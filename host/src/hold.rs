@@ -1,82 +1,101 @@
-//! What a run holds of a function while it works with it.
+//! Reserving a function for as long as a process uses it.
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, Explained, FunctionClaim, FunctionGuard};
 
 use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
 use crate::host_tree::HostTree;
-use crate::in_use::{refuse_in_use, vfio_users};
-use crate::{Error, OpenOptions, viability};
+use crate::in_use::refuse_in_use;
+use crate::{Error, Options};
 
-/// The lock of a function, and its temporary binding where it had no driver. Dropping it gives the function back.
+/// The lock of a function, and a temporary binding to vfio-pci if it had no driver. Dropping it restores the function.
 #[derive(Debug)]
-pub(crate) struct Hold {
-    // Given back before the lock is let go.
-    _borrowed: Option<Borrowed>,
+pub struct Hold {
+    // Reverted before the lock is released.
+    _binding: Option<TemporaryBinding>,
     _lock: Lock,
 }
 
 impl Hold {
-    /// What would keep [`Hold::take`] from taking a function, its lock aside; nothing is changed.
-    pub(crate) fn probe(bdf: Bdf, options: &OpenOptions) -> Result<(), Error> {
+    /// Checks whether [`Hold::acquire`] would succeed, apart from its lock; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Hold::acquire`], and another program has the function open through VFIO.
+    pub fn probe(bdf: Bdf, options: &Options) -> Result<(), Error> {
         let host = &options.host;
-        if viability::has_vfio_driver(host, bdf)? {
-            let pids = vfio_users(host, bdf)?;
-            let source = std::io::ErrorKind::ResourceBusy.into();
-            return if pids.is_empty() { Ok(()) } else { Err(Error::Owned { bdf, pids, source }) };
+        if host.tree().has_vfio_driver(bdf) {
+            let pids = host.tree().vfio_users(bdf);
+            return if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) };
         }
         if let Some(driver) = host.driver(bdf)? {
-            return Err(Error::NotVfioDriver { bdf, driver: Some(driver) });
+            return Err(Error::NotVfioDriver { bdf, driver });
         }
         driver::require_vfio_pci(host)?;
         refuse_in_use(host, bdf, options.force_in_use)
     }
 
-    /// Takes a function that VFIO has already, or one without a driver for as long as this lives. A driver of the kernel
-    /// is never sent away: that is for `peerpath bind`, which says what it takes.
-    pub(crate) fn take(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
+    /// Locks a function, and binds it to vfio-pci if it has no driver. A kernel driver is never unbound: that is for
+    /// [`crate::bind()`], which the user asks for by name.
+    ///
+    /// # Errors
+    /// Another run has locked it, a kernel driver is bound to it, it is in use, vfio-pci is not loaded, or the kernel
+    /// refused.
+    pub fn acquire(bdf: Bdf, options: &Options) -> Result<Self, Error> {
         let host = &options.host;
         let dir = StateDir::open(&options.state_dir)?;
-        let lock = Lock::take(&dir, Subject::Function(bdf))?;
-        let borrowed = if viability::has_vfio_driver(host, bdf)? {
+        let lock = Lock::acquire(&dir, Subject::Function(bdf))?;
+        let binding = if host.tree().has_vfio_driver(bdf) {
             None
         } else if let Some(driver) = host.driver(bdf)? {
-            return Err(Error::NotVfioDriver { bdf, driver: Some(driver) });
+            return Err(Error::NotVfioDriver { bdf, driver });
         } else {
             refuse_in_use(host, bdf, options.force_in_use)?;
-            Some(Borrowed::take(host, bdf, Journal::new(dir))?)
+            Some(TemporaryBinding::new(host, bdf, Journal::new(dir))?)
         };
-        Ok(Self { _borrowed: borrowed, _lock: lock })
+        Ok(Self { _binding: binding, _lock: lock })
     }
 
     #[cfg(test)]
     fn is_temporary(&self) -> bool {
-        self._borrowed.is_some()
+        self._binding.is_some()
     }
 }
 
-/// A function without a driver, given to vfio-pci until dropped.
+impl FunctionGuard for Options {
+    fn acquire(&self, bdf: Bdf) -> Result<FunctionClaim, Box<dyn Explained>> {
+        match Hold::acquire(bdf, self) {
+            Ok(hold) => Ok(Box::new(hold)),
+            Err(error) => Err(Box::new(error)),
+        }
+    }
+
+    fn probe(&self, bdf: Bdf) -> Result<(), Box<dyn Explained>> {
+        Hold::probe(bdf, self).map_err(|error| Box::new(error) as Box<dyn Explained>)
+    }
+}
+
+/// A function without a driver, bound to vfio-pci until dropped.
 #[derive(Debug)]
-struct Borrowed {
+struct TemporaryBinding {
     host: HostTree,
     entry: Entry,
     journal: Journal,
 }
 
-impl Borrowed {
-    fn take(host: &HostTree, bdf: Bdf, journal: Journal) -> Result<Self, Error> {
+impl TemporaryBinding {
+    fn new(host: &HostTree, bdf: Bdf, journal: Journal) -> Result<Self, Error> {
         driver::require_vfio_pci(host)?;
         let entry = journal.begin(host, bdf, driver::state(host, bdf)?, OwnerKind::Run)?;
-        // From here on dropping it undoes what was done.
-        let borrowed = Self { host: host.clone(), entry, journal };
-        driver::take(host, bdf)?;
-        Ok(borrowed)
+        // From here on, dropping it reverts the steps that were made.
+        let binding = Self { host: host.clone(), entry, journal };
+        driver::bind_to_vfio_pci(host, bdf)?;
+        Ok(binding)
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for TemporaryBinding {
     fn drop(&mut self) {
-        // On failure the entry stays, and `restore` finds it.
-        let _ = self.journal.undo(&self.host, &self.entry);
+        // On failure the entry stays in the journal, and `restore` finds it.
+        let _ = self.journal.revert(&self.host, &self.entry);
     }
 }
 
@@ -94,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn borrows_a_function_without_a_driver() {
+    fn binds_a_function_without_a_driver_temporarily() {
         let (fixture, bdf) = fixture();
         let options = fixture.options();
-        let hold = Hold::take(bdf, &options).unwrap();
+        let hold = Hold::acquire(bdf, &options).unwrap();
         assert!(hold.is_temporary());
         assert_eq!(options.host.driver(bdf).unwrap().as_deref(), Some("vfio-pci"));
         assert_eq!(fixture.journaled(), [bdf]);
@@ -108,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_function_is_only_locked() {
+    fn only_locks_a_bound_function() {
         let (fixture, bdf) = fixture();
         fixture.function("0000:03:00.0").driver("vfio-pci");
-        let hold = Hold::take(bdf, &fixture.options()).unwrap();
+        let hold = Hold::acquire(bdf, &fixture.options()).unwrap();
         assert!(!hold.is_temporary());
         assert_eq!(fixture.journaled(), []);
         drop(hold);
@@ -119,30 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn another_driver_is_not_sent_away() {
+    fn never_unbinds_a_kernel_driver() {
         let (fixture, bdf) = fixture();
         fixture.function("0000:03:00.0").driver("nvme");
         assert!(matches!(
-            Hold::take(bdf, &fixture.options()),
-            Err(Error::NotVfioDriver { driver: Some(driver), .. }) if driver == "nvme"
+            Hold::acquire(bdf, &fixture.options()),
+            Err(Error::NotVfioDriver { driver, .. }) if driver == "nvme"
         ));
     }
 
     #[test]
-    fn without_vfio_pci_nothing_is_touched() {
+    fn changes_nothing_without_vfio_pci() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").group(3).bdf();
-        assert!(matches!(Hold::take(bdf, &fixture.options()), Err(Error::VfioPciMissing)));
+        assert!(matches!(Hold::acquire(bdf, &fixture.options()), Err(Error::VfioPciMissing)));
         assert_eq!(fixture.journaled(), []);
     }
 
     #[test]
-    fn a_refused_step_is_undone() {
+    fn reverts_a_refused_step() {
         for step in 0..2 {
             let (fixture, bdf) = fixture();
             let options = fixture.options();
             fixture.fail_once_after(step);
-            assert!(matches!(Hold::take(bdf, &options), Err(Error::Bind { .. })), "{step}");
+            assert!(matches!(Hold::acquire(bdf, &options), Err(Error::Bind { .. })), "{step}");
             assert_eq!(options.host.driver(bdf).unwrap(), None);
             assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "(null)\n");
             assert_eq!(fixture.journaled(), []);

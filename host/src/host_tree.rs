@@ -1,4 +1,4 @@
-//! Where this host's `/sys`, `/proc` and `/dev` are read; tests point it at a tree of their own.
+//! A host: the root of its `/sys`, `/proc` and `/dev`, and what writes to it. Tests replace both.
 
 use std::fmt;
 use std::fs;
@@ -9,25 +9,29 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, GroupError, Tree};
 
 use crate::Error;
 
-/// Everything that changes a host. Tests put a small kernel in its place.
-pub(crate) trait Hands: Send + Sync {
+/// Everything that changes a host. Tests use a simulated kernel instead.
+pub(crate) trait HostWriter: Send + Sync {
     /// Writes an attribute of sysfs.
     fn write(&self, path: &Path, text: &str) -> io::Result<()>;
-    /// Writes a word into a file of config space.
+    /// Writes a 16-bit word to a file of config space.
     fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()>;
-    /// Runs a program to its end and gives what it printed; what it printed to standard error, where it failed.
+    /// Runs a program to its end. Returns its standard output, or its standard error if it failed.
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
 }
 
-/// The root below which `sys`, `proc` and `dev` lie.
+/// The host that is changed.
+///
+/// Facts about VFIO and IOMMU groups come from [`Tree`]. Whether a change is safe is read here instead: a file that cannot
+/// be read is an error, where a [`Tree`] says that there is none.
 #[derive(Clone)]
 pub struct HostTree {
     root: PathBuf,
-    hands: Arc<dyn Hands>,
+    tree: Arc<Tree>,
+    writer: Arc<dyn HostWriter>,
 }
 
 impl fmt::Debug for HostTree {
@@ -45,47 +49,48 @@ impl Default for HostTree {
 impl HostTree {
     /// This host.
     pub fn live() -> Self {
-        Self::at("/")
+        Self { root: PathBuf::from("/"), tree: Arc::new(Tree::live()), writer: Arc::new(Live) }
     }
 
-    /// A tree elsewhere: a fixture.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), hands: Arc::new(Live) }
-    }
-
+    /// Files below a directory.
     #[cfg(test)]
-    pub(crate) fn with_hands(self, hands: Arc<dyn Hands>) -> Self {
-        Self { hands, ..self }
+    pub(crate) fn at(root: &Path, writer: Arc<dyn HostWriter>) -> Self {
+        Self { root: root.to_owned(), tree: Arc::new(Tree::open(root).unwrap()), writer }
+    }
+
+    /// The reader of sysfs.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Writes an attribute of sysfs.
     pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        self.hands.write(path, text)
+        self.writer.write(path, text)
     }
 
-    /// Writes a word of a function's config space.
+    /// Writes a 16-bit word of a function's config space.
     pub(crate) fn write_config(&self, bdf: Bdf, offset: u16, word: u16) -> io::Result<()> {
-        self.hands.write_word(&self.function(bdf).join("config"), offset, word)
+        self.writer.write_word(&self.function(bdf).join("config"), offset, word)
     }
 
-    /// Reads a word of a function's config space.
+    /// Reads a 16-bit word of a function's config space.
     pub(crate) fn read_config(&self, bdf: Bdf, offset: u16) -> io::Result<u16> {
         let mut bytes = [0; 2];
         fs::File::open(self.function(bdf).join("config"))?.read_exact_at(&mut bytes, offset.into())?;
         Ok(u16::from_le_bytes(bytes))
     }
 
-    /// Runs a program of the system that changes or describes the host, and gives what it printed.
+    /// Runs a program that reads or changes the host, and returns its standard output.
     pub(crate) fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
-        let failed = |said| Error::Program { command: format!("{program} {}", arguments.join(" ")), said };
-        match self.hands.run(program, arguments) {
-            Ok(said) => said.map_err(failed),
+        let failed = |message| Error::Program { command: format!("{program} {}", arguments.join(" ")), message };
+        match self.writer.run(program, arguments) {
+            Ok(output) => output.map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoProgram { program }),
             Err(error) => Err(failed(error.to_string())),
         }
     }
 
-    /// Whether it is this host, so that its `/proc` speaks of processes and devices that can be asked.
+    /// Whether it is this host, so that system calls describe the same host as its files.
     pub(crate) fn is_live(&self) -> bool {
         self.root == Path::new("/")
     }
@@ -100,17 +105,17 @@ impl HostTree {
         self.path(format!("sys/bus/pci/devices/{bdf}"))
     }
 
-    /// Where the function really lies in the tree of devices: everything it carries is below.
+    /// The directory of the function in `/sys/devices`, with the devices of its driver below.
     pub(crate) fn function_real(&self, bdf: Bdf) -> Result<PathBuf, Error> {
         let link = self.function(bdf);
         match fs::canonicalize(&link) {
             Ok(path) => Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoFunction { bdf }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(GroupError::NoFunction { bdf }.into()),
             Err(source) => Err(Error::ReadHost { path: link, source }),
         }
     }
 
-    /// `NoFunction` unless the function is there.
+    /// Fails with [`GroupError::NoFunction`] unless the function exists.
     pub(crate) fn require(&self, bdf: Bdf) -> Result<(), Error> {
         self.function_real(bdf).map(drop)
     }
@@ -120,12 +125,7 @@ impl HostTree {
         link_name(&self.function(bdf).join("driver"))
     }
 
-    /// The IOMMU group of a function; none where no IOMMU is in use.
-    pub(crate) fn iommu_group(&self, bdf: Bdf) -> Result<Option<u32>, Error> {
-        Ok(link_name(&self.function(bdf).join("iommu_group"))?.and_then(|name| name.parse().ok()))
-    }
-
-    /// A value of a function's directory as a number, decimal or `0x`.
+    /// An attribute of a function as a number, decimal or hexadecimal with `0x`.
     pub(crate) fn function_number(&self, bdf: Bdf, file: &str) -> Result<Option<u64>, Error> {
         Ok(read_trimmed(&self.function(bdf).join(file))?.and_then(|text| {
             text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok())
@@ -133,11 +133,11 @@ impl HostTree {
     }
 }
 
-/// The host itself.
+/// This host.
 struct Live;
 
-impl Hands for Live {
-    /// One write call, as attributes want it; never creates a file.
+impl HostWriter for Live {
+    /// A single write call, which sysfs requires; never creates a file.
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
     }
@@ -147,7 +147,7 @@ impl Hands for Live {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
-        // A group of its own: Ctrl-C at the terminal must not end it in the middle of putting something back.
+        // In a process group of its own: Ctrl-C at the terminal must not end it in the middle of a restore.
         let output =
             Command::new(program).args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0).output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -155,7 +155,7 @@ impl Hands for Live {
     }
 }
 
-/// The text of a small file without the line's end; `None` where there is no such file.
+/// The text of a small file without its line end; `None` if there is no such file.
 pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_matches(is_blank).to_owned())),
@@ -164,12 +164,12 @@ pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Some attributes end with NUL.
+/// Some attributes end with a NUL byte.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || letter == '\0'
 }
 
-/// The last component of a link's target; `None` where there is no such link.
+/// The last component of a link's target; `None` if there is no such link.
 pub(crate) fn link_name(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_link(path) {
         Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
@@ -178,7 +178,7 @@ pub(crate) fn link_name(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// The names in a directory, sorted; empty where there is no such directory.
+/// The names in a directory, sorted; empty if there is no such directory.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -190,7 +190,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Devices come and go while we read: a file that vanished says the same as one that never was.
+/// Devices vanish while we read: a file that vanished is treated as one that never existed.
 fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(libc::ENODEV)

@@ -1,5 +1,5 @@
-//! A host made of files, with just enough of a kernel behind `bind`, `unbind`, the types of IOMMU domains, config space, and
-//! of networks behind `ip` and `rdma`.
+//! A host of files, with a simulated kernel behind `bind`, `unbind`, the types of IOMMU domains, config space, and the
+//! programs `ip` and `rdma`.
 
 mod networks;
 
@@ -13,16 +13,16 @@ use std::sync::{Arc, Mutex};
 
 use peerpath_paths::Bdf;
 
-use crate::host_tree::Hands;
-use crate::{HostTree, OpenOptions};
+use crate::host_tree::HostWriter;
+use crate::{HostTree, Options};
 
-/// How the small kernel treats the next writes.
+/// How the simulated kernel answers the next writes.
 #[derive(Debug, Clone, Copy)]
 enum Mood {
     Works,
-    /// Refuses one write after so many.
+    /// Refuses one write after this many.
     FailsOnceAfter(usize),
-    /// Answers nothing any more after so many: as if the process had died there.
+    /// Refuses every write after this many, as if the process had died there.
     DeadAfter(usize),
 }
 
@@ -33,13 +33,13 @@ struct Kernel {
     writes: AtomicUsize,
 }
 
-/// A tree of files that looks like a host.
+/// A host of files.
 pub(crate) struct Fixture {
     base: tempfile::TempDir,
     kernel: Arc<Kernel>,
 }
 
-/// A function of it.
+/// A function of the host.
 pub(crate) struct Function<'a> {
     fixture: &'a Fixture,
     bdf: Bdf,
@@ -56,12 +56,11 @@ impl Fixture {
     }
 
     pub(crate) fn host(&self) -> HostTree {
-        let hands: Arc<dyn Hands> = self.kernel.clone();
-        HostTree::at(&self.kernel.root).with_hands(hands)
+        HostTree::at(&self.kernel.root, self.kernel.clone())
     }
 
-    pub(crate) fn options(&self) -> OpenOptions {
-        OpenOptions { host: self.host(), state_dir: self.base.path().join("state"), ..OpenOptions::default() }
+    pub(crate) fn options(&self) -> Options {
+        Options { host: self.host(), state_dir: self.base.path().join("state"), ..Options::default() }
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -82,7 +81,7 @@ impl Fixture {
         relink(&self.path(relative), Path::new(target));
     }
 
-    /// A function, made where it is not there yet.
+    /// A function, which is created if it does not exist.
     pub(crate) fn function(&self, bdf: &str) -> Function<'_> {
         let directory = format!("sys/devices/pci0000:00/{bdf}");
         if !self.path(&directory).exists() {
@@ -186,7 +185,7 @@ impl Function<'_> {
     }
 }
 
-impl Hands for Kernel {
+impl HostWriter for Kernel {
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         self.step()?;
         if !path.exists() {
@@ -223,7 +222,7 @@ impl Kernel {
         }
     }
 
-    /// The domain of a group changes only while no driver of the kernel has a function of it.
+    /// The domain of a group changes only while no kernel driver is bound to a function of it.
     fn switch(&self, path: &Path, text: &str) -> io::Result<()> {
         for function in fs::read_dir(path.with_file_name("devices"))? {
             if let Ok(driver) = fs::read_link(function?.path().join("driver"))
@@ -239,7 +238,7 @@ impl Kernel {
     }
 
     fn unbind(&self, bdf: &str) -> io::Result<()> {
-        networks::take_away(&self.root, bdf);
+        networks::disappear(&self.root, bdf);
         fs::remove_file(self.driver_link(bdf))
     }
 
@@ -250,7 +249,7 @@ impl Kernel {
     fn bind(&self, driver: &str, bdf: &str) -> io::Result<()> {
         let function = self.root.join(format!("sys/bus/pci/devices/{bdf}"));
         let only = fs::read_to_string(function.join("driver_override"))?;
-        // vfio-pci matches nothing by itself; any driver is kept out by an override that names another.
+        // vfio-pci matches no device without an override; an override excludes every other driver.
         let allowed = if only.trim() == "(null)" { driver != "vfio-pci" } else { only.trim() == driver };
         if !allowed || function.join("driver").exists() {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
@@ -263,7 +262,7 @@ impl Kernel {
     }
 }
 
-/// Every file and link below the root but for what tells nothing: what `before` and `after` are compared by.
+/// Every file and link below the root with its content, to compare the host before and after.
 pub(crate) fn picture(fixture: &Fixture) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {

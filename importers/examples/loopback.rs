@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View};
+use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View, set_guard};
 use peerpath_importers::{
     Completion, Connection, DataPlane, DataPlaneSettings, Direction, Importer, Op, Role, Transfer, TransferError,
     parse_target,
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
 
 fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<dyn Error>> {
     let depth: u32 = depth.parse()?;
+    set_guard(Arc::new(peerpath_host::Options::default()));
     let (importer, address) = parse_target(target).map_err(explained)?;
     println!("{target}: {:?}", importer.probe(address).map_err(explained)?);
     let device = importer.open(address, &Connection::default()).map_err(explained)?;

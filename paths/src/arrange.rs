@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, Membership, PathName, Prediction, Request, Seen};
+use crate::{
+    AcsControl, Bdf, Cause, Explanation, Inventory, IommuGroup, Membership, PathName, Prediction, Request, Seen,
+};
 
 /// What an IOMMU group's domain is switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum HostChange {
     /// Another type for the domain of a group.
     Domain {
         /// The group.
-        group: u32,
+        group: IommuGroup,
         /// What it is to become.
         to: DomainType,
     },
@@ -253,7 +255,9 @@ impl Plan<'_> {
             Some("identity") if direct => Ok(None),
             Some("DMA" | "DMA-FQ") if !direct => Ok(None),
             // Only these can be written back.
-            Some("identity" | "DMA" | "DMA-FQ") => Ok(Some(HostChange::Domain { group: number, to: wanted })),
+            Some("identity" | "DMA" | "DMA-FQ") => {
+                Ok(Some(HostChange::Domain { group: IommuGroup(number), to: wanted }))
+            }
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
                 format!("The domain of {to} (IOMMU group {number}) is {other}, which cannot be given back afterwards."),

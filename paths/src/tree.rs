@@ -126,6 +126,22 @@ impl Tree {
         }
     }
 
+    /// The links in a directory with their texts, sorted by name; empty where there is no such directory.
+    pub fn links(&self, path: &str) -> Vec<(String, String)> {
+        let Some(directory) = self.source.resolve(path) else { return Vec::new() };
+        let mut links: Vec<_> = self
+            .source
+            .names(&directory)
+            .into_iter()
+            .filter_map(|name| match self.source.node(&format!("{directory}/{name}"))? {
+                Node::Link(target) => Some((name, target)),
+                _ => None,
+            })
+            .collect();
+        links.sort_unstable();
+        links
+    }
+
     /// Whether something stands at the path, be it a link that leads nowhere.
     pub fn has(&self, path: &str) -> bool {
         match path.rsplit_once('/') {

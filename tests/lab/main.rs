@@ -59,6 +59,8 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
         eprintln!("the program could not be copied into the guest's memory: {error}");
         return ExitCode::FAILURE;
     }
+    // Tests that open functions themselves lock and bind them as the program does.
+    peerpath_exporter::set_guard(std::sync::Arc::new(peerpath_host::Options::default()));
     let conclusion = libtest_mimic::run(&arguments, trials);
     tell_slowest();
     conclusion.exit_code()

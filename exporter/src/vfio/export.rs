@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peerpath_paths::{Bar, Bdf};
+use peerpath_paths::{Bar, Bdf, Tree};
 
 use super::Device;
 use super::bars::{NotExportable, exportable_bar};
@@ -28,7 +28,7 @@ impl VfioExporter {
     /// # Errors
     /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
     pub fn open(bdf: Bdf, bar_index: u8, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
-        let bar = exportable_bar(&options.host, bdf, bar_index)?;
+        let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
         let ranges = match ranges {
             [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
             ranges => ranges.to_vec(),

@@ -28,8 +28,8 @@ impl Registers {
         let region = device.region(bar).filter(|region| region.size_bytes != 0).ok_or(absent)?;
         let front = region.mappable.iter().find(|area| area.start == 0).map_or(0, |area| area.end);
         let length_bytes = front.min(most_bytes) / page_bytes() * page_bytes();
-        let mapping = Mapping::shared(device.fd(), region.fd_offset, length_bytes)
-            .map_err(device.failed("mapping the registers"))?;
+        let mapping =
+            Mapping::shared(device.fd(), region.fd_offset, length_bytes).map_err(device.failed("map the registers"))?;
         Ok(Self { mapping, _device: Arc::clone(device) })
     }
 

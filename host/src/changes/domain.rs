@@ -1,9 +1,9 @@
-//! The type of an IOMMU group's domain. The kernel changes it only while no driver of its own has a function of the group,
-//! so the drivers go and come back, and with them whatever they carry.
+//! The type of an IOMMU group's domain. The kernel changes it only while no kernel driver is bound to a function of the
+//! group, so the drivers are unbound and bound again, and their network configuration is restored.
 
 use std::io;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, IommuGroup, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
 
 use super::network::{self, Network};
@@ -11,15 +11,14 @@ use super::{Subject, driver};
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
 use crate::in_use::refuse_in_use;
-use crate::viability;
 
-/// A group, as it was before its domain was changed.
+/// A group before its domain was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Domain {
-    pub(crate) group: u32,
+    pub(crate) group: IommuGroup,
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// The functions whose drivers have to go for the switch.
+    /// The functions whose drivers are unbound for the switch.
     members: Vec<Member>,
 }
 
@@ -31,22 +30,22 @@ struct Member {
     network: Network,
 }
 
-/// The functions of a group whose drivers have to go for a switch, and the drivers.
+/// The functions of a group whose drivers must be unbound for a switch, and the drivers.
 ///
 /// # Errors
-/// Something else than a function would have to go.
-pub(crate) fn in_the_way(host: &HostTree, group: u32) -> Result<Vec<(Bdf, String)>, Error> {
+/// A device that is no PCI function has such a driver.
+pub(crate) fn members_with_drivers(host: &HostTree, group: IommuGroup) -> Result<Vec<(Bdf, String)>, Error> {
     let folder = host.path(format!("sys/kernel/iommu_groups/{group}/devices"));
     let mut found = Vec::new();
     for name in names(&folder)? {
         let Some(driver) = link_name(&folder.join(&name).join("driver"))? else { continue };
-        // These do no DMA of their own and may stay.
-        if viability::is_tolerated(&driver) {
+        // These do no DMA of their own and may stay bound.
+        if is_tolerated_driver(&driver) {
             continue;
         }
         let Ok(bdf) = name.parse() else {
-            let what = format!("{name}, which is no PCI function, belongs to the group");
-            return Err(Error::CannotPutBack { subject: Subject::Group(group), what });
+            let what = format!("its member {name} is not a PCI function");
+            return Err(Error::NotRestorable { subject: Subject::Group(group), what });
         };
         found.push((bdf, driver));
     }
@@ -54,28 +53,28 @@ pub(crate) fn in_the_way(host: &HostTree, group: u32) -> Result<Vec<(Bdf, String
 }
 
 impl Domain {
-    /// What is there before the switch, as far as it can be made again.
+    /// Reads the state before the switch.
     ///
     /// # Errors
-    /// The group holds something that cannot be put back.
-    pub(crate) fn before(host: &HostTree, group: u32) -> Result<Self, Error> {
+    /// The group contains something that cannot be restored.
+    pub(crate) fn before(host: &HostTree, group: IommuGroup) -> Result<Self, Error> {
         let member = |(bdf, driver)| {
-            if let Some(what) = unkept(host, bdf)? {
-                return Err(Error::CannotPutBack { subject: Subject::Function(bdf), what });
+            if let Some(what) = not_restorable(host, bdf)? {
+                return Err(Error::NotRestorable { subject: Subject::Function(bdf), what });
             }
             Ok(Member { bdf, driver, network: Network::before(host, bdf)? })
         };
-        let members = in_the_way(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
+        let members = members_with_drivers(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
         Ok(Self { group, kind: read_kind(host, group)?, members })
     }
 }
 
-/// Gives the group a domain of one of these types, the first that the kernel takes, and says which it has now.
+/// Switches the domain to the first of these types that the kernel accepts, and returns the type it has now.
 pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
     let group = domain.group;
     if !kinds.contains(&read_kind(host, group)?.as_str()) {
         for Member { bdf, driver, .. } in &domain.members {
-            // Whoever took the function meanwhile keeps it.
+            // Another driver that was bound meanwhile is left alone.
             if host.driver(*bdf)?.as_ref() == Some(driver) {
                 driver::unbind(host, *bdf, driver)?;
             }
@@ -93,21 +92,21 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
     let mut outcome = Ok(());
     for Member { bdf, driver, network } in &domain.members {
         if host.driver(*bdf)?.as_ref() == Some(driver) {
-            outcome = outcome.and(network::bring_back(host, *bdf, network));
+            outcome = outcome.and(network::restore(host, *bdf, network));
         }
     }
     outcome.and(read_kind(host, group))
 }
 
-/// Puts everything back.
+/// Switches back to the type of before, with the drivers and networks of before.
 ///
 /// # Errors
-/// A function that would lose its driver for it carries by now what is never taken: nothing is touched then.
-pub(super) fn put_back(host: &HostTree, domain: &Domain) -> Result<(), Error> {
+/// By now a function whose driver would be unbound is in use in a way that forbids it; nothing is changed then.
+pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
         for Member { bdf, driver, .. } in &domain.members {
             if host.driver(*bdf)?.as_ref() == Some(driver) {
-                // Taking it was agreed to for what stood on it then, so only the rest counts.
+                // The first switch was permitted for the forceable uses, so only the others count.
                 refuse_in_use(host, *bdf, true)?;
             }
         }
@@ -115,25 +114,25 @@ pub(super) fn put_back(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     switch(host, domain, &[&domain.kind]).map(drop)
 }
 
-/// What would go with the driver and not come back with it.
-fn unkept(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
+/// What would disappear with the driver and not reappear with it.
+fn not_restorable(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
     let virtual_functions = host.function_number(bdf, "sriov_numvfs")?.filter(|count| *count > 0);
     let is_console = host.function_number(bdf, "boot_vga")? == Some(1);
     Ok(match virtual_functions {
-        Some(count) => Some(format!("{count} virtual functions are switched on")),
+        Some(count) => Some(format!("{count} virtual functions are enabled")),
         None => is_console.then(|| "it is the display that the firmware set up".to_owned()),
     })
 }
 
-fn read_kind(host: &HostTree, group: u32) -> Result<String, Error> {
+fn read_kind(host: &HostTree, group: IommuGroup) -> Result<String, Error> {
     read_trimmed(&host.path(format!("sys/kernel/iommu_groups/{group}/type")))?.ok_or_else(|| Error::SetDomain {
         group,
-        kind: "another".to_owned(),
+        kind: "another type".to_owned(),
         source: io::Error::from_raw_os_error(libc::ENOENT),
     })
 }
 
-fn write_kind(host: &HostTree, group: u32, kinds: &[&str]) -> Result<(), Error> {
+fn write_kind(host: &HostTree, group: IommuGroup, kinds: &[&str]) -> Result<(), Error> {
     let path = host.path(format!("sys/kernel/iommu_groups/{group}/type"));
     let mut refused = None;
     for kind in kinds {

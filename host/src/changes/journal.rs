@@ -1,4 +1,4 @@
-//! What was changed on the host and by whom, written down before it is done.
+//! The journal: what was changed on the host and by which process, recorded before it is changed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::Subject;
 use super::acs::Acs;
 use super::domain::Domain;
+use super::revert::{Reverted, revert};
 use super::state_dir::StateDir;
-use super::undo::{PutBack, undo};
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
 
 const FILE: &str = "journal.json";
 const VERSION: u32 = 1;
 
-/// For how long a change was meant.
+/// The intended lifetime of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OwnerKind {
@@ -29,7 +29,7 @@ pub(crate) enum OwnerKind {
     Run,
 }
 
-/// Who made a change. Process ids come round again; together with the start they do not.
+/// The process that made a change. Process ids are reused; the pair of id and start time is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) kind: OwnerKind,
@@ -37,14 +37,14 @@ pub(super) struct Owner {
     pub(super) start_time_ticks: Option<u64>,
 }
 
-/// A change, by what was there before.
+/// A change, by the state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Change {
-    /// The function was given to vfio-pci.
+    /// The function was bound to vfio-pci.
     Driver { driver: Option<String>, driver_override: Option<String> },
-    /// The function was taken from its VFIO driver and given to it again, so that the kernel forgets what it decided
-    /// before. It has to forget again once the changes that stand behind this one are undone.
+    /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the path it chose. That is
+    /// repeated once the changes behind this one in the journal are reverted.
     Rebound { driver: String },
     /// The IOMMU group of the function got a domain of another type.
     Domain(Domain),
@@ -53,7 +53,7 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// This change where another process began the same one before and died: what was there before both.
+    /// This change if another process began the same one and died: the state before both.
     fn after(self, left: Self) -> Self {
         match (self, left) {
             (Self::Acs(now), Self::Acs(left)) => Self::Acs(now.after(left)),
@@ -62,13 +62,13 @@ impl Change {
     }
 }
 
-/// A line of the journal.
+/// An entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) bdf: Bdf,
     pub(crate) change: Change,
     pub(super) owner: Owner,
-    /// Changes do not outlast a boot, and a state directory can.
+    /// Changes do not outlive a boot, and a state directory can.
     pub(super) boot_id: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// There is one entry for each subject and kind of change.
+    /// The journal has one entry for each subject and kind of change.
     fn is_about_the_same(&self, other: &Self) -> bool {
         self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
     }
@@ -98,21 +98,21 @@ impl Owner {
         Self { kind, pid, start_time_ticks: start_time_ticks(host, pid) }
     }
 
-    /// Whether the very process still lives.
+    /// Whether that process still runs.
     pub(super) fn lives(&self, host: &HostTree) -> bool {
         let now = start_time_ticks(host, self.pid);
         now.is_some() && now == self.start_time_ticks
     }
 }
 
-/// When a process started; `None` where it is gone.
+/// Start time of a process in clock ticks after boot, field 22 of `proc(5)` stat; `None` if it ended.
 fn start_time_ticks(host: &HostTree, pid: u32) -> Option<u64> {
     let text = read_trimmed(&host.path(format!("proc/{pid}/stat"))).ok()??;
-    // The name in parentheses can hold anything; the 22nd field is the 20th behind it.
+    // The name in parentheses can contain anything; field 22 is the 20th behind it.
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// This boot of the host.
+/// Identifies this boot of the host.
 pub(super) fn boot_id(host: &HostTree) -> Option<String> {
     read_trimmed(&host.path("proc/sys/kernel/random/boot_id")).ok()?
 }
@@ -134,13 +134,13 @@ impl Journal {
         self.read()
     }
 
-    /// The entry as it stands now, if it still stands.
+    /// The current entry about the same change, if there is one.
     pub(super) fn find(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
         Ok(self.entries()?.into_iter().find(|other| other.is_about_the_same(entry)))
     }
 
-    /// Writes down a change before it is made, by what is there `now`; it is on disk when this returns. An entry that a
-    /// dead process left tells the true state: what is there now may be half of what that did.
+    /// Records a change before it is made, by the state `now`; it is on disk when this returns. If a dead process left an
+    /// entry, that one has the original state: the state now may be the result of half a change.
     pub(crate) fn begin(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<Entry, Error> {
         let mut entry = Entry { bdf, change: now, owner: Owner::this_process(host, kind), boot_id: boot_id(host) };
         if let Some(left) = self.find(&entry)?.filter(|left| left.boot_id == entry.boot_id) {
@@ -150,7 +150,7 @@ impl Journal {
         Ok(entry)
     }
 
-    /// What a dead run left of this kind of change of a function is kept from now on.
+    /// Takes over the entry that a dead run left about this kind of change of a function.
     pub(crate) fn adopt(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<(), Error> {
         let owner = Owner::this_process(host, kind);
         let entry = Entry { bdf, change: now, owner: owner.clone(), boot_id: boot_id(host) };
@@ -160,14 +160,14 @@ impl Journal {
         }
     }
 
-    /// Undoes a change and strikes it out. On failure it stays, and `restore` finds it.
-    pub(crate) fn undo(&self, host: &HostTree, entry: &Entry) -> Result<PutBack, Error> {
-        let put_back = undo(host, entry)?;
+    /// Reverts a change and removes its entry. On failure the entry stays, and `restore` finds it.
+    pub(crate) fn revert(&self, host: &HostTree, entry: &Entry) -> Result<Reverted, Error> {
+        let reverted = revert(host, entry)?;
         self.remove(entry)?;
-        Ok(put_back)
+        Ok(reverted)
     }
 
-    /// Writes an entry down, in the place of an older one about the same.
+    /// Writes an entry, in the place of an older one about the same change.
     fn put(&self, entry: Entry) -> Result<(), Error> {
         self.update(|entries| match entries.iter_mut().find(|old| old.is_about_the_same(&entry)) {
             Some(old) => *old = entry,
@@ -175,7 +175,7 @@ impl Journal {
         })
     }
 
-    /// Strikes an entry out.
+    /// Removes an entry.
     pub(super) fn remove(&self, entry: &Entry) -> Result<(), Error> {
         self.update(|entries| entries.retain(|other| !other.is_about_the_same(entry)))
     }
@@ -192,7 +192,7 @@ impl Journal {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error::State { path, operation: "reading the journal", source }),
+            Err(source) => return Err(Error::State { path, operation: "read the journal", source }),
         };
         let contents: Contents =
             serde_json::from_slice(&bytes).map_err(|source| Error::BadJournal { path: path.clone(), source })?;
@@ -203,7 +203,7 @@ impl Journal {
         Ok(contents.entries)
     }
 
-    /// Whole or not at all, also when the host loses power: a new file, synced, takes the place of the old one.
+    /// Atomic, even if the host loses power: writes and syncs a new file, then renames it over the old one.
     fn write(&self, contents: &Contents) -> Result<(), Error> {
         let (path, new) = (self.dir.file(FILE), self.dir.file("journal.json.new"));
         let written = (|| {
@@ -216,13 +216,13 @@ impl Journal {
         })();
         written.map_err(|source| {
             let _ = fs::remove_file(&new);
-            Error::State { path, operation: "writing the journal", source }
+            Error::State { path, operation: "write the journal", source }
         })
     }
 
     fn lock(&self) -> Result<Flock<File>, Error> {
         let path = self.dir.file("journal.lock");
-        let failed = |source| Error::State { path: path.clone(), operation: "locking the journal", source };
+        let failed = |source| Error::State { path: path.clone(), operation: "lock the journal", source };
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         loop {
@@ -245,20 +245,20 @@ mod tests {
         (base, Journal::new(dir))
     }
 
-    fn about(bdf: &str, change: Change) -> Entry {
+    fn entry_of(bdf: &str, change: Change) -> Entry {
         let owner = Owner::this_process(&HostTree::live(), OwnerKind::Run);
         Entry { bdf: bdf.parse().unwrap(), change, owner, boot_id: None }
     }
 
     fn entry(bdf: &str, driver: Option<&str>) -> Entry {
-        about(bdf, Change::Driver { driver: driver.map(str::to_owned), driver_override: None })
+        entry_of(bdf, Change::Driver { driver: driver.map(str::to_owned), driver_override: None })
     }
 
     #[test]
     fn keeps_one_entry_for_each_kind_of_change_of_a_function() {
         let (_base, journal) = journal();
         assert_eq!(journal.entries().unwrap(), []);
-        let acs = about("0000:03:00.0", Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d }));
+        let acs = entry_of("0000:03:00.0", Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d }));
         journal.put(entry("0000:03:00.0", Some("nvme"))).unwrap();
         journal.put(acs.clone()).unwrap();
         journal.put(entry("0000:04:00.0", None)).unwrap();
@@ -272,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_a_dead_process_changed_it_is_kept() {
+    fn keeps_the_state_before_a_dead_process_changed_it() {
         let (_base, journal) = journal();
         let host = HostTree::live();
         let bdf = "0000:03:00.0".parse().unwrap();
         let begin = |change| journal.begin(&host, bdf, change, OwnerKind::Run).unwrap().change;
         let first = Change::Acs(Acs { offset: 0x106, mask: 0x04, control: 0x1d });
         assert_eq!(begin(first.clone()), first);
-        // It cleared RR; now CR is to go as well.
+        // The dead process cleared RR; now CR is cleared as well.
         let both = Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d });
         assert_eq!(begin(Change::Acs(Acs { offset: 0x106, mask: 0x08, control: 0x19 })), both);
         let driver = Change::Driver { driver: Some("nvme".to_owned()), driver_override: None };
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_journals_that_knew_only_drivers() {
+    fn reads_journals_with_driver_entries_only() {
         let (_base, journal) = journal();
         let text = r#"{"version":1,"entries":[{"bdf":"0000:03:00.0","change":{"kind":"driver","driver":"nvme",
             "driver_override":null},"owner":{"kind":"bind","pid":7,"start_time_ticks":8},"boot_id":"x"}]}"#;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn many_writers_lose_nothing() {
+    fn concurrent_writers_lose_no_entry() {
         let (_base, journal) = journal();
         std::thread::scope(|scope| {
             for bus in 0..8 {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_file_is_refused_and_left_alone() {
+    fn rejects_a_foreign_file_and_leaves_it_alone() {
         let (_base, journal) = journal();
         for text in ["", "{}", "[]", r#"{"version":2,"entries":[]}"#, r#"{"version":1,"entries":[{"bdf":"x"}]}"#] {
             fs::write(journal.dir.file(FILE), text).unwrap();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_who_lives() {
+    fn recognizes_running_processes() {
         let host = HostTree::live();
         let me = Owner::this_process(&host, OwnerKind::Run);
         assert!(me.lives(&host));

@@ -1,4 +1,4 @@
-//! One peerpath at a time changes a function or a group; while any relies on how it is, none does.
+//! Locks of functions and groups: exclusive for a process that changes one, shared for those that rely on its state.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -12,24 +12,24 @@ use super::Subject;
 use super::state_dir::StateDir;
 use crate::Error;
 
-/// How long this very process gets to let go of the function: another thread may just be closing it.
+/// How long to wait for a lock of this process: another thread may be about to release it.
 const OWN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The lock of a function or a group, held until dropped or until the process ends in whatever way. The file stays:
-/// removing it while another process opens it would let two hold "the" lock.
+/// The lock of a function or a group, until dropped or until the process ends. The file stays: if it were removed while
+/// another process opens it, two processes could hold the lock.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: Flock<File>,
 }
 
 impl Lock {
-    /// For who changes it.
-    pub(crate) fn take(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
+    /// Exclusive, to change it.
+    pub(crate) fn acquire(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
         Self::of_kind(dir, subject, FlockArg::LockExclusiveNonblock)
     }
 
-    /// For who relies on it as it is; several may.
-    pub(crate) fn share(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
+    /// Shared, to rely on its state.
+    pub(crate) fn acquire_shared(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
         Self::of_kind(dir, subject, FlockArg::LockSharedNonblock)
     }
 
@@ -48,13 +48,13 @@ impl Lock {
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     let pid = read_pid(&mut file);
                     if pid != Some(std::process::id()) || Instant::now() > deadline {
-                        return Err(Error::Taken { subject, pid });
+                        return Err(Error::Locked { subject, pid });
                     }
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Err((_, Errno::EINTR)) => {}
                 Err((_, errno)) => {
-                    return Err(Error::State { path, operation: "taking a lock", source: errno.into() });
+                    return Err(Error::State { path, operation: "lock", source: errno.into() });
                 }
             }
         }
@@ -64,12 +64,12 @@ impl Lock {
 fn open(path: &Path) -> Result<File, Error> {
     File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|source| Error::State {
         path: path.to_owned(),
-        operation: "opening a lock",
+        operation: "open the lock",
         source,
     })
 }
 
-/// Only for messages: the lock itself is what counts, so a failure here is none.
+/// Only for messages, so a failure does not matter.
 fn write_pid(file: &mut File) {
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
 }
@@ -83,48 +83,49 @@ fn read_pid(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use peerpath_paths::IommuGroup;
 
     fn function() -> Subject {
         Subject::Function("0000:03:00.0".parse().unwrap())
     }
 
     #[test]
-    fn a_second_one_learns_who_holds_it() {
+    fn names_the_process_that_holds_the_lock() {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
-        let first = Lock::take(&dir, function()).unwrap();
-        // As if another process had written it: our own would be waited for.
+        let first = Lock::acquire(&dir, function()).unwrap();
+        // As if another process had written it: a lock of our own process is waited for.
         std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
-        assert!(matches!(Lock::take(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
-        Lock::take(&dir, Subject::Group(3)).unwrap();
+        assert!(matches!(Lock::acquire(&dir, function()), Err(Error::Locked { pid: Some(4242), .. })));
+        Lock::acquire(&dir, Subject::Group(IommuGroup(3))).unwrap();
         drop(first);
-        Lock::take(&dir, function()).unwrap();
+        Lock::acquire(&dir, function()).unwrap();
     }
 
     #[test]
-    fn several_rely_on_what_nobody_changes() {
+    fn shared_locks_exclude_exclusive_ones() {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
         let foreign = || std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
-        let shared = [Lock::share(&dir, function()).unwrap(), Lock::share(&dir, function()).unwrap()];
+        let shared = [Lock::acquire_shared(&dir, function()).unwrap(), Lock::acquire_shared(&dir, function()).unwrap()];
         foreign();
-        assert!(matches!(Lock::take(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
+        assert!(matches!(Lock::acquire(&dir, function()), Err(Error::Locked { pid: Some(4242), .. })));
         drop(shared);
-        let _alone = Lock::take(&dir, function()).unwrap();
+        let _alone = Lock::acquire(&dir, function()).unwrap();
         foreign();
-        assert!(matches!(Lock::share(&dir, function()), Err(Error::Taken { pid: Some(4242), .. })));
+        assert!(matches!(Lock::acquire_shared(&dir, function()), Err(Error::Locked { pid: Some(4242), .. })));
     }
 
     #[test]
-    fn another_thread_that_is_letting_go_is_waited_for() {
+    fn waits_for_another_thread_to_release_the_lock() {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
-        let first = Lock::take(&dir, function()).unwrap();
+        let first = Lock::acquire(&dir, function()).unwrap();
         let closing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(first);
         });
-        Lock::take(&dir, function()).unwrap();
+        Lock::acquire(&dir, function()).unwrap();
         closing.join().unwrap();
     }
 }

@@ -1,8 +1,8 @@
-//! What is changed on the host: written down before it is done, undone afterwards.
+//! Changes of the host: recorded before they are made, reverted afterwards.
 //!
-//! Every kind of change is a pair of steps that can be repeated, so that an interrupted one can be finished or undone. The
-//! [`Journal`] holds them in the order in which they were made; [`restore`] undoes them in the reverse order after any
-//! death of the process that made them. A lock a [`Subject`] keeps two peerpath processes apart.
+//! Every kind of change is a pair of steps that can be repeated, so that an interrupted one can be finished or reverted. The
+//! [`Journal`] holds them in the order in which they were made; [`restore`] reverts them in the reverse order if the
+//! process that made them died. One lock per [`Subject`] keeps two processes from changing the same thing.
 
 pub(crate) mod acs;
 pub(crate) mod domain;
@@ -11,26 +11,26 @@ mod journal;
 mod lock;
 mod network;
 mod restore;
+mod revert;
 mod state_dir;
-mod undo;
 
 use std::fmt;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, IommuGroup};
 
 pub(crate) use journal::{Change, Entry, Journal, OwnerKind};
 pub(crate) use lock::Lock;
 pub use restore::{Outcome, Restored, restore};
+pub use revert::Reverted;
 pub(crate) use state_dir::StateDir;
-pub use undo::PutBack;
 
-/// What is changed.
+/// The object of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A function.
+    /// A PCI function.
     Function(Bdf),
-    /// An IOMMU group, by its number.
-    Group(u32),
+    /// An IOMMU group.
+    Group(IommuGroup),
 }
 
 impl fmt::Display for Subject {

@@ -1,5 +1,5 @@
-//! What a function carries into networks: its interfaces with addresses and routes, and the RDMA devices on them. All of
-//! that goes with the function's driver, and is made again when the driver is back.
+//! The network configuration of a function: its interfaces with addresses and routes, and the RDMA devices on them. All of
+//! it disappears when the driver is unbound, and is restored when the driver is bound again.
 
 mod words;
 
@@ -13,24 +13,24 @@ use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 use crate::in_use::{Below, RdmaDevice, rdma_devices};
 
-/// How long a driver gets to bring its interface back, and a link to come up.
+/// How long to wait for a driver to create its interface, and for a link to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long udev gets to give an interface its name before we do.
+/// How long to wait for udev to rename an interface before renaming it here.
 const NAMING_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
 const STEP: Duration = Duration::from_millis(20);
 
-/// What was there before the driver went.
+/// The configuration before the driver was unbound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Network {
     interfaces: Vec<Interface>,
     rdma: Vec<Rdma>,
 }
 
-/// A network interface. Addresses and routes are kept in the words in which `ip` takes them.
+/// A network interface. Addresses and routes are stored as arguments of `ip`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Interface {
     name: String,
-    /// Tells interfaces of one function apart; names can change.
+    /// Distinguishes the interfaces of one function; names can change.
     port: u64,
     mac: Option<String>,
     mtu: Option<String>,
@@ -39,24 +39,24 @@ struct Interface {
     routes: Vec<String>,
 }
 
-/// An RDMA device of the function, or in software upon one of its interfaces.
+/// An RDMA device of the function, or a software RDMA device on one of its interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Rdma {
     name: String,
-    /// Of one in software: `rxe` or `siw`, and the interface.
+    /// For a software RDMA device: `rxe` or `siw`, and the interface.
     software: Option<(String, String)>,
-    /// Its first port was active.
+    /// Whether its first port was active.
     active: bool,
 }
 
 impl Network {
-    /// What is there.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// Something of it could not be made again; or a program that would make it again is not there.
+    /// Part of it could not be restored, or a program that restores it is not installed.
     pub(super) fn before(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
         let below = Below::read(host, bdf)?;
-        let cannot = |what: String| Error::CannotPutBack { subject: Subject::Function(bdf), what };
+        let cannot = |what: String| Error::NotRestorable { subject: Subject::Function(bdf), what };
         if below.interfaces.is_empty() && is_ethernet(host, bdf)? {
             return Err(cannot("its network interface is in another network namespace".to_owned()));
         }
@@ -64,14 +64,14 @@ impl Network {
         for name in &below.interfaces {
             let upper = names(&host.path(format!("sys/class/net/{name}")))?;
             if let Some(upper) = upper.iter().find_map(|entry| entry.strip_prefix("upper_")) {
-                return Err(cannot(format!("{upper} stands upon its interface {name}")));
+                return Err(cannot(format!("{upper} is stacked on its interface {name}")));
             }
             let interface = Interface::before(host, name).map_err(|error| match error {
-                Unkept::What(what) => cannot(what),
-                Unkept::Error(error) => error,
+                NotRestorable::Part(what) => cannot(what),
+                NotRestorable::Error(error) => error,
             })?;
             if interfaces.iter().any(|other: &Interface| other.port == interface.port) {
-                return Err(cannot(format!("its interface {name} cannot be told from another one")));
+                return Err(cannot(format!("its interface {name} cannot be distinguished from another one")));
             }
             interfaces.push(interface);
         }
@@ -87,29 +87,29 @@ impl Network {
     }
 }
 
-/// Why an interface cannot be made again.
-enum Unkept {
-    What(String),
+/// Why an interface cannot be restored.
+enum NotRestorable {
+    Part(String),
     Error(Error),
 }
 
-impl From<Error> for Unkept {
+impl From<Error> for NotRestorable {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
 impl Interface {
-    fn before(host: &HostTree, name: &str) -> Result<Self, Unkept> {
+    fn before(host: &HostTree, name: &str) -> Result<Self, NotRestorable> {
         let printed = host.run("ip", &["-json", "address", "show", "dev", name])?;
-        let addresses = words::addresses(name, &printed).map_err(Unkept::What)?;
+        let addresses = words::addresses(name, &printed).map_err(NotRestorable::Part)?;
         let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
         let mut routes = Vec::new();
         for family in ["-4", "-6"] {
             let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
-            routes.extend(words::routes(family, &listed, prefix_routes).map_err(Unkept::What)?);
+            routes.extend(words::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
         }
-        // A gateway has to be within reach before anything goes by it.
+        // The route to a gateway has to exist before routes through it.
         routes.sort_by_key(|route| route.contains(" via "));
         Ok(Self {
             name: name.to_owned(),
@@ -122,16 +122,16 @@ impl Interface {
         })
     }
 
-    /// Makes it again on the interface that the driver brought back.
-    fn bring_back(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+    /// Restores the configuration on the interface that the driver created.
+    fn restore(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         let name = &self.name;
         let found = until(bdf, &format!("the network interface {name}"), PATIENCE, || self.find(host, bdf))?;
         if &found != name {
             self.rename(host, bdf, &found)?;
         }
-        let ip = |words: &str| {
-            let words: Vec<_> = words.split_whitespace().collect();
-            host.run("ip", &words).map(drop)
+        let ip = |arguments: &str| {
+            let arguments: Vec<_> = arguments.split_whitespace().collect();
+            host.run("ip", &arguments).map(drop)
         };
         for (attribute_name, before) in [("address", &self.mac), ("mtu", &self.mtu)] {
             if let Some(before) = before
@@ -163,7 +163,7 @@ impl Interface {
         Ok(None)
     }
 
-    /// udev gives names a moment after the kernel; what it leaves is ours to do.
+    /// udev renames interfaces a moment after the kernel created them; if it does not, rename it here.
     fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
         let named =
             until(bdf, "its name", NAMING_PATIENCE, || Ok(self.find(host, bdf)?.filter(|name| *name == self.name)));
@@ -176,27 +176,24 @@ impl Interface {
     }
 }
 
-/// Waits until the RDMA devices in software are gone: they go a moment after the interface below them.
+/// Waits until the software RDMA devices are gone: they disappear a moment after the interface below them.
 pub(super) fn wait_until_gone(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.software.is_some()) {
-        until(
-            bdf,
-            &format!("the end of the RDMA device {name}"),
-            PATIENCE,
-            || Ok((!exists(host, name)).then_some(())),
-        )?;
+        until(bdf, &format!("the removal of the RDMA device {name}"), PATIENCE, || {
+            Ok((!exists(host, name)).then_some(()))
+        })?;
     }
     Ok(())
 }
 
-/// Makes again what was there, as far as it is not there.
+/// Restores the parts of the configuration that are missing.
 ///
 /// # Errors
-/// The first thing that could not be made again; it kept nothing else from being made.
-pub(super) fn bring_back(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
+/// The first part that could not be restored; the others are restored nevertheless.
+pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
     let mut outcome = Ok(());
     for interface in &network.interfaces {
-        outcome = outcome.and(interface.bring_back(host, bdf));
+        outcome = outcome.and(interface.restore(host, bdf));
     }
     for Rdma { name, software, .. } in &network.rdma {
         if let Some((kind, interface)) = software
@@ -206,7 +203,7 @@ pub(super) fn bring_back(host: &HostTree, bdf: Bdf, network: &Network) -> Result
             outcome = outcome.and(added.map(drop));
         }
     }
-    // What failed may be what a link would wait for in vain.
+    // A link may depend on the part that failed, and would never come up.
     outcome?;
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.active) {
         let what = format!("the link of the RDMA device {name}");
@@ -227,7 +224,7 @@ fn until<T>(
             return Ok(found);
         }
         if Instant::now() > deadline {
-            return Err(Error::NotBack { bdf, what: what.to_owned(), waited_s: patience.as_secs() });
+            return Err(Error::NotRestored { bdf, what: what.to_owned(), waited_s: patience.as_secs() });
         }
         std::thread::sleep(STEP);
     }

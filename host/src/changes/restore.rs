@@ -1,48 +1,47 @@
-//! `peerpath restore`: everything goes back, whoever changed it and however that process ended.
+//! Reverting everything in the journal, whichever process made the change and however that process ended.
 
 use std::time::{Duration, Instant};
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, GroupError};
 
 use super::journal::boot_id;
-use super::{Change, Entry, Journal, Lock, OwnerKind, PutBack, StateDir, Subject};
-use crate::in_use::vfio_users;
-use crate::{Error, OpenOptions};
+use super::{Change, Entry, Journal, Lock, OwnerKind, Reverted, StateDir, Subject};
+use crate::{Error, Options};
 
-/// A run that was just killed takes a moment to let go of its files.
+/// How long to wait for a process that was just killed: closing its files takes a moment.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What became of a change in a restore.
+/// An entry of the journal, and its outcome in a restore.
 #[derive(Debug)]
 pub struct Restored {
-    /// What had been changed.
+    /// Object of the change.
     pub subject: Subject,
-    /// What became of it.
+    /// Outcome of reverting it.
     pub outcome: Outcome,
 }
 
-/// What became of a change in a restore.
+/// Outcome of reverting a change.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is as it was before.
-    GivenBack {
-        /// What was put back.
-        put_back: PutBack,
+    /// The state of before is restored.
+    Restored {
+        /// The reverted change.
+        reverted: Reverted,
     },
-    /// It is not there any more, or the host was started anew since: nothing to give back.
+    /// The function is gone or the host has rebooted: nothing to restore.
     Obsolete,
-    /// A living peerpath works with it; left alone.
+    /// Left alone: another process has locked it.
     Held {
         /// The process, where known.
         pid: Option<u32>,
     },
-    /// Other programs have it open through VFIO; left alone.
+    /// Left alone: other programs have it open through VFIO.
     Open {
         /// The processes.
         pids: Vec<u32>,
     },
-    /// It could not be given back; it stays in the journal.
+    /// Reverting failed; the entry stays in the journal.
     Failed {
         /// Why.
         error: Error,
@@ -50,17 +49,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to restore.
     pub fn is_settled(&self) -> bool {
-        matches!(self, Self::GivenBack { .. } | Self::Obsolete)
+        matches!(self, Self::Restored { .. } | Self::Obsolete)
     }
 }
 
-/// Gives back everything in the journal that no living run holds, the last change first.
+/// Reverts every change in the journal that no running process holds, the last change first.
 ///
 /// # Errors
-/// The journal cannot be read; what happened to single changes stands in the answer.
-pub fn restore(options: &OpenOptions) -> Result<Vec<Restored>, Error> {
+/// The journal cannot be read. The outcome of each change is in the result.
+pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
     if !options.state_dir.exists() {
         return Ok(Vec::new());
     }
@@ -74,43 +73,43 @@ pub fn restore(options: &OpenOptions) -> Result<Vec<Restored>, Error> {
         .collect())
 }
 
-fn restore_one(entry: &Entry, options: &OpenOptions, dir: &StateDir, journal: &Journal) -> Outcome {
-    let _lock = match Lock::take(dir, entry.subject()) {
+fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journal) -> Outcome {
+    let _lock = match Lock::acquire(dir, entry.subject()) {
         Ok(lock) => lock,
-        Err(Error::Taken { pid, .. }) => return Outcome::Held { pid },
+        Err(Error::Locked { pid, .. }) => return Outcome::Held { pid },
         Err(error) => return Outcome::Failed { error },
     };
-    // A run holds the lock as long as it lives; this catches one that is just about to take it.
+    // A run holds the lock for its whole life; this catches one that is about to acquire it.
     if entry.owner.kind == OwnerKind::Run && entry.owner.pid != std::process::id() && entry.owner.lives(&options.host) {
         return Outcome::Held { pid: Some(entry.owner.pid) };
     }
-    give_back(entry, options, journal).unwrap_or_else(|error| Outcome::Failed { error })
+    revert(entry, options, journal).unwrap_or_else(|error| Outcome::Failed { error })
 }
 
-fn give_back(entry: &Entry, options: &OpenOptions, journal: &Journal) -> Result<Outcome, Error> {
+fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome, Error> {
     let (host, bdf) = (&options.host, entry.bdf);
-    // Read again under the lock: another process may have settled it meanwhile.
+    // Read again under the lock: another process may have reverted it meanwhile.
     let Some(entry) = journal.find(entry)? else { return Ok(Outcome::Obsolete) };
-    if entry.boot_id != boot_id(host) || matches!(host.require(bdf), Err(Error::NoFunction { .. })) {
+    if entry.boot_id != boot_id(host) || matches!(host.require(bdf), Err(Error::Group(GroupError::NoFunction { .. }))) {
         journal.remove(&entry)?;
         return Ok(Outcome::Obsolete);
     }
     if matches!(entry.change, Change::Driver { .. } | Change::Rebound { .. }) {
-        let pids = wait_for_users(options, bdf)?;
+        let pids = wait_for_users(options, bdf);
         if !pids.is_empty() {
             return Ok(Outcome::Open { pids });
         }
     }
-    journal.undo(host, &entry).map(|put_back| Outcome::GivenBack { put_back })
+    journal.revert(host, &entry).map(|reverted| Outcome::Restored { reverted })
 }
 
-/// Taking a function from vfio-pci waits until nobody has it open: for ever, with a guest on it.
-fn wait_for_users(options: &OpenOptions, bdf: Bdf) -> Result<Vec<u32>, Error> {
+/// Unbinding a function from vfio-pci blocks until nobody has it open: forever, if a guest uses it.
+fn wait_for_users(options: &Options, bdf: Bdf) -> Vec<u32> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let pids = vfio_users(&options.host, bdf)?;
+        let pids = options.host.tree().vfio_users(bdf);
         if pids.is_empty() || Instant::now() > deadline {
-            return Ok(pids);
+            return pids;
         }
         std::thread::sleep(PATIENCE / 20);
     }
@@ -119,8 +118,8 @@ fn wait_for_users(options: &OpenOptions, bdf: Bdf) -> Result<Vec<u32>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::{Hold, bind};
     use crate::testing::Fixture;
+    use crate::{Hold, bind};
 
     fn fixture() -> (Fixture, Bdf) {
         let fixture = Fixture::new();
@@ -136,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn leaves_alone_what_a_living_run_holds() {
+    fn leaves_alone_what_a_running_process_holds() {
         let (fixture, bdf) = fixture();
         let options = fixture.options();
         bind(&[bdf], &options).unwrap();
-        let hold = Hold::take(bdf, &options).unwrap();
+        let hold = Hold::acquire(bdf, &options).unwrap();
         // As if another process held it.
         std::fs::write(options.state_dir.join(format!("{bdf}.lock")), "4242").unwrap();
         assert!(matches!(only(&restore(&options).unwrap()), Outcome::Held { pid: Some(4242) }));
         drop(hold);
-        assert!(matches!(only(&restore(&options).unwrap()), Outcome::GivenBack { .. }));
+        assert!(matches!(only(&restore(&options).unwrap()), Outcome::Restored { .. }));
     }
 
     #[test]
@@ -172,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_given_back_stays_written_down() {
+    fn keeps_the_entry_if_reverting_fails() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.remove_pci_driver("nvme");
         assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Failed { .. }));
         assert_eq!(fixture.journaled(), [bdf]);
         fixture.pci_driver("nvme");
-        assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::GivenBack { .. }));
+        assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Restored { .. }));
         assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("nvme"));
     }
 
     #[test]
-    fn a_driver_that_somebody_else_chose_is_left_alone() {
+    fn leaves_a_driver_that_somebody_else_bound() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.pci_driver("uio_pci_generic");
@@ -195,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_journal_there_is_nothing_to_do() {
+    fn does_nothing_without_a_journal() {
         let fixture = Fixture::new();
         assert!(restore(&fixture.options()).unwrap().is_empty());
-        assert!(!fixture.options().state_dir.exists(), "looking makes nothing");
+        assert!(!fixture.options().state_dir.exists(), "restoring creates no directory");
     }
 }

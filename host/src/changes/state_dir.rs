@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// A directory that only its owner can change: what stands in it is acted upon with root's power.
+/// A directory that only its owner can write to: root acts on its content.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing.
+    /// Creates the directory if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::State { path: path.to_owned(), operation, source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making the state directory"))?;
-        let metadata = fs::metadata(path).map_err(failed("looking at the state directory"))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the state directory"))?;
+        let metadata = fs::metadata(path).map_err(failed("read the state directory"))?;
         if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            let source = io::Error::new(io::ErrorKind::PermissionDenied, "another user could write to it");
-            return Err(failed("trusting the state directory")(source));
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it");
+            return Err(failed("trust the state directory")(source));
         }
         Ok(Self { path: path.to_owned() })
     }
@@ -30,7 +30,7 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// Makes renames in the directory outlast a crash of the host.
+    /// Makes renames in the directory survive a crash of the host.
     pub(super) fn sync(&self) -> io::Result<()> {
         fs::File::open(&self.path)?.sync_all()
     }
@@ -42,7 +42,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn is_private_and_stays_so() {
+    fn rejects_a_directory_that_others_can_write_to() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("a/b");
         StateDir::open(&path).unwrap();

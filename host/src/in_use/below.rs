@@ -1,4 +1,4 @@
-//! What a function carries: everything below its directory in the tree of devices.
+//! The devices of a function: everything below its directory in `/sys/devices`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use crate::host_tree::{HostTree, link_name, read_trimmed};
 /// A device file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Below `/dev`.
+    /// Path below `/dev`.
     pub(super) name: String,
-    /// It is a disk or a partition.
+    /// Whether it is a disk or a partition.
     pub(super) is_block: bool,
 }
 
-/// What a function carries.
+/// The devices of a function.
 #[derive(Debug, Default)]
 pub(crate) struct Below {
     pub(super) root: PathBuf,
     pub(super) nodes: Vec<Node>,
     /// Names of network interfaces.
     pub(crate) interfaces: Vec<String>,
-    /// Tags under which the host of a virtual machine offers directories.
+    /// Tags of the directories that the host of a virtual machine shares (9p, virtiofs).
     pub(super) mount_tags: Vec<String>,
 }
 
-/// Trees of devices are far flatter and smaller; the limits only keep a loop from being endless.
+/// Real device trees are far flatter; the limit only prevents an endless loop.
 const DEPTH_LIMIT: usize = 24;
 
 impl Below {
@@ -43,10 +43,10 @@ impl Below {
 
     fn walk(&mut self, directory: &Path, depth: usize) -> Result<(), Error> {
         self.look_at(directory)?;
-        // What vanishes while we look is no use.
+        // A directory that vanishes while we read is not in use.
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries.flatten() {
-            // Links lead out of the function; a function below it is a device of its own.
+            // Links leave the function; a function below it is a device of its own.
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let is_function = entry.file_name().to_string_lossy().parse::<Bdf>().is_ok();
             if is_directory && !is_function && depth < DEPTH_LIMIT {
@@ -71,7 +71,7 @@ impl Below {
         Ok(())
     }
 
-    /// Whether a path of sysfs leads to something below the function.
+    /// Whether a path in sysfs resolves to something below the function.
     pub(super) fn contains(&self, path: &Path) -> bool {
         fs::canonicalize(path).is_ok_and(|path| path.starts_with(&self.root))
     }

@@ -1,4 +1,4 @@
-//! Disks on a function, and what is made of them.
+//! Disks of a function, and the volumes, mounts and swap areas on them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> 
     Ok(uses)
 }
 
-/// NVMe disks that can be reached through several controllers stand beside these in the tree, not below.
+/// In sysfs, NVMe disks with several controllers (multipath) are siblings of the controllers, not children.
 fn multipath_heads(host: &HostTree, below: &Below) -> Result<Vec<String>, Error> {
     let subsystems = host.path("sys/class/nvme-subsystem");
     let mut heads = Vec::new();
@@ -48,7 +48,7 @@ fn multipath_heads(host: &HostTree, below: &Below) -> Result<Vec<String>, Error>
     Ok(heads)
 }
 
-/// A disk, its partitions, and what the kernel built upon them (device mapper, RAID), recursively.
+/// A disk, its partitions, and the devices on top of them (device mapper, RAID), recursively.
 fn follow(host: &HostTree, name: &str, reached: &mut BTreeSet<String>) -> Result<(), Error> {
     if !reached.insert(name.to_owned()) {
         return Ok(());
@@ -65,7 +65,7 @@ fn follow(host: &HostTree, name: &str, reached: &mut BTreeSet<String>) -> Result
     Ok(())
 }
 
-/// Everything that a disk is called in tables of mounts and swaps.
+/// Whether a name in the tables of mounts and swap areas means this disk.
 fn is_called(host: &HostTree, name: &str, text: &str) -> bool {
     let mapped = read_trimmed(&host.path(format!("sys/class/block/{name}/dm/name"))).ok().flatten();
     let plain = text.strip_prefix("/dev/").is_some_and(|called| called == name);
@@ -84,7 +84,7 @@ fn mounts(host: &HostTree, reached: &BTreeSet<String>, tags: &[String]) -> Resul
     for mount in table.lines().filter_map(Mount::parse) {
         for name in reached {
             let number = read_trimmed(&host.path(format!("sys/class/block/{name}/dev")))?;
-            // File systems of several disks have numbers of their own, but name one of the disks.
+            // File systems on several disks have device numbers of their own, but name one of the disks.
             if number.as_deref() == Some(mount.number) || is_called(host, name, mount.source) {
                 uses.push(InUse::new(UseKind::Disk, false, format!("{name} is mounted at {}", mount.place)));
             }
@@ -120,11 +120,11 @@ fn swaps(host: &HostTree, reached: &BTreeSet<String>) -> Result<Vec<InUse>, Erro
     let paths = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     Ok(paths
         .flat_map(|path| reached.iter().filter(move |name| is_called(host, name, path)))
-        .map(|name| InUse::new(UseKind::Disk, false, format!("{name} is swapped to")))
+        .map(|name| InUse::new(UseKind::Disk, false, format!("{name} is used for swap")))
         .collect())
 }
 
-/// Volumes and arrays that nobody mounted.
+/// Volumes and arrays that are not mounted.
 fn built_upon(disks: &BTreeSet<String>, reached: &BTreeSet<String>) -> Option<InUse> {
     let built: Vec<_> =
         reached.iter().filter(|name| !disks.iter().any(|disk| is_part_of(name, disk))).map(String::as_str).collect();
@@ -132,7 +132,7 @@ fn built_upon(disks: &BTreeSet<String>, reached: &BTreeSet<String>) -> Option<In
         .then(|| InUse::new(UseKind::Disk, true, format!("its disks are part of {}", built.join(" and "))))
 }
 
-/// `nvme0n1p2` and `sda1` are parts of `nvme0n1` and `sda`, and each disk is a part of itself.
+/// `nvme0n1p2` and `sda1` are partitions of `nvme0n1` and `sda`; each disk counts as a part of itself.
 fn is_part_of(name: &str, disk: &str) -> bool {
     name.strip_prefix(disk).is_some_and(|rest| {
         let number = rest.strip_prefix('p').unwrap_or(rest);
@@ -140,7 +140,7 @@ fn is_part_of(name: &str, disk: &str) -> bool {
     })
 }
 
-/// Disks that the kernel holds for something we do not see: a mount in a container, a pool of ZFS.
+/// Disks that the kernel has claimed for a use that is not visible here: a mount in a container, a ZFS pool.
 fn claimed(host: &HostTree, disks: &BTreeSet<String>) -> Vec<InUse> {
     let busy = |name: &&String| {
         let opened = fs::File::options()
@@ -153,7 +153,7 @@ fn claimed(host: &HostTree, disks: &BTreeSet<String>) -> Vec<InUse> {
         .iter()
         .filter(busy)
         .map(|name| {
-            let detail = format!("the kernel holds {name} for a mount in another namespace, or for a pool");
+            let detail = format!("the kernel has claimed {name} for a mount in another namespace, or for a pool");
             InUse::new(UseKind::Disk, false, detail)
         })
         .collect()
@@ -182,35 +182,35 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_disk_is_free() {
+    fn finds_no_use_of_an_idle_disk() {
         let (fixture, bdf) = nvme();
         fixture.file("proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n");
         assert_eq!(details(&fixture, bdf), []);
     }
 
     #[test]
-    fn a_mounted_partition_is_found_by_number() {
+    fn finds_a_mounted_partition_by_number() {
         let (fixture, bdf) = nvme();
         fixture.file("proc/self/mountinfo", "22 1 259:2 / /home rw,noatime shared:1 - ext4 /dev/root rw\n");
         assert_eq!(details(&fixture, bdf), [("nvme0n1p2 is mounted at /home".to_owned(), false)]);
     }
 
     #[test]
-    fn a_file_system_with_a_number_of_its_own_is_found_by_name() {
+    fn finds_a_file_system_with_its_own_number_by_name() {
         let (fixture, bdf) = nvme();
         fixture.file("proc/self/mountinfo", "22 1 0:45 / /data rw - btrfs /dev/nvme0n1p2 rw\n");
         assert_eq!(details(&fixture, bdf), [("nvme0n1p2 is mounted at /data".to_owned(), false)]);
     }
 
     #[test]
-    fn swap_counts() {
+    fn finds_swap() {
         let (fixture, bdf) = nvme();
         fixture.file("proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1p2 partition 1 0 -2\n");
-        assert_eq!(details(&fixture, bdf), [("nvme0n1p2 is swapped to".to_owned(), false)]);
+        assert_eq!(details(&fixture, bdf), [("nvme0n1p2 is used for swap".to_owned(), false)]);
     }
 
     #[test]
-    fn volumes_upon_it_count_and_their_mounts_even_more() {
+    fn finds_volumes_and_their_mounts() {
         let (fixture, bdf) = nvme();
         fixture.block("sys/devices/virtual/block/dm-0", "253:0");
         fixture.file("sys/devices/virtual/block/dm-0/dm/name", "vg-home\n");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_of_several_controllers_is_found_from_each() {
+    fn finds_a_multipath_disk_through_each_controller() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").driver("nvme").bdf();
         fixture.node(&format!("{ROOT}/nvme/nvme0"), "nvme0", "241:0");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_the_virtual_machines_host_counts() {
+    fn finds_a_shared_directory_of_the_virtual_machines_host() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").driver("virtio-pci").bdf();
         fixture.file(&format!("{ROOT}/virtio1/mount_tag"), "ROOTFS\n");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_told_from_other_disks() {
+    fn distinguishes_partitions_from_other_disks() {
         for (name, disk, part) in [
             ("sda", "sda", true),
             ("sda1", "sda", true),

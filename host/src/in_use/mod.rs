@@ -1,4 +1,4 @@
-//! What would break if a function were taken from its driver.
+//! What would break if the driver of a function were unbound.
 
 mod below;
 mod disks;
@@ -16,35 +16,34 @@ use crate::host_tree::HostTree;
 
 pub(crate) use below::Below;
 pub(crate) use networks::is_up;
-pub(crate) use processes::vfio_users;
 pub(crate) use rdma::{RdmaDevice, rdma_devices};
 
-/// The kind of use.
+/// Kind of a use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UseKind {
-    /// A disk on it is mounted, swapped to, or part of something.
+    /// A disk of the function is mounted, used for swap, or part of a volume or array.
     Disk,
-    /// A network interface on it is in use.
+    /// A network interface of the function is in use.
     Network,
-    /// An RDMA device stands on it.
+    /// A software RDMA device uses a network interface of the function.
     Rdma,
-    /// It shows the console.
+    /// The function is the boot display.
     Display,
-    /// A program has one of its device files open.
+    /// A program has a device file of the function open.
     Process,
-    /// It carries virtual functions.
+    /// Virtual functions of the function are enabled.
     VirtualFunctions,
 }
 
-/// A use of a function.
+/// A use of a function that unbinding its driver would break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InUse {
-    /// What kind.
+    /// Kind of the use.
     pub kind: UseKind,
-    /// What exactly, as part of a sentence: `nvme0n1 is mounted at /home`.
+    /// Description, as part of a sentence: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether the user may take the function all the same. Not where this host could be lost (a mounted disk, the default
-    /// route, the login session), nor where the kernel would wait for a program that need not end.
+    /// Whether [`crate::Options::force_in_use`] covers it. It does not cover uses whose loss could cut off this host (a
+    /// mounted disk, the default route, the login session), nor those for which the kernel would wait for a program to end.
     pub forceable: bool,
 }
 
@@ -60,7 +59,7 @@ impl InUse {
     }
 }
 
-/// Everything known to use a function; empty where it is free.
+/// The known uses of a function, from sysfs and `/proc`; empty if it is free.
 ///
 /// # Errors
 /// No such function, or the host cannot be read.
@@ -70,11 +69,11 @@ pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
     uses.extend(networks::uses(host, bdf, &below)?);
     uses.extend(display(host, bdf)?);
     uses.extend(virtual_functions(host, bdf)?);
-    uses.extend(processes::uses(host, &below)?);
+    uses.extend(processes::uses(host, &below));
     Ok(uses)
 }
 
-/// `InUse` where something uses the function and force does not cover it.
+/// Fails with [`Error::InUse`] if the function has a use that `force` does not cover.
 pub(crate) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<(), Error> {
     let uses: Vec<_> = uses(host, bdf)?.into_iter().filter(|one| !(force && one.forceable)).collect();
     if uses.is_empty() { Ok(()) } else { Err(Error::InUse { bdf, uses, forced: force }) }
@@ -87,7 +86,7 @@ fn display(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
 
 fn virtual_functions(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
     let count = host.function_number(bdf, "sriov_numvfs")?.unwrap_or(0);
-    let detail = format!("{count} virtual functions are switched on");
+    let detail = format!("{count} virtual functions are enabled");
     Ok((count > 0).then(|| InUse::new(UseKind::VirtualFunctions, true, detail)))
 }
 
@@ -97,14 +96,14 @@ mod tests {
     use crate::testing::Fixture;
 
     #[test]
-    fn a_free_function_has_no_uses() {
+    fn finds_no_uses_of_a_free_function() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").driver("ivshmem").bdf();
         assert_eq!(uses(&fixture.host(), bdf).unwrap(), []);
     }
 
     #[test]
-    fn the_boot_display_and_virtual_functions_count() {
+    fn finds_the_boot_display_and_virtual_functions() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").file("boot_vga", "1\n").file("sriov_numvfs", "4\n").bdf();
         let kinds: Vec<_> = uses(&fixture.host(), bdf).unwrap().into_iter().map(|one| one.kind).collect();

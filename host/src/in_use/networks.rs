@@ -1,4 +1,4 @@
-//! Network interfaces on a function, what is stacked upon them, and RDMA devices.
+//! Network interfaces of a function, the interfaces stacked on them, and RDMA devices.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,24 +27,24 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
     }
     for device in rdma_devices(host, below)? {
         if let Some((_, interface)) = device.software {
-            let detail = format!("the RDMA device {} stands on {interface}", device.name);
+            let detail = format!("the RDMA device {} uses {interface}", device.name);
             uses.push(InUse::new(UseKind::Rdma, true, detail));
-            // The kernel cannot take such a device from a program: unbinding would wait until that ends, maybe for ever.
-            uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false)?);
+            // The kernel cannot revoke such a device: unbinding would wait until the program ends.
+            uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false));
         }
     }
     uses.extend(hidden(host, bdf, below)?);
     Ok(uses)
 }
 
-/// Interfaces by what they are used for.
+/// Interfaces, by their use.
 struct Busy {
     routes: BTreeSet<String>,
     sessions: Vec<String>,
     addressed: BTreeSet<String>,
 }
 
-/// An interface and all that is stacked upon it: bonds, bridges, VLANs.
+/// An interface and all interfaces stacked on it: bonds, bridges, VLANs.
 fn follow(host: &HostTree, name: &str, stacked: &mut BTreeSet<String>) -> Result<(), Error> {
     if !stacked.insert(name.to_owned()) {
         return Ok(());
@@ -77,7 +77,7 @@ pub(crate) fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
 }
 
-/// Interfaces that default routes leave by.
+/// Interfaces of the default routes.
 fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
     let four = read_trimmed(&host.path("proc/net/route"))?.unwrap_or_default();
@@ -90,7 +90,7 @@ fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     let six = read_trimmed(&host.path("proc/net/ipv6_route"))?.unwrap_or_default();
     for line in six.lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
-        // The kernel's own "unreachable" default leaves by the loopback.
+        // The kernel's own "unreachable" default route uses the loopback interface.
         if let [destination, "00", .., name] = fields[..]
             && destination.bytes().all(|byte| byte == b'0')
             && name != "lo"
@@ -101,7 +101,7 @@ fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     Ok(names)
 }
 
-/// Addresses of this host, and the interfaces that have them.
+/// Addresses of this host, with their interfaces.
 fn addresses(host: &HostTree) -> Result<Vec<(IpAddr, String)>, Error> {
     let six = read_trimmed(&host.path("proc/net/if_inet6"))?.unwrap_or_default();
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ fn addresses(host: &HostTree) -> Result<Vec<(IpAddr, String)>, Error> {
     Ok(found)
 }
 
-/// An Ethernet function whose driver shows no interface here: most likely a container has it.
+/// An Ethernet function whose driver shows no interface in this network namespace: most likely a container has it.
 fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Error> {
     let ethernet = host.function_number(bdf, "class")?.is_some_and(|class| class >> 8 == 0x0200);
     let driver = host.driver(bdf)?.filter(|driver| driver != "pci-stub" && !driver.starts_with("uio"));
@@ -132,7 +132,7 @@ fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Err
         return Ok(None);
     }
     Ok(driver.map(|driver| {
-        let detail = format!("{driver} shows no interface of it here, so another network namespace may have that");
+        let detail = format!("{driver} shows no interface here: another network namespace may have it");
         InUse::new(UseKind::Network, true, detail)
     }))
 }
@@ -155,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_down_is_free() {
+    fn finds_no_use_of_an_interface_that_is_down() {
         let (fixture, bdf) = nic();
         assert_eq!(details(&fixture, bdf), []);
     }
 
     #[test]
-    fn one_that_is_up_can_be_forced() {
+    fn an_interface_that_is_up_is_forceable() {
         let (fixture, bdf) = nic();
         fixture.interface("sys/devices/pci0000:00/0000:03:00.0/net/eth0", "0x1003");
         assert_eq!(details(&fixture, bdf), [("eth0 is up".to_owned(), true)]);
     }
 
     #[test]
-    fn the_default_route_is_never_taken() {
+    fn the_default_route_is_never_forceable() {
         let (fixture, bdf) = nic();
         let header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
         fixture.file("proc/net/route", &format!("{header}eth0 00000000 0102A8C0 0003 0 0 100 00000000 0 0 0\n"));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_session_is_never_taken() {
+    fn the_login_session_is_never_forceable() {
         let (fixture, bdf) = nic();
         fixture.file("proc/net/if_inet6", "fd000000000000000000000000000001 02 40 00 80 eth0\n");
         let environment = "SSH_CONNECTION=fd00::9 50000 fd00::1 22\0";
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bond_upon_it_speaks_for_it() {
+    fn the_use_of_a_bond_counts_for_its_interfaces() {
         let (fixture, bdf) = nic();
         fixture.interface("sys/devices/virtual/net/bond0", "0x1002");
         fixture.link("sys/devices/pci0000:00/0000:03:00.0/net/eth0/upper_bond0", "/anywhere");
@@ -201,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_counts_although_it_is_down() {
+    fn an_address_counts_although_the_interface_is_down() {
         let (fixture, bdf) = nic();
         fixture.file("proc/net/if_inet6", "fe800000000000000000000000000001 02 40 20 80 eth0\n");
         assert_eq!(details(&fixture, bdf), [("eth0 has an address".to_owned(), true)]);
     }
 
     #[test]
-    fn soft_rdma_upon_it_counts() {
+    fn finds_software_rdma() {
         let (fixture, bdf) = nic();
         fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
-        assert_eq!(details(&fixture, bdf), [("the RDMA device rxe0 stands on eth0".to_owned(), true)]);
+        assert_eq!(details(&fixture, bdf), [("the RDMA device rxe0 uses eth0".to_owned(), true)]);
     }
 
     #[test]
-    fn soft_rdma_that_a_program_has_open_is_never_taken() {
+    fn open_software_rdma_is_never_forceable() {
         let (fixture, bdf) = nic();
         fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
         fixture.file("sys/class/infiniband_verbs/abi_version", "6\n");
@@ -225,19 +225,19 @@ mod tests {
         fixture.file("proc/4242/comm", "ib_send_bw\n");
         fixture.link("proc/4242/fd/3", "/dev/infiniband/uverbs1");
         fixture.link("proc/4243/fd/3", "/dev/infiniband/uverbs0");
-        // This process is about to close what it has.
+        // This process closes its own devices before it changes anything.
         fixture.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/infiniband/uverbs1");
         assert_eq!(
             details(&fixture, bdf),
             [
-                ("the RDMA device rxe0 stands on eth0".to_owned(), true),
+                ("the RDMA device rxe0 uses eth0".to_owned(), true),
                 ("/dev/infiniband/uverbs1 is open in ib_send_bw (process 4242)".to_owned(), false)
             ]
         );
     }
 
     #[test]
-    fn an_interface_in_another_namespace_is_suspected() {
+    fn suspects_an_interface_in_another_namespace() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").driver("e1000e").file("class", "0x020000\n").bdf();
         let found = details(&fixture, bdf);

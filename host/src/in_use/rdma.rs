@@ -1,4 +1,4 @@
-//! RDMA devices on a function, and those in software (rxe, siw) upon its network interfaces.
+//! RDMA devices of a function, and software RDMA devices (rxe, siw) on its network interfaces.
 
 use super::below::Below;
 use crate::Error;
@@ -8,11 +8,11 @@ use crate::host_tree::{HostTree, names, read_trimmed};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RdmaDevice {
     pub(crate) name: String,
-    /// Of one in software: its kind and the interface that it stands on.
+    /// For a software RDMA device: its kind and its network interface.
     pub(crate) software: Option<(String, String)>,
 }
 
-/// The RDMA devices that would go with the function's driver.
+/// The RDMA devices that disappear when the function's driver is unbound.
 pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDevice>, Error> {
     let class = host.path("sys/class/infiniband");
     let mut found = Vec::new();
@@ -24,12 +24,12 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
             }
             continue;
         }
-        // rxe names its interface outright; siw, which speaks iWARP, has it beside its GID.
+        // rxe names its interface in `parent`; siw, an iWARP device, names it beside its GID.
         let software = match read_trimmed(&folder.join("parent"))? {
             Some(interface) => Some(("rxe", interface)),
             None => {
                 let is_siw = read_trimmed(&folder.join("node_type"))?.is_some_and(|kind| kind.ends_with("RNIC"));
-                // An entry that is not in use cannot be read.
+                // Unused entries cannot be read.
                 let interface = read_trimmed(&folder.join("ports/1/gid_attrs/ndevs/0")).ok().flatten();
                 interface.filter(|_| is_siw).map(|interface| ("siw", interface))
             }
@@ -41,7 +41,7 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
     Ok(found)
 }
 
-/// The device files through which programs use an RDMA device.
+/// The device files of an RDMA device.
 pub(super) fn verbs_files(host: &HostTree, device: &str) -> Result<Vec<String>, Error> {
     let class = host.path("sys/class/infiniband_verbs");
     let mut files = Vec::new();
@@ -59,7 +59,7 @@ mod tests {
     use crate::testing::Fixture;
 
     #[test]
-    fn hardware_below_the_function_and_software_upon_its_interfaces() {
+    fn finds_hardware_below_the_function_and_software_on_its_interfaces() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").bdf();
         let root = "sys/devices/pci0000:00/0000:03:00.0";

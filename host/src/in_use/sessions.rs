@@ -1,17 +1,17 @@
-//! The network interface through which the user is logged in.
+//! The network interface of the user's login session.
 
 use std::fs;
 use std::net::IpAddr;
 
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// A chain of parents longer than any real one.
+/// Longer than any real chain of parent processes.
 const MOST_PARENTS: usize = 64;
 
-/// The interfaces that carry the login sessions that this process came from.
+/// The interfaces of the login sessions in which this process and its parents were started.
 ///
-/// sshd tells its sessions both ends of their connection. Programs such as sudo take that away from the environment, but
-/// one of the parents still has it.
+/// sshd sets `SSH_CONNECTION` to both ends of the connection. Programs such as sudo remove it from the environment, but one
+/// of the parent processes still has it.
 pub(super) fn interfaces(host: &HostTree, addresses: &[(IpAddr, String)]) -> Vec<String> {
     let mut pid = std::process::id();
     let mut found = Vec::new();
@@ -41,7 +41,7 @@ fn login_address(environment: &[u8]) -> Option<String> {
     std::str::from_utf8(variable).ok()?.split(' ').nth(2).map(str::to_owned)
 }
 
-/// A socket of IPv6 shows an IPv4 address in this form.
+/// An IPv6 socket reports an IPv4 peer as an IPv4-mapped address.
 fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_is_found_in_a_parent_too() {
+    fn finds_the_session_of_a_parent() {
         let me = std::process::id();
         for (variable, expected) in [
             ("SSH_CONNECTION=10.0.0.9 5000 10.0.0.1 22", vec!["eth0"]),

@@ -1,11 +1,11 @@
-//! Network interfaces as files below their function, and the two programs that change them.
+//! Network interfaces as files below their function, and the programs `ip` and `rdma` that change them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::relink;
 
-/// A driver has a NIC now: its interface appears, down and without addresses, under the first free name.
+/// Creates the interface of a NIC after its driver was bound: down, without addresses, under the first free name.
 pub(super) fn appear(root: &Path, bdf: &str) {
     let name = (0..).map(|number| format!("eth{number}")).find(|name| !class(root, name).exists()).unwrap();
     let folder = root.join(format!("sys/devices/pci0000:00/{bdf}/net/{name}"));
@@ -24,8 +24,8 @@ pub(super) fn appear(root: &Path, bdf: &str) {
     relink(&class(root, &name), &folder);
 }
 
-/// A function lost its driver: its interfaces go, and what stands upon them.
-pub(super) fn take_away(root: &Path, bdf: &str) {
+/// Removes the interfaces of a function after its driver was unbound, and the RDMA devices on them.
+pub(super) fn disappear(root: &Path, bdf: &str) {
     let net = root.join(format!("sys/devices/pci0000:00/{bdf}/net"));
     for entry in fs::read_dir(&net).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap();
@@ -39,7 +39,7 @@ pub(super) fn take_away(root: &Path, bdf: &str) {
     let _ = fs::remove_dir_all(net);
 }
 
-/// Answers what peerpath asks, and nothing else.
+/// Understands the commands of this crate and no others.
 pub(super) fn run(root: &Path, program: &str, arguments: &str) -> Result<String, String> {
     let words: Vec<&str> = arguments.split(' ').collect();
     match (program, &words[..]) {
@@ -68,7 +68,7 @@ pub(super) fn run(root: &Path, program: &str, arguments: &str) -> Result<String,
             }
             add(root, name, "routes", &format!("{family} {}", words[3..words.len() - 2].join(" ")))
         }
-        _ => Err(format!("{program} {arguments} is not understood")),
+        _ => Err(format!("{program} {arguments} is not supported")),
     }
 }
 
@@ -123,7 +123,7 @@ fn add_rdma(root: &Path, device: &str, name: &str) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// The addresses of a fixture are no more than `192.168.101.1/24 scope global`.
+/// Addresses of a fixture have the form `192.168.101.1/24 scope global`.
 fn show_addresses(addresses: &[String]) -> String {
     let shown = addresses.iter().map(|address| {
         let (local, rest) = address.split_once('/').unwrap();
@@ -134,7 +134,7 @@ fn show_addresses(addresses: &[String]) -> String {
     serde_json::json!([{"addr_info": shown.collect::<Vec<_>>()}]).to_string()
 }
 
-/// And the routes no more than `10.9.0.0/16 via 192.168.101.254`.
+/// Routes of a fixture have the form `10.9.0.0/16 via 192.168.101.254`.
 fn show_routes<'a>(routes: impl Iterator<Item = &'a str>) -> String {
     let shown = routes.map(|route| {
         let (destination, gateway) = route.split_once(" via ").unwrap();

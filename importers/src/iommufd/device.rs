@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_exporter::{Access, AddressSpace, Buffer, Device as VfioDevice, Door, Handle, OpenOptions};
+use peerpath_exporter::{Access, AddressSpace, Buffer, Device as VfioDevice, Handle, OpenOptions, VfioInterface};
 use peerpath_paths::Bdf;
 
 use super::address::{Address, Blocks};
@@ -25,7 +25,7 @@ static OPEN: Mutex<Option<HashMap<Bdf, Weak<Function>>>> = Mutex::new(None);
 
 fn options() -> OpenOptions {
     // A group has no address space of its own.
-    OpenOptions { door: Door::Cdev, ..OpenOptions::default() }
+    OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() }
 }
 
 /// Whether the function could be opened; nothing is changed.

@@ -1,4 +1,4 @@
-//! From what `ip -json` prints to the words that make it again.
+//! Converts the output of `ip -json` to arguments of `ip` that restore it.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -31,13 +31,13 @@ struct Address {
     mngtmpaddr: bool,
 }
 
-/// What the kernel prints for "for ever".
-const FOR_EVER: u32 = u32::MAX;
+/// The lifetime that the kernel prints for "forever".
+const FOREVER: u32 = u32::MAX;
 
-/// Addresses of an interface as `ip address replace` takes them.
+/// Addresses of an interface as arguments of `ip address replace`.
 ///
 /// # Errors
-/// What was printed cannot be understood.
+/// The output cannot be parsed.
 pub(super) fn addresses(interface: &str, printed: &str) -> Result<Vec<String>, String> {
     let shown: Vec<Shown> = parse(printed)?;
     let addresses = shown.into_iter().flat_map(|shown| shown.addr_info);
@@ -45,11 +45,11 @@ pub(super) fn addresses(interface: &str, printed: &str) -> Result<Vec<String>, S
 }
 
 impl Address {
-    /// None for those that the kernel makes by itself.
+    /// None for addresses that the kernel assigns.
     fn words(&self, interface: &str) -> Option<String> {
         let (local, length) = (self.local.as_ref()?, self.prefixlen?);
-        let made_by_itself = self.family.as_deref() == Some("inet6") && self.scope.as_deref() == Some("link");
-        if made_by_itself || self.temporary {
+        let is_link_local = self.family.as_deref() == Some("inet6") && self.scope.as_deref() == Some("link");
+        if is_link_local || self.temporary {
             return None;
         }
         let mut words = match &self.address {
@@ -70,27 +70,28 @@ impl Address {
                 words += &format!(" {flag}");
             }
         }
-        if let Some(valid) = self.valid_life_time.filter(|seconds| *seconds != FOR_EVER) {
+        if let Some(valid) = self.valid_life_time.filter(|seconds| *seconds != FOREVER) {
             words += &format!(" valid_lft {valid} preferred_lft {}", self.preferred_life_time.unwrap_or(0).min(valid));
         }
         Some(words)
     }
 }
 
-/// Routes of an interface as `ip FAMILY route replace` takes them, the family in front.
+/// Routes of an interface as arguments of `ip FAMILY route replace`, the family in front.
 ///
-/// `prefix_routes`: those to the networks of its addresses are not, or not all, made with them by the kernel.
+/// `prefix_routes`: at least one address has `noprefixroute`, so the kernel does not create the route to its network.
 ///
 /// # Errors
-/// What was printed cannot be understood, or a route is of a kind that could not be made again.
+/// The output cannot be parsed, or a route is of a kind that cannot be restored.
 pub(super) fn routes(family: &str, printed: &str, prefix_routes: bool) -> Result<Vec<String>, String> {
     let shown: Vec<Map<String, Value>> = parse(printed)?;
-    let routes = shown.into_iter().filter(|route| !route.is_empty() && !comes_by_itself(route, prefix_routes));
+    let routes = shown.into_iter().filter(|route| !route.is_empty() && !is_automatic(route, prefix_routes));
     routes.map(|route| route_words(&route).map(|words| format!("{family} {words}"))).collect()
 }
 
-/// With the addresses, or from a router. NetworkManager makes the route of an address itself, and says that the kernel did.
-fn comes_by_itself(route: &Map<String, Value>, prefix_routes: bool) -> bool {
+/// Whether the kernel creates the route together with an address, or a router announces it. NetworkManager creates the
+/// route of an address itself, and marks it as the kernel's.
+fn is_automatic(route: &Map<String, Value>, prefix_routes: bool) -> bool {
     let is = |key, usual| route.get(key).is_none_or(|value| value == usual);
     match route.get("protocol").and_then(Value::as_str) {
         Some("ra") => true,
@@ -102,7 +103,7 @@ fn comes_by_itself(route: &Map<String, Value>, prefix_routes: bool) -> bool {
 }
 
 fn route_words(route: &Map<String, Value>) -> Result<String, String> {
-    let odd = |what: &str| format!("a route with {what} leaves by it: {}", Value::Object(route.clone()));
+    let odd = |what: &str| format!("it has a route with {what}: {}", Value::Object(route.clone()));
     let destination = route.get("dst").and_then(Value::as_str).ok_or_else(|| odd("no destination"))?;
     let mut words = destination.to_owned();
     for (key, value) in route {
@@ -134,11 +135,11 @@ fn route_words(route: &Map<String, Value>) -> Result<String, String> {
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(printed: &str) -> Result<Vec<T>, String> {
-    // Nothing to list is nothing printed.
+    // An empty list is printed as an empty text.
     if printed.is_empty() {
         return Ok(Vec::new());
     }
-    serde_json::from_str(printed).map_err(|error| format!("what `ip -json` prints of it is not understood ({error})"))
+    serde_json::from_str(printed).map_err(|error| format!("cannot parse the output of `ip -json` ({error})"))
 }
 
 #[cfg(test)]
@@ -147,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn addresses_come_back_with_everything_that_was_said_of_them() {
+    fn converts_addresses_with_all_their_properties() {
         let printed = r#"[{},{"ifname":"eth0","mtu":1500,"addr_info":[
             {"family":"inet","local":"192.168.101.1","prefixlen":24,"scope":"global","label":"eth0",
              "valid_life_time":4294967295,"preferred_life_time":4294967295},
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn simple_routes_come_back_and_others_are_refused() {
+    fn converts_simple_routes_and_rejects_others() {
         let printed = r#"[{"dst":"192.168.101.0/24","protocol":"kernel","scope":"link","prefsrc":"192.168.101.1","flags":[]},
             {"dst":"10.9.0.0/16","gateway":"192.168.101.254","protocol":"static","metric":50,"flags":["onlink","linkdown"]},
             {"type":"local","dst":"192.168.101.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
@@ -192,12 +193,12 @@ mod tests {
             r#"[{"type":"blackhole","dst":"10.0.0.0/8","protocol":"static","flags":[]}]"#,
             r#"[{"dst":"10.0.0.0/8","protocol":"static","flags":["offload"]}]"#,
         ] {
-            assert!(routes("-4", odd, false).unwrap_err().contains("leaves by it"), "{odd}");
+            assert!(routes("-4", odd, false).unwrap_err().contains("it has a route with"), "{odd}");
         }
     }
 
     #[test]
-    fn a_route_that_network_manager_made_for_an_address_is_kept() {
+    fn keeps_a_route_that_network_manager_created_for_an_address() {
         let printed = r#"[{"dst":"10.2.0.0/16","protocol":"kernel","scope":"link","prefsrc":"10.2.0.1","metric":100,"flags":[]},
             {"type":"local","dst":"10.2.0.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
             {"dst":"10.3.0.0/16","protocol":"kernel","table":"100","flags":[]}]"#;
@@ -212,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in ".*") {
+        fn accepts_any_text(text in ".*") {
             let _ = (addresses("eth0", &text), routes("-4", &text, true));
         }
     }
