@@ -139,7 +139,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
             || says("remedy", "exporter still lives")
             // Before the run had connected.
-            || says("remedy", "peerpath export")
+            || says("remedy", "Start the process that exports")
     };
     account("orphaned", ledger, &ended, out.path(), &gone)?;
     given_back(ledger, "orphaned")
