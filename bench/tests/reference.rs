@@ -18,7 +18,7 @@ fn what_was_observed_follows_from_the_snapshots() {
         let snapshot = folder.join(text("scenario")).join("snapshot.tar.gz");
         let inventory = Inventory::read(&Tree::open(&snapshot).unwrap());
         let importer = inventory.function_under(text("to")).unwrap();
-        let request = Request { bar: Some(bar), ranges: ranges.len().max(1), ..Request::default() };
+        let request = Request { bar: Some(bar.get()), ranges: ranges.len().max(1), ..Request::default() };
         let report = inventory.predictor(request).explain(bdf, importer).unwrap();
         let cause = row["cause"].as_str();
         if text("observed") == "unknown" {

@@ -18,7 +18,7 @@ use peerpath_exporter::{
     BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes, set_guard,
 };
 use peerpath_host::{Options, Outcome, Restored, bind, restore};
-use peerpath_paths::{Bdf, Cause, Explained, Tree};
+use peerpath_paths::{BarIndex, Bdf, Cause, Explained, Tree};
 
 type Outcomes = Result<(), Box<dyn StdError>>;
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 /// Holds the BAR until killed.
-fn hold(bdf: Bdf, bar: u8) -> ExitCode {
+fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
     match VfioExporter::open(bdf, bar, &[], &OpenOptions::default()) {
         Ok(_exporter) => {
             println!("held");
@@ -73,7 +73,7 @@ fn expect(what: bool, otherwise: impl Into<String>) -> Outcomes {
     if what { Ok(()) } else { Err(otherwise.into().into()) }
 }
 
-fn through(bdf: Bdf, bar: u8, options: &OpenOptions) -> Outcomes {
+fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
     let fds = open_fds()?;
     let exporter = VfioExporter::open(bdf, bar, &[], options)?;
     let device = exporter.device();
@@ -119,7 +119,8 @@ fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
         BarRange { offset_bytes: 0, length_bytes: page },
         BarRange { offset_bytes: 64 * page, length_bytes: page },
     ];
-    let (bdf, bar) = (whole.device().bdf(), whole.bar().index);
+    let bdf = whole.device().bdf();
+    let bar = whole.origin().bar.ok_or("no BAR")?;
     let parts = VfioExporter::open(bdf, bar, &ranges, options)?;
     let buffer = parts.export(parts.length_bytes())?;
     let all = whole.export(whole.length_bytes())?;
@@ -188,7 +189,7 @@ fn survives_reset(exporter: &VfioExporter) -> Outcomes {
     Ok(())
 }
 
-fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
+fn bad_input(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let options = OpenOptions::default();
     let page = page_bytes();
     let mut cases = vec![
@@ -209,7 +210,7 @@ fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
     is_restored(bdf, None)
 }
 
-fn one_at_a_time(bdf: Bdf, bar: u8) -> Outcomes {
+fn one_at_a_time(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let (options, host) = (OpenOptions::default(), Options::default());
     let mut child = Killed(holder(bdf, bar)?);
     let second = VfioExporter::open(bdf, bar, &[], &options);
@@ -228,7 +229,7 @@ fn one_at_a_time(bdf: Bdf, bar: u8) -> Outcomes {
     is_restored(bdf, None)
 }
 
-fn holder(bdf: Bdf, bar: u8) -> io::Result<Child> {
+fn holder(bdf: Bdf, bar: BarIndex) -> io::Result<Child> {
     let mut child = Command::new(std::env::current_exe()?)
         .args([&format!("{bdf}:{bar}"), "hold"])
         .stdout(Stdio::piped())
@@ -250,7 +251,7 @@ impl Drop for Killed {
     }
 }
 
-fn over_socket(bdf: Bdf, bar: u8) -> Outcomes {
+fn over_socket(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let path = std::env::temp_dir().join(format!("peerpath-check-{}", std::process::id()));
     let exporter = VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?;
     let server = ExportServer::new(&path, &exporter)?;

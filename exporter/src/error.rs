@@ -5,7 +5,7 @@ mod explained;
 use std::io;
 use std::path::PathBuf;
 
-use peerpath_paths::{Bdf, GroupError, IommuGroup};
+use peerpath_paths::{BarIndex, Bdf, GroupError, IommuGroup};
 
 use crate::guard::Refusal;
 use crate::range::RangeProblem;
@@ -42,7 +42,7 @@ pub enum Error {
         /// The function.
         bdf: Bdf,
         /// The BAR's index.
-        bar: u8,
+        bar: BarIndex,
         /// The reason.
         problem: NotExportable,
     },
@@ -52,7 +52,7 @@ pub enum Error {
         /// The function.
         bdf: Bdf,
         /// The BAR's index.
-        bar: u8,
+        bar: BarIndex,
         /// The range.
         range: BarRange,
         /// The reason.
@@ -222,7 +222,7 @@ pub enum Error {
     Export {
         /// The function.
         bdf: Bdf,
-        /// The BAR's index.
+        /// Index of the VFIO region: the BAR's own.
         bar: u8,
         /// Its driver.
         driver: Option<String>,

@@ -80,7 +80,7 @@ fn expected(exporter: &dyn Exporter, to: Option<peerpath_paths::Bdf>) -> Option<
     let origin = exporter.origin();
     let (Some(from), Some(bar)) = (origin.bdf, origin.bar) else { return Some(Expected::new(Memory::Ordinary)) };
     let ranges: Vec<_> = origin.ranges.iter().map(|range| (range.offset_bytes, range.length_bytes)).collect();
-    Expected::of_bar(&Topology::read(&Tree::live()), from, bar, &ranges, to)
+    Expected::of_bar(&Topology::read(&Tree::live()), from, bar.get(), &ranges, to)
 }
 
 fn explained(error: impl Explained) -> Box<dyn Error> {

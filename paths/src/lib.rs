@@ -32,7 +32,7 @@ mod tree;
 mod vfio;
 
 pub use arrange::{DomainType, HostChange};
-pub use bar::{Bar, BarKind};
+pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use claim::{FunctionClaim, FunctionGuard};

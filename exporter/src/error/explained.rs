@@ -209,7 +209,7 @@ fn sentence(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{BarRange, NotExportable, RangeProblem};
-    use peerpath_paths::{Bdf, GroupError};
+    use peerpath_paths::{BarIndex, Bdf, GroupError};
 
     fn bdf() -> Bdf {
         "0000:03:00.0".parse().unwrap()
@@ -246,7 +246,7 @@ mod tests {
             (bad("nonsense"), Class::BadInput, None),
             (Error::Group(GroupError::NoFunction { bdf: bdf() }), Class::BadInput, Some(Cause::NoDevice)),
             (
-                Error::BadBar { bdf: bdf(), bar: 1, problem: NotExportable::Io },
+                Error::BadBar { bdf: bdf(), bar: BarIndex::new(1).unwrap(), problem: NotExportable::Io },
                 Class::BadInput,
                 Some(Cause::BarNotExportable),
             ),
@@ -271,7 +271,12 @@ mod tests {
         let range = BarRange { offset_bytes: 0, length_bytes: 1 };
         let path = std::path::PathBuf::from("/tmp/socket");
         for error in [
-            Error::BadRange { bdf: bdf(), bar: 2, range, problem: RangeProblem::Unaligned { page_bytes: 4096 } },
+            Error::BadRange {
+                bdf: bdf(),
+                bar: BarIndex::new(2).unwrap(),
+                range,
+                problem: RangeProblem::Unaligned { page_bytes: 4096 },
+            },
             Error::BadLength { source_name: "heap".to_owned(), length_bytes: 1, why: "nothing".to_owned() },
             Error::NoRanges { source_name: "heap".to_owned() },
             Error::OpenElsewhere { bdf: bdf(), pids: vec![1, 2], source: errno(libc::EBUSY) },

@@ -1,6 +1,6 @@
 //! The BARs of a function, and why one cannot be exported. They can be read whichever driver is bound.
 
-use peerpath_paths::{Bar, BarKind, Bdf, GroupError, Tree};
+use peerpath_paths::{Bar, BarIndex, BarKind, Bdf, GroupError, Tree};
 
 use crate::{Error, page_bytes};
 
@@ -55,9 +55,9 @@ pub fn bars(tree: &Tree, bdf: Bdf) -> Result<Vec<Bar>, Error> {
 }
 
 /// The BAR with that index, if it can be exported.
-pub(super) fn exportable_bar(tree: &Tree, bdf: Bdf, index: u8) -> Result<Bar, Error> {
+pub(super) fn exportable_bar(tree: &Tree, bdf: Bdf, index: BarIndex) -> Result<Bar, Error> {
     let refused = |problem| Error::BadBar { bdf, bar: index, problem };
-    let bar = bars(tree, bdf)?.into_iter().find(|bar| bar.index == index);
+    let bar = bars(tree, bdf)?.into_iter().find(|bar| bar.index == index.get());
     let bar = bar.ok_or_else(|| refused(NotExportable::Absent))?;
     NotExportable::find(&bar).map_or(Ok(bar), |problem| Err(refused(problem)))
 }
@@ -97,8 +97,9 @@ mod tests {
             (4, Some(NotExportable::Io)),
             (5, None),
         ] {
+            let index = BarIndex::new(index).unwrap();
             let found = match exportable_bar(&tree, bdf, index) {
-                Ok(bar) => (bar.index == index).then_some(None).unwrap(),
+                Ok(bar) => (bar.index == index.get()).then_some(None).unwrap(),
                 Err(Error::BadBar { problem, .. }) => Some(problem),
                 Err(error) => panic!("{error}"),
             };

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use peerpath_paths::{Bdf, FunctionClaim, IommuGroup, Tree};
+use peerpath_paths::{BarIndex, Bdf, FunctionClaim, IommuGroup, Tree};
 use vfio_bindings::bindings::vfio as uapi;
 
 use super::cdev::{self, Iommufd};
@@ -131,7 +131,7 @@ impl Device {
     }
 
     /// Whether all of a BAR can be mapped into this process; `None` if it has no such BAR.
-    pub fn is_mappable(&self, bar: u8) -> Option<bool> {
+    pub fn is_mappable(&self, bar: BarIndex) -> Option<bool> {
         let region = self.region(bar).filter(|region| region.size_bytes != 0)?;
         Some(region.mappable.iter().map(|area| area.end - area.start).sum::<u64>() == region.size_bytes)
     }
@@ -148,7 +148,7 @@ impl Device {
         })
     }
 
-    /// Exports ranges of a BAR without checking them: the kernel does. [`crate::VfioExporter`] checks them first.
+    /// Exports ranges of a BAR, given by the index of its VFIO region, without checking them: the kernel does. [`crate::VfioExporter`] checks them first.
     ///
     /// # Errors
     /// The kernel refused.
@@ -189,8 +189,8 @@ impl Device {
         &self.config
     }
 
-    pub(crate) fn region(&self, bar: u8) -> Option<&Region> {
-        self.bars.get(usize::from(bar))
+    pub(crate) fn region(&self, bar: BarIndex) -> Option<&Region> {
+        self.bars.get(usize::from(bar.get()))
     }
 }
 

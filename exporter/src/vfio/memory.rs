@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use peerpath_paths::BarIndex;
+
 use super::address_space::{AddressSpace, Mapped};
 use super::{Device, NotExportable};
 use crate::sys::mapping::Mapping;
@@ -23,7 +25,7 @@ impl Registers {
     ///
     /// # Errors
     /// There is no such BAR, or its front cannot be mapped.
-    pub fn map(device: &Arc<Device>, bar: u8, most_bytes: u64) -> Result<Self, Error> {
+    pub fn map(device: &Arc<Device>, bar: BarIndex, most_bytes: u64) -> Result<Self, Error> {
         let absent = Error::BadBar { bdf: device.bdf(), bar, problem: NotExportable::Absent };
         let region = device.region(bar).filter(|region| region.size_bytes != 0).ok_or(absent)?;
         let front = region.mappable.iter().find(|area| area.start == 0).map_or(0, |area| area.end);

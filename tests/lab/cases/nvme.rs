@@ -100,7 +100,8 @@ struct Lab {
 }
 
 fn lab(write: &str) -> Result<Lab, Failed> {
-    let exporter = VfioExporter::open(exporter()?.parse()?, 2, &[], &OpenOptions::default())?;
+    let exporter =
+        VfioExporter::open(exporter()?.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     Ok(Lab { exporter, drive: target(&format!("iommufd:{}{write}", nvme()?))? })
 }
 
@@ -494,7 +495,12 @@ fn refusals() -> Result<(), Failed> {
 
     let range = |offset_bytes| BarRange { offset_bytes, length_bytes: 8192 };
     let bdf = exporter.device().bdf();
-    let ranges = VfioExporter::open(bdf, 2, &[range(0), range(65536)], &OpenOptions::default())?;
+    let ranges = VfioExporter::open(
+        bdf,
+        peerpath_paths::BarIndex::try_from(2)?,
+        &[range(0), range(65536)],
+        &OpenOptions::default(),
+    )?;
     expect("two ranges", cause(Arc::clone(&drive).register(ranges.export(16384)?)), Cause::OneRangeOnly)?;
 
     let foreign = UdmabufExporter::open(MIB)?.export(MIB)?;

@@ -56,7 +56,9 @@ struct Hardware {
 impl Hardware {
     fn open(device: &Arc<Device>) -> Result<Self, Failure> {
         device.set_memory_enabled(true).map_err(Failure::Function)?;
-        let registers = Arc::new(Registers::map(device, 0, MOST_REGISTER_BYTES).map_err(Failure::Function)?);
+        let registers = Arc::new(
+            Registers::map(device, peerpath_paths::BarIndex::BAR0, MOST_REGISTER_BYTES).map_err(Failure::Function)?,
+        );
         let read = |offset| registers.read_u32(offset).map_err(Failure::Registers);
         let (low, high) = (read(CAP)?, read(CAP + 4)?);
         if (low, high) == (GONE, GONE) {
