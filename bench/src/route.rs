@@ -8,7 +8,9 @@ use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
     DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
 };
-use peerpath_paths::{Bdf, Capability, Explained, Explanation, HostChange, Inventory, PathName, Request, Tree};
+use peerpath_paths::{
+    BarIndex, Bdf, Capability, Explained, Explanation, HostChange, Inventory, PathName, Request, Tree,
+};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
@@ -89,7 +91,7 @@ impl Routes {
                 path.evidence.push("nothing was mapped".to_owned());
                 if let Some(((from, importer), to)) = source.bdf.zip(importer).zip(importer.and_then(|info| info.bdf)) {
                     let own_address_space = importer.own_address_space;
-                    let request = Request { bar: source.bar, ranges, own_address_space };
+                    let request = Request { bar: source.bar.map(BarIndex::get), ranges, own_address_space };
                     self.predict(request, from, to, &mut path);
                 }
             }
@@ -258,7 +260,7 @@ fn expected(inventory: &Inventory, source: &Origin, importer: &DeviceInfo) -> Op
     let (Some(from), Some(bar)) = (source.bdf, source.bar) else { return Some(Expected::new(Memory::Ordinary)) };
     let span = |range: &BarRange| (range.offset_bytes, range.length_bytes);
     let ranges: Vec<(u64, u64)> = source.ranges.iter().map(span).collect();
-    let expected = Expected::of_bar(&inventory.topology, from, bar, &ranges, importer.bdf)?;
+    let expected = Expected::of_bar(&inventory.topology, from, bar.get(), &ranges, importer.bdf)?;
     Some(if importer.own_address_space { expected.in_own_address_space() } else { expected })
 }
 

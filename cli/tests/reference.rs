@@ -18,7 +18,7 @@ fn predictions_from_snapshots_match_observed_paths() {
         let snapshot = folder.join(text("scenario")).join("snapshot.tar.gz");
         let inventory = Inventory::read(&Tree::open(&snapshot).unwrap());
         let importer = inventory.function_under(text("to")).unwrap();
-        let request = Request { bar: Some(bar), ranges: ranges.len().max(1), ..Request::default() };
+        let request = Request { bar: Some(bar.get()), ranges: ranges.len().max(1), ..Request::default() };
         let report = inventory.predictor(request).explain(bdf, importer).unwrap();
         let cause = row["cause"].as_str();
         if text("observed") == "unknown" {

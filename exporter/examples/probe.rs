@@ -1,20 +1,20 @@
-//! Lists the BARs of a function and, asked to, exports one: the whole path from a name to a dma-buf, on one page.
+//! Lists the BARs of a function, or exports one: everything from its name to a dma-buf, on one page.
 //!
 //! ```text
-//! probe 0000:03:00.0                               its BARs, and which can be exported
-//! probe 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000    exports the ranges and shows the first bytes of each
-//! probe 0000:03:00.0:2 cdev                        through that door (auto, group, cdev)
+//! probe 0000:03:00.0                               list the BARs, and which of them can be exported
+//! probe 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000    export the ranges and print the first bytes of each
+//! probe 0000:03:00.0:2 cdev                        use this VFIO interface (auto, group, cdev)
 //! ```
 
 use std::env::args;
 use std::process::ExitCode;
 
-use peerpath_exporter::{Door, Error, HostTree, NotExportable, OpenOptions, Source, bars, bind, format_bytes};
-use peerpath_paths::{Bdf, Explained};
+use peerpath_exporter::{Error, NotExportable, OpenOptions, Source, VfioInterface, bars, format_bytes};
+use peerpath_paths::{Bdf, Explained, Tree};
 
 fn main() -> ExitCode {
     let Some(name) = args().nth(1) else {
-        eprintln!("usage: probe BDF | SOURCE [DOOR]");
+        eprintln!("usage: probe BDF | SOURCE [INTERFACE]");
         return ExitCode::from(2);
     };
     let done = match name.parse::<Bdf>() {
@@ -32,21 +32,17 @@ fn main() -> ExitCode {
 }
 
 fn list(bdf: Bdf) -> Result<(), Error> {
-    let host = HostTree::live();
-    for bar in bars(&host, bdf)? {
+    for bar in bars(&Tree::live(), bdf)? {
         let verdict = NotExportable::find(&bar).map_or("can be exported".to_owned(), |problem| problem.to_string());
         println!("BAR {}  {:>6}  {:<14}  {verdict}", bar.index, format_bytes(bar.size_bytes), bar.kind);
-    }
-    for one in bind::uses(&host, bdf)? {
-        println!("in use: {one}");
     }
     Ok(())
 }
 
 fn export(name: &str) -> Result<(), Error> {
     let source: Source = name.parse()?;
-    let door: Door = args().nth(2).as_deref().unwrap_or("auto").parse()?;
-    let exporter = source.open(&OpenOptions { door, ..OpenOptions::default() })?;
+    let vfio: VfioInterface = args().nth(2).as_deref().unwrap_or("auto").parse()?;
+    let exporter = source.open(&OpenOptions { vfio, ..OpenOptions::default() })?;
     let buffer = exporter.export(exporter.length_bytes())?;
     println!("{source}: {} as {:?}", format_bytes(buffer.length_bytes()), buffer.dma_buf());
     let mut offset = 0;

@@ -1,7 +1,7 @@
-//! Checks this crate against a real kernel: needs root, a function that can be spared (its BAR is written to), and an IOMMU.
+//! Checks this crate against a real kernel: needs root, a function whose BAR may be overwritten, and an IOMMU.
 //!
 //! ```text
-//! vfio_check BDF:BAR [OTHER-BDF]    OTHER-BDF: an idle function with a driver, to be bound and given back
+//! vfio_check BDF:BAR [OTHER-BDF]    OTHER-BDF: an idle function with a driver, to be bound and restored
 //! ```
 
 use std::error::Error as StdError;
@@ -9,13 +9,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use peerpath_exporter::bind::{self, Outcome};
 use peerpath_exporter::socket::{ExportServer, SocketExporter};
-use peerpath_exporter::{BarRange, Door, Error, Exporter, OpenOptions, Source, VfioExporter, bars, page_bytes};
-use peerpath_paths::{Bdf, Cause, Explained};
+use peerpath_exporter::{
+    BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes, set_guard,
+};
+use peerpath_host::{Options, Outcome, Restored, bind, restore};
+use peerpath_paths::{BarIndex, Bdf, Cause, Explained, Tree};
 
 type Outcomes = Result<(), Box<dyn StdError>>;
 
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         eprintln!("usage: vfio_check BDF:BAR [OTHER-BDF]");
         return ExitCode::from(2);
     };
+    set_guard(Arc::new(Options::default()));
     if arguments.get(2).is_some_and(|word| word == "hold") {
         return hold(bdf, bar);
     }
@@ -36,10 +40,10 @@ fn main() -> ExitCode {
             println!("FAILED  {name}: {error}");
         }
     };
-    for door in [Door::Group, Door::Cdev, Door::Auto] {
-        let options = OpenOptions { door, ..OpenOptions::default() };
-        check(&format!("{door}: exports, shows, refuses, survives"), through(door, bdf, bar, &options));
-        check(&format!("{door}: given back"), given_back(bdf, None));
+    for vfio in VfioInterface::ALL {
+        let options = OpenOptions { vfio, ..OpenOptions::default() };
+        check(&format!("{vfio}: exports, shows, refuses, survives"), through(bdf, bar, &options));
+        check(&format!("{vfio}: restored"), is_restored(bdf, None));
     }
     check("bad input is named", bad_input(bdf, bar));
     check("one run at a time, and restore after SIGKILL", one_at_a_time(bdf, bar));
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 /// Holds the BAR until killed.
-fn hold(bdf: Bdf, bar: u8) -> ExitCode {
+fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
     match VfioExporter::open(bdf, bar, &[], &OpenOptions::default()) {
         Ok(_exporter) => {
             println!("held");
@@ -69,11 +73,12 @@ fn expect(what: bool, otherwise: impl Into<String>) -> Outcomes {
     if what { Ok(()) } else { Err(otherwise.into().into()) }
 }
 
-fn through(door: Door, bdf: Bdf, bar: u8, options: &OpenOptions) -> Outcomes {
+fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
     let fds = open_fds()?;
     let exporter = VfioExporter::open(bdf, bar, &[], options)?;
     let device = exporter.device();
-    expect(door == Door::Auto || device.door() == door, format!("came through {}", device.door()))?;
+    let (asked, used) = (options.vfio, device.interface());
+    expect(asked == VfioInterface::Auto || used == asked, format!("opened through {used}"))?;
     expect(device.is_mappable(bar) == Some(true), "the BAR cannot be mapped")?;
     exports_and_shows(&exporter)?;
     many_ranges(&exporter, options)?;
@@ -114,7 +119,8 @@ fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
         BarRange { offset_bytes: 0, length_bytes: page },
         BarRange { offset_bytes: 64 * page, length_bytes: page },
     ];
-    let (bdf, bar) = (whole.device().bdf(), whole.bar().index);
+    let bdf = whole.device().bdf();
+    let bar = whole.origin().bar.ok_or("no BAR")?;
     let parts = VfioExporter::open(bdf, bar, &ranges, options)?;
     let buffer = parts.export(parts.length_bytes())?;
     let all = whole.export(whole.length_bytes())?;
@@ -183,7 +189,7 @@ fn survives_reset(exporter: &VfioExporter) -> Outcomes {
     Ok(())
 }
 
-fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
+fn bad_input(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let options = OpenOptions::default();
     let page = page_bytes();
     let mut cases = vec![
@@ -193,7 +199,7 @@ fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
         (format!("{bdf}:{bar}@0x0+1024G"), "too long"),
         ("0000:ff:1f.7:0".to_owned(), "no function"),
     ];
-    let present: Vec<_> = bars(&options.host, bdf)?.iter().map(|bar| bar.index).collect();
+    let present: Vec<_> = bars(&Tree::live(), bdf)?.iter().map(|bar| bar.index).collect();
     if let Some(absent) = (0..6).find(|index| !present.contains(index)) {
         cases.push((format!("{bdf}:{absent}"), "no BAR"));
     }
@@ -201,29 +207,29 @@ fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
         let Err(error) = text.parse::<Source>()?.open(&options) else { return Err(format!("opened {name}").into()) };
         expect(error.severity() == peerpath_paths::Severity::BadInput, format!("{name}: {error}"))?;
     }
-    given_back(bdf, None)
+    is_restored(bdf, None)
 }
 
-fn one_at_a_time(bdf: Bdf, bar: u8) -> Outcomes {
-    let options = OpenOptions::default();
+fn one_at_a_time(bdf: Bdf, bar: BarIndex) -> Outcomes {
+    let (options, host) = (OpenOptions::default(), Options::default());
     let mut child = Killed(holder(bdf, bar)?);
     let second = VfioExporter::open(bdf, bar, &[], &options);
     let pid = child.0.id();
     expect(
-        matches!(second, Err(Error::Taken { pid: Some(found), .. }) if found == pid),
+        matches!(&second, Err(error @ Error::Refused(_)) if error.explanation().why.contains(&pid.to_string())),
         format!("a second one: {:?}", second.err()),
     )?;
-    let held = bind::restore(&options)?;
-    expect(matches!(held[..], [bind::Restored { outcome: Outcome::Held { .. }, .. }]), format!("restored: {held:?}"))?;
+    let held = restore(&host)?;
+    expect(matches!(held[..], [Restored { outcome: Outcome::Held { .. }, .. }]), format!("restored: {held:?}"))?;
     child.0.kill()?;
     child.0.wait()?;
     expect(driver(bdf).as_deref() == Some("vfio-pci"), "SIGKILL left nothing to restore")?;
-    let restored = bind::restore(&options)?;
+    let restored = restore(&host)?;
     expect(restored.len() == 1 && restored[0].outcome.is_settled(), format!("restored: {restored:?}"))?;
-    given_back(bdf, None)
+    is_restored(bdf, None)
 }
 
-fn holder(bdf: Bdf, bar: u8) -> io::Result<Child> {
+fn holder(bdf: Bdf, bar: BarIndex) -> io::Result<Child> {
     let mut child = Command::new(std::env::current_exe()?)
         .args([&format!("{bdf}:{bar}"), "hold"])
         .stdout(Stdio::piped())
@@ -245,7 +251,7 @@ impl Drop for Killed {
     }
 }
 
-fn over_socket(bdf: Bdf, bar: u8) -> Outcomes {
+fn over_socket(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let path = std::env::temp_dir().join(format!("peerpath-check-{}", std::process::id()));
     let exporter = VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?;
     let server = ExportServer::new(&path, &exporter)?;
@@ -277,18 +283,18 @@ fn receive(path: &Path, exporter: &VfioExporter) -> Outcomes {
 
 fn bound_and_restored(other: &str) -> Outcomes {
     let bdf: Bdf = other.parse()?;
-    let options = OpenOptions::default();
+    let host = Options::default();
     let before = driver(bdf);
-    let bound = bind::bind(&[bdf], &options)?;
+    let bound = bind(&[bdf], &host)?;
     expect(driver(bdf).as_deref() == Some("vfio-pci") && bound[0].from_driver == before, "not bound")?;
-    let restored = bind::restore(&options)?;
+    let restored = restore(&host)?;
     expect(restored.len() == 1 && restored[0].outcome.is_settled(), format!("restored: {restored:?}"))?;
-    given_back(bdf, before.as_deref())
+    is_restored(bdf, before.as_deref())
 }
 
-fn given_back(bdf: Bdf, expected: Option<&str>) -> Outcomes {
+fn is_restored(bdf: Bdf, expected: Option<&str>) -> Outcomes {
     let found = driver(bdf);
-    expect(found.as_deref() == expected, format!("{bdf} is with {found:?}"))?;
+    expect(found.as_deref() == expected, format!("{bdf} is bound to {found:?}"))?;
     let only = std::fs::read_to_string(format!("/sys/bus/pci/devices/{bdf}/driver_override"))?;
     expect(only.trim() == "(null)", format!("driver_override is {only}"))
 }

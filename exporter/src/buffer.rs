@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use peerpath_cuda::DeviceMemory;
-use peerpath_paths::Bdf;
+use peerpath_paths::{BarIndex, Bdf};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::mapping::Mapping;
@@ -58,7 +58,7 @@ pub struct Origin {
     /// The exporting function, where there is one.
     pub bdf: Option<Bdf>,
     /// The BAR's index, where there is one.
-    pub bar: Option<u8>,
+    pub bar: Option<BarIndex>,
     /// The spans of the BAR in buffer order; one span from 0 on for memory that is no BAR.
     pub ranges: Vec<BarRange>,
 }

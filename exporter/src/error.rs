@@ -1,272 +1,213 @@
-//! What can go wrong: one variant for each operation that fails, with what it was done to.
+//! What can go wrong: one variant for each operation that can fail, with the object it failed on.
 
 mod explained;
 
 use std::io;
 use std::path::PathBuf;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{BarIndex, Bdf, GroupError, IommuGroupId};
 
-use crate::changes::Subject;
+use crate::guard::Refusal;
 use crate::range::RangeProblem;
-use crate::{BarRange, Door, InUse, NotExportable};
+use crate::{BarRange, NotExportable, VfioInterface};
 
 /// An exporter's failure. The message says what failed; [`peerpath_paths::Explained`] says why and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     // What the user wrote.
-    /// The text is no source.
-    #[error("{text:?} names no source: {why}")]
+    /// The text is not a source.
+    #[error("cannot parse {text:?} as a source: {why}")]
     BadSource {
-        /// What was written, cut to a reasonable length.
+        /// The text, shortened.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The text is no range.
-    #[error("{text:?} is not a range such as 0x4000+0x2000")]
+    /// The text is not a range.
+    #[error("cannot parse {text:?} as a range, e.g. 0x4000+0x2000")]
     BadRangeText {
-        /// What was written.
+        /// The text, shortened.
         text: String,
     },
-    /// The text is no door.
-    #[error("{text:?} is not one of auto, group and cdev")]
-    BadDoor {
-        /// What was written.
+    /// The text is not a VFIO interface.
+    #[error("invalid VFIO interface {text:?}: not one of auto, group and cdev")]
+    BadVfioInterface {
+        /// The text, shortened.
         text: String,
-    },
-    /// No such function.
-    #[error("there is no PCI function {bdf}")]
-    NoFunction {
-        /// The function.
-        bdf: Bdf,
     },
     /// The BAR cannot be exported.
-    #[error("BAR {bar} of {bdf} cannot be exported: {problem}")]
+    #[error("cannot export BAR {bar} of {bdf}: {problem}")]
     BadBar {
         /// The function.
         bdf: Bdf,
         /// The BAR's index.
-        bar: u8,
-        /// Why not.
+        bar: BarIndex,
+        /// The reason.
         problem: NotExportable,
     },
     /// A range cannot be exported.
-    #[error("the range {range} of BAR {bar} of {bdf} cannot be exported: {problem}")]
+    #[error("cannot export the range {range} of BAR {bar} of {bdf}: {problem}")]
     BadRange {
         /// The function.
         bdf: Bdf,
         /// The BAR's index.
-        bar: u8,
+        bar: BarIndex,
         /// The range.
         range: BarRange,
-        /// Why not.
+        /// The reason.
         problem: RangeProblem,
     },
-    /// A length to export that the source does not have.
-    #[error("{length_bytes} bytes of {source_name} cannot be exported: {why}")]
+    /// The source does not have this length, or cannot export it.
+    #[error("cannot export {length_bytes} bytes of {source_name}: {why}")]
     BadLength {
         /// The source as the user writes it.
         source_name: String,
         /// The length asked for.
         length_bytes: u64,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The source is exported only as a whole or by its front.
-    #[error("{source_name} cannot be exported by ranges")]
+    /// The source can be exported only as a whole or from its start.
+    #[error("cannot export ranges of {source_name}")]
     NoRanges {
         /// The source.
         source_name: String,
     },
-    /// The function is a bridge.
-    #[error("{bdf} is a bridge, which VFIO does not take")]
-    Bridge {
-        /// The function.
-        bdf: Bdf,
-    },
-
-    // What the host is like.
-    /// A file of `/sys` or `/proc` could not be read.
-    #[error("{path} could not be read")]
-    ReadHost {
-        /// The file.
-        path: PathBuf,
-        /// The answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The function has no IOMMU group.
-    #[error("{bdf} has no IOMMU group")]
-    NoIommuGroup {
-        /// The function.
-        bdf: Bdf,
-    },
-    /// The group exists only in VFIO's no-IOMMU mode.
-    #[error("{bdf} is bound through VFIO's no-IOMMU mode")]
-    NoiommuGroup {
-        /// The function.
-        bdf: Bdf,
-    },
-    /// Another driver has the function.
-    #[error("{bdf} is not bound to a VFIO driver")]
+    // The state of the host.
+    /// VFIO cannot open the function, whichever driver is bound to it.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The guard of this process does not let the function be opened.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No VFIO driver is bound to the function.
+    #[error("cannot open {bdf}: no VFIO driver is bound to it")]
     NotVfioDriver {
         /// The function.
         bdf: Bdf,
-        /// The driver that has it.
+        /// The driver that is bound to it, if any.
         driver: Option<String>,
     },
-    /// Functions of the group belong to drivers that VFIO does not tolerate beside itself.
-    #[error("IOMMU group {group} of {bdf} cannot be given to VFIO")]
-    GroupNotViable {
-        /// The function that was wanted.
-        bdf: Bdf,
-        /// Its group.
-        group: u32,
-        /// The functions in the way, and their drivers.
-        offenders: Vec<(String, String)>,
-    },
-    /// The kernel offers no such way in.
-    #[error("{bdf} cannot be opened through the {door} door: {path} does not exist")]
-    NoDoor {
+    /// The kernel does not offer this VFIO interface.
+    #[error("cannot open {bdf} through the VFIO interface {interface}: {path} does not exist")]
+    NoVfioInterface {
         /// The function.
         bdf: Bdf,
-        /// The door.
-        door: Door,
-        /// What is missing.
+        /// The interface.
+        interface: VfioInterface,
+        /// The missing file.
         path: PathBuf,
     },
-    /// This process has the function open through the other door.
-    #[error("{bdf} is open already through the {open} door")]
-    OtherDoor {
+    /// This process has the function open through the other VFIO interface.
+    #[error("cannot open {bdf}: it is open through the VFIO interface {open}")]
+    OtherVfioInterface {
         /// The function.
         bdf: Bdf,
-        /// The door through which it is open.
-        open: Door,
+        /// The interface through which it is open.
+        open: VfioInterface,
     },
-    /// Another peerpath holds the function or the group.
-    #[error("{subject} is taken by another run")]
-    Taken {
-        /// What is held.
-        subject: Subject,
-        /// The process that holds it, where it said so.
-        pid: Option<u32>,
-    },
-    /// Another program has the function, or its group, through VFIO.
-    #[error("{bdf} belongs to another program")]
-    Owned {
+    /// Another program has the function, or its group, open through VFIO.
+    #[error("cannot open {bdf}: another program has it open")]
+    OpenElsewhere {
         /// The function.
         bdf: Bdf,
-        /// The processes with the group or the device open, as far as we may know.
+        /// The processes that have the group or the device open, as far as this user can see them.
         pids: Vec<u32>,
-        /// The answer: EBUSY.
+        /// The kernel's answer: EBUSY.
         #[source]
         source: io::Error,
     },
-    /// Something uses the function.
-    #[error("{bdf} is in use: {}", list(uses))]
-    InUse {
-        /// The function.
-        bdf: Bdf,
-        /// What uses it.
-        uses: Vec<InUse>,
-        /// Whether the user asked to take it all the same.
-        forced: bool,
-    },
-    /// The vfio-pci driver is not there.
-    #[error("the vfio-pci driver is not loaded")]
-    VfioPciMissing,
 
     // Opening a device.
-    /// The container or the iommufd could not be opened.
-    #[error("{path} could not be opened")]
+    /// The container or the iommufd cannot be opened.
+    #[error("cannot open {path}")]
     OpenIommu {
         /// The file.
         path: PathBuf,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The container speaks another version or has no type 1 IOMMU.
-    #[error("the VFIO container offers no type 1 IOMMU")]
+    /// The container has another API version or no type 1 IOMMU.
+    #[error("cannot use the VFIO container: it offers no type 1 IOMMU")]
     NoType1,
-    /// The group or the device could not be opened.
-    #[error("{path}, the VFIO file of {bdf}, could not be opened")]
+    /// The group or the device cannot be opened.
+    #[error("cannot open {path}, the VFIO file of {bdf}")]
     OpenVfio {
         /// The function.
         bdf: Bdf,
         /// The file.
         path: PathBuf,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The group could not be asked for its state or put under an IOMMU.
-    #[error("{operation} failed for IOMMU group {group} of {bdf}")]
+    /// The state of the group cannot be read, or the group cannot be attached to an IOMMU.
+    #[error("cannot {operation} of IOMMU group {group} of {bdf}")]
     AttachGroup {
         /// The function.
         bdf: Bdf,
         /// Its group.
-        group: u32,
+        group: IommuGroupId,
         /// The step.
         operation: &'static str,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The device could not be put under an iommufd.
-    #[error("{operation} failed for {bdf}")]
+    /// The device cannot be bound to an iommufd, or attached to an address space of it.
+    #[error("cannot {operation} for {bdf}")]
     AttachIommufd {
         /// The function.
         bdf: Bdf,
         /// The step.
         operation: &'static str,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The device's fd or its description could not be had.
-    #[error("{operation} failed for {bdf}")]
+    /// The device cannot be opened through its group, or its description cannot be read.
+    #[error("cannot {operation} of {bdf}")]
     OpenDevice {
         /// The function.
         bdf: Bdf,
         /// The step.
         operation: &'static str,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
 
     // An open device.
-    /// A region could not be read, written or mapped.
-    #[error("{operation} failed for {bdf}")]
+    /// A region cannot be read, written or mapped.
+    #[error("cannot {operation} of {bdf}")]
     Region {
         /// The function.
         bdf: Bdf,
         /// The step.
         operation: &'static str,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The function cannot be reset.
-    #[error("{bdf} offers no reset")]
+    /// The function has no reset.
+    #[error("cannot reset {bdf}: it has no reset")]
     NoReset {
         /// The function.
         bdf: Bdf,
     },
     /// The reset failed.
-    #[error("the reset of {bdf} failed")]
+    #[error("cannot reset {bdf}")]
     Reset {
         /// The function.
         bdf: Bdf,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The kernel or the driver has no dma-buf export.
-    #[error("no BAR of {bdf} can be exported as a dma-buf")]
+    /// The kernel or the driver does not support the export of dma-bufs.
+    #[error("cannot export BARs of {bdf} as dma-bufs")]
     ExportUnsupported {
         /// The function.
         bdf: Bdf,
@@ -277,172 +218,64 @@ pub enum Error {
         source: io::Error,
     },
     /// The export failed.
-    #[error("the export of BAR {bar} of {bdf} failed")]
+    #[error("cannot export BAR {bar} of {bdf}")]
     Export {
         /// The function.
         bdf: Bdf,
-        /// The BAR's index.
+        /// Index of the VFIO region: the BAR's own.
         bar: u8,
         /// Its driver.
         driver: Option<String>,
         /// The ranges asked for.
         ranges: Vec<BarRange>,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
-    },
-
-    // Giving functions to drivers.
-    /// A step of giving a function to another driver failed.
-    #[error("{operation} failed for {bdf}")]
-    Bind {
-        /// The function.
-        bdf: Bdf,
-        /// The step.
-        operation: &'static str,
-        /// The answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel took the request and bound nothing.
-    #[error("{driver} did not take {bdf}")]
-    NotTaken {
-        /// The function.
-        bdf: Bdf,
-        /// The driver that should have.
-        driver: String,
-    },
-
-    // Arranging a path.
-    /// What would have to go for a change could not be made again afterwards.
-    #[error("{subject} is left alone, since what it carries could not be put back: {what}")]
-    CannotPutBack {
-        /// What was to be changed.
-        subject: Subject,
-        /// What could not be put back.
-        what: String,
-    },
-    /// The type of a group's domain could not be changed.
-    #[error("IOMMU group {group} did not get a domain of type {kind}")]
-    SetDomain {
-        /// The group.
-        group: u32,
-        /// The type.
-        kind: String,
-        /// The answer.
-        #[source]
-        source: io::Error,
-    },
-    /// A port's ACS control could not be read or written.
-    #[error("{operation} failed for {bdf}")]
-    Acs {
-        /// The function.
-        bdf: Bdf,
-        /// The step.
-        operation: &'static str,
-        /// The answer.
-        #[source]
-        source: io::Error,
-    },
-    /// A program of the system is not there.
-    #[error("the program {program} is not installed")]
-    NoProgram {
-        /// Its name.
-        program: &'static str,
-    },
-    /// A program of the system failed.
-    #[error("`{command}` failed: {said}")]
-    Program {
-        /// The program and its arguments.
-        command: String,
-        /// What it said.
-        said: String,
-    },
-    /// What went with a driver did not come back with it.
-    #[error("{what} of {bdf} did not come back within {waited_s} s")]
-    NotBack {
-        /// The function.
-        bdf: Bdf,
-        /// What is missing.
-        what: String,
-        /// How long it was waited for.
-        waited_s: u64,
-    },
-
-    /// Changes failed in the middle, and what was done by then could not be undone.
-    #[error("{error}; what had been changed by then could not be put back: {left}")]
-    LeftChanged {
-        /// Why the changes were not made.
-        error: Box<Error>,
-        /// Why they were not undone.
-        left: Box<Error>,
-    },
-
-    // The journal.
-    /// The state directory or a file in it could not be used.
-    #[error("{operation} failed for {path}")]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// The step.
-        operation: &'static str,
-        /// The answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The journal is not one that we wrote.
-    #[error("the journal {path} cannot be understood")]
-    BadJournal {
-        /// The file.
-        path: PathBuf,
-        /// What the reader found.
-        #[source]
-        source: serde_json::Error,
     },
 
     // Ordinary memory.
     /// More memory than there is.
-    #[error("{size_bytes} bytes of memory are not to be had")]
+    #[error("cannot allocate {size_bytes} bytes: {available_bytes} bytes are available")]
     NotEnoughMemory {
         /// What was asked for.
         size_bytes: u64,
         /// What is free.
         available_bytes: u64,
     },
-    /// There are not as many huge pages.
-    #[error("{size_bytes} bytes of huge pages could not be had")]
+    /// There are not enough huge pages.
+    #[error("cannot allocate {size_bytes} bytes of huge pages")]
     HugePages {
         /// What was asked for.
         size_bytes: u64,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// Memory could not be allocated or mapped.
-    #[error("{operation} failed for {size_bytes} bytes")]
+    /// Memory cannot be allocated or mapped.
+    #[error("cannot {operation} of {size_bytes} bytes")]
     Memory {
         /// The step.
         operation: &'static str,
         /// What was asked for.
         size_bytes: u64,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// A maker of dma-bufs could not be opened, or refused.
-    #[error("{path} gave no dma-buf of {size_bytes} bytes")]
+    /// A device that allocates dma-bufs cannot be opened, or refused.
+    #[error("cannot allocate a dma-buf of {size_bytes} bytes from {path}")]
     CreateDmaBuf {
         /// The device file.
         path: PathBuf,
         /// What was asked for.
         size_bytes: u64,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
 
     /// The driver of a GPU refused.
-    #[error("{what} failed: {source}")]
+    #[error("cannot {what}: {source}")]
     Gpu {
         /// The step.
         what: &'static str,
@@ -452,46 +285,42 @@ pub enum Error {
 
     // The handover.
     /// The path of a socket cannot be used.
-    #[error("{path} cannot be the socket: {why}")]
+    #[error("cannot create the socket {path}: {why}")]
     BadSocketPath {
         /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
-    /// Somebody serves that socket already.
-    #[error("another process serves {path}")]
+    /// Another process serves this socket.
+    #[error("cannot create the socket {path}: another process serves it")]
     SocketTaken {
         /// The path.
         path: PathBuf,
     },
-    /// Host memory has no fd to give away.
-    #[error("{source_name} is no dma-buf and cannot be handed to another process")]
+    /// Host memory has no fd to pass on.
+    #[error("cannot hand {source_name} to another process: it is not a dma-buf")]
     NothingToHandOver {
         /// The source.
         source_name: String,
     },
-    /// A step of making or reaching the socket failed.
-    #[error("{operation} failed for {path}")]
+    /// The socket cannot be created or used.
+    #[error("cannot {operation} {path}")]
     Socket {
         /// The path.
         path: PathBuf,
         /// The step.
         operation: &'static str,
-        /// The answer.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
-    /// The other process handed over something else than one described dma-buf.
-    #[error("what {path} handed over is not one described dma-buf: {why}")]
+    /// The other process sent something other than one dma-buf with its description.
+    #[error("cannot use what {path} sent: {why}")]
     BadHandover {
         /// The path of the socket.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-}
-
-fn list(uses: &[InUse]) -> String {
-    uses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -1,16 +1,12 @@
-//! A BAR, or ordinary memory, becomes a [`Buffer`] that importers can register.
+//! Exports a BAR, or ordinary memory, as a [`Buffer`] that importers can register.
 //!
-//! [`Source`] is what a user names; [`Source::open`] makes it an [`Exporter`], whose exports are [`Buffer`]s.
-//! [`mod@bind`] hands functions to vfio-pci and gives them back, [`mod@arrange`] changes the host so that a pair takes the path
-//! asked for, [`mod@socket`] passes a buffer to another process.
+//! A [`Source`] names memory; [`Source::open`] opens it as an [`Exporter`], whose exports are [`Buffer`]s. [`mod@socket`]
+//! passes a buffer to another process. Nothing here changes the host: a function has to be bound to a VFIO driver already,
+//! unless the process has a guard that sees to it ([`set_guard`]).
 
-pub mod arrange;
-pub mod bind;
 mod buffer;
-mod changes;
 mod error;
-mod host_tree;
-mod in_use;
+mod guard;
 mod memory;
 mod options;
 mod range;
@@ -18,20 +14,16 @@ mod size;
 pub mod socket;
 mod source;
 mod sys;
-#[cfg(test)]
-mod testing;
 mod vfio;
-mod viability;
 mod view;
 
 use std::sync::Arc;
 
 pub use buffer::{BarRange, Buffer, Handle, HostMemory, Origin, SourceKind};
 pub use error::Error;
-pub use host_tree::HostTree;
-pub use in_use::InUse;
+pub use guard::{Refusal, set_guard};
 pub use memory::{CudaExporter, GpuView, HeapExporter, HostExporter, UdmabufExporter};
-pub use options::{Door, OpenOptions};
+pub use options::{OpenOptions, VfioInterface};
 pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;

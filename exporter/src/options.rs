@@ -1,15 +1,14 @@
 //! How sources are opened.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::{Error, HostTree};
+use crate::Error;
 
-/// The way into VFIO.
+/// The interface through which a function is opened (Linux, `Documentation/driver-api/vfio.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Door {
-    /// The device's own character device where the kernel offers it, otherwise the group.
+pub enum VfioInterface {
+    /// [`VfioInterface::Cdev`] if the kernel offers it, otherwise [`VfioInterface::Group`].
     #[default]
     Auto,
     /// `/dev/vfio/GROUP` and a type 1 container.
@@ -18,11 +17,11 @@ pub enum Door {
     Cdev,
 }
 
-impl Door {
-    /// Every door, in the order in which help texts list them.
+impl VfioInterface {
+    /// Every value, in the order of help texts.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Group, Self::Cdev];
 
-    /// The name on the command line.
+    /// The name, as [`VfioInterface::from_str`] accepts it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -32,54 +31,28 @@ impl Door {
     }
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for VfioInterface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl FromStr for Door {
+impl FromStr for VfioInterface {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL
             .into_iter()
-            .find(|door| door.as_str() == text)
-            .ok_or_else(|| Error::BadDoor { text: text.chars().take(64).collect() })
+            .find(|interface| interface.as_str() == text)
+            .ok_or_else(|| Error::BadVfioInterface { text: text.chars().take(64).collect() })
     }
 }
 
-/// What opening a source may do and where it keeps its notes.
-#[derive(Debug, Clone)]
+/// How sources are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpenOptions {
-    /// The way into VFIO.
-    pub door: Door,
-    /// Where the journal and the locks lie.
-    pub state_dir: PathBuf,
-    /// Take a function although something uses it (never one whose loss would break this host).
-    pub force_in_use: bool,
-    /// `host:` memory lies in huge pages.
+    /// Interface through which functions are opened.
+    pub vfio: VfioInterface,
+    /// Whether `host:` memory consists of huge pages of 2 MiB.
     pub huge_pages: bool,
-    /// Where the host is read.
-    pub host: HostTree,
-}
-
-impl OpenOptions {
-    /// Where the journal lies unless the user says otherwise.
-    pub const DEFAULT_STATE_DIR: &str = "/run/peerpath";
-}
-
-impl Default for OpenOptions {
-    /// This host through whichever door there is, nothing forced, and the state directory of `PEERPATH_STATE_DIR`, or
-    /// [`OpenOptions::DEFAULT_STATE_DIR`] where that is unset or empty.
-    fn default() -> Self {
-        let state_dir = std::env::var_os("PEERPATH_STATE_DIR").filter(|path| !path.is_empty());
-        Self {
-            door: Door::Auto,
-            state_dir: state_dir.map_or_else(|| PathBuf::from(Self::DEFAULT_STATE_DIR), PathBuf::from),
-            force_in_use: false,
-            huge_pages: false,
-            host: HostTree::live(),
-        }
-    }
 }

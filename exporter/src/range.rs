@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn bar(ranges: Vec<BarRange>) -> Origin {
-        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: Some(2), ranges }
+        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: peerpath_paths::BarIndex::new(2), ranges }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{BarIndex, Bdf};
 
 use crate::size::{format_bytes, parse_bytes};
 use crate::{
@@ -19,8 +19,8 @@ pub enum Source {
     Vfio {
         /// The function.
         bdf: Bdf,
-        /// The BAR's index, 0 to 5.
-        bar: u8,
+        /// Index of the BAR.
+        bar: BarIndex,
         /// The ranges; none means the whole BAR.
         ranges: Vec<BarRange>,
     },
@@ -57,7 +57,7 @@ impl Source {
     /// How sources are written, and what they are, for help texts.
     pub const FORMS: [(&str, &str); 6] = [
         ("BDF:BAR[@OFF+LEN,...]", "BAR of a function, through VFIO; ranges of it after @"),
-        ("socket:PATH", "dma-buf handed over by another process (peerpath export)"),
+        ("socket:PATH", "dma-buf that another process hands over"),
         ("udmabuf:SIZE", "ordinary memory as a dma-buf of /dev/udmabuf"),
         ("heap:SIZE", "ordinary memory as a dma-buf of /dev/dma_heap/system"),
         ("cuda:N:SIZE", "memory of GPU N as a dma-buf"),
@@ -72,8 +72,8 @@ impl Source {
         Ok(match self {
             Self::Vfio { bdf, bar, ranges } => Box::new(VfioExporter::open(*bdf, *bar, ranges, options)?),
             Self::Socket { path } => Box::new(SocketExporter::connect(path)?),
-            Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes, options)?),
-            Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes, options)?),
+            Self::Udmabuf { size_bytes } => Box::new(UdmabufExporter::open(*size_bytes)?),
+            Self::Heap { size_bytes } => Box::new(HeapExporter::open(*size_bytes)?),
             Self::Cuda { index, size_bytes } => Box::new(CudaExporter::open(*index, *size_bytes)?),
             Self::Host { size_bytes } => Box::new(HostExporter::open(*size_bytes, options)?),
         })
@@ -149,9 +149,13 @@ fn parse_bar(text: &str) -> Result<Source, String> {
     let (bdf, bar) =
         place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap:, cuda: or host:")?;
     let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
-    match bar.as_bytes() {
-        [digit @ b'0'..=b'5'] => Ok(Source::Vfio { bdf, bar: digit - b'0', ranges }),
-        _ => Err("a BAR has a number from 0 to 5".to_owned()),
+    let index = match bar.as_bytes() {
+        [digit @ b'0'..=b'9'] => BarIndex::new(digit - b'0'),
+        _ => None,
+    };
+    match index {
+        Some(bar) => Ok(Source::Vfio { bdf, bar, ranges }),
+        None => Err("a BAR has a number from 0 to 5".to_owned()),
     }
 }
 
@@ -164,6 +168,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn bar(index: u8) -> BarIndex {
+        BarIndex::new(index).unwrap()
+    }
+
     fn bdf() -> Bdf {
         Bdf::new(0, 3, 0, 0).unwrap()
     }
@@ -171,13 +179,13 @@ mod tests {
     #[test]
     fn reads_every_form() {
         let cases = [
-            ("0000:03:00.0:2", Source::Vfio { bdf: bdf(), bar: 2, ranges: vec![] }),
-            ("03:00.0:2", Source::Vfio { bdf: bdf(), bar: 2, ranges: vec![] }),
+            ("0000:03:00.0:2", Source::Vfio { bdf: bdf(), bar: bar(2), ranges: vec![] }),
+            ("03:00.0:2", Source::Vfio { bdf: bdf(), bar: bar(2), ranges: vec![] }),
             (
                 "0000:03:00.0:2@0x0+0x2000,0x4000+8K",
                 Source::Vfio {
                     bdf: bdf(),
-                    bar: 2,
+                    bar: bar(2),
                     ranges: vec![
                         BarRange { offset_bytes: 0, length_bytes: 0x2000 },
                         BarRange { offset_bytes: 0x4000, length_bytes: 0x2000 },
@@ -222,14 +230,14 @@ mod tests {
     fn sources() -> impl Strategy<Value = Source> {
         let range = (any::<u64>(), any::<u64>())
             .prop_map(|(offset_bytes, length_bytes)| BarRange { offset_bytes, length_bytes });
-        let bar = (any::<u32>(), any::<u8>(), 0u8..32, 0u8..8, 0u8..6, proptest::collection::vec(range, 0..4))
-            .prop_map(|(segment, bus, device, function, bar, ranges)| Source::Vfio {
+        let vfio = (any::<u32>(), any::<u8>(), 0u8..32, 0u8..8, 0u8..6, proptest::collection::vec(range, 0..4))
+            .prop_map(|(segment, bus, device, function, index, ranges)| Source::Vfio {
                 bdf: Bdf::new(segment, bus, device, function).unwrap(),
-                bar,
+                bar: bar(index),
                 ranges,
             });
         prop_oneof![
-            bar,
+            vfio,
             "[a-z/.:@+,]{1,40}".prop_map(|path| Source::Socket { path: path.into() }),
             (1..u64::MAX).prop_map(|size_bytes| Source::Udmabuf { size_bytes }),
             (1..u64::MAX).prop_map(|size_bytes| Source::Heap { size_bytes }),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use peerpath_exporter::{Exporter, OpenOptions, Source};
+use peerpath_exporter::{Exporter, OpenOptions, Source, set_guard};
 use peerpath_importers::{QueuePairOptions, parse_target};
 use peerpath_observe::{DmaBufOp, Expected, FaultWatch, Memory, Observer, ObserverOptions, ProbeSet, remove_stale};
 use peerpath_paths::{Explained, Topology, Tree};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
+    set_guard(Arc::new(peerpath_host::Options::default()));
     let source: Source = source.parse().map_err(explained)?;
     let exporter = source.open(&OpenOptions::default()).map_err(explained)?;
     let (importer, address) = parse_target(target).map_err(explained)?;
@@ -79,7 +80,7 @@ fn expected(exporter: &dyn Exporter, to: Option<peerpath_paths::Bdf>) -> Option<
     let origin = exporter.origin();
     let (Some(from), Some(bar)) = (origin.bdf, origin.bar) else { return Some(Expected::new(Memory::Ordinary)) };
     let ranges: Vec<_> = origin.ranges.iter().map(|range| (range.offset_bytes, range.length_bytes)).collect();
-    Expected::of_bar(&Topology::read(&Tree::live()), from, bar, &ranges, to)
+    Expected::of_bar(&Topology::read(&Tree::live()), from, bar.get(), &ranges, to)
 }
 
 fn explained(error: impl Explained) -> Box<dyn Error> {

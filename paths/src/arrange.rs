@@ -7,7 +7,8 @@
 use std::fmt;
 
 use crate::{
-    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, PathName, Prediction, Request,
+    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, IommuGroupId, PathName, Prediction,
+    Request,
 };
 
 /// The domain type that an IOMMU group is set to.
@@ -35,8 +36,8 @@ impl DomainType {
 pub enum HostChange {
     /// Sets the domain type of a group.
     Domain {
-        /// Number of the group.
-        group: u32,
+        /// The group.
+        group: IommuGroupId,
         /// The new type.
         to: DomainType,
     },
@@ -255,7 +256,9 @@ impl Plan<'_> {
             Some("identity") if direct => Ok(None),
             Some("DMA" | "DMA-FQ") if !direct => Ok(None),
             // sysfs accepts only these types when the change is reverted.
-            Some("identity" | "DMA" | "DMA-FQ") => Ok(Some(HostChange::Domain { group: number, to: wanted })),
+            Some("identity" | "DMA" | "DMA-FQ") => {
+                Ok(Some(HostChange::Domain { group: IommuGroupId(number), to: wanted }))
+            }
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
                 format!(

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Number of BARs, the first lines of `resource`. ROM, SR-IOV BARs and bridge windows follow.
 const BARS: usize = 6;
@@ -13,6 +13,52 @@ const FLAG_PREFETCH: u64 = 0x2000;
 const FLAG_64_BIT: u64 = 0x10_0000;
 const FLAG_DISABLED: u64 = 0x1000_0000;
 const FLAG_UNSET: u64 = 0x2000_0000;
+
+/// Index of a BAR: 0 to 5. A function with a type 0 configuration header has six base address registers (PCI Local Bus
+/// Specification 3.0, 6.2.5); a 64-bit BAR takes two of them and has the index of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct BarIndex(u8);
+
+/// The number is not the index of a BAR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid BAR index {0}: not 0 to 5")]
+pub struct BarIndexError(u8);
+
+impl BarIndex {
+    /// BAR 0, at which NVMe controllers have their registers.
+    pub const BAR0: Self = Self(0);
+
+    /// The index; `None` above 5.
+    pub fn new(index: u8) -> Option<Self> {
+        (usize::from(index) < BARS).then_some(Self(index))
+    }
+
+    /// The number, 0 to 5.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for BarIndex {
+    type Error = BarIndexError;
+
+    fn try_from(index: u8) -> Result<Self, BarIndexError> {
+        Self::new(index).ok_or(BarIndexError(index))
+    }
+}
+
+impl From<BarIndex> for u8 {
+    fn from(index: BarIndex) -> Self {
+        index.0
+    }
+}
+
+impl fmt::Display for BarIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What a BAR decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,6 +182,15 @@ mod tests {
             ]
         );
         assert_eq!(bars[1].last(), 0x80_07ff_ffff);
+    }
+
+    #[test]
+    fn bar_indexes_are_plain_numbers_from_0_to_5() {
+        assert_eq!(BarIndex::new(5).map(BarIndex::get), Some(5));
+        assert_eq!(BarIndex::new(6), None);
+        assert_eq!(serde_json::to_string(&BarIndex(2)).unwrap(), "2");
+        assert_eq!(serde_json::from_str::<BarIndex>("2").unwrap(), BarIndex(2));
+        assert!(serde_json::from_str::<BarIndex>("6").is_err());
     }
 
     proptest! {

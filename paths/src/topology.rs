@@ -177,7 +177,7 @@ impl Topology {
     pub(crate) fn apply(&mut self, change: &HostChange) {
         match *change {
             HostChange::Domain { group, to } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                if let Some(group) = self.groups.get_mut(&group.0) {
                     group.domain_type = Some(to.sysfs_names()[0].to_owned());
                 }
             }

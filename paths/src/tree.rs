@@ -125,6 +125,22 @@ impl Tree {
         }
     }
 
+    /// The links in a directory with their texts, sorted by name; empty where there is no such directory.
+    pub fn links(&self, path: &str) -> Vec<(String, String)> {
+        let Some(directory) = self.source.resolve(path) else { return Vec::new() };
+        let mut links: Vec<_> = self
+            .source
+            .names(&directory)
+            .into_iter()
+            .filter_map(|name| match self.source.node(&format!("{directory}/{name}"))? {
+                Node::Link(target) => Some((name, target)),
+                _ => None,
+            })
+            .collect();
+        links.sort_unstable();
+        links
+    }
+
     /// Whether the path exists. A dangling link counts.
     pub fn has(&self, path: &str) -> bool {
         match path.rsplit_once('/') {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use peerpath_paths::{AcsControl, Cause, DomainType, Explanation, HostChange, PathName, Request};
+use peerpath_paths::{AcsControl, Cause, DomainType, Explanation, HostChange, IommuGroupId, PathName, Request};
 
 use support::{EPYC, INTEL, Kind, Machine, bdf};
 
@@ -67,7 +67,7 @@ fn the_domain_of_the_importer_decides_between_bypass_and_translated() {
     let bypass = root_ports(EPYC).group_type(9, "identity", "");
     assert_eq!(
         arrange(&bypass, PathName::HostBridgeTranslated),
-        Ok(vec![HostChange::Domain { group: 9, to: DomainType::Translated }])
+        Ok(vec![HostChange::Domain { group: IommuGroupId(9), to: DomainType::Translated }])
     );
 }
 

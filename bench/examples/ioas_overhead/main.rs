@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use peerpath_bench::measure::Recorder;
-use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, Door, OpenOptions, Source};
+use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, OpenOptions, Source, VfioInterface, set_guard};
 use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
 
@@ -101,9 +101,10 @@ impl Pair {
 }
 
 fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
+    set_guard(Arc::new(peerpath_host::Options::default()));
     let exporter = source.parse::<Source>()?.open(&OpenOptions::default())?;
     let device = parse_target("iommufd:")?.0.open(importer, &QueuePairOptions::default())?;
-    let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
+    let options = OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() };
     let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;
     for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {
         let mut pair = Pair::new();

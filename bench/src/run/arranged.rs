@@ -1,7 +1,7 @@
 //! The host is changed for a leg whose path was asked for, where that leads there; and kept as it is while a leg runs.
 
 use peerpath_exporter::Source;
-use peerpath_exporter::arrange::Arrangement;
+use peerpath_host::Arrangement;
 use peerpath_paths::{PathName, Request};
 
 use super::Runner;
@@ -25,7 +25,7 @@ impl Runner<'_> {
         let origin = named(leg.source);
         let ranges = self.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
         let own_address_space = leg.target.importer.capabilities().own_address_space;
-        let request = Request { bar: Some(*bar), ranges, own_address_space };
+        let request = Request { bar: Some(bar.get()), ranges, own_address_space };
         let changes = match leg.asked {
             Some(asked @ (PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated)) => {
                 match self.routes.changes(*bdf, importer, asked, request) {
@@ -43,19 +43,19 @@ impl Runner<'_> {
             // Nothing of the host leads its accesses another way, and who opens it locks it alone.
             return Ok(Ok(None));
         }
-        match Arrangement::make(*bdf, importer, &changes, &way, self.open) {
+        match Arrangement::make(*bdf, importer, &changes, &way, self.changes) {
             Ok(arrangement) => Ok(Ok(Some(arrangement))),
             Err(error) => Without::or_bad_input(&error).map(Err),
         }
     }
 }
 
-/// Puts the host back as it was.
-pub(super) fn put_back(arrangement: Arrangement) -> Result<(), Failure> {
-    arrangement.put_back().map_err(|error| {
+/// Reverts the changes of the host.
+pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
+    arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);
-        failure.what = format!("not everything that was changed for a path could be put back: {}", failure.what);
-        failure.explanation.remedy += " What is left stands in the journal: `peerpath restore` puts it back.";
+        failure.what = format!("cannot revert everything that was changed for a path: {}", failure.what);
+        failure.explanation.remedy += " The journal lists what is left: `peerpath restore` reverts it.";
         failure
     })
 }

@@ -8,7 +8,7 @@ use peerpath_importers::{Availability, Device, DeviceInfo, Direction, QueuePairO
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName, Tree};
 use quanta::Clock;
 
-use super::arranged::put_back;
+use super::arranged::revert;
 use super::cell::{Figures, Setup};
 use super::ended::{Ended, Without};
 use super::shape::{Shape, mapped_at_once, named};
@@ -58,13 +58,13 @@ impl Runner<'_> {
         };
         let flow = self.cells(leg, arranged, clock, store, result, progress);
         // Everything that used the host as it was arranged is closed by now.
-        let put_back = arrangement.ok().flatten().map_or(Ok(()), put_back);
-        match (flow, put_back) {
+        let reverted = arrangement.ok().flatten().map_or(Ok(()), revert);
+        match (flow, reverted) {
             (Err(failure), Err(behind)) => {
                 progress.failed(&behind);
                 Err(failure)
             }
-            (flow, put_back) => put_back.and(flow),
+            (flow, reverted) => reverted.and(flow),
         }
     }
 

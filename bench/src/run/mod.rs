@@ -53,6 +53,8 @@ pub struct Runner<'a> {
     pub arguments: Vec<String>,
     /// How sources are opened.
     pub open: &'a OpenOptions,
+    /// How the host is changed for the path of a leg.
+    pub changes: &'a peerpath_host::Options,
     /// The folder that the result goes to.
     pub folder: &'a Path,
     /// Whether to stop.

@@ -92,7 +92,12 @@ mod tests {
 
     fn bar(ranges: &[(u64, u64)]) -> Origin {
         let range = |&(offset_bytes, length_bytes): &(u64, u64)| BarRange { offset_bytes, length_bytes };
-        Origin { kind: SourceKind::Vfio, bdf: None, bar: Some(2), ranges: ranges.iter().map(range).collect() }
+        Origin {
+            kind: SourceKind::Vfio,
+            bdf: None,
+            bar: peerpath_paths::BarIndex::new(2),
+            ranges: ranges.iter().map(range).collect(),
+        }
     }
 
     fn spec(op: Op, size_bytes: u64, ranges: impl Into<Option<u32>>, mechanism: Mechanism) -> CellSpec {

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_exporter::OpenOptions;
-use peerpath_exporter::bind::{self, Bound, Outcome, Restored};
+use peerpath_host::{Bound, Options, Outcome, Restored, bind, restore};
 use peerpath_observe as observe;
 use peerpath_paths::Bdf;
 
@@ -30,8 +29,8 @@ pub(super) struct Bind {
 
 impl Bind {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let options = OpenOptions { force_in_use: self.force_in_use, ..OpenOptions::default() };
-        for Bound { bdf, from_driver, already } in bind::bind(&self.functions, &options)? {
+        let options = Options { force_in_use: self.force_in_use, ..Options::default() };
+        for Bound { bdf, from_driver, already } in bind(&self.functions, &options)? {
             let from = from_driver.unwrap_or_else(|| "no driver".into());
             print(&if already {
                 format!("{bdf}  had a VFIO driver already\n")
@@ -49,7 +48,7 @@ pub(super) struct Restore {}
 
 impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let restored = bind::restore(&OpenOptions::default())?;
+        let restored = restore(&Options::default())?;
         // Without tracing there can be no probes either.
         if let Ok(swept) = observe::remove_stale(Path::new("/")) {
             for name in swept.instances.iter().chain(&swept.probes) {
@@ -65,7 +64,7 @@ impl Restore {
                 worst = worst.max(3);
             }
             match outcome {
-                Outcome::GivenBack { put_back } => print(&format!("{subject}  {put_back}\n"))?,
+                Outcome::Restored { reverted } => print(&format!("{subject}  {reverted}\n"))?,
                 Outcome::Obsolete => {
                     print(&format!("{subject}  nothing to give back: gone, or the host was started anew\n"))?
                 }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_exporter::socket::ExportServer;
-use peerpath_exporter::{Door, OpenOptions, Source};
+use peerpath_exporter::{OpenOptions, Source, VfioInterface, set_guard};
 
 use crate::terminal::print;
 
@@ -30,9 +31,9 @@ pub(super) struct Export {
     /// Where to listen
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// Way into VFIO: auto, group or cdev
-    #[arg(long, value_name = "DOOR", default_value = "auto")]
-    door: Door,
+    /// VFIO interface to use: auto, group or cdev
+    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto")]
+    vfio: VfioInterface,
 }
 
 impl Export {
@@ -48,7 +49,8 @@ impl Export {
         }
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
-        let options = OpenOptions { door: self.door, ..OpenOptions::default() };
+        set_guard(Arc::new(peerpath_host::Options::default()));
+        let options = OpenOptions { vfio: self.vfio, ..OpenOptions::default() };
         let exporter = source.open(&options)?;
         let server = ExportServer::new(&self.socket, &*exporter)?;
         print(&format!("{source} is exported; others get it at {} until Ctrl-C\n", self.socket.display()))?;

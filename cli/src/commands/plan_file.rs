@@ -9,6 +9,9 @@ use std::path::Path;
 use peerpath_bench::failure::Failure;
 use toml::{Table, Value};
 
+/// Old names of options, and the names they have now: both name the same option.
+const RENAMED: [(&str, &str); 1] = [("--door", "--vfio")];
+
 /// Longer files are no plans.
 const LONGEST_BYTES: u64 = 1 << 20;
 
@@ -55,7 +58,9 @@ fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> 
     let mut options = Vec::new();
     for (key, value) in table {
         let option = format!("--{}", key.replace('_', "-"));
-        if others.iter().any(|other| names(other, &option)) {
+        let renamed = RENAMED.iter().find(|(old, new)| option == *old || option == *new);
+        let known = renamed.map_or_else(|| vec![option.as_str()], |(old, new)| vec![old, new]);
+        if others.iter().any(|other| known.iter().any(|option| names(other, option))) {
             continue;
         }
         let values = match value {
@@ -109,6 +114,12 @@ mod tests {
         let mut found = expanded(plan, &["--size", "1M", "--qps=4"]).unwrap();
         found.sort();
         assert_eq!(found, ["--bidirectional", "--from=host:1M", "--qps=4", "--size", "1M"]);
+    }
+
+    #[test]
+    fn the_command_line_overrides_an_option_under_its_old_name() {
+        assert_eq!(expanded("door = 'group'", &["--vfio", "cdev"]).unwrap(), ["--vfio", "cdev"]);
+        assert_eq!(expanded("vfio = 'group'", &["--door=cdev"]).unwrap(), ["--door=cdev"]);
     }
 
     #[test]

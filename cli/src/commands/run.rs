@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,7 +21,7 @@ use peerpath_bench::result::{Outcome, RunResult};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::{Progress, Runner};
 use peerpath_bench::store::RESULT_FILE;
-use peerpath_exporter::{Door, OpenOptions, Source};
+use peerpath_exporter::{OpenOptions, Source, VfioInterface, set_guard};
 use peerpath_importers::{IMPORTERS, Importer, MechanismSpec, Op, QueuePairOptions, Role, Transport};
 use peerpath_paths::{PathName, Tree};
 
@@ -111,9 +112,9 @@ pub(super) struct RunCommand {
     /// Blocks of the one drive in --to that may be overwritten; without this it is only read
     #[arg(long, value_name = "LBA+COUNT")]
     allow_write: Option<String>,
-    /// Way into VFIO: auto, group or cdev
-    #[arg(long, value_name = "DOOR", default_value = "auto")]
-    door: Door,
+    /// VFIO interface to use: auto, group or cdev
+    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto")]
+    vfio: VfioInterface,
     /// Folder for result.json  [default: results/<UTC date-time>-<hostname>/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -442,18 +443,16 @@ impl RunCommand {
         let plan = self.plan(peer.as_ref().map(|peer| &peer.offer().sources[..]))?;
         plan.check()?;
         let host = Host::new(Tree::live());
-        let open = OpenOptions {
-            door: self.door,
-            force_in_use: self.force_in_use,
-            huge_pages: self.connection.hugepages,
-            ..OpenOptions::default()
-        };
+        let open = OpenOptions { vfio: self.vfio, huge_pages: self.connection.hugepages };
+        let changes = peerpath_host::Options { force_in_use: self.force_in_use, ..peerpath_host::Options::default() };
+        set_guard(Arc::new(changes.clone()));
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
         let mut runner = Runner {
             plan: &plan,
             tool: tool(),
             arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
             open: &open,
+            changes: &changes,
             folder: &folder,
             interrupt: &interrupt,
             host,

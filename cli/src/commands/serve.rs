@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
@@ -13,7 +14,7 @@ use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
 use peerpath_bench::run::Server;
-use peerpath_exporter::{OpenOptions, Source};
+use peerpath_exporter::{OpenOptions, Source, set_guard};
 use peerpath_importers::QueuePairOptions;
 
 use super::tool;
@@ -65,6 +66,7 @@ impl Serve {
         let given = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
         let interrupt = Interrupt::install()
             .map_err(|error| Failure::internal("signals cannot be caught", &error, "report this as a bug"))?;
+        set_guard(Arc::new(peerpath_host::Options::default()));
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
         let connection =
             QueuePairOptions { gid_index: self.gid_index, mtu_bytes: self.mtu, ..QueuePairOptions::default() };

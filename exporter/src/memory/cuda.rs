@@ -23,10 +23,10 @@ impl CudaExporter {
     pub fn open(index: u32, size_bytes: u64) -> Result<Self, Error> {
         super::check_pages("cuda", size_bytes)?;
         let failed = |what| move |source| Error::Gpu { what, source };
-        let driver = Driver::get().map_err(failed("getting the CUDA driver"))?;
-        let context = Context::open(driver, index).map_err(failed("opening the GPU"))?;
+        let driver = Driver::get().map_err(failed("load the CUDA driver"))?;
+        let context = Context::open(driver, index).map_err(failed("open the GPU"))?;
         let bdf = context.gpu().bdf;
-        let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("getting memory of the GPU"))?;
+        let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("allocate memory of the GPU"))?;
         let ranges = vec![BarRange { offset_bytes: 0, length_bytes: size_bytes }];
         let origin = Origin { kind: SourceKind::Cuda, bdf, bar: None, ranges };
         Ok(Self { origin, memory: Arc::new(memory) })

@@ -8,7 +8,7 @@ use super::view::MemoryView;
 use super::{check_available, check_pages, origin};
 use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
-use crate::{Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
 /// The system heap. Each export allocates memory of its own: a heap has no other way.
 #[derive(Debug)]
@@ -19,19 +19,19 @@ pub struct HeapExporter {
 }
 
 impl HeapExporter {
-    /// Opens the heap.
+    /// Opens `/dev/dma_heap/system`.
     ///
     /// # Errors
     /// Not whole pages, not as much memory, or this kernel has no heap.
-    pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
+    pub fn open(size_bytes: u64) -> Result<Self, Error> {
         check_pages("heap", size_bytes)?;
-        let path = options.host.path("dev/dma_heap/system");
+        let path = PathBuf::from("/dev/dma_heap/system");
         let heap = std::fs::File::open(&path).map_err(|source| Error::CreateDmaBuf {
             path: path.clone(),
             size_bytes,
             source,
         })?;
-        check_available(&options.host, size_bytes)?;
+        check_available(size_bytes)?;
         Ok(Self { origin: origin(SourceKind::Heap, size_bytes), path, heap: heap.into() })
     }
 }

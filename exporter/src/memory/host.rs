@@ -22,12 +22,12 @@ impl HostExporter {
     pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
         // Huge pages are set aside: they do not count as available, and the kernel gives what there is of them.
         if !options.huge_pages {
-            check_available(&options.host, size_bytes)?;
+            check_available(size_bytes)?;
         }
         let mapping = if options.huge_pages {
             Mapping::huge(size_bytes).map_err(|source| Error::HugePages { size_bytes, source })
         } else {
-            let operation = "allocating memory";
+            let operation = "allocate memory";
             Mapping::anonymous(size_bytes).map_err(|source| Error::Memory { operation, size_bytes, source })
         }?;
         Ok(Self { origin: origin(SourceKind::Host, size_bytes), mapping: Arc::new(mapping) })

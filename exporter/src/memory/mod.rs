@@ -6,14 +6,13 @@ mod host;
 mod udmabuf;
 mod view;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, Tree};
 
 pub use cuda::{CudaExporter, GpuView};
 pub use heap::HeapExporter;
 pub use host::HostExporter;
 pub use udmabuf::UdmabufExporter;
 
-use crate::host_tree::{HostTree, read_trimmed};
 use crate::{BarRange, Error, Origin, SourceKind, page_bytes};
 
 fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
@@ -21,9 +20,9 @@ fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
     Origin { kind, bdf: None::<Bdf>, bar: None, ranges }
 }
 
-/// Refuses what could only end with the kernel killing processes: every page is going to be touched.
-fn check_available(host: &HostTree, size_bytes: u64) -> Result<(), Error> {
-    let meminfo = read_trimmed(&host.path("proc/meminfo"))?.unwrap_or_default();
+/// Refuses an allocation that would make the kernel kill processes: every page is going to be touched.
+fn check_available(size_bytes: u64) -> Result<(), Error> {
+    let meminfo = Tree::live().text("proc/meminfo").unwrap_or_default();
     match available_bytes(&meminfo) {
         Some(available_bytes) if size_bytes > available_bytes => {
             Err(Error::NotEnoughMemory { size_bytes, available_bytes })

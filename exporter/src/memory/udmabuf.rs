@@ -11,7 +11,7 @@ use super::view::MemoryView;
 use super::{check_available, check_pages, origin};
 use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
-use crate::{Buffer, Error, Exporter, Handle, OpenOptions, Origin, SourceKind, check_length, page_bytes};
+use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
 /// Ordinary memory that `/dev/udmabuf` wraps as a dma-buf.
 #[derive(Debug)]
@@ -28,15 +28,18 @@ impl UdmabufExporter {
     ///
     /// # Errors
     /// Not whole pages, no such memory, or this kernel has no `/dev/udmabuf`.
-    pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
+    pub fn open(size_bytes: u64) -> Result<Self, Error> {
+        Self::open_at(PathBuf::from("/dev/udmabuf"), size_bytes)
+    }
+
+    fn open_at(path: PathBuf, size_bytes: u64) -> Result<Self, Error> {
         check_pages("udmabuf", size_bytes)?;
-        let path = options.host.path("dev/udmabuf");
         let maker = std::fs::File::options()
             .read(true)
             .write(true)
             .open(&path)
             .map_err(|source| Error::CreateDmaBuf { path: path.clone(), size_bytes, source })?;
-        check_available(&options.host, size_bytes)?;
+        check_available(size_bytes)?;
         let (memfd, mapping) = sealed_memory(size_bytes)?;
         let origin = origin(SourceKind::Udmabuf, size_bytes);
         Ok(Self { origin, path, maker: maker.into(), memfd, mapping: Arc::new(mapping) })
@@ -47,12 +50,12 @@ impl UdmabufExporter {
 fn sealed_memory(size_bytes: u64) -> Result<(OwnedFd, Mapping), Error> {
     let failed = |operation| move |errno: nix::Error| Error::Memory { operation, size_bytes, source: errno.into() };
     let memfd = memfd_create(c"peerpath", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
-        .map_err(failed("making a memfd"))?;
-    let length = i64::try_from(size_bytes).map_err(|_| failed("sizing the memfd")(nix::Error::EFBIG))?;
-    nix::unistd::ftruncate(&memfd, length).map_err(failed("sizing the memfd"))?;
-    fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map_err(failed("sealing the memfd"))?;
+        .map_err(failed("create a memfd"))?;
+    let length = i64::try_from(size_bytes).map_err(|_| failed("set the size of the memfd")(nix::Error::EFBIG))?;
+    nix::unistd::ftruncate(&memfd, length).map_err(failed("set the size of the memfd"))?;
+    fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map_err(failed("seal the memfd"))?;
     let mapping = Mapping::shared(memfd.as_fd(), 0, size_bytes).map_err(|source| Error::Memory {
-        operation: "mapping the memfd",
+        operation: "map the memfd",
         size_bytes,
         source,
     })?;
@@ -93,10 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_it_is_said_so() {
-        let fixture = crate::testing::Fixture::new();
-        let options = OpenOptions { host: fixture.host(), ..OpenOptions::default() };
-        let error = UdmabufExporter::open(4096, &options).unwrap_err();
+    fn says_so_if_the_kernel_has_no_udmabuf() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = UdmabufExporter::open_at(folder.path().join("udmabuf"), page_bytes()).unwrap_err();
         let explanation = peerpath_paths::Explained::explanation(&error);
         assert!(explanation.remedy.contains("modprobe udmabuf"), "{explanation:?}");
     }

@@ -56,9 +56,9 @@ impl SocketExporter {
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
         let address = address(path)?;
         let socket = new_socket(path)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE).map_err(failed("setting a time limit"))?;
-        setsockopt(&socket, sockopt::SendTimeout, &PATIENCE).map_err(failed("setting a time limit"))?;
-        connect(socket.as_raw_fd(), &address).map_err(failed("connecting"))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE).map_err(failed("set a time limit for"))?;
+        setsockopt(&socket, sockopt::SendTimeout, &PATIENCE).map_err(failed("set a time limit for"))?;
+        connect(socket.as_raw_fd(), &address).map_err(failed("connect to"))?;
         let (hello, dma_buf) = take_hello(&socket, path)?;
         let bad = |why| Error::BadHandover { path: path.to_owned(), why };
         let serves_view = hello.view == Some(VIEW_VERSION);
@@ -91,7 +91,7 @@ fn take_hello(socket: &OwnedFd, path: &Path) -> Result<(Hello, OwnedFd), Error> 
     let mut message = vec![0; HELLO_BYTES];
     let mut received = receive(socket.as_fd(), &mut message).map_err(|source| Error::Socket {
         path: path.to_owned(),
-        operation: "receiving the dma-buf",
+        operation: "receive the dma-buf from",
         source: timed_out(source),
     })?;
     let message = &message[..received.length];
@@ -126,7 +126,7 @@ impl Exporter for SocketExporter {
         check_length(self, length_bytes, page_bytes())?;
         let dma_buf = self.dma_buf.try_clone().map_err(|source| Error::Socket {
             path: PathBuf::from("the dma-buf"),
-            operation: "duplicating",
+            operation: "duplicate the dma-buf of",
             source,
         })?;
         let view = RemoteView { connection: Arc::clone(&self.connection), length_bytes };

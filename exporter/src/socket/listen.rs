@@ -29,18 +29,17 @@ impl Listener {
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
         let socket = new_socket(path)?;
         // Before the file exists: the kernel makes it with the socket's own mode, so it is never open to others.
-        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("setting the socket's mode"))?;
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("set the mode of"))?;
         bind(socket.as_raw_fd(), &address).map_err(|errno| match errno {
             Errno::EADDRINUSE => Error::SocketTaken { path: path.to_owned() },
-            errno => failed("making the socket")(errno),
+            errno => failed("create")(errno),
         })?;
         let looked = fs::symlink_metadata(path);
-        let metadata =
-            looked.map_err(|source| Error::Socket { path: path.to_owned(), operation: "making the socket", source })?;
+        let metadata = looked.map_err(|source| Error::Socket { path: path.to_owned(), operation: "create", source })?;
         let identity = (metadata.dev(), metadata.ino());
         let listener = Self { socket, path: path.to_owned(), identity };
-        let backlog = Backlog::new(16).map_err(failed("listening"))?;
-        listen(&listener.socket, backlog).map_err(failed("listening"))?;
+        let backlog = Backlog::new(16).map_err(failed("listen on"))?;
+        listen(&listener.socket, backlog).map_err(failed("listen on"))?;
         Ok(listener)
     }
 
@@ -60,7 +59,7 @@ impl Drop for Listener {
 pub(super) fn new_socket(path: &Path) -> Result<OwnedFd, Error> {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| Error::Socket {
         path: path.to_owned(),
-        operation: "making a socket",
+        operation: "create a socket for",
         source: errno.into(),
     })
 }
@@ -76,14 +75,14 @@ fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed("looking for an older socket")(source)),
+        Err(source) => return Err(failed("look for an older socket at")(source)),
     };
     if !metadata.file_type().is_socket() {
         return Err(Error::BadSocketPath { path: path.to_owned(), why: "something that is no socket stands there" });
     }
     let probe = new_socket(path)?;
     match connect(probe.as_raw_fd(), address) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed("removing an older socket")),
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed("remove the older socket")),
         // Gone between our two looks.
         Err(Errno::ENOENT) => Ok(()),
         // Somebody accepted, or listens with another type of socket, or we may not even ask.

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use peerpath_paths::Bdf;
+use peerpath_paths::{BarIndex, Bdf};
 use serde::{Deserialize, Serialize};
 
 use crate::range::total_bytes;
@@ -32,7 +32,7 @@ pub(super) const VIEW_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) bdf: Option<Bdf>,
-    pub(super) bar: Option<u8>,
+    pub(super) bar: Option<BarIndex>,
     pub(super) ranges: Vec<BarRange>,
     pub(super) size_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ mod tests {
         let hello: Hello = serde_json::from_str(text).unwrap();
         assert_eq!(hello.view, None);
         let origin = hello.origin().unwrap();
-        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, Some(2)));
+        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, BarIndex::new(2)));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let range = |offset_bytes, length_bytes| BarRange { offset_bytes, length_bytes };
         let hello = |ranges, size_bytes| Hello {
             bdf: Some("0000:03:00.0".parse().unwrap()),
-            bar: Some(2),
+            bar: BarIndex::new(2),
             ranges,
             size_bytes,
             kind: None,

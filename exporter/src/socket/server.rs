@@ -76,7 +76,7 @@ impl ExportServer {
                     Err(source) => {
                         failed.store(true, Ordering::Relaxed);
                         let path = self.listener.path().to_owned();
-                        return Err(Error::Socket { path, operation: "waiting for receivers", source });
+                        return Err(Error::Socket { path, operation: "wait for receivers at", source });
                     }
                 }
             }

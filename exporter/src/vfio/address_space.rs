@@ -34,12 +34,12 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// The address space of a device that came through the cdev door. The first who asks puts the device into an empty one of
-    /// its own, in place of the one it was in: no other device's table is written when something is mapped here. The kernel's
-    /// object lives as long as the iommufd.
+    /// The address space of a device that was opened through the cdev interface. The first call attaches the device to an
+    /// empty address space of its own, so that a mapping changes the page table of no other device. The kernel frees it
+    /// with the iommufd.
     ///
     /// # Errors
-    /// The device came through another door, or the kernel refused.
+    /// The device was opened through the group interface, or the kernel refused.
     pub fn of(device: &Arc<Device>) -> Result<Arc<Self>, Error> {
         let mut own = device.address_space.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(space) = own.upgrade() {
@@ -54,8 +54,8 @@ impl AddressSpace {
         let iommufd = device.iommufd()?;
         let bdf = device.bdf();
         let failed = |operation| move |source| Error::AttachIommufd { bdf, operation, source };
-        let ioas_id = iommufd::allocate_ioas(iommufd.fd()).map_err(failed("making an address space"))?;
-        sys::attach_ioas(device.fd(), ioas_id).map_err(failed("attaching to an address space"))?;
+        let ioas_id = iommufd::allocate_ioas(iommufd.fd()).map_err(failed("allocate an address space"))?;
+        sys::attach_ioas(device.fd(), ioas_id).map_err(failed("attach the device to an address space"))?;
         Ok(Self { ioas_id, iommufd, device })
     }
 

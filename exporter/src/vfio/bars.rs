@@ -1,17 +1,16 @@
-//! The BARs of a function, bound to whatever driver or none, and what keeps one from being exported.
+//! The BARs of a function, and why one cannot be exported. They can be read whichever driver is bound.
 
-use peerpath_paths::{Bar, BarKind, Bdf};
+use peerpath_paths::{Bar, BarIndex, BarKind, Bdf, GroupError, Tree};
 
-use crate::host_tree::{HostTree, read_trimmed};
 use crate::{Error, page_bytes};
 
 /// Why a BAR cannot be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotExportable {
-    /// The function has no such BAR.
+    /// The function does not implement it.
     #[error("there is no such BAR")]
     Absent,
-    /// It is a window of ports.
+    /// It decodes I/O ports.
     #[error("it is an I/O BAR")]
     Io,
     /// It is smaller than a page.
@@ -23,7 +22,7 @@ pub enum NotExportable {
 }
 
 impl NotExportable {
-    /// What rules a BAR out; `None` where it can be exported.
+    /// Why a BAR cannot be exported; `None` if it can.
     pub fn find(bar: &Bar) -> Option<Self> {
         if bar.kind == BarKind::Io {
             Some(Self::Io)
@@ -36,7 +35,7 @@ impl NotExportable {
         }
     }
 
-    /// One sentence of why that rules it out.
+    /// The reason as a sentence.
     pub fn why(self) -> &'static str {
         match self {
             Self::Absent => "The function does not implement this BAR, or a 64-bit BAR before it takes its place.",
@@ -47,19 +46,18 @@ impl NotExportable {
     }
 }
 
-/// The BARs that a function has.
+/// The BARs of a function, from the `resource` file in sysfs.
 ///
 /// # Errors
-/// No such function, or sysfs cannot be read.
-pub fn bars(host: &HostTree, bdf: Bdf) -> Result<Vec<Bar>, Error> {
-    host.require(bdf)?;
-    Ok(Bar::parse_all(&read_trimmed(&host.function(bdf).join("resource"))?.unwrap_or_default()))
+/// [`GroupError::NoFunction`].
+pub fn bars(tree: &Tree, bdf: Bdf) -> Result<Vec<Bar>, Error> {
+    if tree.has_function(bdf) { Ok(tree.bars(bdf)) } else { Err(GroupError::NoFunction { bdf }.into()) }
 }
 
 /// The BAR with that index, if it can be exported.
-pub(super) fn exportable_bar(host: &HostTree, bdf: Bdf, index: u8) -> Result<Bar, Error> {
+pub(super) fn exportable_bar(tree: &Tree, bdf: Bdf, index: BarIndex) -> Result<Bar, Error> {
     let refused = |problem| Error::BadBar { bdf, bar: index, problem };
-    let bar = bars(host, bdf)?.into_iter().find(|bar| bar.index == index);
+    let bar = bars(tree, bdf)?.into_iter().find(|bar| bar.index == index.get());
     let bar = bar.ok_or_else(|| refused(NotExportable::Absent))?;
     NotExportable::find(&bar).map_or(Ok(bar), |problem| Err(refused(problem)))
 }
@@ -67,7 +65,7 @@ pub(super) fn exportable_bar(host: &HostTree, bdf: Bdf, index: u8) -> Result<Bar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Fixture;
+    use std::path::Path;
 
     const RESOURCE: &str = "\
 0x00000000fe800000 0x00000000fe8000ff 0x0000000000040200
@@ -79,10 +77,18 @@ mod tests {
 0x0000000000000000 0x0000000000000000 0x0000000000000000
 ";
 
+    fn host(root: &Path) -> Tree {
+        let function = root.join("sys/bus/pci/devices/0000:00:02.0");
+        std::fs::create_dir_all(&function).unwrap();
+        std::fs::write(function.join("resource"), RESOURCE).unwrap();
+        Tree::open(root).unwrap()
+    }
+
     #[test]
-    fn says_which_can_be_exported_and_why_not() {
-        let fixture = Fixture::new();
-        let bdf = fixture.function("0000:00:02.0").file("resource", RESOURCE).bdf();
+    fn says_which_bars_can_be_exported_and_why_not() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = host(root.path());
+        let bdf = "0000:00:02.0".parse().unwrap();
         for (index, expected) in [
             (0, Some(NotExportable::SubPage)),
             (1, Some(NotExportable::Absent)),
@@ -91,8 +97,9 @@ mod tests {
             (4, Some(NotExportable::Io)),
             (5, None),
         ] {
-            let found = match exportable_bar(&fixture.host(), bdf, index) {
-                Ok(bar) => (bar.index == index).then_some(None).unwrap(),
+            let index = BarIndex::new(index).unwrap();
+            let found = match exportable_bar(&tree, bdf, index) {
+                Ok(bar) => (bar.index == index.get()).then_some(None).unwrap(),
                 Err(Error::BadBar { problem, .. }) => Some(problem),
                 Err(error) => panic!("{error}"),
             };
@@ -101,9 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_not_there_is_named() {
-        let fixture = Fixture::new();
+    fn names_a_missing_function() {
+        let root = tempfile::tempdir().unwrap();
         let bdf = "0000:7f:00.0".parse().unwrap();
-        assert!(matches!(bars(&fixture.host(), bdf), Err(Error::NoFunction { bdf: found }) if found == bdf));
+        assert!(
+            matches!(bars(&host(root.path()), bdf), Err(Error::Group(GroupError::NoFunction { bdf: found })) if found == bdf)
+        );
     }
 }

@@ -1,18 +1,22 @@
-//! The newer door: the device's own character device under an iommufd.
+//! The cdev interface: a character device per function, bound to an iommufd.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, Tree};
 
-use super::owned_or;
-use crate::host_tree::{HostTree, names};
+use super::busy_or;
 use crate::sys::{iommufd, vfio as sys};
-use crate::{Door, Error};
+use crate::{Error, VfioInterface};
 
-/// An iommufd with one empty address space. All devices of this process share it: the kernel gives the functions of a
-/// group to one iommufd only.
+/// The device file that makes iommufds.
+pub(crate) const IOMMUFD: &str = "/dev/iommu";
+/// The directory of the character devices.
+const DEVICES: &str = "/dev/vfio/devices";
+
+/// An iommufd with one empty address space. All devices of this process share it, since the kernel binds all functions of a
+/// group to the same iommufd.
 #[derive(Debug)]
 pub(crate) struct Iommufd {
     fd: OwnedFd,
@@ -28,47 +32,49 @@ impl Iommufd {
 
 static OPEN: Mutex<Weak<Iommufd>> = Mutex::new(Weak::new());
 
-/// The character device of a function, where this kernel has one.
-pub(crate) fn path(host: &HostTree, bdf: Bdf) -> Result<Option<PathBuf>, Error> {
-    let name = names(&host.function(bdf).join("vfio-dev"))?.into_iter().find(|name| name.starts_with("vfio"));
-    Ok(name.map(|name| host.path("dev/vfio/devices").join(name)).filter(|path| path.exists()))
+/// The character device of a function, if this kernel has one.
+fn path(tree: &Tree, bdf: Bdf) -> Option<PathBuf> {
+    tree.vfio_cdev(bdf).map(|name| Path::new(DEVICES).join(name)).filter(|path| path.exists())
 }
 
-/// Whether this door can be tried.
-pub(crate) fn is_there(host: &HostTree, bdf: Bdf) -> Result<bool, Error> {
-    Ok(host.path("dev/iommu").exists() && path(host, bdf)?.is_some())
+/// Whether the function can be opened through this interface.
+pub(crate) fn exists(tree: &Tree, bdf: Bdf) -> bool {
+    Path::new(IOMMUFD).exists() && path(tree, bdf).is_some()
 }
 
 /// Opens the device of a function.
-pub(crate) fn open(host: &HostTree, bdf: Bdf) -> Result<(OwnedFd, Arc<Iommufd>), Error> {
-    let path =
-        path(host, bdf)?.ok_or_else(|| Error::NoDoor { bdf, door: Door::Cdev, path: host.path("dev/vfio/devices") })?;
-    let iommufd = share(host, bdf)?;
+pub(crate) fn open(tree: &Tree, bdf: Bdf) -> Result<(OwnedFd, Arc<Iommufd>), Error> {
+    let path = path(tree, bdf).ok_or_else(|| missing(bdf, DEVICES))?;
+    let iommufd = share(bdf)?;
     let device = sys::open(&path)
-        .map_err(|source| owned_or(host, bdf, source, |source| Error::OpenVfio { bdf, path, source }))?;
+        .map_err(|source| busy_or(tree, bdf, source, |source| Error::OpenVfio { bdf, path, source }))?;
     let failed = |operation| move |source| Error::AttachIommufd { bdf, operation, source };
     sys::bind_iommufd(device.as_fd(), iommufd.fd.as_fd())
-        .map_err(|source| owned_or(host, bdf, source, failed("binding to the iommufd")))?;
-    sys::attach_ioas(device.as_fd(), iommufd.ioas_id).map_err(failed("attaching to an address space"))?;
+        .map_err(|source| busy_or(tree, bdf, source, failed("bind the device to the iommufd")))?;
+    sys::attach_ioas(device.as_fd(), iommufd.ioas_id).map_err(failed("attach the device to an address space"))?;
     Ok((device, iommufd))
 }
 
-fn share(host: &HostTree, bdf: Bdf) -> Result<Arc<Iommufd>, Error> {
+fn share(bdf: Bdf) -> Result<Arc<Iommufd>, Error> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(iommufd) = open.upgrade() {
         return Ok(iommufd);
     }
-    let path = host.path("dev/iommu");
+    let path = Path::new(IOMMUFD);
     if !path.exists() {
-        return Err(Error::NoDoor { bdf, door: Door::Cdev, path });
+        return Err(missing(bdf, IOMMUFD));
     }
-    let fd = sys::open(&path).map_err(|source| Error::OpenIommu { path, source })?;
+    let fd = sys::open(path).map_err(|source| Error::OpenIommu { path: path.to_owned(), source })?;
     let ioas_id = iommufd::allocate_ioas(fd.as_fd()).map_err(|source| Error::AttachIommufd {
         bdf,
-        operation: "making an address space",
+        operation: "allocate an address space",
         source,
     })?;
     let iommufd = Arc::new(Iommufd { fd, ioas_id });
     *open = Arc::downgrade(&iommufd);
     Ok(iommufd)
+}
+
+fn missing(bdf: Bdf, path: &str) -> Error {
+    Error::NoVfioInterface { bdf, interface: VfioInterface::Cdev, path: path.into() }
 }

@@ -38,7 +38,7 @@ impl Device {
     /// # Errors
     /// The span leaves it, or the device does not answer.
     pub fn read_config(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        read(self.fd(), self.config(), offset, into).map_err(self.failed("reading configuration space"))
+        read(self.fd(), self.config(), offset, into).map_err(self.failed("read configuration space"))
     }
 
     /// Writes configuration space as far as VFIO lets it through.
@@ -46,7 +46,7 @@ impl Device {
     /// # Errors
     /// As [`Device::read_config`].
     pub fn write_config(&self, offset: u64, from: &[u8]) -> Result<(), Error> {
-        write(self.fd(), self.config(), offset, from).map_err(self.failed("writing configuration space"))
+        write(self.fd(), self.config(), offset, from).map_err(self.failed("write configuration space"))
     }
 
     /// Whether the function answers memory accesses.
@@ -75,7 +75,7 @@ impl Device {
     }
 
     fn command(&self) -> Result<u16, Error> {
-        read_command(self.fd(), self.config()).map_err(self.failed("reading the command register"))
+        read_command(self.fd(), self.config()).map_err(self.failed("read the command register"))
     }
 
     fn set_command(&self, bit: u16, enabled: bool) -> Result<(), Error> {
@@ -84,7 +84,7 @@ impl Device {
         if after == before {
             return Ok(());
         }
-        write_command(self.fd(), self.config(), after).map_err(self.failed("writing the command register"))
+        write_command(self.fd(), self.config(), after).map_err(self.failed("write the command register"))
     }
 
     pub(crate) fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {

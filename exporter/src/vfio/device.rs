@@ -1,44 +1,43 @@
-//! An open function, whichever door it came through.
+//! An open function, whichever VFIO interface it was opened through.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{BarIndex, Bdf, FunctionClaim, IommuGroupId, Tree};
 use vfio_bindings::bindings::vfio as uapi;
 
 use super::cdev::{self, Iommufd};
 use super::group::{self, Group};
 use super::regions::Region;
 use super::{AddressSpace, config, open_devices};
-use crate::bind::Hold;
-use crate::host_tree::HostTree;
+use crate::guard::{self, Refusal};
 use crate::sys::vfio as sys;
-use crate::viability;
-use crate::{BarRange, Door, Error, OpenOptions};
+use crate::{BarRange, Error, OpenOptions, VfioInterface};
 
 /// A function opened through VFIO. Sources on the same function share one.
 ///
-/// The kernel gives a device to one process at a time, and closing it takes back every dma-buf exported from it: whoever
-/// holds a dma-buf keeps the device alive as well.
+/// The kernel lets one process at a time open a device, and revokes every dma-buf of it when it is closed: a holder of a
+/// dma-buf must keep the device alive as well.
 #[derive(Debug)]
 pub struct Device {
-    // The order of the fields is the order of closing: the device, what it was opened through, then the function itself
-    // (back to its driver, then free for other runs).
+    // Fields are dropped in this order: the device is closed, then the interface, then the guard's claim is released.
     fd: OwnedFd,
     parent: Parent,
-    _hold: Hold,
+    _claim: Option<FunctionClaim>,
     bdf: Bdf,
     driver: Option<String>,
     flags: u32,
     config: Region,
     bars: Vec<Region>,
-    /// The command register as we found it.
+    /// The command register before this process opened the function.
     command_before: u16,
     /// The address space of its own, while there is one.
     pub(super) address_space: Mutex<Weak<AddressSpace>>,
 }
 
-/// What a device was opened through, kept open for it.
+/// The interface through which a device was opened; stays open as long as the device.
 #[derive(Debug)]
 enum Parent {
     Group { _group: Arc<Group> },
@@ -48,94 +47,99 @@ enum Parent {
 const BARS: u32 = uapi::VFIO_PCI_ROM_REGION_INDEX;
 
 impl Device {
-    /// Opens a function that a VFIO driver has; one without a driver is given to vfio-pci for as long as it is open.
+    /// Opens a function that a VFIO driver is bound to, or shares the device if this process has it open already.
     ///
     /// # Errors
-    /// Whatever stands in the way, typed and explained.
+    /// [`Error::NotVfioDriver`] if no VFIO driver is bound; [`Error::Refused`] if the guard of this process refuses; or a
+    /// refusal of the kernel.
     pub fn open(bdf: Bdf, options: &OpenOptions) -> Result<Arc<Self>, Error> {
-        open_devices::share(bdf, options.door, || Self::open_new(bdf, options))
+        open_devices::share(bdf, options.vfio, || Self::open_new(bdf, options))
     }
 
-    /// Whether a function could be opened, as far as that can be told without changing or taking anything.
+    /// Checks whether a function could be opened, without opening it and without changing anything.
     ///
     /// # Errors
-    /// What would stand in the way, typed and explained.
+    /// As [`Device::open`], and another program has it open.
     pub fn probe(bdf: Bdf, options: &OpenOptions) -> Result<(), Error> {
-        let host = &options.host;
-        let group = viability::require_group(host, bdf)?;
-        let offenders = viability::offenders(host, group, &[bdf])?;
-        if !offenders.is_empty() {
-            return Err(Error::GroupNotViable { bdf, group, offenders });
+        let tree = Tree::live();
+        let group = tree.vfio_group(bdf)?;
+        tree.require_viable(bdf, group, &[bdf])?;
+        let path = Path::new(match options.vfio {
+            VfioInterface::Cdev => cdev::IOMMUFD,
+            VfioInterface::Auto | VfioInterface::Group => group::CONTAINER,
+        });
+        if !path.exists() {
+            return Err(Error::NoVfioInterface { bdf, interface: options.vfio, path: path.to_owned() });
         }
-        let door = match options.door {
-            Door::Cdev => host.path("dev/iommu"),
-            Door::Auto | Door::Group => host.path("dev/vfio/vfio"),
-        };
-        if !door.exists() {
-            return Err(Error::NoDoor { bdf, door: options.door, path: door });
+        if let Some(guard) = guard::guard() {
+            return guard.probe(bdf).map_err(|refusal| Refusal(refusal).into());
         }
-        Hold::probe(bdf, options)
+        require_vfio_driver(&tree, bdf)?;
+        match tree.vfio_users(bdf) {
+            pids if pids.is_empty() => Ok(()),
+            pids => Err(Error::OpenElsewhere { bdf, pids, source: io::ErrorKind::ResourceBusy.into() }),
+        }
     }
 
     fn open_new(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
-        let host = &options.host;
-        let group = viability::require_group(host, bdf)?;
-        let hold = Hold::take(bdf, options)?;
-        let offenders = viability::offenders(host, group, &[])?;
-        if !offenders.is_empty() {
-            return Err(Error::GroupNotViable { bdf, group, offenders });
-        }
-        let driver = host.driver(bdf)?;
-        let (fd, parent) = open_through(host, bdf, group, options.door)?;
-        Self::describe(hold, parent, fd, bdf, driver)
+        let tree = Tree::live();
+        let group = tree.vfio_group(bdf)?;
+        let claim = guard::acquire(bdf)?;
+        let driver = require_vfio_driver(&tree, bdf)?;
+        tree.require_viable(bdf, group, &[])?;
+        let (fd, parent) = open_through(&tree, bdf, group, options.vfio)?;
+        Self::describe(claim, parent, fd, bdf, driver)
     }
 
-    /// The order of the first three matters where it fails: parameters are dropped from the last to the first, and giving
-    /// the function back waits for whoever has it open.
-    fn describe(hold: Hold, parent: Parent, fd: OwnedFd, bdf: Bdf, driver: Option<String>) -> Result<Self, Error> {
+    /// The order of the first three parameters matters on failure: parameters are dropped from the last to the first, and
+    /// the claim must be released after the device was closed.
+    fn describe(
+        claim: Option<FunctionClaim>,
+        parent: Parent,
+        fd: OwnedFd,
+        bdf: Bdf,
+        driver: Option<String>,
+    ) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::OpenDevice { bdf, operation, source };
-        let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("asking for the device's description"))?;
+        let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("read the description"))?;
         let region = |index| {
-            sys::region_info(fd.as_fd(), index)
-                .map(|info| Region::new(&info))
-                .map_err(failed("asking for the device's regions"))
+            sys::region_info(fd.as_fd(), index).map(|info| Region::new(&info)).map_err(failed("read the regions"))
         };
         let config = region(uapi::VFIO_PCI_CONFIG_REGION_INDEX)?;
         let bars = (0..BARS).map(region).collect::<Result<_, _>>()?;
-        let command_before =
-            config::read_command(fd.as_fd(), &config).map_err(failed("reading the command register"))?;
+        let command_before = config::read_command(fd.as_fd(), &config).map_err(failed("read the command register"))?;
         let address_space = Mutex::default();
-        Ok(Self { fd, parent, _hold: hold, bdf, driver, flags, config, bars, command_before, address_space })
+        Ok(Self { fd, parent, _claim: claim, bdf, driver, flags, config, bars, command_before, address_space })
     }
 
-    /// The function.
+    /// Address of the function.
     pub fn bdf(&self) -> Bdf {
         self.bdf
     }
 
-    /// The door through which it was opened; never [`Door::Auto`].
-    pub fn door(&self) -> Door {
+    /// Interface through which it was opened; never [`VfioInterface::Auto`].
+    pub fn interface(&self) -> VfioInterface {
         match self.parent {
-            Parent::Group { .. } => Door::Group,
-            Parent::Cdev { .. } => Door::Cdev,
+            Parent::Group { .. } => VfioInterface::Group,
+            Parent::Cdev { .. } => VfioInterface::Cdev,
         }
     }
 
-    /// Its VFIO driver.
+    /// Name of its VFIO driver.
     pub fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
     }
 
-    /// Whether all of a BAR can be mapped into this process; `None` where it has no such BAR.
-    pub fn is_mappable(&self, bar: u8) -> Option<bool> {
+    /// Whether all of a BAR can be mapped into this process; `None` if it has no such BAR.
+    pub fn is_mappable(&self, bar: BarIndex) -> Option<bool> {
         let region = self.region(bar).filter(|region| region.size_bytes != 0)?;
         Some(region.mappable.iter().map(|area| area.end - area.start).sum::<u64>() == region.size_bytes)
     }
 
-    /// Whether kernel and driver can export BARs as dma-bufs at all.
+    /// Checks that kernel and driver can export BARs as dma-bufs at all.
     ///
     /// # Errors
-    /// They cannot, with the kernel's answer.
+    /// [`Error::ExportUnsupported`] with the kernel's answer.
     pub fn require_export(&self) -> Result<(), Error> {
         sys::probe_dma_buf(self.fd.as_fd()).map_err(|source| Error::ExportUnsupported {
             bdf: self.bdf,
@@ -144,8 +148,7 @@ impl Device {
         })
     }
 
-    /// Exports ranges of a BAR just as given: the kernel judges them, not we. Sources go through
-    /// [`crate::VfioExporter`], which says beforehand what is plainly wrong.
+    /// Exports ranges of a BAR, given by the index of its VFIO region, without checking them: the kernel does. [`crate::VfioExporter`] checks them first.
     ///
     /// # Errors
     /// The kernel refused.
@@ -159,7 +162,7 @@ impl Device {
         })
     }
 
-    /// Resets the function. Every dma-buf of it is revoked while that lasts.
+    /// Resets the function. Its dma-bufs are revoked during the reset.
     ///
     /// # Errors
     /// It has no reset, or the reset failed.
@@ -170,11 +173,11 @@ impl Device {
         sys::reset(self.fd.as_fd()).map_err(|source| Error::Reset { bdf: self.bdf, source })
     }
 
-    /// The iommufd that it is under.
+    /// The iommufd it is bound to.
     pub(crate) fn iommufd(&self) -> Result<Arc<Iommufd>, Error> {
         match &self.parent {
             Parent::Cdev { iommufd } => Ok(Arc::clone(iommufd)),
-            Parent::Group { .. } => Err(Error::OtherDoor { bdf: self.bdf, open: Door::Group }),
+            Parent::Group { .. } => Err(Error::OtherVfioInterface { bdf: self.bdf, open: VfioInterface::Group }),
         }
     }
 
@@ -186,29 +189,41 @@ impl Device {
         &self.config
     }
 
-    pub(crate) fn region(&self, bar: u8) -> Option<&Region> {
-        self.bars.get(usize::from(bar))
+    pub(crate) fn region(&self, bar: BarIndex) -> Option<&Region> {
+        self.bars.get(usize::from(bar.get()))
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // Best effort: the kernel sets the function up anew for the next user anyway.
+        // Best effort: the kernel initializes the function anew for the next user anyway.
         let _ = config::write_command(self.fd.as_fd(), &self.config, self.command_before);
     }
 }
 
-fn open_through(host: &HostTree, bdf: Bdf, group: u32, door: Door) -> Result<(OwnedFd, Parent), Error> {
-    let cdev = match door {
-        Door::Cdev => true,
-        Door::Group => false,
-        Door::Auto => cdev::is_there(host, bdf)?,
+fn open_through(
+    tree: &Tree,
+    bdf: Bdf,
+    group: IommuGroupId,
+    interface: VfioInterface,
+) -> Result<(OwnedFd, Parent), Error> {
+    let cdev = match interface {
+        VfioInterface::Cdev => true,
+        VfioInterface::Group => false,
+        VfioInterface::Auto => cdev::exists(tree, bdf),
     };
     if cdev {
-        let (fd, iommufd) = cdev::open(host, bdf)?;
+        let (fd, iommufd) = cdev::open(tree, bdf)?;
         Ok((fd, Parent::Cdev { iommufd }))
     } else {
-        let (fd, group) = group::open(host, bdf, group)?;
+        let (fd, group) = group::open(tree, bdf, group)?;
         Ok((fd, Parent::Group { _group: group }))
     }
+}
+
+/// The driver of a function, which has to be one of the VFIO family. A variant driver may have a name of its own, and is known
+/// by the character device that VFIO creates.
+fn require_vfio_driver(tree: &Tree, bdf: Bdf) -> Result<Option<String>, Error> {
+    let driver = tree.driver(bdf);
+    if tree.has_vfio_driver(bdf) { Ok(driver) } else { Err(Error::NotVfioDriver { bdf, driver }) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peerpath_paths::{Bar, Bdf};
+use peerpath_paths::{Bar, BarIndex, Bdf, Tree};
 
 use super::Device;
 use super::bars::{NotExportable, exportable_bar};
@@ -17,6 +17,7 @@ use crate::{
 pub struct VfioExporter {
     origin: Origin,
     bar: Bar,
+    index: BarIndex,
     windows: Arc<Windows>,
     device: Arc<Device>,
 }
@@ -27,8 +28,8 @@ impl VfioExporter {
     ///
     /// # Errors
     /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
-    pub fn open(bdf: Bdf, bar_index: u8, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
-        let bar = exportable_bar(&options.host, bdf, bar_index)?;
+    pub fn open(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
+        let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
         let ranges = match ranges {
             [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
             ranges => ranges.to_vec(),
@@ -43,7 +44,7 @@ impl VfioExporter {
         let region = device.region(bar_index).ok_or(absent)?.clone();
         let windows = Arc::new(Windows::map(Arc::clone(&device), &region, &ranges)?);
         let origin = Origin { kind: SourceKind::Vfio, bdf: Some(bdf), bar: Some(bar_index), ranges };
-        Ok(Self { origin, bar, windows, device })
+        Ok(Self { origin, bar, index: bar_index, windows, device })
     }
 
     /// The open function: what tests and tools reset and switch off.
@@ -68,16 +69,17 @@ impl Exporter for VfioExporter {
     }
 
     fn export_ranges(&self, ranges: &[BarRange], packing: Packing) -> Result<Arc<Buffer>, Error> {
-        let (index, bdf) = (self.bar.index, self.device.bdf());
+        let (index, bdf) = (self.index, self.device.bdf());
         let not_opened = |range: &&BarRange| !is_within(**range, &self.origin.ranges);
         let problem = ranges.iter().find(not_opened).map(|range| (*range, RangeProblem::NotOpened));
         if let Some((range, problem)) = problem.or_else(|| find_problem(ranges, self.bar.size_bytes, page_bytes())) {
             return Err(Error::BadRange { bdf, bar: index, range, problem });
         }
         let handle = match packing {
-            Packing::Together => Handle::DmaBuf(self.device.export_ranges(index, ranges)?),
+            Packing::Together => Handle::DmaBuf(self.device.export_ranges(index.get(), ranges)?),
             Packing::Apart => {
-                let each = ranges.iter().map(|range| self.device.export_ranges(index, std::slice::from_ref(range)));
+                let each =
+                    ranges.iter().map(|range| self.device.export_ranges(index.get(), std::slice::from_ref(range)));
                 Handle::DmaBufs(each.collect::<Result<_, _>>()?)
             }
         };

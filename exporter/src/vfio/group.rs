@@ -1,77 +1,78 @@
-//! The older door: a group in a type 1 container.
+//! The group interface: an IOMMU group in a type 1 container.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, GroupError, IommuGroupId, Tree};
 use vfio_bindings::bindings::vfio as uapi;
 
-use super::owned_or;
-use crate::host_tree::HostTree;
+use super::busy_or;
 use crate::sys::vfio as sys;
-use crate::viability;
-use crate::{Door, Error};
+use crate::{Error, VfioInterface};
+
+/// The device file that makes containers.
+pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
 
 /// An opened group under an IOMMU. The kernel lets a group be opened once, so all devices of it share this.
 #[derive(Debug)]
 pub(crate) struct Group {
-    // Declared before the container: leaving it is the group's closing.
+    // Declared before the container, so that the group is closed first, which removes it from the container.
     fd: OwnedFd,
     _container: OwnedFd,
 }
 
-static OPEN: Mutex<Option<HashMap<u32, Weak<Group>>>> = Mutex::new(None);
+static OPEN: Mutex<Option<HashMap<IommuGroupId, Weak<Group>>>> = Mutex::new(None);
 
 /// Opens the device of a function through its group.
-pub(crate) fn open(host: &HostTree, bdf: Bdf, number: u32) -> Result<(OwnedFd, Arc<Group>), Error> {
-    let group = share(host, bdf, number)?;
+pub(crate) fn open(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<(OwnedFd, Arc<Group>), Error> {
+    let group = share(tree, bdf, number)?;
     let device = sys::group_device(group.fd.as_fd(), &bdf.to_string()).map_err(|source| Error::OpenDevice {
         bdf,
-        operation: "getting the device from its group",
+        operation: "open the device",
         source,
     })?;
     Ok((device, group))
 }
 
-fn share(host: &HostTree, bdf: Bdf, number: u32) -> Result<Arc<Group>, Error> {
+fn share(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<Arc<Group>, Error> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let open = open.get_or_insert_default();
     if let Some(group) = open.get(&number).and_then(Weak::upgrade) {
         return Ok(group);
     }
-    let group = Arc::new(Group::open(host, bdf, number)?);
+    let group = Arc::new(Group::open(tree, bdf, number)?);
     open.insert(number, Arc::downgrade(&group));
     Ok(group)
 }
 
 impl Group {
-    fn open(host: &HostTree, bdf: Bdf, number: u32) -> Result<Self, Error> {
-        let container_path = host.path("dev/vfio/vfio");
-        let group_path = host.path(format!("dev/vfio/{number}"));
+    fn open(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<Self, Error> {
+        let container_path = Path::new(CONTAINER);
+        let group_path = PathBuf::from(format!("/dev/vfio/{number}"));
         if !group_path.exists() {
-            return Err(Error::NoDoor { bdf, door: Door::Group, path: group_path });
+            return Err(Error::NoVfioInterface { bdf, interface: VfioInterface::Group, path: group_path });
         }
         let container =
-            sys::open(&container_path).map_err(|source| Error::OpenIommu { path: container_path, source })?;
+            sys::open(container_path).map_err(|source| Error::OpenIommu { path: container_path.to_owned(), source })?;
         let kind = iommu_kind(&container)?;
-        let fd = sys::open(&group_path).map_err(|source| {
-            owned_or(host, bdf, source, |source| Error::OpenVfio { bdf, path: group_path, source })
-        })?;
+        let fd = sys::open(&group_path)
+            .map_err(|source| busy_or(tree, bdf, source, |source| Error::OpenVfio { bdf, path: group_path, source }))?;
         let failed = |operation| move |source| Error::AttachGroup { bdf, group: number, operation, source };
-        let flags = sys::group_flags(fd.as_fd()).map_err(failed("reading the state"))?;
+        let flags = sys::group_flags(fd.as_fd()).map_err(failed("read the state"))?;
         if flags & uapi::VFIO_GROUP_FLAGS_VIABLE == 0 {
-            let offenders = viability::offenders(host, number, &[])?;
-            return Err(Error::GroupNotViable { bdf, group: number, offenders });
+            tree.require_viable(bdf, number, &[])?;
+            return Err(GroupError::NotViable { bdf, group: number, offenders: Vec::new() }.into());
         }
-        sys::group_set_container(fd.as_fd(), container.as_fd()).map_err(failed("joining the container"))?;
+        sys::group_set_container(fd.as_fd(), container.as_fd()).map_err(failed("set the container"))?;
         sys::set_iommu(container.as_fd(), kind)
-            .map_err(|source| owned_or(host, bdf, source, failed("switching translation on")))?;
+            .map_err(|source| busy_or(tree, bdf, source, failed("set the IOMMU")))?;
         Ok(Self { fd, _container: container })
     }
 }
 
-/// The newest type 1 IOMMU on offer. Nothing is ever mapped through it here: an export needs an IOMMU, not its tables.
+/// The newest type 1 IOMMU that the kernel offers. Nothing is mapped through it: an export needs an IOMMU, not its tables.
 fn iommu_kind(container: &OwnedFd) -> Result<u32, Error> {
     [uapi::VFIO_TYPE1v2_IOMMU, uapi::VFIO_TYPE1_IOMMU]
         .into_iter()

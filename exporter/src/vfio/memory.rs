@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use peerpath_paths::BarIndex;
+
 use super::address_space::{AddressSpace, Mapped};
 use super::{Device, NotExportable};
 use crate::sys::mapping::Mapping;
@@ -23,13 +25,13 @@ impl Registers {
     ///
     /// # Errors
     /// There is no such BAR, or its front cannot be mapped.
-    pub fn map(device: &Arc<Device>, bar: u8, most_bytes: u64) -> Result<Self, Error> {
+    pub fn map(device: &Arc<Device>, bar: BarIndex, most_bytes: u64) -> Result<Self, Error> {
         let absent = Error::BadBar { bdf: device.bdf(), bar, problem: NotExportable::Absent };
         let region = device.region(bar).filter(|region| region.size_bytes != 0).ok_or(absent)?;
         let front = region.mappable.iter().find(|area| area.start == 0).map_or(0, |area| area.end);
         let length_bytes = front.min(most_bytes) / page_bytes() * page_bytes();
-        let mapping = Mapping::shared(device.fd(), region.fd_offset, length_bytes)
-            .map_err(device.failed("mapping the registers"))?;
+        let mapping =
+            Mapping::shared(device.fd(), region.fd_offset, length_bytes).map_err(device.failed("map the registers"))?;
         Ok(Self { mapping, _device: Arc::clone(device) })
     }
 

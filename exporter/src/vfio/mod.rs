@@ -1,4 +1,4 @@
-//! BARs of functions that VFIO drives: two doors into one [`Device`], and what an open device offers.
+//! BARs of functions that a VFIO driver is bound to: both VFIO interfaces open the same kind of [`Device`].
 
 mod address_space;
 mod bars;
@@ -14,7 +14,7 @@ mod view;
 
 use std::io;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, Tree};
 
 pub use address_space::{Access, AddressSpace, Mapped};
 pub use bars::{NotExportable, bars};
@@ -22,13 +22,12 @@ pub use device::Device;
 pub use export::VfioExporter;
 pub use memory::{DmaMemory, Registers};
 
-use crate::in_use::vfio_users;
-use crate::{Error, HostTree};
+use crate::Error;
 
-/// EBUSY means another owner: that no driver of the kernel is in the way was seen before.
-fn owned_or(host: &HostTree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
+/// EBUSY means that another program has it open: kernel drivers were ruled out before.
+fn busy_or(tree: &Tree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
     if source.kind() != io::ErrorKind::ResourceBusy {
         return other(source);
     }
-    Error::Owned { bdf, pids: vfio_users(host, bdf).unwrap_or_default(), source }
+    Error::OpenElsewhere { bdf, pids: tree.vfio_users(bdf), source }
 }

@@ -33,7 +33,7 @@ impl Windows {
                 let end = (range.offset_bytes + range.length_bytes).min(area.end) / page_bytes * page_bytes;
                 if start < end {
                     let mapping = Mapping::shared(device.fd(), region.fd_offset + start, end - start)
-                        .map_err(device.failed("mapping the BAR"))?;
+                        .map_err(device.failed("map the BAR"))?;
                     mappings.push(Arc::new(mapping));
                     spans.push(start..end);
                 }

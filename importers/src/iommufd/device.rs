@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_exporter::{AddressSpace, Device as VfioDevice, Door, OpenOptions};
+use peerpath_exporter::{AddressSpace, Device as VfioDevice, OpenOptions, VfioInterface};
 use peerpath_paths::Bdf;
 
 use super::address::{Address, Blocks};
@@ -23,7 +23,7 @@ static OPEN: Mutex<Option<HashMap<Bdf, Weak<Function>>>> = Mutex::new(None);
 
 fn options() -> OpenOptions {
     // An I/O address space needs the cdev interface.
-    OpenOptions { door: Door::Cdev, ..OpenOptions::default() }
+    OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() }
 }
 
 /// Parses an address.

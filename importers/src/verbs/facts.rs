@@ -29,7 +29,7 @@ fn mask_reaches_bar(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>)
     let mask = u64::MAX.checked_shr(64_u32.checked_sub(bits)?).unwrap_or(0);
     let (bdf, index) = (origin?.bdf?, origin?.bar?);
     let resource = tree.text(&format!("sys/bus/pci/devices/{bdf}/resource"))?;
-    let bar = Bar::parse_all(&resource).into_iter().find(|bar| bar.index == index)?;
+    let bar = Bar::parse_all(&resource).into_iter().find(|bar| bar.index == index.get())?;
     bar.assigned.then(|| bar.last() <= mask)
 }
 
@@ -48,7 +48,7 @@ mod tests {
     fn bar(index: u8) -> Origin {
         let range = BarRange { offset_bytes: 0, length_bytes: 4096 };
         let bdf = "0000:01:00.0".parse().ok();
-        Origin { kind: SourceKind::Vfio, bdf, bar: Some(index), ranges: vec![range; 3] }
+        Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(index), ranges: vec![range; 3] }
     }
 
     #[test]

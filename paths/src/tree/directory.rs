@@ -16,7 +16,7 @@ impl Directory {
     /// Descends one level if the directory contains only an unpacked snapshot.
     pub(super) fn new(path: &Path) -> Self {
         let root = match names(path).as_slice() {
-            [only] if only != "sys" && path.join(only).join("sys").is_dir() => path.join(only),
+            [only] if only != "sys" && only != "proc" && path.join(only).join("sys").is_dir() => path.join(only),
             _ => path.to_owned(),
         };
         Self { root }

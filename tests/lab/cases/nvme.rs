@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use peerpath_exporter::{
-    Access, AddressSpace, BarRange, Device as VfioDevice, Door, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
+    Access, AddressSpace, BarRange, Device as VfioDevice, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
+    VfioInterface,
 };
 use peerpath_importers::{
     Completion, DataPlane, DataPlaneSettings, Device, Error, Op, QueuePairOptions, Registration, Transfer, parse_target,
@@ -99,7 +100,8 @@ struct Lab {
 }
 
 fn lab(write: &str) -> Result<Lab, Failed> {
-    let exporter = VfioExporter::open(exporter()?.parse()?, 2, &[], &OpenOptions::default())?;
+    let exporter =
+        VfioExporter::open(exporter()?.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     Ok(Lab { exporter, drive: target(&format!("iommufd:{}{write}", nvme()?))? })
 }
 
@@ -493,10 +495,15 @@ fn refusals() -> Result<(), Failed> {
 
     let range = |offset_bytes| BarRange { offset_bytes, length_bytes: 8192 };
     let bdf = exporter.device().bdf();
-    let ranges = VfioExporter::open(bdf, 2, &[range(0), range(65536)], &OpenOptions::default())?;
+    let ranges = VfioExporter::open(
+        bdf,
+        peerpath_paths::BarIndex::try_from(2)?,
+        &[range(0), range(65536)],
+        &OpenOptions::default(),
+    )?;
     expect("two ranges", cause(Arc::clone(&drive).register(ranges.export(16384)?)), Cause::OneRangeOnly)?;
 
-    let foreign = UdmabufExporter::open(MIB, &OpenOptions::default())?.export(MIB)?;
+    let foreign = UdmabufExporter::open(MIB)?.export(MIB)?;
     expect("a dma-buf of udmabuf", cause(Arc::clone(&drive).register(foreign)), Cause::ForeignDmaBuf)?;
 
     let buffer = exporter.export(MIB)?;
@@ -508,7 +515,7 @@ fn refusals() -> Result<(), Failed> {
     Arc::clone(&drive).register(Arc::clone(&buffer))?.unregister()?;
     drop(drive);
 
-    let options = OpenOptions { door: Door::Cdev, ..OpenOptions::default() };
+    let options = OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() };
     let space = AddressSpace::of(&VfioDevice::open(nvme()?.parse()?, &options)?)?;
     let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
     let map = |length_bytes, access| AddressSpace::map_dma_buf(Arc::clone(&space), dma_buf, length_bytes, access);

@@ -63,7 +63,8 @@ struct Lab {
 }
 
 fn lab(bdf: &str, target: &str) -> Result<Lab, Failed> {
-    let exporter = VfioExporter::open(bdf.parse()?, 2, &[], &OpenOptions::default())?;
+    let exporter =
+        VfioExporter::open(bdf.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     let (importer, address) = parse_target(target)?;
     Ok(Lab { exporter, target: importer.open(address, &QueuePairOptions::default())? })
 }

@@ -98,12 +98,13 @@ fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<Run
     let mut plan = plan(&peer, ops);
     change(&mut plan);
     let folder = tempfile::tempdir().unwrap();
-    let open = OpenOptions::default();
+    let (open, changes) = (OpenOptions::default(), peerpath_host::Options::default());
     let mut runner = Runner {
         plan: &plan,
         tool: tool(),
         arguments: Vec::new(),
         open: &open,
+        changes: &changes,
         folder: folder.path(),
         interrupt: &interrupt,
         host: Host::new(Tree::live()),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use peerpath_cuda::Gpu;
-use peerpath_exporter::{HostTree, bind};
+use peerpath_host::{HostTree, uses};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
@@ -15,8 +16,10 @@ const NOBODY: &str = "verbs:peerpath-none";
 
 /// What the running host answers.
 pub(super) fn ask(inventory: &Inventory, question: &Selection) -> LiveFacts {
+    // Without it, functions without a driver would be reported as unusable, although a run binds them.
+    peerpath_exporter::set_guard(Arc::new(peerpath_host::Options::default()));
     LiveFacts {
-        exporter_uses: question.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
+        exporter_uses: question.from.map(|bdf| match uses(&HostTree::live(), bdf) {
             Ok(uses) => Ok(uses.into_iter().map(|one| Use { detail: one.detail, forceable: one.forceable }).collect()),
             Err(error) => Err(error.explanation()),
         }),

@@ -56,7 +56,10 @@ struct Hardware {
 impl Hardware {
     fn open(device: &Arc<Device>) -> Result<Self, DriveError> {
         device.set_memory_enabled(true).map_err(DriveError::Function)?;
-        let registers = Arc::new(Registers::map(device, 0, MOST_REGISTER_BYTES).map_err(DriveError::Function)?);
+        let registers = Arc::new(
+            Registers::map(device, peerpath_paths::BarIndex::BAR0, MOST_REGISTER_BYTES)
+                .map_err(DriveError::Function)?,
+        );
         let read = |offset| registers.read_u32(offset).map_err(DriveError::Registers);
         let (low, high) = (read(CAP)?, read(CAP + 4)?);
         if (low, high) == (GONE, GONE) {

@@ -57,7 +57,8 @@ fn soak() -> Result<(), Failed> {
     let mut at_rest = Vec::new();
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("bar.sock");
-    let exporter = VfioExporter::open(EXPORTER.parse()?, 2, &[], &OpenOptions::default())?;
+    let exporter =
+        VfioExporter::open(EXPORTER.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     let revoker = Revoker::new(exporter.device());
     // Separate parts, so that a write into the memory of another worker is detected.
     let part = |offset_bytes, length_bytes| Guarded::new(&exporter, BarRange { offset_bytes, length_bytes }, &revoker);

@@ -137,8 +137,8 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         let says = |key: &str, what: &str| cell[key].as_str().is_some_and(|text| text.contains(what));
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
             || says("remedy", "exporter still lives")
-            // The exporter died before the run had connected.
-            || says("remedy", "peerpath export")
+            // Before the run had connected.
+            || says("remedy", "Start the process that exports")
     };
     account("orphaned", ledger, &ended, out.path(), &gone)?;
     restore(ledger, "orphaned")

@@ -1,0 +1,177 @@
+//! Binding functions to vfio-pci until they are restored.
+
+use peerpath_paths::Bdf;
+
+use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
+use crate::in_use::refuse_in_use;
+use crate::{Error, Options};
+
+/// A function that is bound to a VFIO driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Address of the function.
+    pub bdf: Bdf,
+    /// Driver that was bound before; [`crate::restore`] binds it again.
+    pub from_driver: Option<String>,
+    /// Whether a VFIO driver was bound before; nothing was changed then.
+    pub already: bool,
+}
+
+/// Binds functions to vfio-pci: all of them, or none. [`crate::restore`] reverts it.
+///
+/// # Errors
+/// One of them does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
+/// VFIO does not tolerate; vfio-pci is not loaded; or the kernel refused.
+pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
+    let host = &options.host;
+    let mut functions = functions.to_vec();
+    functions.sort();
+    functions.dedup();
+    for &bdf in &functions {
+        let group = host.tree().vfio_group(bdf)?;
+        host.tree().require_viable(bdf, group, &functions)?;
+    }
+    let dir = StateDir::open(&options.state_dir)?;
+    let lock = |&bdf: &Bdf| Lock::acquire(&dir, Subject::Function(bdf));
+    let locks = functions.iter().map(lock).collect::<Result<Vec<_>, _>>()?;
+    for &bdf in &functions {
+        if !host.tree().has_vfio_driver(bdf) {
+            driver::require_vfio_pci(host)?;
+            refuse_in_use(host, bdf, options.force_in_use)?;
+        }
+    }
+    let journal = Journal::new(dir);
+    let mut made = Vec::new();
+    let mut bound = Vec::new();
+    for bdf in functions {
+        match bind_one(bdf, options, &journal, &mut made) {
+            Ok(one) => bound.push(one),
+            Err(error) => {
+                // Best effort: what cannot be reverted stays in the journal.
+                for entry in made.iter().rev() {
+                    let _ = journal.revert(host, entry);
+                }
+                return Err(error);
+            }
+        }
+    }
+    drop(locks);
+    Ok(bound)
+}
+
+fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, made: &mut Vec<Entry>) -> Result<Bound, Error> {
+    let host = &options.host;
+    let now = driver::state(host, bdf)?;
+    if host.tree().has_vfio_driver(bdf) {
+        // A killed run may have bound it for its own lifetime; from now on it stays bound until `restore`.
+        journal.adopt(host, bdf, now, OwnerKind::Bind)?;
+        return Ok(Bound { bdf, from_driver: None, already: true });
+    }
+    let from_driver = host.driver(bdf)?;
+    made.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
+    driver::bind_to_vfio_pci(host, bdf)?;
+    Ok(Bound { bdf, from_driver, already: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixture;
+    use crate::{Outcome, restore};
+    use peerpath_paths::GroupError;
+
+    fn fixture() -> (Fixture, [Bdf; 2]) {
+        let fixture = Fixture::new();
+        for driver in ["vfio-pci", "e1000e", "ivshmem"] {
+            fixture.pci_driver(driver);
+        }
+        let first = fixture.function("0000:03:00.0").group(3).driver("e1000e").bdf();
+        let second = fixture.function("0000:04:00.0").group(4).driver("ivshmem").bdf();
+        (fixture, [first, second])
+    }
+
+    fn drivers(fixture: &Fixture, functions: &[Bdf]) -> Vec<Option<String>> {
+        functions.iter().map(|&bdf| fixture.host().driver(bdf).unwrap()).collect()
+    }
+
+    fn some(names: [&str; 2]) -> Vec<Option<String>> {
+        names.map(|name| Some(name.to_owned())).into()
+    }
+
+    #[test]
+    fn binds_and_restores() {
+        let (fixture, functions) = fixture();
+        let options = fixture.options();
+        let bound = bind(&functions, &options).unwrap();
+        assert_eq!(bound[0], Bound { bdf: functions[0], from_driver: Some("e1000e".to_owned()), already: false });
+        assert_eq!(drivers(&fixture, &functions), some(["vfio-pci", "vfio-pci"]));
+        let again = bind(&functions, &options).unwrap();
+        assert!(again.iter().all(|bound| bound.already));
+        let restored = restore(&options).unwrap();
+        assert!(restored.iter().all(|one| matches!(one.outcome, Outcome::Restored { .. })), "{restored:?}");
+        assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]));
+        assert_eq!(fixture.journaled(), []);
+        assert!(restore(&options).unwrap().is_empty());
+    }
+
+    #[test]
+    fn binds_all_functions_or_none() {
+        for step in 0..6 {
+            let (fixture, functions) = fixture();
+            fixture.fail_once_after(step);
+            bind(&functions, &fixture.options()).unwrap_err();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "failing at step {step}");
+            assert_eq!(fixture.journaled(), []);
+        }
+    }
+
+    /// The journal is written first, so `restore` recreates the first state whenever the process dies.
+    #[test]
+    fn restores_after_a_death_at_any_step() {
+        for step in 0..=6 {
+            let (fixture, functions) = fixture();
+            fixture.die_after(step);
+            let _ = bind(&functions, &fixture.options());
+            fixture.revive();
+            restore(&fixture.options()).unwrap();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+            assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "(null)\n");
+            assert_eq!(fixture.journaled(), []);
+        }
+    }
+
+    #[test]
+    fn restores_after_a_death_while_restoring() {
+        for step in 0..=6 {
+            let (fixture, functions) = fixture();
+            bind(&functions, &fixture.options()).unwrap();
+            fixture.die_after(step);
+            let _ = restore(&fixture.options());
+            fixture.revive();
+            restore(&fixture.options()).unwrap();
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+        }
+    }
+
+    #[test]
+    fn requires_the_whole_group() {
+        let (fixture, [first, second]) = fixture();
+        fixture.function("0000:04:00.0").group(3);
+        let error = bind(&[first], &fixture.options()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Group(GroupError::NotViable { offenders, .. }) if offenders[0].0 == "0000:04:00.0"),
+            "{error}"
+        );
+        assert_eq!(fixture.journaled(), []);
+        bind(&[first, second], &fixture.options()).unwrap();
+    }
+
+    #[test]
+    fn restores_the_driver_override() {
+        let (fixture, [first, _]) = fixture();
+        fixture.function("0000:03:00.0").file("driver_override", "e1000e\n");
+        bind(&[first], &fixture.options()).unwrap();
+        restore(&fixture.options()).unwrap();
+        assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "e1000e\n");
+    }
+}

@@ -1,0 +1,147 @@
+//! The type of an IOMMU group's domain. The kernel changes it only while no kernel driver is bound to a function of the
+//! group, so the drivers are unbound and bound again, and their network configuration is restored.
+
+use std::io;
+
+use peerpath_paths::{Bdf, IommuGroupId, is_tolerated_driver};
+use serde::{Deserialize, Serialize};
+
+use super::network::{self, Network};
+use super::{Subject, driver};
+use crate::Error;
+use crate::host_tree::{HostTree, link_name, names, read_trimmed};
+use crate::in_use::refuse_in_use;
+
+/// A group before its domain was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Domain {
+    pub(crate) group: IommuGroupId,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The functions whose drivers are unbound for the switch.
+    members: Vec<Member>,
+}
+
+/// A function of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Member {
+    bdf: Bdf,
+    driver: String,
+    network: Network,
+}
+
+/// The functions of a group whose drivers must be unbound for a switch, and the drivers.
+///
+/// # Errors
+/// A device that is no PCI function has such a driver.
+pub(crate) fn members_with_drivers(host: &HostTree, group: IommuGroupId) -> Result<Vec<(Bdf, String)>, Error> {
+    let folder = host.path(format!("sys/kernel/iommu_groups/{group}/devices"));
+    let mut found = Vec::new();
+    for name in names(&folder)? {
+        let Some(driver) = link_name(&folder.join(&name).join("driver"))? else { continue };
+        // These do no DMA of their own and may stay bound.
+        if is_tolerated_driver(&driver) {
+            continue;
+        }
+        let Ok(bdf) = name.parse() else {
+            let what = format!("its member {name} is not a PCI function");
+            return Err(Error::NotRestorable { subject: Subject::Group(group), what });
+        };
+        found.push((bdf, driver));
+    }
+    Ok(found)
+}
+
+impl Domain {
+    /// Reads the state before the switch.
+    ///
+    /// # Errors
+    /// The group contains something that cannot be restored.
+    pub(crate) fn before(host: &HostTree, group: IommuGroupId) -> Result<Self, Error> {
+        let member = |(bdf, driver)| {
+            if let Some(what) = not_restorable(host, bdf)? {
+                return Err(Error::NotRestorable { subject: Subject::Function(bdf), what });
+            }
+            Ok(Member { bdf, driver, network: Network::before(host, bdf)? })
+        };
+        let members = members_with_drivers(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
+        Ok(Self { group, kind: read_kind(host, group)?, members })
+    }
+}
+
+/// Switches the domain to the first of these types that the kernel accepts, and returns the type it has now.
+pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
+    let group = domain.group;
+    if !kinds.contains(&read_kind(host, group)?.as_str()) {
+        for Member { bdf, driver, .. } in &domain.members {
+            // Another driver that was bound meanwhile is left alone.
+            if host.driver(*bdf)?.as_ref() == Some(driver) {
+                driver::unbind(host, *bdf, driver)?;
+            }
+        }
+        for Member { bdf, network, .. } in &domain.members {
+            network::wait_until_gone(host, *bdf, network)?;
+        }
+        write_kind(host, group, kinds)?;
+    }
+    for Member { bdf, driver, .. } in &domain.members {
+        if host.driver(*bdf)?.is_none() {
+            driver::bind_to(host, *bdf, driver)?;
+        }
+    }
+    let mut outcome = Ok(());
+    for Member { bdf, driver, network } in &domain.members {
+        if host.driver(*bdf)?.as_ref() == Some(driver) {
+            outcome = outcome.and(network::restore(host, *bdf, network));
+        }
+    }
+    outcome.and(read_kind(host, group))
+}
+
+/// Switches back to the type of before, with the drivers and networks of before.
+///
+/// # Errors
+/// By now a function whose driver would be unbound is in use in a way that forbids it; nothing is changed then.
+pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
+    if read_kind(host, domain.group)? != domain.kind {
+        for Member { bdf, driver, .. } in &domain.members {
+            if host.driver(*bdf)?.as_ref() == Some(driver) {
+                // The first switch was permitted for the forceable uses, so only the others count.
+                refuse_in_use(host, *bdf, true)?;
+            }
+        }
+    }
+    switch(host, domain, &[&domain.kind]).map(drop)
+}
+
+/// What would disappear with the driver and not reappear with it.
+fn not_restorable(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
+    let virtual_functions = host.function_number(bdf, "sriov_numvfs")?.filter(|count| *count > 0);
+    let is_console = host.function_number(bdf, "boot_vga")? == Some(1);
+    Ok(match virtual_functions {
+        Some(count) => Some(format!("{count} virtual functions are enabled")),
+        None => is_console.then(|| "it is the display that the firmware set up".to_owned()),
+    })
+}
+
+fn read_kind(host: &HostTree, group: IommuGroupId) -> Result<String, Error> {
+    read_trimmed(&host.path(format!("sys/kernel/iommu_groups/{group}/type")))?.ok_or_else(|| Error::SetDomain {
+        group,
+        kind: "another type".to_owned(),
+        source: io::Error::from_raw_os_error(libc::ENOENT),
+    })
+}
+
+fn write_kind(host: &HostTree, group: IommuGroupId, kinds: &[&str]) -> Result<(), Error> {
+    let path = host.path(format!("sys/kernel/iommu_groups/{group}/type"));
+    let mut refused = None;
+    for kind in kinds {
+        match host.write(&path, &format!("{kind}\n")) {
+            Ok(()) => return Ok(()),
+            Err(source) => {
+                refused.get_or_insert(Error::SetDomain { group, kind: (*kind).to_owned(), source });
+            }
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}

@@ -1,0 +1,104 @@
+//! The steps that bind a function to another driver. Each can be repeated, so that an interrupted sequence can be finished
+//! or reverted.
+
+use peerpath_paths::{Bdf, VFIO_PCI};
+
+use super::Change;
+use crate::Error;
+use crate::host_tree::{HostTree, read_trimmed};
+
+/// The state to revert to.
+pub(crate) fn state(host: &HostTree, bdf: Bdf) -> Result<Change, Error> {
+    Ok(Change::Driver { driver: host.driver(bdf)?, driver_override: driver_override(host, bdf)? })
+}
+
+/// The only driver that may be bound to the function, if one is set.
+fn driver_override(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
+    let text = read_trimmed(&host.function(bdf).join("driver_override"))?;
+    Ok(text.filter(|text| !text.is_empty() && text != "(null)"))
+}
+
+/// Fails with [`Error::VfioPciMissing`] unless the driver is loaded.
+pub(crate) fn require_vfio_pci(host: &HostTree) -> Result<(), Error> {
+    if host.path(format!("sys/bus/pci/drivers/{VFIO_PCI}")).exists() { Ok(()) } else { Err(Error::VfioPciMissing) }
+}
+
+/// Binds the function to vfio-pci.
+pub(crate) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+    // The override comes first: a driver that is just being loaded must not be bound between the next two steps.
+    set_override(host, bdf, Some(VFIO_PCI))?;
+    if let Some(driver) = host.driver(bdf)? {
+        unbind(host, bdf, &driver)?;
+    }
+    bind_to(host, bdf, VFIO_PCI)
+}
+
+/// Binds the driver of before again.
+pub(super) fn revert(
+    host: &HostTree,
+    bdf: Bdf,
+    driver: Option<&str>,
+    override_before: Option<&str>,
+) -> Result<(), Error> {
+    let now = host.driver(bdf)?;
+    let ours = now.is_some() && host.tree().has_vfio_driver(bdf);
+    if let Some(vfio) = now.as_ref().filter(|now| ours && driver != Some(now)) {
+        unbind(host, bdf, vfio)?;
+    }
+    // An override that somebody else set is left alone.
+    if driver_override(host, bdf)?.as_deref() == Some(VFIO_PCI) {
+        set_override(host, bdf, override_before)?;
+    }
+    match driver {
+        // A driver that somebody else bound meanwhile is left alone.
+        Some(driver) if host.driver(bdf)?.is_none() => bind_to(host, bdf, driver),
+        _ => Ok(()),
+    }
+}
+
+/// Unbinds the function from its VFIO driver and binds it again, so that the kernel discards the path it chose.
+pub(crate) fn rebind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+    match host.driver(bdf)? {
+        Some(now) if now == driver => unbind(host, bdf, driver)?,
+        // Another driver that was bound meanwhile is left alone.
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    bind_to(host, bdf, driver)
+}
+
+fn set_override(host: &HostTree, bdf: Bdf, driver: Option<&str>) -> Result<(), Error> {
+    let path = host.function(bdf).join("driver_override");
+    // An empty line clears the override.
+    host.write(&path, &format!("{}\n", driver.unwrap_or_default())).map_err(|source| Error::Bind {
+        bdf,
+        operation: "set the driver override of",
+        source,
+    })
+}
+
+pub(super) fn unbind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+    let path = host.path(format!("sys/bus/pci/drivers/{driver}/unbind"));
+    match host.write(&path, &bdf.to_string()) {
+        Ok(()) => Ok(()),
+        // It lost its driver meanwhile, as intended.
+        Err(_) if host.driver(bdf)?.is_none() => Ok(()),
+        Err(source) => Err(Error::Bind { bdf, operation: "unbind", source }),
+    }
+}
+
+pub(super) fn bind_to(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
+    if host.driver(bdf)?.as_deref() == Some(driver) {
+        return Ok(());
+    }
+    let path = host.path(format!("sys/bus/pci/drivers/{driver}/bind"));
+    let written = host.write(&path, &bdf.to_string());
+    if host.driver(bdf)?.as_deref() == Some(driver) {
+        // Some kernels return an error although the driver, which probes in the background, was bound.
+        return Ok(());
+    }
+    match written {
+        Ok(()) => Err(Error::NotBound { bdf, driver: driver.to_owned() }),
+        Err(source) => Err(Error::Bind { bdf, operation: "bind", source }),
+    }
+}

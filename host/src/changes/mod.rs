@@ -1,0 +1,43 @@
+//! Changes of the host: recorded before they are made, reverted afterwards.
+//!
+//! Every kind of change is a pair of steps that can be repeated, so that an interrupted one can be finished or reverted. The
+//! [`Journal`] holds them in the order in which they were made; [`restore`] reverts them in the reverse order if the
+//! process that made them died. One lock per [`Subject`] keeps two processes from changing the same thing.
+
+pub(crate) mod acs;
+pub(crate) mod domain;
+pub(crate) mod driver;
+mod journal;
+mod lock;
+mod network;
+mod restore;
+mod revert;
+mod state_dir;
+
+use std::fmt;
+
+use peerpath_paths::{Bdf, IommuGroupId};
+
+pub(crate) use journal::{Change, Entry, Journal, OwnerKind};
+pub(crate) use lock::Lock;
+pub use restore::{Outcome, Restored, restore};
+pub use revert::Reverted;
+pub(crate) use state_dir::StateDir;
+
+/// The object of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A PCI function.
+    Function(Bdf),
+    /// An IOMMU group.
+    Group(IommuGroupId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(bdf) => bdf.fmt(f),
+            Self::Group(number) => write!(f, "IOMMU group {number}"),
+        }
+    }
+}

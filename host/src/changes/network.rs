@@ -1,0 +1,256 @@
+//! The network configuration of a function: its interfaces with addresses and routes, and the RDMA devices on them. All of
+//! it disappears when the driver is unbound, and is restored when the driver is bound again.
+
+mod words;
+
+use std::time::{Duration, Instant};
+
+use peerpath_paths::Bdf;
+use serde::{Deserialize, Serialize};
+
+use super::Subject;
+use crate::Error;
+use crate::host_tree::{HostTree, names, read_trimmed};
+use crate::in_use::{Below, RdmaDevice, rdma_devices};
+
+/// How long to wait for a driver to create its interface, and for a link to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for udev to rename an interface before renaming it here.
+const NAMING_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
+const STEP: Duration = Duration::from_millis(20);
+
+/// The configuration before the driver was unbound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Network {
+    interfaces: Vec<Interface>,
+    rdma: Vec<Rdma>,
+}
+
+/// A network interface. Addresses and routes are stored as arguments of `ip`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Interface {
+    name: String,
+    /// Distinguishes the interfaces of one function; names can change.
+    port: u64,
+    mac: Option<String>,
+    mtu: Option<String>,
+    up: bool,
+    addresses: Vec<String>,
+    routes: Vec<String>,
+}
+
+/// An RDMA device of the function, or a software RDMA device on one of its interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Rdma {
+    name: String,
+    /// For a software RDMA device: `rxe` or `siw`, and the interface.
+    software: Option<(String, String)>,
+    /// Whether its first port was active.
+    active: bool,
+}
+
+impl Network {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Part of it could not be restored, or a program that restores it is not installed.
+    pub(super) fn before(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
+        let below = Below::read(host, bdf)?;
+        let cannot = |what: String| Error::NotRestorable { subject: Subject::Function(bdf), what };
+        if below.interfaces.is_empty() && is_ethernet(host, bdf)? {
+            return Err(cannot("its network interface is in another network namespace".to_owned()));
+        }
+        let mut interfaces = Vec::new();
+        for name in &below.interfaces {
+            let upper = names(&host.path(format!("sys/class/net/{name}")))?;
+            if let Some(upper) = upper.iter().find_map(|entry| entry.strip_prefix("upper_")) {
+                return Err(cannot(format!("{upper} is stacked on its interface {name}")));
+            }
+            let interface = Interface::before(host, name).map_err(|error| match error {
+                NotRestorable::Part(what) => cannot(what),
+                NotRestorable::Error(error) => error,
+            })?;
+            if interfaces.iter().any(|other: &Interface| other.port == interface.port) {
+                return Err(cannot(format!("its interface {name} cannot be distinguished from another one")));
+            }
+            interfaces.push(interface);
+        }
+        let rdma = rdma_devices(host, &below)?;
+        if rdma.iter().any(|device| device.software.is_some()) {
+            host.run("rdma", &["-V"])?;
+        }
+        let rdma = rdma.into_iter().map(|RdmaDevice { name, software }| {
+            let active = is_active(host, &name)?;
+            Ok(Rdma { name, software, active })
+        });
+        Ok(Self { interfaces, rdma: rdma.collect::<Result<_, Error>>()? })
+    }
+}
+
+/// Why an interface cannot be restored.
+enum NotRestorable {
+    Part(String),
+    Error(Error),
+}
+
+impl From<Error> for NotRestorable {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Interface {
+    fn before(host: &HostTree, name: &str) -> Result<Self, NotRestorable> {
+        let printed = host.run("ip", &["-json", "address", "show", "dev", name])?;
+        let addresses = words::addresses(name, &printed).map_err(NotRestorable::Part)?;
+        let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
+        let mut routes = Vec::new();
+        for family in ["-4", "-6"] {
+            let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
+            routes.extend(words::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
+        }
+        // The route to a gateway has to exist before routes through it.
+        routes.sort_by_key(|route| route.contains(" via "));
+        Ok(Self {
+            name: name.to_owned(),
+            port: port(host, name)?,
+            mac: attribute(host, name, "address")?.filter(|mac| !mac.is_empty()),
+            mtu: attribute(host, name, "mtu")?,
+            up: is_up(host, name)?,
+            addresses,
+            routes,
+        })
+    }
+
+    /// Restores the configuration on the interface that the driver created.
+    fn restore(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        let name = &self.name;
+        let found = until(bdf, &format!("the network interface {name}"), PATIENCE, || self.find(host, bdf))?;
+        if &found != name {
+            self.rename(host, bdf, &found)?;
+        }
+        let ip = |arguments: &str| {
+            let arguments: Vec<_> = arguments.split_whitespace().collect();
+            host.run("ip", &arguments).map(drop)
+        };
+        for (attribute_name, before) in [("address", &self.mac), ("mtu", &self.mtu)] {
+            if let Some(before) = before
+                && attribute(host, name, attribute_name)?.as_ref() != Some(before)
+            {
+                ip(&format!("link set dev {name} {attribute_name} {before}"))?;
+            }
+        }
+        if is_up(host, name)? != self.up {
+            ip(&format!("link set dev {name} {}", if self.up { "up" } else { "down" }))?;
+        }
+        let mut outcome = Ok(());
+        for address in &self.addresses {
+            outcome = outcome.and(ip(&format!("address replace {address} dev {name}")));
+        }
+        for route in &self.routes {
+            let (family, route) = route.split_once(' ').unwrap_or(("-4", route));
+            outcome = outcome.and(ip(&format!("{family} route replace {route} dev {name}")));
+        }
+        outcome
+    }
+
+    fn find(&self, host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
+        for name in Below::read(host, bdf)?.interfaces {
+            if port(host, &name)? == self.port {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// udev renames interfaces a moment after the kernel created them; if it does not, rename it here.
+    fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
+        let named =
+            until(bdf, "its name", NAMING_PATIENCE, || Ok(self.find(host, bdf)?.filter(|name| *name == self.name)));
+        if named.is_ok() {
+            return Ok(());
+        }
+        let found = self.find(host, bdf)?.unwrap_or_else(|| found.to_owned());
+        host.run("ip", &["link", "set", "dev", &found, "down"])?;
+        host.run("ip", &["link", "set", "dev", &found, "name", &self.name]).map(drop)
+    }
+}
+
+/// Waits until the software RDMA devices are gone: they disappear a moment after the interface below them.
+pub(super) fn wait_until_gone(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
+    for Rdma { name, .. } in network.rdma.iter().filter(|device| device.software.is_some()) {
+        until(bdf, &format!("the removal of the RDMA device {name}"), PATIENCE, || {
+            Ok((!exists(host, name)).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Restores the parts of the configuration that are missing.
+///
+/// # Errors
+/// The first part that could not be restored; the others are restored nevertheless.
+pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for interface in &network.interfaces {
+        outcome = outcome.and(interface.restore(host, bdf));
+    }
+    for Rdma { name, software, .. } in &network.rdma {
+        if let Some((kind, interface)) = software
+            && !exists(host, name)
+        {
+            let added = host.run("rdma", &["link", "add", name, "type", kind, "netdev", interface]);
+            outcome = outcome.and(added.map(drop));
+        }
+    }
+    // A link may depend on the part that failed, and would never come up.
+    outcome?;
+    for Rdma { name, .. } in network.rdma.iter().filter(|device| device.active) {
+        let what = format!("the link of the RDMA device {name}");
+        until(bdf, &what, PATIENCE, || Ok(is_active(host, name)?.then_some(())))?;
+    }
+    Ok(())
+}
+
+fn until<T>(
+    bdf: Bdf,
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            return Err(Error::NotRestored { bdf, what: what.to_owned(), waited_s: patience.as_secs() });
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+fn is_ethernet(host: &HostTree, bdf: Bdf) -> Result<bool, Error> {
+    Ok(host.function_number(bdf, "class")?.is_some_and(|class| class >> 8 == 0x0200))
+}
+
+fn attribute(host: &HostTree, interface: &str, name: &str) -> Result<Option<String>, Error> {
+    read_trimmed(&host.path(format!("sys/class/net/{interface}/{name}")))
+}
+
+fn port(host: &HostTree, interface: &str) -> Result<u64, Error> {
+    Ok(attribute(host, interface, "dev_port")?.and_then(|port| port.parse().ok()).unwrap_or(0))
+}
+
+fn is_up(host: &HostTree, interface: &str) -> Result<bool, Error> {
+    crate::in_use::is_up(host, interface)
+}
+
+fn exists(host: &HostTree, device: &str) -> bool {
+    host.path(format!("sys/class/infiniband/{device}")).exists()
+}
+
+fn is_active(host: &HostTree, device: &str) -> Result<bool, Error> {
+    let state = read_trimmed(&host.path(format!("sys/class/infiniband/{device}/ports/1/state")))?;
+    Ok(state.is_some_and(|state| state.ends_with("ACTIVE")))
+}

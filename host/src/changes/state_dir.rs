@@ -1,0 +1,54 @@
+//! The directory of the journal and the locks.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// A directory that only its owner can write to: root acts on its content.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Creates the directory if it is missing.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |operation| move |source| Error::State { path: path.to_owned(), operation, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the state directory"))?;
+        let metadata = fs::metadata(path).map_err(failed("read the state directory"))?;
+        if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it");
+            return Err(failed("trust the state directory")(source));
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes renames in the directory survive a crash of the host.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn rejects_a_directory_that_others_can_write_to() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("a/b");
+        StateDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        StateDir::open(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(StateDir::open(&path), Err(Error::State { .. })));
+    }
+}

@@ -1,0 +1,197 @@
+//! A host: the root of its `/sys`, `/proc` and `/dev`, and what writes to it. Tests replace both.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use peerpath_paths::{Bdf, GroupError, Tree};
+
+use crate::Error;
+
+/// Everything that changes a host. Tests use a simulated kernel instead.
+pub(crate) trait HostWriter: Send + Sync {
+    /// Writes an attribute of sysfs.
+    fn write(&self, path: &Path, text: &str) -> io::Result<()>;
+    /// Writes a 16-bit word to a file of config space.
+    fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()>;
+    /// Runs a program to its end. Returns its standard output, or its standard error if it failed.
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
+}
+
+/// The host that is changed.
+///
+/// Facts about VFIO and IOMMU groups come from [`Tree`]. Whether a change is safe is read here instead: a file that cannot
+/// be read is an error, where a [`Tree`] says that there is none.
+#[derive(Clone)]
+pub struct HostTree {
+    root: PathBuf,
+    tree: Arc<Tree>,
+    writer: Arc<dyn HostWriter>,
+}
+
+impl fmt::Debug for HostTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostTree").field(&self.root).finish()
+    }
+}
+
+impl Default for HostTree {
+    fn default() -> Self {
+        Self::live()
+    }
+}
+
+impl HostTree {
+    /// This host.
+    pub fn live() -> Self {
+        Self { root: PathBuf::from("/"), tree: Arc::new(Tree::live()), writer: Arc::new(Live) }
+    }
+
+    /// Files below a directory.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path, writer: Arc<dyn HostWriter>) -> Self {
+        Self { root: root.to_owned(), tree: Arc::new(Tree::open(root).unwrap()), writer }
+    }
+
+    /// The reader of sysfs.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Writes an attribute of sysfs.
+    pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        self.writer.write(path, text)
+    }
+
+    /// Writes a 16-bit word of a function's config space.
+    pub(crate) fn write_config(&self, bdf: Bdf, offset: u16, word: u16) -> io::Result<()> {
+        self.writer.write_word(&self.function(bdf).join("config"), offset, word)
+    }
+
+    /// Reads a 16-bit word of a function's config space.
+    pub(crate) fn read_config(&self, bdf: Bdf, offset: u16) -> io::Result<u16> {
+        let mut bytes = [0; 2];
+        fs::File::open(self.function(bdf).join("config"))?.read_exact_at(&mut bytes, offset.into())?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    /// Runs a program that reads or changes the host, and returns its standard output.
+    pub(crate) fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
+        let failed = |message| Error::Program { command: format!("{program} {}", arguments.join(" ")), message };
+        match self.writer.run(program, arguments) {
+            Ok(output) => output.map_err(failed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoProgram { program }),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Whether it is this host, so that system calls describe the same host as its files.
+    pub(crate) fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// A path below the root; `relative` has no leading slash.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The sysfs directory of a function (a link into the tree of devices).
+    pub(crate) fn function(&self, bdf: Bdf) -> PathBuf {
+        self.path(format!("sys/bus/pci/devices/{bdf}"))
+    }
+
+    /// The directory of the function in `/sys/devices`, with the devices of its driver below.
+    pub(crate) fn function_real(&self, bdf: Bdf) -> Result<PathBuf, Error> {
+        let link = self.function(bdf);
+        match fs::canonicalize(&link) {
+            Ok(path) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(GroupError::NoFunction { bdf }.into()),
+            Err(source) => Err(Error::ReadHost { path: link, source }),
+        }
+    }
+
+    /// Fails with [`GroupError::NoFunction`] unless the function exists.
+    pub(crate) fn require(&self, bdf: Bdf) -> Result<(), Error> {
+        self.function_real(bdf).map(drop)
+    }
+
+    /// The driver bound to a function.
+    pub(crate) fn driver(&self, bdf: Bdf) -> Result<Option<String>, Error> {
+        link_name(&self.function(bdf).join("driver"))
+    }
+
+    /// An attribute of a function as a number, decimal or hexadecimal with `0x`.
+    pub(crate) fn function_number(&self, bdf: Bdf, file: &str) -> Result<Option<u64>, Error> {
+        Ok(read_trimmed(&self.function(bdf).join(file))?.and_then(|text| {
+            text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok())
+        }))
+    }
+}
+
+/// This host.
+struct Live;
+
+impl HostWriter for Live {
+    /// A single write call, which sysfs requires; never creates a file.
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
+    }
+
+    fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()> {
+        fs::File::options().write(true).open(path)?.write_all_at(&word.to_le_bytes(), offset.into())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
+        // In a process group of its own: Ctrl-C at the terminal must not end it in the middle of a restore.
+        let output =
+            Command::new(program).args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0).output()?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        Ok(if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) })
+    }
+}
+
+/// The text of a small file without its line end; `None` if there is no such file.
+pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_matches(is_blank).to_owned())),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
+    }
+}
+
+/// Some attributes end with a NUL byte.
+fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || letter == '\0'
+}
+
+/// The last component of a link's target; `None` if there is no such link.
+pub(crate) fn link_name(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_link(path) {
+        Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
+    }
+}
+
+/// The names in a directory, sorted; empty if there is no such directory.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(Vec::new()),
+        Err(source) => return Err(Error::ReadHost { path: path.to_owned(), source }),
+    };
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Devices vanish while we read: a file that vanished is treated as one that never existed.
+fn gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(libc::ENODEV)
+}

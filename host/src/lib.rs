@@ -1,0 +1,45 @@
+//! Changes a host for a measurement, and restores it.
+//!
+//! Everything that this crate changes is written to a journal first, by the state it had before. A guard reverts the change
+//! when it is dropped; [`restore`] reverts what a killed process left behind. Locks keep two processes from changing the
+//! same function or IOMMU group.
+//!
+//! - [`bind()`] binds functions to vfio-pci until [`restore`].
+//! - [`Hold`] locks a function, and binds one without a driver to vfio-pci, until it is dropped. [`Options`] implements
+//!   [`peerpath_paths::FunctionGuard`] with it, for libraries that open functions.
+//! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions takes a certain path, until it
+//!   is dropped.
+//! - [`uses`] lists what a change would break.
+//!
+//! ```no_run
+//! use peerpath_host::{Options, bind, restore};
+//!
+//! let options = Options::default();
+//! for bound in bind(&["0000:03:00.0".parse()?], &options)? {
+//!     println!("{} was bound to {:?}", bound.bdf, bound.from_driver);
+//! }
+//! for restored in restore(&options)? {
+//!     println!("{}: {:?}", restored.subject, restored.outcome);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod arrangement;
+mod bind;
+mod changes;
+mod error;
+mod hold;
+mod host_tree;
+mod in_use;
+mod options;
+#[cfg(test)]
+mod testing;
+
+pub use arrangement::Arrangement;
+pub use bind::{Bound, bind};
+pub use changes::{Outcome, Restored, Reverted, Subject, restore};
+pub use error::Error;
+pub use hold::Hold;
+pub use host_tree::HostTree;
+pub use in_use::{InUse, UseKind, uses};
+pub use options::Options;
