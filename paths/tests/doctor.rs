@@ -158,7 +158,7 @@ fn agrees_with_real_kernels() {
     let exporter = Inventory::read(&tree).predictor(Default::default()).exporters().next().unwrap().to_string();
     let other = Inventory::read(&tree).predictor(Default::default()).exporters().last().unwrap().to_string();
     let findings = of_tree(&tree, Some(&exporter), Some(&other), None);
-    says(&findings, "path", Fail, Some(Cause::Topology), "would refuse");
+    says(&findings, "path", Fail, Some(Cause::Topology), "refuses the mapping");
 }
 
 // ---- kernel
@@ -175,7 +175,7 @@ fn the_kernel() {
 #[test]
 fn kernel_options() {
     let without = |off| host(&healthy().file("peerpath/facts.json", &facts(off)));
-    says(&without(""), "kernel-options", Pass, None, "everything");
+    says(&without(""), "kernel-options", Pass, None, "all required options");
     says(
         &without("VFIO_PCI_DMABUF PCI_P2PDMA"),
         "kernel-options",
@@ -189,7 +189,7 @@ fn kernel_options() {
     assert_eq!(
         all.iter().filter(|finding| finding.check == "kernel-options").count(),
         1,
-        "one kernel puts it all right"
+        "one other kernel fixes all of them"
     );
     says(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
     says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither VFIO interface");
@@ -222,7 +222,7 @@ fn the_iommu() {
     let guest = healthy().no_iommu().file("proc/cpuinfo", &INTEL.replace("fpu", "fpu hypervisor"));
     says(&host(&guest), "iommu", Fail, Some(Cause::NoIommu), "virtual IOMMU");
     says(&host(&healthy().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
-    says(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "no PCI functions");
+    says(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "No PCI function");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn swiotlb() {
     let forced = || healthy().command_line("swiotlb=force");
     says(&host(&healthy()), "swiotlb", Pass, None, "not set");
     says(&host(&forced()), "swiotlb", Warn, Some(Cause::SwiotlbForced), "");
-    says(&pair(&forced()), "swiotlb", Pass, None, "does not concern");
+    says(&pair(&forced()), "swiotlb", Pass, None, "does not affect");
     says(&pair(&forced().domain_type("identity")), "swiotlb", Fail, Some(Cause::SwiotlbForced), "");
     says(&host(&healthy().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
 }
@@ -310,10 +310,10 @@ fn the_exporter_and_its_bar() {
 
     says(&exporter(&healthy(), None), "bar", Pass, None, "64-bit");
     says(&exporter(&healthy(), Some(2)), "bar", Pass, None, "1024 KiB");
-    says(&exporter(&healthy(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "can be exported: 2");
+    says(&exporter(&healthy(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "exportable BAR: 2");
     let small = with(|function| function.bar(0xfe00_0000, 0x100), |nic| nic);
     says(&exporter(&small, None), "bar", Fail, Some(Cause::BarNotExportable), "smaller than a page");
-    says(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "no BAR at all");
+    says(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "has no BAR");
 }
 
 #[test]
@@ -332,10 +332,10 @@ fn the_group() {
 fn the_driver_of_the_exporter() {
     let driver = |name: &'static str| pair(&with(move |function| function.driver(name), |nic| nic));
     says(&driver("vfio-pci"), "exporter-driver", Pass, None, "");
-    says(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "no dma-buf");
+    says(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "without the dma-buf export");
     says(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = pair(&with(support::Function::no_driver, |nic| nic));
-    says(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "give it back");
+    says(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "restore it");
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn memory_decoding() {
 fn the_importer_and_its_driver() {
     let nic = |driver: &'static str| pair(&with(|function| function, move |nic| nic.driver(driver)));
     says(&nic("mlx5_core"), "importer-driver", Pass, None, "demand");
-    says(&nic("ice"), "importer-driver", Pass, None, "give it back");
+    says(&nic("ice"), "importer-driver", Pass, None, "supports revocation");
     says(&nic("bnxt_en"), "importer-driver", Fail, Some(Cause::ImporterNotRevocable), "pins");
     says(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
     says(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
@@ -387,7 +387,7 @@ fn reports_soft_rdma() {
         .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "eth1"))
         .file("sys/class/infiniband/rxe0/parent", "eth1\n");
     let findings = of_tree(&machine.tree(), None, Some("0000:02:00.1"), None);
-    says(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "lab");
+    says(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "mlx5 or irdma");
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn the_path() {
 #[test]
 fn the_mask() {
     let mask = |bits, domain| pair(&with(|function| function, move |nic| nic.mask(bits)).domain_type(domain));
-    says(&mask(64, "identity"), "dma-mask", Pass, None, "reach");
+    says(&mask(64, "identity"), "dma-mask", Pass, None, "covers the BAR");
     says(&mask(32, "identity"), "dma-mask", Fail, Some(Cause::DmaMask), "32 bits");
     says(&mask(32, "DMA"), "dma-mask", Pass, None, "below the mask");
     says(&mask(32, "?"), "dma-mask", Warn, Some(Cause::DmaMask), "");
@@ -431,7 +431,7 @@ fn the_mask() {
 #[test]
 fn multiple_ranges() {
     const FLAG: &str = "sys/module/dma_buf_mapping/parameters/iova_multirange";
-    says(&host(&healthy()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "first range");
+    says(&host(&healthy()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "more than one range");
     says(&host(&healthy().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
     says(&pair(&healthy().domain_type("identity")), "multi-range", Pass, None, "On this path");
     says(&host(&healthy().kernel("8.1.0")), "multi-range", Unknown, None, "");
@@ -444,7 +444,7 @@ fn payloads_and_read_requests() {
     says(&pair(&larger), "max-payload", Warn, None, "256 at 0000:01:00.0");
     says(&pair(&healthy()), "max-read-request", Pass, None, "512");
     let reads = with(|function| function, |nic| nic.device_control(0x0050));
-    says(&pair(&reads), "max-read-request", Warn, None, "128 bytes at a time");
+    says(&pair(&reads), "max-read-request", Warn, None, "request size of 128 bytes");
     says(&pair(&healthy()), "relaxed-ordering", Pass, None, "");
     says(&pair(&with(|function| function, |nic| nic.device_control(0))), "relaxed-ordering", Warn, None, "off");
 }
@@ -466,10 +466,10 @@ fn the_path_of_translated_requests() {
     says(&switch(0x00, true), "ats", Pass, None, "no port redirects");
     says(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
     says(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
-    says(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "like all others");
+    says(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "as the others");
 }
 
-// ---- what this process may, and what only the host can tell
+// ---- the process, and the running host
 
 #[test]
 fn locked_memory() {
@@ -514,7 +514,7 @@ fn facts_of_the_running_host() {
     says(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
     says(&findings, "observation", Warn, None, "Mount it");
     says(&findings, "in-use", Unknown, None, "root");
-    says(&findings, "importer-ready", Unknown, None, "--to");
+    says(&findings, "importer-ready", Unknown, None, "Select it");
 }
 
 #[test]

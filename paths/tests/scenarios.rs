@@ -123,9 +123,9 @@ fn config_space_of_64_bytes_gives_an_unknown_path() {
         assert_eq!(
             report.unknown,
             [
-                "ACS of 0000:01:00.0 (config space cut to 64 bytes)",
-                "ACS of 0000:00:01.0 (config space cut to 64 bytes)",
-                "ACS of 0000:01:00.1 (config space cut to 64 bytes)",
+                "ACS of 0000:01:00.0 (only 64 bytes of config space are readable)",
+                "ACS of 0000:00:01.0 (only 64 bytes of config space are readable)",
+                "ACS of 0000:01:00.1 (only 64 bytes of config space are readable)",
             ]
         );
         // Without a common bridge the kernel does not check ACS.

@@ -113,11 +113,11 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
             "Set the domain type of the importer's group to DMA.",
         )
         .because(Cause::DmaMask),
-        Some(true) => Verdict::pass(subject, format!("{bits} bits reach the BAR.")),
+        Some(true) => Verdict::pass(subject, format!("The importer's DMA mask of {bits} bits covers the BAR.")),
         None => Verdict::unknown(
             subject,
-            "The importer's DMA mask is not known: the driver that would import has not set one.",
-            "Bind the importer's own driver.",
+            "The importer's DMA mask is unknown: no driver of the device has set it.",
+            "Bind the importer to its own driver.",
         ),
     }]
 }
