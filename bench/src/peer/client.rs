@@ -11,7 +11,7 @@ use super::address;
 use super::connection::{Connection, Lost, TIMES};
 use super::error::PeerError;
 use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Verify};
+use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -22,7 +22,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// A connection to the host that serves memory.
 pub struct Client {
-    connection: Connection<Request, Answer>,
+    connection: Connection<Request, Response>,
     interrupt: Interrupt,
     offer: Offer,
 }
@@ -50,7 +50,7 @@ impl Client {
         let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
             .map_err(|error| Lost::Frame(super::frame::FrameError::Broken(error)))?;
         match connection.hear(interrupt)? {
-            Answer::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
+            Response::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
             other => Err(unexpected(other)),
         }
     }
@@ -60,7 +60,7 @@ impl Client {
         &self.offer
     }
 
-    fn ask(&self, request: &Request) -> Result<Answer, PeerError> {
+    fn ask(&self, request: &Request) -> Result<Response, PeerError> {
         self.connection.say(request)?;
         Ok(self.connection.hear(&self.interrupt)?)
     }
@@ -71,7 +71,7 @@ impl Client {
     /// It could not, and nothing is open.
     pub fn open(&self, cell: Open) -> Result<Opened, PeerError> {
         match self.ask(&Request::Open(cell))? {
-            Answer::Opened(opened) => Ok(*opened),
+            Response::Opened(opened) => Ok(*opened),
             other => Err(unexpected(other)),
         }
     }
@@ -82,7 +82,7 @@ impl Client {
     /// It could not.
     pub fn connect_to(&self, endpoint: &Endpoint) -> Result<(), PeerError> {
         match self.ask(&Request::Connect(endpoint.clone()))? {
-            Answer::Connected => Ok(()),
+            Response::Connected => Ok(()),
             other => Err(unexpected(other)),
         }
     }
@@ -93,7 +93,7 @@ impl Client {
     /// It could not.
     pub fn close(&self) -> Result<Closed, PeerError> {
         match self.ask(&Request::Close)? {
-            Answer::Closed(closed) => Ok(*closed),
+            Response::Closed(closed) => Ok(*closed),
             other => Err(unexpected(other)),
         }
     }
@@ -102,36 +102,36 @@ impl Client {
 impl Remote for Client {
     fn fill(&self, fill: Fill) -> Result<(), PeerError> {
         match self.ask(&Request::Fill(fill))? {
-            Answer::Filled => Ok(()),
+            Response::Filled => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn verify(&self, verify: Verify) -> Result<(), PeerError> {
         match self.ask(&Request::Verify(verify))? {
-            Answer::Verified => Ok(()),
+            Response::Verified => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError> {
         match self.ask(&Request::Echo(Echo { back: back.to_vec() }))? {
-            Answer::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
-            Answer::Echoing(_) => Err(PeerError::OutOfTurn),
+            Response::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
+            Response::Echoing(_) => Err(PeerError::OutOfTurn),
             other => Err(unexpected(other)),
         }
     }
 
     fn rest(&self) -> Result<(), PeerError> {
         match self.ask(&Request::Rest)? {
-            Answer::Resting => Ok(()),
+            Response::Resting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn post(&self, post: Post) -> Result<(), PeerError> {
         match self.ask(&Request::Post(post))? {
-            Answer::Posting => Ok(()),
+            Response::Posting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
@@ -143,7 +143,7 @@ impl Remote for Client {
     fn posted(&self) -> Result<Option<Posted>, PeerError> {
         match self.connection.heard()? {
             None => Ok(None),
-            Some(Answer::Posted(posted)) => Ok(Some(posted)),
+            Some(Response::Posted(posted)) => Ok(Some(posted)),
             Some(other) => Err(unexpected(other)),
         }
     }
@@ -161,10 +161,10 @@ fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn unexpected(answer: Answer) -> PeerError {
-    match answer {
-        Answer::Failed(failed) => PeerError::Failed(failed),
-        Answer::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
+fn unexpected(response: Response) -> PeerError {
+    match response {
+        Response::Failed(failed) => PeerError::Failed(failed),
+        Response::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
         _ => PeerError::OutOfTurn,
     }
 }

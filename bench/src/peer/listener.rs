@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::connection::{Connection, Lost, TIMES};
 use super::frame::FrameError;
 use super::handshake;
-use super::message::{Answer, Request};
+use super::message::{Request, Response};
 use super::token::Token;
 use crate::interrupt::Interrupt;
 
@@ -19,7 +19,7 @@ const MOST_UNPROVEN: usize = 16;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection as the server has it: it sends answers and receives requests.
-pub type ServerConnection = Connection<Answer, Request>;
+pub type ServerConnection = Connection<Response, Request>;
 /// Serves a client until it closes the connection.
 pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), Lost> + Sync + 'a;
 
@@ -88,7 +88,7 @@ impl Listener<'_> {
         };
         if connections.served.swap(true, Ordering::Acquire) {
             // The client may have closed the connection already.
-            let _ = connection.say(&Answer::Refused { why: "another peer is being served".to_owned() });
+            let _ = connection.say(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
         (self.log)(&format!("{from}: served"));

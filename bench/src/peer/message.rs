@@ -25,28 +25,28 @@ pub trait Talk: Serialize + serde::de::DeserializeOwned + Send + 'static {
 pub enum Request {
     /// A sign of life.
     Alive,
-    /// Export and register a source, and make queue pairs for it: [`Answer::Opened`] or [`Answer::Failed`].
+    /// Export and register a source, and make queue pairs for it: [`Response::Opened`] or [`Response::Failed`].
     Open(Open),
-    /// Connect the queue pairs: [`Answer::Connected`].
+    /// Connect the queue pairs: [`Response::Connected`].
     Connect(Endpoint),
-    /// Fill a window with a pattern: [`Answer::Filled`].
+    /// Fill a window with a pattern: [`Response::Filled`].
     Fill(Fill),
-    /// Compare a window: [`Answer::Verified`].
+    /// Compare a window: [`Response::Verified`].
     Verify(Verify),
-    /// Send back what comes: [`Answer::Echoing`].
+    /// Send back what comes: [`Response::Echoing`].
     Echo(Echo),
-    /// Post as well: [`Answer::Posting`].
+    /// Post as well: [`Response::Posting`].
     Post(Post),
-    /// End that things are sent back: [`Answer::Resting`]; or wait until all is posted: [`Answer::Posted`].
+    /// End that things are sent back: [`Response::Resting`]; or wait until all is posted: [`Response::Posted`].
     Rest,
-    /// Give everything back that `Open` made: [`Answer::Closed`].
+    /// Give everything back that `Open` made: [`Response::Closed`].
     Close,
 }
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+pub enum Response {
     /// A sign of life.
     Alive,
     /// Who it is and what it serves; comes once, unasked.
@@ -85,7 +85,7 @@ impl Talk for Request {
     }
 }
 
-impl Talk for Answer {
+impl Talk for Response {
     const ALIVE: Self = Self::Alive;
     fn is_alive(&self) -> bool {
         matches!(self, Self::Alive)

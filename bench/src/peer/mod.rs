@@ -51,16 +51,16 @@ pub fn take_apart(bytes: &[u8]) {
             _ => {}
         }
     }
-    for answer in all::<message::Answer>(bytes) {
+    for answer in all::<message::Response>(bytes) {
         match answer {
-            message::Answer::Opened(opened) => {
+            message::Response::Opened(opened) => {
                 let layouts = opened.window.layouts().unwrap_or_default();
                 for layout in &layouts {
                     layout.transfer(peerpath_importers::Op::Write, u64::MAX);
                 }
                 opened.endpoint.lanes(layouts.len());
             }
-            message::Answer::Failed(failed) => drop(failed.explanation()),
+            message::Response::Failed(failed) => drop(failed.explanation()),
             _ => {}
         }
     }

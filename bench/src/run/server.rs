@@ -23,7 +23,7 @@ use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
 use crate::peer::listener::ServerConnection;
-use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
+use crate::peer::message::{Closed, Failed, Offer, Open, Opened, Request, Response, WindowAt, WordsAt};
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
@@ -71,13 +71,13 @@ impl Server<'_> {
             Ok(device) => device,
             Err(error) => {
                 let failure = Failure::of(&error);
-                return peer.say(&Answer::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
+                return peer.say(&Response::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
             }
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
         let connection = self.connection.clone();
         let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
-        peer.say(&Answer::Offer(Box::new(session.offer())))?;
+        peer.say(&Response::Offer(Box::new(session.offer())))?;
         loop {
             match peer.hear(self.interrupt)? {
                 Request::Open(open) => session.cell(&open)?,
@@ -88,7 +88,7 @@ impl Server<'_> {
 }
 
 fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
-    peer.say(&Answer::Refused { why: "that was not to be asked now".to_owned() })?;
+    peer.say(&Response::Refused { why: "that was not to be asked now".to_owned() })?;
     Err(Lost::OutOfTurn)
 }
 
@@ -168,14 +168,14 @@ impl Session<'_> {
             return out_of_turn(self.peer);
         };
         let mechanism = registration.mechanism().to_owned();
-        self.peer.say(&Answer::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
+        self.peer.say(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
         self.serve_cell(&ready, ends)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
         let faults = self.routes.faults(&mut path, &functions);
         match unregistered {
-            Ok(_remains) => self.peer.say(&Answer::Closed(Box::new(Closed { path, faults }))),
+            Ok(_remains) => self.peer.say(&Response::Closed(Box::new(Closed { path, faults }))),
             Err(error) => self.fail(error.into(), Some(path)),
         }
     }
@@ -317,7 +317,7 @@ impl Session<'_> {
                     });
                     connected.collect::<Result<_, peerpath_importers::Error>>().map_err(Ended::from).map(|ends| {
                         joined = ends;
-                        Answer::Connected
+                        Response::Connected
                     })
                 }
                 (Request::Fill(fill), None) => {
@@ -327,7 +327,7 @@ impl Session<'_> {
                         Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
                         None => Memory::served(layout, view).fill(around),
                     };
-                    filled.map(|()| Answer::Filled).map_err(Ended::from)
+                    filled.map(|()| Response::Filled).map_err(Ended::from)
                 }
                 (Request::Verify(asked), None) => {
                     let Some(layout) = ready.window(asked.window) else { return out_of_turn(self.peer) };
@@ -340,7 +340,7 @@ impl Session<'_> {
                         None => Memory::served(layout, view).verify(asked.used, slots, rest),
                     };
                     let transport = self.connection.transport;
-                    verified.map(|()| Answer::Verified).map_err(|error| Ended::unverified(error, transport))
+                    verified.map(|()| Response::Verified).map_err(|error| Ended::unverified(error, transport))
                 }
                 (Request::Echo(echo), None) => match self.echo(ready, &mut joined, &echo)? {
                     Some(answer) => answer,
@@ -363,7 +363,7 @@ impl Session<'_> {
         let Ended::Without(Without { outcome, reason, explanation }) = ended else { return Err(Lost::Interrupted) };
         debug_assert_ne!(outcome, Outcome::Passed);
         let failed = Failed { path, ..Failed::new(outcome, reason, explanation) };
-        self.peer.say(&Answer::Failed(Box::new(failed)))
+        self.peer.say(&Response::Failed(Box::new(failed)))
     }
 }
 

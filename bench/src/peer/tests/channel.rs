@@ -10,11 +10,11 @@ use super::{LONG, hear, pair, say};
 use crate::interrupt::Interrupt;
 use crate::peer::connection::{Connection, Lost, TIMES, Times};
 use crate::peer::frame::FrameError;
-use crate::peer::message::{Answer, Request};
+use crate::peer::message::{Request, Response};
 
 const PATIENT: Times = Times { beat: LONG, silence: LONG };
 
-fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Answer>, TcpStream) {
+fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Response>, TcpStream) {
     let (ours, theirs) = pair();
     (Connection::begin(ours, Some(busy.clone()), times).unwrap(), theirs)
 }
@@ -28,7 +28,7 @@ fn signs_of_life_are_given_and_are_no_answers() {
         say(&theirs, &json!("alive"));
     }
     say(&theirs, &json!("filled"));
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
+    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
     assert!(!busy.is_set());
 }
 
@@ -72,8 +72,8 @@ fn answers_that_nobody_asked_for_are_not_kept_in_store() {
         say(&theirs, &json!("filled"));
     }
     wait_until_stopped(&busy);
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
+    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
+    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
     connection.hear(&busy).unwrap_err();
 }
 
@@ -97,7 +97,7 @@ mod fuzz {
     use serde_json::{Value, json};
 
     use crate::peer::handshake::Word;
-    use crate::peer::message::{Answer, Request};
+    use crate::peer::message::{Request, Response};
 
     /// Messages that are nearly right: JSON with our words in it.
     fn messages() -> impl Strategy<Value = Value> {
@@ -156,7 +156,7 @@ mod fuzz {
         assert!(!seeds.is_empty());
         for seed in seeds {
             let bytes = std::fs::read(&seed).unwrap();
-            assert!(is::<Word>(&bytes) || is::<Request>(&bytes) || is::<Answer>(&bytes), "{}", seed.display());
+            assert!(is::<Word>(&bytes) || is::<Request>(&bytes) || is::<Response>(&bytes), "{}", seed.display());
             crate::peer::take_apart(&bytes);
         }
     }

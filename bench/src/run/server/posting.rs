@@ -11,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
 use crate::peer::connection::Lost;
-use crate::peer::message::{Answer, Echo, Echoing, Post, Posted, Request};
+use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
 use crate::plan::can_flow;
 use crate::run::ended::Ended;
 use crate::run::lane::receives;
@@ -23,7 +23,7 @@ use crate::run::transfer::come_round;
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What the peer is told of something that it has asked for.
-pub(super) type Told = Result<Answer, Ended>;
+pub(super) type Told = Result<Response, Ended>;
 
 /// Tells those who work for a peer when to end.
 #[derive(Default)]
@@ -64,10 +64,10 @@ impl Session<'_> {
         };
         let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
         self.busy(
-            &Answer::Echoing(Echoing { last_bytes }),
+            &Response::Echoing(Echoing { last_bytes }),
             lanes,
             |(end, ping_pong, before), until| measure::echo(end, ping_pong, before, &Clock::new(), &until.over),
-            |_| Answer::Resting,
+            |_| Response::Resting,
         )
     }
 
@@ -103,10 +103,10 @@ impl Session<'_> {
             let (begun, last) = (flows().map(|flow| flow.begun).min(), flows().map(|flow| flow.last).max());
             let took = clock.delta(begun.unwrap_or(0), last.unwrap_or(0));
             let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            Answer::Posted(Posted { operations: flows().map(|flow| flow.operations).collect(), nanoseconds })
+            Response::Posted(Posted { operations: flows().map(|flow| flow.operations).collect(), nanoseconds })
         };
         self.busy(
-            &Answer::Posting,
+            &Response::Posting,
             lanes,
             |(end, layout), until| {
                 let stream = Stream { layout, op, posted_by: Side::Far, queues: flow.queues, first: 0 };
@@ -129,10 +129,10 @@ impl Session<'_> {
     /// has had enough of the cell.
     fn busy<I: Send, T: Send>(
         &self,
-        begun: &Answer,
+        begun: &Response,
         lanes: Vec<I>,
         work: impl Fn(I, &Until) -> Result<T, MeasureError> + Sync,
-        tell: impl FnOnce(Vec<T>) -> Answer,
+        tell: impl FnOnce(Vec<T>) -> Response,
     ) -> Result<Option<Told>, Lost> {
         let until = Until::default();
         std::thread::scope(|scope| {
