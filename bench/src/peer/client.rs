@@ -10,7 +10,7 @@ use peerpath_paths::{Class, Explanation};
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
 use super::error::PeerError;
-use super::handshake::{self, Stranger};
+use super::handshake::{self, HandshakeError};
 use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
 use super::token::Token;
 use crate::failure::Failure;
@@ -34,14 +34,14 @@ impl Client {
     /// The server cannot be reached, or the handshake fails.
     pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
         let stream = reach(&address::resolve(at)?).map_err(|error| Failure {
-            what: format!("no peer could be reached at {at}"),
+            what: format!("cannot reach a peer at {at}"),
             explanation: Explanation::uncaused(
                 error.to_string(),
                 "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
             ),
             class: Class::CannotHere,
         })?;
-        handshake::as_client(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
+        handshake::as_client(&stream, token, handshake::TIME).map_err(|error| rejected(at, &error))?;
         // Nothing has run yet.
         Self::begin(stream, interrupt).map_err(|error| Failure { class: Class::CannotHere, ..Failure::of(&error) })
     }
@@ -169,21 +169,21 @@ fn unexpected(response: Response) -> PeerError {
     }
 }
 
-fn not_let_in(at: &str, stranger: &Stranger) -> Failure {
-    let (remedy, class) = match stranger {
-        Stranger::Token | Stranger::Refused { .. } => (
+fn rejected(at: &str, error: &HandshakeError) -> Failure {
+    let (remedy, class) = match error {
+        HandshakeError::Token | HandshakeError::Refused { .. } => (
             "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
             Class::CannotHere,
         ),
-        Stranger::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
-        Stranger::NoRandom(_) => ("report this as a bug", Class::Internal),
-        Stranger::Frame(_) | Stranger::OutOfTurn => {
+        HandshakeError::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
+        HandshakeError::NoRandom(_) => ("report this as a bug", Class::Internal),
+        HandshakeError::Frame(_) | HandshakeError::OutOfTurn => {
             ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
         }
     };
     Failure {
-        what: format!("the peer at {at} does not talk to us"),
-        explanation: Explanation::uncaused(stranger.to_string(), remedy),
+        what: format!("cannot connect to the peer at {at}"),
+        explanation: Explanation::uncaused(error.to_string(), remedy),
         class,
     }
 }

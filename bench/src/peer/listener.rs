@@ -79,8 +79,8 @@ impl Listener<'_> {
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
         connections.unproven.fetch_sub(1, Ordering::Relaxed);
-        if let Err(stranger) = handshake {
-            return (self.log)(&format!("{from}: rejected, {stranger}"));
+        if let Err(error) = handshake {
+            return (self.log)(&format!("{from}: rejected, {error}"));
         }
         let connection = match Connection::begin(stream, None, TIMES) {
             Ok(connection) => connection,

@@ -35,7 +35,7 @@ pub fn take_apart(bytes: &[u8]) {
         }
         read
     }
-    all::<handshake::Word>(bytes);
+    all::<handshake::Handshake>(bytes);
     for request in all::<message::Request>(bytes) {
         match request {
             message::Request::Open(open) => {

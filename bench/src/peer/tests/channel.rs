@@ -96,7 +96,7 @@ mod fuzz {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use crate::peer::handshake::Word;
+    use crate::peer::handshake::Handshake;
     use crate::peer::message::{Request, Response};
 
     /// Messages that are nearly right: JSON with our words in it.
@@ -156,7 +156,7 @@ mod fuzz {
         assert!(!seeds.is_empty());
         for seed in seeds {
             let bytes = std::fs::read(&seed).unwrap();
-            assert!(is::<Word>(&bytes) || is::<Request>(&bytes) || is::<Response>(&bytes), "{}", seed.display());
+            assert!(is::<Handshake>(&bytes) || is::<Request>(&bytes) || is::<Response>(&bytes), "{}", seed.display());
             crate::peer::take_apart(&bytes);
         }
     }

@@ -2,8 +2,8 @@
 
 mod channel;
 mod device;
+mod handshake;
 mod runs;
-mod strangers;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
