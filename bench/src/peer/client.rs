@@ -49,7 +49,7 @@ impl Client {
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
         let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
             .map_err(|error| Lost::Frame(super::frame::FrameError::Broken(error)))?;
-        match connection.hear(interrupt)? {
+        match connection.receive(interrupt)? {
             Response::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
             other => Err(unexpected(other)),
         }
@@ -61,8 +61,8 @@ impl Client {
     }
 
     fn ask(&self, request: &Request) -> Result<Response, PeerError> {
-        self.connection.say(request)?;
-        Ok(self.connection.hear(&self.interrupt)?)
+        self.connection.send(request)?;
+        Ok(self.connection.receive(&self.interrupt)?)
     }
 
     /// Opens a cell.
@@ -137,11 +137,11 @@ impl Remote for Client {
     }
 
     fn ask_posted(&self) -> Result<(), PeerError> {
-        Ok(self.connection.say(&Request::Rest)?)
+        Ok(self.connection.send(&Request::Rest)?)
     }
 
     fn posted(&self) -> Result<Option<Posted>, PeerError> {
-        match self.connection.heard()? {
+        match self.connection.try_receive()? {
             None => Ok(None),
             Some(Response::Posted(posted)) => Ok(Some(posted)),
             Some(other) => Err(unexpected(other)),

@@ -88,7 +88,7 @@ impl Listener<'_> {
         };
         if connections.served.swap(true, Ordering::Acquire) {
             // The client may have closed the connection already.
-            let _ = connection.say(&Response::Refused { why: "another peer is being served".to_owned() });
+            let _ = connection.send(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
         (self.log)(&format!("{from}: served"));

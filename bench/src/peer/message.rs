@@ -1,4 +1,4 @@
-//! What the two sides say to each other, once they know that they may. See `docs/wire.md`.
+//! The messages between client and server after the handshake. See `docs/wire.md`.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::layout::Layout;
 use crate::measure::{Flow, Limit};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
-/// What a peer can be asked, or can answer, and how it shows in between that it lives.
-pub trait Talk: Serialize + serde::de::DeserializeOwned + Send + 'static {
+/// A request or a response, or the sign of life that is sent in between.
+pub trait Message: Serialize + serde::de::DeserializeOwned + Send + 'static {
     /// The sign of life.
     const ALIVE: Self;
     /// Whether it is one.
     fn is_alive(&self) -> bool;
 }
 
-/// What the client says. Everything but `Alive` has one answer, and the next one waits for it.
+/// What the client sends. Everything but `Alive` has one response, and the next request waits for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
@@ -43,7 +43,7 @@ pub enum Request {
     Close,
 }
 
-/// What the server says.
+/// What the server sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Response {
@@ -78,14 +78,14 @@ pub enum Response {
     },
 }
 
-impl Talk for Request {
+impl Message for Request {
     const ALIVE: Self = Self::Alive;
     fn is_alive(&self) -> bool {
         matches!(self, Self::Alive)
     }
 }
 
-impl Talk for Response {
+impl Message for Response {
     const ALIVE: Self = Self::Alive;
     fn is_alive(&self) -> bool {
         matches!(self, Self::Alive)

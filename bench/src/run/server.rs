@@ -71,15 +71,15 @@ impl Server<'_> {
             Ok(device) => device,
             Err(error) => {
                 let failure = Failure::of(&error);
-                return peer.say(&Response::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
+                return peer.send(&Response::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
             }
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
         let connection = self.connection.clone();
         let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
-        peer.say(&Response::Offer(Box::new(session.offer())))?;
+        peer.send(&Response::Offer(Box::new(session.offer())))?;
         loop {
-            match peer.hear(self.interrupt)? {
+            match peer.receive(self.interrupt)? {
                 Request::Open(open) => session.cell(&open)?,
                 _ => return out_of_turn(peer),
             }
@@ -88,7 +88,7 @@ impl Server<'_> {
 }
 
 fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
-    peer.say(&Response::Refused { why: "that was not to be asked now".to_owned() })?;
+    peer.send(&Response::Refused { why: "that was not to be asked now".to_owned() })?;
     Err(Lost::OutOfTurn)
 }
 
@@ -168,14 +168,14 @@ impl Session<'_> {
             return out_of_turn(self.peer);
         };
         let mechanism = registration.mechanism().to_owned();
-        self.peer.say(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
+        self.peer.send(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
         self.serve_cell(&ready, ends)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
         let faults = self.routes.faults(&mut path, &functions);
         match unregistered {
-            Ok(_remains) => self.peer.say(&Response::Closed(Box::new(Closed { path, faults }))),
+            Ok(_remains) => self.peer.send(&Response::Closed(Box::new(Closed { path, faults }))),
             Err(error) => self.fail(error.into(), Some(path)),
         }
     }
@@ -291,13 +291,13 @@ impl Session<'_> {
                 if self.server.interrupt.is_set() {
                     return Err(Lost::Interrupted);
                 }
-                let Some(request) = self.peer.heard()? else {
+                let Some(request) = self.peer.try_receive()? else {
                     std::thread::yield_now();
                     continue;
                 };
                 request
             } else {
-                self.peer.hear(self.server.interrupt)?
+                self.peer.receive(self.server.interrupt)?
             };
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
@@ -352,7 +352,7 @@ impl Session<'_> {
                 },
             };
             match answer {
-                Ok(answer) => self.peer.say(&answer)?,
+                Ok(answer) => self.peer.send(&answer)?,
                 Err(ended) => self.fail(ended, None)?,
             }
         }
@@ -363,7 +363,7 @@ impl Session<'_> {
         let Ended::Without(Without { outcome, reason, explanation }) = ended else { return Err(Lost::Interrupted) };
         debug_assert_ne!(outcome, Outcome::Passed);
         let failed = Failed { path, ..Failed::new(outcome, reason, explanation) };
-        self.peer.say(&Response::Failed(Box::new(failed)))
+        self.peer.send(&Response::Failed(Box::new(failed)))
     }
 }
 

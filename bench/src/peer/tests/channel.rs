@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{LONG, hear, pair, say};
+use super::{LONG, pair, receive, send};
 use crate::interrupt::Interrupt;
 use crate::peer::connection::{Connection, Lost, TIMES, Times};
 use crate::peer::frame::FrameError;
@@ -24,11 +24,11 @@ fn signs_of_life_are_given_and_are_no_answers() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(Times { beat: Duration::from_millis(5), ..PATIENT }, &busy);
     for _ in 0..3 {
-        assert_eq!(hear(&theirs).unwrap(), json!("alive"));
-        say(&theirs, &json!("alive"));
+        assert_eq!(receive(&theirs).unwrap(), json!("alive"));
+        send(&theirs, &json!("alive"));
     }
-    say(&theirs, &json!("filled"));
-    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
+    send(&theirs, &json!("filled"));
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
     assert!(!busy.is_set());
 }
 
@@ -36,11 +36,11 @@ fn signs_of_life_are_given_and_are_no_answers() {
 fn silence_ends_it_and_what_this_side_is_busy_with() {
     let busy = Interrupt::default();
     let (connection, _theirs) = begin(Times { silence: Duration::from_millis(50), ..PATIENT }, &busy);
-    let end = connection.hear(&busy);
+    let end = connection.receive(&busy);
     assert!(matches!(end, Err(Lost::Frame(FrameError::TooSlow))), "{end:?}");
     wait_until_stopped(&busy);
     assert!(!busy.is_signalled());
-    assert!(matches!(connection.hear(&busy), Err(Lost::Over)));
+    assert!(matches!(connection.receive(&busy), Err(Lost::Over)));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_peer_that_goes_ends_what_this_side_is_busy_with() {
     let (connection, theirs) = begin(TIMES, &busy);
     drop(theirs);
     wait_until_stopped(&busy);
-    let end = connection.hear(&busy);
+    let end = connection.receive(&busy);
     assert!(matches!(end, Err(Lost::Frame(FrameError::Closed))), "{end:?}");
 }
 
@@ -59,7 +59,7 @@ fn what_is_no_answer_ends_it() {
         let busy = Interrupt::default();
         let (connection, mut theirs) = begin(PATIENT, &busy);
         theirs.write_all(bytes).unwrap();
-        let end = connection.hear(&busy);
+        let end = connection.receive(&busy);
         assert!(matches!(end, Err(Lost::Frame(FrameError::Garbled(_) | FrameError::TooLong(_)))), "{end:?}");
     }
 }
@@ -69,12 +69,12 @@ fn answers_that_nobody_asked_for_are_not_kept_in_store() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     for _ in 0..3 {
-        say(&theirs, &json!("filled"));
+        send(&theirs, &json!("filled"));
     }
     wait_until_stopped(&busy);
-    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
-    assert_eq!(connection.hear(&busy).unwrap(), Response::Filled);
-    connection.hear(&busy).unwrap_err();
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
+    connection.receive(&busy).unwrap_err();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn leaving_is_no_reason_to_stop_what_comes_next() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     drop(connection);
-    assert!(matches!(hear(&theirs), Err(FrameError::Closed)));
+    assert!(matches!(receive(&theirs), Err(FrameError::Closed)));
     assert!(!busy.is_set());
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{LONG, hear, pair, say, token};
+use super::{LONG, pair, receive, send, token};
 use crate::peer::VERSION;
 use crate::peer::frame::{self, FrameError};
 use crate::peer::handshake::{HandshakeError, as_client, as_server};
@@ -60,13 +60,13 @@ fn a_wrong_token_is_told_from_no_peer() {
 #[test]
 fn a_passive_side_without_the_token_is_not_believed() {
     let hello = |stream: &TcpStream| {
-        say(stream, &json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}}));
-        hear(stream).unwrap()
+        send(stream, &json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}}));
+        receive(stream).unwrap()
     };
     let end = meeting(|stream| {
         // It sends the client's own proof back, the only one that it has seen.
         let proof = hello(&stream)["prove"]["proof"].clone();
-        say(&stream, &json!({"welcome": {"proof": proof}}));
+        send(&stream, &json!({"welcome": {"proof": proof}}));
     });
     assert!(matches!(end, Err(HandshakeError::Token)), "{end:?}");
 }
@@ -75,15 +75,15 @@ fn a_passive_side_without_the_token_is_not_believed() {
 fn a_proof_is_good_for_one_connection() {
     let mut recorded = Value::Null;
     met(|stream| {
-        recorded = prove(&token(), &hear(&stream).unwrap(), VERSION);
-        say(&stream, &recorded);
-        assert!(hear(&stream).unwrap().get("welcome").is_some());
+        recorded = prove(&token(), &receive(&stream).unwrap(), VERSION);
+        send(&stream, &recorded);
+        assert!(receive(&stream).unwrap().get("welcome").is_some());
     })
     .unwrap();
     let end = met(|stream| {
-        hear(&stream).unwrap();
-        say(&stream, &recorded);
-        assert!(hear(&stream).unwrap().get("refused").is_some());
+        receive(&stream).unwrap();
+        send(&stream, &recorded);
+        assert!(receive(&stream).unwrap().get("refused").is_some());
     });
     assert!(matches!(end, Err(HandshakeError::Token)), "{end:?}");
 }
@@ -91,16 +91,16 @@ fn a_proof_is_good_for_one_connection() {
 #[test]
 fn versions_have_to_be_the_same() {
     let end = met(|stream| {
-        let hello = hear(&stream).unwrap();
+        let hello = receive(&stream).unwrap();
         assert_eq!(hello["hello"]["version"], VERSION);
-        say(&stream, &prove(&token(), &hello, VERSION + 1));
-        let why = hear(&stream).unwrap()["refused"]["why"].clone();
+        send(&stream, &prove(&token(), &hello, VERSION + 1));
+        let why = receive(&stream).unwrap()["refused"]["why"].clone();
         assert!(why.as_str().unwrap().contains("version"), "{why}");
     });
     assert!(matches!(end, Err(HandshakeError::Version { theirs }) if theirs == VERSION + 1), "{end:?}");
     let end = meeting(|stream| {
-        say(&stream, &json!({"hello": {"version": 7, "nonce": Nonce::random().unwrap()}}));
-        assert!(hear(&stream).unwrap().get("refused").is_some());
+        send(&stream, &json!({"hello": {"version": 7, "nonce": Nonce::random().unwrap()}}));
+        assert!(receive(&stream).unwrap().get("refused").is_some());
     });
     assert!(matches!(end, Err(HandshakeError::Version { theirs: 7 })), "{end:?}");
 }
@@ -121,7 +121,7 @@ fn an_oversize_length_is_not_waited_for() {
     let end = met(|mut stream| {
         stream.write_all(&(frame::LONGEST_BYTES + 1).to_be_bytes()).unwrap();
         // It stays, and would send: the other side does not wait.
-        while hear(&stream).is_ok() {}
+        while receive(&stream).is_ok() {}
     });
     assert!(matches!(end, Err(HandshakeError::Frame(FrameError::TooLong(_)))), "{end:?}");
 }
@@ -129,10 +129,10 @@ fn an_oversize_length_is_not_waited_for() {
 #[test]
 fn words_out_of_turn_end_it() {
     let word = json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}});
-    let end = met(|stream| say(&stream, &word));
+    let end = met(|stream| send(&stream, &word));
     assert!(matches!(end, Err(HandshakeError::OutOfTurn)), "{end:?}");
     let word = json!({"refused": {"why": "x".repeat(10_000)}});
-    let end = meeting(|stream| say(&stream, &word));
+    let end = meeting(|stream| send(&stream, &word));
     assert!(matches!(end, Err(HandshakeError::Refused { why }) if why.len() == 200));
 }
 
@@ -159,11 +159,11 @@ fn leaving_at_any_step_is_noticed() {
     let cuts: [fn(TcpStream); 3] = [
         |stream| drop(stream),
         |mut stream| {
-            hear(&stream).unwrap();
+            receive(&stream).unwrap();
             stream.write_all(b"\0\0").unwrap();
         },
         |stream| {
-            hear(&stream).unwrap();
+            receive(&stream).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         },
     ];
@@ -174,8 +174,8 @@ fn leaving_at_any_step_is_noticed() {
     let cuts: [fn(TcpStream); 2] = [
         |stream| drop(stream),
         |stream| {
-            say(&stream, &json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}}));
-            hear(&stream).unwrap();
+            send(&stream, &json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}}));
+            receive(&stream).unwrap();
         },
     ];
     for cut in cuts {

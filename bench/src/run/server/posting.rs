@@ -137,17 +137,17 @@ impl Session<'_> {
         let until = Until::default();
         std::thread::scope(|scope| {
             let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
-            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.server.interrupt));
+            let received = self.peer.send(begun).and_then(|()| self.peer.receive(self.server.interrupt));
             until.over.stop();
-            let heard = match heard {
+            let received = match received {
                 Ok(Request::Rest) => self.wait(|| working.is_finished()).map(|()| Request::Rest),
-                heard => heard,
+                received => received,
             };
-            if !matches!(heard, Ok(Request::Rest)) {
+            if !matches!(received, Ok(Request::Rest)) {
                 until.gone.stop();
             }
             let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
-            match heard? {
+            match received? {
                 Request::Rest => Ok(Some(worked.map(tell).map_err(Ended::from))),
                 Request::Close => Ok(None),
                 _ => out_of_turn(self.peer).map(|()| None),
@@ -161,7 +161,7 @@ impl Session<'_> {
             if self.server.interrupt.is_set() {
                 return Err(Lost::Interrupted);
             }
-            if self.peer.heard()?.is_some() {
+            if self.peer.try_receive()?.is_some() {
                 return out_of_turn(self.peer);
             }
             std::thread::sleep(LOOK);
