@@ -8,7 +8,7 @@ use peerpath_importers::Endpoint;
 use peerpath_paths::{Class, Explanation};
 
 use super::address;
-use super::connection::{Connection, Lost, TIMES};
+use super::connection::{Connection, ConnectionError, TIMES};
 use super::error::PeerError;
 use super::handshake::{self, HandshakeError};
 use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
@@ -48,7 +48,7 @@ impl Client {
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
         let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
-            .map_err(|error| Lost::Frame(super::frame::FrameError::Broken(error)))?;
+            .map_err(|error| ConnectionError::Frame(super::frame::FrameError::Broken(error)))?;
         match connection.receive(interrupt)? {
             Response::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
             other => Err(unexpected(other)),
@@ -117,7 +117,7 @@ impl Remote for Client {
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError> {
         match self.ask(&Request::Echo(Echo { back: back.to_vec() }))? {
             Response::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
-            Response::Echoing(_) => Err(PeerError::OutOfTurn),
+            Response::Echoing(_) => Err(PeerError::Unexpected),
             other => Err(unexpected(other)),
         }
     }
@@ -165,7 +165,7 @@ fn unexpected(response: Response) -> PeerError {
     match response {
         Response::Failed(failed) => PeerError::Failed(failed),
         Response::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
-        _ => PeerError::OutOfTurn,
+        _ => PeerError::Unexpected,
     }
 }
 
@@ -177,7 +177,7 @@ fn rejected(at: &str, error: &HandshakeError) -> Failure {
         ),
         HandshakeError::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
         HandshakeError::NoRandom(_) => ("report this as a bug", Class::Internal),
-        HandshakeError::Frame(_) | HandshakeError::OutOfTurn => {
+        HandshakeError::Frame(_) | HandshakeError::Unexpected => {
             ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
         }
     };

@@ -30,18 +30,18 @@ const LOOK: Duration = Duration::from_millis(100);
 /// At most one request or response is under way; one more is an error that is to be seen.
 const UNREAD: usize = 2;
 
-/// Why nothing more comes.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The peer went away, or does not keep to the protocol.
+pub enum ConnectionError {
+    /// The peer closed the connection, is silent, or violates the protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The peer does not wait for answers.
-    #[error("the peer speaks out of turn")]
-    OutOfTurn,
-    /// It has been told before what ended the conversation.
-    #[error("the conversation with the peer is over")]
-    Over,
+    /// A message arrived that the protocol does not allow here.
+    #[error("unexpected message from the peer")]
+    Unexpected,
+    /// The connection has ended, and the error that ended it was returned before.
+    #[error("the connection to the peer is closed")]
+    Closed,
     /// A signal came here.
     #[error("the run was interrupted")]
     Interrupted,
@@ -50,7 +50,7 @@ pub enum Lost {
 /// A connection: this side sends `Out` and receives `In`.
 pub struct Connection<Out: Message, In: Message> {
     shared: Arc<Shared>,
-    incoming: Mutex<Receiver<Result<In, Lost>>>,
+    incoming: Mutex<Receiver<Result<In, ConnectionError>>>,
     /// Dropped to end the thread that sends signs of life.
     beat: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -72,13 +72,13 @@ impl Shared {
         frame::write(&mut Timed::within(&self.stream, self.silence), message)
     }
 
-    fn listen<In: Message>(&self, received: &SyncSender<Result<In, Lost>>) {
+    fn listen<In: Message>(&self, received: &SyncSender<Result<In, ConnectionError>>) {
         loop {
             let lost = match frame::read(&mut Timed::within(&self.stream, self.silence)) {
                 Ok(message) if In::is_alive(&message) => continue,
                 Ok(message) => match received.try_send(Ok(message)) {
                     Ok(()) => continue,
-                    Err(_) => Lost::OutOfTurn,
+                    Err(_) => ConnectionError::Unexpected,
                 },
                 Err(error) => error.into(),
             };
@@ -128,11 +128,11 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     ///
     /// # Errors
     /// The peer is gone, or the message is too long.
-    pub fn send(&self, message: &Out) -> Result<(), Lost> {
+    pub fn send(&self, message: &Out) -> Result<(), ConnectionError> {
         Ok(self.shared.send(message)?)
     }
 
-    fn incoming(&self) -> MutexGuard<'_, Receiver<Result<In, Lost>>> {
+    fn incoming(&self) -> MutexGuard<'_, Receiver<Result<In, ConnectionError>>> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,12 +140,12 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     ///
     /// # Errors
     /// The peer is gone, or a signal came.
-    pub fn receive(&self, interrupt: &Interrupt) -> Result<In, Lost> {
+    pub fn receive(&self, interrupt: &Interrupt) -> Result<In, ConnectionError> {
         loop {
             match self.incoming().recv_timeout(LOOK) {
                 Ok(received) => return received,
-                Err(RecvTimeoutError::Disconnected) => return Err(Lost::Over),
-                Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(Lost::Interrupted),
+                Err(RecvTimeoutError::Disconnected) => return Err(ConnectionError::Closed),
+                Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(ConnectionError::Interrupted),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -155,11 +155,11 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     ///
     /// # Errors
     /// The peer is gone.
-    pub fn try_receive(&self) -> Result<Option<In>, Lost> {
+    pub fn try_receive(&self) -> Result<Option<In>, ConnectionError> {
         match self.incoming().try_recv() {
             Ok(received) => received.map(Some),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Lost::Over),
+            Err(TryRecvError::Disconnected) => Err(ConnectionError::Closed),
         }
     }
 }

@@ -69,7 +69,7 @@ pub enum HandshakeError {
     },
     /// It sent a message that does not belong here.
     #[error("unexpected message from the peer")]
-    OutOfTurn,
+    Unexpected,
     /// The kernel has no random bytes.
     #[error("the kernel gave no random bytes: {0}")]
     NoRandom(getrandom::Error),
@@ -128,7 +128,7 @@ pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<
 fn unexpected(message: Handshake) -> HandshakeError {
     match message {
         Handshake::Refused { why } => HandshakeError::Refused { why: why.chars().take(200).collect() },
-        _ => HandshakeError::OutOfTurn,
+        _ => HandshakeError::Unexpected,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::connection::{Connection, Lost, TIMES};
+use super::connection::{Connection, ConnectionError, TIMES};
 use super::frame::FrameError;
 use super::handshake;
 use super::message::{Request, Response};
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A connection as the server has it: it sends answers and receives requests.
 pub type ServerConnection = Connection<Response, Request>;
 /// Serves a client until it closes the connection.
-pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), Lost> + Sync + 'a;
+pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), ConnectionError> + Sync + 'a;
 
 /// Accepts clients at an address.
 pub struct Listener<'a> {
@@ -95,7 +95,7 @@ impl Listener<'_> {
         let end = (self.session)(&connection);
         connections.served.store(false, Ordering::Release);
         (self.log)(&match end {
-            Ok(()) | Err(Lost::Frame(FrameError::Closed)) => format!("{from}: done"),
+            Ok(()) | Err(ConnectionError::Frame(FrameError::Closed)) => format!("{from}: done"),
             Err(lost) => format!("{from}: connection lost, {lost}; its memory is released"),
         });
     }

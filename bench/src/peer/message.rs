@@ -71,7 +71,7 @@ pub enum Response {
     Closed(Box<Closed>),
     /// What was asked could not be done. After `Open` nothing is open; after anything else the cell still has to be closed.
     Failed(Box<Failed>),
-    /// The conversation is over.
+    /// The connection is closed.
     Refused {
         /// Why.
         why: String,

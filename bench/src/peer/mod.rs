@@ -20,7 +20,7 @@ pub mod token;
 /// The version of what is said. Two programs work together where it is the same.
 pub const VERSION: u32 = 1;
 
-/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a conversation would: what fuzzing and a
+/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a server or client would: what fuzzing and a
 /// property test go through. Nothing may panic, and what was read can be said again.
 pub fn take_apart(bytes: &[u8]) {
     fn all<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Vec<T> {

@@ -5,7 +5,7 @@ use peerpath_paths::{Cause, Class, Explained, Explanation};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::error::PeerError;
 use crate::result::Outcome;
 use crate::window::VerifyError;
@@ -112,7 +112,7 @@ impl From<MeasureError> for Ended {
                 error.to_string(),
                 Explanation::uncaused("this is a bug", "report it with the message above"),
             ),
-            MeasureError::Lost => Self::failed(
+            MeasureError::TimedOut => Self::failed(
                 error.to_string(),
                 Explanation::new(
                     Cause::TimedOut,
@@ -128,7 +128,7 @@ impl From<MeasureError> for Ended {
 impl From<PeerError> for Ended {
     fn from(error: PeerError) -> Self {
         match error {
-            PeerError::Lost(Lost::Interrupted) => Self::Interrupted,
+            PeerError::Connection(ConnectionError::Interrupted) => Self::Interrupted,
             PeerError::Failed(failed) => Self::Without(Without {
                 // That something passed is not for the peer to say.
                 outcome: if failed.outcome == Outcome::Waived { Outcome::Waived } else { Outcome::Failed },

@@ -37,7 +37,7 @@ impl<'a> Lane<'a> {
 
     /// Both ends of a lane on which a slot goes there and back, each for a thread of its own.
     pub(super) fn facing(registration: &'a dyn Registration, layouts: &'a [Layout], op: Op) -> Result<Self, Ended> {
-        let [layout, ..] = layouts else { return Err(MeasureError::Lost.into()) };
+        let [layout, ..] = layouts else { return Err(MeasureError::TimedOut.into()) };
         let back = back_place(layout.far_start() + layout.length_bytes());
         let settings = EndSettings { depth: PING_PONG_DEPTH, queues: 1, receives: receives(op) };
         let [mut end, mut other] = registration.both_ends(settings, back + layout.size_bytes())?;

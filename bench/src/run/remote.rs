@@ -19,7 +19,7 @@ use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Open, Opened, Pairs, WindowAt};
 use crate::peer::{client::Client, error::PeerError};
 use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
@@ -201,7 +201,9 @@ impl Runner<'_> {
         }
         let (figures, closed) = match (moved, closed) {
             // Transfers to a peer that is gone fail in many ways, often before anything else tells of it.
-            (Err(_), Err(PeerError::Lost(lost))) if !matches!(lost, Lost::Interrupted) => return Err(peer_is_gone()),
+            (Err(_), Err(PeerError::Connection(lost))) if !matches!(lost, ConnectionError::Interrupted) => {
+                return Err(peer_is_gone());
+            }
             (Err(ended), Ok(closed)) => {
                 sides.path = CellPath { asked: leg.asked, ..closed.path };
                 return Err(refused_atomic(peer, open, &opened, ended));
@@ -221,7 +223,7 @@ impl Runner<'_> {
     ) -> Result<Figures, Ended> {
         let Setup { peer, spec, device, clock, .. } = setup;
         let windows = Some(&opened.window).filter(|window| window.slot_bytes == spec.size_bytes);
-        let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::OutOfTurn)?;
+        let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::Unexpected)?;
         let (lanes, streams) = (spec.threads as usize, streams(spec));
         if layouts.len() != lanes * streams {
             return Err(Ended::waived(
@@ -245,9 +247,9 @@ impl Runner<'_> {
         let receives = (comes_back || spec.bidirectional) && receives(spec.op);
         let settings = EndSettings { depth, queues: spec.qps, receives };
         let loose = (0..lanes).map(|_| registration.end(settings)).collect::<Result<Vec<_>, _>>()?;
-        let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::OutOfTurn)?;
+        let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::Unexpected)?;
         peer.connect_to(&whole)?;
-        let theirs = opened.endpoint.lanes(lanes).ok_or(PeerError::OutOfTurn)?;
+        let theirs = opened.endpoint.lanes(lanes).ok_or(PeerError::Unexpected)?;
         let joined = loose.into_iter().zip(&theirs).map(|(end, theirs)| end.connect(theirs));
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let mut lanes = Vec::new();

@@ -21,7 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::listener::ServerConnection;
 use crate::peer::message::{Closed, Failed, Offer, Open, Opened, Request, Response, WindowAt, WordsAt};
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
@@ -65,8 +65,8 @@ impl Server<'_> {
     /// Serves a peer until it goes. Whatever it had open is given back then.
     ///
     /// # Errors
-    /// How the conversation ended, where the peer did not just close it.
-    pub fn session(&self, peer: &ServerConnection) -> Result<(), Lost> {
+    /// How the connection ended, where the client did not close it.
+    pub fn session(&self, peer: &ServerConnection) -> Result<(), ConnectionError> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
             Err(error) => {
@@ -81,15 +81,15 @@ impl Server<'_> {
         loop {
             match peer.receive(self.interrupt)? {
                 Request::Open(open) => session.cell(&open)?,
-                _ => return out_of_turn(peer),
+                _ => return unexpected_request(peer),
             }
         }
     }
 }
 
-fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
-    peer.send(&Response::Refused { why: "that was not to be asked now".to_owned() })?;
-    Err(Lost::OutOfTurn)
+fn unexpected_request(peer: &ServerConnection) -> Result<(), ConnectionError> {
+    peer.send(&Response::Refused { why: "unexpected request".to_owned() })?;
+    Err(ConnectionError::Unexpected)
 }
 
 struct Session<'a> {
@@ -147,7 +147,7 @@ impl Session<'_> {
     }
 
     /// A cell from its opening to its closing.
-    fn cell(&mut self, open: &Open) -> Result<(), Lost> {
+    fn cell(&mut self, open: &Open) -> Result<(), ConnectionError> {
         let mut path = None;
         let ready = match self.ready(open, &mut path) {
             Ok(ready) => ready,
@@ -165,7 +165,7 @@ impl Session<'_> {
         // A cell has a lane at least.
         let endpoint = Endpoint::of_lanes(ends.iter().map(|end| end.endpoint()));
         let (Some(endpoint), Some(window)) = (endpoint, WindowAt::of(&ready.layouts)) else {
-            return out_of_turn(self.peer);
+            return unexpected_request(self.peer);
         };
         let mechanism = registration.mechanism().to_owned();
         self.peer.send(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
@@ -276,7 +276,7 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn serve_cell(&self, ready: &Ready, ends: Vec<Box<dyn LooseEnd<'_> + '_>>) -> Result<(), Lost> {
+    fn serve_cell(&self, ready: &Ready, ends: Vec<Box<dyn LooseEnd<'_> + '_>>) -> Result<(), ConnectionError> {
         let mut loose = Some(ends);
         let mut joined: Vec<Box<dyn JoinedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
@@ -289,7 +289,7 @@ impl Session<'_> {
                     broken = Some(error.into());
                 }
                 if self.server.interrupt.is_set() {
-                    return Err(Lost::Interrupted);
+                    return Err(ConnectionError::Interrupted);
                 }
                 let Some(request) = self.peer.try_receive()? else {
                     std::thread::yield_now();
@@ -301,11 +301,13 @@ impl Session<'_> {
             };
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
-                (Request::Open(_) | Request::Alive | Request::Rest, _) => return out_of_turn(self.peer),
+                (Request::Open(_) | Request::Alive | Request::Rest, _) => return unexpected_request(self.peer),
                 (_, Some(ended)) => Err(ended),
                 (Request::Connect(endpoint), None) => {
                     let theirs = endpoint.lanes(ready.lanes);
-                    let (Some(ends), Some(theirs)) = (loose.take(), theirs) else { return out_of_turn(self.peer) };
+                    let (Some(ends), Some(theirs)) = (loose.take(), theirs) else {
+                        return unexpected_request(self.peer);
+                    };
                     let lanes = ends.into_iter().zip(&theirs).zip(ready.windows(0));
                     let connected = lanes.map(|((end, theirs), layout)| {
                         let mut end = end.connect(theirs)?;
@@ -321,7 +323,7 @@ impl Session<'_> {
                     })
                 }
                 (Request::Fill(fill), None) => {
-                    let Some(layout) = ready.window(fill.window) else { return out_of_turn(self.peer) };
+                    let Some(layout) = ready.window(fill.window) else { return unexpected_request(self.peer) };
                     let (view, around) = (&**ready.buffer.view(), Pattern::new(fill.seed));
                     let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
                         Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
@@ -330,7 +332,7 @@ impl Session<'_> {
                     filled.map(|()| Response::Filled).map_err(Ended::from)
                 }
                 (Request::Verify(asked), None) => {
-                    let Some(layout) = ready.window(asked.window) else { return out_of_turn(self.peer) };
+                    let Some(layout) = ready.window(asked.window) else { return unexpected_request(self.peer) };
                     let view = &**ready.buffer.view();
                     let (slots, rest) = (Pattern::new(asked.slots_seed), Pattern::new(asked.rest_seed));
                     let verified = match asked.words.filter(|_| ready.op.is_atomic()) {
@@ -359,8 +361,10 @@ impl Session<'_> {
     }
 
     /// Says why something was not done.
-    fn fail(&self, ended: Ended, path: Option<CellPath>) -> Result<(), Lost> {
-        let Ended::Without(Without { outcome, reason, explanation }) = ended else { return Err(Lost::Interrupted) };
+    fn fail(&self, ended: Ended, path: Option<CellPath>) -> Result<(), ConnectionError> {
+        let Ended::Without(Without { outcome, reason, explanation }) = ended else {
+            return Err(ConnectionError::Interrupted);
+        };
         debug_assert_ne!(outcome, Outcome::Passed);
         let failed = Failed { path, ..Failed::new(outcome, reason, explanation) };
         self.peer.send(&Response::Failed(Box::new(failed)))

@@ -327,7 +327,7 @@ impl Runner<'_> {
         loop {
             if let Some(posted) = remote.posted()? {
                 let is_of_each = posted.operations.len() == lanes.len();
-                return if is_of_each { Ok(posted) } else { Err(PeerError::OutOfTurn.into()) };
+                return if is_of_each { Ok(posted) } else { Err(PeerError::Unexpected.into()) };
             }
             if self.interrupt.is_set() {
                 return Err(Ended::Interrupted);

@@ -1,4 +1,4 @@
-//! The conversation of two that know each other.
+//! A connection after its handshake.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{LONG, pair, receive, send};
 use crate::interrupt::Interrupt;
-use crate::peer::connection::{Connection, Lost, TIMES, Times};
+use crate::peer::connection::{Connection, ConnectionError, TIMES, Times};
 use crate::peer::frame::FrameError;
 use crate::peer::message::{Request, Response};
 
@@ -37,10 +37,10 @@ fn silence_ends_it_and_what_this_side_is_busy_with() {
     let busy = Interrupt::default();
     let (connection, _theirs) = begin(Times { silence: Duration::from_millis(50), ..PATIENT }, &busy);
     let end = connection.receive(&busy);
-    assert!(matches!(end, Err(Lost::Frame(FrameError::TooSlow))), "{end:?}");
+    assert!(matches!(end, Err(ConnectionError::Frame(FrameError::TooSlow))), "{end:?}");
     wait_until_stopped(&busy);
     assert!(!busy.is_signalled());
-    assert!(matches!(connection.receive(&busy), Err(Lost::Over)));
+    assert!(matches!(connection.receive(&busy), Err(ConnectionError::Closed)));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_peer_that_goes_ends_what_this_side_is_busy_with() {
     drop(theirs);
     wait_until_stopped(&busy);
     let end = connection.receive(&busy);
-    assert!(matches!(end, Err(Lost::Frame(FrameError::Closed))), "{end:?}");
+    assert!(matches!(end, Err(ConnectionError::Frame(FrameError::Closed))), "{end:?}");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn what_is_no_answer_ends_it() {
         let (connection, mut theirs) = begin(PATIENT, &busy);
         theirs.write_all(bytes).unwrap();
         let end = connection.receive(&busy);
-        assert!(matches!(end, Err(Lost::Frame(FrameError::Garbled(_) | FrameError::TooLong(_)))), "{end:?}");
+        assert!(matches!(end, Err(ConnectionError::Frame(FrameError::Garbled(_) | FrameError::TooLong(_)))), "{end:?}");
     }
 }
 

@@ -130,7 +130,7 @@ fn an_oversize_length_is_not_waited_for() {
 fn words_out_of_turn_end_it() {
     let word = json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}});
     let end = met(|stream| send(&stream, &word));
-    assert!(matches!(end, Err(HandshakeError::OutOfTurn)), "{end:?}");
+    assert!(matches!(end, Err(HandshakeError::Unexpected)), "{end:?}");
     let word = json!({"refused": {"why": "x".repeat(10_000)}});
     let end = meeting(|stream| send(&stream, &word));
     assert!(matches!(end, Err(HandshakeError::Refused { why }) if why.len() == 200));

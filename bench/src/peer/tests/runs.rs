@@ -305,7 +305,7 @@ fn strangers_cost_nothing_but_their_own_connection() {
 }
 
 /// What the client says in a cell, step by step, and what it hears.
-fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
+fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     vec![
         (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
         (json!({"connect": endpoint}), "connected"),
@@ -343,10 +343,10 @@ fn kind(message: &Value) -> &str {
 fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
     let endpoint = endpoint(1);
     let (_, told) = served(&target(), &["host:8K"], |at| {
-        for steps in 0..=conversation(&endpoint).len() {
+        for steps in 0..=requests(&endpoint).len() {
             let stream = connected(at);
             assert_eq!(kind(&next(&stream)), "offer");
-            for (request, answer) in conversation(&endpoint).drain(..steps) {
+            for (request, answer) in requests(&endpoint).drain(..steps) {
                 send(&stream, &request);
                 let received = next(&stream);
                 assert_eq!(kind(&received), answer, "{received}");
@@ -355,7 +355,7 @@ fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
         }
         assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 3);
     });
-    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), conversation(&endpoint).len() + 2, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{told:?}");
 }
 
 /// As a client of this test's own; waits until the last one has been seen out.
@@ -374,7 +374,7 @@ fn connected(at: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_request_out_of_turn_ends_the_conversation() {
+fn an_unexpected_request_ends_the_connection() {
     let (_, told) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!("close"),
@@ -433,7 +433,7 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
 }
 
 #[test]
-fn windows_and_lanes_that_there_are_not_end_the_conversation() {
+fn windows_and_lanes_that_there_are_not_end_the_connection() {
     let (_, told) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!({"fill": {"window": 1, "seed": 5}}),
@@ -446,7 +446,7 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
         ] {
             let stream = connected(at);
             next(&stream);
-            for (step, answer) in &conversation(&endpoint(1))[..2] {
+            for (step, answer) in &requests(&endpoint(1))[..2] {
                 send(&stream, step);
                 assert_eq!(kind(&next(&stream)), *answer);
             }

@@ -6,11 +6,11 @@ use peerpath_importers::{JoinedEnd, Op, Side};
 use peerpath_paths::Explanation;
 use quanta::Clock;
 
-use super::{Ready, Session, out_of_turn};
+use super::{Ready, Session, unexpected_request};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
 use crate::plan::can_flow;
 use crate::run::ended::Ended;
@@ -41,9 +41,9 @@ impl Session<'_> {
         ready: &Ready,
         ends: &mut [Box<dyn JoinedEnd + '_>],
         echo: &Echo,
-    ) -> Result<Option<Told>, Lost> {
+    ) -> Result<Option<Told>, ConnectionError> {
         if ends.is_empty() || ends.len() != echo.back.len() {
-            return out_of_turn(self.peer).map(|()| None);
+            return unexpected_request(self.peer).map(|()| None);
         }
         let op = ready.op;
         if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
@@ -77,13 +77,13 @@ impl Session<'_> {
         ready: &Ready,
         ends: &mut [Box<dyn JoinedEnd + '_>],
         post: &Post,
-    ) -> Result<Option<Told>, Lost> {
+    ) -> Result<Option<Told>, ConnectionError> {
         // What is the peer's is far from here.
         let layouts = ready.windows(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
         let layouts: Option<Vec<Layout>> = layouts.collect();
         let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
         let Some(layouts) = layouts.filter(|layouts| layouts.len() == post.at.len()) else {
-            return out_of_turn(self.peer).map(|()| None);
+            return unexpected_request(self.peer).map(|()| None);
         };
         let Post { post_list, completion_moderation: moderation, .. } = *post;
         let (op, flow) = (ready.op, Flow { post_list, moderation, ..ready.flow });
@@ -133,7 +133,7 @@ impl Session<'_> {
         lanes: Vec<I>,
         work: impl Fn(I, &Until) -> Result<T, MeasureError> + Sync,
         tell: impl FnOnce(Vec<T>) -> Response,
-    ) -> Result<Option<Told>, Lost> {
+    ) -> Result<Option<Told>, ConnectionError> {
         let until = Until::default();
         std::thread::scope(|scope| {
             let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
@@ -150,19 +150,19 @@ impl Session<'_> {
             match received? {
                 Request::Rest => Ok(Some(worked.map(tell).map_err(Ended::from))),
                 Request::Close => Ok(None),
-                _ => out_of_turn(self.peer).map(|()| None),
+                _ => unexpected_request(self.peer).map(|()| None),
             }
         })
     }
 
     /// Waits for the end of something, as the peer does.
-    fn wait(&self, ended: impl Fn() -> bool) -> Result<(), Lost> {
+    fn wait(&self, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
         while !ended() {
             if self.server.interrupt.is_set() {
-                return Err(Lost::Interrupted);
+                return Err(ConnectionError::Interrupted);
             }
             if self.peer.try_receive()?.is_some() {
-                return out_of_turn(self.peer);
+                return unexpected_request(self.peer);
             }
             std::thread::sleep(LOOK);
         }
