@@ -11,7 +11,7 @@ use peerpath_importers::{
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
 use super::transfer::{impossible, layouts};
@@ -151,7 +151,7 @@ impl Session<'_> {
         let mut path = None;
         let ready = match self.ready(open, &mut path) {
             Ok(ready) => ready,
-            Err(ended) => return self.fail(ended, path),
+            Err(error) => return self.fail(error, path),
         };
         let Ready { registration, .. } = &ready;
         // Enough for whichever mode the peer has in mind.
@@ -181,12 +181,12 @@ impl Session<'_> {
     }
 
     /// Exports and registers what is asked for.
-    fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
+    fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, CellError> {
         let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
         self.reopen(open)?;
         let offered = self.server.target.importer.ops().iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{} has no transfer {:?}", self.device.info().name, open.op),
                 Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
             ));
@@ -194,7 +194,7 @@ impl Session<'_> {
         // What is a word has the length of one.
         let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
         if !within_bounds(size_bytes, depth, qps, threads, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "the server does not serve so large a cell",
                 Explanation::uncaused(
                     format!(
@@ -220,7 +220,7 @@ impl Session<'_> {
             bidirectional: open.both_ways,
         };
         if let Some(why) = impossible(&spec) {
-            return Err(Ended::waived(format!("there is no such {}", spec.op), why));
+            return Err(CellError::waived(format!("there is no such {}", spec.op), why));
         }
         let source = self.find(&open.source)?;
         let (_, exporter) = self.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
@@ -244,9 +244,9 @@ impl Session<'_> {
         Ok(Ready { op: op.op, buffer, registration, layouts, flow, lanes: threads as usize })
     }
 
-    fn find(&self, name: &str) -> Result<Source, Ended> {
+    fn find(&self, name: &str) -> Result<Source, CellError> {
         self.server.sources.iter().find(|source| source.to_string() == name).cloned().ok_or_else(|| {
-            Ended::failed(
+            CellError::failed(
                 "the server does not serve this source",
                 Explanation::uncaused(
                     "a client gets the sources that the server was started with",
@@ -257,9 +257,9 @@ impl Session<'_> {
     }
 
     /// Opens the device anew where the peer asks for queue pairs of another kind than before.
-    fn reopen(&mut self, open: &Open) -> Result<(), Ended> {
+    fn reopen(&mut self, open: &Open) -> Result<(), CellError> {
         let Some(connection) = open.connection.within(self.server.connection) else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "there are no such queue pairs",
                 Explanation::uncaused(
                     "service levels go from 0 to 15, and no device takes so much inline",
@@ -281,7 +281,7 @@ impl Session<'_> {
         let mut joined: Vec<Box<dyn JoinedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
         let receiving = receives(ready.op);
-        let mut broken: Option<Ended> = None;
+        let mut broken: Option<CellError> = None;
         let mut done: Vec<Completion> = Vec::new();
         loop {
             let request = if receiving && broken.is_none() && !joined.is_empty() {
@@ -302,7 +302,7 @@ impl Session<'_> {
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
                 (Request::Open(_) | Request::Alive | Request::Rest, _) => return unexpected_request(self.peer),
-                (_, Some(ended)) => Err(ended),
+                (_, Some(error)) => Err(error),
                 (Request::Connect(endpoint), None) => {
                     let theirs = endpoint.lanes(ready.lanes);
                     let (Some(ends), Some(theirs)) = (loose.take(), theirs) else {
@@ -317,7 +317,7 @@ impl Session<'_> {
                         }
                         Ok(end)
                     });
-                    connected.collect::<Result<_, peerpath_importers::Error>>().map_err(Ended::from).map(|ends| {
+                    connected.collect::<Result<_, peerpath_importers::Error>>().map_err(CellError::from).map(|ends| {
                         joined = ends;
                         Response::Connected
                     })
@@ -329,7 +329,7 @@ impl Session<'_> {
                         Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
                         None => Memory::served(layout, view).fill(around),
                     };
-                    filled.map(|()| Response::Filled).map_err(Ended::from)
+                    filled.map(|()| Response::Filled).map_err(CellError::from)
                 }
                 (Request::Verify(asked), None) => {
                     let Some(layout) = ready.window(asked.window) else { return unexpected_request(self.peer) };
@@ -342,7 +342,7 @@ impl Session<'_> {
                         None => Memory::served(layout, view).verify(asked.used, slots, rest),
                     };
                     let transport = self.connection.transport;
-                    verified.map(|()| Response::Verified).map_err(|error| Ended::unverified(error, transport))
+                    verified.map(|()| Response::Verified).map_err(|error| CellError::unverified(error, transport))
                 }
                 (Request::Echo(echo), None) => match self.echo(ready, &mut joined, &echo)? {
                     Some(answer) => answer,
@@ -355,14 +355,14 @@ impl Session<'_> {
             };
             match answer {
                 Ok(answer) => self.peer.send(&answer)?,
-                Err(ended) => self.fail(ended, None)?,
+                Err(error) => self.fail(error, None)?,
             }
         }
     }
 
     /// Says why something was not done.
-    fn fail(&self, ended: Ended, path: Option<CellPath>) -> Result<(), ConnectionError> {
-        let Ended::Without(Without { outcome, reason, explanation }) = ended else {
+    fn fail(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
+        let CellError::Unmeasured(Unmeasured { outcome, reason, explanation }) = error else {
             return Err(ConnectionError::Interrupted);
         };
         debug_assert_ne!(outcome, Outcome::Passed);

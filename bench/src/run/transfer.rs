@@ -10,7 +10,7 @@ use quanta::Clock;
 
 use super::Runner;
 use super::cell::{Figures, Setup, note_staging, staging};
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::lane::{Lane, Posts, Seen, receives};
 use super::staged::Staged;
 use super::threads;
@@ -47,7 +47,7 @@ impl<'a> Moving<'a> {
     /// The peer, where it posts the stream of that place.
     fn poster(&self, place: usize) -> Option<&'a dyn Remote> {
         match (self.near, POSTED_BY[place]) {
-            (Place::There(remote, _), Side::Buffer) => Some(remote),
+            (Place::Remote(remote, _), Side::Buffer) => Some(remote),
             _ => None,
         }
     }
@@ -112,14 +112,14 @@ impl Runner<'_> {
         setup: Setup<'_>,
         direction: Direction,
         path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let spec = setup.spec;
         if let Some(why) = impossible(spec) {
-            return Err(Ended::waived(format!("there is no such {} ({})", spec.op, spec.mode.as_str()), why));
+            return Err(CellError::waived(format!("there is no such {} ({})", spec.op, spec.mode.as_str()), why));
         }
         let pollers = 2 * spec.threads as usize;
         if spec.mode == Mode::PingPong && (1..pollers).contains(&self.plan.cpus.len()) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{pollers} sides of ping-pong would share {} processor(s)", self.plan.cpus.len()),
                 Explanation::uncaused(
                     "each of them polls, and keeps the one that it waits for from running",
@@ -147,7 +147,7 @@ impl Runner<'_> {
             exported: Some(buffer.origin().clone()),
             ..Figures::default()
         };
-        let lane = |layouts| -> Result<Lane<'_>, Ended> {
+        let lane = |layouts| -> Result<Lane<'_>, CellError> {
             if spec.mode == Mode::PingPong {
                 return Lane::facing(&*registration, layouts, spec.op);
             }
@@ -164,7 +164,7 @@ impl Runner<'_> {
         let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
         let shared_far = setup.device.info().own_address_space && lanes.iter().any(|lane| lane.far.is_writable());
         if lanes.len() > 1 && shared_far {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "threads would overwrite each other's blocks",
                 Explanation::uncaused(
                     "all of them work from the same blocks of the drive",
@@ -177,19 +177,24 @@ impl Runner<'_> {
             clock: setup.clock,
             device: &setup.device.info().name,
             direction,
-            near: Place::Here(&**buffer.view()),
+            near: Place::Local(&**buffer.view()),
         };
         let figures = self.moved(moving, &mut lanes, figures);
         drop(lanes);
-        let figures = figures.map_err(|ended| refused_atomic(setup, &buffer, ended))?;
+        let figures = figures.map_err(|error| refused_atomic(setup, &buffer, error))?;
         registration.unregister()?;
         Ok(figures)
     }
 
     /// Fills, moves, times and verifies.
-    pub(super) fn moved(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], figures: Figures) -> Result<Figures, Ended> {
+    pub(super) fn moved(
+        &self,
+        moving: Moving<'_>,
+        lanes: &mut [Lane<'_>],
+        figures: Figures,
+    ) -> Result<Figures, CellError> {
         let moved = self.moved_and_verified(moving, lanes, figures);
-        moved.map_err(|ended| ended.over(self.plan.connection.transport))
+        moved.map_err(|error| error.over(self.plan.connection.transport))
     }
 
     fn moved_and_verified(
@@ -197,10 +202,10 @@ impl Runner<'_> {
         moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
         mut figures: Figures,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let Moving { spec, clock, device, direction, near } = moving;
         if direction == Direction::OutOfSource && lanes.iter().any(|lane| !lane.far.is_writable()) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{device} may not be written"),
                 Explanation::new(
                     Cause::NoPermission,
@@ -265,20 +270,26 @@ impl Runner<'_> {
     }
 
     /// Verifies; without acknowledgements a transfer ends when it was sent, so what it carries may still be under way.
-    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, Ended> {
+    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, CellError> {
         let (begun, transport) = (Instant::now(), self.plan.connection.transport);
         loop {
             match check.verify(operations) {
                 Err(error) if error.is_mismatch() && transport != Transport::Rc && begun.elapsed() < LATEST_ARRIVAL => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                verified => return verified.map_err(|error| Ended::unverified(error, transport)),
+                verified => return verified.map_err(|error| CellError::unverified(error, transport)),
             }
         }
     }
 
     /// Does some operations of a stream in every lane, untimed; returns how many there were in each.
-    fn some(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], place: usize, limit: Limit) -> Result<Vec<u64>, Ended> {
+    fn some(
+        &self,
+        moving: Moving<'_>,
+        lanes: &mut [Lane<'_>],
+        place: usize,
+        limit: Limit,
+    ) -> Result<Vec<u64>, CellError> {
         if let Some(remote) = moving.poster(place) {
             remote.post(self.post(moving, lanes, limit))?;
             let posted = self.posted(moving, remote, lanes)?.operations;
@@ -321,7 +332,7 @@ impl Runner<'_> {
     }
 
     /// Waits until the peer has posted all that it had to.
-    fn posted(&self, moving: Moving<'_>, remote: &dyn Remote, lanes: &mut [Lane<'_>]) -> Result<Posted, Ended> {
+    fn posted(&self, moving: Moving<'_>, remote: &dyn Remote, lanes: &mut [Lane<'_>]) -> Result<Posted, CellError> {
         remote.ask_posted()?;
         let mut done = Vec::new();
         loop {
@@ -330,7 +341,7 @@ impl Runner<'_> {
                 return if is_of_each { Ok(posted) } else { Err(PeerError::Unexpected.into()) };
             }
             if self.interrupt.is_set() {
-                return Err(Ended::Interrupted);
+                return Err(CellError::Interrupted);
             }
             if receives(moving.spec.op) {
                 // What it sends needs receives until then.
@@ -343,7 +354,7 @@ impl Runner<'_> {
     }
 
     /// The timed part, a thread a lane; and where the peer posts as well, it does at the same time.
-    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
+    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, CellError> {
         let Moving { spec, clock, .. } = moving;
         let (flow, limit, interrupt) = (self.flow(spec), self.plan.limit(), self.interrupt);
         let remote = (0..streams(spec)).find_map(|place| moving.poster(place));
@@ -477,7 +488,7 @@ pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
 
 /// Where a cell's operations lie in the buffer: anywhere, or each within one of its registrations; for every thread, and
 /// within it for every stream.
-pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
+pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, CellError> {
     let ranges = &buffer.origin().ranges;
     let wanted = spec.depth.saturating_mul(spec.qps);
     let streams = streams(spec) as u32;
@@ -497,7 +508,7 @@ pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, E
         _ => (Layout::new(spec.size_bytes, wanted, buffer.length_bytes()).map(|layout| vec![layout]), "the buffer"),
     };
     let misfit = |what: String| {
-        Ended::waived(
+        CellError::waived(
             what,
             Explanation::uncaused("an operation lies within one registration", "choose a smaller --size"),
         )
@@ -512,18 +523,18 @@ pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, E
 }
 
 /// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that registers again.
-fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, ended: Ended) -> Ended {
-    let Ended::Without(Without { reason, explanation, .. }) = &ended else { return ended };
+fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, error: CellError) -> CellError {
+    let CellError::Unmeasured(Unmeasured { reason, explanation, .. }) = &error else { return error };
     let refused = explanation.cause == Some(Cause::Revoked)
         && setup.spec.op.is_atomic()
         && buffer.origin().kind == SourceKind::Vfio
         && setup.register(Arc::clone(buffer)).and_then(|again| again.unregister()).is_ok();
-    if refused { atomics_refused(reason.clone()) } else { ended }
+    if refused { atomics_refused(reason.clone()) } else { error }
 }
 
 /// How a cell ends whose atomic operations the memory refuses.
-pub(super) fn atomics_refused(reason: String) -> Ended {
-    Ended::waived(
+pub(super) fn atomics_refused(reason: String) -> CellError {
+    CellError::waived(
         reason,
         Explanation::new(
             Cause::AtomicsRefused,

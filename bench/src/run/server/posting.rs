@@ -13,7 +13,7 @@ use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
 use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
 use crate::plan::can_flow;
-use crate::run::ended::Ended;
+use crate::run::cell_error::CellError;
 use crate::run::lane::receives;
 use crate::run::ping_pong::last_byte_of;
 use crate::run::threads;
@@ -23,7 +23,7 @@ use crate::run::transfer::come_round;
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What the peer is told of something that it has asked for.
-pub(super) type Told = Result<Response, Ended>;
+pub(super) type Told = Result<Response, CellError>;
 
 /// Tells those who work for a peer when to end.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Session<'_> {
         }
         let op = ready.op;
         if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-            return Ok(Some(Err(Ended::waived(
+            return Ok(Some(Err(CellError::waived(
                 format!("nothing tells of a {op}"),
                 Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
             ))));
@@ -88,7 +88,7 @@ impl Session<'_> {
         let Post { post_list, completion_moderation: moderation, .. } = *post;
         let (op, flow) = (ready.op, Flow { post_list, moderation, ..ready.flow });
         if !can_flow(flow.depth, post_list, moderation) {
-            return Ok(Some(Err(Ended::waived(
+            return Ok(Some(Err(CellError::waived(
                 "nothing can be posted like that",
                 Explanation::uncaused(
                     "the queue would be full of operations none of which tells that it ended",
@@ -148,7 +148,7 @@ impl Session<'_> {
             }
             let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
             match received? {
-                Request::Rest => Ok(Some(worked.map(tell).map_err(Ended::from))),
+                Request::Rest => Ok(Some(worked.map(tell).map_err(CellError::from))),
                 Request::Close => Ok(None),
                 _ => unexpected_request(self.peer).map(|()| None),
             }

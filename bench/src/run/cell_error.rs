@@ -1,4 +1,4 @@
-//! How a cell can end without figures, and whose errors lead to that.
+//! Why a cell has no figures, and which errors lead to that.
 
 use peerpath_importers::Transport;
 use peerpath_paths::{Cause, Class, Explained, Explanation};
@@ -11,29 +11,29 @@ use crate::result::Outcome;
 use crate::window::VerifyError;
 
 /// Why a cell has no figures.
-pub(super) enum Ended {
+pub(super) enum CellError {
     Interrupted,
-    Without(Without),
+    Unmeasured(Unmeasured),
 }
 
-/// How a cell without figures stands in the result.
+/// A cell that is waived or failed, as the result reports it.
 #[derive(Debug, Clone)]
-pub(super) struct Without {
+pub(super) struct Unmeasured {
     pub(super) outcome: Outcome,
     pub(super) reason: String,
     pub(super) explanation: Explanation,
 }
 
-impl Ended {
+impl CellError {
     pub(super) fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without(Without { outcome: Outcome::Waived, reason: reason.into(), explanation })
+        Self::Unmeasured(Unmeasured { outcome: Outcome::Waived, reason: reason.into(), explanation })
     }
 
     pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without(Without { outcome: Outcome::Failed, reason: reason.into(), explanation })
+        Self::Unmeasured(Unmeasured { outcome: Outcome::Failed, reason: reason.into(), explanation })
     }
 
-    /// Of data that are not there, or not right.
+    /// A cell whose data did not arrive, or arrived wrong.
     pub(super) fn unverified(error: VerifyError, transport: Transport) -> Self {
         match error {
             VerifyError::Mismatch(mismatch) if mismatch.missing && transport != Transport::Rc => {
@@ -43,15 +43,15 @@ impl Ended {
         }
     }
 
-    /// What nobody answered was lost on its way, where it was not sure to arrive.
+    /// On an unreliable connection, what timed out is reported as lost on its way.
     pub(super) fn over(self, transport: Transport) -> Self {
         match self {
-            Self::Without(Without { reason, explanation, .. })
+            Self::Unmeasured(Unmeasured { reason, explanation, .. })
                 if explanation.cause == Some(Cause::TimedOut) && transport != Transport::Rc =>
             {
                 Self::failed(reason, packets_lost())
             }
-            ended => ended,
+            error => error,
         }
     }
 
@@ -60,30 +60,30 @@ impl Ended {
     }
 }
 
-impl From<Failure> for Ended {
+impl From<Failure> for CellError {
     fn from(failure: Failure) -> Self {
         let outcome = match failure.class {
             // What this host or this size does not allow is no failure of the path.
             Class::CannotHere | Class::BadInput => Outcome::Waived,
             Class::Failed | Class::Internal => Outcome::Failed,
         };
-        Self::Without(Without { outcome, reason: failure.what, explanation: failure.explanation })
+        Self::Unmeasured(Unmeasured { outcome, reason: failure.what, explanation: failure.explanation })
     }
 }
 
-impl From<peerpath_exporter::Error> for Ended {
+impl From<peerpath_exporter::Error> for CellError {
     fn from(error: peerpath_exporter::Error) -> Self {
         Self::from_explained(&error)
     }
 }
 
-impl From<peerpath_importers::Error> for Ended {
+impl From<peerpath_importers::Error> for CellError {
     fn from(error: peerpath_importers::Error) -> Self {
         Self::from_explained(&error)
     }
 }
 
-impl From<MeasureError> for Ended {
+impl From<MeasureError> for CellError {
     fn from(error: MeasureError) -> Self {
         match error {
             MeasureError::Importer(error) => error.into(),
@@ -125,11 +125,11 @@ impl From<MeasureError> for Ended {
     }
 }
 
-impl From<PeerError> for Ended {
+impl From<PeerError> for CellError {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::Connection(ConnectionError::Interrupted) => Self::Interrupted,
-            PeerError::Failed(failed) => Self::Without(Without {
+            PeerError::Failed(failed) => Self::Unmeasured(Unmeasured {
                 // That something passed is not for the peer to say.
                 outcome: if failed.outcome == Outcome::Waived { Outcome::Waived } else { Outcome::Failed },
                 reason: format!("on the peer, {}", failed.reason),
@@ -140,7 +140,7 @@ impl From<PeerError> for Ended {
     }
 }
 
-impl From<VerifyError> for Ended {
+impl From<VerifyError> for CellError {
     fn from(error: VerifyError) -> Self {
         if let VerifyError::Peer(error) = error {
             return error.into();
@@ -178,7 +178,7 @@ fn packets_lost() -> Explanation {
 }
 
 /// Of a source or target that cannot be used; each of its cells says so.
-impl Without {
+impl Unmeasured {
     /// # Errors
     /// Bad input ends the run before it begins.
     pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
@@ -191,8 +191,8 @@ impl Without {
     }
 }
 
-impl From<Without> for Ended {
-    fn from(without: Without) -> Self {
-        Self::Without(without)
+impl From<Unmeasured> for CellError {
+    fn from(unmeasured: Unmeasured) -> Self {
+        Self::Unmeasured(unmeasured)
     }
 }
