@@ -15,6 +15,7 @@ use super::cell_error::{CellError, Unmeasured};
 use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
 use super::transfer::{impossible, layouts};
+use crate::atomic_words;
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -28,7 +29,6 @@ use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
 use crate::window::Memory;
-use crate::words;
 
 /// Many regions make a long message.
 const MOST_RANGES: u32 = 4096;
@@ -326,7 +326,7 @@ impl Session<'_> {
                     let Some(layout) = ready.window(fill.window) else { return unexpected_request(self.peer) };
                     let (view, around) = (&**ready.buffer.view(), Pattern::new(fill.seed));
                     let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
-                        Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
+                        Some(WordsAt { first, .. }) => atomic_words::set(&layout.with_words_from(first), view, around),
                         None => Memory::served(layout, view).fill(around),
                     };
                     filled.map(|()| Response::Filled).map_err(CellError::from)
@@ -337,7 +337,7 @@ impl Session<'_> {
                     let (slots, rest) = (Pattern::new(asked.slots_seed), Pattern::new(asked.rest_seed));
                     let verified = match asked.words.filter(|_| ready.op.is_atomic()) {
                         Some(WordsAt { first, operations }) => {
-                            words::have(&layout.with_words_from(first), view, rest, operations)
+                            atomic_words::have(&layout.with_words_from(first), view, rest, operations)
                         }
                         None => Memory::served(layout, view).verify(asked.used, slots, rest),
                     };

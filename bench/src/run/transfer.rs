@@ -14,6 +14,7 @@ use super::cell_error::{CellError, Unmeasured};
 use super::lane::{Lane, Posts, Seen, receives};
 use super::staged::Staged;
 use super::threads;
+use crate::atomic_words::AtomicWords;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream};
@@ -22,7 +23,6 @@ use crate::peer::message::{Post, Posted};
 use crate::plan::{CellSpec, Mechanism, Mode, Plan};
 use crate::result::CellPath;
 use crate::window::{Place, Remote, VerifyError, Window};
-use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
 const VERIFIED_LAPS: u32 = 3;
@@ -62,7 +62,7 @@ impl<'a> Moving<'a> {
 /// Data of a stream, before and after.
 enum Check<'a> {
     Bytes(Window<'a>),
-    Words(Words<'a>),
+    Words(AtomicWords<'a>),
 }
 
 impl<'a> Check<'a> {
@@ -74,7 +74,7 @@ impl<'a> Check<'a> {
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
         Ok(if op.is_atomic() {
-            Self::Words(Words::fill(layout, near, far)?)
+            Self::Words(AtomicWords::fill(layout, near, far)?)
         } else {
             Self::Bytes(Window::fill(layout, direction, near, far)?)
         })
@@ -224,7 +224,7 @@ impl Runner<'_> {
         // Ping-pong warms up by itself: nobody answers yet.
         for place in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
             let warmed_up = self.some(moving, lanes, place, self.warmup_limit())?;
-            self.come_round(moving, lanes, place, &warmed_up)?;
+            self.refill_receives(moving, lanes, place, &warmed_up)?;
         }
         // Filled after the warm-up, so that what the warm-up moved counts as stale.
         let mut checks = Vec::new();
@@ -246,7 +246,7 @@ impl Runner<'_> {
         drop(checks);
         for place in 0..streams {
             let ended: Vec<u64> = seen.iter().filter_map(|seen| seen.operations.get(place).copied()).collect();
-            self.come_round(moving, lanes, place, &ended)?;
+            self.refill_receives(moving, lanes, place, &ended)?;
         }
         // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
         // more, several times over, with data of its own each time.
@@ -262,7 +262,7 @@ impl Runner<'_> {
                 for (check, ended) in checks.iter().zip(&ended) {
                     verified_bytes += self.verify(check, *ended)?;
                 }
-                self.come_round(moving, lanes, place, &ended)?;
+                self.refill_receives(moving, lanes, place, &ended)?;
             }
         }
         figures.verified_bytes = Some(verified_bytes);
@@ -304,8 +304,8 @@ impl Runner<'_> {
         Ok(some.collect::<Result<_, _>>()?)
     }
 
-    /// See the function of that name; what a peer has posted is its own to see to.
-    fn come_round(
+    /// See the function of that name. A peer does this itself for what it posts.
+    fn refill_receives(
         &self,
         moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
@@ -315,7 +315,7 @@ impl Runner<'_> {
         let apart = lanes.iter_mut().filter(|lane| matches!(lane.posts, Posts::Apart { .. }));
         for (lane, ended) in apart.zip(ended).filter(|_| moving.poster(place).is_none()) {
             let stream = stream_of(moving.spec, place, &lane.layouts[place]);
-            come_round(lane.plane(), stream, *ended, moving.clock, self.interrupt)?;
+            refill_receives(lane.plane(), stream, *ended, moving.clock, self.interrupt)?;
         }
         Ok(())
     }
@@ -386,9 +386,8 @@ impl Runner<'_> {
     }
 }
 
-/// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
-/// one, on every queue.
-pub(super) fn come_round(
+/// Uses up the receives that wait behind the first slot, so that the next sends start at the first slot again on every queue.
+pub(super) fn refill_receives(
     plane: &mut dyn DataPlane,
     stream: Stream<'_>,
     ended: u64,

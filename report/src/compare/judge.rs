@@ -96,11 +96,11 @@ fn refused(differ_in: Option<&str>, base: &SavedCell, new: &SavedCell, why: &str
         _ => None,
     };
     if differ_in != Some("path") {
-        return row(new, "outcome", Verdict::Incomparable, format!("{why}; --force compares them all the same"));
+        return row(new, "outcome", Verdict::Incomparable, format!("{why}; they are compared only on request"));
     }
     let less = directness(base).zip(directness(new)).is_some_and(|(before, now)| now < before);
     let verdict = if less { Verdict::Worse } else { Verdict::Incomparable };
-    row(new, "path", verdict, format!("{why}; --force compares the figures all the same"))
+    row(new, "path", verdict, format!("{why}; the figures are compared only on request"))
 }
 
 fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {

@@ -90,10 +90,11 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Two results that say nothing about each other, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// What one of them has and the other has not.
+/// Two results that cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot compare the two results: {why}")]
+pub struct Incomparable {
+    /// In what the two runs differ.
     pub why: String,
 }
 
@@ -102,10 +103,10 @@ pub struct Refused {
 /// # Errors
 /// The figures of the two are not of one kind: emulated devices and hardware, soft RDMA and a NIC, operations that were posted
 /// or connected otherwise.
-pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Refused> {
+pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Incomparable> {
     let mut notes = notes(base, new);
     match (unlike(base, new), options.force) {
-        (Some(why), false) => return Err(Refused { why }),
+        (Some(why), false) => return Err(Incomparable { why }),
         (Some(why), true) => notes.insert(0, format!("compared by force: {why}")),
         (None, _) => {}
     }

@@ -24,6 +24,11 @@ use crate::saved::{self, Outcome, Saved, Unread};
 use pair::{Baselines, Pair};
 use verdict::Verdict;
 
+/// The HTML template cannot be filled.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fill the template of the report")]
+pub struct RenderError(#[from] askama::Error);
+
 /// A kind of document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -98,10 +103,10 @@ impl Document {
     /// The document.
     ///
     /// # Errors
-    /// The template could not be filled: a bug of ours.
-    pub fn render(&self, format: Format) -> Result<String, askama::Error> {
+    /// The template cannot be filled: a bug.
+    pub fn render(&self, format: Format) -> Result<String, RenderError> {
         match format {
-            Format::Html => html::render(self),
+            Format::Html => Ok(html::render(self)?),
             Format::Md => Ok(markdown::render(self)),
             Format::Csv => Ok(csv::render(self)),
         }

@@ -17,7 +17,7 @@ use crate::run::cell_error::CellError;
 use crate::run::lane::receives;
 use crate::run::ping_pong::last_byte_of;
 use crate::run::threads;
-use crate::run::transfer::come_round;
+use crate::run::transfer::refill_receives;
 
 /// How often to look whether those have ended who are waited for.
 const LOOK: Duration = Duration::from_millis(1);
@@ -112,7 +112,7 @@ impl Session<'_> {
                 let stream = Stream { layout, op, posted_by: Side::Far, queues: flow.queues, first: 0 };
                 let seen = measure::bandwidth(end, &[stream], flow, limit, &clock, &until.gone)?;
                 let ended = seen.iter().map(|seen| seen.operations).sum();
-                come_round(end, stream, ended, &clock, &until.gone)?;
+                refill_receives(end, stream, ended, &clock, &until.gone)?;
                 // What the peer sends meanwhile needs receives for as long as it does.
                 let mut done = Vec::new();
                 while receives(op) && !until.over.is_set() {

@@ -12,14 +12,14 @@ use crate::peer::message::{Fill, Verify, WordsAt};
 use crate::window::{Mismatch, Place, VerifyError};
 
 /// The words of a cell, on both sides.
-pub struct Words<'a> {
+pub struct AtomicWords<'a> {
     layout: &'a Layout,
     near: Place<'a>,
     far: &'a dyn View,
     around: [Pattern; 2],
 }
 
-impl<'a> Words<'a> {
+impl<'a> AtomicWords<'a> {
     /// Sets the words of the near side, and fills everything else.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ mod tests {
             let op = if add { Op::FetchAdd } else { Op::CmpSwap };
             let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
             let layout = Layout::side_by_side(8, wanted, 40_000, 2, 1).unwrap().pop().unwrap();
-            let words = Words::fill(&layout, Place::Local(&near), &far).unwrap();
+            let words = AtomicWords::fill(&layout, Place::Local(&near), &far).unwrap();
             prop_assert_eq!(words.verify(0).unwrap(), 0);
             (0..operations).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert_eq!(words.verify(operations).unwrap(), layout.used_slots(operations) * 8);
@@ -160,7 +160,7 @@ mod tests {
             near.0.lock().unwrap()[at] ^= 1;
             prop_assert!(words.verify(operations).is_err());
 
-            let words = Words::fill(&layout, Place::Local(&near), &far).unwrap();
+            let words = AtomicWords::fill(&layout, Place::Local(&near), &far).unwrap();
             let lost = lost.index(operations as usize) as u64;
             (0..operations).filter(|turn| *turn != lost).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert!(words.verify(operations).is_err());
