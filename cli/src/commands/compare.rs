@@ -76,7 +76,7 @@ pub(super) fn read(named: &Path) -> Result<Saved, Failure> {
 
 pub(super) fn unread(Unread { file, why }: Unread) -> Failure {
     let what = format!("{} cannot be read as a result", file.display());
-    Failure::bad_input(what, why, "name the result.json that `peerpath run` has saved, or its folder")
+    Failure::bad_input(what, why.to_string(), "name the result.json that `peerpath run` has saved, or its folder")
 }
 
 pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Failure> {

@@ -55,7 +55,33 @@ pub struct Unread {
     /// Which file.
     pub file: PathBuf,
     /// What is wrong with it.
-    pub why: String,
+    pub why: Defect,
+}
+
+/// What is wrong with a file that cannot be read as a result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    /// The file system refused, with the message of the system.
+    #[error("{0}")]
+    Io(String),
+    /// Longer than any result.
+    #[error("it is {length_bytes} bytes long, and no result is")]
+    TooLong {
+        /// Its length.
+        length_bytes: u64,
+    },
+    /// Nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// It cannot be parsed, with the message of the parser.
+    #[error("it is no JSON: {0}")]
+    NotJson(String),
+    /// JSON, but not an object.
+    #[error("it is JSON, but no object as results are")]
+    NotAnObject,
+    /// An object of something else.
+    #[error("it is JSON without a list of cells: no result of peerpath")]
+    NoCells,
 }
 
 /// Reads a result.
@@ -63,17 +89,17 @@ pub struct Unread {
 /// # Errors
 /// The file cannot be read, or nothing in it could be a result.
 pub fn read(file: &Path) -> Result<Saved, Unread> {
-    let unread = |why: String| Unread { file: file.to_owned(), why };
-    let length_bytes = fs::metadata(file).map_err(|error| unread(error.to_string()))?.len();
+    let unread = |why: Defect| Unread { file: file.to_owned(), why };
+    let length_bytes = fs::metadata(file).map_err(|error| unread(Defect::Io(error.to_string())))?.len();
     if length_bytes > LONGEST_FILE_BYTES {
-        return Err(unread(format!("it is {length_bytes} bytes long, and no result is")));
+        return Err(unread(Defect::TooLong { length_bytes }));
     }
-    let bytes = fs::read(file).map_err(|error| unread(error.to_string()))?;
+    let bytes = fs::read(file).map_err(|error| unread(Defect::Io(error.to_string())))?;
     let (value, mut remarks) = parse(&bytes).map_err(unread)?;
-    let Value::Object(_) = value else { return Err(unread("it is JSON, but no object as results are".to_owned())) };
+    let Value::Object(_) = value else { return Err(unread(Defect::NotAnObject)) };
     let object = Object::of(&value);
     let Some(list) = object.list("cells") else {
-        return Err(unread("it is JSON without a list of cells: no result of peerpath".to_owned()));
+        return Err(unread(Defect::NoCells));
     };
     let cells: Vec<SavedCell> =
         list.iter().filter(|cell| cell.is_object()).map(|cell| cell::read(Object::of(cell))).collect();
@@ -107,10 +133,10 @@ fn version_remark(object: &Object<'_>) -> Option<String> {
 }
 
 /// Strictly first; where that fails, what can be saved of it.
-fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), Defect> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err("it is empty".to_owned());
+        return Err(Defect::Empty);
     }
     let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok((value, Vec::new())),
@@ -119,7 +145,7 @@ fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     let (repaired, remarks) = repair::repair(bytes);
     match serde_json::from_slice(&repaired) {
         Ok(value) if !remarks.is_empty() => Ok((value, remarks)),
-        _ => Err(format!("it is no JSON: {error}")),
+        _ => Err(Defect::NotJson(error.to_string())),
     }
 }
 
@@ -146,7 +172,7 @@ mod tests {
             ("{\"cells\": [", "no JSON"),
         ] {
             let unread = read_text(text).unwrap_err();
-            assert!(unread.why.contains(why), "{text:?}: {unread}");
+            assert!(unread.why.to_string().contains(why), "{text:?}: {unread}");
         }
         assert!(read(Path::new("/nowhere/result.json")).is_err());
     }
