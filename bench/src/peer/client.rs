@@ -37,7 +37,7 @@ impl Client {
             what: format!("cannot reach a peer at {at}"),
             explanation: Explanation::uncaused(
                 error.to_string(),
-                "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
+                "start the server on the other host, listening at this address, and check that no firewall is between",
             ),
             class: Class::CannotHere,
         })?;
@@ -171,14 +171,13 @@ fn unexpected(response: Response) -> PeerError {
 
 fn rejected(at: &str, error: &HandshakeError) -> Failure {
     let (remedy, class) = match error {
-        HandshakeError::Token | HandshakeError::Refused { .. } => (
-            "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
-            Class::CannotHere,
-        ),
-        HandshakeError::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
+        HandshakeError::Token | HandshakeError::Refused { .. } => {
+            ("give both sides the same token; one peer is served at a time", Class::CannotHere)
+        }
+        HandshakeError::Version { .. } => ("use the same version of peerpath on both hosts", Class::CannotHere),
         HandshakeError::NoRandom(_) => ("report this as a bug", Class::Internal),
         HandshakeError::Frame(_) | HandshakeError::Unexpected => {
-            ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
+            ("check that the peerpath server listens there, and what it printed", Class::CannotHere)
         }
     };
     Failure {

@@ -29,17 +29,17 @@ impl Explained for PeerError {
             Self::Connection(_) => Explanation::new(
                 Cause::PeerLost,
                 "the server releases the memory of the cell",
-                "see what `peerpath serve` printed on the other host, and start the run again",
+                "see what the server printed on the other host, and start the run again",
             ),
             Self::Refused(_) => Explanation::new(
                 Cause::PeerLost,
                 "it closed the connection",
-                "see what `peerpath serve` printed on the other host; one peer is served at a time",
+                "see what the server printed on the other host; one peer is served at a time",
             ),
             Self::Unexpected => Explanation::new(
                 Cause::PeerLost,
                 "one of the two programs violates the protocol",
-                "use the same peerpath on both hosts",
+                "use the same version of peerpath on both hosts",
             ),
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn put_back(arrangement: Arrangement) -> Result<(), Failure> {
     arrangement.put_back().map_err(|error| {
         let mut failure = Failure::of(&error);
         failure.what = format!("not everything that was changed for a path could be put back: {}", failure.what);
-        failure.explanation.remedy += " What is left stands in the journal: `peerpath restore` puts it back.";
+        failure.explanation.remedy += " The journal holds what is left to restore.";
         failure
     })
 }

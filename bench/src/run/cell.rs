@@ -66,7 +66,7 @@ impl Runner<'_> {
         let Some(op) = spec.spec else {
             return Err(CellError::waived(
                 format!("{} has no operation {}", device.info().name, spec.op),
-                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+                Explanation::uncaused("its importer does not offer it", "choose an operation of this importer"),
             ));
         };
         if spec.size_bytes > exporter.length_bytes() {
@@ -74,7 +74,7 @@ impl Runner<'_> {
                 format!("{} bytes do not fit into the source", spec.size_bytes),
                 Explanation::uncaused(
                     format!("the source has {} bytes", exporter.length_bytes()),
-                    "choose a smaller --size or a larger source",
+                    "choose a smaller size or a larger source",
                 ),
             ));
         }
@@ -242,7 +242,7 @@ pub(super) fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporte
     if setup.spec.mechanism == Mechanism::MrPerRange {
         return Err(CellError::waived(
             "a staging buffer is not registered range by range",
-            Explanation::uncaused("it is one piece of host memory", "leave out --mechanism, or --path staged"),
+            Explanation::uncaused("it is one piece of host memory", "leave out the mechanism, or path staged"),
         ));
     }
     Ok(HostExporter::open(length_bytes, &OpenOptions::default())?)

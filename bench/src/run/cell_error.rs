@@ -98,14 +98,14 @@ impl From<MeasureError> for CellError {
             ),
             MeasureError::Bind { .. } => Self::failed(
                 error.to_string(),
-                Explanation::uncaused("it is offline, or not this process's to use", "choose others with --cpu"),
+                Explanation::uncaused("it is offline, or not this process's to use", "choose other processors"),
             ),
             MeasureError::Thread { .. } => Self::failed(
                 error.to_string(),
                 Explanation::new(
                     Cause::LimitReached,
                     "this host allows no more",
-                    "use fewer --threads, or raise ulimit -u",
+                    "use fewer threads, or raise ulimit -u",
                 ),
             ),
             MeasureError::Panicked => Self::failed(
@@ -158,7 +158,7 @@ impl From<VerifyError> for CellError {
                 chain(&error),
                 Explanation::uncaused(
                     "the process that exported this memory does not let others look at it",
-                    "hand the buffer over with `peerpath export`, which does",
+                    "hand the buffer over through the export socket of peerpath, which does",
                 ),
             ),
             VerifyError::Peer(_) | VerifyError::View { .. } => Self::failed(
@@ -173,7 +173,7 @@ fn packets_lost() -> Explanation {
     Explanation::new(
         Cause::PacketsLost,
         "this connection is not a reliable one: what is dropped on the way is not sent again",
-        "find out what drops packets (the counters of NICs and switches), or use --connection rc",
+        "find out what drops packets (the counters of NICs and switches), or use a connection of kind rc",
     )
 }
 

@@ -290,7 +290,7 @@ fn as_predicted(path: &CellPath) -> Result<(), CellError> {
         Explanation::new(
             Cause::PathMismatch,
             "the way follows from where the two functions sit and how the host is set up",
-            "see `peerpath paths` for what decides it",
+            "see the prediction for this pair for what decides it",
         ),
     ))
 }

@@ -161,7 +161,7 @@ impl Runner<'_> {
                 format!("{} is no transfer between two hosts", spec.op),
                 Explanation::uncaused(
                     "exporting and registering are the matter of one host",
-                    "measure it there, without --peer",
+                    "measure it on the other host alone",
                 ),
             ));
         };
@@ -230,7 +230,7 @@ impl Runner<'_> {
                 "the server does not support this",
                 Explanation::uncaused(
                     format!("it has {} window(s) where {} were asked for", layouts.len(), lanes * streams),
-                    "use the same peerpath on both hosts, or leave out --threads and --bidirectional",
+                    "use the same version of peerpath on both hosts, or one thread and one direction",
                 ),
             ));
         }
@@ -285,10 +285,13 @@ fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let (what, remedy) = if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
         (
             "without acknowledgements nothing tells whether the other host has receives ready, and what finds none is lost",
-            "use --mode pingpong, in which each waits for an answer, or --connection rc",
+            "use mode pingpong, in which each waits for an answer, or a connection of kind rc",
         )
     } else if many_queues && plan.post_list.is_some_and(|list| list > 1) {
-        ("sends that are handed over together arrive on one queue pair", "leave out --post-list or --qps")
+        (
+            "sends that are handed over together arrive on one queue pair",
+            "leave out the post list, or use one queue pair",
+        )
     } else {
         return None;
     };
@@ -305,7 +308,7 @@ fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buf
             format!("{length_bytes} bytes do not fit into this side's memory"),
             Explanation::uncaused(
                 format!("{} has {} bytes", exporter.origin(), exporter.length_bytes()),
-                "choose a smaller --size or --depth, or a larger --from",
+                "choose a smaller size or depth, or larger memory at this end",
             ),
         ));
     }
@@ -322,8 +325,8 @@ fn peer_is_gone() -> CellError {
         reason: "the peer went away during the cell".to_owned(),
         explanation: Explanation::new(
             Cause::PeerLost,
-            "nothing was heard of it any more",
-            "see what `peerpath serve` printed on the other host, and start the run again",
+            "it sends nothing any more",
+            "see what the server printed on the other host, and start the run again",
         ),
     })
 }

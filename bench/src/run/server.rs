@@ -188,7 +188,7 @@ impl Session<'_> {
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
             return Err(CellError::waived(
                 format!("{} has no transfer {:?}", self.device.info().name, open.op),
-                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+                Explanation::uncaused("its importer does not offer it", "choose an operation of this importer"),
             ));
         };
         // What is a word has the length of one.
@@ -200,7 +200,7 @@ impl Session<'_> {
                     format!(
                         "a peer gets at most 1 GiB an operation, a depth of 65536, 4096 threads and {MOST_RANGES} ranges"
                     ),
-                    "choose a smaller --size, --depth, --threads or --ranges",
+                    "choose a smaller size or depth, or fewer threads or ranges",
                 ),
             ));
         }
@@ -263,7 +263,7 @@ impl Session<'_> {
                 "there are no such queue pairs",
                 Explanation::uncaused(
                     "service levels go from 0 to 15, and no device takes so much inline",
-                    "choose another --service-level or --inline",
+                    "choose another service level, or fewer inline bytes",
                 ),
             ));
         };

@@ -123,7 +123,7 @@ impl Runner<'_> {
                 format!("{pollers} sides of ping-pong would share {} processor(s)", self.plan.cpus.len()),
                 Explanation::uncaused(
                     "each of them polls, and keeps the one that it waits for from running",
-                    "name a processor for each side with --cpu, or none",
+                    "name a processor for each side, or none",
                 ),
             ));
         }
@@ -168,7 +168,7 @@ impl Runner<'_> {
                 "threads would overwrite each other's blocks",
                 Explanation::uncaused(
                     "all of them work from the same blocks of the drive",
-                    "leave out --threads or --allow-write",
+                    "use one thread, or do not allow the drive to be written",
                 ),
             ));
         }
@@ -210,7 +210,7 @@ impl Runner<'_> {
                 Explanation::new(
                     Cause::NoPermission,
                     "its content is precious, and nobody said which part of it may be overwritten",
-                    "name it with --allow-write LBA+COUNT; what stands there is lost",
+                    "allow these blocks to be written: name the drive with ?write=LBA+COUNT; their content is lost",
                 ),
             ));
         }
@@ -461,25 +461,25 @@ pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
         return Some(Explanation::uncaused(
             format!("the other side would have to answer, and nothing tells it of a {}", spec.op),
-            "use --mode completion for it, or ping-pong with write, write_imm or send",
+            "use mode completion for it, or ping-pong with write, write_imm or send",
         ));
     }
     if both && spec.op.is_atomic() {
         return Some(Explanation::uncaused(
             "atomic operations are measured on the exported memory alone",
-            "leave out --bidirectional",
+            "use one direction",
         ));
     }
     if staged && (both || spec.threads > 1 || spec.qps > 1) {
         return Some(Explanation::uncaused(
             "a staged copy is made by one thread, on one queue and in one direction",
-            "leave out --threads, --qps, --bidirectional and --mode pingpong, or --path staged",
+            "use one thread, one queue pair, one direction and another mode than pingpong, or leave out path staged",
         ));
     }
     if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
         return Some(Explanation::uncaused(
             "ranges that are registered one by one are not divided among threads or directions",
-            "leave out --threads and --bidirectional, or --mechanism mr-per-range",
+            "use one thread and one direction, or leave out mechanism mr-per-range",
         ));
     }
     None
@@ -509,7 +509,7 @@ pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, C
     let misfit = |what: String| {
         CellError::waived(
             what,
-            Explanation::uncaused("an operation lies within one registration", "choose a smaller --size"),
+            Explanation::uncaused("an operation lies within one registration", "choose a smaller size"),
         )
     };
     let layouts =

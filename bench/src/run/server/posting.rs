@@ -91,8 +91,8 @@ impl Session<'_> {
             return Ok(Some(Err(CellError::waived(
                 "nothing can be posted like that",
                 Explanation::uncaused(
-                    "the queue would be full of operations none of which tells that it ended",
-                    "use a depth that is a multiple of --post-list, and larger than both together",
+                    "all work requests would be unsignaled, so the send queue would never drain",
+                    "use a depth that is a multiple of the post list, and larger than both together",
                 ),
             ))));
         }
