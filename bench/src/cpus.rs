@@ -62,7 +62,7 @@ pub fn far_from(tree: &Tree, function: Bdf, cpus: &[u32]) -> Option<String> {
     }
     if cpus.is_empty() {
         return Some(format!(
-            "threads may run far from {function}, which is on NUMA node {node}: bind them with --numa-node {node}"
+            "threads may run far from {function}, which is on NUMA node {node}: bind them to the processors of that node"
         ));
     }
     let far: Vec<String> = cpus.iter().filter(|cpu| !near.contains(cpu)).map(u32::to_string).collect();

@@ -4,6 +4,7 @@
 //! [`window`] verifies the data, and [`store`] saves the [`result`] after every cell. [`peer`] is the protocol between the two
 //! hosts of a run.
 
+pub mod atomic_words;
 pub mod cpus;
 pub mod environment;
 pub mod failure;
@@ -20,4 +21,3 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod window;
-pub mod words;

@@ -282,7 +282,7 @@ impl Plan {
             return refuse(
                 "there is nothing to run".into(),
                 "a run needs at least one source and one target",
-                "name them with --from and --to; `peerpath list` shows what this host has",
+                "name at least one of each",
             );
         }
         if self.paths.contains(&Some(PathName::Unknown)) {
@@ -296,21 +296,21 @@ impl Plan {
             return refuse(
                 format!("an operation of {size} bytes cannot be run"),
                 "sizes go from 1 byte to 1 GiB",
-                "choose another --size",
+                "choose another size",
             );
         }
         if let Some(depth) = self.depths.iter().find(|depth| **depth == 0 || **depth > DEEPEST) {
             return refuse(
                 format!("a depth of {depth} cannot be run"),
                 "depths go from 1 to 65536",
-                "choose another --depth",
+                "choose another depth",
             );
         }
         if let Some(ranges) = self.ranges.iter().find(|ranges| **ranges == 0 || **ranges > MOST_RANGES) {
             return refuse(
                 format!("a BAR cannot be cut into {ranges} ranges"),
                 "numbers of ranges go from 1 to 65536",
-                "choose another --ranges",
+                "choose another number of ranges",
             );
         }
         self.check_connections()?;
@@ -321,20 +321,20 @@ impl Plan {
             return refuse(
                 format!("{source} cannot be cut into ranges"),
                 "it names its ranges itself",
-                "leave out either --ranges or what stands behind the @",
+                "leave out either the number of ranges or the ranges of the source (after the @)",
             );
         }
         if self.cell_count() == 0 {
             return refuse(
                 "no cell is left to run".into(),
                 "ranges of less than 4 KiB are not exported, and every size is cut into such",
-                "choose a larger --size or fewer --ranges",
+                "choose a larger size or fewer ranges",
             );
         }
         if self.iterations == Some(0) {
             return refuse(
                 "no operation would be measured".into(),
-                "--iterations is 0",
+                "the number of iterations is 0",
                 "ask for at least one iteration",
             );
         }
@@ -346,7 +346,7 @@ impl Plan {
         let refuse = |what: String, why: &str, remedy: &str| {
             Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
         };
-        for (counts, most, option) in [(&self.qps, MOST_QUEUES, "--qps"), (&self.threads, MOST_THREADS, "--threads")] {
+        for (counts, most, option) in [(&self.qps, MOST_QUEUES, "qps"), (&self.threads, MOST_THREADS, "threads")] {
             if let Some(count) = counts.iter().find(|count| **count == 0 || **count > most) {
                 return refuse(
                     format!("{option} {count} cannot be run"),
@@ -356,26 +356,27 @@ impl Plan {
             }
         }
         let shallowest = self.depths.iter().copied().min().unwrap_or(1);
-        for (count, option) in
-            [(self.completion_moderation, "--completion-moderation"), (self.post_list.unwrap_or(1), "--post-list")]
-        {
+        for (count, option) in [
+            (self.completion_moderation, "a completion moderation of"),
+            (self.post_list.unwrap_or(1), "a post list of"),
+        ] {
             if count == 0 || count > shallowest {
                 return refuse(
                     format!("{option} {count} does not fit a depth of {shallowest}"),
                     "so many operations could never be under way together",
-                    "choose a number from 1 to --depth",
+                    "choose a number from 1 to the depth",
                 );
             }
         }
         if self.depths.iter().any(|depth| !can_flow(*depth, self.post_list, self.completion_moderation)) {
             return refuse(
                 format!(
-                    "--post-list {} does not go with --completion-moderation {} and this depth",
+                    "a post list of {} does not fit a completion moderation of {} and this depth",
                     self.post_list.unwrap_or(1),
                     self.completion_moderation
                 ),
-                "the queue would be full of operations none of which tells that it ended",
-                "use a depth that is a multiple of --post-list, and larger than both together",
+                "all work requests would be unsignaled, so the send queue would never drain",
+                "use a depth that is a multiple of the post list, and larger than both together",
             );
         }
         let QueuePairOptions { mtu_bytes, service_level, .. } = self.connection;
@@ -383,14 +384,14 @@ impl Plan {
             return refuse(
                 format!("an MTU of {bytes} bytes does not exist"),
                 "it is 256, 512, 1024, 2048 or 4096",
-                "choose one of these for --mtu",
+                "choose one of these",
             );
         }
         if service_level > 15 {
             return refuse(
                 format!("a service level of {service_level} does not exist"),
                 "levels go from 0 to 15",
-                "choose another --service-level",
+                "choose another service level",
             );
         }
         let has_none = |target: &&Target| !target.importer.capabilities().queue_pairs;

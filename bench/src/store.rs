@@ -13,7 +13,7 @@ pub const RESULT_FILE: &str = "result.json";
 
 /// The result could not be saved.
 #[derive(Debug, thiserror::Error)]
-#[error("the result could not be saved to {}", path.display())]
+#[error("cannot save the result to {}", path.display())]
 pub struct SaveError {
     path: PathBuf,
     #[source]
@@ -24,7 +24,7 @@ impl Explained for SaveError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(
             format!("the file system answered: {}", self.source),
-            "free space there, or choose another folder with --out; cells saved before are kept",
+            "free space there, or choose another folder; cells saved before are kept",
         )
     }
     fn severity(&self) -> Severity {

@@ -90,17 +90,17 @@ pub trait Remote: Sync {
 #[derive(Clone, Copy)]
 pub enum Place<'a> {
     /// On this host.
-    Here(&'a dyn View),
+    Local(&'a dyn View),
     /// On the peer's: the how-manieth of its windows.
-    There(&'a dyn Remote, u32),
+    Remote(&'a dyn Remote, u32),
 }
 
 impl Place<'_> {
     /// The how-manieth window of a peer's memory. That of this host is looked at as a whole.
     pub fn window(self, window: u32) -> Self {
         match self {
-            Self::Here(view) => Self::Here(view),
-            Self::There(remote, _) => Self::There(remote, window),
+            Self::Local(view) => Self::Local(view),
+            Self::Remote(remote, _) => Self::Remote(remote, window),
         }
     }
 }
@@ -192,7 +192,7 @@ impl<'a> Window<'a> {
         let (giving, taking) = window.sides();
         taking.write(&window.taken)?;
         match giving.place {
-            Place::Here(view) if !view.is_writable() => window.given = Content::Found(giving.read(view)?),
+            Place::Local(view) if !view.is_writable() => window.given = Content::Found(giving.read(view)?),
             _ => giving.write(&window.given)?,
         }
         Ok(window)
@@ -214,7 +214,7 @@ impl<'a> Window<'a> {
     /// The giving side and the taking one.
     fn sides(&self) -> (Memory<'a>, Memory<'a>) {
         let near = Memory { side: NEAR, layout: self.layout, place: self.near };
-        let far = Memory { side: FAR, layout: self.layout, place: Place::Here(self.far) };
+        let far = Memory { side: FAR, layout: self.layout, place: Place::Local(self.far) };
         match self.direction {
             Direction::IntoSource => (far, near),
             Direction::OutOfSource => (near, far),
@@ -225,7 +225,7 @@ impl<'a> Window<'a> {
 impl<'a> Memory<'a> {
     /// Exported memory of this host, which a peer's cell uses.
     pub fn served(layout: &'a Layout, view: &'a dyn View) -> Self {
-        Self { side: NEAR, layout, place: Place::Here(view) }
+        Self { side: NEAR, layout, place: Place::Local(view) }
     }
 
     /// Fills it.
@@ -278,8 +278,8 @@ impl<'a> Memory<'a> {
 
     fn write(&self, content: &Content) -> Result<(), VerifyError> {
         let view = match self.place {
-            Place::Here(view) => view,
-            Place::There(remote, window) => {
+            Place::Local(view) => view,
+            Place::Remote(remote, window) => {
                 return Ok(remote.fill(Fill { window, seed: self.pattern(content)?.seed(), words: None })?);
             }
         };
@@ -294,8 +294,8 @@ impl<'a> Memory<'a> {
 
     fn compare(&self, used: u64, expected: Expected<'_>) -> Result<(), VerifyError> {
         let view = match self.place {
-            Place::Here(view) => view,
-            Place::There(remote, window) => {
+            Place::Local(view) => view,
+            Place::Remote(remote, window) => {
                 let (slots, rest) = (self.pattern(expected.slots)?, self.pattern(expected.rest)?);
                 let verify = Verify { window, used, slots_seed: slots.seed(), rest_seed: rest.seed(), words: None };
                 return Ok(remote.verify(verify)?);
@@ -408,7 +408,7 @@ mod tests {
             for direction in DIRECTIONS {
                 let layout = Layout::new(size, wanted, 40_000).unwrap();
                 let (near, far) = (Bytes::new(40_000), Bytes::new(layout.length_bytes()));
-                let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
+                let window = Window::fill(&layout, direction, Place::Local(&near), &far).unwrap();
                 for turn in 0..operations {
                     carry(layout.transfer(Op::Write, turn), direction, &near, &far, 0);
                 }
@@ -429,7 +429,7 @@ mod tests {
         let (near, far) = (Bytes::new(40_000), Precious(Bytes::new(40_000)));
         Pattern::fresh().fill(0, &mut far.0.0.lock().unwrap());
         let before = far.0.0.lock().unwrap().clone();
-        let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
+        let window = Window::fill(&layout, direction, Place::Local(&near), &far).unwrap();
         assert!(window.verify(1).is_err(), "nothing came yet");
         for turn in 0..2 {
             carry(layout.transfer(Op::Read, turn), direction, &near, &far.0, 0);
@@ -450,13 +450,13 @@ mod tests {
         for direction in DIRECTIONS {
             let layout = Layout::new(256, 2, 40_000).unwrap();
             let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
-            let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
+            let window = Window::fill(&layout, direction, Place::Local(&near), &far).unwrap();
             let is_missing = |checked| matches!(checked, Err(VerifyError::Mismatch(Mismatch { missing: true, .. })));
             carry(layout.transfer(Op::Write, 0), direction, &near, &far, 0);
             assert!(is_missing(window.verify(2)), "the second never came");
             carry(layout.transfer(Op::Write, 1), direction, &near, &far, 0);
             window.verify(2).unwrap();
-            let window = Window::fill(&layout, direction, Place::Here(&near), &far).unwrap();
+            let window = Window::fill(&layout, direction, Place::Local(&near), &far).unwrap();
             assert!(window.verify(2).is_err(), "what came was the data of before");
             for turn in 0..2 {
                 carry(layout.transfer(Op::Write, turn), direction, &near, &far, 64);

@@ -103,7 +103,7 @@ fn a_device_that_is_not_there_is_an_error_with_a_cause() {
 
 #[test]
 fn a_folder_that_cannot_be_written_ends_with_4() {
-    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "--out");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "another folder");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [bdf, bar, nic] = &arguments[..] else { return Err("usage: loopback BDF BAR DEVICE".into()) };
     let bdf: Bdf = bdf.parse()?;
 
-    let bar = VfioExporter::open(bdf, bar.parse()?, &[], &OpenOptions::default())?;
+    let bar = VfioExporter::open(bdf, bar.parse::<u8>()?.try_into()?, &[], &OpenOptions::default())?;
     // A dma-buf, and the exporter's own view of the same bytes.
     let buffer = bar.export(bar.length_bytes())?;
 

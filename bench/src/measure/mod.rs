@@ -71,7 +71,7 @@ pub enum MeasureError {
     Panicked,
     /// No completion came.
     #[error("no transfer ended within {} s", LOST_AFTER.as_secs())]
-    Lost,
+    TimedOut,
     /// A signal came.
     #[error("the run was interrupted")]
     Interrupted,

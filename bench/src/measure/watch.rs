@@ -65,7 +65,7 @@ impl<'a> Watch<'a> {
             return Err(MeasureError::Interrupted);
         }
         if self.clock.delta(self.quiet_since, now) > LOST_AFTER {
-            return Err(MeasureError::Lost);
+            return Err(MeasureError::TimedOut);
         }
         Ok(())
     }

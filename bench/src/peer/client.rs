@@ -8,10 +8,10 @@ use peerpath_importers::Endpoint;
 use peerpath_paths::{Explanation, Severity};
 
 use super::address;
-use super::connection::{Connection, Lost, TIMES};
+use super::connection::{Connection, ConnectionError, TIMES};
 use super::error::PeerError;
-use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Verify};
+use super::handshake::{self, HandshakeError};
+use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -22,7 +22,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// A connection to the host that serves memory.
 pub struct Client {
-    connection: Connection<Request, Answer>,
+    connection: Connection<Request, Response>,
     interrupt: Interrupt,
     offer: Offer,
 }
@@ -34,14 +34,14 @@ impl Client {
     /// The server cannot be reached, or the handshake fails.
     pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
         let stream = reach(&address::resolve(at)?).map_err(|error| Failure {
-            what: format!("no peer could be reached at {at}"),
+            what: format!("cannot reach a peer at {at}"),
             explanation: Explanation::uncaused(
                 error.to_string(),
-                "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
+                "start the server on the other host, listening at this address, and check that no firewall is between",
             ),
             severity: Severity::Unavailable,
         })?;
-        handshake::as_client(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
+        handshake::as_client(&stream, token, handshake::TIME).map_err(|error| rejected(at, &error))?;
         // Nothing has run yet.
         Self::begin(stream, interrupt)
             .map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
@@ -49,9 +49,9 @@ impl Client {
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
         let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
-            .map_err(|error| Lost::Frame(super::frame::FrameError::Broken(error)))?;
-        match connection.hear(interrupt)? {
-            Answer::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
+            .map_err(|error| ConnectionError::Frame(super::frame::FrameError::Broken(error)))?;
+        match connection.receive(interrupt)? {
+            Response::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
             other => Err(unexpected(other)),
         }
     }
@@ -61,9 +61,9 @@ impl Client {
         &self.offer
     }
 
-    fn ask(&self, request: &Request) -> Result<Answer, PeerError> {
-        self.connection.say(request)?;
-        Ok(self.connection.hear(&self.interrupt)?)
+    fn ask(&self, request: &Request) -> Result<Response, PeerError> {
+        self.connection.send(request)?;
+        Ok(self.connection.receive(&self.interrupt)?)
     }
 
     /// Opens a cell.
@@ -72,7 +72,7 @@ impl Client {
     /// It could not, and nothing is open.
     pub fn open(&self, cell: Open) -> Result<Opened, PeerError> {
         match self.ask(&Request::Open(cell))? {
-            Answer::Opened(opened) => Ok(*opened),
+            Response::Opened(opened) => Ok(*opened),
             other => Err(unexpected(other)),
         }
     }
@@ -83,7 +83,7 @@ impl Client {
     /// It could not.
     pub fn connect_to(&self, endpoint: &Endpoint) -> Result<(), PeerError> {
         match self.ask(&Request::Connect(endpoint.clone()))? {
-            Answer::Connected => Ok(()),
+            Response::Connected => Ok(()),
             other => Err(unexpected(other)),
         }
     }
@@ -94,7 +94,7 @@ impl Client {
     /// It could not.
     pub fn close(&self) -> Result<Closed, PeerError> {
         match self.ask(&Request::Close)? {
-            Answer::Closed(closed) => Ok(*closed),
+            Response::Closed(closed) => Ok(*closed),
             other => Err(unexpected(other)),
         }
     }
@@ -103,48 +103,48 @@ impl Client {
 impl Remote for Client {
     fn fill(&self, fill: Fill) -> Result<(), PeerError> {
         match self.ask(&Request::Fill(fill))? {
-            Answer::Filled => Ok(()),
+            Response::Filled => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn verify(&self, verify: Verify) -> Result<(), PeerError> {
         match self.ask(&Request::Verify(verify))? {
-            Answer::Verified => Ok(()),
+            Response::Verified => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError> {
         match self.ask(&Request::Echo(Echo { back: back.to_vec() }))? {
-            Answer::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
-            Answer::Echoing(_) => Err(PeerError::OutOfTurn),
+            Response::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
+            Response::Echoing(_) => Err(PeerError::Unexpected),
             other => Err(unexpected(other)),
         }
     }
 
     fn rest(&self) -> Result<(), PeerError> {
         match self.ask(&Request::Rest)? {
-            Answer::Resting => Ok(()),
+            Response::Resting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn post(&self, post: Post) -> Result<(), PeerError> {
         match self.ask(&Request::Post(post))? {
-            Answer::Posting => Ok(()),
+            Response::Posting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn ask_posted(&self) -> Result<(), PeerError> {
-        Ok(self.connection.say(&Request::Rest)?)
+        Ok(self.connection.send(&Request::Rest)?)
     }
 
     fn posted(&self) -> Result<Option<Posted>, PeerError> {
-        match self.connection.heard()? {
+        match self.connection.try_receive()? {
             None => Ok(None),
-            Some(Answer::Posted(posted)) => Ok(Some(posted)),
+            Some(Response::Posted(posted)) => Ok(Some(posted)),
             Some(other) => Err(unexpected(other)),
         }
     }
@@ -162,29 +162,28 @@ fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn unexpected(answer: Answer) -> PeerError {
-    match answer {
-        Answer::Failed(failed) => PeerError::Failed(failed),
-        Answer::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
-        _ => PeerError::OutOfTurn,
+fn unexpected(response: Response) -> PeerError {
+    match response {
+        Response::Failed(failed) => PeerError::Failed(failed),
+        Response::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
+        _ => PeerError::Unexpected,
     }
 }
 
-fn not_let_in(at: &str, stranger: &Stranger) -> Failure {
-    let (remedy, class) = match stranger {
-        Stranger::Token | Stranger::Refused { .. } => (
-            "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
-            Severity::Unavailable,
-        ),
-        Stranger::Version { .. } => ("use the same peerpath on both hosts", Severity::Unavailable),
-        Stranger::NoRandom(_) => ("report this as a bug", Severity::Internal),
-        Stranger::Frame(_) | Stranger::OutOfTurn => {
-            ("see that it is `peerpath serve` that listens there, and what it printed", Severity::Unavailable)
+fn rejected(at: &str, error: &HandshakeError) -> Failure {
+    let (remedy, severity) = match error {
+        HandshakeError::Token | HandshakeError::Refused { .. } => {
+            ("give both sides the same token; one peer is served at a time", Severity::Unavailable)
+        }
+        HandshakeError::Version { .. } => ("use the same version of peerpath on both hosts", Severity::Unavailable),
+        HandshakeError::NoRandom(_) => ("report this as a bug", Severity::Internal),
+        HandshakeError::Frame(_) | HandshakeError::Unexpected => {
+            ("check that the peerpath server listens there, and what it printed", Severity::Unavailable)
         }
     };
     Failure {
-        what: format!("the peer at {at} does not talk to us"),
-        explanation: Explanation::uncaused(stranger.to_string(), remedy),
-        severity: class,
+        what: format!("cannot connect to the peer at {at}"),
+        explanation: Explanation::uncaused(error.to_string(), remedy),
+        severity,
     }
 }

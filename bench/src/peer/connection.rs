@@ -1,5 +1,5 @@
-//! A conversation with a peer that has proved itself. A thread listens and another says every second that this side lives, so
-//! that either side finds out within seconds that the other one is gone, whatever it is busy with.
+//! A connection after its handshake. One thread receives and another sends a sign of life every second, so that either side
+//! detects within seconds that the other one is gone, whatever it is busy with.
 
 use std::io;
 use std::marker::PhantomData;
@@ -11,50 +11,50 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::frame::{self, FrameError, Timed};
-use super::message::Talk;
+use super::message::Message;
 use crate::interrupt::Interrupt;
 
-/// How long things may take.
+/// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// How often each side says that it lives.
+    /// Interval between signs of life.
     pub beat: Duration,
-    /// A peer of which nothing came for so long is gone, and each message has to be there, or gone out, within that time.
+    /// A peer that sent nothing for this long is gone. Each message has to be received, or sent, within that time.
     pub silence: Duration,
 }
 
-/// What both sides keep to. An emulated machine can stand still for seconds.
+/// The limits of both sides. An emulated machine can stall for seconds.
 pub const TIMES: Times = Times { beat: Duration::from_secs(1), silence: Duration::from_secs(10) };
 /// How long a look at the interrupt flag can wait.
 const LOOK: Duration = Duration::from_millis(100);
-/// One side asks and the other answers, so more than one message is never under way.
+/// At most one request or response is under way; one more is an error that is to be seen.
 const UNREAD: usize = 2;
 
-/// Why nothing more comes.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The peer went away, or does not keep to the protocol.
+pub enum ConnectionError {
+    /// The peer closed the connection, is silent, or violates the protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The peer does not wait for answers.
-    #[error("the peer speaks out of turn")]
-    OutOfTurn,
-    /// It has been told before what ended the conversation.
-    #[error("the conversation with the peer is over")]
-    Over,
+    /// A message arrived that the protocol does not allow here.
+    #[error("unexpected message from the peer")]
+    Unexpected,
+    /// The connection has ended, and the error that ended it was returned before.
+    #[error("the connection to the peer is closed")]
+    Closed,
     /// A signal came here.
     #[error("the run was interrupted")]
     Interrupted,
 }
 
-/// A conversation: `Out` is what this side says, `In` what the other one does.
-pub struct Connection<Out: Talk, In: Talk> {
+/// A connection: this side sends `Out` and receives `In`.
+pub struct Connection<Out: Message, In: Message> {
     shared: Arc<Shared>,
-    incoming: Mutex<Receiver<Result<In, Lost>>>,
-    /// Dropped to end the thread that says that we live.
+    incoming: Mutex<Receiver<Result<In, ConnectionError>>>,
+    /// Dropped to end the thread that sends signs of life.
     beat: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
-    _says: PhantomData<fn(Out)>,
+    _sends: PhantomData<fn(Out)>,
 }
 
 struct Shared {
@@ -66,56 +66,56 @@ struct Shared {
 }
 
 impl Shared {
-    fn say(&self, message: &impl Talk) -> Result<(), FrameError> {
+    fn send(&self, message: &impl Message) -> Result<(), FrameError> {
         // A poisoned turn has no state to be wrong.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         frame::write(&mut Timed::within(&self.stream, self.silence), message)
     }
 
-    fn listen<In: Talk>(&self, heard: &SyncSender<Result<In, Lost>>) {
+    fn listen<In: Message>(&self, received: &SyncSender<Result<In, ConnectionError>>) {
         loop {
             let lost = match frame::read(&mut Timed::within(&self.stream, self.silence)) {
                 Ok(message) if In::is_alive(&message) => continue,
-                Ok(message) => match heard.try_send(Ok(message)) {
+                Ok(message) => match received.try_send(Ok(message)) {
                     Ok(()) => continue,
-                    Err(_) => Lost::OutOfTurn,
+                    Err(_) => ConnectionError::Unexpected,
                 },
                 Err(error) => error.into(),
             };
-            // Nobody may be asking any more.
-            let _ = heard.try_send(Err(lost));
+            // Fails where nobody receives any more.
+            let _ = received.try_send(Err(lost));
             return;
         }
     }
 }
 
-impl<Out: Talk, In: Talk> Connection<Out, In> {
-    /// Begins. `busy` is stopped when the peer is gone: that ends what this side does meanwhile without listening.
+impl<Out: Message, In: Message> Connection<Out, In> {
+    /// Starts the threads. `busy` is stopped when the peer is gone: that ends whatever this side does without receiving.
     ///
     /// # Errors
-    /// There are no threads to be had.
+    /// The threads cannot be started.
     pub fn begin(stream: TcpStream, busy: Option<Interrupt>, times: Times) -> io::Result<Self> {
         // Questions and answers are short, and each waits for the other.
         stream.set_nodelay(true)?;
         let Times { beat: every, silence } = times;
         let (turn, closing) = (Mutex::new(()), AtomicBool::new(false));
         let shared = Arc::new(Shared { stream, silence, turn, closing });
-        let (heard, incoming) = mpsc::sync_channel(UNREAD);
+        let (received, incoming) = mpsc::sync_channel(UNREAD);
         let (beat, ended) = mpsc::channel::<()>();
         let incoming = Mutex::new(incoming);
         let mut connection =
-            Self { shared: Arc::clone(&shared), incoming, beat: Some(beat), threads: Vec::new(), _says: PhantomData };
+            Self { shared: Arc::clone(&shared), incoming, beat: Some(beat), threads: Vec::new(), _sends: PhantomData };
         let listener = Arc::clone(&shared);
         connection.threads.push(thread::Builder::new().name("peer-listen".into()).spawn(move || {
-            listener.listen(&heard);
+            listener.listen(&received);
             if let Some(busy) = busy.filter(|_| !listener.closing.load(Ordering::Relaxed)) {
                 busy.stop();
             }
         })?);
         connection.threads.push(thread::Builder::new().name("peer-alive".into()).spawn(move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                if shared.say(&Out::ALIVE).is_err() {
-                    // The listener finds out as well, and tells.
+                if shared.send(&Out::ALIVE).is_err() {
+                    // The receiving thread detects this as well, and reports it.
                     let _ = shared.stream.shutdown(Shutdown::Both);
                     return;
                 }
@@ -124,47 +124,47 @@ impl<Out: Talk, In: Talk> Connection<Out, In> {
         Ok(connection)
     }
 
-    /// Says something.
+    /// Sends a message.
     ///
     /// # Errors
-    /// The peer is gone, or it is too long to be said.
-    pub fn say(&self, message: &Out) -> Result<(), Lost> {
-        Ok(self.shared.say(message)?)
+    /// The peer is gone, or the message is too long.
+    pub fn send(&self, message: &Out) -> Result<(), ConnectionError> {
+        Ok(self.shared.send(message)?)
     }
 
-    fn incoming(&self) -> MutexGuard<'_, Receiver<Result<In, Lost>>> {
+    fn incoming(&self) -> MutexGuard<'_, Receiver<Result<In, ConnectionError>>> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for what the peer says next.
+    /// Waits for the next message of the peer.
     ///
     /// # Errors
     /// The peer is gone, or a signal came.
-    pub fn hear(&self, interrupt: &Interrupt) -> Result<In, Lost> {
+    pub fn receive(&self, interrupt: &Interrupt) -> Result<In, ConnectionError> {
         loop {
             match self.incoming().recv_timeout(LOOK) {
-                Ok(heard) => return heard,
-                Err(RecvTimeoutError::Disconnected) => return Err(Lost::Over),
-                Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(Lost::Interrupted),
+                Ok(received) => return received,
+                Err(RecvTimeoutError::Disconnected) => return Err(ConnectionError::Closed),
+                Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(ConnectionError::Interrupted),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
-    /// What the peer said, if it said something.
+    /// The next message of the peer, if one has arrived.
     ///
     /// # Errors
     /// The peer is gone.
-    pub fn heard(&self) -> Result<Option<In>, Lost> {
+    pub fn try_receive(&self) -> Result<Option<In>, ConnectionError> {
         match self.incoming().try_recv() {
-            Ok(heard) => heard.map(Some),
+            Ok(received) => received.map(Some),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Lost::Over),
+            Err(TryRecvError::Disconnected) => Err(ConnectionError::Closed),
         }
     }
 }
 
-impl<Out: Talk, In: Talk> Drop for Connection<Out, In> {
+impl<Out: Message, In: Message> Drop for Connection<Out, In> {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
         drop(self.beat.take());

@@ -1,6 +1,6 @@
-//! How two strangers find out that they speak the same version and know the same token, before anything else is said.
+//! The handshake: both sides check that they use the same version and know the same token, before any other message.
 //!
-//! The side that connected proves it first, so that whoever merely finds the port learns nothing it could guess at.
+//! The client proves its knowledge first: a port scanner receives nothing that is derived from the token.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use super::VERSION;
 use super::frame::{self, FrameError, Timed};
 use super::token::{Nonce, Proof, Side, Token};
 
-/// All of it takes no longer than this, however slowly the other side speaks.
+/// Longest time for the whole handshake, however slowly the other side sends.
 pub const TIME: Duration = Duration::from_secs(10);
 
-/// What is said, in this order.
+/// The messages of the handshake, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Word {
+pub enum Handshake {
     /// The server, as soon as somebody connects. This message keeps its form in every version.
     Hello {
         /// Of everything that follows.
@@ -46,14 +46,14 @@ pub enum Word {
     },
 }
 
-/// Why two sides do not talk.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Stranger {
-    /// The connection did not last, or the other side is no peerpath.
+pub enum HandshakeError {
+    /// The connection was lost, or the other side is not peerpath.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// It speaks another version.
-    #[error("the peer speaks version {theirs} of the protocol, and this program version {VERSION}")]
+    /// It uses another version.
+    #[error("the peer uses version {theirs} of the protocol, and this program uses version {VERSION}")]
     Version {
         /// Which.
         theirs: u32,
@@ -61,83 +61,85 @@ pub enum Stranger {
     /// It does not know the token.
     #[error("the peer has not proved that it knows the token")]
     Token,
-    /// It said why it will not talk.
+    /// It rejected the connection, and said why.
     #[error("the peer refused: {why}")]
     Refused {
         /// In its own words.
         why: String,
     },
-    /// It spoke out of turn.
-    #[error("the peer spoke out of turn")]
-    OutOfTurn,
+    /// It sent a message that does not belong here.
+    #[error("unexpected message from the peer")]
+    Unexpected,
     /// The kernel has no random bytes.
     #[error("the kernel gave no random bytes: {0}")]
     NoRandom(getrandom::Error),
 }
 
-impl From<getrandom::Error> for Stranger {
+impl From<getrandom::Error> for HandshakeError {
     fn from(error: getrandom::Error) -> Self {
         Self::NoRandom(error)
     }
 }
 
-/// Lets in whoever proves it.
+/// The handshake of the server: accepts a client that knows the token.
 ///
 /// # Errors
-/// It did not; it was told why where it is still there.
-pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
+/// The client is rejected; it receives the reason if it is still connected.
+pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), HandshakeError> {
     let mut turns = Timed::until(stream, Instant::now() + within);
     let own = Nonce::random()?;
-    frame::write(&mut turns, &Word::Hello { version: VERSION, nonce: own.clone() })?;
+    frame::write(&mut turns, &Handshake::Hello { version: VERSION, nonce: own.clone() })?;
     let (version, nonce, proof) = match frame::read(&mut turns)? {
-        Word::Prove { version, nonce, proof } => (version, nonce, proof),
+        Handshake::Prove { version, nonce, proof } => (version, nonce, proof),
         other => return Err(refuse(&mut turns, unexpected(other))),
     };
     if version != VERSION {
-        return Err(refuse(&mut turns, Stranger::Version { theirs: version }));
+        return Err(refuse(&mut turns, HandshakeError::Version { theirs: version }));
     }
     if !token.is_proved(Side::Client, &own, &nonce, &proof) {
-        return Err(refuse(&mut turns, Stranger::Token));
+        return Err(refuse(&mut turns, HandshakeError::Token));
     }
-    Ok(frame::write(&mut turns, &Word::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
+    Ok(frame::write(&mut turns, &Handshake::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
 }
 
-/// Proves it, and sees that the other side knows the token as well.
+/// The handshake of the client: proves that it knows the token, and checks that the server does.
 ///
 /// # Errors
-/// It does not let us in, or does not know the token itself.
-pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
+/// The server rejects the client, or does not know the token.
+pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), HandshakeError> {
     let mut turns = Timed::until(stream, Instant::now() + within);
     let theirs = match frame::read(&mut turns)? {
-        Word::Hello { version: VERSION, nonce } => nonce,
-        Word::Hello { version, .. } => return Err(refuse(&mut turns, Stranger::Version { theirs: version })),
+        Handshake::Hello { version: VERSION, nonce } => nonce,
+        Handshake::Hello { version, .. } => {
+            return Err(refuse(&mut turns, HandshakeError::Version { theirs: version }));
+        }
         other => return Err(unexpected(other)),
     };
     let own = Nonce::random()?;
     let proof = token.prove(Side::Client, &theirs, &own);
-    frame::write(&mut turns, &Word::Prove { version: VERSION, nonce: own.clone(), proof })?;
+    frame::write(&mut turns, &Handshake::Prove { version: VERSION, nonce: own.clone(), proof })?;
     match frame::read(&mut turns)? {
-        Word::Welcome { proof } if token.is_proved(Side::Server, &theirs, &own, &proof) => Ok(()),
-        Word::Welcome { .. } => Err(Stranger::Token),
+        Handshake::Welcome { proof } if token.is_proved(Side::Server, &theirs, &own, &proof) => Ok(()),
+        Handshake::Welcome { .. } => Err(HandshakeError::Token),
         other => Err(unexpected(other)),
     }
 }
 
-fn unexpected(word: Word) -> Stranger {
-    match word {
-        Word::Refused { why } => Stranger::Refused { why: why.chars().take(200).collect() },
-        _ => Stranger::OutOfTurn,
+fn unexpected(message: Handshake) -> HandshakeError {
+    match message {
+        Handshake::Refused { why } => HandshakeError::Refused { why: why.chars().take(200).collect() },
+        _ => HandshakeError::Unexpected,
     }
 }
 
-/// Tells the other side why, if it still listens.
-fn refuse(turns: &mut Timed<'_>, stranger: Stranger) -> Stranger {
-    let why = match &stranger {
-        // From where the other side stands.
-        Stranger::Version { theirs } => format!("it speaks version {VERSION} of the protocol and not {theirs}"),
-        Stranger::Token => "the token is not the right one".to_owned(),
+/// Sends the reason to the other side, if it is still connected.
+fn refuse(turns: &mut Timed<'_>, error: HandshakeError) -> HandshakeError {
+    let why = match &error {
+        // In the words of the other side: there, "it" is this program.
+        HandshakeError::Version { theirs } => format!("it uses version {VERSION} of the protocol and not {theirs}"),
+        HandshakeError::Token => "the token is not the right one".to_owned(),
         other => other.to_string(),
     };
-    let _ = frame::write(turns, &Word::Refused { why });
-    stranger
+    let _ = frame::write(turns, &Handshake::Refused { why });
+    error
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::connection::{Connection, Lost, TIMES};
+use super::connection::{Connection, ConnectionError, TIMES};
 use super::frame::FrameError;
 use super::handshake;
-use super::message::{Answer, Request};
+use super::message::{Request, Response};
 use super::token::Token;
 use crate::interrupt::Interrupt;
 
@@ -19,9 +19,9 @@ const MOST_UNPROVEN: usize = 16;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection as the server has it: it sends answers and receives requests.
-pub type ServerConnection = Connection<Answer, Request>;
+pub type ServerConnection = Connection<Response, Request>;
 /// Serves a client until it closes the connection.
-pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), Lost> + Sync + 'a;
+pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), ConnectionError> + Sync + 'a;
 
 /// Accepts clients at an address.
 pub struct Listener<'a> {
@@ -79,8 +79,8 @@ impl Listener<'_> {
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
         connections.unproven.fetch_sub(1, Ordering::Relaxed);
-        if let Err(stranger) = handshake {
-            return (self.log)(&format!("{from}: rejected, {stranger}"));
+        if let Err(error) = handshake {
+            return (self.log)(&format!("{from}: rejected, {error}"));
         }
         let connection = match Connection::begin(stream, None, TIMES) {
             Ok(connection) => connection,
@@ -88,14 +88,14 @@ impl Listener<'_> {
         };
         if connections.served.swap(true, Ordering::Acquire) {
             // The client may have closed the connection already.
-            let _ = connection.say(&Answer::Refused { why: "another peer is being served".to_owned() });
+            let _ = connection.send(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
         (self.log)(&format!("{from}: served"));
         let end = (self.session)(&connection);
         connections.served.store(false, Ordering::Release);
         (self.log)(&match end {
-            Ok(()) | Err(Lost::Frame(FrameError::Closed)) => format!("{from}: done"),
+            Ok(()) | Err(ConnectionError::Frame(FrameError::Closed)) => format!("{from}: done"),
             Err(lost) => format!("{from}: connection lost, {lost}; its memory is released"),
         });
     }

@@ -1,4 +1,4 @@
-//! What the two sides say to each other, once they know that they may. See `docs/wire.md`.
+//! The messages between client and server after the handshake. See `docs/wire.md`.
 
 use std::time::Duration;
 
@@ -11,42 +11,42 @@ use crate::layout::Layout;
 use crate::measure::{Flow, Limit};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
-/// What a peer can be asked, or can answer, and how it shows in between that it lives.
-pub trait Talk: Serialize + serde::de::DeserializeOwned + Send + 'static {
+/// A request or a response, or the sign of life that is sent in between.
+pub trait Message: Serialize + serde::de::DeserializeOwned + Send + 'static {
     /// The sign of life.
     const ALIVE: Self;
     /// Whether it is one.
     fn is_alive(&self) -> bool;
 }
 
-/// What the client says. Everything but `Alive` has one answer, and the next one waits for it.
+/// What the client sends. Everything but `Alive` has one response, and the next request waits for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     /// A sign of life.
     Alive,
-    /// Export and register a source, and make queue pairs for it: [`Answer::Opened`] or [`Answer::Failed`].
+    /// Export and register a source, and make queue pairs for it: [`Response::Opened`] or [`Response::Failed`].
     Open(Open),
-    /// Connect the queue pairs: [`Answer::Connected`].
+    /// Connect the queue pairs: [`Response::Connected`].
     Connect(Endpoint),
-    /// Fill a window with a pattern: [`Answer::Filled`].
+    /// Fill a window with a pattern: [`Response::Filled`].
     Fill(Fill),
-    /// Compare a window: [`Answer::Verified`].
+    /// Compare a window: [`Response::Verified`].
     Verify(Verify),
-    /// Send back what comes: [`Answer::Echoing`].
+    /// Send back what comes: [`Response::Echoing`].
     Echo(Echo),
-    /// Post as well: [`Answer::Posting`].
+    /// Post as well: [`Response::Posting`].
     Post(Post),
-    /// End that things are sent back: [`Answer::Resting`]; or wait until all is posted: [`Answer::Posted`].
+    /// End that things are sent back: [`Response::Resting`]; or wait until all is posted: [`Response::Posted`].
     Rest,
-    /// Give everything back that `Open` made: [`Answer::Closed`].
+    /// Give everything back that `Open` made: [`Response::Closed`].
     Close,
 }
 
-/// What the server says.
+/// What the server sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+pub enum Response {
     /// A sign of life.
     Alive,
     /// Who it is and what it serves; comes once, unasked.
@@ -71,21 +71,21 @@ pub enum Answer {
     Closed(Box<Closed>),
     /// What was asked could not be done. After `Open` nothing is open; after anything else the cell still has to be closed.
     Failed(Box<Failed>),
-    /// The conversation is over.
+    /// The connection is closed.
     Refused {
         /// Why.
         why: String,
     },
 }
 
-impl Talk for Request {
+impl Message for Request {
     const ALIVE: Self = Self::Alive;
     fn is_alive(&self) -> bool {
         matches!(self, Self::Alive)
     }
 }
 
-impl Talk for Answer {
+impl Message for Response {
     const ALIVE: Self = Self::Alive;
     fn is_alive(&self) -> bool {
         matches!(self, Self::Alive)

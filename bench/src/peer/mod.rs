@@ -20,7 +20,7 @@ pub mod token;
 /// The version of what is said. Two programs work together where it is the same.
 pub const VERSION: u32 = 1;
 
-/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a conversation would: what fuzzing and a
+/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a server or client would: what fuzzing and a
 /// property test go through. Nothing may panic, and what was read can be said again.
 pub fn take_apart(bytes: &[u8]) {
     fn all<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Vec<T> {
@@ -35,7 +35,7 @@ pub fn take_apart(bytes: &[u8]) {
         }
         read
     }
-    all::<handshake::Word>(bytes);
+    all::<handshake::Handshake>(bytes);
     for request in all::<message::Request>(bytes) {
         match request {
             message::Request::Open(open) => {
@@ -51,16 +51,16 @@ pub fn take_apart(bytes: &[u8]) {
             _ => {}
         }
     }
-    for answer in all::<message::Answer>(bytes) {
+    for answer in all::<message::Response>(bytes) {
         match answer {
-            message::Answer::Opened(opened) => {
+            message::Response::Opened(opened) => {
                 let layouts = opened.window.layouts().unwrap_or_default();
                 for layout in &layouts {
                     layout.transfer(peerpath_importers::Op::Write, u64::MAX);
                 }
                 opened.endpoint.lanes(layouts.len());
             }
-            message::Answer::Failed(failed) => drop(failed.explanation()),
+            message::Response::Failed(failed) => drop(failed.explanation()),
             _ => {}
         }
     }

@@ -64,7 +64,7 @@ impl Token {
                     Failure::bad_input(
                         format!("the token could not be read from {from}"),
                         error.to_string(),
-                        "name a file that holds the token that `peerpath serve` was given or has printed",
+                        "name a file that holds the token of the server: it was given to it, or it has printed it",
                     )
                 })?;
                 (from, bytes)

@@ -5,7 +5,7 @@ use peerpath_host::Arrangement;
 use peerpath_paths::{PathName, Request};
 
 use super::Runner;
-use super::ended::Without;
+use super::cell_error::Unmeasured;
 use super::shape::{mapped_at_once, named};
 use crate::failure::Failure;
 use crate::plan::Leg;
@@ -17,7 +17,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// Something named does not exist. `Ok(Err)`: the path cannot be arranged, which each of the leg's cells says.
-    pub(super) fn arrange(&mut self, leg: Leg<'_>) -> Result<Result<Option<Arrangement>, Without>, Failure> {
+    pub(super) fn arrange(&mut self, leg: Leg<'_>) -> Result<Result<Option<Arrangement>, Unmeasured>, Failure> {
         let Source::Vfio { bdf, bar, .. } = leg.source else { return Ok(Ok(None)) };
         // A device without a function of its own has no path to choose; registering says so.
         let Some((importer, way)) = self.routes.way(*bdf, &leg.target.to_string()) else { return Ok(Ok(None)) };
@@ -32,7 +32,7 @@ impl Runner<'_> {
                     Some(Ok(changes)) => changes,
                     Some(Err(explanation)) => {
                         let reason = format!("{asked} was asked for and cannot be arranged");
-                        return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+                        return Ok(Err(Unmeasured { outcome: Outcome::Waived, reason, explanation }));
                     }
                     None => return Ok(Ok(None)),
                 }
@@ -45,7 +45,7 @@ impl Runner<'_> {
         }
         match Arrangement::make(*bdf, importer, &changes, &way, self.changes) {
             Ok(arrangement) => Ok(Ok(Some(arrangement))),
-            Err(error) => Without::or_bad_input(&error).map(Err),
+            Err(error) => Unmeasured::or_bad_input(&error).map(Err),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
     arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);
         failure.what = format!("cannot revert everything that was changed for a path: {}", failure.what);
-        failure.explanation.remedy += " The journal lists what is left: `peerpath restore` reverts it.";
+        failure.explanation.remedy += " The journal lists what is left to revert.";
         failure
     })
 }

@@ -9,7 +9,7 @@ use peerpath_paths::{Explanation, PathName};
 use quanta::Clock;
 
 use super::Runner;
-use super::ended::Ended;
+use super::cell_error::CellError;
 use super::shape::Shape;
 use super::threads;
 use crate::measure::{self, Limit, MeasureError, Recorder};
@@ -61,20 +61,20 @@ const ROUNDS_A_WATCH: u64 = 100;
 
 impl Runner<'_> {
     /// Measures a cell, and notes in `path` which way its data went.
-    pub(super) fn measure(&mut self, setup: Setup<'_>, path: &mut CellPath) -> Result<Figures, Ended> {
+    pub(super) fn measure(&mut self, setup: Setup<'_>, path: &mut CellPath) -> Result<Figures, CellError> {
         let Setup { exporter, device, spec, .. } = setup;
         let Some(op) = spec.spec else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{} has no operation {}", device.info().name, spec.op),
-                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+                Explanation::uncaused("its importer does not offer it", "choose an operation of this importer"),
             ));
         };
         if spec.size_bytes > exporter.length_bytes() {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{} bytes do not fit into the source", spec.size_bytes),
                 Explanation::uncaused(
                     format!("the source has {} bytes", exporter.length_bytes()),
-                    "choose a smaller --size or a larger source",
+                    "choose a smaller size or a larger source",
                 ),
             ));
         }
@@ -93,13 +93,13 @@ impl Runner<'_> {
         setup: Setup<'_>,
         buffer: &Arc<Buffer>,
         path: &mut CellPath,
-    ) -> Result<Box<dyn Registration>, Ended> {
+    ) -> Result<Box<dyn Registration>, CellError> {
         let register = || setup.register(Arc::clone(buffer));
         Ok(self.routes.observed(path, buffer.origin(), setup.device.info(), register)?)
     }
 
     /// Times `export`, `register` or `unregister` of a buffer of the cell's size.
-    fn control(&mut self, setup: Setup<'_>, role: Role, path: &mut CellPath) -> Result<Figures, Ended> {
+    fn control(&mut self, setup: Setup<'_>, role: Role, path: &mut CellPath) -> Result<Figures, CellError> {
         // A path on which nothing can be registered does not keep anyone from exporting.
         if role != Role::Export {
             self.register_watched(setup, &setup.export()?, path)?.unregister()?;
@@ -127,9 +127,9 @@ impl Runner<'_> {
     }
 
     /// Times what of the control ops there is without mapping the BAR: registering the staging buffer.
-    fn control_staging(&mut self, setup: Setup<'_>, role: Role, path: &mut CellPath) -> Result<Figures, Ended> {
+    fn control_staging(&mut self, setup: Setup<'_>, role: Role, path: &mut CellPath) -> Result<Figures, CellError> {
         if !matches!(role, Role::Register | Role::Unregister) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("there is no {} to time", setup.spec.op),
                 Explanation::uncaused(
                     "the BAR is copied by the CPU, and no device gets to know it",
@@ -146,7 +146,7 @@ impl Runner<'_> {
     }
 
     /// Times what the kernel does inside a registration, through its own probes.
-    fn inside(&mut self, setup: Setup<'_>, kind: DmaBufOp, path: &mut CellPath) -> Result<Figures, Ended> {
+    fn inside(&mut self, setup: Setup<'_>, kind: DmaBufOp, path: &mut CellPath) -> Result<Figures, CellError> {
         let buffer = setup.export()?;
         let registration = self.register_watched(setup, &buffer, path)?;
         let mut figures = Figures {
@@ -161,7 +161,7 @@ impl Runner<'_> {
             Handle::Memory(_) | Handle::Withheld(_) => Some("only dma-bufs are attached and mapped"),
         };
         if let Some(why) = why_not {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("there is no {} to time", setup.spec.op),
                 Explanation::uncaused(why, "time `register` instead"),
             ));
@@ -182,7 +182,7 @@ impl Runner<'_> {
             };
             let times = self.routes.timed(kind, rounds)??;
             if times.is_empty() {
-                return Err(Ended::waived(
+                return Err(CellError::waived(
                     format!("no {} was seen", setup.spec.op),
                     Explanation::uncaused(
                         "the kernel's function for it could not be probed",
@@ -238,11 +238,11 @@ impl Control {
 }
 
 /// Host memory to copy through.
-pub(super) fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporter, Ended> {
+pub(super) fn staging(setup: Setup<'_>, length_bytes: u64) -> Result<HostExporter, CellError> {
     if setup.spec.mechanism == Mechanism::MrPerRange {
-        return Err(Ended::waived(
+        return Err(CellError::waived(
             "a staging buffer is not registered range by range",
-            Explanation::uncaused("it is one piece of host memory", "leave out --mechanism, or --path staged"),
+            Explanation::uncaused("it is one piece of host memory", "leave out the mechanism, or path staged"),
         ));
     }
     Ok(HostExporter::open(length_bytes, &OpenOptions::default())?)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use peerpath_exporter::View;
 use peerpath_importers::{ConnectedEnd, DataPlane, EndSettings, Op, Registration};
 
-use super::ended::Ended;
+use super::cell_error::CellError;
 use crate::layout::Layout;
 use crate::measure::{MeasureError, PING_PONG_DEPTH, Recorder, Throughput};
 
@@ -36,8 +36,8 @@ impl<'a> Lane<'a> {
     }
 
     /// Both ends of a lane on which a slot goes there and back, each for a thread of its own.
-    pub(super) fn facing(registration: &'a dyn Registration, layouts: &'a [Layout], op: Op) -> Result<Self, Ended> {
-        let [layout, ..] = layouts else { return Err(MeasureError::Lost.into()) };
+    pub(super) fn facing(registration: &'a dyn Registration, layouts: &'a [Layout], op: Op) -> Result<Self, CellError> {
+        let [layout, ..] = layouts else { return Err(MeasureError::TimedOut.into()) };
         let back = back_place(layout.far_start() + layout.length_bytes());
         let settings = EndSettings { depth: PING_PONG_DEPTH, queues: 1, receives: receives(op) };
         let [mut end, mut other] = registration.both_ends(settings, back + layout.size_bytes())?;

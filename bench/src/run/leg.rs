@@ -10,7 +10,7 @@ use quanta::Clock;
 
 use super::arranged::revert;
 use super::cell::{Figures, Setup};
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::shape::{Shape, mapped_at_once, named};
 use super::{Progress, Runner};
 use crate::cpus;
@@ -22,9 +22,9 @@ use crate::store::Store;
 
 /// The two ends of a leg, as far as they could be opened, and what was arranged between them.
 struct Ends<'a> {
-    arranged: Result<&'a [String], Without>,
-    exporter: Result<Box<dyn Exporter>, Without>,
-    device: Result<Arc<dyn Device>, Without>,
+    arranged: Result<&'a [String], Unmeasured>,
+    exporter: Result<Box<dyn Exporter>, Unmeasured>,
+    device: Result<Arc<dyn Device>, Unmeasured>,
 }
 
 impl Ends<'_> {
@@ -54,7 +54,7 @@ impl Runner<'_> {
         let arranged = match &arrangement {
             Ok(Some(arrangement)) => Ok(arrangement.done()),
             Ok(None) => Ok(&[][..]),
-            Err(without) => Err(without.clone()),
+            Err(unmeasured) => Err(unmeasured.clone()),
         };
         let flow = self.cells(leg, arranged, clock, store, result, progress);
         // Everything that used the host as it was arranged is closed by now.
@@ -71,14 +71,14 @@ impl Runner<'_> {
     fn cells(
         &mut self,
         leg: Leg<'_>,
-        arranged: Result<&[String], Without>,
+        arranged: Result<&[String], Unmeasured>,
         clock: &Clock,
         store: &Store,
         result: &mut RunResult,
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
         let (exporter, device) =
-            (or_without(leg.source.open(self.open))?, open_target(leg.target, &self.plan.connection)?);
+            (or_unmeasured(leg.source.open(self.open))?, open_target(leg.target, &self.plan.connection)?);
         let ends = Ends { arranged, exporter, device };
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
@@ -141,7 +141,9 @@ impl Runner<'_> {
         path.evidence.extend(ends.arranged.iter().copied().flatten().cloned());
         let origin = shape.as_ref().map_or_else(|_| origin.clone(), |shape| shape.exported(&origin));
         let figures = match (&ends.exporter, &ends.device, &ends.arranged, shape) {
-            (Err(without), ..) | (_, Err(without), ..) | (_, _, Err(without), _) => Err(without.clone().into()),
+            (Err(unmeasured), ..) | (_, Err(unmeasured), ..) | (_, _, Err(unmeasured), _) => {
+                Err(unmeasured.clone().into())
+            }
             (.., Err(error)) => Err(error.into()),
             (Ok(exporter), Ok(device), Ok(_), Ok(shape)) => {
                 let setup = Setup { exporter: &**exporter, device, spec, shape: &shape, clock };
@@ -153,8 +155,8 @@ impl Runner<'_> {
         let figures = self.without_faults(figures, &origin, info, &mut path);
         let figures = match figures {
             Ok(figures) => Ok(figures),
-            Err(Ended::Interrupted) => return None,
-            Err(Ended::Without(without)) => Err(without),
+            Err(CellError::Interrupted) => return None,
+            Err(CellError::Unmeasured(unmeasured)) => Err(unmeasured),
         };
         Some(self.record(leg, spec, origin, info, path, figures))
     }
@@ -166,7 +168,7 @@ impl Runner<'_> {
         origin: Origin,
         info: Option<&DeviceInfo>,
         path: CellPath,
-        figures: Result<Figures, Without>,
+        figures: Result<Figures, Unmeasured>,
     ) -> Cell {
         let direction = spec.spec.and_then(|spec| match spec.role {
             Role::Transfer(Direction::IntoSource) => Some("into_source"),
@@ -175,7 +177,7 @@ impl Runner<'_> {
         });
         let (figures, outcome, cause, reason, remedy) = match figures {
             Ok(figures) => (figures, Outcome::Passed, None, None, None),
-            Err(Without { outcome, reason, explanation }) => {
+            Err(Unmeasured { outcome, reason, explanation }) => {
                 let Explanation { cause, why, remedy, .. } = explanation;
                 // A refusal that was asked for is what should happen.
                 let refused = (path.asked, path.observed) == (Some(PathName::Refused), PathName::Refused);
@@ -221,11 +223,11 @@ impl Runner<'_> {
     /// A fault of the IOMMU while a cell ran fails it, whatever the device said.
     fn without_faults(
         &mut self,
-        figures: Result<Figures, Ended>,
+        figures: Result<Figures, CellError>,
         source: &Origin,
         info: Option<&DeviceInfo>,
         path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(info.and_then(|info| info.bdf)).collect();
         let faults = self.routes.faults(path, &functions);
         match (figures, faults.first()) {
@@ -236,8 +238,8 @@ impl Runner<'_> {
 }
 
 /// How a cell ends during which the IOMMU has reported faults.
-pub(super) fn iommu_fault(count: usize, first: &str) -> Ended {
-    Ended::failed(
+pub(super) fn iommu_fault(count: usize, first: &str) -> CellError {
+    CellError::failed(
         format!("the IOMMU reported {count} fault(s) meanwhile, the first: {first}"),
         Explanation::new(
             Cause::IommuFault,
@@ -260,44 +262,44 @@ pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
 pub(super) fn open_target(
     target: &Target,
     connection: &QueuePairOptions,
-) -> Result<Result<Arc<dyn Device>, Without>, Failure> {
+) -> Result<Result<Arc<dyn Device>, Unmeasured>, Failure> {
     let opened = match target.importer.probe(&target.address) {
         Ok(Availability::Waived(explanation)) => {
             let reason = format!("{target} cannot be used");
-            return Ok(Err(Without { outcome: Outcome::Waived, reason, explanation }));
+            return Ok(Err(Unmeasured { outcome: Outcome::Waived, reason, explanation }));
         }
-        // Without dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
+        // Unmeasured dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
         Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address, connection),
         Err(error) => Err(error),
     };
-    or_without(opened)
+    or_unmeasured(opened)
 }
 
-pub(super) fn or_without<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Without>, Failure> {
-    opened.map_or_else(|error| Without::or_bad_input(&error).map(Err), |opened| Ok(Ok(opened)))
+pub(super) fn or_unmeasured<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Unmeasured>, Failure> {
+    opened.map_or_else(|error| Unmeasured::or_bad_input(&error).map(Err), |opened| Ok(Ok(opened)))
 }
 
 /// Nothing is moved over a path that is known to be another than the one asked for.
-fn as_predicted(path: &CellPath) -> Result<(), Ended> {
+fn as_predicted(path: &CellPath) -> Result<(), CellError> {
     let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
     if predicted == asked || predicted == PathName::Unknown {
         return Ok(());
     }
-    Err(Ended::waived(
+    Err(CellError::waived(
         format!("{asked} was asked for, and the kernel would choose {predicted}"),
         Explanation::new(
             Cause::PathMismatch,
             "the way follows from where the two functions sit and how the host is set up",
-            "see `peerpath paths` for what decides it",
+            "see the prediction for this pair for what decides it",
         ),
     ))
 }
 
 /// The one unforgivable mistake would be to report a path that the data did not take.
-pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, Ended> {
+pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, CellError> {
     let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
     match path.asked {
-        Some(asked) if maps && path.observed != asked => Err(Ended::failed(
+        Some(asked) if maps && path.observed != asked => Err(CellError::failed(
             format!("{asked} was asked for, and {} was seen", path.observed),
             Explanation::new(
                 Cause::PathMismatch,

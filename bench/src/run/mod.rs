@@ -6,7 +6,7 @@
 
 mod arranged;
 mod cell;
-mod ended;
+mod cell_error;
 mod lane;
 mod leg;
 mod ping_pong;
@@ -30,7 +30,7 @@ use crate::plan::Plan;
 use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
-use ended::Without;
+use cell_error::Unmeasured;
 pub use server::Server;
 
 /// Hears how a run goes on.
@@ -105,7 +105,7 @@ impl Runner<'_> {
         let here = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in here {
             if let Err(error) = source.open(self.open) {
-                Without::or_bad_input(&error)?;
+                Unmeasured::or_bad_input(&error)?;
             }
         }
         for target in &self.plan.targets {
@@ -116,7 +116,7 @@ impl Runner<'_> {
                 target.importer.probe(&target.address).map(drop)
             };
             if let Err(error) = found {
-                Without::or_bad_input(&error)?;
+                Unmeasured::or_bad_input(&error)?;
             }
         }
         Ok(())

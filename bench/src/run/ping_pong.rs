@@ -4,7 +4,7 @@ use peerpath_importers::{ConnectedEnd, Op, Transfer};
 use quanta::Clock;
 
 use super::Runner;
-use super::ended::Ended;
+use super::cell_error::CellError;
 use super::lane::{Lane, Posts, Seen};
 use super::threads;
 use super::transfer::Moving;
@@ -15,15 +15,15 @@ use crate::window::{Mismatch, Place, VerifyError};
 
 impl Runner<'_> {
     /// Ping-pong, with two threads a lane: the one that is timed, and the one that answers, unless a peer does.
-    pub(super) fn ping_pong(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
+    pub(super) fn ping_pong(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, CellError> {
         let Moving { spec, clock, near, .. } = moving;
         let (plan, interrupt) = (self.plan, self.interrupt);
         let last_bytes: Vec<u8> = match near {
-            Place::Here(view) => {
+            Place::Local(view) => {
                 let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
                 lanes.iter().map(|lane| measure::look_at(view, last(lane))).collect::<Result<_, _>>()?
             }
-            Place::There(remote, _) => remote.echo(&backs(lanes))?,
+            Place::Remote(remote, _) => remote.echo(&backs(lanes))?,
         };
         let mut posting = Vec::new();
         let mut answering = Vec::new();
@@ -49,7 +49,7 @@ impl Runner<'_> {
                 seen.map(Some)
             }
         })?;
-        if let Place::There(remote, _) = near {
+        if let Place::Remote(remote, _) = near {
             remote.rest()?;
         }
         let seen: Vec<Seen> = seen.into_iter().flatten().collect();

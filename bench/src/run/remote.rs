@@ -10,16 +10,16 @@ use peerpath_paths::{Bdf, Cause, Explanation};
 use quanta::Clock;
 
 use super::cell::Figures;
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::lane::{Lane, Posts, back_place, receives};
-use super::leg::{as_asked, describe, iommu_fault, open_target, or_without, target_of};
+use super::leg::{as_asked, describe, iommu_fault, open_target, or_unmeasured, target_of};
 use super::shape::named;
 use super::transfer::{Moving, streams};
 use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Open, Opened, Pairs, WindowAt};
 use crate::peer::{client::Client, error::PeerError};
 use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
@@ -30,8 +30,8 @@ use crate::window::Place;
 /// This side's memory and device, as far as they could be opened.
 struct Ends {
     /// None where the memory is made to fit each cell.
-    far: Result<Option<Box<dyn Exporter>>, Without>,
-    device: Result<Arc<dyn Device>, Without>,
+    far: Result<Option<Box<dyn Exporter>>, Unmeasured>,
+    device: Result<Arc<dyn Device>, Unmeasured>,
 }
 
 /// Both sides of a cell, as far as they are known.
@@ -74,7 +74,7 @@ impl Runner<'_> {
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
         let far = match leg.far {
-            Some(source) => or_without(source.open(self.open))?.map(Some),
+            Some(source) => or_unmeasured(source.open(self.open))?.map(Some),
             None => Ok(None),
         };
         let ends = Ends { far, device: open_target(leg.target, &self.plan.connection)? };
@@ -94,8 +94,8 @@ impl Runner<'_> {
             };
             let figures = match self.remote_cell(peer, leg, &ends, &spec, clock, &mut sides) {
                 Ok(figures) => Ok(figures),
-                Err(Ended::Interrupted) => return Ok(ControlFlow::Break(())),
-                Err(Ended::Without(without)) => Err(without),
+                Err(CellError::Interrupted) => return Ok(ControlFlow::Break(())),
+                Err(CellError::Unmeasured(unmeasured)) => Err(unmeasured),
             };
             let info = ends.info();
             let Sides { source, path, mechanism, far } = sides;
@@ -137,9 +137,9 @@ impl Runner<'_> {
         spec: &CellSpec,
         clock: &Clock,
         sides: &mut Sides,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let figures = match (&ends.far, &ends.device) {
-            (Err(without), _) | (_, Err(without)) => Err(without.clone().into()),
+            (Err(unmeasured), _) | (_, Err(unmeasured)) => Err(unmeasured.clone().into()),
             (Ok(far), Ok(device)) => {
                 let setup = Setup { peer, leg, spec, far: far.as_deref(), device, clock };
                 self.measure_remote(setup, sides).and_then(|figures| as_asked(&sides.path, spec, figures))
@@ -149,24 +149,24 @@ impl Runner<'_> {
         let faults = self.routes.faults(&mut sides.far.path, &functions);
         match figures {
             // What the peer's end has interrupted did not end by itself.
-            Err(Ended::Interrupted) if !self.interrupt.is_signalled() => Err(peer_is_gone()),
+            Err(CellError::Interrupted) if !self.interrupt.is_signalled() => Err(peer_is_gone()),
             figures => figures.and_then(|figures| faults_are_failures(figures, &faults)),
         }
     }
 
-    fn measure_remote(&mut self, setup: Setup<'_>, sides: &mut Sides) -> Result<Figures, Ended> {
+    fn measure_remote(&mut self, setup: Setup<'_>, sides: &mut Sides) -> Result<Figures, CellError> {
         let Setup { peer, leg, spec, .. } = setup;
         let Some(Role::Transfer(direction)) = spec.spec.map(|spec| spec.role) else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{} is no transfer between two hosts", spec.op),
                 Explanation::uncaused(
                     "exporting and registering are the matter of one host",
-                    "measure it there, without --peer",
+                    "measure it on the other host alone",
                 ),
             ));
         };
         if let Some(why) = transfer::impossible(spec).or_else(|| impossible(spec, self.plan)) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("this {} ({}) is not done between two hosts", spec.op, spec.mode.as_str()),
                 why,
             ));
@@ -191,8 +191,8 @@ impl Runner<'_> {
         sides.source = opened.source.clone();
         sides.mechanism = Some(opened.mechanism.clone());
         let moved = self.move_remote(setup, direction, &opened, &mut sides.far);
-        if let Err(Ended::Interrupted) = moved {
-            return Err(Ended::Interrupted);
+        if let Err(CellError::Interrupted) = moved {
+            return Err(CellError::Interrupted);
         }
         // Also after a failure: what the peer opened has to be closed before anything else can be.
         let closed = peer.close();
@@ -201,10 +201,12 @@ impl Runner<'_> {
         }
         let (figures, closed) = match (moved, closed) {
             // Transfers to a peer that is gone fail in many ways, often before anything else tells of it.
-            (Err(_), Err(PeerError::Lost(lost))) if !matches!(lost, Lost::Interrupted) => return Err(peer_is_gone()),
-            (Err(ended), Ok(closed)) => {
+            (Err(_), Err(PeerError::Connection(lost))) if !matches!(lost, ConnectionError::Interrupted) => {
+                return Err(peer_is_gone());
+            }
+            (Err(error), Ok(closed)) => {
                 sides.path = CellPath { asked: leg.asked, ..closed.path };
-                return Err(refused_atomic(peer, open, &opened, ended));
+                return Err(refused_atomic(peer, open, &opened, error));
             }
             (moved, closed) => (moved?, closed?),
         };
@@ -218,17 +220,17 @@ impl Runner<'_> {
         direction: Direction,
         opened: &Opened,
         side: &mut FarSide,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let Setup { peer, spec, device, clock, .. } = setup;
         let windows = Some(&opened.window).filter(|window| window.slot_bytes == spec.size_bytes);
-        let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::OutOfTurn)?;
+        let layouts = windows.and_then(WindowAt::layouts).ok_or(PeerError::Unexpected)?;
         let (lanes, streams) = (spec.threads as usize, streams(spec));
         if layouts.len() != lanes * streams {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "the server does not support this",
                 Explanation::uncaused(
                     format!("it has {} window(s) where {} were asked for", layouts.len(), lanes * streams),
-                    "use the same peerpath on both hosts, or leave out --threads and --bidirectional",
+                    "use the same version of peerpath on both hosts, or one thread and one direction",
                 ),
             ));
         }
@@ -245,9 +247,9 @@ impl Runner<'_> {
         let receives = (comes_back || spec.bidirectional) && receives(spec.op);
         let settings = EndSettings { depth, queues: spec.qps, receives };
         let loose = (0..lanes).map(|_| registration.end(settings)).collect::<Result<Vec<_>, _>>()?;
-        let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::OutOfTurn)?;
+        let whole = Endpoint::of_lanes(loose.iter().map(|end| end.endpoint())).ok_or(PeerError::Unexpected)?;
         peer.connect_to(&whole)?;
-        let theirs = opened.endpoint.lanes(lanes).ok_or(PeerError::OutOfTurn)?;
+        let theirs = opened.endpoint.lanes(lanes).ok_or(PeerError::Unexpected)?;
         let joined = loose.into_iter().zip(&theirs).map(|(end, theirs)| end.connect(theirs));
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let mut lanes = Vec::new();
@@ -259,7 +261,7 @@ impl Runner<'_> {
             lanes.push(Lane { far: end.far(), posts: Posts::Apart { end, other: None, back: back(lane) }, layouts });
         }
         let figures = Figures { exported: Some(opened.source.clone()), ..Figures::default() };
-        let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::There(peer, 0) };
+        let moving = Moving { spec, clock, device: &device.info().name, direction, near: Place::Remote(peer, 0) };
         let figures = self.moved(moving, &mut lanes, figures)?;
         drop(lanes);
         registration.unregister()?;
@@ -268,12 +270,12 @@ impl Runner<'_> {
 }
 
 /// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that can be opened again.
-fn refused_atomic(peer: &Client, open: Open, opened: &Opened, ended: Ended) -> Ended {
-    let Ended::Without(Without { outcome: Outcome::Failed, reason, .. }) = &ended else { return ended };
+fn refused_atomic(peer: &Client, open: Open, opened: &Opened, error: CellError) -> CellError {
+    let CellError::Unmeasured(Unmeasured { outcome: Outcome::Failed, reason, .. }) = &error else { return error };
     let in_bar = opened.source.kind == SourceKind::Vfio && matches!(&open.op[..], "fetch_add" | "cmp_swap");
     // Refused is what a transfer was, and nothing before or after it.
     let refused = in_bar && reason.starts_with("the transfer ended with") && peer.open(open).is_ok();
-    if refused && peer.close().is_ok() { transfer::atomics_refused(reason.clone()) } else { ended }
+    if refused && peer.close().is_ok() { transfer::atomics_refused(reason.clone()) } else { error }
 }
 
 /// What two hosts do not do together.
@@ -283,10 +285,13 @@ fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let (what, remedy) = if unreliable && receives(spec.op) && spec.mode != Mode::PingPong {
         (
             "without acknowledgements nothing tells whether the other host has receives ready, and what finds none is lost",
-            "use --mode pingpong, in which each waits for an answer, or --connection rc",
+            "use mode pingpong, in which each waits for an answer, or a connection of kind rc",
         )
     } else if many_queues && plan.post_list.is_some_and(|list| list > 1) {
-        ("sends that are handed over together arrive on one queue pair", "leave out --post-list or --qps")
+        (
+            "sends that are handed over together arrive on one queue pair",
+            "leave out the post list, or use one queue pair",
+        )
     } else {
         return None;
     };
@@ -294,34 +299,34 @@ fn impossible(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
 }
 
 /// This side's memory: the front of what was named, or host memory of the right size.
-fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buffer>, Ended> {
+fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buffer>, CellError> {
     let Some(exporter) = named else {
         return Ok(HostExporter::open(length_bytes, &OpenOptions::default())?.export(length_bytes)?);
     };
     if length_bytes > exporter.length_bytes() {
-        return Err(Ended::waived(
+        return Err(CellError::waived(
             format!("{length_bytes} bytes do not fit into this side's memory"),
             Explanation::uncaused(
                 format!("{} has {} bytes", exporter.origin(), exporter.length_bytes()),
-                "choose a smaller --size or --depth, or a larger --from",
+                "choose a smaller size or depth, or larger memory at this end",
             ),
         ));
     }
     Ok(exporter.export(length_bytes.next_multiple_of(page_bytes()).min(exporter.length_bytes()))?)
 }
 
-fn faults_are_failures(figures: Figures, faults: &[String]) -> Result<Figures, Ended> {
+fn faults_are_failures(figures: Figures, faults: &[String]) -> Result<Figures, CellError> {
     faults.first().map_or(Ok(figures), |fault| Err(iommu_fault(faults.len(), fault)))
 }
 
-fn peer_is_gone() -> Ended {
-    Ended::Without(Without {
+fn peer_is_gone() -> CellError {
+    CellError::Unmeasured(Unmeasured {
         outcome: Outcome::Failed,
         reason: "the peer went away during the cell".to_owned(),
         explanation: Explanation::new(
             Cause::PeerLost,
-            "nothing was heard of it any more",
-            "see what `peerpath serve` printed on the other host, and start the run again",
+            "it sends nothing any more",
+            "see what the server printed on the other host, and start the run again",
         ),
     })
 }

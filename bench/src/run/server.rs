@@ -11,24 +11,24 @@ use peerpath_importers::{
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
 use super::transfer::{impossible, layouts};
+use crate::atomic_words;
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::listener::ServerConnection;
-use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
+use crate::peer::message::{Closed, Failed, Offer, Open, Opened, Request, Response, WindowAt, WordsAt};
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
 use crate::window::Memory;
-use crate::words;
 
 /// Many regions make a long message.
 const MOST_RANGES: u32 = 4096;
@@ -65,31 +65,31 @@ impl Server<'_> {
     /// Serves a peer until it goes. Whatever it had open is given back then.
     ///
     /// # Errors
-    /// How the conversation ended, where the peer did not just close it.
-    pub fn session(&self, peer: &ServerConnection) -> Result<(), Lost> {
+    /// How the connection ended, where the client did not close it.
+    pub fn session(&self, peer: &ServerConnection) -> Result<(), ConnectionError> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
             Err(error) => {
                 let failure = Failure::of(&error);
-                return peer.say(&Answer::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
+                return peer.send(&Response::Refused { why: format!("{}: {}", failure.what, failure.explanation.why) });
             }
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
         let connection = self.connection.clone();
         let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
-        peer.say(&Answer::Offer(Box::new(session.offer())))?;
+        peer.send(&Response::Offer(Box::new(session.offer())))?;
         loop {
-            match peer.hear(self.interrupt)? {
+            match peer.receive(self.interrupt)? {
                 Request::Open(open) => session.cell(&open)?,
-                _ => return out_of_turn(peer),
+                _ => return unexpected_request(peer),
             }
         }
     }
 }
 
-fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
-    peer.say(&Answer::Refused { why: "that was not to be asked now".to_owned() })?;
-    Err(Lost::OutOfTurn)
+fn unexpected_request(peer: &ServerConnection) -> Result<(), ConnectionError> {
+    peer.send(&Response::Refused { why: "unexpected request".to_owned() })?;
+    Err(ConnectionError::Unexpected)
 }
 
 struct Session<'a> {
@@ -147,11 +147,11 @@ impl Session<'_> {
     }
 
     /// A cell from its opening to its closing.
-    fn cell(&mut self, open: &Open) -> Result<(), Lost> {
+    fn cell(&mut self, open: &Open) -> Result<(), ConnectionError> {
         let mut path = None;
         let ready = match self.ready(open, &mut path) {
             Ok(ready) => ready,
-            Err(ended) => return self.fail(ended, path),
+            Err(error) => return self.fail(error, path),
         };
         let Ready { registration, .. } = &ready;
         // Enough for whichever mode the peer has in mind.
@@ -165,42 +165,42 @@ impl Session<'_> {
         // A cell has a lane at least.
         let endpoint = Endpoint::of_lanes(ends.iter().map(|end| end.endpoint()));
         let (Some(endpoint), Some(window)) = (endpoint, WindowAt::of(&ready.layouts)) else {
-            return out_of_turn(self.peer);
+            return unexpected_request(self.peer);
         };
         let mechanism = registration.mechanism().to_owned();
-        self.peer.say(&Answer::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
+        self.peer.send(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
         self.serve_cell(&ready, ends)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
         let faults = self.routes.faults(&mut path, &functions);
         match unregistered {
-            Ok(_remains) => self.peer.say(&Answer::Closed(Box::new(Closed { path, faults }))),
+            Ok(_remains) => self.peer.send(&Response::Closed(Box::new(Closed { path, faults }))),
             Err(error) => self.fail(error.into(), Some(path)),
         }
     }
 
     /// Exports and registers what is asked for.
-    fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
+    fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, CellError> {
         let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
         self.reopen(open)?;
         let offered = self.server.target.importer.capabilities().ops.iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{} has no transfer {:?}", self.device.info().name, open.op),
-                Explanation::uncaused("its importer does not offer it", "see `peerpath run --help` for what it offers"),
+                Explanation::uncaused("its importer does not offer it", "choose an operation of this importer"),
             ));
         };
         // What is a word has the length of one.
         let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
         if !within_bounds(size_bytes, depth, qps, threads, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "the server does not serve so large a cell",
                 Explanation::uncaused(
                     format!(
                         "a peer gets at most 1 GiB an operation, a depth of 65536, 4096 threads and {MOST_RANGES} ranges"
                     ),
-                    "choose a smaller --size, --depth, --threads or --ranges",
+                    "choose a smaller size or depth, or fewer threads or ranges",
                 ),
             ));
         }
@@ -220,7 +220,7 @@ impl Session<'_> {
             bidirectional: open.both_ways,
         };
         if let Some(why) = impossible(&spec) {
-            return Err(Ended::waived(format!("there is no such {}", spec.op), why));
+            return Err(CellError::waived(format!("there is no such {}", spec.op), why));
         }
         let source = self.find(&open.source)?;
         let (_, exporter) = self.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
@@ -244,9 +244,9 @@ impl Session<'_> {
         Ok(Ready { op: op.op, buffer, registration, layouts, flow, lanes: threads as usize })
     }
 
-    fn find(&self, name: &str) -> Result<Source, Ended> {
+    fn find(&self, name: &str) -> Result<Source, CellError> {
         self.server.sources.iter().find(|source| source.to_string() == name).cloned().ok_or_else(|| {
-            Ended::failed(
+            CellError::failed(
                 "the server does not serve this source",
                 Explanation::uncaused(
                     "a client gets the sources that the server was started with",
@@ -257,13 +257,13 @@ impl Session<'_> {
     }
 
     /// Opens the device anew where the peer asks for queue pairs of another kind than before.
-    fn reopen(&mut self, open: &Open) -> Result<(), Ended> {
+    fn reopen(&mut self, open: &Open) -> Result<(), CellError> {
         let Some(connection) = open.connection.within(self.server.connection) else {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "there are no such queue pairs",
                 Explanation::uncaused(
                     "service levels go from 0 to 15, and no device takes so much inline",
-                    "choose another --service-level or --inline",
+                    "choose another service level, or fewer inline bytes",
                 ),
             ));
         };
@@ -276,12 +276,12 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn serve_cell(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), Lost> {
+    fn serve_cell(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), ConnectionError> {
         let mut loose = Some(ends);
         let mut joined: Vec<Box<dyn ConnectedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
         let receiving = receives(ready.op);
-        let mut broken: Option<Ended> = None;
+        let mut broken: Option<CellError> = None;
         let mut done: Vec<Completion> = Vec::new();
         loop {
             let request = if receiving && broken.is_none() && !joined.is_empty() {
@@ -289,23 +289,25 @@ impl Session<'_> {
                     broken = Some(error.into());
                 }
                 if self.server.interrupt.is_set() {
-                    return Err(Lost::Interrupted);
+                    return Err(ConnectionError::Interrupted);
                 }
-                let Some(request) = self.peer.heard()? else {
+                let Some(request) = self.peer.try_receive()? else {
                     std::thread::yield_now();
                     continue;
                 };
                 request
             } else {
-                self.peer.hear(self.server.interrupt)?
+                self.peer.receive(self.server.interrupt)?
             };
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
-                (Request::Open(_) | Request::Alive | Request::Rest, _) => return out_of_turn(self.peer),
-                (_, Some(ended)) => Err(ended),
+                (Request::Open(_) | Request::Alive | Request::Rest, _) => return unexpected_request(self.peer),
+                (_, Some(error)) => Err(error),
                 (Request::Connect(endpoint), None) => {
                     let theirs = endpoint.lanes(ready.lanes);
-                    let (Some(ends), Some(theirs)) = (loose.take(), theirs) else { return out_of_turn(self.peer) };
+                    let (Some(ends), Some(theirs)) = (loose.take(), theirs) else {
+                        return unexpected_request(self.peer);
+                    };
                     let lanes = ends.into_iter().zip(&theirs).zip(ready.windows(0));
                     let connected = lanes.map(|((end, theirs), layout)| {
                         let mut end = end.connect(theirs)?;
@@ -315,32 +317,32 @@ impl Session<'_> {
                         }
                         Ok(end)
                     });
-                    connected.collect::<Result<_, peerpath_importers::Error>>().map_err(Ended::from).map(|ends| {
+                    connected.collect::<Result<_, peerpath_importers::Error>>().map_err(CellError::from).map(|ends| {
                         joined = ends;
-                        Answer::Connected
+                        Response::Connected
                     })
                 }
                 (Request::Fill(fill), None) => {
-                    let Some(layout) = ready.window(fill.window) else { return out_of_turn(self.peer) };
+                    let Some(layout) = ready.window(fill.window) else { return unexpected_request(self.peer) };
                     let (view, around) = (&**ready.buffer.view(), Pattern::new(fill.seed));
                     let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
-                        Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
+                        Some(WordsAt { first, .. }) => atomic_words::set(&layout.with_words_from(first), view, around),
                         None => Memory::served(layout, view).fill(around),
                     };
-                    filled.map(|()| Answer::Filled).map_err(Ended::from)
+                    filled.map(|()| Response::Filled).map_err(CellError::from)
                 }
                 (Request::Verify(asked), None) => {
-                    let Some(layout) = ready.window(asked.window) else { return out_of_turn(self.peer) };
+                    let Some(layout) = ready.window(asked.window) else { return unexpected_request(self.peer) };
                     let view = &**ready.buffer.view();
                     let (slots, rest) = (Pattern::new(asked.slots_seed), Pattern::new(asked.rest_seed));
                     let verified = match asked.words.filter(|_| ready.op.is_atomic()) {
                         Some(WordsAt { first, operations }) => {
-                            words::have(&layout.with_words_from(first), view, rest, operations)
+                            atomic_words::have(&layout.with_words_from(first), view, rest, operations)
                         }
                         None => Memory::served(layout, view).verify(asked.used, slots, rest),
                     };
                     let transport = self.connection.transport;
-                    verified.map(|()| Answer::Verified).map_err(|error| Ended::unverified(error, transport))
+                    verified.map(|()| Response::Verified).map_err(|error| CellError::unverified(error, transport))
                 }
                 (Request::Echo(echo), None) => match self.echo(ready, &mut joined, &echo)? {
                     Some(answer) => answer,
@@ -352,18 +354,20 @@ impl Session<'_> {
                 },
             };
             match answer {
-                Ok(answer) => self.peer.say(&answer)?,
-                Err(ended) => self.fail(ended, None)?,
+                Ok(answer) => self.peer.send(&answer)?,
+                Err(error) => self.fail(error, None)?,
             }
         }
     }
 
     /// Says why something was not done.
-    fn fail(&self, ended: Ended, path: Option<CellPath>) -> Result<(), Lost> {
-        let Ended::Without(Without { outcome, reason, explanation }) = ended else { return Err(Lost::Interrupted) };
+    fn fail(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
+        let CellError::Unmeasured(Unmeasured { outcome, reason, explanation }) = error else {
+            return Err(ConnectionError::Interrupted);
+        };
         debug_assert_ne!(outcome, Outcome::Passed);
         let failed = Failed { path, ..Failed::new(outcome, reason, explanation) };
-        self.peer.say(&Answer::Failed(Box::new(failed)))
+        self.peer.send(&Response::Failed(Box::new(failed)))
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// What a cell exports. Without ranges, transfers find the whole source and control ops as much of it as they are about.
+    /// What a cell exports. Unmeasured ranges, transfers find the whole source and control ops as much of it as they are about.
     /// Ranges are together as long as the operation, so that a transfer lies over all of them; where a transfer has to lie
     /// within one, each of them is as long as that. One range is no exception, so that it can be compared with many.
     ///

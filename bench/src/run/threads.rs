@@ -31,7 +31,11 @@ pub(super) fn together<I: Send, T: Send>(
                 let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
                 drop(gate.read());
                 // Whoever gave up says why.
-                if given_up.load(Ordering::Relaxed) { Err(MeasureError::Lost) } else { bound.and_then(|()| work(item)) }
+                if given_up.load(Ordering::Relaxed) {
+                    Err(MeasureError::TimedOut)
+                } else {
+                    bound.and_then(|()| work(item))
+                }
             };
             Builder::new().spawn_scoped(scope, body).map_err(|source| MeasureError::Thread { source })
         };
@@ -63,8 +67,8 @@ mod tests {
         });
         assert_eq!(done.unwrap(), (0..8).map(|item| item * 2).collect::<Vec<_>>());
         let failed =
-            together(vec![1, 2, 3], in_turn(&[]), |item| if item == 2 { Err(MeasureError::Lost) } else { Ok(()) });
-        assert!(matches!(failed, Err(MeasureError::Lost)));
+            together(vec![1, 2, 3], in_turn(&[]), |item| if item == 2 { Err(MeasureError::TimedOut) } else { Ok(()) });
+        assert!(matches!(failed, Err(MeasureError::TimedOut)));
         let nowhere = together(vec![()], in_turn(&[1_000_000]), Ok);
         assert!(matches!(nowhere, Err(MeasureError::Bind { cpu: 1_000_000, .. })));
     }

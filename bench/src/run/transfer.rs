@@ -10,10 +10,11 @@ use quanta::Clock;
 
 use super::Runner;
 use super::cell::{Figures, Setup, note_staging, staging};
-use super::ended::{Ended, Without};
+use super::cell_error::{CellError, Unmeasured};
 use super::lane::{Lane, Posts, Seen, receives};
 use super::staged::Staged;
 use super::threads;
+use crate::atomic_words::AtomicWords;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream};
@@ -22,7 +23,6 @@ use crate::peer::message::{Post, Posted};
 use crate::plan::{CellSpec, Mechanism, Mode, Plan};
 use crate::result::CellPath;
 use crate::window::{Place, Remote, VerifyError, Window};
-use crate::words::Words;
 
 /// Untimed laps after a timed run, each with fresh data.
 const VERIFIED_LAPS: u32 = 3;
@@ -47,7 +47,7 @@ impl<'a> Moving<'a> {
     /// The peer, where it posts the stream of that place.
     fn poster(&self, place: usize) -> Option<&'a dyn Remote> {
         match (self.near, POSTED_BY[place]) {
-            (Place::There(remote, _), Side::Buffer) => Some(remote),
+            (Place::Remote(remote, _), Side::Buffer) => Some(remote),
             _ => None,
         }
     }
@@ -62,7 +62,7 @@ impl<'a> Moving<'a> {
 /// Data of a stream, before and after.
 enum Check<'a> {
     Bytes(Window<'a>),
-    Words(Words<'a>),
+    Words(AtomicWords<'a>),
 }
 
 impl<'a> Check<'a> {
@@ -74,7 +74,7 @@ impl<'a> Check<'a> {
         far: &'a dyn View,
     ) -> Result<Self, VerifyError> {
         Ok(if op.is_atomic() {
-            Self::Words(Words::fill(layout, near, far)?)
+            Self::Words(AtomicWords::fill(layout, near, far)?)
         } else {
             Self::Bytes(Window::fill(layout, direction, near, far)?)
         })
@@ -112,18 +112,18 @@ impl Runner<'_> {
         setup: Setup<'_>,
         direction: Direction,
         path: &mut CellPath,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let spec = setup.spec;
         if let Some(why) = impossible(spec) {
-            return Err(Ended::waived(format!("there is no such {} ({})", spec.op, spec.mode.as_str()), why));
+            return Err(CellError::waived(format!("there is no such {} ({})", spec.op, spec.mode.as_str()), why));
         }
         let pollers = 2 * spec.threads as usize;
         if spec.mode == Mode::PingPong && (1..pollers).contains(&self.plan.cpus.len()) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{pollers} sides of ping-pong would share {} processor(s)", self.plan.cpus.len()),
                 Explanation::uncaused(
                     "each of them polls, and keeps the one that it waits for from running",
-                    "name a processor for each side with --cpu, or none",
+                    "name a processor for each side, or none",
                 ),
             ));
         }
@@ -147,7 +147,7 @@ impl Runner<'_> {
             exported: Some(buffer.origin().clone()),
             ..Figures::default()
         };
-        let lane = |layouts| -> Result<Lane<'_>, Ended> {
+        let lane = |layouts| -> Result<Lane<'_>, CellError> {
             if spec.mode == Mode::PingPong {
                 return Lane::facing(&*registration, layouts, spec.op);
             }
@@ -164,11 +164,11 @@ impl Runner<'_> {
         let mut lanes = layouts.chunks(streams).map(lane).collect::<Result<Vec<_>, _>>()?;
         let shared_far = setup.device.info().own_address_space && lanes.iter().any(|lane| lane.far.is_writable());
         if lanes.len() > 1 && shared_far {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 "threads would overwrite each other's blocks",
                 Explanation::uncaused(
                     "all of them work from the same blocks of the drive",
-                    "leave out --threads or --allow-write",
+                    "use one thread, or do not allow the drive to be written",
                 ),
             ));
         }
@@ -177,19 +177,24 @@ impl Runner<'_> {
             clock: setup.clock,
             device: &setup.device.info().name,
             direction,
-            near: Place::Here(&**buffer.view()),
+            near: Place::Local(&**buffer.view()),
         };
         let figures = self.moved(moving, &mut lanes, figures);
         drop(lanes);
-        let figures = figures.map_err(|ended| refused_atomic(setup, &buffer, ended))?;
+        let figures = figures.map_err(|error| refused_atomic(setup, &buffer, error))?;
         registration.unregister()?;
         Ok(figures)
     }
 
     /// Fills, moves, times and verifies.
-    pub(super) fn moved(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], figures: Figures) -> Result<Figures, Ended> {
+    pub(super) fn moved(
+        &self,
+        moving: Moving<'_>,
+        lanes: &mut [Lane<'_>],
+        figures: Figures,
+    ) -> Result<Figures, CellError> {
         let moved = self.moved_and_verified(moving, lanes, figures);
-        moved.map_err(|ended| ended.over(self.plan.connection.transport))
+        moved.map_err(|error| error.over(self.plan.connection.transport))
     }
 
     fn moved_and_verified(
@@ -197,15 +202,15 @@ impl Runner<'_> {
         moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
         mut figures: Figures,
-    ) -> Result<Figures, Ended> {
+    ) -> Result<Figures, CellError> {
         let Moving { spec, clock, device, direction, near } = moving;
         if direction == Direction::OutOfSource && lanes.iter().any(|lane| !lane.far.is_writable()) {
-            return Err(Ended::waived(
+            return Err(CellError::waived(
                 format!("{device} may not be written"),
                 Explanation::new(
                     Cause::NoPermission,
                     "its content is precious, and nobody said which part of it may be overwritten",
-                    "name it with --allow-write LBA+COUNT; what stands there is lost",
+                    "allow these blocks to be written: name the drive with ?write=LBA+COUNT; their content is lost",
                 ),
             ));
         }
@@ -219,7 +224,7 @@ impl Runner<'_> {
         // Ping-pong warms up by itself: nobody answers yet.
         for place in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
             let warmed_up = self.some(moving, lanes, place, self.warmup_limit())?;
-            self.come_round(moving, lanes, place, &warmed_up)?;
+            self.refill_receives(moving, lanes, place, &warmed_up)?;
         }
         // Filled after the warm-up, so that what the warm-up moved counts as stale.
         let mut checks = Vec::new();
@@ -241,7 +246,7 @@ impl Runner<'_> {
         drop(checks);
         for place in 0..streams {
             let ended: Vec<u64> = seen.iter().filter_map(|seen| seen.operations.get(place).copied()).collect();
-            self.come_round(moving, lanes, place, &ended)?;
+            self.refill_receives(moving, lanes, place, &ended)?;
         }
         // In the timed run every operation but the last one of a slot is overwritten unseen. So each slot is used once
         // more, several times over, with data of its own each time.
@@ -257,7 +262,7 @@ impl Runner<'_> {
                 for (check, ended) in checks.iter().zip(&ended) {
                     verified_bytes += self.verify(check, *ended)?;
                 }
-                self.come_round(moving, lanes, place, &ended)?;
+                self.refill_receives(moving, lanes, place, &ended)?;
             }
         }
         figures.verified_bytes = Some(verified_bytes);
@@ -265,20 +270,26 @@ impl Runner<'_> {
     }
 
     /// Verifies; without acknowledgements a transfer ends when it was sent, so what it carries may still be under way.
-    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, Ended> {
+    fn verify(&self, check: &Check<'_>, operations: u64) -> Result<u64, CellError> {
         let (begun, transport) = (Instant::now(), self.plan.connection.transport);
         loop {
             match check.verify(operations) {
                 Err(error) if error.is_mismatch() && transport != Transport::Rc && begun.elapsed() < LATEST_ARRIVAL => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                verified => return verified.map_err(|error| Ended::unverified(error, transport)),
+                verified => return verified.map_err(|error| CellError::unverified(error, transport)),
             }
         }
     }
 
     /// Does some operations of a stream in every lane, untimed; returns how many there were in each.
-    fn some(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>], place: usize, limit: Limit) -> Result<Vec<u64>, Ended> {
+    fn some(
+        &self,
+        moving: Moving<'_>,
+        lanes: &mut [Lane<'_>],
+        place: usize,
+        limit: Limit,
+    ) -> Result<Vec<u64>, CellError> {
         if let Some(remote) = moving.poster(place) {
             remote.post(self.post(moving, lanes, limit))?;
             let posted = self.posted(moving, remote, lanes)?.operations;
@@ -293,8 +304,8 @@ impl Runner<'_> {
         Ok(some.collect::<Result<_, _>>()?)
     }
 
-    /// See the function of that name; what a peer has posted is its own to see to.
-    fn come_round(
+    /// See the function of that name. A peer does this itself for what it posts.
+    fn refill_receives(
         &self,
         moving: Moving<'_>,
         lanes: &mut [Lane<'_>],
@@ -304,7 +315,7 @@ impl Runner<'_> {
         let apart = lanes.iter_mut().filter(|lane| matches!(lane.posts, Posts::Apart { .. }));
         for (lane, ended) in apart.zip(ended).filter(|_| moving.poster(place).is_none()) {
             let stream = stream_of(moving.spec, place, &lane.layouts[place]);
-            come_round(lane.plane(), stream, *ended, moving.clock, self.interrupt)?;
+            refill_receives(lane.plane(), stream, *ended, moving.clock, self.interrupt)?;
         }
         Ok(())
     }
@@ -321,16 +332,16 @@ impl Runner<'_> {
     }
 
     /// Waits until the peer has posted all that it had to.
-    fn posted(&self, moving: Moving<'_>, remote: &dyn Remote, lanes: &mut [Lane<'_>]) -> Result<Posted, Ended> {
+    fn posted(&self, moving: Moving<'_>, remote: &dyn Remote, lanes: &mut [Lane<'_>]) -> Result<Posted, CellError> {
         remote.ask_posted()?;
         let mut done = Vec::new();
         loop {
             if let Some(posted) = remote.posted()? {
                 let is_of_each = posted.operations.len() == lanes.len();
-                return if is_of_each { Ok(posted) } else { Err(PeerError::OutOfTurn.into()) };
+                return if is_of_each { Ok(posted) } else { Err(PeerError::Unexpected.into()) };
             }
             if self.interrupt.is_set() {
-                return Err(Ended::Interrupted);
+                return Err(CellError::Interrupted);
             }
             if receives(moving.spec.op) {
                 // What it sends needs receives until then.
@@ -343,7 +354,7 @@ impl Runner<'_> {
     }
 
     /// The timed part, a thread a lane; and where the peer posts as well, it does at the same time.
-    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
+    fn together(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, CellError> {
         let Moving { spec, clock, .. } = moving;
         let (flow, limit, interrupt) = (self.flow(spec), self.plan.limit(), self.interrupt);
         let remote = (0..streams(spec)).find_map(|place| moving.poster(place));
@@ -375,9 +386,8 @@ impl Runner<'_> {
     }
 }
 
-/// Where receives wait on slot after slot, whatever ended between two sends, this uses up those that are not at the first
-/// one, on every queue.
-pub(super) fn come_round(
+/// Uses up the receives that wait behind the first slot, so that the next sends start at the first slot again on every queue.
+pub(super) fn refill_receives(
     plane: &mut dyn DataPlane,
     stream: Stream<'_>,
     ended: u64,
@@ -451,25 +461,25 @@ pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
         return Some(Explanation::uncaused(
             format!("the other side would have to answer, and nothing tells it of a {}", spec.op),
-            "use --mode completion for it, or ping-pong with write, write_imm or send",
+            "use mode completion for it, or ping-pong with write, write_imm or send",
         ));
     }
     if both && spec.op.is_atomic() {
         return Some(Explanation::uncaused(
             "atomic operations are measured on the exported memory alone",
-            "leave out --bidirectional",
+            "use one direction",
         ));
     }
     if staged && (both || spec.threads > 1 || spec.qps > 1) {
         return Some(Explanation::uncaused(
             "a staged copy is made by one thread, on one queue and in one direction",
-            "leave out --threads, --qps, --bidirectional and --mode pingpong, or --path staged",
+            "use one thread, one queue pair, one direction and another mode than pingpong, or leave out path staged",
         ));
     }
     if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
         return Some(Explanation::uncaused(
             "ranges that are registered one by one are not divided among threads or directions",
-            "leave out --threads and --bidirectional, or --mechanism mr-per-range",
+            "use one thread and one direction, or leave out mechanism mr-per-range",
         ));
     }
     None
@@ -477,7 +487,7 @@ pub(super) fn impossible(spec: &CellSpec) -> Option<Explanation> {
 
 /// Where a cell's operations lie in the buffer: anywhere, or each within one of its registrations; for every thread, and
 /// within it for every stream.
-pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, Ended> {
+pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, CellError> {
     let ranges = &buffer.origin().ranges;
     let wanted = spec.depth.saturating_mul(spec.qps);
     let streams = streams(spec) as u32;
@@ -497,9 +507,9 @@ pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, E
         _ => (Layout::new(spec.size_bytes, wanted, buffer.length_bytes()).map(|layout| vec![layout]), "the buffer"),
     };
     let misfit = |what: String| {
-        Ended::waived(
+        CellError::waived(
             what,
-            Explanation::uncaused("an operation lies within one registration", "choose a smaller --size"),
+            Explanation::uncaused("an operation lies within one registration", "choose a smaller size"),
         )
     };
     let layouts =
@@ -512,18 +522,18 @@ pub(super) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, E
 }
 
 /// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that registers again.
-fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, ended: Ended) -> Ended {
-    let Ended::Without(Without { reason, explanation, .. }) = &ended else { return ended };
+fn refused_atomic(setup: Setup<'_>, buffer: &Arc<Buffer>, error: CellError) -> CellError {
+    let CellError::Unmeasured(Unmeasured { reason, explanation, .. }) = &error else { return error };
     let refused = explanation.cause == Some(Cause::Revoked)
         && setup.spec.op.is_atomic()
         && buffer.origin().kind == SourceKind::Vfio
         && setup.register(Arc::clone(buffer)).and_then(|again| again.unregister()).is_ok();
-    if refused { atomics_refused(reason.clone()) } else { ended }
+    if refused { atomics_refused(reason.clone()) } else { error }
 }
 
 /// How a cell ends whose atomic operations the memory refuses.
-pub(super) fn atomics_refused(reason: String) -> Ended {
-    Ended::waived(
+pub(super) fn atomics_refused(reason: String) -> CellError {
+    CellError::waived(
         reason,
         Explanation::new(
             Cause::AtomicsRefused,

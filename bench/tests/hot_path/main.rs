@@ -156,11 +156,11 @@ fn there_and_back() {
             let mut end = Answered { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
             let mut recorder = Recorder::new(Clock::new());
             let ping_pong = PingPong { layout: &layout, op, back: BACK, last_byte: 9, rounds: 0 };
-            let (timed, rounds) =
+            let (timed, sent) =
                 measure::ping_pong(&mut end, ping_pong, limit, &mut recorder, &Interrupt::default()).unwrap();
             assert_eq!((timed, recorder.count()), (limit.iterations, limit.iterations));
             // Once more, so that what was there before is there again.
-            assert_eq!(rounds, limit.iterations + u64::from(op == Op::Write));
+            assert_eq!(sent, limit.iterations + u64::from(op == Op::Write));
             assert_eq!(memory.out.load(Ordering::Relaxed), 7);
         });
     }

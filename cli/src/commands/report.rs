@@ -115,7 +115,7 @@ impl Report {
     fn write(&self, document: &Document, format: Format) -> Result<(), Failure> {
         let text = document
             .render(format)
-            .map_err(|error| Failure::internal("the report could not be made", &error, "report this as a bug"))?;
+            .map_err(|error| Failure::internal("cannot make the report", &error, "report this as a bug"))?;
         if self.out.as_deref() == Some(Path::new("-")) {
             return print(&text);
         }
@@ -125,7 +125,7 @@ impl Report {
             (None, None) => beside(document, format),
         };
         save(&file, &text).map_err(|error| {
-            let what = format!("the report could not be written to {}", file.display());
+            let what = format!("cannot write the report to {}", file.display());
             Failure::internal(what, &error, "choose a place that can be written and has room, with --out")
         })?;
         print(&format!("written to {}\n", file.display()))

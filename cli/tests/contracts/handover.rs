@@ -219,7 +219,7 @@ fn a_sender_sends_the_golden_messages() {
     let origin = Origin {
         kind: SourceKind::Vfio,
         bdf: Some("0000:03:00.0".parse().unwrap()),
-        bar: BarIndex::new(2).ok(),
+        bar: BarIndex::new(2),
         ranges,
     };
     let memory = Memory { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) };

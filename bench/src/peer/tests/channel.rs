@@ -1,4 +1,4 @@
-//! The conversation of two that know each other.
+//! A connection after its handshake.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{LONG, hear, pair, say};
+use super::{LONG, pair, receive, send};
 use crate::interrupt::Interrupt;
-use crate::peer::connection::{Connection, Lost, TIMES, Times};
+use crate::peer::connection::{Connection, ConnectionError, TIMES, Times};
 use crate::peer::frame::FrameError;
-use crate::peer::message::{Answer, Request};
+use crate::peer::message::{Request, Response};
 
 const PATIENT: Times = Times { beat: LONG, silence: LONG };
 
-fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Answer>, TcpStream) {
+fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Response>, TcpStream) {
     let (ours, theirs) = pair();
     (Connection::begin(ours, Some(busy.clone()), times).unwrap(), theirs)
 }
@@ -24,11 +24,11 @@ fn signs_of_life_are_given_and_are_no_answers() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(Times { beat: Duration::from_millis(5), ..PATIENT }, &busy);
     for _ in 0..3 {
-        assert_eq!(hear(&theirs).unwrap(), json!("alive"));
-        say(&theirs, &json!("alive"));
+        assert_eq!(receive(&theirs).unwrap(), json!("alive"));
+        send(&theirs, &json!("alive"));
     }
-    say(&theirs, &json!("filled"));
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
+    send(&theirs, &json!("filled"));
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
     assert!(!busy.is_set());
 }
 
@@ -36,11 +36,11 @@ fn signs_of_life_are_given_and_are_no_answers() {
 fn silence_ends_it_and_what_this_side_is_busy_with() {
     let busy = Interrupt::default();
     let (connection, _theirs) = begin(Times { silence: Duration::from_millis(50), ..PATIENT }, &busy);
-    let end = connection.hear(&busy);
-    assert!(matches!(end, Err(Lost::Frame(FrameError::TooSlow))), "{end:?}");
+    let end = connection.receive(&busy);
+    assert!(matches!(end, Err(ConnectionError::Frame(FrameError::TooSlow))), "{end:?}");
     wait_until_stopped(&busy);
     assert!(!busy.is_signalled());
-    assert!(matches!(connection.hear(&busy), Err(Lost::Over)));
+    assert!(matches!(connection.receive(&busy), Err(ConnectionError::Closed)));
 }
 
 #[test]
@@ -49,8 +49,8 @@ fn a_peer_that_goes_ends_what_this_side_is_busy_with() {
     let (connection, theirs) = begin(TIMES, &busy);
     drop(theirs);
     wait_until_stopped(&busy);
-    let end = connection.hear(&busy);
-    assert!(matches!(end, Err(Lost::Frame(FrameError::Closed))), "{end:?}");
+    let end = connection.receive(&busy);
+    assert!(matches!(end, Err(ConnectionError::Frame(FrameError::Closed))), "{end:?}");
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn what_is_no_answer_ends_it() {
         let busy = Interrupt::default();
         let (connection, mut theirs) = begin(PATIENT, &busy);
         theirs.write_all(bytes).unwrap();
-        let end = connection.hear(&busy);
-        assert!(matches!(end, Err(Lost::Frame(FrameError::Garbled(_) | FrameError::TooLong(_)))), "{end:?}");
+        let end = connection.receive(&busy);
+        assert!(matches!(end, Err(ConnectionError::Frame(FrameError::Garbled(_) | FrameError::TooLong(_)))), "{end:?}");
     }
 }
 
@@ -69,12 +69,12 @@ fn answers_that_nobody_asked_for_are_not_kept_in_store() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     for _ in 0..3 {
-        say(&theirs, &json!("filled"));
+        send(&theirs, &json!("filled"));
     }
     wait_until_stopped(&busy);
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
-    assert_eq!(connection.hear(&busy).unwrap(), Answer::Filled);
-    connection.hear(&busy).unwrap_err();
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
+    assert_eq!(connection.receive(&busy).unwrap(), Response::Filled);
+    connection.receive(&busy).unwrap_err();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn leaving_is_no_reason_to_stop_what_comes_next() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     drop(connection);
-    assert!(matches!(hear(&theirs), Err(FrameError::Closed)));
+    assert!(matches!(receive(&theirs), Err(FrameError::Closed)));
     assert!(!busy.is_set());
 }
 
@@ -96,8 +96,8 @@ mod fuzz {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use crate::peer::handshake::Word;
-    use crate::peer::message::{Answer, Request};
+    use crate::peer::handshake::Handshake;
+    use crate::peer::message::{Request, Response};
 
     /// Messages that are nearly right: JSON with our words in it.
     fn messages() -> impl Strategy<Value = Value> {
@@ -156,7 +156,7 @@ mod fuzz {
         assert!(!seeds.is_empty());
         for seed in seeds {
             let bytes = std::fs::read(&seed).unwrap();
-            assert!(is::<Word>(&bytes) || is::<Request>(&bytes) || is::<Answer>(&bytes), "{}", seed.display());
+            assert!(is::<Handshake>(&bytes) || is::<Request>(&bytes) || is::<Response>(&bytes), "{}", seed.display());
             crate::peer::take_apart(&bytes);
         }
     }

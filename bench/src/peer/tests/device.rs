@@ -1,4 +1,4 @@
-//! An RDMA device as far as the conversation is concerned: its transfers are copies between the memories of both sides,
+//! An RDMA device as far as the protocol is concerned: its transfers are copies between the memories of both sides,
 //! which here are one process.
 
 use std::collections::HashMap;
@@ -209,7 +209,7 @@ impl DataPlane for Copying {
         Arc::clone(self.own.buffer.view())
     }
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
-        let Some(to) = &self.to else { return Err(Error::new(PeerError::OutOfTurn)) };
+        let Some(to) = &self.to else { return Err(Error::new(PeerError::Unexpected)) };
         let own = self.own.buffer.view();
         for transfer in batch {
             let mut bytes = vec![0; transfer.length_bytes as usize];

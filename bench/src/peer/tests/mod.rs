@@ -2,8 +2,8 @@
 
 mod channel;
 mod device;
+mod handshake;
 mod runs;
-mod strangers;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -28,11 +28,11 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// What the other side says next, in the words that stand on the wire.
-fn hear(mut stream: &TcpStream) -> Result<Value, FrameError> {
+fn receive(mut stream: &TcpStream) -> Result<Value, FrameError> {
     stream.set_read_timeout(Some(LONG)).unwrap();
     frame::read(&mut stream)
 }
 
-fn say(mut stream: &TcpStream, message: &Value) {
+fn send(mut stream: &TcpStream, message: &Value) {
     frame::write(&mut stream, message).unwrap();
 }

@@ -11,7 +11,7 @@ use peerpath_paths::{Cause, PathName, Severity, Tree};
 use serde_json::{Value, json};
 
 use super::device::{late_target, losing_target, target, wrong_target};
-use super::{LONG, hear, say, token};
+use super::{LONG, receive, send, token};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -306,7 +306,7 @@ fn strangers_cost_nothing_but_their_own_connection() {
 }
 
 /// What the client says in a cell, step by step, and what it hears.
-fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
+fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     vec![
         (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
         (json!({"connect": endpoint}), "connected"),
@@ -329,9 +329,9 @@ fn endpoint(queue_pairs: usize) -> Value {
 /// The next message that is no sign of life.
 fn next(stream: &TcpStream) -> Value {
     loop {
-        let heard = hear(stream).unwrap();
-        if heard != json!("alive") {
-            return heard;
+        let received = receive(stream).unwrap();
+        if received != json!("alive") {
+            return received;
         }
     }
 }
@@ -344,19 +344,19 @@ fn kind(message: &Value) -> &str {
 fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
     let endpoint = endpoint(1);
     let (_, told) = served(&target(), &["host:8K"], |at| {
-        for steps in 0..=conversation(&endpoint).len() {
+        for steps in 0..=requests(&endpoint).len() {
             let stream = connected(at);
             assert_eq!(kind(&next(&stream)), "offer");
-            for (request, answer) in conversation(&endpoint).drain(..steps) {
-                say(&stream, &request);
-                let heard = next(&stream);
-                assert_eq!(kind(&heard), answer, "{heard}");
+            for (request, answer) in requests(&endpoint).drain(..steps) {
+                send(&stream, &request);
+                let received = next(&stream);
+                assert_eq!(kind(&received), answer, "{received}");
             }
             drop(stream);
         }
         assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 3);
     });
-    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), conversation(&endpoint).len() + 2, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{told:?}");
 }
 
 /// As a client of this test's own; waits until the last one has been seen out.
@@ -375,7 +375,7 @@ fn connected(at: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_request_out_of_turn_ends_the_conversation() {
+fn an_unexpected_request_ends_the_connection() {
     let (_, told) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!("close"),
@@ -387,9 +387,9 @@ fn a_request_out_of_turn_ends_the_conversation() {
         ] {
             let stream = connected(at);
             next(&stream);
-            say(&stream, &request);
+            send(&stream, &request);
             // Some are told why; others have said nothing that could be answered.
-            while hear(&stream).is_ok() {}
+            while receive(&stream).is_ok() {}
         }
     });
     assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 6, "{told:?}");
@@ -425,16 +425,16 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
             json!({"connection": {"service_level": 16}}),
             json!({"connection": {"inline_bytes": u32::MAX}}),
         ] {
-            say(&stream, &open(changes.clone()));
+            send(&stream, &open(changes.clone()));
             assert_eq!(kind(&next(&stream)), "failed", "{changes}");
         }
-        say(&stream, &open(json!({})));
+        send(&stream, &open(json!({})));
         assert_eq!(kind(&next(&stream)), "opened");
     });
 }
 
 #[test]
-fn windows_and_lanes_that_there_are_not_end_the_conversation() {
+fn windows_and_lanes_that_there_are_not_end_the_connection() {
     let (_, told) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!({"fill": {"window": 1, "seed": 5}}),
@@ -447,19 +447,19 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
         ] {
             let stream = connected(at);
             next(&stream);
-            for (step, answer) in &conversation(&endpoint(1))[..2] {
-                say(&stream, step);
+            for (step, answer) in &requests(&endpoint(1))[..2] {
+                send(&stream, step);
                 assert_eq!(kind(&next(&stream)), *answer);
             }
-            say(&stream, &request);
+            send(&stream, &request);
             assert_eq!(kind(&next(&stream)), "refused", "{request}");
         }
         // Three queue pairs are not those of two lanes.
         let stream = connected(at);
         next(&stream);
-        say(&stream, &json!({"open": {"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2, "lanes": 2}}));
+        send(&stream, &json!({"open": {"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2, "lanes": 2}}));
         assert_eq!(kind(&next(&stream)), "opened");
-        say(&stream, &json!({"connect": endpoint(3)}));
+        send(&stream, &json!({"connect": endpoint(3)}));
         assert_eq!(kind(&next(&stream)), "refused");
     });
     assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 7, "{told:?}");
@@ -470,7 +470,7 @@ fn both_ways(stream: &TcpStream, endpoint: &Value) {
     next(stream);
     let open = json!({"source": "host:32K", "op": "write", "size_bytes": 64, "depth": 4, "both_ways": true});
     for (request, answer) in [(json!({"open": open}), "opened"), (json!({"connect": endpoint}), "connected")] {
-        say(stream, &request);
+        send(stream, &request);
         assert_eq!(kind(&next(stream)), answer);
     }
 }
@@ -490,7 +490,7 @@ fn what_cannot_be_posted_is_refused() {
         ] {
             let stream = connected(at);
             both_ways(&stream, &endpoint(1));
-            say(&stream, &json!({"post": post}));
+            send(&stream, &json!({"post": post}));
             assert_eq!(kind(&next(&stream)), answer, "{post}");
         }
     });
@@ -508,14 +508,14 @@ fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
             let stream = connected(at);
             both_ways(&stream, &endpoint);
             // Without an end of its own.
-            say(&stream, &json!({"post": {"at": [0]}}));
+            send(&stream, &json!({"post": {"at": [0]}}));
             assert_eq!(kind(&next(&stream)), "posting");
             let Some(ending) = ending else {
-                say(&stream, &json!("rest"));
+                send(&stream, &json!("rest"));
                 drop(stream);
                 continue;
             };
-            say(&stream, &ending);
+            send(&stream, &ending);
             let expected = if ending == json!("close") { "closed" } else { "refused" };
             assert_eq!(kind(&next(&stream)), expected);
         }
@@ -533,7 +533,7 @@ fn saying(listener: &TcpListener, answers: &[Value]) {
         if index > 0 {
             next(&stream);
         }
-        say(&stream, answer);
+        send(&stream, answer);
     }
 }
 

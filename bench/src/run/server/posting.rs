@@ -6,24 +6,24 @@ use peerpath_importers::{ConnectedEnd, Op, Side};
 use peerpath_paths::Explanation;
 use quanta::Clock;
 
-use super::{Ready, Session, out_of_turn};
+use super::{Ready, Session, unexpected_request};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
-use crate::peer::connection::Lost;
-use crate::peer::message::{Answer, Echo, Echoing, Post, Posted, Request};
+use crate::peer::connection::ConnectionError;
+use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
 use crate::plan::can_flow;
-use crate::run::ended::Ended;
+use crate::run::cell_error::CellError;
 use crate::run::lane::receives;
 use crate::run::ping_pong::last_byte_of;
 use crate::run::threads;
-use crate::run::transfer::come_round;
+use crate::run::transfer::refill_receives;
 
 /// How often to look whether those have ended who are waited for.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What the peer is told of something that it has asked for.
-pub(super) type Told = Result<Answer, Ended>;
+pub(super) type Told = Result<Response, CellError>;
 
 /// Tells those who work for a peer when to end.
 #[derive(Default)]
@@ -41,13 +41,13 @@ impl Session<'_> {
         ready: &Ready,
         ends: &mut [Box<dyn ConnectedEnd + '_>],
         echo: &Echo,
-    ) -> Result<Option<Told>, Lost> {
+    ) -> Result<Option<Told>, ConnectionError> {
         if ends.is_empty() || ends.len() != echo.back.len() {
-            return out_of_turn(self.peer).map(|()| None);
+            return unexpected_request(self.peer).map(|()| None);
         }
         let op = ready.op;
         if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-            return Ok(Some(Err(Ended::waived(
+            return Ok(Some(Err(CellError::waived(
                 format!("nothing tells of a {op}"),
                 Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
             ))));
@@ -64,10 +64,10 @@ impl Session<'_> {
         };
         let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
         self.busy(
-            &Answer::Echoing(Echoing { last_bytes }),
+            &Response::Echoing(Echoing { last_bytes }),
             lanes,
             |(end, ping_pong, before), until| measure::echo(end, ping_pong, before, &Clock::new(), &until.over),
-            |_| Answer::Resting,
+            |_| Response::Resting,
         )
     }
 
@@ -77,22 +77,22 @@ impl Session<'_> {
         ready: &Ready,
         ends: &mut [Box<dyn ConnectedEnd + '_>],
         post: &Post,
-    ) -> Result<Option<Told>, Lost> {
+    ) -> Result<Option<Told>, ConnectionError> {
         // What is the peer's is far from here.
         let layouts = ready.windows(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
         let layouts: Option<Vec<Layout>> = layouts.collect();
         let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
         let Some(layouts) = layouts.filter(|layouts| layouts.len() == post.at.len()) else {
-            return out_of_turn(self.peer).map(|()| None);
+            return unexpected_request(self.peer).map(|()| None);
         };
         let Post { post_list, completion_moderation: moderation, .. } = *post;
         let (op, flow) = (ready.op, Flow { post_list, moderation, ..ready.flow });
         if !can_flow(flow.depth, post_list, moderation) {
-            return Ok(Some(Err(Ended::waived(
+            return Ok(Some(Err(CellError::waived(
                 "nothing can be posted like that",
                 Explanation::uncaused(
-                    "the queue would be full of operations none of which tells that it ended",
-                    "use a depth that is a multiple of --post-list, and larger than both together",
+                    "all work requests would be unsignaled, so the send queue would never drain",
+                    "use a depth that is a multiple of the post list, and larger than both together",
                 ),
             ))));
         }
@@ -103,16 +103,16 @@ impl Session<'_> {
             let (begun, last) = (flows().map(|flow| flow.begun).min(), flows().map(|flow| flow.last).max());
             let took = clock.delta(begun.unwrap_or(0), last.unwrap_or(0));
             let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            Answer::Posted(Posted { operations: flows().map(|flow| flow.operations).collect(), nanoseconds })
+            Response::Posted(Posted { operations: flows().map(|flow| flow.operations).collect(), nanoseconds })
         };
         self.busy(
-            &Answer::Posting,
+            &Response::Posting,
             lanes,
             |(end, layout), until| {
                 let stream = Stream { layout, op, posted_by: Side::Far, queues: flow.queues, first: 0 };
                 let seen = measure::bandwidth(end, &[stream], flow, limit, &clock, &until.gone)?;
                 let ended = seen.iter().map(|seen| seen.operations).sum();
-                come_round(end, stream, ended, &clock, &until.gone)?;
+                refill_receives(end, stream, ended, &clock, &until.gone)?;
                 // What the peer sends meanwhile needs receives for as long as it does.
                 let mut done = Vec::new();
                 while receives(op) && !until.over.is_set() {
@@ -129,40 +129,40 @@ impl Session<'_> {
     /// has had enough of the cell.
     fn busy<I: Send, T: Send>(
         &self,
-        begun: &Answer,
+        begun: &Response,
         lanes: Vec<I>,
         work: impl Fn(I, &Until) -> Result<T, MeasureError> + Sync,
-        tell: impl FnOnce(Vec<T>) -> Answer,
-    ) -> Result<Option<Told>, Lost> {
+        tell: impl FnOnce(Vec<T>) -> Response,
+    ) -> Result<Option<Told>, ConnectionError> {
         let until = Until::default();
         std::thread::scope(|scope| {
             let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
-            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.server.interrupt));
+            let received = self.peer.send(begun).and_then(|()| self.peer.receive(self.server.interrupt));
             until.over.stop();
-            let heard = match heard {
+            let received = match received {
                 Ok(Request::Rest) => self.wait(|| working.is_finished()).map(|()| Request::Rest),
-                heard => heard,
+                received => received,
             };
-            if !matches!(heard, Ok(Request::Rest)) {
+            if !matches!(received, Ok(Request::Rest)) {
                 until.gone.stop();
             }
             let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
-            match heard? {
-                Request::Rest => Ok(Some(worked.map(tell).map_err(Ended::from))),
+            match received? {
+                Request::Rest => Ok(Some(worked.map(tell).map_err(CellError::from))),
                 Request::Close => Ok(None),
-                _ => out_of_turn(self.peer).map(|()| None),
+                _ => unexpected_request(self.peer).map(|()| None),
             }
         })
     }
 
     /// Waits for the end of something, as the peer does.
-    fn wait(&self, ended: impl Fn() -> bool) -> Result<(), Lost> {
+    fn wait(&self, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
         while !ended() {
             if self.server.interrupt.is_set() {
-                return Err(Lost::Interrupted);
+                return Err(ConnectionError::Interrupted);
             }
-            if self.peer.heard()?.is_some() {
-                return out_of_turn(self.peer);
+            if self.peer.try_receive()?.is_some() {
+                return unexpected_request(self.peer);
             }
             std::thread::sleep(LOOK);
         }

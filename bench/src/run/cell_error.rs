@@ -1,39 +1,39 @@
-//! How a cell can end without figures, and whose errors lead to that.
+//! Why a cell has no figures, and which errors lead to that.
 
 use peerpath_importers::Transport;
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
-use crate::peer::connection::Lost;
+use crate::peer::connection::ConnectionError;
 use crate::peer::error::PeerError;
 use crate::result::Outcome;
 use crate::window::VerifyError;
 
 /// Why a cell has no figures.
-pub(super) enum Ended {
+pub(super) enum CellError {
     Interrupted,
-    Without(Without),
+    Unmeasured(Unmeasured),
 }
 
-/// How a cell without figures stands in the result.
+/// A cell that is waived or failed, as the result reports it.
 #[derive(Debug, Clone)]
-pub(super) struct Without {
+pub(super) struct Unmeasured {
     pub(super) outcome: Outcome,
     pub(super) reason: String,
     pub(super) explanation: Explanation,
 }
 
-impl Ended {
+impl CellError {
     pub(super) fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without(Without { outcome: Outcome::Waived, reason: reason.into(), explanation })
+        Self::Unmeasured(Unmeasured { outcome: Outcome::Waived, reason: reason.into(), explanation })
     }
 
     pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Without(Without { outcome: Outcome::Failed, reason: reason.into(), explanation })
+        Self::Unmeasured(Unmeasured { outcome: Outcome::Failed, reason: reason.into(), explanation })
     }
 
-    /// Of data that are not there, or not right.
+    /// A cell whose data did not arrive, or arrived wrong.
     pub(super) fn unverified(error: VerifyError, transport: Transport) -> Self {
         match error {
             VerifyError::Mismatch(mismatch) if mismatch.missing && transport != Transport::Rc => {
@@ -43,15 +43,15 @@ impl Ended {
         }
     }
 
-    /// What nobody answered was lost on its way, where it was not sure to arrive.
+    /// On an unreliable connection, what timed out is reported as lost on its way.
     pub(super) fn over(self, transport: Transport) -> Self {
         match self {
-            Self::Without(Without { reason, explanation, .. })
+            Self::Unmeasured(Unmeasured { reason, explanation, .. })
                 if explanation.cause == Some(Cause::TimedOut) && transport != Transport::Rc =>
             {
                 Self::failed(reason, packets_lost())
             }
-            ended => ended,
+            error => error,
         }
     }
 
@@ -60,30 +60,30 @@ impl Ended {
     }
 }
 
-impl From<Failure> for Ended {
+impl From<Failure> for CellError {
     fn from(failure: Failure) -> Self {
         let outcome = match failure.severity {
             // What this host or this size does not allow is no failure of the path.
             Severity::Unavailable | Severity::BadInput => Outcome::Waived,
             Severity::Failed | Severity::Internal => Outcome::Failed,
         };
-        Self::Without(Without { outcome, reason: failure.what, explanation: failure.explanation })
+        Self::Unmeasured(Unmeasured { outcome, reason: failure.what, explanation: failure.explanation })
     }
 }
 
-impl From<peerpath_exporter::Error> for Ended {
+impl From<peerpath_exporter::Error> for CellError {
     fn from(error: peerpath_exporter::Error) -> Self {
         Self::from_explained(&error)
     }
 }
 
-impl From<peerpath_importers::Error> for Ended {
+impl From<peerpath_importers::Error> for CellError {
     fn from(error: peerpath_importers::Error) -> Self {
         Self::from_explained(&error)
     }
 }
 
-impl From<MeasureError> for Ended {
+impl From<MeasureError> for CellError {
     fn from(error: MeasureError) -> Self {
         match error {
             MeasureError::Importer(error) => error.into(),
@@ -98,21 +98,21 @@ impl From<MeasureError> for Ended {
             ),
             MeasureError::Bind { .. } => Self::failed(
                 error.to_string(),
-                Explanation::uncaused("it is offline, or not this process's to use", "choose others with --cpu"),
+                Explanation::uncaused("it is offline, or not this process's to use", "choose other processors"),
             ),
             MeasureError::Thread { .. } => Self::failed(
                 error.to_string(),
                 Explanation::new(
                     Cause::LimitReached,
                     "this host allows no more",
-                    "use fewer --threads, or raise ulimit -u",
+                    "use fewer threads, or raise ulimit -u",
                 ),
             ),
             MeasureError::Panicked => Self::failed(
                 error.to_string(),
                 Explanation::uncaused("this is a bug", "report it with the message above"),
             ),
-            MeasureError::Lost => Self::failed(
+            MeasureError::TimedOut => Self::failed(
                 error.to_string(),
                 Explanation::new(
                     Cause::TimedOut,
@@ -125,11 +125,11 @@ impl From<MeasureError> for Ended {
     }
 }
 
-impl From<PeerError> for Ended {
+impl From<PeerError> for CellError {
     fn from(error: PeerError) -> Self {
         match error {
-            PeerError::Lost(Lost::Interrupted) => Self::Interrupted,
-            PeerError::Failed(failed) => Self::Without(Without {
+            PeerError::Connection(ConnectionError::Interrupted) => Self::Interrupted,
+            PeerError::Failed(failed) => Self::Unmeasured(Unmeasured {
                 // That something passed is not for the peer to say.
                 outcome: if failed.outcome == Outcome::Waived { Outcome::Waived } else { Outcome::Failed },
                 reason: format!("on the peer, {}", failed.reason),
@@ -140,7 +140,7 @@ impl From<PeerError> for Ended {
     }
 }
 
-impl From<VerifyError> for Ended {
+impl From<VerifyError> for CellError {
     fn from(error: VerifyError) -> Self {
         if let VerifyError::Peer(error) = error {
             return error.into();
@@ -158,7 +158,7 @@ impl From<VerifyError> for Ended {
                 chain(&error),
                 Explanation::uncaused(
                     "the process that exported this memory does not let others look at it",
-                    "hand the buffer over with `peerpath export`, which does",
+                    "hand the buffer over through the export socket of peerpath, which does",
                 ),
             ),
             VerifyError::Peer(_) | VerifyError::View { .. } => Self::failed(
@@ -173,12 +173,12 @@ fn packets_lost() -> Explanation {
     Explanation::new(
         Cause::PacketsLost,
         "this connection is not a reliable one: what is dropped on the way is not sent again",
-        "find out what drops packets (the counters of NICs and switches), or use --connection rc",
+        "find out what drops packets (the counters of NICs and switches), or use a connection of kind rc",
     )
 }
 
 /// Of a source or target that cannot be used; each of its cells says so.
-impl Without {
+impl Unmeasured {
     /// # Errors
     /// Bad input ends the run before it begins.
     pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
@@ -191,8 +191,8 @@ impl Without {
     }
 }
 
-impl From<Without> for Ended {
-    fn from(without: Without) -> Self {
-        Self::Without(without)
+impl From<Unmeasured> for CellError {
+    fn from(unmeasured: Unmeasured) -> Self {
+        Self::Unmeasured(unmeasured)
     }
 }

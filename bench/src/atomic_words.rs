@@ -12,14 +12,14 @@ use crate::peer::message::{Fill, Verify, WordsAt};
 use crate::window::{Mismatch, Place, VerifyError};
 
 /// The words of a cell, on both sides.
-pub struct Words<'a> {
+pub struct AtomicWords<'a> {
     layout: &'a Layout,
     near: Place<'a>,
     far: &'a dyn View,
     around: [Pattern; 2],
 }
 
-impl<'a> Words<'a> {
+impl<'a> AtomicWords<'a> {
     /// Sets the words of the near side, and fills everything else.
     ///
     /// # Errors
@@ -27,8 +27,8 @@ impl<'a> Words<'a> {
     pub fn fill(layout: &'a Layout, near: Place<'a>, far: &'a dyn View) -> Result<Self, VerifyError> {
         let words = Self { layout, near, far, around: [Pattern::fresh(), Pattern::fresh()] };
         match near {
-            Place::Here(near) => set(layout, near, words.around[0])?,
-            Place::There(remote, window) => {
+            Place::Local(near) => set(layout, near, words.around[0])?,
+            Place::Remote(remote, window) => {
                 remote.fill(Fill { window, seed: words.around[0].seed(), words: Some(words.at(0)) })?;
             }
         }
@@ -43,8 +43,8 @@ impl<'a> Words<'a> {
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         let Self { layout, near, far, around } = *self;
         match near {
-            Place::Here(near) => have(layout, near, around[0], operations)?,
-            Place::There(remote, window) => {
+            Place::Local(near) => have(layout, near, around[0], operations)?,
+            Place::Remote(remote, window) => {
                 let (seed, words) = (around[0].seed(), Some(self.at(operations)));
                 remote.verify(Verify { window, used: 0, slots_seed: seed, rest_seed: seed, words })?;
             }
@@ -152,7 +152,7 @@ mod tests {
             let op = if add { Op::FetchAdd } else { Op::CmpSwap };
             let (near, far) = (Bytes::new(40_000), Bytes::new(40_000));
             let layout = Layout::side_by_side(8, wanted, 40_000, 2, 1).unwrap().pop().unwrap();
-            let words = Words::fill(&layout, Place::Here(&near), &far).unwrap();
+            let words = AtomicWords::fill(&layout, Place::Local(&near), &far).unwrap();
             prop_assert_eq!(words.verify(0).unwrap(), 0);
             (0..operations).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert_eq!(words.verify(operations).unwrap(), layout.used_slots(operations) * 8);
@@ -160,7 +160,7 @@ mod tests {
             near.0.lock().unwrap()[at] ^= 1;
             prop_assert!(words.verify(operations).is_err());
 
-            let words = Words::fill(&layout, Place::Here(&near), &far).unwrap();
+            let words = AtomicWords::fill(&layout, Place::Local(&near), &far).unwrap();
             let lost = lost.index(operations as usize) as u64;
             (0..operations).filter(|turn| *turn != lost).for_each(|turn| carry(layout.transfer(op, turn), &near, &far));
             prop_assert!(words.verify(operations).is_err());
