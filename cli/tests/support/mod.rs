@@ -1,5 +1,5 @@
-//! Results made up for tests: of one kind with real ones, but with the samples that a test asks for.
-#![allow(dead_code, reason = "every test takes what it needs")]
+//! Results in the format of real ones, with the samples that a test chooses.
+#![allow(dead_code, reason = "each test uses a part of this module")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,17 +14,17 @@ pub(crate) fn peerpath(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_peerpath")).args(arguments).output().unwrap()
 }
 
-/// All that it said.
+/// Standard output followed by standard error.
 pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The results that are kept.
+/// Directory of the reference results.
 pub(crate) fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
 }
 
-/// A latency as results carry it, of these samples.
+/// The `latency_ns` of a cell with these samples.
 pub(crate) fn latency(samples: &[u64]) -> Value {
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).unwrap();
     for sample in samples {
@@ -40,7 +40,7 @@ pub(crate) fn latency(samples: &[u64]) -> Value {
     })
 }
 
-/// A cell of a BAR and a NIC, below one switch.
+/// A cell with a BAR and a NIC below one switch.
 pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     json!({
         "id": format!("0000:03:00.0:2/verbs:mlx5_0/{op}/completion/{size_bytes}/1"),
@@ -58,7 +58,7 @@ pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     })
 }
 
-/// The same operation on ordinary memory.
+/// The same operation on host memory.
 pub(crate) fn baseline(cell: &Value) -> Value {
     let mut cell = cell.clone();
     cell["id"] = json!(cell["id"].as_str().unwrap().replace("0000:03:00.0:2", "host:16M"));
@@ -71,7 +71,7 @@ pub(crate) fn baseline(cell: &Value) -> Value {
     cell
 }
 
-/// A result of these cells, of hardware.
+/// A result with these cells, measured on hardware.
 pub(crate) fn result(cells: &[Value]) -> Value {
     json!({
         "schema_version": 1,
@@ -85,14 +85,14 @@ pub(crate) fn result(cells: &[Value]) -> Value {
     })
 }
 
-/// Writes it where the program can read it.
+/// Writes the result to a file.
 pub(crate) fn save(folder: &Path, name: &str, result: &Value) -> PathBuf {
     let file = folder.join(name);
     std::fs::write(&file, result.to_string()).unwrap();
     file
 }
 
-/// Numbers that look drawn, and are the same every time.
+/// A pseudo-random generator with a fixed seed.
 pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
@@ -105,7 +105,7 @@ impl Draws {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Latencies as devices have them: a bell around `middle_ns`, and now and then a late one.
+    /// Latencies like those of devices: normally distributed around `middle_ns`, and 1 % of them three times as long.
     pub(crate) fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
         let mut one = || {
             let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;

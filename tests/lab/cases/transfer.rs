@@ -30,7 +30,7 @@ fn through_door(door: &str) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     run(&format!(
-        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --door {door} {SMALL} --out {folder}"
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --vfio {door} {SMALL} --out {folder}"
     ))?
     .expect(0)?;
     let result = result(out.path())?;

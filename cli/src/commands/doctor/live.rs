@@ -1,19 +1,19 @@
-//! Asking this host what no file tells: who uses a function, whether a device answers.
+//! Facts that only the running host has: the users of a function, and whether devices and libraries respond.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use peerpath_cuda::Gpu;
+use peerpath_cuda::{Driver, Gpu};
 use peerpath_exporter::{HostTree, bind};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Question, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
-/// A target that no host has: asking for it tells whether the library is there.
-const NOBODY: &str = "verbs:peerpath-none";
+/// A device that does not exist: probing it fails with another cause if libibverbs is missing.
+const ABSENT_DEVICE: &str = "verbs:peerpath-none";
 
-/// What the running host answers.
+/// Reads the facts from this host.
 pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
     LiveFacts {
         exporter_uses: question.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
@@ -28,7 +28,8 @@ pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
 }
 
 fn gpus() -> Result<Gpus, Explanation> {
-    let (driver, found) = super::super::gpus::all().map_err(|error| error.explanation())?;
+    let driver = Driver::get().map_err(|error| error.explanation())?;
+    let found = driver.gpus().map_err(|error| error.explanation())?;
     let facts = |gpu: Gpu| GpuFacts {
         target: format!("cuda:{}", gpu.index),
         name: gpu.name,
@@ -42,9 +43,9 @@ fn gpus() -> Result<Gpus, Explanation> {
 }
 
 fn library() -> Result<(), Explanation> {
-    let (importer, address) = match parse_target(NOBODY) {
+    let (importer, address) = match parse_target(ABSENT_DEVICE) {
         Ok(target) => target,
-        // A build without verbs says so itself.
+        // This build has no verbs support.
         Err(error) => return Err(error.explanation()),
     };
     match importer.probe(address) {

@@ -189,7 +189,7 @@ pub(super) fn account(
 /// Puts back what a killed process left, and sees that nothing is left then: but for the function that this process has.
 pub(super) fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     let restored = run("restore")?;
-    let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("left alone"));
+    let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("skipped: "));
     if !matches!(restored.code, Some(0 | 3)) || !only_ours || driver(SWITCH_EXPORTER).is_some() {
         ledger.unexpected(who, format!("not given back: {}", told(&restored)));
     }
