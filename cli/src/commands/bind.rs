@@ -49,7 +49,7 @@ impl Bind {
 Example:
   peerpath restore
 
-Changes are recorded in a journal in PEERPATH_STATE_DIR [default: /run/peerpath]. Functions that a running program uses are \
+Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running program uses are \
 skipped.")]
 pub(super) struct Restore {}
 

@@ -22,7 +22,7 @@ Examples:
 A cell is one measurement: one combination of source, target, path, operation, mode, size and the other options of `run`. \
 Each cell of the new result is compared with the same cell of the earlier one.
 
-A cell is better or worse if its change is larger than the threshold and the 99 % confidence interval of the change excludes \
+A cell is better or worse if its change is larger than the threshold and the 99% confidence interval of the change excludes \
 zero. The interval of a latency comes from the ranks of the samples in both histograms; the interval of a throughput from the \
 slowest windows. It covers the variation within each run, not the variation between runs.
 

@@ -87,7 +87,7 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
     } else {
         table.render(width)
     };
-    format!("{body}\n{gpus}Use FUNCTION:BAR with --from, and {} with --to.\n", kinds.join(" or "))
+    format!("{body}\n{gpus}Use FUNCTION:BAR with --from.\nUse {} with --to.\n", kinds.join(", "))
 }
 
 fn shortened(text: &str, longest: usize) -> String {

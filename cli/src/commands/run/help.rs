@@ -70,7 +70,7 @@ Exit status:
   2    invalid arguments
   3    no cell could run on this host
   4    I/O error
-  129, 130, 143    interrupted by a signal
+  129, 130, 143  interrupted by a signal
 ";
 
 pub(super) fn after_help() -> String {

@@ -62,7 +62,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
-    /// How buffers are registered; see Mechanisms below
+    /// Registration method; see Mechanisms below
     #[arg(long, value_name = "M", default_value = "auto", value_parser = mechanism::parse, help_heading = MEASUREMENT)]
     pub(super) mechanism: MechanismChoice,
     /// Operations per cell, thread and direction  [default: 1000, or no limit with --duration]
@@ -103,7 +103,7 @@ pub(in crate::commands) struct RunCommand {
     /// VFIO interface: auto, group or cdev
     #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", help_heading = HOST)]
     pub(super) vfio: Door,
-    /// Directory for result.json  [default: results/<UTC date-time>-<hostname>/]
+    /// Directory for result.json  [default: results/TIME-HOSTNAME/]
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub(super) out: Option<PathBuf>,
 
@@ -118,8 +118,7 @@ pub(in crate::commands) struct RunCommand {
     pub(super) queue_pairs: QueuePairArguments,
 }
 
-const CELLS: &str =
-    "Cells (one measurement each, for every combination of these options; repeat an option for more values)";
+const CELLS: &str = "Cells: one measurement per combination; repeat an option for more values";
 const MEASUREMENT: &str = "Measurement";
 const HOST: &str = "Host and output";
 const TWO_HOSTS: &str = "Two hosts";
