@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// An error as the user reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,29 +12,33 @@ pub struct Failure {
     /// Why, and what to do.
     pub explanation: Explanation,
     /// What kind of failure.
-    pub class: Class,
+    pub severity: Severity,
 }
 
 impl Failure {
     /// A bug, or an error of the file system.
     pub fn internal(what: impl Into<String>, error: &dyn std::error::Error, remedy: &str) -> Self {
-        Self { what: what.into(), explanation: Explanation::uncaused(chain(error), remedy), class: Class::Internal }
+        Self {
+            what: what.into(),
+            explanation: Explanation::uncaused(chain(error), remedy),
+            severity: Severity::Internal,
+        }
     }
 
     /// Invalid input.
     pub fn bad_input(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), explanation: Explanation::uncaused(why, remedy), class: Class::BadInput }
+        Self { what: what.into(), explanation: Explanation::uncaused(why, remedy), severity: Severity::BadInput }
     }
 
     /// An error with all its sources.
     pub fn of(error: &impl Explained) -> Self {
-        Self { what: chain(error), explanation: error.explanation(), class: error.class() }
+        Self { what: chain(error), explanation: error.explanation(), severity: error.severity() }
     }
 }
 
 impl<E: Explained> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { what: error.to_string(), explanation: error.explanation(), class: error.class() }
+        Self { what: error.to_string(), explanation: error.explanation(), severity: error.severity() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerpath_exporter::Source;
 use peerpath_importers::{Importer, Op, OpSpec, QueuePairOptions, Role};
-use peerpath_paths::{Class, Explained, Explanation, PathName};
+use peerpath_paths::{Explained, Explanation, PathName, Severity};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::{Limit, greatest_common_divisor};
@@ -38,12 +38,22 @@ impl Serialize for Target {
     }
 }
 
+impl Target {
+    /// A target of one of these importers, which need not be built in.
+    ///
+    /// # Errors
+    /// None of them is named.
+    pub fn among(importers: &[&'static dyn Importer], text: &str) -> Result<Self, peerpath_importers::Error> {
+        let (importer, address) = peerpath_importers::parse_target_among(importers, text)?;
+        Ok(Self { importer, address: address.to_owned() })
+    }
+}
+
 impl FromStr for Target {
     type Err = peerpath_importers::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (importer, address) = peerpath_importers::parse_target(text)?;
-        Ok(Self { importer, address: address.to_owned() })
+        Self::among(peerpath_importers::IMPORTERS, text)
     }
 }
 
@@ -159,8 +169,8 @@ impl Explained for PlanError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(&self.why, &self.remedy)
     }
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 
@@ -383,7 +393,7 @@ impl Plan {
                 "choose another --service-level",
             );
         }
-        let has_none = |target: &&Target| !target.importer.has_queue_pairs();
+        let has_none = |target: &&Target| !target.importer.capabilities().queue_pairs;
         let defaults = QueuePairOptions { huge_pages: self.connection.huge_pages, ..QueuePairOptions::default() };
         if let Some(target) = self.targets.iter().find(has_none).filter(|_| self.connection != defaults) {
             return refuse(
@@ -436,7 +446,7 @@ impl Plan {
         let bidirectional = false;
         let mut cells = Vec::new();
         for &op in &self.ops {
-            let spec = target.importer.ops().iter().copied().find(|spec| spec.op == op);
+            let spec = target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op);
             let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
             for &size_bytes in sizes_bytes {
                 for ranges in self.cuts() {

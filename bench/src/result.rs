@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use peerpath_exporter::Origin;
-use peerpath_paths::{Bdf, Cause, Deciding, PathName};
+use peerpath_paths::{Bdf, Cause, DecidingFact, PathName};
 use serde::{Deserialize, Serialize};
 
 /// Version of the schema that [`RunResult`] writes.
@@ -144,7 +144,7 @@ pub struct CellPath {
     pub up_to: Option<Bdf>,
     /// What decided the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deciding: Option<Deciding>,
+    pub deciding: Option<DecidingFact>,
     /// What prevents binding or exporting.
     pub blockers: Vec<Cause>,
     /// What `observed` and `predicted` rest on.

@@ -8,7 +8,7 @@ use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
     DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
 };
-use peerpath_paths::{Bdf, Explained, Explanation, HostChange, Inventory, PathName, Request, Seen, Tree};
+use peerpath_paths::{Bdf, Capability, Explained, Explanation, HostChange, Inventory, PathName, Request, Tree};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
@@ -43,7 +43,7 @@ impl Routes {
         self.refresh();
         let to = self.inventory.function_under(target)?;
         self.inventory.topology.function(from)?;
-        Some((to, self.inventory.predictor(Request::default()).asked_for_acs(from, to).unwrap_or_default()))
+        Some((to, self.inventory.predictor(Request::default()).functions_checked_for_acs(from, to).unwrap_or_default()))
     }
 
     /// What has to be changed on this host so that a pair takes a path. `None` where one of the two does not exist.
@@ -108,10 +108,10 @@ impl Routes {
         let along = [from, to].into_iter().chain(report.hops.iter().copied());
         let payloads: Option<Vec<u16>> = along
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
-                Seen::Here(pcie) => Some(pcie.max_payload_bytes),
+                Capability::Present(pcie) => Some(pcie.max_payload_bytes),
                 // Conventional functions inside the root complex have no payload size to limit.
-                Seen::Absent => Some(u16::MAX),
-                Seen::Unknown => None,
+                Capability::Absent => Some(u16::MAX),
+                Capability::Unknown => None,
             })
             .collect();
         path.max_payload_bytes =
@@ -230,15 +230,15 @@ impl Routes {
             note("numa_node", entry.numa_node.map(Value::from));
             note("iommu_group", entry.iommu_group.map(Value::from));
             note("domain_type", entry.domain_type.map(Value::from));
-            if let Seen::Here(pcie) = function.pcie {
+            if let Capability::Present(pcie) = function.pcie {
                 note("link", pcie.link.map(|link| json!(link)));
                 note("max_payload_bytes", Some(pcie.max_payload_bytes.into()));
                 note("max_read_request_bytes", Some(pcie.max_read_request_bytes.into()));
             }
-            if let Seen::Here(acs) = function.acs {
+            if let Capability::Present(acs) = function.acs {
                 note("acs", Some(acs.names().into()));
             }
-            if let Seen::Here(ats) = function.ats {
+            if let Capability::Present(ats) = function.ats {
                 note("ats", Some(ats.enabled.into()));
             }
         }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::result::RunResult;
 
@@ -27,8 +27,8 @@ impl Explained for SaveError {
             "free space there, or choose another folder with --out; cells saved before are kept",
         )
     }
-    fn class(&self) -> Class {
-        Class::Internal
+    fn severity(&self) -> Severity {
+        Severity::Internal
     }
 }
 

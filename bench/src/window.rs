@@ -16,7 +16,7 @@ use peerpath_paths::Cause;
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
-use crate::peer::active::PeerError;
+use crate::peer::error::PeerError;
 use crate::peer::message::{Fill, Post, Posted, Verify};
 
 /// How much is compared at a time.
@@ -224,7 +224,7 @@ impl<'a> Window<'a> {
 
 impl<'a> Memory<'a> {
     /// Exported memory of this host, which a peer's cell uses.
-    pub fn lent(layout: &'a Layout, view: &'a dyn View) -> Self {
+    pub fn served(layout: &'a Layout, view: &'a dyn View) -> Self {
         Self { side: NEAR, layout, place: Place::Here(view) }
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Cause, Class};
+use peerpath_paths::{Cause, Severity};
 
 /// One sentence that names an option or a command, and where it applies.
 struct Hint {
@@ -116,8 +116,8 @@ impl CommandLine {
     /// The failure, with a hint in its remedy if one applies.
     pub(crate) fn complete(&self, mut failure: Failure) -> Failure {
         let explanation = &mut failure.explanation;
-        explanation.remedy = match (explanation.cause, failure.class) {
-            (None, Class::BadInput) => self.with_help(&explanation.remedy),
+        explanation.remedy = match (explanation.cause, failure.severity) {
+            (None, Severity::BadInput) => self.with_help(&explanation.remedy),
             (cause, _) => self.remedy(cause, &explanation.remedy),
         };
         failure

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Class, Explanation};
+use peerpath_paths::{Explanation, Severity};
 
 /// Writes to standard output. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -31,22 +31,22 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     // If standard error is closed, the exit code still reports the failure.
     let _ = std::io::stderr().write_all(render(failure).as_bytes());
-    ExitCode::from(exit_code(failure.class))
+    ExitCode::from(exit_code(failure.severity))
 }
 
-/// The exit code that the README promises for a class of failures.
-pub(crate) fn exit_code(class: Class) -> u8 {
-    match class {
-        Class::Failed => 1,
-        Class::BadInput => 2,
-        Class::CannotHere => 3,
-        Class::Internal => 4,
+/// The exit code that the README promises for a severity.
+pub(crate) fn exit_code(severity: Severity) -> u8 {
+    match severity {
+        Severity::Failed => 1,
+        Severity::BadInput => 2,
+        Severity::Unavailable => 3,
+        Severity::Internal => 4,
     }
 }
 
 fn render(failure: &Failure) -> String {
     let mut text = format!("error: {}\n", printable(&failure.what));
-    let Explanation { cause, why, remedy } = &failure.explanation;
+    let Explanation { cause, why, remedy, .. } = &failure.explanation;
     if !why.is_empty() {
         let cause = cause.map_or(String::new(), |cause| format!(" [{cause}]"));
         let _ = writeln!(text, "  why: {}{cause}", printable(why));
@@ -84,6 +84,6 @@ mod tests {
             render(&failure),
             "error: no function \u{fffd}[31m here\n  why: it is not in sysfs\n   do: see `peerpath list`\n"
         );
-        assert_eq!(exit_code(failure.class), 2);
+        assert_eq!(exit_code(failure.severity), 2);
     }
 }

@@ -178,7 +178,7 @@ fn sigterm_ends_a_run_that_waits_for_its_peer() {
         .spawn()
         .unwrap();
     let (stream, _) = listener.accept().unwrap();
-    handshake::passive(&stream, &token, handshake::TIME).unwrap();
+    handshake::as_server(&stream, &token, handshake::TIME).unwrap();
     // The handshake succeeds and no message follows. `kill` is a builtin of the shell, so no program is needed.
     Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
     let ended = run.wait_with_output().unwrap();

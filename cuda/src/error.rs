@@ -1,6 +1,6 @@
 //! What can go wrong with the driver.
 
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::status::{self, Status};
 
@@ -85,9 +85,12 @@ impl Explained for Error {
                 "Install a newer driver of NVIDIA's.",
             ),
             Self::Refused { code, .. } => match self.status() {
-                Some(status) => {
-                    Explanation { cause: status.cause, why: status.why.into(), remedy: status.remedy.into() }
-                }
+                Some(status) => Explanation {
+                    cause: status.cause,
+                    severity: Some(status.severity),
+                    why: status.why.into(),
+                    remedy: status.remedy.into(),
+                },
                 None => Explanation::uncaused(
                     format!("It is error {code} of the driver, whose meaning nobody has written down here."),
                     "Look at the kernel log (dmesg) for lines with NVRM or Xid.",
@@ -108,13 +111,13 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
             // Where there is no GPU at all, no number would do.
-            Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Class::CannotHere,
-            Self::NoGpu { .. } => Class::BadInput,
-            Self::Refused { .. } => self.status().map_or(Class::Failed, |status| status.class),
-            Self::Nothing { .. } => Class::Failed,
+            Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Severity::Unavailable,
+            Self::NoGpu { .. } => Severity::BadInput,
+            Self::Refused { .. } => self.status().map_or(Severity::Failed, |status| status.severity),
+            Self::Nothing { .. } => Severity::Failed,
         }
     }
 }
@@ -131,18 +134,18 @@ mod tests {
     fn a_lost_gpu_is_no_refusal() {
         // Everything that cuda.h says of that the process has to be started anew, among it.
         for code in [214, 220, 226, 700, 702, 709, 714, 715, 716, 717, 718, 719] {
-            assert!(refused(code).is_loss() && refused(code).class() == Class::Failed, "{code}");
+            assert!(refused(code).is_loss() && refused(code).severity() == Severity::Failed, "{code}");
         }
         // A GPU that another process has for itself (46) is not lost.
         for code in [1, 46, 304, 800, 801] {
-            assert!(!refused(code).is_loss() && refused(code).class() == Class::CannotHere, "{code}");
+            assert!(!refused(code).is_loss() && refused(code).severity() == Severity::Unavailable, "{code}");
         }
     }
 
     #[test]
     fn a_code_of_a_newer_driver_is_named_and_not_interpreted() {
         let error = refused(4711);
-        assert_eq!((error.explanation().cause, error.class()), (None, Class::Failed));
+        assert_eq!((error.explanation().cause, error.severity()), (None, Severity::Failed));
         assert!(error.explanation().why.contains("4711"));
     }
 }

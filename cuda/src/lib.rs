@@ -14,6 +14,6 @@ mod sys;
 pub use error::Error;
 pub use gpu::{Gpu, Version};
 pub use sys::{
-    Api, Attribute, Context, DeviceMemory, Driver, Event, ExternalKind, ExternalMemory, HostKind, HostRegistration,
-    Kernels, Stream, stand_in,
+    Context, DeviceMemory, Driver, Event, ExternalKind, ExternalMemory, HostKind, HostRegistration, Kernels, Stream,
+    stand_in,
 };

@@ -199,7 +199,7 @@ fn bad_input(bdf: Bdf, bar: u8) -> Outcomes {
     }
     for (text, name) in cases {
         let Err(error) = text.parse::<Source>()?.open(&options) else { return Err(format!("opened {name}").into()) };
-        expect(error.class() == peerpath_paths::Class::BadInput, format!("{name}: {error}"))?;
+        expect(error.severity() == peerpath_paths::Severity::BadInput, format!("{name}: {error}"))?;
     }
     given_back(bdf, None)
 }

@@ -493,13 +493,13 @@ mod tests {
 
     #[test]
     fn what_a_refused_step_leaves_changed_is_told() {
-        use peerpath_paths::{Class, Explained as _};
+        use peerpath_paths::{Explained as _, Severity};
         let fixture = fixture();
         let before = picture(&fixture);
         fixture.die_after(10);
         let refused = make(&fixture, &[identity(), cleared()]).unwrap_err();
         assert!(matches!(&refused, Error::LeftChanged { .. }), "{refused:?}");
-        assert_eq!(refused.class(), Class::Failed);
+        assert_eq!(refused.severity(), Severity::Failed);
         assert!(refused.explanation().remedy.contains("peerpath restore"));
         assert_eq!(fixture.journaled(), [bdf(NIC)]);
         fixture.revive();

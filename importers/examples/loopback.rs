@@ -103,7 +103,7 @@ fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<d
 }
 
 fn transfers(importer: &dyn Importer) -> impl Iterator<Item = (Op, Direction)> {
-    importer.ops().iter().filter_map(|spec| match spec.role {
+    importer.capabilities().ops.iter().filter_map(|spec| match spec.role {
         Role::Transfer(direction) => Some((spec.op, direction)),
         _ => None,
     })

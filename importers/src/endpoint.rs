@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};
@@ -115,15 +115,15 @@ pub trait ConnectedEnd: DataPlane {
 /// The target reaches no other host.
 #[derive(Debug, thiserror::Error)]
 #[error("this target reaches no other host")]
-pub(crate) struct NoPeers;
+pub(crate) struct NoRemoteEnds;
 
-impl Explained for NoPeers {
+impl Explained for NoRemoteEnds {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused("Only RDMA devices do.", "Use a target such as verbs:mlx5_0.")
     }
 
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 

@@ -1,12 +1,13 @@
-//! The one error type that every importer's errors become.
+//! The error type that the traits share.
 
 use std::fmt;
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// What went wrong at an importer: the importer's own typed error, which knows why and what to do.
+/// An importer's own error behind the traits, with its cause and its remedy.
 ///
-/// It is opaque so that a new importer adds no line here; callers go by [`Explained`].
+/// The type is opaque, so that a new importer adds nothing to it. [`Error::downcast_ref`] gives the importer's own error, such as
+/// `verbs::Error`.
 #[derive(Debug)]
 pub struct Error(Box<dyn Explained>);
 
@@ -14,6 +15,17 @@ impl Error {
     /// Wraps an importer's own error.
     pub fn new(error: impl Explained) -> Self {
         Self(Box::new(error))
+    }
+
+    /// Cause of the failure, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.0.explanation().cause
+    }
+
+    /// The importer's own error, if it is of this type.
+    pub fn downcast_ref<E: Explained>(&self) -> Option<&E> {
+        let error: &(dyn std::error::Error + 'static) = &*self.0;
+        error.downcast_ref()
     }
 }
 
@@ -34,7 +46,7 @@ impl Explained for Error {
         self.0.explanation()
     }
 
-    fn class(&self) -> Class {
-        self.0.class()
+    fn severity(&self) -> Severity {
+        self.0.severity()
     }
 }

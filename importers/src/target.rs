@@ -1,6 +1,6 @@
-//! `KIND:ADDRESS`, as `--to` takes it.
+//! Targets: `KIND:ADDRESS`.
 
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::{Error, IMPORTERS, Importer};
 
@@ -9,39 +9,53 @@ use crate::{Error, IMPORTERS, Importer};
 #[error("{text:?} names no target")]
 pub struct ParseTargetError {
     text: String,
+    /// How targets of the known importers are written.
+    forms: Vec<&'static str>,
 }
 
 impl Explained for ParseTargetError {
     fn explanation(&self) -> Explanation {
-        let forms: Vec<_> = IMPORTERS.iter().map(|importer| importer.form()).collect();
-        if forms.is_empty() {
+        if self.forms.is_empty() {
             return Explanation::uncaused(
-                "This build has no importer at all.",
+                "There are no importers.",
                 "Build with the feature `verbs-dlopen` or `verbs-link`.",
             );
         }
         Explanation::uncaused(
             "A target is written as its kind, a colon and an address.",
-            format!("Use one of these forms: {}.", forms.join(", ")),
+            format!("Use one of these forms: {}.", self.forms.join(", ")),
         )
     }
 
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }
 
-/// Splits `KIND:ADDRESS` into the importer of that kind and the address, which only the importer understands.
+/// Splits `KIND:ADDRESS` into the built-in importer of that kind and the address.
 ///
 /// # Errors
 /// There is no colon, or no importer of that kind.
 pub fn parse_target(text: &str) -> Result<(&'static dyn Importer, &str), Error> {
-    text.split_once(':')
-        .and_then(|(kind, address)| {
-            let importer = IMPORTERS.iter().find(|importer| importer.kind() == kind)?;
-            Some((*importer, address))
-        })
-        .ok_or_else(|| Error::new(ParseTargetError { text: text.chars().take(64).collect() }))
+    parse_target_among(IMPORTERS, text)
+}
+
+/// Splits `KIND:ADDRESS` into the importer of that kind and the address, which only the importer interprets.
+///
+/// # Errors
+/// There is no colon, or no importer of that kind among `importers`.
+pub fn parse_target_among<'a>(
+    importers: &[&'static dyn Importer],
+    text: &'a str,
+) -> Result<(&'static dyn Importer, &'a str), Error> {
+    let split = text.split_once(':').and_then(|(kind, address)| {
+        let importer = importers.iter().find(|importer| importer.kind() == kind)?;
+        Some((*importer, address))
+    });
+    split.ok_or_else(|| {
+        let forms = importers.iter().map(|importer| importer.usage().form).collect();
+        Error::new(ParseTargetError { text: text.chars().take(64).collect(), forms })
+    })
 }
 
 #[cfg(test)]
@@ -49,20 +63,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_known_kinds_are_targets() {
+    fn rejects_unknown_kinds() {
         for text in ["", ":", "verbs", "nonsense:rxe0", " verbs:rxe0", "verbs/rxe0", "VERBS:rxe0"] {
             let Err(error) = parse_target(text) else { panic!("{text:?} was taken for a target") };
-            assert_eq!(error.class(), Class::BadInput);
+            assert_eq!(error.severity(), Severity::BadInput);
             assert!(!error.explanation().remedy.is_empty());
         }
     }
 
     #[test]
-    fn the_address_is_left_to_the_importer() {
+    fn leaves_the_address_to_the_importer() {
         for importer in IMPORTERS {
             let text = format!("{}:a:b/c", importer.kind());
             let (found, address) = parse_target(&text).unwrap();
             assert_eq!((found.kind(), address), (importer.kind(), "a:b/c"));
         }
+    }
+
+    #[test]
+    fn finds_only_the_importers_that_are_given() {
+        let Err(error) = parse_target_among(&[], "iommufd:x") else { panic!("there is no importer to find") };
+        assert!(error.explanation().why.contains("no importers"));
     }
 }

@@ -53,8 +53,10 @@ fn every_kind_is_a_word_of_its_own_that_parses_back() {
 #[test]
 fn help_texts_are_one_line_each() {
     for importer in each() {
-        assert!(importer.form().starts_with(&format!("{}:", importer.kind())), "{}", importer.form());
-        for text in [importer.form(), importer.summary()].into_iter().chain(importer.ops().iter().map(|op| op.summary))
+        assert!(importer.usage().form.starts_with(&format!("{}:", importer.kind())), "{}", importer.usage().form);
+        for text in [importer.usage().form, importer.usage().summary]
+            .into_iter()
+            .chain(importer.capabilities().ops.iter().map(|op| op.summary))
         {
             assert!(!text.trim().is_empty() && !text.contains('\n') && text.len() <= 100, "{text:?}");
         }
@@ -64,10 +66,10 @@ fn help_texts_are_one_line_each() {
 #[test]
 fn ops_are_named_once_and_play_the_part_of_their_name() {
     for importer in each() {
-        let names: Vec<_> = importer.ops().iter().map(|spec| spec.op).collect();
+        let names: Vec<_> = importer.capabilities().ops.iter().map(|spec| spec.op).collect();
         assert_eq!(names.len(), names.iter().collect::<HashSet<_>>().len(), "{}", importer.kind());
         let place = |op| names.iter().position(|name| *name == op);
-        for spec in importer.ops() {
+        for spec in importer.capabilities().ops {
             match spec.op {
                 Op::Export => assert_eq!(spec.role, Role::Export),
                 Op::Attach => assert_eq!(spec.role, Role::Attach),
@@ -79,9 +81,9 @@ fn ops_are_named_once_and_play_the_part_of_their_name() {
                 _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),
             }
         }
-        let of_role = |role| importer.ops().iter().position(|spec| spec.role == role);
+        let of_role = |role| importer.capabilities().ops.iter().position(|spec| spec.role == role);
         let (first, last) = (of_role(Role::Register), of_role(Role::Unregister));
-        let transfers = importer.ops().iter().filter(|spec| matches!(spec.role, Role::Transfer(_)));
+        let transfers = importer.capabilities().ops.iter().filter(|spec| matches!(spec.role, Role::Transfer(_)));
         for spec in transfers {
             assert!(first < place(spec.op) && place(spec.op) < last, "{}", spec.op);
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 /// The path cannot be observed on this host. A caller may continue without observation.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Explained for ObserveError {
         self.explanation.clone()
     }
 
-    fn class(&self) -> Class {
-        Class::CannotHere
+    fn severity(&self) -> Severity {
+        Severity::Unavailable
     }
 }

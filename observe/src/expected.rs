@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::ops::Range;
 
-use peerpath_paths::{Bdf, Function, Membership, Topology};
+use peerpath_paths::{Bdf, Function, GroupMembership, Topology};
 
 /// The registered memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +83,9 @@ impl Expected {
 /// The DMA API maps through the IOMMU only in domains of type `DMA` and `DMA-FQ`.
 fn translates(topology: &Topology, importer: &Function) -> Option<bool> {
     match importer.membership {
-        Membership::None => Some(false),
-        Membership::Unknown => None,
-        Membership::Group(_) => {
+        GroupMembership::None => Some(false),
+        GroupMembership::Unknown => None,
+        GroupMembership::Group(_) => {
             let group = topology.group_of(importer)?;
             if group.noiommu {
                 return Some(false);

@@ -122,7 +122,7 @@ mod tests {
         let dead = Owner { pid: 10, started_ticks: 1 };
         let alive = Owner { pid: 20, started_ticks: 2 };
         let fake = FakeTracefs::default();
-        for name in [dead.name(1), alive.name(1), "other".into()] {
+        for name in [dead.name(1), alive.name(1), "unrelated".into()] {
             fake.make_dir(&format!("instances/{name}")).unwrap();
         }
         for group in [dead.name(1), alive.name(1), "kprobes".into()] {
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(removed.instances, [dead.name(1)]);
         assert_eq!(removed.probes, [format!("{}/in_dma_buf_detach", dead.name(1))]);
         assert_eq!(removed.failed, [] as [String; 0]);
-        assert_eq!(fake.instances(), [alive.name(1), "other".into()]);
+        assert_eq!(fake.instances(), [alive.name(1), "unrelated".into()]);
         assert_eq!(
             fake.probes(),
             ["kprobes/in_dma_buf_detach".to_owned(), format!("{}/in_dma_buf_detach", alive.name(1))]

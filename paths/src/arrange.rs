@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::{AcsControl, Bdf, Cause, Explanation, Inventory, Membership, PathName, Prediction, Request, Seen};
+use crate::{
+    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, PathName, Prediction, Request,
+};
 
 /// What an IOMMU group's domain is switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +128,7 @@ impl Plan<'_> {
         };
         self.require_acs_seen(&way)?;
         let ends = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
-        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().here()?))).next() {
+        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().present()?))).next() {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
@@ -159,7 +161,7 @@ impl Plan<'_> {
     fn any_redirect(&self) -> Result<Vec<HostChange>, Explanation> {
         let Some(way) = self.way() else { return Ok(Vec::new()) };
         let functions = || way.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
-        if functions().any(|function| function.redirects().here().is_some()) {
+        if functions().any(|function| function.redirects().present().is_some()) {
             return Ok(Vec::new());
         }
         self.require_acs_seen(&way)?;
@@ -203,7 +205,7 @@ impl Plan<'_> {
             ));
         };
         self.require_acs_seen(&[port])?;
-        let register = topology.function(port).and_then(|function| function.config.acs_register().here());
+        let register = topology.function(port).and_then(|function| function.config.acs_register().present());
         if register.is_some_and(|register| register.control.0 & AcsControl::REQUEST_REDIRECT != 0)
             || changes.iter().any(|change| matches!(change, HostChange::Acs { bdf, .. } if *bdf == port))
         {
@@ -231,10 +233,10 @@ impl Plan<'_> {
         let Some(importer) = topology.function(to) else { return Ok(None) };
         let direct = wanted == DomainType::Identity;
         let group = match (importer.membership, topology.group_of(importer)) {
-            (Membership::None, _) if direct => return Ok(None),
+            (GroupMembership::None, _) if direct => return Ok(None),
             (_, Some(group)) if group.noiommu && direct => return Ok(None),
             (_, Some(group)) if !group.noiommu => group,
-            (Membership::Unknown, _) => {
+            (GroupMembership::Unknown, _) => {
                 return Err(Explanation::uncaused(
                     format!("The IOMMU group of {to} could not be read."),
                     "Look at its link iommu_group in sysfs.",
@@ -269,12 +271,12 @@ impl Plan<'_> {
 
     /// The functions that the kernel asks for ACS.
     fn way(&self) -> Option<Vec<Bdf>> {
-        self.inventory.predictor(self.request).asked_for_acs(self.from, self.to)
+        self.inventory.predictor(self.request).functions_checked_for_acs(self.from, self.to)
     }
 
     fn require_acs_seen(&self, way: &[Bdf]) -> Result<(), Explanation> {
         let topology = &self.inventory.topology;
-        let unseen = |bdf: &&Bdf| topology.function(**bdf).is_some_and(|function| function.acs == Seen::Unknown);
+        let unseen = |bdf: &&Bdf| topology.function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
         let unseen: Vec<String> = way.iter().filter(unseen).map(ToString::to_string).collect();
         if unseen.is_empty() {
             return Ok(());
@@ -288,7 +290,7 @@ impl Plan<'_> {
 
     /// Redirect switched on or off in a function that can do it and does not yet.
     fn redirect(&self, bdf: Bdf, set: bool) -> Option<HostChange> {
-        let register = self.inventory.topology.function(bdf)?.config.acs_register().here()?;
+        let register = self.inventory.topology.function(bdf)?.config.acs_register().present()?;
         let now = register.control.0 & AcsControl::REDIRECT;
         // Egress control alone redirects nothing that the hardware would send on, so it is only ever cleared.
         let bits = if set { register.supported & AcsControl::REQUEST_AND_COMPLETION & !now } else { now };
@@ -317,7 +319,7 @@ impl Plan<'_> {
                     PathName::Refused => format!("Arranged as far as it can be, the mapping would be refused: {fact}."),
                     path => format!("Arranged as far as it can be, the path would be {path}: {fact}."),
                 };
-                Err(Explanation { cause: prediction.cause, why, remedy })
+                Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
             None => Err(Explanation::uncaused("The functions are gone.", "Look at `peerpath list`.")),
         }

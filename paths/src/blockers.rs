@@ -1,6 +1,6 @@
 //! What prevents binding, exporting or importing, apart from the path.
 
-use crate::{Cause, DmaBufSupport, Function, Host, KernelVersion, Membership, RdmaDriver, Topology};
+use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
 /// Drivers that VFIO tolerates in a group that it hands to user space: they do no DMA of their own.
 const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
@@ -11,7 +11,7 @@ const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
     let group = topology.group_of(exporter);
     let checks = [
-        (exporter.membership == Membership::None, Cause::NoIommu),
+        (exporter.membership == GroupMembership::None, Cause::NoIommu),
         (group.is_some_and(|group| group.noiommu), Cause::Noiommu),
         (!other_drivers(topology, exporter).is_empty(), Cause::GroupNotViable),
         (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),

@@ -18,29 +18,29 @@ const EXTENDED_SRIOV: u16 = 0x0010;
 
 /// What could be learned about a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Seen<T> {
+pub enum Capability<T> {
     /// It is there.
-    Here(T),
+    Present(T),
     /// It is not there.
     Absent,
     /// That part of config space could not be read.
     Unknown,
 }
 
-impl<T> Seen<T> {
+impl<T> Capability<T> {
     /// Looks into what is there.
-    pub fn and_then<U>(self, look: impl FnOnce(T) -> Option<U>) -> Seen<U> {
+    pub fn and_then<U>(self, look: impl FnOnce(T) -> Option<U>) -> Capability<U> {
         match self {
-            Self::Here(value) => look(value).map_or(Seen::Unknown, Seen::Here),
-            Self::Absent => Seen::Absent,
-            Self::Unknown => Seen::Unknown,
+            Self::Present(value) => look(value).map_or(Capability::Unknown, Capability::Present),
+            Self::Absent => Capability::Absent,
+            Self::Unknown => Capability::Unknown,
         }
     }
 
     /// What is there.
-    pub fn here(self) -> Option<T> {
+    pub fn present(self) -> Option<T> {
         match self {
-            Self::Here(value) => Some(value),
+            Self::Present(value) => Some(value),
             Self::Absent | Self::Unknown => None,
         }
     }
@@ -189,7 +189,7 @@ impl ConfigSpace {
     }
 
     /// How many bytes could be seen.
-    pub fn seen_bytes(&self) -> usize {
+    pub fn readable_bytes(&self) -> usize {
         self.bytes.len()
     }
 
@@ -233,52 +233,52 @@ impl ConfigSpace {
         Some(usize::from(self.byte(at)? & !3)).filter(|&pointer| pointer >= HEADER_BYTES)
     }
 
-    fn capability(&self, wanted: u8) -> Seen<usize> {
+    fn capability(&self, wanted: u8) -> Capability<usize> {
         if self.bytes.is_empty() {
-            return Seen::Unknown;
+            return Capability::Unknown;
         }
-        let Some(mut at) = self.capability_pointer() else { return Seen::Absent };
+        let Some(mut at) = self.capability_pointer() else { return Capability::Absent };
         // As many as fit, which also ends a list that runs in a circle.
         for _ in 0..(CONVENTIONAL_BYTES - HEADER_BYTES) / 4 {
-            let Some(entry) = self.word(at) else { return Seen::Unknown };
+            let Some(entry) = self.word(at) else { return Capability::Unknown };
             match entry.to_le_bytes() {
-                [0xff, _] => return Seen::Absent,
-                [id, _] if id == wanted => return Seen::Here(at),
+                [0xff, _] => return Capability::Absent,
+                [id, _] if id == wanted => return Capability::Present(at),
                 [_, next] if usize::from(next & !3) >= HEADER_BYTES => at = usize::from(next & !3),
-                _ => return Seen::Absent,
+                _ => return Capability::Absent,
             }
         }
-        Seen::Absent
+        Capability::Absent
     }
 
-    fn extended(&self, wanted: u16) -> Seen<usize> {
+    fn extended(&self, wanted: u16) -> Capability<usize> {
         let seen = self.bytes.len();
         // Without any capability it is no PCIe device, and nothing else has extended config space.
         if seen == 0 || (seen < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
-            return Seen::Unknown;
+            return Capability::Unknown;
         }
         // 256 bytes are the whole: the kernel reaches no more, be it for lack of PCIe or with pci=nommconf.
         if seen <= CONVENTIONAL_BYTES {
-            return Seen::Absent;
+            return Capability::Absent;
         }
         let mut at = CONVENTIONAL_BYTES;
         for _ in 0..(EXTENDED_BYTES - CONVENTIONAL_BYTES) / 8 {
-            let Some(header) = self.double(at) else { return Seen::Unknown };
+            let Some(header) = self.double(at) else { return Capability::Unknown };
             match header {
-                0 => return Seen::Absent,
-                u32::MAX => return Seen::Unknown,
-                _ if header & 0xffff == u32::from(wanted) => return Seen::Here(at),
+                0 => return Capability::Absent,
+                u32::MAX => return Capability::Unknown,
+                _ if header & 0xffff == u32::from(wanted) => return Capability::Present(at),
                 _ => at = (header >> 20) as usize & !3,
             }
             if at < CONVENTIONAL_BYTES {
-                return Seen::Absent;
+                return Capability::Absent;
             }
         }
-        Seen::Absent
+        Capability::Absent
     }
 
     /// The PCIe capability.
-    pub fn pcie(&self) -> Seen<Pcie> {
+    pub fn pcie(&self) -> Capability<Pcie> {
         self.capability(CAPABILITY_PCIE).and_then(|at| {
             let control = self.word(at + 8)?;
             let port_type = port_type(self.word(at + 2)?);
@@ -297,12 +297,12 @@ impl ConfigSpace {
     }
 
     /// The ACS control word.
-    pub fn acs(&self) -> Seen<AcsControl> {
+    pub fn acs(&self) -> Capability<AcsControl> {
         self.extended(EXTENDED_ACS).and_then(|at| self.word(at + 6).map(AcsControl))
     }
 
     /// The whole ACS capability, for who wants to change its control word.
-    pub fn acs_register(&self) -> Seen<AcsRegister> {
+    pub fn acs_register(&self) -> Capability<AcsRegister> {
         self.extended(EXTENDED_ACS).and_then(|at| {
             let offset = u16::try_from(at + 6).ok()?;
             Some(AcsRegister { offset, supported: self.word(at + 4)?, control: AcsControl(self.word(at + 6)?) })
@@ -319,19 +319,19 @@ impl ConfigSpace {
     }
 
     /// Address translation services.
-    pub fn ats(&self) -> Seen<Ats> {
+    pub fn ats(&self) -> Capability<Ats> {
         self.extended(EXTENDED_ATS).and_then(|at| self.word(at + 6).map(|control| Ats { enabled: control >> 15 == 1 }))
     }
 
     /// Whether it is a physical function of SR-IOV.
-    pub fn sriov(&self) -> Seen<()> {
+    pub fn sriov(&self) -> Capability<()> {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
     }
 
     /// The bytes for a snapshot: without the serial number, and without what the VPD window happens to show.
     pub fn without_serials(mut self) -> Vec<u8> {
-        let serial = self.extended(EXTENDED_SERIAL_NUMBER).here().map(|at| at + 4..at + 12);
-        let vpd = self.capability(CAPABILITY_VPD).here().map(|at| at + 2..at + 8);
+        let serial = self.extended(EXTENDED_SERIAL_NUMBER).present().map(|at| at + 4..at + 12);
+        let vpd = self.capability(CAPABILITY_VPD).present().map(|at| at + 2..at + 8);
         for range in [serial, vpd].into_iter().flatten() {
             let length = self.bytes.len();
             self.bytes[range.start.min(length)..range.end.min(length)].fill(0);
@@ -393,14 +393,14 @@ mod tests {
         assert_eq!(config.ids(), Some((0x1b36, 0x000c)));
         assert_eq!(config.class(), Some(0x06_0400));
         assert_eq!(config.buses_below(), Some((3, 5)));
-        let acs = config.acs().here().unwrap();
+        let acs = config.acs().present().unwrap();
         assert_eq!(
             (acs.redirects(), acs.redirect_names().as_str(), acs.names().as_str()),
             (true, "RR CR", "SV RR CR UF")
         );
-        assert_eq!(config.ats(), Seen::Here(Ats { enabled: true }));
-        assert_eq!(config.sriov(), Seen::Absent);
-        let pcie = config.pcie().here().unwrap();
+        assert_eq!(config.ats(), Capability::Present(Ats { enabled: true }));
+        assert_eq!(config.sriov(), Capability::Absent);
+        let pcie = config.pcie().present().unwrap();
         assert_eq!(pcie.port_type, PortType::RootPort);
         assert_eq!((pcie.max_payload_supported_bytes, pcie.max_payload_bytes), (512, 256));
         assert_eq!((pcie.max_read_request_bytes, pcie.relaxed_ordering), (512, true));
@@ -413,7 +413,7 @@ mod tests {
         padded[64..].fill(0);
         for bytes in [port()[..64].to_vec(), port()[..128].to_vec(), padded] {
             let config = ConfigSpace::new(bytes);
-            assert_eq!((config.acs(), config.pcie()), (Seen::Unknown, Seen::Unknown));
+            assert_eq!((config.acs(), config.pcie()), (Capability::Unknown, Capability::Unknown));
             assert_eq!(config.buses_below(), Some((3, 5)));
         }
     }
@@ -422,27 +422,27 @@ mod tests {
     fn a_function_without_capabilities_has_no_acs_even_when_cut() {
         let mut bytes = port()[..64].to_vec();
         bytes[0x06] = 0;
-        assert_eq!(ConfigSpace::new(bytes).acs(), Seen::Absent);
+        assert_eq!(ConfigSpace::new(bytes).acs(), Capability::Absent);
     }
 
     #[test]
     fn with_256_bytes_the_kernel_sees_no_acs_either() {
         let config = ConfigSpace::new(port()[..256].to_vec());
-        assert_eq!(config.acs(), Seen::Absent);
-        assert_eq!(config.pcie().here().map(|pcie| pcie.port_type), Some(PortType::RootPort));
+        assert_eq!(config.acs(), Capability::Absent);
+        assert_eq!(config.pcie().present().map(|pcie| pcie.port_type), Some(PortType::RootPort));
     }
 
     #[test]
     fn a_device_that_is_gone_is_unknown() {
         let config = ConfigSpace::new(vec![0xff; 4096]);
-        assert_eq!((config.acs(), config.ids(), config.memory_decode()), (Seen::Unknown, None, None));
+        assert_eq!((config.acs(), config.ids(), config.memory_decode()), (Capability::Unknown, None, None));
     }
 
     #[test]
     fn serials_do_not_travel() {
         let clean = ConfigSpace::new(port()).without_serials();
         assert!(!clean.windows(6).any(|window| window == b"secret"));
-        assert_eq!(ConfigSpace::new(clean).acs().here(), Some(AcsControl(0x1d)));
+        assert_eq!(ConfigSpace::new(clean).acs().present(), Some(AcsControl(0x1d)));
     }
 
     proptest! {

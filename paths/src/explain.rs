@@ -1,8 +1,8 @@
-//! The one place where a refused step of the kernel becomes a cause and a remedy.
+//! Explains an errno of the kernel: cause, severity, reason and remedy.
 //!
-//! The meaning of each errno comes from reading the kernel (drivers/vfio, drivers/dma-buf, drivers/pci/p2pdma.c,
-//! drivers/infiniband, drivers/iommu/iommufd); the same errno means another thing at another step, so the step is part
-//! of the question. The meanings themselves are a table: [`rows`].
+//! The meaning of an errno depends on the step that failed. The table [`rows`] lists the meanings; they come from the kernel's
+//! source (drivers/vfio, drivers/dma-buf, drivers/pci/p2pdma.c, drivers/infiniband, drivers/iommu/iommufd, Linux 7.2 and
+//! 7.3).
 
 mod rows;
 
@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use crate::Explanation;
 use crate::rdma_drivers::{DmaBufSupport, RdmaDriver};
 
-/// What was being done when the kernel refused.
+/// The step that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Giving a function to another driver through sysfs: unbind, `driver_override`, bind.
+    /// Binding a function to another driver through sysfs: unbind, `driver_override`, bind.
     BindDriver,
     /// Writing another domain type to `iommu_groups/N/type`.
     SetDomainType,
@@ -22,29 +22,29 @@ pub enum Step {
     OpenIommu,
     /// Opening `/dev/vfio/GROUP` or `/dev/vfio/devices/vfioN`.
     OpenVfio,
-    /// Putting the group into a container, or binding and attaching the device to an iommufd.
+    /// Adding the group to a container, or binding and attaching the device to an iommufd.
     AttachIommu,
-    /// Getting the device's fd or asking it for its regions.
+    /// Getting the device's file descriptor or querying its regions.
     OpenDevice,
     /// `VFIO_DEVICE_RESET`.
     ResetDevice,
-    /// Access to a region of the device: mapping it, or reading and writing through the device's fd.
+    /// Access to a region of the device: mapping it, or reading and writing through the device's file descriptor.
     RegionAccess,
     /// `VFIO_DEVICE_FEATURE_DMA_BUF`, the export of BAR ranges.
     Export,
-    /// Making a dma-buf of ordinary memory: `/dev/udmabuf`, `/dev/dma_heap`.
+    /// Creating a dma-buf of ordinary memory: `/dev/udmabuf`, `/dev/dma_heap`.
     CreateDmaBuf,
-    /// Getting ordinary memory.
+    /// Allocating ordinary memory.
     AllocateMemory,
-    /// Opening an RDMA device and asking it what it can do.
+    /// Opening an RDMA device and querying its capabilities.
     OpenRdma,
-    /// Registration of a dma-buf by an RDMA driver: attach and map happen inside.
+    /// Registering a dma-buf with an RDMA driver, which attaches and maps it.
     RegisterDmaBuf,
-    /// Registration of ordinary memory by address (`ibv_reg_mr`).
+    /// Registering ordinary memory by address (`ibv_reg_mr`).
     RegisterMemory,
-    /// Taking a registration back.
+    /// Deregistering a memory region.
     Deregister,
-    /// Making protection domains, completion queues and queue pairs.
+    /// Creating protection domains, completion queues and queue pairs.
     CreateQueues,
     /// Connecting a queue pair (`ibv_modify_qp`).
     ConnectQueues,
@@ -59,10 +59,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// The step in a few words, as it stands in "the kernel refused ...".
+    /// The step as a noun phrase, as in "the kernel does not document ENXIO for opening the VFIO device".
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::BindDriver => "giving the function to another driver",
+            Self::BindDriver => "binding the function to another driver",
             Self::SetDomainType => "changing the IOMMU domain type",
             Self::OpenIommu => "opening /dev/vfio/vfio or /dev/iommu",
             Self::OpenVfio => "opening the VFIO group or device node",
@@ -71,40 +71,40 @@ impl Step {
             Self::ResetDevice => "resetting the function",
             Self::RegionAccess => "accessing a region of the device",
             Self::Export => "exporting the BAR as a dma-buf",
-            Self::CreateDmaBuf => "making a dma-buf of ordinary memory",
-            Self::AllocateMemory => "getting ordinary memory",
+            Self::CreateDmaBuf => "creating a dma-buf of ordinary memory",
+            Self::AllocateMemory => "allocating ordinary memory",
             Self::OpenRdma => "opening the RDMA device",
             Self::RegisterDmaBuf => "registering the dma-buf",
             Self::RegisterMemory => "registering the memory",
-            Self::Deregister => "taking a registration back",
-            Self::CreateQueues => "making queues of the RDMA device",
+            Self::Deregister => "deregistering a memory region",
+            Self::CreateQueues => "creating queues of the RDMA device",
             Self::ConnectQueues => "connecting a queue pair",
-            Self::PostTransfers => "posting transfers",
+            Self::PostTransfers => "posting work requests",
             Self::MapFile => "mapping the dma-buf into an IOAS",
             Self::MapMemory => "mapping memory into an IOAS",
-            Self::Unmap => "taking a mapping out of an IOAS",
+            Self::Unmap => "unmapping memory from an IOAS",
         }
     }
 }
 
-/// What is known about the pair at that moment; it decides between causes that share an errno. `None` is "not known".
+/// Facts about the pair of functions. They distinguish between causes that share an errno. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// How many ranges the dma-buf has.
+    /// Number of ranges of the dma-buf.
     pub ranges: Option<usize>,
-    /// The importer's driver: its RDMA name (`rxe`, `mlx5`) or that of its PCI driver (`mlx5_core`).
+    /// The importer's driver: its RDMA name (`rxe`, `mlx5`) or the name of its PCI driver (`mlx5_core`).
     pub driver: Option<String>,
     /// The importer's IOMMU domain translates.
     pub translated: Option<bool>,
-    /// `swiotlb=force` stands on the kernel command line.
+    /// The kernel command line contains `swiotlb=force`.
     pub swiotlb_forced: Option<bool>,
-    /// The importer's DMA mask reaches the whole BAR.
+    /// The importer's DMA mask covers the whole BAR.
     pub mask_reaches_bar: Option<bool>,
-    /// The exporter's memory decoding is on.
+    /// Memory decoding of the exporter is on.
     pub memory_decode: Option<bool>,
-    /// This is an SEV, TDX or CCA guest.
+    /// The host is an SEV, TDX or CCA guest.
     pub confidential_guest: Option<bool>,
-    /// VFIO runs the function without an IOMMU.
+    /// The function is in a no-IOMMU group of VFIO.
     pub noiommu: Option<bool>,
 }
 
@@ -114,30 +114,50 @@ impl Facts {
     }
 }
 
-/// Why the kernel answered `errno` at `step`, and what to do.
+/// Explains why the kernel returned `errno` at `step`. The `severity` of the explanation is always set.
+///
+/// ```
+/// use peerpath_paths::{Cause, Facts, Severity, Step, explain};
+///
+/// let explanation = explain(Step::RegisterDmaBuf, 22, &Facts::default()); // EINVAL
+/// assert_eq!(explanation.cause, Some(Cause::Topology));
+/// assert_eq!(explanation.severity, Some(Severity::Unavailable));
+/// ```
 pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
     let errno = Errno::from_raw(errno);
     match rows::ROWS.iter().find(|row| row.step == step && row.errno == errno && (row.when)(facts)) {
-        Some(row) => Explanation { cause: row.cause, why: row.why.into(), remedy: row.remedy.into() },
+        Some(row) => Explanation {
+            cause: row.cause,
+            severity: Some(row.severity),
+            why: row.why.into(),
+            remedy: row.remedy.into(),
+        },
         None => undocumented(step, errno),
     }
 }
 
-/// Permission and exhaustion mean the same everywhere; anything else is named and not interpreted.
+/// Missing permissions and exhausted limits mean the same at every step. Any other errno is named without interpretation.
 fn undocumented(step: Step, errno: Errno) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
-        return Explanation { cause: row.cause, why: row.why.into(), remedy: row.remedy.into() };
+        return Explanation {
+            cause: row.cause,
+            severity: Some(row.severity(step)),
+            why: row.why.into(),
+            remedy: row.remedy.into(),
+        };
     }
-    Explanation::uncaused(
-        format!("{errno:?} ({}): not one that the kernel documents for {}", errno.desc(), step.as_str()),
-        "Look at the kernel log (dmesg) of that moment.",
-    )
+    Explanation {
+        cause: None,
+        severity: Some(rows::if_undocumented(step)),
+        why: format!("The kernel does not document {errno:?} ({}) for {}.", errno.desc(), step.as_str()),
+        remedy: "Check the kernel log (dmesg).".into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cause;
+    use crate::{Cause, Severity};
 
     fn cause(step: Step, errno: Errno, facts: &Facts) -> Option<Cause> {
         explain(step, errno as i32, facts).cause
@@ -148,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_errno_means_another_thing_at_another_step() {
+    fn the_meaning_of_an_errno_depends_on_the_step() {
         let facts = Facts::default();
         assert_eq!(cause(Step::Export, Errno::EINVAL, &facts), Some(Cause::BarNotExportable));
         assert_eq!(cause(Step::RegisterDmaBuf, Errno::EINVAL, &facts), Some(Cause::Topology));
@@ -161,27 +181,27 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_decides_what_eopnotsupp_means() {
+    fn the_meaning_of_eopnotsupp_depends_on_the_driver() {
         for (name, expected) in [
             ("rxe", Cause::ImporterNoDmabuf),
             ("mlx4_core", Cause::ImporterNoDmabuf),
             ("bnxt_en", Cause::ImporterNotRevocable),
             ("efa", Cause::ImporterNotRevocable),
             ("mlx5_core", Cause::ImporterNotRevocable),
-            ("never-read", Cause::ImporterNotP2p),
+            ("unknown-driver", Cause::ImporterNotP2p),
         ] {
             assert_eq!(cause(Step::RegisterDmaBuf, Errno::EOPNOTSUPP, &driver(name)), Some(expected), "{name}");
         }
     }
 
     #[test]
-    fn what_is_known_decides_what_enomem_means() {
+    fn the_meaning_of_enomem_depends_on_the_facts() {
         let direct = |facts: Facts| Facts { translated: Some(false), ..facts };
         for (facts, expected) in [
             (direct(Facts { swiotlb_forced: Some(true), ..Facts::default() }), Some(Cause::SwiotlbForced)),
             (direct(Facts { confidential_guest: Some(true), ..Facts::default() }), Some(Cause::ConfidentialGuest)),
             (direct(Facts { mask_reaches_bar: Some(false), ..Facts::default() }), Some(Cause::DmaMask)),
-            // A translated domain ignores all three, so none of them may be blamed.
+            // A translated domain ignores all three.
             (Facts { translated: Some(true), swiotlb_forced: Some(true), ..Facts::default() }, None),
             (Facts::default(), None),
         ] {
@@ -190,22 +210,105 @@ mod tests {
     }
 
     #[test]
-    fn an_errno_that_was_never_read_is_named_and_not_interpreted() {
+    fn names_an_undocumented_errno_without_a_cause() {
         let answer = explain(Step::Export, Errno::EXDEV as i32, &Facts::default());
         assert_eq!(answer.cause, None);
-        assert!(answer.why.contains("EXDEV") && answer.why.contains("not one that the kernel documents"));
+        assert!(answer.why.contains("EXDEV") && answer.why.contains("does not document"));
         assert!(!explain(Step::Export, -7, &Facts::default()).why.is_empty());
     }
 
     #[test]
-    fn every_row_can_be_reached_and_reads_as_two_sentences() {
+    fn every_row_is_reachable_and_ends_its_sentences() {
         for (index, row) in rows::ROWS.iter().enumerate() {
             assert!(row.why.ends_with('.') && row.remedy.ends_with('.'), "{row:?}");
             let always = |row: &rows::Row| (row.when)(&Facts::default());
             let hidden = rows::ROWS[..index]
                 .iter()
                 .any(|earlier| earlier.step == row.step && earlier.errno == row.errno && always(earlier));
-            assert!(!hidden, "an unconditional row stands before {row:?}");
+            assert!(!hidden, "an unconditional row precedes {row:?}");
+        }
+    }
+
+    /// The severity that the exporter and the importers decided by cause, before the table had severities.
+    fn former(step: Step, cause: Option<Cause>) -> Severity {
+        let unavailable = match step {
+            Step::BindDriver
+            | Step::OpenIommu
+            | Step::OpenVfio
+            | Step::AttachIommu
+            | Step::RegionAccess
+            | Step::CreateDmaBuf
+            | Step::AllocateMemory
+            | Step::OpenRdma => true,
+            Step::SetDomainType | Step::OpenDevice | Step::ResetDevice | Step::Export => {
+                !matches!(cause, None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed))
+            }
+            Step::RegisterDmaBuf => matches!(
+                cause,
+                Some(
+                    Cause::Topology
+                        | Cause::SwiotlbForced
+                        | Cause::DmaMask
+                        | Cause::ImporterNotP2p
+                        | Cause::ImporterNotRevocable
+                        | Cause::ImporterNoDmabuf
+                        | Cause::MultiRangeDefect
+                        | Cause::LegacyDmaOps
+                        | Cause::ConfidentialGuest
+                        | Cause::KernelTooOld
+                        | Cause::NoPermission
+                )
+            ),
+            Step::CreateQueues => cause == Some(Cause::LimitReached),
+            Step::MapFile => matches!(
+                cause,
+                Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission)
+            ),
+            Step::RegisterMemory
+            | Step::Deregister
+            | Step::ConnectQueues
+            | Step::PostTransfers
+            | Step::MapMemory
+            | Step::Unmap => false,
+        };
+        if unavailable { Severity::Unavailable } else { Severity::Failed }
+    }
+
+    const STEPS: [Step; 21] = [
+        Step::BindDriver,
+        Step::SetDomainType,
+        Step::OpenIommu,
+        Step::OpenVfio,
+        Step::AttachIommu,
+        Step::OpenDevice,
+        Step::ResetDevice,
+        Step::RegionAccess,
+        Step::Export,
+        Step::CreateDmaBuf,
+        Step::AllocateMemory,
+        Step::OpenRdma,
+        Step::RegisterDmaBuf,
+        Step::RegisterMemory,
+        Step::Deregister,
+        Step::CreateQueues,
+        Step::ConnectQueues,
+        Step::PostTransfers,
+        Step::MapFile,
+        Step::MapMemory,
+        Step::Unmap,
+    ];
+
+    #[test]
+    fn severities_agree_with_the_former_decision_by_cause() {
+        for row in rows::ROWS {
+            assert_eq!(row.severity, former(row.step, row.cause), "{row:?}");
+        }
+        for step in STEPS {
+            let everywhere = rows::EVERYWHERE.iter().map(|row| row.errno);
+            for errno in everywhere.chain([Errno::EXDEV]) {
+                let explanation = explain(step, errno as i32, &Facts::default());
+                assert_eq!(explanation.severity, Some(former(step, explanation.cause)), "{step:?} {errno:?}");
+            }
         }
     }
 }

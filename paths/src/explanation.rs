@@ -1,47 +1,50 @@
-//! The shape of every error that reaches a user.
+//! The explanation that every error of this workspace carries.
 
 use crate::Cause;
 
-/// Why something failed and what to do about it, one sentence each; what failed is the error's own message.
+/// Why an operation failed and what the user can do about it. The error's own message says what failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The word for results, where one fits.
+    /// The cause word for results, if there is one for this failure.
     pub cause: Option<Cause>,
-    /// One sentence of why.
+    /// How serious the failure is, where the errno decides it: always set by [`explain`](crate::explain()). `None` if the
+    /// error that carries the explanation decides.
+    pub severity: Option<Severity>,
+    /// The reason, one sentence.
     pub why: String,
-    /// One sentence of what to do.
+    /// What to do, one imperative sentence.
     pub remedy: String,
 }
 
 impl Explanation {
     /// An explanation with a cause.
     pub fn new(cause: Cause, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { cause: Some(cause), why: why.into(), remedy: remedy.into() }
+        Self { cause: Some(cause), severity: None, why: why.into(), remedy: remedy.into() }
     }
 
-    /// An explanation for which results have no word.
+    /// An explanation without a cause word.
     pub fn uncaused(why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { cause: None, why: why.into(), remedy: remedy.into() }
+        Self { cause: None, severity: None, why: why.into(), remedy: remedy.into() }
     }
 }
 
-/// What kind of failure it is: it decides the exit code and the outcome of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Wrong usage or bad input (exit 2).
+/// How serious a failure is. It decides the exit code and the outcome of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// The input is invalid (exit code 2).
     BadInput,
-    /// This host cannot do it: a cell is waived; exit 3 where nothing could run.
-    CannotHere,
-    /// It was possible and went wrong: the cell failed (exit 1).
+    /// This host does not support the operation: the cell is waived. Exit code 3 if no cell could run.
+    Unavailable,
+    /// The host supports the operation, and it failed: the cell fails (exit code 1).
     Failed,
-    /// An I/O error or a bug of ours (exit 4).
+    /// An I/O error or a bug of peerpath (exit code 4).
     Internal,
 }
 
-/// An error that can say why and what to do.
+/// An error that explains itself.
 pub trait Explained: std::error::Error + Send + Sync + 'static {
-    /// Why it failed, and the remedy.
+    /// Why the operation failed, and what to do about it.
     fn explanation(&self) -> Explanation;
-    /// Which kind of failure it is.
-    fn class(&self) -> Class;
+    /// How serious the failure is.
+    fn severity(&self) -> Severity;
 }

@@ -1,11 +1,11 @@
 //! One PCI function, as sysfs describes it.
 
 use crate::bar::parse_resource;
-use crate::{AcsControl, Ats, Bar, Bdf, ConfigSpace, Pcie, PortType, Seen, Tree};
+use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Pcie, PortType, Tree};
 
 /// Which IOMMU group a function is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Membership {
+pub enum GroupMembership {
     /// In this one.
     Group(u32),
     /// In none: no IOMMU stands between the function and memory.
@@ -28,11 +28,11 @@ pub struct Function {
     /// Config space, as far as it was readable.
     pub config: ConfigSpace,
     /// The PCIe capability.
-    pub pcie: Seen<Pcie>,
+    pub pcie: Capability<Pcie>,
     /// ACS.
-    pub acs: Seen<AcsControl>,
+    pub acs: Capability<AcsControl>,
     /// ATS.
-    pub ats: Seen<Ats>,
+    pub ats: Capability<Ats>,
     /// BARs that exist.
     pub bars: Vec<Bar>,
     /// The driver bound to it.
@@ -42,7 +42,7 @@ pub struct Function {
     /// Bits of DMA address that the bound driver asked for; 32 before any driver did.
     pub dma_mask_bits: Option<u8>,
     /// Its IOMMU group.
-    pub membership: Membership,
+    pub membership: GroupMembership,
     /// The physical function, of a virtual one.
     pub physical_function: Option<Bdf>,
     /// State of a TEE device interface, as the kernel exposes it: `bound`, `locked`.
@@ -101,10 +101,10 @@ impl Function {
     /// Whether it is a root port; unknown where the capability could not be seen and the answer depends on it.
     pub fn is_root_port(&self) -> Option<bool> {
         match self.pcie {
-            Seen::Here(pcie) => Some(pcie.port_type == PortType::RootPort),
-            Seen::Absent => Some(false),
+            Capability::Present(pcie) => Some(pcie.port_type == PortType::RootPort),
+            Capability::Absent => Some(false),
             // Every root port is a bridge.
-            Seen::Unknown => {
+            Capability::Unknown => {
                 if self.config.header_type() == Some(0) {
                     Some(false)
                 } else {
@@ -120,9 +120,9 @@ impl Function {
     }
 
     /// Whether requests between its neighbours are sent up to the root complex, as p2pdma sees it.
-    pub fn redirects(&self) -> Seen<AcsControl> {
+    pub fn redirects(&self) -> Capability<AcsControl> {
         match self.acs {
-            Seen::Here(control) if !control.redirects() => Seen::Absent,
+            Capability::Present(control) if !control.redirects() => Capability::Absent,
             other => other,
         }
     }
@@ -164,11 +164,11 @@ impl Function {
 }
 
 /// A function of sysfs always has the link `subsystem`: where that was copied, a missing group is a fact.
-fn membership(tree: &Tree, path: &str) -> Membership {
+fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
-        Some(number) => Membership::Group(number),
-        None if tree.has(&format!("{path}/subsystem")) => Membership::None,
-        None => Membership::Unknown,
+        Some(number) => GroupMembership::Group(number),
+        None if tree.has(&format!("{path}/subsystem")) => GroupMembership::None,
+        None => GroupMembership::Unknown,
     }
 }
 

@@ -3,7 +3,7 @@
 use pci_ids::FromId as _;
 use serde::Serialize;
 
-use crate::{Bar, BarKind, Bdf, Function, Host, Membership, PathReport, Predictor, Request, Topology, Tree};
+use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Predictor, Request, Topology, Tree};
 
 /// Everything that was read of a host.
 #[derive(Debug, Clone)]
@@ -83,8 +83,8 @@ impl Inventory {
             name: name(function),
             driver: function.driver.clone(),
             iommu_group: match function.membership {
-                Membership::Group(number) => Some(number),
-                Membership::None | Membership::Unknown => None,
+                GroupMembership::Group(number) => Some(number),
+                GroupMembership::None | GroupMembership::Unknown => None,
             },
             domain_type: self.topology.group_of(function).and_then(|group| group.domain_type.clone()),
             numa_node: function.numa_node,

@@ -12,7 +12,7 @@ use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, 
 
 use importer::ImporterFacts;
 pub(crate) use importer::multi_range_defect;
-pub use report::{Deciding, PathReport};
+pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
 /// What is asked for, beyond the two functions.
@@ -46,14 +46,14 @@ pub struct Prediction {
 
 /// Every end that a mapping may have, with what is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Outcomes {
+struct PossiblePaths {
     bus_address: bool,
     bypass: bool,
     translated: bool,
     refused: Option<Cause>,
 }
 
-impl Outcomes {
+impl PossiblePaths {
     fn refused(cause: Cause) -> Self {
         Self { refused: Some(cause), ..Self::default() }
     }
@@ -113,8 +113,8 @@ impl<'host> Predictor<'host> {
                 .iter()
                 .map(|function| blockers::of_exporter(host, topology, function, request.bar))
                 .collect(),
-            redirects_above: count(|function| function.redirects().here().is_some()),
-            unknown_above: count(|function| function.redirects() == crate::Seen::Unknown),
+            redirects_above: count(|function| function.redirects().present().is_some()),
+            unknown_above: count(|function| function.redirects() == crate::Capability::Unknown),
             depth: count(|_| true),
             trust: Trust::of(host, topology),
         }
@@ -176,26 +176,27 @@ impl<'host> Predictor<'host> {
             return Prediction { from, to, path, cause };
         }
         let routes = self.routes(from, to);
-        let mut outcomes = Outcomes { bus_address: routes.bus_address, ..Outcomes::default() };
+        let mut possible = PossiblePaths { bus_address: routes.bus_address, ..PossiblePaths::default() };
         if routes.host_bridge {
-            outcomes = outcomes.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
+            possible = possible.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
         }
         if routes.none {
-            outcomes = outcomes.or(Outcomes::refused(Cause::Topology));
+            possible = possible.or(PossiblePaths::refused(Cause::Topology));
         }
-        let (path, cause) = outcomes.verdict();
+        let (path, cause) = possible.verdict();
         Prediction { from, to, path, cause }
     }
 
     fn routes(&self, from: usize, to: usize) -> Routes {
         let common = self.common(from, to);
         let through_root = || self.trust.routes(self.topology.root_number(from), self.topology.root_number(to));
-        let adrift = || self.topology.is_adrift(self.top(from)) || self.topology.is_adrift(self.top(to));
+        let unknown_parent =
+            || self.topology.parent_unknown(self.top(from)) || self.topology.parent_unknown(self.top(to));
         match common {
             Some(common) if self.on_the_way(&self.redirects_above, from, to, common) > 0 => through_root(),
             Some(common) if self.on_the_way(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,
             Some(_) => Routes::BUS_ADDRESS.or(through_root()),
-            None if adrift() => Routes::BUS_ADDRESS.or(through_root()),
+            None if unknown_parent() => Routes::BUS_ADDRESS.or(through_root()),
             None => through_root(),
         }
     }
@@ -215,7 +216,7 @@ impl<'host> Predictor<'host> {
 
     /// The functions whose ACS the kernel asks, in its order: the exporter's side with the common node, then the
     /// importer's without it. None where there is no common node.
-    pub fn asked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
+    pub fn functions_checked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
         let way = self.way(from, to, self.common(from, to)?);
         Some(way.map(|at| self.topology.functions()[at].bdf).collect())

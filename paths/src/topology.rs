@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
 use crate::order::ListOrder;
-use crate::{Bdf, Function, HostChange, Membership, Seen, Tree, devices};
+use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
 
 /// A root bus, which is what the kernel means by a host bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct RootBus {
 
 /// An IOMMU group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Group {
+pub struct IommuGroup {
     /// Its number.
     pub number: u32,
     /// Type of its default domain: `DMA`, `DMA-FQ`, `identity`.
@@ -43,9 +43,9 @@ pub struct Topology {
     above: Vec<Option<usize>>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
-    groups: BTreeMap<u32, Group>,
+    groups: BTreeMap<u32, IommuGroup>,
     /// Functions whose bridges could not be found out.
-    adrift: Vec<bool>,
+    unknown_parent: Vec<bool>,
 }
 
 impl Topology {
@@ -70,13 +70,13 @@ impl Topology {
     fn assemble(
         functions: Vec<Function>,
         chains: Vec<Chain>,
-        groups: BTreeMap<u32, Group>,
+        groups: BTreeMap<u32, IommuGroup>,
         order: Option<&str>,
     ) -> Self {
         let index: HashMap<Bdf, usize> =
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
         let place = |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
-        let (above, adrift) = (0..functions.len())
+        let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[place(at)] {
                 Chain { root: Some(_), parent: None } => (None, false),
                 // A parent that the path names and that is not there is as bad as no path.
@@ -87,14 +87,15 @@ impl Topology {
                 Chain { root: None, .. } => by_bus_numbers(&functions, place(at)),
             })
             .unzip();
-        let mut topology = Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, adrift };
-        topology.cut_circles();
+        let mut topology =
+            Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, unknown_parent };
+        topology.break_cycles();
         topology.find_roots(&chains, order);
         topology
     }
 
     /// Bus numbers of a damaged copy can make a bridge stand below itself.
-    fn cut_circles(&mut self) {
+    fn break_cycles(&mut self) {
         for start in 0..self.functions.len() {
             let mut at = start;
             let mut steps = 0;
@@ -102,7 +103,7 @@ impl Topology {
                 steps += 1;
                 if steps > self.functions.len() {
                     self.above[at] = None;
-                    self.adrift[at] = true;
+                    self.unknown_parent[at] = true;
                     break;
                 }
                 at = next;
@@ -158,14 +159,14 @@ impl Topology {
     }
 
     /// The IOMMU groups by number.
-    pub fn groups(&self) -> &BTreeMap<u32, Group> {
+    pub fn groups(&self) -> &BTreeMap<u32, IommuGroup> {
         &self.groups
     }
 
     /// The group of a function.
-    pub fn group_of(&self, function: &Function) -> Option<&Group> {
+    pub fn group_of(&self, function: &Function) -> Option<&IommuGroup> {
         match function.membership {
-            Membership::Group(number) => self.groups.get(&number),
+            GroupMembership::Group(number) => self.groups.get(&number),
             _ => None,
         }
     }
@@ -180,7 +181,7 @@ impl Topology {
             }
             HostChange::Acs { bdf, offset, bits, set } => {
                 let Some(function) = self.position(bdf).map(|at| &mut self.functions[at]) else { return };
-                let Seen::Here(now) = function.acs else { return };
+                let Capability::Present(now) = function.acs else { return };
                 let control = if set { now.0 | bits.0 } else { now.0 & !bits.0 };
                 function.config = function.config.clone().with_word(offset, control);
                 function.acs = function.config.acs();
@@ -205,8 +206,8 @@ impl Topology {
         self.root_of[at]
     }
 
-    pub(crate) fn is_adrift(&self, at: usize) -> bool {
-        self.adrift[at]
+    pub(crate) fn parent_unknown(&self, at: usize) -> bool {
+        self.unknown_parent[at]
     }
 
     /// The bridges above a function, from the nearest up.
@@ -221,12 +222,12 @@ impl Topology {
         let mut smallest = None;
         for hop in hops {
             match self.function(*hop)?.pcie {
-                Seen::Here(pcie) => {
+                Capability::Present(pcie) => {
                     smallest =
                         Some(smallest.map_or(pcie.max_payload_bytes, |known: u16| known.min(pcie.max_payload_bytes)))
                 }
-                Seen::Absent => {}
-                Seen::Unknown => return None,
+                Capability::Absent => {}
+                Capability::Unknown => return None,
             }
         }
         smallest
@@ -324,7 +325,7 @@ fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
     (None, hidden)
 }
 
-fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
+fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
     const PATH: &str = "sys/kernel/iommu_groups";
     let mut groups = BTreeMap::new();
     for name in tree.names(PATH) {
@@ -334,13 +335,13 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
         // Where the functions' own links were not copied, the groups' are as good.
         for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
-            if function.membership == Membership::Unknown {
-                function.membership = Membership::Group(number);
+            if function.membership == GroupMembership::Unknown {
+                function.membership = GroupMembership::Group(number);
             }
         }
         groups.insert(
             number,
-            Group {
+            IommuGroup {
                 number,
                 domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
                 noiommu: text("name").as_deref() == Some("vfio-noiommu"),
@@ -350,8 +351,8 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, Group> {
     }
     // And where the groups were not copied, the functions tell who is together.
     for function in functions.iter() {
-        if let Membership::Group(number) = function.membership {
-            let group = groups.entry(number).or_insert_with(|| Group { number, ..Group::default() });
+        if let GroupMembership::Group(number) = function.membership {
+            let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });
             if !group.members.contains(&function.bdf) {
                 group.members.push(function.bdf);
             }

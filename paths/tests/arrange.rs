@@ -47,7 +47,7 @@ fn words(machine: &Machine, wanted: PathName) -> Vec<String> {
 }
 
 fn refused(machine: &Machine, wanted: PathName) -> (Option<Cause>, String) {
-    let Explanation { cause, why, remedy } = arrange(machine, wanted).unwrap_err();
+    let Explanation { cause, why, remedy, .. } = arrange(machine, wanted).unwrap_err();
     for text in [&why, &remedy] {
         assert!(text.ends_with('.') && text.starts_with(|letter: char| !letter.is_lowercase()), "{text:?}");
     }

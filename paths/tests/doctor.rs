@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use Status::{Fail, Pass, Unknown, Warn};
-use peerpath_paths::doctor::{CHECKS, Finding, GpuFacts, Gpus, LiveFacts, Question, Status, Use, examine};
+use peerpath_paths::doctor::{CHECKS, Finding, GpuFacts, Gpus, LiveFacts, Selection, Status, Use, run_checks};
 use peerpath_paths::{Cause, Explanation, Inventory, Tree};
 
 use support::{EPYC, INTEL, Kind, Machine, bdf};
@@ -49,8 +49,8 @@ fn facts(off: &str) -> String {
 }
 
 fn of_tree(tree: &Tree, from: Option<&str>, to: Option<&str>, live: Option<&LiveFacts>) -> Vec<Finding> {
-    let question = Question { from: from.map(bdf), to: to.map(bdf), ..Question::default() };
-    examine(tree, &Inventory::read(tree), &question, live)
+    let selection = Selection { from: from.map(bdf), to: to.map(bdf), ..Selection::default() };
+    run_checks(tree, &Inventory::read(tree), &selection, live)
 }
 
 fn host(machine: &Machine) -> Vec<Finding> {
@@ -292,7 +292,7 @@ fn shifted_addresses() {
 fn the_exporter_and_its_bar() {
     let exporter = |machine: &Machine, bar| {
         let tree = machine.tree();
-        examine(&tree, &Inventory::read(&tree), &Question { from: Some(bdf(A)), bar, ..Question::default() }, None)
+        run_checks(&tree, &Inventory::read(&tree), &Selection { from: Some(bdf(A)), bar, ..Selection::default() }, None)
     };
     says(&host(&well()), "exporter", Pass, None, "1 of them");
     let unbound = with(|function| function.no_driver(), |nic| nic);
@@ -516,9 +516,9 @@ fn a_gpu_is_examined_for_who_asks_about_one() {
     let tree = well().tree();
     let inventory = Inventory::read(&tree);
     let ask = |gpus, device: Option<&str>| {
-        let question = Question { device: device.map(str::to_owned), ..Question::default() };
+        let selection = Selection { device: device.map(str::to_owned), ..Selection::default() };
         let live = LiveFacts { gpus, ..live(Vec::new(), Ok(())) };
-        examine(&tree, &inventory, &question, Some(&live))
+        run_checks(&tree, &inventory, &selection, Some(&live))
     };
     let gpu = |dma_buf, writes_ordered| GpuFacts {
         target: "cuda:0".into(),

@@ -1,4 +1,4 @@
-//! Running the program under test.
+//! Runs the program under test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,7 +14,7 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Where cargo put this test, and so the program: `target/debug`.
+/// Folder of this test binary and of the program: `target/debug`.
 fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
@@ -24,7 +24,7 @@ fn target_folder() -> PathBuf {
     profile_folder().parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// What the guests leave behind: the kernel's log, the console, how it ended.
+/// Folder for the files of each guest: kernel log, console, `run.json`.
 pub(crate) fn lab_folder() -> PathBuf {
     target_folder().join("lab")
 }
@@ -37,8 +37,8 @@ pub(crate) fn peerpath() -> PathBuf {
 /// The guest's own copy of the program.
 static NEAR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Copies the program into the guest's memory: from the host's file system it takes half a second longer to start, hundreds of
-/// times.
+/// Copies the program into the guest's memory. From the host's file system each of several hundred starts takes half a second
+/// longer.
 pub(crate) fn bring_program_near() -> io::Result<()> {
     let folder = Path::new("/run/program-under-test");
     fs::create_dir_all(folder)?;
@@ -53,38 +53,38 @@ pub(crate) fn peerpath_linked() -> PathBuf {
     profile_folder().join("peerpath_linked")
 }
 
-/// The passive side that knows only `docs/wire.md`.
+/// The server that is written from `docs/wire.md` alone.
 pub(crate) fn independent_peer() -> PathBuf {
     profile_folder().join("independent-peer")
 }
 
-/// The exporter's own check of a kernel against what this project believes of it.
+/// The exporter's example that checks this project's assumptions about the kernel.
 pub(crate) fn vfio_check() -> PathBuf {
     profile_folder().join("examples/vfio_check")
 }
 
-/// The exporter's own tests, some of which want a real kernel.
+/// The exporter's unit tests. Some need a kernel with VFIO.
 pub(crate) fn exporter_tests() -> PathBuf {
     profile_folder().join("exporter_tests")
 }
 
-/// What of the cost of mapping into an IOAS is this program's own.
+/// The example that measures peerpath's own share of the cost of mapping into an IOAS.
 pub(crate) fn ioas_overhead() -> PathBuf {
     profile_folder().join("examples/ioas_overhead")
 }
 
-/// Where libclang 15 or older lies, which generating the bindings of the linked program needs; not every system has one.
+/// Folder of libclang 15 or older, which generates the bindings of the linked program; not every system has it.
 fn old_libclang() -> Option<String> {
     let given = std::env::var("LIBCLANG_PATH").ok();
     let known = ["/usr/lib/llvm-14/lib", "/usr/lib/llvm-15/lib"].map(str::to_owned);
     given.into_iter().chain(known).find(|folder| Path::new(folder).is_dir())
 }
 
-/// Builds what the tests run; cargo built only the tests themselves.
+/// Builds the programs that the tests run; cargo has built only the tests.
 pub(crate) fn build() -> Result<(), Failed> {
     match old_libclang() {
         Some(folder) => build_linked(&folder)?,
-        // A program of an earlier build would be tested in its place.
+        // A program from an earlier build must not be tested in its place.
         None => drop(fs::remove_file(peerpath_linked())),
     }
     let mut peer = cargo(&["build", "--locked", "--manifest-path", "tests/peer/Cargo.toml"]);
@@ -92,7 +92,7 @@ pub(crate) fn build() -> Result<(), Failed> {
     build_workspace()
 }
 
-/// Where it is built is where the other program belongs, whose build has to follow.
+/// Cargo writes it to the path of the other program, so that one must be built afterwards.
 fn build_linked(libclang: &str) -> Result<(), Failed> {
     let features = ["--no-default-features", "--features", "peerpath/verbs-link"];
     let mut linked = cargo(&["build", "--workspace", "--bin", "peerpath"]);
@@ -101,8 +101,8 @@ fn build_linked(libclang: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// All at once, as the software tests are built: of single packages cargo would build many a dependency once more, with other
-/// features. The exporter's tests are left under a name that can be found in the guest: cargo's own has a hash in it.
+/// Builds the workspace at once, like the software tests: for single packages cargo would build dependencies again with other
+/// features. Copies the exporter's tests to a fixed name: cargo's own name contains a hash.
 fn build_workspace() -> Result<(), Failed> {
     let mut all = cargo(&["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
     let output = all.stderr(Stdio::inherit()).output()?;
@@ -114,7 +114,7 @@ fn build_workspace() -> Result<(), Failed> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["target"]["name"] == "peerpath_exporter" && message["profile"]["test"] == true)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or("cargo did not say where the exporter's tests are")?;
+        .ok_or("cannot find the exporter's tests: cargo printed no path for them")?;
     fs::copy(built, exporter_tests())?;
     Ok(())
 }
@@ -131,7 +131,7 @@ fn succeed(command: &mut Command) -> Result<(), Failed> {
     if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
 }
 
-/// A run of the program that ended.
+/// Exit code and output of a run that ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -147,21 +147,22 @@ impl Ended {
         }
     }
 
-    /// Fails with everything the program printed unless it ended with `code`.
+    /// Fails with the whole output unless the program exited with `code`.
     pub(crate) fn expect(self, code: i32) -> Result<Self, Failed> {
         if self.code == Some(code) {
             return Ok(self);
         }
         let Self { code: found, stdout, stderr } = self;
-        Err(format!("exit code {code} expected, {found:?} found\n--- stdout\n{stdout}\n--- stderr\n{stderr}").into())
+        Err(format!("expected exit code {code}, found {found:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}").into())
     }
 
-    /// Fails unless the errors speak of `what`.
+    /// Fails unless the output contains `what`.
     pub(crate) fn says(self, what: &str) -> Result<Self, Failed> {
         if self.stderr.contains(what) || self.stdout.contains(what) {
             return Ok(self);
         }
-        Err(format!("nothing about {what:?} in\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr).into())
+        Err(format!("the output does not contain {what:?}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr)
+            .into())
     }
 }
 
@@ -180,12 +181,12 @@ pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
     Ok(Ended::from(command.output()?))
 }
 
-/// Starts a command of any kind and lets it run.
+/// Starts a command of any kind in the background.
 pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
     Ok(Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))
 }
 
-/// Starts `peerpath` and lets it run.
+/// Starts `peerpath` in the background.
 pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
     let child = Command::new(peerpath())
         .args(arguments.split_whitespace())
@@ -195,15 +196,15 @@ pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
     Ok(Running(Some(child)))
 }
 
-/// A run of the program that goes on; killed if the test ends first.
+/// A running program; killed if the test ends first.
 pub(crate) struct Running(Option<Child>);
 
 impl Running {
     pub(crate) fn signal(&mut self, signal: &str) -> Result<(), Failed> {
         let id = self.0.as_ref().map_or(0, Child::id);
-        // The shell has a `kill` of its own.
+        // `kill` is a shell builtin.
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status()?;
-        if status.success() { Ok(()) } else { Err("the program is gone".into()) }
+        if status.success() { Ok(()) } else { Err("cannot send the signal: the program has ended".into()) }
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -225,12 +226,12 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something holds; emulated machines are slow, so the limit is far away and nothing depends on it.
+/// Waits until `holds` returns true. The limit is generous because emulated machines are slow; no result depends on it.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failed> {
     let begun = Instant::now();
     while !holds() {
         if begun.elapsed() > Duration::from_secs(120) {
-            return Err(format!("waited in vain until {what}").into());
+            return Err(format!("timed out waiting until {what}").into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -248,11 +249,11 @@ pub(crate) fn cells(result: &Value) -> &[Value] {
     result["cells"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Fails unless every cell passed, and transfers with verified bytes.
+/// Fails unless every cell passed and every transfer has verified bytes.
 pub(crate) fn all_passed(result: &Value, expected: usize) -> Result<(), Failed> {
     let cells = cells(result);
     if cells.len() != expected {
-        return Err(format!("{expected} cells expected, {} found", cells.len()).into());
+        return Err(format!("expected {expected} cells, found {}", cells.len()).into());
     }
     for cell in cells {
         let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64().is_some_and(|bytes| bytes > 0);

@@ -1,5 +1,5 @@
-//! The functions of the guest, as `scripts/lab list` describes them: by name in any scenario, as constants in those that
-//! are like `default`.
+//! The PCI functions of the guest, as `scripts/lab list` describes them: by name in any scenario, as constants in scenarios
+//! like `default`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use libtest_mimic::Failed;
 pub(crate) const EXPORTER: &str = "0000:01:00.0";
 /// The NIC behind a root port; `rxe0` runs on it.
 pub(crate) const NIC: &str = "0000:02:00.0";
-/// An NVMe drive with its kernel driver.
+/// An NVMe drive, bound to its kernel driver.
 pub(crate) const NVME: &str = "0000:03:00.0";
 /// QEMU's test device; BAR 1 is I/O.
 pub(crate) const ODDITY: &str = "0000:00:17.0";
-/// ivshmem behind the switch; the NIC of `rxe1` is behind the same one.
+/// ivshmem behind the switch of the NIC of `rxe1`.
 pub(crate) const SWITCH_EXPORTER: &str = "0000:06:00.0";
 
-/// The address of a function by its name in the scenario.
+/// BDF of a function, by its name in the scenario.
 pub(crate) fn named(name: &str) -> Result<String, Failed> {
     let variable = format!("PEERPATH_LAB_{}", name.to_uppercase());
     std::env::var(&variable).map_err(|_| format!("the lab did not set {variable}").into())
@@ -27,7 +27,7 @@ fn folder(bdf: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(bdf)
 }
 
-/// The driver that a function is bound to.
+/// Driver that a function is bound to.
 pub(crate) fn driver(bdf: &str) -> Option<String> {
     let link = fs::read_link(folder(bdf).join("driver")).ok()?;
     Some(link.file_name()?.to_string_lossy().into_owned())
@@ -38,7 +38,7 @@ pub(crate) fn driver_override(bdf: &str) -> String {
     fs::read_to_string(folder(bdf).join("driver_override")).unwrap_or_default().trim().to_owned()
 }
 
-/// The file through which sysfs lets root map a BAR.
+/// The sysfs file through which root can map a BAR.
 pub(crate) fn bar_file(bdf: &str, bar: u8) -> PathBuf {
     folder(bdf).join(format!("resource{bar}"))
 }

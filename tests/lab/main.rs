@@ -1,8 +1,8 @@
-//! Tests in the lab: the real binary and the real crates against a real kernel in an emulated machine.
+//! Lab tests: the program and the crates against a real kernel in an emulated machine.
 //!
-//! Without `PEERPATH_LAB=1` every test is waived. With it this program builds what it needs, boots a guest for each scenario
-//! (several where it has many tests), a few at a time, and runs itself inside, where `PEERPATH_LAB_GUEST` names the scenario
-//! and `PEERPATH_LAB_PART` which of its tests to run.
+//! Without `PEERPATH_LAB=1` every test is waived. With it, this program builds what it needs and boots one guest per scenario
+//! (several for a scenario with many tests), a few at a time. It then runs itself in each guest, where `PEERPATH_LAB_GUEST` names
+//! the scenario and `PEERPATH_LAB_PART` the part of its tests.
 
 mod cases;
 mod command;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-/// A test and the scenarios that it runs in.
+/// A test, and the scenarios in which it runs.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) scenarios: &'static [&'static str],
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     outside(arguments)
 }
 
-/// One after the other: they share the guest's devices.
+/// Runs the tests one after the other, because they share the guest's devices.
 fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..arguments };
     let part = std::env::var(PART).ok().and_then(|part| Part::parse(&part)).unwrap_or(Part::WHOLE);
@@ -56,15 +56,15 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
         })
         .collect();
     if let Err(error) = command::bring_program_near() {
-        eprintln!("the program could not be copied into the guest's memory: {error}");
+        eprintln!("error: cannot copy the program into the guest's memory: {error}");
         return ExitCode::FAILURE;
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    tell_slowest();
+    print_slowest();
     conclusion.exit_code()
 }
 
-/// How long each test took. Nothing depends on it: it is for whoever has to keep all of them together short.
+/// Duration of each test, to find the slow ones. No result depends on it.
 static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
 
 fn timed(case: &Case) -> Result<(), Failed> {
@@ -76,23 +76,23 @@ fn timed(case: &Case) -> Result<(), Failed> {
     outcome
 }
 
-fn tell_slowest() {
+fn print_slowest() {
     let Ok(mut times) = TIMES.lock() else { return };
     times.sort_unstable();
-    println!("the slowest:");
+    println!("slowest tests:");
     for (time, name) in times.iter().rev().take(8) {
         println!("  {:5.1} s  {name}", time.as_secs_f64());
     }
 }
 
-/// Names the part of a scenario's tests that a guest runs.
+/// Variable that selects the part of a scenario's tests for one guest.
 const PART: &str = "PEERPATH_LAB_PART";
-/// More tests than this are divided among several guests.
-const TESTS_A_GUEST: usize = 30;
-/// A guest keeps about one processor busy, and wants two gigabytes of memory of its own.
+/// Scenarios with more tests than this get several guests.
+const TESTS_PER_GUEST: usize = 30;
+/// A guest keeps about one CPU busy and needs 2 GiB of memory.
 const GUESTS_AT_ONCE: usize = 4;
 
-/// Every so manieth test of a scenario, from the one with this index on.
+/// Every `of`-th test of a scenario, starting at `index`.
 #[derive(Clone, Copy)]
 struct Part {
     index: usize,
@@ -115,10 +115,10 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// A trial a guest; a filter on the command line goes on into it.
+/// Runs one trial per guest. A filter on the command line is passed on to the guest.
 fn outside(arguments: Arguments) -> ExitCode {
     if let Err(error) = command::build() {
-        eprintln!("error: {}", error.message().unwrap_or("the binaries under test could not be built"));
+        eprintln!("error: {}", error.message().unwrap_or("cannot build the programs under test"));
         return ExitCode::from(1);
     }
     let cases = cases::all();
@@ -127,7 +127,7 @@ fn outside(arguments: Arguments) -> ExitCode {
     scenarios.dedup();
     let mut trials = Vec::new();
     for scenario in scenarios {
-        // Of the scenario's name, or of some of its tests.
+        // The filter selects a scenario by its name, or some of its tests.
         let filter = arguments.filter.as_deref().filter(|filter| !scenario.contains(filter));
         let wanted =
             |case: &&Case| case.scenarios.contains(&scenario) && filter.is_none_or(|filter| case.name.contains(filter));
@@ -135,8 +135,8 @@ fn outside(arguments: Arguments) -> ExitCode {
         if tests == 0 {
             continue;
         }
-        // By its place among all of them a filtered test may be in any part.
-        let parts = if filter.is_some() { 1 } else { tests.div_ceil(TESTS_A_GUEST) };
+        // A filtered test may be in any part, so run the scenario as one part.
+        let parts = if filter.is_some() { 1 } else { tests.div_ceil(TESTS_PER_GUEST) };
         for index in 0..parts {
             let (part, filter) = (Part { index, of: parts }, filter.map(str::to_owned));
             let name = if parts == 1 { scenario.to_owned() } else { format!("{scenario}-{}", index + 1) };
@@ -145,7 +145,7 @@ fn outside(arguments: Arguments) -> ExitCode {
             trials.push((tests / parts, trial));
         }
     }
-    // The longest first, so that none of them is left alone at the end.
+    // The longest first, so that none of them runs alone at the end.
     trials.sort_by_key(|(tests, _)| std::cmp::Reverse(*tests));
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let at_once = arguments.test_threads.unwrap_or(processors.min(GUESTS_AT_ONCE));
@@ -153,7 +153,7 @@ fn outside(arguments: Arguments) -> ExitCode {
     libtest_mimic::run(&unfiltered, trials.into_iter().map(|(_, trial)| trial).collect()).exit_code()
 }
 
-/// What the tests of a guest may take, as `scripts/lab run` has it.
+/// Time limit for the tests of a guest: the default of `scripts/lab run`.
 const ORDINARY: Duration = Duration::from_secs(1800);
 
 fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<(), Failed> {
@@ -161,7 +161,7 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
     let mut lab = Command::new(command::repository().join("scripts/lab"));
     lab.args(["run", scenario, "--out"]).arg(command::lab_folder().join(name)).env(PART, part.to_string());
     if cases::debug_kernel() {
-        // Checking every access and every lock makes it several times slower.
+        // KASAN and lockdep make the guest several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
     } else if let Some(length) = cases::soak_length() {
         lab.args(["--timeout", &(length + ORDINARY).as_secs().to_string()]);
@@ -170,18 +170,18 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
     let mut lab = lab.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (output, errors) = (lab.stdout.take(), lab.stderr.take());
     thread::scope(|scope| {
-        scope.spawn(|| output.map(|output| pass_on(name, output)));
-        scope.spawn(|| errors.map(|errors| pass_on(name, errors)));
+        scope.spawn(|| output.map(|output| forward(name, output)));
+        scope.spawn(|| errors.map(|errors| forward(name, errors)));
     });
     let status = lab.wait()?;
     if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} ended with {status}").into()) }
 }
 
-/// Line by line as they come: several guests speak at the same time.
-fn pass_on(name: &str, said: impl Read) {
-    let mut said = BufReader::new(said);
+/// Prints lines as they arrive, prefixed with the name of their guest: several guests run at once.
+fn forward(name: &str, output: impl Read) {
+    let mut output = BufReader::new(output);
     let mut line = Vec::new();
-    while said.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+    while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         println!("{name:>12} | {}", String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }

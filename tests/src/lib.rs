@@ -1,1 +1,1 @@
-//! Holds the tests that cross crates: `lab/` runs inside an emulated machine.
+//! Package of the lab tests, which use several crates: `lab/` runs inside an emulated machine.

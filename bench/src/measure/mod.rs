@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 pub(crate) use flow::greatest_common_divisor;
 pub use flow::{Flow, bandwidth};
 pub use latency::{Stream, control, latency};
-pub use ping_pong::{PING_PONG_DEPTH, Volley, echo, look_at, ping_pong};
+pub use ping_pong::{PING_PONG_DEPTH, PingPong, echo, look_at, ping_pong};
 pub use recorder::Recorder;
 pub use watch::Going;
 use watch::Watch;

@@ -17,7 +17,7 @@ pub const PING_PONG_DEPTH: u32 = 8;
 
 /// A slot that goes there and back again.
 #[derive(Clone, Copy)]
-pub struct Volley<'a> {
+pub struct PingPong<'a> {
     /// Where it is on both sides.
     pub layout: &'a Layout,
     /// How it is sent, there and back.
@@ -27,14 +27,14 @@ pub struct Volley<'a> {
     /// What its last byte is on the side that answers, in the beginning.
     pub last_byte: u8,
     /// How often it went there before.
-    pub played: u64,
+    pub rounds: u64,
 }
 
-impl Volley<'_> {
+impl PingPong<'_> {
     /// What goes there for the `round`-th time. Sends land where the next receive waits, all else in the first slot.
     #[inline]
     fn there(&self, round: u64) -> Transfer {
-        self.layout.transfer(self.op, if self.op == Op::Send { self.played + round } else { 0 })
+        self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
     /// The same on its way back, as the side sees it that answers.
@@ -45,14 +45,14 @@ impl Volley<'_> {
     }
 }
 
-/// The side that begins.
-struct Server<'a> {
-    volley: Volley<'a>,
+/// The side that sends first, and that is timed.
+struct Initiator<'a> {
+    ping_pong: PingPong<'a>,
     far: Arc<dyn View>,
     clock: &'a Clock,
     interrupt: &'a Interrupt,
     done: Vec<Completion>,
-    /// What is served next.
+    /// What is sent next.
     there: Transfer,
     /// Sends of the other side that had arrived before.
     before: u64,
@@ -63,35 +63,35 @@ struct Server<'a> {
     back: u64,
 }
 
-impl Server<'_> {
+impl Initiator<'_> {
     /// Sends the slot there, with this for its last byte where that tells of its arrival.
     #[inline]
-    fn serve(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
-        if self.volley.op == Op::Write {
+    fn send(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
+        if self.ping_pong.op == Op::Write {
             self.far.write(self.out, &[marker])?;
         }
         submit_all(end, &[self.there], &mut self.done, self.clock, self.interrupt)?;
         self.begun += 1;
-        self.there = self.volley.there(self.begun);
+        self.there = self.ping_pong.there(self.begun);
         Ok(())
     }
 
     /// Waits until it has come back.
     #[inline]
-    fn return_of(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn wait_for_return(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
             // Room for the next answer, and what ended; only here a failure would show.
             end.poll(&mut self.done)?;
             self.ended += settle(&mut self.done)?;
-            let come = match self.volley.op {
+            let come = match self.ping_pong.op {
                 Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*self.far, self.back)? == marker))?,
                 _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - self.before >= self.begun))?,
             };
             if come {
                 return Ok(());
             }
-            watch.wait_on(end, self.volley.op)?;
+            watch.wait_on(end, self.ping_pong.op)?;
         }
     }
 }
@@ -108,7 +108,7 @@ impl Server<'_> {
 /// As [`latency`].
 pub fn ping_pong(
     end: &mut dyn ConnectedEnd,
-    volley: Volley<'_>,
+    ping_pong: PingPong<'_>,
     limit: Limit,
     recorder: &mut Recorder,
     interrupt: &Interrupt,
@@ -117,10 +117,10 @@ pub fn ping_pong(
         return Ok((0, 0));
     }
     let clock = recorder.clock.clone();
-    let there = volley.there(0);
+    let there = ping_pong.there(0);
     let last = u64::from(there.length_bytes) - 1;
-    let mut server = Server {
-        volley,
+    let mut initiator = Initiator {
+        ping_pong,
         far: end.far(),
         clock: &clock,
         interrupt,
@@ -130,25 +130,25 @@ pub fn ping_pong(
         begun: 0,
         ended: 0,
         out: there.far_offset + last,
-        back: volley.back + last,
+        back: ping_pong.back + last,
     };
-    let original = look_at(&*server.far, server.out)?;
+    let original = look_at(&*initiator.far, initiator.out)?;
     // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
     // either side holds.
-    let skipped = u64::from(volley.last_byte == original.wrapping_add(1));
+    let skipped = u64::from(ping_pong.last_byte == original.wrapping_add(1));
     let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
-    server.far.write(server.back, &[!marker(0)])?;
+    initiator.far.write(initiator.back, &[!marker(0)])?;
     // It counts those that another one follows.
     let mut going = Going::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
     let (mut goes_on, mut turn) = (limit.iterations > 1, 0);
     let mut start = going.begun;
-    server.serve(end, marker(0))?;
+    initiator.send(end, marker(0))?;
     loop {
         let next = marker(turn + 1);
-        server.return_of(end, marker(turn))?;
+        initiator.wait_for_return(end, marker(turn))?;
         let stop = clock.raw();
         if goes_on {
-            server.serve(end, next)?;
+            initiator.send(end, next)?;
         }
         recorder.record_half(start, stop);
         turn += 1;
@@ -158,18 +158,18 @@ pub fn ping_pong(
         goes_on = going.on(start, stop)?;
         start = stop;
     }
-    if volley.op == Op::Write {
-        server.serve(end, original)?;
-        server.return_of(end, original)?;
+    if ping_pong.op == Op::Write {
+        initiator.send(end, original)?;
+        initiator.wait_for_return(end, original)?;
     }
     // Whoever uses this end next waits for completions of its own.
     let mut watch = Watch::new(&clock, interrupt);
-    while server.ended < server.begun {
-        end.poll(&mut server.done)?;
-        server.ended += settle(&mut server.done)?;
+    while initiator.ended < initiator.begun {
+        end.poll(&mut initiator.done)?;
+        initiator.ended += settle(&mut initiator.done)?;
         watch.idle()?;
     }
-    Ok((turn, server.begun))
+    Ok((turn, initiator.begun))
 }
 
 /// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
@@ -179,23 +179,23 @@ pub fn ping_pong(
 /// The connection has ended, or memory cannot be looked at.
 pub fn echo(
     end: &mut dyn ConnectedEnd,
-    volley: Volley<'_>,
+    ping_pong: PingPong<'_>,
     before: u64,
     clock: &Clock,
     ending: &Interrupt,
 ) -> Result<u64, MeasureError> {
     let near = end.far();
     let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
-    let first = volley.there(0);
+    let first = ping_pong.there(0);
     let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
-    let mut last_byte = volley.last_byte;
+    let mut last_byte = ping_pong.last_byte;
     let (mut come, mut ended) = (0, 0);
-    let mut back = volley.back(0);
+    let mut back = ping_pong.back(0);
     // Nobody says how long the next one takes; only what was sent back has to end.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
     loop {
-        let arrived = match volley.op {
+        let arrived = match ping_pong.op {
             Op::Write => any_of(LOOKS_PER_POLL, || {
                 let now = look_at(&*near, last)?;
                 Ok(std::mem::replace(&mut last_byte, now) != now)
@@ -205,7 +205,7 @@ pub fn echo(
         if arrived {
             submit_all(end, &[back], &mut done, clock, &unstoppable)?;
             come += 1;
-            back = volley.back(come);
+            back = ping_pong.back(come);
         }
         end.poll(&mut done)?;
         ended += settle(&mut done)?;
@@ -216,7 +216,7 @@ pub fn echo(
             return Ok(come);
         }
         if !arrived {
-            watch.wait_on(end, volley.op)?;
+            watch.wait_on(end, ping_pong.op)?;
         }
     }
 }

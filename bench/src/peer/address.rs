@@ -1,4 +1,4 @@
-//! Where the passive side listens, as people write it.
+//! Where the server listens, as people write it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
@@ -35,7 +35,7 @@ pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::Class;
+    use peerpath_paths::Severity;
 
     #[test]
     fn the_port_may_be_left_away() {
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_bad_input() {
         for text in ["", ":", "192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:-1", "a b"] {
-            assert_eq!(resolve(text).unwrap_err().class, Class::BadInput, "{text:?}");
+            assert_eq!(resolve(text).unwrap_err().severity, Severity::BadInput, "{text:?}");
         }
     }
 }

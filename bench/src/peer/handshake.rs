@@ -18,14 +18,14 @@ pub const TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Word {
-    /// The passive side, as soon as somebody connects. This message keeps its form in every version.
+    /// The server, as soon as somebody connects. This message keeps its form in every version.
     Hello {
         /// Of everything that follows.
         version: u32,
         /// Made up for this connection.
         nonce: Nonce,
     },
-    /// The active side.
+    /// The client.
     Prove {
         /// The same version.
         version: u32,
@@ -34,7 +34,7 @@ pub enum Word {
         /// Its proof.
         proof: Proof,
     },
-    /// The passive side, where the proof is right.
+    /// The server, where the proof is right.
     Welcome {
         /// Its own proof.
         proof: Proof,
@@ -85,7 +85,7 @@ impl From<getrandom::Error> for Stranger {
 ///
 /// # Errors
 /// It did not; it was told why where it is still there.
-pub fn passive(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
+pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
     let mut turns = Timed::until(stream, Instant::now() + within);
     let own = Nonce::random()?;
     frame::write(&mut turns, &Word::Hello { version: VERSION, nonce: own.clone() })?;
@@ -96,17 +96,17 @@ pub fn passive(stream: &TcpStream, token: &Token, within: Duration) -> Result<()
     if version != VERSION {
         return Err(refuse(&mut turns, Stranger::Version { theirs: version }));
     }
-    if !token.is_proved(Side::Active, &own, &nonce, &proof) {
+    if !token.is_proved(Side::Client, &own, &nonce, &proof) {
         return Err(refuse(&mut turns, Stranger::Token));
     }
-    Ok(frame::write(&mut turns, &Word::Welcome { proof: token.prove(Side::Passive, &own, &nonce) })?)
+    Ok(frame::write(&mut turns, &Word::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
 }
 
 /// Proves it, and sees that the other side knows the token as well.
 ///
 /// # Errors
 /// It does not let us in, or does not know the token itself.
-pub fn active(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
+pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), Stranger> {
     let mut turns = Timed::until(stream, Instant::now() + within);
     let theirs = match frame::read(&mut turns)? {
         Word::Hello { version: VERSION, nonce } => nonce,
@@ -114,10 +114,10 @@ pub fn active(stream: &TcpStream, token: &Token, within: Duration) -> Result<(),
         other => return Err(unexpected(other)),
     };
     let own = Nonce::random()?;
-    let proof = token.prove(Side::Active, &theirs, &own);
+    let proof = token.prove(Side::Client, &theirs, &own);
     frame::write(&mut turns, &Word::Prove { version: VERSION, nonce: own.clone(), proof })?;
     match frame::read(&mut turns)? {
-        Word::Welcome { proof } if token.is_proved(Side::Passive, &theirs, &own, &proof) => Ok(()),
+        Word::Welcome { proof } if token.is_proved(Side::Server, &theirs, &own, &proof) => Ok(()),
         Word::Welcome { .. } => Err(Stranger::Token),
         other => Err(unexpected(other)),
     }

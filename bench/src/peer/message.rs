@@ -19,7 +19,7 @@ pub trait Talk: Serialize + serde::de::DeserializeOwned + Send + 'static {
     fn is_alive(&self) -> bool;
 }
 
-/// What the active side says. Everything but `Alive` has one answer, and the next one waits for it.
+/// What the client says. Everything but `Alive` has one answer, and the next one waits for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
@@ -43,13 +43,13 @@ pub enum Request {
     Close,
 }
 
-/// What the passive side says.
+/// What the server says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// A sign of life.
     Alive,
-    /// Who it is and what it lends; comes once, unasked.
+    /// Who it is and what it serves; comes once, unasked.
     Offer(Box<Offer>),
     /// The buffer is registered.
     Opened(Box<Opened>),
@@ -63,7 +63,7 @@ pub enum Answer {
     Echoing(Echoing),
     /// Nothing is any more.
     Resting,
-    /// The passive side posts from now on.
+    /// The server posts from now on.
     Posting,
     /// All that it had to post has ended.
     Posted(Posted),
@@ -92,7 +92,7 @@ impl Talk for Answer {
     }
 }
 
-/// The passive host and what it lends.
+/// The server and the memory that it serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     /// The program.
@@ -101,7 +101,7 @@ pub struct Offer {
     pub environment: Environment,
     /// The RDMA device.
     pub target: CellTarget,
-    /// The sources, as the passive side's `--from` names them.
+    /// The sources, as the server's `--from` names them.
     pub sources: Vec<String>,
 }
 
@@ -119,10 +119,10 @@ pub struct Open {
     /// How many queue pairs, in each lane.
     #[serde(default = "one")]
     pub queue_pairs: u32,
-    /// How many threads of the active side post, each in a lane: on queue pairs and in a window of its own.
+    /// How many threads of the client post, each in a lane: on queue pairs and in a window of its own.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub lanes: u32,
-    /// Whether the passive side is to post as well, for which each lane has a second window.
+    /// Whether the server is to post as well, for which each lane has a second window.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub both_ways: bool,
     /// Into how many ranges the source is to be cut; absent takes it as it is named.
@@ -298,7 +298,7 @@ pub struct Verify {
 /// everything else when a receive tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
-    /// Where in the active side's memory it goes, in each lane.
+    /// Where in the client's memory it goes, in each lane.
     pub back: Vec<u64>,
 }
 
@@ -309,11 +309,11 @@ pub struct Echoing {
     pub last_bytes: Vec<u8>,
 }
 
-/// The passive side is to do the op of the cell itself, in each lane by a thread of its own, between the lane's second window and
-/// the active side's memory: until there were so many operations, or for so long, whichever comes first.
+/// The server is to do the op of the cell itself, in each lane by a thread of its own, between the lane's second window and
+/// the client's memory: until there were so many operations, or for so long, whichever comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Post {
-    /// Where in the active side's memory the window begins that belongs to it, in each lane.
+    /// Where in the client's memory the window begins that belongs to it, in each lane.
     pub at: Vec<u64>,
     /// Most operations of each lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -359,9 +359,9 @@ pub struct Posted {
 /// A cell that was closed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
-    /// The way between the passive buffer and its RDMA device.
+    /// The way between the server's buffer and its RDMA device.
     pub path: CellPath,
-    /// What the passive host's IOMMU reported meanwhile.
+    /// What the server's IOMMU reported meanwhile.
     #[serde(default)]
     pub faults: Vec<String>,
 }
@@ -369,7 +369,7 @@ pub struct Closed {
 /// What could not be done, as a result says it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
-    /// `waived` where the passive host cannot do it, `failed` where it went wrong.
+    /// `waived` where the server cannot do it, `failed` where it went wrong.
     pub outcome: Outcome,
     /// What happened, one sentence.
     pub reason: String,
@@ -388,7 +388,7 @@ pub struct Failed {
 impl Failed {
     /// Of what is known here.
     pub fn new(outcome: Outcome, reason: impl Into<String>, explanation: Explanation) -> Self {
-        let Explanation { cause, why, remedy } = explanation;
+        let Explanation { cause, why, remedy, .. } = explanation;
         let cause = cause.map(|cause| cause.as_str().to_owned());
         Self { outcome, reason: reason.into(), cause, why, remedy, path: None }
     }
@@ -396,7 +396,12 @@ impl Failed {
     /// Why and what to do; a cause that this version has no word for is left out.
     pub fn explanation(&self) -> Explanation {
         let known = |word: &String| Cause::ALL.iter().copied().find(|cause| cause.as_str() == word);
-        Explanation { cause: self.cause.as_ref().and_then(known), why: self.why.clone(), remedy: self.remedy.clone() }
+        Explanation {
+            cause: self.cause.as_ref().and_then(known),
+            severity: None,
+            why: self.why.clone(),
+            remedy: self.remedy.clone(),
+        }
     }
 }
 
@@ -405,7 +410,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A peer that knows of no connections, or of no lanes, has to be able to lend to a run that wants the usual one.
+    /// A peer that knows of no connections, or of no lanes, has to be able to serve a run that wants the usual one.
     #[test]
     fn what_is_usual_is_not_said() {
         let open = |connection| Open {

@@ -5,13 +5,14 @@
 //! message has a bound in length and in time ([`frame`]); both sides say every second that they live, so that neither waits
 //! for one that died ([`connection`]).
 
-pub mod active;
 pub mod address;
+pub mod client;
 pub mod connection;
+pub mod error;
 pub mod frame;
 pub mod handshake;
+pub mod listener;
 pub mod message;
-pub mod serve;
 #[cfg(test)]
 mod tests;
 pub mod token;

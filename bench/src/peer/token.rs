@@ -37,16 +37,16 @@ pub struct Proof([u8; NONCE_BYTES]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The one that connects and posts transfers.
-    Active,
-    /// The one that listens and lends its memory.
-    Passive,
+    Client,
+    /// The one that listens and serves memory.
+    Server,
 }
 
 impl Side {
     fn label(self) -> &'static [u8] {
         match self {
-            Self::Active => b"peerpath active",
-            Self::Passive => b"peerpath passive",
+            Self::Client => b"peerpath active",
+            Self::Server => b"peerpath passive",
         }
     }
 }
@@ -92,22 +92,22 @@ impl Token {
         Ok((Self(text.clone().into_bytes()), text))
     }
 
-    fn mac(&self, side: Side, passive: &Nonce, active: &Nonce) -> Hmac<Sha256> {
+    fn mac(&self, side: Side, server: &Nonce, client: &Nonce) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(side.label());
-        mac.update(&passive.0);
-        mac.update(&active.0);
+        mac.update(&server.0);
+        mac.update(&client.0);
         mac
     }
 
     /// What `side` shows to prove that it knows the token.
-    pub fn prove(&self, side: Side, passive: &Nonce, active: &Nonce) -> Proof {
-        Proof(self.mac(side, passive, active).finalize().into_bytes().into())
+    pub fn prove(&self, side: Side, server: &Nonce, client: &Nonce) -> Proof {
+        Proof(self.mac(side, server, client).finalize().into_bytes().into())
     }
 
     /// Whether `side` has proved it; takes the same time whichever byte is wrong.
-    pub fn is_proved(&self, side: Side, passive: &Nonce, active: &Nonce, proof: &Proof) -> bool {
-        self.mac(side, passive, active).verify_slice(&proof.0).is_ok()
+    pub fn is_proved(&self, side: Side, server: &Nonce, client: &Nonce, proof: &Proof) -> bool {
+        self.mac(side, server, client).verify_slice(&proof.0).is_ok()
     }
 }
 
@@ -161,7 +161,7 @@ impl From<Proof> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::Class;
+    use peerpath_paths::Severity;
 
     fn token(text: &str) -> Token {
         Token::find(None, Some(text.into())).unwrap().unwrap()
@@ -170,22 +170,22 @@ mod tests {
     #[test]
     fn only_the_same_token_side_and_nonces_prove_it() {
         let ours = token("sixteen bytes or more");
-        let (passive, active) = (Nonce::random().unwrap(), Nonce::random().unwrap());
-        let proof = ours.prove(Side::Active, &passive, &active);
-        assert!(ours.is_proved(Side::Active, &passive, &active, &proof));
-        assert!(!ours.is_proved(Side::Passive, &passive, &active, &proof));
-        assert!(!ours.is_proved(Side::Active, &active, &passive, &proof));
-        assert!(!ours.is_proved(Side::Active, &passive, &Nonce::random().unwrap(), &proof));
-        assert!(!token("sixteen bytes or mere").is_proved(Side::Active, &passive, &active, &proof));
+        let (server, client) = (Nonce::random().unwrap(), Nonce::random().unwrap());
+        let proof = ours.prove(Side::Client, &server, &client);
+        assert!(ours.is_proved(Side::Client, &server, &client, &proof));
+        assert!(!ours.is_proved(Side::Server, &server, &client, &proof));
+        assert!(!ours.is_proved(Side::Client, &client, &server, &proof));
+        assert!(!ours.is_proved(Side::Client, &server, &Nonce::random().unwrap(), &proof));
+        assert!(!token("sixteen bytes or mere").is_proved(Side::Client, &server, &client, &proof));
         let mut wrong = proof;
         wrong.0[31] ^= 1;
-        assert!(!ours.is_proved(Side::Active, &passive, &active, &wrong));
+        assert!(!ours.is_proved(Side::Client, &server, &client, &wrong));
     }
 
     #[test]
     fn a_proof_is_what_the_document_says() {
         // Computed with Python's hmac: the key is the token, the message the label and both nonces.
-        let proof = token("0123456789abcdef").prove(Side::Active, &Nonce([1; 32]), &Nonce([2; 32]));
+        let proof = token("0123456789abcdef").prove(Side::Client, &Nonce([1; 32]), &Nonce([2; 32]));
         assert_eq!(String::from(proof), "zOOq7hf+5u39Q4Ign3bX1+btO4Pc1aVW6h1ErBdTJKs=");
     }
 
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn what_keeps_nobody_out_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().class, Class::BadInput);
+        assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().severity, Severity::BadInput);
         for text in ["", "short", "  fifteen bytes.  ", &"x".repeat(4097)] {
-            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().class, Class::BadInput, "{text:?}");
+            assert_eq!(Token::find(None, Some(text.into())).err().unwrap().severity, Severity::BadInput, "{text:?}");
         }
     }
 

@@ -24,7 +24,7 @@ impl Runner<'_> {
         // Many ranges may not map where one does: it is worth arranging for the cell that asks for least.
         let origin = named(leg.source);
         let ranges = self.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
-        let own_address_space = leg.target.importer.has_own_address_space();
+        let own_address_space = leg.target.importer.capabilities().own_address_space;
         let request = Request { bar: Some(*bar), ranges, own_address_space };
         let changes = match leg.asked {
             Some(asked @ (PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated)) => {

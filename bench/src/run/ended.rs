@@ -1,12 +1,12 @@
 //! How a cell can end without figures, and whose errors lead to that.
 
 use peerpath_importers::Transport;
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
-use crate::peer::active::PeerError;
 use crate::peer::connection::Lost;
+use crate::peer::error::PeerError;
 use crate::result::Outcome;
 use crate::window::VerifyError;
 
@@ -62,10 +62,10 @@ impl Ended {
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        let outcome = match failure.class {
+        let outcome = match failure.severity {
             // What this host or this size does not allow is no failure of the path.
-            Class::CannotHere | Class::BadInput => Outcome::Waived,
-            Class::Failed | Class::Internal => Outcome::Failed,
+            Severity::Unavailable | Severity::BadInput => Outcome::Waived,
+            Severity::Failed | Severity::Internal => Outcome::Failed,
         };
         Self::Without(Without { outcome, reason: failure.what, explanation: failure.explanation })
     }
@@ -182,10 +182,10 @@ impl Without {
     /// # Errors
     /// Bad input ends the run before it begins.
     pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
-        let outcome = match error.class() {
-            Class::BadInput => return Err(Failure::of(error)),
-            Class::CannotHere => Outcome::Waived,
-            Class::Failed | Class::Internal => Outcome::Failed,
+        let outcome = match error.severity() {
+            Severity::BadInput => return Err(Failure::of(error)),
+            Severity::Unavailable => Outcome::Waived,
+            Severity::Failed | Severity::Internal => Outcome::Failed,
         };
         Ok(Self { outcome, reason: chain(error), explanation: error.explanation() })
     }

@@ -176,7 +176,7 @@ impl Runner<'_> {
         let (figures, outcome, cause, reason, remedy) = match figures {
             Ok(figures) => (figures, Outcome::Passed, None, None, None),
             Err(Without { outcome, reason, explanation }) => {
-                let Explanation { cause, why, remedy } = explanation;
+                let Explanation { cause, why, remedy, .. } = explanation;
                 // A refusal that was asked for is what should happen.
                 let refused = (path.asked, path.observed) == (Some(PathName::Refused), PathName::Refused);
                 let outcome = if refused { Outcome::Passed } else { outcome };

@@ -9,13 +9,13 @@ mod cell;
 mod ended;
 mod lane;
 mod leg;
-mod lend;
+mod ping_pong;
 mod remote;
+mod server;
 mod shape;
 mod staged;
 mod threads;
 mod transfer;
-mod volleys;
 
 use std::path::Path;
 
@@ -25,13 +25,13 @@ use quanta::Clock;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::peer::active::Peer;
+use crate::peer::client::Client;
 use crate::plan::Plan;
 use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::Store;
 use ended::Without;
-pub use lend::Lender;
+pub use server::Server;
 
 /// Hears how a run goes on.
 pub trait Progress {
@@ -62,7 +62,7 @@ pub struct Runner<'a> {
     /// Which way data should go on it.
     pub routes: Routes,
     /// The host that the sources are on, where it is another one.
-    pub peer: Option<&'a Peer>,
+    pub peer: Option<&'a Client>,
 }
 
 impl Runner<'_> {
@@ -108,7 +108,7 @@ impl Runner<'_> {
         }
         for target in &self.plan.targets {
             // What is said of queue pairs only shows when they are to be made.
-            let found = if target.importer.has_queue_pairs() {
+            let found = if target.importer.capabilities().queue_pairs {
                 target.importer.open(&target.address, &self.plan.connection).map(drop)
             } else {
                 target.importer.probe(&target.address).map(drop)

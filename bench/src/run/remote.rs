@@ -19,9 +19,9 @@ use super::{Progress, Runner, transfer};
 use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
-use crate::peer::active::{Peer, PeerError};
 use crate::peer::connection::Lost;
 use crate::peer::message::{Open, Opened, Pairs, WindowAt};
+use crate::peer::{client::Client, error::PeerError};
 use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
 use crate::result::{CellPath, FarSide, Outcome, RunResult};
 use crate::store::Store;
@@ -45,7 +45,7 @@ struct Sides {
 /// What a cell works with.
 #[derive(Clone, Copy)]
 struct Setup<'a> {
-    peer: &'a Peer,
+    peer: &'a Client,
     leg: Leg<'a>,
     spec: &'a CellSpec,
     far: Option<&'a dyn Exporter>,
@@ -66,7 +66,7 @@ impl Runner<'_> {
     /// Something named is not there any more, or the result could not be saved.
     pub(super) fn remote_leg(
         &mut self,
-        peer: &Peer,
+        peer: &Client,
         leg: Leg<'_>,
         clock: &Clock,
         store: &Store,
@@ -131,7 +131,7 @@ impl Runner<'_> {
 
     fn remote_cell(
         &mut self,
-        peer: &Peer,
+        peer: &Client,
         leg: Leg<'_>,
         ends: &Ends,
         spec: &CellSpec,
@@ -225,7 +225,7 @@ impl Runner<'_> {
         let (lanes, streams) = (spec.threads as usize, streams(spec));
         if layouts.len() != lanes * streams {
             return Err(Ended::waived(
-                "the peer does not lend like that",
+                "the server does not support this",
                 Explanation::uncaused(
                     format!("it has {} window(s) where {} were asked for", layouts.len(), lanes * streams),
                     "use the same peerpath on both hosts, or leave out --threads and --bidirectional",
@@ -268,7 +268,7 @@ impl Runner<'_> {
 }
 
 /// An atomic operation that a BAR refuses looks like one on memory that was taken back; but that can be opened again.
-fn refused_atomic(peer: &Peer, open: Open, opened: &Opened, ended: Ended) -> Ended {
+fn refused_atomic(peer: &Client, open: Open, opened: &Opened, ended: Ended) -> Ended {
     let Ended::Without(Without { outcome: Outcome::Failed, reason, .. }) = &ended else { return ended };
     let in_bar = opened.source.kind == SourceKind::Vfio && matches!(&open.op[..], "fetch_add" | "cmp_swap");
     // Refused is what a transfer was, and nothing before or after it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{HostMemory, View};
 use peerpath_importers::{Completion, DataPlane, Direction, Error, Transfer};
-use peerpath_paths::{Class, Explained, Explanation};
+use peerpath_paths::{Explained, Explanation, Severity};
 
 /// A data plane whose transfers end in the BAR, or begin there, though the target knows only the staging buffer. Both have
 /// every byte at the same offset.
@@ -52,8 +52,8 @@ impl Explained for NotCopied {
         Explanation::uncaused("The function does not answer.", "Look at the kernel log (dmesg) of that moment.")
     }
 
-    fn class(&self) -> Class {
-        if self.source.kind() == io::ErrorKind::Unsupported { Class::CannotHere } else { Class::Failed }
+    fn severity(&self) -> Severity {
+        if self.source.kind() == io::ErrorKind::Unsupported { Severity::Unavailable } else { Severity::Failed }
     }
 }
 

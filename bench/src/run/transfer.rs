@@ -17,7 +17,7 @@ use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream};
-use crate::peer::active::PeerError;
+use crate::peer::error::PeerError;
 use crate::peer::message::{Post, Posted};
 use crate::plan::{CellSpec, Mechanism, Mode, Plan};
 use crate::result::CellPath;
@@ -229,7 +229,7 @@ impl Runner<'_> {
             }
         }
         let seen = match spec.mode {
-            Mode::PingPong => self.volleys(moving, lanes)?,
+            Mode::PingPong => self.ping_pong(moving, lanes)?,
             Mode::Completion | Mode::Bandwidth => self.together(moving, lanes)?,
         };
         let operations = seen.iter().flat_map(|seen| &seen.operations);

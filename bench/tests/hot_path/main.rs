@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::layout::Layout;
-use peerpath_bench::measure::{self, Flow, Limit, Recorder, Stream, Volley};
+use peerpath_bench::measure::{self, Flow, Limit, PingPong, Recorder, Stream};
 use peerpath_exporter::View;
 use peerpath_importers::{Completion, ConnectedEnd, DataPlane, Error, Op, Side, Transfer};
 use quanta::Clock;
@@ -155,12 +155,12 @@ fn there_and_back() {
             memory.out.store(7, Ordering::Relaxed);
             let mut end = Answered { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
             let mut recorder = Recorder::new(Clock::new());
-            let volley = Volley { layout: &layout, op, back: BACK, last_byte: 9, played: 0 };
-            let (rounds, played) =
-                measure::ping_pong(&mut end, volley, limit, &mut recorder, &Interrupt::default()).unwrap();
-            assert_eq!((rounds, recorder.count()), (limit.iterations, limit.iterations));
+            let ping_pong = PingPong { layout: &layout, op, back: BACK, last_byte: 9, rounds: 0 };
+            let (timed, rounds) =
+                measure::ping_pong(&mut end, ping_pong, limit, &mut recorder, &Interrupt::default()).unwrap();
+            assert_eq!((timed, recorder.count()), (limit.iterations, limit.iterations));
             // Once more, so that what was there before is there again.
-            assert_eq!(played, limit.iterations + u64::from(op == Op::Write));
+            assert_eq!(rounds, limit.iterations + u64::from(op == Op::Write));
             assert_eq!(memory.out.load(Ordering::Relaxed), 7);
         });
     }

@@ -84,7 +84,7 @@ impl Restore {
                 }
                 Outcome::Failed { error } => {
                     let failure = Failure::of(&error);
-                    worst = worst.max(terminal::exit_code(failure.class));
+                    worst = worst.max(terminal::exit_code(failure.severity));
                     terminal::report(&failure);
                 }
                 _ => print(&format!("{subject}  not restored\n"))?,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::Bdf;
-use peerpath_paths::doctor::{CHECKS, Question, Status, examine};
+use peerpath_paths::doctor::{CHECKS, Selection, Status, run_checks};
 
 use super::inspected_host::{self as host, InspectOptions};
 use crate::hints::CommandLine;
@@ -79,15 +79,15 @@ impl Doctor {
             Some(text) if is_gpu(text) => host::importer(&inventory, text).ok(),
             text => text.map(|text| host::importer(&inventory, text)).transpose()?,
         };
-        let question = Question {
+        let selection = Selection {
             from,
             bar: self.from.and_then(|from| from.bar),
             to,
             device: self.to.as_deref().and_then(device),
             own_address_space: self.to.as_deref().is_some_and(host::has_own_address_space),
         };
-        let live = tree.is_live().then(|| live::ask(&inventory, &question));
-        let findings = examine(&tree, &inventory, &question, live.as_ref());
+        let live = tree.is_live().then(|| live::ask(&inventory, &selection));
+        let findings = run_checks(&tree, &inventory, &selection, live.as_ref());
         if self.inspect.json {
             print_json(&findings)?;
         } else {

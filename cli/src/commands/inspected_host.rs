@@ -49,7 +49,7 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
 
 /// Whether a TARGET maps buffers into an address space that it does not share with its driver.
 pub(super) fn has_own_address_space(target: &str) -> bool {
-    peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.has_own_address_space())
+    peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.capabilities().own_address_space)
 }
 
 /// The function of a device that only its library enumerates: a GPU.

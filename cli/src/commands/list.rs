@@ -81,7 +81,7 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
             ]);
         }
     }
-    let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.form()).collect();
+    let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.usage().form).collect();
     let body = if entries.is_empty() {
         "No PCI functions: /sys/bus/pci/devices is empty.\n".to_owned()
     } else {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use peerpath_bench::environment::{Host, utc_now};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::peer::active::Peer;
+use peerpath_bench::peer::client::Client;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::result::{Outcome, RunResult};
 use peerpath_bench::route::Routes;
@@ -79,7 +79,7 @@ impl RunCommand {
     }
 
     /// Connects to the peer, after the options are checked as far as possible without it.
-    fn connect(&self, at: &str, interrupt: &Interrupt) -> Result<Peer, Failure> {
+    fn connect(&self, at: &str, interrupt: &Interrupt) -> Result<Client, Failure> {
         if self.path.contains(&PathName::Staged) {
             return Err(Failure::bad_input(
                 "cannot use --path staged with --peer",
@@ -97,7 +97,7 @@ impl RunCommand {
                 "use the token that `peerpath serve` was given or has printed",
             )
         })?;
-        Peer::connect(at, &token, interrupt)
+        Client::connect(at, &token, interrupt)
     }
 }
 

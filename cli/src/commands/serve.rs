@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::peer::address::{LOOPBACK, resolve};
-use peerpath_bench::peer::serve::Door;
+use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
-use peerpath_bench::run::Lender;
+use peerpath_bench::run::Server;
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::QueuePairOptions;
 
@@ -67,7 +67,7 @@ impl Serve {
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
         let connection =
             QueuePairOptions { gid_index: self.gid_index, mtu_bytes: self.mtu, ..QueuePairOptions::default() };
-        let lender = Lender {
+        let server = Server {
             sources: &sources,
             target: &target,
             tool: &tool(),
@@ -75,9 +75,9 @@ impl Serve {
             connection: &connection,
             interrupt: &interrupt,
         };
-        lender.check()?;
-        let listener = listen(&addresses)?;
-        let at = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        server.check()?;
+        let socket = listen(&addresses)?;
+        let at = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         let (token, generated) = match given {
             Some(token) => (token, None),
             None => Token::random().map(|(token, text)| (token, Some(text))).map_err(|error| {
@@ -88,13 +88,13 @@ impl Serve {
         if let Some(text) = generated {
             print(&format!("PEERPATH_TOKEN={text}\n"))?;
         }
-        let tell = |line: &str| {
+        let log = |line: &str| {
             // A closed standard error does not stop the server.
             let _ = writeln!(std::io::stderr(), "{}", printable(line));
         };
-        let session = |peer: &_| lender.session(peer);
-        let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
-        door.keep().map_err(|error| {
+        let session = |peer: &_| server.session(peer);
+        let listener = Listener { socket: &socket, token: &token, interrupt: &interrupt, log: &log, session: &session };
+        listener.serve().map_err(|error| {
             Failure::internal("cannot accept connections", &error, "check that the address still belongs to this host")
         })?;
         Ok(interrupt.exit_code().map_or(ExitCode::SUCCESS, ExitCode::from))

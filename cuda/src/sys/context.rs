@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::abi::{Attribute, Device, Opaque, PEER_ACCESS_ALREADY_ENABLED};
+use super::abi::{Attribute, CUcontext, Device, PEER_ACCESS_ALREADY_ENABLED, PEER_ACCESS_UNSUPPORTED};
 use super::library::{Api, Driver};
 use crate::{Error, Gpu};
 
@@ -10,7 +10,7 @@ use crate::{Error, Gpu};
 pub struct Context {
     driver: &'static Driver,
     device: Device,
-    raw: Opaque,
+    raw: CUcontext,
     gpu: Gpu,
     multiprocessors: u32,
 }
@@ -28,7 +28,7 @@ impl Context {
     pub fn open(driver: &'static Driver, index: u32) -> Result<Arc<Self>, Error> {
         let gpu = driver.gpu(index)?;
         let device = driver.device(index)?;
-        let multiprocessors = driver.attribute(device, Attribute::MultiprocessorCount)?;
+        let multiprocessors = driver.attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let multiprocessors = multiprocessors.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1);
         let mut raw = std::ptr::null_mut();
         // SAFETY: it writes a handle, which is released when this is dropped.
@@ -69,7 +69,7 @@ impl Context {
         }
         if !self.driver.can_access_peer(self.device, other.device)? {
             let (call, name) = ("cuDeviceCanAccessPeer", "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED");
-            return Err(Error::Refused { call, code: 217, name });
+            return Err(Error::Refused { call, code: PEER_ACCESS_UNSUPPORTED, name });
         }
         let api = self.enter()?;
         // SAFETY: both contexts are retained; the mapping goes with them.

@@ -3,9 +3,7 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
-use super::abi::{
-    Address, EXTERNAL_DMA_BUF_FD, EXTERNAL_OPAQUE_FD, ExternalBuffer, ExternalHandle, ExternalUnion, Opaque,
-};
+use super::abi::{Address, CUexternalMemory, ExternalBuffer, ExternalHandle, ExternalType, ExternalUnion};
 use super::context::Context;
 use crate::Error;
 
@@ -20,7 +18,7 @@ pub enum ExternalKind {
 
 /// External memory, mapped for a GPU until dropped.
 pub struct ExternalMemory {
-    raw: Opaque,
+    raw: CUexternalMemory,
     address: Address,
     context: Arc<Context>,
 }
@@ -38,17 +36,17 @@ impl ExternalMemory {
     pub fn new(context: &Arc<Context>, kind: ExternalKind, fd: OwnedFd, length_bytes: u64) -> Result<Self, Error> {
         let api = context.enter()?;
         let handle = ExternalHandle {
-            kind: match kind {
-                ExternalKind::DmaBuf => EXTERNAL_DMA_BUF_FD,
-                ExternalKind::Opaque => EXTERNAL_OPAQUE_FD,
+            type_: match kind {
+                ExternalKind::DmaBuf => ExternalType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD,
+                ExternalKind::Opaque => ExternalType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD,
             },
-            handle: ExternalUnion { fd: fd.as_raw_fd(), unused: [0; 3] },
+            handle: ExternalUnion { fd: fd.as_raw_fd() },
             size: length_bytes,
             flags: 0,
             reserved: [0; 16],
         };
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the structure is whole, and the fd is open; the handle is destroyed when this is dropped.
+        // SAFETY: the driver reads the fd of the union, which is open. The handle is destroyed when this is dropped.
         unsafe { api.cuImportExternalMemory(&raw mut raw, &raw const handle) }?;
         // From here on it is the driver's to close.
         let _ = fd.into_raw_fd();

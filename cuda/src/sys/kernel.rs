@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
-use super::abi::Opaque;
+use super::abi::{CUfunction, CUmodule};
 use super::context::Context;
 use super::queue::Stream;
 use crate::Error;
@@ -18,8 +18,8 @@ const BLOCKS_A_MULTIPROCESSOR: u32 = 8;
 
 /// The kernels, compiled for a GPU.
 pub struct Kernels {
-    module: Opaque,
-    functions: [Opaque; WIDTHS.len()],
+    module: CUmodule,
+    functions: [CUfunction; WIDTHS.len()],
     context: Arc<Context>,
 }
 

@@ -1,4 +1,8 @@
-//! Loading the driver, and asking it for GPUs.
+//! Loading the driver, and querying its GPUs.
+//!
+//! Types come from cudarc, the loader is our own for two reasons. cudarc's loader panics where the driver lacks a function; here
+//! that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined behaviour; here it is
+//! an integer.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -6,14 +10,16 @@ use std::sync::OnceLock;
 use libloading::Library;
 
 use super::abi::{
-    Address, Attribute, Code, Device, ExternalBuffer, ExternalHandle, INVALID_VALUE, NOT_READY, Opaque, SUCCESS,
+    Address, Attribute, CUcontext, CUevent, CUexternalMemory, CUfunction, CUmodule, CUstream, Code, Device,
+    ExternalBuffer, ExternalHandle, INVALID_VALUE, NOT_READY, SUCCESS,
 };
 use crate::{Error, Gpu, Version};
 
-/// Declares the functions of the driver: where each is, and a method that calls it and makes an [`Error`] of its answer.
+/// Declares functions of the driver: a field with the address of each, and a method that calls it and turns its code into an
+/// [`Error`].
 macro_rules! functions {
     ($($name:ident ( $($argument:ident : $type:ty),* );)+) => {
-        /// Where the functions are; none where the library lacks one.
+        /// Addresses of the functions. `None` where the library lacks one.
         #[allow(non_snake_case)]
         struct Functions { $($name: Option<unsafe extern "C" fn($($type),*) -> Code>,)+ }
 
@@ -21,8 +27,8 @@ macro_rules! functions {
             #[allow(non_snake_case)]
             fn find(library: &Library) -> Self {
                 $(
-                    // SAFETY: the type is that of the function of this name in cuda.h; the pointer is used only as long as
-                    // the library is loaded, which is for ever: see `Driver::get`.
+                    // SAFETY: the type is that of the function of this name in cuda.h. The library is never unloaded
+                    // (`Driver::load` leaks it), so the address stays valid.
                     let $name = unsafe { library.get(concat!(stringify!($name), "\0").as_bytes()) }.ok().map(|found| *found);
                 )+
                 Self { $($name),+ }
@@ -34,7 +40,7 @@ macro_rules! functions {
                 /// Calls the function of this name.
                 ///
                 /// # Safety
-                /// As cuda.h says of it.
+                /// The requirements of cuda.h for this function.
                 #[inline]
                 #[allow(non_snake_case, clippy::too_many_arguments)]
                 pub(super) unsafe fn $name(&self, $($argument: $type),*) -> Result<(), Error> {
@@ -56,49 +62,49 @@ functions! {
     cuDeviceGetCount(count: *mut c_int);
     cuDeviceGet(device: *mut Device, ordinal: c_int);
     cuDeviceGetName(name: *mut c_char, length: c_int, device: Device);
-    cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: Device);
+    cuDeviceGetAttribute(value: *mut c_int, attribute: Attribute, device: Device);
     cuDeviceGetPCIBusId(text: *mut c_char, length: c_int, device: Device);
     cuDeviceTotalMem_v2(bytes: *mut usize, device: Device);
     cuDeviceCanAccessPeer(can: *mut c_int, device: Device, peer: Device);
-    cuDevicePrimaryCtxRetain(context: *mut Opaque, device: Device);
+    cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: Device);
     cuDevicePrimaryCtxRelease_v2(device: Device);
-    cuCtxSetCurrent(context: Opaque);
+    cuCtxSetCurrent(context: CUcontext);
     cuCtxSynchronize();
-    cuCtxEnablePeerAccess(peer: Opaque, flags: c_uint);
+    cuCtxEnablePeerAccess(peer: CUcontext, flags: c_uint);
     cuMemAlloc_v2(address: *mut Address, bytes: usize);
     cuMemFree_v2(address: Address);
     cuMemcpyHtoD_v2(to: Address, from: *const c_void, bytes: usize);
     cuMemcpyDtoH_v2(to: *mut c_void, from: Address, bytes: usize);
-    cuMemcpyAsync(to: Address, from: Address, bytes: usize, stream: Opaque);
+    cuMemcpyAsync(to: Address, from: Address, bytes: usize, stream: CUstream);
     cuPointerSetAttribute(value: *const c_void, attribute: c_uint, address: Address);
     cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostUnregister(address: *mut c_void);
     cuMemHostGetDevicePointer_v2(device_address: *mut Address, address: *mut c_void, flags: c_uint);
     cuMemGetHandleForAddressRange(handle: *mut c_void, address: Address, bytes: usize, kind: c_uint, flags: c_ulonglong);
-    cuImportExternalMemory(memory: *mut Opaque, handle: *const ExternalHandle);
-    cuExternalMemoryGetMappedBuffer(address: *mut Address, memory: Opaque, buffer: *const ExternalBuffer);
-    cuDestroyExternalMemory(memory: Opaque);
-    cuStreamCreate(stream: *mut Opaque, flags: c_uint);
-    cuStreamSynchronize(stream: Opaque);
-    cuStreamDestroy_v2(stream: Opaque);
-    cuEventCreate(event: *mut Opaque, flags: c_uint);
-    cuEventRecord(event: Opaque, stream: Opaque);
-    cuEventQuery(event: Opaque);
-    cuEventElapsedTime(milliseconds: *mut f32, start: Opaque, end: Opaque);
-    cuEventDestroy_v2(event: Opaque);
-    cuModuleLoadData(module: *mut Opaque, image: *const c_void);
-    cuModuleGetFunction(function: *mut Opaque, module: Opaque, name: *const c_char);
-    cuModuleUnload(module: Opaque);
+    cuImportExternalMemory(memory: *mut CUexternalMemory, handle: *const ExternalHandle);
+    cuExternalMemoryGetMappedBuffer(address: *mut Address, memory: CUexternalMemory, buffer: *const ExternalBuffer);
+    cuDestroyExternalMemory(memory: CUexternalMemory);
+    cuStreamCreate(stream: *mut CUstream, flags: c_uint);
+    cuStreamSynchronize(stream: CUstream);
+    cuStreamDestroy_v2(stream: CUstream);
+    cuEventCreate(event: *mut CUevent, flags: c_uint);
+    cuEventRecord(event: CUevent, stream: CUstream);
+    cuEventQuery(event: CUevent);
+    cuEventElapsedTime(milliseconds: *mut f32, start: CUevent, end: CUevent);
+    cuEventDestroy_v2(event: CUevent);
+    cuModuleLoadData(module: *mut CUmodule, image: *const c_void);
+    cuModuleGetFunction(function: *mut CUfunction, module: CUmodule, name: *const c_char);
+    cuModuleUnload(module: CUmodule);
     cuLaunchKernel(
-        function: Opaque, blocks_x: c_uint, blocks_y: c_uint, blocks_z: c_uint, threads_x: c_uint, threads_y: c_uint,
-        threads_z: c_uint, shared_bytes: c_uint, stream: Opaque, arguments: *mut *mut c_void, extra: *mut *mut c_void
+        function: CUfunction, blocks_x: c_uint, blocks_y: c_uint, blocks_z: c_uint, threads_x: c_uint, threads_y: c_uint,
+        threads_z: c_uint, shared_bytes: c_uint, stream: CUstream, arguments: *mut *mut c_void, extra: *mut *mut c_void
     );
 }
 
-/// The functions of a loaded driver. Private to this crate in all but name.
-pub struct Api {
+/// The functions of a loaded driver.
+pub(super) struct Api {
     functions: Functions,
-    /// Apart, since its own errors have no name.
+    /// Not in `functions`, because errors of this function have no name.
     name: Option<ErrorName>,
 }
 
@@ -106,7 +112,7 @@ pub struct Api {
 type ErrorName = unsafe extern "C" fn(Code, *mut *const c_char) -> Code;
 
 impl Api {
-    /// The error of an answer. That something is not ready yet is no error, and said often.
+    /// The error for a code. `CUDA_ERROR_NOT_READY` is answered often, so its name is not looked up.
     fn refusal(&self, call: &'static str, code: Code) -> Error {
         let name = if code == NOT_READY { "CUDA_ERROR_NOT_READY" } else { self.error_name(code) };
         Error::Refused { call, code, name }
@@ -114,71 +120,71 @@ impl Api {
 
     #[cold]
     fn error_name(&self, code: Code) -> &'static str {
-        let unnamed = "an error without a name";
+        let unnamed = "an unnamed error";
         let Some(function) = self.name else { return unnamed };
         let mut name = std::ptr::null();
-        // SAFETY: it writes a pointer; the driver may be asked for names at any time.
+        // SAFETY: the function writes a pointer, and may be called at any time.
         let found = unsafe { function(code, &raw mut name) };
         if found != SUCCESS || name.is_null() {
             return unnamed;
         }
-        // SAFETY: the driver's names are constants of the library, which is never unloaded, and end with a zero.
+        // SAFETY: names are zero-terminated constants of the library, which is never unloaded.
         unsafe { CStr::from_ptr(name) }.to_str().unwrap_or(unnamed)
     }
 }
 
-/// The loaded and initialised driver.
+/// NVIDIA's driver, loaded and initialised.
 pub struct Driver {
     api: Api,
     version: Version,
-    /// What the library calls itself where it only stands in for the driver.
+    /// Name of the library, where it is a stand-in for the driver.
     stand_in: Option<&'static str>,
 }
 
 static DRIVER: OnceLock<Result<Driver, Error>> = OnceLock::new();
 
-/// Where the loader looks: the name that the driver's packages install.
+/// Name under which the driver's packages install the library.
 const NAME: &str = "libcuda.so.1";
-/// What a library exports that stands in for the driver: the address of a string.
+/// Symbol of a stand-in for the driver: a pointer to its name.
 const STAND_IN: &[u8] = b"peerpath_stand_in\0";
 
-/// What the library that was loaded calls itself where it only stands in for the driver. Loads nothing.
+/// Name of the loaded library, where it is a stand-in for the driver (it exports the symbol `peerpath_stand_in`). Loads nothing.
 pub fn stand_in() -> Option<&'static str> {
     DRIVER.get()?.as_ref().ok()?.stand_in
 }
 
 impl Driver {
-    /// The driver of this process, loaded when it is first asked for and never unloaded.
+    /// The driver of this process. The first call loads and initialises it; it is never unloaded.
     ///
     /// # Errors
-    /// There is none, it lacks a function, or it could not be started.
+    /// There is no driver, it lacks a function, or it does not start.
     pub fn get() -> Result<&'static Self, Error> {
         DRIVER.get_or_init(Self::load).as_ref().map_err(Error::clone)
     }
 
     fn load() -> Result<Self, Error> {
-        // SAFETY: the driver's library may be loaded by any program at any time.
+        // SAFETY: the initialisers of the driver's library have no requirements.
         let library = unsafe { Library::new(NAME) };
-        let said = |error: libloading::Error| {
-            // What it is about stands in the source.
+        let reason = |error: libloading::Error| {
+            // The message of the loader is in the source.
             std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
         };
-        let library = library.map_err(|error| Error::NoLibrary { why: said(error) })?;
-        // Functions and names of errors are used for as long as the process lives.
+        let library = library.map_err(|error| Error::NoLibrary { why: reason(error) })?;
+        // Functions and names of errors are used until the process exits.
         let library = Box::leak(Box::new(library));
         // SAFETY: as in `Functions::find`.
         let name = unsafe { library.get::<ErrorName>(b"cuGetErrorName\0") }.ok().map(|found| *found);
         let api = Api { functions: Functions::find(library), name };
-        // SAFETY: this symbol is ours to define: a string without an end elsewhere than in itself.
+        // SAFETY: this project defines the symbol: a pointer to a zero-terminated constant.
         let stand_in = unsafe { library.get::<*const *const c_char>(STAND_IN) }.ok();
         let stand_in = stand_in.map(|name| {
             // SAFETY: as above; the library stays loaded.
-            unsafe { CStr::from_ptr(**name) }.to_str().unwrap_or("a library that stands in for the driver")
+            unsafe { CStr::from_ptr(**name) }.to_str().unwrap_or("a stand-in for the driver")
         });
-        // SAFETY: the first call of all, with the only flags that exist.
+        // SAFETY: 0 is the only valid value of the flags.
         unsafe { api.cuInit(0) }?;
         let mut version = 0;
-        // SAFETY: it writes a number.
+        // SAFETY: the function writes a number.
         unsafe { api.cuDriverGetVersion(&raw mut version) }?;
         Ok(Self { api, version: Version::of(version), stand_in })
     }
@@ -187,18 +193,18 @@ impl Driver {
         &self.api
     }
 
-    /// The version of CUDA that it speaks.
+    /// Version of CUDA that the driver supports.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// How many GPUs it has.
+    /// Number of GPUs.
     ///
     /// # Errors
     /// The driver failed.
     pub fn gpu_count(&self) -> Result<u32, Error> {
         let mut count = 0;
-        // SAFETY: it writes a number.
+        // SAFETY: the function writes a number.
         unsafe { self.api.cuDeviceGetCount(&raw mut count) }?;
         Ok(u32::try_from(count).unwrap_or(0))
     }
@@ -216,10 +222,11 @@ impl Driver {
             name: self.name(device)?,
             bdf: self.bus_id(device)?.and_then(|text| text.to_ascii_lowercase().parse().ok()),
             memory_bytes: self.memory_bytes(device)?,
-            dma_buf: flag(Attribute::DmaBufSupported)?,
-            gpu_direct_rdma: flag(Attribute::GpuDirectRdmaSupported)?,
+            dma_buf: flag(Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED)?,
+            gpu_direct_rdma: flag(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED)?,
             // 0: none, 100: by the device that wrote, 200: by all devices.
-            writes_ordered: number(Attribute::GpuDirectRdmaWritesOrdering)?.map(|order| order >= 100),
+            writes_ordered: number(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING)?
+                .map(|order| order >= 100),
         })
     }
 
@@ -231,24 +238,24 @@ impl Driver {
         (0..self.gpu_count()?).map(|index| self.gpu(index)).collect()
     }
 
-    /// Its handle of a GPU.
+    /// The driver's handle of a GPU.
     pub(super) fn device(&self, index: u32) -> Result<Device, Error> {
         let count = self.gpu_count()?;
         let ordinal = c_int::try_from(index).ok().filter(|_| index < count).ok_or(Error::NoGpu { index, count })?;
         let mut device = 0;
-        // SAFETY: it writes a number; the ordinal is below the count.
+        // SAFETY: the function writes a number.
         unsafe { self.api.cuDeviceGet(&raw mut device, ordinal) }?;
         Ok(device)
     }
 
     fn name(&self, device: Device) -> Result<String, Error> {
         let mut text = [0; 128];
-        // SAFETY: it writes as many bytes as it is told, a zero among them.
+        // SAFETY: the function writes at most as many bytes as the given length, including a zero.
         unsafe { self.api.cuDeviceGetName(text.as_mut_ptr(), 128, device) }?;
         Ok(string(&text))
     }
 
-    /// `0000:65:00.0`; none where a GPU is on no PCI bus.
+    /// PCI address: `0000:65:00.0`. `None` where the GPU is not on a PCI bus.
     fn bus_id(&self, device: Device) -> Result<Option<String>, Error> {
         let mut text = [0; 32];
         // SAFETY: as above.
@@ -261,16 +268,16 @@ impl Driver {
 
     fn memory_bytes(&self, device: Device) -> Result<u64, Error> {
         let mut bytes = 0;
-        // SAFETY: it writes a number.
+        // SAFETY: the function writes a number.
         unsafe { self.api.cuDeviceTotalMem_v2(&raw mut bytes, device) }?;
         Ok(bytes as u64)
     }
 
-    /// An attribute; none where this driver does not know it.
+    /// An attribute. `None` where this driver does not know it.
     pub(super) fn attribute(&self, device: Device, attribute: Attribute) -> Result<Option<i32>, Error> {
         let mut value = 0;
-        // SAFETY: it writes a number.
-        match unsafe { self.api.cuDeviceGetAttribute(&raw mut value, attribute as c_int, device) } {
+        // SAFETY: the function writes a number.
+        match unsafe { self.api.cuDeviceGetAttribute(&raw mut value, attribute, device) } {
             Ok(()) => Ok(Some(value)),
             Err(Error::Refused { code: INVALID_VALUE, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -279,14 +286,15 @@ impl Driver {
 
     pub(super) fn can_access_peer(&self, device: Device, peer: Device) -> Result<bool, Error> {
         let mut can = 0;
-        // SAFETY: it writes a number.
+        // SAFETY: the function writes a number.
         unsafe { self.api.cuDeviceCanAccessPeer(&raw mut can, device, peer) }?;
         Ok(can != 0)
     }
 }
 
-/// Up to the zero, printable.
+/// The text up to the zero, without control characters.
 fn string(text: &[c_char]) -> String {
-    let bytes = text.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
+    // `c_char` is signed on some architectures.
+    let bytes = text.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);
     bytes.map(char::from).filter(|letter| !letter.is_control()).collect::<String>().trim().to_owned()
 }

@@ -9,10 +9,9 @@ mod library;
 mod memory;
 mod queue;
 
-pub use abi::Attribute;
 pub use context::Context;
 pub use external::{ExternalKind, ExternalMemory};
 pub use kernel::Kernels;
-pub use library::{Api, Driver, stand_in};
+pub use library::{Driver, stand_in};
 pub use memory::{DeviceMemory, HostKind, HostRegistration};
 pub use queue::{Event, Stream};

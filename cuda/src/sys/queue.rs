@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::abi::{Address, EVENT_DEFAULT, NOT_READY, Opaque, STREAM_NON_BLOCKING};
+use super::abi::{Address, CUevent, CUstream, EVENT_DEFAULT, NOT_READY, STREAM_NON_BLOCKING};
 use super::context::Context;
 use crate::Error;
 
 /// A queue of a GPU. Dropping it waits until all of its work has ended.
 pub struct Stream {
-    raw: Opaque,
+    raw: CUstream,
     context: Arc<Context>,
 }
 
@@ -29,7 +29,7 @@ impl Stream {
         Ok(Self { raw, context: Arc::clone(context) })
     }
 
-    pub(super) fn raw(&self) -> Opaque {
+    pub(super) fn raw(&self) -> CUstream {
         self.raw
     }
 
@@ -86,7 +86,7 @@ impl Drop for Stream {
 
 /// A moment on a GPU's own clock.
 pub struct Event {
-    raw: Opaque,
+    raw: CUevent,
     context: Arc<Context>,
 }
 

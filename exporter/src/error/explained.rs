@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use crate::Error;
 
 impl Explained for Error {
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
             Self::BadSource { .. }
             | Self::BadRangeText { .. }
@@ -20,11 +20,13 @@ impl Explained for Error {
             | Self::NoRanges { .. }
             | Self::Bridge { .. }
             | Self::BadSocketPath { .. }
-            | Self::NothingToHandOver { .. } => Class::BadInput,
-            Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Class::Internal,
-            Self::BadJournal { .. } => Class::Internal,
-            Self::Gpu { source, .. } => source.class(),
-            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => Class::Failed,
+            | Self::NothingToHandOver { .. } => Severity::BadInput,
+            Self::ReadHost { source, .. } | Self::State { source, .. } if !permission(source) => Severity::Internal,
+            Self::BadJournal { .. } => Severity::Internal,
+            Self::Gpu { source, .. } => source.severity(),
+            Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => {
+                Severity::Failed
+            }
             // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
             // failure, and must not pass for one.
             Self::SetDomain { .. }
@@ -32,10 +34,10 @@ impl Explained for Error {
             | Self::OpenDevice { .. }
             | Self::Reset { .. }
             | Self::Socket { .. } => match self.explanation().cause {
-                None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Class::Failed,
-                Some(_) => Class::CannotHere,
+                None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Severity::Failed,
+                Some(_) => Severity::Unavailable,
             },
-            _ => Class::CannotHere,
+            _ => Severity::Unavailable,
         }
     }
 
@@ -186,9 +188,10 @@ impl Explained for Error {
                 format!("Look at `dmesg | grep {bdf}`; `peerpath restore` tries again to put back what is left."),
             ),
             Self::LeftChanged { left, .. } => {
-                let Explanation { cause, why, remedy } = left.explanation();
+                let Explanation { cause, severity, why, remedy } = left.explanation();
                 Explanation {
                     cause,
+                    severity,
                     why,
                     remedy: format!("{remedy} Then `peerpath restore` puts back what is left in the journal."),
                 }
@@ -348,7 +351,7 @@ mod tests {
             assert_eq!(export.explanation().cause, Some(cause), "{number}");
             let probe = Error::ExportUnsupported { bdf: bdf(), driver, source: errno(number) };
             assert_eq!(probe.explanation().cause, Some(cause), "{number}");
-            assert_eq!(export.class(), Class::CannotHere);
+            assert_eq!(export.severity(), Severity::Unavailable);
         }
     }
 
@@ -359,37 +362,41 @@ mod tests {
             |number| Error::State { path: path.clone(), operation: "writing the journal", source: errno(number) };
         let bad = |text: &str| text.parse::<crate::Source>().unwrap_err();
         for (error, class, cause) in [
-            (bad("nonsense"), Class::BadInput, None),
-            (Error::NoFunction { bdf: bdf() }, Class::BadInput, Some(Cause::NoDevice)),
+            (bad("nonsense"), Severity::BadInput, None),
+            (Error::NoFunction { bdf: bdf() }, Severity::BadInput, Some(Cause::NoDevice)),
             (
                 Error::BadBar { bdf: bdf(), bar: 1, problem: NotExportable::Io },
-                Class::BadInput,
+                Severity::BadInput,
                 Some(Cause::BarNotExportable),
             ),
-            (Error::NoIommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::NoIommu)),
-            (Error::NoiommuGroup { bdf: bdf() }, Class::CannotHere, Some(Cause::Noiommu)),
-            (Error::NotVfioDriver { bdf: bdf(), driver: None }, Class::CannotHere, Some(Cause::DriverNotVfio)),
-            (Error::Taken { subject: Subject::Function(bdf()), pid: Some(7) }, Class::CannotHere, Some(Cause::InUse)),
+            (Error::NoIommuGroup { bdf: bdf() }, Severity::Unavailable, Some(Cause::NoIommu)),
+            (Error::NoiommuGroup { bdf: bdf() }, Severity::Unavailable, Some(Cause::Noiommu)),
+            (Error::NotVfioDriver { bdf: bdf(), driver: None }, Severity::Unavailable, Some(Cause::DriverNotVfio)),
             (
-                Error::SetDomain { group: 9, kind: "identity".to_owned(), source: errno(libc::EPERM) },
-                Class::CannotHere,
+                Error::Taken { subject: Subject::Function(bdf()), pid: Some(7) },
+                Severity::Unavailable,
                 Some(Cause::InUse),
             ),
-            (Error::NoProgram { program: "ip" }, Class::CannotHere, Some(Cause::LibraryMissing)),
-            (state(libc::EACCES), Class::CannotHere, Some(Cause::NoPermission)),
-            (state(libc::ENOSPC), Class::Internal, None),
+            (
+                Error::SetDomain { group: 9, kind: "identity".to_owned(), source: errno(libc::EPERM) },
+                Severity::Unavailable,
+                Some(Cause::InUse),
+            ),
+            (Error::NoProgram { program: "ip" }, Severity::Unavailable, Some(Cause::LibraryMissing)),
+            (state(libc::EACCES), Severity::Unavailable, Some(Cause::NoPermission)),
+            (state(libc::ENOSPC), Severity::Internal, None),
             (
                 Error::OpenVfio { bdf: bdf(), path: path.clone(), source: errno(libc::EACCES) },
-                Class::CannotHere,
+                Severity::Unavailable,
                 Some(Cause::NoPermission),
             ),
             (
                 Error::OpenVfio { bdf: bdf(), path: path.clone(), source: errno(libc::EBUSY) },
-                Class::CannotHere,
+                Severity::Unavailable,
                 Some(Cause::InUse),
             ),
         ] {
-            assert_eq!((error.class(), error.explanation().cause), (class, cause), "{error}");
+            assert_eq!((error.severity(), error.explanation().cause), (class, cause), "{error}");
         }
     }
 

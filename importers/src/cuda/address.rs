@@ -1,26 +1,29 @@
-//! `N[?mechanism=M]`, as `cuda:` takes it.
+//! Addresses of GPUs: `N[?mechanism=M]`.
 
 use std::str::FromStr;
 
 use super::mechanism::Mechanism;
 
-/// A GPU, and by which mechanism it is to reach buffers.
+/// A GPU, and the mechanism that makes buffers reachable for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The driver's number of it.
+    /// Number of the GPU, as the driver counts.
     pub(super) index: u32,
-    /// Without it each is tried, in its turn.
+    /// `None` tries each mechanism in turn.
     pub(super) mechanism: Option<Mechanism>,
 }
 
-/// What is wrong with an address.
+/// What is wrong with the address of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressError {
-    #[error("a GPU has a number, 0 being the first")]
+pub enum AddressError {
+    /// No number stands first.
+    #[error("the first part is the number of a GPU, from 0 on")]
     Number,
-    #[error("after the question mark stands only mechanism=NAME")]
+    /// The option is unknown.
+    #[error("the only option is mechanism=NAME")]
     Option,
-    #[error("there is no mechanism of that name")]
+    /// The mechanism is unknown.
+    #[error("there is no mechanism of this name")]
     Mechanism,
 }
 
@@ -45,7 +48,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_number_and_perhaps_a_mechanism() {
+    fn parses_a_number_and_an_optional_mechanism() {
         assert_eq!("0".parse(), Ok(Address { index: 0, mechanism: None }));
         let mechanism = Some(Mechanism::RegisterIoMemory);
         assert_eq!("12?mechanism=register-io-memory".parse(), Ok(Address { index: 12, mechanism }));
@@ -65,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_answered(text in ".{0,40}") {
+        fn never_panics(text in ".{0,40}") {
             let _ = text.parse::<Address>();
         }
     }

@@ -8,7 +8,7 @@ use peerpath_exporter::{GpuView, View};
 use peerpath_paths::{Cause, Explained};
 
 use super::errors::Error;
-use super::registration::CudaRegistration;
+use super::registration::Registration;
 use super::sys::{CopyStreams, Engine};
 use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Transfer, TransferError};
 
@@ -30,7 +30,7 @@ impl Ring {
 pub(super) struct CudaDataPlane<'r> {
     // Dropped first, which waits for the transfers in flight.
     streams: CopyStreams<'r>,
-    registration: &'r CudaRegistration,
+    registration: &'r Registration,
     rings: Box<[Ring]>,
     /// Comes when the GPU begins with the first transfer since its time was asked for.
     begun: Event,
@@ -43,7 +43,7 @@ pub(super) struct CudaDataPlane<'r> {
 }
 
 impl<'r> CudaDataPlane<'r> {
-    pub(super) fn new(registration: &'r CudaRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+    pub(super) fn new(registration: &'r Registration, settings: &DataPlaneSettings) -> Result<Self, Error> {
         let DataPlaneSettings { depth, queues, both_sides, far_bytes: bytes } = *settings;
         let (gpu, context) = (registration.device.gpu(), &registration.device.context);
         if both_sides {
@@ -87,7 +87,7 @@ impl<'r> CudaDataPlane<'r> {
             return Ok((Engine::CopyEngine, direction));
         }
         if !self.streams.is_aligned(buffer_offset, far_offset, length) {
-            return Err(Error::NotInWords { length_bytes, buffer_offset, far_offset });
+            return Err(Error::NotAligned { length_bytes, buffer_offset, far_offset });
         }
         Ok((Engine::Kernel(self.registration.device.kernels()?), direction))
     }

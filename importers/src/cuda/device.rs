@@ -1,4 +1,4 @@
-//! Finding, probing and opening a GPU, and making buffers known to it.
+//! Opening a GPU, and making buffers reachable for it.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,26 +14,59 @@ use super::mechanism::Mechanism;
 use super::sys::ReachableMemory;
 use crate::DeviceInfo;
 
-/// An opened GPU.
-pub(super) struct CudaDevice {
+/// A GPU. Clones share the open device.
+#[derive(Clone)]
+pub struct Device {
+    pub(super) opened: Arc<OpenGpu>,
+}
+
+impl Device {
+    /// Opens a GPU by the driver's number of it, counted from 0. Loads the driver if that has not happened yet.
+    ///
+    /// # Errors
+    /// There is no driver or no such GPU, or the driver failed.
+    pub fn open(index: u32) -> Result<Self, Error> {
+        Self::open_with(index, None)
+    }
+
+    /// As [`Device::open`], with one mechanism to use for every buffer. Without one, each that suits the memory is tried in turn.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with(index: u32, mechanism: Option<Mechanism>) -> Result<Self, Error> {
+        Ok(Self { opened: Arc::new(OpenGpu::open(Address { index, mechanism })?) })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.opened.info
+    }
+}
+
+/// An open GPU.
+pub(super) struct OpenGpu {
     pub(super) context: Arc<Context>,
     pub(super) info: DeviceInfo,
     address: Address,
-    /// Compiled when they are first used.
+    /// Compiled at the first use.
     kernels: OnceLock<Result<Kernels, DriverError>>,
-    /// What was taken last, by kind of memory: it is tried first from then on.
-    pub(super) taken: Mutex<HashMap<SourceKind, Mechanism>>,
+    /// Mechanism that succeeded last, by kind of memory. It is tried first.
+    pub(super) accepted: Mutex<HashMap<SourceKind, Mechanism>>,
 }
 
-/// Whether the GPU is there.
-pub(super) fn probe(address: &Address) -> Result<(), Error> {
-    let gpu = address.index;
+/// Parses an address.
+pub(super) fn parse(text: &str) -> Result<Address, Error> {
+    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+}
+
+/// Checks that the driver has this GPU.
+pub(super) fn probe(gpu: u32) -> Result<(), Error> {
     let found = Driver::get().and_then(|driver| driver.gpu(gpu));
     found.map(drop).map_err(|source| Error::Open { gpu, source })
 }
 
-impl CudaDevice {
-    pub(super) fn open(address: Address) -> Result<Self, Error> {
+impl OpenGpu {
+    fn open(address: Address) -> Result<Self, Error> {
         let gpu = address.index;
         let context = Driver::get().and_then(|driver| Context::open(driver, gpu));
         let context = context.map_err(|source| Error::Open { gpu, source })?;
@@ -44,10 +77,10 @@ impl CudaDevice {
             model: Some(context.gpu().name.clone()),
             ..DeviceInfo::default()
         };
-        Ok(Self { context, info, address, kernels: OnceLock::new(), taken: Mutex::default() })
+        Ok(Self { context, info, address, kernels: OnceLock::new(), accepted: Mutex::default() })
     }
 
-    /// Our kernels, as the driver compiled them.
+    /// The copy kernels, compiled for this GPU.
     pub(super) fn kernels(&self) -> Result<&Kernels, Error> {
         let compiled = self.kernels.get_or_init(|| Kernels::new(&self.context));
         compiled.as_ref().map_err(|source| Error::Kernels { gpu: self.gpu(), source: source.clone() })
@@ -57,17 +90,17 @@ impl CudaDevice {
         self.address.index
     }
 
-    /// What is to be tried for this kind of memory.
+    /// The mechanisms to try for this kind of memory, in their order.
     pub(super) fn order(&self, kind: SourceKind) -> Vec<Mechanism> {
         if let Some(asked) = self.address.mechanism {
             return vec![asked];
         }
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied();
-        let others = Mechanism::order(kind).iter().copied().filter(|mechanism| Some(*mechanism) != taken);
-        taken.into_iter().chain(others).collect()
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).copied();
+        let others = Mechanism::order(kind).iter().copied().filter(|mechanism| Some(*mechanism) != accepted);
+        accepted.into_iter().chain(others).collect()
     }
 
-    /// Makes a buffer known by one mechanism.
+    /// Makes a buffer reachable by one mechanism.
     pub(super) fn reach(&self, mechanism: Mechanism, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         match mechanism {
             Mechanism::ExternalDmaBuf => self.external(ExternalKind::DmaBuf, buffer),
@@ -75,7 +108,7 @@ impl CudaDevice {
             Mechanism::RegisterIoMemory => self.registered(HostKind::Io, buffer),
             Mechanism::RegisterHostMemory => self.registered(HostKind::Memory, buffer),
             Mechanism::DeviceMemory => {
-                let memory = buffer.gpu().ok_or(Refusal::NotFor("this is no memory of a GPU"))?;
+                let memory = buffer.gpu().ok_or(Refusal::NotApplicable("it applies to memory of a GPU"))?;
                 Ok(ReachableMemory::of_gpu(&self.context, memory)?)
             }
         }
@@ -84,21 +117,21 @@ impl CudaDevice {
     fn external(&self, kind: ExternalKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         let dma_buf = match buffer.handle() {
             Handle::DmaBuf(dma_buf) => dma_buf,
-            Handle::DmaBufs(_) => return Err(Refusal::NotFor("each range has a dma-buf of its own")),
-            Handle::Memory(_) => return Err(Refusal::NotFor("the memory has no dma-buf")),
+            Handle::DmaBufs(_) => return Err(Refusal::NotApplicable("each range is a separate dma-buf")),
+            Handle::Memory(_) => return Err(Refusal::NotApplicable("the memory has no dma-buf")),
             Handle::Withheld(source) => return Err(source.clone().into()),
         };
-        // The driver keeps what it takes; the buffer's own stays the buffer's.
+        // The driver owns the file descriptor that it imports.
         let given_away = dma_buf.try_clone()?;
         Ok(ReachableMemory::import(&self.context, kind, given_away, buffer.length_bytes())?)
     }
 
     fn registered(&self, kind: HostKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         if kind == HostKind::Memory && buffer.origin().kind == SourceKind::Vfio {
-            return Err(Refusal::NotFor("behind a BAR there are no pages"));
+            return Err(Refusal::NotApplicable("a BAR has no pages to pin"));
         }
         let mapping = buffer.view().mapping();
-        let mapping = mapping.ok_or(Refusal::NotFor("this process has it not mapped in one piece"))?;
+        let mapping = mapping.ok_or(Refusal::NotApplicable("the buffer is not one mapping in this process"))?;
         let registered = match kind {
             HostKind::Memory => ReachableMemory::register(&self.context, mapping, kind),
             HostKind::Io => self.registered_io(buffer, &mapping),
@@ -106,9 +139,11 @@ impl CudaDevice {
         Ok(registered?)
     }
 
-    /// Of memory that is no pages the kernel module takes what it finds in the page tables, and brings nothing in; VFIO fills
-    /// them page by page, at the first access to each. So what is refused may be taken once all of it was looked at. Whether
-    /// that is the reason the first page tells: looking at a large BAR takes long.
+    /// Registers a mapping of device memory.
+    ///
+    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them at the
+    /// first access to each page, so a mapping can be refused until every page has been read. The first page shows whether that is
+    /// the reason: reading a large BAR takes long.
     fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<ReachableMemory, DriverError> {
         let register = |memory: HostMemory| ReachableMemory::register(&self.context, memory, HostKind::Io);
         let refusal = match register(mapping.clone()) {
@@ -116,23 +151,23 @@ impl CudaDevice {
             registered => return registered,
         };
         let page_bytes = page_bytes();
-        let look_at = |length_bytes| look_at(buffer, length_bytes, page_bytes).is_ok();
-        if look_at(page_bytes) && register(mapping.first(page_bytes)).is_ok() && look_at(buffer.length_bytes()) {
+        let fault_in = |length_bytes| fault_in(buffer, length_bytes, page_bytes).is_ok();
+        if fault_in(page_bytes) && register(mapping.first(page_bytes)).is_ok() && fault_in(buffer.length_bytes()) {
             return register(mapping.clone());
         }
         Err(refusal)
     }
 }
 
-/// `580.95.05, CUDA 13.0`; without the first where this machine does not show its kernel module.
+/// Versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. The first is absent where sysfs does not show it.
 fn described(driver: &Driver) -> String {
     let module = NvidiaModule::read(&Tree::live()).and_then(|module| module.version);
     let version = module.map_or_else(String::new, |version| format!("{version}, "));
     format!("{version}CUDA {}", driver.version())
 }
 
-/// Reads a little of every page of the buffer's front.
-fn look_at(buffer: &Buffer, length_bytes: u64, page_bytes: u64) -> io::Result<()> {
+/// Reads a byte of every page in the first `length_bytes` of the buffer.
+fn fault_in(buffer: &Buffer, length_bytes: u64, page_bytes: u64) -> io::Result<()> {
     let mut offset = 0;
     while offset < length_bytes.min(buffer.length_bytes()) {
         buffer.view().read(offset, &mut [0])?;

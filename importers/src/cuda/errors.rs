@@ -1,60 +1,125 @@
-//! What can go wrong with a GPU that imports.
+//! Errors of GPUs that import.
 
 use std::io;
 
 use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::address::AddressError;
 use super::mechanism::{Mechanism, SPECS};
 
-/// See the variants.
+/// An error of a GPU that imports. The variants say what failed; [`Error::cause`] and the explanation say why.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("{text:?} is no GPU to import with")]
-    Address { text: String, source: AddressError },
-    #[error("GPU {gpu} cannot be used: {source}")]
-    Open { gpu: u32, source: DriverError },
-    #[error("GPU {gpu} reaches no {}: {}", of(*.kind), list(.refused))]
-    NoMechanism { gpu: u32, kind: SourceKind, refused: Vec<(Mechanism, Refusal)> },
+#[non_exhaustive]
+pub enum Error {
+    /// The address of a GPU is malformed.
+    #[error("{text:?} is not the address of a GPU")]
+    Address {
+        /// The address, shortened.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// The GPU cannot be opened.
+    #[error("cannot use GPU {gpu}: {source}")]
+    Open {
+        /// Number of the GPU.
+        gpu: u32,
+        /// The driver's error.
+        source: DriverError,
+    },
+    /// No mechanism makes the buffer reachable.
+    #[error("GPU {gpu} cannot reach {}: {}", of(*.kind), list(.refused))]
+    NoMechanism {
+        /// Number of the GPU.
+        gpu: u32,
+        /// Kind of memory of the buffer.
+        kind: SourceKind,
+        /// The mechanisms that were tried, and why each failed.
+        refused: Vec<(Mechanism, Refusal)>,
+    },
+    /// The GPU failed.
     #[error("GPU {gpu} failed: {source}")]
-    Failed { gpu: u32, source: DriverError },
-    #[error("a registration with GPU {gpu} was not taken back: {source}")]
-    Release { gpu: u32, source: DriverError },
-    #[error("{bytes} bytes of memory of GPU {gpu} could not be had: {source}")]
-    FarMemory { gpu: u32, bytes: u64, source: DriverError },
-    #[error("the kernels were not compiled for GPU {gpu}: {source}")]
-    Kernels { gpu: u32, source: DriverError },
-    #[error("GPU {gpu} posts from one side only")]
-    OneSide { gpu: u32 },
-    #[error("a kernel does not move {length_bytes} bytes at {buffer_offset:#x} and {far_offset:#x}")]
-    NotInWords { length_bytes: u32, buffer_offset: u64, far_offset: u64 },
-    #[error("a transfer cannot be done: {why}")]
-    Transfer { why: String },
-    #[error("nothing goes through any more")]
+    Failed {
+        /// Number of the GPU.
+        gpu: u32,
+        /// The driver's error.
+        source: DriverError,
+    },
+    /// The driver did not unregister a buffer.
+    #[error("cannot unregister a buffer from GPU {gpu}: {source}")]
+    Release {
+        /// Number of the GPU.
+        gpu: u32,
+        /// The driver's error.
+        source: DriverError,
+    },
+    /// The GPU has not enough memory for the far side.
+    #[error("cannot allocate {bytes} bytes of memory of GPU {gpu}: {source}")]
+    FarMemory {
+        /// Number of the GPU.
+        gpu: u32,
+        /// Length of the memory.
+        bytes: u64,
+        /// The driver's error.
+        source: DriverError,
+    },
+    /// The driver did not compile the copy kernels.
+    #[error("cannot compile the copy kernels for GPU {gpu}: {source}")]
+    Kernels {
+        /// Number of the GPU.
+        gpu: u32,
+        /// The driver's error.
+        source: DriverError,
+    },
+    /// Transfers from the buffer's side were asked for.
+    #[error("GPU {gpu} cannot post transfers from the buffer's side")]
+    OneSide {
+        /// Number of the GPU.
+        gpu: u32,
+    },
+    /// An offset or the length is not aligned for a kernel.
+    #[error("a kernel cannot copy {length_bytes} bytes at {buffer_offset:#x} and {far_offset:#x}")]
+    NotAligned {
+        /// Length of the transfer.
+        length_bytes: u32,
+        /// Offset in the buffer.
+        buffer_offset: u64,
+        /// Offset on the far side.
+        far_offset: u64,
+    },
+    /// The transfer does not fit the buffer or the far side.
+    #[error("cannot post a transfer: {why}")]
+    Transfer {
+        /// What does not fit.
+        why: String,
+    },
+    /// A transfer failed before, so the data plane accepts no others.
+    #[error("cannot post a transfer: an earlier transfer failed")]
     Ended,
 }
 
-/// Why a mechanism was not to be had.
+/// Why a mechanism does not make a buffer reachable.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
-    /// It is not for such memory.
+#[non_exhaustive]
+pub enum Refusal {
+    /// The mechanism does not apply to this memory.
     #[error("{0}")]
-    NotFor(&'static str),
-    /// The source could not be given away.
-    #[error("its file descriptor could not be duplicated: {0}")]
+    NotApplicable(&'static str),
+    /// The file descriptor of the dma-buf cannot be duplicated.
+    #[error("cannot duplicate the file descriptor: {0}")]
     Duplicate(#[from] io::Error),
-    /// The driver's answer.
+    /// The driver refused.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }
 
 fn of(kind: SourceKind) -> &'static str {
     match kind {
-        SourceKind::Vfio => "BAR",
+        SourceKind::Vfio => "a BAR",
         SourceKind::Cuda => "memory of a GPU",
-        SourceKind::Udmabuf | SourceKind::Heap | SourceKind::Host => "memory of the host",
+        SourceKind::Udmabuf | SourceKind::Heap | SourceKind::Host => "host memory",
     }
 }
 
@@ -63,7 +128,7 @@ fn list(refused: &[(Mechanism, Refusal)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// When the mechanisms could have worked, and what is left.
+/// The conditions of the mechanisms that were tried, and those that were not tried.
 fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanation {
     let cause = match refused {
         [(_, Refusal::Driver(error))] => error.explanation().cause,
@@ -74,26 +139,27 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
     };
     let conditions: Vec<_> = refused.iter().filter_map(asked).collect();
     let why = if conditions.is_empty() {
-        "The mechanism is not for such memory.".to_owned()
+        "The mechanism does not apply to this kind of memory.".to_owned()
     } else {
-        format!("Of what the driver refused, {}.", conditions.join("; "))
+        format!("Conditions of the mechanisms that the driver refused: {}.", conditions.join("; "))
     };
     let tried = |mechanism| refused.iter().any(|(one, _)| *one == mechanism);
     let left: Vec<_> = Mechanism::order(kind).iter().filter(|mechanism| !tried(**mechanism)).collect();
     let remedy = if left.is_empty() {
         match kind {
             SourceKind::Vfio => {
-                "Nothing else is left to try but a copy by the CPU (--path staged); a newer driver, or the open kernel modules, may take it."
-                    .to_owned()
+                "Copy through host memory (staged), or try a newer driver or the open kernel modules.".to_owned()
             }
-            SourceKind::Cuda => "Use memory of the same GPU, or of one that it reaches (nvidia-smi topo -p2p rw).".into(),
-            _ => "Use host:SIZE, which needs nothing but pages.".into(),
+            SourceKind::Cuda => {
+                "Use memory of the same GPU, or of one that it reaches (nvidia-smi topo -p2p rw).".into()
+            }
+            _ => "Use ordinary host memory.".into(),
         }
     } else {
         let names: Vec<_> = left.into_iter().map(|mechanism| mechanism.as_str()).collect();
-        format!("Try --mechanism {}, or leave the option out.", names.join(" or "))
+        format!("Try the mechanism {}, or let the device choose.", names.join(" or "))
     };
-    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), why, remedy }
+    Explanation { cause: cause.or(Some(Cause::MechanismRefused)), severity: None, why, remedy }
 }
 
 impl Explained for Error {
@@ -102,8 +168,8 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
                 Explanation::uncaused(
-                    format!("An address is N[?mechanism=M], and {source}."),
-                    format!("Name a GPU, for example cuda:0; mechanisms are {}.", names.join(", ")),
+                    format!("The form of an address is N[?mechanism=M]: {source}."),
+                    format!("Name a GPU by its number, for example 0; mechanisms are {}.", names.join(", ")),
                 )
             }
             Self::NoMechanism { kind, refused, .. } => no_mechanism(*kind, refused),
@@ -113,35 +179,40 @@ impl Explained for Error {
             | Self::FarMemory { source, .. }
             | Self::Kernels { source, .. } => source.explanation(),
             Self::OneSide { .. } => Explanation::uncaused(
-                "The other side is memory, and posts nothing by itself.",
-                "Leave out --bidirectional; copy_in and copy_out beside one another take two threads of your own.",
+                "The buffer is memory, which posts no transfers.",
+                "Copy in and copy out from two threads, each with its own data plane.",
             ),
-            Self::NotInWords { .. } => Explanation::uncaused(
-                "Each thread of a kernel moves a word of 4, 8 or 16 bytes.",
-                "Use sizes that are multiples of 4, or copy_in and copy_out.",
+            Self::NotAligned { .. } => Explanation::uncaused(
+                "Each thread of a kernel copies 4, 8 or 16 aligned bytes.",
+                "Use sizes and offsets that are multiples of 4, or the copy engines (copy_in, copy_out).",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "It does not fit the buffer or the far side.",
+                "The transfer does not fit the buffer or the far side.",
                 "Use sizes and offsets within both.",
             ),
-            Self::Ended => Explanation::new(
-                Cause::DeviceLost,
-                "A transfer failed before, and with it everything behind it.",
-                "See the first failure.",
-            ),
+            Self::Ended => {
+                Explanation::new(Cause::DeviceLost, "A failed transfer ends the data plane.", "Check the first error.")
+            }
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
-            Self::Address { .. } | Self::NotInWords { .. } => Class::BadInput,
-            Self::Open { source, .. } | Self::Kernels { source, .. } => source.class(),
-            Self::NoMechanism { .. } | Self::OneSide { .. } => Class::CannotHere,
-            // That the GPU has no room says nothing about the way.
-            Self::FarMemory { source, .. } if !source.is_loss() => Class::CannotHere,
-            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Class::Failed,
-            Self::Transfer { .. } => Class::Internal,
+            Self::Address { .. } | Self::NotAligned { .. } => Severity::BadInput,
+            Self::Open { source, .. } | Self::Kernels { source, .. } => source.severity(),
+            Self::NoMechanism { .. } | Self::OneSide { .. } => Severity::Unavailable,
+            // A GPU that is short of memory says nothing about the path.
+            Self::FarMemory { source, .. } if !source.is_loss() => Severity::Unavailable,
+            Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Severity::Failed,
+            Self::Transfer { .. } => Severity::Internal,
         }
+    }
+}
+
+impl Error {
+    /// Cause of the failure, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.explanation().cause
     }
 }
 
@@ -160,17 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_the_drivers_word_the_condition_and_what_is_left() {
+    fn reports_the_driver_error_the_condition_and_untried_mechanisms() {
         let refused = vec![(Mechanism::ExternalDmaBuf, refused(801))];
         let error = Error::NoMechanism { gpu: 0, kind: SourceKind::Vfio, refused };
         assert!(error.to_string().contains("CUDA_ERROR_NOT_SUPPORTED"), "{error}");
-        let Explanation { cause, why, remedy } = error.explanation();
-        assert_eq!((cause, error.class()), (Some(Cause::MechanismRefused), Class::CannotHere));
+        let Explanation { cause, why, remedy, .. } = error.explanation();
+        assert_eq!((cause, error.severity()), (Some(Cause::MechanismRefused), Severity::Unavailable));
         assert!(why.contains("Tegra") && remedy.contains("register-io-memory"), "{why} {remedy}");
     }
 
     #[test]
-    fn when_everything_was_tried_staging_is_left() {
+    fn suggests_staging_when_every_mechanism_failed() {
         let each = Mechanism::order(SourceKind::Vfio).iter().map(|mechanism| (*mechanism, refused(800))).collect();
         let error = Error::NoMechanism { gpu: 0, kind: SourceKind::Vfio, refused: each };
         assert!(error.explanation().remedy.contains("staged"));

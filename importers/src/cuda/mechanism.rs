@@ -1,43 +1,40 @@
-//! The ways by which a GPU can be made to reach a buffer.
+//! Mechanisms that make a buffer reachable for a GPU.
 
 use peerpath_exporter::SourceKind;
 
 use crate::MechanismSpec;
 
-/// One of them.
+/// A mechanism that makes a buffer reachable for a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Mechanism {
-    /// `cuImportExternalMemory` of the dma-buf, named as one.
+pub enum Mechanism {
+    /// `cuImportExternalMemory` of the dma-buf, with the handle type for dma-bufs.
     ExternalDmaBuf,
-    /// The same as a file descriptor of which nothing is said.
+    /// `cuImportExternalMemory` of the dma-buf, with the opaque handle type.
     ExternalFd,
-    /// `cuMemHostRegister` of the mapping, as memory of a device.
+    /// `cuMemHostRegister` of a BAR's CPU mapping, as I/O memory.
     RegisterIoMemory,
-    /// The same of pages.
+    /// `cuMemHostRegister` of ordinary pages, which pins them.
     RegisterHostMemory,
-    /// The address that the driver gave the memory when it was allocated.
+    /// Memory of a GPU by its device address, without a dma-buf.
     DeviceMemory,
 }
 
-/// Names, and when each can work as far as that is written down, in the order of the enum.
+/// Names and summaries, in the order of the enum.
 pub(super) static SPECS: &[MechanismSpec] = &[
     MechanismSpec {
         name: "external-dmabuf",
-        summary: "import of the dma-buf as external memory; CUDA 13.0, documented for Tegra alone",
+        summary: "import of the dma-buf as external memory; CUDA 13.0, documented for Tegra only",
     },
     MechanismSpec {
         name: "external-fd",
-        summary: "import of its file descriptor as external memory; documented for what Vulkan or CUDA allocated",
+        summary: "import of its file descriptor as external memory; documented for memory of Vulkan or CUDA",
     },
     MechanismSpec {
         name: "register-io-memory",
         summary: "registration of the BAR's CPU mapping as I/O memory; discrete GPUs, as root",
     },
     MechanismSpec { name: "register-host-memory", summary: "registration of pages of this process, which pins them" },
-    MechanismSpec {
-        name: "device-memory",
-        summary: "GPU memory by the driver's own address, no dma-buf: the baseline",
-    },
+    MechanismSpec { name: "device-memory", summary: "GPU memory by its device address, no dma-buf: the baseline" },
 ];
 
 impl Mechanism {
@@ -48,8 +45,8 @@ impl Mechanism {
         &SPECS[self as usize]
     }
 
-    /// The name on the command line and in results.
-    pub(super) fn as_str(self) -> &'static str {
+    /// The name in addresses and in results.
+    pub fn as_str(self) -> &'static str {
         self.spec().name
     }
 
@@ -57,22 +54,20 @@ impl Mechanism {
         Self::ALL.into_iter().find(|mechanism| mechanism.as_str() == name)
     }
 
-    /// When it can work, as far as that is written down.
+    /// When the mechanism can work, according to NVIDIA's documentation.
     pub(super) fn condition(self) -> &'static str {
         match self {
             Self::ExternalDmaBuf => "NVIDIA documents it for Tegra-class parts, from CUDA 13.0 on",
-            Self::ExternalFd => "NVIDIA documents it for memory that Vulkan or CUDA itself has exported",
+            Self::ExternalFd => "NVIDIA documents it for memory that Vulkan or CUDA exported",
             Self::RegisterIoMemory => {
                 "it needs root, a physically contiguous BAR mapped into this process, and a kernel that lets the driver look up that mapping"
             }
-            Self::RegisterHostMemory => "it needs ordinary pages, and room to lock them",
-            Self::DeviceMemory => {
-                "it needs memory of a GPU that this process allocated, and a GPU that reaches that one"
-            }
+            Self::RegisterHostMemory => "it needs ordinary pages, and a sufficient limit of locked memory",
+            Self::DeviceMemory => "it needs memory of a GPU that this process allocated, and peer access to that GPU",
         }
     }
 
-    /// What is tried for a kind of memory, in its order: those first that tell the driver what the memory is.
+    /// The mechanisms to try for a kind of memory. Those that tell the driver what the memory is come first.
     pub(super) fn order(kind: SourceKind) -> &'static [Self] {
         match kind {
             SourceKind::Vfio => &[Self::ExternalDmaBuf, Self::ExternalFd, Self::RegisterIoMemory],
@@ -90,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_a_name_that_finds_it() {
+    fn finds_each_mechanism_by_its_name() {
         assert_eq!(Mechanism::ALL.len(), SPECS.len());
         for mechanism in Mechanism::ALL {
             assert_eq!(Mechanism::named(mechanism.as_str()), Some(mechanism));

@@ -11,20 +11,22 @@ mod sys;
 use std::sync::Arc;
 
 use peerpath_cuda::Driver;
-use peerpath_paths::{Class, Explained};
+use peerpath_paths::{Explained, Severity};
 
 use crate::{
-    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer,
-    MechanismSpec, Op, OpSpec, QueuePairOptions, Registration, Role,
+    Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered, Importer, Op,
+    OpSpec, QueuePairOptions, Role, Usage,
 };
 use address::Address;
+pub use address::AddressError;
 use data_plane::CudaDataPlane;
-use device::CudaDevice;
-use errors::Error;
-use registration::CudaRegistration;
+pub use device::Device;
+pub use errors::Error;
+pub use mechanism::Mechanism;
+pub use registration::Registration;
 
 /// `cuda:N[?mechanism=M]`.
-pub(crate) struct Cuda;
+pub struct Cuda;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
@@ -57,20 +59,15 @@ impl Importer for Cuda {
         "cuda"
     }
 
-    fn form(&self) -> &'static str {
-        "cuda:N[?mechanism=M]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, mechanisms: mechanism::SPECS, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "a GPU of NVIDIA's, which copies between the buffer and its own memory"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
-    }
-
-    fn mechanisms(&self) -> &'static [MechanismSpec] {
-        mechanism::SPECS
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "cuda:N[?mechanism=M]",
+            summary: "a GPU of NVIDIA's, which copies between the buffer and its own memory",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {
@@ -81,21 +78,22 @@ impl Importer for Cuda {
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
-        match parse(address).and_then(|address| device::probe(&address)) {
+        match device::parse(address).and_then(|address| device::probe(address.index)) {
             Ok(()) => Ok(Availability::Ready),
-            Err(error) if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+            Err(error) if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
-        Ok(Arc::new(CudaDevice::open(parse(address)?)?))
+    fn open(&self, address: &str, _options: &QueuePairOptions) -> Result<Arc<dyn crate::Device>, crate::Error> {
+        let Address { index, mechanism } = device::parse(address)?;
+        Ok(Arc::new(Device::open_with(index, mechanism)?))
     }
 }
 
-impl Registration for CudaRegistration {
+impl crate::Registration for Registration {
     fn mechanism(&self) -> &'static str {
-        self.mechanism.as_str()
+        self.mechanism().as_str()
     }
 
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
@@ -103,12 +101,7 @@ impl Registration for CudaRegistration {
     }
 
     fn unregister(mut self: Box<Self>) -> Result<DeferredRelease, crate::Error> {
-        let gpu = self.device.gpu();
-        self.reachable.release().map_err(|source| Error::Release { gpu, source })?;
+        self.release()?;
         Ok(DeferredRelease::new(self))
     }
-}
-
-fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }

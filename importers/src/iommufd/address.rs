@@ -1,17 +1,30 @@
-//! `BDF[?write=LBA+COUNT]`, as `iommufd:` takes it.
+//! Addresses of functions: `BDF[?write=LBA+COUNT]`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use peerpath_paths::Bdf;
 
-/// A row of a drive's blocks.
+/// Consecutive blocks of a drive. Written `FIRST+COUNT`, in decimal or in hexadecimal after `0x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Blocks {
-    /// The first one's number (LBA).
+pub struct Blocks {
+    /// Number of the first block (LBA).
     pub(super) first: u64,
-    /// How many.
+    /// Number of blocks, at least one.
     pub(super) count: u64,
+}
+
+impl Blocks {
+    /// `count` blocks from block number `first` (LBA) on.
+    ///
+    /// # Errors
+    /// `count` is zero, or the end exceeds 64 bits.
+    pub fn new(first: u64, count: u64) -> Result<Self, AddressError> {
+        match first.checked_add(count) {
+            Some(_) if count > 0 => Ok(Self { first, count }),
+            _ => Err(AddressError::Blocks),
+        }
+    }
 }
 
 impl fmt::Display for Blocks {
@@ -20,22 +33,25 @@ impl fmt::Display for Blocks {
     }
 }
 
-/// A function, and what of its drive may be overwritten.
+/// A function, and the blocks of its drive that may be overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) bdf: Bdf,
-    /// Without it the drive is only read.
+    /// `None`: the drive is only read.
     pub(super) write: Option<Blocks>,
 }
 
-/// What is wrong with an address.
+/// What is wrong with the address of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressError {
-    #[error("the function is no full PCI address")]
+pub enum AddressError {
+    /// The function is not a full PCI address.
+    #[error("the function is not a full PCI address (DDDD:BB:DD.F)")]
     Function,
-    #[error("after the question mark stands only write=LBA+COUNT")]
+    /// The option is unknown.
+    #[error("the only option is write=LBA+COUNT")]
     Option,
-    #[error("blocks are written LBA+COUNT, with a count above zero and both within 64 bits")]
+    /// The blocks are malformed.
+    #[error("blocks are written LBA+COUNT, with a count above zero and an end within 64 bits")]
     Blocks,
 }
 
@@ -57,14 +73,11 @@ impl FromStr for Blocks {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (first, count) = text.split_once('+').ok_or(AddressError::Blocks)?;
         let (first, count) = number(first).zip(number(count)).ok_or(AddressError::Blocks)?;
-        match first.checked_add(count) {
-            Some(_) if count > 0 => Ok(Self { first, count }),
-            _ => Err(AddressError::Blocks),
-        }
+        Self::new(first, count)
     }
 }
 
-/// Decimal, or hexadecimal after `0x`; no sign, which the standard library would take.
+/// Parses decimal digits, or hexadecimal ones after `0x`. The standard library would also accept a sign.
 fn number(text: &str) -> Option<u64> {
     let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?
@@ -76,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_range_is_explicit() {
+    fn parses_a_function_and_optional_blocks() {
         let bdf = "0000:03:00.0".parse().unwrap();
         assert_eq!("0000:03:00.0".parse(), Ok(Address { bdf, write: None }));
         let write = Some(Blocks { first: 2048, count: 16 });
@@ -103,12 +116,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_answered(text in ".{0,40}") {
+        fn never_panics(text in ".{0,40}") {
             let _ = text.parse::<Address>();
         }
 
         #[test]
-        fn what_is_written_is_read(first in any::<u32>(), count in 1_u32..) {
+        fn parses_what_it_formats(first in any::<u32>(), count in 1_u32..) {
             let blocks = Blocks { first: first.into(), count: count.into() };
             prop_assert_eq!(blocks.to_string().parse(), Ok(blocks));
         }

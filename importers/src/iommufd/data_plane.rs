@@ -8,8 +8,8 @@ use super::address::Blocks;
 use super::device::check;
 use super::errors::Error;
 use super::far::DriveView;
-use super::nvme::{Direction, Failure, IoQueue, Status};
-use super::registration::{IommufdRegistration, Part};
+use super::nvme::{Direction, DriveError, IoQueue, Status};
+use super::registration::{Part, Registration};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
 /// What a transfer has to fit into. It is checked before anything is handed over: a drive that is given a wrong address
@@ -82,7 +82,7 @@ pub(super) struct NvmeDataPlane<'r> {
     // Dropped first: from then on the drive touches neither side any more.
     queue: IoQueue,
     far: Arc<DriveView>,
-    registration: &'r IommufdRegistration,
+    registration: &'r Registration,
 
     bounds: Bounds,
     first_block: u64,
@@ -97,7 +97,7 @@ pub(super) struct NvmeDataPlane<'r> {
 }
 
 impl<'r> NvmeDataPlane<'r> {
-    pub(super) fn new(registration: &'r IommufdRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+    pub(super) fn new(registration: &'r Registration, settings: &DataPlaneSettings) -> Result<Self, Error> {
         let device = registration.device();
         let (bdf, space) = (device.function.bdf, &device.function.space);
         let (_, lifecycle) = device.function.drive.as_ref().ok_or(Error::NoEngine { bdf })?;
@@ -110,9 +110,9 @@ impl<'r> NvmeDataPlane<'r> {
         let blocks = device.write.unwrap_or(Blocks { first: 0, count: drive.blocks });
         // It may have been formatted since it was opened.
         check(bdf, drive, blocks)?;
-        let room = blocks.count * drive.block_bytes;
-        if settings.far_bytes > room {
-            return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, room });
+        let available_bytes = blocks.count * drive.block_bytes;
+        if settings.far_bytes > available_bytes {
+            return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, available_bytes });
         }
         let (depth, limit) = (settings.depth, controller.most_commands());
         // Each transfer is one command more than the limit of a command divides it into, at most.
@@ -129,7 +129,7 @@ impl<'r> NvmeDataPlane<'r> {
             registration,
             bounds: Bounds {
                 parts: registration.parts(),
-                far_bytes: room,
+                far_bytes: available_bytes,
                 block_bytes: drive.block_bytes,
                 is_writable: device.write.is_some(),
             },
@@ -164,7 +164,7 @@ impl<'r> NvmeDataPlane<'r> {
     }
 
     #[cold]
-    fn end(&mut self, source: Failure) -> Error {
+    fn end(&mut self, source: DriveError) -> Error {
         self.ended = true;
         Error::Drive { bdf: self.registration.device().function.bdf, source }
     }
@@ -175,7 +175,7 @@ impl<'r> NvmeDataPlane<'r> {
     }
 
     /// Puts the commands of a transfer into the queue; there is room for them.
-    fn push(&mut self, transfer: &Transfer, direction: Direction, address: u64) -> Result<(), Failure> {
+    fn push(&mut self, transfer: &Transfer, direction: Direction, address: u64) -> Result<(), DriveError> {
         let Some(number) = self.free_transfers.pop() else { return Ok(()) };
         let length = u64::from(transfer.length_bytes);
         let mut open = 0;
@@ -192,8 +192,8 @@ impl<'r> NvmeDataPlane<'r> {
     }
 
     /// Notes that a command ended, and tells the transfer's end with the last one.
-    fn settle(&mut self, command: u16, status: Status, done: &mut Vec<Completion>) -> Result<(), Failure> {
-        let number = self.commands[usize::from(command)].take().ok_or(Failure::Confused)?;
+    fn settle(&mut self, command: u16, status: Status, done: &mut Vec<Completion>) -> Result<(), DriveError> {
+        let number = self.commands[usize::from(command)].take().ok_or(DriveError::UnknownCommand)?;
         self.free_commands.push(command);
         let transfer = &mut self.transfers[number as usize];
         transfer.open -= 1;
@@ -213,7 +213,7 @@ impl<'r> NvmeDataPlane<'r> {
         Ok(())
     }
 
-    fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Failure> {
+    fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), DriveError> {
         let mut any = false;
         while let Some(entry) = self.queue.pop()? {
             any = true;
@@ -230,7 +230,7 @@ impl DataPlane for NvmeDataPlane<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
-            return Err(self.end(Failure::Stopped).into());
+            return Err(self.end(DriveError::Stopped).into());
         }
         for transfer in batch {
             self.bounds.admit(transfer).map_err(|rejection| self.rejected(transfer, rejection))?;

@@ -26,7 +26,12 @@ fn options() -> OpenOptions {
     OpenOptions { door: Door::Cdev, ..OpenOptions::default() }
 }
 
-/// Whether the function could be opened; nothing is changed.
+/// Parses an address.
+pub(super) fn parse(text: &str) -> Result<Address, Error> {
+    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+}
+
+/// Checks that the function can be opened. Leaves it unchanged.
 pub(super) fn probe(bdf: Bdf) -> Result<(), Error> {
     VfioDevice::probe(bdf, &options()).map_err(|source| Error::Open { bdf, source })
 }
@@ -62,17 +67,49 @@ impl Function {
     }
 }
 
-/// An opened target.
-pub(super) struct IommufdDevice {
+/// A PCI function bound to a VFIO driver, with an I/O address space of its own. Clones share the open device.
+#[derive(Clone)]
+pub struct Device {
+    pub(super) opened: Arc<OpenFunction>,
+}
+
+impl Device {
+    /// Opens a function that is bound to a VFIO driver. An NVMe drive is only read.
+    ///
+    /// # Errors
+    /// The function cannot be opened through VFIO and iommufd, or it is an NVMe drive that cannot be used.
+    pub fn open(bdf: Bdf) -> Result<Self, Error> {
+        Self::open_with(bdf, None)
+    }
+
+    /// As [`Device::open`], for an NVMe drive of which `blocks` may be overwritten. Their content is lost.
+    ///
+    /// # Errors
+    /// As [`Device::open`]; the function is not an NVMe drive, or it does not have all of the blocks.
+    pub fn open_writable(bdf: Bdf, blocks: Blocks) -> Result<Self, Error> {
+        Self::open_with(bdf, Some(blocks))
+    }
+
+    pub(super) fn open_with(bdf: Bdf, write: Option<Blocks>) -> Result<Self, Error> {
+        Ok(Self { opened: Arc::new(OpenFunction::open(bdf, write)?) })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.opened.info
+    }
+}
+
+/// An open function, and the part of its drive that may be overwritten.
+pub(super) struct OpenFunction {
     pub(super) function: Arc<Function>,
     /// What of the drive may be overwritten.
     pub(super) write: Option<Blocks>,
     pub(super) info: DeviceInfo,
 }
 
-impl IommufdDevice {
-    pub(super) fn open(address: Address) -> Result<Self, Error> {
-        let Address { bdf, write } = address;
+impl OpenFunction {
+    fn open(bdf: Bdf, write: Option<Blocks>) -> Result<Self, Error> {
         let function = Function::share(bdf)?;
         match (&function.drive, write) {
             (None, Some(_)) => return Err(Error::NothingToWrite { bdf }),

@@ -1,51 +1,159 @@
-//! What can go wrong with a function that imports through iommufd, one variant for each thing that is done.
+//! Errors of functions that import through iommufd: one variant per operation that fails.
 
 use std::io;
 
-use peerpath_paths::{Bdf, Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::address::{AddressError, Blocks};
-use super::nvme::Failure;
+use super::nvme::DriveError;
 
-/// See the variants.
+/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation say
+/// why.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("{text:?} is no function to import with")]
-    Address { text: String, source: AddressError },
-    #[error("{bdf} cannot import")]
-    Open { bdf: Bdf, source: peerpath_exporter::Error },
-    #[error("{bdf} is no NVMe drive, so it has no blocks to write")]
-    NothingToWrite { bdf: Bdf },
-    #[error("blocks {blocks} are not all on the drive {bdf}")]
-    BeyondDrive { bdf: Bdf, blocks: Blocks, capacity: u64 },
-    #[error("{bdf} cannot move data into its own memory")]
-    Itself { bdf: Bdf },
-    #[error("a dma-buf of {length_bytes} bytes was not mapped for {bdf}")]
-    MapDmaBuf { bdf: Bdf, length_bytes: u64, ranges: usize, source: io::Error },
-    #[error("a buffer without ranges was to be mapped for {bdf}")]
-    NoRange { bdf: Bdf },
-    #[error("there is no dma-buf to map: {source}")]
-    Withheld { source: peerpath_cuda::Error },
-    #[error("{length_bytes} bytes of memory were not mapped for {bdf}")]
-    MapMemory { bdf: Bdf, length_bytes: u64, source: io::Error },
-    #[error("a mapping of {bdf} was not taken back")]
-    Unmap { bdf: Bdf, source: io::Error },
-    #[error("{bdf} moves no data by itself")]
-    NoEngine { bdf: Bdf },
+#[non_exhaustive]
+pub enum Error {
+    /// The address of a function is malformed.
+    #[error("{text:?} is not the address of a function")]
+    Address {
+        /// The address, shortened.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// The function cannot be opened.
+    #[error("cannot import with {bdf}")]
+    Open {
+        /// The function.
+        bdf: Bdf,
+        /// Error of VFIO or iommufd.
+        source: peerpath_exporter::Error,
+    },
+    /// Blocks were named of a function that is not an NVMe drive.
+    #[error("{bdf} has no blocks to write: it is not an NVMe drive")]
+    NothingToWrite {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The blocks exceed the drive.
+    #[error("blocks {blocks} exceed the capacity of the drive {bdf}")]
+    BeyondDrive {
+        /// The function of the drive.
+        bdf: Bdf,
+        /// Blocks that were named.
+        blocks: Blocks,
+        /// Number of blocks of the drive.
+        capacity: u64,
+    },
+    /// Importer and exporter are the same function.
+    #[error("{bdf} cannot transfer data into its own memory")]
+    Itself {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The mapping of a dma-buf was refused.
+    #[error("cannot map a dma-buf of {length_bytes} bytes for {bdf}")]
+    MapDmaBuf {
+        /// The function.
+        bdf: Bdf,
+        /// Length of the dma-buf.
+        length_bytes: u64,
+        /// Number of ranges in the dma-buf.
+        ranges: usize,
+        /// Errno of `IOMMU_IOAS_MAP_FILE`.
+        source: io::Error,
+    },
+    /// The buffer has no ranges.
+    #[error("cannot map a buffer for {bdf}: the buffer has no ranges")]
+    NoRange {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The GPU that owns the memory exports no dma-buf.
+    #[error("cannot map GPU memory without a dma-buf: {source}")]
+    Withheld {
+        /// The driver's answer to the export.
+        source: peerpath_cuda::Error,
+    },
+    /// The mapping of host memory was refused.
+    #[error("cannot map {length_bytes} bytes of memory for {bdf}")]
+    MapMemory {
+        /// The function.
+        bdf: Bdf,
+        /// Length of the memory.
+        length_bytes: u64,
+        /// Errno of `IOMMU_IOAS_MAP`.
+        source: io::Error,
+    },
+    /// The removal of a mapping was refused.
+    #[error("cannot unmap a buffer of {bdf}")]
+    Unmap {
+        /// The function.
+        bdf: Bdf,
+        /// Errno of `IOMMU_IOAS_UNMAP`.
+        source: io::Error,
+    },
+    /// The function is not an NVMe drive, so nothing transfers data.
+    #[error("{bdf} cannot transfer data: it is not an NVMe drive")]
+    NoEngine {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The drive failed.
     #[error("the drive {bdf} failed")]
-    Drive { bdf: Bdf, source: Failure },
-    #[error("{bdf} is a drive, which has one queue for a thread, and posts nothing by itself")]
-    OneQueue { bdf: Bdf },
-    #[error("the drive {bdf} cannot hold {depth} transfers at once")]
-    Depth { bdf: Bdf, depth: u32, limit: u32 },
-    #[error("{bytes} bytes do not fit into the {room} bytes of the drive {bdf} that may be used")]
-    FarTooLong { bdf: Bdf, bytes: u64, room: u64 },
-    #[error("the content of {bdf} may not be overwritten")]
-    ReadOnly { bdf: Bdf },
-    #[error("a transfer cannot be done: {why}")]
-    Transfer { why: String },
-    #[error("a drive with blocks of {block_bytes} bytes does not move {length_bytes} bytes at {far_offset:#x}")]
-    NotInBlocks { block_bytes: u64, length_bytes: u32, far_offset: u64 },
+    Drive {
+        /// The function of the drive.
+        bdf: Bdf,
+        /// What failed.
+        source: DriveError,
+    },
+    /// More than one queue was asked for, or transfers from both sides.
+    #[error("the drive {bdf} has one queue per data plane, and the buffer's side posts no transfers")]
+    OneQueue {
+        /// The function of the drive.
+        bdf: Bdf,
+    },
+    /// The queue of the drive has fewer entries.
+    #[error("the drive {bdf} cannot hold {depth} transfers in flight")]
+    Depth {
+        /// The function of the drive.
+        bdf: Bdf,
+        /// Depth that was asked for.
+        depth: u32,
+        /// Most commands in flight.
+        limit: u32,
+    },
+    /// The far side exceeds the blocks that may be used.
+    #[error("{bytes} bytes exceed the {available_bytes} usable bytes of the drive {bdf}")]
+    FarTooLong {
+        /// The function of the drive.
+        bdf: Bdf,
+        /// Length of the far side.
+        bytes: u64,
+        /// Bytes of the blocks.
+        available_bytes: u64,
+    },
+    /// No blocks of the drive may be overwritten.
+    #[error("cannot write the drive {bdf}: no blocks were released for overwriting")]
+    ReadOnly {
+        /// The function of the drive.
+        bdf: Bdf,
+    },
+    /// The transfer does not fit the buffer or the drive.
+    #[error("cannot post a transfer: {why}")]
+    Transfer {
+        /// What does not fit.
+        why: String,
+    },
+    /// The transfer does not consist of whole blocks.
+    #[error("cannot transfer {length_bytes} bytes at {far_offset:#x} in blocks of {block_bytes} bytes")]
+    NotInBlocks {
+        /// Length of a block.
+        block_bytes: u64,
+        /// Length of the transfer.
+        length_bytes: u32,
+        /// Offset on the drive, in bytes.
+        far_offset: u64,
+    },
 }
 
 fn explained(step: Step, source: &io::Error, facts: &Facts) -> Explanation {
@@ -58,53 +166,56 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let why = source.to_string();
                 Explanation::uncaused(
-                    format!("An address is BDF[?write=LBA+COUNT], and {why}."),
-                    "Name a function, for example iommufd:0000:03:00.0; `peerpath list` shows them.",
+                    format!("The form of an address is BDF[?write=LBA+COUNT]: {why}."),
+                    "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
                 )
             }
             Self::Open { source, .. } => source.explanation(),
             Self::NothingToWrite { .. } | Self::NoEngine { .. } => Explanation::new(
                 Cause::NoDevice,
-                "Buffers can be mapped for any function of VFIO, but only NVMe drives are told to move data.",
-                "Name an NVMe function, or measure `map` and `unmap` alone.",
+                "Buffers can be mapped for any function, but only NVMe drives are driven to transfer data.",
+                "Use an NVMe drive, or only map and unmap the buffer.",
             ),
             Self::BeyondDrive { capacity, .. } => Explanation::uncaused(
-                format!("It has {capacity} blocks."),
-                "Name blocks that may be lost and that are there; `nvme id-ns` and `lsblk` show them under the kernel's driver.",
+                format!("The drive has {capacity} blocks."),
+                "Name blocks of the drive whose content may be lost; `nvme id-ns` shows the capacity under the kernel's driver.",
             ),
             Self::Itself { .. } => Explanation::uncaused(
-                "Exporter and importer are the same function, whose memory is its registers.",
-                "Name another exporter or another importer.",
+                "Exporter and importer are the same function.",
+                "Use another exporter or another importer.",
             ),
             Self::MapDmaBuf { ranges, source, .. } => {
                 explained(Step::MapFile, source, &Facts { ranges: Some(*ranges), ..Facts::default() })
             }
             Self::Withheld { source } => source.explanation(),
-            Self::NoRange { .. } => Explanation::uncaused("There is nothing to map.", "Export at least one range."),
+            Self::NoRange { .. } => {
+                Explanation::uncaused("A mapping has at least one range.", "Export at least one range.")
+            }
             Self::MapMemory { source, .. } => explained(Step::MapMemory, source, &Facts::default()),
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
             Self::OneQueue { .. } => Explanation::uncaused(
-                "Several queues on one thread, both directions at once and ping-pong are what queue pairs do.",
-                "Use --threads for several queues of a drive.",
+                "Only queue pairs of RDMA devices have several queues per data plane, or transfers from both sides.",
+                "Set up one data plane per queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("Its queues take {limit} commands."),
-                format!("Use a depth from 1 to {limit}, and smaller sizes where one operation is several commands."),
+                format!("A queue of the drive holds {limit} commands."),
+                format!("Use a depth from 1 to {limit}, and smaller transfers where one takes several commands."),
             ),
             Self::FarTooLong { .. } => Explanation::uncaused(
-                "Every transfer under way has blocks of its own, with a guard on both sides of them all.",
-                "Use a smaller size or depth, or a larger range.",
+                "Each transfer in flight has its own blocks.",
+                "Use a smaller size or depth, or more blocks.",
             ),
             Self::ReadOnly { .. } => Explanation::new(
                 Cause::NoPermission,
-                "Its content is precious, and nobody said which part of it may be overwritten.",
-                "Name it with --allow-write LBA+COUNT; what stands there is lost.",
+                "A drive is only read unless some of its blocks are released explicitly.",
+                "Release blocks (write=LBA+COUNT in the address); their content is lost.",
             ),
-            Self::Transfer { .. } => {
-                Explanation::uncaused("It does not fit the buffer or the drive.", "Use sizes and offsets within both.")
-            }
+            Self::Transfer { .. } => Explanation::uncaused(
+                "The transfer does not fit the buffer or the drive.",
+                "Use sizes and offsets within both.",
+            ),
             Self::NotInBlocks { block_bytes, .. } => Explanation::uncaused(
                 "A drive reads and writes whole blocks.",
                 format!("Use sizes that are multiples of {block_bytes}."),
@@ -112,7 +223,7 @@ impl Explained for Error {
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
             Self::Address { .. }
             | Self::NothingToWrite { .. }
@@ -120,20 +231,27 @@ impl Explained for Error {
             | Self::Itself { .. }
             | Self::Depth { .. }
             | Self::FarTooLong { .. }
-            | Self::NotInBlocks { .. } => Class::BadInput,
-            Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Class::CannotHere,
-            Self::Open { source, .. } => source.class(),
-            Self::Withheld { source } => source.class(),
-            Self::Drive { source, .. } => source.class(),
+            | Self::NotInBlocks { .. } => Severity::BadInput,
+            Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Severity::Unavailable,
+            Self::Open { source, .. } => source.severity(),
+            Self::Withheld { source } => source.severity(),
+            Self::Drive { source, .. } => source.severity(),
             Self::MapDmaBuf { .. } => match self.explanation().cause {
                 Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission) => {
-                    Class::CannotHere
+                    Severity::Unavailable
                 }
-                _ => Class::Failed,
+                _ => Severity::Failed,
             },
-            Self::MapMemory { .. } | Self::Unmap { .. } => Class::Failed,
-            Self::NoRange { .. } | Self::Transfer { .. } => Class::Internal,
+            Self::MapMemory { .. } | Self::Unmap { .. } => Severity::Failed,
+            Self::NoRange { .. } | Self::Transfer { .. } => Severity::Internal,
         }
+    }
+}
+
+impl Error {
+    /// Cause of the failure, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.explanation().cause
     }
 }
 
@@ -153,17 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn each_errno_of_a_mapping_has_a_cause() {
+    fn explains_each_errno_of_a_mapping() {
         for (errno, ranges, cause, class) in [
-            (libc::EOPNOTSUPP, 2, Cause::OneRangeOnly, Class::CannotHere),
-            (libc::EOPNOTSUPP, 1, Cause::ForeignDmaBuf, Class::CannotHere),
-            (libc::ENODEV, 1, Cause::Revoked, Class::Failed),
-            (libc::EINVAL, 1, Cause::BarNotExportable, Class::Failed),
-            (libc::ENOTTY, 1, Cause::KernelTooOld, Class::CannotHere),
-            (libc::ENOSPC, 1, Cause::LimitReached, Class::Failed),
+            (libc::EOPNOTSUPP, 2, Cause::OneRangeOnly, Severity::Unavailable),
+            (libc::EOPNOTSUPP, 1, Cause::ForeignDmaBuf, Severity::Unavailable),
+            (libc::ENODEV, 1, Cause::Revoked, Severity::Failed),
+            (libc::EINVAL, 1, Cause::BarNotExportable, Severity::Failed),
+            (libc::ENOTTY, 1, Cause::KernelTooOld, Severity::Unavailable),
+            (libc::ENOSPC, 1, Cause::LimitReached, Severity::Failed),
         ] {
             let error = refused(errno, ranges);
-            assert_eq!((error.explanation().cause, error.class()), (Some(cause), class), "{errno} {ranges}");
+            assert_eq!((error.explanation().cause, error.severity()), (Some(cause), class), "{errno} {ranges}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use peerpath_exporter::{DmaMemory, View, check_span};
 
 use super::address::Blocks;
-use super::nvme::{Controller, Direction, Failure, IoQueue};
+use super::nvme::{Controller, Direction, DriveError, IoQueue};
 
 /// How much is carried at a time.
 const BOUNCE_BYTES: u64 = 256 << 10;
@@ -28,12 +28,12 @@ struct Bounce {
 }
 
 impl DriveView {
-    pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, Failure> {
+    pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, DriveError> {
         let drive = controller.drive();
         // Both are whole blocks, or one is less than a block.
         let most_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
         let memory = DmaMemory::new(controller.space(), most_bytes)
-            .map_err(|source| Failure::Memory { what: "looking at the drive", source })?;
+            .map_err(|source| DriveError::Memory { what: "looking at the drive", source })?;
         let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, most_bytes });
         Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
     }

@@ -10,20 +10,22 @@ mod registration;
 
 use std::sync::Arc;
 
-use peerpath_paths::{Class, Explained, Tree};
+use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{
-    Availability, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered, Importer, Op, OpSpec,
-    QueuePairOptions, Registration, Role,
+    Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered, Importer, Op,
+    OpSpec, QueuePairOptions, Role, Usage,
 };
 use address::Address;
+pub use address::{AddressError, Blocks};
 use data_plane::NvmeDataPlane;
-use device::IommufdDevice;
-use errors::Error;
-use registration::IommufdRegistration;
+pub use device::Device;
+pub use errors::Error;
+pub use nvme::{DriveError, Status as DriveStatus};
+pub use registration::Registration;
 
 /// `iommufd:BDF[?write=LBA+COUNT]`.
-pub(crate) struct Iommufd;
+pub struct Iommufd;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
@@ -46,20 +48,15 @@ impl Importer for Iommufd {
         "iommufd"
     }
 
-    fn form(&self) -> &'static str {
-        "iommufd:BDF[?write=LBA+COUNT]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, own_address_space: true, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "another function of VFIO, which maps the buffer; an NVMe drive moves data as well"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
-    }
-
-    fn has_own_address_space(&self) -> bool {
-        true
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "iommufd:BDF[?write=LBA+COUNT]",
+            summary: "another function of VFIO, which maps the buffer; an NVMe drive moves data as well",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {
@@ -72,15 +69,16 @@ impl Importer for Iommufd {
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
-        match parse(address).and_then(|address| device::probe(address.bdf)) {
+        match device::parse(address).and_then(|address| device::probe(address.bdf)) {
             Ok(()) => Ok(Availability::Ready),
-            Err(error) if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+            Err(error) if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
-        Ok(Arc::new(IommufdDevice::open(parse(address)?)?))
+    fn open(&self, address: &str, _options: &QueuePairOptions) -> Result<Arc<dyn crate::Device>, crate::Error> {
+        let Address { bdf, write } = device::parse(address)?;
+        Ok(Arc::new(Device::open_with(bdf, write)?))
     }
 }
 
@@ -90,7 +88,7 @@ fn is_of_interest(tree: &Tree, function: &str) -> bool {
     !tree.names(&format!("{function}/vfio-dev")).is_empty() || class() == Some(nvme::CLASS)
 }
 
-impl Registration for IommufdRegistration {
+impl crate::Registration for Registration {
     fn mechanism(&self) -> &'static str {
         self.mechanism()
     }
@@ -103,8 +101,4 @@ impl Registration for IommufdRegistration {
         self.unmap()?;
         Ok(DeferredRelease::new(self))
     }
-}
-
-fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Access, AddressSpace, Buffer, Handle, Mapped};
 
-use super::device::IommufdDevice;
+use super::device::{Device, OpenFunction};
 use super::errors::Error;
-use crate::{Device, DeviceInfo, Registration};
+use crate::DeviceInfo;
 
 /// A part of the buffer that lies in one piece for the drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Part {
 
 /// The device as what keeps the address space of a mapping alive.
 #[derive(Clone)]
-pub(super) struct Holder(pub(super) Arc<IommufdDevice>);
+pub(super) struct Holder(pub(super) Arc<OpenFunction>);
 
 impl Borrow<AddressSpace> for Holder {
     fn borrow(&self) -> &AddressSpace {
@@ -31,19 +31,19 @@ impl Borrow<AddressSpace> for Holder {
     }
 }
 
-/// The mappings, and what must outlive them. Fields are dropped in this order: the mappings first.
-///
-/// Making and freeing it is time that is measured: a buffer in one piece takes no list, and one reference to the device.
-pub(super) struct IommufdRegistration {
-    /// All of the buffer, or its first range.
+/// A buffer mapped into a function's I/O address space. Dropping it removes the mapping.
+// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in one
+// piece takes no list and one reference to the device.
+pub struct Registration {
+    /// The whole buffer, or its first range.
     pub(super) first: Mapped<Holder>,
-    /// Its other ranges, each at an address of its own, in their order.
+    /// The other ranges, in the order of the buffer, each at an address of its own.
     pub(super) others: Vec<Mapped<Holder>>,
     pub(super) buffer: Arc<Buffer>,
 }
 
-impl IommufdRegistration {
-    pub(super) fn device(&self) -> &IommufdDevice {
+impl Registration {
+    pub(super) fn device(&self) -> &OpenFunction {
         &self.first.space().0
     }
 
@@ -59,13 +59,21 @@ impl IommufdRegistration {
         std::iter::once(&self.first).chain(&self.others).map(part).collect()
     }
 
-    /// The name in results.
-    pub(super) fn mechanism(&self) -> &'static str {
+    /// How the buffer was mapped, as results name it: `ioas-map`, `ioas-map-file` or `ioas-map-file-per-range`.
+    pub fn mechanism(&self) -> &'static str {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
             Handle::DmaBufs(_) => "ioas-map-file-per-range",
             Handle::Memory(_) | Handle::Withheld(_) => "ioas-map",
         }
+    }
+
+    /// Removes the mapping.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn unregister(mut self) -> Result<(), Error> {
+        self.unmap()
     }
 
     /// Removes every mapping. Where one fails, the mappings behind it are removed when they are dropped.
@@ -75,15 +83,15 @@ impl IommufdRegistration {
     }
 }
 
-impl Device for IommufdDevice {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let bdf = self.function.bdf;
+impl Device {
+    /// Maps a buffer into the function's I/O address space. The registration keeps the buffer and the device alive.
+    ///
+    /// # Errors
+    /// The kernel refused; [`Error::cause`] tells why.
+    pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
+        let bdf = self.opened.function.bdf;
         if buffer.origin().bdf == Some(bdf) {
-            return Err(Error::Itself { bdf }.into());
+            return Err(Error::Itself { bdf });
         }
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;
@@ -91,7 +99,7 @@ impl Device for IommufdDevice {
             AddressSpace::map_dma_buf(holder, dma_buf.as_fd(), length_bytes, Access::BOTH)
                 .map_err(|source| Error::MapDmaBuf { bdf, length_bytes, ranges, source })
         };
-        let holder = Holder(self);
+        let holder = Holder(Arc::clone(&self.opened));
         let (first, others) = match buffer.handle() {
             Handle::DmaBuf(dma_buf) => (map(holder, dma_buf, length_bytes, ranges.len())?, Vec::new()),
             Handle::DmaBufs(dma_bufs) => {
@@ -100,12 +108,22 @@ impl Device for IommufdDevice {
                 let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
                 (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
             }
-            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }.into()),
+            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }),
             Handle::Memory(memory) => {
                 let mapped = AddressSpace::map_memory(holder, memory.clone());
                 (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())
             }
         };
-        Ok(Box::new(IommufdRegistration { first, others, buffer }))
+        Ok(Registration { first, others, buffer: Arc::clone(buffer) })
+    }
+}
+
+impl crate::Device for Device {
+    fn info(&self) -> &DeviceInfo {
+        self.info()
+    }
+
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn crate::Registration>, crate::Error> {
+        Ok(Box::new(Self::register(&self, &buffer)?))
     }
 }

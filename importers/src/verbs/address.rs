@@ -1,26 +1,29 @@
-//! `DEV[/PORT]`.
+//! Addresses of RDMA devices: `DEV[/PORT]`.
 
 use std::str::FromStr;
 
-/// libibverbs holds device names in 64 bytes, the terminating zero included.
+/// libibverbs stores device names in 64 bytes, including the terminating zero.
 const LONGEST_NAME_BYTES: usize = 63;
 
 /// A port of an RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The device's name (`rxe0`).
+    /// Name of the device (`rxe0`).
     pub(super) device: String,
-    /// Counted from 1.
+    /// Port number, from 1 on.
     pub(super) port: u8,
 }
 
-/// Why the text is no address.
+/// What is wrong with the address of an RDMA device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressError {
-    #[error("no device is named")]
+pub enum AddressError {
+    /// The name is empty.
+    #[error("the name of the device is missing")]
     NoName,
+    /// The name has other characters, or is too long.
     #[error("a device name has at most {LONGEST_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
     BadName,
+    /// The port is not a number from 1 to 255.
     #[error("a port is a number from 1 to 255")]
     BadPort,
 }
@@ -38,7 +41,7 @@ impl FromStr for Address {
     }
 }
 
-/// The name becomes a part of sysfs paths, so nothing that could lead elsewhere may stand in it.
+/// The name becomes part of sysfs paths, so it must not contain anything that leads elsewhere.
 fn check_name(name: &str) -> Result<(), AddressError> {
     if name.is_empty() {
         return Err(AddressError::NoName);
@@ -50,7 +53,7 @@ fn check_name(name: &str) -> Result<(), AddressError> {
     Ok(())
 }
 
-/// Plain decimal: what `u8::from_str` takes beyond that (`+1`) is no port.
+/// Parses decimal digits. `u8::from_str` would also accept a sign.
 fn parse_port(text: &str) -> Option<u8> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| plain && *port != 0)
@@ -66,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_port_is_meant_where_none_is_named() {
+    fn defaults_to_the_first_port() {
         assert_eq!("rxe0".parse(), address("rxe0", 1));
         assert_eq!("mlx5_0/2".parse(), address("mlx5_0", 2));
         assert_eq!("rocep1s0f0.100/255".parse(), address("rocep1s0f0.100", 255));
     }
 
     #[test]
-    fn anything_else_is_refused_with_its_reason() {
+    fn rejects_malformed_addresses() {
         for (text, problem) in [
             ("", AddressError::NoName),
             ("/1", AddressError::NoName),
@@ -95,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_names_stay_in_their_folder(text in ".*") {
+        fn never_panics_and_names_stay_in_their_folder(text in ".*") {
             if let Ok(address) = text.parse::<Address>() {
                 prop_assert!(!address.device.contains('/') && !address.device.starts_with('.'));
                 prop_assert!(address.port >= 1);

@@ -141,7 +141,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::{Cause, Class, Explained as _};
+    use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
     /// Where the far side begins.
@@ -174,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn a_misfit_says_what_does_not_fit() {
+    fn a_rejection_says_what_does_not_fit() {
         let bounds = bounds(&[4096, 4096], 4096, 4096);
         for (rejected, why) in [
             (transfer(0, 0, 0), "no length"),
-            (transfer(0, 0, 4097), "at once"),
+            (transfer(0, 0, 4097), "in one message"),
             (transfer(8000, 0, 4096), "in the buffer"),
             (transfer(0, 1, 4096), "far side"),
             (transfer(1, 0, 4096), "more than one region"),
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_message_that_is_too_long_is_a_limit_of_the_device() {
         let error = bounds(&[8192], 8192, 4096).rejection(&transfer(0, 0, 8192), "rxe0");
-        assert_eq!((error.class(), error.explanation().cause), (Class::CannotHere, Some(Cause::LimitReached)));
+        assert_eq!((error.severity(), error.explanation().cause), (Severity::Unavailable, Some(Cause::LimitReached)));
     }
 
     #[test]

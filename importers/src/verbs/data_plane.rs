@@ -10,10 +10,10 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, Exporter, Handle, HostExporter, OpenOptions, View};
 
 use super::bounds::{Bounds, Part, place};
-use super::device::VerbsDevice;
+use super::device::OpenPort;
 use super::errors::Error;
 use super::queue_pairs::{QueueDepths, QueuePairs};
-use super::registration::VerbsRegistration;
+use super::registration::Registration;
 use super::ring::Ring;
 use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
@@ -29,7 +29,7 @@ fn number(ring: usize, place: u32) -> u64 {
     (ring as u64) << 32 | u64::from(place)
 }
 
-pub(super) struct VerbsDataPlane<'r> {
+pub(super) struct QueuePairDataPlane<'r> {
     // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
     far_end: QueuePairs,
     /// None where somebody else has it.
@@ -37,7 +37,7 @@ pub(super) struct VerbsDataPlane<'r> {
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
-    registration: &'r VerbsRegistration,
+    registration: &'r Registration,
     bounds: Bounds,
     /// Of the queues on which the far side posts, and behind them those of the buffer's side, if it posts.
     rings: Box<[Ring]>,
@@ -62,7 +62,7 @@ pub(super) struct FarMemory {
 
 impl FarMemory {
     /// Ordinary memory, as a buffer: its view is the far side's.
-    pub(super) fn new(device: &VerbsDevice, bytes: u64) -> Result<Self, Error> {
+    pub(super) fn new(device: &OpenPort, bytes: u64) -> Result<Self, Error> {
         let options = OpenOptions { huge_pages: device.connection.huge_pages, ..OpenOptions::default() };
         let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
         let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
@@ -87,8 +87,8 @@ struct Incoming {
     failed: Option<u32>,
 }
 
-impl<'r> VerbsDataPlane<'r> {
-    pub(super) fn new(registration: &'r VerbsRegistration, settings: &DataPlaneSettings) -> Result<Self, Error> {
+impl<'r> QueuePairDataPlane<'r> {
+    pub(super) fn new(registration: &'r Registration, settings: &DataPlaneSettings) -> Result<Self, Error> {
         let device = &registration.device;
         let DataPlaneSettings { depth, queues, both_sides, far_bytes } = *settings;
         let sides = 1 + u32::from(both_sides);
@@ -131,7 +131,7 @@ impl<'r> VerbsDataPlane<'r> {
 
     /// With somebody else at the buffer's end.
     pub(super) fn connected(
-        registration: &'r VerbsRegistration,
+        registration: &'r Registration,
         (far_end, depths): (QueuePairs, QueueDepths),
         completions: Arc<CompletionQueue>,
         bounds: Bounds,
@@ -314,7 +314,7 @@ impl<'r> VerbsDataPlane<'r> {
     }
 }
 
-impl DataPlane for VerbsDataPlane<'_> {
+impl DataPlane for QueuePairDataPlane<'_> {
     fn far(&self) -> Arc<dyn View> {
         Arc::clone(self.far.memory.view())
     }
@@ -366,7 +366,7 @@ impl DataPlane for VerbsDataPlane<'_> {
     }
 }
 
-impl ConnectedEnd for VerbsDataPlane<'_> {
+impl ConnectedEnd for QueuePairDataPlane<'_> {
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
@@ -401,6 +401,6 @@ impl Incoming {
 }
 
 /// An end as its peer sees it.
-fn peers(device: &VerbsDevice, end: &QueuePairs) -> Vec<Peer> {
+fn peers(device: &OpenPort, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

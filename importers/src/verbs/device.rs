@@ -17,8 +17,39 @@ use super::sys::{
 use super::sysfs;
 use crate::{DeviceInfo, QueuePairOptions, Transport};
 
-/// An opened port of a device, with the domain that all its regions and queue pairs belong to.
-pub(super) struct VerbsDevice {
+/// An RDMA device, opened at one of its ports. Clones share the open device.
+#[derive(Clone)]
+pub struct Device {
+    pub(super) port: Arc<OpenPort>,
+}
+
+impl Device {
+    /// Opens a device by its address: a name as `ibv_devices` shows it, with a port number behind a slash where it is not the
+    /// first port (`mlx5_0`, `mlx5_0/2`).
+    ///
+    /// # Errors
+    /// The address is malformed, there is no such device, its port is down or has no address, or the kernel refused.
+    pub fn open(address: &str) -> Result<Self, Error> {
+        Self::open_with(address, &QueuePairOptions::default())
+    }
+
+    /// As [`Device::open`], with options for the queue pairs of this device.
+    ///
+    /// # Errors
+    /// As [`Device::open`], and the port does not support one of the options.
+    pub fn open_with(address: &str, options: &QueuePairOptions) -> Result<Self, Error> {
+        let port = OpenPort::open(&parse(address)?, options, &Tree::live())?;
+        Ok(Self { port: Arc::new(port) })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.port.info
+    }
+}
+
+/// An open port of a device, with the protection domain of its regions and queue pairs.
+pub(super) struct OpenPort {
     pub(super) info: DeviceInfo,
     pub(super) address: Address,
     pub(super) context: Arc<Context>,
@@ -30,12 +61,13 @@ pub(super) struct VerbsDevice {
     mtu: Mtu,
 }
 
-/// More reads than this under way at once are of no use, and take device memory.
+/// Most RDMA reads in flight per queue pair. More use device memory without a gain.
 const READS_IN_FLIGHT: u32 = 16;
 
-/// Whether the address can be used, and for dma-bufs too.
-pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
-    let device = VerbsDevice::open(address, &QueuePairOptions::default(), tree)?;
+/// Checks that the device can be used, for dma-bufs as well.
+pub(super) fn probe(address: &str, tree: &Tree) -> Result<(), Error> {
+    let address = parse(address)?;
+    let device = OpenPort::open(&address, &QueuePairOptions::default(), tree)?;
     if device.info.bdf.is_none() && device.info.soft_rdma {
         return Err(device.no_function(tree));
     }
@@ -46,8 +78,7 @@ pub(super) fn probe(address: &Address, tree: &Tree) -> Result<(), Error> {
     })
 }
 
-impl VerbsDevice {
-    /// Opens it.
+impl OpenPort {
     pub(super) fn open(address: &Address, connection: &QueuePairOptions, tree: &Tree) -> Result<Self, Error> {
         let name = &address.device;
         let context = Arc::new(open_context(name)?);
@@ -195,6 +226,10 @@ impl VerbsDevice {
     fn no_function(&self, tree: &Tree) -> Error {
         Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
     }
+}
+
+fn parse(text: &str) -> Result<Address, Error> {
+    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }
 
 fn open_context(name: &str) -> Result<Context, Error> {

@@ -1,94 +1,307 @@
-//! What can go wrong with an RDMA device, one variant for each thing that is done.
+//! Errors of RDMA devices: one variant per operation that fails.
 
 use std::io;
 
-use peerpath_paths::{Cause, Class, Explained, Explanation, Facts, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
 use super::address::AddressError;
 use crate::{Op, TransferError, Transport};
 
-/// See the variants.
+/// An error of an RDMA device. The variants say what failed; [`Error::cause`] and the explanation say why.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("there is no dma-buf to register: {source}")]
-    Withheld { source: peerpath_cuda::Error },
-    #[error("{text:?} is no RDMA device and port")]
-    Address { text: String, source: AddressError },
-    #[error("RDMA devices cannot be reached: libibverbs is not installed")]
+#[non_exhaustive]
+pub enum Error {
+    /// The GPU that owns the memory exports no dma-buf.
+    #[error("cannot register GPU memory without a dma-buf: {source}")]
+    Withheld {
+        /// The driver's answer to the export.
+        source: peerpath_cuda::Error,
+    },
+    /// The address of a device is malformed.
+    #[error("{text:?} is not the address of an RDMA device")]
+    Address {
+        /// The address, shortened.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// libibverbs is not installed.
+    #[error("cannot use RDMA devices: libibverbs is not installed")]
     NoLibrary,
-    #[error("the RDMA devices of this host could not be listed")]
-    List { source: io::Error },
+    /// libibverbs does not list the devices.
+    #[error("cannot list the RDMA devices of this host")]
+    List {
+        /// Errno of `ibv_get_device_list`.
+        source: io::Error,
+    },
+    /// There is no such device.
     #[error("there is no RDMA device {device}")]
-    NoDevice { device: String, present: Vec<String> },
-    #[error("{device} speaks iWARP")]
-    Iwarp { device: String },
-    #[error("the RDMA device {device} could not be opened")]
-    Open { device: String, source: io::Error },
-    #[error("the RDMA device {device} could not be asked what it can do")]
-    Query { device: String, source: io::Error },
-    #[error("{device} could not be asked for its port {port}")]
-    QueryPort { device: String, port: u8, source: io::Error },
-    #[error("port {port} of {device} is {state}")]
-    PortDown { device: String, port: u8, state: &'static str, net_device: Option<String> },
-    #[error("port {port} of {device} has no address")]
-    NoGid { device: String, port: u8, net_device: Option<String> },
-    #[error("{device} gave no protection domain")]
-    ProtectionDomain { device: String, source: io::Error },
-    #[error("{device} takes no dma-buf")]
-    NoDmaBuf { device: String, facts: Facts, source: io::Error },
-    #[error("{device} takes no dma-buf: no PCI function is under it")]
-    NoFunction { device: String, net_device: Option<String> },
-    #[error("{device} did not register a dma-buf of {length_bytes} bytes ({mechanism})")]
-    RegisterDmaBuf { device: String, mechanism: &'static str, length_bytes: u64, facts: Facts, source: io::Error },
-    #[error("{device} did not register {length_bytes} bytes of memory")]
-    RegisterMemory { device: String, length_bytes: u64, source: io::Error },
-    #[error("a buffer of {length_bytes} bytes is longer than this program can address")]
-    TooLong { length_bytes: u64 },
-    #[error("{device} did not take back a registration ({mechanism})")]
-    Deregister { device: String, mechanism: &'static str, source: io::Error },
-    #[error("{bytes} bytes of far-side memory could not be had")]
-    FarMemory { bytes: u64, source: peerpath_exporter::Error },
-    #[error("{device} cannot hold {depth} transfers at once on each of {queues} queue pair(s)")]
-    Depth { device: String, depth: u32, queues: u32, limit: u32 },
-    #[error("packets of {device} cannot carry {bytes} bytes")]
-    Mtu { device: String, bytes: u32, most_bytes: u32 },
+    NoDevice {
+        /// Name that was asked for.
+        device: String,
+        /// Names of the devices of this host.
+        present: Vec<String>,
+    },
+    /// The device speaks iWARP, which is not supported.
+    #[error("cannot connect queue pairs of {device}: it speaks iWARP")]
+    Iwarp {
+        /// Name of the device.
+        device: String,
+    },
+    /// The device cannot be opened.
+    #[error("cannot open the RDMA device {device}")]
+    Open {
+        /// Name of the device.
+        device: String,
+        /// Errno of `ibv_open_device`.
+        source: io::Error,
+    },
+    /// The device does not report its limits.
+    #[error("cannot query the RDMA device {device}")]
+    Query {
+        /// Name of the device.
+        device: String,
+        /// Errno of `ibv_query_device`.
+        source: io::Error,
+    },
+    /// The device does not report the state of the port.
+    #[error("cannot query port {port} of {device}")]
+    QueryPort {
+        /// Name of the device.
+        device: String,
+        /// Port number.
+        port: u8,
+        /// Errno of `ibv_query_port`.
+        source: io::Error,
+    },
+    /// The port is not active.
+    #[error("cannot use port {port} of {device}: its state is {state}")]
+    PortDown {
+        /// Name of the device.
+        device: String,
+        /// Port number.
+        port: u8,
+        /// State of the port, as verbs names it.
+        state: &'static str,
+        /// Network device of the port.
+        net_device: Option<String>,
+    },
+    /// The port of an Ethernet link has no GID.
+    #[error("cannot use port {port} of {device}: it has no GID")]
+    NoGid {
+        /// Name of the device.
+        device: String,
+        /// Port number.
+        port: u8,
+        /// Network device of the port.
+        net_device: Option<String>,
+    },
+    /// The device allocates no protection domain.
+    #[error("cannot allocate a protection domain of {device}")]
+    ProtectionDomain {
+        /// Name of the device.
+        device: String,
+        /// Errno of `ibv_alloc_pd`.
+        source: io::Error,
+    },
+    /// The device registers no dma-bufs at all.
+    #[error("{device} cannot register dma-bufs")]
+    NoDmaBuf {
+        /// Name of the device.
+        device: String,
+        /// Facts about the device that tell causes apart.
+        facts: Facts,
+        /// Errno of a registration without a file descriptor.
+        source: io::Error,
+    },
+    /// The device has no PCI function, on whose behalf the kernel would attach a dma-buf.
+    #[error("{device} cannot register dma-bufs: it has no PCI function")]
+    NoFunction {
+        /// Name of the device.
+        device: String,
+        /// Network device below it.
+        net_device: Option<String>,
+    },
+    /// The registration of a dma-buf was refused.
+    #[error("{device} cannot register a dma-buf of {length_bytes} bytes ({mechanism})")]
+    RegisterDmaBuf {
+        /// Name of the device.
+        device: String,
+        /// Call that was refused, as results name it.
+        mechanism: &'static str,
+        /// Length of the dma-buf.
+        length_bytes: u64,
+        /// Facts about importer and exporter that tell causes apart.
+        facts: Facts,
+        /// Errno of the call.
+        source: io::Error,
+    },
+    /// The registration of host memory was refused.
+    #[error("{device} cannot register {length_bytes} bytes of memory")]
+    RegisterMemory {
+        /// Name of the device.
+        device: String,
+        /// Length of the memory.
+        length_bytes: u64,
+        /// Errno of `ibv_reg_mr`.
+        source: io::Error,
+    },
+    /// The buffer is longer than the address space of this process.
+    #[error("cannot register a buffer of {length_bytes} bytes: it exceeds the address space of this process")]
+    TooLong {
+        /// Length of the buffer.
+        length_bytes: u64,
+    },
+    /// The deregistration was refused.
+    #[error("{device} cannot deregister a buffer ({mechanism})")]
+    Deregister {
+        /// Name of the device.
+        device: String,
+        /// How the buffer was registered, as results name it.
+        mechanism: &'static str,
+        /// Errno of the call.
+        source: io::Error,
+    },
+    /// There is not enough host memory for the far side.
+    #[error("cannot allocate {bytes} bytes of far-side memory")]
+    FarMemory {
+        /// Length of the memory.
+        bytes: u64,
+        /// The allocation's error.
+        source: peerpath_exporter::Error,
+    },
+    /// The device has no queues of this depth.
+    #[error("{device} cannot hold {depth} transfers on each of {queues} queue pair(s)")]
+    Depth {
+        /// Name of the device.
+        device: String,
+        /// Depth that was asked for.
+        depth: u32,
+        /// Number of queue pairs.
+        queues: u32,
+        /// Deepest possible queue; 0 where the completion queue has no room for that many queue pairs.
+        limit: u32,
+    },
+    /// The port does not support this MTU.
+    #[error("{device} cannot send packets of {bytes} bytes")]
+    Mtu {
+        /// Name of the device.
+        device: String,
+        /// MTU that was asked for.
+        bytes: u32,
+        /// MTU of the port.
+        most_bytes: u32,
+    },
+    /// The port has no GID at this index.
     #[error("port {port} of {device} has no GID {index}")]
-    NoSuchGid { device: String, port: u8, index: u8 },
-    #[error("`{op}` is not possible over {transport}")]
-    Transport { op: Op, transport: Transport },
+    NoSuchGid {
+        /// Name of the device.
+        device: String,
+        /// Port number.
+        port: u8,
+        /// Index that was asked for.
+        index: u8,
+    },
+    /// The transport lacks the operation.
+    #[error("cannot perform `{op}` over {transport}")]
+    Transport {
+        /// Operation of the transfer.
+        op: Op,
+        /// Transport of the queue pair.
+        transport: Transport,
+    },
+    /// The device lacks atomic operations.
     #[error("{device} has no atomic operations")]
-    NoAtomics { device: String },
-    #[error("{device} gave no completion queue for {entries} completions")]
-    CompletionQueue { device: String, entries: u32, source: io::Error },
-    #[error("{device} gave no queue pair for {depth} transfers{}", with_inline(*inline_bytes))]
-    QueuePair { device: String, depth: u32, inline_bytes: u32, source: io::Error },
-    #[error("a queue pair of {device} could not be brought to {state}")]
-    Connect { device: String, state: &'static str, source: io::Error },
-    #[error("{device} cannot move {length_bytes} bytes at once")]
-    Message { device: String, length_bytes: u32, limit_bytes: u32 },
-    #[error("a transfer cannot be done: {why}")]
-    Transfer { why: String },
-    #[error("the device refused a batch of transfers")]
-    Post { source: io::Error },
-    #[error("the connection has ended after a failed transfer")]
+    NoAtomics {
+        /// Name of the device.
+        device: String,
+    },
+    /// The device creates no completion queue of this size.
+    #[error("cannot create a completion queue of {device} for {entries} completions")]
+    CompletionQueue {
+        /// Name of the device.
+        device: String,
+        /// Number of completions.
+        entries: u32,
+        /// Errno of `ibv_create_cq`.
+        source: io::Error,
+    },
+    /// The device creates no queue pair of this size.
+    #[error("cannot create a queue pair of {device} for {depth} transfers{}", with_inline(*inline_bytes))]
+    QueuePair {
+        /// Name of the device.
+        device: String,
+        /// Work requests per queue.
+        depth: u32,
+        /// Bytes of inline data per work request.
+        inline_bytes: u32,
+        /// Errno of `ibv_create_qp`.
+        source: io::Error,
+    },
+    /// A queue pair does not reach a state.
+    #[error("cannot bring a queue pair of {device} to {state}")]
+    Connect {
+        /// Name of the device.
+        device: String,
+        /// State that was asked for.
+        state: &'static str,
+        /// Errno of `ibv_modify_qp`.
+        source: io::Error,
+    },
+    /// The transfer exceeds the longest message of the port.
+    #[error("{device} cannot transfer {length_bytes} bytes in one message")]
+    Message {
+        /// Name of the device.
+        device: String,
+        /// Length of the transfer.
+        length_bytes: u32,
+        /// Longest message.
+        limit_bytes: u32,
+    },
+    /// The transfer does not fit the buffer or the far side.
+    #[error("cannot post a transfer: {why}")]
+    Transfer {
+        /// What does not fit.
+        why: String,
+    },
+    /// The device refused a batch of work requests.
+    #[error("cannot post a batch of transfers")]
+    Post {
+        /// Errno of `ibv_post_send` or `ibv_post_recv`.
+        source: io::Error,
+    },
+    /// A transfer failed before, so the queue pairs accept no others.
+    #[error("cannot post a transfer: the connection ended after a failed transfer")]
     Ended,
-    #[error("what the peer says of itself makes no sense here: {why}")]
-    Peer { why: String },
+    /// The endpoint of the peer does not fit this end.
+    #[error("cannot connect to the peer: {why}")]
+    Peer {
+        /// What does not fit.
+        why: String,
+    },
+    /// A receive failed.
     #[error("a receive failed")]
-    Received { source: TransferError },
-    #[error("the completion queue failed")]
-    Poll { source: io::Error },
+    Received {
+        /// Status of the receive.
+        source: TransferError,
+    },
+    /// The completion queue failed.
+    #[error("cannot poll the completion queue")]
+    Poll {
+        /// Error of `ibv_poll_cq`, or of the event channel.
+        source: io::Error,
+    },
 }
 
 fn with_inline(bytes: u32) -> String {
-    if bytes > 0 { format!(", each with up to {bytes} bytes in its work request") } else { String::new() }
+    if bytes > 0 { format!(", each with up to {bytes} bytes of inline data") } else { String::new() }
 }
 
 fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// The one table of errnos; what is known about the device and the buffer matters to registrations alone.
+/// Explains an errno where facts about the device and the buffer do not matter.
 fn explained(step: Step, source: &io::Error) -> Explanation {
     explain(step, errno(source), &Facts::default())
 }
@@ -96,7 +309,7 @@ fn explained(step: Step, source: &io::Error) -> Explanation {
 fn bring_up(net_device: Option<&String>) -> String {
     match net_device {
         Some(name) => format!("Bring the network device up: ip link set {name} up."),
-        None => "Connect the port, and see that its subnet manager runs.".to_owned(),
+        None => "Connect the port, and start the subnet manager.".to_owned(),
     }
 }
 
@@ -106,47 +319,49 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let why = source.to_string();
                 Explanation::uncaused(
-                    format!("An address is DEV[/PORT], and {why}."),
-                    "Name a device of `rdma link`, for example verbs:rxe0 or verbs:mlx5_0/1.",
+                    format!("The form of an address is DEV[/PORT]: {why}."),
+                    "Name a device that `rdma link` lists, for example rxe0 or mlx5_0/1.",
                 )
             }
             Self::NoLibrary => Explanation::new(
                 Cause::LibraryMissing,
-                "libibverbs.so.1 is not installed, and it is what reaches RDMA devices.",
-                "Install rdma-core's libraries (Debian: libibverbs1 and ibverbs-providers).",
+                "The loader does not find libibverbs.so.1.",
+                "Install the libraries of rdma-core (Debian: libibverbs1 and ibverbs-providers).",
             ),
             Self::List { source } | Self::Open { source, .. } | Self::Query { source, .. } => {
                 explained(Step::OpenRdma, source)
             }
             Self::NoDevice { present, .. } => {
                 let why = if present.is_empty() {
-                    "This host has no RDMA device that libibverbs can drive.".to_owned()
+                    "libibverbs finds no RDMA device on this host.".to_owned()
                 } else {
                     format!("The devices of this host are: {}.", present.join(", "))
                 };
                 Explanation::new(
                     Cause::NoDevice,
                     why,
-                    "Name one of `rdma link`; `rdma link add rxe0 type rxe netdev NAME` makes a software one.",
+                    "Name a device that `rdma link` lists; `rdma link add rxe0 type rxe netdev NAME` creates a software device.",
                 )
             }
             Self::Iwarp { .. } => Explanation::uncaused(
-                "Queue pairs of iWARP are connected by a connection manager only, which is not used here.",
-                "Use a RoCE or InfiniBand device, or rxe in place of siw.",
+                "iWARP connects queue pairs through a connection manager, which is not supported.",
+                "Use a RoCE or InfiniBand device, or rxe instead of siw.",
             ),
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Explanation::new(
                 Cause::NoDevice,
                 "The device has no such port.",
-                "Leave the port away for the first one.",
+                "Omit the port number to use the first port.",
             ),
             Self::QueryPort { source, .. } => explained(Step::OpenRdma, source),
-            Self::PortDown { net_device, .. } => {
-                Explanation::new(Cause::PortDown, "No data can flow through it.", bring_up(net_device.as_ref()))
-            }
+            Self::PortDown { net_device, .. } => Explanation::new(
+                Cause::PortDown,
+                "Data flows only through an active port.",
+                bring_up(net_device.as_ref()),
+            ),
             Self::NoGid { net_device, .. } => Explanation::new(
                 Cause::PortDown,
-                "RoCE addresses a port by the addresses of its network device, which has none.",
-                format!("{} Or give it an address.", bring_up(net_device.as_ref())),
+                "RoCE derives GIDs from the addresses of the network device, which has none.",
+                format!("{} Or assign it an address.", bring_up(net_device.as_ref())),
             ),
             Self::Withheld { source } => source.explanation(),
             Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
@@ -156,36 +371,38 @@ impl Explained for Error {
                 Cause::ImporterNoDmabuf,
                 match net_device {
                     Some(name) => {
-                        format!("A dma-buf is attached on behalf of a PCI function, and {name} sits on none.")
+                        format!("The kernel attaches a dma-buf on behalf of a PCI function, and {name} has none.")
                     }
-                    None => "A dma-buf is attached on behalf of a PCI function.".to_owned(),
+                    None => "The kernel attaches a dma-buf on behalf of a PCI function.".to_owned(),
                 },
-                "Make the software device over a network device that is a PCI function (or virtio on one).",
+                "Create the software device on a network device that is a PCI function (virtio included).",
             ),
             Self::RegisterMemory { source, .. } => explained(Step::RegisterMemory, source),
-            Self::TooLong { .. } => {
-                Explanation::new(Cause::LimitReached, "Addresses of this program are shorter.", "Use a smaller buffer.")
-            }
+            Self::TooLong { .. } => Explanation::new(
+                Cause::LimitReached,
+                "Addresses of this process have fewer bits.",
+                "Use a smaller buffer.",
+            ),
             Self::Deregister { source, .. } => explained(Step::Deregister, source),
             Self::FarMemory { source, .. } => source.explanation(),
             Self::Depth { queues, limit: 0, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("The completion queue that they share has no room for {queues} queue pairs."),
-                "Use fewer queue pairs; threads have completion queues of their own.",
+                format!("Their shared completion queue has no room for {queues} queue pairs."),
+                "Use fewer queue pairs per data plane; each data plane has its own completion queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("Its limit is {limit}."),
+                format!("The limit of the device is {limit}."),
                 format!("Use a depth from 1 to {limit}."),
             ),
-            // Of these two, devices refuse what is too much with one answer.
+            // Devices answer too much inline data and too deep a queue with the same errno.
             Self::QueuePair { inline_bytes: 1.., source, .. }
                 if matches!(errno(source), libc::EINVAL | libc::ENOMEM) =>
             {
                 Explanation::new(
                     Cause::LimitReached,
-                    "Its work requests have no room for so many bytes, or its queues not for so many requests of that size.",
-                    "Ask for fewer bytes with --inline, or leave it out; or use a smaller depth or fewer queue pairs.",
+                    "The device supports less inline data per work request, or fewer work requests of that size.",
+                    "Reduce or disable inline data; or use a smaller depth or fewer queue pairs.",
                 )
             }
             Self::ProtectionDomain { source, .. }
@@ -193,65 +410,67 @@ impl Explained for Error {
             | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),
             Self::Connect { source, .. } => explained(Step::ConnectQueues, source),
             Self::Mtu { most_bytes, .. } => Explanation::uncaused(
-                format!("An MTU is 256, 512, 1024, 2048 or 4096 bytes, and its port carries {most_bytes} at most."),
-                "Ask for another --mtu, or raise that of the link.",
+                format!("An MTU is 256, 512, 1024, 2048 or 4096 bytes; the MTU of the port is {most_bytes}."),
+                "Use another MTU, or raise the MTU of the link.",
             ),
             Self::NoSuchGid { device, port, .. } => Explanation::uncaused(
-                "The entry is empty or there is none.",
-                format!("See /sys/class/infiniband/{device}/ports/{port}/gids, or leave out --gid-index."),
+                "The table of GIDs has no entry there, or the entry is empty.",
+                format!(
+                    "Choose an index from /sys/class/infiniband/{device}/ports/{port}/gids, or let the best GID be chosen."
+                ),
             ),
             Self::Transport { transport, .. } => Explanation::uncaused(
                 match transport {
-                    Transport::Ud => "Datagrams carry sends alone.",
-                    _ => "Without acknowledgements there are writes and sends alone.",
+                    Transport::Ud => "Unreliable datagrams support only sends.",
+                    _ => "An unreliable connection supports only writes and sends.",
                 },
-                "Use --connection rc.",
+                "Use a reliable connection (rc).",
             ),
             Self::NoAtomics { .. } => Explanation::new(
                 Cause::AtomicsRefused,
-                "It says so of itself.",
+                "The device reports ATOMIC_NONE.",
                 "Use another device; `ibv_devinfo -v` shows atomic_cap.",
             ),
             Self::Message { limit_bytes, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("One message of its port has {limit_bytes} bytes at most."),
+                format!("The longest message of the port has {limit_bytes} bytes."),
                 "Use a smaller size.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "It does not fit the buffer, the far side or the device.",
+                "The transfer does not fit the buffer, the far side or the device.",
                 "Use sizes and offsets within both.",
             ),
             Self::Post { source } => explained(Step::PostTransfers, source),
             Self::Ended => Explanation::new(
                 Cause::TransferFailed,
-                "After an error a reliable connection carries nothing more.",
+                "A reliable connection ends with the first error.",
                 "Set up another data plane.",
             ),
             Self::Peer { .. } => Explanation::uncaused(
-                "The two ends of a connection have to fit together.",
-                "Use the same peerpath on both hosts, and devices of one network.",
+                "Both ends of a connection need the same number of queue pairs and the same kind of network.",
+                "Use the same version on both hosts, and devices of one network.",
             ),
             Self::Received { source } => (*source.explanation).clone(),
             Self::Poll { .. } => Explanation::new(
                 Cause::TransferFailed,
-                "The device reports that its completion queue overflowed or broke.",
-                "Look at the kernel log (dmesg) of that moment.",
+                "The completion queue overflowed, or the device failed.",
+                "Check the kernel log (dmesg).",
             ),
         }
     }
 
-    fn class(&self) -> Class {
+    fn severity(&self) -> Severity {
         match self {
-            // A name that is wrong among devices that are there is a slip; where there is none at all, no name would do.
-            Self::NoDevice { present, .. } if present.is_empty() => Class::CannotHere,
+            // Without any device on the host, no name would be right.
+            Self::NoDevice { present, .. } if present.is_empty() => Severity::Unavailable,
             Self::Address { .. }
             | Self::NoDevice { .. }
             | Self::Depth { .. }
             | Self::Mtu { .. }
-            | Self::NoSuchGid { .. } => Class::BadInput,
-            Self::Withheld { source } => source.class(),
-            Self::Transport { .. } | Self::NoAtomics { .. } => Class::CannotHere,
-            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Class::BadInput,
+            | Self::NoSuchGid { .. } => Severity::BadInput,
+            Self::Withheld { source } => source.severity(),
+            Self::Transport { .. } | Self::NoAtomics { .. } => Severity::Unavailable,
+            Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Severity::BadInput,
             Self::NoLibrary
             | Self::List { .. }
             | Self::Iwarp { .. }
@@ -262,12 +481,12 @@ impl Explained for Error {
             | Self::NoGid { .. }
             | Self::NoDmaBuf { .. }
             | Self::NoFunction { .. }
-            | Self::Message { .. } => Class::CannotHere,
-            // The device promised room for queues of any depth up to its limits; with what else is in use it may not have it.
+            | Self::Message { .. } => Severity::Unavailable,
+            // Resources within the device's limits can be in use by others.
             Self::ProtectionDomain { .. } | Self::CompletionQueue { .. } | Self::QueuePair { .. }
                 if self.explanation().cause == Some(Cause::LimitReached) =>
             {
-                Class::CannotHere
+                Severity::Unavailable
             }
             Self::RegisterDmaBuf { .. } => match self.explanation().cause {
                 Some(
@@ -282,11 +501,11 @@ impl Explained for Error {
                     | Cause::ConfidentialGuest
                     | Cause::KernelTooOld
                     | Cause::NoPermission,
-                ) => Class::CannotHere,
-                _ => Class::Failed,
+                ) => Severity::Unavailable,
+                _ => Severity::Failed,
             },
-            Self::Transfer { .. } | Self::TooLong { .. } => Class::Internal,
-            Self::FarMemory { source, .. } => source.class(),
+            Self::Transfer { .. } | Self::TooLong { .. } => Severity::Internal,
+            Self::FarMemory { source, .. } => source.severity(),
             Self::ProtectionDomain { .. }
             | Self::RegisterMemory { .. }
             | Self::Deregister { .. }
@@ -297,8 +516,15 @@ impl Explained for Error {
             | Self::Ended
             | Self::Peer { .. }
             | Self::Received { .. }
-            | Self::Poll { .. } => Class::Failed,
+            | Self::Poll { .. } => Severity::Failed,
         }
+    }
+}
+
+impl Error {
+    /// Cause of the failure, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.explanation().cause
     }
 }
 

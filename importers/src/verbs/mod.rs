@@ -19,21 +19,21 @@ mod unconnected;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerpath_paths::{Class, Explained, Tree};
+use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{
-    Availability, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, Direction, Discovered,
-    EndSettings, Importer, Op, OpSpec, QueuePairOptions, Registration, Role, UnconnectedEnd,
+    Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered,
+    EndSettings, Importer, Loopback, Op, OpSpec, QueuePairOptions, Role, UnconnectedEnd, Usage,
 };
-use address::Address;
-use data_plane::{FarMemory, VerbsDataPlane};
-use device::VerbsDevice;
-use errors::Error;
-use registration::VerbsRegistration;
+pub use address::AddressError;
+use data_plane::{FarMemory, QueuePairDataPlane};
+pub use device::Device;
+pub use errors::Error;
+pub use registration::Registration;
 use unconnected::UnconnectedQueuePairs;
 
 /// `verbs:DEV[/PORT]`.
-pub(crate) struct Verbs;
+pub struct Verbs;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
@@ -78,16 +78,15 @@ impl Importer for Verbs {
         "verbs"
     }
 
-    fn form(&self) -> &'static str {
-        "verbs:DEV[/PORT]"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: OPS, queue_pairs: true, ..Capabilities::default() }
     }
 
-    fn summary(&self) -> &'static str {
-        "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory"
-    }
-
-    fn ops(&self) -> &'static [OpSpec] {
-        OPS
+    fn usage(&self) -> Usage {
+        Usage {
+            form: "verbs:DEV[/PORT]",
+            summary: "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory",
+        }
     }
 
     fn discover(&self) -> Vec<Discovered> {
@@ -108,35 +107,41 @@ impl Importer for Verbs {
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
-        match parse(address).and_then(|address| device::probe(&address, &Tree::live())) {
+        match device::probe(address, &Tree::live()) {
             Ok(()) => Ok(Availability::Ready),
             Err(error) => match error {
                 Error::NoDmaBuf { .. } | Error::NoFunction { .. } => {
                     Ok(Availability::HostMemoryOnly(error.explanation()))
                 }
-                _ if error.class() == Class::CannotHere => Ok(Availability::Waived(error.explanation())),
+                _ if error.severity() == Severity::Unavailable => Ok(Availability::Waived(error.explanation())),
                 _ => Err(error.into()),
             },
         }
     }
 
-    fn has_queue_pairs(&self) -> bool {
-        true
-    }
-
-    fn open(&self, address: &str, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, crate::Error> {
-        let address = parse(address)?;
-        Ok(Arc::new(VerbsDevice::open(&address, connection, &Tree::live())?))
+    fn open(&self, address: &str, options: &QueuePairOptions) -> Result<Arc<dyn crate::Device>, crate::Error> {
+        Ok(Arc::new(Device::open_with(address, options)?))
     }
 }
 
-impl Registration for VerbsRegistration {
+impl Registration {
+    /// Connects queue pairs of this host with each other, for at most `depth` transfers in flight between host memory and the
+    /// buffer.
+    ///
+    /// # Errors
+    /// The device has no queues of this depth, or the kernel refused.
+    pub fn loopback(&self, depth: u32) -> Result<Loopback<'_>, crate::Error> {
+        Loopback::new(self, depth, self.buffer.length_bytes())
+    }
+}
+
+impl crate::Registration for Registration {
     fn mechanism(&self) -> &'static str {
         self.mechanism()
     }
 
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, crate::Error> {
-        Ok(Box::new(VerbsDataPlane::new(self, settings)?))
+        Ok(Box::new(QueuePairDataPlane::new(self, settings)?))
     }
 
     fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, crate::Error> {
@@ -159,8 +164,4 @@ impl Registration for VerbsRegistration {
         self.deregister()?;
         Ok(DeferredRelease::new(self))
     }
-}
-
-fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::bounds::Place;
-use super::device::VerbsDevice;
+use super::device::OpenPort;
 use super::errors::Error;
 use super::sys::{
     CompletionQueue, MemoryRegion, Opcode, Peer, QueuePair, QueuePairCapacity, ReceiveList, Remote, Route, SendFlags,
@@ -41,7 +41,7 @@ impl QueuePairs {
     /// Makes the queue pairs, not yet connected. `addressable` says whether this side's memory is known to the device under
     /// this process's addresses.
     pub(super) fn new(
-        device: &VerbsDevice,
+        device: &OpenPort,
         completions: &Arc<CompletionQueue>,
         depths: QueueDepths,
         addressable: bool,
@@ -80,7 +80,7 @@ impl QueuePairs {
     }
 
     /// Connects each queue pair with the one of the same place.
-    pub(super) fn connect(&self, device: &VerbsDevice, route: &Route, peers: &[Peer]) -> Result<(), Error> {
+    pub(super) fn connect(&self, device: &OpenPort, route: &Route, peers: &[Peer]) -> Result<(), Error> {
         for (pair, peer) in self.pairs.iter().zip(peers) {
             pair.connect(peer, route).map_err(|(state, source)| Error::Connect {
                 device: device.info.name.clone(),

@@ -1,29 +1,26 @@
-//! A buffer that an RDMA device knows.
+//! A buffer registered with an RDMA device.
 
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Handle};
 
 use super::bounds::Part;
-use super::device::VerbsDevice;
+use super::device::{Device, OpenPort};
 use super::errors::Error;
 use super::sys::MemoryRegion;
-use crate::{Device, DeviceInfo, Registration};
+use crate::DeviceInfo;
 
-/// The regions, and what must outlive them. Fields are dropped in this order: the regions first.
-pub(super) struct VerbsRegistration {
-    /// One for all of the buffer, or one for each of its ranges in their order.
+/// A buffer registered with an RDMA device. Dropping it deregisters the buffer.
+// Fields are dropped in this order: the regions first.
+pub struct Registration {
+    /// One region for the whole buffer, or one per range, in the order of the buffer.
     regions: Vec<MemoryRegion>,
     pub(super) buffer: Arc<Buffer>,
-    pub(super) device: Arc<VerbsDevice>,
+    pub(super) device: Arc<OpenPort>,
 }
 
-impl VerbsRegistration {
-    pub(super) fn new(regions: Vec<MemoryRegion>, buffer: Arc<Buffer>, device: Arc<VerbsDevice>) -> Self {
-        Self { regions, buffer, device }
-    }
-
-    /// Which part of the buffer each region holds.
+impl Registration {
+    /// The part of the buffer that each region covers.
     pub(super) fn parts(&self) -> Vec<Part> {
         let ranges = &self.buffer.origin().ranges;
         let lengths: Vec<u64> = match self.buffer.handle() {
@@ -33,12 +30,20 @@ impl VerbsRegistration {
         Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }
 
-    /// The name in results.
-    pub(super) fn mechanism(&self) -> &'static str {
+    /// How the buffer was registered, as results name it: `reg-mr`, `provider`, `uverbs-ioctl` or `mr-per-range`.
+    pub fn mechanism(&self) -> &'static str {
         match (self.buffer.handle(), &self.regions[..]) {
             (Handle::DmaBufs(_), _) | (_, []) => "mr-per-range",
             (_, [first, ..]) => first.mechanism().as_str(),
         }
+    }
+
+    /// Deregisters the buffer.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn unregister(mut self) -> Result<(), Error> {
+        self.deregister()
     }
 
     /// Deregisters every region. Where one fails, the regions behind it are deregistered when they are dropped.
@@ -49,13 +54,23 @@ impl VerbsRegistration {
     }
 }
 
-impl Device for VerbsDevice {
+impl Device {
+    /// Registers a buffer. The registration keeps the buffer and the device alive.
+    ///
+    /// # Errors
+    /// The kernel or the library refused; [`Error::cause`] tells why.
+    pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
+        let regions = self.port.regions(buffer)?;
+        Ok(Registration { regions, buffer: Arc::clone(buffer), device: Arc::clone(&self.port) })
+    }
+}
+
+impl crate::Device for Device {
     fn info(&self) -> &DeviceInfo {
-        &self.info
+        self.info()
     }
 
-    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, crate::Error> {
-        let regions = self.regions(&buffer)?;
-        Ok(Box::new(VerbsRegistration::new(regions, buffer, self)))
+    fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn crate::Registration>, crate::Error> {
+        Ok(Box::new(Self::register(&self, &buffer)?))
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use peerpath_exporter::{Buffer, Handle};
 
 use super::bounds::{Bounds, Part};
-use super::data_plane::{FarMemory, VerbsDataPlane};
-use super::device::VerbsDevice;
+use super::data_plane::{FarMemory, QueuePairDataPlane};
+use super::device::OpenPort;
 use super::errors::Error;
 use super::queue_pairs::{QueueDepths, QueuePairs};
-use super::registration::VerbsRegistration;
+use super::registration::Registration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
@@ -24,7 +24,7 @@ pub(super) struct UnconnectedQueuePairs<'r> {
     // Dropped first: from then on the device touches no memory of this side.
     end: QueuePairs,
     completions: Arc<CompletionQueue>,
-    registration: &'r VerbsRegistration,
+    registration: &'r Registration,
     /// None where the memory is that of the registration.
     far_regions: Vec<MemoryRegion>,
     memory: Arc<Buffer>,
@@ -35,7 +35,7 @@ pub(super) struct UnconnectedQueuePairs<'r> {
 
 impl<'r> UnconnectedQueuePairs<'r> {
     /// That of the registered buffer.
-    pub(super) fn new(registration: &'r VerbsRegistration, settings: EndSettings) -> Result<Self, Error> {
+    pub(super) fn new(registration: &'r Registration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
         let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
         Self::of_far_side(registration, settings, memory)
@@ -43,7 +43,7 @@ impl<'r> UnconnectedQueuePairs<'r> {
 
     /// That of other memory, known to the same device.
     pub(super) fn of_far_side(
-        registration: &'r VerbsRegistration,
+        registration: &'r Registration,
         settings: EndSettings,
         far: FarMemory,
     ) -> Result<Self, Error> {
@@ -93,12 +93,12 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
             message_bytes: endpoint.message_bytes.min(peer.message_bytes),
         };
         let far = FarMemory { regions, memory, parts };
-        Ok(Box::new(VerbsDataPlane::connected(registration, (end, depths), completions, bounds, far)))
+        Ok(Box::new(QueuePairDataPlane::connected(registration, (end, depths), completions, bounds, far)))
     }
 }
 
 /// How the queue pairs of two hosts are connected, and with which; the `Err` says what does not fit together.
-fn negotiate(device: &VerbsDevice, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
+fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
         return Err(format!("it has {} queue pairs for {} of ours", peer.queue_pairs.len(), own.queue_pairs.len()));
     }

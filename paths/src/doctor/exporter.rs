@@ -1,10 +1,10 @@
 //! The function whose BAR is exported.
 
-use super::examination::few;
-use super::{Examination, Verdict};
+use super::context::few;
+use super::{Context, Verdict};
 use crate::{Bar, BarKind, Cause, Function, blockers};
 
-pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();
     if let Some(exporter) = at.exporter {
         return vec![if exporter.is_bridge() {
@@ -40,7 +40,7 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn bar(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     let page_bytes = at.host().page_bytes();
     let wanted = match at.bar {
@@ -79,7 +79,7 @@ fn describe(bar: &Bar) -> String {
     format!("{} KiB at {:#x}, {place} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
 }
 
-pub(super) fn group(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
     let named = at.exporter.into_iter();
     let taken =
         |function: &&Function| at.exporter.is_none() && function.driver.as_deref().is_some_and(blockers::exports);
@@ -104,7 +104,7 @@ pub(super) fn group(at: &Examination<'_>) -> Vec<Verdict> {
         .collect()
 }
 
-pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     vec![match exporter.driver.as_deref() {
         Some(driver) if blockers::exports(driver) => Verdict::pass(exporter.bdf, format!("{driver} has it.")),
@@ -129,7 +129,7 @@ pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn in_use(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter else { return Vec::new() };
     let Some(live) = at.live else { return vec![Verdict::live_only(exporter.bdf)] };
     vec![match &live.exporter_uses {
@@ -148,7 +148,7 @@ pub(super) fn in_use(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn memory_decode(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     if exporter.physical_function.is_some() {
         return vec![Verdict::pass(exporter.bdf, "A virtual function answers memory accesses with its physical one.")];

@@ -1,46 +1,46 @@
 //! GPUs: the driver, what it offers, and the BAR behind which a GPU's memory lies.
 
 use super::live::{GpuFacts, Gpus};
-use super::{Examination, Status, Verdict};
+use super::{Context, Status, Verdict};
 use crate::{Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
 
 /// NVIDIA's vendor ID.
 const NVIDIA: u16 = 0x10de;
 
-/// Whether the question is about a GPU.
-pub(super) fn is_asked(at: &Examination<'_>) -> bool {
+/// Whether the selection is about a GPU.
+pub(super) fn is_asked(at: &Context<'_>) -> bool {
     at.device.is_some_and(|device| device.starts_with("cuda:"))
 }
 
 /// Who asks about another importer has no use for GPUs.
-fn is_beside_the_point(at: &Examination<'_>) -> bool {
+fn is_beside_the_point(at: &Context<'_>) -> bool {
     at.importer.is_some() && !is_asked(at)
 }
 
 /// What a lack of GPUs means: nothing works for who asked for one, and a baseline is missing for others.
-fn lack(at: &Examination<'_>) -> Status {
+fn lack(at: &Context<'_>) -> Status {
     if is_asked(at) { Status::Fail } else { Status::Warn }
 }
 
 /// Functions that could be GPUs of NVIDIA's.
-fn functions<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
+fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let is_gpu = |function: &&Function| {
         function.vendor == Some(NVIDIA) && function.class.is_some_and(|class| class >> 16 == 0x03)
     };
     at.topology().functions().iter().filter(is_gpu).collect()
 }
 
-fn is_there(at: &Examination<'_>) -> bool {
+fn is_there(at: &Context<'_>) -> bool {
     !is_beside_the_point(at) && (is_asked(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
 }
 
 /// The driver's answers; none where only the running host could tell.
-fn live<'a>(at: &Examination<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
+fn live<'a>(at: &Context<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
     Some(at.live?.gpus.as_ref())
 }
 
 /// The GPUs that are meant.
-fn gpus<'a>(at: &Examination<'a>) -> Vec<&'a GpuFacts> {
+fn gpus<'a>(at: &Context<'a>) -> Vec<&'a GpuFacts> {
     let Some(Ok(gpus)) = live(at) else { return Vec::new() };
     if is_beside_the_point(at) {
         return Vec::new();
@@ -48,7 +48,7 @@ fn gpus<'a>(at: &Examination<'a>) -> Vec<&'a GpuFacts> {
     gpus.gpus.iter().filter(|gpu| at.device.is_none_or(|wanted| wanted == gpu.target || !is_asked(at))).collect()
 }
 
-pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     if is_beside_the_point(at) {
         return Vec::new();
     }
@@ -78,13 +78,13 @@ pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
             let names: Vec<_> = found.gpus.iter().map(|gpu| format!("{} is {}", gpu.target, gpu.name)).collect();
             vec![Verdict::pass(
                 "host",
-                format!("The driver speaks CUDA {}; {}.", found.cuda, super::examination::few(&names)),
+                format!("The driver speaks CUDA {}; {}.", found.cuda, super::context::few(&names)),
             )]
         }
     }
 }
 
-pub(super) fn module(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     if !is_there(at) {
         return Vec::new();
     }
@@ -110,7 +110,7 @@ pub(super) fn module(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn dma_buf(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match gpu.dma_buf {
         Some(true) => Verdict::pass(&gpu.target, "Its memory can be had as dma-bufs."),
         Some(false) => Verdict::warn(
@@ -129,7 +129,7 @@ pub(super) fn dma_buf(at: &Examination<'_>) -> Vec<Verdict> {
     gpus(at).into_iter().map(of).collect()
 }
 
-pub(super) fn direct_rdma(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn direct_rdma(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match (gpu.gpu_direct_rdma, gpu.writes_ordered) {
         (Some(true), Some(true)) => {
             Verdict::pass(&gpu.target, "Other devices may reach its memory, and their writes are in order for it.")
@@ -160,7 +160,7 @@ fn memory_bar_of(bars: &[Bar]) -> Option<&Bar> {
     bars.iter().filter(|bar| bar.kind != BarKind::Io).nth(1)
 }
 
-pub(super) fn memory_bar(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn memory_bar(at: &Context<'_>) -> Vec<Verdict> {
     let unknown = |gpu: &GpuFacts, why: &str| {
         Verdict::unknown(
             &gpu.target,

@@ -1,10 +1,10 @@
 //! The function and the RDMA device that import.
 
-use super::examination::rdma_devices;
-use super::{Examination, Status, Verdict};
+use super::context::rdma_devices;
+use super::{Context, Status, Verdict};
 use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver, blockers};
 
-pub(super) fn library(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn library(at: &Context<'_>) -> Vec<Verdict> {
     if super::gpu::is_asked(at) {
         return Vec::new();
     }
@@ -17,7 +17,7 @@ pub(super) fn library(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     if let Some(importer) = at.importer {
         let devices = rdma_devices(importer);
         return vec![if importer.is_bridge() {
@@ -47,7 +47,7 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
     }
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
     vec![if !names.is_empty() {
-        Verdict::pass("host", format!("RDMA devices on functions: {}.", super::examination::few(&names)))
+        Verdict::pass("host", format!("RDMA devices on functions: {}.", super::context::few(&names)))
     } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
             "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports (mlx5, irdma)."
@@ -66,28 +66,28 @@ pub(super) fn exists(at: &Examination<'_>) -> Vec<Verdict> {
 }
 
 /// The functions whose drivers matter: the one that is named, or all with RDMA devices.
-fn functions<'a>(at: &Examination<'a>) -> Vec<&'a Function> {
+fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     at.importer.map_or_else(|| at.rdma_functions(), |importer| vec![importer])
 }
 
 /// rxe and siw stand on a net device and have none of their own.
-fn is_soft(at: &Examination<'_>, device: &str) -> bool {
+fn is_soft(at: &Context<'_>, device: &str) -> bool {
     let name = device.strip_prefix("verbs:").unwrap_or(device);
     at.tree.link(&format!("sys/class/infiniband/{name}")).is_some_and(|target| target.contains("/virtual/"))
         || at.tree.has(&format!("sys/class/infiniband/{name}/parent"))
 }
 
 /// The devices of a function that are meant.
-fn devices<'a>(at: &Examination<'a>, function: &'a Function) -> Vec<&'a str> {
+fn devices<'a>(at: &Context<'a>, function: &'a Function) -> Vec<&'a str> {
     let wanted = |device: &&str| at.device.is_none_or(|wanted| wanted == *device);
     rdma_devices(function).into_iter().filter(wanted).collect()
 }
 
-pub(super) fn driver(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     functions(at).into_iter().flat_map(|function| driver_of(at, function)).collect()
 }
 
-fn driver_of(at: &Examination<'_>, function: &Function) -> Vec<Verdict> {
+fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
     let bound = function.driver.as_deref();
     if rdma_devices(function).is_empty() {
         return bound
@@ -139,7 +139,7 @@ fn driver_of(at: &Examination<'_>, function: &Function) -> Vec<Verdict> {
     devices(at, function).into_iter().map(of_device).collect()
 }
 
-fn through_iommufd(at: &Examination<'_>, function: &Function) -> Verdict {
+fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
     match at.host().facts.option("IOMMUFD") {
         Some(true) => Verdict::pass(function.bdf, "The kernel has iommufd, which maps dma-bufs of VFIO."),
         Some(false) => Verdict::fail(
@@ -156,7 +156,7 @@ fn through_iommufd(at: &Examination<'_>, function: &Function) -> Verdict {
     }
 }
 
-pub(super) fn ready(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn ready(at: &Context<'_>) -> Vec<Verdict> {
     let devices = functions(at).into_iter().flat_map(|function| devices(at, function));
     let Some(live) = at.live else { return devices.map(Verdict::live_only).collect() };
     devices
@@ -168,7 +168,7 @@ pub(super) fn ready(at: &Examination<'_>) -> Vec<Verdict> {
         .collect()
 }
 
-pub(super) fn on_demand_paging(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn on_demand_paging(at: &Context<'_>) -> Vec<Verdict> {
     let facts = &at.host().facts;
     let mut found = Vec::new();
     for function in functions(at) {

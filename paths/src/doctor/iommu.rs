@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Examination, Verdict};
-use crate::{Cause, Host, Membership};
+use super::{Context, Verdict};
+use crate::{Cause, GroupMembership, Host};
 
-pub(super) fn in_use(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     // A named exporter is what it is about; otherwise all that could be one.
     if let Some(exporter) = at.exporter {
         return vec![match exporter.membership {
-            Membership::None => off(at.host(), exporter.bdf.to_string()),
-            Membership::Unknown => unknown(exporter.bdf.to_string()),
-            Membership::Group(number) => {
+            GroupMembership::None => off(at.host(), exporter.bdf.to_string()),
+            GroupMembership::Unknown => unknown(exporter.bdf.to_string()),
+            GroupMembership::Group(number) => {
                 let kind = at.topology().group_of(exporter).and_then(|group| group.domain_type.as_deref());
                 let kind = kind.map_or(String::new(), |kind| format!(", whose domain is {kind}"));
                 Verdict::pass(exporter.bdf, format!("It is in IOMMU group {number}{kind}."))
@@ -33,7 +33,7 @@ pub(super) fn in_use(at: &Examination<'_>) -> Vec<Verdict> {
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     vec![if !kinds.is_empty() {
         Verdict::pass("host", format!("An IOMMU is in use; groups by type of domain: {}.", kinds.join(", ")))
-    } else if functions.iter().any(|function| function.membership == Membership::Unknown) {
+    } else if functions.iter().any(|function| function.membership == GroupMembership::Unknown) {
         unknown("host".to_owned())
     } else {
         off(at.host(), "host".to_owned())
@@ -72,7 +72,7 @@ fn how_to_switch_on(host: &Host) -> String {
     }
 }
 
-pub(super) fn noiommu_mode(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
     let group = at.exporter.and_then(|exporter| Some((exporter, at.topology().group_of(exporter)?)));
     if let Some((exporter, _)) = group.filter(|(_, group)| group.noiommu) {
         return vec![Verdict::fail(

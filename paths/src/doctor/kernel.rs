@@ -1,9 +1,9 @@
 //! The kernel: its version, what it is built with, and vfio-pci.
 
-use super::{Examination, Status, Verdict};
+use super::{Context, Status, Verdict};
 use crate::{Cause, Host, KernelVersion};
 
-pub(super) fn version(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
     let newest = KernelVersion::VFIO_DMA_BUF;
     vec![match at.host().kernel {
         None => Verdict::unknown(
@@ -51,7 +51,7 @@ static NEEDS: &[Need] = &[
 /// Either pair of options lets VFIO be opened.
 const DOORS: [[&str; 2]; 2] = [["VFIO_GROUP", "VFIO_IOMMU_TYPE1"], ["VFIO_DEVICE_CDEV", "IOMMUFD"]];
 
-pub(super) fn options(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
     if host.facts.kernel_options.is_empty() {
         return vec![Verdict::unknown(
@@ -118,7 +118,7 @@ fn door(host: &Host) -> Option<Verdict> {
     })
 }
 
-pub(super) fn vfio_driver(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn vfio_driver(at: &Context<'_>) -> Vec<Verdict> {
     let bound = || at.topology().functions().iter().any(|function| function.driver.as_deref() == Some("vfio-pci"));
     let places = ["sys/module/vfio_pci", "sys/bus/pci/drivers/vfio-pci"];
     vec![if places.iter().any(|path| at.tree.has(path)) || bound() {

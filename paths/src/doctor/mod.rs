@@ -4,10 +4,11 @@
 //! JSON and text follow that table. A check that does not apply (an exporter's, where none is named) finds nothing; one
 //! that cannot tell says *unknown*.
 
-mod examination;
+mod context;
 mod exporter;
 mod finding;
 mod gpu;
+mod hops;
 mod importer;
 mod iommu;
 mod kernel;
@@ -15,13 +16,12 @@ mod live;
 mod pair;
 mod platform;
 mod process;
-mod way;
 
-pub use examination::Question;
+pub use context::Selection;
 pub use finding::{Finding, Status};
 pub use live::{GpuFacts, Gpus, LiveFacts, Use};
 
-use examination::Examination;
+use context::Context;
 use finding::Verdict;
 
 use crate::{Inventory, Tree};
@@ -32,7 +32,7 @@ pub struct Check {
     pub name: &'static str,
     /// What it looks at, in a few words, for help texts.
     pub about: &'static str,
-    examine: fn(&Examination<'_>) -> Vec<Verdict>,
+    run: fn(&Context<'_>) -> Vec<Verdict>,
 }
 
 impl std::fmt::Debug for Check {
@@ -41,8 +41,8 @@ impl std::fmt::Debug for Check {
     }
 }
 
-const fn check(name: &'static str, about: &'static str, examine: fn(&Examination<'_>) -> Vec<Verdict>) -> Check {
-    Check { name, about, examine }
+const fn check(name: &'static str, about: &'static str, run: fn(&Context<'_>) -> Vec<Verdict>) -> Check {
+    Check { name, about, run }
 }
 
 /// Every check, in the order in which things should be put right.
@@ -86,11 +86,11 @@ pub static CHECKS: &[Check] = &[
 ];
 
 /// Carries out every check. `live` is what only the running host can be asked; without it those checks say *unknown*.
-pub fn examine(tree: &Tree, inventory: &Inventory, question: &Question, live: Option<&LiveFacts>) -> Vec<Finding> {
-    let examination = Examination::new(tree, inventory, question, live);
+pub fn run_checks(tree: &Tree, inventory: &Inventory, selection: &Selection, live: Option<&LiveFacts>) -> Vec<Finding> {
+    let context = Context::new(tree, inventory, selection, live);
     let mut findings = Vec::new();
     for check in CHECKS {
-        findings.extend((check.examine)(&examination).into_iter().map(|verdict| verdict.of(check.name)));
+        findings.extend((check.run)(&context).into_iter().map(|verdict| verdict.of(check.name)));
     }
     findings
 }

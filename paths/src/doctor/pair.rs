@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::way::{common_bridges, pcie_hops};
-use super::{Examination, Verdict};
+use super::hops::{common_bridges, pcie_hops};
+use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
-use crate::{Bdf, Cause, KernelVersion, PathName, PathReport, Request, Seen, blockers};
+use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
 
 /// The subject of checks of a pair; none where no pair is named.
-fn pair(at: &Examination<'_>) -> Option<String> {
+fn pair(at: &Context<'_>) -> Option<String> {
     Some(format!("{} -> {}", at.exporter?.bdf, at.importer?.bdf))
 }
 
-pub(super) fn path(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
         (Some(pair), Some(report)) => vec![predicted(pair, report)],
         _ => every_pair(at),
@@ -45,7 +45,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Without a pair: whether there is one that works. Exporters are those that vfio-pci has, or all that could be.
-fn every_pair(at: &Examination<'_>) -> Vec<Verdict> {
+fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
     let exporters: Vec<Bdf> = match at.exporter {
         Some(exporter) => vec![exporter.bdf],
@@ -89,7 +89,7 @@ fn every_pair(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn dma_mask(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(subject), Some(importer), Some(facts)) = (pair(at), at.importer, &at.facts) else { return Vec::new() };
     let refused = at.report.as_ref().is_some_and(|report| report.cause == Some(Cause::DmaMask));
     let bits = importer.dma_mask_bits.unwrap_or_default();
@@ -121,7 +121,7 @@ pub(super) fn dma_mask(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn multi_range(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
     // A kernel that exports nothing has no such trouble.
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
@@ -155,7 +155,7 @@ fn unread(subject: String) -> Vec<Verdict> {
     )]
 }
 
-pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     let Some(subject) = pair(at) else { return Vec::new() };
     let Some(hops) = pcie_hops(at) else { return unread(subject) };
     let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
@@ -176,12 +176,12 @@ pub(super) fn max_payload(at: &Examination<'_>) -> Vec<Verdict> {
     )]
 }
 
-pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Seen::Unknown => unread(importer.bdf.to_string()),
-        Seen::Absent => Vec::new(),
-        Seen::Here(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
+        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
             importer.bdf,
             format!(
                 "It reads {} bytes at a time, less than the {} of a payload.",
@@ -189,7 +189,7 @@ pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
             ),
             "Raise its MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
         )],
-        Seen::Here(pcie) => {
+        Capability::Present(pcie) => {
             vec![Verdict::pass(
                 importer.bdf,
                 format!("It reads up to {} bytes at a time.", pcie.max_read_request_bytes),
@@ -198,15 +198,15 @@ pub(super) fn max_read_request(at: &Examination<'_>) -> Vec<Verdict> {
     }
 }
 
-pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Seen::Unknown => unread(importer.bdf.to_string()),
-        Seen::Absent => Vec::new(),
-        Seen::Here(pcie) if pcie.relaxed_ordering => {
+        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.relaxed_ordering => {
             vec![Verdict::pass(importer.bdf, "It may use relaxed ordering.")]
         }
-        Seen::Here(_) => vec![Verdict::warn(
+        Capability::Present(_) => vec![Verdict::warn(
             importer.bdf,
             "Relaxed ordering is off, so its writes wait for one another; some root complexes then carry peers slowly.",
             "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device allows.",
@@ -214,24 +214,24 @@ pub(super) fn relaxed_ordering(at: &Examination<'_>) -> Vec<Verdict> {
     }
 }
 
-pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     let subject = importer.bdf;
     let enabled = match importer.ats {
-        Seen::Unknown => return unread(subject.to_string()),
-        Seen::Absent => {
+        Capability::Unknown => return unread(subject.to_string()),
+        Capability::Absent => {
             return vec![Verdict::pass(subject, "It has no ATS: no request of it is translated beforehand.")];
         }
-        Seen::Here(ats) => ats.enabled,
+        Capability::Present(ats) => ats.enabled,
     };
     if !enabled {
         return vec![Verdict::pass(subject, "Its ATS is off: no request of it is translated beforehand.")];
     }
     let bridges = common_bridges(at);
-    if bridges.iter().any(|bridge| bridge.redirects() == Seen::Unknown) {
+    if bridges.iter().any(|bridge| bridge.redirects() == Capability::Unknown) {
         return unread(subject.to_string());
     }
-    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().here()?)));
+    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().present()?)));
     let closed: Vec<_> =
         redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
     vec![if bridges.is_empty() {
@@ -251,7 +251,7 @@ pub(super) fn ats(at: &Examination<'_>) -> Vec<Verdict> {
             subject,
             format!(
                 "It uses ATS, but {} send translated requests up to the root complex too (ACS redirect without DT).",
-                super::examination::few(&closed)
+                super::context::few(&closed)
             ),
             "Set direct translated P2P (bit 6 of the ACS control word) on those ports, with setpci.",
         )

@@ -1,10 +1,10 @@
 //! The platform: how it maps DMA, whether it encrypts memory, what of config space can be seen.
 
-use super::examination::few;
-use super::{Examination, Verdict};
-use crate::{Bounce, Cause, PathName, RootBus, Seen};
+use super::context::few;
+use super::{Context, Verdict};
+use crate::{Bounce, Capability, Cause, PathName, RootBus};
 
-pub(super) fn legacy_dma(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
         return vec![Verdict::unknown("host", "The processor is not known.", "Add proc/cpuinfo to the snapshot.")];
     };
@@ -22,7 +22,7 @@ pub(super) fn legacy_dma(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn confidential_guest(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
     vec![match at.host().confidential_guest {
         Some(guest) => Verdict::fail(
             "host",
@@ -39,7 +39,7 @@ pub(super) fn confidential_guest(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn tdisp(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
     let ends = [at.exporter, at.importer].into_iter().flatten();
     ends.map(|function| match &function.tdisp {
         Some(state) => Verdict::fail(
@@ -55,7 +55,7 @@ pub(super) fn tdisp(at: &Examination<'_>) -> Vec<Verdict> {
     .collect()
 }
 
-pub(super) fn swiotlb(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
     const REMEDY: &str = "Boot without swiotlb=force, or give the importer's group a DMA domain.";
     vec![match at.host().bounce() {
         // Encryption bounces as well, and has been told.
@@ -81,8 +81,8 @@ pub(super) fn swiotlb(at: &Examination<'_>) -> Vec<Verdict> {
     }]
 }
 
-pub(super) fn config_space(at: &Examination<'_>) -> Vec<Verdict> {
-    let cut = at.topology().functions().iter().filter(|function| function.pcie == Seen::Unknown);
+pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
+    let cut = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
     let cut: Vec<_> = cut.map(|function| function.bdf.to_string()).collect();
     if !cut.is_empty() {
         return vec![
@@ -108,7 +108,7 @@ pub(super) fn config_space(at: &Examination<'_>) -> Vec<Verdict> {
     vec![Verdict::pass("host", "Config space can be read whole.")]
 }
 
-pub(super) fn address_offset(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
     let ends: Vec<_> = [at.exporter, at.importer].into_iter().flatten().collect();
     let mut roots: Vec<&RootBus> = if ends.is_empty() {
         at.topology().roots().iter().collect()

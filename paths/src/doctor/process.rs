@@ -1,12 +1,12 @@
 //! What this process may do.
 
-use super::{Examination, Status, Verdict};
+use super::{Context, Status, Verdict};
 use crate::{Cause, Tree};
 
 /// Less than this does not hold the far side of a run with large transfers.
 const COMFORTABLE_BYTES: u64 = 64 << 20;
 
-pub(super) fn memlock(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn memlock(at: &Context<'_>) -> Vec<Verdict> {
     let facts = &at.host().facts;
     vec![match (facts.memlock_unlimited, facts.memlock_bytes) {
         (Some(true), _) => Verdict::pass("host", "Any amount of memory can be locked."),
@@ -37,7 +37,7 @@ fn may_lock_anything(tree: &Tree) -> bool {
     effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits & CAP_IPC_LOCK != 0)
 }
 
-pub(super) fn observation(at: &Examination<'_>) -> Vec<Verdict> {
+pub(super) fn observation(at: &Context<'_>) -> Vec<Verdict> {
     vec![match at.live {
         None => Verdict::live_only("host"),
         Some(live) => match &live.observation {

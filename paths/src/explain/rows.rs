@@ -1,493 +1,591 @@
-//! What each errno means at each step. Rows with a condition stand before the row of the same errno without one.
+//! The meaning of each errno at each step. A row with a condition precedes the row for the same errno without one.
 
 use nix::errno::Errno;
 
 use super::{DmaBufSupport, Facts, Step};
 use crate::Cause;
+use crate::Severity::{self, Failed, Unavailable};
 
-/// One meaning.
+/// The meaning of one errno at one step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) step: Step,
     pub(super) errno: Errno,
-    /// When this meaning applies.
+    /// Whether the row applies.
     pub(super) when: fn(&Facts) -> bool,
+    pub(super) severity: Severity,
     pub(super) cause: Option<Cause>,
     pub(super) why: &'static str,
     pub(super) remedy: &'static str,
 }
 
-/// A meaning that no step changes.
+/// The meaning of one errno at every step without a row for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
     pub(super) errno: Errno,
+    /// The steps at which the errno means that the host lacks something, although [`if_undocumented`] is [`Failed`] there.
+    unavailable_at: &'static [Step],
     pub(super) cause: Option<Cause>,
     pub(super) why: &'static str,
     pub(super) remedy: &'static str,
 }
 
-const fn row(step: Step, errno: Errno, cause: Cause, why: &'static str, remedy: &'static str) -> Row {
-    Row { step, errno, when: |_| true, cause: Some(cause), why, remedy }
+impl Common {
+    pub(super) fn severity(&self, step: Step) -> Severity {
+        if self.unavailable_at.contains(&step) { Unavailable } else { if_undocumented(step) }
+    }
+}
+
+/// The severity of an errno without a documented meaning. Opening something tells what the host offers; a failure of an
+/// operation on something that is already open is never mistaken for a property of the host.
+pub(super) fn if_undocumented(step: Step) -> Severity {
+    match step {
+        Step::BindDriver
+        | Step::OpenIommu
+        | Step::OpenVfio
+        | Step::AttachIommu
+        | Step::RegionAccess
+        | Step::CreateDmaBuf
+        | Step::AllocateMemory
+        | Step::OpenRdma => Unavailable,
+        Step::SetDomainType
+        | Step::OpenDevice
+        | Step::ResetDevice
+        | Step::Export
+        | Step::RegisterDmaBuf
+        | Step::RegisterMemory
+        | Step::Deregister
+        | Step::CreateQueues
+        | Step::ConnectQueues
+        | Step::PostTransfers
+        | Step::MapFile
+        | Step::MapMemory
+        | Step::Unmap => Failed,
+    }
+}
+
+const fn row(
+    step: Step,
+    errno: Errno,
+    severity: Severity,
+    cause: Cause,
+    why: &'static str,
+    remedy: &'static str,
+) -> Row {
+    Row { step, errno, when: |_| true, severity, cause: Some(cause), why, remedy }
+}
+
+/// A row whose meaning has no cause word.
+const fn uncaused(step: Step, errno: Errno, severity: Severity, why: &'static str, remedy: &'static str) -> Row {
+    Row { step, errno, when: |_| true, severity, cause: None, why, remedy }
 }
 
 impl Row {
     const fn when(self, when: fn(&Facts) -> bool) -> Self {
         Self { when, ..self }
     }
-
-    const fn without_word(self) -> Self {
-        Self { cause: None, ..self }
-    }
 }
 
-/// swiotlb, the mask and confidential guests matter in the direct mapping alone: a translated domain allocates its IOVA
-/// below the mask and bounces nothing.
+/// swiotlb, the DMA mask and confidential guests affect direct mappings only: a translated domain allocates its IOVA below
+/// the mask and bounces nothing.
 fn direct(facts: &Facts) -> bool {
     facts.translated != Some(true)
 }
 
 pub(super) static ROWS: &[Row] = &[
-    // ---- the function is handed to another driver (driver core, vfio_pci_core_register_device)
+    // binding a driver (driver core, vfio_pci_core_register_device)
     row(
         Step::BindDriver,
         Errno::EINVAL,
+        Unavailable,
         Cause::NoIommu,
-        "vfio-pci did not take the function: it has no IOMMU group, it is a bridge, or its IOMMU cannot keep DMA coherent.",
-        "Switch the IOMMU on in the firmware and with intel_iommu=on (AMD: on by default), and name an endpoint.",
+        "vfio-pci rejects a function without an IOMMU group, a bridge, and a function whose IOMMU cannot \
+         enforce cache coherency.",
+        "Enable the IOMMU in the firmware and with intel_iommu=on (AMD: on by default), and choose an endpoint.",
     ),
     row(
         Step::BindDriver,
         Errno::ENODEV,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The driver core found no match: the driver is not loaded, does not know the device, or driver_override names another.",
+        "The driver core finds no match: the driver is not loaded, does not support the device, or \
+         driver_override names another driver.",
         "Load the driver (`modprobe vfio-pci`) and bind again.",
     ),
     row(
         Step::BindDriver,
         Errno::ENOENT,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The driver or the function is not there in /sys/bus/pci: the module is not loaded, or the function was removed.",
+        "/sys/bus/pci has no such driver or function: the module is not loaded, or the function was removed.",
         "Load the driver (`modprobe vfio-pci`) and bind again.",
     ),
     row(
         Step::BindDriver,
         Errno::EBUSY,
+        Unavailable,
         Cause::InUse,
-        "The function is bound already, its group belongs to a user of VFIO, or it is a physical function whose virtual functions \
-         are enabled, which vfio-pci refuses.",
-        "End whoever holds the group (`fuser -v /dev/vfio/*`), or write 0 to the function's sriov_numvfs.",
+        "The function is already bound, another process owns its group through VFIO, or it is a physical \
+         function with enabled virtual functions, which vfio-pci rejects.",
+        "End the process that holds the group (`fuser -v /dev/vfio/*`), or write 0 to the function's sriov_numvfs.",
     ),
-    // ---- the domain type of a group (drivers/iommu/iommu.c, iommu_group_store_type)
+    // the domain type of a group (drivers/iommu/iommu.c, iommu_group_store_type)
     row(
         Step::SetDomainType,
         Errno::EBUSY,
+        Unavailable,
         Cause::InUse,
-        "The IOMMU core changes a group's domain type only while no driver is bound to any function of the group.",
-        "Unbind every function of the group, or let peerpath do it with --force-in-use.",
+        "The IOMMU core changes the domain type of a group only while no function of the group has a driver.",
+        "Unbind every function of the group.",
     ),
     row(
         Step::SetDomainType,
         Errno::EPERM,
+        Unavailable,
         Cause::InUse,
-        "The IOMMU core changes a group's domain type only while no driver of the kernel has a function of the group, and nobody \
-         has it open through VFIO.",
-        "Unbind every function of the group, and end what holds it (`fuser -v /dev/vfio/*`).",
+        "The IOMMU core changes the domain type of a group only while no function of the group has a kernel \
+         driver or is open through VFIO.",
+        "Unbind every function of the group, and end the process that holds it (`fuser -v /dev/vfio/*`).",
     ),
-    row(
+    uncaused(
         Step::SetDomainType,
         Errno::EINVAL,
-        Cause::NoIommu,
-        "The IOMMU driver does not offer that domain type for this group: some devices require identity or DMA.",
+        Failed,
+        "The IOMMU driver does not support this domain type for the group: some devices require identity or DMA.",
         "Choose another importer, or boot with iommu=pt or iommu.passthrough=0 as needed.",
-    )
-    .without_word(),
-    // ---- the two doors of VFIO (drivers/vfio/container.c, drivers/iommu/iommufd/main.c)
+    ),
+    // the VFIO container and iommufd (drivers/vfio/container.c, drivers/iommu/iommufd/main.c)
     row(
         Step::OpenIommu,
         Errno::ENOENT,
+        Unavailable,
         Cause::KernelTooOld,
-        "The node is not there: the module (vfio, iommufd) is not loaded or the kernel is built without it.",
-        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other of the two doors.",
+        "The device node does not exist: the module (vfio or iommufd) is not loaded, or the kernel is built \
+         without it.",
+        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other VFIO interface.",
     ),
     row(
         Step::OpenIommu,
         Errno::ENODEV,
+        Unavailable,
         Cause::KernelTooOld,
-        "The node is there but nothing answers behind it: the module (vfio, iommufd) is not loaded.",
-        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other of the two doors.",
+        "The device node has no driver: the module (vfio or iommufd) is not loaded.",
+        "Load it with `modprobe vfio-pci` or `modprobe iommufd`, or use the other VFIO interface.",
     ),
-    // ---- the group and the cdev (drivers/vfio/group.c, device_cdev.c)
+    // the group and the cdev (drivers/vfio/group.c, device_cdev.c)
     row(
         Step::OpenVfio,
         Errno::ENOENT,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The function has no node below /dev/vfio: no function of its group is bound to a VFIO driver, or the kernel lacks \
-         VFIO_GROUP or VFIO_DEVICE_CDEV.",
-        "Bind the function with `peerpath bind`.",
+        "The function has no node in /dev/vfio: no function of its group is bound to a VFIO driver, or the \
+         kernel lacks VFIO_GROUP or VFIO_DEVICE_CDEV.",
+        "Bind the function to vfio-pci with `peerpath bind`.",
     ),
     row(
         Step::OpenVfio,
         Errno::EBUSY,
+        Unavailable,
         Cause::InUse,
-        "VFIO lets a group be opened once, and not while one of its devices is open through its cdev: somebody has it.",
-        "End the program that holds it (`fuser -v /dev/vfio/*`).",
+        "VFIO allows one open file per group, and none while a device of the group is open through its cdev.",
+        "End the process that holds it (`fuser -v /dev/vfio/*`).",
     ),
     row(
         Step::OpenVfio,
         Errno::EPERM,
+        Unavailable,
         Cause::Noiommu,
-        "It is a no-IOMMU group, which VFIO opens only for CAP_SYS_RAWIO.",
+        "VFIO opens a no-IOMMU group only for CAP_SYS_RAWIO.",
         "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
     ),
     row(
         Step::OpenVfio,
         Errno::ENODEV,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The function left its VFIO driver while the node was being opened.",
+        "The function was unbound from its VFIO driver during the open.",
         "Bind the function again with `peerpath bind`.",
     ),
-    // ---- ownership of the group (vfio_iommu_type1.c, iommufd/device.c, iommu_group_claim_dma_owner)
+    // ownership of the group (vfio_iommu_type1.c, iommufd/device.c, iommu_group_claim_dma_owner)
     row(
         Step::AttachIommu,
         Errno::EBUSY,
+        Unavailable,
         Cause::GroupNotViable,
-        "The IOMMU core cannot give the group to user space: another of its functions is bound to a driver that does DMA, or the \
-         group is owned elsewhere.",
+        "The IOMMU core does not give the group to user space while another of its functions has a driver \
+         that does DMA, or another process owns the group.",
         "Unbind the other functions of the group, or move the card to a slot with a group of its own.",
     ),
     row(
         Step::AttachIommu,
         Errno::EPERM,
+        Unavailable,
         Cause::Noiommu,
-        "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO and never next to a real one.",
+        "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO, and never together with a group that has an IOMMU.",
         "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
     )
     .when(|facts| facts.noiommu == Some(true)),
     row(
         Step::AttachIommu,
         Errno::EPERM,
+        Unavailable,
         Cause::NoPermission,
-        "type1 and iommufd refuse a group whose interrupts are not isolated by the IOMMU.",
-        "Switch interrupt remapping on (intremap=on), or load vfio_iommu_type1 or iommufd with allow_unsafe_interrupts=1.",
+        "type1 and iommufd reject a group whose interrupts the IOMMU does not isolate.",
+        "Enable interrupt remapping (intremap=on), or load vfio_iommu_type1 or iommufd with \
+         allow_unsafe_interrupts=1.",
     ),
     row(
         Step::AttachIommu,
         Errno::ENODEV,
+        Unavailable,
         Cause::NoIommu,
-        "No IOMMU backend is there for the group: vfio_iommu_type1 is not loaded, or the group has no IOMMU.",
-        "Load it with `modprobe vfio_iommu_type1`, and switch the IOMMU on.",
+        "The group has no IOMMU backend: vfio_iommu_type1 is not loaded, or the group has no IOMMU.",
+        "Load it with `modprobe vfio_iommu_type1`, and enable the IOMMU.",
     ),
     row(
         Step::AttachIommu,
         Errno::EINVAL,
+        Unavailable,
         Cause::InUse,
-        "The group is in a container or bound to an iommufd already, or its IOMMU driver cannot serve user space.",
-        "End the program that holds the group (`fuser -v /dev/vfio/*`).",
+        "The group already belongs to a container or an iommufd, or its IOMMU driver does not support user space.",
+        "End the process that holds the group (`fuser -v /dev/vfio/*`).",
     ),
-    row(
+    uncaused(
         Step::AttachIommu,
         Errno::EADDRINUSE,
-        Cause::InUse,
-        "The IOAS already maps addresses that this device's IOMMU reserves (its MSI window, for one).",
-        "Attach the device before anything is mapped.",
-    )
-    .without_word(),
+        Unavailable,
+        "The IOAS maps addresses that the device's IOMMU reserves, for example its MSI window.",
+        "Attach the device before the first mapping.",
+    ),
     row(
         Step::OpenDevice,
         Errno::ENODEV,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The group has no VFIO device of that name: the function is not bound to a VFIO driver.",
-        "Bind the function with `peerpath bind`.",
+        "The group has no VFIO device with this name: the function is not bound to a VFIO driver.",
+        "Bind the function to vfio-pci with `peerpath bind`.",
     ),
     row(
         Step::OpenDevice,
         Errno::EINVAL,
+        Unavailable,
         Cause::NoIommu,
-        "VFIO gives out a device only after its group has joined a container with an IOMMU.",
-        "Switch the IOMMU on and bind the function again.",
+        "VFIO opens a device only after its group has joined a container with an IOMMU.",
+        "Enable the IOMMU and bind the function again.",
     ),
     row(
         Step::OpenDevice,
         Errno::EBUSY,
+        Unavailable,
         Cause::InUse,
-        "The device is open elsewhere, or its IOMMU domain belongs to somebody else.",
-        "End the program that holds it (`fuser -v /dev/vfio/*`).",
+        "Another process has the device open, or owns its IOMMU domain.",
+        "End the process that holds it (`fuser -v /dev/vfio/*`).",
     ),
-    row(
+    uncaused(
         Step::OpenDevice,
         Errno::EIO,
-        Cause::NoDevice,
-        "The function did not answer while vfio-pci enabled it: it is gone, or stuck in low power.",
-        "Look at the kernel log, and reset or power-cycle the slot.",
-    )
-    .without_word(),
-    // ---- reset and regions (drivers/vfio/pci/vfio_pci_core.c)
-    row(
+        Failed,
+        "The function did not respond while vfio-pci enabled it: it was removed, or is stuck in a low-power state.",
+        "Check the kernel log (dmesg), and reset or power-cycle the slot.",
+    ),
+    // reset and regions (drivers/vfio/pci/vfio_pci_core.c)
+    uncaused(
         Step::ResetDevice,
         Errno::EINVAL,
-        Cause::BarNotExportable,
-        "vfio-pci finds no way of resetting this function alone.",
-        "Use a function with FLR or a bus of its own.",
-    )
-    .without_word(),
-    row(
+        Failed,
+        "vfio-pci cannot reset this function without resetting others.",
+        "Use a function with FLR or with a bus of its own.",
+    ),
+    uncaused(
         Step::ResetDevice,
         Errno::ENOTTY,
-        Cause::BarNotExportable,
-        "The function has neither FLR nor a bus of its own, so PCI cannot reset it alone.",
-        "Use a function with FLR or a bus of its own.",
-    )
-    .without_word(),
+        Failed,
+        "PCI cannot reset this function alone: it has neither FLR nor a bus of its own.",
+        "Use a function with FLR or with a bus of its own.",
+    ),
     row(
         Step::ResetDevice,
         Errno::EAGAIN,
+        Unavailable,
         Cause::InUse,
-        "Somebody else holds the lock of the function or of its bus.",
+        "Another process holds the lock of the function or of its bus.",
         "Try again.",
     ),
     row(
         Step::RegionAccess,
         Errno::EINVAL,
+        Unavailable,
         Cause::BarNotExportable,
-        "vfio-pci maps no such span: the region does not exist, cannot be mapped, or the span leaves it.",
+        "vfio-pci rejects the range: the region does not exist or cannot be mapped, or the range exceeds it.",
         "Choose a BAR that `peerpath list` shows as exportable.",
     ),
     row(
         Step::RegionAccess,
         Errno::EIO,
+        Unavailable,
         Cause::MemoryDecodeOff,
-        "The function does not answer memory accesses: its memory-decode bit is off, or it is in low power.",
-        "Enable memory in its PCI command register.",
+        "The function does not respond to memory accesses: its memory-decode bit is off, or it is in a low- \
+         power state.",
+        "Set the memory-decode bit in its PCI command register.",
     ),
-    // ---- the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
+    // the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
     row(
         Step::Export,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::DriverNotVfio,
-        "The VFIO driver on the function has no dma-buf operation: only vfio-pci and nvgrace-gpu have one.",
-        "Bind the function to vfio-pci itself.",
+        "The VFIO driver of the function has no dma-buf operation: only vfio-pci and nvgrace-gpu have one.",
+        "Bind the function to vfio-pci.",
     ),
     row(
         Step::Export,
         Errno::ENOTTY,
+        Unavailable,
         Cause::KernelTooOld,
-        "vfio-pci does not know the dma-buf feature: it came with Linux 6.19 and needs VFIO_PCI_DMABUF.",
+        "vfio-pci does not support the dma-buf feature: it needs Linux 6.19 and VFIO_PCI_DMABUF.",
         "Boot Linux 6.19 or newer, built with VFIO_PCI_DMABUF (PCI_P2PDMA and DMA_SHARED_BUFFER).",
     ),
     row(
         Step::Export,
         Errno::EINVAL,
+        Unavailable,
         Cause::BarNotExportable,
-        "vfio-pci takes whole pages of a memory BAR of at least a page: the BAR is too small or an I/O BAR, or a range is empty, \
-         unaligned or past its end.",
-        "Name page-aligned ranges within a memory BAR; `peerpath list` shows which BARs can be exported.",
+        "vfio-pci exports whole pages of a memory BAR: the BAR is smaller than a page or an I/O BAR, or a \
+         range is empty, unaligned or exceeds the BAR.",
+        "Name page-aligned ranges within a memory BAR; `peerpath list` shows the exportable BARs.",
     ),
     row(
         Step::Export,
         Errno::ENODEV,
+        Unavailable,
         Cause::BarNotExportable,
-        "vfio-pci has claimed no BAR of that index: BAR 0 to 5 that exist can be exported, ROM and config space cannot.",
+        "vfio-pci has not claimed a BAR with this index: it exports implemented BARs 0 to 5, neither ROM nor \
+         config space.",
         "Choose a BAR that `peerpath list` shows as exportable.",
     ),
     row(
         Step::Export,
         Errno::EOVERFLOW,
+        Unavailable,
         Cause::BarNotExportable,
-        "The BAR's start plus the range's offset leaves the address space.",
+        "The address of the range exceeds the address space.",
         "Name a range within the BAR.",
     ),
     row(
         Step::Export,
         Errno::EPERM,
+        Unavailable,
         Cause::Noiommu,
-        "The device was not opened with an IOMMU behind it.",
+        "The device is open without an IOMMU.",
         "Use a host with an IOMMU.",
     )
     .when(|facts| facts.noiommu == Some(true)),
-    // ---- ordinary memory (drivers/dma-buf/udmabuf.c, dma-heap.c, mm)
+    // ordinary memory (drivers/dma-buf/udmabuf.c, dma-heap.c, mm)
     row(
         Step::CreateDmaBuf,
         Errno::EINVAL,
+        Unavailable,
         Cause::LimitReached,
-        "udmabuf and the heaps take whole pages, and udmabuf no more than its size_limit_mb (64 by default) and list_limit.",
-        "Ask for less, or raise /sys/module/udmabuf/parameters/size_limit_mb.",
+        "udmabuf and the dma-heaps allocate whole pages, and udmabuf at most size_limit_mb (default 64) in \
+         list_limit items.",
+        "Reduce the size, or raise /sys/module/udmabuf/parameters/size_limit_mb.",
     ),
     row(
         Step::CreateDmaBuf,
         Errno::ENOENT,
+        Unavailable,
         Cause::NoDevice,
-        "The kernel offers no /dev/udmabuf or no such heap below /dev/dma_heap.",
-        "Load the module (`modprobe udmabuf`), or use the other of the two.",
+        "The kernel has no /dev/udmabuf, or no such heap in /dev/dma_heap.",
+        "Load the module (`modprobe udmabuf`), or use the other kind of memory.",
     ),
-    row(
+    uncaused(
         Step::CreateDmaBuf,
         Errno::EBADFD,
-        Cause::NoDevice,
-        "udmabuf takes a memfd that is sealed against shrinking, and this is none.",
-        "Report this: peerpath seals its memfds.",
-    )
-    .without_word(),
+        Unavailable,
+        "udmabuf accepts only a memfd that is sealed against shrinking.",
+        "Report this as a bug: peerpath seals its memfds.",
+    ),
     row(
         Step::AllocateMemory,
         Errno::ENOMEM,
+        Unavailable,
         Cause::LimitReached,
-        "There is not that much memory, or not that many huge pages.",
-        "Ask for less, or reserve huge pages in /proc/sys/vm/nr_hugepages.",
+        "The host has too little free memory, or too few free huge pages.",
+        "Reduce the size, or reserve huge pages in /proc/sys/vm/nr_hugepages.",
     ),
     row(
         Step::AllocateMemory,
         Errno::EAGAIN,
+        Unavailable,
         Cause::LimitReached,
-        "The memory would exceed the locked-memory limit of this process.",
-        "Raise it with `ulimit -l unlimited`.",
+        "The memory exceeds the locked-memory limit of this process.",
+        "Raise the limit with `ulimit -l unlimited`.",
     ),
-    // ---- attach and map on behalf of an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, p2pdma, the DMA API)
+    // attach and map for an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, p2pdma, the DMA API)
     row(
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ImporterNoDmabuf,
-        "The RDMA driver has no dma-buf operation at all, so uverbs refuses before the buffer is looked at.",
-        "Use mlx5 or irdma (the lab's kernel teaches it to rxe), or stage through host memory with --path staged.",
+        "The RDMA driver has no dma-buf operation, so uverbs rejects the registration before it attaches.",
+        "Use mlx5 or irdma, or stage the transfers through host memory.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::None)),
     row(
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ImporterNotRevocable,
-        "The RDMA driver pins the buffer and offers no way to take it back, and VFIO attaches only importers that can.",
-        "Use mlx5 or irdma, or stage through host memory with --path staged.",
+        "The RDMA driver pins the buffer without support for revocation, and VFIO rejects such importers.",
+        "Use mlx5 or irdma, or stage the transfers through host memory.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::PinnedForever)),
     row(
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ImporterNotRevocable,
-        "mlx5 can give the buffer back only through on-demand paging; without ODP, and for data-direct and devx, it pins.",
+        "mlx5 supports revocation only with on-demand paging (ODP); without ODP, and for data-direct and \
+         devx, it pins the buffer.",
         "Enable ODP in the device's firmware (`ibv_devinfo -v` shows it), and register through ibv_reg_dmabuf_mr.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::Dynamic)),
     row(
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ImporterNotP2p,
-        "The importing driver has no dma-buf operation, does not allow peer-to-peer memory, or cannot give it back: VFIO refuses \
-         all three alike.",
-        "Use mlx5 or irdma, or stage through host memory with --path staged.",
+        "The importing driver has no dma-buf operation, does not allow peer-to-peer memory, or does not \
+         support revocation.",
+        "Use mlx5 or irdma, or stage the transfers through host memory.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::EPROTONOSUPPORT,
+        Unavailable,
         Cause::KernelTooOld,
-        "uverbs knows no dma-buf registration on this device's command interface.",
+        "uverbs does not support dma-buf registration on the command interface of this device.",
         "Boot Linux 5.12 or newer with a driver that registers dma-bufs.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::ENODEV,
+        Failed,
         Cause::MemoryDecodeOff,
-        "The exporter's memory decoding is off, and VFIO holds the dma-buf revoked until it is on again.",
-        "Enable memory in the exporter's PCI command register through VFIO, then register the same buffer again.",
+        "Memory decoding of the exporter is off, and VFIO keeps the dma-buf revoked until it is on.",
+        "Set the memory-decode bit of the exporter through VFIO, then register the same buffer again.",
     )
     .when(|facts| facts.memory_decode == Some(false)),
     row(
         Step::RegisterDmaBuf,
         Errno::ENODEV,
+        Failed,
         Cause::Revoked,
-        "The exporter has revoked the dma-buf (reset, memory decoding off, low power or closed), or a soft RDMA device stands on \
-         a net device without a PCI function under it.",
-        "Wait for the reset to end and register again; give rxe a net device that sits on a PCI function.",
+        "The exporter has revoked the dma-buf (reset, memory decoding off, low-power state or close), or the \
+         net device of a soft RDMA device has no PCI function.",
+        "Register again after the reset, or create the rxe device on the net device of a PCI function.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::EINVAL,
+        Unavailable,
         Cause::Topology,
-        "p2pdma found no permitted route: an ACS redirect or separate root ports send it through a host bridge that the kernel \
-         does not trust, or the importer is no PCI device.",
-        "See `peerpath paths --from EXPORTER --to IMPORTER` for the deciding bridge; put both below one switch without ACS \
-         redirect.",
+        "p2pdma finds no permitted route: an ACS redirect or separate root ports lead through a host bridge \
+         that the kernel does not trust, or the importer is not a PCI device.",
+        "Place both functions below one switch without ACS redirect; `peerpath paths --from EXPORTER --to \
+         IMPORTER` shows the deciding bridge.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::EADDRINUSE,
+        Unavailable,
         Cause::MultiRangeDefect,
-        "The kernel links every range of a dma-buf at the start of one IOVA span, so the second range collides with the first in \
-         a translated domain (Linux 7.2 and 7.3).",
+        "Linux 7.2 and 7.3 link every range of a dma-buf at the start of the IOVA span, so the second range \
+         collides with the first in a translated domain.",
         "Export one range, register one MR per range, or use a bypass or bus-address path.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
+        Unavailable,
         Cause::SwiotlbForced,
-        "swiotlb=force makes the direct mapping bounce everything, and the DMA API cannot bounce MMIO.",
-        "Boot without swiotlb=force, or give the importer a translated IOMMU domain.",
+        "swiotlb=force bounces every direct mapping, and the DMA API cannot bounce MMIO.",
+        "Boot without swiotlb=force, or set the importer's IOMMU domain to a translating type (DMA).",
     )
     .when(|facts| direct(facts) && facts.swiotlb_forced == Some(true)),
     row(
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
+        Unavailable,
         Cause::ConfidentialGuest,
-        "A confidential guest (SEV, TDX, CCA) bounces all DMA through shared memory, and the DMA API cannot bounce MMIO.",
-        "Run outside a confidential guest: the kernel has no shared alias of a BAR.",
+        "A confidential guest (SEV, TDX, CCA) bounces DMA through shared memory, and the DMA API cannot \
+         bounce MMIO.",
+        "Run outside of a confidential guest: the kernel has no shared mapping of a BAR.",
     )
     .when(|facts| direct(facts) && facts.confidential_guest == Some(true)),
     row(
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
+        Unavailable,
         Cause::DmaMask,
-        "The importer's DMA mask does not reach the BAR's address, and the direct mapping has nothing to translate with.",
-        "Give the importer a translated IOMMU domain, or place the BAR below its mask (below 4 GiB for 32 bits).",
+        "The BAR's address exceeds the importer's DMA mask, and a direct mapping does not translate it.",
+        "Set the importer's IOMMU domain to a translating type (DMA), or place the BAR below the mask (32 \
+         bits: below 4 GiB).",
     )
     .when(|facts| direct(facts) && facts.mask_reaches_bar == Some(false)),
-    row(
+    uncaused(
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
-        Cause::LimitReached,
-        "The DMA API gave no address: in a translated domain the IOVA space or memory is used up; in the direct mapping \
-         swiotlb=force, a confidential guest or a DMA mask below the BAR's address does this.",
-        "Run `peerpath doctor` on the pair, and look at the kernel log.",
-    )
-    .without_word(),
+        Failed,
+        "The DMA API returned no address: a translated domain is out of IOVA space or memory, or a direct \
+         mapping meets swiotlb=force, a confidential guest or a too small DMA mask.",
+        "Run `peerpath doctor` on the pair, and check the kernel log (dmesg).",
+    ),
     row(
         Step::RegisterDmaBuf,
         Errno::EINTR,
+        Failed,
         Cause::Interrupted,
         "A signal interrupted the kernel while it mapped the buffer.",
         "Run it again.",
     ),
-    // ---- plain registration (ib_umem_get)
+    // registration of ordinary memory (ib_umem_get)
     row(
         Step::RegisterMemory,
         Errno::ENOMEM,
+        Failed,
         Cause::LimitReached,
-        "Registration pins the memory, and that exceeds the locked-memory limit of this process.",
-        "Raise it with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
+        "The registration pins the memory, which exceeds the locked-memory limit of this process.",
+        "Raise the limit with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
     ),
     row(
         Step::RegisterMemory,
         Errno::EFAULT,
+        Failed,
         Cause::ImporterNoDmabuf,
-        "The address range holds no pages that can be pinned: device memory has to be registered as a dma-buf.",
+        "The kernel cannot pin the pages of the address range, as is the case for device memory.",
         "Register the memory through its dma-buf instead of its address.",
     ),
-    row(
+    uncaused(
         Step::RegisterMemory,
         Errno::EOPNOTSUPP,
-        Cause::LimitReached,
-        "The device does not offer the access flags that were asked for.",
-        "Leave out remote atomics or on-demand paging.",
-    )
-    .without_word(),
-    // ---- an RDMA device and its queues (drivers/infiniband/core/uverbs_main.c, uverbs_cmd.c, addr.c)
+        Failed,
+        "The device does not support the requested access flags.",
+        "Omit remote atomics and on-demand paging.",
+    ),
+    // an RDMA device and its queues (drivers/infiniband/core/uverbs_main.c, uverbs_cmd.c, addr.c)
     row(
         Step::OpenRdma,
         Errno::EACCES,
+        Unavailable,
         Cause::NoPermission,
-        "The permissions of /dev/infiniband/uverbs* keep this user out.",
-        "Run as root, or put your user into the group of /dev/infiniband (often `rdma`).",
+        "The permissions of /dev/infiniband/uverbs* do not allow this user to open it.",
+        "Run as root, or add the user to the group of /dev/infiniband (often `rdma`).",
     ),
     row(
         Step::OpenRdma,
         Errno::EPERM,
+        Unavailable,
         Cause::NoPermission,
         "The device belongs to another network namespace than this process.",
         "Run in the device's namespace (`ip netns exec`), or move the device here with `rdma dev set DEV netns`.",
@@ -495,218 +593,255 @@ pub(super) static ROWS: &[Row] = &[
     row(
         Step::OpenRdma,
         Errno::ENOENT,
+        Unavailable,
         Cause::NoDevice,
-        "The device has no node below /dev/infiniband: the module ib_uverbs is not loaded, or this container was not given the node.",
-        "Load it with `modprobe ib_uverbs`, or hand /dev/infiniband to the container.",
+        "The device has no node in /dev/infiniband: the module ib_uverbs is not loaded, or the container \
+         lacks the node.",
+        "Load it with `modprobe ib_uverbs`, or pass /dev/infiniband to the container.",
     ),
     row(
         Step::OpenRdma,
         Errno::EIO,
+        Unavailable,
         Cause::NoDevice,
-        "The device has just been removed or is being reset.",
+        "The device was removed or is being reset.",
         "Wait until `rdma link` lists it again.",
     ),
     row(
         Step::Deregister,
         Errno::EBUSY,
+        Failed,
         Cause::InUse,
-        "Something is still bound to the memory region, such as a memory window.",
-        "End whatever else uses the same RDMA context.",
+        "Another object still uses the memory region, for example a memory window.",
+        "End the other users of the RDMA context.",
     ),
     row(
         Step::Deregister,
         Errno::EIO,
+        Failed,
         Cause::NoDevice,
-        "The device was removed, and its registrations with it.",
+        "The device was removed together with its registrations.",
         "Wait until `rdma link` lists it again.",
     ),
     row(
         Step::CreateQueues,
         Errno::ENOMEM,
+        Unavailable,
         Cause::LimitReached,
-        "The device has no room for queues of this depth, or they exceed the locked-memory limit of this process.",
-        "Use a smaller depth or fewer queue pairs, or raise the limit with `ulimit -l unlimited`.",
+        "The device has no resources for queues of this depth, or they exceed the locked-memory limit of this \
+         process.",
+        "Reduce the depth or the number of queue pairs, or raise the limit with `ulimit -l unlimited`.",
     ),
     row(
         Step::CreateQueues,
         Errno::EINVAL,
+        Unavailable,
         Cause::LimitReached,
-        "The device does not make queues of this depth.",
-        "Use a smaller depth (`ibv_devinfo -v` shows max_qp_wr and max_cqe).",
+        "The device does not support queues of this depth.",
+        "Reduce the depth (`ibv_devinfo -v` shows max_qp_wr and max_cqe).",
     ),
     row(
         Step::ConnectQueues,
         Errno::EINVAL,
+        Failed,
         Cause::PortDown,
-        "The port's address is not valid any more: its network device lost it, or it went down.",
-        "See with `rdma link` and `ip address` that the port is active and has its address.",
+        "The port's GID is no longer valid: its network device lost the address or is down.",
+        "Check with `rdma link` and `ip address` that the port is active and has its address.",
     ),
     row(
         Step::ConnectQueues,
         Errno::ENODEV,
+        Failed,
         Cause::PortDown,
-        "No network device belongs to the address that the queue pair was to use.",
-        "See with `ip address` that the network device under the port still has its address.",
+        "No network device has the source address of the queue pair.",
+        "Check with `ip address` that the network device of the port still has its address.",
     ),
     row(
         Step::ConnectQueues,
         Errno::ENETUNREACH,
+        Failed,
         Cause::PortDown,
-        "The network device under the port has no route to the peer's address.",
-        "Give it an address in the peer's network.",
+        "The network device of the port has no route to the peer's address.",
+        "Assign it an address in the peer's network.",
     ),
     row(
         Step::ConnectQueues,
         Errno::EHOSTUNREACH,
+        Failed,
         Cause::PortDown,
-        "The network device under the port does not reach the peer's address.",
-        "See that `ping` reaches it through that network device.",
+        "The network device of the port cannot reach the peer's address.",
+        "Check that `ping` reaches the peer through this network device.",
     ),
     row(
         Step::ConnectQueues,
         Errno::ETIMEDOUT,
+        Failed,
         Cause::TimedOut,
-        "Nobody answered for the peer's address.",
-        "See that `ping` reaches it through the network device under the port.",
+        "The peer's address did not respond to address resolution.",
+        "Check that `ping` reaches the peer through the network device of the port.",
     ),
     row(
         Step::PostTransfers,
         Errno::ENOMEM,
+        Failed,
         Cause::LimitReached,
-        "The queue is full.",
-        "Use a smaller depth; if the depth was kept, this is a bug of peerpath.",
+        "The send queue is full.",
+        "Reduce the depth; if the number of posted requests did not exceed it, report a bug of peerpath.",
     ),
     row(
         Step::PostTransfers,
         Errno::EINVAL,
+        Failed,
         Cause::TransferFailed,
-        "The device does not take such a transfer, or the queue pair is not connected.",
-        "Use a smaller size; if that does not help, look at the kernel log.",
+        "The device rejects the work request, or the queue pair is not connected.",
+        "Reduce the size, and check the kernel log (dmesg).",
     ),
-    // ---- iommufd (drivers/iommu/iommufd/pages.c, ioas.c)
+    // iommufd (drivers/iommu/iommufd/pages.c, ioas.c)
     row(
         Step::MapFile,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::OneRangeOnly,
-        "iommufd maps a VFIO dma-buf only when it has exactly one range.",
-        "Export one range for each mapping.",
+        "iommufd maps a VFIO dma-buf only if it has exactly one range.",
+        "Export one range per mapping.",
     )
     .when(|facts| facts.ranges.is_some_and(|ranges| ranges > 1)),
     row(
         Step::MapFile,
         Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ForeignDmaBuf,
-        "iommufd maps dma-bufs of vfio-pci with one range and of nobody else: memory of udmabuf, CUDA or HIP is refused.",
-        "Export a single range of a VFIO BAR, or use host:SIZE, which is mapped by its address.",
+        "iommufd maps only dma-bufs of vfio-pci with one range, and rejects those of udmabuf, CUDA and HIP.",
+        "Export a single range of a VFIO BAR, or use ordinary memory, which is mapped by its address.",
     ),
     row(
         Step::MapFile,
         Errno::ENODEV,
+        Failed,
         Cause::Revoked,
-        "The exporter has revoked the dma-buf: reset, memory decoding off, low power or closed.",
-        "Enable memory decoding on the exporter and map again.",
+        "The exporter has revoked the dma-buf (reset, memory decoding off, low-power state or close).",
+        "Set the memory-decode bit of the exporter and map again.",
     ),
     row(
         Step::MapFile,
         Errno::ENOTTY,
+        Unavailable,
         Cause::KernelTooOld,
-        "iommufd does not know IOMMU_IOAS_MAP_FILE.",
-        "Boot a newer kernel: mapping a VFIO dma-buf needs Linux 6.19 or later.",
+        "iommufd does not support IOMMU_IOAS_MAP_FILE.",
+        "Boot a newer kernel: mapping a VFIO dma-buf needs Linux 6.19.",
     ),
     row(
         Step::MapFile,
         Errno::EINVAL,
+        Failed,
         Cause::BarNotExportable,
-        "Neither reading nor writing was asked for, the span leaves the dma-buf, or it is not aligned to what the IOMMU maps.",
-        "Map page-aligned spans within the buffer, for reading, writing or both.",
+        "The mapping allows neither reads nor writes, exceeds the dma-buf, or is not aligned to the IOMMU's \
+         page size.",
+        "Map page-aligned ranges within the buffer, for reads, writes or both.",
     ),
     row(
         Step::MapFile,
         Errno::EADDRINUSE,
+        Failed,
         Cause::InUse,
-        "The IOVA asked for is mapped already or reserved.",
+        "The requested IOVA is already mapped or reserved.",
         "Let the kernel choose the IOVA.",
     ),
     row(
         Step::MapFile,
         Errno::ENOSPC,
+        Failed,
         Cause::LimitReached,
-        "The IOAS has no free span of that size.",
-        "Unmap what is not needed, or map less.",
+        "The IOAS has no free IOVA range of this size.",
+        "Unmap other buffers, or map less.",
     ),
     row(
         Step::MapMemory,
         Errno::ENOMEM,
+        Failed,
         Cause::LimitReached,
-        "Mapping pins the memory, and that exceeds the locked-memory limit of this process.",
-        "Raise it with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
+        "The mapping pins the memory, which exceeds the locked-memory limit of this process.",
+        "Raise the limit with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
     ),
     row(
         Step::MapMemory,
         Errno::EFAULT,
+        Failed,
         Cause::ForeignDmaBuf,
-        "The address range holds no pages that can be pinned: device memory has to be mapped through its dma-buf.",
+        "The kernel cannot pin the pages of the address range, as is the case for device memory.",
         "Map the memory through its dma-buf instead of its address.",
     ),
     row(
         Step::MapMemory,
         Errno::ENOSPC,
+        Failed,
         Cause::LimitReached,
-        "The IOAS has no free span of that size.",
-        "Unmap what is not needed, or map less.",
+        "The IOAS has no free IOVA range of this size.",
+        "Unmap other buffers, or map less.",
+    ),
+    uncaused(
+        Step::Unmap,
+        Errno::ENOENT,
+        Failed,
+        "The IOVA range is no longer mapped.",
+        "Report this as a bug: peerpath unmaps only its own mappings.",
     ),
     row(
         Step::Unmap,
-        Errno::ENOENT,
-        Cause::Revoked,
-        "Nothing is mapped there any more.",
-        "Report this: peerpath unmaps only what it has mapped.",
-    )
-    .without_word(),
-    row(
-        Step::Unmap,
         Errno::EBUSY,
+        Failed,
         Cause::InUse,
-        "Something in the kernel still accesses the mapping.",
-        "End whatever else uses the same iommufd.",
+        "The kernel still accesses the mapping.",
+        "End the other users of the iommufd.",
     ),
 ];
 
 pub(super) static EVERYWHERE: &[Common] = &[
     Common {
         errno: Errno::EACCES,
+        unavailable_at: PERMISSION,
         cause: Some(Cause::NoPermission),
-        why: "The file's permissions keep this user out.",
-        remedy: "Run as root, or give your user the device node.",
+        why: "The permissions of the file do not allow this user to open it.",
+        remedy: "Run as root, or give the user access to the device node.",
     },
     Common {
         errno: Errno::EPERM,
+        unavailable_at: PERMISSION,
         cause: Some(Cause::NoPermission),
-        why: "The kernel demands a capability that this process lacks.",
+        why: "The kernel requires a capability that this process lacks.",
         remedy: "Run as root.",
     },
     Common {
         errno: Errno::EMFILE,
+        unavailable_at: FILES,
         cause: Some(Cause::LimitReached),
-        why: "This process has as many files open as it may.",
+        why: "This process has reached its limit of open files.",
         remedy: "Raise the limit with `ulimit -n`.",
     },
     Common {
         errno: Errno::ENFILE,
+        unavailable_at: FILES,
         cause: Some(Cause::LimitReached),
-        why: "The host has as many files open as it may.",
+        why: "The host has reached its limit of open files.",
         remedy: "Raise fs.file-max.",
     },
     Common {
         errno: Errno::ENOMEM,
+        unavailable_at: &[],
         cause: None,
-        why: "The kernel ran out of memory for the request.",
-        remedy: "Free memory, or ask for less.",
+        why: "The kernel has too little memory for the request.",
+        remedy: "Free memory, or reduce the size.",
     },
     Common {
         errno: Errno::EINTR,
+        unavailable_at: HOST_STEPS,
         cause: Some(Cause::Interrupted),
         why: "A signal interrupted the call.",
         remedy: "Run it again.",
     },
 ];
+
+const HOST_STEPS: &[Step] = &[Step::SetDomainType, Step::OpenDevice, Step::ResetDevice, Step::Export];
+const PERMISSION: &[Step] =
+    &[Step::SetDomainType, Step::OpenDevice, Step::ResetDevice, Step::Export, Step::RegisterDmaBuf, Step::MapFile];
+const FILES: &[Step] = &[Step::SetDomainType, Step::OpenDevice, Step::ResetDevice, Step::Export, Step::CreateQueues];

@@ -1,7 +1,7 @@
 //! What the DMA API does for an importer once the route leads through a host bridge.
 
-use super::Outcomes;
-use crate::{Bar, Bounce, Cause, Function, Host, KernelVersion, Membership, Topology};
+use super::PossiblePaths;
+use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
 
 /// How the DMA API maps for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct ImporterFacts {
     /// only the kernel's initial 32 bits and says nothing about an import.
     pub(super) mask: Option<u64>,
     /// The mapping as a fact in words.
-    pub(super) words: String,
+    pub(super) mapping_fact: String,
 }
 
 impl ImporterFacts {
@@ -31,7 +31,7 @@ impl ImporterFacts {
         let has_driver = function.driver.as_deref().is_some_and(speaks);
         Self {
             mapping: mapping(host, topology, function),
-            words: words(topology, function),
+            mapping_fact: mapping_fact(topology, function),
             mask: function
                 .dma_mask_bits
                 .filter(|bits| has_driver && *bits > 0)
@@ -47,7 +47,7 @@ impl ImporterFacts {
         }
     }
 
-    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
         match self.mapping {
             Mapping::Direct => self.map_directly(host, bar),
             Mapping::Translated => self.map_translated(host, bar, ranges),
@@ -55,33 +55,33 @@ impl ImporterFacts {
         }
     }
 
-    fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> Outcomes {
+    fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> PossiblePaths {
         if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) {
-            return Outcomes::refused(Cause::LegacyDmaOps);
+            return PossiblePaths::refused(Cause::LegacyDmaOps);
         }
         let mapped = if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.last() > mask) {
-            Outcomes::refused(Cause::DmaMask)
+            PossiblePaths::refused(Cause::DmaMask)
         } else {
-            Outcomes { bypass: true, ..Outcomes::default() }
+            PossiblePaths { bypass: true, ..PossiblePaths::default() }
         };
         match host.bounce() {
             Some(Bounce::No) => mapped,
-            Some(Bounce::Forced) => Outcomes::refused(Cause::SwiotlbForced),
-            Some(Bounce::Encryption) => Outcomes::refused(Cause::ConfidentialGuest),
-            None => Outcomes::refused(Cause::SwiotlbForced).or(mapped),
+            Some(Bounce::Forced) => PossiblePaths::refused(Cause::SwiotlbForced),
+            Some(Bounce::Encryption) => PossiblePaths::refused(Cause::ConfidentialGuest),
+            None => PossiblePaths::refused(Cause::SwiotlbForced).or(mapped),
         }
     }
 
-    fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> Outcomes {
+    fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
         // The IOVA is allocated below the mask, so the BAR's address does not matter; its size does.
         if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
-            return Outcomes::refused(Cause::DmaMask);
+            return PossiblePaths::refused(Cause::DmaMask);
         }
-        let mapped = Outcomes { translated: true, ..Outcomes::default() };
+        let mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
         match (ranges > 1).then(|| multi_range_defect(host)) {
             None | Some(Some(false)) => mapped,
-            Some(Some(true)) => Outcomes::refused(Cause::MultiRangeDefect),
-            Some(None) => Outcomes::refused(Cause::MultiRangeDefect).or(mapped),
+            Some(Some(true)) => PossiblePaths::refused(Cause::MultiRangeDefect),
+            Some(None) => PossiblePaths::refused(Cause::MultiRangeDefect).or(mapped),
         }
     }
 }
@@ -90,11 +90,11 @@ impl ImporterFacts {
 /// (`iommu_setup_dma_ops`); everything else is mapped directly.
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     match function.membership {
-        Membership::None => return Mapping::Direct,
+        GroupMembership::None => return Mapping::Direct,
         // TCE groups have no domain type; it is the platform's own operations that map.
         _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
-        Membership::Unknown => return Mapping::Unknown,
-        Membership::Group(_) => {}
+        GroupMembership::Unknown => return Mapping::Unknown,
+        GroupMembership::Group(_) => {}
     }
     let Some(group) = topology.group_of(function) else { return Mapping::Unknown };
     match group.domain_type.as_deref() {
@@ -105,9 +105,9 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     }
 }
 
-fn words(topology: &Topology, importer: &Function) -> String {
+fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     match (importer.membership, topology.group_of(importer)) {
-        (Membership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
+        (GroupMembership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
         (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
         (_, Some(group)) => format!(
             "the domain of {} (IOMMU group {}) is {}",

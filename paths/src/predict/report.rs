@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Cause, Function, Membership, PathName, Seen, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct PathReport {
     /// What prevents binding, exporting or importing, whatever the path would be.
     pub blockers: Vec<Cause>,
     /// What decided.
-    pub deciding: Deciding,
+    pub deciding: DecidingFact,
     /// The functions on the way, both ends included; a way through the root complex goes up and down again.
     pub hops: Vec<Bdf>,
     /// The hop at which the way turns round; none where the two sides come together in the root complex only.
@@ -44,7 +44,7 @@ pub struct PathReport {
 
 /// The fact that decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deciding {
+pub struct DecidingFact {
     /// The function that it is about, where it is about one.
     pub bdf: Option<Bdf>,
     /// The fact.
@@ -56,22 +56,22 @@ impl Predictor<'_> {
     pub fn report(&self, prediction: &Prediction) -> PathReport {
         let &Prediction { from, to, path, cause } = prediction;
         let common = self.common(from, to);
-        let words = Words::of(self, from, to, common);
-        let (exporter, importer) = (words.function(from), words.function(to));
+        let builder = ReportBuilder::of(self, from, to, common);
+        let (exporter, importer) = (builder.function(from), builder.function(to));
         PathReport {
             from: exporter.bdf,
             to: importer.bdf,
             predicted: path,
             cause,
             blockers: self.blockers(from, importer),
-            deciding: words.deciding(path, cause),
-            hops: words.hops(path),
-            turns_at: words.turn(path).map(|at| words.function(at).bdf),
-            up_to: words.turn(path).is_none().then(|| words.function(self.top(from)).bdf),
-            unknown: words.unknown(),
+            deciding: builder.deciding(path, cause),
+            hops: builder.hops(path),
+            turns_at: builder.turn(path).map(|at| builder.function(at).bdf),
+            up_to: builder.turn(path).is_none().then(|| builder.function(self.top(from)).bdf),
+            unknown: builder.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
-            would_change: words.would_change(path, cause),
-            notes: words.notes(path),
+            would_change: builder.would_change(path, cause),
+            notes: builder.notes(path),
         }
     }
 
@@ -90,7 +90,7 @@ impl Predictor<'_> {
 }
 
 /// What a report of one pair is made of.
-struct Words<'a> {
+struct ReportBuilder<'a> {
     predictor: &'a Predictor<'a>,
     from: usize,
     to: usize,
@@ -100,18 +100,18 @@ struct Words<'a> {
     acs_unknown: Vec<&'a Function>,
 }
 
-impl<'a> Words<'a> {
+impl<'a> ReportBuilder<'a> {
     fn of(predictor: &'a Predictor<'a>, from: usize, to: usize, common: Option<usize>) -> Self {
-        let mut words = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
-        let Some(common) = common else { return words };
+        let mut builder = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
+        let Some(common) = common else { return builder };
         for function in predictor.way(from, to, common).map(|at| &predictor.topology.functions()[at]) {
             match function.redirects() {
-                Seen::Here(_) => words.redirecting.push(function),
-                Seen::Unknown => words.acs_unknown.push(function),
-                Seen::Absent => {}
+                Capability::Present(_) => builder.redirecting.push(function),
+                Capability::Unknown => builder.acs_unknown.push(function),
+                Capability::Absent => {}
             }
         }
-        words
+        builder
     }
 
     fn topology(&self) -> &'a Topology {
@@ -126,7 +126,7 @@ impl<'a> Words<'a> {
         (self.topology().root_number(self.from), self.topology().root_number(self.to))
     }
 
-    fn deciding(&self, path: PathName, cause: Option<Cause>) -> Deciding {
+    fn deciding(&self, path: PathName, cause: Option<Cause>) -> DecidingFact {
         if self.predictor.request.own_address_space {
             let bdf = self.function(self.to).bdf;
             let fact = match cause {
@@ -135,22 +135,22 @@ impl<'a> Words<'a> {
                     format!("the address space (IOAS) of {bdf} translates, whatever lies between; p2pdma is not asked")
                 }
             };
-            return Deciding { bdf: Some(bdf), fact };
+            return DecidingFact { bdf: Some(bdf), fact };
         }
         match (path, cause) {
             (PathName::BusAddress, _) => self.nearest(),
             (PathName::Unknown, _) => self.undecided(),
             (_, Some(cause)) if cause != Cause::Topology => self.mapping_refused(cause),
             _ => {
-                let Deciding { bdf, fact } = self.through_root();
+                let DecidingFact { bdf, fact } = self.through_root();
                 let mapping =
                     if path == PathName::Refused { String::new() } else { format!("; {}", self.mapping_fact()) };
-                Deciding { bdf, fact: fact + &mapping }
+                DecidingFact { bdf, fact: fact + &mapping }
             }
         }
     }
 
-    fn nearest(&self) -> Deciding {
+    fn nearest(&self) -> DecidingFact {
         let bdf = self.common.map(|at| self.function(at).bdf);
         let fact = if self.from == self.to {
             "exporter and importer are the same function, and it has no ACS redirect"
@@ -159,10 +159,10 @@ impl<'a> Words<'a> {
         } else {
             "the nearest bridge above both, and no ACS redirect is set on the way to it"
         };
-        Deciding { bdf, fact: fact.to_owned() }
+        DecidingFact { bdf, fact: fact.to_owned() }
     }
 
-    fn through_root(&self) -> Deciding {
+    fn through_root(&self) -> DecidingFact {
         let trust = &self.predictor.trust;
         let (from, to) = self.roots();
         let (first, list) = self.list_fact();
@@ -170,14 +170,18 @@ impl<'a> Words<'a> {
         let trusted = if processor { self.processor_fact() } else { list };
         match self.redirecting.first() {
             Some(port) => {
-                let bits = port.acs.here().map(|control| control.redirect_names()).unwrap_or_default();
-                Deciding { bdf: Some(port.bdf), fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf) }
+                let bits = port.acs.present().map(|control| control.redirect_names()).unwrap_or_default();
+                DecidingFact {
+                    bdf: Some(port.bdf),
+                    fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf),
+                }
             }
-            None if processor => Deciding { bdf: None, fact: format!("no bridge above both; {trusted}") },
-            None if from == to => Deciding { bdf: first, fact: format!("no bridge above both; {trusted}") },
-            None => {
-                Deciding { bdf: first, fact: format!("no bridge above both, and different host bridges; {trusted}") }
-            }
+            None if processor => DecidingFact { bdf: None, fact: format!("no bridge above both; {trusted}") },
+            None if from == to => DecidingFact { bdf: first, fact: format!("no bridge above both; {trusted}") },
+            None => DecidingFact {
+                bdf: first,
+                fact: format!("no bridge above both, and different host bridges; {trusted}"),
+            },
         }
     }
 
@@ -215,53 +219,53 @@ impl<'a> Words<'a> {
     }
 
     fn mapping_fact(&self) -> &'a str {
-        &self.predictor.importers[self.to].words
+        &self.predictor.importers[self.to].mapping_fact
     }
 
-    fn mapping_refused(&self, cause: Cause) -> Deciding {
+    fn mapping_refused(&self, cause: Cause) -> DecidingFact {
         let importer = self.function(self.to);
         let host = self.predictor.host;
         let bdf = Some(importer.bdf);
         let direct = self.mapping_fact();
         match cause {
             Cause::SwiotlbForced => {
-                Deciding { bdf: None, fact: format!("swiotlb=force bounces every direct mapping, and {direct}") }
+                DecidingFact { bdf: None, fact: format!("swiotlb=force bounces every direct mapping, and {direct}") }
             }
             Cause::ConfidentialGuest => {
                 let guest =
                     host.confidential_guest.map_or_else(|| "confidential".to_owned(), |guest| guest.to_string());
-                Deciding { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
+                DecidingFact { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
             }
             Cause::LegacyDmaOps => {
                 let platform =
                     host.cpu.as_ref().and_then(|cpu| cpu.legacy_dma).map_or("the platform", |dma| dma.as_str());
-                Deciding { bdf, fact: format!("{platform} map DMA for memory that has pages, and a BAR has none") }
+                DecidingFact { bdf, fact: format!("{platform} map DMA for memory that has pages, and a BAR has none") }
             }
             Cause::DmaMask => {
                 let bits = importer.dma_mask_bits.unwrap_or_default();
                 let bar = self.predictor.bars[self.from];
                 let (index, start, last) = bar.map_or((0, 0, 0), |bar| (bar.index, bar.start, bar.last()));
-                Deciding {
+                DecidingFact {
                     bdf,
                     fact: format!("{bits} bits of DMA mask do not reach BAR {index} at {start:#x}-{last:#x}; {direct}"),
                 }
             }
             Cause::MultiRangeDefect => {
                 let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
-                Deciding { bdf, fact: format!("{kernel} maps only the first range of a dma-buf, and {direct}") }
+                DecidingFact { bdf, fact: format!("{kernel} maps only the first range of a dma-buf, and {direct}") }
             }
-            _ => Deciding { bdf, fact: direct.to_owned() },
+            _ => DecidingFact { bdf, fact: direct.to_owned() },
         }
     }
 
-    fn undecided(&self) -> Deciding {
+    fn undecided(&self) -> DecidingFact {
         let bdf = self.acs_unknown.first().map(|function| function.bdf);
         let unknown = self.unknown();
         let fact = match unknown.first() {
             Some(first) => format!("depends on {first}, which could not be read"),
             None => "depends on what could not be read".to_owned(),
         };
-        Deciding { bdf, fact }
+        DecidingFact { bdf, fact }
     }
 
     fn turn(&self, path: PathName) -> Option<usize> {
@@ -286,13 +290,13 @@ impl<'a> Words<'a> {
         let predictor = self.predictor;
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
-            unknown.extend(self.acs_unknown.iter().map(|function| match function.config.seen_bytes() {
+            unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (config space cut to {bytes} bytes)", function.bdf),
             }));
         }
         for at in [self.from, self.to] {
-            if self.common.is_none() && self.topology().is_adrift(predictor.top(at)) {
+            if self.common.is_none() && self.topology().parent_unknown(predictor.top(at)) {
                 unknown.push(format!("the bridges above {}", self.function(predictor.top(at)).bdf));
             }
         }
@@ -342,7 +346,7 @@ impl<'a> Words<'a> {
         let facts = &self.predictor.importers[self.to];
         if facts.mapping == Mapping::Unknown {
             unknown.push(match importer.membership {
-                Membership::Group(number) => {
+                GroupMembership::Group(number) => {
                     format!("the domain type of {} (sys/kernel/iommu_groups/{number}/type)", importer.bdf)
                 }
                 _ => format!("the IOMMU group of {}", importer.bdf),
@@ -380,7 +384,7 @@ impl<'a> Words<'a> {
             change.push("moving both below one switch without ACS redirect makes it bus-address".to_owned());
         }
         let group = match self.function(self.to).membership {
-            Membership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
+            GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
             _ => String::new(),
         };
         match (path, cause) {
@@ -428,10 +432,10 @@ impl<'a> Words<'a> {
                 notes.push("the importer's domain is blocked: the IOMMU will refuse its accesses".to_owned());
             }
         }
-        if path == PathName::HostBridgeTranslated && importer.ats.here().is_some_and(|ats| ats.enabled) {
+        if path == PathName::HostBridgeTranslated && importer.ats.present().is_some_and(|ats| ats.enabled) {
             let ports = &self.redirecting;
             let direct = !ports.is_empty()
-                && ports.iter().all(|port| port.acs.here().is_some_and(|control| control.direct_translated()));
+                && ports.iter().all(|port| port.acs.present().is_some_and(|control| control.direct_translated()));
             notes.push(
                 if direct {
                     "the importer uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch"

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Class, Explained, Explanation};
+use crate::{Explained, Explanation, Severity};
 
 /// What `--root` names cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ impl Explained for TreeError {
         }
     }
 
-    fn class(&self) -> Class {
-        Class::BadInput
+    fn severity(&self) -> Severity {
+        Severity::BadInput
     }
 }

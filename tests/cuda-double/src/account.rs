@@ -1,4 +1,4 @@
-//! What the double has given out, and what was done out of order.
+//! The objects that the double has created, and the log of incorrect use.
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use crate::told::TOLD;
 
-/// Memory that the GPU reaches, by its first address.
+/// Memory that the GPU can access.
 pub(crate) enum Memory {
-    /// Of the GPU: a file, so that it can be given away, and its mapping.
+    /// GPU memory: a file, so that it can be exported, and its mapping.
     Device { file: OwnedFd },
-    /// Of the process, registered.
+    /// Registered memory of the process.
     Registered,
-    /// The mapping of something imported.
+    /// Mapping of an import.
     External { import: usize },
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Span {
     pub(crate) memory: Memory,
 }
 
-/// Something imported: the file that is the double's own from then on.
+/// Imported external memory. The double owns the file.
 pub(crate) struct Import {
     pub(crate) file: OwnedFd,
     pub(crate) mapped: bool,
@@ -33,16 +33,16 @@ pub(crate) struct Import {
 #[derive(Default)]
 pub(crate) struct Account {
     pub(crate) initialised: bool,
-    /// Retained, by GPU.
+    /// Reference counts of the primary contexts, by GPU.
     pub(crate) contexts: BTreeMap<i32, u32>,
     pub(crate) memory: BTreeMap<u64, Span>,
     pub(crate) imports: BTreeMap<usize, Import>,
     pub(crate) streams: BTreeSet<usize>,
-    /// With the time that was recorded last, in nanoseconds of the GPU's clock.
+    /// Events, with the last recorded time in nanoseconds of the GPU's clock.
     pub(crate) events: BTreeMap<usize, Option<u64>>,
     pub(crate) modules: BTreeSet<usize>,
     next: usize,
-    /// Pieces of work so far.
+    /// Number of work items so far.
     pub(crate) work: u64,
     pub(crate) lost: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Account {
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 static ACCOUNT: LazyLock<Mutex<Account>> = LazyLock::new(|| {
-    // SAFETY: the function is of this library, which is never unloaded by the program under test.
+    // SAFETY: the function is in this library, which the program under test never unloads.
     unsafe { libc::atexit(at_exit) };
     Mutex::default()
 });
@@ -60,18 +60,18 @@ pub(crate) fn account() -> MutexGuard<'static, Account> {
 }
 
 impl Account {
-    /// A handle that was never given out before; also a place in memory, so that it may be taken for a pointer.
+    /// A new, unique handle with the form of an aligned pointer.
     pub(crate) fn handle(&mut self) -> usize {
         self.next += 1;
         0x1000 * self.next
     }
 
-    /// The GPU's clock.
+    /// Time of the GPU's clock, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         TOLD.takes.map_or_else(|| BEGUN.elapsed().as_nanos() as u64, |microseconds| self.work * microseconds * 1000)
     }
 
-    /// Where a span of memory that the GPU reaches lies in this process; none, and a complaint, where it reaches it not.
+    /// Address in this process of memory that the GPU can access. Otherwise `None`, and a complaint in the log.
     pub(crate) fn reach(&self, address: u64, length: usize) -> Option<*mut u8> {
         let found = self.memory.range(..=address).next_back();
         match found {
@@ -84,7 +84,7 @@ impl Account {
     }
 }
 
-/// Says that the program did what it must not.
+/// Logs incorrect use by the program.
 pub(crate) fn complain(what: &str) {
     log(&format!("COMPLAINT {what}"));
 }
@@ -93,7 +93,7 @@ pub(crate) fn log(line: &str) {
     let Some(path) = std::env::var_os("PEERPATH_CUDA_DOUBLE_LOG") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);
     if let Ok(mut file) = file {
-        // Told by whoever misses the line.
+        // The test that reads the log notices a missing line.
         let _ = writeln!(file, "{line}");
     }
 }
@@ -109,7 +109,7 @@ extern "C" fn at_exit() {
         ("modules", account.modules.len()),
     ];
     for (what, count) in left {
-        // A GPU that is lost takes everything with it: what it answers to giving things back is an error.
+        // A lost GPU releases everything itself, and release calls return an error.
         if count > 0 && !account.lost {
             complain(&format!("{count} {what} were left"));
         }
@@ -117,7 +117,7 @@ extern "C" fn at_exit() {
     log("END");
 }
 
-/// A page: what memory is made in.
+/// A page, the unit of allocation.
 pub(crate) const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
     Ok(layout) => layout,
     Err(_) => panic!("4096 is a power of two"),

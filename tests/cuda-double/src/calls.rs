@@ -22,7 +22,7 @@ thread_local! {
     static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a call has to find before it does anything.
+/// State that a call requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -30,7 +30,7 @@ enum Needs {
     Context,
 }
 
-/// Carries a call out, unless it was told to refuse it or the GPU is lost.
+/// Performs a call, unless a setting refuses it or the GPU is lost.
 fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), CUresult>) -> Code {
     let mut account = account();
     if needs != Needs::Nothing && !account.initialised {
@@ -51,14 +51,14 @@ fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), 
         }
     }
     let done = work(&mut account);
-    // Polls would drown everything else.
+    // Polls would fill the log.
     if name != "cuEventQuery" && name != "cuCtxSetCurrent" {
         log(&format!("{name} {}", done.err().map_or(0, |code| code as Code)));
     }
     done.map_or_else(|code| code as Code, |()| 0)
 }
 
-/// Takes something back that has to be there.
+/// Removes an object that must exist.
 fn must(found: bool, what: &str) -> Result<(), CUresult> {
     if found {
         return Ok(());
@@ -72,7 +72,7 @@ fn string(text: &CStr, into: *mut c_char, length: c_int) -> Result<(), CUresult>
     if bytes.len() > usize::try_from(length).unwrap_or(0) {
         return Err(INVALID);
     }
-    // SAFETY: the caller has given as many bytes as it says.
+    // SAFETY: the caller passes a buffer of the stated length.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), into, bytes.len()) };
     Ok(())
 }
@@ -95,7 +95,7 @@ calls! {
     }
 
     cuDriverGetVersion[Nothing](version: *mut c_int) |account| {
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { version.write(TOLD.version) };
         Ok(())
     }
@@ -114,13 +114,13 @@ calls! {
             999 => c"CUDA_ERROR_UNKNOWN",
             _ => return Err(INVALID),
         };
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { name.write(text.as_ptr()) };
         Ok(())
     }
 
     cuDeviceGetCount[Initialised](count: *mut c_int) |account| {
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { count.write(TOLD.gpus) };
         Ok(())
     }
@@ -129,7 +129,7 @@ calls! {
         if !(0..TOLD.gpus).contains(&ordinal) {
             return Err(CUresult::CUDA_ERROR_INVALID_DEVICE);
         }
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { device.write(ordinal) };
         Ok(())
     }
@@ -139,13 +139,13 @@ calls! {
     }
 
     cuDeviceGetPCIBusId[Initialised](text: *mut c_char, length: c_int, device: CUdevice) |account| {
-        // A function that no machine has.
+        // A function that never exists.
         let numbers = [c"FF00:FE:1E.0", c"FF00:FE:1E.1"];
         string(numbers[usize::try_from(device).unwrap_or(0) % 2], text, length)
     }
 
     cuDeviceTotalMem_v2[Initialised](bytes: *mut usize, device: CUdevice) |account| {
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { bytes.write(1 << 30) };
         Ok(())
     }
@@ -157,20 +157,20 @@ calls! {
             118 => 200,
             _ => return Err(INVALID),
         };
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { value.write(answer) };
         Ok(())
     }
 
     cuDeviceCanAccessPeer[Initialised](can: *mut c_int, device: CUdevice, peer: CUdevice) |account| {
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { can.write(1) };
         Ok(())
     }
 
     cuDevicePrimaryCtxRetain[Initialised](context: *mut CUcontext, device: CUdevice) |account| {
         *account.contexts.entry(device).or_default() += 1;
-        // SAFETY: the caller gives a place for it; it is only ever compared.
+        // SAFETY: the caller passes a valid pointer; the value is only compared.
         unsafe { context.write((0x100 + device as usize) as CUcontext) };
         Ok(())
     }
@@ -199,7 +199,7 @@ calls! {
         if bytes == 0 || bytes > 1 << 30 {
             return Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
         }
-        // SAFETY: plain system calls; the mapping is ours.
+        // SAFETY: the mapping belongs to this library.
         let (file, at) = unsafe {
             let fd = libc::memfd_create(c"double".as_ptr(), libc::MFD_CLOEXEC);
             if fd < 0 || libc::ftruncate(fd, bytes as libc::off_t) < 0 {
@@ -208,7 +208,7 @@ calls! {
             (OwnedFd::from_raw_fd(fd), map(fd, bytes)?)
         };
         account.memory.insert(at, Span { length: bytes, memory: Memory::Device { file } });
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { address.write(at) };
         Ok(())
     }
@@ -226,7 +226,7 @@ calls! {
             import.mapped = false;
         }
         if let Some(span) = account.memory.remove(&address) {
-            // SAFETY: mapped by us with this length.
+            // SAFETY: this library mapped it with this length.
             unsafe { libc::munmap(address as *mut c_void, span.length) };
         }
         Ok(())
@@ -234,7 +234,7 @@ calls! {
 
     cuMemcpyHtoD_v2[Context](to: CUdeviceptr, from: *const c_void, bytes: usize) |account| {
         let to = account.reach(to, bytes).ok_or(INVALID)?;
-        // SAFETY: `reach` has seen the one side, the caller vouches for the other.
+        // SAFETY: `reach` has checked one side, and the caller guarantees the other.
         unsafe { std::ptr::copy(from.cast(), to, bytes) };
         Ok(())
     }
@@ -283,7 +283,7 @@ calls! {
 
     cuMemHostGetDevicePointer_v2[Context](device_address: *mut CUdeviceptr, address: *mut c_void, flags: c_uint) |account| {
         must(account.memory.contains_key(&(address as u64)), "the address of memory that is not registered")?;
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { device_address.write(address as u64) };
         Ok(())
     }
@@ -302,39 +302,39 @@ calls! {
             return Err(INVALID);
         }
         let Ok(copy) = file.try_clone() else { return Err(CUresult::CUDA_ERROR_OPERATING_SYSTEM) };
-        // SAFETY: for this kind the caller gives a place for an int.
+        // SAFETY: for this attribute the caller passes a pointer to an int.
         unsafe { handle.cast::<c_int>().write(copy.into_raw_fd()) };
         Ok(())
     }
 
     cuImportExternalMemory[Context](memory: *mut CUexternalMemory, handle: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC) |account| {
-        // SAFETY: the caller gives a whole structure.
+        // SAFETY: the caller passes a complete structure.
         let (kind, fd, size, reserved) = unsafe { ((*handle).type_, (*handle).handle.fd, (*handle).size, (*handle).reserved) };
         let is_known = match kind {
             CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD => TOLD.version >= 13_000,
             CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD => true,
             _ => false,
         };
-        // Both kinds apart, so that tests can refuse one of them.
+        // Separate names, so that tests can refuse one kind.
         let name = if kind == CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD { "dma-buf" } else { "opaque" };
         if let Some(code) = TOLD.refusal(name) {
-            // SAFETY: the codes of tests are among those of the header.
+            // SAFETY: tests use only codes of the header.
             return Err(unsafe { std::mem::transmute::<u32, CUresult>(code) });
         }
         must(reserved.iter().all(|word| *word == 0) && size > 0, "an import that is not described as it has to be")?;
         let given_twice = account.imports.values().any(|import| import.file.as_raw_fd() == fd);
         must(!given_twice, "a file descriptor was given away twice")?;
-        // SAFETY: asking about a number that may be no file descriptor.
+        // SAFETY: the query is valid for any number, also for one that is not a file descriptor.
         let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
         must(is_open, "a file descriptor was given away that is closed")?;
         if !is_known {
             return Err(CUresult::CUDA_ERROR_NOT_SUPPORTED);
         }
-        // SAFETY: from here on it is ours.
+        // SAFETY: the caller passes ownership of the file descriptor.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         let number = account.handle();
         account.imports.insert(number, Import { file, mapped: false });
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { memory.write(number as CUexternalMemory) };
         Ok(())
     }
@@ -342,7 +342,7 @@ calls! {
     cuExternalMemoryGetMappedBuffer[Context](
         address: *mut CUdeviceptr, memory: CUexternalMemory, buffer: *const CUDA_EXTERNAL_MEMORY_BUFFER_DESC
     ) |account| {
-        // SAFETY: the caller gives a whole structure.
+        // SAFETY: the caller passes a complete structure.
         let (offset, size, flags) = unsafe { ((*buffer).offset, (*buffer).size, (*buffer).flags) };
         let number = memory as usize;
         let Some(import) = account.imports.get_mut(&number) else {
@@ -352,11 +352,11 @@ calls! {
         if offset != 0 || flags != 0 || size == 0 {
             return Err(INVALID);
         }
-        // SAFETY: the mapping is ours.
+        // SAFETY: the mapping belongs to this library.
         let at = unsafe { map(import.file.as_raw_fd(), size as usize) }?;
         import.mapped = true;
         account.memory.insert(at, Span { length: size as usize, memory: Memory::External { import: number } });
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { address.write(at) };
         Ok(())
     }
@@ -370,7 +370,7 @@ calls! {
     cuStreamCreate[Context](stream: *mut CUstream, flags: c_uint) |account| {
         let handle = account.handle();
         account.streams.insert(handle);
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { stream.write(handle as CUstream) };
         Ok(())
     }
@@ -386,7 +386,7 @@ calls! {
     cuEventCreate[Context](event: *mut CUevent, flags: c_uint) |account| {
         let handle = account.handle();
         account.events.insert(handle, None);
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { event.write(handle as CUevent) };
         Ok(())
     }
@@ -410,7 +410,7 @@ calls! {
             return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
         };
         must(end >= start, "the time between events in the wrong order")?;
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { milliseconds.write((end - start) as f32 / 1e6) };
         Ok(())
     }
@@ -420,25 +420,25 @@ calls! {
     }
 
     cuModuleLoadData[Context](module: *mut CUmodule, image: *const c_void) |account| {
-        // SAFETY: the caller gives a text that ends with a zero.
+        // SAFETY: the caller passes a string with a terminating zero.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_string_lossy();
         if !text.contains(".target") {
             return Err(CUresult::CUDA_ERROR_INVALID_IMAGE);
         }
         let handle = account.handle();
         account.modules.insert(handle);
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { module.write(handle as CUmodule) };
         Ok(())
     }
 
     cuModuleGetFunction[Context](function: *mut CUfunction, module: CUmodule, name: *const c_char) |account| {
         must(account.modules.contains(&(module as usize)), "a function of a module that is not there")?;
-        // SAFETY: the caller gives a text that ends with a zero.
+        // SAFETY: the caller passes a string with a terminating zero.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        // The width of a word stands at the end of the name, and is all that the double knows of a kernel.
+        // The name ends with the bytes per thread; the double needs nothing else of a kernel.
         let width: usize = name.rsplit('_').next().and_then(|width| width.parse().ok()).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?;
-        // SAFETY: the caller gives a place for it.
+        // SAFETY: the caller passes a valid pointer for the result.
         unsafe { function.write((module as usize + width) as CUfunction) };
         Ok(())
     }
@@ -456,7 +456,7 @@ calls! {
         must(account.modules.contains(&module), "a kernel of a module that is not there")?;
         let shape = [blocks_y, blocks_z, threads_y, threads_z];
         must(shape == [1; 4] && blocks_x > 0 && (1..=1024).contains(&threads_x), "a kernel in an impossible shape")?;
-        // SAFETY: the kernels take three numbers of 64 bits.
+        // SAFETY: the kernels take three 64-bit parameters.
         let [to, from, words] = unsafe { [0, 1, 2].map(|place| arguments.add(place).read().cast::<u64>().read()) };
         must((to | from).is_multiple_of(width as u64), "a kernel at an address that is no multiple of its word")?;
         carry(account, to, from, words as usize * width)
@@ -465,22 +465,22 @@ calls! {
 
 /// Maps a file.
 unsafe fn map(fd: c_int, bytes: usize) -> Result<u64, CUresult> {
-    // SAFETY: the kernel chooses an address that is free.
+    // SAFETY: the kernel chooses a free address.
     let at =
         unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
     if at == libc::MAP_FAILED { Err(CUresult::CUDA_ERROR_MAP_FAILED) } else { Ok(at as u64) }
 }
 
-/// Carries a piece of work out, unless the GPU is lost with it.
+/// Performs a work item, unless the GPU is lost at it.
 fn carry(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize) -> Result<(), CUresult> {
     account.work += 1;
     if TOLD.lose.is_some_and(|lose| account.work >= lose) {
         account.lost = true;
-        // As with a GPU: that it is lost shows behind the call.
+        // As on a GPU, the error appears after this call.
         return Ok(());
     }
     let (from, to) = (account.reach(from, bytes).ok_or(INVALID)?, account.reach(to, bytes).ok_or(INVALID)?);
-    // SAFETY: `reach` has seen both sides.
+    // SAFETY: `reach` has checked both sides.
     unsafe { std::ptr::copy(from, to, bytes) };
     if TOLD.spoil && bytes > 0 {
         // SAFETY: as above.

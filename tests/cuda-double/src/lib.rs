@@ -1,21 +1,20 @@
-//! A library under the name of libcuda, for tests: a GPU whose memory is this process's.
+//! A test double for libcuda: a GPU whose memory is memory of this process.
 //!
-//! It says of itself that it stands in for the driver (`peerpath_stand_in`), so nothing measured with it counts. It follows
-//! cuda.h by types generated from it, keeps account of everything it gives out, and complains about every use out of order: of
-//! handles that are not there, memory that is not mapped, calls without a context, file descriptors given away twice. What is
-//! left when the process ends is a complaint, too.
+//! It identifies itself as a test double (`peerpath_stand_in`), so results made with it are marked as emulated. Its types are generated
+//! from cuda.h. It records every object that it creates and logs a complaint about every incorrect use: unknown handles, unmapped
+//! memory, calls without a context, file descriptors passed twice. Objects that exist when the process ends are a complaint, too.
 //!
-//! `PEERPATH_CUDA_DOUBLE` tells it, in words divided by commas, what to do:
-//! - `refuse=CALL:CODE` answers CALL with CODE, `refuse=CALL:CODE:N` only from the N-th time on;
-//! - `lose=N` loses the GPU with the N-th piece of work: from then on everything answers `CUDA_ERROR_ILLEGAL_ADDRESS`;
-//! - `takes=N`: on the GPU's clock every piece of work takes N microseconds, and nothing else takes any time;
-//! - `spoil` changes a byte of everything that is copied between buffers;
-//! - `gpus=N` has so many GPUs, `version=N` speaks that version of CUDA.
+//! `PEERPATH_CUDA_DOUBLE` holds settings, separated by commas:
+//! - `refuse=CALL:CODE`: CALL returns CODE; `refuse=CALL:CODE:N`: from the N-th call on;
+//! - `lose=N`: the GPU is lost at the N-th work item; from then on every call returns `CUDA_ERROR_ILLEGAL_ADDRESS`;
+//! - `takes=N`: on the GPU's clock every work item takes N microseconds and nothing else takes time;
+//! - `spoil`: one byte of every copy between buffers is changed;
+//! - `gpus=N`: number of GPUs; `version=N`: CUDA version.
 //!
-//! `PEERPATH_CUDA_DOUBLE_LOG` names a file that calls and complaints are appended to.
-#![allow(unsafe_code, reason = "it is a library of C functions")]
+//! `PEERPATH_CUDA_DOUBLE_LOG` names the file to which calls and complaints are appended.
+#![allow(unsafe_code, reason = "a library of C functions")]
 #![allow(non_snake_case, reason = "the names are those of cuda.h")]
-#![allow(clippy::missing_safety_doc, reason = "cuda.h says what callers have to keep to")]
+#![allow(clippy::missing_safety_doc, reason = "cuda.h documents the requirements")]
 #![allow(missing_docs, reason = "the names are those of cuda.h")]
 
 mod account;
@@ -24,7 +23,7 @@ mod told;
 
 use std::ffi::{CStr, c_char};
 
-/// What it calls itself. A program that finds this knows that no GPU is behind the library.
+/// Name of the double. The symbol shows a program that the library does not drive a GPU.
 #[unsafe(no_mangle)]
 pub static peerpath_stand_in: Name = Name(c"a stand-in for the CUDA driver".as_ptr());
 

@@ -1,14 +1,14 @@
-//! What the environment tells the double to do.
+//! Settings of the double, from the environment.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub(crate) struct Told {
-    /// Calls that are answered with a code, from which time on.
+    /// Calls that fail: error code, and number of the first call that fails.
     refuse: HashMap<String, (u32, u64)>,
-    /// The piece of work with which the GPU is lost.
+    /// Number of the work item at which the GPU is lost.
     pub(crate) lose: Option<u64>,
-    /// Microseconds on the GPU's clock.
+    /// Duration of each work item on the GPU's clock, in microseconds.
     pub(crate) takes: Option<u64>,
     pub(crate) spoil: bool,
     pub(crate) gpus: i32,
@@ -20,7 +20,7 @@ pub(crate) static TOLD: LazyLock<Told> = LazyLock::new(|| {
     let mut told = Told { refuse: HashMap::new(), lose: None, takes: None, spoil: false, gpus: 1, version: 13_000 };
     for word in text.split(',').filter(|word| !word.is_empty()) {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let number = || value.parse().unwrap_or_else(|_| panic!("{word} has no number"));
+        let number = || value.parse().unwrap_or_else(|_| panic!("PEERPATH_CUDA_DOUBLE: {word} needs a number"));
         match key {
             "refuse" => {
                 let mut parts = value.split(':');
@@ -33,7 +33,7 @@ pub(crate) static TOLD: LazyLock<Told> = LazyLock::new(|| {
             "spoil" => told.spoil = true,
             "gpus" => told.gpus = number() as i32,
             "version" => told.version = number() as i32,
-            _ => panic!("{word} tells the double nothing"),
+            _ => panic!("PEERPATH_CUDA_DOUBLE: unknown setting {word}"),
         }
     }
     told
@@ -42,7 +42,7 @@ pub(crate) static TOLD: LazyLock<Told> = LazyLock::new(|| {
 static TIMES: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
 impl Told {
-    /// The code with which this call is to be answered now.
+    /// Error code that this call must return, if any.
     pub(crate) fn refusal(&self, call: &str) -> Option<u32> {
         let (code, from) = *self.refuse.get(call)?;
         let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);

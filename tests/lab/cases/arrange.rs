@@ -1,4 +1,4 @@
-//! A path that is asked for is arranged, and the host is as before afterwards, however the run ended.
+//! A requested path is arranged, and the host is restored afterwards, however the run ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use crate::functions::{driver, driver_override, named};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case { name: "arranges_bypass_and_translated", scenarios: &["default", "bypass"], run: both },
-        Case { name: "arranged_is_put_back_after_sigkill", scenarios: &["default"], run: after_sigkill },
-        Case { name: "arranged_is_put_back_after_an_interrupt", scenarios: &["default"], run: interrupted },
-        Case { name: "arranges_nothing_in_use_without_force", scenarios: &["default"], run: unforced },
-        Case { name: "arranges_never_what_the_host_hangs_on", scenarios: &["default"], run: never },
-        Case { name: "arranges_acs_redirect", scenarios: &["switch-acs"], run: acs },
+        Case { name: "restores_arranged_settings_after_sigkill", scenarios: &["default"], run: after_sigkill },
+        Case { name: "restores_arranged_settings_after_sigint", scenarios: &["default"], run: interrupted },
+        Case { name: "does_not_touch_a_nic_in_use_without_force", scenarios: &["default"], run: unforced },
+        Case { name: "never_touches_the_nic_of_the_session_or_the_default_route", scenarios: &["default"], run: never },
+        Case { name: "clears_and_sets_acs_redirect", scenarios: &["switch-acs"], run: acs },
     ]
 }
 
 const OPS: &str = "--op register --op write --mode completion --size 4K";
 
-/// The functions of a scenario, the NIC with something on it that is lost with its driver.
+/// The functions of a scenario. The NIC has settings that are lost with its driver.
 struct Host {
     exporter: String,
     nic: String,
@@ -52,8 +52,7 @@ impl Host {
         run(&format!("run --from {exporter}:2 --to verbs:rxe0 {OPS} {rest} --out {}", out.display()))
     }
 
-    /// A change of the MTU takes the link down for a moment, and a NIC that was bound anew has to find its link again: until then
-    /// the RDMA port is down, and routes say so.
+    /// Waits until the RDMA port is active: a change of the MTU and a rebind take the link down for a moment, and routes show that.
     fn wait_for_the_link(&self) -> Result<(), Failed> {
         let port = || text(Path::new("/sys/class/infiniband/rxe0/ports/1/state"));
         let carrier = || text(&Path::new("/sys/class/net").join(&self.interface).join("carrier"));
@@ -64,7 +63,7 @@ impl Host {
         text(&function(&self.nic).join("iommu_group/type"))
     }
 
-    /// All that must be as before, in words.
+    /// Text with every setting that must be restored.
     fn picture(&self) -> Result<String, Failed> {
         let mut words = format!("{} {:?} {}\n", self.domain_type(), driver(&self.nic), interface(&self.nic)?);
         words += &format!("exporter {:?} {}\n", driver(&self.exporter), driver_override(&self.exporter));
@@ -112,7 +111,7 @@ fn journal() -> String {
     format!("{entries} entries in the journal\n")
 }
 
-/// The control words of the ports above a function.
+/// ACS control registers of the ports above a function.
 fn acs_controls(bdf: &str) -> Result<Vec<(PathBuf, u16)>, Failed> {
     let mut found = Vec::new();
     for port in fs::canonicalize(function(bdf))?.ancestors().skip(1).filter(|path| path.join("config").exists()) {
@@ -123,7 +122,7 @@ fn acs_controls(bdf: &str) -> Result<Vec<(PathBuf, u16)>, Failed> {
     Ok(found)
 }
 
-/// Where the control word stands, and what it is.
+/// Offset and value of the ACS control register.
 fn acs_word(config: &[u8]) -> Option<(usize, u16)> {
     let mut at = 0x100;
     loop {
@@ -138,10 +137,11 @@ fn acs_word(config: &[u8]) -> Option<(usize, u16)> {
     }
 }
 
-/// Every cell took the path that it was asked to take, arranged in these words; without words, nothing was to be arranged.
+/// Checks that every cell took the requested path and that its evidence contains `words`; without words, that nothing was
+/// arranged.
 fn took(cells: &[Value], a_path: usize, expected: &[(&str, &str)]) -> Result<(), Failed> {
     if cells.len() != expected.len() * a_path {
-        return Err(format!("{} cells were found", cells.len()).into());
+        return Err(format!("expected {} cells, found {}", expected.len() * a_path, cells.len()).into());
     }
     for (cells, (path, words)) in cells.chunks(a_path).zip(expected) {
         for cell in cells {
@@ -153,7 +153,7 @@ fn took(cells: &[Value], a_path: usize, expected: &[(&str, &str)]) -> Result<(),
             let in_these_words =
                 if words.is_empty() { arranged.is_empty() } else { arranged.join("; ").contains(words) };
             if !as_asked || !in_these_words {
-                return Err(format!("{path}, arranged by {words:?}, was expected: {cell:#}").into());
+                return Err(format!("expected {path}, arranged by {words:?}: {cell:#}").into());
             }
         }
     }
@@ -172,19 +172,19 @@ fn both() -> Result<(), Failed> {
         (false, _) => (String::new(), "switched from identity to DMA".to_owned()),
     };
     let result = result(out.path())?;
-    let (arranged, impossible) = cells(&result).split_at_checked(4).ok_or("six cells were expected")?;
+    let (arranged, impossible) = cells(&result).split_at_checked(4).ok_or("expected six cells")?;
     took(arranged, 2, &[("host-bridge-bypass", &bypass), ("host-bridge-translated", &translated)])?;
     for cell in impossible {
         let reason = cell["reason"].as_str().unwrap_or_default();
         if cell["outcome"] != "waived" || cell["cause"] != "topology" || !reason.contains("No bridge stands above both")
         {
-            return Err(format!("a cell waived for its topology was expected: {cell:#}").into());
+            return Err(format!("expected a cell waived with cause topology: {cell:#}").into());
         }
     }
     host.is_as(&before)
 }
 
-/// Two moments: in the middle of the switch, and in the middle of a cell.
+/// Kills the run at two moments: while it switches the domain, and while a cell runs.
 fn after_sigkill() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let before = host.picture()?;
@@ -208,7 +208,7 @@ fn after_sigkill() -> Result<(), Failed> {
         running.signal("KILL")?;
         running.wait()?;
         if journal() == "0 entries in the journal\n" {
-            return Err("a killed run cannot have put anything back: this test shows nothing".into());
+            return Err("the journal is empty: the run was not killed while the host was changed".into());
         }
         run("restore")?.expect(0)?.says("domain type DMA-FQ")?;
         host.is_as(&before)?;
@@ -241,11 +241,11 @@ fn unforced() -> Result<(), Failed> {
     host.run("--path bypass --iterations 20", out.path())?.expect(3)?;
     let result = result(out.path())?;
     if cells(&result).iter().any(|cell| cell["outcome"] != "waived" || cell["cause"] != "in-use") {
-        return Err(format!("cells waived with in-use were expected: {result:#}").into());
+        return Err(format!("expected cells waived with cause in-use: {result:#}").into());
     }
-    // An interface that went and came back has another number.
+    // An interface that was removed and created again has another index.
     if index() != index_before {
-        return Err("the NIC was taken from its driver".into());
+        return Err("the NIC was unbound from its driver".into());
     }
     host.is_as(&before)
 }
@@ -266,7 +266,7 @@ fn never() -> Result<(), Failed> {
         let result = result(out.path())?;
         let reasons: Vec<_> = cells(&result).iter().map(|cell| cell["reason"].as_str().unwrap_or_default()).collect();
         if ended.status.code() != Some(3) || !reasons.iter().all(|reason| reason.contains(why)) {
-            return Err(format!("{why:?} was expected: {:?} {reasons:?}", ended.status).into());
+            return Err(format!("expected {why:?}: {:?} {reasons:?}", ended.status).into());
         }
         Ok(())
     };
@@ -279,7 +279,7 @@ fn never() -> Result<(), Failed> {
     host.is_as(&before)
 }
 
-/// An exporter that was bound before has been used already, so that the kernel has to be made to forget.
+/// The kernel caches the P2P distance of an exporter that was used before; the run must make it compute the distance again.
 fn acs() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let cleared = ("bus-address", "ACS redirect cleared on");
@@ -303,7 +303,7 @@ fn arranged(host: &Host, paths: &str, expected: &[(&str, &str)]) -> Result<(), F
     host.is_as(&before)
 }
 
-/// Ports that redirect nothing are made to.
+/// Ports without redirect get it for `translated`.
 fn set() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let ports: Vec<_> = acs_controls(&host.exporter)?.into_iter().chain(acs_controls(&host.nic)?).collect();

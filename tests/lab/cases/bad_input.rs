@@ -1,4 +1,4 @@
-//! Wrong input gets a clear error and its exit code, and nothing is left behind.
+//! Bad input gets a clear error and its exit code, and nothing is left behind.
 
 use std::error::Error as _;
 use std::process::Command;
@@ -13,18 +13,22 @@ use crate::functions::{EXPORTER, NVME, ODDITY, driver};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "wrong_sources_are_named", scenarios: &["default"], run: wrong_sources },
-        Case { name: "bars_that_cannot_be_exported", scenarios: &["default"], run: wrong_bars },
-        Case { name: "an_rdma_device_that_is_down_is_told_apart", scenarios: &["default"], run: port_down },
-        Case { name: "a_host_without_libibverbs_says_so", scenarios: &["default"], run: no_library },
-        Case { name: "a_user_without_permission_is_told", scenarios: &["default"], run: no_permission },
-        Case { name: "a_full_disk_loses_no_finished_cell", scenarios: &["default"], run: full_disk },
-        Case { name: "limits_of_the_device_are_told", scenarios: &["default"], run: limits },
-        Case { name: "no_iommu_is_named", scenarios: &["no-iommu"], run: no_iommu },
+        Case { name: "names_invalid_sources", scenarios: &["default"], run: wrong_sources },
+        Case { name: "rejects_bars_that_vfio_does_not_export", scenarios: &["default"], run: wrong_bars },
+        Case {
+            name: "distinguishes_a_port_that_is_down_from_a_missing_device",
+            scenarios: &["default"],
+            run: port_down,
+        },
+        Case { name: "reports_missing_libibverbs", scenarios: &["default"], run: no_library },
+        Case { name: "reports_missing_permission", scenarios: &["default"], run: no_permission },
+        Case { name: "a_full_disk_does_not_damage_an_earlier_result", scenarios: &["default"], run: full_disk },
+        Case { name: "reports_limits_of_the_device", scenarios: &["default"], run: limits },
+        Case { name: "reports_a_missing_iommu", scenarios: &["no-iommu"], run: no_iommu },
     ]
 }
 
-/// Objects of the RDMA stack that exist now, as `rdma` counts them.
+/// The RDMA objects that exist, as `rdma resource` counts them.
 fn rdma_objects() -> Result<String, Failed> {
     let output = Command::new("rdma").args(["resource", "show"]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -71,7 +75,7 @@ fn wrong_sources() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Kinds of BARs that VFIO does not export: what the kernel answers, and what the program says before it asks.
+/// BARs that VFIO does not export: the kernel's errno, and the program's own error before it asks the kernel.
 fn wrong_bars() -> Result<(), Failed> {
     for (bdf, bar, errno, word) in [
         (EXPORTER, 0, libc::EINVAL, "bar-not-exportable"),
@@ -117,7 +121,7 @@ fn port_down() -> Result<(), Failed> {
 
 fn no_library() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
-    // A mount of its own hides the library from this one process.
+    // A private mount hides the library from this process.
     let hide =
         "for library in /usr/lib/*/libibverbs.so.1; do mount --bind /dev/null \"$(readlink -f \"$library\")\"; done";
     let command = format!("{hide}; exec {} {}", peerpath().display(), write_from_host(out.path()));
@@ -161,12 +165,12 @@ fn full_disk() -> Result<(), Failed> {
     let outcome = (|| {
         run(&write_from_host(&folder))?.expect(0)?;
         let first = std::fs::read_to_string(folder.join("result.json"))?;
-        // Now the disk is full: the next run cannot save, and must not harm what is there.
+        // With the disk full, the next run cannot save and must not damage the earlier result.
         let _ = std::fs::write(mount.path().join("filler"), vec![0_u8; 1 << 20]);
         run(&write_from_host(&folder))?.expect(4)?;
         let names: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.file_name()).collect();
         if names != ["result.json"] || std::fs::read_to_string(folder.join("result.json"))? != first {
-            return Err(Failed::from(format!("the folder was changed: {names:?}")));
+            return Err(Failed::from(format!("the folder has changed: {names:?}")));
         }
         Ok(())
     })();
@@ -174,7 +178,7 @@ fn full_disk() -> Result<(), Failed> {
     outcome
 }
 
-/// More than the device can do is neither a failure of the path nor a bug.
+/// A request beyond the device's limits is waived; it is neither a failed path nor a bug.
 fn limits() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();

@@ -1,4 +1,4 @@
-//! The host is left as it was found.
+//! Driver bindings are restored.
 
 use std::fs;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::functions::{EXPORTER, NIC, NVME, driver, driver_override};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "restore_after_sigkill", scenarios: &["default", "bypass"], run: after_sigkill },
-        Case { name: "an_interrupt_saves_what_was_finished", scenarios: &["default"], run: interrupted },
-        Case { name: "a_second_run_on_the_same_function_is_refused", scenarios: &["default"], run: second_run },
-        Case { name: "bind_and_restore_an_idle_drive", scenarios: &["default"], run: bind_and_restore },
-        Case { name: "a_function_in_use_is_not_taken", scenarios: &["default"], run: in_use },
+        Case { name: "restores_driver_after_sigkill", scenarios: &["default", "bypass"], run: after_sigkill },
+        Case { name: "saves_finished_cells_on_sigint", scenarios: &["default"], run: interrupted },
+        Case { name: "rejects_a_second_run_on_the_same_function", scenarios: &["default"], run: second_run },
+        Case { name: "binds_and_restores_an_idle_drive", scenarios: &["default"], run: bind_and_restore },
+        Case { name: "does_not_bind_a_function_in_use", scenarios: &["default"], run: in_use },
     ]
 }
 
 fn is_free(bdf: &str) -> Result<(), Failed> {
     match (driver(bdf), driver_override(bdf).as_str()) {
         (None, "" | "(null)") => Ok(()),
-        found => Err(format!("{bdf} should have neither driver nor override: {found:?}").into()),
+        found => Err(format!("expected {bdf} without driver and override: {found:?}").into()),
     }
 }
 
@@ -34,11 +34,11 @@ fn long_run(folder: &Path) -> String {
     )
 }
 
-/// Waits until the run that saves to `folder` works with the function. Before it saves anything it opens every source once,
-/// only to see whether that works, and lets go of it again.
+/// Waits until the run that saves to `folder` has bound the function. A run opens and closes every source once before it saves
+/// its first result, so an earlier binding is not the one of its cells.
 fn has_taken_the_function(folder: &Path) -> Result<(), Failed> {
     until("the run has begun", || result(folder).is_ok())?;
-    until("the run has taken the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))
+    until("the run has bound the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))
 }
 
 fn after_sigkill() -> Result<(), Failed> {
@@ -48,7 +48,7 @@ fn after_sigkill() -> Result<(), Failed> {
     running.signal("KILL")?;
     running.wait()?;
     if driver(EXPORTER).as_deref() != Some("vfio-pci") {
-        return Err("a killed run cannot have given the function back: this test shows nothing".into());
+        return Err("the function is not bound to vfio-pci: the run was not killed while it was bound".into());
     }
     run("restore")?.expect(0)?;
     is_free(EXPORTER)?;
@@ -72,7 +72,7 @@ fn interrupted() -> Result<(), Failed> {
     running.wait()?.expect(130)?;
     let result = result(out.path())?;
     if result["run"]["interrupted"] != true || cells(&result).len() != 1 {
-        return Err(format!("one finished cell of an interrupted run was expected: {result:#}").into());
+        return Err(format!("expected one finished cell of an interrupted run: {result:#}").into());
     }
     is_free(EXPORTER)
 }
@@ -94,13 +94,13 @@ fn bind_and_restore() -> Result<(), Failed> {
     }
     run("restore")?.expect(0)?;
     if driver(NVME).as_deref() != Some("nvme") {
-        return Err(format!("{NVME} did not go back: {:?}", driver(NVME)).into());
+        return Err(format!("{NVME} was not bound to nvme again: {:?}", driver(NVME)).into());
     }
-    until("the drive is there again", || Path::new("/dev/nvme0n1").exists())
+    until("the kernel's block device exists again", || Path::new("/dev/nvme0n1").exists())
 }
 
 fn in_use() -> Result<(), Failed> {
-    // A NIC that is up, and carries an RDMA device at that.
+    // A NIC that is up and has an RDMA device.
     run(&format!("bind {NIC}"))?.expect(3)?.says("in-use")?;
     // A drive with a mounted file system.
     let mount = tempfile::tempdir()?;

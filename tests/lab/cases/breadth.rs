@@ -1,4 +1,4 @@
-//! Every op in every mode, over every transport, by several threads and queue pairs: whatever is measured is verified.
+//! Every op in every mode, over every transport, with several threads and queue pairs: all measured data is verified.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -10,15 +10,15 @@ use crate::functions::EXPORTER;
 pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, scenarios: &["default"], run };
     vec![
-        case("every_op_in_every_mode", every_op),
-        case("transports_carry_what_they_can", transports),
-        case("threads_queue_pairs_and_both_ways", several),
-        case("registering_from_several_threads", registering),
-        case("a_plan_file_says_the_same_as_options", plan_file),
+        case("measures_every_op_in_every_mode", every_op),
+        case("uc_and_ud_pass_their_ops_and_waive_others", transports),
+        case("measures_threads_queue_pairs_and_both_directions", several),
+        case("several_threads_register_at_once", registering),
+        case("the_command_line_overrides_a_plan_file", plan_file),
     ]
 }
 
-/// Runs, and returns the cells by op and mode.
+/// Runs with `arguments` and returns the result.
 fn measured(arguments: &str) -> Result<Value, Failed> {
     let out = tempfile::tempdir()?;
     run(&format!("run --to verbs:rxe0 {arguments} --warmup 3 --iterations 60 --out {}", out.path().display()))?
@@ -35,7 +35,7 @@ fn every_op() -> Result<(), Failed> {
         let (op, mode) = (cell["op"].as_str().unwrap_or_default(), cell["mode"].as_str().unwrap_or_default());
         let atomic = matches!(op, "fetch_add" | "cmp_swap");
         let in_bar = cell["source"]["kind"] == "vfio";
-        // Nothing answers a read or an atomic operation, and soft RDMA does none of the latter on MMIO.
+        // Reads and atomics have no ping-pong, and soft RDMA has no atomics on MMIO.
         let waived = mode == "pingpong" && (atomic || op == "read") || atomic && in_bar;
         let as_expected = if waived {
             cell["outcome"] == "waived" && (mode == "pingpong" || cell["cause"] == "atomics-refused")
@@ -44,10 +44,10 @@ fn every_op() -> Result<(), Failed> {
         };
         let size_bytes = if atomic { 8 } else { 4096 };
         if !as_expected || cell["size_bytes"] != size_bytes {
-            return Err(format!("not as expected: {cell:#}").into());
+            return Err(format!("unexpected outcome, cause or size: {cell:#}").into());
         }
     }
-    if cells(&result).len() != 36 { Err("36 cells were expected".into()) } else { Ok(()) }
+    if cells(&result).len() != 36 { Err("expected 36 cells".into()) } else { Ok(()) }
 }
 
 fn transports() -> Result<(), Failed> {
@@ -62,7 +62,7 @@ fn transports() -> Result<(), Failed> {
             let passes = passing.contains(&cell["op"].as_str().unwrap_or_default());
             let outcome = if passes { "passed" } else { "waived" };
             if cell["outcome"] != outcome {
-                return Err(format!("over {transport} {outcome} was expected: {cell:#}").into());
+                return Err(format!("expected {outcome} over {transport}: {cell:#}").into());
             }
         }
     }
@@ -78,12 +78,12 @@ fn several() -> Result<(), Failed> {
     all_passed(&result, 12)?;
     for cell in cells(&result) {
         let count = |name: &str| cell[name].as_u64().unwrap_or(0);
-        // Both directions, by each thread.
+        // Each thread runs both directions.
         let expected = 60 * 2 * count("threads");
         let each_way = cell["throughput_each_way_bytes_per_s"].as_array();
         let both = each_way.is_some_and(|ways| ways.iter().all(|way| way.as_f64() > Some(0.0)));
         if count("iterations") != expected || !both {
-            return Err(format!("{expected} operations, told for each way, were expected: {cell:#}").into());
+            return Err(format!("expected {expected} operations and a throughput per direction: {cell:#}").into());
         }
     }
     Ok(())
@@ -95,7 +95,7 @@ fn registering() -> Result<(), Failed> {
     all_passed(&result, 4)?;
     for cell in cells(&result) {
         if cell["iterations"].as_u64() != cell["threads"].as_u64().map(|threads| threads * 60) {
-            return Err(format!("each thread registers: {cell:#}").into());
+            return Err(format!("expected 60 registrations per thread: {cell:#}").into());
         }
     }
     Ok(())
@@ -116,7 +116,7 @@ fn plan_file() -> Result<(), Failed> {
     let result = result(&out)?;
     all_passed(&result, 8)?;
     if cells(&result).iter().any(|cell| cell["depth"] != 8 || cell["iterations"] != 40) {
-        return Err("the command line counts more than the file, and nothing else does".into());
+        return Err("expected --depth of the command line and iterations of the file".into());
     }
     Ok(())
 }

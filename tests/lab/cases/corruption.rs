@@ -1,4 +1,4 @@
-//! A byte of the BAR that changes behind the run's back is found.
+//! A run detects a byte of the BAR that something else changes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -11,26 +11,22 @@ use crate::functions::{EXPORTER, bar_file};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        Case { name: "detects_a_changed_guard_byte", scenarios: &["default"], run: || corrupt(100, "write") },
         Case {
-            name: "a_changed_byte_beside_the_data_is_found",
-            scenarios: &["default"],
-            run: || corrupt(100, "write"),
-        },
-        Case {
-            name: "a_changed_byte_under_a_write_is_found",
+            name: "detects_a_changed_byte_under_a_write",
             scenarios: &["default"],
             run: || corrupt(4096 + 17, "write"),
         },
         Case {
-            name: "a_changed_byte_under_a_read_is_found",
+            name: "detects_a_changed_byte_under_a_read",
             scenarios: &["default"],
             run: || corrupt(4096 + 17, "read"),
         },
     ]
 }
 
-/// Maps the BAR through sysfs and never stops changing one byte of it.
-const VANDAL: &str = "
+/// Maps the BAR through sysfs and changes one of its bytes continuously.
+const CORRUPTER: &str = "
 import mmap, sys
 with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 1 << 20) as memory:
     offset = int(sys.argv[2])
@@ -39,25 +35,29 @@ with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 1 << 20) as memory
         memory[offset] = (memory[offset] + 1) % 256
 ";
 
-struct Vandal(Child);
+struct Corrupter(Child);
 
-impl Vandal {
+impl Corrupter {
     fn start(offset: u64) -> Result<Self, Failed> {
         let mut child = Command::new("python3")
-            .args(["-c", VANDAL])
+            .args(["-c", CORRUPTER])
             .arg(bar_file(EXPORTER, 2))
             .arg(offset.to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take();
-        let vandal = Self(child);
+        let corrupter = Self(child);
         let mut ready = String::new();
         BufReader::new(stdout.ok_or("no output to read")?).read_line(&mut ready)?;
-        if ready.trim() == "ready" { Ok(vandal) } else { Err(format!("the vandal said {ready:?}").into()) }
+        if ready.trim() == "ready" {
+            Ok(corrupter)
+        } else {
+            Err(format!("the corrupting process printed {ready:?}").into())
+        }
     }
 }
 
-impl Drop for Vandal {
+impl Drop for Corrupter {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -67,9 +67,9 @@ impl Drop for Vandal {
 fn corrupt(offset: u64, op: &str) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    // While the function is closed nothing answers, and what is written is lost; once the run opens it, it counts.
-    let _vandal = Vandal::start(offset)?;
-    // Large transfers: between the last write of the byte and the end of that transfer there is time to change it.
+    // Writes are lost while the function is closed. They take effect when the run opens it.
+    let _corrupter = Corrupter::start(offset)?;
+    // Large transfers leave time to change the byte between its write and the end of the transfer.
     run(&format!(
         "run --from {EXPORTER}:2 --to verbs:rxe0 --op {op} --mode completion --size 1M --iterations 5 --warmup 0 \
          --out {folder}"
@@ -80,6 +80,6 @@ fn corrupt(offset: u64, op: &str) -> Result<(), Failed> {
     if cell["outcome"] == "failed" && cell["cause"] == "data-mismatch" && cell["verified_bytes"].is_null() {
         Ok(())
     } else {
-        Err(format!("a failed cell was expected: {cell:#}").into())
+        Err(format!("expected a failed cell: {cell:#}").into())
     }
 }

@@ -1,4 +1,4 @@
-//! A run between two hosts: two network namespaces, each with a NIC of its own on one network.
+//! A run between two hosts: two network namespaces, each with its own NIC, on one network.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,11 +12,11 @@ use crate::command::{
 };
 use crate::functions::{driver, named};
 
-const LENDER: &str = "lender";
-const POSTER: &str = "poster";
+const SERVER: &str = "server";
+const CLIENT: &str = "client";
 const ADDRESS: &str = "192.168.200.1";
 
-/// A host of the two.
+/// One of the two hosts.
 #[derive(Clone, Copy)]
 struct Host {
     name: &'static str,
@@ -26,29 +26,29 @@ struct Host {
 }
 
 const HOSTS: [Host; 2] = [
-    Host { name: LENDER, nic: "nic", rdma: "rxe0", address: ADDRESS },
-    Host { name: POSTER, nic: "peer_nic", rdma: "rxe1", address: "192.168.200.2" },
+    Host { name: SERVER, nic: "nic", rdma: "rxe0", address: ADDRESS },
+    Host { name: CLIENT, nic: "peer_nic", rdma: "rxe1", address: "192.168.200.2" },
 ];
 const TOKEN: &str = "known to both hosts of this test";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "two_hosts_move_data_both_ways", scenarios: &["two-hosts"], run: both_ways },
-        Case { name: "two_hosts_do_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_way },
-        Case { name: "two_hosts_share_the_work_among_threads", scenarios: &["two-hosts"], run: several_threads },
-        Case { name: "two_hosts_post_to_each_other_at_once", scenarios: &["two-hosts"], run: both_at_once },
-        Case { name: "a_peer_that_dies_ends_the_other_side", scenarios: &["two-hosts"], run: deaths },
+        Case { name: "two_hosts_transfer_a_bar_and_host_memory", scenarios: &["two-hosts"], run: both_ways },
+        Case { name: "two_hosts_measure_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_way },
+        Case { name: "two_hosts_use_several_threads", scenarios: &["two-hosts"], run: several_threads },
+        Case { name: "two_hosts_post_in_both_directions_at_once", scenarios: &["two-hosts"], run: both_at_once },
+        Case { name: "a_host_survives_the_death_of_its_peer", scenarios: &["two-hosts"], run: deaths },
         Case {
-            name: "a_peer_written_from_the_document_finds_the_right_bytes",
+            name: "a_server_written_from_the_document_verifies_the_data",
             scenarios: &["two-hosts"],
             run: independent,
         },
     ]
 }
 
-/// Once: moves the NICs into namespaces, with an address and a soft-RoCE device in each.
+/// Moves the NICs into namespaces, with an address and a soft-RoCE device in each. Does nothing the second time.
 fn hosts() -> Result<(), Failed> {
-    if Path::new("/run/netns").join(POSTER).exists() {
+    if Path::new("/run/netns").join(CLIENT).exists() {
         return Ok(());
     }
     for Host { name: host, nic, rdma, address } in HOSTS {
@@ -73,8 +73,8 @@ fn hosts() -> Result<(), Failed> {
     Ok(())
 }
 
-/// `program` with arguments separated by spaces, on one of the two hosts. A namespace has a sysfs of its own, without what
-/// is mounted in the other one.
+/// `program` with arguments separated by spaces, on one of the two hosts. `ip netns exec` mounts a new sysfs, so the file systems
+/// in it are mounted again.
 fn on(host: &str, program: &Path, arguments: &str) -> Command {
     let mut command = Command::new("ip");
     let mounted =
@@ -84,46 +84,46 @@ fn on(host: &str, program: &Path, arguments: &str) -> Command {
     command
 }
 
-fn lend() -> Result<Running, Failed> {
+fn start_server() -> Result<Running, Failed> {
     hosts()?;
     let exporter = named("exporter")?;
     let arguments = format!("serve --from {exporter}:2@0x0+0x400000 --from host:4M --to verbs:rxe0 --listen {ADDRESS}");
-    listening(&HOSTS[0], start_command(&mut on(LENDER, &peerpath(), &arguments))?)
+    listening(&HOSTS[0], start_command(&mut on(SERVER, &peerpath(), &arguments))?)
 }
 
-/// Without connecting to it: not everyone serves two.
-fn listening(host: &Host, mut lending: Running) -> Result<Running, Failed> {
+/// Waits until `server` listens, without a connection: the independent server accepts only one.
+fn listening(host: &Host, mut server: Running) -> Result<Running, Failed> {
     let listens = || {
         let sockets = Command::new("ip").args(["netns", "exec", host.name, "ss", "-Hltn", "sport = :18551"]).output();
         sockets.is_ok_and(|output| !output.stdout.is_empty())
     };
-    until("the lender listens, or has ended", || listens() || lending.has_ended())?;
-    if lending.has_ended() {
-        lending.wait()?.expect(0)?;
-        return Err("the lender ended before anyone came".into());
+    until("the server listens or has ended", || listens() || server.has_ended())?;
+    if server.has_ended() {
+        server.wait()?.expect(0)?;
+        return Err("the server ended before a client connected".into());
     }
-    Ok(lending)
+    Ok(server)
 }
 
-fn post(arguments: &str, out: &Path) -> Command {
+fn client(arguments: &str, out: &Path) -> Command {
     let arguments = format!("run --peer {ADDRESS} --to verbs:rxe1 {arguments} --out {}", out.display());
-    on(POSTER, &peerpath(), &arguments)
+    on(CLIENT, &peerpath(), &arguments)
 }
 
 fn both_ways() -> Result<(), Failed> {
-    let mut lending = lend()?;
+    let mut server = start_server()?;
     let out = tempfile::tempdir()?;
     let arguments = "--op write --op write_imm --op read --op send --size 4K --size 64K --iterations 20";
-    let ended = run_command(&mut post(arguments, out.path()))?;
-    lending.signal("TERM")?;
-    let lent = lending.wait()?;
-    let told = format!("--- lender\n{}{}", lent.stdout, lent.stderr);
-    ended.expect(0).map_err(|failed| format!("{}\n{told}", failed.message().unwrap_or_default()))?;
-    lent.expect(143)?;
+    let ended = run_command(&mut client(arguments, out.path()))?;
+    server.signal("TERM")?;
+    let served = server.wait()?;
+    let output = format!("--- server\n{}{}", served.stdout, served.stderr);
+    ended.expect(0).map_err(|failed| format!("{}\n{output}", failed.message().unwrap_or_default()))?;
+    served.expect(143)?;
     let result = result(out.path())?;
     all_passed(&result, 2 * 4 * 2 * 2)?;
     if result["environment"]["peer"]["kernel"].is_null() || result.to_string().contains(TOKEN) {
-        return Err(format!("the result should name both hosts, and no token: {result:#}").into());
+        return Err(format!("expected both hosts in the result, and no token: {result:#}").into());
     }
     for cell in cells(&result) {
         let expected = if cell["source"]["kind"] == "vfio" { "host-bridge-translated" } else { "host-memory" };
@@ -131,41 +131,37 @@ fn both_ways() -> Result<(), Failed> {
         let ends = (&cell["target"]["bdf"], &cell["far"]["target"]["bdf"]);
         if paths.0 != expected || paths.1 != "host-memory" || ends.0 != &named("nic")? || ends.1 != &named("peer_nic")?
         {
-            return Err(format!("other paths or ends than there are: {cell:#}").into());
+            return Err(format!("unexpected paths or functions: {cell:#}").into());
         }
     }
-    // What was lent is given back.
+    // The server restores its function.
     if driver(&named("exporter")?).is_some() {
-        return Err("the lender left its function behind".into());
+        return Err("the server did not restore its function".into());
     }
     Ok(())
 }
 
-/// What a run says, with a passive side that lends `sources`; the two are `lender` and `poster`, or the other way round.
-fn lent_to(lender: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value>, Failed> {
+/// The results of `runs` against a server on `host` that serves `sources`. The client is the other host.
+fn results_against(host: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value>, Failed> {
     hosts()?;
-    let poster = if lender.name == LENDER { &HOSTS[1] } else { &HOSTS[0] };
-    let serve = format!("serve {sources} --to verbs:{} --listen {}", lender.rdma, lender.address);
-    let mut lending = listening(&lender, start_command(&mut on(lender.name, &peerpath(), &serve))?)?;
+    let other = if host.name == SERVER { &HOSTS[1] } else { &HOSTS[0] };
+    let serve = format!("serve {sources} --to verbs:{} --listen {}", host.rdma, host.address);
+    let mut server = listening(&host, start_command(&mut on(host.name, &peerpath(), &serve))?)?;
     let mut results = Vec::new();
     for arguments in runs {
         let out = tempfile::tempdir()?;
-        let run = format!(
-            "run --peer {} --to verbs:{} {arguments} --out {}",
-            lender.address,
-            poster.rdma,
-            out.path().display()
-        );
-        run_command(&mut on(poster.name, &peerpath(), &run))?.expect(0)?;
+        let run =
+            format!("run --peer {} --to verbs:{} {arguments} --out {}", host.address, other.rdma, out.path().display());
+        run_command(&mut on(other.name, &peerpath(), &run))?.expect(0)?;
         results.push(result(out.path())?);
     }
-    lending.signal("TERM")?;
-    lending.wait()?.expect(143)?;
+    server.signal("TERM")?;
+    server.wait()?.expect(143)?;
     Ok(results)
 }
 
-/// Every op, one at a time, there and back, and many at once; a BAR on the side that lends, and on the side that posts. Reliable
-/// connections alone: an emulated NIC that is short of time drops packets.
+/// Every op in every mode, with the BAR on the server and on the client. Reliable connections only: an emulated NIC on a busy host
+/// drops packets.
 fn every_way() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let bar = format!("--from {exporter}:2@0x0+0x400000");
@@ -175,61 +171,61 @@ fn every_way() -> Result<(), Failed> {
         format!("{ops} {modes}"),
         format!("{ops} {modes} --qps 3 --inline 64 --service-level 1 --traffic-class 8 --events"),
     ];
-    let of_lender = [&runs[0][..], &runs[1]];
-    let lent = lent_to(HOSTS[0], &format!("{bar} --from host:4M"), &of_lender)?;
-    // The same BAR on the side that posts, with memory of the other host at the far end.
-    let posted_from: Vec<String> = runs.iter().map(|run| format!("{bar} {run}")).collect();
-    let posted_from: Vec<&str> = posted_from.iter().map(String::as_str).collect();
-    let posted = lent_to(HOSTS[1], "--from host:4M", &posted_from)?;
-    for cell in lent.iter().chain(&posted).flat_map(|result| cells(result).iter()) {
+    let on_server = [&runs[0][..], &runs[1]];
+    let served = results_against(HOSTS[0], &format!("{bar} --from host:4M"), &on_server)?;
+    // The same BAR on the client, with memory of the server at the far end.
+    let on_client: Vec<String> = runs.iter().map(|run| format!("{bar} {run}")).collect();
+    let on_client: Vec<&str> = on_client.iter().map(String::as_str).collect();
+    let local = results_against(HOSTS[1], "--from host:4M", &on_client)?;
+    for cell in served.iter().chain(&local).flat_map(|result| cells(result).iter()) {
         judge(cell)?;
     }
-    for cell in posted.iter().flat_map(cells).filter(|cell| cell["outcome"] == "passed") {
+    for cell in local.iter().flat_map(cells).filter(|cell| cell["outcome"] == "passed") {
         if cell["far"]["path"]["observed"] != "host-bridge-translated" {
-            return Err(format!("the active side's BAR should be seen: {cell:#}").into());
+            return Err(format!("expected the path of the client's BAR: {cell:#}").into());
         }
     }
     Ok(())
 }
 
-/// A lane for each thread, whatever it does: each has windows of its own on both sides.
+/// Each thread has a lane with its own windows on both sides, for every op.
 fn several_threads() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let run = "--op write --op write_imm --op read --op send --op cmp_swap --mode completion --mode pingpong --mode bandwidth \
                --size 4K --iterations 20 --threads 2 --qps 2 --depth 4";
-    for result in lent_to(HOSTS[0], &format!("--from {exporter}:2@0x0+0x400000 --from host:4M"), &[run])? {
+    for result in results_against(HOSTS[0], &format!("--from {exporter}:2@0x0+0x400000 --from host:4M"), &[run])? {
         for cell in cells(&result) {
             judge(cell)?;
             if cell["outcome"] == "passed" && cell["iterations"] != 2 * 20 {
-                return Err(format!("20 operations of each thread were asked for: {cell:#}").into());
+                return Err(format!("expected 20 operations per thread: {cell:#}").into());
             }
         }
     }
     Ok(())
 }
 
-/// Each side posts and times one direction, and verifies its own memory, a BAR on either of them.
+/// Each side posts and times one direction and verifies its own memory, with the BAR on either side.
 fn both_at_once() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let bar = format!("--from {exporter}:2@0x0+0x400000");
     let ops = "--op write --op write_imm --op read --op send --mode bandwidth --bidirectional";
     let run =
         format!("{ops} --size 4K --iterations 40 --threads 1 --threads 2 --qps 2 --depth 4 --completion-moderation 2");
-    let lent = lent_to(HOSTS[0], &format!("{bar} --from host:4M"), &[&run])?;
-    let posted = lent_to(HOSTS[1], "--from host:4M", &[&format!("{bar} {run}")])?;
-    for cell in lent.iter().chain(&posted).flat_map(|result| cells(result).iter()) {
+    let served = results_against(HOSTS[0], &format!("{bar} --from host:4M"), &[&run])?;
+    let local = results_against(HOSTS[1], "--from host:4M", &[&format!("{bar} {run}")])?;
+    for cell in served.iter().chain(&local).flat_map(|result| cells(result).iter()) {
         judge(cell)?;
         let each_way = cell["throughput_each_way_bytes_per_s"].as_array();
         let both = each_way.is_some_and(|ways| ways.len() == 2 && ways.iter().all(|way| way.as_f64() > Some(0.0)));
         let expected = cell["threads"].as_u64().map(|threads| 2 * 40 * threads);
         if !both || cell["iterations"].as_u64() != expected {
-            return Err(format!("{expected:?} operations, told for each way, were expected: {cell:#}").into());
+            return Err(format!("expected {expected:?} operations and a throughput per direction: {cell:#}").into());
         }
     }
     Ok(())
 }
 
-/// Whether a cell ended as it should.
+/// Fails unless the cell has the expected outcome and verified bytes.
 fn judge(cell: &Value) -> Result<(), Failed> {
     let word = |key: &str| cell[key].as_str().unwrap_or_default().to_owned();
     let (op, mode) = (word("op"), word("mode"));
@@ -238,64 +234,64 @@ fn judge(cell: &Value) -> Result<(), Failed> {
     let refused = atomic && cell["source"]["kind"] == "vfio";
     let expected = if unanswered || refused { "waived" } else { "passed" };
     if cell["outcome"] != expected || expected == "passed" && cell["verified_bytes"].as_u64().unwrap_or(0) == 0 {
-        return Err(format!("this should have {expected}: {cell:#}").into());
+        return Err(format!("expected {expected}: {cell:#}").into());
     }
     Ok(())
 }
 
-/// What our wire protocol is, in the opinion of a program that shares nothing with this one.
+/// The client works with a server that shares no code with it.
 fn independent() -> Result<(), Failed> {
     hosts()?;
-    let lending =
-        listening(&HOSTS[0], start_command(&mut on(LENDER, &independent_peer(), &format!("rxe0 {ADDRESS}:18551")))?)?;
+    let server =
+        listening(&HOSTS[0], start_command(&mut on(SERVER, &independent_peer(), &format!("rxe0 {ADDRESS}:18551")))?)?;
     let out = tempfile::tempdir()?;
     let run = "--op write --op read --size 1000 --size 64K --depth 4 --threads 1 --threads 2 --iterations 20";
-    let ended = run_command(&mut post(run, out.path()));
-    let lent = lending.wait()?.expect(0);
+    let ended = run_command(&mut client(run, out.path()));
+    let served = server.wait()?.expect(0);
     ended?.expect(0)?;
     let result = result(out.path())?;
-    // It knows of no lanes, and ignores that it is asked for them.
+    // The independent server does not implement lanes and ignores the request for them.
     let expected = |cell: &Value| if cell["threads"] == 1 { "passed" } else { "waived" };
     if cells(&result).len() != 2 * 2 * 2 * 2 || cells(&result).iter().any(|cell| cell["outcome"] != expected(cell)) {
-        return Err(format!("one thread passes, two are waived: {result:#}").into());
+        return Err(format!("expected passed cells with one thread and waived cells with two: {result:#}").into());
     }
     for cell in cells(&result).iter().filter(|cell| cell["threads"] == 1) {
         if cell["mechanism"] != "ibverbs-crate" {
-            return Err(format!("another peer than the independent one: {cell:#}").into());
+            return Err(format!("expected the independent server as the peer: {cell:#}").into());
         }
     }
-    // All that counts as verified, it has compared as well.
+    // The server has compared all bytes that the result counts as verified.
     let verified: u64 = cells(&result).iter().filter_map(|cell| cell["verified_bytes"].as_u64()).sum();
-    lent?.says(&format!("compared {verified} bytes"))?;
+    served?.says(&format!("compared {verified} bytes"))?;
     Ok(())
 }
 
 fn deaths() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let long = "--op read --size 4K --mode bandwidth --bidirectional --threads 2 --duration 600s";
-    let mut lending = lend()?;
+    let mut server = start_server()?;
     let begin = |out: &Path| -> Result<Running, Failed> {
-        let posting = start_command(&mut post(long, out))?;
+        let running = start_command(&mut client(long, out))?;
         until("a cell runs", || driver_of_exporter() == Some("vfio-pci".into()))?;
-        // Somewhere in the middle of it.
+        // Wait into the middle of the cell.
         std::thread::sleep(std::time::Duration::from_secs(5));
-        Ok(posting)
+        Ok(running)
     };
-    // The active side is killed: the passive one gives everything back, and serves the next.
-    let mut posting = begin(out.path())?;
-    posting.signal("KILL")?;
-    posting.wait()?;
-    until("the function is given back", || driver_of_exporter().is_none())?;
-    run_command(&mut post("--op write --size 4K --iterations 20", out.path()))?.expect(0)?;
-    // The passive side is killed: the active one says so, and ends.
-    let posting = begin(out.path())?;
-    lending.signal("KILL")?;
-    lending.wait()?;
-    posting.wait()?.expect(1)?;
+    // The client is killed: the server restores its function and serves the next client.
+    let mut running = begin(out.path())?;
+    running.signal("KILL")?;
+    running.wait()?;
+    until("the function is restored", || driver_of_exporter().is_none())?;
+    run_command(&mut client("--op write --size 4K --iterations 20", out.path()))?.expect(0)?;
+    // The server is killed: the client reports it and ends.
+    let running = begin(out.path())?;
+    server.signal("KILL")?;
+    server.wait()?;
+    running.wait()?.expect(1)?;
     let saved = result(out.path())?;
     let last = cells(&saved).last().cloned().unwrap_or_default();
     if last["outcome"] != "failed" || last["cause"] != "peer-lost" {
-        return Err(format!("the last cell should say that the peer is gone: {last:#}").into());
+        return Err(format!("expected cause peer-lost in the last cell: {last:#}").into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Many ranges in one buffer: what they cost, where the kernel's defect refuses them, and how to do without.
+//! Many ranges in one buffer: their cost, the kernel defect that refuses them, and one MR per range instead.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -9,11 +9,11 @@ use crate::functions::EXPORTER;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "two_ranges_meet_the_defect", scenarios: &["default"], run: defect },
-        Case { name: "a_region_for_each_range_does_without_the_correction", scenarios: &["default"], run: per_range },
-        Case { name: "ranges_by_their_number", scenarios: &["bypass"], run: by_number },
-        Case { name: "the_corrected_kernel_takes_many_ranges", scenarios: &["multirange"], run: corrected },
-        Case { name: "ranges_that_cannot_be_had_are_told", scenarios: &["bypass"], run: misfits },
+        Case { name: "two_ranges_are_refused_by_the_kernel_defect", scenarios: &["default"], run: defect },
+        Case { name: "one_mr_per_range_works_without_the_kernel_fix", scenarios: &["default"], run: per_range },
+        Case { name: "sweeps_the_number_of_ranges", scenarios: &["bypass"], run: by_number },
+        Case { name: "the_fixed_kernel_maps_many_ranges", scenarios: &["multirange"], run: corrected },
+        Case { name: "reports_ranges_that_do_not_fit", scenarios: &["bypass"], run: misfits },
     ]
 }
 
@@ -29,11 +29,11 @@ fn ranges(cell: &Value) -> usize {
     cell["source"]["ranges"].as_array().map_or(0, Vec::len)
 }
 
-/// Fails unless all of these hold of the cell.
+/// Fails unless the cell has all expected values.
 fn holds(cell: &Value, expected: &[(&str, Value)]) -> Result<(), Failed> {
     for (pointer, value) in expected {
         if cell.pointer(pointer) != Some(value) {
-            return Err(format!("{value} was expected at {pointer}: {cell:#}").into());
+            return Err(format!("expected {value} at {pointer}: {cell:#}").into());
         }
     }
     Ok(())
@@ -49,17 +49,17 @@ fn defect() -> Result<(), Failed> {
     for (path, code, outcome) in [("", 3, "waived"), ("--path refused", 0, "passed")] {
         let result = ran(&format!("{asked} {path}"), code)?;
         if cells(&result).len() != 2 {
-            return Err(format!("two cells expected: {result:#}").into());
+            return Err(format!("expected two cells: {result:#}").into());
         }
         for cell in cells(&result) {
             holds(cell, &refused)?;
             holds(cell, &[("/outcome", outcome.into())])?;
             if ranges(cell) != 2 {
-                return Err(format!("two ranges expected: {cell:#}").into());
+                return Err(format!("expected two ranges: {cell:#}").into());
             }
         }
     }
-    // With one range the same kernel takes it, and an export alone is never refused.
+    // The same kernel maps one range, and never refuses an export alone.
     all_passed(&ran("--ranges 1 --op register --size 64K --iterations 5", 0)?, 1)?;
     all_passed(&ran("--ranges 512 --op export --size 64M --iterations 5", 0)?, 1)
 }
@@ -84,7 +84,7 @@ fn per_range() -> Result<(), Failed> {
         // At least one operation in every range, in each of the three laps of fresh data.
         let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64() >= Some(3 * 8 * 65_536);
         if ranges(cell) != 8 || !verified {
-            return Err(format!("all of 8 ranges expected: {cell:#}").into());
+            return Err(format!("expected all 8 ranges, verified: {cell:#}").into());
         }
     }
     Ok(())
@@ -95,7 +95,7 @@ fn by_number() -> Result<(), Failed> {
         "--ranges 1 --ranges 2 --ranges 8 --op register --op write --op read --size 32K --depth 4 --iterations 20",
         0,
     )?;
-    // For each number a registration and two transfers in two modes.
+    // For each number of ranges: a registration, and two transfers in two modes.
     all_passed(&result, 15)?;
     for cell in cells(&result) {
         let number = match cell["id"].as_str().unwrap_or_default() {
@@ -112,11 +112,15 @@ fn by_number() -> Result<(), Failed> {
             ],
         )?;
         if ranges(cell) != number {
-            return Err(format!("{number} ranges expected: {cell:#}").into());
+            return Err(format!("expected {number} ranges: {cell:#}").into());
         }
     }
     let count = |number| cells(&result).iter().filter(|cell| ranges(cell) == number).count();
-    if [count(1), count(2), count(8)] == [5; 3] { Ok(()) } else { Err("five cells a number expected".into()) }
+    if [count(1), count(2), count(8)] == [5; 3] {
+        Ok(())
+    } else {
+        Err("expected five cells for each number of ranges".into())
+    }
 }
 
 fn corrected() -> Result<(), Failed> {
@@ -136,12 +140,12 @@ fn corrected() -> Result<(), Failed> {
         )?;
     }
     let most = cells(&moved).iter().map(ranges).max();
-    if most == Some(512) { Ok(()) } else { Err(format!("512 ranges expected, {most:?} found").into()) }
+    if most == Some(512) { Ok(()) } else { Err(format!("expected 512 ranges, found {most:?}").into()) }
 }
 
 fn misfits() -> Result<(), Failed> {
     for (arguments, code, why) in [
-        // The whole BAR has 128 MiB: no room for the gaps.
+        // The BAR has 128 MiB: there is no room for the gaps.
         ("--ranges 2 --op register --size 128M", 3, "gaps"),
         ("--ranges 3 --op register --size 64K", 3, "whole pages"),
         ("--ranges 8 --mechanism mr-per-range --op write --size 64M", 3, "gaps"),
@@ -168,5 +172,5 @@ fn misfits() -> Result<(), Failed> {
     if cells(&result)[1]["reason"].as_str().is_some_and(|reason| reason.contains("any of its ranges")) {
         return Ok(());
     }
-    Err(format!("12 KiB do not fit into one of the ranges: {result:#}").into())
+    Err(format!("expected a reason that 12 KiB do not fit into a range: {result:#}").into())
 }

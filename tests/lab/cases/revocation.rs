@@ -1,4 +1,4 @@
-//! The exporter takes its memory back while an MR on it is alive.
+//! The exporter revokes its memory while an MR on it exists.
 
 use std::sync::Arc;
 
@@ -15,11 +15,19 @@ use crate::functions::{EXPORTER, SWITCH_EXPORTER};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "revoked_by_reset", scenarios: &["default", "bypass"], run: || on_rxe0(reset) },
-        Case { name: "revoked_by_memory_disable", scenarios: &["default", "bypass"], run: || on_rxe0(memory_disable) },
-        Case { name: "revoked_by_reset_behind_a_switch", scenarios: &["default"], run: || on_rxe1(reset) },
-        Case { name: "nothing_registers_while_memory_is_off", scenarios: &["default", "bypass"], run: memory_off },
-        Case { name: "revoked_under_traffic", scenarios: &["default"], run: under_traffic },
+        Case { name: "reset_revokes_an_mr", scenarios: &["default", "bypass"], run: || on_rxe0(reset) },
+        Case {
+            name: "memory_disable_revokes_an_mr",
+            scenarios: &["default", "bypass"],
+            run: || on_rxe0(memory_disable),
+        },
+        Case { name: "reset_behind_a_switch_revokes_an_mr", scenarios: &["default"], run: || on_rxe1(reset) },
+        Case {
+            name: "registration_fails_while_memory_decoding_is_off",
+            scenarios: &["default", "bypass"],
+            run: memory_off,
+        },
+        Case { name: "transfers_in_flight_end_on_reset", scenarios: &["default"], run: under_traffic },
     ]
 }
 
@@ -27,18 +35,18 @@ const LENGTH_BYTES: u64 = 1 << 20;
 const SETTINGS: DataPlaneSettings = DataPlaneSettings::simple(8, 64 << 10);
 const SIZE_BYTES: usize = 4096;
 
-/// A way to take the memory back, and to give it again.
+/// How to revoke the memory and how to make it available again.
 struct Revocation {
-    take: fn(&Device) -> Result<(), peerpath_exporter::Error>,
-    give: fn(&Device) -> Result<(), peerpath_exporter::Error>,
+    revoke: fn(&Device) -> Result<(), peerpath_exporter::Error>,
+    enable: fn(&Device) -> Result<(), peerpath_exporter::Error>,
 }
 
 fn reset() -> Revocation {
-    Revocation { take: Device::reset, give: |_| Ok(()) }
+    Revocation { revoke: Device::reset, enable: |_| Ok(()) }
 }
 
 fn memory_disable() -> Revocation {
-    Revocation { take: |device| device.set_memory_enabled(false), give: |device| device.set_memory_enabled(true) }
+    Revocation { revoke: |device| device.set_memory_enabled(false), enable: |device| device.set_memory_enabled(true) }
 }
 
 fn on_rxe0(revocation: fn() -> Revocation) -> Result<(), Failed> {
@@ -64,10 +72,10 @@ fn transfer(op: Op) -> Transfer {
     Transfer::new(7, op, 8192, 0, SIZE_BYTES as u32)
 }
 
-/// Carries one transfer out and tells how it ended.
+/// Submits one transfer and returns its completion.
 fn carry(plane: &mut dyn DataPlane, op: Op) -> Result<Completion, Failed> {
     if plane.submit(&[transfer(op)])? != 1 {
-        return Err("an idle data plane took nothing".into());
+        return Err("an idle data plane accepted no transfer".into());
     }
     let mut done = Vec::new();
     let mut failure = None;
@@ -98,9 +106,9 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
         plane.far().write(0, &[0xaa; SETTINGS.far_bytes as usize])?;
         buffer.view().write(0, &[0x55; LENGTH_BYTES as usize])?;
 
-        (revocation.take)(exporter.device())?;
+        (revocation.revoke)(exporter.device())?;
         let ended = carry(&mut *plane, op)?;
-        (revocation.give)(exporter.device())?;
+        (revocation.enable)(exporter.device())?;
 
         match ended.result.map_err(|error| error.explanation.cause) {
             Err(Some(Cause::Revoked)) => {}
@@ -116,13 +124,13 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
         drop(plane);
         registration.unregister()?;
     }
-    // The dma-buf itself comes back to life: the same one registers again.
+    // The dma-buf itself is usable again: it can be registered.
     let again = Arc::clone(&target).register(buffer)?;
     works(&*again, Op::Write)?;
     works(&*again, Op::Read)
 }
 
-/// With memory decoding off an export succeeds and its registration does not, until decoding is on again.
+/// With memory decoding off an export succeeds, and its registration fails until decoding is on again.
 fn memory_off() -> Result<(), Failed> {
     let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     exporter.device().set_memory_enabled(false)?;
@@ -136,7 +144,7 @@ fn memory_off() -> Result<(), Failed> {
     works(&*target.register(buffer)?, Op::Write)
 }
 
-/// Resets again and again while transfers are under way: each ends, and none after the reset succeeds.
+/// Resets the exporter repeatedly while transfers are in flight: each ends, and none succeeds after the reset.
 fn under_traffic() -> Result<(), Failed> {
     let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     for _ in 0..10 {
@@ -155,15 +163,15 @@ fn under_traffic() -> Result<(), Failed> {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        // All of them may have been faster than the reset; then the queue pairs still work, and the next one must fail.
+        // All transfers may have ended before the reset. Then the queue pairs still work, and the next transfer must fail.
         if done.iter().all(|completion| completion.result.is_ok()) && carry(&mut *plane, Op::Write)?.result.is_ok() {
             return Err("a transfer after the reset succeeded".into());
         }
-        // Through new queue pairs the revoked registration is as dead.
+        // New queue pairs do not make the revoked registration usable.
         drop(plane);
         buffer.view().write(0, &[0x55; LENGTH_BYTES as usize])?;
         if works(&*registration, Op::Write).is_ok() {
-            return Err("a revoked registration came back to life".into());
+            return Err("a transfer through a revoked registration succeeded".into());
         }
         let mut bar = vec![0; LENGTH_BYTES as usize];
         buffer.view().read(0, &mut bar)?;

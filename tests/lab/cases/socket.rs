@@ -1,4 +1,4 @@
-//! A buffer handed to another process.
+//! Passes a buffer to another process.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -31,8 +31,8 @@ fn hand_over() -> Result<(), Failed> {
         .expect(0)?;
         all_passed(&result(out.path())?, 10)?;
     }
-    // As another user, nothing is handed over.
-    let stranger = std::process::Command::new("setpriv")
+    // Another user cannot connect.
+    let other_user = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .args([
             "python3",
@@ -41,13 +41,13 @@ fn hand_over() -> Result<(), Failed> {
         ])
         .arg(&socket)
         .output()?;
-    if stranger.status.success() {
+    if other_user.status.success() {
         return Err("another user could connect".into());
     }
     exporting.signal("TERM")?;
     exporting.wait()?.expect(143)?;
     if socket.exists() || driver(EXPORTER).is_some() {
-        return Err("the exporter left its socket or its function behind".into());
+        return Err("the exporter did not remove its socket or did not restore its function".into());
     }
     Ok(())
 }

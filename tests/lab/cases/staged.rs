@@ -1,4 +1,4 @@
-//! The BAR copied through host memory by the CPU.
+//! `staged`: the CPU copies between the BAR and host memory.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -9,8 +9,8 @@ use crate::functions::EXPORTER;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "a_staged_copy_reaches_the_bar", scenarios: &["default"], run: both_ways },
-        Case { name: "a_staged_copy_needs_no_mapping_of_the_bar", scenarios: &["default"], run: over_ranges },
+        Case { name: "staged_copies_reach_the_bar", scenarios: &["default"], run: both_ways },
+        Case { name: "staged_copies_need_no_dma_mapping_of_the_bar", scenarios: &["default"], run: over_ranges },
     ]
 }
 
@@ -38,29 +38,29 @@ fn both_ways() -> Result<(), Failed> {
     // Five control ops and three transfers in two modes, at two sizes.
     let copied = of("vfio", "staged");
     if copied.len() != 22 {
-        return Err(format!("22 staged cells expected, {} found", copied.len()).into());
+        return Err(format!("expected 22 staged cells, found {}", copied.len()).into());
     }
     for cell in copied {
-        // The BAR is neither attached nor mapped, and nobody needs a dma-buf of it.
+        // The BAR is not exported, attached or mapped.
         let has_it = !["export", "attach", "map"].iter().any(|op| cell["op"] == *op);
         let expected = if has_it { "passed" } else { "waived" };
         if cell["outcome"] != expected || (has_it && !staged(cell)) {
-            return Err(format!("{expected} was expected: {cell:#}").into());
+            return Err(format!("expected {expected}: {cell:#}").into());
         }
     }
     let direct = of("vfio", "host-bridge-translated");
     let took = |cell: &&&Value| cell["op"] == "write" && cell["path"]["observed"] == "host-bridge-translated";
     if direct.iter().filter(took).count() != 4 {
-        return Err(format!("the direct path should stand beside it: {result:#}").into());
+        return Err(format!("expected four cells of the direct path: {result:#}").into());
     }
     let memory = of("host", "staged");
     if memory.len() == 22 && memory.iter().all(|cell| cell["outcome"] == "waived") {
         return Ok(());
     }
-    Err("ordinary memory has nothing to be staged".into())
+    Err("expected 22 waived cells for host memory, which cannot be staged".into())
 }
 
-/// The kernel refuses to map these ranges here; the CPU does not ask it.
+/// The kernel refuses to map these ranges; the CPU copy needs no mapping.
 fn over_ranges() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -73,8 +73,8 @@ fn over_ranges() -> Result<(), Failed> {
     for cell in cells(&result) {
         let ranges = cell["source"]["ranges"].as_array().map_or(0, Vec::len);
         if cell["outcome"] != "passed" || !staged(cell) || ranges != 8 {
-            return Err(format!("a staged copy over 8 ranges was expected: {cell:#}").into());
+            return Err(format!("expected a staged copy over 8 ranges: {cell:#}").into());
         }
     }
-    if cells(&result).len() == 4 { Ok(()) } else { Err("four cells expected".into()) }
+    if cells(&result).len() == 4 { Ok(()) } else { Err("expected four cells".into()) }
 }

@@ -1,4 +1,4 @@
-//! Data moves, and the result says so.
+//! Data arrives, and the result records path, steps and conditions.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -9,28 +9,36 @@ use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, named};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "bar_through_the_group_door", scenarios: &["default"], run: || through_door("group") },
-        Case { name: "bar_through_the_cdev_door", scenarios: &["default", "bypass"], run: || through_door("cdev") },
-        Case { name: "bar_behind_a_switch", scenarios: &["default"], run: behind_a_switch },
-        Case { name: "many_ranges_in_one_dma_buf", scenarios: &["bypass", "bus-address"], run: many_ranges },
-        Case { name: "ordinary_memory_as_baseline", scenarios: &["default", "bypass"], run: baselines },
+        Case { name: "transfers_through_the_vfio_group", scenarios: &["default"], run: || through_interface("group") },
+        Case {
+            name: "transfers_through_the_vfio_cdev",
+            scenarios: &["default", "bypass"],
+            run: || through_interface("cdev"),
+        },
+        Case { name: "a_bar_behind_a_switch_takes_bus_address", scenarios: &["default"], run: behind_a_switch },
+        Case {
+            name: "transfers_through_many_ranges_of_one_dma_buf",
+            scenarios: &["bypass", "bus-address"],
+            run: many_ranges,
+        },
+        Case { name: "ordinary_memory_takes_host_memory", scenarios: &["default", "bypass"], run: baselines },
         Case { name: super::NEEDS_THE_LINKED_PROGRAM, scenarios: &["default"], run: linked },
-        Case { name: "each_step_of_a_registration_is_timed", scenarios: &["default"], run: steps },
-        Case { name: "vfio_answers_as_believed", scenarios: &["default", "bus-address"], run: vfio_answers },
-        Case { name: "vfio_refuses_misuse", scenarios: &["default"], run: misuse },
-        Case { name: "a_path_that_was_asked_for", scenarios: &["default"], run: asked },
-        Case { name: "the_result_keeps_its_conditions", scenarios: &["default"], run: conditions },
-        Case { name: "a_snapshot_tells_what_no_file_does", scenarios: &["default"], run: snapshot },
+        Case { name: "times_each_step_of_a_registration", scenarios: &["default"], run: steps },
+        Case { name: "vfio_behaves_as_assumed", scenarios: &["default", "bus-address"], run: vfio_answers },
+        Case { name: "vfio_rejects_misuse", scenarios: &["default"], run: misuse },
+        Case { name: "waives_a_requested_path_that_is_not_taken", scenarios: &["default"], run: asked },
+        Case { name: "the_result_records_its_conditions", scenarios: &["default"], run: conditions },
+        Case { name: "a_snapshot_records_on_demand_paging", scenarios: &["default"], run: snapshot },
     ]
 }
 
 const SMALL: &str = "--size 64 --size 4K --size 1000 --iterations 50";
 
-fn through_door(door: &str) -> Result<(), Failed> {
+fn through_interface(interface: &str) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     run(&format!(
-        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --vfio {door} {SMALL} --out {folder}"
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --vfio {interface} {SMALL} --out {folder}"
     ))?
     .expect(0)?;
     let result = result(out.path())?;
@@ -43,12 +51,11 @@ fn through_door(door: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every cell saw the path that was predicted, and it is the one that the scenario is made for. An export alone maps
-/// nothing, so it takes none.
+/// Checks that every cell observed the predicted path and that it is `path`. An export alone maps nothing and has no path.
 fn all_took(result: &Value, path: &str) -> Result<(), Failed> {
     for cell in cells(result).iter().filter(|cell| cell["op"] != "export") {
         if cell["path"]["observed"] != path || cell["path"]["predicted"] != path {
-            return Err(format!("{path} was expected: {cell:#}").into());
+            return Err(format!("expected {path}: {cell:#}").into());
         }
     }
     Ok(())
@@ -65,7 +72,7 @@ fn behind_a_switch() -> Result<(), Failed> {
     all_took(&result, "bus-address")
 }
 
-/// What only misuse of the kernel's interface can reach, from within the crate that speaks to it.
+/// Errors that only misuse of the kernel's interface causes. The tests are in the crate that calls the kernel.
 fn misuse() -> Result<(), Failed> {
     let tests = std::process::Command::new(exporter_tests())
         .args(["--ignored", "misuse"])
@@ -75,7 +82,7 @@ fn misuse() -> Result<(), Failed> {
     if tests.status.success() && said.contains("1 passed") { Ok(()) } else { Err(said.into_owned().into()) }
 }
 
-/// Two legs, the way that is there and one that is not: the first is taken, the second is not mistaken for it.
+/// Two legs, one with the actual path and one with another: the first passes, the second is waived.
 fn asked() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -90,16 +97,16 @@ fn asked() -> Result<(), Failed> {
             ("waived", &Value::from("path-mismatch"))
         };
         if (cell["outcome"].as_str().unwrap_or_default(), &cell["cause"]) != expected {
-            return Err(format!("{expected:?} was expected: {cell:#}").into());
+            return Err(format!("expected {expected:?}: {cell:#}").into());
         }
     }
-    if cells(&result).len() == 6 { Ok(()) } else { Err("six cells were expected".into()) }
+    if cells(&result).len() == 6 { Ok(()) } else { Err("expected six cells".into()) }
 }
 
 fn many_ranges() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    // Out of order and with gaps, so that a mapping that took them as one span would show.
+    // Out of order and with gaps, to expose a mapping that treats them as one span.
     let ranges = "@0x10000+0x2000,0x1000+0x1000,0x40000+0x10000,0x7ff0000+0x10000";
     let exporter = named("exporter")?;
     run(&format!(
@@ -111,7 +118,7 @@ fn many_ranges() -> Result<(), Failed> {
     all_passed(&result, 8)?;
     all_took(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "bus-address" })?;
     let ranges = cells(&result)[0]["source"]["ranges"].as_array().map(Vec::len);
-    if ranges != Some(4) { Err(format!("4 ranges expected in the result, {ranges:?} found").into()) } else { Ok(()) }
+    if ranges != Some(4) { Err(format!("expected 4 ranges in the result, found {ranges:?}").into()) } else { Ok(()) }
 }
 
 fn scenario() -> String {
@@ -136,7 +143,7 @@ fn baselines() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The whole takes longer than its parts, and only a dma-buf has those.
+/// A registration takes longer than its steps. Only a dma-buf has steps.
 fn steps() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -150,13 +157,13 @@ fn steps() -> Result<(), Failed> {
     let shortest = |index: usize| bar[index]["latency_ns"]["min"].as_u64().unwrap_or(0);
     let (attach, map, register) = (shortest(1), shortest(2), shortest(3));
     if attach == 0 || map == 0 || register < attach + map {
-        return Err(format!("attach {attach} ns and map {map} ns are no parts of register {register} ns").into());
+        return Err(format!("attach {attach} ns and map {map} ns exceed register {register} ns").into());
     }
     let waived: Vec<bool> = host.iter().map(|cell| cell["outcome"] == "waived").collect();
     if waived == [false, true, true, false, false] { Ok(()) } else { Err(format!("{host:#?}").into()) }
 }
 
-/// Every errno, door and view of VFIO, below the command line.
+/// Every errno, interface and view of VFIO, below the command line.
 fn vfio_answers() -> Result<(), Failed> {
     run_program(&vfio_check(), &format!("{}:2 {}", named("exporter")?, named("nvme")?))?.expect(0).map(drop)
 }
@@ -176,7 +183,7 @@ fn conditions() -> Result<(), Failed> {
         .expect(0)?;
     let result = result(out.path())?;
     let environment = &result["environment"];
-    // The two ends, and the root ports between them.
+    // Source, target, and the root ports between them.
     let devices: Vec<_> =
         environment["devices"].as_array().into_iter().flatten().map(|device| &device["bdf"]).collect();
     let hops = result["cells"][0]["path"]["hops"].as_array().cloned().unwrap_or_default();
@@ -199,7 +206,7 @@ fn conditions() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether a device pages on demand, only its library can tell.
+/// On-demand paging is known to the device's library only, so it is in facts.json.
 fn snapshot() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let file = out.path().join("host.tar.gz");

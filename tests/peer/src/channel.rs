@@ -1,4 +1,4 @@
-//! Messages, and the sign of life.
+//! Messages, and the keep-alive.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,12 +26,12 @@ impl Channel {
         Ok(Self { output: Arc::new(Mutex::new(stream.try_clone()?)), input: stream })
     }
 
-    pub fn say(&self, message: &Value) -> Result<()> {
-        say(&self.output, message)
+    pub fn send(&self, message: &Value) -> Result<()> {
+        send(&self.output, message)
     }
 
-    /// The next message that is no sign of life; none where the peer has left.
-    pub fn hear(&mut self) -> Result<Option<Value>> {
+    /// Receives the next message that is not `alive`; `None` if the peer closed the connection.
+    pub fn receive(&mut self) -> Result<Option<Value>> {
         loop {
             let mut length = [0; 4];
             match self.input.read_exact(&mut length) {
@@ -40,7 +40,7 @@ impl Channel {
             }
             let length = u32::from_be_bytes(length);
             if length > LONGEST_BYTES {
-                return Err("a message is too long".into());
+                return Err("cannot receive a message: it is too long".into());
             }
             let mut text = vec![0; length as usize];
             self.input.read_exact(&mut text)?;
@@ -51,13 +51,13 @@ impl Channel {
         }
     }
 
-    /// Says every second that we live, until what is returned is dropped.
+    /// Sends `alive` every second until the returned value is dropped.
     pub fn keep_alive(&self) -> Result<Sender<()>> {
         let (alive, ended) = mpsc::channel();
         let output = Arc::clone(&self.output);
         thread::Builder::new().spawn(move || {
             while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                if say(&output, &json!("alive")).is_err() {
+                if send(&output, &json!("alive")).is_err() {
                     return;
                 }
             }
@@ -66,7 +66,7 @@ impl Channel {
     }
 }
 
-fn say(output: &Mutex<TcpStream>, message: &Value) -> Result<()> {
+fn send(output: &Mutex<TcpStream>, message: &Value) -> Result<()> {
     let text = serde_json::to_vec(message)?;
     let mut bytes = u32::try_from(text.len())?.to_be_bytes().to_vec();
     bytes.extend(text);

@@ -1,10 +1,10 @@
-//! A passive side that shares nothing with peerpath: written from `docs/wire.md`, with another RDMA library, in a process of
-//! its own. What it finds in its memory is its own opinion.
+//! A server that shares no code with peerpath: written from `docs/wire.md`, with another RDMA library, as a program of its
+//! own. It verifies its memory independently.
 //!
 //! ```text
 //! PEERPATH_TOKEN=... independent-peer DEVICE LISTEN:PORT
 //! ```
-//! It serves one peer, cells of write and read on 16 MiB of host memory, and says at the end how many bytes it has compared.
+//! It serves one client, with write and read cells on 16 MiB of host memory, and prints at the end how many bytes it has compared.
 
 mod channel;
 mod pattern;
@@ -29,60 +29,60 @@ fn main() -> Result<()> {
     let [_, device, listen] = &arguments[..] else { return Err("independent-peer DEVICE LISTEN:PORT".into()) };
     let token = std::env::var("PEERPATH_TOKEN")?;
     let listener = TcpListener::bind(listen)?;
-    println!("waiting at {}", listener.local_addr()?);
+    println!("listening on {}", listener.local_addr()?);
     let (stream, _) = listener.accept()?;
     let mut channel = Channel::new(stream)?;
-    introduce(&mut channel, token.trim().as_bytes())?;
+    authenticate(&mut channel, token.trim().as_bytes())?;
     let alive = channel.keep_alive()?;
     let context = rdma::open(device)?;
-    channel.say(&json!({"offer": {
+    channel.send(&json!({"offer": {
         "tool": {"name": "independent-peer", "version": env!("CARGO_PKG_VERSION")},
         "environment": {"emulated": true, "soft_rdma": true, "devices": []},
         "target": {"kind": "verbs", "device": device, "bdf": null},
         "sources": [SOURCE],
     }}))?;
     let mut compared = 0;
-    while let Some(request) = channel.hear()? {
+    while let Some(request) = channel.receive()? {
         compared += cell(&mut channel, &context, &request["open"])?;
     }
     drop(alive);
     println!("compared {compared} bytes");
-    if compared == 0 { Err("nothing was compared".into()) } else { Ok(()) }
+    if compared == 0 { Err("no byte was compared".into()) } else { Ok(()) }
 }
 
-/// Who is there, and does it know the token?
-fn introduce(channel: &mut Channel, token: &[u8]) -> Result<()> {
+/// Authenticates the client with the token, and this server to the client.
+fn authenticate(channel: &mut Channel, token: &[u8]) -> Result<()> {
     let own = proof::nonce()?;
-    channel.say(&json!({"hello": {"version": VERSION, "nonce": proof::text(&own)}}))?;
-    let answer = channel.hear()?.ok_or("the peer left")?;
+    channel.send(&json!({"hello": {"version": VERSION, "nonce": proof::text(&own)}}))?;
+    let answer = channel.receive()?.ok_or("the client closed the connection")?;
     let prove = &answer["prove"];
-    let theirs = proof::bytes(&prove["nonce"]).ok_or_else(|| format!("no proof: {answer}"))?;
-    let shown = proof::bytes(&prove["proof"]).ok_or("no proof")?;
+    let theirs = proof::bytes(&prove["nonce"]).ok_or_else(|| format!("the client sent no proof: {answer}"))?;
+    let shown = proof::bytes(&prove["proof"]).ok_or("the client sent no proof")?;
     if prove["version"] != VERSION || !proof::holds(token, b"peerpath active", &own, &theirs, &shown) {
-        channel.say(&json!({"refused": {"why": "the version or the token is another one"}}))?;
-        return Err("the peer is a stranger".into());
+        channel.send(&json!({"refused": {"why": "the version or the token differs"}}))?;
+        return Err("cannot authenticate the client: its version or token differs".into());
     }
     let proof = proof::make(token, b"peerpath passive", &own, &theirs);
-    channel.say(&json!({"welcome": {"proof": proof::text(&proof)}}))
+    channel.send(&json!({"welcome": {"proof": proof::text(&proof)}}))
 }
 
 /// Serves a cell to its end; returns how many bytes of its slots were compared.
 fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Result<u64> {
-    let refuse = |why: &str| json!({"failed": {"outcome": "waived", "reason": "this cell is not lent", "why": why, "remedy": "leave it out"}});
+    let refuse = |why: &str| json!({"failed": {"outcome": "waived", "reason": "this server does not support the cell", "why": why, "remedy": "remove the cell from the plan"}});
     let (size, depth) = (open["size_bytes"].as_u64().unwrap_or(0), open["depth"].as_u64().unwrap_or(0));
     let wanted = open["source"] == SOURCE && (open["op"] == "write" || open["op"] == "read");
     let is_plain = open["queue_pairs"].as_u64().unwrap_or(1) == 1 && open["ranges"].is_null();
     if !wanted || !is_plain || !open["connection"].is_null() || size == 0 || depth == 0 {
         channel
-            .say(&refuse("only whole writes and reads of the one source are, on one queue pair of the usual kind"))?;
+            .send(&refuse("it supports write and read of its one source, on one RC queue pair with default options"))?;
         return Ok(0);
     }
-    // Slots with gaps between them, in which nothing may be written.
+    // Slots with guards between them.
     let stride = size.next_multiple_of(64) + 64;
     let slots: Vec<u64> = (0..depth).map(|slot| 64 + slot * stride).collect();
     let length = 64 + depth * stride;
     if length > SOURCE_BYTES as u64 {
-        channel.say(&refuse("so many bytes are not there"))?;
+        channel.send(&refuse("the source is too small"))?;
         return Ok(0);
     }
     let domain = context.alloc_pd()?;
@@ -90,7 +90,7 @@ fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Resu
     let mut memory = domain.allocate::<u8>(SOURCE_BYTES)?;
     let prepared = rdma::prepare(context, &domain, &completions)?;
     let own = prepared.endpoint();
-    channel.say(&json!({"opened": {
+    channel.send(&json!({"opened": {
         "source": {"kind": "host", "bdf": null, "bar": null,
                    "ranges": [{"offset_bytes": 0, "length_bytes": SOURCE_BYTES}]},
         "mechanism": "ibverbs-crate",
@@ -108,13 +108,13 @@ fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Resu
     let mut connected = None;
     let mut compared = 0;
     loop {
-        let request = channel.hear()?.ok_or("the peer left in the middle of a cell")?;
+        let request = channel.receive()?.ok_or("the client closed the connection in the middle of a cell")?;
         let window = &mut memory[..length as usize];
-        let number = |name: &str, part: &str| request[name][part].as_u64().ok_or("a number is missing");
+        let number = |name: &str, part: &str| request[name][part].as_u64().ok_or("a message lacks a number");
         let answer = if request == "close" {
             break;
         } else if let Some(endpoint) = request.get("connect") {
-            connected = Some(rdma::connect(prepared.take().ok_or("connected twice")?, endpoint)?);
+            connected = Some(rdma::connect(prepared.take().ok_or("the client sent connect twice")?, endpoint)?);
             json!("connected")
         } else if request.get("fill").is_some() {
             let seed = number("fill", "seed")?;
@@ -131,17 +131,17 @@ fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Resu
                     json!("verified")
                 }
                 Some(at) => json!({"failed": {"outcome": "failed", "cause": "data-mismatch",
-                    "reason": format!("the byte at {at} of {length} is wrong"), "why": "it is not what was announced",
-                    "remedy": "look at both sides"}}),
+                    "reason": format!("the byte at {at} of {length} differs"), "why": "it does not have the announced pattern",
+                    "remedy": "check both hosts"}}),
             }
         } else {
-            return Err(format!("out of turn: {request}").into());
+            return Err(format!("unexpected message: {request}").into());
         };
-        channel.say(&answer)?;
+        channel.send(&answer)?;
     }
     drop(connected);
     let path =
-        json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": ["another program said so"]});
-    channel.say(&json!({"closed": {"path": path, "faults": []}}))?;
+        json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": ["reported by another program"]});
+    channel.send(&json!({"closed": {"path": path, "faults": []}}))?;
     Ok(compared)
 }

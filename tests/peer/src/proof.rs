@@ -23,7 +23,7 @@ pub fn bytes(text: &Value) -> Option<Bytes> {
 }
 
 fn mac(token: &[u8], label: &[u8], passive: &Bytes, active: &Bytes) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(token).expect("keys may have any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(token).expect("HMAC accepts keys of any length");
     [label, passive, active].into_iter().for_each(|part| mac.update(part));
     mac
 }
@@ -39,7 +39,7 @@ pub fn holds(token: &[u8], label: &[u8], passive: &Bytes, active: &Bytes, proof:
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_document_gives_an_example() {
+    fn matches_the_example_in_the_document() {
         let proof = super::make(b"0123456789abcdef", b"peerpath active", &[1; 32], &[2; 32]);
         assert_eq!(super::text(&proof), "zOOq7hf+5u39Q4Ign3bX1+btO4Pc1aVW6h1ErBdTJKs=");
     }

@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use crate::Result;
 
 pub const READS_IN_FLIGHT: u8 = 16;
-/// 0.27 s for an acknowledgement: emulated processors are slow.
+/// Acknowledgement timeout, 4.096 us * 2^16 = 0.27 s: emulated CPUs are slow.
 const ACK_TIMEOUT: u8 = 16;
 
 pub fn open(name: &str) -> Result<Context> {
     let devices = ibverbs::devices()?;
     let device = devices.iter().find(|device| device.name().is_some_and(|found| found.to_bytes() == name.as_bytes()));
-    Ok(device.ok_or_else(|| format!("there is no device {name}"))?.open()?)
+    Ok(device.ok_or_else(|| format!("cannot open {name}: there is no such device"))?.open()?)
 }
 
-/// The last address of the table: behind those that the kernel makes up come those that the network device was given.
+/// Index of the last GID: the kernel's automatic GIDs come first, those of configured addresses last.
 fn gid_index(context: &Context) -> Option<u32> {
     context.gid_table().last().map(|entry| entry.gid_index)
 }
@@ -41,7 +41,7 @@ pub fn address(own: &QueuePairEndpoint) -> Value {
     match own.gid {
         Some(mut gid) => {
             let raw = gid.as_mut();
-            // SAFETY: every bit pattern of the union is 16 bytes.
+            // SAFETY: the union is 16 bytes, and every bit pattern is a valid `raw`.
             json!({"gid": Ipv6Addr::from(unsafe { raw.raw }).to_string()})
         }
         None => json!({"lid": own.lid}),
@@ -50,11 +50,11 @@ pub fn address(own: &QueuePairEndpoint) -> Value {
 
 pub fn connect<'r>(prepared: PreparedQueuePair<'r>, peer: &Value) -> Result<QueuePair<'r>> {
     let pair = &peer["queue_pairs"][0];
-    // The library expects packets from number 0 on.
+    // The library expects packet number 0 first.
     if pair["first_packet"] != 0 {
-        return Err("the peer does not begin with packet 0".into());
+        return Err("cannot connect: the client does not start with packet 0".into());
     }
-    let number = pair["number"].as_u64().ok_or("the peer has no queue pair")?;
+    let number = pair["number"].as_u64().ok_or("cannot connect: the client has no queue pair")?;
     let gid = match peer["address"]["gid"].as_str() {
         Some(text) => {
             let mut gid = ibverbs::Gid::default();

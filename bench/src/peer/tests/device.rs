@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use peerpath_exporter::{Buffer, View};
 use peerpath_importers::{
-    Availability, Completion, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device, DeviceInfo,
-    Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress, QueuePairEnd,
-    QueuePairOptions, Region, Registration, Role, Transfer, UnconnectedEnd,
+    Availability, Capabilities, Completion, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Device,
+    DeviceInfo, Direction, Discovered, EndSettings, Endpoint, Error, Importer, Op, OpSpec, Operands, PortAddress,
+    QueuePairEnd, QueuePairOptions, Region, Registration, Role, Transfer, UnconnectedEnd, Usage,
 };
 
-use crate::peer::active::PeerError;
+use crate::peer::error::PeerError;
 use crate::plan::Target;
 
 #[derive(Clone, Copy)]
@@ -90,17 +90,11 @@ impl Importer for Copies {
     fn kind(&self) -> &'static str {
         "copies"
     }
-    fn form(&self) -> &'static str {
-        "copies:DEV"
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: &OPS, queue_pairs: true, ..Capabilities::default() }
     }
-    fn summary(&self) -> &'static str {
-        "copies"
-    }
-    fn ops(&self) -> &'static [OpSpec] {
-        &OPS
-    }
-    fn has_queue_pairs(&self) -> bool {
-        true
+    fn usage(&self) -> Usage {
+        Usage { form: "copies:DEV", summary: "copies" }
     }
     fn discover(&self) -> Vec<Discovered> {
         Vec::new()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use peerpath_exporter::{Exporter as _, HostExporter, OpenOptions, Source};
 use peerpath_importers::{EndSettings, Op, QueuePairOptions, Transport};
-use peerpath_paths::{Cause, Class, PathName, Tree};
+use peerpath_paths::{Cause, PathName, Severity, Tree};
 use serde_json::{Value, json};
 
 use super::device::{late_target, losing_target, target, wrong_target};
@@ -15,13 +15,13 @@ use super::{LONG, hear, say, token};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::peer::active::Peer;
-use crate::peer::handshake::{self, passive};
-use crate::peer::serve::Door;
+use crate::peer::client::Client;
+use crate::peer::handshake::{self, as_server};
+use crate::peer::listener::Listener;
 use crate::plan::{Mechanism, Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
-use crate::run::{Lender, Progress, Runner};
+use crate::run::{Progress, Runner, Server};
 
 struct Nobody;
 
@@ -42,7 +42,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
     let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
     let connection = QueuePairOptions::default();
-    let lender = Lender {
+    let server = Server {
         sources: &sources,
         target: to,
         tool: &tool(),
@@ -50,12 +50,12 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
         connection: &connection,
         interrupt: &interrupt,
     };
-    let tell = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
-    let session = |peer: &_| lender.session(peer);
-    let door = Door { listener: &listener, token: &token, interrupt: &interrupt, tell: &tell, session: &session };
+    let log = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
+    let session = |peer: &_| server.session(peer);
+    let listener = Listener { socket: &listener, token: &token, interrupt: &interrupt, log: &log, session: &session };
     let done = thread::scope(|scope| {
-        scope.spawn(|| door.keep().unwrap());
-        // However this ends, the door has to be shut, or the scope waits for ever.
+        scope.spawn(|| listener.serve().unwrap());
+        // However this ends, the listener has to be stopped, or the scope waits for ever.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(at)));
         interrupt.stop();
         done
@@ -66,7 +66,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     }
 }
 
-fn plan(peer: &Peer, ops: &[Op]) -> Plan {
+fn plan(peer: &Client, ops: &[Op]) -> Plan {
     Plan {
         sources: peer.offer().sources.iter().map(|text| text.parse().unwrap()).collect(),
         far: Vec::new(),
@@ -94,7 +94,7 @@ fn plan(peer: &Peer, ops: &[Op]) -> Plan {
 /// A run with whoever listens there.
 fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<RunResult, Failure> {
     let interrupt = Interrupt::default();
-    let peer = Peer::connect(&at.to_string(), &token(), &interrupt)?;
+    let peer = Client::connect(&at.to_string(), &token(), &interrupt)?;
     let mut plan = plan(&peer, ops);
     change(&mut plan);
     let folder = tempfile::tempdir().unwrap();
@@ -281,18 +281,18 @@ fn what_cannot_be_lent_is_waived_with_the_peers_reason() {
 #[test]
 fn one_peer_is_served_at_a_time() {
     let (_, told) = served(&target(), &["host:4K"], |at| {
-        let first = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
-        let second = Peer::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
+        let first = Client::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
+        let second = Client::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
         assert!(second.what.contains("another peer"), "{second:?}");
-        assert_eq!(second.class, Class::CannotHere);
+        assert_eq!(second.severity, Severity::Unavailable);
         assert!(second.explanation.remedy.contains("one peer is served at a time"), "{second:?}");
         drop(first);
-        // The place is free once the passive side has noticed.
-        while Peer::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
+        // The place is free once the server has noticed.
+        while Client::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
             thread::sleep(Duration::from_millis(5));
         }
     });
-    assert!(told.iter().any(|line| line.contains("not served")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("another peer is being served")), "{told:?}");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn strangers_cost_nothing_but_their_own_connection() {
     });
 }
 
-/// What the active side says in a cell, step by step, and what it hears.
+/// What the client says in a cell, step by step, and what it hears.
 fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
     vec![
         (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
@@ -319,7 +319,7 @@ fn conversation(endpoint: &Value) -> Vec<(Value, &'static str)> {
     ]
 }
 
-/// An active side's end with so many queue pairs, that leads nowhere.
+/// A client's end with so many queue pairs, that leads nowhere.
 fn endpoint(queue_pairs: usize) -> Value {
     json!({"queue_pairs": vec![json!({"number": 1, "first_packet": 0}); queue_pairs], "address": {"lid": 1},
         "mtu_bytes": 1024, "reads_in_flight": 1, "message_bytes": 64, "regions": []})
@@ -358,11 +358,11 @@ fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
     assert_eq!(told.iter().filter(|line| line.contains("done")).count(), conversation(&endpoint).len() + 2, "{told:?}");
 }
 
-/// As an active side of this test's own; waits until the last one has been seen out.
+/// As a client of this test's own; waits until the last one has been seen out.
 fn connected(at: SocketAddr) -> TcpStream {
     loop {
         let stream = TcpStream::connect(at).unwrap();
-        handshake::active(&stream, &token(), LONG).unwrap();
+        handshake::as_client(&stream, &token(), LONG).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let mut first = [0; 64];
         stream.peek(&mut first).unwrap();
@@ -391,7 +391,7 @@ fn a_request_out_of_turn_ends_the_conversation() {
             while hear(&stream).is_ok() {}
         }
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 6, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 6, "{told:?}");
 }
 
 #[test]
@@ -461,10 +461,10 @@ fn windows_and_lanes_that_there_are_not_end_the_conversation() {
         say(&stream, &json!({"connect": endpoint(3)}));
         assert_eq!(kind(&next(&stream)), "refused");
     });
-    assert_eq!(told.iter().filter(|line| line.contains("given up")).count(), 7, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 7, "{told:?}");
 }
 
-/// A cell in which the passive side posts, up to where it may be asked to.
+/// A cell in which the server posts, up to where it may be asked to.
 fn both_ways(stream: &TcpStream, endpoint: &Value) {
     next(stream);
     let open = json!({"source": "host:32K", "op": "write", "size_bytes": 64, "depth": 4, "both_ways": true});
@@ -524,10 +524,10 @@ fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
     assert_eq!(told.iter().filter(|line| line.contains(": served")).count(), 4, "{told:?}");
 }
 
-/// A passive side that says all that and is gone then.
+/// A server that says all that and is gone then.
 fn saying(listener: &TcpListener, answers: &[Value]) {
     let (stream, _) = listener.accept().unwrap();
-    passive(&stream, &token(), LONG).unwrap();
+    as_server(&stream, &token(), LONG).unwrap();
     for (index, answer) in answers.iter().enumerate() {
         if index > 0 {
             next(&stream);
@@ -536,7 +536,7 @@ fn saying(listener: &TcpListener, answers: &[Value]) {
     }
 }
 
-/// What a passive side says that knows one queue pair and one window, and nothing that came later.
+/// What a server says that knows one queue pair and one window, and nothing that came later.
 fn plain_answers() -> [Value; 4] {
     let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": []});
     let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 64}]});

@@ -10,48 +10,48 @@ use serde_json::{Value, json};
 use super::{LONG, hear, pair, say, token};
 use crate::peer::VERSION;
 use crate::peer::frame::{self, FrameError};
-use crate::peer::handshake::{Stranger, active, passive};
+use crate::peer::handshake::{Stranger, as_client, as_server};
 use crate::peer::token::{Nonce, Side, Token};
 
-/// What becomes of the passive side's handshake with `other`.
+/// What becomes of the server's handshake with `other`.
 fn met(other: impl FnOnce(TcpStream) + Send) -> Result<(), Stranger> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
         // Closed before the other side is waited for.
         let ours = ours;
-        passive(&ours, &token(), LONG)
+        as_server(&ours, &token(), LONG)
     })
 }
 
-/// What becomes of the active side's.
+/// What becomes of the client's.
 fn meeting(other: impl FnOnce(TcpStream) + Send) -> Result<(), Stranger> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
         let ours = ours;
-        active(&ours, &token(), LONG)
+        as_client(&ours, &token(), LONG)
     })
 }
 
-/// The words of somebody who knows a token, after whatever the passive side said.
+/// The words of somebody who knows a token, after whatever the server said.
 fn prove(with: &Token, hello: &Value, version: u32) -> Value {
     let theirs: Nonce = serde_json::from_value(hello["hello"]["nonce"].clone()).unwrap();
     let own = Nonce::random().unwrap();
-    let proof = with.prove(Side::Active, &theirs, &own);
+    let proof = with.prove(Side::Client, &theirs, &own);
     json!({"prove": {"version": version, "nonce": own, "proof": proof}})
 }
 
 #[test]
 fn two_that_know_the_token_get_along() {
-    met(|stream| active(&stream, &token(), LONG).unwrap()).unwrap();
+    met(|stream| as_client(&stream, &token(), LONG).unwrap()).unwrap();
 }
 
 #[test]
 fn a_wrong_token_is_told_from_no_peer() {
     let wrong = Token::find(None, Some("some other token".into())).unwrap().unwrap();
     let end = met(|stream| {
-        let end = active(&stream, &wrong, LONG);
+        let end = as_client(&stream, &wrong, LONG);
         assert!(matches!(&end, Err(Stranger::Refused { why }) if why.contains("token")), "{end:?}");
     });
     assert!(matches!(end, Err(Stranger::Token)), "{end:?}");
@@ -64,7 +64,7 @@ fn a_passive_side_without_the_token_is_not_believed() {
         hear(stream).unwrap()
     };
     let end = meeting(|stream| {
-        // It sends the active side's own proof back, the only one that it has seen.
+        // It sends the client's own proof back, the only one that it has seen.
         let proof = hello(&stream)["prove"]["proof"].clone();
         say(&stream, &json!({"welcome": {"proof": proof}}));
     });
@@ -141,7 +141,7 @@ fn one_who_says_nothing_or_drips_is_given_up() {
     for drips in [false, true] {
         let (ours, mut theirs) = pair();
         thread::scope(|scope| {
-            let end = scope.spawn(move || passive(&ours, &token(), Duration::from_millis(300)));
+            let end = scope.spawn(move || as_server(&ours, &token(), Duration::from_millis(300)));
             // Never a whole message, but never silent for as long as that either.
             theirs.write_all(b"\0\0\x10\0").unwrap();
             while drips && theirs.write_all(b" ").is_ok() {
@@ -155,7 +155,7 @@ fn one_who_says_nothing_or_drips_is_given_up() {
 
 #[test]
 fn leaving_at_any_step_is_noticed() {
-    // The passive side loses somebody who has said nothing, half of it, or just enough.
+    // The server loses somebody who has said nothing, half of it, or just enough.
     let cuts: [fn(TcpStream); 3] = [
         |stream| drop(stream),
         |mut stream| {

@@ -7,22 +7,22 @@ use peerpath_cuda::{Driver, Gpu};
 use peerpath_exporter::{HostTree, bind};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
-use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Question, Use};
+use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
 /// A device that does not exist: probing it fails with another cause if libibverbs is missing.
 const ABSENT_DEVICE: &str = "verbs:peerpath-none";
 
 /// Reads the facts from this host.
-pub(super) fn ask(inventory: &Inventory, question: &Question) -> LiveFacts {
+pub(super) fn ask(inventory: &Inventory, selection: &Selection) -> LiveFacts {
     LiveFacts {
-        exporter_uses: question.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
+        exporter_uses: selection.from.map(|bdf| match bind::uses(&HostTree::live(), bdf) {
             Ok(uses) => Ok(uses.into_iter().map(|one| Use { detail: one.detail, forceable: one.forceable }).collect()),
             Err(error) => Err(error.explanation()),
         }),
         rdma_library: library(),
         gpus: gpus(),
-        targets: targets(inventory, question),
+        targets: targets(inventory, selection),
         observation: observe::available(Path::new("/")).map_err(|error| error.explanation()),
     }
 }
@@ -54,12 +54,12 @@ fn library() -> Result<(), Explanation> {
     }
 }
 
-fn targets(inventory: &Inventory, question: &Question) -> BTreeMap<String, Result<(), Explanation>> {
+fn targets(inventory: &Inventory, selection: &Selection) -> BTreeMap<String, Result<(), Explanation>> {
     let functions = inventory.topology.functions().iter();
     functions
-        .filter(|function| question.to.is_none_or(|to| to == function.bdf))
+        .filter(|function| selection.to.is_none_or(|to| to == function.bdf))
         .flat_map(|function| &function.devices)
-        .filter(|name| question.device.as_ref().is_none_or(|wanted| wanted == *name))
+        .filter(|name| selection.device.as_ref().is_none_or(|wanted| wanted == *name))
         .filter_map(|name| {
             let (importer, address) = parse_target(name).ok()?;
             Some((name.clone(), probe(importer, address)))

@@ -76,12 +76,14 @@ Exit status:
 pub(super) fn after_help() -> String {
     let mut text = format!("{EXAMPLES}\nSources (--from):\n{}", entries(&Source::FORMS));
     text += "\nTargets (--to):\n";
-    text += &entries(&IMPORTERS.iter().map(|importer| (importer.form(), importer.summary())).collect::<Vec<_>>());
+    text += &entries(
+        &IMPORTERS.iter().map(|importer| (importer.usage().form, importer.usage().summary)).collect::<Vec<_>>(),
+    );
     text += &format!("\nPaths (--path):\n{}", table(&PATHS));
     text += "  The host is reconfigured for bypass, translated and bus-address if necessary,\n";
     text += "  and restored afterwards. Each source uses the paths that apply to its kind.\n";
     for importer in IMPORTERS {
-        let ops: Vec<_> = importer.ops().iter().map(|spec| (spec.op.as_str(), spec.summary)).collect();
+        let ops: Vec<_> = importer.capabilities().ops.iter().map(|spec| (spec.op.as_str(), spec.summary)).collect();
         text += &format!("\nOperations (--op) of {} targets:\n{}", importer.kind(), table(&ops));
     }
     text += &format!("\nModes (--mode):\n{}", table(&MODES));
@@ -96,7 +98,7 @@ fn mechanisms() -> String {
     ];
     for importer in IMPORTERS {
         let of = |importer: &dyn Importer, summary| format!("{} targets: {summary}", importer.kind());
-        rows.extend(importer.mechanisms().iter().map(|spec| (spec.name, of(*importer, spec.summary))));
+        rows.extend(importer.capabilities().mechanisms.iter().map(|spec| (spec.name, of(*importer, spec.summary))));
     }
     table(&rows.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>())
 }

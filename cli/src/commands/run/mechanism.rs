@@ -16,7 +16,8 @@ pub(super) enum MechanismChoice {
 const RANGES: [(&str, Mechanism); 2] = [("auto", Mechanism::Auto), ("mr-per-range", Mechanism::MrPerRange)];
 
 pub(super) fn parse(text: &str) -> Result<MechanismChoice, String> {
-    let of_importers = || IMPORTERS.iter().flat_map(|importer| importer.mechanisms()).map(|spec| spec.name);
+    let of_importers =
+        || IMPORTERS.iter().flat_map(|importer| importer.capabilities().mechanisms).map(|spec| spec.name);
     if let Some((_, mechanism)) = RANGES.iter().find(|(name, _)| *name == text) {
         return Ok(MechanismChoice::Ranges(*mechanism));
     }
@@ -29,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<MechanismChoice, String> {
 /// The targets, each with this mechanism of its importer.
 pub(super) fn assign(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Failure> {
     let one = |target: Target| {
-        if !target.importer.mechanisms().iter().any(|spec| spec.name == name) {
+        if !target.importer.capabilities().mechanisms.iter().any(|spec| spec.name == name) {
             return Err(Failure::bad_input(
                 format!("cannot use --mechanism {name} with {target}"),
                 format!("{} targets do not have this mechanism", target.importer.kind()),

@@ -75,7 +75,7 @@ impl RunCommand {
 
 /// The control operations of the targets, followed by their plain transfers.
 fn default_ops(targets: &[Target]) -> Vec<Op> {
-    let specs = || targets.iter().flat_map(|target| target.importer.ops());
+    let specs = || targets.iter().flat_map(|target| target.importer.capabilities().ops);
     let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));
     let plain = [Op::Write, Op::Read, Op::CopyIn, Op::CopyOut, Op::KernelStore, Op::KernelLoad];
     let transfers = specs().filter(|spec| plain.contains(&spec.op));
@@ -100,7 +100,7 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
         ));
     };
     let target: Target = only.parse()?;
-    if !target.importer.form().contains("?write=") {
+    if !target.importer.usage().form.contains("?write=") {
         return Err(Failure::bad_input(
             what(),
             format!("{only} has no blocks"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use peerpath_exporter::{AddressSpace, Device, DmaMemory, Registers, page_bytes};
 
 use super::command::{Command, Identify};
-use super::failure::Failure;
+use super::error::DriveError;
 use super::identify::{self, ControllerAnswer, Drive, NamespaceAnswer};
 use super::prp;
 use super::queue::QueuePair;
@@ -28,15 +28,15 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(super) fn wait<T>(
     what: &'static str,
     patience: Duration,
-    mut ready: impl FnMut() -> Result<Option<T>, Failure>,
-) -> Result<T, Failure> {
+    mut ready: impl FnMut() -> Result<Option<T>, DriveError>,
+) -> Result<T, DriveError> {
     let begun = Instant::now();
     loop {
         if let Some(value) = ready()? {
             return Ok(value);
         }
         if begun.elapsed() > patience {
-            return Err(Failure::TimedOut { what, seconds: patience.as_secs() });
+            return Err(DriveError::TimedOut { what, seconds: patience.as_secs() });
         }
         std::thread::sleep(PAUSE);
     }
@@ -54,36 +54,36 @@ struct Hardware {
 }
 
 impl Hardware {
-    fn open(device: &Arc<Device>) -> Result<Self, Failure> {
-        device.set_memory_enabled(true).map_err(Failure::Function)?;
-        let registers = Arc::new(Registers::map(device, 0, MOST_REGISTER_BYTES).map_err(Failure::Function)?);
-        let read = |offset| registers.read_u32(offset).map_err(Failure::Registers);
+    fn open(device: &Arc<Device>) -> Result<Self, DriveError> {
+        device.set_memory_enabled(true).map_err(DriveError::Function)?;
+        let registers = Arc::new(Registers::map(device, 0, MOST_REGISTER_BYTES).map_err(DriveError::Function)?);
+        let read = |offset| registers.read_u32(offset).map_err(DriveError::Registers);
         let (low, high) = (read(CAP)?, read(CAP + 4)?);
         if (low, high) == (GONE, GONE) {
-            return Err(Failure::Gone);
+            return Err(DriveError::Gone);
         }
         let capabilities = Capabilities::parse(u64::from(high) << 32 | u64::from(low));
         Ok(Self { registers, capabilities, device: Arc::clone(device) })
     }
 
-    fn read(&self, offset: u64) -> Result<u32, Failure> {
-        match self.registers.read_u32(offset).map_err(Failure::Registers)? {
-            GONE => Err(Failure::Gone),
+    fn read(&self, offset: u64) -> Result<u32, DriveError> {
+        match self.registers.read_u32(offset).map_err(DriveError::Registers)? {
+            GONE => Err(DriveError::Gone),
             value => Ok(value),
         }
     }
 
-    fn write(&self, offset: u64, value: u32) -> Result<(), Failure> {
-        self.registers.write_u32(offset, value).map_err(Failure::Registers)
+    fn write(&self, offset: u64, value: u32) -> Result<(), DriveError> {
+        self.registers.write_u32(offset, value).map_err(DriveError::Registers)
     }
 
-    fn write_address(&self, offset: u64, address: u64) -> Result<(), Failure> {
+    fn write_address(&self, offset: u64, address: u64) -> Result<(), DriveError> {
         self.write(offset, address as u32)?;
         self.write(offset + 4, (address >> 32) as u32)
     }
 
     /// Switches the controller off: it forgets its queues and touches memory no more.
-    fn disable(&self) -> Result<(), Failure> {
+    fn disable(&self) -> Result<(), DriveError> {
         let configuration = self.read(CC)?;
         if configuration & 1 != 0 {
             self.write(CC, configuration & !1)?;
@@ -92,27 +92,27 @@ impl Hardware {
         wait("switching the controller off", self.capabilities.timeout, off)
     }
 
-    fn enable(&self, admin: &QueuePair) -> Result<(), Failure> {
+    fn enable(&self, admin: &QueuePair) -> Result<(), DriveError> {
         // Nobody listens to interrupts.
         self.write(INTMS, u32::MAX)?;
         let less_one = admin.entries() - 1;
         self.write(AQA, less_one << 16 | less_one)?;
         self.write_address(ASQ, admin.submission_address())?;
         self.write_address(ACQ, admin.completion_address())?;
-        self.device.set_bus_master_enabled(true).map_err(Failure::Function)?;
+        self.device.set_bus_master_enabled(true).map_err(DriveError::Function)?;
         self.write(CC, enabled(self.controller_page_bytes()?))?;
         let on = || match self.read(CSTS)? {
-            status if status & CSTS_FATAL != 0 => Err(Failure::Fatal),
+            status if status & CSTS_FATAL != 0 => Err(DriveError::Fatal),
             status => Ok((status & CSTS_READY != 0).then_some(())),
         };
         wait("switching the controller on", self.capabilities.timeout, on)
     }
 
     /// The smallest page that it takes: what is mapped for it is aligned to this host's pages and no more.
-    fn controller_page_bytes(&self) -> Result<u64, Failure> {
+    fn controller_page_bytes(&self) -> Result<u64, DriveError> {
         match self.capabilities.least_page_bytes {
             least if least <= page_bytes() => Ok(least),
-            _ => Err(Failure::Unfit { why: "its smallest page is larger than this host's" }),
+            _ => Err(DriveError::Unfit { why: "its smallest page is larger than this host's" }),
         }
     }
 
@@ -135,7 +135,7 @@ struct Admin {
 
 impl Admin {
     /// Carries a command out and gives what it returns.
-    fn carry_out(&mut self, hardware: &Hardware, what: &'static str, command: Command) -> Result<u32, Failure> {
+    fn carry_out(&mut self, hardware: &Hardware, what: &'static str, command: Command) -> Result<u32, DriveError> {
         self.number = self.number.wrapping_add(1);
         self.queue.push(command, self.number)?;
         self.queue.tell()?;
@@ -143,35 +143,35 @@ impl Admin {
             if let Some(entry) = self.queue.pop()? {
                 return Ok(Some(entry));
             }
-            if hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(Failure::Fatal) } else { Ok(None) }
+            if hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(DriveError::Fatal) } else { Ok(None) }
         })?;
         self.queue.release()?;
         if entry.number != self.number {
-            return Err(Failure::Confused);
+            return Err(DriveError::UnknownCommand);
         }
         match entry.status {
             Status::SUCCESS => Ok(entry.result),
-            status => Err(Failure::Refused { what, status }),
+            status => Err(DriveError::Refused { what, status }),
         }
     }
 
-    fn identify(&mut self, hardware: &Hardware, what: Identify) -> Result<Box<[u8; identify::BYTES]>, Failure> {
+    fn identify(&mut self, hardware: &Hardware, what: Identify) -> Result<Box<[u8; identify::BYTES]>, DriveError> {
         let command = Command::identify(what, self.page.iova());
         self.carry_out(hardware, "an identify command", command)?;
         let mut bytes = Box::new([0; identify::BYTES]);
-        self.page.read(0, &mut *bytes).map_err(Failure::Registers)?;
+        self.page.read(0, &mut *bytes).map_err(DriveError::Registers)?;
         Ok(bytes)
     }
 
-    fn describe(&mut self, hardware: &Hardware) -> Result<Drive, Failure> {
-        let unfit = |why| Failure::Unfit { why };
+    fn describe(&mut self, hardware: &Hardware) -> Result<Drive, DriveError> {
+        let unfit = |why| DriveError::Unfit { why };
         let page_bytes = hardware.controller_page_bytes()?;
         let controller = self.identify(hardware, Identify::Controller)?;
         let controller = ControllerAnswer::parse(&controller, hardware.capabilities.least_page_bytes);
         let namespace = match self.identify(hardware, Identify::ActiveNamespaces) {
             Ok(list) => identify::first_namespace(&list).ok_or(unfit("it has no active namespace"))?,
             // Drives of NVMe 1.0 have no such list, and their namespaces are numbered from 1 on.
-            Err(Failure::Refused { .. }) => 1,
+            Err(DriveError::Refused { .. }) => 1,
             Err(failure) => return Err(failure),
         };
         let answer = self.identify(hardware, Identify::Namespace(namespace))?;
@@ -198,12 +198,12 @@ impl Lifecycle {
     ///
     /// # Errors
     /// It could not be brought up, or one that failed is still in use.
-    pub(crate) fn start(self: &Arc<Self>, space: &Arc<AddressSpace>) -> Result<Arc<Controller>, Failure> {
+    pub(crate) fn start(self: &Arc<Self>, space: &Arc<AddressSpace>) -> Result<Arc<Controller>, DriveError> {
         let mut running = lock(&self.running);
         if let Some(controller) = running.controller.upgrade() {
             // Dropped last, it would wait for this lock.
             drop(running);
-            return if controller.has_ended() { Err(Failure::Stopped) } else { Ok(controller) };
+            return if controller.has_ended() { Err(DriveError::Stopped) } else { Ok(controller) };
         }
         running.generation += 1;
         let hardware = Hardware::open(space.device())?;
@@ -225,16 +225,16 @@ impl Lifecycle {
 }
 
 /// Resets the controller, whatever state it was left in, and asks what it is.
-fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive, Vec<u16>), Failure> {
+fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive, Vec<u16>), DriveError> {
     let capabilities = &hardware.capabilities;
     if !capabilities.has_blocks {
-        return Err(Failure::Unfit { why: "it does not speak the NVM command set" });
+        return Err(DriveError::Unfit { why: "it does not speak the NVM command set" });
     }
     hardware.disable()?;
     let doorbells = (capabilities.submission_doorbell(0), capabilities.completion_doorbell(0));
     let queue = QueuePair::new(space, &hardware.registers, ADMIN_ENTRIES, doorbells)?;
-    let page =
-        DmaMemory::new(space, identify::BYTES as u64).map_err(|source| Failure::Memory { what: "answers", source })?;
+    let page = DmaMemory::new(space, identify::BYTES as u64)
+        .map_err(|source| DriveError::Memory { what: "answers", source })?;
     hardware.enable(&queue)?;
     let mut admin = Admin { queue, page, number: 0 };
     let drive = admin.describe(hardware)?;
@@ -274,7 +274,7 @@ impl Controller {
         self.hardware.capabilities.queue_entries.min(u16::MAX.into()) - 1
     }
 
-    pub(super) fn page_bytes(&self) -> Result<u64, Failure> {
+    pub(super) fn page_bytes(&self) -> Result<u64, DriveError> {
         self.hardware.controller_page_bytes()
     }
 
@@ -283,11 +283,11 @@ impl Controller {
     }
 
     /// Whether it has given up or is gone; nothing in the data path asks.
-    pub(super) fn is_alive(&self) -> Result<(), Failure> {
+    pub(super) fn is_alive(&self) -> Result<(), DriveError> {
         if self.has_ended() {
-            return Err(Failure::Stopped);
+            return Err(DriveError::Stopped);
         }
-        if self.hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(Failure::Fatal) } else { Ok(()) }
+        if self.hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(DriveError::Fatal) } else { Ok(()) }
     }
 
     /// Switches it off now; everything that uses it ends.
@@ -300,9 +300,9 @@ impl Controller {
         }
     }
 
-    fn carry_out(&self, what: &'static str, command: Command) -> Result<u32, Failure> {
+    fn carry_out(&self, what: &'static str, command: Command) -> Result<u32, DriveError> {
         if self.has_ended() {
-            return Err(Failure::Stopped);
+            return Err(DriveError::Stopped);
         }
         let done = lock(&self.admin).carry_out(&self.hardware, what, command);
         done.inspect_err(|failure| {
@@ -313,12 +313,12 @@ impl Controller {
     }
 
     /// Makes a pair of I/O queues; returns their number.
-    pub(super) fn create_queues(&self, entries: u32) -> Result<(u16, QueuePair), Failure> {
-        let number = lock(&self.numbers).pop().ok_or(Failure::NoQueue)?;
+    pub(super) fn create_queues(&self, entries: u32) -> Result<(u16, QueuePair), DriveError> {
+        let number = lock(&self.numbers).pop().ok_or(DriveError::NoQueue)?;
         self.create_numbered(number, entries).map(|pair| (number, pair)).inspect_err(|_| self.give_back(number))
     }
 
-    fn create_numbered(&self, number: u16, entries: u32) -> Result<QueuePair, Failure> {
+    fn create_numbered(&self, number: u16, entries: u32) -> Result<QueuePair, DriveError> {
         let capabilities = &self.hardware.capabilities;
         let doorbells = (capabilities.submission_doorbell(number), capabilities.completion_doorbell(number));
         let pair = QueuePair::new(&self.space, &self.hardware.registers, entries, doorbells)?;

@@ -8,7 +8,7 @@ use peerpath_exporter::DmaMemory;
 use super::command::{Command, Direction};
 use super::completion::Entry;
 use super::controller::{Controller, PATIENCE, wait};
-use super::failure::Failure;
+use super::error::DriveError;
 use super::prp;
 use super::queue::QueuePair;
 use super::status::Status;
@@ -33,10 +33,10 @@ pub(crate) struct IoQueue {
 
 impl IoQueue {
     /// Makes queues for so many commands under way.
-    pub(crate) fn new(controller: &Arc<Controller>, commands: u32) -> Result<Self, Failure> {
+    pub(crate) fn new(controller: &Arc<Controller>, commands: u32) -> Result<Self, DriveError> {
         let page_bytes = controller.page_bytes()?;
         let lists = DmaMemory::new(controller.space(), u64::from(commands) * page_bytes)
-            .map_err(|source| Failure::Memory { what: "lists of pages", source })?;
+            .map_err(|source| DriveError::Memory { what: "lists of pages", source })?;
         let (number, pair) = controller.create_queues(commands + 1)?;
         Ok(Self {
             pair,
@@ -60,12 +60,12 @@ impl IoQueue {
         first_block: u64,
         address: u64,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DriveError> {
         let drive = self.controller.drive();
         let list_at = u64::from(number) * self.page_bytes;
         let list_address = self.lists.iova() + list_at;
         let prp = prp::describe(address, bytes, self.page_bytes, list_address, &mut self.list);
-        self.lists.write(list_at, &self.list).map_err(Failure::Registers)?;
+        self.lists.write(list_at, &self.list).map_err(DriveError::Registers)?;
         let blocks = (bytes / drive.block_bytes) as u32;
         let command = Command::transfer(direction, drive.namespace, first_block, blocks, prp);
         self.pair.push(command, number)?;
@@ -75,13 +75,13 @@ impl IoQueue {
 
     /// Tells the drive of what was pushed.
     #[inline]
-    pub(crate) fn tell(&self) -> Result<(), Failure> {
+    pub(crate) fn tell(&self) -> Result<(), DriveError> {
         self.pair.tell()
     }
 
     /// Takes a command that ended; its number is one that was given out. A controller that gave up is found out in time.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Result<Option<Entry>, Failure> {
+    pub(crate) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let Some(entry) = self.pair.pop()? else {
             self.empty_polls += 1;
             if self.empty_polls >= POLLS_PER_LOOK {
@@ -92,7 +92,7 @@ impl IoQueue {
         };
         self.empty_polls = 0;
         if u32::from(entry.number) >= self.commands || self.in_flight == 0 {
-            return Err(Failure::Confused);
+            return Err(DriveError::UnknownCommand);
         }
         self.in_flight -= 1;
         Ok(Some(entry))
@@ -100,7 +100,7 @@ impl IoQueue {
 
     /// Gives the drive back the room of what was taken.
     #[inline]
-    pub(crate) fn release(&self) -> Result<(), Failure> {
+    pub(crate) fn release(&self) -> Result<(), DriveError> {
         self.pair.release()
     }
 
@@ -111,7 +111,7 @@ impl IoQueue {
         first_block: u64,
         address: u64,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DriveError> {
         let what = match direction {
             Direction::Read => "reading the drive",
             Direction::Write => "writing the drive",
@@ -127,11 +127,11 @@ impl IoQueue {
         self.release()?;
         match entry.status {
             Status::SUCCESS => Ok(()),
-            status => Err(Failure::Refused { what, status }),
+            status => Err(DriveError::Refused { what, status }),
         }
     }
 
-    fn wait_for_one(&mut self, what: &'static str, patience: Duration) -> Result<Entry, Failure> {
+    fn wait_for_one(&mut self, what: &'static str, patience: Duration) -> Result<Entry, DriveError> {
         let mut polls = 0_u32;
         wait(what, patience, || {
             if let Some(entry) = self.pop()? {

@@ -6,7 +6,7 @@
 mod command;
 mod completion;
 mod controller;
-mod failure;
+mod error;
 mod identify;
 mod io_queue;
 mod prp;
@@ -16,10 +16,10 @@ mod status;
 
 pub(super) use command::Direction;
 pub(super) use controller::{Controller, Lifecycle};
-pub(super) use failure::Failure;
+pub use error::DriveError;
 pub(super) use identify::Drive;
 pub(super) use io_queue::IoQueue;
-pub(super) use status::Status;
+pub use status::Status;
 
 /// Class code of a function that speaks NVMe: mass storage, non-volatile memory, NVM Express.
 pub(super) const CLASS: u32 = 0x01_08_02;

@@ -6,7 +6,7 @@ use peerpath_exporter::{AddressSpace, DmaMemory, Registers};
 
 use super::command::{self, Command};
 use super::completion::{self, Entry};
-use super::failure::Failure;
+use super::error::DriveError;
 
 /// A place in a ring, and in which lap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,10 @@ impl QueuePair {
         registers: &Arc<Registers>,
         entries: u32,
         doorbells: (u64, u64),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, DriveError> {
         let memory = |bytes: u64| {
             DmaMemory::new(space, bytes * u64::from(entries))
-                .map_err(|source| Failure::Memory { what: "queues", source })
+                .map_err(|source| DriveError::Memory { what: "queues", source })
         };
         Ok(Self {
             registers: Arc::clone(registers),
@@ -79,39 +79,39 @@ impl QueuePair {
 
     /// Puts a command into the queue; the drive sees it once it is told.
     #[inline]
-    pub(super) fn push(&mut self, command: Command, number: u16) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, command: Command, number: u16) -> Result<(), DriveError> {
         let at = u64::from(self.tail.at) * command::BYTES;
-        self.submission.write(at, &command.bytes(number)).map_err(Failure::Registers)?;
+        self.submission.write(at, &command.bytes(number)).map_err(DriveError::Registers)?;
         self.tail.advance();
         Ok(())
     }
 
     /// Tells the drive of everything in the queue.
     #[inline]
-    pub(super) fn tell(&self) -> Result<(), Failure> {
-        self.registers.write_u32(self.tail_doorbell, self.tail.at).map_err(Failure::Registers)
+    pub(super) fn tell(&self) -> Result<(), DriveError> {
+        self.registers.write_u32(self.tail_doorbell, self.tail.at).map_err(DriveError::Registers)
     }
 
     /// Takes an entry that the drive has written.
     #[inline]
-    pub(super) fn pop(&mut self) -> Result<Option<Entry>, Failure> {
+    pub(super) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let at = u64::from(self.head.at) * completion::BYTES;
         let mut word = [0; 4];
-        self.completion.read(at + completion::PHASE_AT, &mut word).map_err(Failure::Registers)?;
+        self.completion.read(at + completion::PHASE_AT, &mut word).map_err(DriveError::Registers)?;
         if !completion::is_of_phase(u32::from_le_bytes(word), self.head.phase) {
             return Ok(None);
         }
         // Only now: the drive writes the phase last.
         let mut bytes = [0; completion::BYTES as usize];
-        self.completion.read(at, &mut bytes).map_err(Failure::Registers)?;
+        self.completion.read(at, &mut bytes).map_err(DriveError::Registers)?;
         self.head.advance();
         Ok(Some(Entry::parse(&bytes)))
     }
 
     /// Gives the drive back the room of everything taken.
     #[inline]
-    pub(super) fn release(&self) -> Result<(), Failure> {
-        self.registers.write_u32(self.head_doorbell, self.head.at).map_err(Failure::Registers)
+    pub(super) fn release(&self) -> Result<(), DriveError> {
+        self.registers.write_u32(self.head_doorbell, self.head.at).map_err(DriveError::Registers)
     }
 }
 

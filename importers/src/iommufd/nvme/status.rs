@@ -1,16 +1,18 @@
-//! How a command ended, in words.
+//! Statuses of completions (NVM Express Base Specification 1.4, 4.6.1).
+
+use std::fmt;
 
 use peerpath_paths::{Cause, Explanation};
 
 use crate::TransferError;
 
-/// Status code and its type, without the bits for retries.
+/// Status code type and status code of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Status(u16);
+pub struct Status(u16);
 
 const TYPE_MEDIA: u16 = 2;
 
-/// By type and code.
+/// Names by status code type and status code.
 const NAMES: &[(u16, u16, &str)] = &[
     (0, 0x00, "SUCCESS"),
     (0, 0x01, "INVALID_OPCODE"),
@@ -41,7 +43,7 @@ const NAMES: &[(u16, u16, &str)] = &[
 impl Status {
     pub(crate) const SUCCESS: Self = Self(0);
 
-    /// Of the status field, which has the phase cut off.
+    /// From the status field without the phase bit. The retry bits are dropped.
     pub(super) fn new(field: u16) -> Self {
         Self(field & 0x7ff)
     }
@@ -50,7 +52,8 @@ impl Status {
         self.0 >> 8
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// Name of the status.
+    pub fn name(self) -> &'static str {
         let code = self.0 & 0xff;
         NAMES.iter().find(|(kind, known, _)| (*kind, *known) == (self.kind(), code)).map_or(
             match self.kind() {
@@ -63,41 +66,47 @@ impl Status {
         )
     }
 
-    /// The error of a transfer that ended so; `dma_buf` says whether the buffer is one.
+    /// The error of a transfer that completed with this status. `dma_buf`: the buffer is a dma-buf.
     pub(crate) fn transfer_error(self, dma_buf: bool) -> TransferError {
         TransferError { status: self.name(), explanation: Box::new(self.explanation(dma_buf)) }
     }
 
     pub(crate) fn explanation(self, dma_buf: bool) -> Explanation {
         match self.name() {
-            // The drive got no answer, or an error, from where the data should go or come from.
+            // An access of the drive to the buffer got no answer, or an error.
             "DATA_TRANSFER_ERROR" if dma_buf => Explanation::new(
                 Cause::Revoked,
-                "The drive could not reach the buffer: its exporter took the memory back (reset, memory decoding off, low power, \
-                 or closed), and the kernel unmapped it at once.",
-                "Let the exporter finish what it does to the device, then map the buffer again.",
+                "The drive cannot reach the buffer: its exporter revoked it (reset, memory decoding off, low power, or closed), \
+                 and the kernel unmapped it at once.",
+                "Wait until the exporter has finished with the device, then map the buffer again.",
             ),
             "DATA_TRANSFER_ERROR" => Explanation::new(
                 Cause::TransferFailed,
-                "The drive could not reach the buffer, or something below it answered with an error.",
-                "Look at the kernel log (dmesg) for faults of the IOMMU.",
+                "The drive cannot reach the buffer, or an access to it failed.",
+                "Check the kernel log (dmesg) for IOMMU faults.",
             ),
             "ABORTED" | "ABORTED_QUEUE_DELETED" => Explanation::new(
                 Cause::TransferFailed,
-                "The drive gave the command up because its queue was taken away.",
-                "Run it again.",
+                "The drive aborted the command because its queue was deleted.",
+                "Retry the transfer.",
             ),
             _ if self.kind() == TYPE_MEDIA => Explanation::new(
                 Cause::TransferFailed,
-                "The drive could not read or write its medium there.",
-                "Look at the drive's health (`nvme smart-log`) under its kernel driver.",
+                "The drive cannot read or write its medium there.",
+                "Check the health of the drive (`nvme smart-log`) under its kernel driver.",
             ),
             _ => Explanation::new(
                 Cause::TransferFailed,
-                "The drive refused the command.",
-                "Look the status up in the NVMe specification; a reset of the drive may help.",
+                "The drive rejected the command.",
+                "Look up the status in the NVMe specification; a reset of the drive may help.",
             ),
         }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -107,11 +116,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn type_and_code_together_have_a_name() {
+    fn names_match_the_specification() {
         assert_eq!(Status::new(0), Status::SUCCESS);
         assert_eq!(Status::new(4).name(), "DATA_TRANSFER_ERROR");
         assert_eq!(Status::new(0x0281).name(), "UNRECOVERED_READ_ERROR");
-        // More and do-not-retry are no part of it.
+        // The bits More and Do Not Retry do not count.
         assert_eq!(Status::new(0x6281).name(), "UNRECOVERED_READ_ERROR");
         assert_eq!(Status::new(0x0381).name(), "UNKNOWN_STATUS");
     }
@@ -124,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_status_says_why_and_what_to_do(field: u16, dma_buf: bool) {
+        fn explains_every_status(field: u16, dma_buf: bool) {
             let explanation = Status::new(field).transfer_error(dma_buf).explanation;
             prop_assert!(explanation.why.ends_with('.') && explanation.remedy.ends_with('.'));
         }

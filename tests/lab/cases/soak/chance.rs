@@ -1,23 +1,25 @@
-//! Random choices that can be made again.
+//! Reproducible random choices.
 
 use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Failed;
 
-/// Xorshift: what counts is variety, and that a seed repeats it.
+/// Xorshift generator: reproducible from its seed, and varied enough for this purpose.
 pub(super) struct Chance(u64);
 
 impl Chance {
-    /// The seed that was asked for, or a new one.
+    /// The seed from the environment, or a new one.
     pub(super) fn seed() -> Result<u64, Failed> {
         match std::env::var("PEERPATH_LAB_SOAK_SEED") {
-            Ok(text) => Ok(text.parse().map_err(|_| format!("PEERPATH_LAB_SOAK_SEED={text} is no number"))?),
+            Ok(text) => {
+                Ok(text.parse().map_err(|_| format!("invalid PEERPATH_LAB_SOAK_SEED={text}: expected a number"))?)
+            }
             Err(_) => Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs()),
         }
     }
 
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds should not begin alike, and zero would stay zero.
+        // Mix, so that adjacent seeds give different sequences. Zero would stay zero.
         let mut this = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..16 {
             this.next();

@@ -1,4 +1,4 @@
-//! Registrations and transfers within this process, which lives long enough to show what they leave behind.
+//! Registrations and transfers in this process, which runs long enough for leaks to show.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ const DEPTH: u32 = 8;
 const OPS: [Op; 4] = [Op::Write, Op::WriteImm, Op::Read, Op::Send];
 const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
 
-/// How a lap can end without its transfers.
+/// Why a lap ended early.
 enum Ended {
-    /// The kernel or the device said why.
+    /// The kernel or the device refused, with an explanation.
     Explained(Explanation),
     Failed(Failed),
 }
@@ -57,7 +57,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// A registration of its own, and a few batches of transfers through it; what they moved is looked at.
+/// Registers a buffer, runs a few batches of transfers and checks the data.
 fn lap(
     exporter: &Guarded<'_>,
     target: &Arc<dyn peerpath_importers::Device>,
@@ -87,7 +87,7 @@ fn lap(
         }
         let moved = found.iter().filter(|byte| **byte == mark).count() as u64;
         let expected = u64::from(DEPTH) * u64::from(length_bytes);
-        // What was written may be lost in a reset.
+        // A reset may lose written data.
         if moved != expected && !is_disturbed() {
             return Err(Failed::from(format!("{op} moved {moved} bytes, not {expected}")).into());
         }
@@ -108,7 +108,7 @@ fn carry(plane: &mut dyn DataPlane, batch: &[Transfer]) -> Result<(), Ended> {
     if let Some(error) = broken {
         return Err(Ended::Explained(error.explanation()));
     }
-    // The first that failed says why; those behind it only that the queue was at its end.
+    // The first error has the reason; later ones only report that the queue was flushed.
     match done.into_iter().find_map(|completion| completion.result.err()) {
         Some(error) => Err(Ended::Explained(*error.explanation)),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Every outcome, counted by who had it.
+//! Counts outcomes by worker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,12 +22,12 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An outcome that what was done explains.
+    /// Counts an expected outcome.
     pub(super) fn count(&self, who: &'static str, outcome: impl Into<String>) {
         *self.entries().counts.entry(who).or_default().entry(outcome.into()).or_default() += 1;
     }
 
-    /// How long it took somebody to notice that another was killed. Nothing depends on it: the machine is emulated.
+    /// Records how long a process took to notice that its peer was killed. Not judged: the machine is emulated.
     pub(super) fn lasted(&self, who: &'static str, time: Duration) {
         let mut entries = self.entries();
         let longest = entries.longest.entry(who).or_default();
@@ -38,7 +38,7 @@ impl Ledger {
         json!(self.entries().longest.iter().map(|(who, time)| (*who, time.as_secs_f64())).collect::<BTreeMap<_, _>>())
     }
 
-    /// An outcome that nothing explains.
+    /// Records an unexpected outcome.
     pub(super) fn unexpected(&self, who: &'static str, what: String) {
         self.count(who, "unexpected");
         self.entries().unexpected.push(format!("{who}: {what}"));

@@ -1,7 +1,7 @@
-//! Mixed operations for minutes on end, while the memory is taken back and processes are killed at random.
+//! Soak: mixed operations for minutes, while memory is revoked and processes are killed at random.
 //!
-//! Nothing may leak, and every outcome has to be one that what was done to it explains. Runs where `PEERPATH_LAB_SOAK_S`
-//! says for how long; `PEERPATH_LAB_SOAK_SEED` repeats an earlier order of events (their timing is the machine's own).
+//! Nothing may leak, and every cell must pass or fail for an injected fault. `PEERPATH_LAB_SOAK_S` sets the length; without it the
+//! soak does not run. `PEERPATH_LAB_SOAK_SEED` repeats an order of events, but not their timing.
 
 mod chance;
 mod direct;
@@ -29,7 +29,7 @@ use crate::Case;
 use crate::command::run;
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
 
-/// None where nobody asked for it: it takes as long as one wants.
+/// The soak, if `PEERPATH_LAB_SOAK_S` is set.
 pub(crate) fn cases() -> Vec<Case> {
     match length() {
         Some(_) => vec![Case { name: "soak", scenarios: &["soak"], run: soak }],
@@ -37,21 +37,21 @@ pub(crate) fn cases() -> Vec<Case> {
     }
 }
 
-/// For how long, where it was asked for.
+/// The requested length.
 pub(crate) fn length() -> Option<Duration> {
     std::env::var("PEERPATH_LAB_SOAK_S").ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// The time is cut into so many stretches. Between them everything rests, and what is in use then must not grow.
+/// Number of stretches. Between them nothing runs, and the resources in use must not grow from one pause to the next.
 const STRETCHES: u32 = 5;
 
-/// Of the BAR, for runs of the program.
+/// Bytes of the BAR for runs of the program.
 const SHARED_BYTES: u64 = 16 << 20;
 
 fn soak() -> Result<(), Failed> {
-    let length = length().ok_or("PEERPATH_LAB_SOAK_S is no number of seconds")?;
+    let length = length().ok_or("invalid PEERPATH_LAB_SOAK_S: expected a number of seconds")?;
     let seed = Chance::seed()?;
-    sys::allocate_from_one_place();
+    sys::use_one_malloc_arena();
     println!("soak: {} s, seed {seed}", length.as_secs());
     let ledger = Ledger::default();
     let mut at_rest = Vec::new();
@@ -59,7 +59,7 @@ fn soak() -> Result<(), Failed> {
     let socket = folder.path().join("bar.sock");
     let exporter = VfioExporter::open(EXPORTER.parse()?, 2, &[], &OpenOptions::default())?;
     let revoker = Revoker::new(exporter.device());
-    // Whoever writes into the memory of another would be found out.
+    // Separate parts, so that a write into the memory of another worker is detected.
     let part = |offset_bytes, length_bytes| Guarded::new(&exporter, BarRange { offset_bytes, length_bytes }, &revoker);
     let (shared, own) = (part(0, SHARED_BYTES), part(SHARED_BYTES, direct::LENGTH_BYTES));
     let server = ExportServer::new(&socket, &shared)?;
@@ -68,10 +68,10 @@ fn soak() -> Result<(), Failed> {
         let over = AtomicBool::new(false);
         let chance = |which: u64| Chance::new(seed ^ (u64::from(stretch) << 32 | which));
         let is_over = || over.load(Ordering::Relaxed) || Instant::now() >= until;
-        // Whoever fails ends the others as well: what comes after says nothing.
+        // A failed worker ends the others: later outcomes would be meaningless.
         let watched = |ended: Result<(), Failed>, who| {
             if let Err(error) = ended {
-                ledger.unexpected(who, error.message().unwrap_or("it failed").to_owned());
+                ledger.unexpected(who, error.message().unwrap_or("failed").to_owned());
                 over.store(true, Ordering::Relaxed);
             }
         };
@@ -83,7 +83,7 @@ fn soak() -> Result<(), Failed> {
             let (revoked, moved) = (revoking.join(), moving.join());
             over.store(true, Ordering::Relaxed);
             if revoked.is_err() || moved.is_err() || !matches!(serving.join(), Ok(Ok(()))) {
-                ledger.unexpected("soak", "a thread of it failed".into());
+                ledger.unexpected("soak", "a thread panicked or failed".into());
             }
         });
         at_rest.push(Resources::now()?);
@@ -95,7 +95,7 @@ fn soak() -> Result<(), Failed> {
     let revocations = revoker.counts();
     drop((server, shared, own));
     drop((revoker, exporter));
-    let given_back = run("restore")?;
+    let restored = run("restore")?;
     let left: Vec<_> = [EXPORTER, SWITCH_EXPORTER].into_iter().filter(|bdf| driver(bdf).is_some()).collect();
     let grown = resources::grown(&at_rest);
     let record = json!({
@@ -113,14 +113,14 @@ fn soak() -> Result<(), Failed> {
     if let Ok(out) = std::env::var("PEERPATH_LAB_OUT") {
         std::fs::write(PathBuf::from(out).join("soak.json"), format!("{text}\n"))?;
     }
-    given_back.expect(0)?;
+    restored.expect(0)?;
     match (ledger.has_unexpected(), grown.as_slice(), left.as_slice()) {
         (false, [], []) => Ok(()),
         (unexpected, grown, left) => Err(format!(
             "{}{}{}",
-            if unexpected { "an outcome was not expected; " } else { "" },
+            if unexpected { "unexpected outcomes; " } else { "" },
             grown.iter().map(|what| format!("{what}; ")).collect::<String>(),
-            left.iter().map(|bdf| format!("{bdf} was not given back; ")).collect::<String>()
+            left.iter().map(|bdf| format!("{bdf} was not restored; ")).collect::<String>()
         )
         .into()),
     }

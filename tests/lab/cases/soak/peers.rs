@@ -1,5 +1,5 @@
-//! Two processes as two hosts, one pair after the other: undisturbed, with the memory that is lent taken back, or with either of
-//! them killed. Who is left has to end, or to go on, as if the other had said goodbye.
+//! Pairs of processes that act as two hosts, one pair after the other: undisturbed, with revoked memory, or with one of them
+//! killed. The surviving client must end; the surviving server must serve the next client.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use super::chance::Chance;
 use super::ledger::Ledger;
-use super::programs::{LONGEST_LIFE, REVOKED, account, given_back, signalled, told, transfers};
+use super::programs::{LONGEST_LIFE, REVOKED, account, describe, restore, signalled, transfers};
 use super::revoker::Revoker;
 use crate::command::{Ended, Running, start, until};
 use crate::functions::{SWITCH_EXPORTER, driver};
 
 const WHO: &str = "peers";
-/// A run one side of which is killed.
-const BEREFT: &str = "bereft";
+/// Ledger entry of runs with one side killed.
+const PEER_KILLED: &str = "peer-killed";
 const AT: &str = "127.0.0.1:18551";
-/// What the lender takes from the host, and has to give back.
+/// Sources of the server. It binds the function and must restore it.
 const OWN: &str = "--from 0000:06:00.0:2@0x0+0x1000000 --from host:16M --to verbs:rxe1";
 const TOKEN: &str = "known to both ends of the soak";
 
@@ -30,14 +30,14 @@ pub(super) fn run(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mu
     let pair = Pair { folder: folder.path(), token: &token, ledger };
     match chance.below(6) {
         0 => pair.undisturbed(chance)?,
-        1 => pair.taken_back(socket, revoker, chance)?,
-        2 | 3 => pair.without_its_active_side(chance)?,
-        _ => pair.without_its_passive_side(chance)?,
+        1 => pair.revoked(socket, revoker, chance)?,
+        2 | 3 => pair.client_dies(chance)?,
+        _ => pair.server_dies(chance)?,
     }
-    given_back(ledger, WHO)
+    restore(ledger, WHO)
 }
 
-/// Far away: the machine is emulated.
+/// Generous, because the machine is emulated.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Pair<'a> {
@@ -47,14 +47,14 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn lend(&self, what: &str) -> Result<Running, Failed> {
-        let lending = start(&format!("serve {what} --listen {AT} --token-file {}", self.token.display()))?;
-        until("the lender listens", || TcpStream::connect(AT).is_ok())?;
-        Ok(lending)
+    fn start_server(&self, what: &str) -> Result<Running, Failed> {
+        let server = start(&format!("serve {what} --listen {AT} --token-file {}", self.token.display()))?;
+        until("the server listens", || TcpStream::connect(AT).is_ok())?;
+        Ok(server)
     }
 
-    /// Another folder each time: the result of an earlier run is not this one's.
-    fn post(&self, name: &str, device: &str, what: &str) -> Result<(Running, PathBuf), Failed> {
+    /// Starts a client with its own folder, so that no result of an earlier run is in it.
+    fn start_client(&self, name: &str, device: &str, what: &str) -> Result<(Running, PathBuf), Failed> {
         let out = self.folder.join(name);
         let arguments = format!(
             "run --peer {AT} --to verbs:{device} {what} --token-file {} --out {}",
@@ -64,89 +64,89 @@ impl Pair<'_> {
         Ok((start(&arguments)?, out))
     }
 
-    /// A run that nobody ends.
-    fn whole(&self, device: &str, chance: &mut Chance) -> Result<(Ended, PathBuf), Failed> {
-        let (posting, out) =
-            self.post("whole", device, &format!("{} --iterations 100 --duration 1s", transfers(chance)))?;
-        Ok((posting.wait()?, out))
+    /// A run that is not killed.
+    fn complete_run(&self, device: &str, chance: &mut Chance) -> Result<(Ended, PathBuf), Failed> {
+        let (client, out) =
+            self.start_client("whole", device, &format!("{} --iterations 100 --duration 1s", transfers(chance)))?;
+        Ok((client.wait()?, out))
     }
 
-    /// The end of a lender that has served somebody to the end.
-    fn dismiss(&self, mut lending: Running) -> Result<(), Failed> {
-        lending.signal("TERM")?;
-        let lent = self.survivor(lending)?;
-        if lent.code != Some(143) || !lent.stderr.contains("done") {
-            self.ledger.unexpected(WHO, format!("the lender: {}", told(&lent)));
+    /// Stops a server that has served a client to the end.
+    fn stop(&self, mut server: Running) -> Result<(), Failed> {
+        server.signal("TERM")?;
+        let served = self.survivor(server)?;
+        if served.code != Some(143) || !served.stderr.contains("done") {
+            self.ledger.unexpected(WHO, format!("the server: {}", describe(&served)));
         }
         Ok(())
     }
 
     fn undisturbed(&self, chance: &mut Chance) -> Result<(), Failed> {
-        let lending = self.lend(OWN)?;
-        let (ended, out) = self.whole("rxe1", chance)?;
+        let server = self.start_server(OWN)?;
+        let (ended, out) = self.complete_run("rxe1", chance)?;
         account(WHO, self.ledger, &ended, &out, &|_| false)?;
-        self.dismiss(lending)
+        self.stop(server)
     }
 
-    /// What is lent belongs to this process, which takes it back at any time.
-    fn taken_back(&self, socket: &Path, revoker: &Revoker, chance: &mut Chance) -> Result<(), Failed> {
-        let lending = self.lend(&format!("--from socket:{} --to verbs:rxe0", socket.display()))?;
+    /// This process exports the served memory and revokes it at random times.
+    fn revoked(&self, socket: &Path, revoker: &Revoker, chance: &mut Chance) -> Result<(), Failed> {
+        let server = self.start_server(&format!("--from socket:{} --to verbs:rxe0", socket.display()))?;
         let begun = revoker.moment();
-        let (ended, out) = self.whole("rxe0", chance)?;
+        let (ended, out) = self.complete_run("rxe0", chance)?;
         let excuse =
             |cell: &Value| revoker.has_revoked_since(begun) && REVOKED.iter().any(|cause| cell["cause"] == *cause);
         account(WHO, self.ledger, &ended, &out, &excuse)?;
-        self.dismiss(lending)
+        self.stop(server)
     }
 
-    /// The lender takes back what it lent, and serves the next.
-    fn without_its_active_side(&self, chance: &mut Chance) -> Result<(), Failed> {
-        let lending = self.lend(OWN)?;
-        let (mut posting, _) = self.post("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
+    /// The server restores its function and serves the next client.
+    fn client_dies(&self, chance: &mut Chance) -> Result<(), Failed> {
+        let server = self.start_server(OWN)?;
+        let (mut client, _) = self.start_client("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
         std::thread::sleep(chance.time(LONGEST_LIFE));
         let (signal, codes) = signalled(chance);
-        posting.signal(signal)?;
-        let ended = posting.wait()?;
+        client.signal(signal)?;
+        let ended = client.wait()?;
         if !codes.contains(&ended.code) {
-            self.ledger.unexpected(BEREFT, format!("SIG{signal} to the active side: {}", told(&ended)));
+            self.ledger.unexpected(PEER_KILLED, format!("SIG{signal} to the client: {}", describe(&ended)));
         }
-        self.ledger.count(BEREFT, format!("active SIG{signal}"));
+        self.ledger.count(PEER_KILLED, format!("client SIG{signal}"));
         let begun = Instant::now();
-        until("the lender takes its function back", || driver(SWITCH_EXPORTER).is_none())?;
-        self.ledger.lasted(BEREFT, begun.elapsed());
-        let mut next = self.whole("rxe1", chance)?;
-        // Until it has noticed that it lost one peer, it serves no other.
+        until("the server restores its function", || driver(SWITCH_EXPORTER).is_none())?;
+        self.ledger.lasted(PEER_KILLED, begun.elapsed());
+        let mut next = self.complete_run("rxe1", chance)?;
+        // The server rejects other clients until it notices that it has lost this one.
         while next.0.stderr.contains("another peer is being served") && begun.elapsed() < PATIENCE {
-            self.ledger.count(BEREFT, "turned away");
-            next = self.whole("rxe1", chance)?;
+            self.ledger.count(PEER_KILLED, "rejected");
+            next = self.complete_run("rxe1", chance)?;
         }
         let (ended, out) = next;
-        account(BEREFT, self.ledger, &ended, &out, &|_| false)?;
-        self.dismiss(lending)
+        account(PEER_KILLED, self.ledger, &ended, &out, &|_| false)?;
+        self.stop(server)
     }
 
-    /// The run ends by itself, and says why.
-    fn without_its_passive_side(&self, chance: &mut Chance) -> Result<(), Failed> {
-        let mut lending = self.lend(OWN)?;
-        let (posting, out) = self.post("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
+    /// The client ends and reports the reason.
+    fn server_dies(&self, chance: &mut Chance) -> Result<(), Failed> {
+        let mut server = self.start_server(OWN)?;
+        let (client, out) = self.start_client("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
         std::thread::sleep(chance.time(LONGEST_LIFE));
         let (signal, codes) = signalled(chance);
-        lending.signal(signal)?;
-        let lent = lending.wait()?;
-        if !codes.contains(&lent.code) {
-            self.ledger.unexpected(BEREFT, format!("SIG{signal} to the passive side: {}", told(&lent)));
+        server.signal(signal)?;
+        let served = server.wait()?;
+        if !codes.contains(&served.code) {
+            self.ledger.unexpected(PEER_KILLED, format!("SIG{signal} to the server: {}", describe(&served)));
         }
-        self.ledger.count(BEREFT, format!("passive SIG{signal}"));
-        let ended = self.survivor(posting)?;
-        let is_told = |cell: &Value| cell["cause"] == "peer-lost";
-        account(BEREFT, self.ledger, &ended, &out, &is_told)
+        self.ledger.count(PEER_KILLED, format!("server SIG{signal}"));
+        let ended = self.survivor(client)?;
+        let peer_lost = |cell: &Value| cell["cause"] == "peer-lost";
+        account(PEER_KILLED, self.ledger, &ended, &out, &peer_lost)
     }
 
-    /// Waits for whoever is left, which has to end by itself.
+    /// Waits for the surviving process, which must end without a signal.
     fn survivor(&self, mut running: Running) -> Result<Ended, Failed> {
         let begun = Instant::now();
-        until("whoever is left has ended", || running.has_ended())?;
-        self.ledger.lasted(BEREFT, begun.elapsed());
+        until("the surviving process has ended", || running.has_ended())?;
+        self.ledger.lasted(PEER_KILLED, begun.elapsed());
         running.wait()
     }
 }

@@ -1,5 +1,4 @@
-//! The real program, one run after the other: undisturbed, with its memory taken back, killed, with its exporter killed, and with
-//! a peer.
+//! Runs of the program, one after the other: undisturbed, with revoked memory, killed, with a killed exporter, and with a peer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::revoker::Revoker;
 use crate::command::{Ended, cells, result, run, start, until};
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
 
-/// Of a killed run: from before it opens anything until its cells run.
+/// Longest life of a killed run: long enough to reach its cells.
 pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(8);
 pub(super) const REVOKED: [&str; 2] = ["revoked", "memory-decode-off"];
 
@@ -37,7 +36,7 @@ pub(super) fn run_all(
     Ok(())
 }
 
-/// Some cells of a run, a different choice each time.
+/// Options for a random choice of cells.
 fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     let mut text = String::new();
     for op in ops {
@@ -48,7 +47,7 @@ fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     if text.is_empty() {
         text += " --op write --op read";
     }
-    // Less than a page is not exported, and so not registered.
+    // Less than a page cannot be exported and registered.
     let sizes: &[_] =
         if text.contains("register") { &["4K", "64K", "256K"] } else { &["64", "1000", "4K", "64K", "256K"] };
     let size = chance.of(sizes);
@@ -56,33 +55,33 @@ fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     format!("{text} --size {size} --depth {depth}")
 }
 
-/// What there is between two hosts, until something ends it.
+/// Options for a random choice of transfers between two hosts.
 pub(super) fn transfers(chance: &mut Chance) -> String {
     cells_of(&["write", "write_imm", "read", "send"], chance)
 }
 
-/// What there is on one host, until something ends it.
+/// Options for a random run on one host that lasts until it is killed.
 fn endless(chance: &mut Chance) -> String {
     format!("{} --duration 600s", cells_of(&["register", "write", "write_imm", "read", "send"], chance))
 }
 
-fn what(chance: &mut Chance) -> String {
+fn short(chance: &mut Chance) -> String {
     endless(chance).replace("--duration 600s", "--iterations 200 --duration 1s")
 }
 
-/// A signal to kill with, and what the program may end with: before it can catch signals, it dies of them.
+/// A signal, and the exit codes that it may cause: before the program handles signals, it dies from them.
 pub(super) fn signalled(chance: &mut Chance) -> (&'static str, &'static [Option<i32>]) {
     chance.of::<(&str, &[_])>(&[("KILL", &[None]), ("TERM", &[None, Some(143)])])
 }
 
-/// A run on memory that this process exports and takes back.
+/// A run on memory that this process exports and revokes.
 fn shared(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let begun = revoker.moment();
     let ended = run(&format!(
         "run --from socket:{} --to verbs:rxe0 {} --out {}",
         socket.display(),
-        what(chance),
+        short(chance),
         out.path().display()
     ))?;
     let excuse = |cell: &Value| REVOKED.iter().any(|cause| cell["cause"] == *cause);
@@ -90,15 +89,15 @@ fn shared(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance
     account("run", ledger, &ended, out.path(), excuse)
 }
 
-/// A run on ordinary memory, which nobody takes back.
+/// A run on ordinary memory, which is never revoked.
 fn memory(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let source = chance.of(&["host:4M", "udmabuf:4M"]);
-    let ended = run(&format!("run --from {source} --to verbs:rxe0 {} --out {}", what(chance), out.path().display()))?;
+    let ended = run(&format!("run --from {source} --to verbs:rxe0 {} --out {}", short(chance), out.path().display()))?;
     account("baseline", ledger, &ended, out.path(), &|_| false)
 }
 
-/// A run that is killed; what it changed is put back by the next.
+/// A run that is killed; `peerpath restore` reverts what it changed.
 fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&format!(
@@ -111,14 +110,14 @@ fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     running.signal(signal)?;
     let ended = running.wait()?;
     if !codes.contains(&ended.code) {
-        ledger.unexpected("killed", format!("SIG{signal}: {}", told(&ended)));
+        ledger.unexpected("killed", format!("SIG{signal}: {}", describe(&ended)));
         return Ok(());
     }
     ledger.count("killed", format!("SIG{signal}"));
-    given_back(ledger, "killed")
+    restore(ledger, "killed")
 }
 
-/// A run whose exporter is another process, which is killed: its end takes the memory back.
+/// A run whose exporter is another process, which is killed: that revokes the memory.
 fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let socket = out.path().join("bar.sock");
@@ -127,7 +126,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let running = start(&format!(
         "run --from socket:{} --to verbs:rxe1 {} --out {}",
         socket.display(),
-        what(chance),
+        short(chance),
         out.path().display()
     ))?;
     std::thread::sleep(chance.time(LONGEST_LIFE));
@@ -138,14 +137,14 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         let says = |key: &str, what: &str| cell[key].as_str().is_some_and(|text| text.contains(what));
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
             || says("remedy", "exporter still lives")
-            // Before the run had connected.
+            // The exporter died before the run had connected.
             || says("remedy", "peerpath export")
     };
     account("orphaned", ledger, &ended, out.path(), &gone)?;
-    given_back(ledger, "orphaned")
+    restore(ledger, "orphaned")
 }
 
-/// Counts the cells of a run: passed, or what `excuse` says is no wonder.
+/// Counts the cells of a run: passed, or failed for a reason that `excuse` accepts.
 pub(super) fn account(
     who: &'static str,
     ledger: &Ledger,
@@ -154,10 +153,10 @@ pub(super) fn account(
     excuse: &dyn Fn(&Value) -> bool,
 ) -> Result<(), Failed> {
     let Ok(result) = result(out) else {
-        // It never came to its first cell, because there was nothing to connect to any more.
+        // The run had no first cell, because its peer or exporter was already gone.
         match ended.code {
-            Some(2 | 3) if matches!(who, "orphaned" | "bereft") => ledger.count(who, "nothing to connect to"),
-            _ => ledger.unexpected(who, told(ended)),
+            Some(2 | 3) if matches!(who, "orphaned" | "peer-killed") => ledger.count(who, "nothing to connect to"),
+            _ => ledger.unexpected(who, describe(ended)),
         }
         return Ok(());
     };
@@ -181,21 +180,21 @@ pub(super) fn account(
         3
     };
     if ended.code != Some(expected) {
-        ledger.unexpected(who, format!("exit code {expected} was expected: {}", told(ended)));
+        ledger.unexpected(who, format!("expected exit code {expected}: {}", describe(ended)));
     }
     Ok(())
 }
 
-/// Puts back what a killed process left, and sees that nothing is left then: but for the function that this process has.
-pub(super) fn given_back(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
+/// Restores what a killed process left, and checks that only this process's own function is still bound.
+pub(super) fn restore(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     let restored = run("restore")?;
     let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("skipped: "));
     if !matches!(restored.code, Some(0 | 3)) || !only_ours || driver(SWITCH_EXPORTER).is_some() {
-        ledger.unexpected(who, format!("not given back: {}", told(&restored)));
+        ledger.unexpected(who, format!("not restored: {}", describe(&restored)));
     }
     Ok(())
 }
 
-pub(super) fn told(ended: &Ended) -> String {
+pub(super) fn describe(ended: &Ended) -> String {
     format!("exit code {:?}: {} {}", ended.code, ended.stdout.trim(), ended.stderr.trim())
 }

@@ -1,4 +1,4 @@
-//! What is in use while everything rests.
+//! Resources in use while nothing runs.
 
 use std::fmt;
 use std::fs;
@@ -9,30 +9,29 @@ use serde_json::{Value, json};
 
 use super::sys;
 
-/// Of this process, of the RDMA devices, and of the kernel.
+/// Resources of this process, of the RDMA devices and of the kernel.
 #[derive(Debug, Clone)]
 pub(super) struct Resources {
     fds: usize,
     mapped_files: usize,
     allocated_kib: usize,
-    /// Without the pages of programs and libraries, which come as they are first used.
+    /// Without file pages, which programs and libraries load on first use.
     resident_kib: u64,
     kernel_kib: u64,
     rdma: Value,
 }
 
-/// The records of the soak itself.
+/// For the records of the soak itself.
 const ALLOCATED_SLACK_KIB: usize = 64;
-/// What lies scattered between what is allocated, and the kernel's caches of what processes that ended had; a leak of one page an
-/// operation would be a hundred times that.
+/// For heap fragmentation and the kernel's caches of ended processes. A leak of one page per operation is a hundred times that.
 const RESIDENT_SLACK_KIB: u64 = 1024;
 const KERNEL_SLACK_KIB: u64 = 4096;
 
 impl Resources {
     pub(super) fn now() -> Result<Self, Failed> {
         let rdma = Command::new("rdma").args(["-j", "resource", "show"]).output()?;
-        // What is free is no leak, and how much of that is kept depends on what came last.
-        sys::give_back_what_is_free();
+        // Free memory is not a leak, and the amount that malloc keeps varies.
+        sys::trim_heap();
         Ok(Self {
             fds: fs::read_dir("/proc/self/fd")?.count(),
             mapped_files: fs::read_to_string("/proc/self/maps")?.lines().filter(|line| line.contains(" /")).count(),
@@ -68,32 +67,32 @@ impl fmt::Display for Resources {
         write!(
             f,
             "{fds} fds, {mapped_files} mapped files, {allocated_kib} KiB allocated, {resident_kib} KiB resident, \
-             {kernel_kib} KiB of the kernel's"
+             {kernel_kib} KiB in the kernel"
         )
     }
 }
 
-/// What there is more of at the end than after the first stretch, which filled caches and pools.
+/// Resources that grew since the first stretch, which filled caches and pools.
 pub(super) fn grown(at_rest: &[Resources]) -> Vec<String> {
     let (Some(first), Some(last)) = (at_rest.first(), at_rest.last()) else { return Vec::new() };
     let mut grown = Vec::new();
     if last.fds != first.fds {
-        grown.push(format!("{} fds became {}", first.fds, last.fds));
+        grown.push(format!("fds changed from {} to {}", first.fds, last.fds));
     }
     if last.rdma != first.rdma {
-        grown.push(format!("RDMA resources were {} and are {}", first.rdma, last.rdma));
+        grown.push(format!("RDMA resources changed from {} to {}", first.rdma, last.rdma));
     }
     if last.mapped_files != first.mapped_files {
-        grown.push(format!("{} mapped files became {}", first.mapped_files, last.mapped_files));
+        grown.push(format!("mapped files changed from {} to {}", first.mapped_files, last.mapped_files));
     }
     if last.allocated_kib > first.allocated_kib + ALLOCATED_SLACK_KIB {
-        grown.push(format!("{} KiB that were allocated became {}", first.allocated_kib, last.allocated_kib));
+        grown.push(format!("allocated memory grew from {} KiB to {} KiB", first.allocated_kib, last.allocated_kib));
     }
     if last.resident_kib > first.resident_kib + RESIDENT_SLACK_KIB {
-        grown.push(format!("{} KiB of memory became {}", first.resident_kib, last.resident_kib));
+        grown.push(format!("resident memory grew from {} KiB to {} KiB", first.resident_kib, last.resident_kib));
     }
     if last.kernel_kib > first.kernel_kib + KERNEL_SLACK_KIB {
-        grown.push(format!("{} KiB of the kernel's became {}", first.kernel_kib, last.kernel_kib));
+        grown.push(format!("kernel memory grew from {} KiB to {} KiB", first.kernel_kib, last.kernel_kib));
     }
     grown
 }

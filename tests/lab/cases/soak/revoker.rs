@@ -1,4 +1,4 @@
-//! Takes the memory back at random, and knows when it did.
+//! Revokes the memory at random times and records when.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,29 +16,29 @@ const LONGEST_OFF: Duration = Duration::from_millis(300);
 
 pub(super) struct Revoker {
     device: Arc<Device>,
-    /// Odd while the memory is away; so what saw one even number throughout was not disturbed.
+    /// Odd while the memory is revoked. An operation that sees the same even number before and after was not disturbed.
     turns: AtomicU64,
-    /// Held for writing while the memory is away: a look at a BAR that does not answer would end this process.
-    looks: Arc<RwLock<()>>,
+    /// Held for writing while the memory is revoked: an access to a BAR that does not respond would kill this process.
+    accesses: Arc<RwLock<()>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Revoker {
     pub(super) fn new(device: &Arc<Device>) -> Self {
-        let (turns, looks, counts) = Default::default();
-        Self { device: Arc::clone(device), turns, looks, counts }
+        let (turns, accesses, counts) = Default::default();
+        Self { device: Arc::clone(device), turns, accesses, counts }
     }
 
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A moment, to ask about later.
+    /// The current moment, for [`Self::has_revoked_since`].
     pub(super) fn moment(&self) -> u64 {
         self.turns.load(Ordering::SeqCst)
     }
 
-    /// Whether the memory was taken back, even for a moment, since then.
+    /// Whether the memory was revoked, even briefly, since `moment`.
     pub(super) fn has_revoked_since(&self, moment: u64) -> bool {
         moment % 2 == 1 || self.moment() != moment
     }
@@ -47,7 +47,7 @@ impl Revoker {
         while !is_over() {
             std::thread::sleep(chance.time(LONGEST_PAUSE));
             let name = chance.of(&["reset", "memory off"]);
-            let nobody_looks = self.looks.write().unwrap_or_else(PoisonError::into_inner);
+            let no_access = self.accesses.write().unwrap_or_else(PoisonError::into_inner);
             self.turns.fetch_add(1, Ordering::SeqCst);
             let revoked = match name {
                 "reset" => self.device.reset(),
@@ -57,7 +57,7 @@ impl Revoker {
                 }),
             };
             self.turns.fetch_add(1, Ordering::SeqCst);
-            drop(nobody_looks);
+            drop(no_access);
             revoked?;
             *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
         }
@@ -65,17 +65,17 @@ impl Revoker {
     }
 }
 
-/// A part of the BAR, whose views wait for memory that is away.
+/// A part of the BAR whose views wait while the memory is revoked.
 pub(super) struct Guarded<'e> {
     exporter: &'e VfioExporter,
     part: Origin,
-    looks: Arc<RwLock<()>>,
+    accesses: Arc<RwLock<()>>,
 }
 
 impl<'e> Guarded<'e> {
     pub(super) fn new(exporter: &'e VfioExporter, part: BarRange, revoker: &Revoker) -> Self {
         let part = Origin { ranges: vec![part], ..exporter.origin().clone() };
-        Self { exporter, part, looks: Arc::clone(&revoker.looks) }
+        Self { exporter, part, accesses: Arc::clone(&revoker.accesses) }
     }
 }
 
@@ -91,14 +91,14 @@ impl Exporter for Guarded<'_> {
             return Err(Error::NothingToHandOver { source_name: buffer.origin().to_string() });
         };
         let origin = buffer.origin().clone();
-        let view = GuardedView { buffer, looks: Arc::clone(&self.looks) };
+        let view = GuardedView { buffer, accesses: Arc::clone(&self.accesses) };
         Ok(Arc::new(Buffer::new(Handle::DmaBuf(dma_buf), origin, Arc::new(view))))
     }
 }
 
 struct GuardedView {
     buffer: Arc<Buffer>,
-    looks: Arc<RwLock<()>>,
+    accesses: Arc<RwLock<()>>,
 }
 
 impl View for GuardedView {
@@ -107,12 +107,12 @@ impl View for GuardedView {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let _looking = self.looks.read().unwrap_or_else(PoisonError::into_inner);
+        let _access = self.accesses.read().unwrap_or_else(PoisonError::into_inner);
         self.buffer.view().read(offset, into)
     }
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
-        let _looking = self.looks.read().unwrap_or_else(PoisonError::into_inner);
+        let _access = self.accesses.read().unwrap_or_else(PoisonError::into_inner);
         self.buffer.view().write(offset, from)
     }
 }

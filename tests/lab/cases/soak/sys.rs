@@ -1,22 +1,22 @@
-//! What the C library's allocator knows of this process.
+//! The C library's allocator.
 #![allow(unsafe_code)]
 
-/// Bytes that were asked for and not freed, by whatever thread and library.
+/// Bytes allocated and not freed, by all threads and libraries.
 pub(super) fn allocated_bytes() -> usize {
-    // SAFETY: it takes nothing and returns numbers.
+    // SAFETY: the function has no arguments and returns a plain struct.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks + info.hblkhd
 }
 
-/// Has all threads take memory from one place. Of its own one each thread keeps what it ever had at once, megabytes here, and
-/// the threads of the next stretch take theirs from others: that grows for a while, though nothing is lost.
-pub(super) fn allocate_from_one_place() {
-    // SAFETY: no thread but this one allocates yet, and it would only go on where it began.
+/// Makes all threads use one malloc arena. Per-thread arenas keep freed memory, and the threads of the next stretch use other
+/// arenas, so memory would grow for a while without a leak.
+pub(super) fn use_one_malloc_arena() {
+    // SAFETY: mallopt takes integers. No other thread allocates yet, and existing allocations stay valid.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Gives the kernel back what was freed and only kept for later.
-pub(super) fn give_back_what_is_free() {
-    // SAFETY: it touches only memory that belongs to nobody.
+/// Returns freed heap memory to the kernel.
+pub(super) fn trim_heap() {
+    // SAFETY: malloc_trim releases only free memory.
     unsafe { libc::malloc_trim(0) };
 }

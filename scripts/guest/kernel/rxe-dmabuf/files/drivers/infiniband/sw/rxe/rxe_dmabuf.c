@@ -2,14 +2,13 @@
 /*
  * Memory regions of soft-RoCE that are backed by a dma-buf.
  *
- * rxe has no DMA engine: the CPU moves the data. It does sit on top of a
- * network device, though, and a hardware RDMA NIC would be that PCI function.
- * So the dma-buf is attached and mapped on behalf of the function, for which
- * the exporter, p2pdma, the IOMMU and the DMA API decide exactly what they would
- * decide for a NIC. Only then does the CPU look for its own way to the same
- * memory:
+ * rxe has no DMA engine: the CPU moves the data. It runs on a network device,
+ * and in a hardware RDMA NIC the importer would be the PCI function of that
+ * device. So the dma-buf is attached and mapped for that function, and the
+ * exporter, p2pdma, the IOMMU and the DMA API decide as they would for a NIC.
+ * Then the CPU maps the same memory for itself:
  *
- *  - an exporter with page-backed memory lends a kernel mapping by vmap;
+ *  - an exporter with page-backed memory provides a kernel mapping by vmap;
  *  - otherwise the buffer is MMIO, and the DMA addresses are resolved back to
  *    physical ones and mapped with ioremap().
  *
@@ -20,8 +19,8 @@
  * Everything that maps or unmaps runs under dma_resv. The data path never takes
  * dma_resv: it runs in the rxe workqueue and holds rxe_dmabuf::lock for reading
  * around each copy, which never faults or waits for anything else. Revocation
- * takes it for writing just long enough to turn newcomers away, and
- * may unmap as soon as it got it.
+ * takes it for writing only to clear rxe_dmabuf::live; after that no reader
+ * uses the mapping, and it may be unmapped.
  */
 
 #include <linux/dma-buf.h>
@@ -44,7 +43,7 @@ MODULE_IMPORT_NS("DMA_BUF");
 #define RXE_DMABUF_ACCESS	(RXE_ACCESS_REMOTE | IB_ACCESS_LOCAL_WRITE | \
 				 IB_ACCESS_OPTIONAL)
 
-/* A part of the MR that the CPU reaches through one contiguous mapping */
+/* A part of the MR behind one contiguous mapping of the CPU */
 struct rxe_dmabuf_window {
 	u64			offset;		/* from the start of the MR */
 	u64			length;
@@ -55,7 +54,7 @@ struct rxe_dmabuf {
 	struct rxe_mr			*mr;
 	struct dma_buf			*dmabuf;
 	u64				offset;	/* of the MR in the dma-buf */
-	struct pci_dev			*pdev;	/* whose DMA this would be */
+	struct pci_dev			*pdev;	/* the importer */
 	struct notifier_block		unbind_nb;
 	struct dma_buf_attachment	*attach;
 
@@ -171,8 +170,8 @@ enum resp_states rxe_dmabuf_atomic_op(struct rxe_mr *mr, u64 iova, int opcode,
 		goto out;
 
 	/*
-	 * A CPU has no read-modify-write cycle that a PCI device would honour;
-	 * a load and a store would only look atomic.
+	 * The CPU has no atomic read-modify-write on MMIO; a load and a store
+	 * would only appear atomic.
 	 */
 	if (word.is_iomem) {
 		rxe_dbg_mr(mr, "atomics are not possible on device memory\n");
@@ -258,10 +257,10 @@ static int rxe_dmabuf_add_window(struct rxe_dmabuf *rdb, u64 length,
 }
 
 /*
- * RDMA has no moment at which a bounce buffer or a cache could be synchronized,
- * and unmapping a bounce buffer may copy old bytes over what the CPU stored in
- * the meantime. What is left is coherent, just like the NIC's own access would
- * be, and needs no dma_buf_begin_cpu_access() either.
+ * RDMA has no point at which a bounce buffer or a cache could be synchronized,
+ * and unmapping a bounce buffer may copy old bytes over bytes that the CPU
+ * stored in the meantime. So only coherent mappings are accepted, which need
+ * no dma_buf_begin_cpu_access().
  */
 static bool rxe_dmabuf_needs_sync(struct rxe_dmabuf *rdb)
 {
@@ -295,10 +294,10 @@ static int rxe_dmabuf_open_pages(struct rxe_dmabuf *rdb)
 }
 
 /*
- * Where in the CPU's physical address space does a DMA address of the function
- * lead? The DMA API keeps the windows of the host bridge out of the IOVAs that
- * it hands out, so that an address which the IOMMU does not know is a bus
- * address: peer-to-peer traffic that never gets to see the IOMMU.
+ * Resolve a DMA address of the function to a physical address of the CPU. The
+ * DMA API never allocates IOVAs in the windows of the host bridge, so an
+ * address that is not mapped in the domain is a bus address: peer-to-peer
+ * traffic that does not reach the IOMMU.
  */
 static int rxe_dmabuf_resolve(struct rxe_dmabuf *rdb, dma_addr_t dma,
 			      phys_addr_t *phys)
@@ -314,8 +313,8 @@ static int rxe_dmabuf_resolve(struct rxe_dmabuf *rdb, dma_addr_t dma,
 		*phys = bar.start;
 
 	/*
-	 * Untranslated, behind a host bridge that shifts addresses: this might
-	 * be a physical address or a bus address, and they are not the same.
+	 * Untranslated, behind a host bridge with an address offset: this is
+	 * either a physical address or a bus address, and the two differ.
 	 */
 	if (*phys == dma && bar.start != dma) {
 		rxe_dbg_mr(rdb->mr, "DMA address %pad is ambiguous\n", &dma);
@@ -332,14 +331,14 @@ static int rxe_dmabuf_add_mmio(struct rxe_dmabuf *rdb, phys_addr_t phys,
 	void __iomem *base;
 	int err;
 
-	/* RAM that its exporter will not vmap is not ours to alias */
+	/* Never alias RAM that the exporter does not vmap */
 	if (region_intersects(phys, length, IORESOURCE_SYSTEM_RAM,
 			      IORES_DESC_NONE) != REGION_DISJOINT) {
 		rxe_dbg_mr(rdb->mr, "dma-buf is RAM without a vmap operation\n");
 		return -EOPNOTSUPP;
 	}
 
-	/* Not write-combining: the BAR may well have side effects */
+	/* Not write-combining: accesses to the BAR may have side effects */
 	base = ioremap(phys, length);
 	if (!base)
 		return -ENOMEM;
@@ -352,7 +351,7 @@ static int rxe_dmabuf_add_mmio(struct rxe_dmabuf *rdb, phys_addr_t phys,
 	return err;
 }
 
-/* A run of physically contiguous pages, still growing */
+/* A run of physically contiguous pages that is still being extended */
 struct rxe_dmabuf_run {
 	phys_addr_t	phys;
 	u64		length;
@@ -428,7 +427,7 @@ static int rxe_dmabuf_open_mmio(struct rxe_dmabuf *rdb)
 		pos = next;
 	}
 
-	/* An exporter that maps less than it claims to have */
+	/* The exporter mapped less than the size of the dma-buf */
 	if (pos < end)
 		return -EINVAL;
 
@@ -451,7 +450,7 @@ static void rxe_dmabuf_close_windows(struct rxe_dmabuf *rdb)
 	rdb->max_windows = 0;
 }
 
-/* Mapping for the device, and taking all of it back */
+/* Mapping and unmapping for the device */
 
 static void rxe_dmabuf_set_live(struct rxe_dmabuf *rdb, bool live)
 {
@@ -464,8 +463,8 @@ static void rxe_dmabuf_set_live(struct rxe_dmabuf *rdb, bool live)
 }
 
 /*
- * Undo whatever rxe_dmabuf_map_locked() has done, once. This is final: the MR
- * keeps its key but will never be valid again.
+ * Undo rxe_dmabuf_map_locked(), also after a partial failure. This is final:
+ * the MR keeps its key but never becomes valid again.
  */
 static void rxe_dmabuf_unmap_locked(struct rxe_dmabuf *rdb)
 {
@@ -493,7 +492,7 @@ static int rxe_dmabuf_map_locked(struct rxe_dmabuf *rdb)
 	if (rdb->unbound)
 		return -ENODEV;
 
-	/* The CPU cannot fault the buffer back in, so it has to stay */
+	/* The CPU cannot fault the buffer back in, so pin it */
 	err = dma_buf_pin(rdb->attach);
 	if (err)
 		return err;
@@ -535,10 +534,9 @@ static int rxe_dmabuf_map(struct rxe_dmabuf *rdb)
 }
 
 /*
- * The exporter wants its memory back; it waits for the unmap without a timeout,
- * so that happens right here. VFIO also calls this when the memory
- * returns, and before the MR is mapped there is nothing to lose: both are
- * no-ops.
+ * The exporter revokes its memory and waits for the unmap without a timeout, so
+ * unmap here. VFIO also calls this when the memory is available again, and it
+ * may be called before the MR is mapped: both are no-ops.
  */
 static void rxe_dmabuf_invalidate_mappings(struct dma_buf_attachment *attach)
 {
@@ -555,11 +553,11 @@ static const struct dma_buf_attach_ops rxe_dmabuf_attach_ops = {
 
 /*
  * A DMA mapping must not outlive the binding of the function's driver. A NIC's
- * RDMA driver would be unbound as well and take its MRs along; rxe belongs to
- * nobody's binding and has to watch.
+ * RDMA driver would be unbound as well and destroy its MRs; rxe is not bound to
+ * the function and has to watch for the event.
  *
- * UNBOUND is there for a registration that came too late for UNBIND: it holds
- * a reference to the netdev, which keeps the driver from finishing its removal.
+ * UNBOUND covers a registration that starts after UNBIND: it holds a reference
+ * to the netdev, which delays the end of the driver's removal.
  */
 static int rxe_dmabuf_bus_event(struct notifier_block *nb, unsigned long event,
 				void *data)

@@ -21,7 +21,7 @@ static inline bool is_dmabuf_mr(struct rxe_mr *mr)
 }
 
 /*
- * Only called behind is_dmabuf_mr(), so the calls vanish along with the object
+ * Only called after is_dmabuf_mr(), so the calls are optimized out with the object
  * file where user memory is not supported.
  */
 int rxe_dmabuf_copy(struct rxe_mr *mr, u64 iova, void *addr,

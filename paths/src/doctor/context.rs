@@ -5,7 +5,7 @@ use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathRep
 
 /// What the user asks about; nothing named means the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Question {
+pub struct Selection {
     /// The exporter.
     pub from: Option<Bdf>,
     /// The BAR of it; without one, the largest that can be exported.
@@ -18,8 +18,8 @@ pub struct Question {
     pub own_address_space: bool,
 }
 
-/// A host and a question, with what several checks need of them.
-pub(super) struct Examination<'a> {
+/// A host and a selection, with what several checks need of them.
+pub(super) struct Context<'a> {
     pub(super) tree: &'a Tree,
     pub(super) inventory: &'a Inventory,
     pub(super) live: Option<&'a LiveFacts>,
@@ -32,17 +32,17 @@ pub(super) struct Examination<'a> {
     pub(super) facts: Option<Facts>,
 }
 
-impl<'a> Examination<'a> {
+impl<'a> Context<'a> {
     pub(super) fn new(
         tree: &'a Tree,
         inventory: &'a Inventory,
-        question: &'a Question,
+        selection: &'a Selection,
         live: Option<&'a LiveFacts>,
     ) -> Self {
         let function = |bdf: Option<Bdf>| inventory.topology.function(bdf?);
         let request =
-            Request { bar: question.bar, own_address_space: question.own_address_space, ..Request::default() };
-        let pair = question.from.zip(question.to).map(|(from, to)| {
+            Request { bar: selection.bar, own_address_space: selection.own_address_space, ..Request::default() };
+        let pair = selection.from.zip(selection.to).map(|(from, to)| {
             let predictor = inventory.predictor(request);
             (predictor.explain(from, to), predictor.facts(from, to))
         });
@@ -51,10 +51,10 @@ impl<'a> Examination<'a> {
             tree,
             inventory,
             live,
-            exporter: function(question.from),
-            bar: question.bar,
-            importer: function(question.to),
-            device: question.device.as_deref(),
+            exporter: function(selection.from),
+            bar: selection.bar,
+            importer: function(selection.to),
+            device: selection.device.as_deref(),
             report: report.flatten(),
             facts,
         }

@@ -1,16 +1,17 @@
-//! The active side's part of the conversation: one function a question.
+//! The client's side of a connection: one function per request.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use peerpath_importers::Endpoint;
-use peerpath_paths::{Cause, Class, Explained, Explanation};
+use peerpath_paths::{Explanation, Severity};
 
 use super::address;
 use super::connection::{Connection, Lost, TIMES};
+use super::error::PeerError;
 use super::handshake::{self, Stranger};
-use super::message::{Answer, Closed, Echo, Echoing, Failed, Fill, Offer, Open, Opened, Post, Posted, Request, Verify};
+use super::message::{Answer, Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Verify};
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -19,62 +20,18 @@ use crate::window::Remote;
 /// A host that does not answer a connection for so long is not there.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
-/// What the peer could not do, or why it cannot be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    /// It is gone.
-    #[error(transparent)]
-    Lost(#[from] Lost),
-    /// It says that it cannot.
-    #[error("on the peer, {}", .0.reason)]
-    Failed(Box<Failed>),
-    /// It ended the conversation.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// It answered something else.
-    #[error("the peer answered what was not asked")]
-    OutOfTurn,
-}
-
-impl Explained for PeerError {
-    fn explanation(&self) -> Explanation {
-        match self {
-            Self::Failed(failed) => failed.explanation(),
-            Self::Lost(_) => Explanation::new(
-                Cause::PeerLost,
-                "what it had lent is given back",
-                "see what `peerpath serve` printed on the other host, and start the run again",
-            ),
-            Self::Refused(_) => Explanation::new(
-                Cause::PeerLost,
-                "it ended the conversation",
-                "see what `peerpath serve` printed on the other host; one peer is served at a time",
-            ),
-            Self::OutOfTurn => Explanation::new(
-                Cause::PeerLost,
-                "it does not keep to the protocol of this version, or this program does not",
-                "use the same peerpath on both hosts",
-            ),
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Failed
-    }
-}
-
-/// The passive host, as far as the run is concerned.
-pub struct Peer {
+/// A connection to the host that serves memory.
+pub struct Client {
     connection: Connection<Request, Answer>,
     interrupt: Interrupt,
     offer: Offer,
 }
 
-impl Peer {
-    /// Gets to know the passive side at `HOST[:PORT]`. When it goes away, `interrupt` is stopped.
+impl Client {
+    /// Connects to the server at `HOST[:PORT]`. When the connection is lost, `interrupt` is stopped.
     ///
     /// # Errors
-    /// It cannot be reached, or the two do not get along.
+    /// The server cannot be reached, or the handshake fails.
     pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
         let stream = reach(&address::resolve(at)?).map_err(|error| Failure {
             what: format!("no peer could be reached at {at}"),
@@ -82,11 +39,12 @@ impl Peer {
                 error.to_string(),
                 "start `peerpath serve --listen ADDRESS` on the other host, and see that no firewall is between",
             ),
-            class: Class::CannotHere,
+            severity: Severity::Unavailable,
         })?;
-        handshake::active(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
+        handshake::as_client(&stream, token, handshake::TIME).map_err(|stranger| not_let_in(at, &stranger))?;
         // Nothing has run yet.
-        Self::begin(stream, interrupt).map_err(|error| Failure { class: Class::CannotHere, ..Failure::of(&error) })
+        Self::begin(stream, interrupt)
+            .map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
     }
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
@@ -98,7 +56,7 @@ impl Peer {
         }
     }
 
-    /// Who it is and what it lends.
+    /// Who it is and what it serves.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
@@ -142,7 +100,7 @@ impl Peer {
     }
 }
 
-impl Remote for Peer {
+impl Remote for Client {
     fn fill(&self, fill: Fill) -> Result<(), PeerError> {
         match self.ask(&Request::Fill(fill))? {
             Answer::Filled => Ok(()),
@@ -216,17 +174,17 @@ fn not_let_in(at: &str, stranger: &Stranger) -> Failure {
     let (remedy, class) = match stranger {
         Stranger::Token | Stranger::Refused { .. } => (
             "give both sides the same token, with --token-file or PEERPATH_TOKEN; one peer is served at a time",
-            Class::CannotHere,
+            Severity::Unavailable,
         ),
-        Stranger::Version { .. } => ("use the same peerpath on both hosts", Class::CannotHere),
-        Stranger::NoRandom(_) => ("report this as a bug", Class::Internal),
+        Stranger::Version { .. } => ("use the same peerpath on both hosts", Severity::Unavailable),
+        Stranger::NoRandom(_) => ("report this as a bug", Severity::Internal),
         Stranger::Frame(_) | Stranger::OutOfTurn => {
-            ("see that it is `peerpath serve` that listens there, and what it printed", Class::CannotHere)
+            ("see that it is `peerpath serve` that listens there, and what it printed", Severity::Unavailable)
         }
     };
     Failure {
         what: format!("the peer at {at} does not talk to us"),
         explanation: Explanation::uncaused(stranger.to_string(), remedy),
-        class,
+        severity: class,
     }
 }

@@ -10,12 +10,12 @@ use super::threads;
 use super::transfer::Moving;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, Limit, MeasureError, Recorder, Volley};
+use crate::measure::{self, Limit, MeasureError, PingPong, Recorder};
 use crate::window::{Mismatch, Place, VerifyError};
 
 impl Runner<'_> {
     /// Ping-pong, with two threads a lane: the one that is timed, and the one that answers, unless a peer does.
-    pub(super) fn volleys(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
+    pub(super) fn ping_pong(&self, moving: Moving<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<Seen>, Ended> {
         let Moving { spec, clock, near, .. } = moving;
         let (plan, interrupt) = (self.plan, self.interrupt);
         let last_bytes: Vec<u8> = match near {
@@ -29,20 +29,22 @@ impl Runner<'_> {
         let mut answering = Vec::new();
         for (lane, last_byte) in lanes.iter_mut().zip(last_bytes) {
             let Posts::Apart { end, other, back } = &mut lane.posts else { continue };
-            let volley = Volley { layout: &lane.layouts[0], op: spec.op, back: *back, last_byte, played: 0 };
+            let ping_pong = PingPong { layout: &lane.layouts[0], op: spec.op, back: *back, last_byte, rounds: 0 };
             let over = Interrupt::default();
             if let Some(other) = other {
                 let before = other.arrived()?;
-                answering.push(Turn::Answer(&mut **other, volley, before, over.clone()));
+                answering.push(Turn::Answer(&mut **other, ping_pong, before, over.clone()));
             }
-            posting.push(Turn::Post(&mut **end, volley, over));
+            posting.push(Turn::Post(&mut **end, ping_pong, over));
         }
         posting.extend(answering);
         let (warmup, limit) = (self.warmup_limit(), plan.limit());
         let seen = threads::together(posting, threads::in_turn(&plan.cpus), |turn| match turn {
-            Turn::Answer(end, volley, before, over) => measure::echo(end, volley, before, clock, &over).map(|_| None),
-            Turn::Post(end, volley, over) => {
-                let seen = volley_timed(end, volley, (warmup, limit), clock, interrupt);
+            Turn::Answer(end, ping_pong, before, over) => {
+                measure::echo(end, ping_pong, before, clock, &over).map(|_| None)
+            }
+            Turn::Post(end, ping_pong, over) => {
+                let seen = timed_ping_pong(end, ping_pong, (warmup, limit), clock, interrupt);
                 over.stop();
                 seen.map(Some)
             }
@@ -67,29 +69,31 @@ pub(super) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
 
 /// What a thread does in ping-pong.
 enum Turn<'a> {
-    Post(&'a mut dyn ConnectedEnd, Volley<'a>, Interrupt),
-    Answer(&'a mut dyn ConnectedEnd, Volley<'a>, u64, Interrupt),
+    Post(&'a mut dyn ConnectedEnd, PingPong<'a>, Interrupt),
+    Answer(&'a mut dyn ConnectedEnd, PingPong<'a>, u64, Interrupt),
 }
 
 /// The part of the one that is timed.
-fn volley_timed(
+fn timed_ping_pong(
     end: &mut dyn ConnectedEnd,
-    volley: Volley<'_>,
+    ping_pong: PingPong<'_>,
     (warmup, limit): (Limit, Limit),
     clock: &Clock,
     interrupt: &Interrupt,
 ) -> Result<Seen, MeasureError> {
     let (mut unused, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
-    let (_, before) = measure::ping_pong(end, volley, warmup, &mut unused, interrupt)?;
+    let (_, before) = measure::ping_pong(end, ping_pong, warmup, &mut unused, interrupt)?;
     // The last thing that the warm-up wrote is what was there in the beginning.
-    let last_byte = match volley.op {
-        Op::Write if before > 0 => measure::look_at(&*end.far(), last_byte_of(volley.op, volley.layout).far_offset)?,
-        _ => volley.last_byte,
+    let last_byte = match ping_pong.op {
+        Op::Write if before > 0 => {
+            measure::look_at(&*end.far(), last_byte_of(ping_pong.op, ping_pong.layout).far_offset)?
+        }
+        _ => ping_pong.last_byte,
     };
-    let volley = Volley { played: before, last_byte, ..volley };
-    let (_, played) = measure::ping_pong(end, volley, limit, &mut recorder, interrupt)?;
+    let ping_pong = PingPong { rounds: before, last_byte, ..ping_pong };
+    let (_, rounds) = measure::ping_pong(end, ping_pong, limit, &mut recorder, interrupt)?;
     // All but sends went to the first slot.
-    let operations = if volley.op == Op::Send { before + played } else { played.min(1) };
+    let operations = if ping_pong.op == Op::Send { before + rounds } else { rounds.min(1) };
     Ok(Seen { recorder, operations: vec![operations], flows: Vec::new(), peer_took: None })
 }
 

@@ -1,4 +1,4 @@
-//! What the passive side does itself while the peer measures: it answers, or posts as well, in a thread a lane.
+//! What the server does itself while the peer measures: it answers, or posts as well, in a thread a lane.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use quanta::Clock;
 use super::{Ready, Session, out_of_turn};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, Flow, MeasureError, Stream, Throughput, Volley};
+use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
 use crate::peer::connection::Lost;
 use crate::peer::message::{Answer, Echo, Echoing, Post, Posted, Request};
 use crate::plan::can_flow;
 use crate::run::ended::Ended;
 use crate::run::lane::receives;
+use crate::run::ping_pong::last_byte_of;
 use crate::run::threads;
 use crate::run::transfer::come_round;
-use crate::run::volleys::last_byte_of;
 
 /// How often to look whether those have ended who are waited for.
 const LOOK: Duration = Duration::from_millis(1);
@@ -56,17 +56,17 @@ impl Session<'_> {
         let lanes = ends.iter_mut().zip(ready.windows(0)).zip(&echo.back).map(|((end, layout), &back)| {
             let last_byte = measure::look_at(view, last_byte_of(op, layout).buffer_offset)?;
             let before = end.arrived()?;
-            Ok((&mut **end, Volley { layout, op, back, last_byte, played: 0 }, before))
+            Ok((&mut **end, PingPong { layout, op, back, last_byte, rounds: 0 }, before))
         });
         let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
             Ok(lanes) => lanes,
             Err(error) => return Ok(Some(Err(error.into()))),
         };
-        let last_bytes = lanes.iter().map(|(_, volley, _)| volley.last_byte).collect();
+        let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
         self.busy(
             &Answer::Echoing(Echoing { last_bytes }),
             lanes,
-            |(end, volley, before), until| measure::echo(end, volley, before, &Clock::new(), &until.over),
+            |(end, ping_pong, before), until| measure::echo(end, ping_pong, before, &Clock::new(), &until.over),
             |_| Answer::Resting,
         )
     }
@@ -137,7 +137,7 @@ impl Session<'_> {
         let until = Until::default();
         std::thread::scope(|scope| {
             let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
-            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.lender.interrupt));
+            let heard = self.peer.say(begun).and_then(|()| self.peer.hear(self.server.interrupt));
             until.over.stop();
             let heard = match heard {
                 Ok(Request::Rest) => self.wait(|| working.is_finished()).map(|()| Request::Rest),
@@ -158,7 +158,7 @@ impl Session<'_> {
     /// Waits for the end of something, as the peer does.
     fn wait(&self, ended: impl Fn() -> bool) -> Result<(), Lost> {
         while !ended() {
-            if self.lender.interrupt.is_set() {
+            if self.server.interrupt.is_set() {
                 return Err(Lost::Interrupted);
             }
             if self.peer.heard()?.is_some() {

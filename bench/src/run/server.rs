@@ -1,7 +1,7 @@
-//! The passive side of a run between two hosts: it lends its sources to a peer, cell by cell, and says what became of them
+//! The server of a run between two hosts: it serves its sources to a client, cell by cell, and says what became of them
 //! here. It moves nothing itself, unless the peer asks it to answer or to post as well.
 
-mod at_work;
+mod posting;
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::layout::Layout;
 use crate::measure::{Flow, PING_PONG_DEPTH};
 use crate::pattern::Pattern;
 use crate::peer::connection::Lost;
+use crate::peer::listener::ServerConnection;
 use crate::peer::message::{Answer, Closed, Failed, Offer, Open, Opened, Request, WindowAt, WordsAt};
-use crate::peer::serve::Conversation;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
@@ -33,8 +33,8 @@ use crate::words;
 /// Many regions make a long message.
 const MOST_RANGES: u32 = 4096;
 
-/// What is lent, and through which device.
-pub struct Lender<'a> {
+/// The memory to serve, and the device to serve it through.
+pub struct Server<'a> {
     /// The memory.
     pub sources: &'a [Source],
     /// The RDMA device.
@@ -49,8 +49,8 @@ pub struct Lender<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-impl Lender<'_> {
-    /// Finds out now, and not when a peer asks, that something cannot be lent.
+impl Server<'_> {
+    /// Finds out now, and not when a peer asks, that something cannot be served.
     ///
     /// # Errors
     /// It cannot.
@@ -66,7 +66,7 @@ impl Lender<'_> {
     ///
     /// # Errors
     /// How the conversation ended, where the peer did not just close it.
-    pub fn session(&self, peer: &Conversation) -> Result<(), Lost> {
+    pub fn session(&self, peer: &ServerConnection) -> Result<(), Lost> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
             Err(error) => {
@@ -76,7 +76,7 @@ impl Lender<'_> {
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
         let connection = self.connection.clone();
-        let mut session = Session { lender: self, peer, device, connection, host, routes, exporter: None };
+        let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
         peer.say(&Answer::Offer(Box::new(session.offer())))?;
         loop {
             match peer.hear(self.interrupt)? {
@@ -87,14 +87,14 @@ impl Lender<'_> {
     }
 }
 
-fn out_of_turn(peer: &Conversation) -> Result<(), Lost> {
+fn out_of_turn(peer: &ServerConnection) -> Result<(), Lost> {
     peer.say(&Answer::Refused { why: "that was not to be asked now".to_owned() })?;
     Err(Lost::OutOfTurn)
 }
 
 struct Session<'a> {
-    lender: &'a Lender<'a>,
-    peer: &'a Conversation,
+    server: &'a Server<'a>,
+    peer: &'a ServerConnection,
     device: Arc<dyn Device>,
     /// As which it is open.
     connection: QueuePairOptions,
@@ -129,7 +129,7 @@ impl Ready {
 
 impl Session<'_> {
     fn offer(&self) -> Offer {
-        let Lender { sources, target, .. } = self.lender;
+        let Server { sources, target, .. } = self.server;
         let info = self.device.info();
         let mut environment = Environment { soft_rdma: info.soft_rdma, ..self.host.environment() };
         for bdf in sources.iter().filter_map(|source| named(source).bdf).chain(info.bdf) {
@@ -139,7 +139,7 @@ impl Session<'_> {
         }
         environment.devices.sort_by_key(|device| device.bdf);
         Offer {
-            tool: self.lender.tool.clone(),
+            tool: self.server.tool.clone(),
             environment,
             target: CellTarget { kind: target.importer.kind().into(), device: info.name.clone(), bdf: info.bdf },
             sources: sources.iter().map(ToString::to_string).collect(),
@@ -169,7 +169,7 @@ impl Session<'_> {
         };
         let mechanism = registration.mechanism().to_owned();
         self.peer.say(&Answer::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
-        self.lend(&ready, ends)?;
+        self.serve_cell(&ready, ends)?;
         let unregistered = ready.registration.unregister();
         let functions: Vec<Bdf> = source.bdf.into_iter().chain(self.device.info().bdf).collect();
         let mut path = path.unwrap_or_else(CellPath::unseen);
@@ -184,7 +184,7 @@ impl Session<'_> {
     fn ready(&mut self, open: &Open, path: &mut Option<CellPath>) -> Result<Ready, Ended> {
         let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
         self.reopen(open)?;
-        let offered = self.lender.target.importer.ops().iter().copied();
+        let offered = self.server.target.importer.capabilities().ops.iter().copied();
         let Some(op) = offered.filter(|spec| is_transfer(spec.role)).find(|spec| spec.op.as_str() == open.op) else {
             return Err(Ended::waived(
                 format!("{} has no transfer {:?}", self.device.info().name, open.op),
@@ -195,7 +195,7 @@ impl Session<'_> {
         let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
         if !within_bounds(size_bytes, depth, qps, threads, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
             return Err(Ended::waived(
-                "so large a cell is not lent",
+                "the server does not serve so large a cell",
                 Explanation::uncaused(
                     format!(
                         "a peer gets at most 1 GiB an operation, a depth of 65536, 4096 threads and {MOST_RANGES} ranges"
@@ -224,7 +224,7 @@ impl Session<'_> {
         }
         let source = self.find(&open.source)?;
         let (_, exporter) = self.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
-            || Ok((open.source.clone(), source.open(self.lender.open)?)),
+            || Ok((open.source.clone(), source.open(self.server.open)?)),
             Ok::<_, peerpath_exporter::Error>,
         )?;
         let exporter = &*self.exporter.insert((open.source.clone(), exporter)).1;
@@ -245,17 +245,20 @@ impl Session<'_> {
     }
 
     fn find(&self, name: &str) -> Result<Source, Ended> {
-        self.lender.sources.iter().find(|source| source.to_string() == name).cloned().ok_or_else(|| {
+        self.server.sources.iter().find(|source| source.to_string() == name).cloned().ok_or_else(|| {
             Ended::failed(
-                "this source is not lent",
-                Explanation::uncaused("a peer gets what `serve` was told to lend", "name it there with --from"),
+                "the server does not serve this source",
+                Explanation::uncaused(
+                    "a client gets the sources that the server was started with",
+                    "add this source there",
+                ),
             )
         })
     }
 
     /// Opens the device anew where the peer asks for queue pairs of another kind than before.
     fn reopen(&mut self, open: &Open) -> Result<(), Ended> {
-        let Some(connection) = open.connection.within(self.lender.connection) else {
+        let Some(connection) = open.connection.within(self.server.connection) else {
             return Err(Ended::waived(
                 "there are no such queue pairs",
                 Explanation::uncaused(
@@ -265,7 +268,7 @@ impl Session<'_> {
             ));
         };
         if connection != self.connection {
-            let Target { importer, address } = self.lender.target;
+            let Target { importer, address } = self.server.target;
             self.device = importer.open(address, &connection)?;
             self.connection = connection;
         }
@@ -273,7 +276,7 @@ impl Session<'_> {
     }
 
     /// Does what the peer asks of an opened cell, until it is to be closed.
-    fn lend(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), Lost> {
+    fn serve_cell(&self, ready: &Ready, ends: Vec<Box<dyn UnconnectedEnd<'_> + '_>>) -> Result<(), Lost> {
         let mut loose = Some(ends);
         let mut joined: Vec<Box<dyn ConnectedEnd + '_>> = Vec::new();
         // Receives have to be posted again and again while sends arrive.
@@ -285,7 +288,7 @@ impl Session<'_> {
                 if let Err(error) = joined.iter_mut().try_for_each(|end| end.poll(&mut done)) {
                     broken = Some(error.into());
                 }
-                if self.lender.interrupt.is_set() {
+                if self.server.interrupt.is_set() {
                     return Err(Lost::Interrupted);
                 }
                 let Some(request) = self.peer.heard()? else {
@@ -294,7 +297,7 @@ impl Session<'_> {
                 };
                 request
             } else {
-                self.peer.hear(self.lender.interrupt)?
+                self.peer.hear(self.server.interrupt)?
             };
             let answer = match (request, broken.take()) {
                 (Request::Close, _) => return Ok(()),
@@ -322,7 +325,7 @@ impl Session<'_> {
                     let (view, around) = (&**ready.buffer.view(), Pattern::new(fill.seed));
                     let filled = match fill.words.filter(|_| ready.op.is_atomic()) {
                         Some(WordsAt { first, .. }) => words::set(&layout.with_words_from(first), view, around),
-                        None => Memory::lent(layout, view).fill(around),
+                        None => Memory::served(layout, view).fill(around),
                     };
                     filled.map(|()| Answer::Filled).map_err(Ended::from)
                 }
@@ -334,7 +337,7 @@ impl Session<'_> {
                         Some(WordsAt { first, operations }) => {
                             words::have(&layout.with_words_from(first), view, rest, operations)
                         }
-                        None => Memory::lent(layout, view).verify(asked.used, slots, rest),
+                        None => Memory::served(layout, view).verify(asked.used, slots, rest),
                     };
                     let transport = self.connection.transport;
                     verified.map(|()| Answer::Verified).map_err(|error| Ended::unverified(error, transport))

@@ -1,0 +1,102 @@
+//! Accepts clients and serves one at a time. A connection whose handshake is not complete holds a thread for some seconds.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::connection::{Connection, Lost, TIMES};
+use super::frame::FrameError;
+use super::handshake;
+use super::message::{Answer, Request};
+use super::token::Token;
+use crate::interrupt::Interrupt;
+
+/// Connections whose handshake is not complete; further ones are closed at once.
+const MOST_UNPROVEN: usize = 16;
+/// How often to look for a connection, and for a signal.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A connection as the server has it: it sends answers and receives requests.
+pub type ServerConnection = Connection<Answer, Request>;
+/// Serves a client until it closes the connection.
+pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), Lost> + Sync + 'a;
+
+/// Accepts clients at an address.
+pub struct Listener<'a> {
+    /// The listening socket.
+    pub socket: &'a TcpListener,
+    /// The token that clients have to know.
+    pub token: &'a Token,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+    /// Receives one line per event, for the operator.
+    pub log: &'a (dyn Fn(&str) + Sync),
+    /// Serves one client.
+    pub session: &'a Session<'a>,
+}
+
+#[derive(Default)]
+struct Connections {
+    unproven: AtomicUsize,
+    served: AtomicBool,
+}
+
+impl Listener<'_> {
+    /// Serves clients until the interrupt, then waits for the last connection to end.
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub fn serve(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(true)?;
+        let connections = Connections::default();
+        thread::scope(|scope| {
+            while !self.interrupt.is_set() {
+                match self.socket.accept() {
+                    Ok((stream, from)) if connections.unproven.load(Ordering::Relaxed) < MOST_UNPROVEN => {
+                        connections.unproven.fetch_add(1, Ordering::Relaxed);
+                        let connections = &connections;
+                        scope.spawn(move || self.accept(stream, from, connections));
+                    }
+                    Ok((_, from)) => {
+                        (self.log)(&format!("{from}: rejected, too many connections are waiting for their handshake"))
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOOK),
+                    // The client closed the connection already, or no file descriptor is free: the next attempt may succeed.
+                    Err(error) => {
+                        (self.log)(&format!("cannot accept a connection: {error}"));
+                        thread::sleep(LOOK);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn accept(&self, stream: TcpStream, from: SocketAddr, connections: &Connections) {
+        // Whether an accepted socket inherits the listener's mode depends on the system.
+        let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
+        let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
+        connections.unproven.fetch_sub(1, Ordering::Relaxed);
+        if let Err(stranger) = handshake {
+            return (self.log)(&format!("{from}: rejected, {stranger}"));
+        }
+        let connection = match Connection::begin(stream, None, TIMES) {
+            Ok(connection) => connection,
+            Err(error) => return (self.log)(&format!("{from}: rejected, {error}")),
+        };
+        if connections.served.swap(true, Ordering::Acquire) {
+            // The client may have closed the connection already.
+            let _ = connection.say(&Answer::Refused { why: "another peer is being served".to_owned() });
+            return (self.log)(&format!("{from}: rejected, another peer is being served"));
+        }
+        (self.log)(&format!("{from}: served"));
+        let end = (self.session)(&connection);
+        connections.served.store(false, Ordering::Release);
+        (self.log)(&match end {
+            Ok(()) | Err(Lost::Frame(FrameError::Closed)) => format!("{from}: done"),
+            Err(lost) => format!("{from}: connection lost, {lost}; its memory is released"),
+        });
+    }
+}

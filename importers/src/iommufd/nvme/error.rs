@@ -1,0 +1,130 @@
+//! Errors of a drive.
+
+use std::io;
+
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
+
+use super::Status;
+
+/// An error of an NVMe drive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriveError {
+    /// The function cannot be prepared: memory decoding, bus mastering, or its registers.
+    #[error("cannot prepare the function of the drive")]
+    Function(#[source] peerpath_exporter::Error),
+    /// An access to registers or to shared memory failed.
+    #[error("cannot access the registers of the drive")]
+    Registers(#[source] io::Error),
+    /// Memory cannot be mapped for the drive.
+    #[error("cannot map memory for {what}")]
+    Memory {
+        /// Purpose of the memory.
+        what: &'static str,
+        /// Error of the mapping.
+        source: io::Error,
+    },
+    /// The registers read as all ones.
+    #[error("the drive does not respond")]
+    Gone,
+    /// The controller reports a fatal error (CSTS.CFS).
+    #[error("the controller of the drive reports a fatal error")]
+    Fatal,
+    /// A command or a change of state did not finish in time.
+    #[error("{what} did not finish within {seconds} s")]
+    TimedOut {
+        /// What did not finish.
+        what: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The drive completed a command with an error.
+    #[error("the drive completed {what} with {status}")]
+    Refused {
+        /// The command.
+        what: &'static str,
+        /// Status of the completion.
+        status: Status,
+    },
+    /// The drive lacks something that this driver needs.
+    #[error("cannot use the drive: {why}")]
+    Unfit {
+        /// What it lacks.
+        why: &'static str,
+    },
+    /// The drive completed a command that was not in flight.
+    #[error("the drive completed an unknown command")]
+    UnknownCommand,
+    /// All queues of the drive are in use.
+    #[error("the drive has no free queue")]
+    NoQueue,
+    /// The controller was stopped after an error.
+    #[error("the drive was stopped after an error")]
+    Stopped,
+}
+
+impl DriveError {
+    /// Whether the state of the controller is unknown, so that it can only be stopped.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Registers(_) | Self::Gone | Self::Fatal | Self::TimedOut { .. } | Self::UnknownCommand)
+    }
+}
+
+impl Explained for DriveError {
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Function(source) => source.explanation(),
+            Self::Registers(source) => {
+                explain(Step::RegionAccess, source.raw_os_error().unwrap_or(0), &Facts::default())
+            }
+            Self::Memory { source, .. } => {
+                explain(Step::MapMemory, source.raw_os_error().unwrap_or(0), &Facts::default())
+            }
+            Self::Gone => Explanation::new(
+                Cause::NoDevice,
+                "Its registers read as all ones: the function was removed, lost power, or its link is down.",
+                "Check the kernel log (dmesg), then rescan the bus or power-cycle the slot.",
+            ),
+            Self::Fatal => Explanation::new(
+                Cause::TransferFailed,
+                "The controller stopped (CSTS.CFS), for example because it cannot reach its queues.",
+                "Open it again, which resets it; if that does not help, check the kernel log (dmesg).",
+            ),
+            Self::TimedOut { .. } => Explanation::new(
+                Cause::TimedOut,
+                "The drive accepted the command and did not complete it; the drive was reset.",
+                "Retry; if it happens again, check the kernel log (dmesg) and the health of the drive.",
+            ),
+            Self::Refused { status, .. } => status.explanation(false),
+            Self::Unfit { .. } => Explanation::new(
+                Cause::NoDevice,
+                "Only namespaces without metadata are supported.",
+                "Use another drive, or format a namespace of this one without metadata.",
+            ),
+            Self::UnknownCommand => Explanation::new(
+                Cause::TransferFailed,
+                "An entry of the completion queue names no command in flight.",
+                "Update the firmware of the drive, or use another drive.",
+            ),
+            Self::NoQueue => Explanation::new(
+                Cause::LimitReached,
+                "Each data plane takes two queues: one for transfers, one for the view of the drive.",
+                "Use fewer data planes at a time.",
+            ),
+            Self::Stopped => Explanation::new(
+                Cause::TransferFailed,
+                "An earlier operation failed, and the controller was reset.",
+                "Check the first error.",
+            ),
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Self::Function(source) => source.severity(),
+            Self::Unfit { .. } => Severity::Unavailable,
+            Self::NoQueue => Severity::BadInput,
+            _ => Severity::Failed,
+        }
+    }
+}
