@@ -7,7 +7,10 @@ use peerpath_paths::{Cause, Severity};
 
 /// One sentence that names an option or a command, and where it applies.
 struct Hint {
+    /// Any of these, or no matter which if empty.
     causes: &'static [Cause],
+    /// The remedy mentions this word. Some causes cover errors that need different options.
+    topic: &'static str,
     commands: &'static [&'static str],
     /// Text of an option or a command: the hint is omitted if the remedy or the command line already has it.
     names: &'static str,
@@ -21,81 +24,115 @@ const OPENING: &[&str] = &["run", "serve", "export"];
 const HINTS: &[Hint] = &[
     Hint {
         causes: &[Cause::InUse],
+        topic: "",
         commands: &["run", "bind"],
         names: "--force-in-use",
         sentence: "To take a function from its driver although it is in use, add --force-in-use.",
     },
     Hint {
         causes: &[Cause::InUse],
+        topic: "",
         commands: &["doctor"],
         names: "--force-in-use",
         sentence: "`peerpath run` and `peerpath bind` take such a function with --force-in-use.",
     },
     Hint {
         causes: &[Cause::DriverNotVfio],
+        topic: "",
         commands: &["run", "serve", "export", "doctor"],
         names: "peerpath bind",
         sentence: "Bind the function with `peerpath bind BDF`; `peerpath restore` reverts this.",
     },
     Hint {
         causes: &[Cause::GroupNotViable],
+        topic: "",
         commands: &["run", "serve", "export", "doctor"],
         names: "peerpath bind",
         sentence: "Bind the other functions of the group with `peerpath bind BDF...`, except the importer.",
     },
     Hint {
         causes: &[Cause::NoDevice],
+        topic: "",
         commands: &["run", "serve", "export", "bind", "doctor"],
         names: "peerpath list",
         sentence: "See `peerpath list` for the functions and devices of this host.",
     },
     Hint {
         causes: &[Cause::BarNotExportable],
+        topic: "",
         commands: OPENING,
         names: "peerpath list",
         sentence: "See `peerpath list` for the BARs that can be exported.",
     },
     Hint {
         causes: &[Cause::NoIommu, Cause::Noiommu, Cause::LegacyDmaOps, Cause::KernelTooOld],
+        topic: "",
         commands: OPENING,
         names: "peerpath doctor",
         sentence: "See `peerpath doctor` for what this host lacks.",
     },
     Hint {
         causes: &[Cause::Topology, Cause::PathMismatch],
+        topic: "",
         commands: &["run"],
         names: "peerpath paths",
         sentence: "See `peerpath paths --from BDF --to TARGET` for what decides the path.",
     },
     Hint {
         causes: &[Cause::ImporterNotP2p, Cause::ImporterNotRevocable, Cause::ImporterNoDmabuf],
+        topic: "",
         commands: &["run"],
         names: "--path staged",
         sentence: "To measure a copy through host memory instead, use --path staged.",
     },
     Hint {
         causes: &[Cause::MechanismRefused],
+        topic: "",
         commands: &["run"],
         names: "--mechanism",
         sentence: "Choose another mechanism with --mechanism.",
     },
     Hint {
         causes: &[Cause::MultiRangeDefect, Cause::OneRangeOnly],
+        topic: "",
         commands: &["run"],
         names: "--mechanism",
         sentence: "To register each range separately, use --mechanism mr-per-range.",
     },
     Hint {
         causes: &[Cause::PacketsLost],
+        topic: "",
         commands: &["run"],
         names: "--connection",
         sentence: "For a connection that retransmits lost packets, use --connection rc.",
     },
     Hint {
         causes: &[Cause::PeerLost],
+        topic: "",
         commands: &["run"],
         names: "peerpath serve",
         sentence: "See the output of `peerpath serve` on the other host.",
+    },
+    Hint {
+        causes: &[Cause::NoPermission],
+        topic: "blocks",
+        commands: &["run"],
+        names: "--allow-write",
+        sentence: "To allow writes to blocks of a drive, use --allow-write LBA+COUNT; their content is lost.",
+    },
+    Hint {
+        causes: &[Cause::LimitReached],
+        topic: "",
+        commands: &["run"],
+        names: "--",
+        sentence: "Smaller values of --size, --depth, --qps, --threads or --inline need fewer resources.",
+    },
+    Hint {
+        causes: &[],
+        topic: "journal",
+        commands: &["run", "serve", "export", "bind"],
+        names: "peerpath restore",
+        sentence: "`peerpath restore` reverts what the journal lists.",
     },
 ];
 
@@ -126,7 +163,9 @@ impl CommandLine {
     /// `remedy`, with the hint for `cause` after it if one applies.
     pub(crate) fn remedy(&self, cause: Option<Cause>, remedy: &str) -> String {
         let applies = |hint: &&Hint| {
-            cause.is_some_and(|cause| hint.causes.contains(&cause)) && hint.commands.contains(&self.command.as_str())
+            (hint.causes.is_empty() || cause.is_some_and(|cause| hint.causes.contains(&cause)))
+                && remedy.contains(hint.topic)
+                && hint.commands.contains(&self.command.as_str())
         };
         match HINTS.iter().find(applies) {
             Some(hint) if !remedy.contains(hint.names) && !self.has(hint.names) => joined(remedy, hint.sentence),
@@ -186,6 +225,14 @@ mod tests {
         let staged = |arguments: &[&str]| line(arguments).remedy(Some(Cause::ImporterNotP2p), "");
         assert_eq!(staged(&["run", "--path=staged"]), "");
         assert!(staged(&["run", "--path", "bypass"]).contains("--path staged"));
+    }
+
+    #[test]
+    fn some_hints_depend_on_the_topic_of_the_remedy() {
+        let remedy = |cause, text: &str| line(&["run"]).remedy(cause, text);
+        assert_eq!(remedy(Some(Cause::NoPermission), "Run as root."), "Run as root.");
+        assert!(remedy(Some(Cause::NoPermission), "Name the blocks.").contains("--allow-write"));
+        assert!(remedy(None, "See the journal.").contains("peerpath restore"));
     }
 
     #[test]

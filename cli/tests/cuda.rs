@@ -56,11 +56,11 @@ impl Stage {
         Self::with(&library)
     }
 
-    fn peerpath(&self, told: &str, arguments: &[&str]) -> Output {
+    fn peerpath(&self, settings: &str, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_peerpath"))
             .args(arguments)
             .env("LD_LIBRARY_PATH", self.folder.path())
-            .env("PEERPATH_CUDA_DOUBLE", told)
+            .env("PEERPATH_CUDA_DOUBLE", settings)
             .env("PEERPATH_CUDA_DOUBLE_LOG", self.log())
             .env("PEERPATH_STATE_DIR", self.folder.path().join("state"))
             .output()
@@ -71,20 +71,20 @@ impl Stage {
         self.folder.path().join("log")
     }
 
-    /// Performs a short run. `told` configures the simulated driver.
-    fn run(&self, told: &str, arguments: &[&str]) -> Run {
+    /// Performs a short run. `settings` configures the simulated driver.
+    fn run(&self, settings: &str, arguments: &[&str]) -> Run {
         let _ = std::fs::remove_file(self.log());
         let out = self.folder.path().join("out");
         let _ = std::fs::remove_dir_all(&out);
         let common = ["--iterations", "20", "--warmup", "2", "--out", out.to_str().unwrap()];
-        let output = self.peerpath(told, &[&["run"], arguments, &common].concat());
+        let output = self.peerpath(settings, &[&["run"], arguments, &common].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let result = std::fs::read_to_string(out.join("result.json")).unwrap_or_else(|_| "{}".to_owned());
         let result: Value = serde_json::from_str(&result).unwrap();
         let cells = result["cells"].as_array().cloned().unwrap_or_default();
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        assert!(!text.contains("panicked"), "{told}: {text}");
-        assert!(output.status.code().is_some(), "{told}: ended by a signal: {text}");
+        assert!(!text.contains("panicked"), "{settings}: {text}");
+        assert!(output.status.code().is_some(), "{settings}: ended by a signal: {text}");
         Run { code: output.status.code(), text, cells, result, log }
     }
 }
@@ -209,8 +209,9 @@ fn passes_with_several_queues_threads_and_gpus() {
 #[test]
 fn tries_mechanisms_in_order() {
     let stage = Stage::new();
-    let to_gpu = |told, source| stage.run(told, &["--from", source, "--to", "cuda:0", "--op", "copy_out"]).in_order();
-    for (told, mechanism) in [
+    let to_gpu =
+        |settings, source| stage.run(settings, &["--from", source, "--to", "cuda:0", "--op", "copy_out"]).in_order();
+    for (settings, mechanism) in [
         ("", "external-dmabuf"),
         ("refuse=dma-buf:801", "external-fd"),
         ("version=12080", "external-fd"),
@@ -219,8 +220,8 @@ fn tries_mechanisms_in_order() {
         ("version=11060,refuse=cuMemGetHandleForAddressRange:801", "device-memory"),
         ("refuse=cuExternalMemoryGetMappedBuffer:999", "device-memory"),
     ] {
-        let run = to_gpu(told, "cuda:0:1M").all("passed", 0);
-        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]), "{told}");
+        let run = to_gpu(settings, "cuda:0:1M").all("passed", 0);
+        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]), "{settings}");
     }
 }
 
@@ -239,8 +240,8 @@ fn waives_a_refusal_with_error_condition_and_alternatives() {
     let reasons = run.in_order().all("waived", 3).reasons();
     assert!(reasons.contains("no-permission") && reasons.contains("CUDA_ERROR_NOT_PERMITTED"), "{reasons}");
     // The export fails even though the GPU can access its own memory without it.
-    let told = "refuse=cuMemGetHandleForAddressRange:801";
-    let run = stage.run(told, &["--from", "cuda:0:1M", "--to", "cuda:0", "--op", "export"]);
+    let settings = "refuse=cuMemGetHandleForAddressRange:801";
+    let run = stage.run(settings, &["--from", "cuda:0:1M", "--to", "cuda:0", "--op", "export"]);
     run.in_order().all("waived", 3);
 }
 
@@ -299,10 +300,10 @@ const RELEASING: [&str; 8] = [
 ];
 
 /// A short run that calls all of `CALLS`: both kinds of registration, and both engines.
-fn both(stage: &Stage, told: &str) -> Run {
+fn both(stage: &Stage, settings: &str) -> Run {
     let ends = ["--from", "cuda:0:16K", "--from", "host:16K", "--to", "cuda:0"];
     let ops = ["--op", "copy_in", "--op", "kernel_load", "--size", "4K", "--mode", "completion", "--depth", "1"];
-    stage.run(told, &[&ends[..], &ops].concat())
+    stage.run(settings, &[&ends[..], &ops].concat())
 }
 
 /// Runs `check` on each item with one thread per CPU: each check spends most of its time on starting the command.
@@ -374,8 +375,8 @@ fn reports_a_function_that_the_driver_lacks() {
 fn waives_cells_without_enough_gpu_memory() {
     for ends in [["--from", "cuda:0:2G", "--to", "cuda:0"], ["--from", "host:1M", "--to", "cuda:0"]] {
         // In the second run, other programs have allocated all memory of the GPU.
-        let told = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
-        let run = Stage::new().run(told, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
+        let settings = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
+        let run = Stage::new().run(settings, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
         assert!(run.reasons().contains("limit-reached"), "{}", run.reasons());
     }
 }
@@ -385,9 +386,9 @@ fn waives_cells_without_enough_gpu_memory() {
 fn waives_cells_without_peer_access() {
     let ends = ["--from", "cuda:1:1M", "--to", "cuda:0", "--mechanism", "device-memory", "--op", "copy_in"];
     for call in ["cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess"] {
-        let told = format!("gpus=2,refuse={call}:217");
+        let settings = format!("gpus=2,refuse={call}:217");
         for stage in [Stage::new(), Stage::without(call)] {
-            let run = stage.run(&told, &ends).in_order().all("waived", 3);
+            let run = stage.run(&settings, &ends).in_order().all("waived", 3);
             assert!(run.reasons().contains(call), "{}", run.reasons());
         }
     }
@@ -464,8 +465,8 @@ fn lists_and_checks_gpus() {
 #[test]
 fn names_the_missing_library_without_a_driver() {
     let stage = Stage::with(b"no library");
-    for told in [&["--from", "host:1M", "--to", "cuda:0"][..], &["--from", "cuda:0:1M", "--to", "cuda:0"]] {
-        let run = stage.run("", told).all("waived", 3);
+    for settings in [&["--from", "host:1M", "--to", "cuda:0"][..], &["--from", "cuda:0:1M", "--to", "cuda:0"]] {
+        let run = stage.run("", settings).all("waived", 3);
         let reasons = run.reasons();
         assert!(reasons.contains("library-missing") && reasons.contains("libcuda"), "{reasons}");
     }
