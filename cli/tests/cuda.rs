@@ -345,7 +345,7 @@ fn reports_a_failure_of_any_call_and_releases_everything() {
             said.contains(call)
                 || said.contains("far side")
                 || said.contains("exported memory")
-                || said.contains("the transfer ended with CUDA_ERROR_UNKNOWN"),
+                || said.contains("the transfer completed with CUDA_ERROR_UNKNOWN"),
             "{call}: {said}"
         );
         for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {
