@@ -1,4 +1,4 @@
-//! Comparing results: a shift is found, none is made up, and what cannot be compared is not.
+//! Comparison of results: finds changes, reports no false ones, rejects results that are not comparable.
 
 mod support;
 
@@ -15,7 +15,7 @@ const OPTIONS: Options = Options { threshold_percent: 5.0, force: false };
 fn compared(base: &Value, new: &Value, options: Options) -> Result<Comparison, String> {
     let folder = tempfile::tempdir().unwrap();
     let read = |name, result| saved::read(&save(folder.path(), name, result)).unwrap();
-    compare(&read("base.json", base), &read("new.json", new), options).map_err(|refused| refused.why)
+    compare(&read("base.json", base), &read("new.json", new), options).map_err(|error| error.to_string())
 }
 
 fn with_samples(op: &str, size: u64, samples: &[u64]) -> Value {
@@ -24,7 +24,7 @@ fn with_samples(op: &str, size: u64, samples: &[u64]) -> Value {
     cell
 }
 
-/// Six cells; in one of them every sample is so many times as long.
+/// A result with six cells. `slowed` is the index of a cell and the factor for its samples.
 fn run(seed: u64, count: usize, slowed: Option<(usize, f64)>) -> Value {
     let mut draws = Draws(seed);
     let combinations =
@@ -50,7 +50,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_shift_of_one_cell_is_found_there_and_nowhere_else(seed in any::<u64>(), at in 0_usize..6) {
+    fn finds_slower_cell_and_no_other(seed in any::<u64>(), at in 0_usize..6) {
         let (base, new) = (run(seed, 1000, None), run(seed.wrapping_add(1), 1000, Some((at, 1.1))));
         let found = compared(&base, &new, OPTIONS).unwrap();
         let keys = worse(&found);
@@ -64,20 +64,20 @@ proptest! {
     }
 
     #[test]
-    fn the_same_samples_are_the_same(seed in any::<u64>(), count in 20_usize..2000) {
+    fn equal_samples_are_the_same(seed in any::<u64>(), count in 20_usize..2000) {
         let base = run(seed, count, None);
         let found = compared(&base, &base, OPTIONS).unwrap();
         prop_assert!(found.cells.iter().all(|row| row.verdict == Verdict::Same && row.change_percent == Some(0.0)));
     }
 
     #[test]
-    fn other_samples_of_the_same_are_the_same(seed in any::<u64>()) {
+    fn samples_of_equal_distributions_are_the_same(seed in any::<u64>()) {
         let found = compared(&run(seed, 1000, None), &run(seed ^ 0xffff, 1000, None), OPTIONS).unwrap();
         prop_assert_eq!(worse(&found), Vec::<&str>::new());
     }
 
     #[test]
-    fn neither_order_nor_ids_matter(seed in any::<u64>(), turn in 1_usize..6) {
+    fn order_and_ids_of_cells_do_not_matter(seed in any::<u64>(), turn in 1_usize..6) {
         let base = run(seed, 300, None);
         let mut new = base.clone();
         let cells = new["cells"].as_array_mut().unwrap();
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn more_samples_make_narrower_bounds(seed in any::<u64>()) {
+    fn more_samples_give_narrower_bounds(seed in any::<u64>()) {
         let width = |count| {
             let found = compared(&run(seed, count, None), &run(seed ^ 1, count, None), OPTIONS).unwrap();
             let [low, high] = found.cells[0].ci_percent.unwrap();
@@ -101,29 +101,29 @@ proptest! {
 }
 
 #[test]
-fn few_samples_are_too_few_to_tell() {
+fn few_samples_are_incomparable() {
     let (base, new) = (run(1, 5, None), run(2, 5, Some((0, 1.1))));
     let found = compared(&base, &new, OPTIONS).unwrap();
     assert!(found.cells.iter().all(|row| row.verdict == Verdict::Incomparable), "{:?}", found.cells);
-    assert!(found.cells[0].why.contains("5 and 5 samples are too few"));
+    assert!(found.cells[0].why.contains("too few samples: 5 and 5 samples"));
     assert_eq!(found.verdict, Verdict::Incomparable);
 }
 
 #[test]
-fn emulated_is_not_set_against_hardware_nor_soft_rdma_against_a_nic() {
+fn rejects_emulated_with_hardware_and_soft_rdma_with_nic() {
     let base = run(1, 100, None);
     for (flag, word) in [("emulated", "hardware"), ("soft_rdma", "NIC")] {
         let mut new = base.clone();
         new["environment"][flag] = json!(true);
         assert!(compared(&base, &new, OPTIONS).unwrap_err().contains(word));
         new["environment"].as_object_mut().unwrap().remove(flag);
-        assert!(compared(&base, &new, OPTIONS).unwrap_err().contains("does not say"));
+        assert!(compared(&base, &new, OPTIONS).unwrap_err().contains("not recorded"));
         let forced = compared(&base, &new, Options { force: true, ..OPTIONS }).unwrap();
-        assert!(forced.notes[0].contains("by force"), "{:?}", forced.notes);
+        assert!(forced.notes[0].contains("although the results are not comparable"), "{:?}", forced.notes);
     }
 }
 
-/// One cell before and now, the second altered.
+/// Compares a result of one cell with an altered copy.
 fn altered(alter: impl Fn(&mut Value), options: Options) -> Comparison {
     let samples = Draws(7).latencies(1000, 2000.0, 0.05);
     let before = with_samples("write", 4096, &samples);
@@ -133,7 +133,7 @@ fn altered(alter: impl Fn(&mut Value), options: Options) -> Comparison {
 }
 
 #[test]
-fn cells_that_differ_are_named_and_compared_by_force_only() {
+fn differing_cells_are_compared_only_if_forced() {
     type Alteration = (&'static str, fn(&mut Value));
     let alterations: [Alteration; 5] = [
         ("depth", |cell| cell["depth"] = json!(4)),
@@ -149,20 +149,20 @@ fn cells_that_differ_are_named_and_compared_by_force_only() {
         assert!(plain.cells[0].why.contains(what), "{what}: {}", plain.cells[0].why);
         let forced = altered(alter, Options { force: true, ..OPTIONS });
         assert_eq!(forced.verdict, Verdict::Same, "{what}");
-        assert!(forced.cells[0].why.contains("by force"), "{what}: {}", forced.cells[0].why);
+        assert!(forced.cells[0].why.contains("compared although"), "{what}: {}", forced.cells[0].why);
     }
 }
 
 #[test]
-fn a_path_that_became_less_direct_is_worse() {
+fn less_direct_path_is_worse() {
     let path = |name: &'static str| move |cell: &mut Value| cell["path"]["observed"] = json!(name);
     let less = altered(path("host-bridge-translated"), OPTIONS);
     assert_eq!((less.verdict, less.cells[0].metric), (Verdict::Worse, "path"));
-    assert!(less.cells[0].why.contains("was bus-address and is host-bridge-translated"), "{}", less.cells[0].why);
+    assert!(less.cells[0].why.contains("from bus-address to host-bridge-translated"), "{}", less.cells[0].why);
 }
 
 #[test]
-fn what_failed_and_what_is_gone_is_told() {
+fn reports_failed_and_missing_cells() {
     let fail = |cell: &mut Value| {
         cell["outcome"] = json!("failed");
         cell["cause"] = json!("data-mismatch");
@@ -177,11 +177,11 @@ fn what_failed_and_what_is_gone_is_told() {
     let (base, new) = (result(&[cell("write", 64)]), result(&[cell("read", 1 << 20)]));
     let found = compared(&base, &new, OPTIONS).unwrap();
     let whys: Vec<&str> = found.cells.iter().map(|row| row.why.as_str()).collect();
-    assert_eq!(whys, ["it is in BASE only", "it is in NEW only"]);
+    assert_eq!(whys, ["only in the base result", "only in the new result"]);
 }
 
 #[test]
-fn throughput_is_held_against_the_slowest_windows() {
+fn compares_throughput_with_slowest_windows() {
     let with = |throughput: f64, slowest: Option<f64>| {
         let mut cell = cell("write", 4096);
         cell["mode"] = json!("bandwidth");
@@ -194,14 +194,14 @@ fn throughput_is_held_against_the_slowest_windows() {
     assert_eq!(
         verdict(&with(1e9, Some(0.8e9)), &with(0.9e9, Some(0.7e9))),
         Verdict::Same,
-        "one window was as slow before"
+        "a window of the base run was as slow"
     );
     assert_eq!(verdict(&with(1e9, None), &with(0.9e9, None)), Verdict::Worse);
     assert_eq!(verdict(&with(1e9, Some(0.99e9)), &with(1.2e9, Some(1.1e9))), Verdict::Better);
 }
 
 #[test]
-fn a_median_that_its_histogram_does_not_have_is_no_figure() {
+fn rejects_median_that_contradicts_its_histogram() {
     let found = altered(|cell| cell["latency_ns"]["p50"] = json!(1), OPTIONS);
     assert_eq!(found.verdict, Verdict::Incomparable);
     assert!(found.cells[0].why.contains("contradict"), "{}", found.cells[0].why);
@@ -213,7 +213,7 @@ fn files(folder: &Path, base: &Value, new: &Value) -> (String, String) {
 }
 
 #[test]
-fn exit_codes_and_json_are_those_of_the_contract() {
+fn exit_codes_and_json_keys_match_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let (base, new) = files(folder.path(), &run(1, 1000, None), &run(2, 1000, Some((2, 1.1))));
     let output = peerpath(&["compare", &base, &new, "--json"]);
@@ -242,7 +242,7 @@ fn exit_codes_and_json_are_those_of_the_contract() {
 }
 
 #[test]
-fn refused_comparisons_end_with_2() {
+fn incomparable_results_exit_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let mut emulated = run(1, 100, None);
     emulated["environment"]["emulated"] = json!(true);
@@ -254,7 +254,7 @@ fn refused_comparisons_end_with_2() {
 }
 
 #[test]
-fn a_report_has_the_comparison_as_a_section() {
+fn report_contains_comparison_section() {
     let folder = tempfile::tempdir().unwrap();
     let (base, new) = files(folder.path(), &run(1, 1000, None), &run(2, 1000, Some((2, 1.1))));
     let out = folder.path().join("report.html");
@@ -265,7 +265,7 @@ fn a_report_has_the_comparison_as_a_section() {
 }
 
 #[test]
-fn runs_that_were_posted_otherwise_are_refused_unless_forced() {
+fn rejects_runs_with_other_settings_unless_forced() {
     let base = run(1, 500, None);
     let asked = |plan: Value| {
         let mut run = base.clone();
@@ -287,14 +287,14 @@ fn runs_that_were_posted_otherwise_are_refused_unless_forced() {
         let why = compared(&plain, &other, OPTIONS).unwrap_err();
         assert!(why.contains(&name.replace('_', " ")), "{why}");
         let forced = compared(&plain, &other, Options { force: true, ..OPTIONS }).unwrap();
-        assert!(forced.notes[0].starts_with("compared by force"), "{:?}", forced.notes);
+        assert!(forced.notes[0].starts_with("compared although"), "{:?}", forced.notes);
     }
     assert!(compared(&plain, &with("warmup", json!(20)), OPTIONS).unwrap().notes[0].contains("warmup"));
-    compared(&asked(json!({})), &plain, OPTIONS).expect("an older result says nothing of it");
+    compared(&asked(json!({})), &plain, OPTIONS).expect("an older result does not record the settings");
 }
 
 #[test]
-fn another_peer_is_another_cell() {
+fn cells_with_different_peers_do_not_match() {
     let cell_with = |device: &str| {
         let mut cell = with_samples("write", 4096, &[1000; 200]);
         cell["far"] = json!({ "source": { "kind": "host" }, "target": { "kind": "verbs", "device": device } });

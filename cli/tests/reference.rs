@@ -1,4 +1,4 @@
-//! The kept matrix still holds: from the snapshot of each guest follows what was observed in it.
+//! Predictions from the snapshots of the reference matrix match the paths observed in its guests.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use peerpath_paths::{Inventory, Request, Tree};
 use serde_json::Value;
 
 #[test]
-fn what_was_observed_follows_from_the_snapshots() {
+fn predictions_from_snapshots_match_observed_paths() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/matrix");
     let rows: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("matrix.json")).unwrap()).unwrap();
     let mut compared = 0;
-    // A path that was asked for may have been arranged after the snapshot was taken.
+    // The host may have been changed for a requested path after the snapshot was taken.
     for row in rows.as_array().unwrap().iter().filter(|row| row["asked"].is_null()) {
         let text = |key: &str| row[key].as_str().unwrap();
         let Ok(Source::Vfio { bdf, bar, ranges }) = text("from").parse() else { continue };

@@ -1,4 +1,4 @@
-//! Reports: of real results, of hostile ones, and of many.
+//! `peerpath report` with real, hostile and large results.
 
 mod support;
 
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 use support::{Draws, baseline, cell, latency, peerpath, reference, result, save, text};
 
 const SECTIONS: [&str; 10] = [
-    "verdicts",
+    "pairs",
     "matrix",
     "routes",
     "throughput",
     "latency",
     "registration",
-    "troubles",
+    "not-passed",
     "published",
     "environment",
     "cells",
 ];
 
-/// The documents of a result, in the order html, md, csv.
+/// The HTML, Markdown and CSV documents of a result.
 fn documents(result: &Value) -> [String; 3] {
     let folder = tempfile::tempdir().unwrap();
     let file = save(folder.path(), "result.json", result);
@@ -34,14 +34,14 @@ fn page(result: &Value) -> String {
 }
 
 #[track_caller]
-fn has(page: &str, words: &[&str]) {
-    for word in words {
-        assert!(page.contains(word), "{word:?} is not on the page");
+fn has(page: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(page.contains(text), "the page does not contain {text:?}");
     }
 }
 
 #[test]
-fn the_matrix_makes_a_page_with_every_section() {
+fn reference_matrix_page_has_every_section() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("matrix.html");
     let matrix = reference().join("matrix");
@@ -55,19 +55,19 @@ fn the_matrix_makes_a_page_with_every_section() {
         &page,
         &[
             "The devices are emulated",
-            "A CPU did the copying",
+            "A CPU moved the data (soft RDMA)",
             "default/staged",
             "swiotlb-forced",
             "through the host bridge, translated by the IOMMU",
         ],
     );
-    has(&page, &["the way through the PCI tree: 0000:06:00.0"]);
-    assert_eq!(page.matches("do not rank the paths").count(), 1, "it is said once");
-    assert!(!page.contains("<script"), "the page runs nothing");
+    has(&page, &["path through the PCI tree: 0000:06:00.0"]);
+    assert_eq!(page.matches("do not rank the paths").count(), 1, "the warning appears once");
+    assert!(!page.contains("<script"), "the page contains a script");
 }
 
 #[test]
-fn a_verdict_says_which_path_why_and_how_fast() {
+fn pair_summary_has_path_reason_and_speed() {
     let mut write = cell("write", 65_536);
     write["mode"] = json!("bandwidth");
     write["throughput_bytes_per_s"] = json!(1.2e9);
@@ -82,20 +82,20 @@ fn a_verdict_says_which_path_why_and_how_fast() {
         &[
             "BAR 2 of 0000:03:00.0 to mlx5_0 on 0000:04:00.0",
             "observed, as predicted",
-            "64 KiB write into it: 1.20 GB/s (host memory alike 12.0 GB/s: 10 % of it)",
+            "64 KiB write into source: 1.20 GB/s (10 % of 12.0 GB/s with host memory)",
         ],
     );
-    has(&page, &["possibly looping through the system interconnect", "no port on the way sends requests further up"]);
+    has(&page, &["possibly looping through the system interconnect", "no port between them redirects requests"]);
     has(&page, &["0000:01:00.0, decides", "published: VFIO dma-buf and iommufd between 4 GPUs"]);
-    has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of it", "| from | verbs:mlx5\\_0 |"]);
+    has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of 12.0 GB/s", "| source | verbs:mlx5\\_0 |"]);
     assert_eq!(table.lines().count(), 4);
     assert!(table.contains(",1200000000,"), "{table}");
-    assert!(!page.contains("emulated:"), "hardware has no banner");
+    assert!(!page.contains("emulated:"), "hardware has a warning");
 }
 
-/// An emulator's figures are no sign of anything, and stand beside none of hardware.
+/// The timing of emulated devices is neither interpreted nor shown next to that of hardware.
 #[test]
-fn of_emulated_devices_no_conclusion_is_drawn() {
+fn emulated_devices_are_not_compared_with_host_memory_or_hardware() {
     let mut write = cell("write", 65_536);
     write["mode"] = json!("bandwidth");
     write["throughput_bytes_per_s"] = json!(1.2e9);
@@ -106,37 +106,37 @@ fn of_emulated_devices_no_conclusion_is_drawn() {
     let mut result = result(&[write, host, small]);
     result["environment"]["emulated"] = json!(true);
     let page = page(&result);
-    has(&page, &["The devices are emulated", "(host memory alike 12.0 GB/s)"]);
-    assert!(!page.contains("10 %"), "a share would rank them");
-    assert!(!page.contains("interconnect."), "slower than memory, but of an emulator");
-    assert!(!page.contains("published: VFIO"), "lines of hardware in a picture of emulated devices");
+    has(&page, &["The devices are emulated", "(12.0 GB/s with host memory)"]);
+    assert!(!page.contains("10 %"), "a ratio ranks the paths");
+    assert!(!page.contains("interconnect"), "emulated devices are flagged as slower");
+    assert!(!page.contains("published: VFIO"), "a chart of emulated devices has published lines");
 }
 
 #[test]
-fn a_p99_needs_a_hundred_samples() {
+fn p99_needs_a_hundred_samples() {
     let mut write = cell("write", 65_536);
     write["latency_ns"] = support::latency(&(1..=66).map(|at| at * 1_000_000).collect::<Vec<_>>());
     write["iterations"] = json!(66);
-    assert!(!page(&result(&[write.clone()])).contains("<td>66.0 ms<td>"), "the slowest of 66 is no p99");
+    assert!(!page(&result(&[write.clone()])).contains("<td>66.0 ms<td>"), "the largest of 66 samples is shown as p99");
     write["iterations"] = json!(200);
     has(&page(&result(&[write])), &["<td>66.0 ms"]);
 }
 
 #[test]
-fn a_refusal_that_was_asked_for_is_no_trouble() {
+fn requested_refusal_is_not_a_failure() {
     let mut register = cell("register", 65_536);
     register["path"]["asked"] = json!("refused");
     register["path"]["predicted"] = json!("refused");
     register["path"]["observed"] = json!("refused");
     register["cause"] = json!("topology");
-    register["reason"] = json!("No way.");
+    register["reason"] = json!("Not possible.");
     let page = page(&result(&[register]));
-    has(&page, &["1 cell refused, as asked for", "What the kernel said: No way."]);
-    assert!(!page.contains("What stopped it") && !page.contains("not verified"));
+    has(&page, &["1 cell refused, as requested", "Refused by the kernel: Not possible."]);
+    assert!(!page.contains("Reason: ") && !page.contains("not verified"));
 }
 
 #[test]
-fn a_reason_is_told_once_whatever_its_numbers() {
+fn reasons_that_differ_in_numbers_appear_once() {
     let stopped = |size: u64| {
         let mut cell = cell("register", size);
         cell["outcome"] = json!("waived");
@@ -150,18 +150,18 @@ fn a_reason_is_told_once_whatever_its_numbers() {
 }
 
 #[test]
-fn what_a_cpu_copied_is_no_sign_of_the_interconnect() {
+fn cpu_copies_do_not_indicate_interconnect() {
     let mut write = cell("write", 65_536);
     write["engine"] = json!("cpu");
     write["throughput_bytes_per_s"] = json!(1e9);
     let mut host = baseline(&write);
     host["throughput_bytes_per_s"] = json!(2e9);
     let page = page(&result(&[write, host]));
-    has(&page, &["a CPU copied, so that is no sign of the system interconnect"]);
+    has(&page, &["A CPU copied the data, so this does not indicate a detour through the system interconnect"]);
 }
 
 #[test]
-fn hostile_text_stays_text() {
+fn escapes_hostile_text() {
     let evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`${7*7}{{7*7}}\u{1b}[31m\0\u{202e}";
     let long = "N".repeat(1 << 20);
     let mut first = cell("write", 4096);
@@ -208,7 +208,7 @@ fn hostile_text_stays_text() {
 }
 
 #[test]
-fn figures_that_are_no_numbers_do_no_harm() {
+fn ignores_numbers_that_are_not_finite() {
     let folder = tempfile::tempdir().unwrap();
     let text_of = result(&[cell("write", 4096), cell("read", 4096)]).to_string();
     let no_numbers =
@@ -218,12 +218,12 @@ fn figures_that_are_no_numbers_do_no_harm() {
     let output = peerpath(&["report", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
-    has(&page, &["4 of its figures are no numbers"]);
+    has(&page, &["ignored 4 numbers that are NaN or infinite"]);
     assert!(!page.contains(">NaN") && !page.contains("inf "), "NaN on the page");
 }
 
 #[test]
-fn what_is_no_result_is_named_and_the_rest_reported() {
+fn names_unreadable_files_and_reports_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let good = save(folder.path(), "good.json", &result(&[cell("write", 4096)]));
     let foreign = save(folder.path(), "foreign.json", &json!({"name": "something else"}));
@@ -235,21 +235,15 @@ fn what_is_no_result_is_named_and_the_rest_reported() {
     let output = peerpath(&["report", &path(&good), &path(&foreign), &path(&cut), "--out", &path(&out)]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     let page = std::fs::read_to_string(&out).unwrap();
-    has(
-        &page,
-        &[
-            "foreign.json cannot be read as a result: it is JSON without a list of cells",
-            "cut.json: it ends in the middle",
-        ],
-    );
-    has(&page, &["2 results, 2 measurements: 2 passed"]);
+    has(&page, &["foreign.json as a result: the JSON object has no list of cells", "cut.json: the file is truncated"]);
+    has(&page, &["2 results, 2 cells: 2 passed"]);
     let nothing = peerpath(&["report", &path(&foreign), "--out", &path(&folder.path().join("none.html"))]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(!folder.path().join("none.html").exists());
 }
 
 #[test]
-fn bad_usage_ends_with_2_and_a_full_disk_with_4() {
+fn bad_usage_exits_with_2_and_write_error_with_4() {
     let folder = tempfile::tempdir().unwrap();
     let good = save(folder.path(), "good.json", &result(&[cell("write", 4096)]));
     let good = good.to_str().unwrap();
@@ -269,7 +263,7 @@ fn bad_usage_ends_with_2_and_a_full_disk_with_4() {
     assert!(text(&printed).starts_with("result,run,"), "{}", text(&printed));
 }
 
-/// Cells of many devices, operations, sizes and depths.
+/// A result with `count` cells of different devices, operations, sizes and depths.
 fn many(count: usize) -> Value {
     let mut draws = Draws(3);
     let latencies: Vec<Value> =
@@ -297,35 +291,35 @@ fn many(count: usize) -> Value {
 }
 
 #[test]
-fn ten_thousand_cells_make_a_page_that_can_be_used() {
+fn ten_thousand_cells_make_a_usable_page() {
     let page = page(&many(10_000));
     assert!(page.len() < 8 << 20, "{} bytes", page.len());
-    has(&page, &["10000 measurements", "9975 more"]);
+    has(&page, &["10000 cells", "9975 more"]);
     let rows = page.matches("\n<tr><td>").count();
     assert!(rows >= 10_000, "{rows} rows");
     let shown = page.split("class=\"all-cells\"").next().unwrap();
     let first_rows = &shown[shown.find("<section id=\"cells\"").unwrap()..];
-    assert!(first_rows.contains("1 MiB") && !first_rows.contains("64 B"), "the largest come first");
+    assert!(first_rows.contains("1 MiB") && !first_rows.contains("64 B"), "the largest operations come first");
 }
 
 #[test]
-fn results_of_older_and_newer_versions_are_read() {
+fn reads_results_of_older_and_newer_versions() {
     let mut newer = result(&[cell("teleport", 4096)]);
     newer["schema_version"] = json!(7);
     newer["cells"][0]["path"]["observed"] = json!("wormhole");
     newer["cells"][0]["fluxes"] = json!([1, 2]);
-    has(&page(&newer), &["version 7 of the format", "teleport"]);
+    has(&page(&newer), &["format version 7", "teleport"]);
     let mut older = result(&[cell("write", 4096)]);
     for field in ["hops", "turns_at", "deciding"] {
         older["cells"][0]["path"].as_object_mut().unwrap().remove(field);
     }
     older["cells"][0]["path"]["evidence"] = json!(["predicted from: the nearest bridge above both"]);
-    has(&page(&older), &["The facts: the nearest bridge above both", "No result here says which hops"]);
+    has(&page(&older), &["Deciding fact: the nearest bridge above both", "No result records the hops"]);
 }
 
 #[test]
-fn both_hosts_of_a_run_are_named() {
+fn names_both_hosts_of_a_run() {
     let mut write = cell("write", 65_536);
     write["far"] = json!({ "source": { "kind": "host" }, "target": { "kind": "verbs", "device": "mlx5_7" } });
-    has(&page(&result(&[write])), &["to mlx5_0 on 0000:04:00.0, to and from host at mlx5_7 of another host"]);
+    has(&page(&result(&[write])), &["to mlx5_0 on 0000:04:00.0, with host at mlx5_7 on another host"]);
 }

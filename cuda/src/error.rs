@@ -1,45 +1,45 @@
-//! What can go wrong with the driver.
+//! Errors of the driver.
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::status::{self, Status};
 
-/// See the variants. Small and without memory of its own: it is made on the way of data, too.
+/// An error of the driver. It is small and cheap to create, because the data path returns it as well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no driver.
-    #[error("the CUDA driver could not be loaded")]
+    /// The driver is not installed, or cannot be loaded.
+    #[error("cannot load the CUDA driver")]
     NoLibrary {
-        /// What the loader said.
+        /// Message of the loader.
         why: String,
     },
     /// The driver lacks a function.
-    #[error("the CUDA driver has no {symbol}")]
+    #[error("the CUDA driver lacks {symbol}")]
     MissingSymbol {
-        /// Its name.
+        /// Name of the function.
         symbol: &'static str,
     },
-    /// The driver answered with an error.
-    #[error("{call} answered {name}")]
+    /// A call returned an error.
+    #[error("{call} returned {name}")]
     Refused {
         /// The function.
         call: &'static str,
         /// `CUresult`.
         code: i32,
-        /// The driver's own name of it.
+        /// Name of the code, from the driver.
         name: &'static str,
     },
-    /// The host has GPUs, but not that one.
+    /// There is no GPU with this number.
     #[error("there is no GPU {index}")]
     NoGpu {
-        /// Which one was named.
+        /// Number that was asked for.
         index: u32,
-        /// How many there are.
+        /// Number of GPUs.
         count: u32,
     },
-    /// A call succeeded and gave nothing.
-    #[error("{call} succeeded and gave nothing")]
+    /// A call succeeded without a result.
+    #[error("{call} succeeded without a result")]
     Nothing {
         /// The function.
         call: &'static str,
@@ -54,12 +54,12 @@ impl Error {
         }
     }
 
-    /// Whether the GPU, or what this process has of it, is gone for good.
+    /// Whether the GPU, or this process's context on it, is lost.
     pub fn is_loss(&self) -> bool {
         self.status().is_some_and(|status| status.cause == Some(Cause::DeviceLost))
     }
 
-    /// The driver's own word, or what stands for it.
+    /// Name of the error: that of the driver, if there is one.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Refused { name, .. } => name,
@@ -71,18 +71,25 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Cause of the failure, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.explanation().cause
+    }
+}
+
 impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::NoLibrary { why } => Explanation::new(
                 Cause::LibraryMissing,
-                format!("libcuda.so.1 comes with NVIDIA's driver, and the loader said: {}.", why.trim_end_matches('.')),
-                "Install the driver (libcuda1, nvidia-driver-cuda or the like), or put its folder into LD_LIBRARY_PATH.",
+                format!("libcuda.so.1 is part of NVIDIA's driver; the loader reports: {}.", why.trim_end_matches('.')),
+                "Install the driver (libcuda1 or nvidia-driver-cuda), or add its folder to LD_LIBRARY_PATH.",
             ),
             Self::MissingSymbol { symbol } => Explanation::new(
                 Cause::DriverTooOld,
-                format!("{symbol} came with a newer driver than this one."),
-                "Install a newer driver of NVIDIA's.",
+                format!("{symbol} needs a newer driver."),
+                "Install a newer NVIDIA driver.",
             ),
             Self::Refused { code, .. } => match self.status() {
                 Some(status) => Explanation {
@@ -92,28 +99,28 @@ impl Explained for Error {
                     remedy: status.remedy.into(),
                 },
                 None => Explanation::uncaused(
-                    format!("It is error {code} of the driver, whose meaning nobody has written down here."),
-                    "Look at the kernel log (dmesg) for lines with NVRM or Xid.",
+                    format!("The driver returned the unknown error {code}."),
+                    "Check the kernel log (dmesg) for lines with NVRM or Xid.",
                 ),
             },
             Self::NoGpu { count, .. } => Explanation::new(
                 Cause::NoDevice,
                 match count {
-                    0 => "The driver has no GPU.".to_owned(),
+                    0 => "The driver reports no GPU.".to_owned(),
                     1 => "The driver has one GPU: 0.".to_owned(),
-                    count => format!("The driver has {count} GPUs, counted from 0."),
+                    count => format!("The driver has {count} GPUs, numbered from 0."),
                 },
-                "Name one of those that `peerpath list` shows, or look at CUDA_VISIBLE_DEVICES.",
+                "Name a GPU that `nvidia-smi -L` lists, and check CUDA_VISIBLE_DEVICES.",
             ),
             Self::Nothing { .. } => {
-                Explanation::uncaused("The driver broke its own contract.", "Try another version of the driver.")
+                Explanation::uncaused("The driver violates its own interface.", "Use another version of the driver.")
             }
         }
     }
 
     fn severity(&self) -> Severity {
         match self {
-            // Where there is no GPU at all, no number would do.
+            // Without any GPU, no number would be right.
             Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Severity::Unavailable,
             Self::NoGpu { .. } => Severity::BadInput,
             Self::Refused { .. } => self.status().map_or(Severity::Failed, |status| status.severity),
@@ -131,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_gpu_is_no_refusal() {
-        // Everything that cuda.h says of that the process has to be started anew, among it.
+    fn a_lost_gpu_is_a_failure_and_not_a_refusal() {
+        // Among them every code for which cuda.h demands a restart of the process.
         for code in [214, 220, 226, 700, 702, 709, 714, 715, 716, 717, 718, 719] {
             assert!(refused(code).is_loss() && refused(code).severity() == Severity::Failed, "{code}");
         }
-        // A GPU that another process has for itself (46) is not lost.
+        // A GPU that another process uses exclusively (46) is not lost.
         for code in [1, 46, 304, 800, 801] {
             assert!(!refused(code).is_loss() && refused(code).severity() == Severity::Unavailable, "{code}");
         }
     }
 
     #[test]
-    fn a_code_of_a_newer_driver_is_named_and_not_interpreted() {
+    fn an_unknown_code_has_no_cause() {
         let error = refused(4711);
         assert_eq!((error.explanation().cause, error.severity()), (None, Severity::Failed));
         assert!(error.explanation().why.contains("4711"));

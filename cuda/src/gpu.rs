@@ -1,20 +1,20 @@
-//! What is known of a GPU and of the driver.
+//! Properties of GPUs and of the driver.
 
 use std::fmt;
 
 use peerpath_paths::Bdf;
 
-/// The version of CUDA that a driver speaks.
+/// Version of CUDA that a driver supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// 13 of 13.0.
+    /// Major version: 13 of 13.0.
     pub major: u32,
-    /// 0 of 13.0.
+    /// Minor version: 0 of 13.0.
     pub minor: u32,
 }
 
 impl Version {
-    /// Of the driver's one number, such as 13000.
+    /// From the driver's encoding: 13000 is 13.0.
     pub(crate) fn of(number: i32) -> Self {
         let number = u32::try_from(number).unwrap_or(0);
         Self { major: number / 1000, minor: number % 1000 / 10 }
@@ -27,22 +27,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// A GPU, by its number.
+/// A GPU and its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
-    /// The driver's number of it.
+    /// Number of the GPU, as the driver counts.
     pub index: u32,
-    /// `NVIDIA H200`.
+    /// Model name: `NVIDIA H200`.
     pub name: String,
-    /// Its function.
+    /// PCI function.
     pub bdf: Option<Bdf>,
-    /// Its memory.
+    /// Bytes of memory.
     pub memory_bytes: u64,
-    /// The driver gives its memory as dma-bufs.
+    /// The driver exports its memory as dma-bufs. `None` where the driver does not know the attribute.
     pub dma_buf: Option<bool>,
-    /// The driver lets other devices reach its memory.
+    /// Other devices can access its memory (GPUDirect RDMA).
     pub gpu_direct_rdma: Option<bool>,
-    /// Those that come in through the root complex are ordered for the GPU without a flush.
+    /// Writes of other devices are ordered for the GPU without a flush.
     pub writes_ordered: Option<bool>,
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_one_number() {
+    fn decodes_versions() {
         assert_eq!(Version::of(12_080).to_string(), "12.8");
         assert_eq!(Version::of(13_000).to_string(), "13.0");
         assert!(Version::of(12_090) < Version::of(13_000));

@@ -1,10 +1,29 @@
-//! The CUDA driver, loaded at run time: GPUs, their memory, and the ways by which they reach memory of others.
+//! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that make other memory reachable for
+//! them.
 //!
-//! Both who exports a GPU's memory and who imports with a GPU stand on this. A host without a driver, a driver without some
-//! function, and a GPU that is lost are all an [`Error`] that explains itself.
+//! The exporter of GPU memory and the importer both build on this crate. A program that uses it starts on hosts without a
+//! driver. A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with a cause and a
+//! remedy.
 //!
-//! A library that says of itself that it stands in for the driver (it has the symbol `peerpath_stand_in`) is used like one, and
-//! [`stand_in`] tells: what was measured with it is no measurement.
+//! ```no_run
+//! use peerpath_cuda::{Context, DeviceMemory, Driver};
+//!
+//! # fn main() -> Result<(), peerpath_cuda::Error> {
+//! let driver = Driver::get()?;
+//! for gpu in driver.gpus()? {
+//!     println!("{}: {}, {} bytes", gpu.index, gpu.name, gpu.memory_bytes);
+//! }
+//! let context = Context::open(driver, 0)?;
+//! let memory = DeviceMemory::new(&context, 2 << 20)?;
+//! memory.write(0, b"hello")?;
+//! let dma_buf = memory.dma_buf(memory.length_bytes())?;
+//! # drop(dma_buf);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Tests replace the driver with a stand-in: a library under the same name that exports the symbol `peerpath_stand_in`.
+//! [`stand_in`] reports it, so that results measured with it are marked.
 
 mod error;
 mod gpu;

@@ -1,9 +1,9 @@
-//! What the driver's error codes mean, and what to do about them: each once.
+//! Meaning and remedy of the driver's error codes.
 
 use cudarc::driver::sys::CUresult;
 use peerpath_paths::{Cause, Severity};
 
-/// A code of `CUresult`.
+/// Meaning of a `CUresult`.
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) code: i32,
@@ -13,168 +13,168 @@ pub(crate) struct Status {
     pub(crate) remedy: &'static str,
 }
 
-/// What the driver will not do, here or with this.
+/// The driver refuses, on this host or for this memory.
 const fn refusal(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Unavailable, why, remedy }
 }
 
-/// What went wrong although it could have worked.
+/// An operation that is possible here failed.
 const fn failure(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Failed, why, remedy }
 }
 
-const XID: &str = "Look at the kernel log (dmesg) for Xid messages, then reset the GPU: nvidia-smi --gpu-reset.";
+const XID: &str = "Check the kernel log (dmesg) for Xid messages, then reset the GPU: nvidia-smi --gpu-reset.";
 
 static STATUS: &[Status] = &[
     refusal(
         CUresult::CUDA_ERROR_INVALID_VALUE,
         Cause::MechanismRefused,
-        "The driver does not take this memory, this handle or one of these flags.",
-        "Choose another --mechanism; other memory or a newer driver may be taken.",
+        "The driver rejects this memory, this handle or one of these flags.",
+        "Use another mechanism, other memory or a newer driver.",
     ),
     refusal(
         CUresult::CUDA_ERROR_OUT_OF_MEMORY,
         Cause::LimitReached,
-        "The GPU, or its BAR1, has no room left for so much.",
-        "Ask for less, or end what else uses the GPU.",
+        "The GPU, or its BAR1, has not enough free space.",
+        "Use less memory, or stop other users of the GPU.",
     ),
     refusal(
         CUresult::CUDA_ERROR_NOT_INITIALIZED,
         Cause::NoDevice,
-        "The driver could not be started.",
-        "Look at what `nvidia-smi` says.",
+        "The driver does not start.",
+        "Check the output of `nvidia-smi`.",
     ),
     failure(
         CUresult::CUDA_ERROR_DEINITIALIZED,
         Cause::DeviceLost,
-        "The driver has been shut down in this process.",
-        "Run it again.",
+        "The driver has shut down in this process.",
+        "Start the program again.",
     ),
     refusal(
         CUresult::CUDA_ERROR_STUB_LIBRARY,
         Cause::LibraryMissing,
-        "This libcuda is the stub that programs are linked with, and no driver.",
-        "Take the folder `stubs` out of LD_LIBRARY_PATH.",
+        "This libcuda is the stub for linking, not the driver.",
+        "Remove the folder `stubs` from LD_LIBRARY_PATH.",
     ),
     refusal(
         CUresult::CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER,
         Cause::DriverTooOld,
-        "The function came with a newer driver than this one.",
-        "Install a newer driver of NVIDIA's.",
+        "The function needs a newer driver.",
+        "Install a newer NVIDIA driver.",
     ),
     refusal(
         CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE,
         Cause::InUse,
-        "The GPU cannot be had now: another process has it for itself, its compute mode lets nobody, or it awaits a reset.",
-        "Look at `nvidia-smi -q -d COMPUTE,PIDS`, then at the kernel log (dmesg) for Xid messages.",
+        "The GPU is unavailable: another process uses it exclusively, its compute mode prohibits use, or it needs a reset.",
+        "Check `nvidia-smi -q -d COMPUTE,PIDS`, then the kernel log (dmesg) for Xid messages.",
     ),
     refusal(
         CUresult::CUDA_ERROR_NO_DEVICE,
         Cause::NoDevice,
-        "The driver sees no GPU of NVIDIA's.",
-        "Look at what `nvidia-smi` says, and at CUDA_VISIBLE_DEVICES; in a container, at how GPUs are handed to it.",
+        "The driver finds no NVIDIA GPU.",
+        "Check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container, check that GPUs are passed to it.",
     ),
     refusal(
         CUresult::CUDA_ERROR_INVALID_DEVICE,
         Cause::NoDevice,
         "The driver does not know this GPU.",
-        "Name one of those that `peerpath list` shows.",
+        "Name a GPU that `nvidia-smi -L` lists.",
     ),
     failure(
         CUresult::CUDA_ERROR_MAP_FAILED,
         Cause::MechanismRefused,
-        "The memory could not be mapped for the GPU.",
-        "Choose another --mechanism.",
+        "The driver cannot map the memory for the GPU.",
+        "Use another mechanism.",
     ),
     failure(
         CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU,
         Cause::DriverTooOld,
-        "The driver cannot translate our kernels for this GPU.",
-        "Use copy_in and copy_out, or another version of the driver.",
+        "The driver cannot compile the copy kernels for this GPU.",
+        "Use the copy engines (copy_in, copy_out), or another version of the driver.",
     ),
     failure(
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
         Cause::DeviceLost,
-        "The GPU has met an error in its memory that it cannot correct.",
+        "The GPU detected an uncorrectable memory error.",
         XID,
     ),
     refusal(
         CUresult::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED,
         Cause::Topology,
-        "The driver lets these two GPUs not reach each other.",
-        "Look at `nvidia-smi topo -p2p rw`; GPUs below one switch, or with NVLink, can.",
+        "These two GPUs cannot access each other.",
+        "Check `nvidia-smi topo -p2p rw`; use GPUs below one switch, or with NVLink.",
     ),
     failure(
         CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE,
         Cause::DeviceLost,
-        "An NVLink of the GPU has met an error that it cannot correct.",
+        "The GPU detected an uncorrectable NVLink error.",
         XID,
     ),
     refusal(
         CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND,
         Cause::LibraryMissing,
         "The driver's compiler for kernels is not installed (libnvidia-ptxjitcompiler).",
-        "Install the whole driver, or use copy_in and copy_out.",
+        "Install the complete driver, or use the copy engines (copy_in, copy_out).",
     ),
     refusal(
         CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
         Cause::DriverTooOld,
-        "The driver is older than the language that our kernels are written in.",
-        "Install a newer driver, or use copy_in and copy_out.",
+        "The driver does not support the PTX version of the copy kernels.",
+        "Install a newer driver, or use the copy engines (copy_in, copy_out).",
     ),
     refusal(
         CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED,
         Cause::DriverTooOld,
-        "Compiling kernels has been switched off (CUDA_DISABLE_PTX_JIT).",
-        "Unset it, or use copy_in and copy_out.",
+        "CUDA_DISABLE_PTX_JIT disables the compilation of kernels.",
+        "Unset it, or use the copy engines (copy_in, copy_out).",
     ),
     failure(
         CUresult::CUDA_ERROR_CONTAINED,
         Cause::DeviceLost,
-        "The GPU has met an error, and ended the work that it touched.",
+        "The GPU contained an error by aborting the affected work.",
         XID,
     ),
     refusal(
         CUresult::CUDA_ERROR_OPERATING_SYSTEM,
         Cause::MechanismRefused,
-        "The operating system refused a call of the driver's.",
-        "Look at the kernel log (dmesg) for lines with NVRM; choose another --mechanism.",
+        "The operating system refused a call of the driver.",
+        "Check the kernel log (dmesg) for lines with NVRM; use another mechanism.",
     ),
     refusal(
         CUresult::CUDA_ERROR_INVALID_HANDLE,
         Cause::MechanismRefused,
-        "The driver does not take this handle.",
-        "Choose another --mechanism.",
+        "The driver rejects this handle.",
+        "Use another mechanism.",
     ),
     failure(
         CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
         Cause::DeviceLost,
-        "The GPU accessed memory that is not mapped for it, or that was taken back.",
+        "The GPU accessed memory that is not mapped, or that was revoked.",
         XID,
     ),
     failure(
         CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
         Cause::DeviceLost,
-        "Work on the GPU took longer than the driver allows, as it does where the GPU drives a screen.",
-        "Use smaller sizes, or a GPU without a screen.",
+        "Work on the GPU exceeded the driver's time limit for GPUs with a display.",
+        "Use smaller sizes, or a GPU without a display.",
     ),
     failure(
         CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
         Cause::DeviceLost,
-        "What this process had of the GPU has been destroyed.",
-        "Run it again.",
+        "The context of this process was destroyed.",
+        "Start the program again.",
     ),
     refusal(
         CUresult::CUDA_ERROR_TOO_MANY_PEERS,
         Cause::LimitReached,
-        "The GPU reaches as many other GPUs as it can.",
-        "Use fewer GPUs in one run.",
+        "The GPU already accesses the maximum number of other GPUs.",
+        "Use fewer GPUs at a time.",
     ),
     refusal(
         CUresult::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
         Cause::InUse,
-        "Part of this memory is registered with the driver already.",
-        "Leave out the other use of the same memory.",
+        "Part of this memory is already registered with the driver.",
+        "Register the memory only once.",
     ),
     failure(
         CUresult::CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED,
@@ -182,66 +182,61 @@ static STATUS: &[Status] = &[
         "The driver does not know this memory.",
         "Report this as a bug.",
     ),
-    failure(CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR, Cause::DeviceLost, "The GPU's stack was damaged.", XID),
+    failure(CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR, Cause::DeviceLost, "The stack of a kernel is corrupt.", XID),
     failure(
         CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
         Cause::DeviceLost,
-        "The GPU met an instruction that it does not have.",
+        "A kernel executed an illegal instruction.",
         XID,
     ),
-    failure(
-        CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
-        Cause::DeviceLost,
-        "The GPU accessed memory at an address that is no multiple of the word.",
-        XID,
-    ),
+    failure(CUresult::CUDA_ERROR_MISALIGNED_ADDRESS, Cause::DeviceLost, "A kernel accessed a misaligned address.", XID),
     failure(
         CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
         Cause::DeviceLost,
-        "The GPU accessed memory in a way that is not for it.",
+        "A kernel used an instruction on memory of the wrong address space.",
         XID,
     ),
-    failure(CUresult::CUDA_ERROR_INVALID_PC, Cause::DeviceLost, "The GPU lost its place in a kernel.", XID),
-    failure(CUresult::CUDA_ERROR_LAUNCH_FAILED, Cause::DeviceLost, "A kernel on the GPU ended by an error.", XID),
+    failure(CUresult::CUDA_ERROR_INVALID_PC, Cause::DeviceLost, "The program counter of a kernel is invalid.", XID),
+    failure(CUresult::CUDA_ERROR_LAUNCH_FAILED, Cause::DeviceLost, "A kernel failed on the GPU.", XID),
     refusal(
         CUresult::CUDA_ERROR_NOT_PERMITTED,
         Cause::NoPermission,
-        "The driver does not let this user do that.",
-        "Run as root; registering I/O memory needs it.",
+        "The driver denies this operation to this user.",
+        "Run as root, which the registration of I/O memory needs.",
     ),
     refusal(
         CUresult::CUDA_ERROR_NOT_SUPPORTED,
         Cause::MechanismRefused,
-        "This driver, this GPU or this operating system does not offer it.",
-        "Choose another --mechanism; the open kernel modules and a newer driver offer more.",
+        "This driver, this GPU or this operating system does not support the operation.",
+        "Use another mechanism; the open kernel modules and newer drivers support more.",
     ),
     refusal(
         CUresult::CUDA_ERROR_SYSTEM_NOT_READY,
         Cause::NoDevice,
-        "The system is not ready for CUDA yet: the Fabric Manager does not run, or is another version.",
-        "Start nvidia-fabricmanager of the driver's version.",
+        "The system is not ready for CUDA: the Fabric Manager is not running, or has another version.",
+        "Start nvidia-fabricmanager in the version of the driver.",
     ),
     refusal(
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
         Cause::DriverTooOld,
-        "libcuda and the kernel module are of different versions.",
-        "Load the module of the installed version, or boot again.",
+        "libcuda and the kernel module have different versions.",
+        "Load the module of the installed version, or reboot.",
     ),
     refusal(
         CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
         Cause::DriverTooOld,
-        "This GPU does not take libcuda of a newer version than the kernel module.",
-        "Install the driver as a whole, without compatibility packages.",
+        "This GPU does not support a libcuda that is newer than the kernel module.",
+        "Install the complete driver, without compatibility packages.",
     ),
     refusal(
         CUresult::CUDA_ERROR_UNKNOWN,
         Cause::MechanismRefused,
-        "The driver failed inside and does not say why.",
-        "Look at the kernel log (dmesg) for lines with NVRM or Xid.",
+        "The driver reports an internal failure without a reason.",
+        "Check the kernel log (dmesg) for lines with NVRM or Xid.",
     ),
 ];
 
-/// What a code means; none where nobody has written it down.
+/// Meaning of a code, where it is known.
 pub(crate) fn of(code: i32) -> Option<&'static Status> {
     STATUS.iter().find(|status| status.code == code)
 }
@@ -251,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_once_and_in_sentences() {
+    fn lists_each_code_once_with_full_sentences() {
         let mut codes: Vec<_> = STATUS.iter().map(|status| status.code).collect();
         assert!(codes.is_sorted());
         codes.dedup();

@@ -91,7 +91,7 @@ impl Arrangement {
         let before = domain.kind.clone();
         let change = Change::Domain(domain.clone());
         self.entries.push(self.journal().begin(&self.host, importer, change, OwnerKind::Run)?);
-        let now = domain::switch(&self.host, &domain, to.words())?;
+        let now = domain::switch(&self.host, &domain, to.sysfs_names())?;
         self.done.push(format!("IOMMU group {} switched from {before} to {now}", domain.group));
         Ok(())
     }

@@ -1,201 +1,41 @@
-//! Moves a pattern through a target in every way it offers, and looks at both ends: what an importer has to get right,
-//! without the measuring around it.
+//! Exports a BAR, registers it with an RDMA NIC, writes through the NIC and reads the bytes back through the BAR.
 //!
 //! ```text
-//! loopback TARGET SOURCE [DEPTH]        loopback verbs:rxe0 host:1M 16
-//! loopback TARGET BDF:BAR DEPTH reset   resets the exporting function with transfers under way
+//! loopback 0000:03:00.0 2 mlx5_0
 //! ```
+//!
+//! The function is bound to vfio-pci already.
 
 use std::error::Error;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use peerpath_exporter::{Exporter, OpenOptions, Source, VfioExporter, View};
-use peerpath_importers::{
-    Completion, DataPlane, DataPlaneSettings, Direction, Importer, Op, QueuePairOptions, Role, Transfer, TransferError,
-    parse_target,
-};
-use peerpath_paths::Explained;
+use peerpath_exporter::{Exporter, OpenOptions, VfioExporter};
+use peerpath_importers::verbs;
+use peerpath_paths::{Bdf, Cause};
 
-/// Nothing ends for longer than a lost transfer takes to be given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn main() -> ExitCode {
+fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [target, source] => run(target, source, "16", false),
-        [target, source, depth] => run(target, source, depth, false),
-        [target, source, depth, "reset"] => run(target, source, depth, true),
-        _ => Err("usage: loopback TARGET SOURCE [DEPTH [reset]]".into()),
+    let [bdf, bar, nic] = &arguments[..] else { return Err("usage: loopback BDF BAR DEVICE".into()) };
+    let bdf: Bdf = bdf.parse()?;
+
+    let bar = VfioExporter::open(bdf, bar.parse()?, &[], &OpenOptions::default())?;
+    // A dma-buf, and the exporter's own view of the same bytes.
+    let buffer = bar.export(bar.length_bytes())?;
+
+    let nic = verbs::Device::open(nic)?;
+    let region = match nic.register(&buffer) {
+        Err(error) if error.cause() == Some(Cause::Topology) => {
+            return Err(format!("the NIC cannot reach the BAR on this host: {error}").into());
+        }
+        region => region?,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("loopback: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
+    let mut loopback = region.loopback(16)?;
+    loopback.write(0, b"hello")?.wait()?;
 
-fn run(target: &str, source: &str, depth: &str, reset: bool) -> Result<(), Box<dyn Error>> {
-    let depth: u32 = depth.parse()?;
-    let (importer, address) = parse_target(target).map_err(explained)?;
-    println!("{target}: {:?}", importer.probe(address).map_err(explained)?);
-    let device = importer.open(address, &QueuePairOptions::default()).map_err(explained)?;
-    println!("{:?}", device.info());
-
-    let source: Source = source.parse().map_err(explained)?;
-    let options = OpenOptions::default();
-    let function;
-    let exporter: Box<dyn Exporter> = match &source {
-        Source::Vfio { bdf, bar, ranges } => {
-            let bar = VfioExporter::open(*bdf, *bar, ranges, &options).map_err(explained)?;
-            function = Some(Arc::clone(bar.device()));
-            Box::new(bar)
-        }
-        _ => {
-            function = None;
-            source.open(&options).map_err(explained)?
-        }
-    };
-    let length = exporter.length_bytes();
-    let buffer = exporter.export(length).map_err(explained)?;
-    let started = Instant::now();
-    let registration = Arc::clone(&device).register(Arc::clone(&buffer)).map_err(explained)?;
-    println!("{length} bytes registered by {} in {:?}", registration.mechanism(), started.elapsed());
-
-    let settings = DataPlaneSettings::simple(depth, length);
-    {
-        let mut plane = registration.data_plane(&settings).map_err(explained)?;
-        let far = plane.far();
-        for (op, direction) in transfers(importer) {
-            for size in [1, 4096, 65_536, 1 << 20] {
-                if size <= length {
-                    move_pattern(plane.as_mut(), op, direction, buffer.view().as_ref(), far.as_ref(), size, depth)?;
-                }
-            }
-        }
-    }
-    let transfer = |id| Transfer::new(id, Op::Write, 0, 0, 4096);
-    let batch: Vec<_> = (0..u64::from(depth)).map(transfer).collect();
-    if length >= 4096 {
-        let mut abandoned = registration.data_plane(&settings).map_err(explained)?;
-        println!("abandoned with {} transfers under way", abandoned.submit(&batch).map_err(explained)?);
-    }
-    if let (true, Some(function)) = (reset, function) {
-        let mut plane = registration.data_plane(&settings).map_err(explained)?;
-        plane.submit(&batch).map_err(explained)?;
-        function.reset().map_err(explained)?;
-        let mut done = collect(plane.as_mut(), batch.len())?;
-        if let Ok(again) = plane.submit(&batch) {
-            done.append(&mut collect(plane.as_mut(), again)?);
-        }
-        let mut refused = done.iter().filter_map(failure);
-        let (_, first) = refused.next().ok_or("transfers went on after the reset")?;
-        println!("after a reset: {first} ({}), then {} more", first.explanation.why, refused.count());
-        let refused = plane.submit(&batch).expect_err("an ended connection takes nothing");
-        println!("after that: {refused}");
-    }
-    registration.unregister().map_err(explained)?;
-    println!("unregistered");
+    // Through the BAR, not through RDMA.
+    let mut bytes = [0; 5];
+    buffer.view().read(0, &mut bytes)?;
+    assert_eq!(&bytes, b"hello");
+    assert_eq!(loopback.read(0, 5)?.wait()?, b"hello");
+    println!("{} bytes of {bdf} registered by {}, written and read", buffer.length_bytes(), region.mechanism());
     Ok(())
-}
-
-fn transfers(importer: &dyn Importer) -> impl Iterator<Item = (Op, Direction)> {
-    importer.capabilities().ops.iter().filter_map(|spec| match spec.role {
-        Role::Transfer(direction) => Some((spec.op, direction)),
-        _ => None,
-    })
-}
-
-/// Covers the whole buffer (or 256 transfers of it) in pieces of `size`, and compares what arrived with what was sent.
-fn move_pattern(
-    plane: &mut dyn DataPlane,
-    op: Op,
-    direction: Direction,
-    buffer: &dyn View,
-    far: &dyn View,
-    size: u64,
-    depth: u32,
-) -> Result<(), Box<dyn Error>> {
-    let (from, into) = match direction {
-        Direction::IntoSource => (far, buffer),
-        Direction::OutOfSource => (buffer, far),
-    };
-    let count = (from.length_bytes() / size).min(256);
-    let covered = usize::try_from(count * size)?;
-    let salt = size ^ u64::from(op.as_str().as_bytes()[0]);
-    let pattern: Vec<u8> =
-        (0..covered as u64).map(|at| (at.wrapping_mul(0x9e37_79b9).wrapping_add(salt) >> 11) as u8).collect();
-    from.write(0, &pattern)?;
-    into.write(0, &vec![0xa5; covered])?;
-
-    let batch: Vec<Transfer> = (0..count)
-        .map(|id| Transfer::new(id, op, id * size, id * size, u32::try_from(size).unwrap_or(u32::MAX)))
-        .collect();
-    let mut done = Vec::with_capacity(batch.len());
-    let started = Instant::now();
-    let mut moved = started;
-    let mut next = 0;
-    while done.len() < batch.len() {
-        let ended = done.len();
-        next += plane.submit(&batch[next..]).map_err(explained)?;
-        plane.poll(&mut done).map_err(explained)?;
-        if let Some((id, error)) = done[ended..].iter().find_map(failure) {
-            let waited = moved.elapsed();
-            return Err(
-                format!("{op} of {size}, transfer {id}, after {waited:?}: {error}. {}", error.explanation.why).into()
-            );
-        }
-        if done.len() > ended {
-            moved = Instant::now();
-        }
-        if moved.elapsed() > PATIENCE {
-            return Err(format!("{op} of {size}: only {} of {count} ended", done.len()).into());
-        }
-    }
-    let elapsed = started.elapsed();
-    let mut ids: Vec<_> = done.iter().map(|completion| completion.id).collect();
-    ids.sort_unstable();
-    if ids != (0..count).collect::<Vec<_>>() {
-        return Err(format!("{op} of {size}: some transfer ended twice or never").into());
-    }
-    let mut arrived = vec![0; covered];
-    into.read(0, &mut arrived)?;
-    if let Some(at) = arrived.iter().zip(&pattern).position(|(got, sent)| got != sent) {
-        return Err(format!("{op} of {size}: byte {at} is {:#x}, not {:#x}", arrived[at], pattern[at]).into());
-    }
-    println!(
-        "{op:>6} {size:>8} bytes x {count:>3}, depth {depth}: {:?} each, verified",
-        elapsed / u32::try_from(count)?
-    );
-    Ok(())
-}
-
-fn failure(completion: &Completion) -> Option<(u64, &TransferError)> {
-    Some((completion.id, completion.result.as_ref().err()?))
-}
-
-fn collect(plane: &mut dyn DataPlane, count: usize) -> Result<Vec<Completion>, Box<dyn Error>> {
-    let started = Instant::now();
-    let mut done = Vec::with_capacity(count);
-    while done.len() < count {
-        plane.poll(&mut done).map_err(explained)?;
-        if started.elapsed() > PATIENCE {
-            return Err(format!("only {} of {count} transfers ended", done.len()).into());
-        }
-    }
-    Ok(done)
-}
-
-fn explained(error: impl Explained) -> String {
-    let explanation = error.explanation();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    format!("{text}. {} {}", explanation.why, explanation.remedy)
 }

@@ -106,9 +106,9 @@ impl TransferError {
 
 /// Moves data between a registered buffer and a far side.
 ///
-/// A transfer that fails may end the data plane as well, as it does for the queue pairs of verbs: the transfers that are still in
-/// flight then fail too. Until all of them have been polled [`DataPlane::submit`] accepts nothing; afterwards it returns an error.
-/// Drop the data plane then and set up another one.
+/// A transfer that fails may end the data plane as well, as it does for the queue pairs of verbs: the transfers that are
+/// still in flight then fail too. Until all of them have been polled [`DataPlane::submit`] accepts nothing; afterwards it
+/// returns an error. Drop the data plane then and set up another one.
 pub trait DataPlane: Send {
     /// The far side's own view, to fill and verify its memory. Not to be used while transfers are in flight.
     fn far(&self) -> Arc<dyn View>;
@@ -116,8 +116,8 @@ pub trait DataPlane: Send {
     /// [`DataPlaneSettings::depth`] are in flight, per queue and side.
     ///
     /// # Errors
-    /// A transfer leaves the buffer or the far side, has an invalid length, or is of an op that the device lacks: neither it nor
-    /// the transfers behind it were posted. Or the device refused, which ends the data plane.
+    /// A transfer leaves the buffer or the far side, has an invalid length, or is of an op that the device lacks: neither it
+    /// nor the transfers behind it were posted. Or the device refused, which ends the data plane.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
     /// Appends the transfers that have completed to `done`, without waiting. A loop can reuse `done`: with room for `depth`
     /// completions in it, nothing is allocated unless a transfer failed.
@@ -125,8 +125,8 @@ pub trait DataPlane: Send {
     /// # Errors
     /// The completion queue itself failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
-    /// Time by the device's own clock, in nanoseconds, from the start of the first transfer since the previous call to the end of
-    /// the last one. `None` where the device keeps no time. Not to be used while transfers are in flight.
+    /// Time by the device's own clock, in nanoseconds, from the start of the first transfer since the previous call to the
+    /// end of the last one. `None` where the device keeps no time. Not to be used while transfers are in flight.
     fn device_time_ns(&mut self) -> Option<u64> {
         None
     }

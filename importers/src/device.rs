@@ -59,8 +59,8 @@ pub trait Registration: Send + Sync {
     fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(Error::new(NoRemoteEnds))
     }
-    /// Both ends of connections between `far_bytes` bytes of host memory and the buffer, one for each of two threads. The end of
-    /// the host memory comes first.
+    /// Both ends of connections between `far_bytes` bytes of host memory and the buffer, one for each of two threads. The end
+    /// of the host memory comes first.
     ///
     /// # Errors
     /// As [`Registration::end`].

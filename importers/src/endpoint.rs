@@ -1,4 +1,4 @@
-//! One end of a connection between two hosts, and what the other one has to know of it.
+//! Ends of connections between two hosts or two threads, and the endpoints they exchange.
 
 use std::net::Ipv6Addr;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};
 
-/// What one side of a connection tells the other one. It comes from another host: whoever uses it checks it.
+/// What one end sends to the other to connect. It may come from another host, so nothing in it is trusted unchecked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The queue pairs, each for the one at its place on the other side.
+    /// The queue pairs, each connected with the one at the same index of the other end.
     pub queue_pairs: Vec<QueuePairEnd>,
-    /// Where packets have to go.
+    /// Address of the port.
     pub address: PortAddress,
-    /// The most that goes into one packet.
+    /// MTU of the port.
     pub mtu_bytes: u32,
-    /// RDMA reads, atomic operations among them, that may be under way at once on a queue pair.
+    /// Most RDMA reads and atomic operations in flight per queue pair.
     pub reads_in_flight: u8,
-    /// The longest message that the port carries.
+    /// Longest message of the port.
     pub message_bytes: u32,
-    /// The memory that may be read and written, one region behind the other.
+    /// Memory regions that may be read and written, in the order of the buffer.
     pub regions: Vec<Region>,
 }
 
 impl Endpoint {
-    /// That of lanes which differ in their queue pairs alone; none where there is no lane.
+    /// Joins the endpoints of several threads, which differ only in their queue pairs. `None` without any.
     pub fn of_lanes<'a>(lanes: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let mut lanes = lanes.into_iter();
         let mut whole = lanes.next()?.clone();
@@ -33,7 +33,7 @@ impl Endpoint {
         Some(whole)
     }
 
-    /// The lanes that it is made of; none where it cannot be divided like that. Several lanes share one region.
+    /// Divides the endpoint among `count` threads, which share one region. `None` where the queue pairs do not divide evenly.
     pub fn lanes(&self, count: usize) -> Option<Vec<Self>> {
         let Self { queue_pairs, regions, .. } = self;
         let divides = count > 0 && queue_pairs.len().is_multiple_of(count) && (count == 1 || regions.len() <= 1);
@@ -44,82 +44,84 @@ impl Endpoint {
     }
 }
 
-/// A queue pair.
+/// Address of a queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuePairEnd {
-    /// Its number on its device, 24 bits.
+    /// Queue pair number, 24 bits.
     pub number: u32,
-    /// The number of the first packet that it sends, 24 bits.
+    /// Packet sequence number of its first packet, 24 bits.
     pub first_packet: u32,
 }
 
-/// How a port is found on its network.
+/// Address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortAddress {
-    /// Ethernet.
+    /// GID, on Ethernet.
     Gid(Ipv6Addr),
-    /// InfiniBand.
+    /// LID, on InfiniBand.
     Lid(u16),
 }
 
-/// Memory that was registered.
+/// A registered memory region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
-    /// Its length.
+    /// Length of the region.
     pub length_bytes: u64,
-    /// The address of its first byte in requests.
+    /// Address of its first byte in work requests.
     pub address: u64,
-    /// The key that requests show.
+    /// Remote key (rkey).
     pub key: u32,
 }
 
-/// What an end of connections is made for.
+/// Size of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndSettings {
-    /// Transfers under way at once, at most, on each queue.
+    /// Most transfers in flight per queue pair.
     pub depth: u32,
-    /// Queues side by side.
+    /// Number of queue pairs.
     pub queues: u32,
-    /// Whether anything is sent to this end, so that it has to wait for that.
+    /// The other end sends to this one, so this end posts receives.
     pub receives: bool,
 }
 
-/// One end of connections whose other end somebody else has, before they are made.
+/// Unconnected queue pairs. The other end belongs to another host or to another thread.
 pub trait UnconnectedEnd<'registration>: Send {
-    /// What the other one has to know.
+    /// What the other end needs to connect.
     fn endpoint(&self) -> &Endpoint;
-    /// Connects with what the other one has told.
+    /// Connects to the other end.
     ///
     /// # Errors
-    /// It does not fit this end, or the device refused.
+    /// The endpoint of the other end does not fit this one, or the device refused.
     fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'registration>, Error>;
 }
 
-/// One end of connections whose other end somebody else has. It posts as the far side does: the far side of this data plane
-/// is what belongs to this end, and its buffer is the memory that the other one told of.
+/// Connected queue pairs. The other end belongs to another host or to another thread.
+///
+/// This end posts as the far side: the far side of this data plane is the memory of this end, and the buffer is the memory
+/// that the other end's endpoint describes.
 pub trait ConnectedEnd: DataPlane {
-    /// Waits for sends. What comes on queue `q` of `n` goes to the places `q`, `q + n`, `q + 2n` and so on of these, which
-    /// begin anew behind the last one. Polling makes room for further ones, and has to be done often.
+    /// Posts receives for sends of the other end. The sends on queue `q` of `n` go to the offsets at index `q`, `q + n`, `q +
+    /// 2n` and so on; after the last offset they start over. Each poll posts receives anew, so poll often.
     ///
     /// # Errors
-    /// One of them leaves this end's memory, or the device refused.
+    /// An offset leaves the memory of this end, or the device refused.
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), Error>;
-    /// How many sends have arrived since [`ConnectedEnd::receive`].
+    /// Number of sends that have arrived since [`ConnectedEnd::receive`].
     ///
     /// # Errors
-    /// The connection has ended.
+    /// The connection failed.
     fn arrived(&mut self) -> Result<u64, Error>;
 }
 
-/// The target reaches no other host.
+/// The device has no queue pairs.
 #[derive(Debug, thiserror::Error)]
-#[error("this target reaches no other host")]
+#[error("cannot connect to another end: the device has no queue pairs")]
 pub(crate) struct NoRemoteEnds;
 
 impl Explained for NoRemoteEnds {
     fn explanation(&self) -> Explanation {
-        Explanation::uncaused("Only RDMA devices do.", "Use a target such as verbs:mlx5_0.")
+        Explanation::uncaused("Only RDMA devices have queue pairs.", "Use an RDMA device.")
     }
 
     fn severity(&self) -> Severity {
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_put_together_and_divided_again() {
+    fn joins_and_divides_lanes() {
         let lanes = [endpoint(&[1, 2], 1), endpoint(&[3, 4], 1), endpoint(&[5, 6], 1)];
         let whole = Endpoint::of_lanes(&lanes).unwrap();
         assert_eq!(whole, endpoint(&[1, 2, 3, 4, 5, 6], 1));
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_divide_is_no_lanes() {
+    fn rejects_uneven_divisions() {
         for (numbers, regions, count) in
             [(&[1, 2, 3][..], 1, 2), (&[1, 2], 1, 0), (&[1, 2], 2, 2), (&[1], 1, usize::MAX)]
         {

@@ -6,8 +6,8 @@ use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 /// An importer's own error behind the traits, with its cause and its remedy.
 ///
-/// The type is opaque, so that a new importer adds nothing to it. [`Error::downcast_ref`] gives the importer's own error, such as
-/// `verbs::Error`.
+/// The type is opaque, so that a new importer adds nothing to it. [`Error::downcast_ref`] gives the importer's own error,
+/// such as `verbs::Error`.
 #[derive(Debug)]
 pub struct Error(Box<dyn Explained>);
 

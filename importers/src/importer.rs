@@ -9,8 +9,8 @@ use crate::{Device, Error, MechanismSpec, OpSpec, QueuePairOptions};
 
 /// A kind of target device, such as RDMA NICs.
 ///
-/// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can use others beside them with
-/// [`crate::parse_target_among`].
+/// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can use others beside them
+/// with [`crate::parse_target_among`].
 pub trait Importer: Sync {
     /// Name of the kind: the word before the colon of a target, and `target.kind` in results. Lowercase ASCII letters.
     fn kind(&self) -> &'static str;
@@ -41,8 +41,8 @@ pub trait Importer: Sync {
 pub struct Capabilities {
     /// Operations, in the order in which a run performs them.
     pub ops: &'static [OpSpec],
-    /// Registration mechanisms to choose from, named in an address as `?mechanism=NAME`. Without a name, the device tries each in
-    /// this order.
+    /// Registration mechanisms to choose from, named in an address as `?mechanism=NAME`. Without a name, the device tries
+    /// each in this order.
     pub mechanisms: &'static [MechanismSpec],
     /// Buffers are mapped into an I/O address space of the device's own: see [`crate::DeviceInfo::own_address_space`].
     pub own_address_space: bool,

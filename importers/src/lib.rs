@@ -1,10 +1,41 @@
-//! A [`Buffer`] and a target device become a [`Registration`], and bytes move through it.
+//! Registers exported memory with target devices, and transfers data through them.
 //!
-//! Adding an importer is one file and one line of [`IMPORTERS`]: help texts, `list`, plans and the conformance test
-//! all loop over that table.
+//! A [`Buffer`](peerpath_exporter::Buffer) is memory that an exporter shares: a PCI BAR as a dma-buf, memory of a GPU, or
+//! host memory. An importer is a kind of device that can reach such memory: [`verbs`] (RDMA NICs), [`iommufd`] (other PCI
+//! functions, and NVMe drives, which transfer data) and [`mod@cuda`] (GPUs).
 //!
-//! What depends on something borrows it or holds it, so it cannot be taken apart in the wrong order. A registration
-//! cannot be taken back while a data plane uses it:
+//! Each importer has a typed API. This program writes a BAR through an RDMA NIC and reads the bytes back through the BAR:
+//!
+//! ```no_run
+//! # #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use peerpath_exporter::{Exporter, OpenOptions, VfioExporter};
+//! use peerpath_importers::verbs;
+//!
+//! // Bound to vfio-pci already; the host is not changed.
+//! let bar = VfioExporter::open("0000:03:00.0".parse()?, 2, &[], &OpenOptions::default())?;
+//! let buffer = bar.export(bar.length_bytes())?;
+//!
+//! let nic = verbs::Device::open("mlx5_0")?;
+//! let region = nic.register(&buffer)?; // error.cause() tells why, for example Cause::Topology
+//! let mut loopback = region.loopback(16)?;
+//! loopback.write(0, b"hello")?.wait()?;
+//!
+//! let mut bytes = [0; 5];
+//! buffer.view().read(0, &mut bytes)?;
+//! assert_eq!(&bytes, b"hello");
+//! # Ok(())
+//! # }
+//! # #[cfg(not(any(feature = "verbs-dlopen", feature = "verbs-link")))]
+//! # fn main() {}
+//! ```
+//!
+//! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that take
+//! targets by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help texts,
+//! plans and the conformance test loop over that table. An importer of another crate works the same way through
+//! [`parse_target_among`].
+//!
+//! Lifetimes keep objects alive as long as others depend on them. A registration cannot end while a data plane uses it:
 //!
 //! ```compile_fail,E0505
 //! # use peerpath_importers::{DataPlaneSettings, Error, Registration};
@@ -16,7 +47,7 @@
 //! }
 //! ```
 //!
-//! The other way round it compiles:
+//! The correct order compiles:
 //!
 //! ```
 //! # use peerpath_importers::{DataPlaneSettings, Error, Registration};

@@ -45,7 +45,8 @@ impl<'r> Loopback<'r> {
     /// Starts to write `bytes` into the buffer at `offset`.
     ///
     /// # Errors
-    /// The bytes do not fit the buffer, the data plane has failed, or all transfers are held by handles that were not waited for.
+    /// The bytes do not fit the buffer, the data plane has failed, or all transfers are held by handles that were not waited
+    /// for.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Pending<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Write };
         for (place, at) in pending.pieces(offset, bytes.len()) {
@@ -380,7 +381,7 @@ mod tests {
     fn longer_than_all_slots_together() {
         let length = 10 * SLOT_BYTES + 123;
         let copier = copier(length);
-        let pattern: Vec<u8> = (0..length).map(|at| (at * 7 >> 3) as u8).collect();
+        let pattern: Vec<u8> = (0..length).map(|at| ((at * 7) >> 3) as u8).collect();
         for depth in [1, 3] {
             let mut loopback = Loopback::new(&copier, depth, length).unwrap();
             loopback.write(0, &pattern).unwrap().wait().unwrap();

@@ -1,42 +1,42 @@
-//! The operations that targets offer.
+//! Operations of importers.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An operation by the name that `--op` and results use.
+/// An operation that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Op {
-    /// Make a dma-buf of the BAR.
+    /// Export the source as a dma-buf.
     Export,
-    /// Make the target's device known to the dma-buf; happens inside the registration.
+    /// Attach the device to the dma-buf; happens inside the registration.
     Attach,
-    /// Get addresses for the device: inside a registration, or all that there is to it (an IOAS).
+    /// Map the buffer for the device: part of a registration, or all of it (IOAS).
     Map,
-    /// Register the buffer with the target.
+    /// Register the buffer with the device.
     Register,
-    /// Take the registration back.
+    /// Unregister the buffer.
     Unregister,
-    /// Take a mapping back.
+    /// Unmap the buffer.
     Unmap,
-    /// An RDMA write carries bytes into the buffer, a drive's write out of it.
+    /// Write: an RDMA write goes into the buffer, the write of a drive out of it.
     Write,
-    /// An RDMA read carries bytes out of the buffer, a drive's read into it.
+    /// Read: an RDMA read goes out of the buffer, the read of a drive into it.
     Read,
-    /// An RDMA write that is told to the other side: it takes a receive as well.
+    /// RDMA write with immediate data, which consumes a receive.
     WriteImm,
     /// Send into a receive posted on the buffer.
     Send,
-    /// Add to 8 bytes of the buffer and bring what was there before.
+    /// Add to 8 bytes of the buffer and return the previous value.
     FetchAdd,
-    /// Replace 8 bytes of the buffer if they are what was expected, and bring what was there before.
+    /// Replace 8 bytes of the buffer if they have the expected value, and return the previous value.
     CmpSwap,
-    /// A GPU's copy engine copies into the buffer.
+    /// Copy into the buffer by a copy engine of a GPU.
     CopyIn,
-    /// A GPU's copy engine copies out of the buffer.
+    /// Copy out of the buffer by a copy engine of a GPU.
     CopyOut,
-    /// A kernel on a GPU stores to the buffer.
+    /// Store to the buffer by a kernel on a GPU.
     KernelStore,
-    /// A kernel on a GPU loads from the buffer.
+    /// Load from the buffer by a kernel on a GPU.
     KernelLoad,
 }
 
@@ -61,7 +61,7 @@ impl Op {
         Self::KernelLoad,
     ];
 
-    /// The name on the command line and in results.
+    /// The name in text and in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Export => "export",
@@ -83,7 +83,7 @@ impl Op {
         }
     }
 
-    /// Whether it works on one word of 8 bytes.
+    /// Whether the operation is atomic, on 8 bytes.
     pub fn is_atomic(self) -> bool {
         matches!(self, Self::FetchAdd | Self::CmpSwap)
     }
@@ -95,9 +95,9 @@ impl fmt::Display for Op {
     }
 }
 
-/// The text names no op.
+/// The text does not name an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no operation")]
+#[error("{0:?} is not an operation")]
 pub struct ParseOpError(String);
 
 impl FromStr for Op {
@@ -111,7 +111,7 @@ impl FromStr for Op {
     }
 }
 
-/// Which way bytes go, seen from the exported memory.
+/// Direction of a transfer, seen from the exported memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Bytes arrive in the exported memory.
@@ -120,14 +120,14 @@ pub enum Direction {
     OutOfSource,
 }
 
-/// What part of the machinery an op measures.
+/// What an operation measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The exporter's export call.
     Export,
-    /// What the kernel does inside [`crate::Device::register`] to attach the device; seen by tracing.
+    /// The kernel's attachment of the device, inside [`crate::Device::register`]; observed by tracing.
     Attach,
-    /// What the kernel does inside [`crate::Device::register`] to map the memory; seen by tracing.
+    /// The kernel's mapping of the memory, inside [`crate::Device::register`]; observed by tracing.
     Map,
     /// [`crate::Device::register`].
     Register,
@@ -137,23 +137,23 @@ pub enum Role {
     Transfer(Direction),
 }
 
-/// One op that an importer offers. The same name can mean the other direction at another target (an NVMe `read` goes
-/// into the buffer, an RDMA `read` out of it), so the direction stands here and not in [`Op`].
+/// An operation of an importer. The direction is part of this and not of [`Op`], because one name can mean both: an NVMe
+/// `read` goes into the buffer, an RDMA `read` out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSpec {
-    /// The name.
+    /// The operation.
     pub op: Op,
-    /// What it measures.
+    /// What the operation measures.
     pub role: Role,
-    /// One line for `--help`.
+    /// Description for help texts, in one line.
     pub summary: &'static str,
 }
 
-/// One way by which a target can be made to reach a buffer.
+/// A mechanism that registers a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MechanismSpec {
-    /// The name on the command line and in results.
+    /// The name in text and in results.
     pub name: &'static str,
-    /// One line for `--help`.
+    /// Description for help texts, in one line.
     pub summary: &'static str,
 }

@@ -1,20 +1,20 @@
-//! How the queue pairs of an RDMA device are made and connected.
+//! Options for the queue pairs of an RDMA device.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a queue pair promises.
+/// Transport service of a queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Reliable connection: every op, in order, repeated until it arrived.
+    /// Reliable connection: every operation, in order, retransmitted until acknowledged.
     #[default]
     Rc,
-    /// Unreliable connection: writes and sends, in order or not at all.
+    /// Unreliable connection: writes and sends, in order or lost.
     Uc,
-    /// Unreliable datagram: sends of one packet.
+    /// Unreliable datagram: sends of at most one packet.
     Ud,
 }
 
@@ -22,7 +22,7 @@ impl Transport {
     /// Every transport.
     pub const ALL: [Self; 3] = [Self::Rc, Self::Uc, Self::Ud];
 
-    /// The word on the command line and in results.
+    /// The name in text and in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rc => "rc",
@@ -38,9 +38,9 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The text names no transport.
+/// The text does not name a transport.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no transport; write rc, uc or ud")]
+#[error("{0:?} is not a transport: use rc, uc or ud")]
 pub struct ParseTransportError(String);
 
 impl FromStr for Transport {
@@ -52,31 +52,31 @@ impl FromStr for Transport {
     }
 }
 
-/// How queue pairs are made and connected. The default is what suits most.
+/// How queue pairs are created and connected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueuePairOptions {
-    /// What a queue pair promises.
+    /// Transport service of a queue pair.
     pub transport: Transport,
-    /// Bytes a packet carries: 256, 512, 1024, 2048 or 4096; none takes what the port has.
+    /// MTU in bytes: 256, 512, 1024, 2048 or 4096. `None` uses the MTU of the port.
     pub mtu_bytes: Option<u32>,
-    /// Which of the port's GIDs is the source address; none finds the best one (RoCE v2 over IPv4 before others).
+    /// Index of the source GID. `None` chooses the best GID of the port, RoCE v2 over IPv4 first.
     pub gid_index: Option<u8>,
     /// Service level, 0 to 15.
     pub service_level: u8,
-    /// Traffic class of the packets' header.
+    /// Traffic class in the global routing header.
     pub traffic_class: u8,
-    /// Messages up to this length travel in the work request itself.
+    /// Bytes up to which messages are sent as inline data of the work request.
     pub inline_bytes: u32,
-    /// The device may reorder its accesses to the buffer (`IBV_ACCESS_RELAXED_ORDERING`).
+    /// The device may reorder accesses to the buffer (`IBV_ACCESS_RELAXED_ORDERING`).
     pub relaxed_ordering: bool,
-    /// Sleep until a completion comes, rather than polling for it.
+    /// Sleep until a completion event arrives instead of polling.
     pub events: bool,
-    /// The far side lies in huge pages.
+    /// Far-side memory uses huge pages.
     pub huge_pages: bool,
 }
 
 impl QueuePairOptions {
-    /// Most bytes of a packet, by the encoding of the InfiniBand specification (`enum ibv_mtu`).
+    /// MTUs in bytes, in the order of `enum ibv_mtu`.
     pub const MTUS_BYTES: [u32; 5] = [256, 512, 1024, 2048, 4096];
 }

@@ -1,5 +1,4 @@
-//! What every importer of the table promises, on any machine: with or without its library, its kernel support, a device
-//! or root.
+//! Checks every importer of the table on any machine: with or without its library, kernel support, devices or root.
 
 use std::collections::HashSet;
 
@@ -21,7 +20,7 @@ fn assert_readable(error: &Error) {
     assert_explained(&error.explanation());
 }
 
-/// What no importer has a device under.
+/// Addresses without a device.
 const NONSENSE: [&str; 12] = [
     "",
     "/",
@@ -38,7 +37,7 @@ const NONSENSE: [&str; 12] = [
 ];
 
 #[test]
-fn every_kind_is_a_word_of_its_own_that_parses_back() {
+fn kinds_are_distinct_words_that_parse() {
     let mut kinds = HashSet::new();
     for importer in each() {
         let kind = importer.kind();
@@ -51,7 +50,7 @@ fn every_kind_is_a_word_of_its_own_that_parses_back() {
 }
 
 #[test]
-fn help_texts_are_one_line_each() {
+fn help_texts_are_single_lines() {
     for importer in each() {
         assert!(importer.usage().form.starts_with(&format!("{}:", importer.kind())), "{}", importer.usage().form);
         for text in [importer.usage().form, importer.usage().summary]
@@ -64,7 +63,7 @@ fn help_texts_are_one_line_each() {
 }
 
 #[test]
-fn ops_are_named_once_and_play_the_part_of_their_name() {
+fn ops_are_unique_and_match_their_roles() {
     for importer in each() {
         let names: Vec<_> = importer.capabilities().ops.iter().map(|spec| spec.op).collect();
         assert_eq!(names.len(), names.iter().collect::<HashSet<_>>().len(), "{}", importer.kind());
@@ -73,7 +72,7 @@ fn ops_are_named_once_and_play_the_part_of_their_name() {
             match spec.op {
                 Op::Export => assert_eq!(spec.role, Role::Export),
                 Op::Attach => assert_eq!(spec.role, Role::Attach),
-                // Where mapping is all that there is to a registration, the two are one.
+                // An importer that only maps has no `register`.
                 Op::Map if place(Op::Register).is_some() => assert_eq!(spec.role, Role::Map),
                 Op::Map => assert_eq!(spec.role, Role::Register),
                 Op::Register => assert_eq!(spec.role, Role::Register),
@@ -91,7 +90,7 @@ fn ops_are_named_once_and_play_the_part_of_their_name() {
 }
 
 #[test]
-fn nonsense_is_answered_and_never_ready() {
+fn rejects_addresses_without_a_device() {
     for importer in each() {
         for address in NONSENSE {
             match importer.probe(address) {
@@ -108,7 +107,7 @@ fn nonsense_is_answered_and_never_ready() {
 }
 
 #[test]
-fn what_is_discovered_can_be_probed() {
+fn discovered_devices_can_be_probed() {
     for importer in each() {
         for found in importer.discover() {
             let (same, address) = parse_target(&found.target).unwrap();
@@ -129,7 +128,7 @@ fn what_is_discovered_can_be_probed() {
 }
 
 #[test]
-fn asking_from_many_threads_at_once_is_fine() {
+fn discovery_is_safe_from_several_threads() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

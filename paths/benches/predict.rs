@@ -1,5 +1,5 @@
-//! How long predictions take: all pairs of a host with 512 functions (meant to stay below 100 ms), and a snapshot of an
-//! emulated machine from archive to answer (below 50 ms).
+//! Duration of predictions: all pairs of a host with 512 functions (target: below 100 ms), and a snapshot of an emulated
+//! machine from archive to result (target: below 50 ms).
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -16,7 +16,7 @@ fn all_pairs(criterion: &mut Criterion) {
     criterion.bench_function("all pairs of 512 functions", |bencher| {
         bencher.iter(|| black_box(inventory.predictor(Request::default()).predict_all().len()));
     });
-    criterion.bench_function("all pairs of 512 functions, in words", |bencher| {
+    criterion.bench_function("reports of all pairs of 512 functions", |bencher| {
         bencher.iter(|| black_box(inventory.reports(None, None, Request::default()).len()));
     });
 }
@@ -33,7 +33,7 @@ fn snapshots(criterion: &mut Criterion) {
 }
 
 fn analyse(archive: &[u8]) -> usize {
-    let tree = Tree::from_archive(archive, &Limits::default()).expect("the archive is whole");
+    let tree = Tree::from_archive(archive, &Limits::default()).expect("the archive is complete");
     Inventory::read(&tree).predictor(Request::default()).predict_all().len()
 }
 

@@ -1,8 +1,8 @@
-//! What has to be changed on a host so that a pair takes the path that somebody asks for.
+//! Plans the changes of a host that give a pair the requested path.
 //!
-//! Two things can be changed while a host runs: the type of the importer's IOMMU domain, and the ACS redirect of ports
-//! between the two. What is planned is tried on a copy of the topology first: a plan that the prediction contradicts is no
-//! plan, and what decides the prediction is the answer.
+//! Two settings can change while a host runs: the type of the importer's IOMMU domain, and the ACS redirect of ports between
+//! the two functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan,
+//! the result is an error with the deciding fact.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, PathName, Prediction, Request,
 };
 
-/// What an IOMMU group's domain is switched to.
+/// The domain type that an IOMMU group is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainType {
     /// DMA address = physical address.
@@ -20,35 +20,35 @@ pub enum DomainType {
 }
 
 impl DomainType {
-    /// The words that sysfs takes for it, the preferred one first.
-    pub fn words(self) -> &'static [&'static str] {
+    /// The names of the type in sysfs, the preferred one first.
+    pub fn sysfs_names(self) -> &'static [&'static str] {
         match self {
             Self::Identity => &["identity"],
-            // With a flush queue, as kernels come up unless told to be strict; not every IOMMU driver offers one.
+            // DMA-FQ (with a flush queue) is the default of most kernels; not every IOMMU driver supports it.
             Self::Translated => &["DMA-FQ", "DMA"],
         }
     }
 }
 
-/// One change on a host.
+/// One change of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostChange {
-    /// Another type for the domain of a group.
+    /// Sets the domain type of a group.
     Domain {
-        /// The group.
+        /// Number of the group.
         group: u32,
-        /// What it is to become.
+        /// The new type.
         to: DomainType,
     },
-    /// Redirect bits of a function's ACS control word.
+    /// Sets or clears redirect bits of the ACS control word of a function.
     Acs {
-        /// The function, nearly always a port.
+        /// The function, usually a port.
         bdf: Bdf,
-        /// Where the control word stands in config space.
+        /// Offset of the control word in config space.
         offset: u16,
-        /// The bits.
+        /// The bits to change.
         bits: AcsControl,
-        /// Whether they are set or cleared.
+        /// `true` to set the bits, `false` to clear them.
         set: bool,
     },
 }
@@ -56,7 +56,7 @@ pub enum HostChange {
 impl fmt::Display for HostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Domain { group, to } => write!(f, "IOMMU group {group} switched to {}", to.words()[0]),
+            Self::Domain { group, to } => write!(f, "IOMMU group {group} switched to {}", to.sysfs_names()[0]),
             Self::Acs { bdf, bits, set, .. } => {
                 write!(f, "ACS redirect {} on {bdf} ({})", if *set { "set" } else { "cleared" }, bits.names())
             }
@@ -65,11 +65,11 @@ impl fmt::Display for HostChange {
 }
 
 impl Inventory {
-    /// The changes that lead `from` and `to` to a path, in the order in which they are to be made; none where it is the
-    /// path already. `None` where one of the functions does not exist.
+    /// The changes that give `from` and `to` the path `wanted`, in the order in which to apply them; empty if they already take
+    /// it. `None` if one of the functions does not exist.
     ///
     /// # Errors
-    /// Nothing that can be changed leads there, and why.
+    /// No change leads to the path; the explanation says why.
     pub fn arrange(
         &self,
         from: Bdf,
@@ -87,8 +87,8 @@ impl Inventory {
         }
         if request.own_address_space {
             return Some(Err(Explanation::uncaused(
-                format!("The address space (IOAS) of {to} translates every access, whatever the host is."),
-                "Ask for translated, or name another kind of target.",
+                format!("The I/O address space (IOAS) of {to} always translates."),
+                "Request translated, or choose another kind of target.",
             )));
         }
         Some(plan.changes(wanted).and_then(|changes| plan.verified(changes, wanted)))
@@ -110,41 +110,41 @@ impl Plan<'_> {
             PathName::HostBridgeTranslated => self.through_root(DomainType::Translated),
             _ => Err(Explanation::uncaused(
                 format!("No change of the host leads to {wanted}."),
-                "Ask for bus-address, bypass or translated.",
+                "Request bus-address, bypass or translated.",
             )),
         }
     }
 
     fn without_redirects(&self) -> Result<Vec<HostChange>, Explanation> {
         let Self { from, to, .. } = *self;
-        let Some(way) = self.way() else {
+        let Some(checked) = self.checked_functions() else {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "No bridge stands above both {from} and {to}: between them everything passes the root complex."
+                    "No bridge is above both {from} and {to}, so all transfers between them pass the root complex."
                 ),
-                "Move both below one switch.",
+                "Move both functions below one switch.",
             ));
         };
-        self.require_acs_seen(&way)?;
+        self.require_acs_seen(&checked)?;
         let ends = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
         if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().present()?))).next() {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{end} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver takes the function.",
+                    "{end} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver binds.",
                     acs.redirect_names()
                 ),
-                "Choose a function without ACS of its own, or boot with pci=disable_acs_redir for this one.",
+                "Choose a function without ACS, or boot with pci=disable_acs_redir for this one.",
             ));
         }
-        Ok(self.ports(&way).filter_map(|bdf| self.redirect(bdf, false)).collect())
+        Ok(self.ports(&checked).filter_map(|bdf| self.redirect(bdf, false)).collect())
     }
 
-    /// The functions whose ACS is ours to change: what the ends have themselves, the kernel sets at every probe.
-    fn ports<'b>(&self, way: &'b [Bdf]) -> impl Iterator<Item = Bdf> + use<'b> {
+    /// The ports between the two. The ACS of the two functions themselves is excluded: the kernel sets it at every driver probe.
+    fn ports<'b>(&self, checked: &'b [Bdf]) -> impl Iterator<Item = Bdf> + use<'b> {
         let Self { from, to, .. } = *self;
-        way.iter().copied().filter(move |bdf| ![from, to].contains(bdf))
+        checked.iter().copied().filter(move |bdf| ![from, to].contains(bdf))
     }
 
     fn through_root(&self, domain: DomainType) -> Result<Vec<HostChange>, Explanation> {
@@ -152,41 +152,41 @@ impl Plan<'_> {
         changes.extend(self.any_redirect()?);
         match domain {
             DomainType::Identity => self.with_requests_redirected(changes),
-            // No window of a bridge holds what the IOMMU has to translate.
+            // A translated DMA address lies in no bridge window, so every request passes the root complex.
             DomainType::Translated => Ok(changes),
         }
     }
 
-    /// What makes the kernel send the pair through the root complex.
+    /// The redirects that make the kernel route the pair through the root complex.
     fn any_redirect(&self) -> Result<Vec<HostChange>, Explanation> {
-        let Some(way) = self.way() else { return Ok(Vec::new()) };
-        let functions = || way.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
+        let Some(checked) = self.checked_functions() else { return Ok(Vec::new()) };
+        let functions = || checked.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
         if functions().any(|function| function.redirects().present().is_some()) {
             return Ok(Vec::new());
         }
-        self.require_acs_seen(&way)?;
+        self.require_acs_seen(&checked)?;
         let common = self.inventory.predictor(self.request).common_node(self.from, self.to);
-        let possible = |at_the_turn: bool| -> Vec<HostChange> {
-            let places = self.ports(&way).filter(|bdf| (Some(*bdf) == common) == at_the_turn);
-            places.filter_map(|bdf| self.redirect(bdf, true)).collect()
+        let possible = |at_common_node: bool| -> Vec<HostChange> {
+            let ports = self.ports(&checked).filter(|bdf| (Some(*bdf) == common) == at_common_node);
+            ports.filter_map(|bdf| self.redirect(bdf, true)).collect()
         };
-        // The ports on both sides: requests come up the importer's, their completions the exporter's.
+        // Use ports on both sides: requests pass those of the importer, completions those of the exporter.
         let redirects = Some(possible(false)).filter(|below| !below.is_empty()).unwrap_or_else(|| possible(true));
         if redirects.is_empty() {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "No port between {} and {} can redirect: none has ACS, so the way is cut short below the root complex.",
+                    "No port between {} and {} can redirect to the root complex: none has ACS.",
                     self.from, self.to
                 ),
-                "Move one of the two to another root port, or use a switch whose ports have ACS.",
+                "Move one function to another root port, or use a switch whose ports have ACS.",
             ));
         }
         Ok(redirects)
     }
 
-    /// The changes, with what it takes that requests for the BAR's own address pass the root complex, as the kernel
-    /// supposes once any function on the way redirects: a switch decides by the port at which they come in.
+    /// Adds the redirect that bypass needs. The kernel assumes that requests for the BAR's own address pass the root complex if
+    /// any function on the path redirects, but a switch decides at the port where the request enters.
     fn with_requests_redirected(&self, mut changes: Vec<HostChange>) -> Result<Vec<HostChange>, Explanation> {
         let Some(common) = self.inventory.predictor(self.request).common_node(self.from, self.to) else {
             return Ok(changes);
@@ -198,10 +198,10 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{} and {} meet at {common} with no port between it and {}, so nothing sends the requests up.",
+                    "{common} connects {} and {} without a port between it and {} that redirects requests.",
                     self.from, self.to, self.to
                 ),
-                "Ask for translated, or move one of the two to another port.",
+                "Request translated, or move one function to another port.",
             ));
         };
         self.require_acs_seen(&[port])?;
@@ -215,18 +215,18 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{port}, where requests of {} come into the switch, cannot redirect them: with the address of the BAR \
-                     itself they would go to {} below the root complex.",
+                    "{port}, where requests of {} enter the switch, cannot redirect them, so they reach {} below the root \
+                     complex.",
                     self.to, self.from
                 ),
-                "Ask for translated, or move one of the two to another root port.",
+                "Request translated, or move one function to another root port.",
             ));
         };
         changes.push(redirect);
         Ok(changes)
     }
 
-    /// The change of the importer's domain; none where it is of that type, or where there is nothing to translate.
+    /// The change of the importer's domain; `None` if it already has the type, or has no IOMMU and needs no translation.
     fn domain(&self, wanted: DomainType) -> Result<Option<HostChange>, Explanation> {
         let topology = &self.inventory.topology;
         let to = self.to;
@@ -238,15 +238,15 @@ impl Plan<'_> {
             (_, Some(group)) if !group.noiommu => group,
             (GroupMembership::Unknown, _) => {
                 return Err(Explanation::uncaused(
-                    format!("The IOMMU group of {to} could not be read."),
-                    "Look at its link iommu_group in sysfs.",
+                    format!("The IOMMU group of {to} is not readable."),
+                    "Check the link iommu_group of the function in sysfs.",
                 ));
             }
             _ => {
                 return Err(Explanation::new(
                     Cause::NoIommu,
-                    format!("No IOMMU stands above {to}, so nothing can translate for it."),
-                    "Switch the IOMMU on in the firmware and on the kernel command line.",
+                    format!("{to} has no IOMMU, so its accesses cannot be translated."),
+                    "Enable the IOMMU in the firmware and on the kernel command line.",
                 ));
             }
         };
@@ -254,51 +254,53 @@ impl Plan<'_> {
         match group.domain_type.as_deref() {
             Some("identity") if direct => Ok(None),
             Some("DMA" | "DMA-FQ") if !direct => Ok(None),
-            // Only these can be written back.
+            // sysfs accepts only these types when the change is reverted.
             Some("identity" | "DMA" | "DMA-FQ") => Ok(Some(HostChange::Domain { group: number, to: wanted })),
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
-                format!("The domain of {to} (IOMMU group {number}) is {other}, which cannot be given back afterwards."),
-                "Choose an importer that belongs to a driver of the kernel.",
+                format!(
+                    "The domain type of {to} (IOMMU group {number}) is {other}, which cannot be restored afterwards."
+                ),
+                "Choose an importer that is bound to a kernel driver.",
             )),
             None => Err(Explanation::new(
                 Cause::KernelTooOld,
-                format!("The kernel does not tell the domain type of IOMMU group {number}."),
-                "Boot with iommu=pt for bypass, without it for translated.",
+                format!("The kernel does not report the domain type of IOMMU group {number}."),
+                "Boot with iommu=pt for bypass, or without it for translated.",
             )),
         }
     }
 
-    /// The functions that the kernel asks for ACS.
-    fn way(&self) -> Option<Vec<Bdf>> {
+    /// The functions that the kernel checks for ACS.
+    fn checked_functions(&self) -> Option<Vec<Bdf>> {
         self.inventory.predictor(self.request).functions_checked_for_acs(self.from, self.to)
     }
 
-    fn require_acs_seen(&self, way: &[Bdf]) -> Result<(), Explanation> {
+    fn require_acs_seen(&self, checked: &[Bdf]) -> Result<(), Explanation> {
         let topology = &self.inventory.topology;
         let unseen = |bdf: &&Bdf| topology.function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
-        let unseen: Vec<String> = way.iter().filter(unseen).map(ToString::to_string).collect();
+        let unseen: Vec<String> = checked.iter().filter(unseen).map(ToString::to_string).collect();
         if unseen.is_empty() {
             return Ok(());
         }
         Err(Explanation::new(
             Cause::NoPermission,
-            format!("ACS of {} could not be read: the kernel cut config space short.", unseen.join(", ")),
+            format!("ACS of {} is not readable: the kernel limits config space to 64 bytes.", unseen.join(", ")),
             "Run as root.",
         ))
     }
 
-    /// Redirect switched on or off in a function that can do it and does not yet.
+    /// The change that sets or clears redirect; `None` if the function does not support it or needs no change.
     fn redirect(&self, bdf: Bdf, set: bool) -> Option<HostChange> {
         let register = self.inventory.topology.function(bdf)?.config.acs_register().present()?;
         let now = register.control.0 & AcsControl::REDIRECT;
-        // Egress control alone redirects nothing that the hardware would send on, so it is only ever cleared.
+        // Egress control alone does not redirect permitted requests, so it is only cleared.
         let bits = if set { register.supported & AcsControl::REQUEST_AND_COMPLETION & !now } else { now };
-        let worth = if set { bits & AcsControl::REQUEST_REDIRECT != 0 } else { bits != 0 };
-        worth.then_some(HostChange::Acs { bdf, offset: register.offset, bits: AcsControl(bits), set })
+        let has_effect = if set { bits & AcsControl::REQUEST_REDIRECT != 0 } else { bits != 0 };
+        has_effect.then_some(HostChange::Acs { bdf, offset: register.offset, bits: AcsControl(bits), set })
     }
 
-    /// The changes, if the predictor says that they lead there.
+    /// The changes, if the prediction confirms them.
     fn verified(&self, changes: Vec<HostChange>, wanted: PathName) -> Result<Vec<HostChange>, Explanation> {
         let mut changed = self.inventory.clone();
         for change in &changes {
@@ -306,22 +308,27 @@ impl Plan<'_> {
         }
         let predictor = changed.predictor(self.request);
         match predictor.predict(self.from, self.to) {
-            // What cannot be told beforehand is left for a run to see.
+            // An unknown prediction is accepted: the run observes the path.
             Some(Prediction { path, .. }) if path == wanted || path == PathName::Unknown => Ok(changes),
             Some(prediction) => {
                 let report = predictor.report(&prediction);
                 let remedy = report.would_change.first().map_or_else(
-                    || "Choose another pair, or another path.".to_owned(),
-                    |change| format!("What would change that: {change}."),
+                    || "Choose another pair or another path.".to_owned(),
+                    |change| format!("To change it, {change}."),
                 );
                 let (path, fact) = (prediction.path, report.deciding.fact);
                 let why = match path {
-                    PathName::Refused => format!("Arranged as far as it can be, the mapping would be refused: {fact}."),
-                    path => format!("Arranged as far as it can be, the path would be {path}: {fact}."),
+                    PathName::Refused => {
+                        format!("The kernel would refuse the mapping even after all possible changes: {fact}.")
+                    }
+                    path => format!("The path would be {path} even after all possible changes: {fact}."),
                 };
                 Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
-            None => Err(Explanation::uncaused("The functions are gone.", "Look at `peerpath list`.")),
+            None => Err(Explanation::uncaused(
+                "The functions no longer exist.",
+                "Choose functions that `peerpath list` shows.",
+            )),
         }
     }
 }

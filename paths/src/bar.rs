@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// The first lines of `resource` are the BARs; ROM, SR-IOV BARs and bridge windows follow.
+/// Number of BARs, the first lines of `resource`. ROM, SR-IOV BARs and bridge windows follow.
 const BARS: usize = 6;
 
 const FLAG_IO: u64 = 0x100;
@@ -21,7 +21,7 @@ pub enum BarKind {
     Io,
     /// Memory.
     Memory {
-        /// Can stand above 4 GiB.
+        /// The BAR has 64 bits, so it can be above 4 GiB.
         wide: bool,
         /// Reads have no side effects.
         prefetchable: bool,
@@ -46,47 +46,47 @@ impl Serialize for BarKind {
     }
 }
 
-/// A BAR that exists.
+/// An implemented BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bar {
-    /// 0 to 5; a 64-bit BAR takes two registers and goes by the first.
+    /// Index 0 to 5. A 64-bit BAR has the index of its first register.
     pub index: u8,
-    /// Where the CPU sees it; 0 while it has no address.
+    /// CPU address; 0 if unassigned.
     pub start: u64,
-    /// Its size.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// What it decodes.
+    /// What the BAR decodes.
     pub kind: BarKind,
-    /// It has an address.
+    /// The BAR has an address.
     pub assigned: bool,
 }
 
 impl Bar {
-    /// The BARs in the text of a function's `resource` file.
+    /// Parses a function's `resource` file.
     pub fn parse_all(resource: &str) -> Vec<Self> {
         parse_resource(resource)
     }
 
-    /// The last byte of it.
+    /// CPU address of the last byte.
     pub fn last(&self) -> u64 {
         self.start.saturating_add(self.size_bytes.saturating_sub(1))
     }
 
-    /// Why vfio-pci would not export it; `None` where it would.
+    /// Why vfio-pci does not export the BAR; `None` if it does.
     pub fn why_not_exportable(&self, page_bytes: u64) -> Option<String> {
         if self.kind == BarKind::Io {
-            Some("I/O ports cannot be exported".to_owned())
+            Some("I/O BARs cannot be exported".to_owned())
         } else if self.size_bytes < page_bytes {
             Some(format!("smaller than a page of {page_bytes} bytes"))
         } else if !self.assigned {
-            Some("it has no address".to_owned())
+            Some("the BAR has no address".to_owned())
         } else {
             None
         }
     }
 }
 
-/// Reads `resource`. Lines that make no sense are BARs that do not exist.
+/// Parses `resource`. An invalid line is an unimplemented BAR.
 pub(crate) fn parse_resource(text: &str) -> Vec<Bar> {
     text.lines().take(BARS).zip(0..).filter_map(|(line, index)| parse_line(line, index)).collect()
 }
@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn reads_what_the_kernel_prints() {
+    fn parses_the_resource_file() {
         let bars = parse_resource(
             "0x00000000fe800000 0x00000000fe8000ff 0x0000000000040200\n\
              0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
@@ -140,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in "(0x[0-9a-f]{0,17} ?|\n|.){0,40}") {
+        fn accepts_any_text(text in "(0x[0-9a-f]{0,17} ?|\n|.){0,40}") {
             for bar in parse_resource(&text) {
                 prop_assert!(bar.index < 6 && bar.last() >= bar.start);
             }

@@ -16,13 +16,13 @@ pub struct Bdf {
     function: u8,
 }
 
-/// The text is no BDF.
+/// The text is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a PCI address such as 0000:03:00.0")]
+#[error("invalid PCI address {0:?}: expected an address such as 0000:03:00.0")]
 pub struct ParseBdfError(String);
 
 impl Bdf {
-    /// Checks the ranges that PCI sets: 32 devices a bus, 8 functions a device.
+    /// A function; `None` if the device is not below 32 or the function is not below 8.
     pub fn new(segment: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
         (device < 32 && function < 8).then_some(Self { segment, bus, device, function })
     }
@@ -51,7 +51,7 @@ impl Bdf {
 impl fmt::Display for Bdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { segment, bus, device, function } = self;
-        // `pad` so that tables can align the address as a whole.
+        // `pad` lets tables align the address.
         f.pad(&format!("{segment:04x}:{bus:02x}:{device:02x}.{function:x}"))
     }
 }
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Option<Bdf> {
     Bdf::new(segment, u8::try_from(bus).ok()?, u8::try_from(device).ok()?, u8::try_from(hex(function, 1)?).ok()?)
 }
 
-/// `from_str_radix` alone would take a sign.
+/// `from_str_radix` alone accepts a sign.
 fn hex(text: &str, longest: usize) -> Option<u32> {
     let plain = !text.is_empty() && text.len() <= longest && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok())?
@@ -98,14 +98,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn reads_what_lspci_and_sysfs_print() {
+    fn parses_the_formats_of_lspci_and_sysfs() {
         assert_eq!("0000:03:00.1".parse(), Ok(Bdf::new(0, 3, 0, 1).unwrap()));
         assert_eq!("03:1f.7".parse(), Ok(Bdf::new(0, 3, 31, 7).unwrap()));
         assert_eq!("10000:e1:00.0".parse(), Ok(Bdf::new(0x10000, 0xe1, 0, 0).unwrap()));
     }
 
     #[test]
-    fn refuses_what_no_bus_can_have() {
+    fn rejects_invalid_addresses() {
         for text in
             ["", "03:00", "0000:03:20.0", "0000:03:00.8", "0000:+3:00.0", "0000:003:00.0", "0000:03:00.0 ", "a:b:c:d.0"]
         {
@@ -115,13 +115,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printing_and_reading_agree(segment: u32, bus: u8, device in 0u8..32, function in 0u8..8) {
+        fn display_and_parse_agree(segment: u32, bus: u8, device in 0u8..32, function in 0u8..8) {
             let bdf = Bdf::new(segment, bus, device, function).unwrap();
             prop_assert_eq!(bdf.to_string().parse(), Ok(bdf));
         }
 
         #[test]
-        fn any_text_is_answered(text in ".*") {
+        fn accepts_any_text_without_panic(text in ".*") {
             let _ = text.parse::<Bdf>();
         }
     }

@@ -1,13 +1,13 @@
-//! What prevents binding, exporting or importing, apart from the path.
+//! Reasons other than the path that prevent binding, exporting or importing.
 
 use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
-/// Drivers that VFIO tolerates in a group that it hands to user space: they do no DMA of their own.
+/// Drivers that VFIO tolerates in a group that user space owns, because they do no DMA.
 const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
-/// Drivers whose BARs can be exported.
+/// Drivers with the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 
-/// What stands between a function and the export of its BAR.
+/// The causes that prevent the export of a BAR. `bar` is its index; `None` means any exportable BAR.
 pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
     let group = topology.group_of(exporter);
     let checks = [
@@ -22,9 +22,9 @@ pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: O
     checks.into_iter().filter(|(blocks, _)| *blocks).map(|(_, cause)| cause).collect()
 }
 
-/// What keeps the importer's driver from importing, where it is one that was read.
+/// The cause that prevents the importer's driver from importing; `None` if it can import or is unknown.
 pub fn of_importer(importer: &Function) -> Option<Cause> {
-    // Without an RDMA device of its own, the driver is not what would import.
+    // Without an RDMA device, the driver does not import.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
     match RdmaDriver::named(importer.driver.as_deref()?)?.support {
         DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),
@@ -33,7 +33,7 @@ pub fn of_importer(importer: &Function) -> Option<Cause> {
     }
 }
 
-/// The functions of the exporter's group that keep VFIO from taking the group, with their drivers.
+/// The functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
 pub fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
     let Some(group) = topology.group_of(exporter) else { return Vec::new() };
     let others = group.members.iter().filter(|bdf| **bdf != exporter.bdf).filter_map(|bdf| topology.function(*bdf));
@@ -52,9 +52,9 @@ pub(crate) fn exports(driver: &str) -> bool {
     EXPORTING.contains(&driver)
 }
 
-/// Whether it is a driver of the VFIO family.
+/// Whether the driver is vfio-pci or a variant driver of it.
 pub(crate) fn is_vfio(driver: &str) -> bool {
-    // The variant drivers are called after their device: mlx5_vfio_pci, hisi_acc_vfio_pci, xe-vfio-pci.
+    // Variant drivers are named after their device: mlx5_vfio_pci, hisi_acc_vfio_pci, xe-vfio-pci.
     driver.replace('_', "-").ends_with("vfio-pci")
 }
 

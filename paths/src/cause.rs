@@ -1,4 +1,4 @@
-//! Why something is refused, in words that results and scripts can rely on.
+//! Cause words of failures, which results and scripts rely on.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! causes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+) => {
-        /// A cause of refusal, as it stands in results (`"cause"`, `"blockers"`). Words are added, never bent.
+        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New words may be added; existing ones keep their meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Cause {
             $($(#[doc = $doc])+ #[serde(rename = $word)] $variant,)+
@@ -29,17 +29,17 @@ causes! {
     Topology = "topology",
     /// `swiotlb=force` bounces all direct mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",
-    /// The importer's DMA mask does not reach the BAR's address.
+    /// The BAR's address exceeds the importer's DMA mask.
     DmaMask = "dma-mask",
     /// The importing driver did not allow peer-to-peer memory.
     ImporterNotP2p = "importer-not-p2p",
-    /// The importing driver pins the buffer and offers no way to take it back.
+    /// The importing driver pins the buffer without support for revocation.
     ImporterNotRevocable = "importer-not-revocable",
-    /// The importing driver has no dma-buf support at all.
+    /// The importing driver has no dma-buf support.
     ImporterNoDmabuf = "importer-no-dmabuf",
-    /// The importer does no atomic operations, or none on another device's memory.
+    /// The importer does not support atomic operations, or not on another device's memory.
     AtomicsRefused = "atomics-refused",
-    /// The exporter took the memory back: reset, memory decoding off, low power, or closed.
+    /// The exporter revoked the memory: reset, memory decoding off, low-power state, or close.
     Revoked = "revoked",
     /// Linux 7.2 and 7.3 map only the first range of a multi-range dma-buf in a translated domain.
     MultiRangeDefect = "multi-range-defect",
@@ -47,57 +47,57 @@ causes! {
     OneRangeOnly = "one-range-only",
     /// The importer maps dma-bufs of vfio-pci only.
     ForeignDmaBuf = "foreign-dmabuf",
-    /// The host has no IOMMU in use, so VFIO can open nothing.
+    /// The host has no enabled IOMMU, which VFIO requires.
     NoIommu = "no-iommu",
     /// The function is bound through VFIO's no-IOMMU mode, which exports nothing.
     Noiommu = "noiommu",
-    /// Another function of the IOMMU group belongs to a driver that VFIO does not tolerate.
+    /// Another function of the IOMMU group is bound to a driver that VFIO does not tolerate.
     GroupNotViable = "group-not-viable",
-    /// The function is not bound to vfio-pci, or its driver lacks what is asked.
+    /// The function is not bound to vfio-pci, or its driver does not support the operation.
     DriverNotVfio = "driver-not-vfio",
     /// The platform maps DMA through legacy operations that assume page-backed memory.
     LegacyDmaOps = "legacy-dma-ops",
     /// A confidential guest cannot share this BAR.
     ConfidentialGuest = "confidential-guest",
-    /// The function does not answer memory accesses: its memory-decode bit is off.
+    /// The function does not respond to memory accesses: its memory-decode bit is off.
     MemoryDecodeOff = "memory-decode-off",
-    /// The BAR, or the range of it, is not of a kind that can be exported.
+    /// The BAR or the range is not exportable.
     BarNotExportable = "bar-not-exportable",
     /// The IOMMU blocked an access of the importer.
     IommuFault = "iommu-fault",
     /// The user lacks a permission.
     NoPermission = "no-permission",
-    /// Something else uses the function.
+    /// Another user holds the function.
     InUse = "in-use",
     /// The kernel lacks the interface.
     KernelTooOld = "kernel-too-old",
     /// The library that drives the target is not installed.
     LibraryMissing = "library-missing",
-    /// The library that drives the target lacks what is asked.
+    /// The library that drives the target is too old for the operation.
     DriverTooOld = "driver-too-old",
-    /// The target's driver offers no way to this memory, or not this one.
+    /// The target's driver does not support the mechanism for this memory.
     MechanismRefused = "mechanism-refused",
-    /// The device stopped working in the middle.
+    /// The device failed during the run.
     DeviceLost = "device-lost",
-    /// The device does not exist here.
+    /// The device does not exist on this host.
     NoDevice = "no-device",
-    /// The device's port is not up.
+    /// The device's port is down.
     PortDown = "port-down",
     /// The bytes found are not the bytes sent.
     DataMismatch = "data-mismatch",
-    /// What was sent over a connection that is not reliable did not arrive.
+    /// Packets of an unreliable connection were lost.
     PacketsLost = "packets-lost",
-    /// The transfer ended with an error of the device.
+    /// The device completed the transfer with an error.
     TransferFailed = "transfer-failed",
-    /// The device did not answer in time.
+    /// The device did not respond in time.
     TimedOut = "timed-out",
     /// A limit of this process or host was reached (locked memory, file descriptors, queue depth).
     LimitReached = "limit-reached",
-    /// The path seen is not the path asked for.
+    /// The observed path differs from the requested path.
     PathMismatch = "path-mismatch",
     /// The run was interrupted.
     Interrupted = "interrupted",
-    /// The other host of the run went away, or does not keep to the protocol.
+    /// The connection to the other host was lost, or the host violated the protocol.
     PeerLost = "peer-lost",
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_carries_the_word() {
+    fn json_contains_the_word() {
         for cause in Cause::ALL {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }

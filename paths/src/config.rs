@@ -1,7 +1,7 @@
-//! PCI configuration space, as much of it as the kernel let us see.
+//! The readable part of PCI configuration space.
 //!
-//! Without CAP_SYS_ADMIN the `config` file of sysfs ends after 64 bytes; capabilities, and with them ACS, stand behind
-//! that. "Not seen" and "not there" are different answers here, because only the second one is a fact.
+//! Without CAP_SYS_ADMIN the `config` file of sysfs ends after 64 bytes, before the capabilities and thus before ACS. An
+//! unreadable capability is [`Capability::Unknown`], a missing one [`Capability::Absent`].
 
 use serde::{Deserialize, Serialize};
 
@@ -16,19 +16,19 @@ const EXTENDED_ACS: u16 = 0x000d;
 const EXTENDED_ATS: u16 = 0x000f;
 const EXTENDED_SRIOV: u16 = 0x0010;
 
-/// What could be learned about a capability.
+/// A capability of a function, if it is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Capability<T> {
-    /// It is there.
+    /// The function has it.
     Present(T),
-    /// It is not there.
+    /// The function does not have it.
     Absent,
-    /// That part of config space could not be read.
+    /// That part of config space is not readable.
     Unknown,
 }
 
 impl<T> Capability<T> {
-    /// Looks into what is there.
+    /// Maps a present capability; `Unknown` if `look` returns `None`.
     pub fn and_then<U>(self, look: impl FnOnce(T) -> Option<U>) -> Capability<U> {
         match self {
             Self::Present(value) => look(value).map_or(Capability::Unknown, Capability::Present),
@@ -37,7 +37,7 @@ impl<T> Capability<T> {
         }
     }
 
-    /// What is there.
+    /// The capability, if it is present.
     pub fn present(self) -> Option<T> {
         match self {
             Self::Present(value) => Some(value),
@@ -53,51 +53,51 @@ pub struct AcsControl(pub u16);
 impl AcsControl {
     const NAMES: [(u16, &'static str); 7] =
         [(0x01, "SV"), (0x02, "TB"), (0x04, "RR"), (0x08, "CR"), (0x10, "UF"), (0x20, "EC"), (0x40, "DT")];
-    /// RR, without which a port sends nothing up to the root complex.
+    /// RR: requests are redirected to the root complex.
     pub(crate) const REQUEST_REDIRECT: u16 = 0x04;
     /// RR and CR.
     pub(crate) const REQUEST_AND_COMPLETION: u16 = 0x04 | 0x08;
-    /// Request redirect, completion redirect and egress control: what p2pdma looks at.
+    /// RR, CR and EC (egress control): the bits that p2pdma checks.
     pub(crate) const REDIRECT: u16 = 0x04 | 0x08 | 0x20;
 
-    /// Whether the port sends peer-to-peer requests up to the root complex.
+    /// Whether p2pdma considers the port to redirect peer-to-peer requests to the root complex.
     pub fn redirects(self) -> bool {
         self.0 & Self::REDIRECT != 0
     }
 
-    /// Whether the port lets translated requests (ATS) through to the peer in spite of a redirect.
+    /// Whether the port routes translated requests (ATS) directly to the peer in spite of a redirect.
     pub fn direct_translated(self) -> bool {
         self.0 & 0x40 != 0
     }
 
-    /// The redirecting bits by name: `RR CR`.
+    /// The names of the redirect bits that are set: `RR CR`.
     pub fn redirect_names(self) -> String {
         Self(self.0 & Self::REDIRECT).names()
     }
 
-    /// Every bit by name.
+    /// The names of all bits that are set.
     pub fn names(self) -> String {
         let names: Vec<_> = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name).collect();
         names.join(" ")
     }
 }
 
-/// The ACS capability of a function: what it can do and what it is set to.
+/// The ACS capability of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AcsRegister {
-    /// Where the control word stands in config space.
+    /// Offset of the control word in config space.
     pub offset: u16,
-    /// The bits of the control word that the function implements.
+    /// The supported bits of the control word.
     pub supported: u16,
     /// The control word.
     pub control: AcsControl,
 }
 
-/// What kind of PCIe device a function is.
+/// The PCIe device/port type of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortType {
-    /// An endpoint, legacy ones included.
+    /// An endpoint, or a legacy endpoint.
     Endpoint,
     /// A root port.
     RootPort,
@@ -111,26 +111,26 @@ pub enum PortType {
     IntegratedEndpoint,
     /// A root complex event collector.
     EventCollector,
-    /// Something that the specification did not know when this was written.
+    /// A type that PCIe 6.0 does not define.
     Other,
 }
 
 /// The PCIe capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pcie {
-    /// What kind of device.
+    /// The device/port type.
     pub port_type: PortType,
-    /// Largest payload it supports.
+    /// Largest supported payload, in bytes.
     pub max_payload_supported_bytes: u16,
-    /// Largest payload it is set to.
+    /// Maximum payload size (MPS) setting, in bytes.
     pub max_payload_bytes: u16,
-    /// Largest read request it is set to.
+    /// Maximum read request size (MRRS) setting, in bytes.
     pub max_read_request_bytes: u16,
     /// Relaxed ordering is enabled.
     pub relaxed_ordering: bool,
-    /// The link as it runs now; none on integrated endpoints.
+    /// The current link; `None` on integrated endpoints.
     pub link: Option<Link>,
-    /// The fastest and widest that the link could be.
+    /// The fastest and widest link that the port supports.
     pub link_limit: Option<Link>,
 }
 
@@ -139,14 +139,14 @@ pub struct Pcie {
 pub struct Link {
     /// PCIe generation: 1 is 2.5 GT/s, 5 is 32 GT/s.
     pub generation: u8,
-    /// Lanes.
+    /// Number of lanes.
     pub lanes: u8,
 }
 
 /// Address translation services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ats {
-    /// Switched on.
+    /// ATS is enabled.
     pub enabled: bool,
 }
 
@@ -157,7 +157,7 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// Takes what was read; anything is accepted, and what it does not cover is unknown.
+    /// Accepts any bytes. What they do not contain is unknown.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         bytes.truncate(EXTENDED_BYTES);
         let gone = bytes.iter().take(HEADER_BYTES).all(|&byte| byte == 0xff);
@@ -168,8 +168,8 @@ impl ConfigSpace {
         };
         bytes.truncate(length);
         let mut config = Self { bytes };
-        // `tar` fills a file of sysfs up with zeros to the size it claims. A capability list that starts in zeros was
-        // cut off: the function says that there is one, and an entry of zeros is no capability.
+        // `tar` pads a file of sysfs with zeros to its claimed size. If the capability list of a function points into zeros,
+        // the file was truncated.
         if config.capability_pointer().is_some() && config.bytes.iter().skip(HEADER_BYTES).all(|&byte| byte == 0) {
             config.bytes.truncate(HEADER_BYTES);
         }
@@ -188,12 +188,12 @@ impl ConfigSpace {
         Some(u32::from_le_bytes(self.bytes.get(at..at + 4)?.try_into().ok()?))
     }
 
-    /// How many bytes could be seen.
+    /// Number of readable bytes.
     pub fn readable_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Vendor and device; all ones in a virtual function, which sysfs corrects and config space does not.
+    /// Vendor and device ID. In a virtual function they read as all ones; sysfs shows the right ones.
     pub fn ids(&self) -> Option<(u16, u16)> {
         Some((self.word(0)?, self.word(2)?))
     }
@@ -203,7 +203,7 @@ impl ConfigSpace {
         Some(self.double(8)? >> 8)
     }
 
-    /// Whether the function answers memory accesses. Virtual functions have no such bit of their own.
+    /// Whether memory decoding is on. A virtual function has no such bit.
     pub fn memory_decode(&self) -> Option<bool> {
         Some(self.word(4)? & 2 != 0)
     }
@@ -213,18 +213,18 @@ impl ConfigSpace {
         Some(self.byte(0x0e)? & 0x7f)
     }
 
-    /// The buses below a bridge: from the secondary to the subordinate one.
+    /// Secondary and subordinate bus number of a bridge.
     pub fn buses_below(&self) -> Option<(u8, u8)> {
         matches!(self.header_type()?, 1 | 2).then_some((self.byte(0x19)?, self.byte(0x1a)?))
     }
 
-    /// A base address register as it stands, type bits included.
+    /// The value of a base address register, including the type bits.
     pub fn bar_register(&self, index: u8) -> Option<u32> {
         let registers = if self.header_type()? == 0 { 6 } else { 2 };
         (index < registers).then(|| self.double(0x10 + 4 * usize::from(index)))?
     }
 
-    /// Where the list of capabilities starts; none where there is no list.
+    /// Offset of the first capability; `None` without capabilities.
     fn capability_pointer(&self) -> Option<usize> {
         if self.word(6)? & 0x10 == 0 {
             return None;
@@ -238,7 +238,7 @@ impl ConfigSpace {
             return Capability::Unknown;
         }
         let Some(mut at) = self.capability_pointer() else { return Capability::Absent };
-        // As many as fit, which also ends a list that runs in a circle.
+        // The number of capabilities that fit bounds a cyclic list.
         for _ in 0..(CONVENTIONAL_BYTES - HEADER_BYTES) / 4 {
             let Some(entry) = self.word(at) else { return Capability::Unknown };
             match entry.to_le_bytes() {
@@ -252,13 +252,13 @@ impl ConfigSpace {
     }
 
     fn extended(&self, wanted: u16) -> Capability<usize> {
-        let seen = self.bytes.len();
-        // Without any capability it is no PCIe device, and nothing else has extended config space.
-        if seen == 0 || (seen < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
+        let readable = self.bytes.len();
+        // A function without capabilities is not a PCIe device and has no extended config space.
+        if readable == 0 || (readable < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
             return Capability::Unknown;
         }
-        // 256 bytes are the whole: the kernel reaches no more, be it for lack of PCIe or with pci=nommconf.
-        if seen <= CONVENTIONAL_BYTES {
+        // Exactly 256 bytes: the kernel itself cannot access more (conventional PCI, or pci=nommconf).
+        if readable <= CONVENTIONAL_BYTES {
             return Capability::Absent;
         }
         let mut at = CONVENTIONAL_BYTES;
@@ -301,7 +301,7 @@ impl ConfigSpace {
         self.extended(EXTENDED_ACS).and_then(|at| self.word(at + 6).map(AcsControl))
     }
 
-    /// The whole ACS capability, for who wants to change its control word.
+    /// The ACS capability with the offset of its control word.
     pub fn acs_register(&self) -> Capability<AcsRegister> {
         self.extended(EXTENDED_ACS).and_then(|at| {
             let offset = u16::try_from(at + 6).ok()?;
@@ -309,7 +309,7 @@ impl ConfigSpace {
         })
     }
 
-    /// As if the word at an offset read otherwise.
+    /// The config space with another value of the word at an offset.
     pub(crate) fn with_word(mut self, offset: u16, value: u16) -> Self {
         let at = usize::from(offset);
         if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
@@ -323,12 +323,12 @@ impl ConfigSpace {
         self.extended(EXTENDED_ATS).and_then(|at| self.word(at + 6).map(|control| Ats { enabled: control >> 15 == 1 }))
     }
 
-    /// Whether it is a physical function of SR-IOV.
+    /// The SR-IOV capability, which a physical function has.
     pub fn sriov(&self) -> Capability<()> {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
     }
 
-    /// The bytes for a snapshot: without the serial number, and without what the VPD window happens to show.
+    /// The bytes for a snapshot, without the serial number and the contents of the VPD window.
     pub fn without_serials(mut self) -> Vec<u8> {
         let serial = self.extended(EXTENDED_SERIAL_NUMBER).present().map(|at| at + 4..at + 12);
         let vpd = self.capability(CAPABILITY_VPD).present().map(|at| at + 2..at + 8);
@@ -353,7 +353,7 @@ fn port_type(flags: u16) -> PortType {
     }
 }
 
-/// The same fields stand in the link's capability and in its status.
+/// Parses link speed and width. Link Capabilities and Link Status have the same layout.
 fn link(register: u16) -> Option<Link> {
     let link = Link { generation: (register & 0xf) as u8, lanes: (register >> 4 & 0x3f) as u8 };
     (link.generation != 0 && link.lanes != 0).then_some(link)
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_config_space_tells_everything() {
+    fn parses_a_complete_config_space() {
         let config = ConfigSpace::new(port());
         assert_eq!(config.ids(), Some((0x1b36, 0x000c)));
         assert_eq!(config.class(), Some(0x06_0400));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_64_bytes_do_not_tell_that_acs_is_absent() {
+    fn acs_is_unknown_if_only_64_bytes_are_readable() {
         let mut padded = port();
         padded[64..].fill(0);
         for bytes in [port()[..64].to_vec(), port()[..128].to_vec(), padded] {
@@ -419,27 +419,27 @@ mod tests {
     }
 
     #[test]
-    fn a_function_without_capabilities_has_no_acs_even_when_cut() {
+    fn acs_is_absent_in_a_function_without_capabilities() {
         let mut bytes = port()[..64].to_vec();
         bytes[0x06] = 0;
         assert_eq!(ConfigSpace::new(bytes).acs(), Capability::Absent);
     }
 
     #[test]
-    fn with_256_bytes_the_kernel_sees_no_acs_either() {
+    fn acs_is_absent_if_config_space_has_256_bytes() {
         let config = ConfigSpace::new(port()[..256].to_vec());
         assert_eq!(config.acs(), Capability::Absent);
         assert_eq!(config.pcie().present().map(|pcie| pcie.port_type), Some(PortType::RootPort));
     }
 
     #[test]
-    fn a_device_that_is_gone_is_unknown() {
+    fn everything_is_unknown_in_a_removed_device() {
         let config = ConfigSpace::new(vec![0xff; 4096]);
         assert_eq!((config.acs(), config.ids(), config.memory_decode()), (Capability::Unknown, None, None));
     }
 
     #[test]
-    fn serials_do_not_travel() {
+    fn removes_serial_numbers() {
         let clean = ConfigSpace::new(port()).without_serials();
         assert!(!clean.windows(6).any(|window| window == b"secret"));
         assert_eq!(ConfigSpace::new(clean).acs().present(), Some(AcsControl(0x1d)));
@@ -447,7 +447,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..5000), at in 0usize..4096, value: u32) {
+        fn accepts_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..5000), at in 0usize..4096, value: u32) {
             let mut whole = port();
             whole[at & !3..(at & !3) + 4].copy_from_slice(&value.to_le_bytes());
             for bytes in [bytes, whole] {

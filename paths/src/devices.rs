@@ -1,23 +1,23 @@
-//! Which RDMA, net, NVMe and display devices sit on which function.
+//! The RDMA, network, NVMe and display devices of each function.
 
 use std::collections::BTreeMap;
 
 use crate::function::printable;
 use crate::{Bdf, Tree};
 
-/// Classes of sysfs, and the word in front of a device's name.
+/// Classes of sysfs, and the prefix of the device name.
 pub(crate) const CLASSES: [(&str, &str); 4] =
     [("infiniband", "verbs"), ("drm", "drm"), ("nvme", "nvme"), ("net", "net")];
 
-/// Where a soft RDMA device names the net device below it: rxe in an attribute of its own, siw among its GIDs.
+/// The files in which a soft RDMA device names its net device: `parent` for rxe, a GID attribute for siw.
 pub(crate) const PARENTS: [&str; 2] = ["parent", "ports/1/gid_attrs/ndevs/0"];
 
-/// Every device that sits on a PCI function, by function.
+/// The devices of each PCI function.
 pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
     let mut found: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
     for (class, word) in CLASSES {
         for name in tree.names(&format!("sys/class/{class}")) {
-            // Connectors (card0-DP-1) and control nodes stand beside the cards.
+            // The class also contains connectors (card0-DP-1) and control nodes.
             if class == "drm" && !is_card(&name) {
                 continue;
             }
@@ -35,7 +35,7 @@ fn is_card(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The class link leads through the function's directory, or the device's own link does.
+/// The function in the path of the class link, or of the device's own link.
 fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     let path = format!("sys/class/{class}/{name}");
     let in_path = |path: &str| path.rsplit('/').find_map(|part| part.parse().ok());
@@ -52,7 +52,7 @@ fn below_soft_rdma(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     }
     PARENTS.iter().find_map(|file| {
         let netdev = tree.text(&format!("sys/class/infiniband/{name}/{file}"))?;
-        // It becomes part of a path.
+        // The name becomes part of a path.
         if netdev.is_empty() || netdev.contains('/') || netdev.starts_with('.') {
             return None;
         }

@@ -1,23 +1,23 @@
-//! One PCI function, as sysfs describes it.
+//! A PCI function, as sysfs describes it.
 
 use crate::bar::parse_resource;
 use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Pcie, PortType, Tree};
 
-/// Which IOMMU group a function is in.
+/// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GroupMembership {
-    /// In this one.
+    /// The function is in the group with this number.
     Group(u32),
-    /// In none: no IOMMU stands between the function and memory.
+    /// The function has no group: no IOMMU translates its accesses.
     None,
-    /// The links were not copied.
+    /// Unknown: the links are not in the copy.
     Unknown,
 }
 
-/// A function. Fields that could not be read are `None`.
+/// A PCI function. Fields that are not readable are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
-    /// Its address.
+    /// The PCI address.
     pub bdf: Bdf,
     /// Vendor id.
     pub vendor: Option<u16>,
@@ -25,34 +25,34 @@ pub struct Function {
     pub device: Option<u16>,
     /// Base class, subclass, programming interface: `0x020700`.
     pub class: Option<u32>,
-    /// Config space, as far as it was readable.
+    /// The readable part of config space.
     pub config: ConfigSpace,
     /// The PCIe capability.
     pub pcie: Capability<Pcie>,
-    /// ACS.
+    /// The ACS control word.
     pub acs: Capability<AcsControl>,
-    /// ATS.
+    /// The ATS capability.
     pub ats: Capability<Ats>,
-    /// BARs that exist.
+    /// The implemented BARs.
     pub bars: Vec<Bar>,
-    /// The driver bound to it.
+    /// The bound driver.
     pub driver: Option<String>,
-    /// Its NUMA node; negative and missing ones are none.
+    /// The NUMA node; `None` if missing or negative.
     pub numa_node: Option<u32>,
-    /// Bits of DMA address that the bound driver asked for; 32 before any driver did.
+    /// The DMA mask that the bound driver set, in bits; 32 before a driver sets it.
     pub dma_mask_bits: Option<u8>,
-    /// Its IOMMU group.
+    /// The IOMMU group.
     pub membership: GroupMembership,
-    /// The physical function, of a virtual one.
+    /// The physical function, if this is a virtual function.
     pub physical_function: Option<Bdf>,
-    /// State of a TEE device interface, as the kernel exposes it: `bound`, `locked`.
+    /// State of the TEE device interface (TDISP): `bound` or `locked`; `None` if neither.
     pub tdisp: Option<String>,
-    /// What sits on it: `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
+    /// The devices of the function: `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
     pub devices: Vec<String>,
 }
 
 impl Function {
-    /// Reads the function whose directory is `path`. `None` where that is no directory.
+    /// Reads the function with the directory `path`; `None` if it is not a directory.
     pub(crate) fn read(tree: &Tree, bdf: Bdf, path: &str) -> Option<Self> {
         if !tree.is_directory(path) {
             return None;
@@ -61,7 +61,7 @@ impl Function {
         let hex = |name: &str| u32::from_str_radix(tree.text(&at(name))?.trim().strip_prefix("0x")?, 16).ok();
         let config = ConfigSpace::new(tree.read(&at("config")).unwrap_or_default());
         let physical_function = tree.link_name(&at("physfn")).and_then(|name| name.parse().ok());
-        // In a virtual function's config space the ids read as all ones; sysfs knows better.
+        // In the config space of a virtual function the IDs read as all ones; sysfs shows the right ones.
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
         Some(Self {
             bdf,
@@ -86,8 +86,8 @@ impl Function {
         })
     }
 
-    /// Bridges forward transfers and neither export nor import. A host bridge counts although its header looks like an
-    /// endpoint's; "other" bridges (NVSwitch, non-transparent bridges) are endpoints that do.
+    /// Whether the function is a bridge, which neither exports nor imports. A host bridge counts in spite of its endpoint header;
+    /// "other" bridges (NVSwitch, non-transparent bridges) count as endpoints.
     pub fn is_bridge(&self) -> bool {
         if matches!(self.config.header_type(), Some(1 | 2)) {
             return true;
@@ -98,7 +98,7 @@ impl Function {
         }
     }
 
-    /// Whether it is a root port; unknown where the capability could not be seen and the answer depends on it.
+    /// Whether the function is a root port; `None` if that depends on an unreadable capability.
     pub fn is_root_port(&self) -> Option<bool> {
         match self.pcie {
             Capability::Present(pcie) => Some(pcie.port_type == PortType::RootPort),
@@ -114,7 +114,7 @@ impl Function {
         }
     }
 
-    /// Whether it answers memory accesses; a virtual function has no bit of its own for that.
+    /// Whether memory decoding is on; `None` for a virtual function, which has no bit for it.
     pub fn memory_decode(&self) -> Option<bool> {
         self.config.memory_decode().filter(|_| self.physical_function.is_none())
     }
@@ -127,7 +127,7 @@ impl Function {
         }
     }
 
-    /// The BAR that people export: the largest one that can be.
+    /// The largest exportable BAR.
     pub fn main_bar(&self, page_bytes: u64) -> Option<&Bar> {
         let exportable = self.bars.iter().filter(|bar| bar.why_not_exportable(page_bytes).is_none());
         exportable.max_by_key(|bar| (bar.size_bytes, std::cmp::Reverse(bar.index)))
@@ -139,7 +139,7 @@ impl Function {
         format!("{}:{}", id(self.vendor), id(self.device))
     }
 
-    /// What its class is called.
+    /// The name of the class code.
     pub fn class_name(&self) -> &'static str {
         let Some(class) = self.class else { return "unknown device" };
         match ((class >> 16) as u8, (class >> 8) as u8) {
@@ -163,7 +163,7 @@ impl Function {
     }
 }
 
-/// A function of sysfs always has the link `subsystem`: where that was copied, a missing group is a fact.
+/// A function in sysfs always has the link `subsystem`. If the copy contains it, a missing group link means no group.
 fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
         Some(number) => GroupMembership::Group(number),
@@ -180,7 +180,7 @@ fn tdisp(tree: &Tree, path: &str) -> Option<String> {
     })
 }
 
-/// Names come from files of strangers and end on terminals.
+/// Replaces characters that could control a terminal: names may come from an untrusted snapshot.
 pub(crate) fn printable(name: &str) -> String {
     name.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(64).collect()
 }

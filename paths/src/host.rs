@@ -1,4 +1,4 @@
-//! What concerns the whole host: kernel, command line, processor, memory encryption.
+//! Facts of the whole host: kernel, command line, processor, memory encryption.
 
 mod command_line;
 mod cpu;
@@ -17,30 +17,30 @@ pub use kernel::KernelVersion;
 
 use crate::Tree;
 
-/// Everything that is read once for a host. `None` is "could not be read".
+/// Facts of a host. `None` means that the fact is not readable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Version of the kernel.
+    /// The kernel version.
     pub kernel: Option<KernelVersion>,
-    /// Its command line.
+    /// The kernel command line.
     pub command_line: Option<CommandLine>,
-    /// The first processor, the one that p2pdma asks.
+    /// The first processor, which p2pdma checks.
     pub cpu: Option<Cpu>,
-    /// The kind of confidential guest that this is.
+    /// The kind of confidential guest; `None` if the host is not one.
     pub confidential_guest: Option<ConfidentialGuest>,
-    /// VFIO's no-IOMMU mode is switched on.
+    /// Whether the no-IOMMU mode of VFIO is on.
     pub noiommu_mode: Option<bool>,
-    /// The kernel links every range at its own offset: the correction of the multi-range defect, where it is present.
+    /// Whether the kernel links every range of a dma-buf at its own offset; `None` if it has no such parameter.
     pub multi_range_corrected: Option<bool>,
-    /// What is no file of the host.
+    /// Facts that are not in sysfs or procfs.
     pub facts: HostFacts,
 }
 
-/// Whether all direct DMA mappings bounce, and through what.
+/// Whether and why all direct DMA mappings bounce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bounce {
-    /// They do not.
+    /// Direct mappings do not bounce.
     No,
     /// `swiotlb=force`.
     Forced,
@@ -49,7 +49,7 @@ pub enum Bounce {
 }
 
 impl Host {
-    /// Reads the host behind a tree.
+    /// Reads the facts of a host.
     pub fn read(tree: &Tree) -> Self {
         let facts = HostFacts::read(tree);
         let cpu_text = tree.text("proc/cpuinfo").filter(|text| !text.is_empty());
@@ -65,7 +65,7 @@ impl Host {
         }
     }
 
-    /// Whether direct mappings bounce; unknown without the command line.
+    /// Whether direct mappings bounce; `None` if the command line is unknown.
     pub fn bounce(&self) -> Option<Bounce> {
         if self.confidential_guest.is_some() {
             return Some(Bounce::Encryption);
@@ -79,7 +79,7 @@ impl Host {
         }
     }
 
-    /// The page size; 4 KiB where nobody said otherwise.
+    /// The page size in bytes; 4096 if unknown.
     pub fn page_bytes(&self) -> u64 {
         self.facts.page_bytes.filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
     }

@@ -1,23 +1,23 @@
-//! The host bridges through which the kernel lets peers talk: the list in drivers/pci/p2pdma.c, with the versions in
-//! which its rows were read. A processor of AMD's from Zen on makes the list unnecessary.
+//! The host bridges that the kernel trusts for peer-to-peer transfers: the list in drivers/pci/p2pdma.c, with the kernel
+//! version of each row. The kernel trusts every host bridge of an AMD processor since Zen, independent of the list.
 
 use crate::KernelVersion;
 
-/// Which devices of a vendor a row means.
+/// The devices of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Devices {
     Range(u16, u16),
     All,
 }
 
-/// One row, perhaps of several devices.
+/// One row of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     vendor: u16,
     devices: Devices,
-    /// Both functions have to be below this one bridge.
+    /// The row applies only if both functions are below the same bridge.
     same_host_bridge: bool,
-    /// The first kernel that is known to have the row.
+    /// The oldest kernel that is known to contain the row.
     since: KernelVersion,
 }
 
@@ -25,12 +25,12 @@ const fn row(vendor: u16, first: u16, last: u16, same_host_bridge: bool, since: 
     Row { vendor, devices: Devices::Range(first, last), same_host_bridge, since }
 }
 
-/// Rows that are older than the export of dma-bufs, so that any kernel of interest has them.
+/// Rows older than the dma-buf export, which every relevant kernel contains.
 const OLD: KernelVersion = KernelVersion::VFIO_DMA_BUF;
 const V7_2: KernelVersion = KernelVersion { major: 7, minor: 2 };
 const V7_3: KernelVersion = KernelVersion { major: 7, minor: 3 };
 
-/// The newest kernel whose list was read.
+/// The newest kernel whose list this table contains.
 pub(crate) const NEWEST_READ: KernelVersion = V7_3;
 
 const INTEL: u16 = 0x8086;
@@ -57,7 +57,7 @@ static ROWS: &[Row] = &[
     row(NVIDIA, 0x2f95, 0x2f98, false, V7_3),
 ];
 
-/// Whether the list has the device. `None` where that depends on a version that is not known or was not read.
+/// Whether the list contains the device; `None` if that depends on an unknown kernel version.
 pub(crate) fn is_trusted(
     vendor: u16,
     device: u16,
@@ -77,7 +77,7 @@ pub(crate) fn is_trusted(
     }
     match kernel {
         Some(kernel) if kernel >= row.since => Some(true),
-        // Between the first export and 7.2 nobody looked when the row came; 7.2 itself was seen to lack those of 7.3.
+        // It is unknown which version before 7.2 added the row. 7.2 itself lacks the rows of 7.3.
         Some(kernel) => {
             if kernel >= V7_2 {
                 Some(false)
@@ -94,19 +94,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_the_kernels() {
+    fn matches_the_list_of_the_kernel() {
         let trusted = |vendor, device, same| is_trusted(vendor, device, same, Some(V7_2));
         assert_eq!(trusted(0x8086, 0x2031, false), Some(true));
         assert_eq!(trusted(0x8086, 0x2034, true), Some(false));
         assert_eq!(trusted(0x8086, 0x29c0, true), Some(false));
         assert_eq!((trusted(0x8086, 0x3c00, true), trusted(0x8086, 0x3c00, false)), (Some(true), Some(false)));
         assert_eq!(trusted(0x1ae0, 0xbeef, false), Some(true));
-        // 4941 and its odd neighbours are the virtual functions of the accelerators on the list.
+        // Odd device IDs such as 4941 are virtual functions of listed accelerators.
         assert_eq!(trusted(0x8086, 0x4941, true), Some(false));
     }
 
     #[test]
-    fn versions_decide_about_new_rows() {
+    fn new_rows_depend_on_the_kernel_version() {
         let grace = |kernel| is_trusted(0x10de, 0x2f96, false, kernel);
         assert_eq!(grace(Some(V7_2)), Some(false));
         assert_eq!(grace(Some(V7_3)), Some(true));

@@ -1,16 +1,16 @@
-//! A host as the commands `list` and `paths` show it.
+//! A host with all its functions, and lists of them.
 
 use pci_ids::FromId as _;
 use serde::Serialize;
 
 use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Predictor, Request, Topology, Tree};
 
-/// Everything that was read of a host.
+/// A host and its functions.
 #[derive(Debug, Clone)]
 pub struct Inventory {
-    /// What concerns all of it.
+    /// Kernel, processor and other facts of the whole host.
     pub host: Host,
-    /// Its functions.
+    /// The PCI functions.
     pub topology: Topology,
 }
 
@@ -19,17 +19,17 @@ pub struct Inventory {
 pub struct ListEntry {
     /// The function.
     pub bdf: Bdf,
-    /// Vendor and device in words, as far as the table of PCI ids knows them.
+    /// Vendor and device name from the table of PCI IDs.
     pub name: String,
-    /// The driver bound to it.
+    /// The bound driver.
     pub driver: Option<String>,
-    /// Its IOMMU group.
+    /// The number of the IOMMU group.
     pub iommu_group: Option<u32>,
     /// Type of the group's default domain.
     pub domain_type: Option<String>,
-    /// Its NUMA node.
+    /// The NUMA node.
     pub numa_node: Option<u32>,
-    /// BARs that exist.
+    /// The implemented BARs.
     pub bars: Vec<ListBar>,
     /// `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
     pub devices: Vec<String>,
@@ -38,15 +38,15 @@ pub struct ListEntry {
 /// A BAR in [`ListEntry`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListBar {
-    /// Its index.
+    /// Index 0 to 5.
     pub index: u8,
-    /// Its size.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// What it decodes: `mem64-prefetch`.
+    /// What the BAR decodes: `mem64-prefetch`.
     pub kind: BarKind,
-    /// VFIO could export it.
+    /// vfio-pci can export the BAR.
     pub exportable: bool,
-    /// Why not.
+    /// Why it cannot.
     pub why: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Inventory {
         Predictor::new(&self.host, &self.topology, request)
     }
 
-    /// Functions with BARs that can be exported, in the order of their addresses.
+    /// The functions with an exportable BAR, ordered by address.
     pub fn list(&self) -> Vec<ListEntry> {
         let page_bytes = self.host.page_bytes();
         let functions = self.topology.functions().iter();
@@ -71,7 +71,7 @@ impl Inventory {
             .collect()
     }
 
-    /// The entry of one function, exportable or not.
+    /// The entry of any function.
     pub fn entry(&self, function: &Function) -> ListEntry {
         let page_bytes = self.host.page_bytes();
         let bar = |bar: &Bar| {
@@ -93,15 +93,15 @@ impl Inventory {
         }
     }
 
-    /// The function that a device such as `verbs:rxe0` sits on; a port after it (`verbs:mlx5_0/2`) says nothing about that.
+    /// The function of a device such as `verbs:rxe0`. A port (`verbs:mlx5_0/2`) is ignored.
     pub fn function_under(&self, device: &str) -> Option<Bdf> {
         let device = device.split('/').next().unwrap_or(device);
-        let sits_here = |function: &&Function| function.devices.iter().any(|name| name == device);
-        self.topology.functions().iter().find(sits_here).map(|function| function.bdf)
+        let has_device = |function: &&Function| function.devices.iter().any(|name| name == device);
+        self.topology.functions().iter().find(has_device).map(|function| function.bdf)
     }
 
-    /// The reports that `paths` prints: every exporter with every importer, or with the functions that are named, which
-    /// are then taken whatever they are. Addresses that do not exist give no report.
+    /// The reports of every exporter with every importer, or of the given functions, whatever their kind. A function that does
+    /// not exist has no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {
         let predictor = self.predictor(request);
         let exporters = from.map_or_else(|| predictor.exporters().collect(), |bdf| vec![bdf]);
@@ -111,7 +111,7 @@ impl Inventory {
     }
 }
 
-/// What the table of PCI ids calls it; its class and numbers where the table has no word.
+/// The name in the table of PCI IDs, or class and IDs if the table lacks it.
 fn name(function: &Function) -> String {
     let (Some(vendor), Some(device)) = (function.vendor, function.device) else {
         return function.class_name().to_owned();

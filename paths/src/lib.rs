@@ -1,7 +1,25 @@
-//! Which way a transfer between two PCI functions goes, and why it is refused where it is.
+//! Predicts the path of a peer-to-peer transfer between two PCI functions, and explains refusals.
 //!
-//! This crate knows the host and changes nothing on it: the names that all other crates share ([`Bdf`], [`PathName`],
-//! [`Cause`], [`Explanation`]), what sysfs says, and the kernel's own decision worked out from it.
+//! The crate reads a host from sysfs and procfs, or from a snapshot of them, and changes nothing:
+//!
+//! - [`Tree`] reads the files, [`Topology`] and [`Host`] model functions, bridges, IOMMU groups, kernel and processor.
+//! - [`Predictor`] applies the rules of p2pdma and of the DMA API to a pair of functions.
+//! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
+//! - [`doctor`] checks whether a host can export, import and observe.
+//! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy.
+//!
+//! ```
+//! use peerpath_paths::{Inventory, PathName, Request, Tree};
+//!
+//! let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/truth/01_switch_epyc.tar.gz");
+//! let inventory = Inventory::read(&Tree::open(snapshot.as_ref())?);
+//! for report in inventory.reports(None, None, Request::default()) {
+//!     println!("{} -> {}: {}, because {}", report.from, report.to, report.predicted, report.deciding.fact);
+//! }
+//! # let reports = inventory.reports(None, None, Request::default());
+//! # assert!(reports.iter().any(|report| report.predicted == PathName::BusAddress));
+//! # Ok::<(), peerpath_paths::TreeError>(())
+//! ```
 
 mod arrange;
 mod bar;

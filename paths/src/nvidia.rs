@@ -1,20 +1,20 @@
-//! NVIDIA's kernel module, as it describes itself.
+//! NVIDIA's kernel module.
 
 use crate::Tree;
 
-/// The kernel module under NVIDIA's driver.
+/// NVIDIA's kernel module, from `/proc/driver/nvidia/version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NvidiaModule {
-    /// `580.95.05`.
+    /// The version: `580.95.05`.
     pub version: Option<String>,
-    /// NVIDIA's open modules rather than the proprietary one.
+    /// Whether it is one of NVIDIA's open kernel modules.
     pub is_open: bool,
 }
 
 impl NvidiaModule {
     pub(crate) const PATH: &str = "proc/driver/nvidia/version";
 
-    /// None where there is none, or where this machine does not show it.
+    /// Reads the module; `None` if the file does not exist.
     pub fn read(tree: &Tree) -> Option<Self> {
         Some(Self::parse(&tree.text(Self::PATH)?))
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_it_is() {
+    fn recognizes_open_and_proprietary_modules() {
         let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (x@y)  Tue Sep 23\n\
                     GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1)\n";
         let module = |version: &str, is_open| NvidiaModule { version: Some(version.into()), is_open };

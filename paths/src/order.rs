@@ -1,6 +1,6 @@
-//! The kernel's own order of functions. p2pdma asks the *first* device on a root bus, and "first" means the order in
-//! which the kernel found them, which a remove and rescan changes. `/proc/bus/pci/devices` shows that order; it prints
-//! no segment, so on hosts with several segments a line may fit several functions.
+//! The kernel's order of functions. p2pdma checks the *first* device on a root bus in the order in which the kernel found them,
+//! which a remove and rescan changes. `/proc/bus/pci/devices` has this order but no segments, so on hosts with several
+//! segments a line may match several functions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,19 +13,19 @@ struct Line {
     slot: u8,
     vendor: u16,
     device: u16,
-    /// Start and size of the six BARs, type bits taken off.
+    /// Start and size of the six BARs, without type bits.
     bars: Vec<(u64, u64)>,
 }
 
-/// Positions in the kernel's list, as far as they can be told.
+/// The possible positions of functions in the kernel's list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOrder {
-    /// The lines that may be this function's.
+    /// The lines that match each function.
     positions: HashMap<Bdf, BTreeSet<usize>>,
 }
 
 impl ListOrder {
-    /// `None` where there is no list.
+    /// Parses the list; `None` if it is missing or empty.
     pub(crate) fn read(text: Option<&str>, functions: &[Function]) -> Option<Self> {
         let lines: Vec<Line> = text?.lines().filter_map(parse).collect();
         (!lines.is_empty()).then(|| Self::matching(&lines, functions))
@@ -51,7 +51,7 @@ impl ListOrder {
         Self { positions }
     }
 
-    /// Which of these functions, in the order of their addresses, may be the first in the kernel's: one, unless lines fit
+    /// The functions among `candidates` (ordered by address) that may be the first in the kernel's order: one, unless lines match
     /// several functions.
     pub(crate) fn possible_first(&self, candidates: &[Bdf]) -> Vec<Bdf> {
         let known: Vec<(Bdf, Vec<usize>)> = candidates
@@ -68,17 +68,17 @@ impl ListOrder {
     }
 }
 
-/// Segments that look alike were found one after the other, so that the doubtful lines come in rounds, each with the
-/// same places in the order of their addresses. Then one round is one segment's, and only which one is open.
+/// The kernel scans one segment after the other. If segments have the same devices, the ambiguous lines form rounds with the
+/// same addresses in the same order. Each round belongs to one segment; only the assignment is unknown.
 fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
-    let doubtful = || known.iter().filter(|(_, positions)| positions.len() > 1);
-    let rounds = doubtful().next().map_or(1, |(_, positions)| positions.len());
-    if doubtful().any(|(_, positions)| positions.len() != rounds) {
+    let ambiguous = || known.iter().filter(|(_, positions)| positions.len() > 1);
+    let rounds = ambiguous().next().map_or(1, |(_, positions)| positions.len());
+    if ambiguous().any(|(_, positions)| positions.len() != rounds) {
         return None;
     }
-    let in_turn: Vec<usize> =
-        (0..rounds).flat_map(|round| doubtful().map(move |(_, positions)| positions[round])).collect();
-    if !in_turn.is_sorted() {
+    let in_sequence: Vec<usize> =
+        (0..rounds).flat_map(|round| ambiguous().map(move |(_, positions)| positions[round])).collect();
+    if !in_sequence.is_sorted() {
         return None;
     }
     let at = |positions: &[usize], round: usize| positions.get(round).or(positions.first()).copied();
@@ -87,13 +87,13 @@ fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
         .collect()
 }
 
-/// Without such rounds, everybody may be first who may stand before the one that stands somewhere at the latest.
+/// Without such rounds: the functions whose first possible position is not after the smallest last possible position of any.
 fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
     let latest = known.iter().filter_map(|(_, positions)| positions.last()).min();
     known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
-/// Among functions at the same place in different segments, those whose ids and BARs are the line's.
+/// Selects, among functions with the same address in different segments, those with the IDs and BARs of the line.
 fn narrowed(mut owners: Vec<usize>, line: &Line, functions: &[Function]) -> Vec<usize> {
     if owners.len() > 1 {
         owners.retain(|&owner| {
@@ -116,7 +116,7 @@ fn fits(function: &Function, line: &Line) -> bool {
     })
 }
 
-/// A line that fits one function only is that function's line, and no other line is.
+/// If a line matches one function only, no other line belongs to that function.
 fn settle(owners: &mut [Vec<usize>]) {
     let mut settled: BTreeSet<usize> = BTreeSet::new();
     loop {
@@ -146,10 +146,10 @@ fn place(bdf: Bdf) -> (u8, u8) {
     (bdf.bus(), bdf.device() << 3 | bdf.function())
 }
 
-/// Place (`0100`), ids (`1af41110`), interrupt, seven addresses, seven sizes, driver; tabs between them.
+/// Parses bus and devfn (`0100`), IDs (`1af41110`), interrupt, seven addresses, seven sizes and driver, separated by tabs.
 fn parse(line: &str) -> Option<Line> {
-    let mut words = line.split_whitespace();
-    let mut number = || u64::from_str_radix(words.next()?, 16).ok();
+    let mut fields = line.split_whitespace();
+    let mut number = || u64::from_str_radix(fields.next()?, 16).ok();
     let (place, ids, _interrupt) = (number()?, number()?, number()?);
     let numbers: Vec<u64> = std::iter::from_fn(number).take(14).collect();
     let bars = match numbers.len() {
@@ -181,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_the_first_in_the_list_and_not_the_lowest() {
+    fn the_first_function_is_the_first_in_the_list() {
         assert_eq!(first(&[("00:00.0", &[7]), ("00:01.0", &[3])]), ["0000:00:01.0"]);
     }
 
     #[test]
-    fn rounds_are_segments() {
+    fn assigns_rounds_to_segments() {
         assert_eq!(first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6])]), ["0000:00:00.0"]);
-        // A device that is this segment's for certain stands before one round and behind the other.
+        // An unambiguous device is before one round and after the other.
         assert_eq!(
             first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6]), ("00:02.0", &[3])]),
             ["0000:00:00.0", "0000:00:02.0"]
@@ -196,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn without_rounds_everything_possible_is_told() {
+    fn returns_every_possible_first_function_without_rounds() {
         assert_eq!(first(&[("00:00.0", &[2, 3]), ("00:01.0", &[0, 4])]), ["0000:00:00.0", "0000:00:01.0"]);
         assert_eq!(first(&[("00:00.0", &[0, 1]), ("00:01.0", &[4, 6]), ("00:02.0", &[5])]), ["0000:00:00.0"]);
     }
 
     #[test]
-    fn a_line_is_read_with_its_bars() {
+    fn parses_a_line_with_bars() {
         let line =
             parse("0100\t1af41110\t0\t0\t0\t800000000c\t0\t0\t0\t0\t0\t0\t8000000\t0\t0\t0\t0\tvfio-pci").unwrap();
         assert_eq!((line.bus, line.slot, line.vendor, line.device), (1, 0, 0x1af4, 0x1110));
@@ -211,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in "([0-9a-f]{4,9}[\t ]|\n|.){0,60}") {
+        fn accepts_any_text(text in "([0-9a-f]{4,9}[\t ]|\n|.){0,60}") {
             let _ = ListOrder::read(Some(&text), &[]);
         }
     }

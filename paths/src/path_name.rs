@@ -1,11 +1,11 @@
-//! The names of the ways that data can take.
+//! The names of paths.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The way that data takes between an exported buffer and an importer.
+/// The path that data takes between an exported buffer and an importer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathName {
@@ -13,15 +13,15 @@ pub enum PathName {
     BusAddress,
     /// Through the root complex with DMA address = physical address: identity domain or no IOMMU.
     HostBridgeBypass,
-    /// Through the root complex, IOVA translated by the importer's IOMMU domain.
+    /// Through the root complex; the importer's IOMMU domain translates the IOVA.
     HostBridgeTranslated,
-    /// The kernel will not map it.
+    /// The kernel refuses the mapping.
     Refused,
     /// Baseline: the same operation on ordinary memory.
     HostMemory,
-    /// Baseline: the BAR copied through host memory by the CPU.
+    /// Baseline: the CPU copies the BAR through host memory.
     Staged,
-    /// It could not be told: an observation that was not possible, or a prediction that hangs on what could not be read.
+    /// Unknown: the path could not be observed, or the prediction depends on missing information.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ impl PathName {
         Self::Unknown,
     ];
 
-    /// The name as results carry it.
+    /// The name in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BusAddress => "bus-address",
@@ -57,9 +57,9 @@ impl fmt::Display for PathName {
     }
 }
 
-/// The text names no path.
+/// The text is not the name of a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no path")]
+#[error("invalid path name {0:?}")]
 pub struct ParsePathNameError(String);
 
 impl FromStr for PathName {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_reads_back_and_matches_its_json() {
+    fn names_parse_and_match_their_json() {
         for name in PathName::ALL {
             assert_eq!(name.as_str().parse(), Ok(name));
             assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());

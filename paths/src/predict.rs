@@ -1,8 +1,8 @@
-//! The kernel's decision, worked out beforehand: what happens when an importer maps a dma-buf of an exporter's BAR.
+//! Predicts the kernel's decision when an importer maps a dma-buf of an exporter's BAR.
 //!
-//! Two stages, as in the kernel. p2pdma finds the *route* from bridges, ACS and host bridges, and looks at no IOMMU.
-//! Then the DMA API maps, and there the importer's domain, its DMA mask and swiotlb decide. Where a fact is missing,
-//! every value that it could have is followed; the prediction is `unknown` if they end differently.
+//! The prediction has two stages, as the kernel has. p2pdma finds the *route* from bridges, ACS and host bridges, independent
+//! of the IOMMU. Then the DMA API maps, depending on the importer's domain, its DMA mask and swiotlb. If a fact is missing,
+//! the prediction tries every value of it, and is `unknown` if the results differ.
 
 mod importer;
 mod report;
@@ -15,15 +15,15 @@ pub(crate) use importer::multi_range_defect;
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
-/// What is asked for, beyond the two functions.
+/// What to predict, in addition to the two functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// The BAR; without one, the largest that can be exported.
+    /// The BAR index; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
-    /// How many ranges of it.
+    /// Number of exported ranges of the BAR.
     pub ranges: usize,
-    /// The importer has an I/O address space of its own (an IOAS of iommufd), which translates whatever lies between:
-    /// neither p2pdma nor the DMA API is asked.
+    /// The importer has its own I/O address space (an IOAS of iommufd), which translates every access. Neither p2pdma nor the
+    /// DMA API takes part.
     pub own_address_space: bool,
 }
 
@@ -33,18 +33,18 @@ impl Default for Request {
     }
 }
 
-/// A prediction for a pair, without its words; [`Predictor::report`] adds those.
+/// A prediction for a pair. [`Predictor::report`] explains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prediction {
     from: usize,
     to: usize,
-    /// What the kernel will choose, or `unknown`.
+    /// The path that the kernel will choose, or `unknown`.
     pub path: PathName,
-    /// Why it is refused, where it is.
+    /// The cause, if the path is `refused`.
     pub cause: Option<Cause>,
 }
 
-/// Every end that a mapping may have, with what is known.
+/// The paths that remain possible with the known facts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct PossiblePaths {
     bus_address: bool,
@@ -67,7 +67,7 @@ impl PossiblePaths {
         }
     }
 
-    fn verdict(self) -> (PathName, Option<Cause>) {
+    fn result(self) -> (PathName, Option<Cause>) {
         match (self.bus_address, self.bypass, self.translated, self.refused) {
             (true, false, false, None) => (PathName::BusAddress, None),
             (false, true, false, None) => (PathName::HostBridgeBypass, None),
@@ -78,25 +78,27 @@ impl PossiblePaths {
     }
 }
 
-/// Predicts the pairs of one host. Making it does the work that pairs share, so that a pair costs some comparisons.
+/// Predicts the path of pairs of functions of one host. Construction does the work that pairs share, so that each prediction
+/// takes a few comparisons.
 #[derive(Debug)]
 pub struct Predictor<'host> {
     host: &'host Host,
     topology: &'host Topology,
     request: Request,
-    /// The BAR of each function that the request means.
+    /// The requested BAR of each function.
     bars: Vec<Option<Bar>>,
     importers: Vec<ImporterFacts>,
     exporter_blockers: Vec<Vec<Cause>>,
-    /// Bridges with a redirect among the function and those above it, and bridges whose ACS is not known.
+    /// For each function, the number of functions with an ACS redirect in its chain (itself and the bridges above it).
     redirects_above: Vec<u32>,
+    /// The number of functions with unknown ACS in the same chain.
     unknown_above: Vec<u32>,
     depth: Vec<u32>,
     trust: Trust,
 }
 
 impl<'host> Predictor<'host> {
-    /// Prepares the predictions for a host.
+    /// Prepares predictions for a host.
     pub fn new(host: &'host Host, topology: &'host Topology, request: Request) -> Self {
         let functions = topology.functions();
         let count = |wanted: fn(&Function) -> bool| -> Vec<u32> {
@@ -120,7 +122,7 @@ impl<'host> Predictor<'host> {
         }
     }
 
-    /// Functions that a snapshot offers as exporters: no bridges, with a memory BAR of at least a page.
+    /// The possible exporters: endpoints with an exportable BAR.
     pub fn exporters(&self) -> impl Iterator<Item = Bdf> {
         let page_bytes = self.host.page_bytes();
         let functions = self.topology.functions().iter();
@@ -129,17 +131,17 @@ impl<'host> Predictor<'host> {
             .map(|function| function.bdf)
     }
 
-    /// Functions that may import: all that are no bridges.
+    /// The possible importers: all functions except bridges.
     pub fn importers(&self) -> impl Iterator<Item = Bdf> {
         self.topology.functions().iter().filter(|function| !function.is_bridge()).map(|function| function.bdf)
     }
 
-    /// What happens for one pair; `None` where one of the functions does not exist.
+    /// The prediction for one pair; `None` if one of the functions does not exist.
     pub fn predict(&self, from: Bdf, to: Bdf) -> Option<Prediction> {
         Some(self.pair(self.topology.position(from)?, self.topology.position(to)?))
     }
 
-    /// Every exporter with every importer, a function with itself included, in the order of their addresses.
+    /// The predictions for every exporter with every importer, including itself, ordered by address.
     pub fn predict_all(&self) -> Vec<Prediction> {
         let places =
             |bdfs: Vec<Bdf>| -> Vec<usize> { bdfs.iter().filter_map(|bdf| self.topology.position(*bdf)).collect() };
@@ -148,7 +150,7 @@ impl<'host> Predictor<'host> {
         pairs.flat_map(|from| importers.iter().map(move |&to| self.pair(from, to))).collect()
     }
 
-    /// What [`crate::explain()`] wants to know when a registration of this pair fails; unknown where a function is.
+    /// The facts that [`crate::explain()`] needs if a registration of this pair fails. Facts of a missing function are unknown.
     pub fn facts(&self, from: Bdf, to: Bdf) -> Facts {
         let position = |bdf| self.topology.position(bdf);
         let importer = position(to).map(|at| (&self.topology.functions()[at], &self.importers[at]));
@@ -183,7 +185,7 @@ impl<'host> Predictor<'host> {
         if routes.none {
             possible = possible.or(PossiblePaths::refused(Cause::Topology));
         }
-        let (path, cause) = possible.verdict();
+        let (path, cause) = possible.result();
         Prediction { from, to, path, cause }
     }
 
@@ -193,41 +195,42 @@ impl<'host> Predictor<'host> {
         let unknown_parent =
             || self.topology.parent_unknown(self.top(from)) || self.topology.parent_unknown(self.top(to));
         match common {
-            Some(common) if self.on_the_way(&self.redirects_above, from, to, common) > 0 => through_root(),
-            Some(common) if self.on_the_way(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,
+            Some(common) if self.count_between(&self.redirects_above, from, to, common) > 0 => through_root(),
+            Some(common) if self.count_between(&self.unknown_above, from, to, common) == 0 => Routes::BUS_ADDRESS,
             Some(_) => Routes::BUS_ADDRESS.or(through_root()),
             None if unknown_parent() => Routes::BUS_ADDRESS.or(through_root()),
             None => through_root(),
         }
     }
 
-    /// How many of those counted stand on the provider's side up to the common node, that one included, and on the
-    /// client's side below it.
-    fn on_the_way(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
+    /// The number of counted functions between the two: from the provider up to and including the common node, and from the
+    /// client up to the common node, without it.
+    fn count_between(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
         let beyond = self.topology.above(common).map_or(0, |at| above[at]);
         above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
     }
 
-    /// The first bridge above both, or one of the two itself; none where the root complex lies between them.
+    /// The nearest common bridge, or one of the two functions if it is above the other; `None` if only the root complex connects
+    /// them.
     pub fn common_node(&self, from: Bdf, to: Bdf) -> Option<Bdf> {
         let common = self.common(self.topology.position(from)?, self.topology.position(to)?)?;
         Some(self.topology.functions()[common].bdf)
     }
 
-    /// The functions whose ACS the kernel asks, in its order: the exporter's side with the common node, then the
-    /// importer's without it. None where there is no common node.
+    /// The functions whose ACS the kernel checks, in its order: from the exporter up to and including the common node, then from
+    /// the importer up to it. `None` without a common node.
     pub fn functions_checked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
-        let way = self.way(from, to, self.common(from, to)?);
-        Some(way.map(|at| self.topology.functions()[at].bdf).collect())
+        let chain = self.between(from, to, self.common(from, to)?);
+        Some(chain.map(|at| self.topology.functions()[at].bdf).collect())
     }
 
-    fn way(&self, from: usize, to: usize, common: usize) -> impl Iterator<Item = usize> {
+    fn between(&self, from: usize, to: usize, common: usize) -> impl Iterator<Item = usize> {
         let below = move |at| self.topology.chain(at).take_while(move |&at| at != common);
         below(from).chain([common]).chain(below(to))
     }
 
-    /// The first of the provider's chain that is in the client's.
+    /// The first function of the provider's chain that is also in the client's chain.
     fn common(&self, from: usize, to: usize) -> Option<usize> {
         let (mut a, mut b) = (from, to);
         loop {

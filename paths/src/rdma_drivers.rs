@@ -1,54 +1,67 @@
-//! What the kernel's RDMA drivers do with a dma-buf of MMIO, as read in drivers/infiniband/hw and sw.
+//! How RDMA drivers register a dma-buf of MMIO, from drivers/infiniband/hw and drivers/infiniband/sw.
 
 /// How a driver registers a dma-buf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DmaBufSupport {
-    /// Attaches dynamically and faults again after a revocation; needs a device with on-demand paging.
+    /// Attaches dynamically and faults pages again after a revocation. Needs a device with on-demand paging.
     Dynamic,
-    /// Pins, but can give the memory back.
+    /// Pins the buffer and supports revocation.
     PinnedRevocable,
-    /// Pins and cannot give the memory back, so VFIO refuses the attachment.
+    /// Pins the buffer without support for revocation, so VFIO rejects the attachment.
     PinnedForever,
-    /// Has no dma-buf operation at all.
+    /// Has no dma-buf operation.
     None,
 }
 
 /// One RDMA driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdmaDriver {
-    /// The name that rdma-core and people use.
+    /// The name in rdma-core.
     pub name: &'static str,
-    /// Names of kernel modules and PCI drivers behind it; sysfs shows one of these as the function's driver.
+    /// Names of its kernel modules and PCI drivers. sysfs shows one of them as the function's driver.
     pub drivers: &'static [&'static str],
-    /// What it does with a dma-buf.
+    /// How it registers a dma-buf.
     pub support: DmaBufSupport,
+    /// Its number in `enum rdma_driver_id` (`include/uapi/rdma/ib_user_ioctl_verbs.h`), which the registration by ioctl needs.
+    /// `None` for drivers that register no dma-buf in any known kernel.
+    pub uverbs_id: Option<u32>,
 }
 
-const fn row(name: &'static str, drivers: &'static [&'static str], support: DmaBufSupport) -> RdmaDriver {
-    RdmaDriver { name, drivers, support }
+const fn row(
+    name: &'static str,
+    drivers: &'static [&'static str],
+    support: DmaBufSupport,
+    uverbs_id: Option<u32>,
+) -> RdmaDriver {
+    RdmaDriver { name, drivers, support, uverbs_id }
 }
 
-/// Every driver that was read (Linux 7.2 and 7.3).
+/// The known drivers (Linux 7.2 and 7.3).
 pub static RDMA_DRIVERS: &[RdmaDriver] = &[
-    row("mlx5", &["mlx5_core", "mlx5_ib"], DmaBufSupport::Dynamic),
-    row("irdma", &["ice", "i40e", "idpf"], DmaBufSupport::PinnedRevocable),
-    row("bnxt_re", &["bnxt_en"], DmaBufSupport::PinnedForever),
-    row("mana", &["mana_ib"], DmaBufSupport::PinnedForever),
-    row("efa", &[], DmaBufSupport::PinnedForever),
-    row("ionic", &["ionic_rdma"], DmaBufSupport::PinnedForever),
-    row("erdma", &[], DmaBufSupport::None),
-    row("hns", &["hns_roce", "hns_roce_hw_v2", "hns3"], DmaBufSupport::None),
-    row("cxgb4", &["iw_cxgb4"], DmaBufSupport::None),
-    row("qedr", &["qede"], DmaBufSupport::None),
-    row("mlx4", &["mlx4_core", "mlx4_ib"], DmaBufSupport::None),
-    row("rxe", &["rdma_rxe"], DmaBufSupport::None),
-    row("siw", &[], DmaBufSupport::None),
+    row("mlx5", &["mlx5_core", "mlx5_ib"], DmaBufSupport::Dynamic, Some(1)),
+    row("irdma", &["ice", "i40e", "idpf"], DmaBufSupport::PinnedRevocable, Some(9)),
+    row("bnxt_re", &["bnxt_en"], DmaBufSupport::PinnedForever, Some(6)),
+    row("mana", &["mana_ib"], DmaBufSupport::PinnedForever, Some(20)),
+    row("efa", &[], DmaBufSupport::PinnedForever, Some(17)),
+    row("ionic", &["ionic_rdma"], DmaBufSupport::PinnedForever, Some(21)),
+    row("erdma", &[], DmaBufSupport::None, None),
+    row("hns", &["hns_roce", "hns_roce_hw_v2", "hns3"], DmaBufSupport::None, None),
+    row("cxgb4", &["iw_cxgb4"], DmaBufSupport::None, None),
+    row("qedr", &["qede"], DmaBufSupport::None, None),
+    row("mlx4", &["mlx4_core", "mlx4_ib"], DmaBufSupport::None, None),
+    row("rxe", &["rdma_rxe"], DmaBufSupport::None, Some(14)),
+    row("siw", &[], DmaBufSupport::None, None),
 ];
 
 impl RdmaDriver {
-    /// Finds a driver by its RDMA name or by the name of a module or PCI driver behind it.
+    /// Finds a driver by its RDMA name, or by the name of one of its modules or PCI drivers.
     pub fn named(name: &str) -> Option<&'static Self> {
         RDMA_DRIVERS.iter().find(|driver| driver.name == name || driver.drivers.contains(&name))
+    }
+
+    /// Whether the CPU implements the device (rxe, siw), on top of a net device.
+    pub fn is_software(&self) -> bool {
+        matches!(self.name, "rxe" | "siw")
     }
 }
 
@@ -57,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn found_by_either_name() {
+    fn finds_a_driver_by_either_name() {
         assert_eq!(RdmaDriver::named("mlx5_core").map(|driver| driver.name), Some("mlx5"));
         assert_eq!(RdmaDriver::named("siw").map(|driver| driver.support), Some(DmaBufSupport::None));
         assert_eq!(RdmaDriver::named("e1000e"), None);
     }
 
     #[test]
-    fn no_name_means_two_drivers() {
+    fn names_are_unique() {
         let mut names: Vec<_> =
             RDMA_DRIVERS.iter().flat_map(|driver| driver.drivers.iter().chain([&driver.name])).collect();
         let all = names.len();

@@ -1,8 +1,7 @@
-//! Writing a snapshot: the files that predictions and checks read, and nothing else.
+//! Writes a snapshot: the files that predictions and checks read, and no others.
 //!
-//! What could tell more about a host than its topology stays behind: serial numbers (of functions and processors),
-//! addresses of the network (command line, RDMA GUIDs), the layout of the kernel in memory. A text file is therefore
-//! not copied but rewritten, line by line, from what is known to be harmless.
+//! A snapshot omits what identifies a host: serial numbers of functions and processors, network addresses (command line, RDMA
+//! GUIDs), and the kernel's memory layout. Files with such content are filtered line by line with a list of permitted lines.
 
 use std::io::{self, Write};
 
@@ -12,7 +11,7 @@ use flate2::write::GzEncoder;
 use crate::host::guest_marks;
 use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices};
 
-/// Files of a function. `config` and the links are treated by themselves.
+/// Files of a function. `config` and links are handled separately.
 const FUNCTION_FILES: &[&str] = &[
     "vendor",
     "device",
@@ -44,7 +43,7 @@ const FUNCTION_FILES: &[&str] = &[
 const FUNCTION_LINKS: &[&str] = &["driver", "iommu_group", "iommu", "physfn", "subsystem"];
 const GROUP_FILES: &[&str] = &["type", "name", "reserved_regions"];
 
-/// Module parameters that change what the kernel decides.
+/// Module parameters that affect the kernel's decisions.
 const PARAMETERS: &[&str] = &[
     "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
     "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
@@ -55,7 +54,7 @@ const PARAMETERS: &[&str] = &[
     "sys/module/dma_buf_mapping/parameters/iova_multirange",
 ];
 
-/// Modules whose presence doctor asks for.
+/// Modules whose presence doctor checks.
 const MODULES: &[&str] = &[
     "ib_core",
     "ib_uverbs",
@@ -72,7 +71,7 @@ const MODULES: &[&str] = &[
     "vfio_pci",
 ];
 
-/// Parameters of the kernel's command line that may travel, by the start of their names.
+/// Prefixes of the kernel parameters that a snapshot contains.
 const COMMAND_LINE: &[&str] = &[
     "amd_iommu",
     "arm_smmu",
@@ -88,7 +87,7 @@ const COMMAND_LINE: &[&str] = &[
     "virtio_iommu",
 ];
 
-/// Lines of `/proc/cpuinfo` that may travel, by their keys.
+/// Keys of the lines of `/proc/cpuinfo` that a snapshot contains.
 const CPU_KEYS: &[&str] = &[
     "processor",
     "vendor_id",
@@ -107,13 +106,13 @@ const CPU_KEYS: &[&str] = &[
     "type",
 ];
 
-/// Largest piece of text that is taken from a file of sysfs.
+/// Size limit of a text file of sysfs.
 const TEXT_LIMIT_BYTES: usize = 64 << 10;
 
-/// Writes a snapshot of the host behind a tree, compressed.
+/// Writes a snapshot of a host as a compressed tar archive. Unreadable files are omitted.
 ///
 /// # Errors
-/// What the writer answers; files that cannot be read are left out and never an error.
+/// The writer fails.
 pub fn write_snapshot<W: Write>(tree: &Tree, facts: &HostFacts, into: W) -> io::Result<W> {
     let mut writer = Writer { tree, tar: tar::Builder::new(GzEncoder::new(into, Compression::default())) };
     writer.functions()?;
@@ -170,7 +169,7 @@ impl<W: Write> Writer<'_, W> {
         for (class, _) in devices::CLASSES {
             for name in self.tree.names(&format!("sys/class/{class}")) {
                 let path = format!("sys/class/{class}/{name}");
-                // A net device that stands on no hardware tells of the network and of nothing here.
+                // A virtual net device describes the network, not the PCI topology.
                 if class == "net" && self.tree.link(&path).is_none_or(|target| target.contains("/virtual/")) {
                     continue;
                 }
@@ -255,11 +254,11 @@ fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
 }
 
 fn command_line(text: &str) -> String {
-    let harmless = |word: &&str| COMMAND_LINE.iter().any(|start| word.starts_with(start));
-    text.split_whitespace().filter(harmless).collect::<Vec<_>>().join(" ")
+    let permitted = |parameter: &&str| COMMAND_LINE.iter().any(|prefix| parameter.starts_with(prefix));
+    text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
 }
 
-/// The first processor, and what stands behind all of them on some architectures.
+/// The lines of the first processor, and the common lines after the last one.
 fn cpuinfo(text: &str) -> String {
     let mut seen = Vec::new();
     let mut kept = Vec::new();
@@ -278,13 +277,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_loses_everything_that_is_not_known_to_be_harmless() {
+    fn keeps_only_permitted_kernel_parameters() {
         let text = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ip=192.0.2.7::192.0.2.1 intel_iommu=on iommu=pt pci=nommconf netconsole=@192.0.2.7/";
         assert_eq!(command_line(text), "intel_iommu=on iommu=pt pci=nommconf");
     }
 
     #[test]
-    fn one_processor_travels_and_no_serial_number() {
+    fn keeps_one_processor_without_serial_number() {
         let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmicrocode\t: 0x1\n\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n\nSerial\t: 00001\nplatform\t: pSeries\n";
         assert_eq!(cpuinfo(text), "processor\t: 0\nvendor_id\t: AuthenticAMD\nplatform\t: pSeries");
     }

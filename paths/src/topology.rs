@@ -1,4 +1,4 @@
-//! The tree of functions: who stands below whom, which root bus and which IOMMU group each belongs to.
+//! The PCI topology: the bridge above each function, its root bus and its IOMMU group.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,45 +6,45 @@ use crate::function::printable;
 use crate::order::ListOrder;
 use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
 
-/// A root bus, which is what the kernel means by a host bridge.
+/// A root bus. The kernel identifies a host bridge with its root bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootBus {
     /// Segment.
     pub segment: u32,
     /// Bus number.
     pub bus: u8,
-    /// Functions on the bus itself that may be the first in the kernel's order: one, where the order is known.
+    /// The functions on the bus that may be the first in the kernel's order: one, if the order is known.
     pub possible_first: Vec<Bdf>,
-    /// The kernel's order could be read.
+    /// Whether the kernel's order is known.
     pub order_known: bool,
-    /// What the bus shows less than the CPU's address: `Some(0)` for none, `None` where no BAR tells.
+    /// CPU address minus bus address; `None` if no BAR shows it.
     pub offset: Option<i128>,
 }
 
 /// An IOMMU group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IommuGroup {
-    /// Its number.
+    /// The number.
     pub number: u32,
-    /// Type of its default domain: `DMA`, `DMA-FQ`, `identity`.
+    /// The type of the default domain: `DMA`, `DMA-FQ`, `identity`.
     pub domain_type: Option<String>,
-    /// The group that vfio made up, because there is no IOMMU.
+    /// VFIO created the group because the function has no IOMMU.
     pub noiommu: bool,
-    /// The functions in it; empty where they could not be listed.
+    /// The functions in the group; empty if they are unknown.
     pub members: Vec<Bdf>,
 }
 
-/// Everything about the functions of a host.
+/// The functions of a host and their relations.
 #[derive(Debug, Clone)]
 pub struct Topology {
     functions: Vec<Function>,
     index: HashMap<Bdf, usize>,
-    /// The bridge above each function, after virtual functions were put at the place of their physical one.
+    /// The bridge above each function. For a virtual function it is the bridge above its physical function.
     above: Vec<Option<usize>>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
     groups: BTreeMap<u32, IommuGroup>,
-    /// Functions whose bridges could not be found out.
+    /// Whether the bridge above each function is unknown.
     unknown_parent: Vec<bool>,
 }
 
@@ -79,7 +79,7 @@ impl Topology {
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[place(at)] {
                 Chain { root: Some(_), parent: None } => (None, false),
-                // A parent that the path names and that is not there is as bad as no path.
+                // A parent that does not exist means that the bridge is unknown.
                 Chain { root: Some(_), parent: Some(bdf) } => {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
@@ -94,7 +94,7 @@ impl Topology {
         topology
     }
 
-    /// Bus numbers of a damaged copy can make a bridge stand below itself.
+    /// Bus numbers in a damaged copy can place a bridge below itself.
     fn break_cycles(&mut self) {
         for start in 0..self.functions.len() {
             let mut at = start;
@@ -128,7 +128,7 @@ impl Topology {
 
     fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
         let below = |at: &usize| self.root_of[*at] == number;
-        // Virtual functions may have a bus number of their own, on a bus that is no root bus.
+        // A virtual function may have a bus number that differs from that of its root bus.
         let on_bus: Vec<Bdf> = (0..self.functions.len())
             .filter(below)
             .filter(|&at| self.above[at].is_none() && self.functions[at].bdf.bus() == bus)
@@ -139,11 +139,13 @@ impl Topology {
             bus,
             possible_first: order.map_or_else(|| on_bus.clone(), |order| order.possible_first(&on_bus)),
             order_known: order.is_some(),
-            offset: usual((0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at]))),
+            offset: most_frequent(
+                (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
+            ),
         }
     }
 
-    /// Every function, by address.
+    /// The functions, ordered by address.
     pub fn functions(&self) -> &[Function] {
         &self.functions
     }
@@ -171,12 +173,12 @@ impl Topology {
         }
     }
 
-    /// The topology as it would be after a change.
+    /// Applies a change to the model.
     pub(crate) fn apply(&mut self, change: &HostChange) {
         match *change {
             HostChange::Domain { group, to } => {
                 if let Some(group) = self.groups.get_mut(&group) {
-                    group.domain_type = Some(to.words()[0].to_owned());
+                    group.domain_type = Some(to.sysfs_names()[0].to_owned());
                 }
             }
             HostChange::Acs { bdf, offset, bits, set } => {
@@ -216,8 +218,8 @@ impl Topology {
         self.chain(at).skip(1).map(|at| self.functions[at].bdf).collect()
     }
 
-    /// The largest payload that fits through every function on a way; unknown where one of them is. Conventional PCI has
-    /// no such limit and is passed over.
+    /// The smallest maximum payload size on a path; `None` if one is unknown. Conventional PCI functions have no such limit and
+    /// are skipped.
     pub fn max_payload_bytes(&self, hops: &[Bdf]) -> Option<u16> {
         let mut smallest = None;
         for hop in hops {
@@ -239,10 +241,10 @@ impl Topology {
     }
 }
 
-/// The place that a path of sysfs gives a function.
+/// The position of a function in its sysfs path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Chain {
-    /// From the last `pciSSSS:BB` in the path: controllers such as VMD put a root bus of their own below a function.
+    /// The last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
     root: Option<(u32, u8)>,
     parent: Option<Bdf>,
 }
@@ -274,7 +276,7 @@ fn root_bus(name: &str) -> Option<(u32, u8)> {
     Some((u32::from_str_radix(segment, 16).ok()?, u8::from_str_radix(bus, 16).ok()?))
 }
 
-/// Functions and where their directories are, without links, by address.
+/// The functions and the paths of their directories, links resolved.
 fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
     let mut found = BTreeMap::new();
     for name in tree.names("sys/bus/pci/devices") {
@@ -283,16 +285,16 @@ fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
             found.insert(bdf, resolved);
         }
     }
-    // A copy may lack the links, or what they lead to may have been all that was copied.
+    // A copy may lack the links and contain only the directories.
     if found.is_empty() {
         descend(tree, "sys/devices", 0, &mut found);
     }
     found
 }
 
-/// Root buses stand below `sys/devices`, below a platform device, or deeper (Hyper-V's).
+/// Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
 fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, String>) {
-    /// Switches can be nested, but not without end.
+    /// Bounds the nesting of switches.
     const DEEPEST: usize = 40;
     for name in tree.names(path) {
         let below = format!("{path}/{name}");
@@ -308,8 +310,8 @@ fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, Stri
     }
 }
 
-/// The bridge whose secondary bus is the function's bus, which config space shows without any privilege; and whether
-/// some bridge hides its buses, so that there may be one where none was found.
+/// The bridge whose secondary bus is the function's bus, which config space shows without privilege; and whether the bus
+/// numbers of some bridge are unknown, so that the search may have missed it.
 fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
     let bdf = functions[at].bdf;
     let mut hidden = false;
@@ -333,7 +335,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
         let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
         let members: Vec<Bdf> =
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
-        // Where the functions' own links were not copied, the groups' are as good.
+        // If the copy lacks the links of the functions, use those of the groups.
         for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
             if function.membership == GroupMembership::Unknown {
                 function.membership = GroupMembership::Group(number);
@@ -349,7 +351,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
             },
         );
     }
-    // And where the groups were not copied, the functions tell who is together.
+    // If the copy lacks the groups, derive them from the functions.
     for function in functions.iter() {
         if let GroupMembership::Group(number) = function.membership {
             let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });
@@ -361,7 +363,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
     groups
 }
 
-/// CPU address less bus address, from a BAR whose register shows the one while `resource` lists the other.
+/// CPU address minus bus address: `resource` contains the former, the BAR register the latter.
 fn bus_offset(function: &Function) -> Option<i128> {
     // A virtual function's BAR registers read as zero.
     if function.physical_function.is_some() {
@@ -376,8 +378,8 @@ fn bus_offset(function: &Function) -> Option<i128> {
     })
 }
 
-/// What most say: the register of one function can be stale.
-fn usual(offsets: impl Iterator<Item = i128>) -> Option<i128> {
+/// The most frequent offset, because the register of a single function can be stale.
+fn most_frequent(offsets: impl Iterator<Item = i128>) -> Option<i128> {
     let mut counts: BTreeMap<i128, usize> = BTreeMap::new();
     for offset in offsets {
         *counts.entry(offset).or_default() += 1;
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_gives_root_and_parent() {
+    fn finds_root_and_parent_in_the_path() {
         let chain = Chain::parse("sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0");
         assert_eq!(chain, Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")) });
         let chain = Chain::parse("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:01.0");
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_with_a_root_bus_of_its_own_is_no_parent() {
+    fn a_controller_with_its_own_root_bus_is_not_a_parent() {
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0/10000:e1:00.0");
         assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")) });
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
@@ -410,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_nesting_gives_nothing() {
+    fn a_flat_directory_has_no_root_and_parent() {
         assert_eq!(Chain::parse("sys/bus/pci/devices/0000:01:00.0"), Chain::default());
     }
 }

@@ -1,7 +1,6 @@
-//! Where facts about a host are read from: this host, a copy of its files in a directory, or a snapshot.
+//! The files of a host: the running host, a copy in a directory, or a snapshot.
 //!
-//! Everything above this module asks a [`Tree`] and cannot tell which of the three it is. What is not there is not
-//! there; nothing here fails because a file is missing.
+//! A [`Tree`] hides which of the three it is. A missing file is not an error.
 
 mod archive;
 mod directory;
@@ -13,32 +12,32 @@ use std::path::Path;
 pub use archive::Limits;
 pub use error::TreeError;
 
-/// Longest file that is read; `/proc/cpuinfo` of a machine with 1024 CPUs is about 2 MiB.
+/// Size limit of a file in bytes; `/proc/cpuinfo` of a machine with 1024 CPUs is about 2 MiB.
 pub(crate) const FILE_LIMIT_BYTES: u64 = 8 << 20;
-/// Symbolic links followed on the way to one file, as many as the kernel follows.
+/// Maximum number of symbolic links in a path, as in the kernel.
 const LINK_LIMIT: usize = 40;
-/// Longest path, in components, that links may lead to.
+/// Maximum number of components of a resolved path.
 const DEPTH_LIMIT: usize = 128;
 
-/// What stands at a path, links not followed.
+/// The type of a path, without following links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Directory,
     File,
-    /// With the text of the link.
+    /// A symbolic link and its target.
     Link(String),
-    /// Something that is never read: a device node, a FIFO, a socket.
+    /// A device node, FIFO or socket, which is never read.
     Other,
 }
 
-/// A kind of tree. Paths are relative to its root, without a leading slash and without `.` and `..`.
+/// A source of files. Paths are relative to its root, without a leading slash, `.` and `..`.
 trait Source: Send + Sync {
     fn node(&self, path: &str) -> Option<Node>;
     /// The content of a regular file.
     fn load(&self, path: &str) -> Option<Vec<u8>>;
-    /// The names in a directory, in no order.
+    /// The names in a directory, unordered.
     fn names(&self, path: &str) -> Vec<String>;
-    /// Follows the links on the way to `path`, which never lead out of the tree.
+    /// Resolves the links in `path`. They never lead out of the tree.
     fn resolve(&self, path: &str) -> Option<String> {
         follow(self, path)
     }
@@ -57,15 +56,15 @@ impl std::fmt::Debug for Tree {
 }
 
 impl Tree {
-    /// This host.
+    /// The running host.
     pub fn live() -> Self {
         Self { source: Box::new(live::Live), live: true }
     }
 
-    /// What `--root` names: `/`, a directory that holds `sys` and `proc`, or a snapshot (`.tar.gz` or `.tar`).
+    /// Opens `/`, a directory that contains `sys` and `proc`, or a snapshot (`.tar.gz` or `.tar`).
     ///
     /// # Errors
-    /// It is not there, cannot be read, or is an archive that no honest snapshot looks like.
+    /// The path does not exist, is not readable, or is an invalid snapshot.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
         let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
         if path == Path::new("/") {
@@ -81,7 +80,7 @@ impl Tree {
     /// Reads a snapshot from a stream, compressed or not.
     ///
     /// # Errors
-    /// The stream cannot be read, or the archive exceeds the limits or holds what no snapshot has.
+    /// The stream is not readable, or the archive exceeds the limits or contains entries that no snapshot has.
     pub fn from_archive(stream: impl std::io::Read, limits: &Limits) -> Result<Self, TreeError> {
         Ok(Self { source: Box::new(archive::load(stream, limits)?), live: false })
     }
@@ -96,28 +95,28 @@ impl Tree {
         self.source.load(&self.source.resolve(path)?)
     }
 
-    /// The text of a file without the padding at its end: white space, and the zeros with which `tar` fills up files of
-    /// sysfs, because they are shorter than they say.
+    /// The text of a file without trailing white space and zeros. `tar` pads files of sysfs with zeros, because they are shorter
+    /// than their claimed size.
     pub fn text(&self, path: &str) -> Option<String> {
         let bytes = self.read(path)?;
         let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         Some(String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned())
     }
 
-    /// The names in a directory, sorted; empty where there is none.
+    /// The sorted names in a directory; empty if it does not exist.
     pub fn names(&self, path: &str) -> Vec<String> {
         let mut names = self.source.resolve(path).map(|path| self.source.names(&path)).unwrap_or_default();
         names.sort_unstable();
         names
     }
 
-    /// The last component of where a link points to: the driver's name, the group's number.
+    /// The last component of a link's target: a driver's name or a group's number.
     pub fn link_name(&self, path: &str) -> Option<String> {
         let target = self.link(path)?;
         target.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
     }
 
-    /// The text of a link; where it leads to need not be in the tree.
+    /// The target of a link, which need not exist in the tree.
     pub fn link(&self, path: &str) -> Option<String> {
         let (directory, name) = path.rsplit_once('/')?;
         match self.source.node(&format!("{}/{name}", self.source.resolve(directory)?))? {
@@ -126,7 +125,7 @@ impl Tree {
         }
     }
 
-    /// Whether something stands at the path, be it a link that leads nowhere.
+    /// Whether the path exists. A dangling link counts.
     pub fn has(&self, path: &str) -> bool {
         match path.rsplit_once('/') {
             Some((directory, name)) => self
@@ -137,12 +136,12 @@ impl Tree {
         }
     }
 
-    /// Whether it is a directory, links followed.
+    /// Whether the path is a directory, following links.
     pub fn is_directory(&self, path: &str) -> bool {
         self.source.resolve(path).is_some_and(|path| self.source.node(&path) == Some(Node::Directory))
     }
 
-    /// The path without links, relative to the root.
+    /// The path with links resolved, relative to the root.
     pub fn resolve(&self, path: &str) -> Option<String> {
         self.source.resolve(path)
     }
@@ -155,7 +154,7 @@ fn follow<S: Source + ?Sized>(source: &S, path: &str) -> Option<String> {
     while let Some(part) = ahead.pop() {
         match part.as_str() {
             "" | "." => continue,
-            // The root's parent is the root, as everywhere.
+            // The parent of the root is the root.
             ".." => {
                 at.pop();
                 continue;
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_in_a_directory_stay_in_it() {
+    fn links_stay_within_the_directory() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("sys/a")).unwrap();
         std::fs::write(root.path().join("sys/a/f"), "inside\n\0\0").unwrap();

@@ -1,4 +1,4 @@
-//! What peerpath would change to get a path, and where it says that nothing leads there.
+//! Plans of host changes for a requested path, and the reasons if there is none.
 
 mod support;
 
@@ -41,7 +41,7 @@ fn arrange(machine: &Machine, wanted: PathName) -> Result<Vec<HostChange>, Expla
     machine.inventory().arrange(bdf(EXPORTER), bdf(IMPORTER), wanted, Request::default()).unwrap()
 }
 
-fn words(machine: &Machine, wanted: PathName) -> Vec<String> {
+fn changes(machine: &Machine, wanted: PathName) -> Vec<String> {
     let changes = arrange(machine, wanted).unwrap();
     changes.iter().map(ToString::to_string).collect()
 }
@@ -55,7 +55,7 @@ fn refused(machine: &Machine, wanted: PathName) -> (Option<Cause>, String) {
 }
 
 #[test]
-fn what_is_so_already_needs_nothing() {
+fn plans_no_change_for_the_current_path() {
     assert_eq!(arrange(&root_ports(EPYC), PathName::HostBridgeTranslated), Ok(vec![]));
     assert_eq!(arrange(&switch(EPYC, [None; 2]), PathName::BusAddress), Ok(vec![]));
     assert_eq!(arrange(&root_ports(EPYC).no_iommu(), PathName::HostBridgeBypass), Ok(vec![]));
@@ -63,7 +63,7 @@ fn what_is_so_already_needs_nothing() {
 
 #[test]
 fn the_domain_of_the_importer_decides_between_bypass_and_translated() {
-    assert_eq!(words(&root_ports(EPYC), PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
+    assert_eq!(changes(&root_ports(EPYC), PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
     let bypass = root_ports(EPYC).group_type(9, "identity", "");
     assert_eq!(
         arrange(&bypass, PathName::HostBridgeTranslated),
@@ -72,21 +72,21 @@ fn the_domain_of_the_importer_decides_between_bypass_and_translated() {
 }
 
 #[test]
-fn a_switch_without_redirect_is_left_by_setting_it_and_one_with_it_entered_by_clearing_it() {
+fn sets_and_clears_redirect_of_switch_ports() {
     let plain = switch(EPYC, [Some(0x11), Some(0x11)]);
     assert_eq!(
-        words(&plain, PathName::HostBridgeTranslated),
+        changes(&plain, PathName::HostBridgeTranslated),
         ["ACS redirect set on 0000:02:00.0 (RR CR)", "ACS redirect set on 0000:02:01.0 (RR CR)"]
     );
     assert_eq!(
-        words(&plain, PathName::HostBridgeBypass),
+        changes(&plain, PathName::HostBridgeBypass),
         [
             "IOMMU group 9 switched to identity",
             "ACS redirect set on 0000:02:00.0 (RR CR)",
             "ACS redirect set on 0000:02:01.0 (RR CR)"
         ]
     );
-    // Only what redirects is touched, and only its bits that do.
+    // Only redirecting ports change, and only their redirect bits.
     let half = switch(EPYC, [Some(0x11), Some(0x35)]);
     assert_eq!(
         arrange(&half, PathName::BusAddress),
@@ -96,25 +96,25 @@ fn a_switch_without_redirect_is_left_by_setting_it_and_one_with_it_entered_by_cl
 }
 
 #[test]
-fn bypass_is_redirected_where_requests_come_into_the_switch() {
-    // The kernel is content with the exporter's side; a switch looks at the importer's.
+fn bypass_redirects_at_the_port_where_requests_enter_the_switch() {
+    // For the kernel the exporter's side is sufficient; a switch decides on the importer's side.
     let exporter_side = switch(EPYC, [Some(0x1d), Some(0x11)]);
     assert_eq!(
-        words(&exporter_side, PathName::HostBridgeBypass),
+        changes(&exporter_side, PathName::HostBridgeBypass),
         ["IOMMU group 9 switched to identity", "ACS redirect set on 0000:02:01.0 (RR CR)"]
     );
     let already = exporter_side.group_type(9, "identity", "");
-    assert_eq!(words(&already, PathName::HostBridgeBypass), ["ACS redirect set on 0000:02:01.0 (RR CR)"]);
-    assert_eq!(words(&switch(EPYC, [Some(0x1d), Some(0x11)]), PathName::HostBridgeTranslated), [""; 0]);
+    assert_eq!(changes(&already, PathName::HostBridgeBypass), ["ACS redirect set on 0000:02:01.0 (RR CR)"]);
+    assert_eq!(changes(&switch(EPYC, [Some(0x1d), Some(0x11)]), PathName::HostBridgeTranslated), [""; 0]);
     let importer_side = switch(EPYC, [None, Some(0x1d)]);
-    assert_eq!(words(&importer_side, PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
+    assert_eq!(changes(&importer_side, PathName::HostBridgeBypass), ["IOMMU group 9 switched to identity"]);
     let (cause, why) = refused(&switch(EPYC, [Some(0x1d), None]), PathName::HostBridgeBypass);
     assert_eq!(cause, Some(Cause::Topology));
-    assert!(why.contains("0000:02:01.0, where requests of 0000:04:00.0 come into the switch"), "{why}");
+    assert!(why.contains("0000:02:01.0, where requests of 0000:04:00.0 enter the switch"), "{why}");
 }
 
 #[test]
-fn acs_of_the_ends_themselves_is_left_alone() {
+fn never_changes_acs_of_exporter_and_importer() {
     let ends = |control: [Option<u16>; 2], acs: u16| {
         let machine = Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
@@ -133,7 +133,7 @@ fn acs_of_the_ends_themselves_is_left_alone() {
             .group_type(9, "DMA-FQ", "")
     };
     assert_eq!(
-        words(&ends([Some(0x11); 2], 0x10), PathName::HostBridgeTranslated),
+        changes(&ends([Some(0x11); 2], 0x10), PathName::HostBridgeTranslated),
         ["ACS redirect set on 0000:02:00.0 (RR CR)", "ACS redirect set on 0000:02:01.0 (RR CR)"]
     );
     assert_eq!(refused(&ends([None; 2], 0x10), PathName::HostBridgeTranslated).0, Some(Cause::Topology));
@@ -143,19 +143,19 @@ fn acs_of_the_ends_themselves_is_left_alone() {
 }
 
 #[test]
-fn where_nothing_leads_there_the_reason_is_told() {
+fn gives_the_reason_if_no_change_leads_to_the_path() {
     let (cause, why) = refused(&root_ports(EPYC), PathName::BusAddress);
     assert_eq!(cause, Some(Cause::Topology));
-    assert!(why.contains("No bridge stands above both"), "{why}");
+    assert!(why.contains("No bridge is above both"), "{why}");
     let (cause, why) = refused(&switch(EPYC, [None; 2]), PathName::HostBridgeTranslated);
     assert_eq!(cause, Some(Cause::Topology));
     assert!(why.contains("none has ACS"), "{why}");
     let (cause, why) = refused(&root_ports(EPYC).no_iommu(), PathName::HostBridgeTranslated);
     assert_eq!(cause, Some(Cause::NoIommu), "{why}");
-    // Nobody trusts this host bridge, whatever is arranged.
+    // The kernel does not trust this host bridge.
     let (cause, why) = refused(&switch(INTEL, [Some(0x11); 2]), PathName::HostBridgeTranslated);
     assert_eq!(cause, Some(Cause::Topology));
-    assert!(why.contains("would be refused"), "{why}");
+    assert!(why.contains("would refuse"), "{why}");
     let (cause, why) = refused(&root_ports(EPYC).command_line("swiotlb=force"), PathName::HostBridgeBypass);
     assert_eq!(cause, Some(Cause::SwiotlbForced), "{why}");
     let (cause, why) = refused(&root_ports(EPYC).group_type(9, "unmanaged", ""), PathName::HostBridgeTranslated);
@@ -165,20 +165,20 @@ fn where_nothing_leads_there_the_reason_is_told() {
 }
 
 #[test]
-fn a_mask_that_does_not_reach_the_bar_forbids_bypass() {
+fn a_small_dma_mask_forbids_bypass() {
     let short = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .add("0000:00:02.0", None, Kind::RootPort, |port| port)
         .endpoint(EXPORTER, "0000:00:01.0")
         .add(IMPORTER, Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("8139cp").mask(32));
     assert_eq!(refused(&short, PathName::HostBridgeBypass).0, Some(Cause::DmaMask));
-    // And the other way round it is what helps.
+    // In the other direction the change is planned.
     let bypass = short.domain_type("identity");
     assert_eq!(arrange(&bypass, PathName::HostBridgeTranslated).unwrap().len(), 1);
 }
 
 #[test]
-fn acs_that_could_not_be_read_is_not_guessed_at() {
+fn reports_unreadable_acs() {
     let cut = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port.config_bytes(64))
@@ -192,7 +192,7 @@ fn acs_that_could_not_be_read_is_not_guessed_at() {
 }
 
 #[test]
-fn a_function_that_is_not_there_has_no_answer() {
+fn a_missing_function_gives_none() {
     let machine = root_ports(EPYC);
     let absent = bdf("0000:7f:00.0");
     assert!(machine.inventory().arrange(absent, bdf(IMPORTER), PathName::BusAddress, Request::default()).is_none());

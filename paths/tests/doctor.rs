@@ -1,4 +1,4 @@
-//! What doctor says of hosts that were built for it, check by check.
+//! The findings of doctor for constructed hosts, check by check.
 
 mod support;
 
@@ -14,8 +14,8 @@ use support::{EPYC, INTEL, Kind, Machine, bdf};
 const A: &str = "0000:01:00.0";
 const B: &str = "0000:02:00.0";
 
-/// An exporter and an mlx5 below two root ports of a host on which all is well.
-fn well() -> Machine {
+/// An exporter and an mlx5 below two root ports of a host without problems.
+fn healthy() -> Machine {
     with(|exporter| exporter, |importer| importer)
 }
 
@@ -35,7 +35,7 @@ fn with(
         .file("peerpath/facts.json", &facts(""))
 }
 
-/// Facts of a kernel that has everything; `off` is switched off.
+/// Facts of a kernel with all options except `off`.
 fn facts(off: &str) -> String {
     let names = "DMA_SHARED_BUFFER PCI_P2PDMA VFIO VFIO_PCI VFIO_PCI_DMABUF VFIO_GROUP VFIO_IOMMU_TYPE1 IOMMUFD \
                  VFIO_DEVICE_CDEV INFINIBAND INFINIBAND_USER_ACCESS INFINIBAND_ON_DEMAND_PAGING KPROBE_EVENTS";
@@ -79,8 +79,8 @@ fn says(findings: &[Finding], check: &str, status: Status, cause: Option<Cause>,
 // ---- all of them
 
 #[test]
-fn a_host_on_which_all_is_well_has_nothing_but_passes_and_what_only_it_can_tell() {
-    let findings = pair(&well());
+fn a_healthy_host_passes_except_for_live_checks() {
+    let findings = pair(&healthy());
     for finding in &findings {
         let live_only = ["in-use", "rdma-library", "importer-ready", "observation"].contains(&finding.check);
         let expected = match finding.check {
@@ -99,11 +99,11 @@ fn a_host_on_which_all_is_well_has_nothing_but_passes_and_what_only_it_can_tell(
 }
 
 #[test]
-fn every_finding_that_is_no_pass_says_what_to_do_and_every_sentence_ends() {
+fn every_finding_except_pass_has_a_remedy_and_sentences_end() {
     let machines = [
-        well(),
-        well().no_iommu().kernel("6.12.5"),
-        well().without("peerpath").without("proc"),
+        healthy(),
+        healthy().no_iommu().kernel("6.12.5"),
+        healthy().without("peerpath").without("proc"),
         Machine::new(INTEL),
         with(|function| function.no_bar().no_driver(), |nic| nic.config_bytes(64)),
     ];
@@ -118,9 +118,9 @@ fn every_finding_that_is_no_pass_says_what_to_do_and_every_sentence_ends() {
 }
 
 #[test]
-fn findings_stand_in_the_order_of_the_table() {
+fn findings_follow_the_order_of_the_table() {
     let place = |finding: &Finding| CHECKS.iter().position(|check| check.name == finding.check).unwrap();
-    let places: Vec<_> = pair(&well()).iter().map(place).collect();
+    let places: Vec<_> = pair(&healthy()).iter().map(place).collect();
     assert!(places.is_sorted());
     let mut names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
     names.sort_unstable();
@@ -129,8 +129,8 @@ fn findings_stand_in_the_order_of_the_table() {
 }
 
 #[test]
-fn json_has_what_the_contract_names() {
-    let json = serde_json::to_value(host(&well().no_iommu())).unwrap();
+fn json_has_the_documented_keys() {
+    let json = serde_json::to_value(host(&healthy().no_iommu())).unwrap();
     let iommu = json.as_array().unwrap().iter().find(|one| one["check"] == "iommu").unwrap();
     assert_eq!(
         (&iommu["status"], &iommu["cause"], &iommu["subject"]),
@@ -140,13 +140,13 @@ fn json_has_what_the_contract_names() {
 }
 
 #[test]
-fn nothing_at_all_is_answered() {
+fn accepts_an_empty_tree() {
     let machine = Machine::new(EPYC).without("proc").without("sys").file("else/x", "");
     assert!(host(&machine).iter().any(|finding| finding.status == Unknown));
 }
 
 #[test]
-fn answers_of_real_kernels_are_met() {
+fn agrees_with_real_kernels() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/truth");
     let path = |name: &str, from, to| {
         let tree = Tree::open(&folder.join(name)).unwrap();
@@ -165,16 +165,16 @@ fn answers_of_real_kernels_are_met() {
 
 #[test]
 fn the_kernel() {
-    says(&host(&well()), "kernel-version", Pass, None, "7.2");
-    let old = host(&well().kernel("6.18.1"));
+    says(&host(&healthy()), "kernel-version", Pass, None, "7.2");
+    let old = host(&healthy().kernel("6.18.1"));
     says(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "6.19");
     assert!(old.iter().all(|finding| finding.check != "multi-range"), "a kernel that exports nothing has no defect");
-    says(&host(&well().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
+    says(&host(&healthy().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
 }
 
 #[test]
 fn kernel_options() {
-    let without = |off| host(&well().file("peerpath/facts.json", &facts(off)));
+    let without = |off| host(&healthy().file("peerpath/facts.json", &facts(off)));
     says(&without(""), "kernel-options", Pass, None, "everything");
     says(
         &without("VFIO_PCI_DMABUF PCI_P2PDMA"),
@@ -192,16 +192,16 @@ fn kernel_options() {
         "one kernel puts it all right"
     );
     says(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
-    says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither way");
-    let old = host(&well().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
+    says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither VFIO interface");
+    let old = host(&healthy().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
     says(&old, "kernel-options", Pass, None, "");
-    says(&host(&well().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
+    says(&host(&healthy().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
 }
 
 #[test]
 fn vfio_pci() {
     let unbound = || with(support::Function::no_driver, |nic| nic).without("sys/module");
-    says(&host(&well().without("sys/module")), "vfio-driver", Pass, None, "");
+    says(&host(&healthy().without("sys/module")), "vfio-driver", Pass, None, "");
     says(&host(&unbound()), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "modprobe");
     let built_without = unbound().file("peerpath/facts.json", &facts("VFIO_PCI"));
     says(&host(&built_without), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "built");
@@ -212,27 +212,27 @@ fn vfio_pci() {
 
 #[test]
 fn the_iommu() {
-    says(&host(&well()), "iommu", Pass, None, "DMA");
-    says(&pair(&well()), "iommu", Pass, None, "group 2");
-    says(&host(&well().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "AMD-Vi");
-    says(&pair(&well().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "");
-    let intel = |line: &str| well().no_iommu().file("proc/cpuinfo", INTEL).command_line(line);
+    says(&host(&healthy()), "iommu", Pass, None, "DMA");
+    says(&pair(&healthy()), "iommu", Pass, None, "group 2");
+    says(&host(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "AMD-Vi");
+    says(&pair(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "");
+    let intel = |line: &str| healthy().no_iommu().file("proc/cpuinfo", INTEL).command_line(line);
     says(&host(&intel("quiet")), "iommu", Fail, Some(Cause::NoIommu), "intel_iommu=on");
     says(&host(&intel("intel_iommu=off")), "iommu", Fail, Some(Cause::NoIommu), "without intel_iommu=off");
-    let guest = well().no_iommu().file("proc/cpuinfo", &INTEL.replace("fpu", "fpu hypervisor"));
+    let guest = healthy().no_iommu().file("proc/cpuinfo", &INTEL.replace("fpu", "fpu hypervisor"));
     says(&host(&guest), "iommu", Fail, Some(Cause::NoIommu), "virtual IOMMU");
-    says(&host(&well().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
+    says(&host(&healthy().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
     says(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "no PCI functions");
 }
 
 #[test]
 fn noiommu() {
     const FLAG: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-    says(&host(&well().file(FLAG, "N\n")), "noiommu", Pass, None, "");
-    says(&host(&well()), "noiommu", Pass, None, "");
-    says(&host(&well().file(FLAG, "Y\n")), "noiommu", Warn, Some(Cause::Noiommu), "");
-    says(&pair(&well().group_type(2, "unknown", "vfio-noiommu")), "noiommu", Fail, Some(Cause::Noiommu), "");
-    says(&host(&well().without("peerpath")), "noiommu", Unknown, None, "");
+    says(&host(&healthy().file(FLAG, "N\n")), "noiommu", Pass, None, "");
+    says(&host(&healthy()), "noiommu", Pass, None, "");
+    says(&host(&healthy().file(FLAG, "Y\n")), "noiommu", Warn, Some(Cause::Noiommu), "");
+    says(&pair(&healthy().group_type(2, "unknown", "vfio-noiommu")), "noiommu", Fail, Some(Cause::Noiommu), "");
+    says(&host(&healthy().without("peerpath")), "noiommu", Unknown, None, "");
 }
 
 // ---- platform
@@ -240,38 +240,44 @@ fn noiommu() {
 #[test]
 fn platforms() {
     let power = "processor\t: 0\ncpu\t\t: POWER10\n\nplatform\t: pSeries\n";
-    says(&host(&well()), "legacy-dma", Pass, None, "");
-    says(&host(&well().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
-    says(&host(&well().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
+    says(&host(&healthy()), "legacy-dma", Pass, None, "");
+    says(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
+    says(&host(&healthy().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");
-    says(&host(&well()), "confidential-guest", Pass, None, "");
-    says(&host(&well().file("proc/cpuinfo", &tdx)), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "TDX");
-    let snp = well().file("sys/class/misc/sev-guest", "");
+    says(&host(&healthy()), "confidential-guest", Pass, None, "");
+    says(
+        &host(&healthy().file("proc/cpuinfo", &tdx)),
+        "confidential-guest",
+        Fail,
+        Some(Cause::ConfidentialGuest),
+        "TDX",
+    );
+    let snp = healthy().file("sys/class/misc/sev-guest", "");
     says(&host(&snp), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "SEV-SNP");
-    says(&host(&well().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");
+    says(&host(&healthy().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");
 
-    let locked = well().file(&format!("sys/devices/pci0000:00/0000:00:01.0/{A}/tsm/lock"), "1\n");
-    says(&pair(&well()), "tdisp", Pass, None, "");
+    let locked = healthy().file(&format!("sys/devices/pci0000:00/0000:00:01.0/{A}/tsm/lock"), "1\n");
+    says(&pair(&healthy()), "tdisp", Pass, None, "");
     says(&pair(&locked), "tdisp", Fail, Some(Cause::ConfidentialGuest), "locked");
 }
 
 #[test]
 fn swiotlb() {
-    let forced = || well().command_line("swiotlb=force");
-    says(&host(&well()), "swiotlb", Pass, None, "not set");
+    let forced = || healthy().command_line("swiotlb=force");
+    says(&host(&healthy()), "swiotlb", Pass, None, "not set");
     says(&host(&forced()), "swiotlb", Warn, Some(Cause::SwiotlbForced), "");
     says(&pair(&forced()), "swiotlb", Pass, None, "does not concern");
     says(&pair(&forced().domain_type("identity")), "swiotlb", Fail, Some(Cause::SwiotlbForced), "");
-    says(&host(&well().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
+    says(&host(&healthy().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
 }
 
 #[test]
 fn config_space() {
-    says(&host(&well()), "config-space", Pass, None, "");
+    says(&host(&healthy()), "config-space", Pass, None, "");
     let cut = with(|function| function, |nic| nic.config_bytes(64));
     says(&host(&cut), "config-space", Warn, Some(Cause::NoPermission), "root");
-    says(&host(&well().command_line("pci=realloc,nommconf")), "config-space", Warn, None, "nommconf");
+    says(&host(&healthy().command_line("pci=realloc,nommconf")), "config-space", Warn, None, "nommconf");
     for check in ["max-payload", "max-read-request", "relaxed-ordering", "ats"] {
         says(&pair(&cut), check, Unknown, None, "root");
     }
@@ -279,7 +285,7 @@ fn config_space() {
 
 #[test]
 fn shifted_addresses() {
-    says(&pair(&well()), "address-offset", Pass, None, "");
+    says(&pair(&healthy()), "address-offset", Pass, None, "");
     let shifted = with(|function| function.offset(0x1000_0000), |nic| nic.offset(0x1000_0000));
     says(&pair(&shifted), "address-offset", Warn, None, "shifts");
     let blind = with(|function| function.config_bytes(0), |nic| nic.config_bytes(0));
@@ -294,17 +300,17 @@ fn the_exporter_and_its_bar() {
         let tree = machine.tree();
         run_checks(&tree, &Inventory::read(&tree), &Selection { from: Some(bdf(A)), bar, ..Selection::default() }, None)
     };
-    says(&host(&well()), "exporter", Pass, None, "1 of them");
+    says(&host(&healthy()), "exporter", Pass, None, "1 of them");
     let unbound = with(|function| function.no_driver(), |nic| nic);
     says(&host(&unbound), "exporter", Warn, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = with(|function| function.no_bar(), |nic| nic.no_bar());
     says(&host(&none), "exporter", Fail, Some(Cause::NoDevice), "");
-    let bridge = of_tree(&well().tree(), Some("0000:00:01.0"), None, None);
+    let bridge = of_tree(&healthy().tree(), Some("0000:00:01.0"), None, None);
     says(&bridge, "exporter", Fail, Some(Cause::BarNotExportable), "bridge");
 
-    says(&exporter(&well(), None), "bar", Pass, None, "64-bit");
-    says(&exporter(&well(), Some(2)), "bar", Pass, None, "1024 KiB");
-    says(&exporter(&well(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "can be exported: 2");
+    says(&exporter(&healthy(), None), "bar", Pass, None, "64-bit");
+    says(&exporter(&healthy(), Some(2)), "bar", Pass, None, "1024 KiB");
+    says(&exporter(&healthy(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "can be exported: 2");
     let small = with(|function| function.bar(0xfe00_0000, 0x100), |nic| nic);
     says(&exporter(&small, None), "bar", Fail, Some(Cause::BarNotExportable), "smaller than a page");
     says(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "no BAR at all");
@@ -313,13 +319,13 @@ fn the_exporter_and_its_bar() {
 #[test]
 fn the_group() {
     let shared = |driver: &str| {
-        well().add("0000:01:00.1", Some("0000:00:01.0"), Kind::Endpoint, |other| other.group(2).driver(driver))
+        healthy().add("0000:01:00.1", Some("0000:00:01.0"), Kind::Endpoint, |other| other.group(2).driver(driver))
     };
-    says(&pair(&well()), "iommu-group", Pass, None, "");
+    says(&pair(&healthy()), "iommu-group", Pass, None, "");
     says(&pair(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
     says(&host(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
     says(&pair(&shared("pci-stub")), "iommu-group", Pass, None, "");
-    assert!(pair(&well().no_iommu()).iter().all(|finding| finding.check != "iommu-group"));
+    assert!(pair(&healthy().no_iommu()).iter().all(|finding| finding.check != "iommu-group"));
 }
 
 #[test]
@@ -334,7 +340,7 @@ fn the_driver_of_the_exporter() {
 
 #[test]
 fn memory_decoding() {
-    says(&pair(&well()), "memory-decode", Pass, None, "");
+    says(&pair(&healthy()), "memory-decode", Pass, None, "");
     says(
         &pair(&with(|function| function.command(0), |nic| nic)),
         "memory-decode",
@@ -357,15 +363,15 @@ fn the_importer_and_its_driver() {
     says(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
     says(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
 
-    says(&host(&well()), "importer", Pass, None, "mlx5_0");
+    says(&host(&healthy()), "importer", Pass, None, "mlx5_0");
     let plain =
         Machine::new(EPYC).add(A, None, Kind::Endpoint, |function| function).file("peerpath/facts.json", &facts(""));
     says(&host(&plain), "importer", Fail, Some(Cause::NoDevice), "rdma link add");
     says(&host(&plain.clone().without("peerpath")), "importer", Unknown, None, "");
-    let itself = of_tree(&well().tree(), Some(A), Some(A), None);
+    let itself = of_tree(&healthy().tree(), Some(A), Some(A), None);
     says(&itself, "importer", Pass, None, "iommufd");
     says(&itself, "importer-driver", Pass, None, "iommufd");
-    let lacking = well().file("peerpath/facts.json", &facts("IOMMUFD"));
+    let lacking = healthy().file("peerpath/facts.json", &facts("IOMMUFD"));
     says(
         &of_tree(&lacking.tree(), Some(A), Some(A), None),
         "importer-driver",
@@ -376,8 +382,8 @@ fn the_importer_and_its_driver() {
 }
 
 #[test]
-fn soft_rdma_is_told() {
-    let machine = well()
+fn reports_soft_rdma() {
+    let machine = healthy()
         .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "eth1"))
         .file("sys/class/infiniband/rxe0/parent", "eth1\n");
     let findings = of_tree(&machine.tree(), None, Some("0000:02:00.1"), None);
@@ -386,8 +392,8 @@ fn soft_rdma_is_told() {
 
 #[test]
 fn paging_on_demand() {
-    let odp = |text: &str| pair(&well().file("peerpath/facts.json", text));
-    says(&pair(&well()), "on-demand-paging", Pass, None, "");
+    let odp = |text: &str| pair(&healthy().file("peerpath/facts.json", text));
+    says(&pair(&healthy()), "on-demand-paging", Pass, None, "");
     says(
         &odp(r#"{"on_demand_paging": {"mlx5_0": false}}"#),
         "on-demand-paging",
@@ -404,11 +410,11 @@ fn paging_on_demand() {
 
 #[test]
 fn the_path() {
-    says(&pair(&well()), "path", Pass, None, "host-bridge-translated");
-    says(&pair(&well().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "");
-    says(&pair(&well().without("proc/cpuinfo")), "path", Unknown, None, "cpuinfo");
-    says(&host(&well()), "path", Pass, None, "1 host-bridge-translated");
-    says(&host(&well().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "1 refused");
+    says(&pair(&healthy()), "path", Pass, None, "host-bridge-translated");
+    says(&pair(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "");
+    says(&pair(&healthy().without("proc/cpuinfo")), "path", Unknown, None, "cpuinfo");
+    says(&host(&healthy()), "path", Pass, None, "1 host-bridge-translated");
+    says(&host(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "1 refused");
 }
 
 #[test]
@@ -423,28 +429,28 @@ fn the_mask() {
 }
 
 #[test]
-fn many_ranges() {
+fn multiple_ranges() {
     const FLAG: &str = "sys/module/dma_buf_mapping/parameters/iova_multirange";
-    says(&host(&well()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "first range");
-    says(&host(&well().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
-    says(&pair(&well().domain_type("identity")), "multi-range", Pass, None, "On this way");
-    says(&host(&well().kernel("8.1.0")), "multi-range", Unknown, None, "");
+    says(&host(&healthy()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "first range");
+    says(&host(&healthy().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
+    says(&pair(&healthy().domain_type("identity")), "multi-range", Pass, None, "On this path");
+    says(&host(&healthy().kernel("8.1.0")), "multi-range", Unknown, None, "");
 }
 
 #[test]
 fn payloads_and_read_requests() {
-    says(&pair(&well()), "max-payload", Pass, None, "128 bytes");
+    says(&pair(&healthy()), "max-payload", Pass, None, "128 bytes");
     let larger = with(|function| function.device_control(0x2020), |nic| nic);
     says(&pair(&larger), "max-payload", Warn, None, "256 at 0000:01:00.0");
-    says(&pair(&well()), "max-read-request", Pass, None, "512");
+    says(&pair(&healthy()), "max-read-request", Pass, None, "512");
     let reads = with(|function| function, |nic| nic.device_control(0x0050));
     says(&pair(&reads), "max-read-request", Warn, None, "128 bytes at a time");
-    says(&pair(&well()), "relaxed-ordering", Pass, None, "");
+    says(&pair(&healthy()), "relaxed-ordering", Pass, None, "");
     says(&pair(&with(|function| function, |nic| nic.device_control(0))), "relaxed-ordering", Warn, None, "off");
 }
 
 #[test]
-fn the_way_of_translated_requests() {
+fn the_path_of_translated_requests() {
     let switch = |downstream: u16, ats: bool| {
         let machine = Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, |port| port)
@@ -455,7 +461,7 @@ fn the_way_of_translated_requests() {
             .add("0000:04:00.0", Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.ats(ats));
         of_tree(&machine.tree(), Some("0000:03:00.0"), Some("0000:04:00.0"), None)
     };
-    says(&pair(&well()), "ats", Pass, None, "no ATS");
+    says(&pair(&healthy()), "ats", Pass, None, "no ATS");
     says(&switch(0x1d, false), "ats", Pass, None, "off");
     says(&switch(0x00, true), "ats", Pass, None, "no port redirects");
     says(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
@@ -467,8 +473,8 @@ fn the_way_of_translated_requests() {
 
 #[test]
 fn locked_memory() {
-    let limit = |text: &str| host(&well().file("peerpath/facts.json", text));
-    says(&host(&well()), "memlock", Pass, None, "Any");
+    let limit = |text: &str| host(&healthy().file("peerpath/facts.json", text));
+    says(&host(&healthy()), "memlock", Pass, None, "unlimited");
     says(&limit(r#"{"memlock_bytes": 67108864}"#), "memlock", Pass, None, "64 MiB");
     says(&limit(r#"{"memlock_bytes": 65536}"#), "memlock", Warn, Some(Cause::LimitReached), "64 KiB");
     says(&limit("{}"), "memlock", Unknown, None, "");
@@ -485,12 +491,12 @@ fn live(uses: Vec<Use>, target: Result<(), Explanation>) -> LiveFacts {
 }
 
 #[test]
-fn answers_of_the_running_host() {
-    let ask = |live: &LiveFacts| of_tree(&well().tree(), Some(A), Some(B), Some(live));
+fn facts_of_the_running_host() {
+    let ask = |live: &LiveFacts| of_tree(&healthy().tree(), Some(A), Some(B), Some(live));
     let findings = ask(&live(Vec::new(), Ok(())));
     for check in ["in-use", "rdma-library", "importer-ready", "observation"] {
         says(&findings, check, Pass, None, "");
-        says(&pair(&well()), check, Unknown, None, "running host");
+        says(&pair(&healthy()), check, Unknown, None, "running host");
     }
     let used = |forceable| vec![Use { detail: "eth0 is up".into(), forceable }];
     says(&ask(&live(used(true), Ok(()))), "in-use", Fail, Some(Cause::InUse), "--force-in-use");
@@ -512,8 +518,8 @@ fn answers_of_the_running_host() {
 }
 
 #[test]
-fn a_gpu_is_examined_for_who_asks_about_one() {
-    let tree = well().tree();
+fn checks_gpus_if_one_is_selected() {
+    let tree = healthy().tree();
     let inventory = Inventory::read(&tree);
     let ask = |gpus, device: Option<&str>| {
         let selection = Selection { device: device.map(str::to_owned), ..Selection::default() };
@@ -537,7 +543,7 @@ fn a_gpu_is_examined_for_who_asks_about_one() {
     says(&findings, "gpu-module", Unknown, None, "modinfo");
     says(&findings, "gpu-bar1", Unknown, None, "no second memory BAR");
     let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n";
-    says(&host(&well().file("proc/driver/nvidia/version", version)), "gpu-module", Pass, None, "580.95.05");
+    says(&host(&healthy().file("proc/driver/nvidia/version", version)), "gpu-module", Pass, None, "580.95.05");
     assert!(findings.iter().all(|finding| finding.check != "rdma-library"), "a GPU needs no libibverbs");
     let findings = ask(with(gpu(Some(false), Some(false))), Some("cuda:0"));
     says(&findings, "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");

@@ -1,4 +1,4 @@
-//! Hosts that no lab scenario shows, each built to trip a predictor that guesses.
+//! Predictions for constructed hosts.
 
 mod support;
 
@@ -54,7 +54,7 @@ const B: &str = "0000:02:00.0";
 // ---- ACS
 
 #[test]
-fn a_redirect_counts_on_the_way_to_the_common_node_and_on_the_common_node_itself_but_not_above() {
+fn a_redirect_counts_up_to_and_including_the_common_node() {
     let (a, b) = ("0000:03:00.0", "0000:04:00.0");
     assert_eq!(path(&one_switch(EPYC, None, [None; 3]), a, b), PathName::BusAddress);
     // SV, TB, UF and DT do not redirect.
@@ -68,7 +68,7 @@ fn a_redirect_counts_on_the_way_to_the_common_node_and_on_the_common_node_itself
 }
 
 #[test]
-fn an_endpoint_with_acs_of_its_own_redirects_too() {
+fn the_acs_of_an_endpoint_counts() {
     let machine = |acs| {
         Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, |port| port)
@@ -83,7 +83,7 @@ fn an_endpoint_with_acs_of_its_own_redirects_too() {
 }
 
 #[test]
-fn the_report_names_the_redirecting_bridge_and_the_way_up_and_down() {
+fn the_report_names_the_redirecting_bridge_and_the_hops() {
     let report = one_switch(EPYC, None, [None, Some(0x0c), None]).report("0000:03:00.0", "0000:04:00.0");
     assert_eq!(report.deciding.bdf, Some(bdf("0000:02:01.0")));
     assert!(report.deciding.fact.starts_with("ACS redirect set on 0000:02:01.0 (RR CR)"), "{}", report.deciding.fact);
@@ -107,7 +107,7 @@ fn the_report_names_the_redirecting_bridge_and_the_way_up_and_down() {
 }
 
 #[test]
-fn config_space_cut_to_64_bytes_is_unknown_and_not_guessed() {
+fn config_space_of_64_bytes_gives_an_unknown_path() {
     let cut = |padded: bool| {
         let keep = move |function: support::Function| function.config_bytes(64).padded(padded);
         Machine::new(EPYC)
@@ -128,14 +128,14 @@ fn config_space_cut_to_64_bytes_is_unknown_and_not_guessed() {
                 "ACS of 0000:01:00.1 (config space cut to 64 bytes)",
             ]
         );
-        // Without a common bridge nobody asks for ACS.
+        // Without a common bridge the kernel does not check ACS.
         let report = machine.report("0000:01:00.0", "0000:02:00.0");
         assert_eq!((report.predicted, report.unknown.is_empty()), (PathName::HostBridgeTranslated, true));
     }
 }
 
 #[test]
-fn one_redirect_that_can_be_seen_settles_what_cannot() {
+fn one_readable_redirect_is_sufficient() {
     let machine = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x04))
         .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Endpoint, |function| function.config_bytes(64))
@@ -144,7 +144,7 @@ fn one_redirect_that_can_be_seen_settles_what_cannot() {
 }
 
 #[test]
-fn without_extended_config_space_the_kernel_sees_no_acs() {
+fn acs_is_absent_without_extended_config_space() {
     let short = |function: support::Function| function.acs(0x1d).config_bytes(256);
     let machine = Machine::new(EPYC)
         .command_line("pci=nommconf")
@@ -155,7 +155,7 @@ fn without_extended_config_space_the_kernel_sees_no_acs() {
 }
 
 #[test]
-fn ats_changes_nothing_in_the_prediction_and_is_told() {
+fn ats_adds_a_note_and_keeps_the_prediction() {
     let machine = |acs| {
         Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, move |port| port.acs(acs))
@@ -168,13 +168,13 @@ fn ats_changes_nothing_in_the_prediction_and_is_told() {
         report.notes.join("\n")
     };
     assert!(note(0x44).contains("stay below the switch"));
-    assert!(note(0x04).contains("take the same way"));
+    assert!(note(0x04).contains("take the same path"));
 }
 
-// ---- the place in the tree
+// ---- position in the tree
 
 #[test]
-fn functions_of_one_device_on_the_root_bus_have_nothing_in_common() {
+fn functions_of_one_root_bus_device_have_no_common_node() {
     let machine = |cpuinfo| {
         Machine::new(cpuinfo)
             .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge)
@@ -188,13 +188,13 @@ fn functions_of_one_device_on_the_root_bus_have_nothing_in_common() {
 }
 
 #[test]
-fn a_virtual_function_stands_where_its_physical_function_stands() {
+fn a_virtual_function_has_the_position_of_its_physical_function() {
     let machine = Machine::new(INTEL)
         .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0")
         .endpoint("0000:01:00.1", "0000:00:01.0")
-        // On a bus number of its own, which no bridge has.
+        // A bus number that no bridge has.
         .add("0000:02:10.0", Some("0000:00:01.0"), Kind::Endpoint, |function| {
             function.virtual_function_of("0000:01:00.0")
         })
@@ -202,12 +202,12 @@ fn a_virtual_function_stands_where_its_physical_function_stands() {
         .add("0000:00:07.2", None, Kind::Endpoint, |function| function.virtual_function_of("0000:00:07.0"));
     assert_eq!(path(&machine, "0000:02:10.0", "0000:01:00.0"), PathName::BusAddress);
     assert_eq!(path(&machine, "0000:01:00.1", "0000:02:10.0"), PathName::BusAddress);
-    // On a root bus the physical function has no bridge above it, and so has the virtual one.
+    // On a root bus neither the physical nor the virtual function has a bridge above.
     assert_eq!(path(&machine, "0000:00:07.0", "0000:00:07.2"), PathName::Refused);
 }
 
 #[test]
-fn a_controller_with_a_segment_of_its_own_is_no_bridge_between_what_is_below_and_what_is_beside() {
+fn a_controller_with_its_own_segment_is_not_a_common_bridge() {
     let machine = Machine::new(INTEL)
         .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge.ids(LISTED))
         .add("0000:00:0e.0", None, Kind::Endpoint, |controller| controller.driver("vmd"))
@@ -245,8 +245,8 @@ fn two_segments_are_two_host_bridges() {
 }
 
 #[test]
-fn segments_that_look_alike_leave_the_order_open_only_where_it_matters() {
-    // The same devices at the same places in both, so the list of the kernel, which prints no segment, fits either way.
+fn identical_segments_give_an_unknown_path_only_if_the_order_matters() {
+    // Both segments have the same devices at the same addresses, so the lines of the list match both.
     let machine = |second: (u16, u16)| {
         let mut machine = Machine::new(INTEL);
         for segment in ["0000", "0001"] {
@@ -258,7 +258,7 @@ fn segments_that_look_alike_leave_the_order_open_only_where_it_matters() {
         }
         machine
     };
-    // In one segment 00.0 was removed and found again; the list does not tell in which.
+    // In one segment 00.0 was removed and rescanned; the list does not show in which.
     let order = ["0000:00:01.0", "0000:01:00.0", "0000:00:00.0", "0001:00:00.0", "0001:00:01.0", "0001:01:00.0"];
     let open = machine((0x1b36, 0x000c)).order(&order).report("0000:01:00.0", "0001:01:00.0");
     assert_eq!(open.predicted, PathName::Unknown, "{open:#?}");
@@ -269,7 +269,7 @@ fn segments_that_look_alike_leave_the_order_open_only_where_it_matters() {
             "which device is the first on root bus 0001:00 (proc/bus/pci/devices)"
         ]
     );
-    // Both candidates are on the list: whichever comes first, the answer is the same.
+    // Both candidates are listed, so the order does not matter.
     let settled = machine((0x8086, 0x2031)).order(&order).report("0000:01:00.0", "0001:01:00.0");
     assert_eq!((settled.predicted, settled.unknown.is_empty()), (PathName::HostBridgeTranslated, true));
 }
@@ -277,10 +277,10 @@ fn segments_that_look_alike_leave_the_order_open_only_where_it_matters() {
 // ---- host bridges
 
 #[test]
-fn the_first_device_is_the_first_that_the_kernel_found() {
+fn the_first_device_is_the_first_in_the_kernels_order() {
     let machine = two_root_ports(INTEL, LISTED);
     assert_eq!(path(&machine, A, B), PathName::HostBridgeTranslated);
-    // Device 00.0 was removed and found again: now a root port that is on no list comes first.
+    // Device 00.0 was removed and rescanned, so an unlisted root port is first.
     let rescanned = machine.order(&["0000:00:01.0", "0000:01:00.0", "0000:00:02.0", "0000:02:00.0", "0000:00:00.0"]);
     let report = rescanned.report(A, B);
     assert_eq!(report.predicted, PathName::Refused);
@@ -303,7 +303,7 @@ fn a_listed_device_counts_only_as_00_0_or_as_root_port() {
 }
 
 #[test]
-fn a_root_port_that_is_first_but_cannot_be_seen_as_one_is_unknown() {
+fn an_unreadable_first_root_port_gives_an_unknown_path() {
     let machine = Machine::new(INTEL)
         .add("0000:00:03.0", None, Kind::RootPort, |port| port.ids((0x8086, 0x2030)).config_bytes(64))
         .add("0000:00:1e.0", None, Kind::Endpoint, |function| function)
@@ -314,7 +314,7 @@ fn a_root_port_that_is_first_but_cannot_be_seen_as_one_is_unknown() {
 }
 
 #[test]
-fn some_host_bridges_are_trusted_within_themselves_alone() {
+fn some_host_bridges_are_trusted_only_for_pairs_below_them() {
     assert_eq!(path(&two_root_ports(INTEL, SAME_ONLY), A, B), PathName::HostBridgeTranslated);
     let machine = two_root_ports(INTEL, SAME_ONLY)
         .add("0000:80:00.0", None, Kind::Conventional, |bridge| bridge.ids(SAME_ONLY))
@@ -324,7 +324,7 @@ fn some_host_bridges_are_trusted_within_themselves_alone() {
 }
 
 #[test]
-fn the_list_belongs_to_a_kernel_version() {
+fn the_list_depends_on_the_kernel_version() {
     const GRACE: (u16, u16) = (0x10de, 0x2f96);
     let arm = "processor\t: 0\nCPU implementer\t: 0x41\n";
     let machine = |kernel| two_root_ports(arm, GRACE).kernel(kernel).report(A, B);
@@ -359,10 +359,10 @@ fn the_facts_of_a_pair_explain_a_refusal() {
     assert_eq!(inventory.topology.max_payload_bytes(&[bdf(A), bdf(B)]), Some(128));
 }
 
-// ---- what is missing
+// ---- missing files
 
 #[test]
-fn what_is_missing_is_unknown_where_it_matters_and_nowhere_else() {
+fn a_missing_file_gives_an_unknown_path_only_if_it_matters() {
     let missing = |machine: Machine, path: &str| machine.without(path).report(A, B);
     let report = missing(two_root_ports(EPYC, UNLISTED), "proc/cpuinfo");
     assert_eq!(
@@ -391,14 +391,14 @@ fn what_is_missing_is_unknown_where_it_matters_and_nowhere_else() {
 }
 
 #[test]
-fn a_copy_without_the_links_of_the_bus_is_found_by_its_directories() {
+fn finds_functions_without_the_links_of_the_bus() {
     let machine = one_switch(EPYC, None, [None; 3]).without("sys/bus/pci");
     assert_eq!(path(&machine, "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
     assert_eq!(machine.inventory().topology.functions().len(), 9);
 }
 
 #[test]
-fn nothing_at_all_is_an_empty_answer() {
+fn an_empty_tree_gives_no_report() {
     let inventory = Machine::new(EPYC).without("proc").without("sys").file("else/x", "").inventory();
     assert!(inventory.list().is_empty() && inventory.reports(None, None, Request::default()).is_empty());
 }
@@ -426,14 +426,14 @@ fn the_domain_decides_between_bypass_and_translated() {
 }
 
 #[test]
-fn swiotlb_force_refuses_direct_mappings_alone() {
+fn swiotlb_force_refuses_only_direct_mappings() {
     let forced = |machine: Machine| machine.command_line("quiet swiotlb=65536,force");
     let report = forced(two_root_ports(EPYC, UNLISTED).domain_type("identity")).report(A, B);
     assert_eq!((report.predicted, report.cause), (PathName::Refused, Some(Cause::SwiotlbForced)));
     assert_eq!(path(&forced(two_root_ports(EPYC, UNLISTED)), A, B), PathName::HostBridgeTranslated);
     let switch = forced(one_switch(EPYC, None, [None; 3]).domain_type("identity"));
     assert_eq!(path(&switch, "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
-    // The route is asked first.
+    // The route is decided first.
     let report = forced(two_root_ports(INTEL, UNLISTED).domain_type("identity")).report(A, B);
     assert_eq!(report.cause, Some(Cause::Topology));
 }
@@ -452,7 +452,7 @@ fn masked(domain: &str, driver: Option<&str>, mask: u8, bar: (u64, u64)) -> Mach
 }
 
 #[test]
-fn the_mask_has_to_reach_the_last_byte_of_the_bar_in_a_direct_mapping() {
+fn the_mask_must_cover_the_bar_in_a_direct_mapping() {
     let high = (0x80_0000_0000, 0x10_0000);
     let case = |domain, mask, bar| masked(domain, Some("8139cp"), mask, bar).report(A, B);
     let refused = case("identity", 32, high);
@@ -468,12 +468,12 @@ fn the_mask_has_to_reach_the_last_byte_of_the_bar_in_a_direct_mapping() {
     assert_eq!(case("identity", 40, high).predicted, PathName::HostBridgeBypass);
     assert_eq!(case("identity", 39, high).predicted, PathName::Refused);
     assert_eq!(case("DMA", 32, high).predicted, PathName::HostBridgeTranslated);
-    // Translated, the span itself has to fit below the mask.
+    // In a translated domain the size must fit below the mask.
     assert_eq!(case("DMA", 32, (0x80_0000_0000, 0x1_0000_0000)).cause, Some(Cause::DmaMask));
 }
 
 #[test]
-fn a_mask_that_no_driver_set_is_not_held_against_the_importer() {
+fn ignores_the_mask_without_a_driver() {
     for driver in [None, Some("vfio-pci")] {
         let report = masked("identity", driver, 32, (0x80_0000_0000, 0x10_0000)).report(A, B);
         assert_eq!(report.predicted, PathName::HostBridgeBypass);
@@ -482,7 +482,7 @@ fn a_mask_that_no_driver_set_is_not_held_against_the_importer() {
 }
 
 #[test]
-fn many_ranges_meet_the_defect_in_a_translated_domain() {
+fn several_ranges_are_refused_in_a_translated_domain() {
     let many = Request { ranges: 4, ..Request::default() };
     let case = |machine: Machine| machine.report_of(A, B, many);
     let report = case(two_root_ports(EPYC, UNLISTED));
@@ -499,7 +499,7 @@ fn many_ranges_meet_the_defect_in_a_translated_domain() {
 // ---- platforms
 
 #[test]
-fn a_host_bridge_that_shifts_addresses_is_told() {
+fn notes_a_host_bridge_that_shifts_addresses() {
     let machine = |offset: i64| {
         Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, |port| port)
@@ -524,7 +524,7 @@ fn arm_with_smmu_has_no_trusted_processor() {
     let arm = "processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\n\nprocessor\t: 1\n";
     assert_eq!(path(&two_root_ports(arm, (0x1b36, 0x0008)), A, B), PathName::Refused);
     assert_eq!(path(&one_switch(arm, None, [None; 3]), "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
-    // Google's own systems are on the list with any device.
+    // The list contains every device of Google.
     assert_eq!(
         path(&two_root_ports(arm, (0x1ae0, 0x0042)).domain_type("DMA-FQ"), A, B),
         PathName::HostBridgeTranslated
@@ -551,13 +551,13 @@ fn confidential_guests_refuse_direct_mappings_and_block_the_rest() {
         assert_eq!(report.predicted, PathName::HostBridgeTranslated);
         assert!(report.blockers.contains(&Cause::ConfidentialGuest));
     }
-    // A host that can run such guests is none.
+    // A host that can run such guests is not one.
     let host = two_root_ports(&flags("sev sev_es sev_snp"), UNLISTED).report(A, B);
     assert!(host.blockers.is_empty());
 }
 
 #[test]
-fn power_maps_through_tables_made_for_memory() {
+fn power_refuses_host_bridge_paths() {
     let power = "processor\t: 0\ncpu\t\t: POWER10 (architected), altivec supported\n\nplatform\t: pSeries\n";
     let report = two_root_ports(power, LISTED).domain_type("unknown").report(A, B);
     assert_eq!((report.predicted, report.cause), (PathName::Refused, Some(Cause::LegacyDmaOps)));
@@ -565,7 +565,7 @@ fn power_maps_through_tables_made_for_memory() {
 }
 
 #[test]
-fn a_group_that_vfio_made_up_is_no_iommu() {
+fn a_noiommu_group_is_not_an_iommu() {
     let report = two_root_ports(EPYC, UNLISTED).group_type(3, "unknown", "vfio-noiommu").report(A, B);
     assert_eq!(report.blockers, [Cause::Noiommu]);
     let machine = two_root_ports(EPYC, UNLISTED).group_type(4, "unknown", "vfio-noiommu");
@@ -618,7 +618,7 @@ fn an_rdma_driver_that_cannot_import_is_a_blocker() {
 }
 
 #[test]
-fn soft_rdma_sits_on_the_function_below_its_net_device() {
+fn soft_rdma_belongs_to_the_function_of_its_net_device() {
     let machine = two_root_ports(EPYC, UNLISTED)
         .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "enp2s0f1"))
         .file("sys/class/infiniband/rxe0/parent", "enp2s0f1\n");

@@ -1,4 +1,4 @@
-//! What `peerpath snapshot` writes gives the same answers elsewhere, and carries nothing that it should not.
+//! A snapshot gives the same results on another host, and omits what identifies the host.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn again(tree: &Tree) -> Tree {
 }
 
 #[test]
-fn a_snapshot_of_a_snapshot_answers_the_same() {
+fn a_snapshot_of_a_snapshot_gives_the_same_results() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/truth");
     let mut compared = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -32,7 +32,7 @@ fn a_snapshot_of_a_snapshot_answers_the_same() {
 }
 
 #[test]
-fn soft_rdma_and_guest_marks_travel() {
+fn contains_soft_rdma_and_guest_marks() {
     let machine = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Endpoint, |nic| nic.device("net", "enp1s0"))
@@ -47,7 +47,7 @@ fn soft_rdma_and_guest_marks_travel() {
 }
 
 #[test]
-fn addresses_of_the_network_and_serial_numbers_stay_behind() {
+fn omits_network_addresses_and_serial_numbers() {
     let machine = Machine::new(&format!("{EPYC}Serial\t\t: 00000000c0ffee\nmicrocode\t: 0x1\n"))
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0")
@@ -74,7 +74,7 @@ fn addresses_of_the_network_and_serial_numbers_stay_behind() {
 }
 
 #[test]
-fn this_host_can_be_taken_and_read() {
+fn takes_and_reads_a_snapshot_of_the_running_host() {
     let tree = Tree::live();
     let (here, there) = (Inventory::read(&tree), Inventory::read(&again(&tree)));
     assert_eq!(here.topology.functions().len(), there.topology.functions().len());

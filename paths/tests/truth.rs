@@ -1,5 +1,5 @@
-//! Predictions against answers of a real kernel: emulated machines, each with what `pci_p2pdma_map_type()` returned for
-//! its pairs, the domain type of the importer, and whether a DMA address came out equal to the physical one.
+//! Compares predictions with a real kernel in emulated machines: the return value of `pci_p2pdma_map_type()` for each pair, the
+//! domain type of the importer, and whether the DMA address equals the physical address.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn reports(snapshot: &Path) -> BTreeMap<(Bdf, Bdf), PathReport> {
 }
 
 #[test]
-fn every_prediction_is_the_kernels_answer() {
+fn predictions_agree_with_the_kernel() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/truth");
     let rows = rows(&std::fs::read_to_string(folder.join("truth.tsv")).unwrap());
     assert!(rows.len() >= 17);

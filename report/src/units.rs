@@ -1,6 +1,6 @@
-//! Figures with their units.
+//! Numbers with their units, for readers.
 
-/// `4 KiB`, `1 MiB`; what is no whole number of a unit stays in bytes.
+/// A number of bytes in the largest binary unit that divides it: `4 KiB`, `1 MiB`, `4097 B`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     for (unit, shift) in UNITS {
@@ -11,12 +11,12 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
-/// Three digits and the unit that suits: `95.1 us`.
+/// A time in nanoseconds, with three digits and a suitable unit: `95.1 us`.
 pub fn nanoseconds(count: f64) -> String {
     scaled(count, &[(1e9, "s"), (1e6, "ms"), (1e3, "us")], "ns")
 }
 
-/// Three digits, powers of 1000, as network tools print: `1.25 GB/s`.
+/// A rate in bytes per second, with three digits and a decimal unit, as network tools print it: `1.25 GB/s`.
 pub fn bytes_per_second(rate: f64) -> String {
     scaled(rate, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")], "B/s")
 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_read_well() {
+    fn formats_numbers_with_suitable_units() {
         assert_eq!(bytes(4096), "4 KiB");
         assert_eq!(bytes(4097), "4097 B");
         assert_eq!(nanoseconds(95_120.0), "95.1 us");

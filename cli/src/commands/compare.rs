@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_report::compare::{self, Comparison, Options, Verdict};
-use peerpath_report::saved::{self, RESULT_FILE, Saved, Unread};
+use peerpath_report::saved::{self, RESULT_FILE, ReadError, Saved};
 
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json, printable};
@@ -80,19 +80,19 @@ impl Compare {
 /// Reads a result file, or the result in a directory.
 pub(super) fn read(named: &Path) -> Result<Saved, Failure> {
     let file = if named.is_dir() { named.join(RESULT_FILE) } else { named.to_owned() };
-    saved::read(&file).map_err(unread)
+    saved::read(&file).map_err(|error| unreadable(&error))
 }
 
-pub(super) fn unread(Unread { file, why }: Unread) -> Failure {
+pub(super) fn unreadable(ReadError { file, reason }: &ReadError) -> Failure {
     let what = format!("cannot read the result {}", file.display());
-    Failure::bad_input(what, why, "name a result.json that `peerpath run` has saved, or its directory")
+    Failure::bad_input(what, reason.to_string(), "name a result.json that `peerpath run` has saved, or its directory")
 }
 
 pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Failure> {
-    compare::compare(base, new, options).map_err(|refused| {
+    compare::compare(base, new, options).map_err(|error| {
         Failure::bad_input(
             format!("cannot compare {} with {}", base.file.display(), new.file.display()),
-            refused.why,
+            error.to_string(),
             "choose results of the same kind, or use --force and do not rely on the changes",
         )
     })
@@ -110,15 +110,15 @@ fn text(comparison: &Comparison, width: usize) -> String {
         table::number("interval", 1),
         table::text("why", 3),
     ]);
-    for row in compare::by_weight(comparison) {
+    for row in compare::rows_by_severity(comparison) {
         table.push(vec![
             row.verdict.as_str().to_owned(),
             row.key.clone(),
-            compare::metric(row.metric).to_owned(),
-            compare::figure(row.metric, row.base),
-            compare::figure(row.metric, row.new),
-            compare::change(row),
-            compare::bounds(row),
+            compare::metric_name(row.metric).to_owned(),
+            compare::format_value(row.metric, row.base),
+            compare::format_value(row.metric, row.new),
+            compare::format_change(row),
+            compare::format_interval(row),
             row.why.clone(),
         ]);
     }

@@ -8,10 +8,10 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peerpath_bench::failure::Failure;
 use peerpath_report::compare::Options;
-use peerpath_report::document::{Compared, Document, Format};
+use peerpath_report::document::{ComparisonWithBase, Document, Format};
 use peerpath_report::saved;
 
-use super::compare::{compared, read, threshold, unread};
+use super::compare::{compared, read, threshold, unreadable};
 use crate::terminal::{self, print};
 
 /// Write a report of results: paths, latencies, throughputs, comparisons and limits of the measurement.
@@ -86,8 +86,8 @@ impl Report {
             ));
         }
         let document = Document::read(&saved::find(&self.results));
-        for one in document.unread() {
-            terminal::report(&unread(one.clone()));
+        for error in document.unreadable() {
+            terminal::report(&unreadable(error));
         }
         if document.saved().is_empty() {
             return Err(Failure::bad_input(
@@ -96,12 +96,12 @@ impl Report {
                 "name a result.json that `peerpath run` has saved, or its directory",
             ));
         }
-        let any_unread = !document.unread().is_empty();
+        let any_unreadable = !document.unreadable().is_empty();
         let document = self.with_base(document)?;
         for format in formats {
             self.write(&document, format)?;
         }
-        Ok(ExitCode::from(if any_unread { 2 } else { 0 }))
+        Ok(ExitCode::from(if any_unreadable { 2 } else { 0 }))
     }
 
     fn with_base(&self, document: Document) -> Result<Document, Failure> {
@@ -115,9 +115,9 @@ impl Report {
         };
         let options = Options { threshold_percent: self.threshold, force: self.force };
         let earlier = read(base)?;
-        let made = compared(&earlier, new, options)?;
-        let base = saved::name(&earlier.file.to_string_lossy());
-        Ok(document.compared(Compared { base, made }))
+        let comparison = compared(&earlier, new, options)?;
+        let base = saved::clean_name(&earlier.file.to_string_lossy());
+        Ok(document.with_comparison(ComparisonWithBase { base, comparison }))
     }
 
     fn write(&self, document: &Document, format: Format) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven through its DevTools protocol: JSON messages, each ended by a zero, over two pipes.
+//! Headless Chromium, driven through the DevTools protocol: JSON messages that end with a zero byte, over two pipes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -10,17 +10,17 @@ use base64::Engine as _;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-/// How a page is looked at.
+/// Width and theme of the browser window.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct View {
     pub(crate) width: u32,
     pub(crate) dark: bool,
 }
 
 const HEIGHT: u32 = 1200;
-/// Screenshots of longer pages are cut.
+/// Height of a screenshot in pixels. Longer pages are cut.
 const LONGEST_SHOT: u32 = 12_000;
-/// Killed processes end, unless nobody buries them.
+/// Time for the processes of the browser to end after SIGKILL.
 const LONGEST_END: Duration = Duration::from_secs(10);
 
 pub(crate) struct Chromium {
@@ -28,20 +28,21 @@ pub(crate) struct Chromium {
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
-    asked: u64,
-    /// What it told without being asked.
+    /// Number of calls, and identifier of the last one.
+    calls: u64,
+    /// Messages that are not replies.
     events: Vec<Value>,
     _profile: tempfile::TempDir,
 }
 
 impl Chromium {
-    /// The protocol wants the pipes as fds 3 and 4; the shell puts them there.
+    /// The protocol uses file descriptors 3 and 4; the shell moves the pipes there.
     pub(crate) fn start(program: &Path) -> Result<Self, Failed> {
         let profile = tempfile::tempdir()?;
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 >/dev/null 2>/dev/null </dev/null"])
             .arg(program)
-            // Its sandbox refuses root, and what it opens is ours.
+            // The sandbox does not work for root, and the pages are our own.
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -51,9 +52,9 @@ impl Chromium {
                 "--hide-scrollbars",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
-            // What it leaves goes with its profile.
+            // Temporary files are removed with the profile.
             .env("TMPDIR", profile.path())
-            // It has children that outlive it for a moment, and still write.
+            // Its child processes end later and still write: they are killed as a group.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -62,7 +63,7 @@ impl Chromium {
             return Err("the pipes are missing".into());
         };
         let from = BufReader::new(from);
-        let mut browser = Self { child, to, from, session: None, asked: 0, events: Vec::new(), _profile: profile };
+        let mut browser = Self { child, to, from, session: None, calls: 0, events: Vec::new(), _profile: profile };
         let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}))?["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}))?;
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
@@ -72,11 +73,11 @@ impl Chromium {
         Ok(browser)
     }
 
-    pub(crate) fn open(&mut self, page: &Path, look: Look) -> Result<(), Failed> {
+    pub(crate) fn open(&mut self, page: &Path, view: View) -> Result<(), Failed> {
         let metrics =
-            json!({"width": look.width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": look.width < 600});
+            json!({"width": view.width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": view.width < 600});
         self.call("Emulation.setDeviceMetricsOverride", &metrics)?;
-        let scheme = if look.dark { "dark" } else { "light" };
+        let scheme = if view.dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", &media)?;
         self.call("Page.navigate", &json!({"url": format!("file://{}", page.display())}))?;
@@ -87,27 +88,27 @@ impl Chromium {
         Ok(())
     }
 
-    /// Everything that was to be loaded, whether it could be or not.
-    pub(crate) fn asked_for(&mut self) -> Result<Vec<String>, Failed> {
-        // Whatever the page still wants, it has asked for by the time that it answers this.
+    /// URLs that the page requested, including failed requests.
+    pub(crate) fn requested_urls(&mut self) -> Result<Vec<String>, Failed> {
+        // The page has sent its requests by the time of this reply.
         self.evaluate("new Promise(done => setTimeout(() => done(1), 200))")?;
         let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         Ok(requests.filter_map(|event| Some(event["params"]["request"]["url"].as_str()?.to_owned())).collect())
     }
 
-    /// Errors of scripts, and what the browser logged.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let complaint = |event: &&Value| match event["method"].as_str() {
+    /// Script errors and messages in the log of the browser.
+    pub(crate) fn logged_errors(&self) -> Vec<String> {
+        let is_error = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown" | "Runtime.consoleAPICalled") => true,
             Some("Log.entryAdded") => event["params"]["entry"]["level"] != "verbose",
             _ => false,
         };
-        self.events.iter().filter(complaint).map(|event| event["params"].to_string()).collect()
+        self.events.iter().filter(is_error).map(|event| event["params"].to_string()).collect()
     }
 
     pub(crate) fn evaluate(&mut self, expression: &str) -> Result<Value, Failed> {
-        let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let answer = self.call("Runtime.evaluate", &asked)?;
+        let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let answer = self.call("Runtime.evaluate", &parameters)?;
         if answer.get("exceptionDetails").is_some() {
             return Err(format!("{expression}: {answer}").into());
         }
@@ -125,8 +126,8 @@ impl Chromium {
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Result<Value, Failed> {
-        self.asked += 1;
-        let mut message = json!({"id": self.asked, "method": method, "params": parameters});
+        self.calls += 1;
+        let mut message = json!({"id": self.calls, "method": method, "params": parameters});
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }
@@ -134,7 +135,7 @@ impl Chromium {
         self.to.write_all(b"\0")?;
         loop {
             let answer = self.receive()?;
-            if answer["id"] != self.asked {
+            if answer["id"] != self.calls {
                 self.events.push(answer);
                 continue;
             }
@@ -145,9 +146,9 @@ impl Chromium {
         }
     }
 
-    /// Whether there was anybody left to be told.
-    fn tell_group(&self, signal: &str) -> bool {
-        // The shell has a `kill` of its own.
+    /// Sends a signal to the process group of the browser. Returns whether a process was left.
+    fn signal_group(&self, signal: &str) -> bool {
+        // `kill` is built into the shell.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
         Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
     }
@@ -164,12 +165,12 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // It may have ended by itself, which is what is wanted.
-        self.tell_group("KILL");
+        // It may have ended already.
+        self.signal_group("KILL");
         let _ = self.child.wait();
         let begun = Instant::now();
-        // Only then the profile can be removed for good.
-        while self.tell_group("0") && begun.elapsed() < LONGEST_END {
+        // The profile can be removed only after all processes have ended.
+        while self.signal_group("0") && begun.elapsed() < LONGEST_END {
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -1,7 +1,8 @@
-//! The page in a browser: nothing runs, nothing is loaded, nothing sticks out, in both themes, on a desk and on a phone.
+//! The HTML report in a browser: it runs no scripts, loads nothing and does not overflow, in both themes and at the widths of a
+//! desktop and a phone.
 //!
-//! Drives headless Chromium through its DevTools protocol over a pipe. Where there is no Chromium the tests are waived.
-//! Screenshots stay in `CARGO_TARGET_TMPDIR`, to be looked at.
+//! Drives headless Chromium through its DevTools protocol over pipes. Without Chromium the tests are waived. Screenshots are
+//! kept in `CARGO_TARGET_TMPDIR` for inspection.
 
 mod chromium;
 
@@ -11,23 +12,23 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::Value;
 
-use chromium::{Chromium, Look};
+use chromium::{Chromium, View};
 
 const PROGRAMS: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
-const LOOKS: [Look; 4] = [
-    Look { width: 1280, dark: false },
-    Look { width: 1280, dark: true },
-    Look { width: 390, dark: false },
-    Look { width: 390, dark: true },
+const VIEWS: [View; 4] = [
+    View { width: 1280, dark: false },
+    View { width: 1280, dark: true },
+    View { width: 390, dark: false },
+    View { width: 390, dark: true },
 ];
 const SECTIONS: [&str; 10] = [
-    "verdicts",
+    "pairs",
     "matrix",
     "routes",
     "throughput",
     "latency",
     "registration",
-    "troubles",
+    "not-passed",
     "published",
     "environment",
     "cells",
@@ -38,17 +39,17 @@ fn main() -> ExitCode {
     let program = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .flat_map(|folder| PROGRAMS.map(|name| folder.join(name)))
         .find(|program| program.is_file());
-    let trials = vec![trial("the_matrix", program.clone(), matrix), trial("a_hostile_result", program, hostile)];
+    let trials = vec![trial("reference_matrix", program.clone(), matrix), trial("hostile_result", program, hostile)];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn trial(name: &'static str, program: Option<PathBuf>, page: fn(&Path) -> Result<PathBuf, Failed>) -> Trial {
     Trial::ignorable_test(name, move || match program {
-        None => Ok(Completion::ignored_with("no Chromium here: install Debian's chromium-headless-shell")),
+        None => Ok(Completion::ignored_with("Chromium not found: install Debian's chromium-headless-shell")),
         Some(program) => {
             let folder = tempfile::tempdir()?;
             let page = page(folder.path())?;
-            LOOKS.iter().try_for_each(|look| examine(name, &program, &page, *look))?;
+            VIEWS.iter().try_for_each(|view| examine(name, &program, &page, *view))?;
             Ok(Completion::Completed)
         }
     })
@@ -66,7 +67,7 @@ fn matrix(folder: &Path) -> Result<PathBuf, Failed> {
     Ok(page)
 }
 
-/// A real result with markup and endless names where text stands.
+/// A real result with markup and very long names in its text fields.
 fn hostile(folder: &Path) -> Result<PathBuf, Failed> {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/matrix/default/result.json");
     let mut result: Value = serde_json::from_str(&std::fs::read_to_string(kept)?)?;
@@ -82,7 +83,7 @@ fn poison(value: &mut Value) {
     const EVIL: &str =
         "<script>document.title='run'</script><img src='http://192.0.2.1/x' onerror=\"document.title='run'\">";
     match value {
-        // What paths and histograms are made of stays, so that there is something to draw.
+        // Paths and histograms are kept, so that there is something to draw.
         Value::String(text)
             if text.len() < 200 && !text.contains("host-") && !text.contains("_source") && text != "passed" =>
         {
@@ -94,37 +95,37 @@ fn poison(value: &mut Value) {
     }
 }
 
-fn examine(name: &str, program: &Path, page: &Path, look: Look) -> Result<(), Failed> {
+fn examine(name: &str, program: &Path, page: &Path, view: View) -> Result<(), Failed> {
     let mut browser = Chromium::start(program)?;
-    browser.open(page, look)?;
-    let asked = browser.asked_for()?;
+    browser.open(page, view)?;
+    let requested = browser.requested_urls()?;
     let own = format!("file://{}", page.display());
-    let foreign: Vec<_> = asked.iter().filter(|url| **url != own && !url.starts_with("data:")).collect();
-    check(foreign.is_empty(), || format!("{look:?}: it asked for {foreign:?}"))?;
-    check(asked.contains(&own), || format!("{look:?}: the page was not loaded: {asked:?}"))?;
-    let wrong = browser.complaints();
-    check(wrong.is_empty(), || format!("{look:?}: the browser complained: {wrong:?}"))?;
+    let foreign: Vec<_> = requested.iter().filter(|url| **url != own && !url.starts_with("data:")).collect();
+    check(foreign.is_empty(), || format!("{view:?}: the page requested {foreign:?}"))?;
+    check(requested.contains(&own), || format!("{view:?}: the page was not loaded: {requested:?}"))?;
+    let logged = browser.logged_errors();
+    check(logged.is_empty(), || format!("{view:?}: the browser logged {logged:?}"))?;
     let widths =
         browser.evaluate("[document.documentElement.scrollWidth, innerWidth, document.body.scrollWidth].join(' ')")?;
     let widths: Vec<u32> =
         widths.as_str().unwrap_or_default().split(' ').filter_map(|width| width.parse().ok()).collect();
-    check(widths.len() == 3 && widths[0] <= widths[1] && widths[2] <= widths[1] && widths[1] == look.width, || {
-        format!("{look:?}: it scrolls sideways: {widths:?}")
+    check(widths.len() == 3 && widths[0] <= widths[1] && widths[2] <= widths[1] && widths[1] == view.width, || {
+        format!("{view:?}: the page scrolls horizontally: {widths:?}")
     })?;
     let sections = browser.evaluate("[...document.querySelectorAll('main > section')].map(one => one.id).join(' ')")?;
-    check(sections.as_str() == Some(&SECTIONS.join(" ")), || format!("{look:?}: sections {sections}"))?;
+    check(sections.as_str() == Some(&SECTIONS.join(" ")), || format!("{view:?}: sections {sections}"))?;
     let empty = browser.evaluate(
         "[...document.querySelectorAll('section')].filter(one => one.innerText.trim().split('\\n').length < 2).length",
     )?;
-    check(empty == 0, || format!("{look:?}: {empty} sections have nothing but a head"))?;
+    check(empty == 0, || format!("{view:?}: {empty} sections contain only a heading"))?;
     let scripts = browser
         .evaluate("document.scripts.length + document.querySelectorAll('img, iframe, object, [onerror]').length")?;
-    check(scripts == 0, || format!("{look:?}: {scripts} elements that run or load something"))?;
-    let paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")?;
-    let expected = if look.dark { "rgb(20, 23, 27)" } else { "rgb(254, 254, 254)" };
-    check(paper == expected, || format!("{look:?}: the paper is {paper}"))?;
-    let theme = if look.dark { "dark" } else { "light" };
-    let shot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{theme}.png", look.width));
+    check(scripts == 0, || format!("{view:?}: {scripts} elements run or load something"))?;
+    let background = browser.evaluate("getComputedStyle(document.body).backgroundColor")?;
+    let expected = if view.dark { "rgb(20, 23, 27)" } else { "rgb(254, 254, 254)" };
+    check(background == expected, || format!("{view:?}: the background is {background}"))?;
+    let theme = if view.dark { "dark" } else { "light" };
+    let shot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{theme}.png", view.width));
     browser.screenshot(&shot)
 }
 

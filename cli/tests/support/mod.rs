@@ -1,5 +1,5 @@
-//! Results in the format of real ones, with the samples that a test chooses.
-#![allow(dead_code, reason = "each test uses a part of this module")]
+//! Synthetic results for tests, in the format of real ones and with given samples.
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,17 +14,17 @@ pub(crate) fn peerpath(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_peerpath")).args(arguments).output().unwrap()
 }
 
-/// Standard output followed by standard error.
+/// Standard output, then standard error.
 pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Directory of the reference results.
+/// Folder of the reference results.
 pub(crate) fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
 }
 
-/// The `latency_ns` of a cell with these samples.
+/// The latency object of a result, with these samples in nanoseconds.
 pub(crate) fn latency(samples: &[u64]) -> Value {
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).unwrap();
     for sample in samples {
@@ -58,7 +58,7 @@ pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     })
 }
 
-/// The same operation on host memory.
+/// The same cell on host memory.
 pub(crate) fn baseline(cell: &Value) -> Value {
     let mut cell = cell.clone();
     cell["id"] = json!(cell["id"].as_str().unwrap().replace("0000:03:00.0:2", "host:16M"));
@@ -71,7 +71,7 @@ pub(crate) fn baseline(cell: &Value) -> Value {
     cell
 }
 
-/// A result with these cells, measured on hardware.
+/// A result of hardware with these cells.
 pub(crate) fn result(cells: &[Value]) -> Value {
     json!({
         "schema_version": 1,
@@ -92,11 +92,11 @@ pub(crate) fn save(folder: &Path, name: &str, result: &Value) -> PathBuf {
     file
 }
 
-/// A pseudo-random generator with a fixed seed.
+/// Reproducible pseudo-random numbers (splitmix64). The field is the seed.
 pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
-    /// Uniform between 0 and 1 (splitmix64).
+    /// Uniform between 0 and 1.
     pub(crate) fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -105,7 +105,7 @@ impl Draws {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Latencies like those of devices: normally distributed around `middle_ns`, and 1 % of them three times as long.
+    /// Latencies in nanoseconds: normally distributed around `middle_ns`, and one in a hundred three times as long.
     pub(crate) fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
         let mut one = || {
             let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;

@@ -1,4 +1,4 @@
-//! What a process has of a GPU.
+//! Contexts: the state of a process on a GPU.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::abi::{Attribute, CUcontext, Device, PEER_ACCESS_ALREADY_ENABLED, PEER
 use super::library::{Api, Driver};
 use crate::{Error, Gpu};
 
-/// The primary context of a GPU, which all users in a process share; given back with the last of them.
+/// The primary context of a GPU, which all users in a process share. It is released with the last of them.
 pub struct Context {
     driver: &'static Driver,
     device: Device,
@@ -15,13 +15,13 @@ pub struct Context {
     multiprocessors: u32,
 }
 
-// SAFETY: contexts are the driver's, which takes calls for them from any thread.
+// SAFETY: the driver accepts calls for a context from any thread.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// Of a GPU, by its number.
+    /// Opens a GPU by its number.
     ///
     /// # Errors
     /// There is no such GPU, or the driver failed.
@@ -31,7 +31,7 @@ impl Context {
         let multiprocessors = driver.attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let multiprocessors = multiprocessors.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1);
         let mut raw = std::ptr::null_mut();
-        // SAFETY: it writes a handle, which is released when this is dropped.
+        // SAFETY: the function writes a handle, which `Drop` releases.
         unsafe { driver.api().cuDevicePrimaryCtxRetain(&raw mut raw, device) }?;
         Ok(Arc::new(Self { driver, device, raw, gpu, multiprocessors }))
     }
@@ -50,19 +50,19 @@ impl Context {
         self.multiprocessors
     }
 
-    /// The driver's functions, after which calls of this thread are about this GPU.
+    /// Makes the context current for this thread, and returns the functions of the driver.
     #[inline]
     pub(super) fn enter(&self) -> Result<&'static Api, Error> {
         let api = self.driver.api();
-        // SAFETY: the context is retained as long as this lives.
+        // SAFETY: the context is retained as long as `self` lives.
         unsafe { api.cuCtxSetCurrent(self.raw) }?;
         Ok(api)
     }
 
-    /// Lets this GPU reach the memory of another one; of itself it always does.
+    /// Gives this GPU access to the memory of another GPU. It always has access to its own.
     ///
     /// # Errors
-    /// The driver does not let it.
+    /// The GPUs cannot access each other, or the driver failed.
     pub fn reach(&self, other: &Self) -> Result<(), Error> {
         if self.device == other.device {
             return Ok(());
@@ -72,7 +72,7 @@ impl Context {
             return Err(Error::Refused { call, code: PEER_ACCESS_UNSUPPORTED, name });
         }
         let api = self.enter()?;
-        // SAFETY: both contexts are retained; the mapping goes with them.
+        // SAFETY: both contexts are retained. The access ends with them.
         match unsafe { api.cuCtxEnablePeerAccess(other.raw, 0) } {
             Err(Error::Refused { code: PEER_ACCESS_ALREADY_ENABLED, .. }) => Ok(()),
             other => other,
@@ -82,7 +82,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: retained once by us, and nothing of ours is left that uses it: all hold this.
+        // SAFETY: retained once. All objects of this context hold it, so none is left.
         let _ = unsafe { self.driver.api().cuDevicePrimaryCtxRelease_v2(self.device) };
     }
 }

@@ -1,4 +1,4 @@
-//! Memory that somebody else made and gave away as a file descriptor.
+//! External memory: memory that is imported from a file descriptor.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use super::abi::{Address, CUexternalMemory, ExternalBuffer, ExternalHandle, Exte
 use super::context::Context;
 use crate::Error;
 
-/// What the file descriptor is said to be.
+/// Type of the file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExternalKind {
-    /// A dma-buf: known since CUDA 13.0.
+    /// A dma-buf, from CUDA 13.0 on.
     DmaBuf,
-    /// Whatever the driver knows without being told.
+    /// An opaque file descriptor, which the driver identifies itself.
     Opaque,
 }
 
-/// External memory, mapped for a GPU until dropped.
+/// Imported memory, mapped for a GPU until dropped.
 pub struct ExternalMemory {
     raw: CUexternalMemory,
     address: Address,
     context: Arc<Context>,
 }
 
-// SAFETY: the handle is the driver's, which takes calls for it from any thread.
+// SAFETY: the driver accepts calls for the handle from any thread.
 unsafe impl Send for ExternalMemory {}
 // SAFETY: as above.
 unsafe impl Sync for ExternalMemory {}
 
 impl ExternalMemory {
-    /// Imports and maps it. The file descriptor is given away: to the driver where that takes it, else it is closed.
+    /// Imports and maps memory. The driver owns the file descriptor afterwards; after an error it is closed.
     ///
     /// # Errors
-    /// The driver refuses.
+    /// The driver refused.
     pub fn new(context: &Arc<Context>, kind: ExternalKind, fd: OwnedFd, length_bytes: u64) -> Result<Self, Error> {
         let api = context.enter()?;
         let handle = ExternalHandle {
@@ -48,24 +48,24 @@ impl ExternalMemory {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the driver reads the fd of the union, which is open. The handle is destroyed when this is dropped.
         unsafe { api.cuImportExternalMemory(&raw mut raw, &raw const handle) }?;
-        // From here on it is the driver's to close.
+        // The driver closes it.
         let _ = fd.into_raw_fd();
         let mut this = Self { raw, address: 0, context: Arc::clone(context) };
         let buffer = ExternalBuffer { offset: 0, size: length_bytes, flags: 0, reserved: [0; 16] };
-        // SAFETY: the structure is whole; the mapping is freed when this is dropped.
+        // SAFETY: every field of the structure is initialised. The mapping is freed by `release`.
         unsafe { api.cuExternalMemoryGetMappedBuffer(&raw mut this.address, raw, &raw const buffer) }?;
         Ok(this)
     }
 
-    /// Where the GPU finds it.
+    /// Address of the memory on the GPU.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Takes the mapping and the import back, once.
+    /// Ends the mapping and the import, once.
     ///
     /// # Errors
-    /// The driver refuses.
+    /// The driver refused.
     pub fn release(&mut self) -> Result<(), Error> {
         let (raw, address) =
             (std::mem::replace(&mut self.raw, std::ptr::null_mut()), std::mem::take(&mut self.address));
@@ -73,9 +73,9 @@ impl ExternalMemory {
             return Ok(());
         }
         let api = self.context.enter()?;
-        // SAFETY: mapped by us, and whoever used it borrowed this.
+        // SAFETY: mapped in `new`. Users of the address borrow `self`.
         let unmapped = if address == 0 { Ok(()) } else { unsafe { api.cuMemFree_v2(address) } };
-        // SAFETY: imported by us; its mapping is gone.
+        // SAFETY: imported in `new`, and its mapping is freed.
         unmapped.and_then(|()| unsafe { api.cuDestroyExternalMemory(raw) })
     }
 }

@@ -1,4 +1,4 @@
-//! Our kernels: copies in words, by the GPU's own loads and stores.
+//! Copy kernels: copies by loads and stores of the GPU.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -8,52 +8,52 @@ use super::context::Context;
 use super::queue::Stream;
 use crate::Error;
 
-/// In PTX, which the driver compiles for the GPU that it has; it ends with a zero, as the driver wants it.
+/// PTX, which the driver compiles for the GPU. Zero-terminated, as the driver requires.
 static IMAGE: &str = concat!(include_str!("../copy.ptx"), "\0");
-/// Widths of words, the widest first, and the kernel for each.
+/// Widths of accesses in bytes, the widest first, and the kernel for each.
 const WIDTHS: [(u64, &CStr); 3] = [(16, c"peerpath_copy_16"), (8, c"peerpath_copy_8"), (4, c"peerpath_copy_4")];
-const THREADS_A_BLOCK: u32 = 256;
-/// With so many blocks on each processor of the GPU, its memory is kept busy; a block takes more than one turn.
-const BLOCKS_A_MULTIPROCESSOR: u32 = 8;
+const THREADS_PER_BLOCK: u32 = 256;
+/// Enough blocks to saturate memory. Each block copies in a loop.
+const BLOCKS_PER_MULTIPROCESSOR: u32 = 8;
 
-/// The kernels, compiled for a GPU.
+/// Copy kernels, compiled for a GPU.
 pub struct Kernels {
     module: CUmodule,
     functions: [CUfunction; WIDTHS.len()],
     context: Arc<Context>,
 }
 
-// SAFETY: the handles are the driver's, which takes calls for them from any thread.
+// SAFETY: the driver accepts calls for the handles from any thread.
 unsafe impl Send for Kernels {}
 // SAFETY: as above.
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Words are no shorter than this.
+    /// Width of the narrowest access. Addresses and lengths are multiples of it.
     pub const SHORTEST_WORD_BYTES: u64 = 4;
 
-    /// Has the driver compile them.
+    /// Compiles the kernels.
     ///
     /// # Errors
-    /// The driver does not.
+    /// The driver cannot compile them.
     pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
         let api = context.enter()?;
         let mut module = std::ptr::null_mut();
-        // SAFETY: the image is PTX that ends with a zero; the module is unloaded when this is dropped.
+        // SAFETY: the image is zero-terminated PTX. `Drop` unloads the module.
         unsafe { api.cuModuleLoadData(&raw mut module, IMAGE.as_ptr().cast()) }?;
         let mut this = Self { module, functions: [std::ptr::null_mut(); WIDTHS.len()], context: Arc::clone(context) };
         for (function, (_, name)) in this.functions.iter_mut().zip(WIDTHS) {
-            // SAFETY: it writes a handle, which lives as long as the module; the name ends with a zero.
+            // SAFETY: the function writes a handle, which lives as long as the module. The name is zero-terminated.
             unsafe { api.cuModuleGetFunction(function, module, name.as_ptr()) }?;
         }
         Ok(this)
     }
 
-    /// Copies by loads and stores of as wide words as both addresses and the length allow, 4 to 16 bytes a thread.
+    /// Copies with the widest accesses that both addresses and the length allow, 4 to 16 bytes per thread.
     ///
     /// # Safety
-    /// Both spans have to be memory that the stream's GPU reaches, until the copy has ended; `length_bytes` and both addresses
-    /// have to be multiples of [`Kernels::SHORTEST_WORD_BYTES`].
+    /// Both ranges must be memory that the stream's GPU can access until the copy has completed. `length_bytes` and both
+    /// addresses must be multiples of [`Kernels::SHORTEST_WORD_BYTES`].
     ///
     /// # Errors
     /// The driver failed.
@@ -63,21 +63,21 @@ impl Kernels {
         let widest = WIDTHS.iter().position(|(width, _)| all.is_multiple_of(*width));
         let place = widest.unwrap_or(WIDTHS.len() - 1);
         let mut words = length_bytes / WIDTHS[place].0;
-        let blocks = words.div_ceil(u64::from(THREADS_A_BLOCK));
-        let most = stream.context().multiprocessors() * BLOCKS_A_MULTIPROCESSOR;
+        let blocks = words.div_ceil(u64::from(THREADS_PER_BLOCK));
+        let most = stream.context().multiprocessors() * BLOCKS_PER_MULTIPROCESSOR;
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX).clamp(1, most);
         let (mut to, mut from) = (to, from);
         let mut arguments: [*mut c_void; 3] = [(&raw mut to).cast(), (&raw mut from).cast(), (&raw mut words).cast()];
         let api = stream.context().enter()?;
-        // SAFETY: the kernel takes three numbers of 64 bits, which are copied by the call; it touches `words` words from both
-        // addresses on, for which the caller vouches.
+        // SAFETY: the kernel has three 64-bit parameters, which the call copies. It accesses `words` words at both addresses,
+        // which the caller guarantees to be valid.
         unsafe {
             api.cuLaunchKernel(
                 self.functions[place],
                 blocks,
                 1,
                 1,
-                THREADS_A_BLOCK,
+                THREADS_PER_BLOCK,
                 1,
                 1,
                 0,
@@ -92,7 +92,7 @@ impl Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         let Ok(api) = self.context.enter() else { return };
-        // SAFETY: loaded by us; streams that may run it are dropped, and with that waited for, before.
+        // SAFETY: loaded in `new`. Streams that run the kernels are dropped before, which waits for them.
         let _ = unsafe { api.cuModuleUnload(self.module) };
     }
 }

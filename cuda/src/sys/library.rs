@@ -1,8 +1,8 @@
 //! Loading the driver, and querying its GPUs.
 //!
-//! Types come from cudarc, the loader is our own for two reasons. cudarc's loader panics where the driver lacks a function; here
-//! that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined behaviour; here it is
-//! an integer.
+//! Types come from cudarc, the loader is our own for two reasons. cudarc's loader panics where the driver lacks a function;
+//! here that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined behaviour;
+//! here it is an integer.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -148,7 +148,8 @@ const NAME: &str = "libcuda.so.1";
 /// Symbol of a stand-in for the driver: a pointer to its name.
 const STAND_IN: &[u8] = b"peerpath_stand_in\0";
 
-/// Name of the loaded library, where it is a stand-in for the driver (it exports the symbol `peerpath_stand_in`). Loads nothing.
+/// Name of the loaded library, where it is a stand-in for the driver (it exports the symbol `peerpath_stand_in`). Loads
+/// nothing.
 pub fn stand_in() -> Option<&'static str> {
     DRIVER.get()?.as_ref().ok()?.stand_in
 }

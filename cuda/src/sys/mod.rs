@@ -1,4 +1,4 @@
-//! The only place that calls the driver.
+//! The unsafe part: all calls of the driver, behind an interface that is safe except where memory is handed to a GPU.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 mod abi;

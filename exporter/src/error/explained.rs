@@ -27,16 +27,11 @@ impl Explained for Error {
             Self::Acs { .. } | Self::Program { .. } | Self::NotBack { .. } | Self::LeftChanged { .. } => {
                 Severity::Failed
             }
-            // These ask the kernel for something that it can grant; a refusal that is no known property of this host is a
-            // failure, and must not pass for one.
-            Self::SetDomain { .. }
-            | Self::Export { .. }
-            | Self::OpenDevice { .. }
-            | Self::Reset { .. }
-            | Self::Socket { .. } => match self.explanation().cause {
-                None | Some(Cause::Revoked | Cause::TimedOut | Cause::TransferFailed) => Severity::Failed,
-                Some(_) => Severity::Unavailable,
-            },
+            // The errno decides.
+            Self::SetDomain { .. } | Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
+                self.explanation().severity.unwrap_or(Severity::Failed)
+            }
+            Self::Socket { .. } if self.explanation().cause.is_none() => Severity::Failed,
             _ => Severity::Unavailable,
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Address {
 /// What is wrong with the address of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No number stands first.
+    /// The number is missing or malformed.
     #[error("the first part is the number of a GPU, from 0 on")]
     Number,
     /// The option is unknown.

@@ -1,4 +1,4 @@
-//! Data moved by a GPU: by its copy engines, or by loads and stores of a kernel.
+//! Transfers by a GPU: by its copy engines, or by loads and stores of a kernel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::registration::Registration;
 use super::sys::{CopyStreams, Engine};
 use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Transfer, TransferError};
 
-/// The transfers under way in a queue of the GPU, which end in their order.
+/// The transfers in flight on a stream, which complete in order.
 struct Ring {
-    /// One for each that can be under way.
+    /// One event per transfer in flight, recorded behind it.
     ends: Box<[Event]>,
-    /// The callers' numbers, and the places of their ends.
+    /// Numbers of the transfers, and the indices of their events.
     in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }
@@ -32,13 +32,13 @@ pub(super) struct CudaDataPlane<'r> {
     streams: CopyStreams<'r>,
     registration: &'r Registration,
     rings: Box<[Ring]>,
-    /// Comes when the GPU begins with the first transfer since its time was asked for.
+    /// Recorded before the first transfer since the time was last asked for.
     begun: Event,
     has_begun: bool,
-    /// Where the transfer that ended last noted its end.
+    /// Ring and event of the transfer that completed last.
     last: Option<(usize, usize)>,
     view: Arc<GpuView>,
-    /// Nothing goes through any more.
+    /// The error that ended this data plane.
     ended: Option<DriverError>,
 }
 
@@ -67,7 +67,7 @@ impl<'r> CudaDataPlane<'r> {
         self.registration.device.gpu()
     }
 
-    /// What carries the transfer out, if it can be done.
+    /// The engine and direction of a transfer that fits.
     #[inline]
     fn admit(&self, transfer: &Transfer) -> Result<(Engine<'r>, Direction), Error> {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -103,7 +103,7 @@ impl<'r> CudaDataPlane<'r> {
         }
     }
 
-    /// Hands a transfer over; there is room for it.
+    /// Enqueues a transfer. The ring is not full.
     #[inline]
     fn post(&mut self, transfer: &Transfer, what: (Engine<'_>, Direction)) -> Result<(), DriverError> {
         let Some(stream) = self.streams.stream(transfer.queue) else { return Ok(()) };
@@ -120,14 +120,14 @@ impl<'r> CudaDataPlane<'r> {
         Ok(())
     }
 
-    /// Ends everything that is under way.
+    /// Fails every transfer in flight.
     #[cold]
     fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
         for ring in &mut self.rings {
             for (id, _) in ring.in_flight.drain(..) {
                 let mut explanation = error.explanation();
                 if !error.is_loss() {
-                    // Work that was taken is not refused any more.
+                    // The driver accepted the work, so this is not a refusal.
                     explanation.cause = Some(Cause::TransferFailed);
                 }
                 let explanation = Box::new(explanation);
@@ -169,7 +169,7 @@ impl DataPlane for CudaDataPlane<'_> {
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), crate::Error> {
         for index in 0..self.rings.len() {
             while let Some((id, place)) = self.rings[index].in_flight.front().copied() {
-                match self.rings[index].ends[place].has_come() {
+                match self.rings[index].ends[place].has_completed() {
                     Ok(false) => break,
                     Ok(true) => {
                         self.rings[index].in_flight.pop_front();
@@ -189,7 +189,7 @@ impl DataPlane for CudaDataPlane<'_> {
     fn device_time_ns(&mut self) -> Option<u64> {
         self.has_begun = false;
         let (ring, place) = self.last.take()?;
-        // Which of several queues began first is not told.
+        // With several streams, it is unknown which one started first.
         if self.rings.len() > 1 {
             return None;
         }

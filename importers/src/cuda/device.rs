@@ -29,7 +29,8 @@ impl Device {
         Self::open_with(index, None)
     }
 
-    /// As [`Device::open`], with one mechanism to use for every buffer. Without one, each that suits the memory is tried in turn.
+    /// As [`Device::open`], with one mechanism to use for every buffer. Without one, each that suits the memory is tried in
+    /// turn.
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -141,9 +142,9 @@ impl OpenGpu {
 
     /// Registers a mapping of device memory.
     ///
-    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them at the
-    /// first access to each page, so a mapping can be refused until every page has been read. The first page shows whether that is
-    /// the reason: reading a large BAR takes long.
+    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them at
+    /// the first access to each page, so a mapping can be refused until every page has been read. The first page shows
+    /// whether that is the reason: reading a large BAR takes long.
     fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<ReachableMemory, DriverError> {
         let register = |memory: HostMemory| ReachableMemory::register(&self.context, memory, HostKind::Io);
         let refusal = match register(mapping.clone()) {

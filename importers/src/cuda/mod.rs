@@ -1,4 +1,4 @@
-//! GPUs, through the CUDA driver: copy engines and kernels between a buffer and the GPU's own memory.
+//! GPUs, through the CUDA driver. Copy engines and kernels transfer data between a buffer and memory of the GPU.
 
 mod address;
 mod data_plane;
@@ -25,33 +25,33 @@ pub use errors::Error;
 pub use mechanism::Mechanism;
 pub use registration::Registration;
 
-/// `cuda:N[?mechanism=M]`.
+/// The importer of GPUs: `cuda:N[?mechanism=M]`.
 pub struct Cuda;
 
 static OPS: &[OpSpec] = &[
-    OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
-    OpSpec { op: Op::Register, role: Role::Register, summary: "make the buffer known to the GPU, by --mechanism" },
+    OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
+    OpSpec { op: Op::Register, role: Role::Register, summary: "make the buffer reachable for the GPU" },
     OpSpec {
         op: Op::CopyIn,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "a copy engine copies the GPU's memory into the buffer",
+        summary: "a copy engine copies GPU memory into the buffer",
     },
     OpSpec {
         op: Op::CopyOut,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "a copy engine copies the buffer into the GPU's memory",
+        summary: "a copy engine copies the buffer into GPU memory",
     },
     OpSpec {
         op: Op::KernelStore,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "a kernel stores to the buffer, 4 to 16 bytes a thread",
+        summary: "a kernel stores to the buffer, 4 to 16 bytes per thread",
     },
     OpSpec {
         op: Op::KernelLoad,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "a kernel loads from the buffer, 4 to 16 bytes a thread",
+        summary: "a kernel loads from the buffer, 4 to 16 bytes per thread",
     },
-    OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "take the registration back" },
+    OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
 ];
 
 impl Importer for Cuda {
@@ -66,7 +66,7 @@ impl Importer for Cuda {
     fn usage(&self) -> Usage {
         Usage {
             form: "cuda:N[?mechanism=M]",
-            summary: "a GPU of NVIDIA's, which copies between the buffer and its own memory",
+            summary: "an NVIDIA GPU, which copies between the buffer and its own memory",
         }
     }
 

@@ -40,7 +40,8 @@ impl Registration {
 }
 
 impl Device {
-    /// Registers a buffer by the first mechanism that the driver accepts. The registration keeps the buffer and the device alive.
+    /// Registers a buffer by the first mechanism that the driver accepts. The registration keeps the buffer and the device
+    /// alive.
     ///
     /// # Errors
     /// The driver accepted none of the mechanisms, or the GPU failed; [`Error::cause`] tells why.

@@ -1,4 +1,4 @@
-//! Data moved by a drive: it reads its blocks into the buffer, or writes the buffer onto them.
+//! Transfers by a drive: it reads its blocks into the buffer, or writes the buffer to them.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use super::nvme::{Direction, DriveError, IoQueue, Status};
 use super::registration::{Part, Registration};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// What a transfer has to fit into. It is checked before anything is handed over: a drive that is given a wrong address
-/// overwrites something else.
+/// Bounds of transfers. They are checked before anything is posted, because a drive with a wrong address overwrites other
+/// memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bounds {
-    /// In their order and without gaps.
+    /// Parts of the buffer, in order and without gaps.
     parts: Box<[Part]>,
     far_bytes: u64,
     block_bytes: u64,
     is_writable: bool,
 }
 
-/// Why a transfer does not fit.
+/// Why a transfer is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rejection {
     Op,
@@ -35,7 +35,7 @@ enum Rejection {
 }
 
 impl Bounds {
-    /// Which way it goes, and where its data lie for the drive.
+    /// Direction of a transfer that fits, and the address of its data.
     fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Rejection> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
@@ -57,7 +57,7 @@ impl Bounds {
             Err(Rejection::Far)
         } else if !length.is_multiple_of(self.block_bytes)
             || !transfer.far_offset.is_multiple_of(self.block_bytes)
-            // The lowest bits of a pointer are not the drive's to look at.
+            // A drive ignores the two lowest bits of a PRP entry.
             || !transfer.buffer_offset.is_multiple_of(4)
         {
             Err(Rejection::Blocks)
@@ -67,19 +67,19 @@ impl Bounds {
     }
 }
 
-/// A transfer under way; its place in the table is its number.
+/// A transfer in flight. Its index in the table is its number.
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
-    /// The caller's number.
+    /// Number that the caller chose.
     id: u64,
-    /// Commands that have not ended.
+    /// Commands in flight.
     open: u32,
-    /// The first failure, or success.
+    /// Status: the first failure, or success.
     status: Status,
 }
 
 pub(super) struct NvmeDataPlane<'r> {
-    // Dropped first: from then on the drive touches neither side any more.
+    // Dropped first: afterwards the drive accesses neither side.
     queue: IoQueue,
     far: Arc<DriveView>,
     registration: &'r Registration,
@@ -89,10 +89,10 @@ pub(super) struct NvmeDataPlane<'r> {
     command_bytes: u64,
     transfers: Box<[InFlight]>,
     free_transfers: Vec<u32>,
-    /// Which transfer a command belongs to; none where it is not under way.
+    /// Transfer of each command in flight.
     commands: Box<[Option<u32>]>,
     free_commands: Vec<u16>,
-    /// Nothing goes through any more.
+    /// The drive failed, so no more transfers are accepted.
     ended: bool,
 }
 
@@ -108,14 +108,14 @@ impl<'r> NvmeDataPlane<'r> {
         let controller = lifecycle.start(space).map_err(failed)?;
         let drive = controller.drive();
         let blocks = device.write.unwrap_or(Blocks { first: 0, count: drive.blocks });
-        // It may have been formatted since it was opened.
+        // The drive may have been formatted since it was opened.
         check(bdf, drive, blocks)?;
         let available_bytes = blocks.count * drive.block_bytes;
         if settings.far_bytes > available_bytes {
             return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, available_bytes });
         }
         let (depth, limit) = (settings.depth, controller.most_commands());
-        // Each transfer is one command more than the limit of a command divides it into, at most.
+        // Transfers longer than one command take more commands than transfers in flight.
         let divided = u32::try_from(settings.far_bytes / drive.command_bytes).unwrap_or(u32::MAX);
         let commands = depth.saturating_add(divided).min(limit);
         if depth == 0 || depth > limit {
@@ -151,14 +151,14 @@ impl<'r> NvmeDataPlane<'r> {
         let why = match rejection {
             Rejection::ReadOnly => return Error::ReadOnly { bdf: self.registration.device().function.bdf },
             Rejection::Blocks => return Error::NotInBlocks { block_bytes, length_bytes, far_offset },
-            Rejection::Op => format!("`{op}` is no transfer of this target"),
-            Rejection::Length => "it has no length".to_owned(),
+            Rejection::Op => format!("a drive does not support `{op}`"),
+            Rejection::Length => "its length is zero".to_owned(),
             Rejection::Buffer => {
                 format!(
-                    "{length_bytes} bytes at {buffer_offset:#x} leave a buffer of {buffer_bytes:#x}, or a part of it"
+                    "{length_bytes} bytes at {buffer_offset:#x} exceed a buffer of {buffer_bytes:#x}, or a part of it"
                 )
             }
-            Rejection::Far => format!("{length_bytes} bytes at {far_offset:#x} leave a far side of {far_bytes:#x}"),
+            Rejection::Far => format!("{length_bytes} bytes at {far_offset:#x} exceed a far side of {far_bytes:#x}"),
         };
         Error::Transfer { why }
     }
@@ -169,12 +169,12 @@ impl<'r> NvmeDataPlane<'r> {
         Error::Drive { bdf: self.registration.device().function.bdf, source }
     }
 
-    /// Commands that a transfer of this length takes.
+    /// Number of commands of a transfer.
     fn command_count(&self, transfer: &Transfer) -> usize {
         usize::try_from(u64::from(transfer.length_bytes).div_ceil(self.command_bytes)).unwrap_or(usize::MAX)
     }
 
-    /// Puts the commands of a transfer into the queue; there is room for them.
+    /// Enqueues the commands of a transfer. There are enough free entries.
     fn push(&mut self, transfer: &Transfer, direction: Direction, address: u64) -> Result<(), DriveError> {
         let Some(number) = self.free_transfers.pop() else { return Ok(()) };
         let length = u64::from(transfer.length_bytes);
@@ -191,7 +191,7 @@ impl<'r> NvmeDataPlane<'r> {
         Ok(())
     }
 
-    /// Notes that a command ended, and tells the transfer's end with the last one.
+    /// Completes a command, and its transfer with the last command.
     fn settle(&mut self, command: u16, status: Status, done: &mut Vec<Completion>) -> Result<(), DriveError> {
         let number = self.commands[usize::from(command)].take().ok_or(DriveError::UnknownCommand)?;
         self.free_commands.push(command);
@@ -250,7 +250,7 @@ impl DataPlane for NvmeDataPlane<'_> {
             taken += 1;
         }
         if taken > 0 {
-            self.queue.tell().map_err(|failure| self.end(failure))?;
+            self.queue.ring().map_err(|failure| self.end(failure))?;
         }
         Ok(taken)
     }
@@ -278,20 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn a_drive_is_written_only_where_that_was_said() {
+    fn writes_only_drives_that_may_be_written() {
         assert_eq!(bounds(false).admit(&transfer(Op::Write, 0, 0, 512)), Err(Rejection::ReadOnly));
         assert_eq!(bounds(true).admit(&transfer(Op::Write, 0, 0, 512)), Ok((Direction::Write, 0x10_0000)));
         assert_eq!(bounds(true).admit(&transfer(Op::Write, 0, 1 << 16, 512)), Err(Rejection::Far));
     }
 
     #[test]
-    fn whole_blocks_within_both_sides() {
+    fn admits_whole_blocks_within_both_sides() {
         let read = |buffer_offset, far_offset, length| {
             bounds(false).admit(&transfer(Op::Read, buffer_offset, far_offset, length))
         };
         assert_eq!(read(64, 0xfe00, 512), Ok((Direction::Read, 0x10_0040)));
         assert_eq!(read((1 << 19) + 4096, 0, 512), Ok((Direction::Read, 0x80_1000)));
-        assert_eq!(read((1 << 19) - 512, 0, 1024), Err(Rejection::Buffer), "from one part into the next");
+        assert_eq!(read((1 << 19) - 512, 0, 1024), Err(Rejection::Buffer), "spans two parts");
         assert_eq!(read(0, 0, 0), Err(Rejection::Length));
         assert_eq!(read(0, 0, 1000), Err(Rejection::Blocks));
         assert_eq!(read(0, 100, 512), Err(Rejection::Blocks));
@@ -302,7 +302,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arithmetic_without_limits_agrees(
+        fn agrees_with_wide_arithmetic(
             (buffer_bytes, far_bytes) in (any::<u64>(), any::<u64>()),
             (buffer_offset, far_offset, length_bytes) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {

@@ -1,4 +1,4 @@
-//! Finding, probing and opening a function that imports.
+//! Opening and probing a function that imports.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,18 +11,18 @@ use super::errors::Error;
 use super::nvme::{self, Drive, Lifecycle};
 use crate::DeviceInfo;
 
-/// A function with an address space of its own. Targets on the same function share it.
+/// A function with its I/O address space. Devices on the same function share it.
 pub(super) struct Function {
     pub(super) bdf: Bdf,
     pub(super) space: Arc<AddressSpace>,
-    /// Of an NVMe function.
+    /// The drive, where the function is an NVMe controller.
     pub(super) drive: Option<(Drive, Arc<Lifecycle>)>,
 }
 
 static OPEN: Mutex<Option<HashMap<Bdf, Weak<Function>>>> = Mutex::new(None);
 
 fn options() -> OpenOptions {
-    // A group has no address space of its own.
+    // An I/O address space needs the cdev interface.
     OpenOptions { door: Door::Cdev, ..OpenOptions::default() }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn probe(bdf: Bdf) -> Result<(), Error> {
 
 impl Function {
     fn share(bdf: Bdf) -> Result<Arc<Self>, Error> {
-        // Held while opening: of two threads that want the same function, the second waits and shares.
+        // Held while opening, so that a second thread waits and shares the function.
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         if let Some(function) = open.get(&bdf).and_then(Weak::upgrade) {
@@ -58,7 +58,7 @@ impl Function {
         if u32::from_le_bytes(class) >> 8 != nvme::CLASS {
             return Ok(Self { bdf, space, drive: None });
         }
-        // Brought up once, to know what it is, and switched off again until data are to be moved.
+        // Started once to identify the drive, then stopped until a data plane uses it.
         let lifecycle = Arc::new(Lifecycle::default());
         let controller = lifecycle.start(&space).map_err(|source| Error::Drive { bdf, source })?;
         let drive = controller.drive().clone();
@@ -103,7 +103,7 @@ impl Device {
 /// An open function, and the part of its drive that may be overwritten.
 pub(super) struct OpenFunction {
     pub(super) function: Arc<Function>,
-    /// What of the drive may be overwritten.
+    /// Blocks of the drive that may be overwritten.
     pub(super) write: Option<Blocks>,
     pub(super) info: DeviceInfo,
 }
@@ -130,7 +130,7 @@ impl OpenFunction {
     }
 }
 
-/// Whether all the blocks are on the drive.
+/// Checks that the drive has all of the blocks.
 pub(super) fn check(bdf: Bdf, drive: &Drive, blocks: Blocks) -> Result<(), Error> {
     match blocks.first.checked_add(blocks.count) {
         Some(end) if end <= drive.blocks => Ok(()),

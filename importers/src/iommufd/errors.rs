@@ -7,8 +7,8 @@ use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, 
 use super::address::{AddressError, Blocks};
 use super::nvme::DriveError;
 
-/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation say
-/// why.
+/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation
+/// say why.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -236,13 +236,9 @@ impl Explained for Error {
             Self::Open { source, .. } => source.severity(),
             Self::Withheld { source } => source.severity(),
             Self::Drive { source, .. } => source.severity(),
-            Self::MapDmaBuf { .. } => match self.explanation().cause {
-                Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission) => {
-                    Severity::Unavailable
-                }
-                _ => Severity::Failed,
-            },
-            Self::MapMemory { .. } | Self::Unmap { .. } => Severity::Failed,
+            Self::MapDmaBuf { .. } | Self::MapMemory { .. } | Self::Unmap { .. } => {
+                self.explanation().severity.unwrap_or(Severity::Failed)
+            }
             Self::NoRange { .. } | Self::Transfer { .. } => Severity::Internal,
         }
     }

@@ -1,4 +1,4 @@
-//! The far side of a drive: its blocks, looked at through queues and memory of their own.
+//! The far side of a drive: its blocks, read and written through separate queues and memory.
 
 use std::io;
 use std::ops::Range;
@@ -9,10 +9,10 @@ use peerpath_exporter::{DmaMemory, View, check_span};
 use super::address::Blocks;
 use super::nvme::{Controller, Direction, DriveError, IoQueue};
 
-/// How much is carried at a time.
+/// Most bytes per command.
 const BOUNCE_BYTES: u64 = 256 << 10;
 
-/// A row of blocks as bytes. They come and go through host memory, never through the buffer that is measured.
+/// Consecutive blocks as bytes, read and written through host memory and never through the measured buffer.
 pub(super) struct DriveView {
     blocks: Blocks,
     block_bytes: u64,
@@ -21,7 +21,7 @@ pub(super) struct DriveView {
 }
 
 struct Bounce {
-    // Its commands end before the memory goes.
+    // Dropped before the memory that its commands access.
     queue: IoQueue,
     memory: DmaMemory,
     most_bytes: u64,
@@ -30,16 +30,16 @@ struct Bounce {
 impl DriveView {
     pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, DriveError> {
         let drive = controller.drive();
-        // Both are whole blocks, or one is less than a block.
+        // Whole blocks, and at least one.
         let most_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
         let memory = DmaMemory::new(controller.space(), most_bytes)
-            .map_err(|source| DriveError::Memory { what: "looking at the drive", source })?;
+            .map_err(|source| DriveError::Memory { what: "the view of the drive", source })?;
         let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, most_bytes });
         Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
     }
 
-    /// Does `work` for each piece of a span: where the piece lies in the span, and the place in the bounce memory that
-    /// stands for it. `carry` says which way whole blocks go before and after.
+    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Whole blocks are read
+    /// before and written afterwards, as `direction` needs it.
     fn each(
         &self,
         offset: u64,
@@ -53,8 +53,7 @@ impl DriveView {
         for piece in pieces(offset, length, self.block_bytes, *most_bytes) {
             let first = self.blocks.first + piece.start / self.block_bytes;
             let bytes = piece.end - piece.start;
-            let mut carry =
-                |direction| queue.carry_out(direction, first, memory.iova(), bytes).map_err(io::Error::other);
+            let mut carry = |direction| queue.execute(direction, first, memory.iova(), bytes).map_err(io::Error::other);
             if direction == Direction::Read || piece.is_partial() {
                 carry(Direction::Read)?;
             }
@@ -67,15 +66,15 @@ impl DriveView {
     }
 }
 
-/// Whole blocks around a part of a span.
+/// Whole blocks that contain a part of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Piece {
-    /// The blocks, in bytes from the first one's start.
+    /// The blocks, as byte offsets from the first block.
     start: u64,
     end: u64,
-    /// Where the part begins.
+    /// Byte offset of the part.
     within: u64,
-    /// Where it lies in the span.
+    /// Position of the part in the span.
     place: Range<usize>,
 }
 
@@ -85,7 +84,7 @@ impl Piece {
     }
 }
 
-/// Cuts a span into pieces of `most_bytes` at most, which are whole blocks.
+/// Divides a span into pieces of whole blocks, of at most `most_bytes` each.
 fn pieces(offset: u64, length: usize, block_bytes: u64, most_bytes: u64) -> impl Iterator<Item = Piece> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -97,7 +96,7 @@ fn pieces(offset: u64, length: usize, block_bytes: u64, most_bytes: u64) -> impl
         let left = (length - done) as u64;
         let count = left.min(start + most_bytes / block_bytes * block_bytes - within);
         let end = (within + count).next_multiple_of(block_bytes);
-        // At most what is left of a usize.
+        // Less than `length`.
         let place = done..done + count as usize;
         done = place.end;
         Some(Piece { start, end, within, place })
@@ -119,7 +118,7 @@ impl View for DriveView {
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         if !self.is_writable {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the drive's content may not be overwritten"));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no blocks of the drive may be overwritten"));
         }
         self.each(offset, from.len(), Direction::Write, |place, memory, at| memory.write(at, &from[place]))
     }
@@ -132,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_once_in_whole_blocks(
+        fn covers_every_byte_once_in_whole_blocks(
             offset in 0_u64..100_000,
             length in 0_usize..100_000,
             block_shift in 9_u32..14,

@@ -1,4 +1,7 @@
-//! Functions of VFIO that import through an I/O address space (IOAS) of iommufd. An NVMe drive moves data as well.
+//! PCI functions bound to VFIO, which import through an I/O address space (IOAS) of iommufd. NVMe drives transfer data as
+//! well.
+//!
+//! A drive is only read unless [`Device::open_writable`] names the blocks that may be overwritten.
 
 mod address;
 mod data_plane;
@@ -24,11 +27,11 @@ pub use errors::Error;
 pub use nvme::{DriveError, Status as DriveStatus};
 pub use registration::Registration;
 
-/// `iommufd:BDF[?write=LBA+COUNT]`.
+/// The importer of PCI functions: `iommufd:BDF[?write=LBA+COUNT]`.
 pub struct Iommufd;
 
 static OPS: &[OpSpec] = &[
-    OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
+    OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
     OpSpec { op: Op::Map, role: Role::Register, summary: "map the buffer into the function's address space" },
     OpSpec {
         op: Op::Read,
@@ -38,9 +41,9 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::Write,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "an NVMe drive writes the buffer onto its blocks, where --allow-write says so",
+        summary: "an NVMe drive writes the buffer to those of its blocks that may be overwritten",
     },
-    OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "take the mapping back" },
+    OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "unmap the buffer" },
 ];
 
 impl Importer for Iommufd {
@@ -55,7 +58,7 @@ impl Importer for Iommufd {
     fn usage(&self) -> Usage {
         Usage {
             form: "iommufd:BDF[?write=LBA+COUNT]",
-            summary: "another function of VFIO, which maps the buffer; an NVMe drive moves data as well",
+            summary: "a function bound to VFIO, which maps the buffer; an NVMe drive transfers data as well",
         }
     }
 
@@ -63,7 +66,7 @@ impl Importer for Iommufd {
         let tree = Tree::live();
         let functions = tree.names("sys/bus/pci/devices").into_iter().filter_map(|name| name.parse().ok());
         functions
-            .filter(|bdf| is_of_interest(&tree, &format!("sys/bus/pci/devices/{bdf}")))
+            .filter(|bdf| is_candidate(&tree, &format!("sys/bus/pci/devices/{bdf}")))
             .map(|bdf| Discovered { target: format!("{}:{bdf}", self.kind()), bdf: Some(bdf) })
             .collect()
     }
@@ -82,8 +85,8 @@ impl Importer for Iommufd {
     }
 }
 
-/// What a VFIO driver has already, and drives, whatever has them.
-fn is_of_interest(tree: &Tree, function: &str) -> bool {
+/// Whether the function is bound to a VFIO driver, or is an NVMe drive.
+fn is_candidate(tree: &Tree, function: &str) -> bool {
     let class = || u32::from_str_radix(tree.text(&format!("{function}/class"))?.strip_prefix("0x")?, 16).ok();
     !tree.names(&format!("{function}/vfio-dev")).is_empty() || class() == Some(nvme::CLASS)
 }

@@ -1,4 +1,4 @@
-//! A buffer in the address space of a function.
+//! A buffer mapped into the I/O address space of a function.
 
 use std::borrow::Borrow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,18 +10,18 @@ use super::device::{Device, OpenFunction};
 use super::errors::Error;
 use crate::DeviceInfo;
 
-/// A part of the buffer that lies in one piece for the drive.
+/// A part of the buffer that is contiguous for the drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
-    /// From here in the buffer.
+    /// Offset of the first byte in the buffer.
     pub(super) start: u64,
-    /// To here.
+    /// Offset behind the last byte.
     pub(super) end: u64,
-    /// Where the drive finds it.
+    /// I/O virtual address of the first byte.
     pub(super) address: u64,
 }
 
-/// The device as what keeps the address space of a mapping alive.
+/// Keeps the address space of a mapping alive.
 #[derive(Clone)]
 pub(super) struct Holder(pub(super) Arc<OpenFunction>);
 
@@ -32,8 +32,8 @@ impl Borrow<AddressSpace> for Holder {
 }
 
 /// A buffer mapped into a function's I/O address space. Dropping it removes the mapping.
-// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in one
-// piece takes no list and one reference to the device.
+// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in
+// one piece takes no list and one reference to the device.
 pub struct Registration {
     /// The whole buffer, or its first range.
     pub(super) first: Mapped<Holder>,
@@ -47,7 +47,7 @@ impl Registration {
         &self.first.space().0
     }
 
-    /// Which part of the buffer lies where for the drive. Memory may be mapped beyond its end, to whole pages.
+    /// The parts of the buffer and their addresses. A mapping may exceed the buffer, up to whole pages.
     pub(super) fn parts(&self) -> Box<[Part]> {
         let mut start = 0;
         let part = |mapped: &Mapped<Holder>| {

@@ -1,11 +1,11 @@
-//! What a transfer has to fit into. It is checked before anything is posted: a device answers a rejected with the end of the
-//! connection.
+//! Bounds of transfers. They are checked before anything is posted, because a device ends the connection when a transfer
+//! leaves its memory.
 
 use super::errors::Error;
 use super::sys::Keys;
 use crate::{Op, Region, Transfer, Transport};
 
-/// A part of the buffer that is a region of its own.
+/// A part of the buffer that is one memory region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     start: u64,
@@ -14,7 +14,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Regions of these lengths, one behind the other.
+    /// Parts of these lengths, contiguous in the buffer.
     pub(super) fn in_a_row(regions: impl Iterator<Item = (u64, Keys)>) -> Vec<Self> {
         let mut end = 0;
         let part = |(length_bytes, keys)| {
@@ -25,47 +25,47 @@ impl Part {
         regions.map(part).collect()
     }
 
-    /// As a peer has to know it.
+    /// The region as a peer addresses it.
     pub(super) fn region(&self) -> Region {
         Region { length_bytes: self.length_bytes, address: self.keys.base, key: self.keys.remote }
     }
 }
 
-/// The room for transfers, and what the connection can do.
+/// Memory of both sides, and what the connection supports.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) transport: Transport,
-    /// Whether the device has atomic operations.
+    /// The device has atomic operations.
     pub(super) atomics: bool,
-    /// The buffer, in its order.
+    /// Parts of the buffer, in order.
     pub(super) buffer: Vec<Part>,
-    /// The far side, in its order.
+    /// Parts of the far side, in order.
     pub(super) far: Vec<Part>,
-    /// Longest message that the port carries.
+    /// Longest message of the port.
     pub(super) message_bytes: u32,
 }
 
-/// How work requests name bytes of one side.
+/// Address and keys of bytes, as work requests name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) address: u64,
     pub(super) keys: Keys,
 }
 
-/// The bytes that a transfer is about, on both sides.
+/// The bytes of a transfer, on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) buffer: Place,
     pub(super) far: Place,
 }
 
-/// The last part that begins at the offset or before it.
+/// The part that contains the offset, or the last part before it.
 #[inline]
 fn part(parts: &[Part], offset: u64) -> Option<&Part> {
     parts[..parts.partition_point(|part| part.start <= offset)].last()
 }
 
-/// Where a span lies, if it lies within one part.
+/// Address of a span, if the span lies within one part.
 #[inline]
 pub(super) fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
     let part = part(parts, offset)?;
@@ -79,8 +79,7 @@ fn total_bytes(parts: &[Part]) -> u64 {
 }
 
 impl Bounds {
-    /// Where its bytes are, if they lie within one region on either side, go into one message, and the connection can move
-    /// them that way.
+    /// Addresses of a transfer, if it lies within one region on each side, fits one message, and suits the transport.
     #[inline]
     pub(super) fn admit(&self, transfer: &Transfer) -> Option<Places> {
         let length = u64::from(transfer.length_bytes);
@@ -101,7 +100,7 @@ impl Bounds {
         self.atomics && length == 8 && places.buffer.address.is_multiple_of(8) && places.far.address.is_multiple_of(8)
     }
 
-    /// Why it was not admitted.
+    /// Why a transfer was not admitted.
     #[cold]
     pub(super) fn rejection(&self, transfer: &Transfer, device: &str) -> Error {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -112,11 +111,11 @@ impl Bounds {
         let end = buffer_offset.saturating_add(length_bytes.into());
         let fits = |parts, offset| place(parts, offset, length_bytes.into()).is_some();
         let why = if length_bytes == 0 {
-            "it has no length".to_owned()
+            "its length is zero".to_owned()
         } else if fits(&self.buffer, buffer_offset) && fits(&self.far, far_offset) {
             return self.cannot(transfer.op, device);
         } else if end <= buffer_bytes && part(&self.buffer, buffer_offset) != part(&self.buffer, end - 1) {
-            format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer lie in more than one region")
+            format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer span more than one region")
         } else {
             format!(
                 "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of \
@@ -126,14 +125,14 @@ impl Bounds {
         Error::Transfer { why }
     }
 
-    /// Why what fits cannot be done.
+    /// Why a transfer that fits is not supported.
     fn cannot(&self, op: Op, device: &str) -> Error {
         if self.transport != Transport::Rc {
             Error::Transport { op, transport: self.transport }
         } else if !self.atomics {
             Error::NoAtomics { device: device.to_owned() }
         } else {
-            Error::Transfer { why: format!("`{op}` works on one word of 8 bytes, at a multiple of 8") }
+            Error::Transfer { why: format!("`{op}` takes 8 bytes at a multiple of 8") }
         }
     }
 }
@@ -144,14 +143,14 @@ mod tests {
     use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
-    /// Where the far side begins.
+    /// Address of the far side.
     const FAR: u64 = 1 << 20;
 
     fn keys(base: u64) -> Keys {
         Keys { base, local: 1, remote: 2 }
     }
 
-    /// A buffer of regions of these lengths; each has its number in the upper half of its addresses.
+    /// A buffer of regions of these lengths. The upper half of an address is the index of the region.
     fn bounds(lengths: &[u64], far_bytes: u64, message_bytes: u32) -> Bounds {
         let regions = lengths.iter().enumerate().map(|(index, length)| (*length, keys((index as u64) << 32)));
         let far = Part::in_a_row([(far_bytes, keys(FAR))].into_iter());
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_byte_of_both_sides_can_be_reached() {
+    fn admits_the_last_byte_of_both_sides() {
         let bounds = bounds(&[8192], 4096, 4096);
         for (buffer_offset, far_offset, length) in [(0, 0, 4096), (4096, 0, 4096), (8191, 4095, 1)] {
             let place = bounds.admit(&transfer(buffer_offset, far_offset, length));
@@ -177,7 +176,7 @@ mod tests {
     fn a_rejection_says_what_does_not_fit() {
         let bounds = bounds(&[4096, 4096], 4096, 4096);
         for (rejected, why) in [
-            (transfer(0, 0, 0), "no length"),
+            (transfer(0, 0, 0), "length is zero"),
             (transfer(0, 0, 4097), "in one message"),
             (transfer(8000, 0, 4096), "in the buffer"),
             (transfer(0, 1, 4096), "far side"),
@@ -195,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_a_limit_of_the_device() {
+    fn a_message_that_is_too_long_exceeds_a_limit() {
         let error = bounds(&[8192], 8192, 4096).rejection(&transfer(0, 0, 8192), "rxe0");
         assert_eq!((error.severity(), error.explanation().cause), (Severity::Unavailable, Some(Cause::LimitReached)));
     }
 
     #[test]
-    fn a_connection_takes_the_operations_of_its_transport() {
+    fn each_transport_supports_its_operations() {
         let reliable = bounds(&[4096], 4096, 4096);
         let over = |transport| Bounds { transport, ..reliable.clone() };
         let (uc, ud) = (over(Transport::Uc), over(Transport::Ud));
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn each_region_is_found_by_its_part_of_the_buffer() {
+    fn finds_the_region_of_an_offset() {
         let bounds = bounds(&[4096, 8192, 4096], 8192, 8192);
         for (offset, length, region, in_region) in
             [(0, 4096, 0, 0), (4096, 8192, 1, 0), (8192, 4096, 1, 4096), (12_288, 1, 2, 0), (16_383, 1, 2, 4095)]
@@ -242,8 +241,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arithmetic_without_limits_agrees(
-            // The far side's addresses end within 64 bits.
+        fn agrees_with_wide_arithmetic(
+            // Addresses of the far side fit 64 bits.
             sizes in (any::<u64>(), 0..u64::MAX - FAR, any::<u32>()),
             (buffer_offset, far_offset, length) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {
@@ -258,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn what_lies_in_one_region_is_admitted_and_nothing_else(
+        fn admits_only_what_lies_in_one_region(
             lengths in proptest::collection::vec(1u64..20, 1..6), offset in 0u64..130, length in 1u32..30,
         ) {
             let bounds = bounds(&lengths, 1000, 1000);

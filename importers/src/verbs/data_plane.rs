@@ -1,8 +1,8 @@
-//! Data through queue pairs.
+//! Transfers through queue pairs.
 //!
-//! Either side has an [`QueuePairs`]: that of the far side posts writes, reads and sends, and so does that of the buffer where
-//! data are to go both ways. Both report to one completion queue, so one poll sees everything. Where somebody else has the
-//! buffer's end, sends of that one come in as well.
+//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; the buffer's side posts too where both sides are
+//! asked to. Both share one completion queue. Where another host or thread has the buffer's end, its sends arrive at the far
+//! side.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
 use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// How long a wait for an event lasts at most: so long it may take to notice an interrupt.
+/// Longest wait for a completion event, which bounds the delay until an interrupt is noticed.
 const LONGEST_SLEEP_MS: u16 = 100;
 
-/// Set in the number of a receive. Below it stand the ring and the place in it.
+/// Set in the `wr_id` of a receive. The lower bits are the ring and the slot.
 const RECEIVE: u64 = 1 << 63;
 
 fn number(ring: usize, place: u32) -> u64 {
@@ -30,38 +30,38 @@ fn number(ring: usize, place: u32) -> u64 {
 }
 
 pub(super) struct QueuePairDataPlane<'r> {
-    // Dropped in this order: once both ends are gone, the device touches neither side's memory any more.
+    // Dropped in this order: without queue pairs, the device accesses no memory of either side.
     far_end: QueuePairs,
-    /// None where somebody else has it.
+    /// `None` where another host or thread has the buffer's end.
     buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
     registration: &'r Registration,
     bounds: Bounds,
-    /// Of the queues on which the far side posts, and behind them those of the buffer's side, if it posts.
+    /// One per queue on which the far side posts, followed by those of the buffer's side, if it posts.
     rings: Box<[Ring]>,
     queues: u32,
-    /// Of the far side, where somebody else has the buffer's end.
+    /// Sends from the buffer's end, where another host or thread has it.
     incoming: Incoming,
-    /// What ended while nobody work_completions for it.
+    /// Completions that were found outside [`DataPlane::poll`].
     backlog: Vec<Completion>,
     work_completions: WorkCompletions,
-    /// An event was asked for.
+    /// A completion event was requested.
     armed: bool,
     ended: bool,
 }
 
-/// The far side's memory, as the device knows it.
+/// Far-side memory, registered with the device.
 pub(super) struct FarMemory {
-    // Before the memory. None where the registration has them.
+    // Dropped before the memory. Empty where the registration holds the regions.
     pub(super) regions: Vec<MemoryRegion>,
     pub(super) memory: Arc<Buffer>,
     pub(super) parts: Vec<Part>,
 }
 
 impl FarMemory {
-    /// Ordinary memory, as a buffer: its view is the far side's.
+    /// Allocates and registers host memory.
     pub(super) fn new(device: &OpenPort, bytes: u64) -> Result<Self, Error> {
         let options = OpenOptions { huge_pages: device.connection.huge_pages, ..OpenOptions::default() };
         let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
@@ -73,17 +73,17 @@ impl FarMemory {
     }
 }
 
-/// Sends of somebody else's.
+/// Receives for sends of the other end.
 #[derive(Default)]
 struct Incoming {
     offsets: Vec<u64>,
     length_bytes: u32,
-    /// Receives that can wait at once on each queue.
+    /// Receives posted at a time, per queue.
     capacity: usize,
-    /// Of each queue: receives posted so far, and those of them that have to be posted anew.
+    /// Per queue: receives posted so far, and those to post anew.
     queues: Box<[(u64, usize)]>,
     arrived: u64,
-    /// The first that failed.
+    /// Status of the first receive that failed.
     failed: Option<u32>,
 }
 
@@ -92,7 +92,7 @@ impl<'r> QueuePairDataPlane<'r> {
         let device = &registration.device;
         let DataPlaneSettings { depth, queues, both_sides, far_bytes } = *settings;
         let sides = 1 + u32::from(both_sides);
-        // Each transfer can leave two completions.
+        // A transfer can have two work completions.
         device.completions_each(depth, queues, 2 * sides)?;
         let entries = depth * 2 * sides * queues;
         let far = FarMemory::new(device, far_bytes)?;
@@ -129,7 +129,7 @@ impl<'r> QueuePairDataPlane<'r> {
         })
     }
 
-    /// With somebody else at the buffer's end.
+    /// A data plane whose buffer's end belongs to another host or thread.
     pub(super) fn connected(
         registration: &'r Registration,
         (far_end, depths): (QueuePairs, QueueDepths),
@@ -160,19 +160,19 @@ impl<'r> QueuePairDataPlane<'r> {
         }
     }
 
-    /// Takes note of what ended.
+    /// Collects work completions.
     fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
         loop {
             let count = self.completions.poll(&mut self.work_completions).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
                 let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
-                // A receive that was flushed only says that the receiver has refused something. What, its answer tells the
-                // sender, whose queue pair has to live until it is there.
+                // A flushed receive only shows that the responder refused a request. The initiator learns which one from the
+                // answer, so its queue pair must not be moved to the error state before.
                 if ended.status != SUCCESS && (is_send || ended.status != FLUSHED) {
                     self.end();
                 }
-                // Only numbers of rings and places are ever posted.
+                // Every posted `wr_id` holds a ring and a slot.
                 let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
                 if is_send {
                     self.rings[ring].sent(place, ended.status);
@@ -196,8 +196,8 @@ impl<'r> QueuePairDataPlane<'r> {
         }
     }
 
-    /// Posts receives in place of those that took something in.
-    fn make_room(&mut self) -> Result<(), Error> {
+    /// Posts receives in place of completed ones.
+    fn repost_receives(&mut self) -> Result<(), Error> {
         for queue in 0..self.queues {
             let free = mem::take(&mut self.incoming.queues[queue as usize].1);
             if free > 0 {
@@ -214,7 +214,7 @@ impl<'r> QueuePairDataPlane<'r> {
             let turn = u64::from(queue) + *posted * u64::from(self.queues);
             let offset = offsets[(turn % offsets.len() as u64) as usize];
             let Some(place) = place(&self.bounds.far, offset, (*length_bytes).into()) else {
-                let why = format!("{length_bytes} bytes at {offset:#x} do not lie in the memory that receives");
+                let why = format!("{length_bytes} bytes at {offset:#x} exceed the receiving memory");
                 return Err(Error::Transfer { why });
             };
             self.far_end.fill_receive(index, RECEIVE | number(queue as usize, 0), place, *length_bytes);
@@ -223,7 +223,7 @@ impl<'r> QueuePairDataPlane<'r> {
         self.far_end.post_receives(queue, count).map_err(|source| Error::Post { source })
     }
 
-    /// A receive that failed, once there is nothing else to be told that would say more.
+    /// The error of a failed receive. A flushed receive is reported last, because other failures say more.
     fn failed_receive(&self, done: &[Completion]) -> Result<(), Error> {
         let Some(status) = self.incoming.failed else { return Ok(()) };
         if status == FLUSHED && !(done.is_empty() && self.rings.iter().all(Ring::is_empty)) {
@@ -233,7 +233,7 @@ impl<'r> QueuePairDataPlane<'r> {
         Err(Error::Received { source: status::transfer_error(status, dma_buf) })
     }
 
-    /// Ends all connections, so that whatever is under way ends as well.
+    /// Moves all queue pairs to the error state, which flushes the work requests in flight.
     #[cold]
     fn end(&mut self) {
         if !self.ended {
@@ -247,13 +247,13 @@ impl<'r> QueuePairDataPlane<'r> {
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
-        // What a peer refuses is memory of its own, which may be any.
+        // A peer refuses access to its own memory, which may be a dma-buf.
         let is_peers = self.buffer_end.is_none() && status::is_refusal(status);
         let dma_buf = is_peers || !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 
-    /// The place of a queue's ring, where that side posts on it.
+    /// Index of the ring for a transfer's queue and side, if that side posts.
     #[inline]
     fn ring(&self, transfer: &Transfer) -> Option<usize> {
         if transfer.queue >= self.queues {
@@ -266,13 +266,13 @@ impl<'r> QueuePairDataPlane<'r> {
         Some(ring as usize).filter(|ring| *ring < self.rings.len())
     }
 
-    /// Posts as many transfers as there is room for, up to the first one of another queue or side; returns how many.
+    /// Posts transfers while there are free slots, up to the first one of another queue or side. Returns how many.
     #[inline]
     fn post(&mut self, at: usize, batch: &[Transfer]) -> Result<usize, Error> {
         let [Transfer { queue, posted_by, .. }, ..] = *batch else { return Ok(0) };
         let ring = &mut self.rings[at];
         let (poster, mut other) = match (posted_by, &mut self.buffer_end) {
-            // Only an end of this process is asked to post for the buffer's side.
+            // `ring` gave an index, so the buffer's side posts if it is asked to.
             (Side::Buffer, Some(buffer)) => (buffer, Some(&mut self.far_end)),
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };
@@ -299,7 +299,7 @@ impl<'r> QueuePairDataPlane<'r> {
                 receives += 1;
             }
         }
-        // Receives first: a send never finds the receiver without one.
+        // Receives first, so that no send arrives without one.
         let posted = match other {
             Some(other) if receives > 0 => other.post_receives(queue, receives),
             _ => Ok(()),
@@ -321,13 +321,13 @@ impl DataPlane for QueuePairDataPlane<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
-            // Until the failure has been told, there is something to poll for, and that says more.
+            // Until the failure has been polled: its completion says more.
             return if self.rings.iter().all(Ring::is_empty) { Err(Error::Ended.into()) } else { Ok(0) };
         }
         let mut taken = 0;
         while let [first, ..] = &batch[taken..] {
             let Some(ring) = self.ring(first) else {
-                return Err(Error::Transfer { why: format!("there is no queue {} on that side", first.queue) }.into());
+                return Err(Error::Transfer { why: format!("this side has no queue {}", first.queue) }.into());
             };
             let posted = self.post(ring, &batch[taken..])?;
             taken += posted;
@@ -347,9 +347,9 @@ impl DataPlane for QueuePairDataPlane<'_> {
             return Ok(());
         }
         self.failed_receive(done)?;
-        // An end that has failed takes nothing more.
+        // Failed queue pairs accept no receives.
         if !self.ended {
-            self.make_room()?;
+            self.repost_receives()?;
         }
         Ok(())
     }
@@ -360,7 +360,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
             self.armed = !self.completions.sleep(LONGEST_SLEEP_MS).map_err(failed)?;
             return Ok(self.armed);
         }
-        // What came before this has no event: it is found by the poll that follows.
+        // Completions before this have no event; the next poll finds them.
         self.armed = self.completions.arm().map_err(failed)?;
         Ok(false)
     }
@@ -370,7 +370,7 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
-            return Err(Error::Transfer { why: "there is nowhere to receive".to_owned() }.into());
+            return Err(Error::Transfer { why: "this end has no receives, or receives already".to_owned() }.into());
         }
         self.incoming.offsets = offsets.to_vec();
         self.incoming.length_bytes = length_bytes;
@@ -388,7 +388,7 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
 }
 
 impl Incoming {
-    /// A receive ended.
+    /// A receive completed.
     #[inline]
     fn took(&mut self, queue: usize, status: u32) {
         if status == SUCCESS {
@@ -400,7 +400,7 @@ impl Incoming {
     }
 }
 
-/// An end as its peer sees it.
+/// The queue pairs of one side as peers of the other.
 fn peers(device: &OpenPort, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

@@ -1,4 +1,4 @@
-//! Finding, probing and opening an RDMA device.
+//! Opening and probing an RDMA device.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl OpenPort {
             name: name.clone(),
             bdf: sysfs::function(tree, name),
             driver,
-            // Software devices report a version of nothing.
+            // Software devices have no firmware.
             firmware: Some(limits.firmware.clone()).filter(|version| !soft_rdma && !version.is_empty()),
             soft_rdma,
             own_address_space: false,
@@ -123,13 +123,13 @@ impl OpenPort {
         })
     }
 
-    /// How queue pairs of this port are connected.
+    /// Parameters to connect queue pairs of this port.
     pub(super) fn route(&self) -> Route {
         Route {
             port: self.address.port,
             own: self.addressing,
             mtu: self.mtu,
-            // At most 16, and a device without reads in flight still has queue pairs.
+            // At least 1: devices without RDMA reads have queue pairs as well.
             reads_in_flight: self.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
@@ -138,16 +138,17 @@ impl OpenPort {
         }
     }
 
-    /// The longest message.
+    /// Longest message.
     pub(super) fn message_bytes(&self) -> u32 {
         match self.connection.transport {
             Transport::Rc | Transport::Uc => self.port.max_message_bytes,
-            // One packet.
+            // A datagram is one packet.
             Transport::Ud => self.mtu.bytes().min(self.port.max_message_bytes),
         }
     }
 
-    /// How many completions each of so many queues can have at once, where so many of them (of every transfer) are needed.
+    /// Completions that each of `queues` queue pairs can have in a shared completion queue. Each transfer takes `of_each` of
+    /// them.
     pub(super) fn completions_each(&self, depth: u32, queues: u32, of_each: u32) -> Result<u32, Error> {
         let room = self.limits.completions.checked_div(queues).unwrap_or(0);
         let limit = self.limits.queue_depth.min(room / of_each.max(1));
@@ -157,14 +158,14 @@ impl OpenPort {
         Ok(room)
     }
 
-    /// Where completions of queue pairs are found.
+    /// Creates a completion queue.
     pub(super) fn completion_queue(&self, entries: u32) -> Result<Arc<CompletionQueue>, Error> {
         let made = CompletionQueue::new(&self.context, entries, self.connection.events);
         let failed = |source| Error::CompletionQueue { device: self.info.name.clone(), entries, source };
         Ok(Arc::new(made.map_err(failed)?))
     }
 
-    /// Host memory for what nobody looks at, as a region.
+    /// Registers host memory whose content is ignored.
     pub(super) fn scratch(&self, bytes: u64) -> Result<MemoryRegion, Error> {
         let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
         let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
@@ -174,8 +175,8 @@ impl OpenPort {
         }
     }
 
-    /// Makes a buffer known to the device: as one region, or as one for each range where each is a dma-buf of its own. They
-    /// hold the buffer in its order.
+    /// Registers a buffer: as one region, or as one per range where each range is a dma-buf of its own. The regions are in
+    /// the order of the buffer.
     pub(super) fn regions(&self, buffer: &Buffer) -> Result<Vec<MemoryRegion>, Error> {
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;
@@ -222,7 +223,7 @@ impl OpenPort {
         })
     }
 
-    /// The kernel attaches dma-bufs on behalf of a PCI function; software devices need not have one.
+    /// The error of a software device without a PCI function, on whose behalf the kernel attaches dma-bufs.
     fn no_function(&self, tree: &Tree) -> Error {
         Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
     }
@@ -247,7 +248,7 @@ fn open_context(name: &str) -> Result<Context, Error> {
     device.open().map_err(|source| Error::Open { device: name.to_owned(), source })
 }
 
-/// What packets carry: what was asked for, if the port can.
+/// The MTU that was asked for, if the port supports it, or the MTU of the port.
 fn mtu(device: &str, port: &Port, connection: &QueuePairOptions) -> Result<Mtu, Error> {
     let Some(bytes) = connection.mtu_bytes else { return Ok(port.mtu) };
     let asked = Mtu::of_bytes(bytes).filter(|mtu| mtu.bytes() <= port.mtu.bytes());

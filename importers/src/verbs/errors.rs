@@ -482,41 +482,21 @@ impl Explained for Error {
             | Self::NoDmaBuf { .. }
             | Self::NoFunction { .. }
             | Self::Message { .. } => Severity::Unavailable,
-            // Resources within the device's limits can be in use by others.
-            Self::ProtectionDomain { .. } | Self::CompletionQueue { .. } | Self::QueuePair { .. }
-                if self.explanation().cause == Some(Cause::LimitReached) =>
-            {
+            // The explanation of too many inline bytes does not come from the errno table.
+            Self::QueuePair { inline_bytes: 1.., .. } if self.explanation().cause == Some(Cause::LimitReached) => {
                 Severity::Unavailable
             }
-            Self::RegisterDmaBuf { .. } => match self.explanation().cause {
-                Some(
-                    Cause::Topology
-                    | Cause::SwiotlbForced
-                    | Cause::DmaMask
-                    | Cause::ImporterNotP2p
-                    | Cause::ImporterNotRevocable
-                    | Cause::ImporterNoDmabuf
-                    | Cause::MultiRangeDefect
-                    | Cause::LegacyDmaOps
-                    | Cause::ConfidentialGuest
-                    | Cause::KernelTooOld
-                    | Cause::NoPermission,
-                ) => Severity::Unavailable,
-                _ => Severity::Failed,
-            },
-            Self::Transfer { .. } | Self::TooLong { .. } => Severity::Internal,
-            Self::FarMemory { source, .. } => source.severity(),
             Self::ProtectionDomain { .. }
-            | Self::RegisterMemory { .. }
-            | Self::Deregister { .. }
             | Self::CompletionQueue { .. }
             | Self::QueuePair { .. }
+            | Self::RegisterDmaBuf { .. }
+            | Self::RegisterMemory { .. }
+            | Self::Deregister { .. }
             | Self::Connect { .. }
-            | Self::Post { .. }
-            | Self::Ended
-            | Self::Peer { .. }
-            | Self::Received { .. }
-            | Self::Poll { .. } => Severity::Failed,
+            | Self::Post { .. } => self.explanation().severity.unwrap_or(Severity::Failed),
+            Self::Transfer { .. } | Self::TooLong { .. } => Severity::Internal,
+            Self::FarMemory { source, .. } => source.severity(),
+            Self::Ended | Self::Peer { .. } | Self::Received { .. } | Self::Poll { .. } => Severity::Failed,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of importer and exporter when a registration is refused: it tells apart causes that share an errno.
+//! Facts about importer and exporter that tell apart the causes of a refused registration that share an errno.
 
 use peerpath_exporter::Origin;
 use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
@@ -6,7 +6,7 @@ use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
 use super::sysfs;
 use crate::DeviceInfo;
 
-/// Reads the facts; only ever after a refusal, so its cost is nobody's latency.
+/// Reads the facts. Called only after a refusal, outside measured time.
 pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
     let host = Host::read(tree);
     let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_nothing() {
+    fn unknown_devices_have_no_facts() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
         let facts = gather(&tree, &importer("0000:02:00.0"), Some(&bar(2)));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_and_the_command_line_are_read() {
+    fn reads_the_mask_and_the_command_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = |path: &str, content: &[u8]| {
             let path = folder.path().join(path);

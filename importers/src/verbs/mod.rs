@@ -1,11 +1,13 @@
 //! RDMA devices, through libibverbs.
+//!
+//! [`Device::open`] opens a NIC, [`Device::register`] registers a buffer, and [`Registration::loopback`] reads and writes the
+//! buffer through the NIC. Data planes for measurements come from the trait [`crate::Registration`].
 
 mod address;
 mod bounds;
 mod data_plane;
 mod device;
 mod driver;
-
 mod errors;
 mod facts;
 mod queue_pairs;
@@ -32,13 +34,13 @@ pub use errors::Error;
 pub use registration::Registration;
 use unconnected::UnconnectedQueuePairs;
 
-/// `verbs:DEV[/PORT]`.
+/// The importer of RDMA devices: `verbs:DEV[/PORT]`.
 pub struct Verbs;
 
 static OPS: &[OpSpec] = &[
-    OpSpec { op: Op::Export, role: Role::Export, summary: "make a dma-buf of the source" },
-    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, inside of register" },
-    OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, inside of register" },
+    OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
+    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, inside register" },
+    OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, inside register" },
     OpSpec { op: Op::Register, role: Role::Register, summary: "register the buffer as a memory region" },
     OpSpec {
         op: Op::Write,
@@ -48,7 +50,7 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::WriteImm,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "RDMA write that the buffer's side is told of, by a receive",
+        summary: "RDMA write with immediate data, which consumes a receive",
     },
     OpSpec {
         op: Op::Read,
@@ -63,14 +65,14 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::FetchAdd,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "add to 8 bytes of the buffer, and bring what was there before",
+        summary: "add to 8 bytes of the buffer and return the previous value",
     },
     OpSpec {
         op: Op::CmpSwap,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "replace 8 bytes of the buffer if they are as expected, and bring what was there before",
+        summary: "replace 8 bytes of the buffer if they are as expected and return the previous value",
     },
-    OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "take the registration back" },
+    OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
 ];
 
 impl Importer for Verbs {
@@ -85,7 +87,7 @@ impl Importer for Verbs {
     fn usage(&self) -> Usage {
         Usage {
             form: "verbs:DEV[/PORT]",
-            summary: "an RDMA device (rxe0, mlx5_0), which moves data between the buffer and host memory",
+            summary: "an RDMA device (rxe0, mlx5_0), which transfers data between the buffer and host memory",
         }
     }
 

@@ -1,4 +1,4 @@
-//! One side of the connections: its queue pairs, and the lists that they are fed from.
+//! The queue pairs of one side, and the lists of work requests posted on them.
 
 use std::io;
 use std::sync::Arc;
@@ -12,34 +12,33 @@ use super::sys::{
 };
 use crate::{Op, Transfer, Transport};
 
-/// Before each datagram that is received stands room for the header of its network (InfiniBand specification, 9.8.4).
+/// Bytes before each received datagram that hold its global routing header (InfiniBand specification, 9.8.4).
 const HEADER_BYTES: u32 = 40;
 
-/// What a side has to hold.
+/// Depths of the queues of one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueDepths {
     pub(super) queues: u32,
-    /// Of each queue.
+    /// Send queue slots, per queue pair.
     pub(super) sends: u32,
-    /// Of each queue.
+    /// Receive queue slots, per queue pair.
     pub(super) receives: u32,
 }
 
-/// Queue pairs of one side. What they give and take is registered elsewhere and outlives them.
+/// Queue pairs of one side. The memory of their work requests is registered elsewhere and outlives them.
 pub(super) struct QueuePairs {
-    // Dropped first: from then on the device touches nothing of this side.
+    // Dropped first: afterwards the device accesses no memory of this side.
     pairs: Box<[QueuePair]>,
     sends: SendList,
     receives: ReceiveList,
     _header: Option<MemoryRegion>,
     transport: Transport,
-    /// Messages up to this length are copied into their requests. Only memory that this process addresses can be.
+    /// Messages up to this length are sent inline, which needs memory that this process addresses.
     inline_bytes: u32,
 }
 
 impl QueuePairs {
-    /// Makes the queue pairs, not yet connected. `addressable` says whether this side's memory is known to the device under
-    /// this process's addresses.
+    /// Creates unconnected queue pairs. `addressable`: the memory of this side is registered under addresses of this process.
     pub(super) fn new(
         device: &OpenPort,
         completions: &Arc<CompletionQueue>,
@@ -74,12 +73,12 @@ impl QueuePairs {
         })
     }
 
-    /// The numbers of the queue pairs, in their order.
+    /// Queue pair numbers, in order.
     pub(super) fn numbers(&self) -> Vec<u32> {
         self.pairs.iter().map(QueuePair::number).collect()
     }
 
-    /// Connects each queue pair with the one of the same place.
+    /// Connects each queue pair with the peer at the same index.
     pub(super) fn connect(&self, device: &OpenPort, route: &Route, peers: &[Peer]) -> Result<(), Error> {
         for (pair, peer) in self.pairs.iter().zip(peers) {
             pair.connect(peer, route).map_err(|(state, source)| Error::Connect {
@@ -91,23 +90,25 @@ impl QueuePairs {
         Ok(())
     }
 
-    /// Ends every connection, so that whatever is under way ends as well.
+    /// Moves every queue pair to the error state, which flushes the work requests in flight.
     pub(super) fn fail(&self) {
         for pair in &self.pairs {
-            // Where this is refused the device is gone, and completions come from its removal.
+            // A device that refuses is being removed, which flushes the work requests as well.
             let _ = pair.fail();
         }
     }
 
-    /// Puts a transfer that this side posts into the list.
+    /// Fills a send work request for a transfer that this side posts.
     #[inline]
     pub(super) fn fill_send(&mut self, index: usize, number: u64, transfer: &Transfer, local: Place, remote: Place) {
         let sge = Sge { address: local.address, length_bytes: transfer.length_bytes, key: local.keys.local };
         self.sends.fill(index, number, sge);
         let remote = Remote { address: remote.address, key: remote.keys.remote };
-        let gives = matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send);
-        let flags =
-            SendFlags { unsignaled: transfer.unsignaled, inline: gives && transfer.length_bytes <= self.inline_bytes };
+        let sends_data = matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send);
+        let flags = SendFlags {
+            unsignaled: transfer.unsignaled,
+            inline: sends_data && transfer.length_bytes <= self.inline_bytes,
+        };
         match transfer.op {
             Op::FetchAdd => self.sends.set_atomic(index, Opcode::FetchAdd, remote, transfer.operands, flags),
             Op::CmpSwap => self.sends.set_atomic(index, Opcode::CmpSwap, remote, transfer.operands, flags),
@@ -121,19 +122,19 @@ impl QueuePairs {
         }
     }
 
-    /// Puts a receive into the list.
+    /// Fills a receive work request.
     #[inline]
     pub(super) fn fill_receive(&mut self, index: usize, number: u64, into: Place, length_bytes: u32) {
         self.receives.fill(index, number, Sge { address: into.address, length_bytes, key: into.keys.local });
     }
 
-    /// Posts the first `count` of the listed transfers.
+    /// Posts the first `count` send work requests.
     #[inline]
     pub(super) fn post_sends(&mut self, queue: u32, count: usize) -> io::Result<()> {
         self.sends.post(&self.pairs[queue as usize], count)
     }
 
-    /// Posts the first `count` of the listed receives.
+    /// Posts the first `count` receive work requests.
     #[inline]
     pub(super) fn post_receives(&mut self, queue: u32, count: usize) -> io::Result<()> {
         self.receives.post(&self.pairs[queue as usize], count)

@@ -1,51 +1,51 @@
-//! Transfers under way on one queue, in the order in which they were posted, which is that in which they end.
+//! The transfers in flight on one send queue, which complete in the order in which they were posted.
 
 use super::status::{FLUSHED, SUCCESS};
 
-/// A transfer under way.
+/// A transfer in flight.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// The caller's number.
+    /// Number of the transfer.
     id: u64,
-    /// Work requests that have not ended: one, or two where there is a receive.
+    /// Work requests in flight: one, or two where there is a receive.
     open: u8,
-    /// The first failure, or success.
+    /// Status: the first failure, or success.
     status: u32,
 }
 
-/// A ring of them. Counts only grow; a place is a count's rest.
+/// Send queue slots. The counts only grow; a slot is a count modulo the capacity.
 #[derive(Debug)]
 pub(super) struct Ring {
     slots: Box<[Slot]>,
     mask: u64,
     depth: u64,
     posted: u64,
-    /// Posted requests of which it is known that they ended.
+    /// Sends that have completed.
     completed: u64,
-    /// Transfers that were handed back.
+    /// Transfers that were reported.
     ended: u64,
 }
 
 impl Ring {
-    /// Room for so many.
+    /// A ring for `depth` transfers in flight.
     pub(super) fn new(depth: u32) -> Self {
         let capacity = u64::from(depth.max(1)).next_power_of_two();
         let slots = vec![Slot::default(); capacity as usize].into();
         Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, completed: 0, ended: 0 }
     }
 
-    /// How many more there is room for.
+    /// Number of free slots.
     #[inline]
     pub(super) fn free_slots(&self) -> usize {
         (self.depth - (self.posted - self.ended)) as usize
     }
 
-    /// Whether nothing is under way.
+    /// Whether no transfer is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.posted == self.ended
     }
 
-    /// Notes a transfer of so many requests behind those that were noted; returns its place. There is room.
+    /// Appends a transfer of `requests` work requests and returns its slot. There is a free slot.
     #[inline]
     pub(super) fn push(&mut self, id: u64, requests: u8) -> u32 {
         let place = self.posted & self.mask;
@@ -54,13 +54,13 @@ impl Ring {
         place as u32
     }
 
-    /// Takes back the last `count` that were noted: they were not posted after all.
+    /// Removes the last `count` transfers, which were not posted.
     #[cold]
     pub(super) fn forget(&mut self, count: usize) {
         self.posted -= (count as u64).min(self.posted - self.completed);
     }
 
-    /// A posted request ended, and with it all before it that said nothing.
+    /// A send completed, and with it the unsignaled sends before it.
     #[inline]
     pub(super) fn sent(&mut self, place: u32, status: u32) {
         while self.completed < self.posted {
@@ -77,7 +77,7 @@ impl Ring {
         }
     }
 
-    /// A receive ended. Where both say something, what it says counts: that is where the buffer is.
+    /// A receive completed. Its failure takes precedence over that of the send, because the buffer is on its side.
     #[inline]
     pub(super) fn received(&mut self, place: u32, status: u32) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
@@ -87,7 +87,7 @@ impl Ring {
         }
     }
 
-    /// The next transfer that ended, and how.
+    /// The next transfer that completed, and its status.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
         if self.ended == self.posted {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_speaks_tells_of_those_before_it() {
+    fn a_signaled_send_completes_the_unsignaled_ones_before_it() {
         let mut ring = Ring::new(3);
         let places: Vec<u32> = (10..13).map(|id| ring.push(id, 1)).collect();
         assert_eq!((ring.free_slots(), popped(&mut ring)), (0, vec![]));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_send_ends_with_its_receive() {
+    fn a_send_completes_with_its_receive() {
         let mut ring = Ring::new(2);
         let (first, second) = (ring.push(1, 2), ring.push(2, 2));
         ring.received(second, SUCCESS);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_failures_the_one_that_is_no_consequence_is_told_and_of_those_the_receives() {
+    fn reports_the_original_failure_and_prefers_the_receive() {
         for (sent, received, completed) in
             [(FLUSHED, 4, 4), (10, FLUSHED, 10), (10, 4, 4), (SUCCESS, 4, 4), (12, SUCCESS, 12)]
         {
@@ -159,15 +159,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_come_back_once_and_in_order(depth in 1u32..20, unsignaled in proptest::collection::vec(any::<bool>(), 1..200)) {
+        fn reports_all_once_and_in_order(depth in 1u32..20, unsignaled in proptest::collection::vec(any::<bool>(), 1..200)) {
             let mut ring = Ring::new(depth);
-            let mut speaking = Vec::new();
+            let mut signaled = Vec::new();
             let mut back = Vec::new();
             let count = unsignaled.len() as u64;
             for (id, unsignaled) in unsignaled.into_iter().enumerate() {
                 if ring.free_slots() == 0 {
-                    // The last one always speaks, or nobody would ever hear of it.
-                    for place in speaking.drain(..) {
+                    // The last one is always signaled, or it would never complete.
+                    for place in signaled.drain(..) {
                         ring.sent(place, SUCCESS);
                     }
                     back.extend(popped(&mut ring));
@@ -175,10 +175,10 @@ mod tests {
                 let last = ring.free_slots() == 1 || id as u64 + 1 == count;
                 let place = ring.push(id as u64, 1);
                 if last || !unsignaled {
-                    speaking.push(place);
+                    signaled.push(place);
                 }
             }
-            speaking.into_iter().for_each(|place| ring.sent(place, SUCCESS));
+            signaled.into_iter().for_each(|place| ring.sent(place, SUCCESS));
             back.extend(popped(&mut ring));
             prop_assert_eq!(back, (0..count).map(|id| (id, SUCCESS)).collect::<Vec<_>>());
         }

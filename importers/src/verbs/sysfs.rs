@@ -1,38 +1,38 @@
-//! What sysfs says of an RDMA device and libibverbs does not: the function and network device behind it, its driver, and
-//! the kinds of its GIDs.
+//! Facts about an RDMA device that are in sysfs and not in libibverbs: its PCI function, network device and driver, and the
+//! types of its GIDs.
 
 use std::net::Ipv6Addr;
 
 use peerpath_paths::{Bdf, Tree};
 
-/// How a GID is carried.
+/// Type of a GID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum GidKind {
-    /// RoCE v1: Ethernet frames, not routed.
+    /// RoCE v1: Ethernet frames, not routable.
     RoceV1,
-    /// RoCE v2: UDP.
+    /// RoCE v2: UDP, routable.
     RoceV2,
 }
 
 /// An entry of a port's GID table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gid {
-    /// Its place in the table.
+    /// Index in the table.
     pub(super) index: u8,
-    /// The address itself.
+    /// The GID.
     pub(super) bytes: [u8; 16],
 }
 
-/// The PCI function that the device sits on: its own, or for a software device that of the network device under it.
+/// PCI function of the device, or of the network device below a software device.
 pub(super) fn function(tree: &Tree, device: &str) -> Option<Bdf> {
     nearest_function(tree, &format!("{}/device", class(device)))
         .or_else(|| nearest_function(tree, &format!("sys/class/net/{}/device", net_device(tree, device)?)))
 }
 
-/// The network device that belongs to the device.
+/// Network device of an RDMA device.
 pub(super) fn net_device(tree: &Tree, device: &str) -> Option<String> {
     let class = class(device);
-    // rxe names it outright; others show it beside each GID.
+    // rxe has a file of its own for it; other drivers show it per GID.
     line(tree, &format!("{class}/parent")).or_else(|| {
         let table = format!("{class}/ports/1/gid_attrs/ndevs");
         tree.names(&table).iter().find_map(|index| line(tree, &format!("{table}/{index}")))
@@ -48,20 +48,19 @@ pub(super) fn driver(tree: &Tree, device: &str) -> Option<String> {
     if tree.has(&format!("{class}/parent")) {
         return Some("rxe".to_owned());
     }
-    // The only other software driver, and it speaks iWARP, whose nodes are "RNIC"s.
+    // siw is the only other software driver. It speaks iWARP, whose node type is RNIC.
     line(tree, &format!("{class}/node_type")).filter(|node| node.ends_with("RNIC")).map(|_| "siw".to_owned())
 }
 
-/// The GID to connect a port to itself with: RoCE v2 before v1, an IPv4 address before any other, and one that can be routed
-/// before a link-local one.
+/// The best GID of a port: RoCE v2 before v1, IPv4 before IPv6, and routable before link-local.
 ///
-/// Of several link-local ones the last: the table begins with those that the kernel makes up from the MAC address, whether
-/// or not the network device has that address, and one that it has not cannot be connected to.
+/// Among link-local GIDs the last is chosen. The table starts with those that the kernel derives from the MAC address, which
+/// cannot be connected to unless the network device has that address.
 pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     let port = format!("{}/ports/{port}", class(device));
     let usable = |name: &String| {
         let index: u8 = name.parse().ok()?;
-        // The kind of an unused entry cannot be read: only used ones get past this.
+        // The type of an unused entry cannot be read, so unused entries are skipped.
         let kind = match line(tree, &format!("{port}/gid_attrs/types/{index}"))?.as_str() {
             "RoCE v2" => GidKind::RoceV2,
             _ => GidKind::RoceV1,
@@ -78,13 +77,13 @@ pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     Some(Gid { index, bytes: address.octets() })
 }
 
-/// The GID at a place of the port's table, where there is one.
+/// The GID at an index, where the entry is used.
 pub(super) fn gid(tree: &Tree, device: &str, port: u8, index: u8) -> Option<[u8; 16]> {
     let address: Ipv6Addr = line(tree, &format!("{}/ports/{port}/gids/{index}", class(device)))?.parse().ok()?;
     (!address.is_unspecified()).then_some(address.octets())
 }
 
-/// Whether the IOMMU translates what the function sends; `None` where it has no IOMMU group or cannot be asked.
+/// Whether the IOMMU translates accesses of the function. `None` where it has no IOMMU group.
 pub(super) fn translated(tree: &Tree, function: Bdf) -> Option<bool> {
     line(tree, &format!("sys/bus/pci/devices/{function}/iommu_group/type")).map(|kind| kind != "identity")
 }
@@ -93,13 +92,13 @@ fn class(device: &str) -> String {
     format!("sys/class/infiniband/{device}")
 }
 
-/// The function at the end of a sysfs link, or the nearest one above it: a virtio NIC's network device hangs off
-/// `virtio0`, and that off the function.
+/// The function that a sysfs link leads to, or the nearest one above it: the network device of a virtio NIC is below
+/// `virtio0`, which is below the function.
 fn nearest_function(tree: &Tree, link: &str) -> Option<Bdf> {
     tree.resolve(link)?.rsplit('/').find_map(|folder| folder.parse().ok())
 }
 
-/// A file's only line; `None` where there is none.
+/// The line in a file. `None` where the file is empty or absent.
 fn line(tree: &Tree, path: &str) -> Option<String> {
     tree.text(path).filter(|text| !text.is_empty())
 }
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_sits_on_its_own_function() {
+    fn hardware_has_its_own_function() {
         let fixture = Fixture::new();
         fixture.link("class/infiniband/mlx5_0/device", "devices/pci0000:00/0000:00:01.0/0000:01:00.0");
         fixture.link("devices/pci0000:00/0000:00:01.0/0000:01:00.0/driver", "bus/pci/drivers/mlx5_core");
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rxe_sits_on_the_function_of_its_network_device() {
+    fn rxe_has_the_function_of_its_network_device() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/rxe0/parent", "enp1s0\n");
         fixture.link("class/net/enp1s0/device", "devices/pci0000:00/0000:00:02.0/0000:01:00.0");
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtio_network_device_hangs_below_its_function() {
+    fn a_virtio_network_device_is_below_its_function() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/rxe0/parent", "eth0\n");
         fixture.link("class/net/eth0/device", "devices/pci0000:00/0000:00:03.0/virtio0");
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn siw_is_known_by_its_node_type() {
+    fn recognises_siw_by_its_node_type() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/siw0/node_type", "4: RNIC\n");
         fixture.file("class/infiniband/siw0/ports/1/gid_attrs/ndevs/0", "eth1\n");
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_over_roce_v2_is_preferred() {
+    fn prefers_ipv4_over_roce_v2() {
         let fixture = Fixture::new();
         let best = || best_gid(&fixture.tree(), "rxe0", 1);
         assert_eq!(best(), None);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_says_whether_addresses_are_translated() {
+    fn reads_translation_from_the_iommu_group() {
         let fixture = Fixture::new();
         let function: Bdf = "0000:01:00.0".parse().unwrap();
         assert_eq!(translated(&fixture.tree(), function), None);

@@ -1,5 +1,5 @@
-//! Connections whose two ends are apart: each is made alone, tells of itself, and is connected to what the other one has told.
-//! They belong to two hosts, or to two threads.
+//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with the other end,
+//! and connects.
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use super::registration::Registration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
-/// So many receives wait where the device has room, so that sends need not wait for the process that posts them anew.
+/// Receives posted per queue pair, where the device has room. With spare receives, sends do not wait for the process that
+/// posts new ones.
 const RECEIVES: u32 = 512;
-/// Queue pairs and packets have numbers of 24 bits.
+/// Queue pair numbers and packet sequence numbers have 24 bits.
 const NUMBER_LIMIT: u32 = 1 << 24;
 
-/// An end that is not connected yet.
+/// The unconnected queue pairs of one end.
 pub(super) struct UnconnectedQueuePairs<'r> {
-    // Dropped first: from then on the device touches no memory of this side.
+    // Dropped first: afterwards the device accesses no memory of this side.
     end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r Registration,
-    /// None where the memory is that of the registration.
+    /// Empty where the registration holds the regions.
     far_regions: Vec<MemoryRegion>,
     memory: Arc<Buffer>,
     parts: Vec<Part>,
@@ -34,14 +35,14 @@ pub(super) struct UnconnectedQueuePairs<'r> {
 }
 
 impl<'r> UnconnectedQueuePairs<'r> {
-    /// That of the registered buffer.
+    /// The end of the registered buffer.
     pub(super) fn new(registration: &'r Registration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
         let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
         Self::of_far_side(registration, settings, memory)
     }
 
-    /// That of other memory, known to the same device.
+    /// The end of other memory that is registered with the same device.
     pub(super) fn of_far_side(
         registration: &'r Registration,
         settings: EndSettings,
@@ -50,7 +51,6 @@ impl<'r> UnconnectedQueuePairs<'r> {
         let device = &registration.device;
         let EndSettings { depth, queues, receives } = settings;
         let room = device.completions_each(depth, queues, if receives { 2 } else { 1 })?;
-        // Where there is room for it, the receiver may fall behind.
         let most = device.limits.queue_depth.min(room - depth);
         let receives = if receives { RECEIVES.min(most).max(depth) } else { 0 };
         let depths = QueueDepths { queues, sends: depth, receives };
@@ -97,17 +97,19 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     }
 }
 
-/// How the queue pairs of two hosts are connected, and with which; the `Err` says what does not fit together.
+/// Parameters and peers to connect with. The `Err` says what does not fit.
 fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
-        return Err(format!("it has {} queue pairs for {} of ours", peer.queue_pairs.len(), own.queue_pairs.len()));
+        return Err(format!("it has {} queue pairs, this end has {}", peer.queue_pairs.len(), own.queue_pairs.len()));
     }
     let addressing = match (peer.address, device.addressing) {
         (PortAddress::Gid(gid), Addressing::Gid { .. }) => Addressing::Gid { index: 0, bytes: gid.octets() },
-        (PortAddress::Gid(gid), Addressing::Lid(_)) => return Err(format!("{gid} is not on InfiniBand, as we are")),
+        (PortAddress::Gid(gid), Addressing::Lid(_)) => {
+            return Err(format!("GID {gid} is on Ethernet, this end is on InfiniBand"));
+        }
         (PortAddress::Lid(lid), Addressing::Lid(_)) => Addressing::Lid(lid),
         (PortAddress::Lid(lid), Addressing::Gid { .. }) => {
-            return Err(format!("LID {lid} is not on Ethernet, as we are"));
+            return Err(format!("LID {lid} is on InfiniBand, this end is on Ethernet"));
         }
     };
     let queue_pair = |end: &QueuePairEnd| {
@@ -116,17 +118,19 @@ fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Rout
         known.then_some(Peer { number, first_packet, addressing }).ok_or("a number has more than 24 bits")
     };
     let peers = peer.queue_pairs.iter().map(queue_pair).collect::<Result<_, _>>()?;
-    let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("its MTU is none of the five that there are")?;
+    let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("its MTU is invalid")?;
     let reads_in_flight = peer.reads_in_flight.min(own.reads_in_flight).max(1);
     Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
 
-/// The parts of a buffer on another host.
+/// Parts of a buffer that another end describes.
 fn parts_of(regions: &[Region]) -> Result<Vec<Part>, Error> {
     let mut total: u64 = 0;
     for region in regions {
         let sum = total.checked_add(region.length_bytes).zip(region.address.checked_add(region.length_bytes));
-        let Some((sum, _)) = sum else { return Err(Error::Peer { why: "its memory leaves the address space".into() }) };
+        let Some((sum, _)) = sum else {
+            return Err(Error::Peer { why: "its memory exceeds the address space".into() });
+        };
         total = sum;
     }
     let keys = |region: &Region| Keys { base: region.address, local: 0, remote: region.key };

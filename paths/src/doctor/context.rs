@@ -1,24 +1,24 @@
-//! What every check sees.
+//! The context of every check.
 
 use super::LiveFacts;
 use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
 
-/// What the user asks about; nothing named means the host.
+/// The functions to check. The default checks the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The exporter.
     pub from: Option<Bdf>,
-    /// The BAR of it; without one, the largest that can be exported.
+    /// The BAR of the exporter; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
     /// The importer.
     pub to: Option<Bdf>,
-    /// The device on the importer that is meant (`verbs:mlx5_0`); without one, every one.
+    /// The device on the importer (`verbs:mlx5_0`); `None` for every device.
     pub device: Option<String>,
-    /// The importer maps into an I/O address space of its own (`iommufd:BDF`).
+    /// The importer maps into its own I/O address space (`iommufd:BDF`).
     pub own_address_space: bool,
 }
 
-/// A host and a selection, with what several checks need of them.
+/// A host, the selected functions, and facts that several checks need.
 pub(super) struct Context<'a> {
     pub(super) tree: &'a Tree,
     pub(super) inventory: &'a Inventory,
@@ -27,7 +27,7 @@ pub(super) struct Context<'a> {
     pub(super) bar: Option<u8>,
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
-    /// Of the pair, where both are named.
+    /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
 }
@@ -68,19 +68,19 @@ impl<'a> Context<'a> {
         &self.inventory.topology
     }
 
-    /// Whether a module that does not show is not loaded. A copy made by hand may simply not have it.
+    /// Whether the absence of a module means that it is not loaded. A manual copy of sysfs may lack the directory.
     pub(super) fn modules_known(&self) -> bool {
         self.tree.is_live() || self.tree.has(FACTS_PATH)
     }
 
-    /// Whether the pair goes that way.
-    pub(super) fn goes(&self, path: PathName) -> bool {
+    /// Whether this path is predicted for the pair.
+    pub(super) fn takes(&self, path: PathName) -> bool {
         self.report.as_ref().is_some_and(|report| report.predicted == path)
     }
 
-    /// Whether nothing hangs on how the importer maps: its way is below the switches, or translated.
+    /// Whether the path needs no direct mapping: it is bus-address or translated.
     pub(super) fn maps_indirectly(&self) -> bool {
-        self.goes(PathName::BusAddress) || self.facts.as_ref().is_some_and(|facts| facts.translated == Some(true))
+        self.takes(PathName::BusAddress) || self.facts.as_ref().is_some_and(|facts| facts.translated == Some(true))
     }
 
     /// Functions with an RDMA device.
@@ -94,7 +94,7 @@ pub(super) fn rdma_devices(function: &Function) -> Vec<&str> {
     function.devices.iter().map(String::as_str).filter(|name| name.starts_with("verbs:")).collect()
 }
 
-/// Several names in a sentence, cut where there are too many of them.
+/// A list of names for a sentence, shortened if there are many.
 pub(super) fn few(names: &[String]) -> String {
     const SHOWN: usize = 4;
     match names.get(SHOWN..) {

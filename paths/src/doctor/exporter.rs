@@ -11,31 +11,31 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::fail(
                 exporter.bdf,
                 Cause::BarNotExportable,
-                format!("It is a {}; VFIO takes endpoints only.", exporter.class_name()),
-                "Name a function that `peerpath list` shows.",
+                format!("The function is a {}, and VFIO supports endpoints only.", exporter.class_name()),
+                "Choose a function that `peerpath list` shows.",
             )
         } else {
-            Verdict::pass(exporter.bdf, format!("A {} ({}).", exporter.class_name(), exporter.ids()))
+            Verdict::pass(exporter.bdf, format!("The function is a {} ({}).", exporter.class_name(), exporter.ids()))
         }];
     }
-    let able = |function: &&Function| !function.is_bridge() && function.main_bar(page_bytes).is_some();
-    let able: Vec<_> = at.topology().functions().iter().filter(able).collect();
-    let bound = able.iter().filter(|function| function.driver.as_deref().is_some_and(blockers::exports)).count();
-    vec![match (able.len(), bound) {
+    let can_export = |function: &&Function| !function.is_bridge() && function.main_bar(page_bytes).is_some();
+    let exporters: Vec<_> = at.topology().functions().iter().filter(can_export).collect();
+    let bound = exporters.iter().filter(|function| function.driver.as_deref().is_some_and(blockers::exports)).count();
+    vec![match (exporters.len(), bound) {
         (0, _) => Verdict::fail(
             "host",
             Cause::NoDevice,
             "No function has a memory BAR of at least a page.",
-            "Add a device with such a BAR (in QEMU: -device ivshmem-plain).",
+            "Add a device with such a BAR (QEMU: -device ivshmem-plain).",
         ),
         (count, 0) => Verdict::warn(
             "host",
-            format!("{count} functions have a BAR that could be exported, and vfio-pci has none of them."),
-            "Choose one with `peerpath list` and hand it over with `peerpath bind`; `run` takes a function that has no driver by itself.",
+            format!("{count} functions have an exportable BAR, and none of them is bound to vfio-pci."),
+            "Choose one with `peerpath list` and bind it with `peerpath bind`; `peerpath run` binds a function without a driver itself.",
         )
         .because(Cause::DriverNotVfio),
         (count, bound) => {
-            Verdict::pass("host", format!("{count} functions have a BAR to export, and vfio-pci has {bound} of them."))
+            Verdict::pass("host", format!("{count} functions have an exportable BAR, and {bound} of them are bound to vfio-pci."))
         }
     }]
 }
@@ -48,24 +48,24 @@ pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
         None => exporter.main_bar(page_bytes).or_else(|| exporter.bars.iter().max_by_key(|bar| bar.size_bytes)),
     };
     let refused = |subject: String, why: String| {
-        let able = exporter.bars.iter().filter(|bar| bar.why_not_exportable(page_bytes).is_none());
-        let able: Vec<_> = able.map(|bar| bar.index.to_string()).collect();
-        let remedy = if able.is_empty() {
-            "Name another function: this one has no BAR that can be exported.".to_owned()
+        let exportable = exporter.bars.iter().filter(|bar| bar.why_not_exportable(page_bytes).is_none());
+        let exportable: Vec<_> = exportable.map(|bar| bar.index.to_string()).collect();
+        let remedy = if exportable.is_empty() {
+            "Choose another function: this one has no exportable BAR.".to_owned()
         } else {
-            format!("Name a BAR that can be exported: {}.", able.join(", "))
+            format!("Choose an exportable BAR: {}.", exportable.join(", "))
         };
         vec![Verdict::fail(subject, Cause::BarNotExportable, why, remedy)]
     };
     let Some(bar) = wanted else {
         return match at.bar {
-            Some(index) => refused(format!("{}:{index}", exporter.bdf), format!("There is no BAR {index}.")),
-            None => refused(exporter.bdf.to_string(), "It has no BAR at all.".to_owned()),
+            Some(index) => refused(format!("{}:{index}", exporter.bdf), format!("The function has no BAR {index}.")),
+            None => refused(exporter.bdf.to_string(), "The function has no BAR.".to_owned()),
         };
     };
     let subject = format!("{}:{}", exporter.bdf, bar.index);
     match bar.why_not_exportable(page_bytes) {
-        Some(why) => refused(subject, format!("BAR {} cannot be exported: {why}.", bar.index)),
+        Some(why) => refused(subject, format!("BAR {} is not exportable: {why}.", bar.index)),
         None => vec![Verdict::pass(subject, describe(bar))],
     }
 }
@@ -76,29 +76,29 @@ fn describe(bar: &Bar) -> String {
         _ => "32-bit",
     };
     let place = if bar.last() > u64::from(u32::MAX) { "above" } else { "below" };
-    format!("{} KiB at {:#x}, {place} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
+    format!("The BAR has {} KiB at {:#x}, {place} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
 }
 
 pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
-    let named = at.exporter.into_iter();
-    let taken =
+    let selected = at.exporter.into_iter();
+    let bound =
         |function: &&Function| at.exporter.is_none() && function.driver.as_deref().is_some_and(blockers::exports);
-    let exporters = named.chain(at.topology().functions().iter().filter(taken));
-    // Without a group there is nothing to share, and the missing IOMMU has been told.
+    let exporters = selected.chain(at.topology().functions().iter().filter(bound));
+    // The check iommu reports a function without a group.
     exporters
         .filter_map(|exporter| Some((exporter, at.topology().group_of(exporter)?)))
         .map(|(exporter, group)| {
             let others = blockers::other_drivers(at.topology(), exporter);
             let others: Vec<_> = others.iter().map(|(other, driver)| format!("{} ({driver})", other.bdf)).collect();
             if others.is_empty() {
-                return Verdict::pass(exporter.bdf, format!("Nothing in IOMMU group {} keeps VFIO out.", group.number));
+                return Verdict::pass(exporter.bdf, format!("VFIO can own IOMMU group {}.", group.number));
             }
             Verdict::fail(
                 exporter.bdf,
                 Cause::GroupNotViable,
-                format!("IOMMU group {} has functions with other drivers: {}.", group.number, few(&others)),
-                "Hand them to vfio-pci too (`peerpath bind`), unless one of them shall import; or move the card to a slot with a group \
-                 of its own.",
+                format!("VFIO cannot own IOMMU group {}, because other functions of it have drivers: {}.", group.number, few(&others)),
+                "Bind them to vfio-pci too (`peerpath bind`), unless one of them is the importer; otherwise move the card to a slot \
+                 with a group of its own.",
             )
         })
         .collect()
@@ -107,23 +107,25 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     vec![match exporter.driver.as_deref() {
-        Some(driver) if blockers::exports(driver) => Verdict::pass(exporter.bdf, format!("{driver} has it.")),
+        Some(driver) if blockers::exports(driver) => {
+            Verdict::pass(exporter.bdf, format!("The function is bound to {driver}."))
+        }
         Some(driver) if blockers::is_vfio(driver) => Verdict::fail(
             exporter.bdf,
             Cause::DriverNotVfio,
-            format!("{driver} has it, a VFIO driver that exports no dma-buf."),
-            "Bind the function to vfio-pci itself.",
+            format!("The function is bound to {driver}, a VFIO driver without the dma-buf export."),
+            "Bind the function to vfio-pci.",
         ),
         Some(driver) => Verdict::fail(
             exporter.bdf,
             Cause::DriverNotVfio,
-            format!("{driver} has it, and only vfio-pci exports BARs."),
-            format!("Hand it over: peerpath bind {}.", exporter.bdf),
+            format!("The function is bound to {driver}, and only vfio-pci exports BARs."),
+            format!("Bind it with `peerpath bind {}`.", exporter.bdf),
         ),
         None => Verdict::warn(
             exporter.bdf,
-            "No driver has it; `peerpath run` and `export` take it and give it back.",
-            format!("To hand it over for good: peerpath bind {}.", exporter.bdf),
+            "The function has no driver; `peerpath run` and `peerpath export` bind it to vfio-pci and restore it.",
+            format!("Bind it permanently with `peerpath bind {}`.", exporter.bdf),
         )
         .because(Cause::DriverNotVfio),
     }]
@@ -133,17 +135,21 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter else { return Vec::new() };
     let Some(live) = at.live else { return vec![Verdict::live_only(exporter.bdf)] };
     vec![match &live.exporter_uses {
-        None => Verdict::unknown(exporter.bdf, "Nobody asked what uses it.", "Look for it in `lspci -v` and `fuser`."),
+        None => Verdict::unknown(
+            exporter.bdf,
+            "The uses of the function are unknown.",
+            "Check them with `lspci -v` and `fuser`.",
+        ),
         Some(Err(why)) => Verdict::explained(super::Status::Unknown, exporter.bdf, why),
-        Some(Ok(uses)) if uses.is_empty() => Verdict::pass(exporter.bdf, "Nothing uses it."),
+        Some(Ok(uses)) if uses.is_empty() => Verdict::pass(exporter.bdf, "The function is not in use."),
         Some(Ok(uses)) => {
             let details: Vec<_> = uses.iter().map(|one| one.detail.clone()).collect();
             let remedy = if uses.iter().all(|one| one.forceable) {
-                "End that use, or take the function all the same with --force-in-use."
+                "End this use, or bind the function in spite of it with `peerpath bind --force-in-use`."
             } else {
-                "Use another function: taking this one could cost this host a disk or its network."
+                "Use another function: without this one the host may lose a disk or its network."
             };
-            Verdict::fail(exporter.bdf, Cause::InUse, format!("It is in use: {}.", few(&details)), remedy)
+            Verdict::fail(exporter.bdf, Cause::InUse, format!("The function is in use: {}.", few(&details)), remedy)
         }
     }]
 }
@@ -151,21 +157,24 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     if exporter.physical_function.is_some() {
-        return vec![Verdict::pass(exporter.bdf, "A virtual function answers memory accesses with its physical one.")];
+        return vec![Verdict::pass(
+            exporter.bdf,
+            "A virtual function uses the memory-decode setting of its physical function.",
+        )];
     }
     vec![match exporter.memory_decode() {
-        Some(true) => Verdict::pass(exporter.bdf, "It answers memory accesses."),
-        // vfio-pci enables the function when it is opened, so this is normal for one that nobody has open.
+        Some(true) => Verdict::pass(exporter.bdf, "Memory decoding is on."),
+        // vfio-pci enables the function when it is opened, so this is normal for a function that is not open.
         Some(false) => Verdict::warn(
             exporter.bdf,
-            "Its memory-decode bit is off; VFIO sets it when the function is opened, and while it is off a dma-buf stays revoked.",
-            "Nothing, unless registering fails with ENODEV: then enable memory in its PCI command register.",
+            "The memory-decode bit is off; VFIO sets it when it opens the function, and a dma-buf stays revoked while the bit is off.",
+            "Set the bit in the PCI command register if a registration fails with ENODEV.",
         )
         .because(Cause::MemoryDecodeOff),
         None => Verdict::unknown(
             exporter.bdf,
-            "Its config space cannot be read.",
-            "Read it as root; a function that shows only ones is gone or without power.",
+            "The config space of the function is not readable.",
+            "Run as root; if config space reads as all ones, the function is removed or has no power.",
         ),
     }]
 }

@@ -1,4 +1,4 @@
-//! What a check found.
+//! The result of a check.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cause, Explanation};
 
-/// How a check ended; the worst first.
+/// The status of a check, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It will not work like this.
+    /// The run cannot work.
     Fail,
-    /// It may not work, or not as well as it could.
+    /// The run may fail or be slower than possible.
     Warn,
-    /// It could not be told.
+    /// The information is missing.
     Unknown,
-    /// As it should be.
+    /// No problem.
     Pass,
 }
 
@@ -24,7 +24,7 @@ impl Status {
     /// Every status, the worst first.
     pub const ALL: [Self; 4] = [Self::Fail, Self::Warn, Self::Unknown, Self::Pass];
 
-    /// The word in JSON and on the terminal.
+    /// The status in JSON and on the terminal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fail => "fail",
@@ -44,21 +44,21 @@ impl fmt::Display for Status {
 /// One object of `doctor --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check.
+    /// Name of the check.
     pub check: &'static str,
-    /// How it ended.
+    /// Status of the check.
     pub status: Status,
-    /// What was looked at: `host`, a function, a device, or a pair `A -> B`.
+    /// The examined subject: `host`, a function, a device, or a pair `A -> B`.
     pub subject: String,
-    /// Why, in a word, where there is one.
+    /// The cause word, if there is one.
     pub cause: Option<Cause>,
-    /// What to do, where something is to be done.
+    /// What to do, one imperative sentence; `None` if nothing needs to be done.
     pub remedy: Option<String>,
-    /// What was found, one sentence.
+    /// The result, one sentence.
     pub detail: String,
 }
 
-/// A finding before it knows whose it is.
+/// A finding without the name of its check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) status: Status,
@@ -94,12 +94,12 @@ impl Verdict {
         Self { remedy: Some(remedy.into()), ..Self::new(Status::Unknown, subject, detail) }
     }
 
-    /// What a snapshot cannot tell. One wording, so that the text can say it once for all such checks.
+    /// The finding of a check that needs the running host. It has one wording so that text output can merge such findings.
     pub(super) fn live_only(subject: impl fmt::Display) -> Self {
-        Self::unknown(subject, "Only the running host can tell.", "Run `peerpath doctor` on the host itself.")
+        Self::unknown(subject, "This check needs the running host.", "Run `peerpath doctor` on the host.")
     }
 
-    /// What somebody else has explained already.
+    /// A finding from an existing explanation.
     pub(super) fn explained(status: Status, subject: impl fmt::Display, explanation: &Explanation) -> Self {
         Self {
             cause: explanation.cause,

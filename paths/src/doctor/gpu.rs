@@ -1,4 +1,4 @@
-//! GPUs: the driver, what it offers, and the BAR behind which a GPU's memory lies.
+//! NVIDIA GPUs: the driver, its capabilities, and the BAR of the GPU's memory.
 
 use super::live::{GpuFacts, Gpus};
 use super::{Context, Status, Verdict};
@@ -7,22 +7,22 @@ use crate::{Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
 /// NVIDIA's vendor ID.
 const NVIDIA: u16 = 0x10de;
 
-/// Whether the selection is about a GPU.
-pub(super) fn is_asked(at: &Context<'_>) -> bool {
+/// Whether a GPU is selected.
+pub(super) fn is_selected(at: &Context<'_>) -> bool {
     at.device.is_some_and(|device| device.starts_with("cuda:"))
 }
 
-/// Who asks about another importer has no use for GPUs.
-fn is_beside_the_point(at: &Context<'_>) -> bool {
-    at.importer.is_some() && !is_asked(at)
+/// Whether another importer than a GPU is selected.
+fn is_irrelevant(at: &Context<'_>) -> bool {
+    at.importer.is_some() && !is_selected(at)
 }
 
-/// What a lack of GPUs means: nothing works for who asked for one, and a baseline is missing for others.
-fn lack(at: &Context<'_>) -> Status {
-    if is_asked(at) { Status::Fail } else { Status::Warn }
+/// The status if no GPU is available: a failure if one is selected, otherwise a missing baseline.
+fn status_without_gpu(at: &Context<'_>) -> Status {
+    if is_selected(at) { Status::Fail } else { Status::Warn }
 }
 
-/// Functions that could be GPUs of NVIDIA's.
+/// NVIDIA functions with the class of a display controller.
 fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let is_gpu = |function: &&Function| {
         function.vendor == Some(NVIDIA) && function.class.is_some_and(|class| class >> 16 == 0x03)
@@ -30,80 +30,78 @@ fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     at.topology().functions().iter().filter(is_gpu).collect()
 }
 
-fn is_there(at: &Context<'_>) -> bool {
-    !is_beside_the_point(at) && (is_asked(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
+fn may_have_gpu(at: &Context<'_>) -> bool {
+    !is_irrelevant(at) && (is_selected(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
 }
 
-/// The driver's answers; none where only the running host could tell.
+/// The facts of the driver; `None` without facts of the running host.
 fn live<'a>(at: &Context<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
     Some(at.live?.gpus.as_ref())
 }
 
-/// The GPUs that are meant.
+/// The selected GPUs.
 fn gpus<'a>(at: &Context<'a>) -> Vec<&'a GpuFacts> {
     let Some(Ok(gpus)) = live(at) else { return Vec::new() };
-    if is_beside_the_point(at) {
+    if is_irrelevant(at) {
         return Vec::new();
     }
-    gpus.gpus.iter().filter(|gpu| at.device.is_none_or(|wanted| wanted == gpu.target || !is_asked(at))).collect()
+    gpus.gpus.iter().filter(|gpu| at.device.is_none_or(|wanted| wanted == gpu.target || !is_selected(at))).collect()
 }
 
 pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
-    if is_beside_the_point(at) {
+    if is_irrelevant(at) {
         return Vec::new();
     }
     match live(at) {
-        None if is_there(at) => vec![Verdict::live_only("host")],
+        None if may_have_gpu(at) => vec![Verdict::live_only("host")],
         None => Vec::new(),
-        Some(Err(why)) => vec![Verdict::explained(lack(at), "host", why)],
+        Some(Err(why)) => vec![Verdict::explained(status_without_gpu(at), "host", why)],
         Some(Ok(found)) if found.gpus.is_empty() => vec![Verdict::explained(
-            lack(at),
+            status_without_gpu(at),
             "host",
             &Explanation::new(
                 Cause::NoDevice,
-                format!("The driver speaks CUDA {} and has no GPU.", found.cuda),
-                "Look at what `nvidia-smi` says, and at CUDA_VISIBLE_DEVICES.",
+                format!("The driver supports CUDA {} and lists no GPU.", found.cuda),
+                "Check `nvidia-smi` and CUDA_VISIBLE_DEVICES.",
             ),
         )],
-        Some(Ok(found)) if is_asked(at) && gpus(at).is_empty() => vec![Verdict::explained(
+        Some(Ok(found)) if is_selected(at) && gpus(at).is_empty() => vec![Verdict::explained(
             Status::Fail,
             at.device.unwrap_or_default(),
             &Explanation::new(
                 Cause::NoDevice,
-                format!("The driver has {} GPU(s), counted from 0, and not that one.", found.gpus.len()),
-                "Name one of those that `peerpath list` shows.",
+                format!("The driver lists {} GPU(s), numbered from 0, without this one.", found.gpus.len()),
+                "Choose a GPU that `peerpath list` shows.",
             ),
         )],
         Some(Ok(found)) => {
             let names: Vec<_> = found.gpus.iter().map(|gpu| format!("{} is {}", gpu.target, gpu.name)).collect();
             vec![Verdict::pass(
                 "host",
-                format!("The driver speaks CUDA {}; {}.", found.cuda, super::context::few(&names)),
+                format!("The driver supports CUDA {}; {}.", found.cuda, super::context::few(&names)),
             )]
         }
     }
 }
 
 pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
-    if !is_there(at) {
+    if !may_have_gpu(at) {
         return Vec::new();
     }
     let Some(module) = NvidiaModule::read(at.tree) else {
         return vec![Verdict::unknown(
             "host",
-            format!("Which kernel module drives the GPU is not known: there is no /{} to read.", NvidiaModule::PATH),
-            "Look at `modinfo nvidia`: the licence of the open one is Dual MIT/GPL.",
+            format!("The kernel module of the GPU is unknown: /{} does not exist.", NvidiaModule::PATH),
+            "Check `modinfo nvidia`: the license of the open module is Dual MIT/GPL.",
         )];
     };
     let version = module.version.map_or_else(String::new, |version| format!(" {version}"));
     vec![if module.is_open {
-        Verdict::pass("host", format!("NVIDIA's open kernel modules{version} drive the GPU."))
+        Verdict::pass("host", format!("The GPU uses NVIDIA's open kernel modules{version}."))
     } else {
         Verdict::warn(
             "host",
-            format!(
-                "NVIDIA's proprietary kernel module{version} drives the GPU, which gives no memory away as dma-bufs."
-            ),
+            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs."),
             "Install the open kernel modules (Turing and newer).",
         )
         .because(Cause::MechanismRefused)
@@ -112,17 +110,17 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match gpu.dma_buf {
-        Some(true) => Verdict::pass(&gpu.target, "Its memory can be had as dma-bufs."),
+        Some(true) => Verdict::pass(&gpu.target, "The driver exports the GPU's memory as dma-bufs."),
         Some(false) => Verdict::warn(
             &gpu.target,
-            "The driver gives none of its memory as a dma-buf, so no other device gets at it that way.",
+            "The driver does not export the GPU's memory as dma-bufs.",
             "Install the open kernel modules, on Linux 5.12 or newer.",
         )
         .because(Cause::MechanismRefused),
         None => Verdict::warn(
             &gpu.target,
-            "The driver is too old to know of dma-bufs.",
-            "Install one of CUDA 11.7 or newer.",
+            "The driver is too old to support dma-bufs.",
+            "Install a driver for CUDA 11.7 or newer.",
         )
         .because(Cause::DriverTooOld),
     };
@@ -131,31 +129,32 @@ pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn direct_rdma(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match (gpu.gpu_direct_rdma, gpu.writes_ordered) {
-        (Some(true), Some(true)) => {
-            Verdict::pass(&gpu.target, "Other devices may reach its memory, and their writes are in order for it.")
-        }
+        (Some(true), Some(true)) => Verdict::pass(
+            &gpu.target,
+            "Other devices can access the GPU's memory, and running kernels observe their writes in order.",
+        ),
         (Some(true), _) => Verdict::warn(
             &gpu.target,
-            "Other devices may reach its memory, but a kernel that runs meanwhile may see their writes out of order.",
-            "Let a kernel look at them only after it was told that they have arrived.",
+            "Other devices can access the GPU's memory, but a running kernel may observe their writes out of order.",
+            "Start the kernel that reads the data after the writes have completed.",
         ),
         (Some(false), _) => Verdict::warn(
             &gpu.target,
-            "The driver lets no other device reach its memory (GPUDirect RDMA).",
-            "Use a GPU for data centres or workstations; others stage through host memory.",
+            "The driver does not support access by other devices (GPUDirect RDMA).",
+            "Use a data-center or workstation GPU, or stage the transfers through host memory.",
         )
         .because(Cause::MechanismRefused),
         (None, _) => Verdict::unknown(
             &gpu.target,
-            "Whether other devices may reach its memory (GPUDirect RDMA), the driver does not say.",
-            "Install one of CUDA 11.3 or newer.",
+            "The driver does not report whether other devices can access the GPU's memory (GPUDirect RDMA).",
+            "Install a driver for CUDA 11.3 or newer.",
         ),
     };
     gpus(at).into_iter().map(of).collect()
 }
 
-/// The BAR behind which a GPU's memory lies. NVIDIA calls it BAR1, the second of its memory BARs; since Hopper the first one
-/// takes two registers, and the second has the number 2.
+/// The BAR of the GPU's memory. NVIDIA calls it BAR1: it is the second memory BAR. Since Hopper the first memory BAR has two
+/// registers, so the second one has index 2.
 fn memory_bar_of(bars: &[Bar]) -> Option<&Bar> {
     bars.iter().filter(|bar| bar.kind != BarKind::Io).nth(1)
 }
@@ -164,28 +163,29 @@ pub(super) fn memory_bar(at: &Context<'_>) -> Vec<Verdict> {
     let unknown = |gpu: &GpuFacts, why: &str| {
         Verdict::unknown(
             &gpu.target,
-            format!("How much of its memory BAR1 shows is not known: {why}."),
-            "Look at `nvidia-smi -q -d MEMORY`: BAR1 Memory Usage.",
+            format!("The size of BAR1 is unknown: {why}."),
+            "Check BAR1 Memory Usage in `nvidia-smi -q -d MEMORY`.",
         )
     };
     let of = |gpu: &GpuFacts| {
         let Some(function) = gpu.bdf.and_then(|bdf| at.topology().function(bdf)) else {
-            return unknown(gpu, "this machine does not show its function");
+            return unknown(gpu, "the host does not list its PCI function");
         };
         match memory_bar_of(&function.bars) {
-            Some(bar) if bar.size_bytes >= gpu.memory_bytes => {
-                Verdict::pass(&gpu.target, format!("BAR1 of {} MiB shows all of its memory.", bar.size_bytes >> 20))
-            }
+            Some(bar) if bar.size_bytes >= gpu.memory_bytes => Verdict::pass(
+                &gpu.target,
+                format!("BAR1 has {} MiB and maps all of the GPU's memory.", bar.size_bytes >> 20),
+            ),
             Some(bar) => Verdict::warn(
                 &gpu.target,
                 format!(
-                    "BAR1 shows {} MiB of {} at once; what other devices are to reach has to fit into it.",
+                    "BAR1 maps {} MiB of {} MiB at a time, which limits the memory that other devices can access.",
                     bar.size_bytes >> 20,
                     gpu.memory_bytes >> 20
                 ),
-                "Enable resizable BARs and decoding above 4 GiB in the firmware, where the GPU has them.",
+                "Enable resizable BARs and decoding above 4 GiB in the firmware, if the GPU supports them.",
             ),
-            None => unknown(gpu, "its function shows no second memory BAR"),
+            None => unknown(gpu, "its PCI function has no second memory BAR"),
         }
     };
     gpus(at).into_iter().map(of).collect()
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_is_behind_the_second_memory_bar() {
+    fn bar1_is_the_second_memory_bar() {
         let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000";
         let a100 = [
             "0x00000000e4000000 0x00000000e4ffffff 0x0000000000040200",

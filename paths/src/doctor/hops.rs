@@ -1,10 +1,10 @@
-//! The functions between exporter and importer, and what is set on them.
+//! The functions between exporter and importer.
 
 use super::Context;
 use crate::{Bdf, Capability, Function, Pcie, PortType};
 
-/// The bridges on which p2pdma looks for a redirect: up to the nearest one above both, that one included. Empty where
-/// there is none.
+/// The bridges that p2pdma checks for an ACS redirect: up to and including the nearest common bridge. Empty without a common
+/// bridge.
 pub(super) fn common_bridges<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let (Some(from), Some(to)) = (at.exporter, at.importer) else { return Vec::new() };
     let (up, down) = (at.topology().bridges_above(from.bdf), at.topology().bridges_above(to.bdf));
@@ -14,19 +14,19 @@ pub(super) fn common_bridges<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     bridges.filter_map(|bdf| at.topology().function(bdf)).collect()
 }
 
-/// What was seen of the PCIe capabilities on the way; `None` where one could not be read.
+/// The PCIe capabilities along the path; `None` if one is not readable.
 pub(super) fn pcie_hops(at: &Context<'_>) -> Option<Vec<(Bdf, Pcie)>> {
     let hops = at.report.as_ref().map(|report| report.hops.as_slice()).unwrap_or_default();
-    let mut seen = Vec::new();
+    let mut found = Vec::new();
     for hop in hops {
         match at.topology().function(*hop)?.pcie {
-            // Inside the root complex there is no link, and no payload size that a link would check.
-            Capability::Present(pcie) if is_on_a_link(pcie.port_type) => seen.push((*hop, pcie)),
+            // Integrated functions have no link, and thus no payload size that a link checks.
+            Capability::Present(pcie) if is_on_a_link(pcie.port_type) => found.push((*hop, pcie)),
             Capability::Present(_) | Capability::Absent => {}
             Capability::Unknown => return None,
         }
     }
-    Some(seen)
+    Some(found)
 }
 
 fn is_on_a_link(port_type: PortType) -> bool {

@@ -5,7 +5,7 @@ use super::{Context, Status, Verdict};
 use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver, blockers};
 
 pub(super) fn library(at: &Context<'_>) -> Vec<Verdict> {
-    if super::gpu::is_asked(at) {
+    if super::gpu::is_selected(at) {
         return Vec::new();
     }
     vec![match at.live {
@@ -24,60 +24,59 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::fail(
                 importer.bdf,
                 Cause::NoDevice,
-                format!("It is a {}, which imports nothing.", importer.class_name()),
-                "Name a NIC or another endpoint.",
+                format!("The function is a {}, which cannot import.", importer.class_name()),
+                "Choose a NIC or another endpoint.",
             )
         } else if !devices.is_empty() {
-            Verdict::pass(importer.bdf, format!("{} sits on it.", devices.join(", ")))
-        } else if super::gpu::is_asked(at) {
-            Verdict::pass(importer.bdf, "A GPU sits on it.")
+            Verdict::pass(importer.bdf, format!("The function has the device {}.", devices.join(", ")))
+        } else if super::gpu::is_selected(at) {
+            Verdict::pass(importer.bdf, "The function is a GPU.")
         } else if importer.driver.as_deref().is_some_and(blockers::is_vfio) {
-            Verdict::pass(importer.bdf, "A VFIO function: an iommufd can map the buffer for it.")
+            Verdict::pass(importer.bdf, "The function is bound to VFIO, and an iommufd can map the buffer for it.")
         } else {
             Verdict::warn(
                 importer.bdf,
-                "No RDMA device sits on it, so nothing imports there yet; what follows is about the function.",
-                "Load its RDMA driver; for a plain NIC: rdma link add rxe0 type rxe netdev NAME.",
+                "The function has no RDMA device, so it cannot import yet; the checks below apply to the function.",
+                "Load its RDMA driver; for an Ethernet NIC run `rdma link add rxe0 type rxe netdev NAME`.",
             )
             .because(Cause::NoDevice)
         }];
     }
-    if super::gpu::is_asked(at) {
+    if super::gpu::is_selected(at) {
         return Vec::new();
     }
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
     vec![if !names.is_empty() {
-        Verdict::pass("host", format!("RDMA devices on functions: {}.", super::context::few(&names)))
+        Verdict::pass("host", format!("PCI functions have the RDMA devices {}.", super::context::few(&names)))
     } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
             "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports (mlx5, irdma)."
         } else {
-            "Add an RDMA NIC and load its driver (mlx5_ib, irdma); in the lab: rdma link add rxe0 type rxe netdev NAME."
+            "Add an RDMA NIC and load its driver (mlx5_ib, irdma), or run `rdma link add rxe0 type rxe netdev NAME`."
         };
-        Verdict::fail(
-            "host",
-            Cause::NoDevice,
-            "No RDMA device sits on a PCI function, so there is nothing to import into.",
-            remedy,
-        )
+        Verdict::fail("host", Cause::NoDevice, "No PCI function has an RDMA device, so none can import.", remedy)
     } else {
-        Verdict::unknown("host", "RDMA devices cannot be seen.", "Take the snapshot with `peerpath snapshot`.")
+        Verdict::unknown(
+            "host",
+            "The snapshot does not contain RDMA devices.",
+            "Take the snapshot with `peerpath snapshot`.",
+        )
     }]
 }
 
-/// The functions whose drivers matter: the one that is named, or all with RDMA devices.
+/// The selected importer, or every function with an RDMA device.
 fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     at.importer.map_or_else(|| at.rdma_functions(), |importer| vec![importer])
 }
 
-/// rxe and siw stand on a net device and have none of their own.
+/// Whether the device is rxe or siw, which use a net device and have no PCI function themselves.
 fn is_soft(at: &Context<'_>, device: &str) -> bool {
     let name = device.strip_prefix("verbs:").unwrap_or(device);
     at.tree.link(&format!("sys/class/infiniband/{name}")).is_some_and(|target| target.contains("/virtual/"))
         || at.tree.has(&format!("sys/class/infiniband/{name}/parent"))
 }
 
-/// The devices of a function that are meant.
+/// The selected devices of a function.
 fn devices<'a>(at: &Context<'a>, function: &'a Function) -> Vec<&'a str> {
     let wanted = |device: &&str| at.device.is_none_or(|wanted| wanted == *device);
     rdma_devices(function).into_iter().filter(wanted).collect()
@@ -97,42 +96,42 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             .collect();
     }
     let of_device = |device: &str| {
-        // What the device itself answered is worth more than a table.
+        // The answer of the device takes precedence over the table.
         if let Some(Ok(())) = at.live.and_then(|live| live.targets.get(device)) {
-            return Verdict::pass(device, "It takes dma-bufs.");
+            return Verdict::pass(device, "The device imports dma-bufs.");
         }
         if is_soft(at, device) {
             return Verdict::warn(
                 device,
-                "Soft RDMA (rxe, siw) registers no dma-buf in kernels as shipped.",
-                "Use mlx5 or irdma; the lab's kernel teaches it to rxe.",
+                "Soft RDMA (rxe, siw) has no dma-buf operation in mainline kernels.",
+                "Use mlx5 or irdma.",
             )
             .because(Cause::ImporterNoDmabuf);
         }
         let name = bound.unwrap_or("no driver");
         match bound.and_then(RdmaDriver::named).map(|driver| (driver.name, driver.support)) {
             Some((name, DmaBufSupport::Dynamic)) => {
-                Verdict::pass(device, format!("{name} imports what can be taken back, by paging on demand."))
+                Verdict::pass(device, format!("{name} supports revocation with on-demand paging."))
             }
             Some((name, DmaBufSupport::PinnedRevocable)) => {
-                Verdict::pass(device, format!("{name} pins what it imports and can give it back."))
+                Verdict::pass(device, format!("{name} pins the buffer and supports revocation."))
             }
             Some((name, DmaBufSupport::PinnedForever)) => Verdict::fail(
                 device,
                 Cause::ImporterNotRevocable,
-                format!("{name} pins what it imports and cannot give it back, and VFIO refuses such importers."),
-                "Use mlx5 or irdma, or stage through host memory with --path staged.",
+                format!("{name} pins the buffer without support for revocation, and VFIO rejects such importers."),
+                "Use mlx5 or irdma, or stage the transfers through host memory.",
             ),
             Some((name, DmaBufSupport::None)) => Verdict::fail(
                 device,
                 Cause::ImporterNoDmabuf,
-                format!("{name} has no dma-buf operation at all."),
-                "Use mlx5 or irdma, or stage through host memory with --path staged.",
+                format!("{name} has no dma-buf operation."),
+                "Use mlx5 or irdma, or stage the transfers through host memory.",
             ),
             None => Verdict::unknown(
                 device,
-                format!("Nobody has read what {name} does with a dma-buf of MMIO."),
-                "Try it: `peerpath run` explains a refusal.",
+                format!("It is unknown whether {name} imports a dma-buf of MMIO: its source was not read."),
+                "Try it with `peerpath run`, which explains a refusal.",
             ),
         }
     };
@@ -145,13 +144,13 @@ fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
         Some(false) => Verdict::fail(
             function.bdf,
             Cause::KernelTooOld,
-            "VFIO has it, and only an iommufd could map the buffer for it, which this kernel lacks.",
+            "The function is bound to VFIO, and only an iommufd can map the buffer for it, which this kernel lacks.",
             "Boot a kernel built with IOMMUFD and VFIO_DEVICE_CDEV.",
         ),
         None => Verdict::unknown(
             function.bdf,
-            "VFIO has it; whether the kernel has iommufd to map the buffer for it is not known.",
-            "Look for CONFIG_IOMMUFD.",
+            "The function is bound to VFIO, and the snapshot does not show whether the kernel has iommufd.",
+            "Check the kernel configuration for CONFIG_IOMMUFD.",
         ),
     }
 }
@@ -161,9 +160,9 @@ pub(super) fn ready(at: &Context<'_>) -> Vec<Verdict> {
     let Some(live) = at.live else { return devices.map(Verdict::live_only).collect() };
     devices
         .map(|device| match live.targets.get(device) {
-            Some(Ok(())) => Verdict::pass(device, "It can be used now."),
+            Some(Ok(())) => Verdict::pass(device, "The device is ready."),
             Some(Err(why)) => Verdict::explained(Status::Fail, device, why),
-            None => Verdict::unknown(device, "It was not asked.", "Name it with --to."),
+            None => Verdict::unknown(device, "The device was not queried.", "Select it as the importer."),
         })
         .collect()
 }
@@ -183,20 +182,20 @@ pub(super) fn on_demand_paging(at: &Context<'_>) -> Vec<Verdict> {
                 _ if lacks => Verdict::fail(
                     device,
                     Cause::ImporterNotRevocable,
-                    "The kernel is built without paging on demand, through which alone this driver imports from VFIO.",
+                    "The kernel is built without on-demand paging, which this driver needs to import from VFIO.",
                     "Boot a kernel built with INFINIBAND_ON_DEMAND_PAGING.",
                 ),
-                Some(true) => Verdict::pass(device, "It pages on demand."),
+                Some(true) => Verdict::pass(device, "The device supports on-demand paging."),
                 Some(false) => Verdict::fail(
                     device,
                     Cause::ImporterNotRevocable,
-                    "It does not page on demand, so it would pin the buffer, which VFIO refuses.",
+                    "The device does not support on-demand paging, so it would pin the buffer, which VFIO rejects.",
                     "Enable ODP in the device's firmware.",
                 ),
                 None => Verdict::unknown(
                     device,
-                    "Whether it pages on demand (ODP), which its driver needs here, is not known.",
-                    "Look at `ibv_devinfo -v`: odp_caps.",
+                    "It is unknown whether the device supports on-demand paging (ODP), which its driver needs.",
+                    "Check odp_caps in `ibv_devinfo -v`.",
                 ),
             });
         }

@@ -1,4 +1,4 @@
-//! The IOMMU, without which VFIO opens nothing.
+//! The IOMMU, which VFIO requires.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use super::{Context, Verdict};
 use crate::{Cause, GroupMembership, Host};
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
-    // A named exporter is what it is about; otherwise all that could be one.
+    // Without an exporter, check every function.
     if let Some(exporter) = at.exporter {
         return vec![match exporter.membership {
             GroupMembership::None => off(at.host(), exporter.bdf.to_string()),
             GroupMembership::Unknown => unknown(exporter.bdf.to_string()),
             GroupMembership::Group(number) => {
                 let kind = at.topology().group_of(exporter).and_then(|group| group.domain_type.as_deref());
-                let kind = kind.map_or(String::new(), |kind| format!(", whose domain is {kind}"));
-                Verdict::pass(exporter.bdf, format!("It is in IOMMU group {number}{kind}."))
+                let kind = kind.map_or(String::new(), |kind| format!(" with domain type {kind}"));
+                Verdict::pass(exporter.bdf, format!("The function is in IOMMU group {number}{kind}."))
             }
         }];
     }
@@ -22,8 +22,8 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     if functions.is_empty() {
         return vec![Verdict::unknown(
             "host",
-            "There are no PCI functions, so whether an IOMMU is in use cannot be told.",
-            "Look at a host with PCI, or at a snapshot that has sys/bus/pci/devices.",
+            "No PCI function shows whether an IOMMU is enabled.",
+            "Check a host with PCI, or a snapshot that contains sys/bus/pci/devices.",
         )];
     }
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
@@ -32,7 +32,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     }
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     vec![if !kinds.is_empty() {
-        Verdict::pass("host", format!("An IOMMU is in use; groups by type of domain: {}.", kinds.join(", ")))
+        Verdict::pass("host", format!("An IOMMU is enabled; groups per domain type: {}.", kinds.join(", ")))
     } else if functions.iter().any(|function| function.membership == GroupMembership::Unknown) {
         unknown("host".to_owned())
     } else {
@@ -41,19 +41,18 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 fn unknown(subject: String) -> Verdict {
-    Verdict::unknown(subject, "The IOMMU groups cannot be seen.", "Take the snapshot with `peerpath snapshot`.")
-}
-
-fn off(host: &Host, subject: String) -> Verdict {
-    Verdict::fail(
+    Verdict::unknown(
         subject,
-        Cause::NoIommu,
-        "No IOMMU is in use, and VFIO opens nothing without one.",
-        how_to_switch_on(host),
+        "The IOMMU groups are not in the snapshot.",
+        "Take the snapshot with `peerpath snapshot`.",
     )
 }
 
-fn how_to_switch_on(host: &Host) -> String {
+fn off(host: &Host, subject: String) -> Verdict {
+    Verdict::fail(subject, Cause::NoIommu, "No IOMMU is enabled, and VFIO requires one.", how_to_enable(host))
+}
+
+fn how_to_enable(host: &Host) -> String {
     let line = host.command_line.as_ref();
     let off = |name: &'static str| {
         line.is_some_and(|line| line.values(name).any(|value| value.split(',').any(|word| word == "off")))
@@ -61,14 +60,14 @@ fn how_to_switch_on(host: &Host) -> String {
     if let Some(name) = ["intel_iommu", "amd_iommu", "iommu"].into_iter().find(|name| off(name)) {
         return format!("Boot without {name}=off.");
     }
-    let Some(cpu) = &host.cpu else { return "Switch the IOMMU on in the firmware and in the kernel.".to_owned() };
+    let Some(cpu) = &host.cpu else { return "Enable the IOMMU in the firmware and in the kernel.".to_owned() };
     match cpu.vendor.as_deref() {
         _ if cpu.has("hypervisor") => {
-            "This is a virtual machine: give it a virtual IOMMU (QEMU: -device intel-iommu, with intel_iommu=on in the guest), or use the bare host.".to_owned()
+            "Add a virtual IOMMU to this virtual machine (QEMU: -device intel-iommu, with intel_iommu=on in the guest), or use the physical host.".to_owned()
         }
-        Some("GenuineIntel") => "Switch VT-d on in the firmware and boot with intel_iommu=on.".to_owned(),
-        Some("AuthenticAMD" | "HygonGenuine") => "Switch the IOMMU (AMD-Vi) on in the firmware.".to_owned(),
-        _ => "Switch the IOMMU (SMMU) on in the firmware, and boot a kernel with its driver.".to_owned(),
+        Some("GenuineIntel") => "Enable VT-d in the firmware and boot with intel_iommu=on.".to_owned(),
+        Some("AuthenticAMD" | "HygonGenuine") => "Enable the IOMMU (AMD-Vi) in the firmware.".to_owned(),
+        _ => "Enable the IOMMU (SMMU) in the firmware, and boot a kernel with its driver.".to_owned(),
     }
 }
 
@@ -78,22 +77,22 @@ pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::fail(
             exporter.bdf,
             Cause::Noiommu,
-            "VFIO has it without an IOMMU (vfio-noiommu); such a function exports nothing, and nothing would stop stray DMA.",
-            "Switch an IOMMU on, and give the function to vfio-pci again.",
+            "The function is in a no-IOMMU group of VFIO, which exports nothing and does not protect against stray DMA.",
+            "Enable an IOMMU, and bind the function to vfio-pci again.",
         )];
     }
     vec![match at.host().noiommu_mode {
         Some(true) => Verdict::warn(
             "host",
-            "VFIO's mode without IOMMU is on; functions that it takes that way export nothing.",
-            "Write N to /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and use an IOMMU.",
+            "The no-IOMMU mode of VFIO is on; a function in that mode exports nothing.",
+            "Write N to /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and enable an IOMMU.",
         )
         .because(Cause::Noiommu),
-        Some(false) => Verdict::pass("host", "VFIO's mode without IOMMU is off."),
-        None if at.modules_known() => Verdict::pass("host", "VFIO has no mode without IOMMU here."),
+        Some(false) => Verdict::pass("host", "The no-IOMMU mode of VFIO is off."),
+        None if at.modules_known() => Verdict::pass("host", "VFIO has no no-IOMMU mode on this kernel."),
         None => Verdict::unknown(
             "host",
-            "Whether VFIO's mode without IOMMU is on cannot be seen.",
+            "The snapshot does not show whether the no-IOMMU mode of VFIO is on.",
             "Take the snapshot with `peerpath snapshot`.",
         ),
     }]

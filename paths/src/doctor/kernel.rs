@@ -1,75 +1,79 @@
-//! The kernel: its version, what it is built with, and vfio-pci.
+//! The kernel: version, options, and vfio-pci.
 
 use super::{Context, Status, Verdict};
 use crate::{Cause, Host, KernelVersion};
 
 pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
-    let newest = KernelVersion::VFIO_DMA_BUF;
+    let oldest = KernelVersion::VFIO_DMA_BUF;
     vec![match at.host().kernel {
         None => Verdict::unknown(
             "host",
-            "The kernel's version is not known.",
+            "The snapshot does not contain the kernel version.",
             "Add proc/sys/kernel/osrelease to the snapshot.",
         ),
-        Some(kernel) if kernel < newest => Verdict::fail(
+        Some(kernel) if kernel < oldest => Verdict::fail(
             "host",
             Cause::KernelTooOld,
-            format!("Linux {kernel} cannot export a BAR: vfio-pci does so from {newest} on."),
-            format!("Boot Linux {newest} or newer."),
+            format!("Linux {kernel} cannot export a BAR: vfio-pci supports it since {oldest}."),
+            format!("Boot Linux {oldest} or newer."),
         ),
-        Some(kernel) => Verdict::pass("host", format!("Linux {kernel} exports BARs.")),
+        Some(kernel) => Verdict::pass("host", format!("Linux {kernel} can export BARs.")),
     }]
 }
 
-/// Options that belong together, and what is lost without any of them.
+/// Options that are needed together, and the consequence if one is missing.
 struct Need {
     options: &'static [&'static str],
     status: Status,
-    lost: &'static str,
+    consequence: &'static str,
 }
 
 static NEEDS: &[Need] = &[
     Need {
         options: &["DMA_SHARED_BUFFER", "PCI_P2PDMA", "VFIO", "VFIO_PCI", "VFIO_PCI_DMABUF"],
         status: Status::Fail,
-        lost: "no BAR can be exported",
+        consequence: "vfio-pci cannot export BARs",
     },
     Need {
         options: &["INFINIBAND", "INFINIBAND_USER_ACCESS"],
         status: Status::Fail,
-        lost: "there can be no RDMA device to import into",
+        consequence: "no RDMA device can import",
     },
-    Need { options: &["INFINIBAND_ON_DEMAND_PAGING"], status: Status::Warn, lost: "mlx5 cannot import from VFIO" },
+    Need {
+        options: &["INFINIBAND_ON_DEMAND_PAGING"],
+        status: Status::Warn,
+        consequence: "mlx5 cannot import from VFIO",
+    },
     Need {
         options: &["DMABUF_MOVE_NOTIFY"],
         status: Status::Warn,
-        lost: "importers pin what they could page on demand, which VFIO may refuse",
+        consequence: "importers pin buffers instead of paging on demand, which VFIO may refuse",
     },
-    Need { options: &["KPROBE_EVENTS"], status: Status::Warn, lost: "the path taken cannot be observed" },
+    Need { options: &["KPROBE_EVENTS"], status: Status::Warn, consequence: "tracing cannot observe the path" },
 ];
 
-/// Either pair of options lets VFIO be opened.
-const DOORS: [[&str; 2]; 2] = [["VFIO_GROUP", "VFIO_IOMMU_TYPE1"], ["VFIO_DEVICE_CDEV", "IOMMUFD"]];
+/// The options of each VFIO interface: group and cdev.
+const INTERFACES: [[&str; 2]; 2] = [["VFIO_GROUP", "VFIO_IOMMU_TYPE1"], ["VFIO_DEVICE_CDEV", "IOMMUFD"]];
 
 pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
     if host.facts.kernel_options.is_empty() {
         return vec![Verdict::unknown(
             "host",
-            "The kernel's configuration cannot be read.",
-            "Look for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV where the distribution keeps it.",
+            "The kernel's configuration is not available.",
+            "Check the distribution's configuration for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV.",
         )];
     }
     let mut found: Vec<Verdict> =
         [Status::Fail, Status::Warn].into_iter().filter_map(|status| lacking(host, status)).collect();
-    found.extend(door(host));
+    found.extend(interfaces(host));
     if found.is_empty() {
-        found.push(Verdict::pass("host", "The kernel is built with everything that is needed."));
+        found.push(Verdict::pass("host", "The kernel has all required options."));
     }
     found
 }
 
-/// Everything of one weight that is missing, told at once: it takes one other kernel to put it right.
+/// One finding for all missing options with the same status, because one other kernel fixes all of them.
 fn lacking(host: &Host, status: Status) -> Option<Verdict> {
     let missing: Vec<_> = NEEDS
         .iter()
@@ -80,8 +84,9 @@ fn lacking(host: &Host, status: Status) -> Option<Verdict> {
     if missing.is_empty() {
         return None;
     }
-    let losses: Vec<_> = missing.iter().map(|(need, names)| format!("{}: {}", names.join(", "), need.lost)).collect();
-    let detail = format!("The kernel is built without {}.", losses.join("; without "));
+    let consequences: Vec<_> =
+        missing.iter().map(|(need, names)| format!("{}: {}", names.join(", "), need.consequence)).collect();
+    let detail = format!("The kernel is built without {}.", consequences.join("; without "));
     let names: Vec<_> = missing.into_iter().flat_map(|(_, names)| names).collect();
     let remedy = format!("Boot a kernel built with {}.", names.join(", "));
     Some(match status {
@@ -92,27 +97,28 @@ fn lacking(host: &Host, status: Status) -> Option<Verdict> {
 
 fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
     let off = |name: &str| host.facts.option(name) == Some(false);
-    // A kernel that is too old has no such option, and has been told of already; nor is a part of what is missing news.
+    // The check kernel-version reports a kernel that is too old for the option. If an option is off, report it alone and not
+    // the options that depend on it.
     let too_old = host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF);
-    let told = |name: &str| match name {
+    let reported = |name: &str| match name {
         "VFIO_PCI_DMABUF" => too_old,
         "VFIO_PCI" => off("VFIO"),
         _ => name.starts_with("INFINIBAND_") && off("INFINIBAND"),
     };
-    need.options.iter().copied().filter(|name| off(name) && !told(name)).collect()
+    need.options.iter().copied().filter(|name| off(name) && !reported(name)).collect()
 }
 
-fn door(host: &Host) -> Option<Verdict> {
-    // Without VFIO there is nothing to open, which has been told.
+fn interfaces(host: &Host) -> Option<Verdict> {
+    // The check above reports a kernel without VFIO.
     if host.facts.option("VFIO") == Some(false) {
         return None;
     }
-    let closed = |door: &[&str; 2]| door.iter().any(|name| host.facts.option(name) == Some(false));
-    DOORS.iter().all(closed).then(|| {
+    let missing = |options: &[&str; 2]| options.iter().any(|name| host.facts.option(name) == Some(false));
+    INTERFACES.iter().all(missing).then(|| {
         Verdict::fail(
             "host",
             Cause::KernelTooOld,
-            "The kernel offers neither way into VFIO: groups with type 1, or device nodes with iommufd.",
+            "The kernel has neither VFIO interface: groups with type1, or cdev with iommufd.",
             "Boot a kernel built with VFIO_GROUP and VFIO_IOMMU_TYPE1, or with VFIO_DEVICE_CDEV and IOMMUFD.",
         )
     })
@@ -127,15 +133,15 @@ pub(super) fn vfio_driver(at: &Context<'_>) -> Vec<Verdict> {
         Verdict::fail(
             "host",
             Cause::DriverNotVfio,
-            "vfio-pci is not there, and this kernel is built without it.",
+            "The kernel is built without vfio-pci.",
             "Boot a kernel built with VFIO_PCI.",
         )
     } else if at.modules_known() {
-        Verdict::fail("host", Cause::DriverNotVfio, "vfio-pci is not loaded.", "Load it: modprobe vfio-pci.")
+        Verdict::fail("host", Cause::DriverNotVfio, "vfio-pci is not loaded.", "Load it with `modprobe vfio-pci`.")
     } else {
         Verdict::unknown(
             "host",
-            "Whether vfio-pci is loaded cannot be seen.",
+            "The snapshot does not show whether vfio-pci is loaded.",
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]

@@ -1,4 +1,4 @@
-//! What only the running host can be asked; whoever can ask fills it in.
+//! Facts that only the running host can provide. The caller fills them in.
 
 use std::collections::BTreeMap;
 
@@ -7,50 +7,50 @@ use crate::{Bdf, Explanation};
 /// A use of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
-    /// What exactly: `nvme0n1 is mounted at /home`.
+    /// A description: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether the user may take the function all the same.
+    /// Whether the user may force binding the function in spite of the use.
     pub forceable: bool,
 }
 
-/// NVIDIA's driver.
+/// The NVIDIA driver and its GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gpus {
-    /// The version of CUDA that it speaks.
+    /// CUDA version of the driver, for example `13.0`.
     pub cuda: String,
-    /// Its GPUs.
+    /// The GPUs that the driver lists.
     pub gpus: Vec<GpuFacts>,
 }
 
-/// A GPU, as its driver describes it; what that cannot tell is absent.
+/// A GPU, as its driver describes it. `None` means that the driver does not report the fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuFacts {
-    /// `cuda:0`.
+    /// The target name: `cuda:0`.
     pub target: String,
-    /// `NVIDIA H200`.
+    /// The product name: `NVIDIA H200`.
     pub name: String,
-    /// Its function.
+    /// The PCI function.
     pub bdf: Option<Bdf>,
-    /// Its memory.
+    /// Memory size in bytes.
     pub memory_bytes: u64,
-    /// Its memory can be had as dma-bufs.
+    /// The driver exports its memory as dma-bufs.
     pub dma_buf: Option<bool>,
-    /// Other devices may reach its memory.
+    /// Other devices can access its memory (GPUDirect RDMA).
     pub gpu_direct_rdma: Option<bool>,
-    /// Their writes are in order for it.
+    /// Running kernels observe the writes of other devices in order.
     pub writes_ordered: Option<bool>,
 }
 
-/// Answers of the running host.
+/// Facts that only the running host can provide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFacts {
-    /// What uses the exporter now; `None` where no exporter is named.
+    /// Uses of the exporter; `None` without an exporter.
     pub exporter_uses: Option<Result<Vec<Use>, Explanation>>,
-    /// Whether the library that reaches RDMA devices is there.
+    /// Whether libibverbs is installed.
     pub rdma_library: Result<(), Explanation>,
-    /// Whether a target (`verbs:mlx5_0`) can be used with a dma-buf.
+    /// Whether a target (`verbs:mlx5_0`) is ready to import a dma-buf.
     pub targets: BTreeMap<String, Result<(), Explanation>>,
-    /// What NVIDIA's driver says, or why it cannot be asked.
+    /// The NVIDIA driver and its GPUs, or why the driver cannot be queried.
     pub gpus: Result<Gpus, Explanation>,
     /// Whether the path can be observed.
     pub observation: Result<(), Explanation>,

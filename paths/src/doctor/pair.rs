@@ -1,4 +1,4 @@
-//! Exporter and importer together: the path, and what is set along it.
+//! The pair of exporter and importer: the predicted path, and PCIe settings along it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
 use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
 
-/// The subject of checks of a pair; none where no pair is named.
+/// The subject of a finding about the pair; `None` if no pair is selected.
 fn pair(at: &Context<'_>) -> Option<String> {
     Some(format!("{} -> {}", at.exporter?.bdf, at.importer?.bdf))
 }
@@ -26,14 +26,14 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
         (PathName::Refused, cause) => Verdict::fail(
             subject,
             cause.unwrap_or(Cause::Topology),
-            format!("The kernel would refuse: {}.", deciding.fact),
+            format!("The kernel refuses the mapping: {}.", deciding.fact),
             change
                 .unwrap_or_else(|| "Use functions below one switch without ACS redirect, or another host.".to_owned()),
         ),
         (PathName::Unknown, _) => Verdict::unknown(
             subject,
             format!("The path cannot be predicted: {}.", deciding.fact),
-            format!("Read what is missing: {}.", report.unknown.join("; ")),
+            format!("Provide the missing information: {}.", report.unknown.join("; ")),
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
@@ -44,7 +44,8 @@ fn sentence(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
-/// Without a pair: whether there is one that works. Exporters are those that vfio-pci has, or all that could be.
+/// Without a selected pair: whether any pair works. The exporters are the functions bound to vfio-pci, or every possible
+/// exporter if none is bound.
 fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
     let exporters: Vec<Bdf> = match at.exporter {
@@ -55,8 +56,8 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
                 driver.is_some_and(blockers::exports)
             };
             let all: Vec<_> = predictor.exporters().collect();
-            let taken: Vec<_> = all.iter().copied().filter(bound).collect();
-            if taken.is_empty() { all } else { taken }
+            let exporting: Vec<_> = all.iter().copied().filter(bound).collect();
+            if exporting.is_empty() { all } else { exporting }
         }
     };
     let importers = at.importer.map_or_else(
@@ -73,11 +74,11 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     for prediction in &predictions {
         *counts.entry(prediction.path).or_default() += 1;
     }
-    let words: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
-    let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", words.join(", "));
+    let listed: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
+    let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", listed.join(", "));
     let of = |path| counts.get(&path).copied().unwrap_or(0);
     let cause = predictions.iter().find_map(|prediction| prediction.cause);
-    const REMEDY: &str = "`peerpath paths` shows why for each pair.";
+    const REMEDY: &str = "Run `peerpath paths` for the reason of each pair.";
     vec![if of(PathName::Refused) == predictions.len() {
         Verdict::fail("host", cause.unwrap_or(Cause::Topology), detail, REMEDY)
     } else if of(PathName::Refused) > 0 {
@@ -97,19 +98,19 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         _ if refused => Verdict::fail(
             subject,
             Cause::DmaMask,
-            format!("The {bits} bits of the importer's DMA mask do not reach the BAR."),
-            "Give the importer's group a DMA domain, or place the BAR lower (firmware: no decoding above 4 GiB).",
+            format!("The BAR's address exceeds the importer's DMA mask of {bits} bits."),
+            "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
         ),
-        _ if at.goes(PathName::BusAddress) => Verdict::pass(subject, "On this way no DMA mask is looked at."),
+        _ if at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
         Some(false) if facts.translated == Some(true) => {
-            Verdict::pass(subject, format!("{bits} bits; the translating domain allocates addresses below the mask."))
+            Verdict::pass(subject, format!("The DMA mask has {bits} bits, and the translating domain allocates addresses below the mask."))
         }
         Some(false) => Verdict::warn(
             subject,
             format!(
-                "The {bits} bits of the importer's DMA mask do not reach the BAR, which matters in a direct mapping."
+                "The BAR's address exceeds the importer's DMA mask of {bits} bits, so the kernel refuses a direct mapping."
             ),
-            "Give the importer's group a DMA domain.",
+            "Set the domain type of the importer's group to DMA.",
         )
         .because(Cause::DmaMask),
         Some(true) => Verdict::pass(subject, format!("{bits} bits reach the BAR.")),
@@ -123,25 +124,25 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
-    // A kernel that exports nothing has no such trouble.
+    // A kernel without the export cannot have the defect.
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
         return Vec::new();
     }
-    let spared =
-        at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.goes(PathName::BusAddress);
+    let unaffected =
+        at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.takes(PathName::BusAddress);
     vec![match multi_range_defect(host) {
         Some(false) => Verdict::pass("host", "The kernel maps every range of a buffer."),
-        _ if spared => Verdict::pass("host", "On this way every range of a buffer is mapped."),
+        _ if unaffected => Verdict::pass("host", "On this path the kernel maps every range of a buffer."),
         Some(true) => Verdict::warn(
             "host",
-            "This kernel maps only the first range of a buffer in a translating domain; a BAR as one range is well.",
-            "Name one range only, or one export for each.",
+            "Linux 7.2 and 7.3 cannot map more than one range in a translated domain; a BAR exported as one range is unaffected.",
+            "Export one range, or each range separately.",
         )
         .because(Cause::MultiRangeDefect),
         None => Verdict::unknown(
             "host",
-            "Nobody has read whether this kernel maps more than the first range of a buffer in a translating domain.",
-            "Name one range, or try several: a refusal (EADDRINUSE) is explained.",
+            "It is unknown whether this kernel maps more than one range in a translated domain: its source was not read.",
+            "Export one range, or try several: a kernel with the defect returns EADDRINUSE.",
         ),
     }]
 }
@@ -150,8 +151,8 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
 fn unread(subject: String) -> Vec<Verdict> {
     vec![Verdict::unknown(
         subject,
-        "Config space along the way is not known.",
-        "Read it as root, or take the snapshot as root.",
+        "The config space of a function on the path is not readable.",
+        "Run as root, or take the snapshot as root.",
     )]
 }
 
@@ -159,17 +160,20 @@ pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     let Some(subject) = pair(at) else { return Vec::new() };
     let Some(hops) = pcie_hops(at) else { return unread(subject) };
     let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
-        return vec![Verdict::pass(subject, "No PCIe link lies on the way.")];
+        return vec![Verdict::pass(subject, "The path contains no PCIe link.")];
     };
     let bytes = smallest.1.max_payload_bytes;
     let larger: Vec<_> = hops.iter().filter(|(_, pcie)| pcie.max_payload_bytes > bytes).collect();
     let Some((bdf, pcie)) = larger.first() else {
-        return vec![Verdict::pass(subject, format!("{bytes} bytes all along the way."))];
+        return vec![Verdict::pass(
+            subject,
+            format!("The maximum payload size is {bytes} bytes along the whole path."),
+        )];
     };
     vec![Verdict::warn(
         subject,
         format!(
-            "Payload sizes differ: {bytes} bytes at {}, {} at {bdf}; a port may reject what is longer than its own (malformed TLP).",
+            "Maximum payload sizes differ: {bytes} bytes at {}, {} at {bdf}; a port may reject a longer payload as a malformed TLP.",
             smallest.0, pcie.max_payload_bytes
         ),
         "Boot with pci=pcie_bus_safe (one size below each root port) or pci=pcie_bus_peer2peer (128 bytes everywhere).",
@@ -184,15 +188,15 @@ pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
         Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
             importer.bdf,
             format!(
-                "It reads {} bytes at a time, less than the {} of a payload.",
+                "The maximum read request size of {} bytes is less than the maximum payload size of {}.",
                 pcie.max_read_request_bytes, pcie.max_payload_bytes
             ),
-            "Raise its MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
+            "Raise the MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
         )],
         Capability::Present(pcie) => {
             vec![Verdict::pass(
                 importer.bdf,
-                format!("It reads up to {} bytes at a time.", pcie.max_read_request_bytes),
+                format!("The maximum read request size is {} bytes.", pcie.max_read_request_bytes),
             )]
         }
     }
@@ -204,11 +208,11 @@ pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
         Capability::Unknown => unread(importer.bdf.to_string()),
         Capability::Absent => Vec::new(),
         Capability::Present(pcie) if pcie.relaxed_ordering => {
-            vec![Verdict::pass(importer.bdf, "It may use relaxed ordering.")]
+            vec![Verdict::pass(importer.bdf, "Relaxed ordering is enabled.")]
         }
         Capability::Present(_) => vec![Verdict::warn(
             importer.bdf,
-            "Relaxed ordering is off, so its writes wait for one another; some root complexes then carry peers slowly.",
+            "Relaxed ordering is off, which makes peer-to-peer writes slow on some root complexes.",
             "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device allows.",
         )],
     }
@@ -220,40 +224,40 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     let enabled = match importer.ats {
         Capability::Unknown => return unread(subject.to_string()),
         Capability::Absent => {
-            return vec![Verdict::pass(subject, "It has no ATS: no request of it is translated beforehand.")];
+            return vec![Verdict::pass(subject, "The importer has no ATS, so all its requests are untranslated.")];
         }
         Capability::Present(ats) => ats.enabled,
     };
     if !enabled {
-        return vec![Verdict::pass(subject, "Its ATS is off: no request of it is translated beforehand.")];
+        return vec![Verdict::pass(subject, "ATS of the importer is off, so all its requests are untranslated.")];
     }
     let bridges = common_bridges(at);
     if bridges.iter().any(|bridge| bridge.redirects() == Capability::Unknown) {
         return unread(subject.to_string());
     }
     let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().present()?)));
-    let closed: Vec<_> =
+    let without_dt: Vec<_> =
         redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
     vec![if bridges.is_empty() {
-        Verdict::pass(subject, "It uses ATS; translated requests go through the root complex like all others.")
-    } else if redirecting.count() == 0 {
         Verdict::pass(
             subject,
-            "It uses ATS; no port redirects, so translated requests stay below the switch like all others.",
+            "The importer uses ATS, and translated requests take the same path through the root complex as the others.",
         )
-    } else if closed.is_empty() {
+    } else if redirecting.count() == 0 {
+        Verdict::pass(subject, "The importer uses ATS, and no port redirects, so all requests stay below the switch.")
+    } else if without_dt.is_empty() {
         Verdict::pass(
             subject,
-            "It uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch, untranslated ones go up to the root complex.",
+            "The importer uses ATS, and the ports route translated requests directly (ACS DT): these stay below the switch, and untranslated requests go through the root complex.",
         )
     } else {
         Verdict::warn(
             subject,
             format!(
-                "It uses ATS, but {} send translated requests up to the root complex too (ACS redirect without DT).",
-                super::context::few(&closed)
+                "The importer uses ATS, but {} redirect translated requests to the root complex (ACS redirect without DT).",
+                super::context::few(&without_dt)
             ),
-            "Set direct translated P2P (bit 6 of the ACS control word) on those ports, with setpci.",
+            "Set direct translated P2P (bit 6 of the ACS control word) on those ports with setpci.",
         )
     }]
 }

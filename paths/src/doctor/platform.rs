@@ -1,4 +1,4 @@
-//! The platform: how it maps DMA, whether it encrypts memory, what of config space can be seen.
+//! The platform: DMA operations, memory encryption, readable config space.
 
 use super::context::few;
 use super::{Context, Verdict};
@@ -6,17 +6,21 @@ use crate::{Bounce, Capability, Cause, PathName, RootBus};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
-        return vec![Verdict::unknown("host", "The processor is not known.", "Add proc/cpuinfo to the snapshot.")];
+        return vec![Verdict::unknown(
+            "host",
+            "The snapshot does not contain proc/cpuinfo.",
+            "Add proc/cpuinfo to the snapshot.",
+        )];
     };
     vec![match cpu.legacy_dma {
-        None => Verdict::pass("host", "The platform maps DMA through the common layer."),
-        Some(_) if at.goes(PathName::BusAddress) => {
-            Verdict::pass("host", "The platform's own DMA operations are not asked on this way.")
+        None => Verdict::pass("host", "The platform uses the generic DMA mapping code."),
+        Some(_) if at.takes(PathName::BusAddress) => {
+            Verdict::pass("host", "A bus-address path does not use the platform's DMA operations.")
         }
         Some(legacy) => Verdict::fail(
             "host",
             Cause::LegacyDmaOps,
-            format!("{} map DMA for memory that has pages, and a BAR has none.", legacy.as_str()),
+            format!("{} map only memory with struct pages, and a BAR has none.", legacy.as_str()),
             "Use functions below one switch without ACS redirect, or another platform.",
         ),
     }]
@@ -28,14 +32,14 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
             "host",
             Cause::ConfidentialGuest,
             format!(
-                "This is a {guest} guest: its direct mappings bounce through shared pages, and a BAR cannot be bounced."
+                "This is a {guest} guest, which bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
             ),
-            "Run on the host, or in a guest whose memory is not encrypted.",
+            "Run on the host, or in a guest without memory encryption.",
         ),
         None if at.host().cpu.is_none() => {
-            Verdict::unknown("host", "The processor is not known.", "Add proc/cpuinfo to the snapshot.")
+            Verdict::unknown("host", "The snapshot does not contain proc/cpuinfo.", "Add proc/cpuinfo to the snapshot.")
         }
-        None => Verdict::pass("host", "No confidential guest."),
+        None => Verdict::pass("host", "The host is not a confidential guest."),
     }]
 }
 
@@ -46,36 +50,38 @@ pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
             function.bdf,
             Cause::ConfidentialGuest,
             format!(
-                "Its TEE device interface (TDISP) is {state}: memory of a locked device is not shared with others."
+                "The TEE device interface (TDISP) of the function is {state}, and a locked device does not share its memory."
             ),
-            "Unlock it: undo its assignment to the confidential guest.",
+            "Remove the device from the confidential guest to unlock it.",
         ),
-        None => Verdict::pass(function.bdf, "No TEE device interface (TDISP) is locked."),
+        None => Verdict::pass(function.bdf, "The function is not locked by TDISP."),
     })
     .collect()
 }
 
 pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
-    const REMEDY: &str = "Boot without swiotlb=force, or give the importer's group a DMA domain.";
+    const REMEDY: &str = "Boot without swiotlb=force, or set the domain type of the importer's group to DMA.";
     vec![match at.host().bounce() {
-        // Encryption bounces as well, and has been told.
+        // The check confidential-guest reports bouncing because of encryption.
         Some(Bounce::No | Bounce::Encryption) => Verdict::pass("host", "swiotlb=force is not set."),
         Some(Bounce::Forced) if at.maps_indirectly() => {
-            Verdict::pass("host", "swiotlb=force is set, and does not concern this way.")
+            Verdict::pass("host", "swiotlb=force is set but does not affect this path.")
         }
         Some(Bounce::Forced) if at.report.is_some() => Verdict::fail(
             "host",
             Cause::SwiotlbForced,
-            "swiotlb=force bounces every direct mapping, and a BAR cannot be bounced.",
+            "swiotlb=force bounces every direct mapping, and the DMA API cannot bounce a BAR.",
             REMEDY,
         ),
-        Some(Bounce::Forced) => {
-            Verdict::warn("host", "swiotlb=force is set: importers without a translating domain are refused.", REMEDY)
-                .because(Cause::SwiotlbForced)
-        }
+        Some(Bounce::Forced) => Verdict::warn(
+            "host",
+            "swiotlb=force is set, so the kernel refuses importers without a translating domain.",
+            REMEDY,
+        )
+        .because(Cause::SwiotlbForced),
         None => Verdict::unknown(
             "host",
-            "Whether swiotlb=force is set cannot be seen.",
+            "The snapshot does not show whether swiotlb=force is set.",
             "Add proc/cmdline to the snapshot.",
         ),
     }]
@@ -89,7 +95,7 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::warn(
                 "host",
                 format!(
-                    "Config space is cut short (of {}), so ACS, ATS and payload sizes are not known there.",
+                    "The config space of {} is only partly readable, so ACS, ATS and payload sizes are unknown.",
                     few(&cut)
                 ),
                 "Run as root, or take the snapshot as root.",
@@ -101,11 +107,11 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
     if line.is_some_and(|line| line.values("pci").any(|value| value.split(',').any(|word| word == "nommconf"))) {
         return vec![Verdict::warn(
             "host",
-            "pci=nommconf hides extended config space, from the kernel too: it sees no ACS and no ATS.",
+            "pci=nommconf hides extended config space, with ACS and ATS, from the kernel as well.",
             "Boot without pci=nommconf.",
         )];
     }
-    vec![Verdict::pass("host", "Config space can be read whole.")]
+    vec![Verdict::pass("host", "Config space is completely readable.")]
 }
 
 pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
@@ -122,22 +128,22 @@ pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
     if !shifting.is_empty() {
         return vec![Verdict::warn(
             few(&shifting),
-            "The host bridge shifts addresses: what stands in a BAR register is not the CPU's address.",
-            "Read DMA addresses of bypass mappings as the CPU's; below a switch they are the bus's.",
+            "The host bridge shifts addresses: the address in a BAR register differs from the CPU address.",
+            "Read DMA addresses of bypass paths as CPU addresses, and those of bus-address paths as bus addresses.",
         )];
     }
     if roots.iter().all(|root| root.offset.is_none()) {
-        // A named pair deserves an answer; that a host without BARs has none interests nobody.
-        let named: Vec<_> = ends.iter().map(|function| function.bdf.to_string()).collect();
-        return if named.is_empty() {
+        // Report it for selected functions only: a host without BARs needs no finding.
+        let selected: Vec<_> = ends.iter().map(|function| function.bdf.to_string()).collect();
+        return if selected.is_empty() {
             Vec::new()
         } else {
             vec![Verdict::unknown(
-                named.join(", "),
+                selected.join(", "),
                 "No BAR shows whether the host bridge shifts addresses.",
-                "Compare /proc/iomem with what lspci -b shows.",
+                "Compare /proc/iomem with `lspci -b`.",
             )]
         };
     }
-    vec![Verdict::pass("host", "Bus addresses equal the CPU's.")]
+    vec![Verdict::pass("host", "Bus addresses equal CPU addresses.")]
 }

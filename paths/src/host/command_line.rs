@@ -1,40 +1,40 @@
 //! The kernel's command line.
 
-/// Parameters in order, as the kernel splits them: at white space outside of double quotes, up to a lone `--`.
+/// The parameters in order, split as the kernel does: at white space outside of double quotes, up to a separate `--`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
     parameters: Vec<(String, String)>,
 }
 
 impl CommandLine {
-    /// Reads `/proc/cmdline`.
+    /// Parses `/proc/cmdline`.
     pub fn parse(text: &str) -> Self {
         let mut quoted = false;
-        let words = text.split(|character: char| {
+        let parameters = text.split(|character: char| {
             quoted ^= character == '"';
             !quoted && character.is_whitespace()
         });
-        let parameters = words
-            .map(|word| word.replace('"', ""))
-            .filter(|word| !word.is_empty())
-            .take_while(|word| word != "--")
-            .map(|word| match word.split_once('=') {
+        let parameters = parameters
+            .map(|text| text.replace('"', ""))
+            .filter(|text| !text.is_empty())
+            .take_while(|text| text != "--")
+            .map(|text| match text.split_once('=') {
                 Some((name, value)) => (name.replace('-', "_"), value.to_owned()),
-                None => (word.replace('-', "_"), String::new()),
+                None => (text.replace('-', "_"), String::new()),
             })
             .collect();
         Self { parameters }
     }
 
-    /// Every value that a parameter is given, in order. Dashes and underscores in the name are the same to the kernel.
+    /// The values of a parameter, in order. The kernel treats dashes and underscores in names alike; `name` has underscores.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.parameters.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether `swiotlb=` ends in `force`. One `noforce` switches bouncing off for good, wherever it stands.
+    /// Whether a `swiotlb=` ends in `force` and none in `noforce`, which takes precedence.
     pub fn swiotlb_forced(&self) -> bool {
-        let words: Vec<_> = self.values("swiotlb").map(swiotlb_word).collect();
-        words.contains(&"force") && !words.contains(&"noforce")
+        let modes: Vec<_> = self.values("swiotlb").map(swiotlb_mode).collect();
+        modes.contains(&"force") && !modes.contains(&"noforce")
     }
 
     /// The parameters by name and value.
@@ -43,8 +43,8 @@ impl CommandLine {
     }
 }
 
-/// What stands behind the optional number of slabs and the optional number of areas.
-fn swiotlb_word(value: &str) -> &str {
+/// The mode after the optional number of slabs and the optional number of areas.
+fn swiotlb_mode(value: &str) -> &str {
     let mut rest = value;
     for _ in 0..2 {
         rest = match rest.strip_prefix("0x") {
@@ -62,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn swiotlb_is_read_as_the_kernel_reads_it() {
+    fn parses_swiotlb_as_the_kernel_does() {
         for (text, forced) in [
             ("swiotlb=force", true),
             ("quiet swiotlb=65536,force", true),
@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn names_match_with_either_dash() {
+    fn names_match_with_dash_and_underscore() {
         let line = CommandLine::parse("intel-iommu=on intel_iommu=sm_on");
         assert_eq!(line.values("intel_iommu").collect::<Vec<_>>(), ["on", "sm_on"]);
     }
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in ".*") {
+        fn accepts_any_text(text in ".*") {
             let _ = CommandLine::parse(&text).swiotlb_forced();
         }
     }

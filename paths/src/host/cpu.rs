@@ -7,29 +7,29 @@ use std::collections::HashMap;
 pub struct Cpu {
     /// `AuthenticAMD`, `GenuineIntel`; x86 only.
     pub vendor: Option<String>,
-    /// Family, as the kernel computes it; x86 only.
+    /// Family including the extended family; x86 only.
     pub family: Option<u32>,
-    /// What people call it.
+    /// The model name.
     pub model_name: Option<String>,
     /// Feature flags; x86 only.
     pub flags: Vec<String>,
-    /// The architecture maps DMA through operations of its own.
+    /// The platform's own DMA operations, if it has some.
     pub legacy_dma: Option<LegacyDma>,
 }
 
-/// A platform whose DMA operations were written for memory that has pages.
+/// A platform whose DMA operations support only memory with struct pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LegacyDma {
     /// POWER: TCE tables.
     PowerTce,
-    /// SPARC: refuses MMIO outright.
+    /// SPARC: rejects MMIO.
     Sparc,
-    /// Alpha: refuses MMIO outright.
+    /// Alpha: rejects MMIO.
     Alpha,
 }
 
 impl LegacyDma {
-    /// Its name in sentences.
+    /// The name for sentences.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PowerTce => "POWER's TCE tables",
@@ -40,10 +40,10 @@ impl LegacyDma {
 }
 
 impl Cpu {
-    /// AMD's family of Zen and of everything since.
+    /// AMD's family of Zen, the first one that p2pdma trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
-    /// Reads the first processor, and what stands behind all of them (the machine, on POWER).
+    /// Parses the lines of the first processor, and the common lines after the last one (the machine, on POWER).
     pub fn parse(text: &str) -> Self {
         let pairs =
             || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));
@@ -61,8 +61,8 @@ impl Cpu {
         }
     }
 
-    /// Whether p2pdma trusts every host bridge for the processor's sake. Hygon's Zen has a vendor name of its own and
-    /// does not count; neither does a processor of another architecture.
+    /// Whether p2pdma trusts every host bridge of the processor: AMD since Zen. Hygon and other architectures do not count.
+    /// `None` if the family is unknown.
     pub fn trusted_for_p2p(&self) -> Option<bool> {
         match (self.vendor.as_deref(), self.family) {
             (Some("AuthenticAMD"), Some(family)) => Some(family >= Self::ZEN_FAMILY),
@@ -71,7 +71,7 @@ impl Cpu {
         }
     }
 
-    /// Whether the processor has a feature.
+    /// Whether the processor has a feature flag.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_amd_from_zen_on_is_trusted() {
+    fn trusts_only_amd_since_zen() {
         assert_eq!(trusted("AuthenticAMD", "23"), Some(true));
         assert_eq!(trusted("AuthenticAMD", "26"), Some(true));
         assert_eq!(trusted("AuthenticAMD", "22"), Some(false));
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_processor_counts() {
+    fn uses_the_first_processor() {
         let cpu = Cpu::parse("vendor_id : AuthenticAMD\ncpu family : 23\n\nvendor_id : GenuineIntel\ncpu family : 6\n");
         assert_eq!(cpu.trusted_for_p2p(), Some(true));
     }
 
     #[test]
-    fn power_is_told_by_its_platform() {
+    fn recognizes_power_and_sparc() {
         let text = "processor\t: 0\ncpu\t\t: POWER9 (architected), altivec supported\n\ntimebase\t: 512000000\nplatform\t: pSeries\n";
         assert_eq!(Cpu::parse(text).legacy_dma, Some(LegacyDma::PowerTce));
         assert_eq!(Cpu::parse("cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n").legacy_dma, Some(LegacyDma::Sparc));
@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in "(vendor_id|cpu family|flags|:| |\n|.){0,60}") {
+        fn accepts_any_text(text in "(vendor_id|cpu family|flags|:| |\n|.){0,60}") {
             let _ = Cpu::parse(&text).trusted_for_p2p();
         }
     }

@@ -1,4 +1,4 @@
-//! What decides paths and is no file of the host: it is collected when a snapshot is taken and travels in it.
+//! Facts that decide about paths and are not in sysfs or procfs. A snapshot contains them in a file.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::ConfidentialGuest;
 use crate::Tree;
 
-/// Where the facts stand in a snapshot.
+/// Path of the facts in a snapshot.
 pub const FACTS_PATH: &str = "peerpath/facts.json";
 
-/// Kernel options that decide whether something works, without the `CONFIG_` in front.
+/// The relevant kernel options, without the prefix `CONFIG_`.
 const OPTIONS: &[&str] = &[
     "DMABUF_HEAPS",
     "DMABUF_HEAPS_SYSTEM",
@@ -36,10 +36,10 @@ const OPTIONS: &[&str] = &[
     "ZONE_DEVICE",
 ];
 
-/// Options that kernels have lost again: one that a configuration does not mention at all is not known to be off.
-const LOST_AGAIN: &[&str] = &["DMABUF_MOVE_NOTIFY"];
+/// Options that newer kernels no longer have. If the configuration does not mention them, they are unknown, not off.
+const REMOVED_OPTIONS: &[&str] = &["DMABUF_MOVE_NOTIFY"];
 
-/// The facts; each is absent where nobody could tell.
+/// The facts. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostFacts {
@@ -49,34 +49,34 @@ pub struct HostFacts {
     /// `uname -m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// Size of a page.
+    /// Page size in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_bytes: Option<u64>,
-    /// How much memory a process may lock; absent where there is no limit or it is not known.
+    /// Locked-memory limit of a process in bytes; `None` if unlimited or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_bytes: Option<u64>,
-    /// There is no such limit.
+    /// The locked-memory limit is unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_unlimited: Option<bool>,
-    /// All direct mappings bounce.
+    /// swiotlb bounces all direct mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swiotlb_forced: Option<bool>,
-    /// Which kind of confidential guest this is.
+    /// The kind of confidential guest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidential_guest: Option<ConfidentialGuest>,
-    /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n` where the configuration could be read and has it off.
+    /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n`. Empty if the configuration is not readable.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kernel_options: BTreeMap<String, String>,
-    /// RDMA devices that can page on demand.
+    /// RDMA devices, and whether they support on-demand paging.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub on_demand_paging: BTreeMap<String, bool>,
-    /// The snapshot was taken with permission to read all of config space.
+    /// The snapshot was taken with permission to read the complete config space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
 }
 
 impl HostFacts {
-    /// The facts of a snapshot, or those of this host.
+    /// Reads the facts of a snapshot, or of the running host.
     pub fn read(tree: &Tree) -> Self {
         if tree.is_live() {
             return Self::of_this_host(tree);
@@ -98,13 +98,13 @@ impl HostFacts {
         }
     }
 
-    /// Whether the kernel has an option, as a module or built in.
+    /// Whether the kernel has an option, built in or as a module.
     pub fn option(&self, name: &str) -> Option<bool> {
         self.kernel_options.get(name).map(|value| value == "y" || value == "m")
     }
 }
 
-/// From the file that distributions leave beside the kernel, or from the kernel itself.
+/// Reads the configuration from the distribution's file, or from `/proc/config.gz`.
 fn kernel_options(tree: &Tree, release: &str) -> BTreeMap<String, String> {
     let text = ["boot/config-", "usr/lib/modules/", "lib/modules/"]
         .iter()
@@ -124,13 +124,13 @@ fn unpack(bytes: &[u8]) -> Option<String> {
 fn options(text: &str) -> BTreeMap<String, String> {
     let set: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('=')).collect();
-    let switched_off = |name: &str| text.lines().any(|line| line == format!("# CONFIG_{name} is not set"));
+    let disabled = |name: &str| text.lines().any(|line| line == format!("# CONFIG_{name} is not set"));
     let value = |name: &&str| set.get(name).copied().unwrap_or("n").to_owned();
-    let mentioned = LOST_AGAIN.iter().filter(|name| set.contains_key(**name) || switched_off(name));
+    let mentioned = REMOVED_OPTIONS.iter().filter(|name| set.contains_key(**name) || disabled(name));
     OPTIONS.iter().chain(mentioned).map(|name| ((*name).to_owned(), value(name))).collect()
 }
 
-/// `Some(None)` is no limit.
+/// The soft limit; `Some(None)` means unlimited.
 fn memlock(limits: &str) -> Option<Option<u64>> {
     let soft = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?.split_whitespace().next()?;
     match soft {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_are_off_are_told_from_unknown_ones() {
+    fn distinguishes_disabled_and_unknown_options() {
         let options = options("CONFIG_VFIO_PCI=m\n# CONFIG_IOMMUFD is not set\nCONFIG_PCI_P2PDMA=y\n");
         let facts = HostFacts { kernel_options: options, ..HostFacts::default() };
         assert_eq!(facts.option("VFIO_PCI"), Some(true));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_read() {
+    fn parses_limits() {
         let text = "Limit                     Soft Limit           Hard Limit           Units\n\
                     Max locked memory         8388608              8388608              bytes\n";
         assert_eq!(memlock(text), Some(Some(8 << 20)));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_another_version_are_read_as_far_as_they_go() {
+    fn ignores_facts_of_newer_versions() {
         let facts: HostFacts = serde_json::from_str(r#"{"page_bytes": 65536, "invented_later": [1]}"#).unwrap();
         assert_eq!(facts, HostFacts { page_bytes: Some(65536), ..HostFacts::default() });
         assert_eq!(serde_json::to_string(&HostFacts::default()).unwrap(), "{}");

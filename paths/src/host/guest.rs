@@ -1,4 +1,4 @@
-//! Confidential guests: their memory is encrypted, and the DMA API bounces every direct mapping through shared pages.
+//! Confidential guests. Their memory is encrypted, so the DMA API bounces every direct mapping through shared pages.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl fmt::Display for ConfidentialGuest {
     }
 }
 
-/// Files that exist in one kind of guest alone.
+/// Files that exist only in one kind of guest.
 const MARKS: &[(&str, ConfidentialGuest)] = &[
     ("sys/devices/system/cpu/sev/vmpl", ConfidentialGuest::SevSnp),
     ("sys/class/misc/sev-guest", ConfidentialGuest::SevSnp),
@@ -42,7 +42,7 @@ const MARKS: &[(&str, ConfidentialGuest)] = &[
     ("sys/devices/platform/arm-cca-dev", ConfidentialGuest::Realm),
 ];
 
-/// Where those files stand, for the snapshot.
+/// The paths of these files, for the snapshot.
 pub(crate) fn marks() -> impl Iterator<Item = &'static str> {
     MARKS.iter().map(|(path, _)| *path)
 }
@@ -56,8 +56,7 @@ pub(super) fn detect(tree: &Tree, cpuinfo: Option<&str>) -> Option<ConfidentialG
     if has("tdx_guest") {
         return Some(ConfidentialGuest::Tdx);
     }
-    // A host that can run such guests shows the sev flags too. No hypervisor offers them to a guest of its own unless
-    // the guest is one.
+    // A host that can run such guests has the sev flags too. A guest has them only if it is a confidential guest.
     match has("hypervisor") {
         true if has("sev_snp") => Some(ConfidentialGuest::SevSnp),
         true if has("sev") || has("sev_es") => Some(ConfidentialGuest::Sev),

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Version and patch level, enough to tell what the kernel knows: `7.2`.
+/// Major and minor version of Linux: `7.2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KernelVersion {
-    /// The 7 of 7.2.12.
+    /// The 7 in 7.2.12.
     pub major: u16,
-    /// The 2 of 7.2.12.
+    /// The 2 in 7.2.12.
     pub minor: u16,
 }
 
@@ -17,7 +17,7 @@ impl KernelVersion {
     /// The first kernel in which vfio-pci exports dma-bufs.
     pub const VFIO_DMA_BUF: Self = Self { major: 6, minor: 19 };
 
-    /// Finds the version in `7.2.12+deb14-amd64` as well as in `Linux version 7.2.12 (...)`.
+    /// Finds the version in texts such as `7.2.12+deb14-amd64` and `Linux version 7.2.12 (...)`.
     pub fn find(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|word| {
             let mut numbers = word.split(|character: char| !character.is_ascii_digit());
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn found_where_kernels_print_it() {
+    fn finds_the_version_in_kernel_texts() {
         let version = |major, minor| Some(KernelVersion { major, minor });
         assert_eq!(KernelVersion::find("7.2.12+deb14-amd64"), version(7, 2));
         assert_eq!(KernelVersion::find("Linux version 6.19.0-rc3 (me@host) (gcc 16.2)"), version(6, 19));

@@ -1,4 +1,4 @@
-//! What the DMA API does for an importer once the route leads through a host bridge.
+//! How the DMA API maps for an importer if the route leads through a host bridge.
 
 use super::PossiblePaths;
 use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
@@ -6,29 +6,29 @@ use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, 
 /// How the DMA API maps for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mapping {
-    /// DMA address = physical address: no IOMMU, or a domain that is not the DMA API's.
+    /// DMA address = physical address: no IOMMU, or a domain that the DMA API does not manage.
     Direct,
     /// Through the IOMMU.
     Translated,
-    /// It could not be read.
+    /// The domain type is not readable.
     Unknown,
 }
 
-/// What is known of a function as importer.
+/// Facts about a function as an importer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts {
     pub(super) mapping: Mapping,
-    /// The highest DMA address that the bound driver asked for. Without a driver that speaks for the device, the mask is
-    /// only the kernel's initial 32 bits and says nothing about an import.
+    /// The highest DMA address that the bound driver set. Without a driver of the device, the mask is the kernel's initial
+    /// value of 32 bits, which does not apply to an import.
     pub(super) mask: Option<u64>,
-    /// The mapping as a fact in words.
+    /// The mapping as a clause for sentences.
     pub(super) mapping_fact: String,
 }
 
 impl ImporterFacts {
     pub(super) fn of(host: &Host, topology: &Topology, function: &Function) -> Self {
-        let speaks = |driver: &str| !driver.contains("vfio") && driver != "pci-stub";
-        let has_driver = function.driver.as_deref().is_some_and(speaks);
+        let is_device_driver = |driver: &str| !driver.contains("vfio") && driver != "pci-stub";
+        let has_driver = function.driver.as_deref().is_some_and(is_device_driver);
         Self {
             mapping: mapping(host, topology, function),
             mapping_fact: mapping_fact(topology, function),
@@ -73,7 +73,7 @@ impl ImporterFacts {
     }
 
     fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
-        // The IOVA is allocated below the mask, so the BAR's address does not matter; its size does.
+        // The DMA API allocates the IOVA below the mask, so only the size of the BAR matters.
         if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
@@ -86,12 +86,12 @@ impl ImporterFacts {
     }
 }
 
-/// The DMA API goes through the IOMMU only where the group's default domain is one of its own types
-/// (`iommu_setup_dma_ops`); everything else is mapped directly.
+/// The DMA API maps through the IOMMU only if the group's default domain has a DMA type (`iommu_setup_dma_ops`). Otherwise it
+/// maps directly.
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     match function.membership {
         GroupMembership::None => return Mapping::Direct,
-        // TCE groups have no domain type; it is the platform's own operations that map.
+        // TCE groups have no domain type: the platform's DMA operations map.
         _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
         GroupMembership::Unknown => return Mapping::Unknown,
         GroupMembership::Group(_) => {}
@@ -107,10 +107,10 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
 
 fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     match (importer.membership, topology.group_of(importer)) {
-        (GroupMembership::None, _) => format!("no IOMMU stands above {}", importer.bdf),
-        (_, Some(group)) if group.noiommu => format!("no IOMMU stands above {} (vfio-noiommu)", importer.bdf),
+        (GroupMembership::None, _) => format!("{} has no IOMMU", importer.bdf),
+        (_, Some(group)) if group.noiommu => format!("{} has no IOMMU (vfio-noiommu)", importer.bdf),
         (_, Some(group)) => format!(
-            "the domain of {} (IOMMU group {}) is {}",
+            "the domain type of {} (IOMMU group {}) is {}",
             importer.bdf,
             group.number,
             group.domain_type.as_deref().unwrap_or("unknown")
@@ -119,7 +119,8 @@ fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     }
 }
 
-/// Whether the kernel links every range of a dma-buf at offset 0. Read in 7.2 and 7.3; other versions were not read.
+/// Whether the kernel links every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, whose
+/// source was not read.
 pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);

@@ -1,4 +1,4 @@
-//! A prediction in words: the deciding fact, the hops, what could not be read, what would change it.
+//! The report of a prediction: the deciding fact, the hops, missing information, and what would change the path.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,46 +13,46 @@ pub struct PathReport {
     pub from: Bdf,
     /// The importer.
     pub to: Bdf,
-    /// What the kernel will choose; `unknown` where that hangs on something that could not be read.
+    /// The path that the kernel will choose; `unknown` if it depends on missing information.
     pub predicted: PathName,
-    /// Why it is refused.
+    /// The cause, if the path is refused.
     pub cause: Option<Cause>,
-    /// What prevents binding, exporting or importing, whatever the path would be.
+    /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
-    /// What decided.
+    /// The fact that decides about the path.
     pub deciding: DecidingFact,
-    /// The functions on the way, both ends included; a way through the root complex goes up and down again.
+    /// The functions on the path, including exporter and importer. A path through the root complex goes up and down again.
     pub hops: Vec<Bdf>,
-    /// The hop at which the way turns round; none where the two sides come together in the root complex only.
+    /// The hop that joins the two sides; `None` if the root complex joins them.
     #[serde(default)]
     pub turns_at: Option<Bdf>,
-    /// The last hop on the way up; none where a hop is where the way turns round.
+    /// The last hop before the root complex; `None` if a hop joins the two sides.
     #[serde(default)]
     pub up_to: Option<Bdf>,
-    /// What could not be read and might change the answer.
+    /// Missing information that may change the prediction.
     pub unknown: Vec<String>,
-    /// The BAR that was looked at.
+    /// The index of the predicted BAR.
     #[serde(default)]
     pub bar: Option<u8>,
-    /// What would change the answer.
+    /// Changes of the host that change the path.
     #[serde(default)]
     pub would_change: Vec<String>,
-    /// What else is worth knowing about this pair.
+    /// Further remarks about the pair.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// The fact that decided.
+/// The fact that decides about the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecidingFact {
-    /// The function that it is about, where it is about one.
+    /// The function that the fact is about, if it is about one.
     pub bdf: Option<Bdf>,
-    /// The fact.
+    /// The fact, a clause without capital and period.
     pub fact: String,
 }
 
 impl Predictor<'_> {
-    /// Puts a prediction of this predictor into words.
+    /// The report of a prediction of this predictor.
     pub fn report(&self, prediction: &Prediction) -> PathReport {
         let &Prediction { from, to, path, cause } = prediction;
         let common = self.common(from, to);
@@ -75,7 +75,7 @@ impl Predictor<'_> {
         }
     }
 
-    /// Those of the exporter first, each once.
+    /// The blockers of the exporter, then those of the importer, without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
         blockers
@@ -83,19 +83,19 @@ impl Predictor<'_> {
         blockers
     }
 
-    /// The report of one pair; `None` where one of the functions does not exist.
+    /// The report of one pair; `None` if one of the functions does not exist.
     pub fn explain(&self, from: Bdf, to: Bdf) -> Option<PathReport> {
         self.predict(from, to).map(|prediction| self.report(&prediction))
     }
 }
 
-/// What a report of one pair is made of.
+/// Derives the parts of a report.
 struct ReportBuilder<'a> {
     predictor: &'a Predictor<'a>,
     from: usize,
     to: usize,
     common: Option<usize>,
-    /// Those that p2pdma asks for ACS, in its order: redirecting, and not known.
+    /// The functions that p2pdma checks for ACS, in its order: those with a redirect, and those with unknown ACS.
     redirecting: Vec<&'a Function>,
     acs_unknown: Vec<&'a Function>,
 }
@@ -104,7 +104,7 @@ impl<'a> ReportBuilder<'a> {
     fn of(predictor: &'a Predictor<'a>, from: usize, to: usize, common: Option<usize>) -> Self {
         let mut builder = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
         let Some(common) = common else { return builder };
-        for function in predictor.way(from, to, common).map(|at| &predictor.topology.functions()[at]) {
+        for function in predictor.between(from, to, common).map(|at| &predictor.topology.functions()[at]) {
             match function.redirects() {
                 Capability::Present(_) => builder.redirecting.push(function),
                 Capability::Unknown => builder.acs_unknown.push(function),
@@ -130,9 +130,9 @@ impl<'a> ReportBuilder<'a> {
         if self.predictor.request.own_address_space {
             let bdf = self.function(self.to).bdf;
             let fact = match cause {
-                Some(_) => format!("the address space (IOAS) of {bdf} takes dma-bufs of one range only"),
+                Some(_) => format!("the I/O address space (IOAS) of {bdf} maps only dma-bufs with one range"),
                 None => {
-                    format!("the address space (IOAS) of {bdf} translates, whatever lies between; p2pdma is not asked")
+                    format!("the I/O address space (IOAS) of {bdf} always translates, without p2pdma")
                 }
             };
             return DecidingFact { bdf: Some(bdf), fact };
@@ -157,7 +157,7 @@ impl<'a> ReportBuilder<'a> {
         } else if self.common == Some(self.from) || self.common == Some(self.to) {
             "one is above the other, and no ACS redirect is set between them"
         } else {
-            "the nearest bridge above both, and no ACS redirect is set on the way to it"
+            "the nearest bridge above both, and no ACS redirect is set below it"
         };
         DecidingFact { bdf, fact: fact.to_owned() }
     }
@@ -188,10 +188,10 @@ impl<'a> ReportBuilder<'a> {
     fn processor_fact(&self) -> String {
         let cpu = self.predictor.host.cpu.as_ref();
         let family = cpu.and_then(|cpu| cpu.family).unwrap_or_default();
-        format!("the kernel trusts the host bridges of AMD processors from family 23 on (this is {family})")
+        format!("the kernel trusts the host bridges of AMD processors of family 23 and later (this is {family})")
     }
 
-    /// About the host bridge that the list refuses, or about the exporter's.
+    /// The first device of the root bus that is not on the list, or of the exporter's root bus, and what the list says about it.
     fn list_fact(&self) -> (Option<Bdf>, String) {
         let (from, to) = self.roots();
         let trust = &self.predictor.trust;
@@ -201,14 +201,12 @@ impl<'a> ReportBuilder<'a> {
         let root = &self.topology().roots()[asked];
         let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
         let Some(first) = root.possible_first.first().and_then(|bdf| self.topology().function(*bdf)) else {
-            return (None, format!("root bus {bus} has no device that could be on the kernel's list of host bridges"));
+            return (None, format!("root bus {bus} has no device, so it is not on the kernel's list of host bridges"));
         };
         let counts = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
         let fact = match both {
             Some(true) => "is on the kernel's list of host bridges",
-            Some(false) if !counts => {
-                "is neither device 00.0 nor a root port, so the kernel trusts no device of that bus"
-            }
+            Some(false) if !counts => "is neither device 00.0 nor a root port, so the kernel does not trust the bus",
             Some(false) if from != to && trust.listed(asked, asked) == Some(true) => {
                 "is on the kernel's list only for pairs below one host bridge"
             }
@@ -239,7 +237,7 @@ impl<'a> ReportBuilder<'a> {
             Cause::LegacyDmaOps => {
                 let platform =
                     host.cpu.as_ref().and_then(|cpu| cpu.legacy_dma).map_or("the platform", |dma| dma.as_str());
-                DecidingFact { bdf, fact: format!("{platform} map DMA for memory that has pages, and a BAR has none") }
+                DecidingFact { bdf, fact: format!("{platform} map only memory with struct pages, and a BAR has none") }
             }
             Cause::DmaMask => {
                 let bits = importer.dma_mask_bits.unwrap_or_default();
@@ -247,12 +245,15 @@ impl<'a> ReportBuilder<'a> {
                 let (index, start, last) = bar.map_or((0, 0, 0), |bar| (bar.index, bar.start, bar.last()));
                 DecidingFact {
                     bdf,
-                    fact: format!("{bits} bits of DMA mask do not reach BAR {index} at {start:#x}-{last:#x}; {direct}"),
+                    fact: format!("BAR {index} at {start:#x}-{last:#x} exceeds the DMA mask of {bits} bits; {direct}"),
                 }
             }
             Cause::MultiRangeDefect => {
                 let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
-                DecidingFact { bdf, fact: format!("{kernel} maps only the first range of a dma-buf, and {direct}") }
+                DecidingFact {
+                    bdf,
+                    fact: format!("{kernel} cannot map more than one range in a translated domain, and {direct}"),
+                }
             }
             _ => DecidingFact { bdf, fact: direct.to_owned() },
         }
@@ -262,8 +263,8 @@ impl<'a> ReportBuilder<'a> {
         let bdf = self.acs_unknown.first().map(|function| function.bdf);
         let unknown = self.unknown();
         let fact = match unknown.first() {
-            Some(first) => format!("depends on {first}, which could not be read"),
-            None => "depends on what could not be read".to_owned(),
+            Some(first) => format!("the path depends on {first}, which is not readable"),
+            None => "the path depends on missing information".to_owned(),
         };
         DecidingFact { bdf, fact }
     }
@@ -273,7 +274,7 @@ impl<'a> ReportBuilder<'a> {
         if path == PathName::BusAddress { self.common } else { (from == to).then_some(from) }
     }
 
-    /// Both ends included. Through the root complex, shared bridges are passed on the way up and on the way down.
+    /// The functions on the path, including both ends. A path through the root complex passes shared bridges twice.
     fn hops(&self, path: PathName) -> Vec<Bdf> {
         let topology = self.topology();
         let turn = self.turn(path);
@@ -292,7 +293,7 @@ impl<'a> ReportBuilder<'a> {
         if self.redirecting.is_empty() {
             unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
                 0 => format!("ACS of {} (no config space)", function.bdf),
-                bytes => format!("ACS of {} (config space cut to {bytes} bytes)", function.bdf),
+                bytes => format!("ACS of {} (only {bytes} bytes of config space are readable)", function.bdf),
             }));
         }
         for at in [self.from, self.to] {
@@ -369,19 +370,19 @@ impl<'a> ReportBuilder<'a> {
 
     fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
         if self.predictor.request.own_address_space {
-            let one = || "exporting one range, or one export for each, lets it be mapped".to_owned();
+            let one = || "export one range, or each range separately".to_owned();
             return cause.map(|_| one()).into_iter().collect();
         }
         let mut change = Vec::new();
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
-                "clearing the ACS redirect bits of {} before the exporter is bound (at boot: pci=disable_acs_redir={}) makes it bus-address",
+                "clear the ACS redirect bits of {} before binding the exporter (at boot: pci=disable_acs_redir={}) for a bus-address path",
                 redirecting.join(", "),
                 redirecting.join(";")
             ));
         } else if path != PathName::BusAddress && self.common.is_none() {
-            change.push("moving both below one switch without ACS redirect makes it bus-address".to_owned());
+            change.push("move both below one switch without ACS redirect for a bus-address path".to_owned());
         }
         let group = match self.function(self.to).membership {
             GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
@@ -389,24 +390,29 @@ impl<'a> ReportBuilder<'a> {
         };
         match (path, cause) {
             (PathName::HostBridgeBypass, _) if group.is_empty() => {
-                change.push("switching the IOMMU on, with a DMA domain, makes it host-bridge-translated".to_owned());
+                change.push("enable the IOMMU with a DMA domain for a host-bridge-translated path".to_owned());
             }
             (PathName::HostBridgeBypass, _) => {
-                change.push(format!("a DMA domain of the importer{group} makes it host-bridge-translated"));
-            }
-            (PathName::HostBridgeTranslated, _) => {
-                change.push(format!("an identity domain of the importer{group} makes it host-bridge-bypass"));
-            }
-            (_, Some(Cause::SwiotlbForced)) => {
                 change.push(format!(
-                    "booting without swiotlb=force, or a DMA domain of the importer{group}, lets it be mapped"
+                    "set the domain type of the importer{group} to DMA for a host-bridge-translated path"
                 ));
             }
+            (PathName::HostBridgeTranslated, _) => {
+                change.push(format!(
+                    "set the domain type of the importer{group} to identity for a host-bridge-bypass path"
+                ));
+            }
+            (_, Some(Cause::SwiotlbForced)) => {
+                change
+                    .push(format!("boot without swiotlb=force, or set the domain type of the importer{group} to DMA"));
+            }
             (_, Some(Cause::DmaMask)) => {
-                change.push(format!("a DMA domain of the importer{group}, or a BAR below the mask, lets it be mapped"));
+                change.push(format!(
+                    "set the domain type of the importer{group} to DMA, or place the BAR below the mask"
+                ));
             }
             (_, Some(Cause::MultiRangeDefect)) => {
-                change.push("exporting one range, or one export for each, lets it be mapped".to_owned());
+                change.push("export one range, or each range separately".to_owned());
             }
             _ => {}
         }
@@ -423,13 +429,13 @@ impl<'a> ReportBuilder<'a> {
                 let root = &self.topology().roots()[root];
                 if root.offset.is_some_and(|offset| offset != 0) {
                     notes.push(format!(
-                        "the host bridge of bus {:04x}:{:02x} shifts addresses: the DMA address of a bypass mapping is the CPU's, not the bus's",
+                        "the host bridge of bus {:04x}:{:02x} shifts addresses: the DMA address of a bypass mapping is the CPU address, not the bus address",
                         root.segment, root.bus
                     ));
                 }
             }
             if self.topology().group_of(importer).is_some_and(|group| group.domain_type.as_deref() == Some("blocked")) {
-                notes.push("the importer's domain is blocked: the IOMMU will refuse its accesses".to_owned());
+                notes.push("the importer's domain type is blocked: the IOMMU blocks its accesses".to_owned());
             }
         }
         if path == PathName::HostBridgeTranslated && importer.ats.present().is_some_and(|ats| ats.enabled) {
@@ -438,21 +444,21 @@ impl<'a> ReportBuilder<'a> {
                 && ports.iter().all(|port| port.acs.present().is_some_and(|control| control.direct_translated()));
             notes.push(
                 if direct {
-                    "the importer uses ATS and the ports let translated requests pass (ACS DT): those stay below the switch"
+                    "the importer uses ATS, and the ports route translated requests directly (ACS DT): these stay below the switch"
                 } else {
-                    "the importer uses ATS: its translated requests take the same way through the root complex"
+                    "the importer uses ATS: its translated requests take the same path through the root complex"
                 }
                 .to_owned(),
             );
         }
         if through_root && self.common.is_some() {
             notes.push(
-                "the root complex may turn this round at the root port or carry it through the system interconnect: only a measurement tells"
+                "the root complex may route this path within the root port or through the system interconnect: only a measurement shows which"
                     .to_owned(),
             );
         }
         if self.predictor.host.bounce() == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
-            notes.push("swiotlb=force does not concern a translated domain".to_owned());
+            notes.push("swiotlb=force does not affect a translated domain".to_owned());
         }
         notes
     }

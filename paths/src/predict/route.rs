@@ -1,8 +1,8 @@
-//! Whether the root complex is trusted to carry transfers between peers.
+//! Whether the kernel trusts the root complex to forward peer-to-peer transfers.
 
 use crate::{Bdf, Function, Host, Topology, host_bridges};
 
-/// Every route that p2pdma may find, with what is known.
+/// The routes that remain possible with the known facts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Routes {
     pub(super) bus_address: bool,
@@ -21,20 +21,20 @@ impl Routes {
         }
     }
 
-    /// From whether the root complex is trusted.
+    /// The routes through a root complex, depending on whether the kernel trusts it.
     fn through_root(trusted: Option<bool>) -> Self {
         Self { bus_address: false, host_bridge: trusted != Some(false), none: trusted != Some(true) }
     }
 }
 
-/// Answers for each root bus.
+/// The trust in each root bus.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// For the processor's sake.
+    /// Whether the processor makes every host bridge trusted.
     pub(super) processor: Option<bool>,
-    /// For the list's sake, both functions below this root bus.
+    /// Whether the kernel's list trusts the root bus for two functions below it.
     alone: Vec<Option<bool>>,
-    /// For the list's sake, with the other function elsewhere.
+    /// Whether the list trusts the root bus for a function below it and one below another root bus.
     with_another: Vec<Option<bool>>,
 }
 
@@ -49,7 +49,7 @@ impl Trust {
         }
     }
 
-    /// The list's answer for a pair of root buses.
+    /// Whether the list trusts a pair of root buses.
     pub(super) fn listed(&self, from: usize, to: usize) -> Option<bool> {
         if from == to {
             return self.alone[from];
@@ -61,7 +61,7 @@ impl Trust {
         }
     }
 
-    /// The list's answer for one root bus, with the other function elsewhere.
+    /// Whether the list trusts a root bus for a pair with another root bus.
     pub(super) fn listed_with_another(&self, root: usize) -> Option<bool> {
         self.with_another[root]
     }
@@ -75,13 +75,13 @@ impl Trust {
     }
 }
 
-/// Whether the first device of a root bus is on the list, if all that may be the first agree.
+/// Whether the first device of a root bus is on the list; `None` if the possible first devices differ.
 fn listed(host: &Host, topology: &Topology, possible_first: &[Bdf], same_host_bridge: bool) -> Option<bool> {
     let mut answers = possible_first
         .iter()
         .filter_map(|bdf| topology.function(*bdf))
         .map(|function| first_is_listed(host, function, same_host_bridge));
-    // A root bus without devices of its own is trusted by nobody.
+    // The kernel does not trust a root bus without devices.
     let first = answers.next().unwrap_or(Some(false))?;
     answers.all(|answer| answer == Some(first)).then_some(first)
 }
@@ -92,7 +92,7 @@ fn first_is_listed(host: &Host, first: &Function, same_host_bridge: bool) -> Opt
     if listed == Some(false) || (first.bdf.device(), first.bdf.function()) == (0, 0) {
         return listed;
     }
-    // Elsewhere than at 00.0 only a root port counts.
+    // A device other than 00.0 counts only if it is a root port.
     match first.is_root_port() {
         Some(true) => listed,
         Some(false) => Some(false),

@@ -1,5 +1,5 @@
-//! A snapshot, read as a stream into memory. It comes from strangers: everything that could grow is bounded, and
-//! nothing of it ever touches the file system.
+//! A snapshot, read as a stream into memory. It is untrusted: every size is bounded, and nothing is written to the file
+//! system.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -9,23 +9,23 @@ use tar::EntryType;
 
 use super::{FILE_LIMIT_BYTES, Node, Source, TreeError};
 
-/// How much an archive may hold.
+/// Limits of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Files, directories and links together.
+    /// Number of files, directories and links.
     pub entries: usize,
-    /// Bytes after decompression, headers included.
+    /// Bytes after decompression, including headers.
     pub total_bytes: u64,
     /// Bytes of one file.
     pub file_bytes: u64,
-    /// Bytes of one path, and of the text of one link.
+    /// Bytes of one path or link target.
     pub path_bytes: usize,
     /// Components of one path.
     pub depth: usize,
 }
 
 impl Default for Limits {
-    /// Ample for a host with some thousand functions, and harmless to any machine.
+    /// Sufficient for a host with several thousand functions.
     fn default() -> Self {
         Self { entries: 200_000, total_bytes: 256 << 20, file_bytes: FILE_LIMIT_BYTES, path_bytes: 512, depth: 64 }
     }
@@ -70,7 +70,7 @@ impl Source for Archive {
             let name = rest.split('/').next().unwrap_or_default().to_owned();
             // '0' follows '/' in ASCII: the next key that is not below this name.
             from = format!("{prefix}{name}0");
-            // A sibling such as "name-2" sorts before "name/..." and may stand between, so go on right behind the name.
+            // A sibling such as "name-2" sorts before "name/...", so continue directly after the name.
             if found.len() == prefix.len() + name.len() {
                 from = format!("{found}\0");
             }
@@ -82,7 +82,7 @@ impl Source for Archive {
     }
 
     fn resolve(&self, path: &str) -> Option<String> {
-        // No entry has a link or a file above it, so a path that stands here as it is needs no following.
+        // No entry is below a link or a file, so an existing path contains no links.
         match self.entries.get(path) {
             Some(Entry::Directory | Entry::File(_)) => Some(path.to_owned()),
             _ => super::follow(self, path),
@@ -105,7 +105,7 @@ fn collect(stream: Bounded<impl Read>, limits: &Limits) -> Result<Archive, TreeE
     let mut entries = BTreeMap::new();
     for (index, entry) in archive.entries().map_err(refused)?.enumerate() {
         if index >= limits.entries {
-            return Err(TreeError::hostile(format!("it holds more than {} entries", limits.entries)));
+            return Err(TreeError::rejected(format!("it contains more than {} entries", limits.entries)));
         }
         add(entry.map_err(refused)?, &mut entries, limits)?;
     }
@@ -114,7 +114,7 @@ fn collect(stream: Bounded<impl Read>, limits: &Limits) -> Result<Archive, TreeE
     }
     let entries = rebase(entries);
     match entries.keys().find(|path| has_no_directory_above(path, &entries)) {
-        Some(path) => Err(TreeError::hostile(format!("{path:?} stands below something that is no directory"))),
+        Some(path) => Err(TreeError::rejected(format!("{path:?} is below something other than a directory"))),
         None => Ok(Archive { entries }),
     }
 }
@@ -135,33 +135,33 @@ fn add<R: Read>(
         EntryType::Symlink => Entry::Link(target(&entry, &path, limits)?),
         // `tar` stores the second name of one file as a hard link to the first, by its path in the archive.
         EntryType::Link => Entry::Link(format!("/{}", clean(target(&entry, &path, limits)?.as_bytes(), limits)?)),
-        _ => return Err(TreeError::hostile(format!("{path:?} is neither a file nor a directory nor a link"))),
+        _ => return Err(TreeError::rejected(format!("{path:?} is neither a file nor a directory nor a link"))),
     };
     if path.is_empty() {
         return match value {
             Entry::Directory => Ok(()),
-            _ => Err(TreeError::hostile("an entry has no name")),
+            _ => Err(TreeError::rejected("an entry has no name")),
         };
     }
     for (at, _) in path.match_indices('/') {
         entries.entry(path[..at].to_owned()).or_insert(Entry::Directory);
     }
     if entries.len() >= limits.entries {
-        return Err(TreeError::hostile(format!("it holds more than {} entries", limits.entries)));
+        return Err(TreeError::rejected(format!("it contains more than {} entries", limits.entries)));
     }
     match (entries.get(&path), &value) {
         (None, _) | (Some(Entry::Directory), Entry::Directory) => {
             entries.insert(path, value);
             Ok(())
         }
-        _ => Err(TreeError::hostile(format!("{path:?} occurs twice"))),
+        _ => Err(TreeError::rejected(format!("{path:?} occurs twice"))),
     }
 }
 
 fn content<R: Read>(entry: &mut tar::Entry<'_, R>, path: &str, limits: &Limits) -> Result<Vec<u8>, TreeError> {
     let size_bytes = entry.size();
     if size_bytes > limits.file_bytes {
-        return Err(TreeError::hostile(format!("{path:?} has {size_bytes} bytes, more than {}", limits.file_bytes)));
+        return Err(TreeError::rejected(format!("{path:?} has {size_bytes} bytes, more than {}", limits.file_bytes)));
     }
     let mut bytes = Vec::new();
     entry.take(limits.file_bytes).read_to_end(&mut bytes).map_err(refused)?;
@@ -174,37 +174,37 @@ fn content<R: Read>(entry: &mut tar::Entry<'_, R>, path: &str, limits: &Limits) 
 fn target<R: Read>(entry: &tar::Entry<'_, R>, path: &str, limits: &Limits) -> Result<String, TreeError> {
     let bytes = entry.link_name_bytes().unwrap_or_default();
     if bytes.is_empty() || bytes.len() > limits.path_bytes {
-        return Err(TreeError::hostile(format!("the link {path:?} points to {} bytes of path", bytes.len())));
+        return Err(TreeError::rejected(format!("the link {path:?} has a target of {} bytes", bytes.len())));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) if !text.contains(char::is_control) => Ok(text.to_owned()),
-        _ => Err(TreeError::hostile(format!("the link {path:?} points to something that is no text"))),
+        _ => Err(TreeError::rejected(format!("the link {path:?} has a target that is not text"))),
     }
 }
 
 /// `./sys/` becomes `sys`.
 fn clean(bytes: &[u8], limits: &Limits) -> Result<String, TreeError> {
     if bytes.len() > limits.path_bytes {
-        return Err(TreeError::hostile(format!("a path has {} bytes", bytes.len())));
+        return Err(TreeError::rejected(format!("a path has {} bytes", bytes.len())));
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(char::is_control) => text,
-        _ => return Err(TreeError::hostile("a path is no text")),
+        _ => return Err(TreeError::rejected("a path is not text")),
     };
     if text.starts_with('/') {
-        return Err(TreeError::hostile(format!("{text:?} is an absolute path")));
+        return Err(TreeError::rejected(format!("{text:?} is an absolute path")));
     }
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
-        return Err(TreeError::hostile(format!("{text:?} leads out of the archive")));
+        return Err(TreeError::rejected(format!("{text:?} leads out of the archive")));
     }
     if parts.len() > limits.depth {
-        return Err(TreeError::hostile(format!("a path is {} directories deep", parts.len())));
+        return Err(TreeError::rejected(format!("a path is {} directories deep", parts.len())));
     }
     Ok(parts.join("/"))
 }
 
-/// Takes away the one folder that holds everything, where the archive was made from outside of it.
+/// Removes the top directory if the archive has only one.
 fn rebase(entries: BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
     let mut tops = entries.keys().filter(|path| !path.contains('/'));
     let (Some(top), None) = (tops.next().cloned(), tops.next()) else { return entries };
@@ -222,12 +222,12 @@ fn has_no_directory_above(path: &str, entries: &BTreeMap<String, Entry>) -> bool
 
 fn refused(error: io::Error) -> TreeError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
-        Some(TooLarge { limit_bytes }) => TreeError::hostile(format!("it unpacks to more than {limit_bytes} bytes")),
+        Some(TooLarge { limit_bytes }) => TreeError::rejected(format!("it unpacks to more than {limit_bytes} bytes")),
         None => TreeError::malformed(error),
     }
 }
 
-/// Ends a decompression bomb.
+/// Limits the decompressed size.
 struct Bounded<R> {
     inner: R,
     left_bytes: u64,
@@ -253,7 +253,7 @@ impl<R: Read> Read for Bounded<R> {
         }
         let room = usize::try_from(self.left_bytes).unwrap_or(usize::MAX).min(into.len());
         if room == 0 {
-            // Only a stream that goes on is too large.
+            // The stream is too large only if it continues.
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
                 _ => Err(io::Error::other(TooLarge { limit_bytes: self.limit_bytes })),
@@ -279,7 +279,7 @@ mod tests {
             Self(tar::Builder::new(Vec::new()))
         }
 
-        /// Writes the name past the checks that the tar crate makes for honest people.
+        /// Writes any name, without the checks of the tar crate.
         fn raw(mut self, name: &str, kind: EntryType, link: &str, bytes: &[u8]) -> Self {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_archive_reads_like_a_directory() {
+    fn reads_an_archive_like_a_directory() {
         let bytes = Builder::new()
             .raw("./", EntryType::Directory, "", b"")
             .file("./sys/devices/pci0000:00/a/class", "0x020000\n\0\0\0")
@@ -328,38 +328,41 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_around_everything_is_taken_away() {
+    fn removes_a_single_top_directory() {
         let tree = Builder::new().file("host-7/sys/x", "1").file("host-7/proc/y", "2").open().unwrap();
         assert_eq!(tree.text("sys/x").as_deref(), Some("1"));
         assert_eq!(tree.text("proc/y").as_deref(), Some("2"));
     }
 
     #[test]
-    fn what_no_snapshot_holds_is_refused_and_named() {
+    fn rejects_invalid_entries() {
         let raw = |name: &str, kind| Builder::new().raw(name, kind, "", b"").open();
-        for (archive, word) in [
+        for (archive, text) in [
             (raw("/etc/passwd", EntryType::Regular), "absolute"),
             (raw("sys/../../etc/passwd", EntryType::Regular), "leads out"),
             (raw("sys/null", EntryType::Char), "neither"),
             (raw("sys/pipe", EntryType::Fifo), "neither"),
             (raw(&"d/".repeat(49), EntryType::Directory), ""),
-            (raw("a\x1b[2J", EntryType::Regular), "no text"),
+            (raw("a\x1b[2J", EntryType::Regular), "not text"),
             (Builder::new().file("sys/a", "1").file("sys/a", "2").open(), "twice"),
-            (Builder::new().file("sys/a", "1").file("sys/a/b", "2").open(), "no directory"),
-            (Builder::new().raw("sys/a", EntryType::Symlink, "/etc", b"").file("sys/a/b", "2").open(), "no directory"),
+            (Builder::new().file("sys/a", "1").file("sys/a/b", "2").open(), "other than a directory"),
+            (
+                Builder::new().raw("sys/a", EntryType::Symlink, "/etc", b"").file("sys/a/b", "2").open(),
+                "other than a directory",
+            ),
         ] {
-            match (archive, word) {
+            match (archive, text) {
                 (Ok(_), "") => {}
-                (Err(error @ TreeError::Hostile { .. }), word) => {
-                    assert!(error.to_string().contains(word), "{error} should say {word:?}");
+                (Err(error @ TreeError::Rejected { .. }), text) => {
+                    assert!(error.to_string().contains(text), "{error} should contain {text:?}");
                 }
-                (other, word) => panic!("{word}: {other:?}"),
+                (other, text) => panic!("{text}: {other:?}"),
             }
         }
     }
 
     #[test]
-    fn sizes_are_bounded() {
+    fn bounds_sizes() {
         let small = Limits { entries: 3, total_bytes: 8192, file_bytes: 100, path_bytes: 50, depth: 4 };
         let open = |bytes: Vec<u8>| Tree::from_archive(&bytes[..], &small).map(|_| ()).unwrap_err().to_string();
         assert!(open(Builder::new().file("a", &"x".repeat(101)).bytes()).contains("101 bytes"));
@@ -369,7 +372,7 @@ mod tests {
         let many = (0..5).fold(Builder::new(), |builder, index| builder.file(&index.to_string(), ""));
         assert!(open(many.bytes()).contains("entries"));
         assert!(
-            open(gzip(&vec![0; 20_000])).contains("no snapshot"),
+            open(gzip(&vec![0; 20_000])).contains("not a snapshot"),
             "zeros are the end of an archive, not its content"
         );
         let bomb = (0..3).fold(Builder::new(), |builder, index| builder.file(&index.to_string(), &"x".repeat(90)));
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_lies_is_no_allocation() {
+    fn a_wrong_size_field_allocates_nothing() {
         let mut bytes = Builder::new().file("sys/a", "text").bytes();
         // The size field, as large as octal digits go, with a checksum that agrees.
         bytes[124..136].copy_from_slice(b"77777777777\0");
@@ -392,13 +395,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+        fn accepts_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
             let _ = Tree::from_archive(&bytes[..], &Limits::default());
             let _ = Tree::from_archive(&gzip(&bytes)[..], &Limits::default());
         }
 
         #[test]
-        fn a_damaged_archive_is_answered(at in 0usize..4096, value: u8) {
+        fn accepts_damaged_archives(at in 0usize..4096, value: u8) {
             let mut bytes = Builder::new()
                 .file("./sys/devices/pci0000:00/a/class", "0x020000\n")
                 .raw("./sys/bus/pci/devices/a", EntryType::Symlink, "../../../devices/pci0000:00/a", b"")

@@ -1,4 +1,4 @@
-//! A copy of a host's files in a directory. Its links come from elsewhere and are followed within the directory only.
+//! A copy of a host's files in a directory. Its links come from another host, so they are resolved within the directory.
 
 use std::fs;
 use std::io::Read as _;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::{FILE_LIMIT_BYTES, Node, Source};
 
-/// A directory that holds `sys` and `proc`.
+/// A directory that contains `sys` and `proc`.
 pub(super) struct Directory {
     root: PathBuf,
 }
 
 impl Directory {
-    /// Looks one level down where an archive was unpacked into a folder of its own.
+    /// Descends one level if the directory contains only an unpacked snapshot.
     pub(super) fn new(path: &Path) -> Self {
         let root = match names(path).as_slice() {
             [only] if only != "sys" && path.join(only).join("sys").is_dir() => path.join(only),
@@ -29,7 +29,7 @@ impl Source for Directory {
     }
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {
-        // Not waiting: a FIFO that takes the file's place after the check must not hang us.
+        // O_NONBLOCK: a FIFO that replaces the file after the check must not block.
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)

@@ -1,35 +1,35 @@
-//! Why a tree cannot be read.
+//! Errors of reading a tree.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::{Explained, Explanation, Severity};
 
-/// What `--root` names cannot be used.
+/// The files of a host cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// Not there, or no permission.
+    /// The path does not exist or is not readable.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// What was named.
+        /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Neither an archive nor the compression that it claims.
-    #[error("{} is no snapshot", place(path))]
+    /// The file is not a tar archive, or its compression is damaged.
+    #[error("{} is not a snapshot", place(path))]
     Malformed {
-        /// The file, where it has a name.
+        /// The file, if it has a name.
         path: Option<PathBuf>,
-        /// What the reader choked on.
+        /// The error of the reader.
         source: io::Error,
     },
-    /// An archive that no honest snapshot looks like.
-    #[error("{} is refused: {what}", place(path))]
-    Hostile {
-        /// The file, where it has a name.
+    /// The archive contains entries that no snapshot has.
+    #[error("{} is not a valid snapshot: {what}", place(path))]
+    Rejected {
+        /// The file, if it has a name.
         path: Option<PathBuf>,
-        /// What is wrong with it.
+        /// What is invalid.
         what: String,
     },
 }
@@ -39,8 +39,8 @@ fn place(path: &Option<PathBuf>) -> String {
 }
 
 impl TreeError {
-    pub(super) fn hostile(what: impl Into<String>) -> Self {
-        Self::Hostile { path: None, what: what.into() }
+    pub(super) fn rejected(what: impl Into<String>) -> Self {
+        Self::Rejected { path: None, what: what.into() }
     }
 
     pub(super) fn malformed(source: io::Error) -> Self {
@@ -51,7 +51,7 @@ impl TreeError {
         let path = Some(file.to_owned());
         match self {
             Self::Malformed { source, .. } => Self::Malformed { path, source },
-            Self::Hostile { what, .. } => Self::Hostile { path, what },
+            Self::Rejected { what, .. } => Self::Rejected { path, what },
             other => other,
         }
     }
@@ -61,16 +61,16 @@ impl Explained for TreeError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Unreadable { source, .. } => Explanation::uncaused(
-                format!("The system answered: {source}."),
-                "Name a directory that holds sys and proc, or a file that `peerpath snapshot` wrote.",
+                format!("The system reports: {source}."),
+                "Name a directory that contains sys and proc, or a file that `peerpath snapshot` wrote.",
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
-                format!("It cannot be read as a tar archive: {source}."),
-                "Take the snapshot again, or check that it was transferred whole.",
+                format!("The file is not a tar archive: {source}."),
+                "Take the snapshot again, or check that it was transferred completely.",
             ),
-            Self::Hostile { .. } => Explanation::uncaused(
-                "A snapshot holds small files, directories and links below sys, proc and peerpath, and nothing else.",
-                "Take a snapshot with `peerpath snapshot`, or unpack what you trust and name the directory.",
+            Self::Rejected { .. } => Explanation::uncaused(
+                "A snapshot contains only small files, directories and links below sys, proc and peerpath.",
+                "Take a snapshot with `peerpath snapshot`, or unpack a trusted archive and name the directory.",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The running host: its own links are trusted, so the kernel follows them.
+//! The running host. Its links are trusted, so the kernel resolves them.
 
 use std::fs;
 use std::io::Read as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{FILE_LIMIT_BYTES, Node, Source, directory};
 
-/// `/`.
+/// The root directory `/`.
 pub(super) struct Live;
 
 impl Source for Live {
@@ -16,7 +16,7 @@ impl Source for Live {
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        // A file of sysfs says 4096 bytes whatever it holds, so the size is no guide.
+        // A file of sysfs claims 4096 bytes whatever its content, so the size is not used.
         fs::File::open(format!("/{path}")).ok()?.take(FILE_LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }

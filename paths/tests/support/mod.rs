@@ -1,4 +1,4 @@
-//! Builds hosts that nobody has: the files of sysfs and procfs of a machine, as an archive that is read like any snapshot.
+//! Builds the sysfs and procfs files of a constructed host, as an archive in the format of a snapshot.
 
 // Tests and the benchmark include this file; each uses a part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use peerpath_paths::{Bdf, Inventory, Limits, PathReport, Request, Tree};
 
-/// What a function is.
+/// The kind of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Endpoint,
     RootPort,
     Upstream,
     Downstream,
-    /// A device that is no PCIe device, such as the host bridge at 00:00.0 of an old chip set.
+    /// A conventional PCI device, such as the host bridge at 00:00.0 of an old chip set.
     Conventional,
 }
 
@@ -34,7 +34,7 @@ pub struct Function {
     config_bytes: usize,
     padded: bool,
     bar: Option<(u64, u64)>,
-    /// Added to a bus address, gives the CPU's.
+    /// CPU address minus bus address.
     offset: i64,
     driver: Option<String>,
     group: Option<u32>,
@@ -132,7 +132,7 @@ impl Function {
             let Some(control) = control else { continue };
             let next = at + 0x10;
             bytes[at..at + 4].copy_from_slice(&(id | 1 << 16 | (next as u32) << 20).to_le_bytes());
-            // Ports that have ACS implement all of it but egress control.
+            // Ports with ACS support all bits except egress control.
             let supported = if id == 0x000d { 0x5f } else { 0 };
             bytes[at + 4..at + 6].copy_from_slice(&u16::to_le_bytes(supported));
             bytes[at + 6..at + 8].copy_from_slice(&control.to_le_bytes());
@@ -172,9 +172,9 @@ pub struct Machine {
     functions: Vec<Function>,
     groups: BTreeMap<u32, (String, String)>,
     files: BTreeMap<String, Vec<u8>>,
-    /// The order in which the kernel found the functions; by address where none is given.
+    /// The order in which the kernel found the functions; by address if empty.
     order: Option<Vec<Bdf>>,
-    /// Files that a test takes away, by how their paths start.
+    /// Path prefixes of files to omit.
     missing: Vec<String>,
     next_group: u32,
 }
@@ -187,7 +187,7 @@ pub fn bdf(text: &str) -> Bdf {
 }
 
 impl Machine {
-    /// Linux 7.2 with an IOMMU that translates.
+    /// Linux 7.2 with a translating IOMMU.
     pub fn new(cpuinfo: &str) -> Self {
         let text = |text: &str| text.as_bytes().to_vec();
         Self {
@@ -227,7 +227,7 @@ impl Machine {
         self
     }
 
-    /// Every group that the functions have gets this type.
+    /// Sets the domain type of every group.
     pub fn domain_type(mut self, kind: &str) -> Self {
         for (known, _) in self.groups.values_mut() {
             *known = kind.to_owned();
@@ -240,7 +240,7 @@ impl Machine {
         self
     }
 
-    /// Without any IOMMU: no function has a group.
+    /// Removes the IOMMU: no function has a group.
     pub fn no_iommu(mut self) -> Self {
         self.groups.clear();
         for function in &mut self.functions {
@@ -250,7 +250,7 @@ impl Machine {
     }
 
     /// Adds a function below a bridge, or on the root bus of its own segment and bus. Endpoints get a 64-bit BAR of
-    /// 1 MiB above 4 GiB, a driver and a group of their own; `with` changes what a test is about.
+    /// 1 MiB above 4 GiB, a driver and their own group; `with` modifies the function.
     pub fn add(
         mut self,
         address: &str,
@@ -427,7 +427,7 @@ struct Archive<'a> {
 
 impl Archive<'_> {
     fn is_missing(&self, path: &str) -> bool {
-        // A leading star means every path with that end.
+        // A leading star matches every path with this suffix.
         self.missing.iter().any(|missing| match missing.strip_prefix('*') {
             Some(end) => path.ends_with(end),
             None => path.starts_with(missing.as_str()),
@@ -461,8 +461,8 @@ impl Archive<'_> {
     }
 }
 
-/// A host with as many functions as asked for: a segment a socket, each with a switch of thirty ports below its root port,
-/// and eight functions behind each port.
+/// A host with this number of functions: one segment per socket, each with a switch of thirty ports below its root port, and
+/// eight functions behind each port.
 pub fn large(functions: usize) -> Machine {
     let mut machine = Machine::new(INTEL);
     let address = |segment: u32, bus: u32, device: u32| format!("{segment:04x}:{bus:02x}:{device:02x}.0");

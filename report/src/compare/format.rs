@@ -1,29 +1,29 @@
-//! The figures of a comparison as text.
+//! The values of a comparison as text.
 
 use super::{Comparison, Row, Verdict};
 use crate::units;
 
-/// Figures with their units.
-pub fn figure(metric: &str, figure: Option<f64>) -> String {
-    match figure {
-        Some(figure) if metric.ends_with("_ns") => units::nanoseconds(figure),
-        Some(figure) => units::bytes_per_second(figure),
+/// A value of a metric with its unit, e.g. `1.20 us`; `-` without a value.
+pub fn format_value(metric: &str, value: Option<f64>) -> String {
+    match value {
+        Some(value) if metric.ends_with("_ns") => units::nanoseconds(value),
+        Some(value) => units::bytes_per_second(value),
         None => "-".to_owned(),
     }
 }
 
-/// `+3.1 %`.
-pub fn change(row: &Row) -> String {
+/// The change, e.g. `+3.1 %`; `-` without one.
+pub fn format_change(row: &Row) -> String {
     row.change_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %"))
 }
 
-/// `-1.0 to +7.4 %`.
-pub fn bounds(row: &Row) -> String {
+/// The interval of the change, e.g. `-1.0 to +7.4 %`; `-` without one.
+pub fn format_interval(row: &Row) -> String {
     row.ci_percent.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:+.1} to {high:+.1} %"))
 }
 
-/// What the metric is, in words.
-pub fn metric(metric: &str) -> &str {
+/// Name of a metric for readers, e.g. `median latency`.
+pub fn metric_name(metric: &str) -> &str {
     match metric {
         "latency_p50_ns" => "median latency",
         "latency_p99_ns" => "p99 latency",
@@ -32,8 +32,8 @@ pub fn metric(metric: &str) -> &str {
     }
 }
 
-/// The order in which people read: what got worse first.
-pub fn by_weight(comparison: &Comparison) -> Vec<&Row> {
+/// The rows of a comparison: worse, better, incomparable, same.
+pub fn rows_by_severity(comparison: &Comparison) -> Vec<&Row> {
     let mut rows: Vec<&Row> = comparison.cells.iter().collect();
     rows.sort_by_key(|row| match row.verdict {
         Verdict::Worse => 0,
@@ -44,7 +44,7 @@ pub fn by_weight(comparison: &Comparison) -> Vec<&Row> {
     rows
 }
 
-/// One line: how many of each, and what it comes to.
+/// The number of rows with each verdict, in one line.
 pub fn summary(comparison: &Comparison) -> String {
     let count = |verdict| comparison.cells.iter().filter(|row| row.verdict == verdict).count();
     format!(

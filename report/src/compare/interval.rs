@@ -1,40 +1,38 @@
-//! How far a difference can be trusted.
+//! Changes with confidence intervals.
 
 use crate::saved::{Distribution, SavedCell};
 
-/// How often an interval holds what it is about.
-pub const CONFIDENCE_PERCENT: u32 = 99;
-/// So many standard deviations to either side hold that share of a normal distribution.
+/// Standard deviations on either side of the mean of a normal distribution that contain 99 % of it.
 const DEVIATIONS: f64 = 2.575_829_303_548_9;
 
-/// A difference, in percent of what was before.
+/// The change of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Change {
-    /// The figure before.
-    pub base: f64,
-    /// The figure now.
-    pub new: f64,
-    /// The difference.
-    pub percent: f64,
-    /// Its bounds; none where nothing is known of its uncertainty.
-    pub bounds_percent: Option<[f64; 2]>,
+pub(super) struct Change {
+    /// Value in the base result.
+    pub(super) base: f64,
+    /// Value in the new result.
+    pub(super) new: f64,
+    /// Change, in percent of the base value.
+    pub(super) percent: f64,
+    /// Interval of the change. `None` if its uncertainty is unknown.
+    pub(super) bounds_percent: Option<[f64; 2]>,
 }
 
 impl Change {
-    /// Of two bare figures; none where there is nothing to divide by.
-    pub fn of(base: f64, new: f64) -> Option<Self> {
+    /// Change without an interval. `None` unless both values are positive and finite.
+    pub(super) fn of(base: f64, new: f64) -> Option<Self> {
         let percent = percent(new / base);
         (base > 0.0 && new > 0.0 && percent.is_finite()).then_some(Self { base, new, percent, bounds_percent: None })
     }
 
-    /// Of a quantile of two distributions. Without bounds where there are too few samples to have any.
+    /// Change of a quantile of two distributions, without an interval if there are too few samples.
     ///
-    /// The bounds of either quantile are the samples at the ranks between which it lies (binomial); those of their ratio
-    /// follow from the distances to them (Zou and Donner's method of variance estimates recovery, in logarithms).
-    pub fn of_quantile(base: &Distribution, new: &Distribution, share: f64) -> Option<Self> {
+    /// The bounds of each quantile are samples at two ranks (binomial). The bounds of the ratio follow from them by Zou and
+    /// Donner's method of variance estimates recovery (MOVER), applied to logarithms.
+    pub(super) fn of_quantile(base: &Distribution, new: &Distribution, share: f64) -> Option<Self> {
         let change = Self::of(base.quantile(share), new.quantile(share))?;
         let bounds_percent = quantile_bounds(base, share).zip(quantile_bounds(new, share)).and_then(|(before, now)| {
-            let log = |figure: f64| (figure > 0.0).then(|| figure.ln());
+            let log = |value: f64| (value > 0.0).then(|| value.ln());
             let (at, low, high) = (log(change.base)?, log(before[0])?, log(before[1])?);
             let (new_at, new_low, new_high) = (log(change.new)?, log(now[0])?, log(now[1])?);
             let difference = new_at - at;
@@ -45,8 +43,8 @@ impl Change {
         Some(Self { bounds_percent, ..change })
     }
 
-    /// Of throughputs. With the slowest window of both, the bounds are how far one mean lies from the other's slowest window.
-    pub fn of_throughput(base: &SavedCell, new: &SavedCell) -> Option<Self> {
+    /// Change of throughput. The bounds compare the mean of each run with the slowest window of the other.
+    pub(super) fn of_throughput(base: &SavedCell, new: &SavedCell) -> Option<Self> {
         let change = Self::of(base.throughput?, new.throughput?)?;
         let slowest =
             |cell: &SavedCell, mean: f64| cell.throughput_min_window.filter(|slowest| (0.0..=mean).contains(slowest));
@@ -60,7 +58,7 @@ fn percent(ratio: f64) -> f64 {
     (ratio - 1.0) * 100.0
 }
 
-/// The samples between which a quantile lies; none where it may lie beyond them.
+/// Samples between which a quantile lies. `None` if it may lie outside all samples.
 fn quantile_bounds(samples: &Distribution, share: f64) -> Option<[f64; 2]> {
     let count = samples.count() as f64;
     let reach = DEVIATIONS * (count * share * (1.0 - share)).sqrt();
@@ -74,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn few_samples_have_no_bounds_and_many_have_narrow_ones() {
+    fn more_samples_give_narrower_bounds_and_few_give_none() {
         let samples = |count: u32| {
             let samples: Vec<f64> = (0..count).map(|at| 1000.0 + f64::from(at % 100)).collect();
             Distribution::of(&samples).unwrap()
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_without_sense_have_no_difference() {
+    fn zero_and_non_finite_values_have_no_change() {
         for (base, new) in [(0.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)] {
             assert_eq!(Change::of(base, new), None);
         }
@@ -96,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_difference_lies_within_its_bounds(
+        fn change_lies_within_its_bounds(
             base in prop::collection::vec(1.0..1e9, 1..400), new in prop::collection::vec(1.0..1e9, 1..400)
         ) {
             let (base, new) = (Distribution::of(&base).unwrap(), Distribution::of(&new).unwrap());

@@ -1,4 +1,4 @@
-//! What two cells say about each other.
+//! Judges a pair of matched cells.
 
 use peerpath_paths::PathName;
 
@@ -7,15 +7,15 @@ use super::key::Key;
 use super::{Matched, Options, Row, Verdict};
 use crate::saved::{Distribution, Outcome, SavedCell};
 
-/// A histogram and the median beside it may differ by the histogram's own resolution.
+/// Largest relative difference between a recorded median and the median of its histogram: the resolution of the histogram.
 const RESOLUTION: f64 = 0.005;
 
-/// Every figure of a matched pair.
+/// A row for every metric of a pair of cells.
 pub(super) fn rows(matched: &Matched<'_>, options: Options) -> Vec<Row> {
     let (base, new) = match (matched.base, matched.new) {
         (Some(base), Some(new)) => (base, new),
-        (Some(only), None) => return vec![lone(only, "it is in BASE only")],
-        (None, Some(only)) => return vec![lone(only, "it is in NEW only")],
+        (Some(only), None) => return vec![lone(only, "only in the base result")],
+        (None, Some(only)) => return vec![lone(only, "only in the new result")],
         (None, None) => return Vec::new(),
     };
     if let Some(row) = by_outcome(base, new) {
@@ -23,15 +23,15 @@ pub(super) fn rows(matched: &Matched<'_>, options: Options) -> Vec<Row> {
     }
     let differs = matched.differ_in.map(|what| difference(what, base, new)).or_else(|| unverified(base, new));
     if let (Some(why), false) = (&differs, options.force) {
-        return vec![refused(matched.differ_in, base, new, why)];
+        return vec![different(matched.differ_in, base, new, why)];
     }
     let mut rows = measured(base, new, options);
     if rows.is_empty() {
-        rows.push(row(new, "outcome", Verdict::Same, "both passed, and neither has figures".to_owned()));
+        rows.push(row(new, "outcome", Verdict::Same, "both passed, and neither has a metric".to_owned()));
     }
     if let Some(why) = differs {
         for row in &mut rows {
-            row.why = format!("by force, although {why}; {}", row.why);
+            row.why = format!("compared although {why}; {}", row.why);
         }
     }
     rows
@@ -46,28 +46,28 @@ fn lone(cell: &SavedCell, why: &str) -> Row {
     row(cell, "outcome", Verdict::Incomparable, why.to_owned())
 }
 
-/// Cells of which one did not pass have no figures to compare.
+/// Compares outcomes if a cell did not pass: it then has no metrics.
 fn by_outcome(base: &SavedCell, new: &SavedCell) -> Option<Row> {
     use Outcome::{Failed, Passed};
-    let told = |cell: &SavedCell| {
+    let described = |cell: &SavedCell| {
         let cause = cell.cause.as_ref().map_or(String::new(), |cause| format!(" [{cause}]"));
         let reason = cell.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         format!("{}{cause}{reason}", cell.outcome.as_str())
     };
     let (verdict, why) = match (base.outcome, new.outcome) {
         (Passed, Passed) => return None,
-        (Failed, Failed) => (Verdict::Same, format!("failed before and now; now {}", told(new))),
-        (before, Failed) => (Verdict::Worse, format!("{} before, now {}", before.as_str(), told(new))),
-        (Failed, Passed) => (Verdict::Better, format!("passed now; before it {}", told(base))),
-        (before, now) if before == now => (Verdict::Incomparable, format!("both {}", told(new))),
-        (Passed, _) => (Verdict::Incomparable, format!("passed before, now {}", told(new))),
-        (_, _) => (Verdict::Incomparable, format!("before {}, now {}", told(base), new.outcome.as_str())),
+        (Failed, Failed) => (Verdict::Same, format!("before: failed; now: {}", described(new))),
+        (before, Failed) => (Verdict::Worse, format!("before: {}; now: {}", before.as_str(), described(new))),
+        (Failed, Passed) => (Verdict::Better, format!("before: {}; now: passed", described(base))),
+        (before, now) if before == now => (Verdict::Incomparable, format!("before and now: {}", described(new))),
+        (Passed, _) => (Verdict::Incomparable, format!("before: passed; now: {}", described(new))),
+        (_, _) => (Verdict::Incomparable, format!("before: {}; now: {}", described(base), new.outcome.as_str())),
     };
     Some(row(new, "outcome", verdict, why))
 }
 
 fn difference(what: &str, base: &SavedCell, new: &SavedCell) -> String {
-    let number = |count: Option<u64>| count.map_or_else(|| "not said".to_owned(), |count| count.to_string());
+    let number = |count: Option<u64>| count.map_or_else(|| "not recorded".to_owned(), |count| count.to_string());
     let (before, now) = match what {
         "path" => (base.path.best_known().to_string(), new.path.best_known().to_string()),
         "depth" => (number(base.depth), number(new.depth)),
@@ -75,20 +75,20 @@ fn difference(what: &str, base: &SavedCell, new: &SavedCell) -> String {
         "op" => (base.op.clone(), new.op.clone()),
         _ => (base.mechanism.clone().unwrap_or_default(), new.mechanism.clone().unwrap_or_default()),
     };
-    format!("its {what} was {before} and is {now}")
+    format!("{what} changed from {before} to {now}")
 }
 
 fn unverified(base: &SavedCell, new: &SavedCell) -> Option<String> {
     match (base.verified(), new.verified()) {
-        (true, false) => Some("its data were verified before and are not now".to_owned()),
-        (false, true) => Some("its data are verified now and were not before".to_owned()),
+        (true, false) => Some("data were verified before and are not now".to_owned()),
+        (false, true) => Some("data are verified now and were not before".to_owned()),
         _ => None,
     }
 }
 
-/// A path that is less direct than it was is what this program is there to find.
-fn refused(differ_in: Option<&str>, base: &SavedCell, new: &SavedCell, why: &str) -> Row {
-    let directness = |cell: &SavedCell| match cell.path.seen() {
+/// A row for cells that differ in a property. A less direct path is worse; every other difference is incomparable.
+fn different(differ_in: Option<&str>, base: &SavedCell, new: &SavedCell, why: &str) -> Row {
+    let directness = |cell: &SavedCell| match cell.path.observed_path() {
         Some(PathName::BusAddress) => Some(3),
         Some(PathName::HostBridgeBypass) => Some(2),
         Some(PathName::HostBridgeTranslated) => Some(1),
@@ -96,26 +96,26 @@ fn refused(differ_in: Option<&str>, base: &SavedCell, new: &SavedCell, why: &str
         _ => None,
     };
     if differ_in != Some("path") {
-        return row(new, "outcome", Verdict::Incomparable, format!("{why}; --force compares them all the same"));
+        return row(new, "outcome", Verdict::Incomparable, format!("not compared: {why}"));
     }
     let less = directness(base).zip(directness(new)).is_some_and(|(before, now)| now < before);
     let verdict = if less { Verdict::Worse } else { Verdict::Incomparable };
-    row(new, "path", verdict, format!("{why}; --force compares the figures all the same"))
+    row(new, "path", verdict, format!("metrics not compared: {why}"))
 }
 
 fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
     let mut rows = Vec::new();
     if let (Some(before), Some(now)) = (&base.latency, &new.latency) {
         let samples = before.distribution().zip(now.distribution());
-        let contradicts = |figure: Option<f64>, samples: &Distribution| {
-            figure.is_some_and(|figure| (figure / samples.quantile(0.5) - 1.0).abs() > RESOLUTION)
+        let contradicts = |median: Option<f64>, samples: &Distribution| {
+            median.is_some_and(|median| (median / samples.quantile(0.5) - 1.0).abs() > RESOLUTION)
         };
         match &samples {
             Some((first, second)) if contradicts(before.p50, first) || contradicts(now.p50, second) => rows.push(row(
                 new,
                 "latency_p50_ns",
                 Verdict::Incomparable,
-                "a median and the histogram beside it contradict each other".to_owned(),
+                "a recorded median contradicts its histogram".to_owned(),
             )),
             Some((first, second)) => {
                 let counts = format!("{} and {} samples", first.count(), second.count());
@@ -126,7 +126,7 @@ fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
             }
             None => {
                 let p50 = before.p50.zip(now.p50).and_then(|(before, now)| Change::of(before, now));
-                let why = "there is no histogram beside one of them, so the threshold alone decides";
+                let why = "uncertainty unknown (a histogram is missing): only the threshold decides";
                 rows.extend(
                     p50.map(|change| judged(new, "latency_p50_ns", change, Better::Lower, why.to_owned(), options)),
                 );
@@ -136,8 +136,8 @@ fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
     let throughput = Change::of_throughput(base, new);
     rows.extend(throughput.map(|change| {
         let why = match change.bounds_percent {
-            Some(_) => "held against the slowest windows of both",
-            None => "one figure each, and nothing known of their spread: the threshold alone decides",
+            Some(_) => "interval from the slowest windows of both runs",
+            None => "uncertainty unknown (no slowest window): only the threshold decides",
         };
         judged(new, "throughput_bytes_per_s", change, Better::Higher, why.to_owned(), options)
     }));
@@ -147,7 +147,7 @@ fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
 fn latency_row(cell: &SavedCell, metric: &'static str, change: Change, counts: &str, options: Options) -> Row {
     match change.bounds_percent {
         None if !options.force => {
-            let row = row(cell, metric, Verdict::Incomparable, format!("{counts} are too few to tell"));
+            let row = row(cell, metric, Verdict::Incomparable, format!("too few samples: {counts}"));
             Row { base: Some(change.base), new: Some(change.new), change_percent: Some(change.percent), ..row }
         }
         _ => judged(cell, metric, change, Better::Lower, counts.to_owned(), options),
@@ -160,7 +160,7 @@ enum Better {
     Higher,
 }
 
-/// A change counts where it is beyond the threshold, and where no change is not within its bounds.
+/// A change counts if it is larger than the threshold and its interval does not contain zero.
 fn judged(
     cell: &SavedCell,
     metric: &'static str,
@@ -177,7 +177,7 @@ fn judged(
         (true, false) => Verdict::Worse,
     };
     let why = match (beyond, certain) {
-        (true, false) => format!("no change is within the bounds, so this one is not certain; {why}"),
+        (true, false) => format!("the interval contains zero; {why}"),
         (false, _) => format!("within the threshold; {why}"),
         (true, true) => why,
     };

@@ -1,4 +1,4 @@
-//! What a cell is, whenever and in whichever order it was measured.
+//! Identifies a cell by what it measured.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use peerpath_paths::PathName;
 
 use crate::saved::{SavedCell, SavedSource, SavedTarget};
 
-/// Ranges that are named one by one.
+/// Ranges that are listed in the name of a cell.
 const MOST_RANGES: usize = 4;
 
-/// The combination that a cell measured. What was asked for is no part of it: the same way was measured.
+/// What a cell measured. The requested path is not part of it, because the measured path is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: SavedSource,
@@ -40,7 +40,7 @@ impl Key {
             mode: cell.mode.clone(),
             size_bytes: cell.size_bytes,
             depth: cell.depth,
-            // Results that do not say had one.
+            // Results without the field are from versions that always used one.
             threads: cell.threads.or(Some(1)),
             qps: cell.qps.or(Some(1)),
             mechanism: cell.mechanism.clone(),

@@ -1,4 +1,4 @@
-//! Which cells of two results belong together.
+//! Matches the cells of two results.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::Matched;
 use super::key::Key;
 use crate::saved::{Outcome, SavedCell};
 
-/// A way in which two cells may differ and still be meant for each other, and its name. One at a time.
+/// A property in which two matched cells may differ: its name, and a function that removes it from a key.
 type Relaxation = (&'static str, fn(&mut Key));
 
 const RELAXATIONS: [Relaxation; 5] = [
@@ -22,8 +22,8 @@ const RELAXATIONS: [Relaxation; 5] = [
     ("op", |key| key.op.clear()),
 ];
 
-/// Same combinations first, in the order of `new`; then what is left over, where it differs in one thing only; then what has
-/// no counterpart.
+/// Matches equal cells first, in the order of `new`; then cells that differ in one property; then lists cells without a
+/// counterpart.
 pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Matched<'a>> {
     let mut matched = Vec::new();
     let mut waiting: HashMap<Key, Vec<usize>> = HashMap::new();
@@ -40,7 +40,7 @@ pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Match
     let mut gone: Vec<usize> = waiting.into_values().flatten().collect();
     gone.sort_unstable();
     let mut gone: Vec<&SavedCell> = gone.into_iter().map(|at| &base[at]).collect();
-    // What did not pass has neither mechanism nor ranges, and perhaps no path.
+    // A cell that did not pass records neither mechanism nor ranges, and perhaps no path.
     let did_not_run =
         |pair: (&SavedCell, &SavedCell)| pair.0.outcome != Outcome::Passed || pair.1.outcome != Outcome::Passed;
     let bare = |key: &mut Key| {
@@ -48,9 +48,9 @@ pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Match
         key.mechanism = None;
         key.source.ranges.clear();
     };
-    loosely(&mut gone, &mut left, None, bare, did_not_run, &mut matched);
+    match_relaxed(&mut gone, &mut left, None, bare, did_not_run, &mut matched);
     for (what, relax) in RELAXATIONS {
-        loosely(&mut gone, &mut left, Some(what), relax, |_| true, &mut matched);
+        match_relaxed(&mut gone, &mut left, Some(what), relax, |_| true, &mut matched);
     }
     let only = |base, new| Matched { base, new, differ_in: None };
     matched.extend(gone.into_iter().map(|cell| only(Some(cell), None)));
@@ -58,8 +58,8 @@ pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Match
     matched
 }
 
-/// Takes out of both lists the cells that are alike but for one thing, where it is clear which belong together.
-fn loosely<'a>(
+/// Matches cells that are equal after `relax`, if exactly one of each list is, and removes them from both lists.
+fn match_relaxed<'a>(
     gone: &mut Vec<&'a SavedCell>,
     left: &mut Vec<&'a SavedCell>,
     differ_in: Option<&'static str>,

@@ -1,16 +1,16 @@
-//! Every cell as a row, for spreadsheets and programs.
+//! CSV: one row per cell, for spreadsheets and programs.
 
 use super::Document;
 use crate::saved::{SavedCell, SavedLatency};
 
-const HEADS: &str = "result,run,started_at,emulated,soft_rdma,source,source_bdf,source_bar,ranges,target,target_device,target_bdf,peer,path_asked,\
+const HEADER: &str = "result,run,started_at,emulated,soft_rdma,source,source_bdf,source_bar,ranges,target,target_device,target_bdf,peer,path_asked,\
 path_predicted,path_observed,op,mode,direction,bidirectional,engine,mechanism,size_bytes,depth,threads,qps,iterations,outcome,cause,reason,\
 verified_bytes,latency_min_ns,latency_p50_ns,latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns,latency_mean_ns,\
 latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s\n";
 
-/// RFC 4180, with a head.
+/// RFC 4180 with a header line.
 pub(crate) fn render(document: &Document) -> String {
-    let mut text = HEADS.to_owned();
+    let mut text = HEADER.to_owned();
     for (saved, label) in document.saved.iter().zip(&document.labels) {
         let run = [
             field(label),
@@ -70,7 +70,7 @@ fn fields(cell: &SavedCell) -> Vec<String> {
     ]
 }
 
-/// Absent figures are absent, never zero.
+/// A missing value is an empty field, never zero.
 fn plain(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
@@ -79,7 +79,7 @@ fn optional(text: Option<&String>) -> String {
     text.map(|text| field(text)).unwrap_or_default()
 }
 
-/// A spreadsheet takes what begins like this for a formula and carries it out.
+/// A spreadsheet runs text that starts with one of these as a formula.
 const FORMULAS: [char; 4] = ['=', '+', '-', '@'];
 
 fn field(text: &str) -> String {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_no_formula_and_stays_in_its_field() {
+    fn quotes_fields_and_disarms_formulas() {
         assert_eq!(field("rxe0"), "rxe0");
         assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(field("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");

@@ -1,66 +1,65 @@
-//! What paths, memories and devices are called on a page that somebody reads who has never seen this program.
+//! Names of paths, sources, targets and operations, for readers who do not know this program.
 
 use peerpath_paths::PathName;
 
 use crate::saved::{SavedCell, SavedSource, SavedTarget};
 use crate::units;
 
-/// A path as the page shows it: its name, a class for its colour, and what it means.
-pub(crate) struct PathWords {
+/// A path as the page explains it.
+pub(crate) struct PathDescription {
     pub(crate) path: PathName,
-    /// A few words, to stand in a sentence.
+    /// A phrase for use in a sentence.
     pub(crate) short: &'static str,
-    /// A sentence for who asks what that is.
+    /// An explanation in sentences.
     pub(crate) meaning: &'static str,
 }
 
 /// Every path, in the order in which the page explains them.
-pub(crate) const PATHS: [PathWords; 7] = [
-    PathWords {
+pub(crate) const PATHS: [PathDescription; 7] = [
+    PathDescription {
         path: PathName::BusAddress,
         short: "peer to peer below a common PCI bridge",
-        meaning: "Both devices sit below one PCI bridge (a switch, as a rule), and it passes the data straight from one to the other. \
-            Neither the IOMMU nor the host bridge is on the way.",
+        meaning: "Source and target are below one PCI bridge, usually a switch, which forwards the data between them. Neither the IOMMU \
+            nor the host bridge is involved.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::HostBridgeBypass,
         short: "through the host bridge, not translated by an IOMMU",
-        meaning: "The data go up to the root complex and down again. The device that imports uses physical addresses: its IOMMU \
-            domain is an identity domain, or there is no IOMMU.",
+        meaning: "The data pass the root complex. The target uses physical addresses: its IOMMU domain has type identity, or there is no \
+            IOMMU.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::HostBridgeTranslated,
         short: "through the host bridge, translated by the IOMMU",
-        meaning: "The data go up to the root complex, where the IOMMU translates every address that the importing device uses, and \
-            down again.",
+        meaning: "The data pass the root complex, where the IOMMU translates the addresses that the target uses.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::Refused,
-        short: "the kernel will not map this memory for this device",
-        meaning: "The kernel will not map this memory for this device, so no data can move. The cause stands beside it.",
+        short: "the kernel refuses to map this source for this target",
+        meaning: "The kernel refuses to map this source for this target, so no data can move. The result names the cause.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::HostMemory,
-        short: "ordinary memory of the host",
-        meaning: "Baseline: the same operation on ordinary memory instead of a BAR.",
+        short: "host memory",
+        meaning: "Baseline: the same operation on host memory instead of a BAR.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::Staged,
         short: "copied through host memory by the CPU",
-        meaning: "Baseline: the device works on host memory, and the CPU copies between that and the BAR.",
+        meaning: "Baseline: the target accesses host memory, and the CPU copies between host memory and the BAR.",
     },
-    PathWords {
+    PathDescription {
         path: PathName::Unknown,
-        short: "a way that is not known",
-        meaning: "It could neither be observed nor predicted.",
+        short: "unknown path",
+        meaning: "The path was neither observed nor predicted.",
     },
 ];
 
-pub(crate) fn path(path: PathName) -> &'static PathWords {
-    PATHS.iter().find(|words| words.path == path).unwrap_or(&PATHS[PATHS.len() - 1])
+pub(crate) fn path(path: PathName) -> &'static PathDescription {
+    PATHS.iter().find(|description| description.path == path).unwrap_or(&PATHS[PATHS.len() - 1])
 }
 
-/// Whether a way runs from device to device, so that it can be held against host memory.
+/// Whether data move from device to device, so that a comparison with host memory makes sense.
 pub(crate) fn is_peer_to_peer(path: PathName) -> bool {
     matches!(path, PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated)
 }
@@ -101,29 +100,29 @@ pub(crate) fn short_target(target: &SavedTarget) -> String {
     format!("{}:{}", target.kind, target.device)
 }
 
-/// `64 KiB write into it`.
+/// `64 KiB write into source`.
 pub(crate) fn operation(cell: &SavedCell) -> String {
     let size = cell.size_bytes.map_or_else(String::new, |size| units::bytes(size) + " ");
-    format!("{size}{}{}", cell.op, way(cell))
+    format!("{size}{}{}", cell.op, direction(cell))
 }
 
-/// `64 KiB write into it, depth 16`: with all that a figure depends on.
+/// `64 KiB write into source, depth 16`.
 pub(crate) fn operation_with_settings(cell: &SavedCell) -> String {
     let settings = settings(cell);
     if settings.is_empty() { operation(cell) } else { format!("{}, {settings}", operation(cell)) }
 }
 
-/// ` into it`, ` out of it`.
-fn way(cell: &SavedCell) -> &'static str {
+/// ` into source`, ` out of source`.
+fn direction(cell: &SavedCell) -> &'static str {
     match cell.direction.as_deref() {
-        _ if cell.bidirectional => " both ways",
-        Some("into_source") => " into it",
-        Some("out_of_source") => " out of it",
+        _ if cell.bidirectional => " in both directions",
+        Some("into_source") => " into source",
+        Some("out_of_source") => " out of source",
         _ => "",
     }
 }
 
-/// The settings of a cell that are out of the ordinary: `depth 16, 4 queue pairs, 8 ranges`.
+/// The settings of a cell that are not 1, or not the default: `depth 16, queue pairs 4, ranges 8`.
 pub(crate) fn settings(cell: &SavedCell) -> String {
     let mut parts = Vec::new();
     let mut note = |what: &str, count: Option<u64>| {

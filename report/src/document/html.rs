@@ -1,27 +1,26 @@
-//! The page: one file, nothing loaded, nothing run.
+//! HTML: a page in one file that loads nothing and contains no scripts.
 
 use askama::Template;
 
-use super::describe::{self, PATHS, PathWords};
-use super::figure::Gallery;
+use super::charts::{self, Gallery, PUBLISHED, Published};
+use super::describe::{self, PATHS, PathDescription};
 use super::matrix::{self, Matrix};
 use super::pair::Pair;
-use super::published::{PUBLISHED, Published};
+use super::pair_summary::PairSummary;
+use super::reasons::{self, Reason};
 use super::route::{self, Routes};
-use super::trouble::{self, Trouble};
-use super::verdict::Verdict;
-use super::{Document, pictures};
+use super::{ComparisonWithBase, Document};
 use crate::compare;
 use crate::saved::{Saved, SavedCell, SavedDevice};
 use crate::units;
 
-/// Pairs that are told at once, and pairs that are told at all.
-const SHOWN_VERDICTS: usize = 200;
-const MOST_VERDICTS: usize = 1000;
-/// Cells that are shown at once, and letters of cells that a page has room for.
+/// Pairs that are visible without unfolding, and pairs on the page.
+const SHOWN_PAIRS: usize = 200;
+const MOST_PAIRS: usize = 1000;
+/// Cells that are visible without unfolding, and bytes of all cells on the page.
 const SHOWN_CELLS: usize = 25;
-const MOST_CELL_LETTERS: usize = 4 << 20;
-/// Rows of a comparison.
+const MOST_CELL_BYTES: usize = 4 << 20;
+/// Rows of a comparison on the page.
 const MOST_COMPARED: usize = 1000;
 
 #[derive(Template)]
@@ -31,31 +30,31 @@ struct Page<'a> {
     summary: String,
     banners: Vec<String>,
     problems: Vec<String>,
-    paths: &'static [PathWords],
+    paths: &'static [PathDescription],
     many: bool,
-    results: Vec<ResultVerdicts>,
-    folded_results: Vec<ResultVerdicts>,
-    verdicts_left_out: usize,
+    results: Vec<ResultPairs>,
+    folded_results: Vec<ResultPairs>,
+    pairs_left_out: usize,
     matrix: Matrix,
     routes: Routes,
     throughput: Gallery,
     latency: Gallery,
     registration: Gallery,
     published: &'static [Published],
-    troubles: Vec<Trouble>,
-    troubles_left_out: usize,
+    reasons: Vec<Reason>,
+    reasons_left_out: usize,
     comparison: Option<ComparisonSection>,
     environments: Vec<Environment<'a>>,
     cells: Cells,
     program: &'static str,
 }
 
-/// The verdicts of one result.
-struct ResultVerdicts {
+/// The pairs of one result.
+struct ResultPairs {
     label: String,
-    /// Its conditions in a line.
+    /// Conditions of the run in one line.
     conditions: String,
-    verdicts: Vec<Verdict>,
+    pairs: Vec<PairSummary>,
 }
 
 struct ComparisonSection {
@@ -87,8 +86,8 @@ struct Cells {
 
 pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
     let (pairs, baselines) = (document.pairs(), document.baselines());
-    let (results, folded_results, verdicts_left_out) = results(document, &pairs);
-    let (troubles, troubles_left_out) = trouble::troubles(&document.saved, &document.labels);
+    let (results, folded_results, pairs_left_out) = results(document, &pairs);
+    let (reasons, reasons_left_out) = reasons::reasons(&document.saved, &document.labels);
     let page = Page {
         title: document.title(),
         summary: document.summary(),
@@ -98,15 +97,15 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
         many: document.labels.len() > 1,
         results,
         folded_results,
-        verdicts_left_out,
+        pairs_left_out,
         matrix: matrix::matrix(&document.labels, &pairs, &baselines),
         routes: route::routes(&document.saved, &document.labels, &pairs),
-        throughput: pictures::throughput(&pairs, &document.labels),
-        latency: pictures::latency(&pairs, &document.labels),
-        registration: pictures::registration(&pairs, &document.labels),
+        throughput: charts::throughput(&pairs, &document.labels),
+        latency: charts::latency(&pairs, &document.labels),
+        registration: charts::registration(&pairs, &document.labels),
         published: &PUBLISHED,
-        troubles,
-        troubles_left_out,
+        reasons,
+        reasons_left_out,
         comparison: document.comparison.as_ref().map(comparison),
         environments: document.saved.iter().zip(&document.labels).map(environment).collect(),
         cells: cells(document),
@@ -115,37 +114,37 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
     page.render()
 }
 
-/// Result by result; where there are too many pairs, those with most cells first.
-fn results(document: &Document, pairs: &[Pair<'_>]) -> (Vec<ResultVerdicts>, Vec<ResultVerdicts>, usize) {
+/// Pairs by result: visible ones, folded ones, and the number of others. Too many pairs are sorted by their number of cells.
+fn results(document: &Document, pairs: &[Pair<'_>]) -> (Vec<ResultPairs>, Vec<ResultPairs>, usize) {
     let baselines = document.baselines();
     let mut order: Vec<usize> = (0..pairs.len()).collect();
-    if pairs.len() > SHOWN_VERDICTS {
+    if pairs.len() > SHOWN_PAIRS {
         order.sort_by_key(|at| std::cmp::Reverse(pairs[*at].cells.len()));
     }
-    let told = &order[..order.len().min(MOST_VERDICTS)];
-    let (shown, folded) = told.split_at(told.len().min(SHOWN_VERDICTS));
+    let listed = &order[..order.len().min(MOST_PAIRS)];
+    let (shown, folded) = listed.split_at(listed.len().min(SHOWN_PAIRS));
     let by_result = |wanted: &[usize]| {
-        let of = |run: usize| -> Vec<Verdict> {
+        let of = |run: usize| -> Vec<PairSummary> {
             let mine = wanted.iter().map(|at| &pairs[*at]).filter(|pair| pair.run == run);
-            mine.map(|pair| Verdict::of(pair, &baselines)).collect()
+            mine.map(|pair| PairSummary::of(pair, &baselines)).collect()
         };
-        let all = (0..document.saved.len()).map(|run| ResultVerdicts {
+        let all = (0..document.saved.len()).map(|run| ResultPairs {
             label: document.labels[run].clone(),
             conditions: conditions(&document.saved[run]),
-            verdicts: of(run),
+            pairs: of(run),
         });
-        all.filter(|result| !result.verdicts.is_empty()).collect::<Vec<_>>()
+        all.filter(|result| !result.pairs.is_empty()).collect::<Vec<_>>()
     };
-    (by_result(shown), by_result(folded), pairs.len() - told.len())
+    (by_result(shown), by_result(folded), pairs.len() - listed.len())
 }
 
-/// `Linux 7.2.12, IOMMU intel, emulated by QEMU, soft RDMA`.
+/// `Linux 7.2.12, IOMMU: intel, emulated by QEMU, soft RDMA`.
 fn conditions(saved: &Saved) -> String {
     let environment = &saved.environment;
     let mut parts = Vec::new();
     parts.extend(environment.kernel.as_ref().map(|kernel| format!("Linux {kernel}")));
     parts.extend(environment.iommu.as_ref().map(|iommu| match iommu.as_str() {
-        "none" => "no IOMMU in use".to_owned(),
+        "none" => "no IOMMU".to_owned(),
         iommu => format!("IOMMU: {iommu}"),
     }));
     if environment.emulated == Some(true) {
@@ -157,28 +156,28 @@ fn conditions(saved: &Saved) -> String {
     parts.join(", ")
 }
 
-fn comparison(compared: &super::Compared) -> ComparisonSection {
-    let made = &compared.made;
+fn comparison(with_base: &ComparisonWithBase) -> ComparisonSection {
+    let comparison = &with_base.comparison;
     let row = |row: &compare::Row| {
         [
             row.verdict.as_str().to_owned(),
             row.key.clone(),
-            compare::metric(row.metric).to_owned(),
-            compare::figure(row.metric, row.base),
-            compare::figure(row.metric, row.new),
-            compare::change(row),
-            compare::bounds(row),
+            compare::metric_name(row.metric).to_owned(),
+            compare::format_value(row.metric, row.base),
+            compare::format_value(row.metric, row.new),
+            compare::format_change(row),
+            compare::format_interval(row),
             row.why.clone(),
         ]
     };
     ComparisonSection {
-        base: compared.base.clone(),
-        summary: compare::summary(made),
-        verdict: made.verdict.as_str(),
-        method: made.method,
-        notes: made.notes.clone(),
-        rows: compare::by_weight(made).into_iter().take(MOST_COMPARED).map(row).collect(),
-        left_out: made.cells.len().saturating_sub(MOST_COMPARED),
+        base: with_base.base.clone(),
+        summary: compare::summary(comparison),
+        verdict: comparison.verdict.as_str(),
+        method: comparison.method,
+        notes: comparison.notes.clone(),
+        rows: compare::rows_by_severity(comparison).into_iter().take(MOST_COMPARED).map(row).collect(),
+        left_out: comparison.cells.len().saturating_sub(MOST_COMPARED),
     }
 }
 
@@ -186,24 +185,24 @@ fn environment<'a>((saved, label): (&'a Saved, &'a String)) -> Environment<'a> {
     let run = &saved.run;
     let version = run.schema_version.map(|version| version.to_string());
     let arguments = (!run.arguments.is_empty()).then(|| run.arguments.join(" "));
-    let told = [
+    let facts = [
         ("started", run.started_at.clone()),
         ("command line", arguments),
         ("written by", run.tool.clone()),
         ("run", run.id.clone()),
-        ("version of the format", version),
+        ("format version", version),
     ];
     Environment {
         label,
-        file: crate::saved::sentence(&saved.file.to_string_lossy()),
-        run: told.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
+        file: crate::saved::clean_sentence(&saved.file.to_string_lossy()),
+        run: facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
         conditions: &saved.environment.facts,
         plan: &run.plan,
         devices: &saved.environment.devices,
     }
 }
 
-/// The largest first: they say most of throughput, and the page need not be scrolled for them.
+/// Largest operations first: they show the throughput best.
 fn cells(document: &Document) -> Cells {
     let many = document.labels.len() > 1;
     let mut all: Vec<(usize, &SavedCell)> = document
@@ -213,20 +212,31 @@ fn cells(document: &Document) -> Cells {
         .flat_map(|(run, saved)| saved.cells.iter().map(move |cell| (run, cell)))
         .collect();
     all.sort_by_key(|(_, cell)| std::cmp::Reverse(cell.size_bytes));
-    let mut heads =
-        vec!["from", "to", "path", "operation", "mode", "settings", "p50", "p99", "throughput", "verified", "outcome"];
+    let mut heads = vec![
+        "source",
+        "target",
+        "path",
+        "operation",
+        "mode",
+        "settings",
+        "p50",
+        "p99",
+        "throughput",
+        "verified",
+        "outcome",
+    ];
     if many {
         heads.insert(0, "result");
     }
     let mut cells = Cells { heads, ..Cells::default() };
-    let mut letters = 0;
+    let mut bytes = 0;
     for (run, cell) in all {
-        if letters > MOST_CELL_LETTERS {
+        if bytes > MOST_CELL_BYTES {
             cells.left_out += 1;
             continue;
         }
         let row = row(many.then(|| document.labels[run].clone()), cell);
-        letters += row.iter().map(|field| field.len() + "<td>".len()).sum::<usize>();
+        bytes += row.iter().map(|field| field.len() + "<td>".len()).sum::<usize>();
         let place = if cells.shown.len() < SHOWN_CELLS { &mut cells.shown } else { &mut cells.folded };
         place.push(row);
     }
@@ -234,7 +244,7 @@ fn cells(document: &Document) -> Cells {
 }
 
 fn row(label: Option<String>, cell: &SavedCell) -> Vec<String> {
-    let nanoseconds = |figure: Option<f64>| figure.map_or_else(String::new, units::nanoseconds);
+    let nanoseconds = |time: Option<f64>| time.map_or_else(String::new, units::nanoseconds);
     let latency = cell.latency.as_ref();
     let mut row: Vec<String> = label.into_iter().collect();
     row.extend([
@@ -251,20 +261,4 @@ fn row(label: Option<String>, cell: &SavedCell) -> Vec<String> {
         cell.outcome.as_str().to_owned(),
     ]);
     row
-}
-
-#[cfg(test)]
-mod tests {
-    /// The style sheet replaces the colours of the light theme in pictures; one that it does not know would stay light.
-    #[test]
-    fn every_colour_of_a_picture_is_known_to_the_style_sheet() {
-        use crate::document::chart;
-        let css = include_str!("../../templates/report.css");
-        let paths = peerpath_paths::PathName::ALL.map(chart::colour);
-        for colour in paths.into_iter().chain([chart::INK, chart::MUTED, chart::PAPER, chart::GRID, chart::PUBLISHED]) {
-            let plotters::style::RGBColor(red, green, blue) = colour;
-            let hex = format!("#{red:02X}{green:02X}{blue:02X}");
-            assert!(css.contains(&format!("\"{hex}\"")), "{hex}");
-        }
-    }
 }

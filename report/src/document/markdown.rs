@@ -1,11 +1,11 @@
-//! The short form, for a pull request or an issue.
+//! Markdown: a summary for a pull request or an issue.
 
 use std::fmt::Write as _;
 
-use super::{Document, describe, matrix, trouble};
+use super::{Document, describe, matrix, reasons};
 use crate::compare;
 
-/// Verdicts that are told before the list is cut.
+/// Limit of the pairs, and of the rows of a comparison.
 const MOST: usize = 60;
 
 /// GitHub's Markdown.
@@ -19,10 +19,10 @@ pub(crate) fn render(document: &Document) -> String {
     }
     let pairs = document.pairs();
     let baselines = document.baselines();
-    text += "\n## Which path, how fast\n";
-    let verdicts = document.verdicts(&pairs, &baselines);
+    text += "\n## Paths and speed\n";
+    let summaries = document.pair_summaries(&pairs, &baselines);
     let mut run = None;
-    for (pair, verdict) in pairs.iter().zip(&verdicts).take(MOST) {
+    for (pair, summary) in pairs.iter().zip(&summaries).take(MOST) {
         if document.labels.len() > 1 && run != Some(pair.run) {
             run = Some(pair.run);
             let _ = write!(text, "\n### {}\n", escape(&document.labels[pair.run]));
@@ -30,24 +30,24 @@ pub(crate) fn render(document: &Document) -> String {
         let _ = write!(
             text,
             "\n- **{}**: {}",
-            escape(&verdict.subject),
-            escape(&verdict.sentence()[verdict.subject.len() + 2..])
+            escape(&summary.subject),
+            escape(&summary.sentence()[summary.subject.len() + 2..])
         );
-        for line in verdict.why.iter().chain(&verdict.trouble).chain(&verdict.flags) {
+        for line in summary.why.iter().chain(&summary.stopped_by).chain(&summary.flags) {
             let _ = write!(text, "\n  - {}", escape(line));
         }
     }
-    if verdicts.len() > MOST {
-        let _ = write!(text, "\n\nand {}.", describe::plural(verdicts.len() - MOST, "more pair"));
+    if summaries.len() > MOST {
+        let _ = write!(text, "\n\nand {}.", describe::plural(summaries.len() - MOST, "more pair"));
     }
-    text += "\n\n## Exporters and importers\n\n";
+    text += "\n\n## Sources and targets\n\n";
     text += &table_of(&matrix::matrix(&document.labels, &pairs, &baselines), document.labels.len() > 1);
-    let (troubles, _) = trouble::troubles(&document.saved, &document.labels);
-    if !troubles.is_empty() {
+    let (reasons, _) = reasons::reasons(&document.saved, &document.labels);
+    if !reasons.is_empty() {
         text += "\n## Waived or failed\n\n";
-        for one in &troubles {
+        for one in &reasons {
             let cause = one.cause.as_ref().map_or(String::new(), |cause| format!(" [{cause}]"));
-            let remedy = one.remedy.as_ref().map_or(String::new(), |remedy| format!(" To do: {remedy}"));
+            let remedy = one.remedy.as_ref().map_or(String::new(), |remedy| format!(" Remedy: {remedy}"));
             let line = format!("{}{cause}: {}{remedy} ({})", one.outcome.as_str(), one.reason, one.cells);
             let _ = writeln!(text, "- {}", escape(&line));
         }
@@ -57,28 +57,28 @@ pub(crate) fn render(document: &Document) -> String {
             text,
             "\n## Compared with {}\n\n{}\n\n",
             escape(&comparison.base),
-            escape(&compare::summary(&comparison.made))
+            escape(&compare::summary(&comparison.comparison))
         );
-        text += "| verdict | cell | metric | base | new | change | between |\n|---|---|---|--:|--:|--:|--:|\n";
-        for row in compare::by_weight(&comparison.made).into_iter().take(MOST) {
+        text += "| verdict | cell | metric | base | new | change | interval |\n|---|---|---|--:|--:|--:|--:|\n";
+        for row in compare::rows_by_severity(&comparison.comparison).into_iter().take(MOST) {
             let fields = [
                 row.verdict.as_str().to_owned(),
                 row.key.clone(),
-                compare::metric(row.metric).to_owned(),
-                compare::figure(row.metric, row.base),
-                compare::figure(row.metric, row.new),
-                compare::change(row),
-                compare::bounds(row),
+                compare::metric_name(row.metric).to_owned(),
+                compare::format_value(row.metric, row.base),
+                compare::format_value(row.metric, row.new),
+                compare::format_change(row),
+                compare::format_interval(row),
             ];
             text += &line(&fields);
         }
-        let _ = write!(text, "\n{}\n", escape(comparison.made.method));
+        let _ = write!(text, "\n{}\n", escape(comparison.comparison.method));
     }
     text
 }
 
 fn table_of(matrix: &matrix::Matrix, runs: bool) -> String {
-    let first: &[&str] = if runs { &["result", "from"] } else { &["from"] };
+    let first: &[&str] = if runs { &["result", "source"] } else { &["source"] };
     let heads: Vec<String> = first.iter().map(ToString::to_string).chain(matrix.targets.iter().cloned()).collect();
     let mut text = line(&heads);
     text += &format!("|{}\n", "---|".repeat(heads.len()));
@@ -86,8 +86,8 @@ fn table_of(matrix: &matrix::Matrix, runs: bool) -> String {
         let mut fields = if runs { vec![row.run.clone()] } else { Vec::new() };
         fields.push(row.source.clone());
         fields.extend(row.entries.iter().map(|entries| {
-            let told: Vec<_> = entries.iter().map(|entry| format!("{}: {}", entry.path, entry.told)).collect();
-            told.join("; ")
+            let texts: Vec<_> = entries.iter().map(|entry| format!("{}: {}", entry.path, entry.text)).collect();
+            texts.join("; ")
         }));
         text += &line(&fields);
     }
@@ -98,21 +98,21 @@ fn line(fields: &[String]) -> String {
     format!("| {} |\n", fields.iter().map(|field| escape(field)).collect::<Vec<_>>().join(" | "))
 }
 
-/// What comes from a result is text: no markup, no links, nobody mentioned.
+/// Escapes text so that it contains no markup, no links and no mentions of users.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for character in text.chars() {
+        match character {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '@' => escaped += "&#64;",
             '#' => escaped += "&#35;",
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => escaped.extend(['\\', letter]),
-            letter => escaped.push(letter),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => escaped.extend(['\\', character]),
+            character => escaped.push(character),
         }
     }
-    // Bare addresses become links.
+    // GitHub makes links of bare URLs.
     escaped.replace("://", ":&#47;&#47;")
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_no_markup() {
+    fn escapes_markup_links_and_mentions() {
         assert_eq!(escape("mlx5_0 | <b> @you [x](y)"), "mlx5\\_0 \\| &lt;b&gt; &#64;you \\[x\\](y)");
         assert_eq!(escape("https://example.org #1"), "https:&#47;&#47;example.org &#35;1");
     }

@@ -1,4 +1,4 @@
-//! Who reached whom: exporters down, importers across.
+//! Table of all pairs: a row per source, a column per target.
 
 use peerpath_paths::PathName;
 
@@ -7,45 +7,45 @@ use super::pair::{Baselines, Pair};
 use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
-/// Larger matrices are folded.
+/// Rows that are visible without unfolding.
 const SHOWN_ROWS: usize = 60;
-/// ... and beyond this only told of.
+/// Rows on the page.
 const MOST_ROWS: usize = 400;
-/// More importers than this make no table.
+/// Columns on the page.
 const MOST_COLUMNS: usize = 12;
 
-/// One way of a pair in the matrix.
+/// One pair.
 pub(crate) struct Entry {
-    /// The pair's number, to lead to its verdict.
+    /// Number of the pair, for the link to its summary.
     pub(crate) number: usize,
     pub(crate) path: PathName,
-    /// What stands below the path: a figure, or what became of it.
-    pub(crate) told: String,
-    /// Length of the bar: the throughput as a share of the fastest of the page, 0 to 100.
+    /// Text below the path: the best value, or the outcome.
+    pub(crate) text: String,
+    /// Length of the bar in percent: throughput relative to the highest throughput of the page.
     pub(crate) bar: Option<u32>,
 }
 
-/// One exporter of one run.
+/// One source of one run.
 pub(crate) struct Row {
     pub(crate) run: String,
     pub(crate) source: String,
     pub(crate) entries: Vec<Vec<Entry>>,
 }
 
-/// All of them.
+/// The whole table.
 #[derive(Default)]
 pub(crate) struct Matrix {
     pub(crate) targets: Vec<String>,
     pub(crate) shown: Vec<Row>,
     pub(crate) folded: Vec<Row>,
     pub(crate) left_out: usize,
-    /// Importers that the table has no room for.
+    /// Targets beyond the limit of columns.
     pub(crate) targets_left_out: usize,
-    /// Some figures are times of single operations.
+    /// Whether some values are latencies.
     pub(crate) has_times: bool,
-    /// Some stand beside their share of host memory's.
+    /// Whether some values are followed by their ratio to host memory.
     pub(crate) has_shares: bool,
-    /// Some are throughputs.
+    /// Whether some values are throughputs.
     pub(crate) has_rates: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
         if !targets.contains(&target) {
             targets.push(target);
         }
-        // Pairs of one run follow each other, so the row is near the end.
+        // Pairs are ordered by run, so the row is near the end.
         match rows.iter_mut().rev().take_while(|row| row.0 == pair.run).find(|row| row.1 == source) {
             Some(row) => row.2.push(pair),
             None => rows.push((pair.run, source, vec![pair])),
@@ -77,7 +77,7 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
                 matrix.has_times |= best.is_some_and(|cell| cell.throughput.is_none());
                 let rate = best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0);
                 let bar = rate.map(|rate| (rate / high * 100.0).round().clamp(1.0, 100.0) as u32);
-                Entry { number: pair.number, path: pair.path, told: told(pair, best, baselines), bar }
+                Entry { number: pair.number, path: pair.path, text: text(pair, best, baselines), bar }
             })
             .collect()
         });
@@ -89,7 +89,7 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
     matrix
 }
 
-/// The transfer with the highest throughput, or the quickest of the largest ones.
+/// The cell with the highest throughput, otherwise the fastest of the largest operations.
 fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
     let moved = pair.cells.iter().copied().filter(|cell| cell.outcome == Outcome::Passed && cell.transfers());
     let weight = |cell: &SavedCell| {
@@ -98,12 +98,12 @@ fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
     moved.max_by(|one, other| weight(one).partial_cmp(&weight(other)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
-/// How fast a cell was beside host memory; of emulated devices that says nothing.
+/// Speed relative to host memory. `None` for emulated devices, where the ratio means nothing.
 fn share<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<f64> {
     baselines.share(pair.run, cell).filter(|_| !pair.emulated)
 }
 
-fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<'a>) -> String {
+fn text<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<'a>) -> String {
     let Some(cell) = best.filter(|_| pair.path != PathName::Refused) else {
         let stopped = pair.cells.iter().find(|cell| cell.outcome != Outcome::Passed);
         let cause = pair
@@ -113,17 +113,17 @@ fn told<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<
             .map_or(String::new(), |cause| format!(": {cause}"));
         return match stopped {
             Some(cell) => format!("{}{cause}", cell.outcome.as_str()),
-            None if pair.path == PathName::Refused => format!("as asked{cause}"),
+            None if pair.path == PathName::Refused => format!("as requested{cause}"),
             None => "registered only".to_owned(),
         };
     };
     let share = share(pair, cell, baselines).map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
-    let figure = match (cell.throughput, cell.p50()) {
+    let value = match (cell.throughput, cell.p50()) {
         (Some(rate), _) => units::bytes_per_second(rate),
         (None, Some(time)) => units::nanoseconds(time),
-        (None, None) => "no figure".to_owned(),
+        (None, None) => "no value".to_owned(),
     };
     let failed = pair.count(Outcome::Failed);
     let failed = if failed > 0 { format!("; {failed} failed") } else { String::new() };
-    format!("{figure}{share}, {}{failed}", describe::operation_with_settings(cell))
+    format!("{value}{share}, {}{failed}", describe::operation_with_settings(cell))
 }

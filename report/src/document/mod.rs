@@ -1,108 +1,113 @@
-//! Results as a page that answers: which path, how fast, compared with what, and can that be trusted.
+//! Reports on results as HTML, Markdown or CSV. See [`Document`].
 //!
-//! Results become [`pair`]s, pairs become [`verdict`]s, a [`matrix`], [`route`]s and [`pictures`]; these hold text and figures
-//! only, and one file a format makes a document of them. Nothing from a result gets into a document but through what escapes it.
+//! A report answers which path the data take and why, how fast it is compared with host memory, and what makes the values
+//! doubtful. Every text of a result is escaped for the format.
 
-mod chart;
+mod charts;
+mod colours;
 mod csv;
 mod describe;
-mod figure;
 mod html;
 mod markdown;
 mod matrix;
 mod pair;
-mod pictures;
-mod published;
+mod pair_summary;
+mod reasons;
 mod route;
-mod trouble;
-mod verdict;
 
 use std::path::PathBuf;
 
 use crate::compare::Comparison;
-use crate::saved::{self, Outcome, Saved, Unread};
+use crate::saved::{self, Outcome, ReadError, Saved};
 use pair::{Baselines, Pair};
-use verdict::Verdict;
+use pair_summary::PairSummary;
 
-/// A kind of document.
+/// Format of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One self-contained page.
+    /// A page in one file. It contains no scripts and loads nothing.
     Html,
-    /// A summary for a pull request or an issue.
-    Md,
-    /// A row a cell.
+    /// A summary in GitHub's Markdown, for a pull request or an issue.
+    Markdown,
+    /// One row per cell.
     Csv,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Html, Self::Md, Self::Csv];
+    pub const ALL: [Self; 3] = [Self::Html, Self::Markdown, Self::Csv];
 
-    /// How its files end.
+    /// Extension of file names, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Html => "html",
-            Self::Md => "md",
+            Self::Markdown => "md",
             Self::Csv => "csv",
         }
     }
 }
 
-/// A comparison with an earlier result, and what that is called.
-pub struct Compared {
-    /// The earlier result.
+/// The HTML template cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot render the HTML template: {0}")]
+pub struct RenderError(askama::Error);
+
+/// A comparison for a section of the document.
+#[derive(Debug, Clone)]
+pub struct ComparisonWithBase {
+    /// Name of the base result, for the heading.
     pub base: String,
-    /// What came of it.
-    pub made: Comparison,
+    /// The comparison.
+    pub comparison: Comparison,
 }
 
-/// What a report is made of.
+/// A report on one or more results.
+#[derive(Debug)]
 pub struct Document {
     saved: Vec<Saved>,
     labels: Vec<String>,
-    unread: Vec<Unread>,
-    comparison: Option<Compared>,
+    unreadable: Vec<ReadError>,
+    comparison: Option<ComparisonWithBase>,
 }
 
 impl Document {
-    /// Reads the files; those that are no results are named in the document.
+    /// Reads result files. The document names the files that cannot be read: see [`Document::unreadable`].
     pub fn read(files: &[PathBuf]) -> Self {
-        let (mut saved, mut unread) = (Vec::new(), Vec::new());
+        let (mut saved, mut unreadable) = (Vec::new(), Vec::new());
         for file in files {
             match saved::read(file) {
                 Ok(one) => saved.push(one),
-                Err(why) => unread.push(why),
+                Err(error) => unreadable.push(error),
             }
         }
         let labels = saved::labels(&saved.iter().map(|one| one.file.clone()).collect::<Vec<_>>());
-        Self { saved, labels, unread, comparison: None }
+        Self { saved, labels, unreadable, comparison: None }
     }
 
-    /// With a section that sets it against an earlier result.
+    /// Adds a section with a comparison.
     #[must_use]
-    pub fn compared(self, comparison: Compared) -> Self {
+    pub fn with_comparison(self, comparison: ComparisonWithBase) -> Self {
         Self { comparison: Some(comparison), ..self }
     }
 
-    /// The results that could be read.
+    /// The results that were read, in the order of the files.
     pub fn saved(&self) -> &[Saved] {
         &self.saved
     }
 
-    /// The files that could not be read.
-    pub fn unread(&self) -> &[Unread] {
-        &self.unread
+    /// The errors of the files that could not be read.
+    pub fn unreadable(&self) -> &[ReadError] {
+        &self.unreadable
     }
 
-    /// The document.
+    /// Renders the document.
     ///
     /// # Errors
-    /// The template could not be filled: a bug of ours.
-    pub fn render(&self, format: Format) -> Result<String, askama::Error> {
+    /// The HTML template cannot be rendered, which is a bug of this crate. Markdown and CSV do not fail.
+    pub fn render(&self, format: Format) -> Result<String, RenderError> {
         match format {
-            Format::Html => html::render(self),
-            Format::Md => Ok(markdown::render(self)),
+            Format::Html => html::render(self).map_err(RenderError),
+            Format::Markdown => Ok(markdown::render(self)),
             Format::Csv => Ok(csv::render(self)),
         }
     }
@@ -115,8 +120,8 @@ impl Document {
         Baselines::of(&self.saved)
     }
 
-    fn verdicts<'a>(&'a self, pairs: &[Pair<'a>], baselines: &Baselines<'a>) -> Vec<Verdict> {
-        pairs.iter().map(|pair| Verdict::of(pair, baselines)).collect()
+    fn pair_summaries<'a>(&'a self, pairs: &[Pair<'a>], baselines: &Baselines<'a>) -> Vec<PairSummary> {
+        pairs.iter().map(|pair| PairSummary::of(pair, baselines)).collect()
     }
 
     fn title(&self) -> String {
@@ -126,61 +131,58 @@ impl Document {
         }
     }
 
-    /// What there is, in a line.
+    /// The number of results and cells, by outcome.
     fn summary(&self) -> String {
         let cells = || self.saved.iter().flat_map(|saved| &saved.cells);
         let count = |outcome| cells().filter(|cell| cell.outcome == outcome).count();
-        let outcomes = [Outcome::Passed, Outcome::Waived, Outcome::Failed, Outcome::Unsaid];
+        let outcomes = [Outcome::Passed, Outcome::Waived, Outcome::Failed, Outcome::Unknown];
         let counted = outcomes.map(|outcome| (count(outcome), outcome.as_str()));
-        let told: Vec<String> =
+        let outcomes: Vec<String> =
             counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
         let results = describe::plural(self.saved.len(), "result");
-        format!("{results}, {}: {}", describe::plural(cells().count(), "measurement"), told.join(", "))
+        format!("{results}, {}: {}", describe::plural(cells().count(), "cell"), outcomes.join(", "))
     }
 
-    /// What holds for all figures of the page, and has to be read before them.
+    /// Warnings that apply to all values of a result.
     fn banners(&self) -> Vec<String> {
         let mut banners = Vec::new();
-        let mut tell = |one: fn(&Saved) -> bool, all: &str, some: &str| {
+        let mut warn = |applies: fn(&Saved) -> bool, all: &str, some: &str| {
             let those: Vec<&str> = self
                 .saved
                 .iter()
                 .zip(&self.labels)
-                .filter(|(saved, _)| one(saved))
+                .filter(|(saved, _)| applies(saved))
                 .map(|(_, label)| label.as_str())
                 .collect();
             if !those.is_empty() {
                 let every = those.len() == self.saved.len();
-                banners.push(if every {
-                    all.to_owned()
-                } else {
-                    format!("{some} Of these results: {}.", those.join(", "))
-                });
+                banners.push(if every { all.to_owned() } else { format!("{some} Results: {}.", those.join(", ")) });
             }
         };
-        tell(
+        warn(
             |saved| saved.environment.emulated == Some(true),
-            "The devices are emulated: what the kernel decides and maps is real and so are the data, but processors of the emulating \
-             machine move them, and the figures say nothing of hardware.",
-            "Some devices are emulated, so processors of the emulating machine move the data: figures say nothing of hardware.",
+            "The devices are emulated: the decisions and mappings of the kernel are real and so are the data, but CPUs of the \
+             emulating host move the data. Latency and throughput say nothing about hardware.",
+            "Some devices are emulated, and CPUs of the emulating host move the data. Latency and throughput say nothing about \
+             hardware.",
         );
-        tell(
+        warn(
             |saved| saved.environment.soft_rdma == Some(true),
-            "A CPU did the copying (soft RDMA): a path here is what the kernel decided and mapped for the device, the bytes did not \
-             pass the hops of it; latencies and throughputs do not rank the paths.",
-            "A CPU did the copying (soft RDMA): paths are what the kernel decided and mapped, the bytes did not pass their hops; \
-             latencies and throughputs of these results do not rank the paths.",
+            "A CPU moved the data (soft RDMA): a path is what the kernel decided and mapped for the device, but the data did not pass \
+             its hops. Latency and throughput do not rank the paths.",
+            "In some results a CPU moved the data (soft RDMA): a path is what the kernel decided and mapped for the device, but the \
+             data did not pass its hops. Latency and throughput do not rank the paths.",
         );
         banners
     }
 
-    /// What is wrong with the files.
+    /// Errors and remarks of the files.
     fn problems(&self) -> Vec<String> {
-        let unread = self.unread.iter().map(ToString::to_string);
+        let errors = self.unreadable.iter().map(ToString::to_string);
         let remarks = self.saved.iter().flat_map(|saved| {
-            let file = saved::name(&saved.file.to_string_lossy());
+            let file = saved::clean_name(&saved.file.to_string_lossy());
             saved.remarks.iter().map(move |remark| format!("{file}: {remark}"))
         });
-        unread.chain(remarks).collect()
+        errors.chain(remarks).collect()
     }
 }

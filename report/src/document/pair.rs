@@ -1,4 +1,4 @@
-//! Cells of one memory, one device and one way between them: what people ask about.
+//! Pairs: the cells of a run that share source, target and path. A report summarizes each pair.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,19 @@ use peerpath_paths::PathName;
 
 use crate::saved::{Outcome, Saved, SavedCell, SavedSource, SavedTarget};
 
-/// All cells of one run that went from one memory to one device on one path.
+/// All cells of one run with one source, one target and one path.
 pub(crate) struct Pair<'a> {
-    /// Which of the runs.
+    /// Index of the run.
     pub(crate) run: usize,
-    /// Its place among all pairs, from 0 on.
+    /// Index among all pairs of the report.
     pub(crate) number: usize,
-    /// The path that was seen, or the one that was to be expected.
+    /// The observed path, otherwise the predicted one.
     pub(crate) path: PathName,
-    /// What was asked for.
+    /// The requested path.
     pub(crate) asked: Option<PathName>,
-    /// The devices were emulated: no figure of it stands beside one of hardware.
+    /// Whether the devices are emulated: values are then not shown next to those of hardware.
     pub(crate) emulated: bool,
-    /// In the order in which they ran; never empty.
+    /// In the order in which they ran. Never empty.
     pub(crate) cells: Vec<&'a SavedCell>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The pairs of a run, in the order in which it came to them.
+/// The pairs of all runs, in the order of their first cells.
 pub(crate) fn pairs(saved: &[Saved]) -> Vec<Pair<'_>> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for (run, saved) in saved.iter().enumerate() {
@@ -85,29 +85,29 @@ impl<'a> Pair<'a> {
         self.cells.iter().filter(|cell| cell.outcome == outcome).count()
     }
 
-    /// The largest cell whose path was seen, or any.
+    /// The largest cell with an observed path, otherwise the first cell.
     pub(crate) fn example(&self) -> &'a SavedCell {
-        let seen = self.cells.iter().filter(|cell| cell.path.seen().is_some());
+        let seen = self.cells.iter().filter(|cell| cell.path.observed_path().is_some());
         seen.max_by_key(|cell| cell.size_bytes).unwrap_or(&self.cells[0])
     }
 
-    /// Nothing is known of a way, because nothing came so far as to need one.
+    /// No cell passed, and none failed at a point where its path is known.
     pub(crate) fn never_began(&self) -> bool {
         self.path == PathName::Unknown && self.count(Outcome::Passed) == 0
     }
 
-    /// It was refused, and that is what was asked for.
+    /// The kernel refused the mapping, and the run requested that.
     pub(crate) fn refused_as_asked(&self) -> bool {
         self.path == PathName::Refused && self.cells.iter().all(|cell| cell.outcome == Outcome::Passed)
     }
 
-    /// What a CPU moved says nothing about the way between devices.
+    /// A CPU moved the data, so the speed says nothing about the path between the devices.
     pub(crate) fn by_cpu(&self) -> bool {
         self.cells.iter().any(|cell| cell.engine.as_deref() == Some("cpu"))
     }
 }
 
-/// The cells on ordinary memory, by what they measured.
+/// The cells on host memory, by what they measured.
 pub(crate) struct Baselines<'a>(HashMap<Measured<'a>, &'a SavedCell>);
 
 type Measured<'a> =
@@ -123,11 +123,11 @@ impl<'a> Baselines<'a> {
     pub(crate) fn of(saved: &'a [Saved]) -> Self {
         let mut known = HashMap::new();
         for (run, saved) in saved.iter().enumerate() {
-            let ordinary =
+            let on_host_memory =
                 |cell: &&SavedCell| cell.path.best_known() == PathName::HostMemory && cell.outcome == Outcome::Passed;
-            for cell in saved.cells.iter().filter(ordinary) {
+            for cell in saved.cells.iter().filter(on_host_memory) {
                 let entry = known.entry(measured(run, cell)).or_insert(cell);
-                // Plain memory is a plainer baseline than a dma-buf of it.
+                // Host memory without a dma-buf is the simpler baseline.
                 if cell.source.kind == "host" {
                     *entry = cell;
                 }
@@ -136,7 +136,7 @@ impl<'a> Baselines<'a> {
         Self(known)
     }
 
-    /// The same operation on ordinary memory; none for ordinary memory itself.
+    /// The cell with the same operation and settings on host memory. `None` for host memory itself.
     pub(crate) fn of_cell(&self, run: usize, cell: &'a SavedCell) -> Option<&'a SavedCell> {
         if cell.path.best_known() == PathName::HostMemory {
             return None;
@@ -144,7 +144,7 @@ impl<'a> Baselines<'a> {
         self.0.get(&measured(run, cell)).copied()
     }
 
-    /// How fast a cell was, as a share of the same operation on ordinary memory.
+    /// Speed of a cell relative to the same operation on host memory: 1.0 is equal.
     pub(crate) fn share(&self, run: usize, cell: &'a SavedCell) -> Option<f64> {
         let baseline = self.of_cell(run, cell)?;
         let share = match (cell.throughput, baseline.throughput, cell.p50(), baseline.p50()) {

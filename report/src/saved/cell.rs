@@ -1,216 +1,226 @@
-//! A cell as it is found.
+//! A cell of a result.
 
 use peerpath_paths::PathName;
 
 use super::histogram::Distribution;
 use super::object::Object;
 
-/// Most lines of evidence, hops and blockers of a cell.
+/// Limit of the hops, blockers and lines of evidence of a cell.
 const MOST: usize = 64;
 
-/// How a cell ended.
+/// How a cell ended. Ordered by severity, failures first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
-    /// It went wrong.
+    /// The cell ran and went wrong, e.g. mismatched bytes or another path than requested.
     Failed,
-    /// The host could not do it.
+    /// The cell could not run on this host.
     Waived,
-    /// The result does not say, or in a word that is not known.
-    Unsaid,
-    /// It ran, and its data were right.
+    /// The result does not record the outcome, or records an unknown one.
+    Unknown,
+    /// The cell ran, and its data were right.
     Passed,
 }
 
 impl Outcome {
-    /// The word.
+    /// `passed`, `waived`, `failed` or `unknown`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Waived => "waived",
-            Self::Unsaid => "not said",
+            Self::Unknown => "unknown",
             Self::Passed => "passed",
         }
     }
 }
 
-/// The exported memory.
+/// The memory under test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SavedSource {
-    /// Kind of memory.
+    /// Kind of memory: `vfio`, `host`, `udmabuf`, `heap`, `cuda`.
     pub kind: String,
-    /// The exporting function.
+    /// PCI function that exports the memory.
     pub bdf: Option<String>,
-    /// The BAR's index.
+    /// Index of the BAR, 0 to 5.
     pub bar: Option<u64>,
-    /// Offset and length of each range, in bytes.
+    /// Offset and length of each range of the BAR, in bytes.
     pub ranges: Vec<(u64, u64)>,
 }
 
-/// The device that a cell went to.
+/// The device that imports the source and moves data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SavedTarget {
-    /// Kind of importer.
+    /// Kind of importer: `verbs`, `iommufd`, `cuda`.
     pub kind: String,
-    /// The device's name.
+    /// Name of the device, e.g. `mlx5_0`.
     pub device: String,
-    /// Its PCI function.
+    /// PCI function of the device.
     pub bdf: Option<String>,
 }
 
-/// What decided about a path.
+/// The fact that decided about a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SavedDeciding {
-    /// The function that it is about.
+pub struct SavedDecision {
+    /// PCI function that the fact is about. `None` for the root complex or the kernel.
     pub bdf: Option<String>,
-    /// The fact.
+    /// The fact, in a sentence without a full stop.
     pub fact: String,
 }
 
-/// The path of a cell.
+/// The path between source and target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SavedPath {
-    /// What was asked for.
+    /// Path that the run requested.
     pub asked: Option<PathName>,
-    /// What the kernel would decide.
+    /// Path that the kernel's rules give for the topology.
     pub predicted: Option<PathName>,
-    /// What was seen; `unknown` where nothing was.
+    /// Path that the kernel took, seen through tracing; [`PathName::Unknown`] if nothing was seen.
     pub observed: Option<PathName>,
-    /// The mapping attribute that the kernel used.
+    /// DMA mapping attribute that the kernel used.
     pub attribute: Option<String>,
-    /// Whether the DMA address was the physical one.
+    /// Whether the DMA address was the physical address.
     pub dma_address_equals_physical: Option<bool>,
-    /// The smallest maximum payload size along the way.
+    /// Smallest Max Payload Size of the hops.
     pub max_payload_bytes: Option<u64>,
-    /// The functions on the way, both ends included.
+    /// PCI functions that the data pass, from source to target inclusive.
     pub hops: Vec<String>,
-    /// The hop at which it turns round.
+    /// Bridge above both ends, where the direction changes from up to down.
     pub turns_at: Option<String>,
-    /// The last hop on the way up, where it turns round at none.
+    /// Last upward hop, if no bridge is above both ends.
     pub up_to: Option<String>,
-    /// What decided.
-    pub deciding: Option<SavedDeciding>,
-    /// What prevents binding or exporting.
+    /// The fact that decided.
+    pub deciding: Option<SavedDecision>,
+    /// Conditions that prevent binding or exporting.
     pub blockers: Vec<String>,
-    /// What all this rests on.
+    /// What prediction and observation rest on.
     pub evidence: Vec<String>,
 }
 
 impl SavedPath {
-    /// The path that was seen.
-    pub fn seen(&self) -> Option<PathName> {
+    /// The observed path, if it is known.
+    pub fn observed_path(&self) -> Option<PathName> {
         self.observed.filter(|path| *path != PathName::Unknown)
     }
 
-    /// The path that was seen, or the one that was to be expected.
+    /// The observed path, otherwise the predicted one, otherwise [`PathName::Unknown`].
     pub fn best_known(&self) -> PathName {
-        self.seen().or(self.predicted).unwrap_or(PathName::Unknown)
+        self.observed_path().or(self.predicted).unwrap_or(PathName::Unknown)
     }
 
-    /// Why the path is the one that it is. Older results have that among the evidence only.
+    /// The fact that decided about the path. Older results record it among the evidence only.
     pub fn why(&self) -> Option<&str> {
-        let told = || self.evidence.iter().find_map(|line| line.strip_prefix("predicted from: "));
-        self.deciding.as_ref().map(|deciding| deciding.fact.as_str()).or_else(told)
+        let from_evidence = || self.evidence.iter().find_map(|line| line.strip_prefix("predicted from: "));
+        self.deciding.as_ref().map(|deciding| deciding.fact.as_str()).or_else(from_evidence)
     }
 }
 
 /// A latency distribution in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs, reason = "percentiles explain themselves")]
 pub struct SavedLatency {
+    /// Smallest sample.
     pub min: Option<f64>,
+    /// 10th percentile.
     pub p10: Option<f64>,
+    /// Median.
     pub p50: Option<f64>,
+    /// 90th percentile.
     pub p90: Option<f64>,
+    /// 99th percentile.
     pub p99: Option<f64>,
+    /// 99.9th percentile.
     pub p999: Option<f64>,
+    /// Largest sample.
     pub max: Option<f64>,
+    /// Arithmetic mean.
     pub mean: Option<f64>,
+    /// Standard deviation.
     pub stdev: Option<f64>,
-    /// HdrHistogram V2 compressed, base64.
+    /// Compressed HdrHistogram V2 in base64.
     pub histogram: Option<String>,
 }
 
 impl SavedLatency {
-    /// The samples.
+    /// The samples, decoded from the histogram. `None` without a valid histogram.
     pub fn distribution(&self) -> Option<Distribution> {
         Distribution::decode(self.histogram.as_deref()?)
     }
 }
 
-/// One measured combination.
+/// One measurement: source x target x path x operation x mode x size, and every other setting.
+///
+/// A field is `None` if the result does not record it, or records a value of another type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedCell {
-    /// Unique within the result.
+    /// Identifier, unique within the result.
     pub id: String,
-    /// The exported memory.
+    /// The memory under test.
     pub source: SavedSource,
-    /// The device.
+    /// The device that moves data.
     pub target: SavedTarget,
-    /// Between two hosts: memory and device of the one that posted, `host at rxe1`. All else is of the other one.
+    /// In a run between two hosts: memory and device of the client, e.g. `host at rxe1`. Source and target are those of the server.
     pub peer: Option<String>,
-    /// The way between them.
+    /// The path between source and target.
     pub path: SavedPath,
-    /// The operation.
+    /// Operation, e.g. `write`, `read`, `register`.
     pub op: String,
-    /// How it was measured.
+    /// `completion`, `pingpong` or `bandwidth`.
     pub mode: String,
-    /// `into_source`, `out_of_source`, or none.
+    /// `into_source` or `out_of_source`; `None` for an operation that moves no data.
     pub direction: Option<String>,
-    /// Both directions at once.
+    /// Whether data move in both directions at once.
     pub bidirectional: bool,
-    /// What moved the bytes.
+    /// What moved the bytes: `device` or `cpu`.
     pub engine: Option<String>,
-    /// How the buffer was registered.
+    /// How the buffer was made known to the target, e.g. `uverbs-ioctl`.
     pub mechanism: Option<String>,
-    /// Bytes an operation.
+    /// Bytes per operation.
     pub size_bytes: Option<u64>,
-    /// Operations under way at once.
+    /// Operations in flight.
     pub depth: Option<u64>,
-    /// Threads that post.
+    /// Threads that post operations.
     pub threads: Option<u64>,
     /// Queue pairs.
     pub qps: Option<u64>,
-    /// Operations measured.
+    /// Measured operations.
     pub iterations: Option<u64>,
-    /// Operations before measuring.
+    /// Operations before the measurement.
     pub warmup: Option<u64>,
-    /// How it ended.
+    /// How the cell ended.
     pub outcome: Outcome,
-    /// Why it did not pass, in a word.
+    /// Cause word, e.g. `dma-mask`, if the cell did not pass.
     pub cause: Option<String>,
-    /// Why it did not pass, in a sentence.
+    /// Why the cell did not pass, in a sentence.
     pub reason: Option<String>,
-    /// What to do about it.
+    /// How to make the cell pass.
     pub remedy: Option<String>,
-    /// Bytes compared with what was sent.
+    /// Bytes that were compared with the expected data.
     pub verified_bytes: Option<u64>,
-    /// Latency of single operations.
+    /// Latency per operation.
     pub latency: Option<SavedLatency>,
-    /// Bytes a second over the whole measured time.
+    /// Bytes per second over the whole measured time.
     pub throughput: Option<f64>,
-    /// ... and in the slowest window.
+    /// Bytes per second in the slowest window of the measured time.
     pub throughput_min_window: Option<f64>,
-    /// Operations a second over the whole measured time.
+    /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
 }
 
 impl SavedCell {
-    /// Its 99th percentile, where there are samples enough to tell it from the slowest.
+    /// 99th percentile of the latency in nanoseconds, if at least 100 operations were measured.
     pub fn p99(&self) -> Option<f64> {
         self.latency.as_ref()?.p99.filter(|_| self.iterations.is_none_or(|count| count >= 100))
     }
 
-    /// The median latency.
+    /// Median latency in nanoseconds, if it is above zero.
     pub fn p50(&self) -> Option<f64> {
-        self.latency.as_ref()?.p50.filter(|figure| *figure > 0.0)
+        self.latency.as_ref()?.p50.filter(|median| *median > 0.0)
     }
 
-    /// Whether it moves bytes, rather than preparing that.
+    /// Whether the operation moves data, as `write` does and `register` does not.
     pub fn transfers(&self) -> bool {
         self.direction.is_some() || self.throughput.is_some()
     }
 
-    /// Whether it compared what arrived with what was sent.
+    /// Whether data were compared with the expected data.
     pub fn verified(&self) -> bool {
         self.verified_bytes.is_some_and(|bytes| bytes > 0)
     }
@@ -250,16 +260,16 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
             Some("passed") => Outcome::Passed,
             Some("waived") => Outcome::Waived,
             Some("failed") => Outcome::Failed,
-            _ => Outcome::Unsaid,
+            _ => Outcome::Unknown,
         },
         cause: cell.name("cause"),
         reason: cell.sentence("reason"),
         remedy: cell.sentence("remedy"),
         verified_bytes: cell.count("verified_bytes"),
         latency: cell.value("latency_ns").map(|value| latency(Object::of(value))),
-        throughput: cell.figure("throughput_bytes_per_s"),
-        throughput_min_window: cell.figure("throughput_min_window_bytes_per_s"),
-        operations_per_s: cell.figure("operations_per_s"),
+        throughput: cell.number("throughput_bytes_per_s"),
+        throughput_min_window: cell.number("throughput_min_window_bytes_per_s"),
+        operations_per_s: cell.number("operations_per_s"),
     }
 }
 
@@ -294,7 +304,7 @@ fn path(path: Object<'_>) -> SavedPath {
         hops: path.names("hops", MOST),
         turns_at: path.name("turns_at"),
         up_to: path.name("up_to"),
-        deciding: deciding.sentence("fact").map(|fact| SavedDeciding { bdf: deciding.name("bdf"), fact }),
+        deciding: deciding.sentence("fact").map(|fact| SavedDecision { bdf: deciding.name("bdf"), fact }),
         blockers: path.names("blockers", MOST),
         evidence: path.sentences("evidence", MOST),
     }
@@ -302,15 +312,15 @@ fn path(path: Object<'_>) -> SavedPath {
 
 fn latency(latency: Object<'_>) -> SavedLatency {
     SavedLatency {
-        min: latency.figure("min"),
-        p10: latency.figure("p10"),
-        p50: latency.figure("p50"),
-        p90: latency.figure("p90"),
-        p99: latency.figure("p99"),
-        p999: latency.figure("p999"),
-        max: latency.figure("max"),
-        mean: latency.figure("mean"),
-        stdev: latency.figure("stdev"),
+        min: latency.number("min"),
+        p10: latency.number("p10"),
+        p50: latency.number("p50"),
+        p90: latency.number("p90"),
+        p99: latency.number("p99"),
+        p999: latency.number("p999"),
+        max: latency.number("max"),
+        mean: latency.number("mean"),
+        stdev: latency.number("stdev"),
         histogram: latency.raw("histogram").map(str::to_owned),
     }
 }

@@ -1,14 +1,18 @@
-//! The result files that arguments mean, and short names for them.
+//! Finds result files, and short names for them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::RESULT_FILE;
 
-/// Folders below a folder are looked into so deep.
+/// Levels of folders that are searched below a folder.
 const DEEPEST: u32 = 8;
 
-/// The files that are named, and the results in the folders that are named, sorted.
+/// Lists the result files that `named` refers to.
+///
+/// A file is listed as it is. A folder is replaced by every `result.json` in it and up to eight levels below it, sorted; links to
+/// folders are not followed. A folder without any is replaced by the path of the missing `result.json`, so that reading it
+/// reports the error. A file is listed once, in the order of `named`.
 pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in named {
@@ -17,7 +21,7 @@ pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
             search(path, DEEPEST, &mut below);
             below.sort();
             if below.is_empty() {
-                // Reading it tells what is missing.
+                // Reading it reports that it is missing.
                 below.push(path.join(RESULT_FILE));
             }
             files.extend(below);
@@ -38,7 +42,7 @@ pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
 fn search(folder: &Path, deeper: u32, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        // A link could lead in a circle.
+        // The type of a link is neither: following links could recurse without end.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && deeper > 0 => search(&entry.path(), deeper - 1, found),
             Ok(kind) if kind.is_file() && entry.file_name() == RESULT_FILE => found.push(entry.path()),
@@ -47,14 +51,16 @@ fn search(folder: &Path, deeper: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What tells files from each other: their folders, without what all of them have in common.
+/// Short names that distinguish result files: their folders, without the leading folders that all of them share.
+///
+/// `a/m/x/result.json` and `a/m/y/result.json` become `x` and `y`. The order is that of `files`.
 pub fn labels(files: &[PathBuf]) -> Vec<String> {
     let parts: Vec<Vec<String>> = files.iter().map(|file| parts(file)).collect();
     let shortest = parts.iter().map(Vec::len).min().unwrap_or(0);
     let same = |at: &usize| parts.iter().all(|one| one[*at] == parts[0][*at]);
-    // The last part of each stays, whatever the others have.
+    // Each name keeps at least its last part.
     let common = (0..shortest.saturating_sub(1)).take_while(same).count();
-    parts.iter().map(|one| super::text::name(&one[common..].join("/"))).collect()
+    parts.iter().map(|one| super::sanitize::clean_name(&one[common..].join("/"))).collect()
 }
 
 fn parts(file: &Path) -> Vec<String> {
@@ -72,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_differs() {
+    fn labels_are_the_parts_that_differ() {
         let labels = |files: &[&str]| labels(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(labels(&["/a/b/result.json"]), ["b"]);
         assert_eq!(labels(&["/a/m/x/result.json", "/a/m/x/y/result.json", "/a/m/z/result.json"]), ["x", "x/y", "z"]);

@@ -1,4 +1,4 @@
-//! The samples of a cell, out of its histogram.
+//! Latency samples, decoded from the histogram of a cell.
 
 use std::io::Read as _;
 
@@ -7,23 +7,26 @@ use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
-/// Longer texts than this are no histograms of ours.
+/// Longest base64 text of a histogram, in bytes.
 const LONGEST_TEXT: usize = 1 << 20;
-/// ... and such bytes neither, however well they were packed.
+/// Longest histogram after decompression.
 const LONGEST_BYTES: u64 = 8 << 20;
-/// Cookie and length of the packed form stand in front of it.
+/// Cookie and length that precede the compressed data.
 const PACKED_HEADER_BYTES: usize = 8;
-/// Cookie, length, offset, digits, bounds and ratio stand in front of the counts.
+/// Cookie, length, offset, digits, bounds and ratio that precede the counts.
 const HEADER_BYTES: usize = 40;
 
-/// A latency distribution as it was sampled: values in rising order with how many samples are at most so large.
+/// A latency distribution. Values have the unit of the samples: nanoseconds for a saved cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
+    /// Values in rising order, each with the number of samples up to it.
     steps: Vec<(f64, u64)>,
 }
 
 impl Distribution {
-    /// Out of HdrHistogram V2 compressed in base64; none where the text is no such thing, or has no samples.
+    /// Decodes a compressed HdrHistogram V2 in base64, as `result.json` holds it.
+    ///
+    /// `None` if the text is not such a histogram, if it has no samples, or if it is longer than 1 MiB (8 MiB decompressed).
     pub fn decode(text: &str) -> Option<Self> {
         if text.len() > LONGEST_TEXT {
             return None;
@@ -31,7 +34,7 @@ impl Distribution {
         let packed = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
         let mut bytes = Vec::new();
         ZlibDecoder::new(packed.get(PACKED_HEADER_BYTES..)?).take(LONGEST_BYTES).read_to_end(&mut bytes).ok()?;
-        // The decoder makes room for as much as the header says before it looks for it.
+        // The decoder allocates the length in the header before it reads the data.
         let claimed = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
         if claimed > bytes.len().checked_sub(HEADER_BYTES)? {
             return None;
@@ -46,7 +49,7 @@ impl Distribution {
         (total > 0).then_some(Self { steps })
     }
 
-    /// Of samples.
+    /// The distribution of these samples. Infinite samples and NaN are ignored; `None` if no other samples remain.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -54,30 +57,30 @@ impl Distribution {
         (!steps.is_empty()).then_some(Self { steps })
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub fn count(&self) -> u64 {
         self.steps.last().map_or(0, |step| step.1)
     }
 
-    /// The sample that stands at a rank, counted from 1; the first or last where the rank is beyond.
+    /// Sample at a rank, counted from 1. A rank out of range gives the first or the last sample.
     pub fn at_rank(&self, rank: f64) -> f64 {
         let rank = rank.clamp(1.0, self.count() as f64).round() as u64;
         let at = self.steps.partition_point(|step| step.1 < rank);
         self.steps[at.min(self.steps.len() - 1)].0
     }
 
-    /// The value that a share of the samples does not exceed.
+    /// Value that a share of the samples (0 to 1) does not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
         self.at_rank((share * self.count() as f64).ceil())
     }
 
-    /// The same, where there are samples enough to tell it from the maximum.
+    /// [`Distribution::quantile`], or `None` if there are too few samples to distinguish it from the maximum.
     pub fn supported_quantile(&self, share: f64) -> Option<f64> {
         ((1.0 - share) * self.count() as f64 >= 1.0).then(|| self.quantile(share))
     }
 }
 
-/// `p99.9` for 0.999.
+/// Name of a quantile: `p99.9` for 0.999.
 pub fn quantile_name(share: f64) -> String {
     let text = format!("{:.4}", share * 100.0);
     format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_of_samples() {
+    fn computes_quantiles_of_samples() {
         let samples: Vec<f64> = (1..=1000).map(f64::from).collect();
         let distribution = Distribution::of(&samples).unwrap();
         assert_eq!(distribution.quantile(0.5), 500.0);
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_none() {
+    fn rejects_text_that_is_not_a_histogram() {
         for text in ["", "x", "HISTFAAAAIJ4nC2MMQ", "HISTFAAAAAB4nAMAAAAAAQ=="] {
             assert_eq!(Distribution::decode(text), None, "{text}");
         }
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_that_claims_more_than_it_has_gets_no_memory() {
+    fn rejects_histogram_shorter_than_its_header_claims() {
         use std::io::Write as _;
         let mut header = vec![0x1c, 0x84, 0x93, 0x13];
         header.extend(u32::MAX.to_be_bytes());

@@ -1,84 +1,77 @@
-//! Results as they are found: of any version, cut short, altered by hand, or no results at all.
+//! Reads result files of any version, also truncated and edited ones.
 //!
-//! Whoever looks at a result takes nothing in it for granted. What is absent or of the wrong kind is absent; text is
-//! shortened and rid of what could steer a reader's screen; a file that cannot be read is named, and keeps no other from
-//! being read.
+//! The content of a file is not trusted. A field that is missing or of the wrong type is `None`. Text is shortened, and characters
+//! that control a terminal are replaced. See [`read`].
 
 mod cell;
+mod error;
 mod find;
 mod histogram;
 mod object;
 mod repair;
 mod run;
-mod text;
+mod sanitize;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use cell::{Outcome, SavedCell, SavedDeciding, SavedLatency, SavedPath, SavedSource, SavedTarget};
+pub use cell::{Outcome, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedSource, SavedTarget};
+pub use error::{ReadError, ReadErrorReason};
 pub use find::{find, labels};
 pub use histogram::{Distribution, quantile_name};
 pub use run::{SavedDevice, SavedEnvironment, SavedRun};
-pub use text::{name, sentence};
+pub use sanitize::{clean_name, clean_sentence};
 
 use object::Object;
 
-/// Name of a result file in its folder.
+/// File name of a result.
 pub const RESULT_FILE: &str = "result.json";
-/// Newest version of the format that this reader knows.
+/// Newest version of the file format that this reader knows.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Longer files than this are no results.
+/// Longest file that is read.
 const LONGEST_FILE_BYTES: u64 = 2 << 30;
 
-/// One result file.
+/// The content of a result file.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// Where it was read from.
+    /// The file, as it was named by the caller.
     pub file: PathBuf,
-    /// What is wrong with it, as far as it could be read all the same.
+    /// Defects that did not prevent reading, and warnings of the run. Each is a sentence without a full stop.
     pub remarks: Vec<String>,
-    /// Which run it was.
+    /// The run that wrote the result.
     pub run: SavedRun,
-    /// Under which conditions.
+    /// The host of the run.
     pub environment: SavedEnvironment,
-    /// What was measured.
+    /// The cells, in the order in which they ran.
     pub cells: Vec<SavedCell>,
-}
-
-/// A file that is no result.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} cannot be read as a result: {why}", text::name(&file.to_string_lossy()))]
-pub struct Unread {
-    /// Which file.
-    pub file: PathBuf,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 /// Reads a result.
 ///
+/// Truncated files and numbers that JSON cannot express (NaN, infinity) are repaired; [`Saved::remarks`] says so.
+///
 /// # Errors
-/// The file cannot be read, or nothing in it could be a result.
-pub fn read(file: &Path) -> Result<Saved, Unread> {
-    let unread = |why: String| Unread { file: file.to_owned(), why };
-    let length_bytes = fs::metadata(file).map_err(|error| unread(error.to_string()))?.len();
+/// The file cannot be read, is longer than 2 GiB, or is not a JSON object with a list of cells.
+pub fn read(file: &Path) -> Result<Saved, ReadError> {
+    read_file(file).map_err(|reason| ReadError { file: file.to_owned(), reason })
+}
+
+fn read_file(file: &Path) -> Result<Saved, ReadErrorReason> {
+    let length_bytes = fs::metadata(file)?.len();
     if length_bytes > LONGEST_FILE_BYTES {
-        return Err(unread(format!("it is {length_bytes} bytes long, and no result is")));
+        return Err(ReadErrorReason::TooLong { length_bytes, limit_bytes: LONGEST_FILE_BYTES });
     }
-    let bytes = fs::read(file).map_err(|error| unread(error.to_string()))?;
-    let (value, mut remarks) = parse(&bytes).map_err(unread)?;
-    let Value::Object(_) = value else { return Err(unread("it is JSON, but no object as results are".to_owned())) };
+    let (value, mut remarks) = parse(&fs::read(file)?)?;
+    let Value::Object(_) = value else { return Err(ReadErrorReason::NotAnObject) };
     let object = Object::of(&value);
-    let Some(list) = object.list("cells") else {
-        return Err(unread("it is JSON without a list of cells: no result of peerpath".to_owned()));
-    };
+    let list = object.list("cells").ok_or(ReadErrorReason::NoCells)?;
     let cells: Vec<SavedCell> =
         list.iter().filter(|cell| cell.is_object()).map(|cell| cell::read(Object::of(cell))).collect();
     if cells.len() < list.len() {
-        remarks.push(format!("{} of its {} cells are no objects and left out", list.len() - cells.len(), list.len()));
+        remarks.push(format!("ignored {} of {} cells: not JSON objects", list.len() - cells.len(), list.len()));
     }
     remarks.extend(version_remark(&object));
     let run = run::read_run(&object);
@@ -95,22 +88,22 @@ pub fn read(file: &Path) -> Result<Saved, Unread> {
     })
 }
 
-/// A result of an older version has fewer fields, one of a newer version more: both are read.
+/// A result of an older version has fewer fields, one of a newer version more. Both are read.
 fn version_remark(object: &Object<'_>) -> Option<String> {
     match object.count("schema_version") {
         Some(version) if version > u64::from(SCHEMA_VERSION) => Some(format!(
-            "it was written in version {version} of the format, and this program knows {SCHEMA_VERSION}: what is new in it is not shown"
+            "the file has format version {version}, newer than the supported version {SCHEMA_VERSION}: fields added since then are not shown"
         )),
         Some(_) => None,
-        None => Some("it does not say in which version of the format it was written".to_owned()),
+        None => Some("the file does not record its format version".to_owned()),
     }
 }
 
-/// Strictly first; where that fails, what can be saved of it.
-fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+/// Parses the JSON. If that fails, repairs it and tries again.
+fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), ReadErrorReason> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err("it is empty".to_owned());
+        return Err(ReadErrorReason::Empty);
     }
     let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok((value, Vec::new())),
@@ -119,7 +112,7 @@ fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     let (repaired, remarks) = repair::repair(bytes);
     match serde_json::from_slice(&repaired) {
         Ok(value) if !remarks.is_empty() => Ok((value, remarks)),
-        _ => Err(format!("it is no JSON: {error}")),
+        _ => Err(error.into()),
     }
 }
 
@@ -127,7 +120,7 @@ fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Result<Saved, Unread> {
+    fn read_text(text: &str) -> Result<Saved, ReadError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("result.json");
         fs::write(&file, text).unwrap();
@@ -135,24 +128,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_named_with_what_is_wrong() {
-        for (text, why) in [
+    fn reports_why_a_file_is_not_a_result() {
+        for (text, reason) in [
             ("", "empty"),
             ("  \n", "empty"),
-            ("\u{7f}ELF", "no JSON"),
-            ("[]", "no object"),
-            ("{}", "without a list of cells"),
-            (r#"{"cells": 5}"#, "without a list of cells"),
-            ("{\"cells\": [", "no JSON"),
+            ("\u{7f}ELF", "invalid JSON"),
+            ("[]", "not an object"),
+            ("{}", "no list of cells"),
+            (r#"{"cells": 5}"#, "no list of cells"),
+            ("{\"cells\": [", "invalid JSON"),
         ] {
-            let unread = read_text(text).unwrap_err();
-            assert!(unread.why.contains(why), "{text:?}: {unread}");
+            let error = read_text(text).unwrap_err();
+            assert!(error.to_string().contains(reason), "{text:?}: {error}");
         }
         assert!(read(Path::new("/nowhere/result.json")).is_err());
     }
 
     #[test]
-    fn nothing_in_a_cell_has_to_be_there() {
+    fn reads_cells_with_missing_fields() {
         let saved =
             read_text(r#"{"cells": [{}, 7, {"size_bytes": -1, "latency_ns": {"p50": "x"}, "path": []}]}"#).unwrap();
         assert_eq!(saved.cells.len(), 2);
@@ -161,27 +154,27 @@ mod tests {
     }
 
     #[test]
-    fn the_finished_cells_of_a_truncated_file_are_read() {
+    fn reads_complete_cells_of_truncated_file() {
         let text = r#"{"schema_version": 1, "environment": {"hostname": "a"}, "cells": [{"op": "read"}, {"op": "wri"#;
         let saved = read_text(text).unwrap();
         assert_eq!(saved.cells.len(), 1);
         assert_eq!(saved.environment.hostname.as_deref(), Some("a"));
-        assert!(saved.remarks[0].contains("ends in the middle"), "{:?}", saved.remarks);
+        assert!(saved.remarks[0].contains("truncated"), "{:?}", saved.remarks);
     }
 
     #[test]
-    fn figures_that_are_no_numbers_are_absent() {
+    fn ignores_numbers_that_are_not_finite() {
         let text = r#"{"schema_version": 1, "cells": [{"op": "NaN, Infinity", "throughput_bytes_per_s": NaN,
             "operations_per_s": -Infinity, "size_bytes": 4096}]}"#;
         let saved = read_text(text).unwrap();
         let cell = &saved.cells[0];
         assert_eq!((cell.throughput, cell.operations_per_s, cell.size_bytes), (None, None, Some(4096)));
         assert_eq!(cell.op, "NaN, Infinity");
-        assert!(saved.remarks[0].contains("no number"), "{:?}", saved.remarks);
+        assert!(saved.remarks[0].contains("NaN or infinite"), "{:?}", saved.remarks);
     }
 
     #[test]
-    fn a_newer_version_is_named_and_read() {
+    fn reads_newer_version_with_a_remark() {
         let saved = read_text(r#"{"schema_version": 99, "cells": [{"op": "teleport"}]}"#).unwrap();
         assert!(saved.remarks[0].contains("version 99"));
         assert_eq!(saved.cells[0].op, "teleport");

@@ -1,10 +1,10 @@
-//! A JSON object of which nothing is taken for granted.
+//! Access to a JSON object that may have any content.
 
 use serde_json::{Map, Value};
 
-use super::text;
+use super::sanitize::{clean_name, clean_sentence};
 
-/// What is absent, or of another kind than asked for, is absent.
+/// A JSON object, or nothing. A field that is missing, null or of another type than requested is `None`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Object<'a>(Option<&'a Map<String, Value>>);
 
@@ -29,25 +29,27 @@ impl<'a> Object<'a> {
         self.0.into_iter().flatten()
     }
 
+    /// Text as it is in the file. Never print it: see [`Object::name`] and [`Object::sentence`].
     pub(super) fn raw(&self, key: &str) -> Option<&'a str> {
         self.value(key)?.as_str()
     }
 
     pub(super) fn name(&self, key: &str) -> Option<String> {
-        self.raw(key).map(text::name)
+        self.raw(key).map(clean_name)
     }
 
     pub(super) fn sentence(&self, key: &str) -> Option<String> {
-        self.raw(key).map(text::sentence)
+        self.raw(key).map(clean_sentence)
     }
 
-    /// Names in a list, as many as a list may have.
+    /// The first `most` names of a list.
     pub(super) fn names(&self, key: &str, most: usize) -> Vec<String> {
-        self.texts(key, most).map(text::name).collect()
+        self.texts(key, most).map(clean_name).collect()
     }
 
+    /// The first `most` sentences of a list.
     pub(super) fn sentences(&self, key: &str, most: usize) -> Vec<String> {
-        self.texts(key, most).map(text::sentence).collect()
+        self.texts(key, most).map(clean_sentence).collect()
     }
 
     fn texts(&self, key: &str, most: usize) -> impl Iterator<Item = &'a str> {
@@ -62,8 +64,8 @@ impl<'a> Object<'a> {
         self.value(key)?.as_u64()
     }
 
-    /// A figure: finite, and not below zero.
-    pub(super) fn figure(&self, key: &str) -> Option<f64> {
-        self.value(key)?.as_f64().filter(|figure| figure.is_finite() && *figure >= 0.0)
+    /// A measured number: finite and not negative.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        self.value(key)?.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
     }
 }

@@ -1,33 +1,33 @@
-//! What can be saved of a file that is no JSON: one that ends early, and one with figures that JSON has no words for.
+//! Repairs text that is almost JSON: a file that ends early, and numbers that JSON cannot express.
 
-/// Makes JSON of it where that is possible, and says what had to be done.
+/// Makes JSON of the text if possible. Returns it with a remark for each kind of repair.
 ///
-/// `NaN` and `Infinity` become null. Of a file that ends early, what follows the last finished cell is cut off.
+/// `NaN` and `Infinity` become null. A file that ends early is cut after its last complete cell.
 pub(super) fn repair(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
-    let mut reader = Reader::default();
+    let mut repairer = Repairer::default();
     let mut at = 0;
     while at < bytes.len() {
-        at += reader.next(&bytes[at..]);
+        at += repairer.next(&bytes[at..]);
     }
-    reader.end()
+    repairer.end()
 }
 
 #[derive(Default)]
-struct Reader {
+struct Repairer {
     repaired: Vec<u8>,
-    /// The brackets that are open.
+    /// Open brackets, the innermost last.
     open: Vec<u8>,
     in_string: bool,
     escaped: bool,
-    no_numbers: usize,
-    /// Length at which the last element of a list right below the object of the file was finished.
-    last_finished: Option<usize>,
+    non_finite: usize,
+    /// Length of `repaired` after the last complete element of a list directly below the top-level object.
+    last_complete: Option<usize>,
 }
 
-const NO_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+const NON_FINITE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
-impl Reader {
-    /// Takes the next bytes, and says how many.
+impl Repairer {
+    /// Consumes the next bytes and returns their number.
     fn next(&mut self, rest: &[u8]) -> usize {
         let byte = rest[0];
         if self.in_string {
@@ -36,10 +36,10 @@ impl Reader {
             self.repaired.push(byte);
             return 1;
         }
-        if let Some(word) = NO_NUMBERS.iter().find(|word| rest.starts_with(word)) {
-            self.no_numbers += 1;
+        if let Some(number) = NON_FINITE.iter().find(|number| rest.starts_with(number)) {
+            self.non_finite += 1;
             self.repaired.extend(b"null");
-            return word.len();
+            return number.len();
         }
         self.repaired.push(byte);
         match byte {
@@ -48,7 +48,7 @@ impl Reader {
             b'}' | b']' => {
                 self.open.pop();
                 if self.open == b"{[" {
-                    self.last_finished = Some(self.repaired.len());
+                    self.last_complete = Some(self.repaired.len());
                 }
             }
             _ => {}
@@ -58,15 +58,17 @@ impl Reader {
 
     fn end(mut self) -> (Vec<u8>, Vec<String>) {
         let mut remarks = Vec::new();
-        if self.no_numbers > 0 {
-            remarks.push(format!("{} of its figures are no numbers (NaN or Infinity) and left out", self.no_numbers));
+        match self.non_finite {
+            0 => {}
+            1 => remarks.push("ignored 1 number that is NaN or infinite".to_owned()),
+            count => remarks.push(format!("ignored {count} numbers that are NaN or infinite")),
         }
         if !self.open.is_empty()
-            && let Some(length) = self.last_finished
+            && let Some(length) = self.last_complete
         {
             self.repaired.truncate(length);
             self.repaired.extend(b"]}");
-            remarks.push("it ends in the middle: only what was finished before is shown".to_owned());
+            remarks.push("the file is truncated: only its complete cells are shown".to_owned());
         }
         (self.repaired, remarks)
     }

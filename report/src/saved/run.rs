@@ -1,37 +1,37 @@
-//! Which run a result is of, and its conditions.
+//! The run of a result, and the host it ran on.
 
 use serde_json::Value;
 
 use super::object::Object;
-use super::text;
+use super::sanitize::{clean_name, clean_sentence};
 
-/// Most arguments of a command line, and most functions of a host.
+/// Limit of the arguments of a command line, and of the PCI functions of a host.
 const MOST: usize = 1000;
-/// Most facts of a function.
+/// Limit of the facts of a PCI function, and of other lists of facts.
 const MOST_FACTS: usize = 40;
 
-/// A run, as far as its result tells.
+/// The run that wrote a result.
 #[derive(Debug, Clone, Default)]
 pub struct SavedRun {
-    /// Version of the format.
+    /// Version of the file format.
     pub schema_version: Option<u64>,
-    /// Which program wrote it: name, version, revision.
+    /// Name, version and revision of the program that wrote the result.
     pub tool: Option<String>,
-    /// Unique among runs.
+    /// Identifier of the run.
     pub id: Option<String>,
-    /// UTC, RFC 3339.
+    /// Start of the run: UTC, RFC 3339.
     pub started_at: Option<String>,
-    /// The command line.
+    /// Command line.
     pub arguments: Vec<String>,
-    /// What was asked, every default filled in: name and value.
+    /// Settings of the run including defaults, as name and value. Settings that are null are not listed.
     pub plan: Vec<(String, String)>,
-    /// Cells may be missing.
+    /// Whether the run was interrupted: cells may be missing.
     pub interrupted: bool,
-    /// What may have made figures worse than they have to be.
+    /// Conditions that may have made the measurements worse, e.g. a CPU frequency governor.
     pub warnings: Vec<String>,
 }
 
-/// The conditions of a run, as far as its result tells.
+/// The host of a run, and the conditions on it.
 #[derive(Debug, Clone, Default)]
 pub struct SavedEnvironment {
     /// Host name.
@@ -40,35 +40,35 @@ pub struct SavedEnvironment {
     pub iommu: Option<String>,
     /// Kernel release.
     pub kernel: Option<String>,
-    /// The devices are emulated.
+    /// Whether the devices are emulated: timings then say nothing about hardware.
     pub emulated: Option<bool>,
-    /// By which emulator.
+    /// Name of the emulator.
     pub emulator: Option<String>,
-    /// A CPU did the RDMA.
+    /// Whether RDMA is done in software, by a CPU.
     pub soft_rdma: Option<bool>,
-    /// Everything that is said, of whatever version: name and value.
+    /// Every condition that the result records, as name and value.
     pub facts: Vec<(String, String)>,
-    /// The PCI functions that took part.
+    /// PCI functions that took part.
     pub devices: Vec<SavedDevice>,
 }
 
-/// A PCI function.
+/// A PCI function of a run.
 #[derive(Debug, Clone, Default)]
 pub struct SavedDevice {
-    /// Its address.
+    /// Address, e.g. `0000:03:00.0`.
     pub bdf: String,
-    /// Its name.
+    /// Vendor and device name.
     pub name: Option<String>,
-    /// What else is known of it: name and value.
+    /// Everything else that the result records about it, as name and value.
     pub facts: Vec<(String, String)>,
 }
 
 pub(super) fn read_run(result: &Object<'_>) -> SavedRun {
     let (run, tool) = (result.object("run"), result.object("tool"));
-    let words: Vec<String> = ["name", "version", "git_revision"].iter().filter_map(|key| tool.name(key)).collect();
+    let parts: Vec<String> = ["name", "version", "git_revision"].iter().filter_map(|key| tool.name(key)).collect();
     SavedRun {
         schema_version: result.count("schema_version"),
-        tool: (!words.is_empty()).then(|| words.join(" ")),
+        tool: (!parts.is_empty()).then(|| parts.join(" ")),
         id: run.name("id"),
         started_at: run.name("started_at"),
         arguments: run.sentences("arguments", MOST),
@@ -99,22 +99,22 @@ pub(super) fn read_environment(environment: Object<'_>) -> SavedEnvironment {
     }
 }
 
-/// Whatever an object says, in words.
+/// Fields of an object as name and value.
 fn facts(object: Object<'_>, except: &[&str]) -> Vec<(String, String)> {
-    let told = object.entries().filter(|(key, value)| !except.contains(&key.as_str()) && !value.is_null());
-    told.take(MOST_FACTS).map(|(key, value)| (text::name(key), in_words(value))).collect()
+    let present = object.entries().filter(|(key, value)| !except.contains(&key.as_str()) && !value.is_null());
+    present.take(MOST_FACTS).map(|(key, value)| (clean_name(key), value_text(value))).collect()
 }
 
-/// Lists without their brackets, text without its quotes.
-fn in_words(value: &Value) -> String {
+/// A JSON value as text: lists without brackets, strings without quotes.
+fn value_text(value: &Value) -> String {
     let one = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
-        Value::Null => "not given".to_owned(),
+        Value::Null => "unset".to_owned(),
         other => other.to_string(),
     };
-    text::sentence(&match value {
+    clean_sentence(&match value {
         Value::Array(list) if list.is_empty() => "none".to_owned(),
         Value::Array(list) => list.iter().take(MOST).map(one).collect::<Vec<_>>().join(", "),
         Value::Object(facts) => {

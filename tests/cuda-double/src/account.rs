@@ -1,4 +1,4 @@
-//! The objects that the double has created, and the log of incorrect use.
+//! Objects that the stand-in has handed out, and complaints about misuse.
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::told::TOLD;
+use crate::options::OPTIONS;
 
-/// Memory that the GPU can access.
+/// Kind of memory that the GPU can access.
 pub(crate) enum Memory {
-    /// GPU memory: a file, so that it can be exported, and its mapping.
+    /// Memory of the GPU: a mapped file, so that it can be exported.
     Device { file: OwnedFd },
     /// Registered memory of the process.
     Registered,
-    /// Mapping of an import.
+    /// The mapping of an import.
     External { import: usize },
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Span {
     pub(crate) memory: Memory,
 }
 
-/// Imported external memory. The double owns the file.
+/// An import, which owns its file.
 pub(crate) struct Import {
     pub(crate) file: OwnedFd,
     pub(crate) mapped: bool,
@@ -33,12 +33,12 @@ pub(crate) struct Import {
 #[derive(Default)]
 pub(crate) struct Account {
     pub(crate) initialised: bool,
-    /// Reference counts of the primary contexts, by GPU.
+    /// Number of times each GPU's context is retained.
     pub(crate) contexts: BTreeMap<i32, u32>,
     pub(crate) memory: BTreeMap<u64, Span>,
     pub(crate) imports: BTreeMap<usize, Import>,
     pub(crate) streams: BTreeSet<usize>,
-    /// Events, with the last recorded time in nanoseconds of the GPU's clock.
+    /// Time at which each event was recorded last, in nanoseconds of the GPU's clock.
     pub(crate) events: BTreeMap<usize, Option<u64>>,
     pub(crate) modules: BTreeSet<usize>,
     next: usize,
@@ -60,31 +60,31 @@ pub(crate) fn account() -> MutexGuard<'static, Account> {
 }
 
 impl Account {
-    /// A new, unique handle with the form of an aligned pointer.
+    /// A new handle, which is also valid as a pointer value.
     pub(crate) fn handle(&mut self) -> usize {
         self.next += 1;
         0x1000 * self.next
     }
 
-    /// Time of the GPU's clock, in nanoseconds.
+    /// The GPU's clock.
     pub(crate) fn now(&self) -> u64 {
-        TOLD.takes.map_or_else(|| BEGUN.elapsed().as_nanos() as u64, |microseconds| self.work * microseconds * 1000)
+        OPTIONS.takes.map_or_else(|| BEGUN.elapsed().as_nanos() as u64, |microseconds| self.work * microseconds * 1000)
     }
 
-    /// Address in this process of memory that the GPU can access. Otherwise `None`, and a complaint in the log.
+    /// Address in this process of a range that the GPU can access. Complains and returns `None` otherwise.
     pub(crate) fn reach(&self, address: u64, length: usize) -> Option<*mut u8> {
         let found = self.memory.range(..=address).next_back();
         match found {
             Some((start, span)) if address - start + length as u64 <= span.length as u64 => Some(address as *mut u8),
             _ => {
-                complain(&format!("{length} bytes at {address:#x} are reached by no GPU"));
+                complain(&format!("no GPU can access {length} bytes at {address:#x}"));
                 None
             }
         }
     }
 }
 
-/// Logs incorrect use by the program.
+/// Logs misuse by the program.
 pub(crate) fn complain(what: &str) {
     log(&format!("COMPLAINT {what}"));
 }
@@ -93,7 +93,7 @@ pub(crate) fn log(line: &str) {
     let Some(path) = std::env::var_os("PEERPATH_CUDA_DOUBLE_LOG") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);
     if let Ok(mut file) = file {
-        // The test that reads the log notices a missing line.
+        // A test that expects the line fails.
         let _ = writeln!(file, "{line}");
     }
 }
@@ -102,14 +102,14 @@ extern "C" fn at_exit() {
     let account = account();
     let left: [(&str, usize); 6] = [
         ("contexts", account.contexts.len()),
-        ("pieces of memory", account.memory.len()),
+        ("memory ranges", account.memory.len()),
         ("imports", account.imports.len()),
         ("streams", account.streams.len()),
         ("events", account.events.len()),
         ("modules", account.modules.len()),
     ];
     for (what, count) in left {
-        // A lost GPU releases everything itself, and release calls return an error.
+        // Releasing objects of a lost GPU fails, so leftovers are expected.
         if count > 0 && !account.lost {
             complain(&format!("{count} {what} were left"));
         }
@@ -117,7 +117,7 @@ extern "C" fn at_exit() {
     log("END");
 }
 
-/// A page, the unit of allocation.
+/// A page, the granularity of exports.
 pub(crate) const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
     Ok(layout) => layout,
     Err(_) => panic!("4096 is a power of two"),

@@ -1,4 +1,4 @@
-//! The functions of cuda.h that the program uses.
+//! Functions of cuda.h that the program uses.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
@@ -10,7 +10,7 @@ use cudarc::driver::sys::{
 };
 
 use crate::account::{Account, Import, Memory, PAGE, Span, account, complain, log};
-use crate::told::TOLD;
+use crate::options::OPTIONS;
 
 type Code = c_uint;
 
@@ -18,11 +18,11 @@ const LOST: CUresult = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 
 thread_local! {
-    /// Whether calls of this thread have a context.
+    /// A context is current in this thread.
     static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// State that a call requires.
+/// Precondition of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -30,14 +30,14 @@ enum Needs {
     Context,
 }
 
-/// Performs a call, unless a setting refuses it or the GPU is lost.
+/// Executes a call, unless it is to be refused or the GPU is lost.
 fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), CUresult>) -> Code {
     let mut account = account();
     if needs != Needs::Nothing && !account.initialised {
         complain(&format!("{name} before cuInit"));
         return CUresult::CUDA_ERROR_NOT_INITIALIZED as Code;
     }
-    if let Some(code) = TOLD.refusal(name) {
+    if let Some(code) = OPTIONS.refusal(name) {
         log(&format!("{name} refused {code}"));
         return code;
     }
@@ -51,14 +51,14 @@ fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), 
         }
     }
     let done = work(&mut account);
-    // Polls would fill the log.
+    // Calls that poll would flood the log.
     if name != "cuEventQuery" && name != "cuCtxSetCurrent" {
         log(&format!("{name} {}", done.err().map_or(0, |code| code as Code)));
     }
     done.map_or_else(|code| code as Code, |()| 0)
 }
 
-/// Removes an object that must exist.
+/// Complains unless an object was found.
 fn must(found: bool, what: &str) -> Result<(), CUresult> {
     if found {
         return Ok(());
@@ -72,12 +72,12 @@ fn string(text: &CStr, into: *mut c_char, length: c_int) -> Result<(), CUresult>
     if bytes.len() > usize::try_from(length).unwrap_or(0) {
         return Err(INVALID);
     }
-    // SAFETY: the caller passes a buffer of the stated length.
+    // SAFETY: the caller provides `length` bytes.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), into, bytes.len()) };
     Ok(())
 }
 
-/// Declares exported functions that go through [`call`].
+/// Declares exported functions that call [`call`].
 macro_rules! calls {
     ($($name:ident [$needs:ident] ($($argument:ident : $type:ty),*) |$account:ident| $body:block)+) => {$(
         #[unsafe(no_mangle)]
@@ -95,8 +95,8 @@ calls! {
     }
 
     cuDriverGetVersion[Nothing](version: *mut c_int) |account| {
-        // SAFETY: the caller passes a valid pointer for the result.
-        unsafe { version.write(TOLD.version) };
+        // SAFETY: the caller provides the memory.
+        unsafe { version.write(OPTIONS.version) };
         Ok(())
     }
 
@@ -114,22 +114,22 @@ calls! {
             999 => c"CUDA_ERROR_UNKNOWN",
             _ => return Err(INVALID),
         };
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { name.write(text.as_ptr()) };
         Ok(())
     }
 
     cuDeviceGetCount[Initialised](count: *mut c_int) |account| {
-        // SAFETY: the caller passes a valid pointer for the result.
-        unsafe { count.write(TOLD.gpus) };
+        // SAFETY: the caller provides the memory.
+        unsafe { count.write(OPTIONS.gpus) };
         Ok(())
     }
 
     cuDeviceGet[Initialised](device: *mut CUdevice, ordinal: c_int) |account| {
-        if !(0..TOLD.gpus).contains(&ordinal) {
+        if !(0..OPTIONS.gpus).contains(&ordinal) {
             return Err(CUresult::CUDA_ERROR_INVALID_DEVICE);
         }
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { device.write(ordinal) };
         Ok(())
     }
@@ -139,13 +139,13 @@ calls! {
     }
 
     cuDeviceGetPCIBusId[Initialised](text: *mut c_char, length: c_int, device: CUdevice) |account| {
-        // A function that never exists.
+        // Functions that no machine has.
         let numbers = [c"FF00:FE:1E.0", c"FF00:FE:1E.1"];
         string(numbers[usize::try_from(device).unwrap_or(0) % 2], text, length)
     }
 
     cuDeviceTotalMem_v2[Initialised](bytes: *mut usize, device: CUdevice) |account| {
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { bytes.write(1 << 30) };
         Ok(())
     }
@@ -157,27 +157,27 @@ calls! {
             118 => 200,
             _ => return Err(INVALID),
         };
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { value.write(answer) };
         Ok(())
     }
 
     cuDeviceCanAccessPeer[Initialised](can: *mut c_int, device: CUdevice, peer: CUdevice) |account| {
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { can.write(1) };
         Ok(())
     }
 
     cuDevicePrimaryCtxRetain[Initialised](context: *mut CUcontext, device: CUdevice) |account| {
         *account.contexts.entry(device).or_default() += 1;
-        // SAFETY: the caller passes a valid pointer; the value is only compared.
+        // SAFETY: the caller provides the memory. The value is only compared.
         unsafe { context.write((0x100 + device as usize) as CUcontext) };
         Ok(())
     }
 
     cuDevicePrimaryCtxRelease_v2[Initialised](device: CUdevice) |account| {
         let count = account.contexts.get_mut(&device).filter(|count| **count > 0);
-        must(count.is_some(), "a context was released that is not retained")?;
+        must(count.is_some(), "release of a context that is not retained")?;
         if let Some(count) = account.contexts.get_mut(&device) {
             *count -= 1;
         }
@@ -188,7 +188,7 @@ calls! {
     cuCtxSetCurrent[Initialised](context: CUcontext) |account| {
         let device = (context as usize).wrapping_sub(0x100);
         let retained = i32::try_from(device).is_ok_and(|device| account.contexts.contains_key(&device));
-        must(retained, "a context was made current that is not retained")?;
+        must(retained, "use of a context that is not retained")?;
         HAS_CONTEXT.set(true);
         Ok(())
     }
@@ -199,7 +199,7 @@ calls! {
         if bytes == 0 || bytes > 1 << 30 {
             return Err(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
         }
-        // SAFETY: the mapping belongs to this library.
+        // SAFETY: system calls on a new file.
         let (file, at) = unsafe {
             let fd = libc::memfd_create(c"double".as_ptr(), libc::MFD_CLOEXEC);
             if fd < 0 || libc::ftruncate(fd, bytes as libc::off_t) < 0 {
@@ -208,7 +208,7 @@ calls! {
             (OwnedFd::from_raw_fd(fd), map(fd, bytes)?)
         };
         account.memory.insert(at, Span { length: bytes, memory: Memory::Device { file } });
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { address.write(at) };
         Ok(())
     }
@@ -219,14 +219,14 @@ calls! {
             Memory::Device { .. } => Some(None),
             Memory::External { import } => Some(Some(*import)),
         });
-        must(matches!(found, Some(Some(_))), "memory was freed that is not the GPU's")?;
+        must(matches!(found, Some(Some(_))), "free of memory that is not of the GPU")?;
         if let Some(Some(Some(import))) = found
             && let Some(import) = account.imports.get_mut(&import)
         {
             import.mapped = false;
         }
         if let Some(span) = account.memory.remove(&address) {
-            // SAFETY: this library mapped it with this length.
+            // SAFETY: mapped by `cuMemAlloc_v2` or `cuExternalMemoryGetMappedBuffer` with this length.
             unsafe { libc::munmap(address as *mut c_void, span.length) };
         }
         Ok(())
@@ -234,7 +234,7 @@ calls! {
 
     cuMemcpyHtoD_v2[Context](to: CUdeviceptr, from: *const c_void, bytes: usize) |account| {
         let to = account.reach(to, bytes).ok_or(INVALID)?;
-        // SAFETY: `reach` has checked one side, and the caller guarantees the other.
+        // SAFETY: `reach` checked one side, the caller guarantees the other.
         unsafe { std::ptr::copy(from.cast(), to, bytes) };
         Ok(())
     }
@@ -247,18 +247,18 @@ calls! {
     }
 
     cuMemcpyDtoD_v2[Context](to: CUdeviceptr, from: CUdeviceptr, bytes: usize) |account| {
-        carry(account, to, from, bytes)
+        copy(account, to, from, bytes)
     }
 
     cuCtxSynchronize[Context]() |account| { Ok(()) }
 
     cuMemcpyAsync[Context](to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) |account| {
-        must(account.streams.contains(&(stream as usize)), "a copy on a stream that is not there")?;
-        carry(account, to, from, bytes)
+        must(account.streams.contains(&(stream as usize)), "copy on an unknown stream")?;
+        copy(account, to, from, bytes)
     }
 
     cuPointerSetAttribute[Context](value: *const c_void, attribute: c_uint, address: CUdeviceptr) |account| {
-        must(attribute == 6 && account.memory.contains_key(&address), "an attribute of memory that is not the GPU's")
+        must(attribute == 6 && account.memory.contains_key(&address), "attribute of memory that is not of the GPU")
     }
 
     cuMemHostRegister_v2[Context](address: *mut c_void, bytes: usize, flags: c_uint) |account| {
@@ -276,14 +276,14 @@ calls! {
     cuMemHostUnregister[Context](address: *mut c_void) |account| {
         let is_ours = |span: &Span| matches!(span.memory, Memory::Registered);
         let found = account.memory.get(&(address as u64)).is_some_and(is_ours);
-        must(found, "memory was unregistered that is not registered")?;
+        must(found, "unregistration of memory that is not registered")?;
         account.memory.remove(&(address as u64));
         Ok(())
     }
 
     cuMemHostGetDevicePointer_v2[Context](device_address: *mut CUdeviceptr, address: *mut c_void, flags: c_uint) |account| {
-        must(account.memory.contains_key(&(address as u64)), "the address of memory that is not registered")?;
-        // SAFETY: the caller passes a valid pointer for the result.
+        must(account.memory.contains_key(&(address as u64)), "address of memory that is not registered")?;
+        // SAFETY: the caller provides the memory.
         unsafe { device_address.write(address as u64) };
         Ok(())
     }
@@ -291,50 +291,50 @@ calls! {
     cuMemGetHandleForAddressRange[Context](
         handle: *mut c_void, address: CUdeviceptr, bytes: usize, kind: c_uint, flags: c_ulonglong
     ) |account| {
-        if kind != 1 || flags > 1 || (flags == 1 && TOLD.version < 12_080) || !bytes.is_multiple_of(PAGE.size()) {
+        if kind != 1 || flags > 1 || (flags == 1 && OPTIONS.version < 12_080) || !bytes.is_multiple_of(PAGE.size()) {
             return Err(INVALID);
         }
         let Some(Span { length, memory: Memory::Device { file } }) = account.memory.get(&address) else {
-            complain("a dma-buf of memory that is not the GPU's");
+            complain("dma-buf of memory that is not of the GPU");
             return Err(INVALID);
         };
         if bytes > *length {
             return Err(INVALID);
         }
         let Ok(copy) = file.try_clone() else { return Err(CUresult::CUDA_ERROR_OPERATING_SYSTEM) };
-        // SAFETY: for this attribute the caller passes a pointer to an int.
+        // SAFETY: for this type, the caller provides an int.
         unsafe { handle.cast::<c_int>().write(copy.into_raw_fd()) };
         Ok(())
     }
 
     cuImportExternalMemory[Context](memory: *mut CUexternalMemory, handle: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC) |account| {
-        // SAFETY: the caller passes a complete structure.
+        // SAFETY: the caller provides the structure.
         let (kind, fd, size, reserved) = unsafe { ((*handle).type_, (*handle).handle.fd, (*handle).size, (*handle).reserved) };
         let is_known = match kind {
-            CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD => TOLD.version >= 13_000,
+            CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD => OPTIONS.version >= 13_000,
             CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD => true,
             _ => false,
         };
-        // Separate names, so that tests can refuse one kind.
+        // Two names, so that tests can refuse either type.
         let name = if kind == CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD { "dma-buf" } else { "opaque" };
-        if let Some(code) = TOLD.refusal(name) {
-            // SAFETY: tests use only codes of the header.
+        if let Some(code) = OPTIONS.refusal(name) {
+            // SAFETY: tests use codes of the header.
             return Err(unsafe { std::mem::transmute::<u32, CUresult>(code) });
         }
-        must(reserved.iter().all(|word| *word == 0) && size > 0, "an import that is not described as it has to be")?;
+        must(reserved.iter().all(|word| *word == 0) && size > 0, "import with an invalid description")?;
         let given_twice = account.imports.values().any(|import| import.file.as_raw_fd() == fd);
-        must(!given_twice, "a file descriptor was given away twice")?;
-        // SAFETY: the query is valid for any number, also for one that is not a file descriptor.
+        must(!given_twice, "import of a file descriptor that is imported already")?;
+        // SAFETY: `F_GETFD` accepts any number.
         let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
-        must(is_open, "a file descriptor was given away that is closed")?;
+        must(is_open, "import of a closed file descriptor")?;
         if !is_known {
             return Err(CUresult::CUDA_ERROR_NOT_SUPPORTED);
         }
-        // SAFETY: the caller passes ownership of the file descriptor.
+        // SAFETY: the import owns the file descriptor from here on.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         let number = account.handle();
         account.imports.insert(number, Import { file, mapped: false });
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { memory.write(number as CUexternalMemory) };
         Ok(())
     }
@@ -342,124 +342,124 @@ calls! {
     cuExternalMemoryGetMappedBuffer[Context](
         address: *mut CUdeviceptr, memory: CUexternalMemory, buffer: *const CUDA_EXTERNAL_MEMORY_BUFFER_DESC
     ) |account| {
-        // SAFETY: the caller passes a complete structure.
+        // SAFETY: the caller provides the structure.
         let (offset, size, flags) = unsafe { ((*buffer).offset, (*buffer).size, (*buffer).flags) };
         let number = memory as usize;
         let Some(import) = account.imports.get_mut(&number) else {
-            complain("a mapping of what was not imported");
+            complain("mapping of an unknown import");
             return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
         };
         if offset != 0 || flags != 0 || size == 0 {
             return Err(INVALID);
         }
-        // SAFETY: the mapping belongs to this library.
+        // SAFETY: the mapping is new.
         let at = unsafe { map(import.file.as_raw_fd(), size as usize) }?;
         import.mapped = true;
         account.memory.insert(at, Span { length: size as usize, memory: Memory::External { import: number } });
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { address.write(at) };
         Ok(())
     }
 
     cuDestroyExternalMemory[Context](memory: CUexternalMemory) |account| {
         let found = account.imports.remove(&(memory as usize));
-        must(found.is_some(), "an import was destroyed that is not there")?;
-        must(found.is_some_and(|import| !import.mapped), "an import was destroyed before its mapping")
+        must(found.is_some(), "destruction of an unknown import")?;
+        must(found.is_some_and(|import| !import.mapped), "destruction of an import before its mapping")
     }
 
     cuStreamCreate[Context](stream: *mut CUstream, flags: c_uint) |account| {
         let handle = account.handle();
         account.streams.insert(handle);
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { stream.write(handle as CUstream) };
         Ok(())
     }
 
     cuStreamSynchronize[Context](stream: CUstream) |account| {
-        must(account.streams.contains(&(stream as usize)), "a stream was waited for that is not there")
+        must(account.streams.contains(&(stream as usize)), "wait for an unknown stream")
     }
 
     cuStreamDestroy_v2[Context](stream: CUstream) |account| {
-        must(account.streams.remove(&(stream as usize)), "a stream was destroyed that is not there")
+        must(account.streams.remove(&(stream as usize)), "destruction of an unknown stream")
     }
 
     cuEventCreate[Context](event: *mut CUevent, flags: c_uint) |account| {
         let handle = account.handle();
         account.events.insert(handle, None);
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { event.write(handle as CUevent) };
         Ok(())
     }
 
     cuEventRecord[Context](event: CUevent, stream: CUstream) |account| {
-        must(account.streams.contains(&(stream as usize)), "an event on a stream that is not there")?;
-        must(account.events.contains_key(&(event as usize)), "an event was recorded that is not there")?;
+        must(account.streams.contains(&(stream as usize)), "event on an unknown stream")?;
+        must(account.events.contains_key(&(event as usize)), "record of an unknown event")?;
         let now = account.now();
         account.events.insert(event as usize, Some(now));
         Ok(())
     }
 
     cuEventQuery[Context](event: CUevent) |account| {
-        must(account.events.contains_key(&(event as usize)), "an event was asked for that is not there")
+        must(account.events.contains_key(&(event as usize)), "query of an unknown event")
     }
 
     cuEventElapsedTime[Context](milliseconds: *mut f32, start: CUevent, end: CUevent) |account| {
         let time = |event: CUevent| account.events.get(&(event as usize)).copied().flatten();
         let (Some(start), Some(end)) = (time(start), time(end)) else {
-            complain("the time between events that never came");
+            complain("time between events that were not recorded");
             return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
         };
-        must(end >= start, "the time between events in the wrong order")?;
-        // SAFETY: the caller passes a valid pointer for the result.
+        must(end >= start, "time between events in the wrong order")?;
+        // SAFETY: the caller provides the memory.
         unsafe { milliseconds.write((end - start) as f32 / 1e6) };
         Ok(())
     }
 
     cuEventDestroy_v2[Context](event: CUevent) |account| {
-        must(account.events.remove(&(event as usize)).is_some(), "an event was destroyed that is not there")
+        must(account.events.remove(&(event as usize)).is_some(), "destruction of an unknown event")
     }
 
     cuModuleLoadData[Context](module: *mut CUmodule, image: *const c_void) |account| {
-        // SAFETY: the caller passes a string with a terminating zero.
+        // SAFETY: the caller provides a zero-terminated string.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_string_lossy();
         if !text.contains(".target") {
             return Err(CUresult::CUDA_ERROR_INVALID_IMAGE);
         }
         let handle = account.handle();
         account.modules.insert(handle);
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { module.write(handle as CUmodule) };
         Ok(())
     }
 
     cuModuleGetFunction[Context](function: *mut CUfunction, module: CUmodule, name: *const c_char) |account| {
-        must(account.modules.contains(&(module as usize)), "a function of a module that is not there")?;
-        // SAFETY: the caller passes a string with a terminating zero.
+        must(account.modules.contains(&(module as usize)), "function of an unknown module")?;
+        // SAFETY: the caller provides a zero-terminated string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        // The name ends with the bytes per thread; the double needs nothing else of a kernel.
+        // The name ends with the width of an access, which is all that the stand-in needs of a kernel.
         let width: usize = name.rsplit('_').next().and_then(|width| width.parse().ok()).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?;
-        // SAFETY: the caller passes a valid pointer for the result.
+        // SAFETY: the caller provides the memory.
         unsafe { function.write((module as usize + width) as CUfunction) };
         Ok(())
     }
 
     cuModuleUnload[Context](module: CUmodule) |account| {
-        must(account.modules.remove(&(module as usize)), "a module was unloaded that is not there")
+        must(account.modules.remove(&(module as usize)), "unload of an unknown module")
     }
 
     cuLaunchKernel[Context](
         function: CUfunction, blocks_x: c_uint, blocks_y: c_uint, blocks_z: c_uint, threads_x: c_uint, threads_y: c_uint,
         threads_z: c_uint, shared_bytes: c_uint, stream: CUstream, arguments: *mut *mut c_void, extra: *mut *mut c_void
     ) |account| {
-        must(account.streams.contains(&(stream as usize)), "a kernel on a stream that is not there")?;
+        must(account.streams.contains(&(stream as usize)), "kernel on an unknown stream")?;
         let (module, width) = (function as usize & !0xfff, function as usize & 0xfff);
-        must(account.modules.contains(&module), "a kernel of a module that is not there")?;
+        must(account.modules.contains(&module), "kernel of an unknown module")?;
         let shape = [blocks_y, blocks_z, threads_y, threads_z];
-        must(shape == [1; 4] && blocks_x > 0 && (1..=1024).contains(&threads_x), "a kernel in an impossible shape")?;
-        // SAFETY: the kernels take three 64-bit parameters.
+        must(shape == [1; 4] && blocks_x > 0 && (1..=1024).contains(&threads_x), "kernel with an invalid grid")?;
+        // SAFETY: the kernels have three 64-bit parameters.
         let [to, from, words] = unsafe { [0, 1, 2].map(|place| arguments.add(place).read().cast::<u64>().read()) };
-        must((to | from).is_multiple_of(width as u64), "a kernel at an address that is no multiple of its word")?;
-        carry(account, to, from, words as usize * width)
+        must((to | from).is_multiple_of(width as u64), "kernel at a misaligned address")?;
+        copy(account, to, from, words as usize * width)
     }
 }
 
@@ -471,18 +471,18 @@ unsafe fn map(fd: c_int, bytes: usize) -> Result<u64, CUresult> {
     if at == libc::MAP_FAILED { Err(CUresult::CUDA_ERROR_MAP_FAILED) } else { Ok(at as u64) }
 }
 
-/// Performs a work item, unless the GPU is lost at it.
-fn carry(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize) -> Result<(), CUresult> {
+/// Executes a work item, unless the GPU is lost with it.
+fn copy(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize) -> Result<(), CUresult> {
     account.work += 1;
-    if TOLD.lose.is_some_and(|lose| account.work >= lose) {
+    if OPTIONS.lose.is_some_and(|lose| account.work >= lose) {
         account.lost = true;
-        // As on a GPU, the error appears after this call.
+        // As on a GPU, later calls report the loss.
         return Ok(());
     }
     let (from, to) = (account.reach(from, bytes).ok_or(INVALID)?, account.reach(to, bytes).ok_or(INVALID)?);
-    // SAFETY: `reach` has checked both sides.
+    // SAFETY: `reach` checked both sides.
     unsafe { std::ptr::copy(from, to, bytes) };
-    if TOLD.spoil && bytes > 0 {
+    if OPTIONS.spoil && bytes > 0 {
         // SAFETY: as above.
         unsafe { *to.add(bytes / 2) ^= 0x20 };
     }

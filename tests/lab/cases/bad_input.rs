@@ -194,7 +194,7 @@ fn limits() -> Result<(), Failed> {
     run(&format!("run --from host:8M --to verbs:rxe0 {asked} --out {folder}"))?
         .expect(3)?
         .says("limit-reached")?
-        .says("fewer bytes with --inline")
+        .says("inline data")
         .map(drop)
 }
 

@@ -271,8 +271,8 @@ fn read_only() -> Result<(), Failed> {
         )
     };
     run(&arguments(" --op write"))?.expect(3)?.says("no-permission")?;
-    run(&arguments(" --op write --warmup 0"))?.expect(3)?.says("--allow-write")?;
-    run(&arguments(" --allow-write 131071+2"))?.expect(2)?.says("not all on the drive")?;
+    run(&arguments(" --op write --warmup 0"))?.expect(3)?.says("write=LBA+COUNT")?;
+    run(&arguments(" --allow-write 131071+2"))?.expect(2)?.says("exceed the capacity of the drive")?;
     run(&arguments(" --allow-write 0+0"))?.expect(2)?.says("LBA+COUNT")?;
     run(&arguments("?read=0+1"))?.expect(2)?.says("write=LBA+COUNT")?;
     run(&arguments(" --op read --size 1000"))?.expect(0)?.says("multiples of 512")?;

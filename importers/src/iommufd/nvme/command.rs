@@ -1,26 +1,26 @@
-//! Commands as they stand in a submission queue: sixteen words, little-endian.
+//! Submission queue entries: sixteen little-endian words.
 
 use super::prp::Prp;
 
 /// Bytes of a command.
 pub(super) const BYTES: u64 = 64;
 
-/// Which way a command carries blocks.
+/// Direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the drive into memory.
     Read,
-    /// From memory onto the drive.
+    /// From memory to the drive.
     Write,
 }
 
-/// A command without the number that tells it from others.
+/// A command without its command identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Command {
     words: [u32; 16],
 }
 
-/// What an identify command asks for.
+/// What an identify command returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identify {
     Namespace(u32),
@@ -60,8 +60,8 @@ impl Command {
         Self::new(0x06, namespace).data(Prp { first: page, second: 0 }).word(10, what)
     }
 
-    /// Asks for so many queues of each kind; the answer says how many there are.
-    pub(super) fn ask_for_queues(count: u16) -> Self {
+    /// Requests `count` queues of each kind. The result holds the numbers that were allocated.
+    pub(super) fn request_queues(count: u16) -> Self {
         let less_one = u32::from(count.saturating_sub(1));
         Self::new(0x09, 0).word(10, FEATURE_QUEUES).word(11, less_one << 16 | less_one)
     }
@@ -71,7 +71,7 @@ impl Command {
         Self::create_queue(0x05, number, entries, memory).word(11, 1)
     }
 
-    /// A submission queue that reports to the completion queue of the same number.
+    /// A submission queue, paired with the completion queue of the same number.
     pub(super) fn create_submission_queue(number: u16, entries: u32, memory: u64) -> Self {
         Self::create_queue(0x01, number, entries, memory).word(11, u32::from(number) << 16 | 1)
     }
@@ -89,7 +89,7 @@ impl Command {
         Self::new(0x04, 0).word(10, number.into())
     }
 
-    /// Carries `blocks` blocks, at least one, from `first` on.
+    /// Transfers `blocks` blocks, at least one, from block `first` on.
     pub(super) fn transfer(direction: Direction, namespace: u32, first: u64, blocks: u32, prp: Prp) -> Self {
         let opcode = match direction {
             Direction::Read => 0x02,
@@ -102,7 +102,7 @@ impl Command {
             .word(12, blocks.saturating_sub(1) & 0xffff)
     }
 
-    /// As it goes into the queue, under this number.
+    /// The entry, with its command identifier.
     pub(super) fn bytes(mut self, number: u16) -> [u8; BYTES as usize] {
         self.words[0] |= u32::from(number) << 16;
         let mut bytes = [0; BYTES as usize];
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_where_the_specification_has_them() {
+    fn fields_match_the_specification() {
         let prp = Prp { first: 0x1_2345_6000, second: 0x2_0000_1000 };
         let read = words(Command::transfer(Direction::Read, 1, 0x1_0000_0002, 8, prp), 0x1234);
         assert_eq!(read[..4], [0x1234_0002, 1, 0, 0]);
@@ -135,6 +135,6 @@ mod tests {
         assert_eq!((queue[0], queue[6], queue[10], queue[11]), (0x05, 0x8000, 0xffff_0003, 1));
         let identify = words(Command::identify(Identify::Namespace(5), 0x9000), 9);
         assert_eq!((identify[0], identify[1], identify[10]), (9 << 16 | 6, 5, 0));
-        assert_eq!(words(Command::ask_for_queues(4), 0)[10..12], [7, 0x0003_0003]);
+        assert_eq!(words(Command::request_queues(4), 0)[10..12], [7, 0x0003_0003]);
     }
 }

@@ -1,24 +1,24 @@
-//! Entries of a completion queue: four words.
+//! Completion queue entries: four words.
 
 use super::Status;
 
 /// Bytes of an entry.
 pub(super) const BYTES: u64 = 16;
-/// Where the word with the phase stands: it is looked at first.
+/// Offset of the word with the phase, which is read first.
 pub(super) const PHASE_AT: u64 = 12;
 
-/// An entry.
+/// A completion queue entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// What the command gives back.
+    /// Command-specific result.
     pub(crate) result: u32,
-    /// Which command ended.
+    /// Command identifier.
     pub(crate) number: u16,
-    /// How.
+    /// Status of the command.
     pub(crate) status: Status,
 }
 
-/// Whether an entry with this last word belongs to the lap that is awaited.
+/// Whether an entry with this last word has the expected phase, so that it is new.
 pub(super) fn is_of_phase(last_word: u32, phase: bool) -> bool {
     (last_word >> 16 & 1 == 1) == phase
 }
@@ -37,7 +37,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn fields_stand_where_the_specification_has_them() {
+    fn fields_match_the_specification() {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&0x0003_0004_u32.to_le_bytes());
         bytes[8..12].copy_from_slice(&0x0001_0009_u32.to_le_bytes());

@@ -1,4 +1,4 @@
-//! A controller from reset to stop, and its administrative commands.
+//! Starting and stopping a controller, and its admin commands.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,20 +14,20 @@ use super::queue::QueuePair;
 use super::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, CSTS_FATAL, CSTS_READY, Capabilities, GONE, INTMS, enabled};
 use super::status::Status;
 
-/// Entries of the administrative queues; one command at a time is under way there.
+/// Entries of the admin queues. One admin command is in flight at a time.
 const ADMIN_ENTRIES: u32 = 16;
-/// I/O queues asked for: one for each data plane, and one for each look at the drive.
+/// Requested I/O queues: two per data plane, one of them for the view of the drive.
 const QUEUES: u16 = 64;
-/// Where doorbells can lie, for all drives that do not space them out.
+/// Bytes of registers that are mapped. They hold the doorbells of every drive without a large stride.
 const MOST_REGISTER_BYTES: u64 = 64 << 10;
-/// How long a command may take that carries no data of ours.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Deadline of a command outside the measured transfers.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Waits until `ready` gives something.
+/// Calls `ready` until it returns a value.
 pub(super) fn wait<T>(
     what: &'static str,
-    patience: Duration,
+    timeout: Duration,
     mut ready: impl FnMut() -> Result<Option<T>, DriveError>,
 ) -> Result<T, DriveError> {
     let begun = Instant::now();
@@ -35,8 +35,8 @@ pub(super) fn wait<T>(
         if let Some(value) = ready()? {
             return Ok(value);
         }
-        if begun.elapsed() > patience {
-            return Err(DriveError::TimedOut { what, seconds: patience.as_secs() });
+        if begun.elapsed() > timeout {
+            return Err(DriveError::TimedOut { what, seconds: timeout.as_secs() });
         }
         std::thread::sleep(PAUSE);
     }
@@ -46,7 +46,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The registers of a controller and what can be done with them alone.
+/// The registers of a controller, and operations that need nothing else.
 struct Hardware {
     registers: Arc<Registers>,
     capabilities: Capabilities,
@@ -82,18 +82,18 @@ impl Hardware {
         self.write(offset + 4, (address >> 32) as u32)
     }
 
-    /// Switches the controller off: it forgets its queues and touches memory no more.
+    /// Disables the controller: it drops its queues and accesses no memory.
     fn disable(&self) -> Result<(), DriveError> {
         let configuration = self.read(CC)?;
         if configuration & 1 != 0 {
             self.write(CC, configuration & !1)?;
         }
         let off = || Ok((self.read(CSTS)? & CSTS_READY == 0).then_some(()));
-        wait("switching the controller off", self.capabilities.timeout, off)
+        wait("disabling the controller", self.capabilities.timeout, off)
     }
 
     fn enable(&self, admin: &QueuePair) -> Result<(), DriveError> {
-        // Nobody listens to interrupts.
+        // Queues are polled.
         self.write(INTMS, u32::MAX)?;
         let less_one = admin.entries() - 1;
         self.write(AQA, less_one << 16 | less_one)?;
@@ -105,10 +105,10 @@ impl Hardware {
             status if status & CSTS_FATAL != 0 => Err(DriveError::Fatal),
             status => Ok((status & CSTS_READY != 0).then_some(())),
         };
-        wait("switching the controller on", self.capabilities.timeout, on)
+        wait("enabling the controller", self.capabilities.timeout, on)
     }
 
-    /// The smallest page that it takes: what is mapped for it is aligned to this host's pages and no more.
+    /// The smallest page size of the controller. Mappings are aligned to pages of this host only.
     fn controller_page_bytes(&self) -> Result<u64, DriveError> {
         match self.capabilities.least_page_bytes {
             least if least <= page_bytes() => Ok(least),
@@ -116,17 +116,17 @@ impl Hardware {
         }
     }
 
-    /// Off, by its switch or by a reset of the whole function, and cut off from memory.
+    /// Disables the controller, by CC.EN or else by a function reset, and disables bus mastering.
     fn halt(&self) {
         if self.disable().is_err() {
-            // Nothing is left to do where this fails as well: closing the device resets it once more.
+            // If this fails as well, closing the device resets it.
             let _ = self.device.reset();
         }
         let _ = self.device.set_bus_master_enabled(false);
     }
 }
 
-/// The administrative queues, and a page for answers.
+/// The admin queues, and a page for results.
 struct Admin {
     queue: QueuePair,
     page: DmaMemory,
@@ -134,12 +134,12 @@ struct Admin {
 }
 
 impl Admin {
-    /// Carries a command out and gives what it returns.
-    fn carry_out(&mut self, hardware: &Hardware, what: &'static str, command: Command) -> Result<u32, DriveError> {
+    /// Executes a command and returns its result.
+    fn execute(&mut self, hardware: &Hardware, what: &'static str, command: Command) -> Result<u32, DriveError> {
         self.number = self.number.wrapping_add(1);
         self.queue.push(command, self.number)?;
-        self.queue.tell()?;
-        let entry = wait(what, PATIENCE, || {
+        self.queue.ring()?;
+        let entry = wait(what, TIMEOUT, || {
             if let Some(entry) = self.queue.pop()? {
                 return Ok(Some(entry));
             }
@@ -157,7 +157,7 @@ impl Admin {
 
     fn identify(&mut self, hardware: &Hardware, what: Identify) -> Result<Box<[u8; identify::BYTES]>, DriveError> {
         let command = Command::identify(what, self.page.iova());
-        self.carry_out(hardware, "an identify command", command)?;
+        self.execute(hardware, "an identify command", command)?;
         let mut bytes = Box::new([0; identify::BYTES]);
         self.page.read(0, &mut *bytes).map_err(DriveError::Registers)?;
         Ok(bytes)
@@ -170,7 +170,7 @@ impl Admin {
         let controller = ControllerAnswer::parse(&controller, hardware.capabilities.least_page_bytes);
         let namespace = match self.identify(hardware, Identify::ActiveNamespaces) {
             Ok(list) => identify::first_namespace(&list).ok_or(unfit("it has no active namespace"))?,
-            // Drives of NVMe 1.0 have no such list, and their namespaces are numbered from 1 on.
+            // Drives of NVMe 1.0 lack this list. Their namespaces are numbered from 1 on.
             Err(DriveError::Refused { .. }) => 1,
             Err(failure) => return Err(failure),
         };
@@ -180,7 +180,7 @@ impl Admin {
     }
 }
 
-/// The controller of one function: at most one runs at a time, however many data planes use it.
+/// The controller of one function. At most one runs at a time, shared by all data planes.
 #[derive(Default)]
 pub(crate) struct Lifecycle {
     running: Mutex<Running>,
@@ -189,12 +189,12 @@ pub(crate) struct Lifecycle {
 #[derive(Default)]
 struct Running {
     controller: Weak<Controller>,
-    /// Counts the starts, so that an earlier controller's late end does not stop a later one.
+    /// Number of starts, so that a controller that is dropped late does not stop a later one.
     generation: u64,
 }
 
 impl Lifecycle {
-    /// The controller that runs, or a fresh one.
+    /// The running controller, or a new one.
     ///
     /// # Errors
     /// It could not be brought up, or one that failed is still in use.
@@ -224,36 +224,36 @@ impl Lifecycle {
     }
 }
 
-/// Resets the controller, whatever state it was left in, and asks what it is.
+/// Resets the controller from any state, and identifies the drive.
 fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive, Vec<u16>), DriveError> {
     let capabilities = &hardware.capabilities;
     if !capabilities.has_blocks {
-        return Err(DriveError::Unfit { why: "it does not speak the NVM command set" });
+        return Err(DriveError::Unfit { why: "it lacks the NVM command set" });
     }
     hardware.disable()?;
     let doorbells = (capabilities.submission_doorbell(0), capabilities.completion_doorbell(0));
     let queue = QueuePair::new(space, &hardware.registers, ADMIN_ENTRIES, doorbells)?;
     let page = DmaMemory::new(space, identify::BYTES as u64)
-        .map_err(|source| DriveError::Memory { what: "answers", source })?;
+        .map_err(|source| DriveError::Memory { what: "results", source })?;
     hardware.enable(&queue)?;
     let mut admin = Admin { queue, page, number: 0 };
     let drive = admin.describe(hardware)?;
-    let granted = admin.carry_out(hardware, "asking for queues", Command::ask_for_queues(QUEUES))?;
-    // Of either kind one more than the number says.
+    let granted = admin.execute(hardware, "the request for queues", Command::request_queues(QUEUES))?;
+    // Both numbers are zero-based.
     let granted = (granted & 0xffff).min(granted >> 16) + 1;
     let reachable = |number: &u16| capabilities.completion_doorbell(*number) + 4 <= hardware.registers.length_bytes();
     let count = granted.min(u32::from(QUEUES)) as u16;
     Ok((admin, drive, (1..=count).filter(reachable).rev().collect()))
 }
 
-/// A controller that runs. Dropping the last use of it switches it off.
+/// A running controller. Dropping the last reference stops it.
 pub(crate) struct Controller {
-    // The administrative queues go first; by then the controller is off.
+    // `Drop` has stopped the controller before its queues are dropped.
     admin: Mutex<Admin>,
     hardware: Hardware,
     space: Arc<AddressSpace>,
     drive: Drive,
-    /// I/O queues that are not in use.
+    /// Identifiers of free I/O queues.
     numbers: Mutex<Vec<u16>>,
     ended: AtomicBool,
     lifecycle: Arc<Lifecycle>,
@@ -269,7 +269,7 @@ impl Controller {
         &self.space
     }
 
-    /// Commands that a queue can have under way at most: an entry always stays free, and numbers have 16 bits.
+    /// Most commands in flight per queue: one entry stays free, and command identifiers have 16 bits.
     pub(crate) fn most_commands(&self) -> u32 {
         self.hardware.capabilities.queue_entries.min(u16::MAX.into()) - 1
     }
@@ -282,7 +282,7 @@ impl Controller {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether it has given up or is gone; nothing in the data path asks.
+    /// Checks that the controller responds and reports no fatal error. Not used in the data path.
     pub(super) fn is_alive(&self) -> Result<(), DriveError> {
         if self.has_ended() {
             return Err(DriveError::Stopped);
@@ -290,7 +290,7 @@ impl Controller {
         if self.hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(DriveError::Fatal) } else { Ok(()) }
     }
 
-    /// Switches it off now; everything that uses it ends.
+    /// Stops the controller. Everything that uses it fails afterwards.
     pub(crate) fn stop(&self) {
         if !self.ended.swap(true, Ordering::AcqRel) {
             let running = lock(&self.lifecycle.running);
@@ -300,11 +300,11 @@ impl Controller {
         }
     }
 
-    fn carry_out(&self, what: &'static str, command: Command) -> Result<u32, DriveError> {
+    fn execute(&self, what: &'static str, command: Command) -> Result<u32, DriveError> {
         if self.has_ended() {
             return Err(DriveError::Stopped);
         }
-        let done = lock(&self.admin).carry_out(&self.hardware, what, command);
+        let done = lock(&self.admin).execute(&self.hardware, what, command);
         done.inspect_err(|failure| {
             if failure.is_final() {
                 self.stop();
@@ -312,10 +312,10 @@ impl Controller {
         })
     }
 
-    /// Makes a pair of I/O queues; returns their number.
+    /// Creates a pair of I/O queues, and returns their identifier.
     pub(super) fn create_queues(&self, entries: u32) -> Result<(u16, QueuePair), DriveError> {
         let number = lock(&self.numbers).pop().ok_or(DriveError::NoQueue)?;
-        self.create_numbered(number, entries).map(|pair| (number, pair)).inspect_err(|_| self.give_back(number))
+        self.create_numbered(number, entries).map(|pair| (number, pair)).inspect_err(|_| self.release_number(number))
     }
 
     fn create_numbered(&self, number: u16, entries: u32) -> Result<QueuePair, DriveError> {
@@ -323,29 +323,29 @@ impl Controller {
         let doorbells = (capabilities.submission_doorbell(number), capabilities.completion_doorbell(number));
         let pair = QueuePair::new(&self.space, &self.hardware.registers, entries, doorbells)?;
         let command = Command::create_completion_queue(number, entries, pair.completion_address());
-        self.carry_out("making a completion queue", command)?;
+        self.execute("the creation of a completion queue", command)?;
         let command = Command::create_submission_queue(number, entries, pair.submission_address());
-        if let Err(failure) = self.carry_out("making a submission queue", command) {
-            // Its memory is about to go.
+        if let Err(failure) = self.execute("the creation of a submission queue", command) {
+            // The memory of the queue is freed next.
             let command = Command::delete_completion_queue(number);
-            self.carry_out("deleting a completion queue", command).inspect_err(|_| self.stop()).ok();
+            self.execute("the deletion of a completion queue", command).inspect_err(|_| self.stop()).ok();
             return Err(failure);
         }
         Ok(pair)
     }
 
-    /// Takes the queues of that number from the drive, so that their memory can go.
+    /// Deletes the queues of this identifier, so that their memory can be freed.
     pub(super) fn delete_queues(&self, number: u16) {
         let deleted = self
-            .carry_out("deleting a submission queue", Command::delete_submission_queue(number))
-            .and_then(|_| self.carry_out("deleting a completion queue", Command::delete_completion_queue(number)));
+            .execute("the deletion of a submission queue", Command::delete_submission_queue(number))
+            .and_then(|_| self.execute("the deletion of a completion queue", Command::delete_completion_queue(number)));
         match deleted {
-            Ok(_) => self.give_back(number),
+            Ok(_) => self.release_number(number),
             Err(_) => self.stop(),
         }
     }
 
-    fn give_back(&self, number: u16) {
+    fn release_number(&self, number: u16) {
         lock(&self.numbers).push(number);
     }
 }

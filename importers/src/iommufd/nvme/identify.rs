@@ -1,39 +1,39 @@
-//! What a drive says of itself. Nothing of it is believed unseen.
+//! Results of identify commands. All values are checked before use.
 
-/// Bytes of every answer to an identify command.
+/// Bytes of the result of an identify command.
 pub(super) const BYTES: usize = 4096;
 /// The block count of a command has 16 bits.
 const MOST_BLOCKS: u64 = 65536;
-/// Longer commands bring nothing.
+/// Most bytes per command. Longer commands are no faster.
 const LONGEST_BYTES: u64 = 1 << 20;
 
-/// A drive, as far as moving data is concerned.
+/// Properties of a drive that matter for transfers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Drive {
-    /// Its model.
+    /// Model.
     pub(crate) model: String,
-    /// Its firmware.
+    /// Firmware revision.
     pub(crate) firmware: String,
-    /// The namespace that is used: the first active one.
+    /// The namespace in use: the first active one.
     pub(crate) namespace: u32,
-    /// How many blocks it has.
+    /// Number of blocks.
     pub(crate) blocks: u64,
-    /// Bytes of a block.
+    /// Bytes per block.
     pub(crate) block_bytes: u64,
-    /// Bytes that one command carries at most, in whole blocks.
+    /// Most bytes per command, in whole blocks.
     pub(crate) command_bytes: u64,
 }
 
-/// What the controller says.
+/// Identify Controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ControllerAnswer {
     pub(super) model: String,
     pub(super) firmware: String,
-    /// No limit where there is none.
+    /// Most bytes per command (MDTS). `None` without a limit.
     pub(super) transfer_bytes: Option<u64>,
 }
 
-/// The part of an answer that a namespace is described by.
+/// Identify Namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NamespaceAnswer {
     pub(super) blocks: u64,
@@ -41,13 +41,13 @@ pub(super) struct NamespaceAnswer {
 }
 
 impl ControllerAnswer {
-    /// `least_page_bytes`: of the controller's capabilities, in which its limit is given.
+    /// `least_page_bytes` is the unit of MDTS, from the controller's capabilities.
     pub(super) fn parse(bytes: &[u8; BYTES], least_page_bytes: u64) -> Self {
         let limit = u32::from(bytes[77]);
         Self {
             model: text(&bytes[24..64]),
             firmware: text(&bytes[64..72]),
-            // A power of two of pages; what leaves 64 bits is no limit.
+            // A power of two, in pages. A value beyond 64 bits is no limit.
             transfer_bytes: (limit != 0).then(|| least_page_bytes.checked_mul(1_u64.checked_shl(limit)?)).flatten(),
         }
     }
@@ -61,12 +61,12 @@ pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
 
 impl NamespaceAnswer {
     /// # Errors
-    /// Why its blocks cannot be used, as part of a sentence.
+    /// Why the blocks cannot be used.
     pub(super) fn parse(bytes: &[u8; BYTES]) -> Result<Self, &'static str> {
         let mut size = [0; 8];
         size.copy_from_slice(&bytes[..8]);
         let blocks = u64::from_le_bytes(size);
-        // The number of the format in use: four low bits, and above 16 formats two more.
+        // Index of the format in use: four low bits, and two more where there are more than 16 formats.
         let format =
             usize::from(bytes[26] & 0xf) | if bytes[25] > 15 { usize::from(bytes[26] >> 5 & 3) << 4 } else { 0 };
         let at = 128 + 4 * format;
@@ -76,17 +76,17 @@ impl NamespaceAnswer {
             return Err("its first namespace has no blocks");
         }
         if format > usize::from(bytes[25]) {
-            return Err("it names a block format that it does not have");
+            return Err("it reports an unknown block format");
         }
         if metadata_bytes != 0 {
-            return Err("its blocks carry metadata");
+            return Err("its blocks have metadata");
         }
         if !(9..=16).contains(&shift) {
             return Err("its blocks are not between 512 bytes and 64 KiB");
         }
         let block_bytes = 1 << shift;
         if blocks.checked_mul(block_bytes).is_none() {
-            return Err("its capacity leaves 64 bits");
+            return Err("its capacity exceeds 64 bits");
         }
         Ok(Self { blocks, block_bytes })
     }
@@ -94,7 +94,7 @@ impl NamespaceAnswer {
 
 impl Drive {
     /// # Errors
-    /// It carries not even one block in a command.
+    /// A command carries less than a block.
     pub(super) fn new(
         controller: ControllerAnswer,
         namespace: u32,
@@ -106,14 +106,14 @@ impl Drive {
         let longest = limit.min(prp_bytes).min(LONGEST_BYTES).min(MOST_BLOCKS * block_bytes);
         let command_bytes = longest / block_bytes * block_bytes;
         if command_bytes == 0 {
-            return Err("a command of it carries less than a block");
+            return Err("a command carries less than a block");
         }
         let ControllerAnswer { model, firmware, .. } = controller;
         Ok(Self { model, firmware, namespace, blocks, block_bytes, command_bytes })
     }
 }
 
-/// ASCII, filled up with blanks; anything else becomes a question mark.
+/// ASCII text, padded with blanks. Other bytes become question marks.
 fn text(bytes: &[u8]) -> String {
     let letter = |byte: &u8| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' };
     let text: String = bytes.iter().take_while(|byte| **byte != 0).map(letter).collect();
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_drive_is_described() {
+    fn parses_a_drive() {
         let drive = drive(7, 9).unwrap();
         assert_eq!((drive.model.as_str(), drive.firmware.as_str()), ("QEMU NVMe Ctrl", "10.0.1"));
         assert_eq!((drive.block_bytes, drive.blocks, drive.command_bytes), (512, 131_072, 512 << 10));
     }
 
     #[test]
-    fn limits_of_any_size_are_limits() {
+    fn limits_the_bytes_of_a_command() {
         assert_eq!(drive(0, 9).unwrap().command_bytes, LONGEST_BYTES);
         assert_eq!(drive(1, 12).unwrap().command_bytes, 8192);
         assert_eq!(drive(1, 13).unwrap().command_bytes, 8192);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused() {
+    fn rejects_unusable_namespaces() {
         assert!(NamespaceAnswer::parse(&namespace(0, 9)).is_err());
         assert!(NamespaceAnswer::parse(&namespace(1, 8)).is_err());
         assert!(NamespaceAnswer::parse(&namespace(1, 255)).is_err());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_real_number_is_a_namespace() {
+    fn finds_the_first_namespace() {
         let mut list = Box::new([0; BYTES]);
         assert_eq!(first_namespace(&list), None);
         list[0] = 7;
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_is_too_strange(seed in proptest::collection::vec(any::<u8>(), 384), least_page_shift in 12_u32..28) {
+        fn never_panics(seed in proptest::collection::vec(any::<u8>(), 384), least_page_shift in 12_u32..28) {
             let mut bytes = Box::new([0; BYTES]);
             bytes[..seed.len()].copy_from_slice(&seed);
             let controller = ControllerAnswer::parse(&bytes, 1 << least_page_shift);

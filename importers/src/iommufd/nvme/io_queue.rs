@@ -1,4 +1,4 @@
-//! A pair of I/O queues with a page of list for each command.
+//! A pair of I/O queues, with a page for a PRP list per command.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use peerpath_exporter::DmaMemory;
 
 use super::command::{Command, Direction};
 use super::completion::Entry;
-use super::controller::{Controller, PATIENCE, wait};
+use super::controller::{Controller, TIMEOUT, wait};
 use super::error::DriveError;
 use super::prp;
 use super::queue::QueuePair;
 use super::status::Status;
 
-/// How many polls without an answer pass between two looks at the controller's state, which cost a read from the device.
+/// Empty polls between two checks of the controller's state, which reads a register.
 const POLLS_PER_LOOK: u32 = 1 << 16;
-/// The same where a pause lies between the polls.
+/// The same for polls with a pause in between.
 const PAUSES_PER_LOOK: u32 = 64;
 
-/// Whoever pushes chooses the numbers of commands, from zero to one below `commands`, and uses none twice at a time.
+/// The caller chooses command identifiers below `commands`, each for one command in flight at a time.
 pub(crate) struct IoQueue {
     pair: QueuePair,
     lists: DmaMemory,
@@ -32,11 +32,11 @@ pub(crate) struct IoQueue {
 }
 
 impl IoQueue {
-    /// Makes queues for so many commands under way.
+    /// Creates queues for `commands` commands in flight.
     pub(crate) fn new(controller: &Arc<Controller>, commands: u32) -> Result<Self, DriveError> {
         let page_bytes = controller.page_bytes()?;
         let lists = DmaMemory::new(controller.space(), u64::from(commands) * page_bytes)
-            .map_err(|source| DriveError::Memory { what: "lists of pages", source })?;
+            .map_err(|source| DriveError::Memory { what: "PRP lists", source })?;
         let (number, pair) = controller.create_queues(commands + 1)?;
         Ok(Self {
             pair,
@@ -51,7 +51,7 @@ impl IoQueue {
         })
     }
 
-    /// Puts a transfer of `bytes` bytes, whole blocks from `first_block` on, into the queue.
+    /// Enqueues a transfer of `bytes` bytes: whole blocks from `first_block` on.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -73,13 +73,13 @@ impl IoQueue {
         Ok(())
     }
 
-    /// Tells the drive of what was pushed.
+    /// Rings the submission doorbell.
     #[inline]
-    pub(crate) fn tell(&self) -> Result<(), DriveError> {
-        self.pair.tell()
+    pub(crate) fn ring(&self) -> Result<(), DriveError> {
+        self.pair.ring()
     }
 
-    /// Takes a command that ended; its number is one that was given out. A controller that gave up is found out in time.
+    /// A command that completed, with a valid identifier. Checks the controller after many empty polls.
     #[inline]
     pub(crate) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let Some(entry) = self.pair.pop()? else {
@@ -98,14 +98,14 @@ impl IoQueue {
         Ok(Some(entry))
     }
 
-    /// Gives the drive back the room of what was taken.
+    /// Rings the completion doorbell, which frees the entries of completed commands.
     #[inline]
     pub(crate) fn release(&self) -> Result<(), DriveError> {
         self.pair.release()
     }
 
-    /// Carries one transfer out and waits for its end.
-    pub(crate) fn carry_out(
+    /// Executes one transfer and waits for it.
+    pub(crate) fn execute(
         &mut self,
         direction: Direction,
         first_block: u64,
@@ -113,13 +113,13 @@ impl IoQueue {
         bytes: u64,
     ) -> Result<(), DriveError> {
         let what = match direction {
-            Direction::Read => "reading the drive",
-            Direction::Write => "writing the drive",
+            Direction::Read => "a read",
+            Direction::Write => "a write",
         };
         self.controller.is_alive()?;
         self.push(0, direction, first_block, address, bytes)?;
-        self.tell()?;
-        let entry = self.wait_for_one(what, PATIENCE).inspect_err(|failure| {
+        self.ring()?;
+        let entry = self.wait_for_one(what, TIMEOUT).inspect_err(|failure| {
             if failure.is_final() {
                 self.controller.stop();
             }
@@ -131,9 +131,9 @@ impl IoQueue {
         }
     }
 
-    fn wait_for_one(&mut self, what: &'static str, patience: Duration) -> Result<Entry, DriveError> {
+    fn wait_for_one(&mut self, what: &'static str, timeout: Duration) -> Result<Entry, DriveError> {
         let mut polls = 0_u32;
-        wait(what, patience, || {
+        wait(what, timeout, || {
             if let Some(entry) = self.pop()? {
                 return Ok(Some(entry));
             }
@@ -149,7 +149,7 @@ impl IoQueue {
 impl Drop for IoQueue {
     fn drop(&mut self) {
         if self.in_flight > 0 {
-            // Whatever the drive still does with them, it must not do it to memory that is about to go.
+            // The drive must not access the memory of these commands, which is freed next.
             self.controller.stop();
         }
         if !self.controller.has_ended() {

@@ -1,7 +1,7 @@
-//! A small NVMe driver in user space: one controller, polled queues, reads and writes by device address.
+//! A small NVMe driver in user space: one controller, polled queues, reads and writes by I/O virtual address.
 //!
-//! Names and numbers: NVM Express Base Specification 1.4 and NVM Command Set. A drive is not believed: what it says of
-//! itself is checked before anything is made of it, and it gets no more than a deadline to answer.
+//! Names and numbers are from the NVM Express Base Specification 1.4 and the NVM Command Set. A drive is not trusted:
+//! everything it reports is checked before use, and every command has a deadline.
 
 mod command;
 mod completion;
@@ -21,5 +21,5 @@ pub(super) use identify::Drive;
 pub(super) use io_queue::IoQueue;
 pub use status::Status;
 
-/// Class code of a function that speaks NVMe: mass storage, non-volatile memory, NVM Express.
+/// Class code of an NVMe controller: mass storage, non-volatile memory, NVM Express.
 pub(super) const CLASS: u32 = 0x01_08_02;

@@ -1,23 +1,23 @@
-//! Physical region pages: how a command says where its data lie.
+//! Physical region pages (PRP): the memory of a command.
 //!
-//! The first pointer may begin within a page, every further one is a page. With two pages the second pointer is the
-//! second page; with more it is the address of a list of all pages but the first. A list has one page here, which bounds
-//! the length of a command.
+//! The first entry may point into a page; all others point to the start of a page. With two pages, the second entry is the
+//! second page. With more, it is the address of a list of all pages but the first. A list is one page here, which bounds the
+//! length of a command.
 
-/// The two pointers of a command.
+/// The two entries of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prp {
     pub(super) first: u64,
     pub(super) second: u64,
 }
 
-/// Bytes that a command can carry with one page of list, wherever they begin.
+/// Most bytes of a command with one page of list, at any offset.
 pub(super) fn longest_bytes(page_bytes: u64) -> u64 {
     page_bytes / 8 * page_bytes
 }
 
-/// Describes `length` bytes (at least one) at `address`. What belongs into the list at `list_address` is put into `list`,
-/// which is empty where none is needed.
+/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the list at `list_address`, and is
+/// empty where none is needed.
 pub(super) fn describe(address: u64, length: u64, page_bytes: u64, list_address: u64, list: &mut Vec<u8>) -> Prp {
     list.clear();
     let first_page = address & !(page_bytes - 1);
@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn walking_the_pointers_visits_every_byte_once(
+        fn the_entries_cover_every_byte_once(
             page_shift in 12_u32..17,
             start in 0_u64..1 << 40,
             length in 1_u64..=2 << 20,
@@ -65,8 +65,8 @@ mod tests {
             let length = length.min(longest_bytes(page_bytes));
             let mut list = Vec::new();
             let prp = describe(start, length, page_bytes, LIST, &mut list);
-            prop_assert!(list.len() as u64 <= page_bytes, "the list leaves its page");
-            // As a drive walks them.
+            prop_assert!(list.len() as u64 <= page_bytes, "the list exceeds its page");
+            // Follow the entries as a drive does.
             let first = page_bytes - start % page_bytes;
             let mut spans = vec![(prp.first, first.min(length))];
             let rest = length - spans[0].1;

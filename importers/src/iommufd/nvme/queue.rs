@@ -1,4 +1,4 @@
-//! A pair of queues in memory: commands go round in one ring, what became of them in the other.
+//! A submission queue and a completion queue in memory.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::command::{self, Command};
 use super::completion::{self, Entry};
 use super::error::DriveError;
 
-/// A place in a ring, and in which lap.
+/// A position in a ring, and its phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     at: u32,
     entries: u32,
-    /// The first lap writes ones into zeroed memory, the next zeroes, and so on.
+    /// Phase of new entries. It inverts with every lap of the ring, starting with 1 in zeroed memory.
     phase: bool,
 }
 
@@ -31,7 +31,7 @@ impl Place {
     }
 }
 
-/// The two rings and their doorbells. With no more commands under way than `entries - 1` neither can overflow.
+/// The two rings and their doorbells. Neither overflows with at most `entries - 1` commands in flight.
 pub(super) struct QueuePair {
     registers: Arc<Registers>,
     submission: DmaMemory,
@@ -43,7 +43,7 @@ pub(super) struct QueuePair {
 }
 
 impl QueuePair {
-    /// Memory for queues of `entries` entries; `doorbells`: where the tail and the head are told.
+    /// Allocates queues of `entries` entries. `doorbells` are the offsets of the submission and completion doorbells.
     pub(super) fn new(
         space: &Arc<AddressSpace>,
         registers: &Arc<Registers>,
@@ -77,7 +77,7 @@ impl QueuePair {
         self.completion.iova()
     }
 
-    /// Puts a command into the queue; the drive sees it once it is told.
+    /// Enqueues a command. The drive fetches it after [`QueuePair::ring`].
     #[inline]
     pub(super) fn push(&mut self, command: Command, number: u16) -> Result<(), DriveError> {
         let at = u64::from(self.tail.at) * command::BYTES;
@@ -86,13 +86,13 @@ impl QueuePair {
         Ok(())
     }
 
-    /// Tells the drive of everything in the queue.
+    /// Rings the submission doorbell.
     #[inline]
-    pub(super) fn tell(&self) -> Result<(), DriveError> {
+    pub(super) fn ring(&self) -> Result<(), DriveError> {
         self.registers.write_u32(self.tail_doorbell, self.tail.at).map_err(DriveError::Registers)
     }
 
-    /// Takes an entry that the drive has written.
+    /// The next entry that the drive has written.
     #[inline]
     pub(super) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let at = u64::from(self.head.at) * completion::BYTES;
@@ -101,14 +101,14 @@ impl QueuePair {
         if !completion::is_of_phase(u32::from_le_bytes(word), self.head.phase) {
             return Ok(None);
         }
-        // Only now: the drive writes the phase last.
+        // Read after the phase, which the drive writes last.
         let mut bytes = [0; completion::BYTES as usize];
         self.completion.read(at, &mut bytes).map_err(DriveError::Registers)?;
         self.head.advance();
         Ok(Some(Entry::parse(&bytes)))
     }
 
-    /// Gives the drive back the room of everything taken.
+    /// Rings the completion doorbell, which frees the entries that were taken.
     #[inline]
     pub(super) fn release(&self) -> Result<(), DriveError> {
         self.registers.write_u32(self.head_doorbell, self.head.at).map_err(DriveError::Registers)
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_phase_turns_with_every_lap(entries in 2_u32..70_000, steps in 0_u32..200_000) {
+        fn the_phase_inverts_with_every_lap(entries in 2_u32..70_000, steps in 0_u32..200_000) {
             let mut place = Place::start(entries);
             for _ in 0..steps {
                 place.advance();

@@ -1,4 +1,4 @@
-//! The registers of a controller: where they lie, and what the first of them says.
+//! Registers of a controller, and its capabilities.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ const DOORBELLS: u64 = 0x1000;
 
 pub(super) const CSTS_READY: u32 = 1;
 pub(super) const CSTS_FATAL: u32 = 1 << 1;
-/// What a function answers that is not there any more.
+/// Value of every register of a function that was removed.
 pub(super) const GONE: u32 = u32::MAX;
 
-/// What a controller can do (CAP).
+/// Capabilities of a controller (CAP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Entries that an I/O queue may have at most.
+    /// Most entries of an I/O queue.
     pub(super) queue_entries: u32,
-    /// How long becoming ready, or ceasing to be, may take.
+    /// Longest time to become ready or to be disabled.
     pub(super) timeout: Duration,
-    /// Between two doorbells.
+    /// Distance between two doorbells.
     doorbell_stride_bytes: u64,
-    /// Whether it speaks the NVM command set: blocks that are read and written.
+    /// The controller supports the NVM command set.
     pub(super) has_blocks: bool,
-    /// The smallest page that it can be set to.
+    /// Smallest page size.
     pub(super) least_page_bytes: u64,
 }
 
@@ -35,9 +35,9 @@ impl Capabilities {
     pub(super) fn parse(cap: u64) -> Self {
         let bits = |from: u32, count: u32| cap >> from & ((1 << count) - 1);
         Self {
-            // The field is one less.
+            // Zero-based.
             queue_entries: bits(0, 16) as u32 + 1,
-            // In half seconds; a drive that asks for none gets one all the same.
+            // In units of 500 ms; at least one.
             timeout: Duration::from_millis(500) * (bits(24, 8) as u32 + 1),
             doorbell_stride_bytes: 4 << bits(32, 4),
             has_blocks: bits(37, 1) == 1,
@@ -54,7 +54,7 @@ impl Capabilities {
     }
 }
 
-/// CC of a controller that runs: enabled, the NVM command set, this page, entries of 64 and 16 bytes.
+/// CC of a running controller: enabled, NVM command set, this page size, entries of 64 and 16 bytes.
 pub(super) fn enabled(page_bytes: u64) -> u32 {
     1 | (page_bytes.trailing_zeros() - 12) << 7 | 6 << 16 | 4 << 20
 }
@@ -65,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_capabilities_of_an_emulated_drive() {
+    fn parses_the_capabilities_of_an_emulated_drive() {
         // MQES 2047, CQR, TO 15, one command set and the administrative one, pages from 4 KiB to 64 KiB.
         let capabilities = Capabilities::parse(0x0040_0020_0f01_07ff | 1 << 37);
         assert_eq!(capabilities.queue_entries, 2048);
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_has_a_meaning(cap: u64) {
+        fn never_panics(cap: u64) {
             let capabilities = Capabilities::parse(cap);
             prop_assert!((1..=65536).contains(&capabilities.queue_entries));
             prop_assert!(capabilities.timeout <= Duration::from_secs(128));

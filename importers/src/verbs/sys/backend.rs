@@ -1,5 +1,4 @@
-//! The seam between the two ways of getting at libibverbs. Both crates declare the same C interface under the same names;
-//! what differs stands here.
+//! The two bindings of libibverbs. Both crates declare the same C interface under the same names; the differences are here.
 
 #[cfg(all(feature = "verbs-dlopen", feature = "verbs-link"))]
 compile_error!("`verbs-dlopen` and `verbs-link` define the same symbols: choose one (the default is `verbs-dlopen`)");
@@ -9,14 +8,14 @@ pub(super) use rdma_mummy_sys as ffi;
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) use rdma_sys as ffi;
 
-/// Whether this errno of the very first call says that the library is not there: the loaded library's stand-ins answer
-/// with it, and the real `ibv_get_device_list` never does.
+/// Whether this errno of `ibv_get_device_list` means that the library is missing. The binding answers it in place of the
+/// library, which never answers it.
 #[cfg(feature = "verbs-dlopen")]
 pub(super) fn means_no_library(errno: Option<i32>) -> bool {
     errno == Some(libc::EOPNOTSUPP)
 }
 
-/// A program bound at link time does not start without its library.
+/// A program that is bound at link time does not start without the library.
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) fn means_no_library(_errno: Option<i32>) -> bool {
     false
@@ -32,11 +31,11 @@ pub(super) unsafe fn query_port(
     port: u8,
     attributes: &mut ffi::ibv_port_attr,
 ) -> libc::c_int {
-    // SAFETY: the caller's context is open, and the attributes are a whole structure of the crate's own declaration.
+    // SAFETY: the caller's context is open, and the structure is the binding's own.
     unsafe { ffi::ibv_query_port(context, port, attributes) }
 }
 
-/// `ibv_query_port`: here the library's symbol itself, which fills the first part of the structure, all that is used of it.
+/// `ibv_query_port`: the library's own symbol, which fills the first part of the structure. Only that part is used.
 ///
 /// # Safety
 /// The context is open.
@@ -47,6 +46,6 @@ pub(super) unsafe fn query_port(
     attributes: &mut ffi::ibv_port_attr,
 ) -> libc::c_int {
     let attributes: *mut ffi::ibv_port_attr = attributes;
-    // SAFETY: the caller's context is open, and the older structure is by the library's ABI a prefix of the current one.
+    // SAFETY: the caller's context is open. In the library's ABI, the older structure is a prefix of the current one.
     unsafe { ffi::ibv_query_port(context, port, attributes.cast()) }
 }

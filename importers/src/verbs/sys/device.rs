@@ -1,4 +1,4 @@
-//! The devices of this host, and an opened one.
+//! The list of devices, and open devices.
 
 use std::ffi::CStr;
 use std::io;
@@ -10,21 +10,21 @@ use super::backend::{self, ffi};
 use super::check;
 use crate::QueuePairOptions;
 
-/// `IBV_LINK_LAYER_ETHERNET`; not both crates carry the constants of nameless enums.
+/// `IBV_LINK_LAYER_ETHERNET`. Only one of the bindings has constants of anonymous enums.
 const LINK_LAYER_ETHERNET: u8 = 2;
 
-/// The devices that libibverbs has a provider for.
+/// The devices for which libibverbs has a provider.
 pub(in crate::verbs) struct DeviceList {
     first: Option<NonNull<*mut ffi::ibv_device>>,
     count: usize,
 }
 
-/// Why there is no list.
+/// Why there is no list of devices.
 #[derive(Debug)]
 pub(in crate::verbs) enum ListError {
     /// libibverbs is not installed.
     NoLibrary,
-    /// It answered with this.
+    /// The call failed.
     Failed(io::Error),
 }
 
@@ -35,16 +35,16 @@ pub(in crate::verbs) struct ListedDevice<'a> {
 }
 
 impl DeviceList {
-    /// The list as it is now; empty on a kernel without RDMA.
+    /// Reads the list. It is empty on a kernel without RDMA.
     pub(in crate::verbs) fn read() -> Result<Self, ListError> {
         let mut count = 0;
-        // SAFETY: the count is written before the call returns; the list is owned by what is returned.
+        // SAFETY: the call writes the count; `Drop` frees the list.
         let first = unsafe { ffi::ibv_get_device_list(&raw mut count) };
         let error = io::Error::last_os_error();
         match NonNull::new(first) {
             Some(first) => Ok(Self { first: Some(first), count: usize::try_from(count).unwrap_or(0) }),
             None if backend::means_no_library(error.raw_os_error()) => Err(ListError::NoLibrary),
-            // The kernel's RDMA core is not loaded: no device, which is no failure.
+            // The kernel's RDMA core is not loaded, so there are no devices.
             None if error.raw_os_error() == Some(libc::ENOSYS) => Ok(Self { first: None, count: 0 }),
             None => Err(ListError::Failed(error)),
         }
@@ -53,7 +53,7 @@ impl DeviceList {
     /// The devices.
     pub(in crate::verbs) fn iter(&self) -> impl Iterator<Item = ListedDevice<'_>> {
         (0..self.count).filter_map(|index| {
-            // SAFETY: the library wrote `count` pointers from `first` on, and they stay until the list is freed.
+            // SAFETY: the library wrote `count` pointers at `first`, which are valid until the list is freed.
             let device = unsafe { *self.first?.as_ptr().add(index) };
             Some(ListedDevice { device: NonNull::new(device)?, _list: self })
         })
@@ -63,32 +63,32 @@ impl DeviceList {
 impl Drop for DeviceList {
     fn drop(&mut self) {
         if let Some(first) = self.first {
-            // SAFETY: the list came from `ibv_get_device_list` and is freed once; opened devices are counted apart.
+            // SAFETY: the list is from `ibv_get_device_list` and freed once. Open devices hold references of their own.
             unsafe { ffi::ibv_free_device_list(first.as_ptr()) }
         }
     }
 }
 
 impl ListedDevice<'_> {
-    /// Its name (`rxe0`).
+    /// Name of the device (`rxe0`).
     pub(in crate::verbs) fn name(&self) -> String {
         // SAFETY: the list is alive, and so is the device.
         let name = unsafe { ffi::ibv_get_device_name(self.device.as_ptr()) };
         if name.is_null() {
             return String::new();
         }
-        // SAFETY: the name is a zero-terminated string within the device.
+        // SAFETY: the name is a zero-terminated string in the device.
         unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
     }
 
-    /// Whether it speaks iWARP, whose queue pairs only a connection manager can connect.
+    /// Whether the device speaks iWARP, whose queue pairs need a connection manager.
     pub(in crate::verbs) fn is_iwarp(&self) -> bool {
         // SAFETY: the list is alive, and so is the device.
         let transport = unsafe { (*self.device.as_ptr()).transport_type };
         transport == ffi::ibv_transport_type::IBV_TRANSPORT_IWARP
     }
 
-    /// Opens it.
+    /// Opens the device.
     pub(in crate::verbs) fn open(&self) -> io::Result<Context> {
         // SAFETY: the list is alive, and so is the device.
         let context = unsafe { ffi::ibv_open_device(self.device.as_ptr()) };
@@ -96,52 +96,52 @@ impl ListedDevice<'_> {
     }
 }
 
-/// An opened device.
+/// An open device.
 pub(in crate::verbs) struct Context {
     context: NonNull<ffi::ibv_context>,
 }
 
-// SAFETY: libibverbs locks its own state; a context may be used from any thread, by several at once.
+// SAFETY: libibverbs locks its state, so several threads may use a context at a time.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
-/// What a device can do.
+/// Limits of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::verbs) struct Limits {
-    /// Firmware version; empty for software devices.
+    /// Firmware version. Empty for software devices.
     pub(in crate::verbs) firmware: String,
-    /// Work requests of one queue.
+    /// Most work requests per queue.
     pub(in crate::verbs) queue_depth: u32,
-    /// Entries of a completion queue.
+    /// Most entries of a completion queue.
     pub(in crate::verbs) completions: u32,
-    /// RDMA reads under way at once, of one queue pair: the smaller one of both sides.
+    /// Most RDMA reads in flight per queue pair, as initiator and as responder.
     pub(in crate::verbs) reads_in_flight: u32,
-    /// Whether there are atomic operations.
+    /// The device has atomic operations.
     pub(in crate::verbs) atomics: bool,
 }
 
 /// The state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum PortState {
-    /// Data can flow.
+    /// The port is active.
     Active,
-    /// It cannot; this is libibverbs' word for it.
+    /// Another state, as verbs names it.
     Other(&'static str),
 }
 
-/// What a packet carries, in the encoding of the specification (`enum ibv_mtu`: 1 is 256 bytes, 5 is 4096).
+/// An MTU in the encoding of the specification (`enum ibv_mtu`: 1 is 256 bytes, 5 is 4096).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Mtu(pub(super) ffi::ibv_mtu::Type);
 
 impl Mtu {
-    /// The encoding of so many bytes, where there is one.
+    /// The encoding of an MTU in bytes, if it is valid.
     pub(in crate::verbs) fn of_bytes(bytes: u32) -> Option<Self> {
         let place = QueuePairOptions::MTUS_BYTES.iter().position(|known| *known == bytes)?;
         Some(Self(place as ffi::ibv_mtu::Type + 1))
     }
 
-    /// In bytes.
+    /// The MTU in bytes.
     pub(in crate::verbs) fn bytes(self) -> u32 {
         let place = (self.0 as usize).clamp(1, QueuePairOptions::MTUS_BYTES.len()) - 1;
         QueuePairOptions::MTUS_BYTES[place]
@@ -151,13 +151,13 @@ impl Mtu {
 /// A port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Port {
-    /// Its state.
+    /// State of the port.
     pub(in crate::verbs) state: PortState,
-    /// What packets carry now.
+    /// Active MTU.
     pub(in crate::verbs) mtu: Mtu,
-    /// Address on an InfiniBand fabric.
+    /// LID, on InfiniBand.
     pub(in crate::verbs) lid: u16,
-    /// The link is Ethernet, so peers are addressed by GID.
+    /// The link layer is Ethernet, so peers are addressed by GID.
     pub(in crate::verbs) ethernet: bool,
     /// Longest message.
     pub(in crate::verbs) max_message_bytes: u32,
@@ -168,17 +168,17 @@ impl Context {
         self.context.as_ptr()
     }
 
-    /// The fd on which the kernel takes commands for this context.
+    /// File descriptor for commands to the kernel.
     pub(super) fn command_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the fd is open as long as the context is, and the borrow ends before.
+        // SAFETY: the fd is open as long as the context, which the returned value borrows.
         unsafe { BorrowedFd::borrow_raw((*self.as_ptr()).cmd_fd) }
     }
 
-    /// What the device can do.
+    /// Limits of the device.
     pub(in crate::verbs) fn limits(&self) -> io::Result<Limits> {
-        // SAFETY: the structure is plain integers and arrays of them: zero is a value of it.
+        // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_device_attr = unsafe { mem::zeroed() };
-        // SAFETY: the context is open, and the structure is whole.
+        // SAFETY: the context is open, and the call writes the structure.
         check(unsafe { ffi::ibv_query_device(self.as_ptr(), &raw mut attributes) })?;
         let firmware = attributes.fw_ver.map(|byte| byte.to_ne_bytes()[0]);
         let firmware = firmware.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -192,18 +192,18 @@ impl Context {
         })
     }
 
-    /// Whether the device pages on demand: it then imports memory that may be taken back.
+    /// Whether the device supports on-demand paging, which lets it import memory that can be revoked.
     pub(in crate::verbs) fn pages_on_demand(&self) -> io::Result<bool> {
-        // SAFETY: the structure is plain integers and arrays of them: zero is a value of it.
+        // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_device_attr_ex = unsafe { mem::zeroed() };
-        // SAFETY: the context is open, no input is a valid input, and the call is told the size of the structure.
+        // SAFETY: the context is open, null is valid for no input, and the binding passes the size of the structure.
         check(unsafe { ffi::ibv_query_device_ex(self.as_ptr(), ptr::null(), &raw mut attributes) })?;
         Ok(attributes.odp_caps.general_caps & ODP_SUPPORT != 0)
     }
 
-    /// A port.
+    /// Queries a port.
     pub(in crate::verbs) fn port(&self, port: u8) -> io::Result<Port> {
-        // SAFETY: the structure is plain integers: zero is a value of it.
+        // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_port_attr = unsafe { mem::zeroed() };
         // SAFETY: the context is open.
         check(unsafe { backend::query_port(self.as_ptr(), port, &mut attributes) })?;
@@ -222,19 +222,19 @@ const ODP_SUPPORT: u64 = 1;
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: opened by `ibv_open_device`, closed once, and whatever was made of it held it and is gone.
+        // SAFETY: opened by `ibv_open_device` and closed once. Objects of this context hold it, so none is left.
         unsafe { ffi::ibv_close_device(self.as_ptr()) };
     }
 }
 
 fn port_state(state: ffi::ibv_port_state::Type) -> PortState {
-    use ffi::ibv_port_state as word;
+    use ffi::ibv_port_state as state_of;
     match state {
-        word::IBV_PORT_ACTIVE => PortState::Active,
-        word::IBV_PORT_DOWN => PortState::Other("DOWN"),
-        word::IBV_PORT_INIT => PortState::Other("INIT"),
-        word::IBV_PORT_ARMED => PortState::Other("ARMED"),
-        word::IBV_PORT_ACTIVE_DEFER => PortState::Other("ACTIVE_DEFER"),
-        _ => PortState::Other("of no known state"),
+        state_of::IBV_PORT_ACTIVE => PortState::Active,
+        state_of::IBV_PORT_DOWN => PortState::Other("DOWN"),
+        state_of::IBV_PORT_INIT => PortState::Other("INIT"),
+        state_of::IBV_PORT_ARMED => PortState::Other("ARMED"),
+        state_of::IBV_PORT_ACTIVE_DEFER => PortState::Other("ACTIVE_DEFER"),
+        _ => PortState::Other("an unknown state"),
     }
 }

@@ -1,9 +1,8 @@
 //! The unsafe part: libibverbs, and the uverbs ioctl of the kernel.
 //!
-//! Everything that crosses into C stands here and nowhere else; what leaves this module is safe. Each object holds the
-//! objects it was made of, so none is destroyed while another still needs it. libibverbs allows calls on any of them from
-//! any thread.
-#![allow(unsafe_code)] // libibverbs is a C library, its data path inline functions over raw work-request lists.
+//! All calls into C are in this module, behind a safe interface. Each object holds the objects it was created from, so none
+//! is destroyed while another needs it. libibverbs allows calls on all of them from any thread.
+#![allow(unsafe_code)] // libibverbs is a C library whose data path works on lists of raw work requests.
 
 mod backend;
 mod device;
@@ -19,7 +18,7 @@ pub(super) use queue::{Addressing, CompletionQueue, Peer, QueuePair, QueuePairCa
 pub(super) use registration::{AccessFlags, Keys, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Opcode, ReceiveList, Remote, SendFlags, SendList, Sge};
 
-/// What a call returned: libibverbs answers 0, an errno, or -1 with the errno set beside it.
+/// The result of a call: libibverbs returns 0, an errno, or -1 with `errno` set.
 fn check(code: libc::c_int) -> io::Result<()> {
     match code {
         0 => Ok(()),

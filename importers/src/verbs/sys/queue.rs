@@ -9,7 +9,7 @@ use super::backend::ffi;
 use super::{Context, Mtu, ProtectionDomain, check};
 use crate::Transport;
 
-/// Where a device says that there is something in a completion queue.
+/// A completion channel: where a device signals completion events.
 struct Channel {
     channel: NonNull<ffi::ibv_comp_channel>,
     _context: Arc<Context>,
@@ -17,7 +17,7 @@ struct Channel {
 
 impl Channel {
     fn new(context: &Arc<Context>) -> io::Result<Self> {
-        // SAFETY: the context is open, and what is returned keeps it so.
+        // SAFETY: the context is open, and the returned value holds it.
         let channel = unsafe { ffi::ibv_create_comp_channel(context.as_ptr()) };
         let channel = NonNull::new(channel).ok_or_else(io::Error::last_os_error)?;
         Ok(Self { channel, _context: Arc::clone(context) })
@@ -26,37 +26,37 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // SAFETY: made by `ibv_create_comp_channel`, destroyed once, and its queue is gone before it.
+        // SAFETY: created by `ibv_create_comp_channel` and destroyed once, after its completion queue.
         unsafe { ffi::ibv_destroy_comp_channel(self.channel.as_ptr()) };
     }
 }
 
-/// Where ended work requests are found.
+/// A completion queue.
 pub(in crate::verbs) struct CompletionQueue {
     queue: NonNull<ffi::ibv_cq>,
-    // After the queue.
+    // Destroyed after the queue.
     channel: Option<Channel>,
     _context: Arc<Context>,
 }
 
-// SAFETY: libibverbs locks completion queues and their channels itself.
+// SAFETY: libibverbs locks completion queues and channels.
 unsafe impl Send for CompletionQueue {}
 // SAFETY: as above.
 unsafe impl Sync for CompletionQueue {}
 
 impl CompletionQueue {
-    /// Makes one with capacity for so many completions, with events where they are to be slept for.
+    /// Creates a completion queue with `entries` entries, and with events if asked to.
     pub(in crate::verbs) fn new(context: &Arc<Context>, entries: u32, events: bool) -> io::Result<Self> {
         let entries = libc::c_int::try_from(entries).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let channel = events.then(|| Channel::new(context)).transpose()?;
         let at = channel.as_ref().map_or(ptr::null_mut(), |channel| channel.channel.as_ptr());
-        // SAFETY: the context is open, and the channel is null (no events) or alive for as long as the queue.
+        // SAFETY: the context is open. The channel is null (no events), or outlives the queue.
         let queue = unsafe { ffi::ibv_create_cq(context.as_ptr(), entries, ptr::null_mut(), at, 0) };
         let queue = NonNull::new(queue).ok_or_else(io::Error::last_os_error)?;
         Ok(Self { queue, channel, _context: Arc::clone(context) })
     }
 
-    /// Asks for an event with the next completion; false where the queue was made without events.
+    /// Requests an event with the next completion. Returns false where the queue has no events.
     pub(in crate::verbs) fn arm(&self) -> io::Result<bool> {
         if self.channel.is_none() {
             return Ok(false);
@@ -66,13 +66,13 @@ impl CompletionQueue {
         Ok(true)
     }
 
-    /// Sleeps until the event that was asked for is there, for so many milliseconds at most; returns whether it was.
+    /// Sleeps until the requested event arrives, for at most `milliseconds`. Returns whether it arrived.
     pub(in crate::verbs) fn sleep(&self, milliseconds: u16) -> io::Result<bool> {
         let Some(channel) = &self.channel else { return Ok(false) };
         let channel = channel.channel.as_ptr();
         // SAFETY: the channel is alive.
         let mut waiting = libc::pollfd { fd: unsafe { (*channel).fd }, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry is given, and it is one.
+        // SAFETY: the count matches the one entry.
         let ready = unsafe { libc::poll(&raw mut waiting, 1, milliseconds.into()) };
         if ready < 0 {
             let error = io::Error::last_os_error();
@@ -82,62 +82,62 @@ impl CompletionQueue {
             return Ok(false);
         }
         let (mut queue, mut context) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the channel is alive, has an event, and both answers are written before the call returns.
+        // SAFETY: the channel is alive, and the call writes both results.
         if unsafe { ffi::ibv_get_cq_event(channel, &raw mut queue, &raw mut context) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the event was this queue's, the only one of the channel; it is acknowledged once.
+        // SAFETY: the event is of this queue, the only one of the channel, and is acknowledged once.
         unsafe { ffi::ibv_ack_cq_events(self.queue.as_ptr(), 1) };
         Ok(true)
     }
 
-    /// Takes ended work requests, at most as many as there is capacity for; returns how many.
+    /// Polls for work completions, at most as many as `into` holds. Returns how many.
     #[inline]
     pub(in crate::verbs) fn poll(&self, into: &mut WorkCompletions) -> io::Result<usize> {
         let entries = &mut into.entries;
-        // SAFETY: the queue is alive, and the entries are as many as is said (`WorkCompletions` holds no more than an int counts).
+        // SAFETY: the queue is alive, and the count is that of the entries (at most 1024).
         let count =
             unsafe { ffi::ibv_poll_cq(self.queue.as_ptr(), entries.len() as libc::c_int, entries.as_mut_ptr()) };
-        // Negative means that the queue overflowed or is otherwise broken; there is no errno to it.
+        // A negative count means that the queue overflowed or failed; there is no errno.
         usize::try_from(count).map_err(|_| io::Error::from_raw_os_error(libc::EIO))
     }
 }
 
 impl Drop for CompletionQueue {
     fn drop(&mut self) {
-        // SAFETY: made by `ibv_create_cq`, destroyed once, and the queue pairs that used it held it and are gone.
+        // SAFETY: created by `ibv_create_cq` and destroyed once. Queue pairs hold it, so none is left.
         unsafe { ffi::ibv_destroy_cq(self.queue.as_ptr()) };
     }
 }
 
-/// QueuePairCapacity for what one poll finds.
+/// The work completions of one poll.
 pub(in crate::verbs) struct WorkCompletions {
     entries: Box<[ffi::ibv_wc]>,
 }
 
-/// An ended work request.
+/// A work completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct WorkCompletion {
-    /// The number that it was posted with.
+    /// `wr_id` of the work request.
     pub(in crate::verbs) id: u64,
     /// `enum ibv_wc_status`.
     pub(in crate::verbs) status: u32,
 }
 
 impl WorkCompletions {
-    /// For so many at a time; a thousand is plenty.
+    /// Space for `entries` work completions, at most 1024.
     pub(in crate::verbs) fn with_capacity(entries: usize) -> Self {
         let entries = entries.clamp(1, 1024);
-        // SAFETY: the structure is plain integers: zero is a value of it.
+        // SAFETY: the structure consists of integers, for which zero is valid.
         Self { entries: (0..entries).map(|_| unsafe { mem::zeroed() }).collect() }
     }
 
-    /// How many fit.
+    /// Most work completions per poll.
     pub(in crate::verbs) fn capacity(&self) -> usize {
         self.entries.len()
     }
 
-    /// What the last poll found in this place.
+    /// A work completion of the last poll.
     #[inline]
     pub(in crate::verbs) fn get(&self, index: usize) -> WorkCompletion {
         let entry = &self.entries[index];
@@ -145,93 +145,93 @@ impl WorkCompletions {
     }
 }
 
-/// How a port is reached.
+/// Address of a port, to connect with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum Addressing {
-    /// By the GID of that index (Ethernet).
+    /// GID, on Ethernet.
     Gid {
-        /// Its place in the port's table.
+        /// Index in the port's table.
         index: u8,
         /// The GID.
         bytes: [u8; 16],
     },
-    /// By LID (InfiniBand).
+    /// LID, on InfiniBand.
     Lid(u16),
 }
 
-/// All that connecting takes, except for the peer.
+/// Parameters to connect a queue pair with.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Route {
     pub(in crate::verbs) port: u8,
-    /// How this port is reached.
+    /// Address of the own port.
     pub(in crate::verbs) own: Addressing,
     pub(in crate::verbs) mtu: Mtu,
-    /// RDMA reads under way at once.
+    /// Most RDMA reads in flight.
     pub(in crate::verbs) reads_in_flight: u8,
-    /// Whether the peer may do atomic operations.
+    /// The peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
-    /// Whether the receiver may take its time to get ready: it is another process.
+    /// Retry without limit while the peer has no receive posted: another process posts its receives.
     pub(in crate::verbs) retry_rnr_forever: bool,
 }
 
-/// A queue pair of somewhere.
+/// The queue pair to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) number: u32,
-    /// The number of the first packet that it sends.
+    /// Packet sequence number of its first packet.
     pub(in crate::verbs) first_packet: u32,
     pub(in crate::verbs) addressing: Addressing,
 }
 
-/// What a queue pair has capacity for.
+/// Capacity of a queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) transport: Transport,
     pub(in crate::verbs) sends: u32,
     pub(in crate::verbs) receives: u32,
-    /// Bytes that travel in a work request.
+    /// Bytes of inline data per work request.
     pub(in crate::verbs) inline_bytes: u32,
 }
 
-/// 4.096 us x 2^16 = 0.27 s for an acknowledgement; with the retries below a dead peer shows within about 2 s (hardware
-/// may take four times that), while a peer that is an emulated CPU is not given up too soon.
+/// 4.096 us x 2^16 = 0.27 s until an acknowledgement is missed. With the retries below, a dead peer is detected within about
+/// 2 s (hardware may take four times that), and a peer on an emulated CPU has enough time.
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
-/// Where receives are posted before their sends, the receiver is always ready; 6 is the most that is not "for ever".
+/// Receives are posted before their sends, so retries are rare. 6 is the largest finite value.
 const RNR_RETRIES: u8 = 6;
-/// Another process is waited for as long as it answers that it is not ready.
+/// Retries without limit.
 const RNR_RETRY_FOREVER: u8 = 7;
 /// `0.64 ms` in the encoding of the specification.
 const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
-/// The key of all datagrams of ours; any value without the highest bit, which is the kernel's.
+/// Q_Key of all datagrams. The highest bit is reserved for the kernel.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
 
-/// One end of a connection, or of datagrams that all go to one peer.
+/// A queue pair: connected, or sending its datagrams to one peer.
 pub(in crate::verbs) struct QueuePair {
     pair: NonNull<ffi::ibv_qp>,
     transport: Transport,
-    /// Of datagrams: where they go.
+    /// Where datagrams go.
     destination: OnceLock<Destination>,
     domain: Arc<ProtectionDomain>,
     _completions: Arc<CompletionQueue>,
 }
 
-// SAFETY: libibverbs locks queue pairs itself.
+// SAFETY: libibverbs locks queue pairs.
 unsafe impl Send for QueuePair {}
 // SAFETY: as above.
 unsafe impl Sync for QueuePair {}
 
 impl QueuePair {
-    /// Makes one, not yet connected.
+    /// Creates an unconnected queue pair.
     pub(in crate::verbs) fn new(
         domain: &Arc<ProtectionDomain>,
         completions: &Arc<CompletionQueue>,
         capacity: QueuePairCapacity,
     ) -> io::Result<Self> {
-        // SAFETY: the structure is integers and pointers: zero is a value of it.
+        // SAFETY: the structure consists of integers and pointers, for which zero is valid.
         let mut attributes: ffi::ibv_qp_init_attr = unsafe { mem::zeroed() };
         attributes.qp_type = match capacity.transport {
             Transport::Rc => ffi::ibv_qp_type::IBV_QPT_RC,
@@ -243,10 +243,10 @@ impl QueuePair {
         attributes.cap.max_send_wr = capacity.sends;
         attributes.cap.max_recv_wr = capacity.receives;
         attributes.cap.max_send_sge = 1;
-        // The header of a datagram lands in a span of its own.
+        // The header of a datagram takes an SGE of its own.
         attributes.cap.max_recv_sge = 2;
         attributes.cap.max_inline_data = capacity.inline_bytes;
-        // SAFETY: domain and completion queue are alive, and what is returned keeps them so.
+        // SAFETY: the domain and the completion queue are alive, and the returned value holds them.
         let pair = unsafe { ffi::ibv_create_qp(domain.as_ptr(), &raw mut attributes) };
         let pair = NonNull::new(pair).ok_or_else(io::Error::last_os_error)?;
         Ok(Self {
@@ -262,28 +262,29 @@ impl QueuePair {
         self.pair.as_ptr()
     }
 
-    /// Its number on this device.
+    /// Queue pair number.
     pub(in crate::verbs) fn number(&self) -> u32 {
         // SAFETY: the pair is alive, and its number does not change.
         unsafe { (*self.as_ptr()).qp_num }
     }
 
-    /// Where its datagrams go, once it is connected.
+    /// Where datagrams go, once connected.
     #[inline]
     pub(super) fn destination(&self) -> Option<&Destination> {
         self.destination.get()
     }
 
-    /// Connects it with another one, or aims its datagrams there.
+    /// Connects to a peer, or directs datagrams to it.
     ///
     /// # Errors
-    /// The state that it could not be brought to, and why.
+    /// The state that the queue pair does not reach, and why.
     pub(in crate::verbs) fn connect(&self, peer: &Peer, route: &Route) -> Result<(), (&'static str, io::Error)> {
         self.initialize(route).map_err(|error| ("INIT", error))?;
         self.make_ready_to_receive(peer, route).map_err(|error| ("RTR", error))?;
         self.make_ready_to_send(route).map_err(|error| ("RTS", error))?;
         if self.transport == Transport::Ud {
-            let destination = Destination::new(&self.domain, peer, route).map_err(|error| ("an address", error))?;
+            let destination =
+                Destination::new(&self.domain, peer, route).map_err(|error| ("an address handle", error))?;
             let _ = self.destination.set(destination);
         }
         Ok(())
@@ -348,7 +349,7 @@ impl QueuePair {
         self.modify(&mut attributes, given | reliable)
     }
 
-    /// Ends it: whatever is posted ends with `WR_FLUSH_ERR`.
+    /// Moves the queue pair to the error state: posted work requests complete with `WR_FLUSH_ERR`.
     pub(in crate::verbs) fn fail(&self) -> io::Result<()> {
         let mut attributes = blank_attributes();
         attributes.qp_state = ffi::ibv_qp_state::IBV_QPS_ERR;
@@ -356,27 +357,26 @@ impl QueuePair {
     }
 
     fn modify(&self, attributes: &mut ffi::ibv_qp_attr, given: ffi::ibv_qp_attr_mask) -> io::Result<()> {
-        // SAFETY: the pair is alive, and the structure is whole, whichever parts of it the mask names.
+        // SAFETY: the pair is alive, and every field of the structure is initialised.
         check(unsafe { ffi::ibv_modify_qp(self.as_ptr(), attributes, given.0.cast_signed()) })
     }
 }
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        // SAFETY: made by `ibv_create_qp`, destroyed once. The device touches no memory for it afterwards, and no address
-        // handle: that goes behind.
+        // SAFETY: created by `ibv_create_qp` and destroyed once. The address handle is destroyed after it.
         unsafe { ffi::ibv_destroy_qp(self.as_ptr()) };
     }
 }
 
-/// Where the datagrams of a queue pair go.
+/// Destination of datagrams.
 pub(super) struct Destination {
     handle: NonNull<ffi::ibv_ah>,
     number: u32,
     _domain: Arc<ProtectionDomain>,
 }
 
-// SAFETY: libibverbs only reads address handles once they are made.
+// SAFETY: libibverbs only reads address handles.
 unsafe impl Send for Destination {}
 // SAFETY: as above.
 unsafe impl Sync for Destination {}
@@ -384,13 +384,13 @@ unsafe impl Sync for Destination {}
 impl Destination {
     fn new(domain: &Arc<ProtectionDomain>, peer: &Peer, route: &Route) -> io::Result<Self> {
         let mut attributes = address(peer, route);
-        // SAFETY: the domain is allocated, and what is returned keeps it so; the attributes are read within the call.
+        // SAFETY: the domain is allocated, and the returned value holds it. The attributes are read within the call.
         let handle = unsafe { ffi::ibv_create_ah(domain.as_ptr(), &raw mut attributes) };
         let handle = NonNull::new(handle).ok_or_else(io::Error::last_os_error)?;
         Ok(Self { handle, number: peer.number, _domain: Arc::clone(domain) })
     }
 
-    /// Address handle, queue pair and key, as a work request names them.
+    /// Address handle, queue pair number and Q_Key, as a work request names them.
     #[inline]
     pub(super) fn parts(&self) -> (*mut ffi::ibv_ah, u32, u32) {
         (self.handle.as_ptr(), self.number, DATAGRAM_KEY)
@@ -399,7 +399,7 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        // SAFETY: made by `ibv_create_ah`, destroyed once, after the queue pair that posted with it.
+        // SAFETY: created by `ibv_create_ah` and destroyed once, after the queue pair that posted with it.
         unsafe { ffi::ibv_destroy_ah(self.handle.as_ptr()) };
     }
 }
@@ -424,6 +424,6 @@ fn address(peer: &Peer, route: &Route) -> ffi::ibv_ah_attr {
 }
 
 fn blank_attributes() -> ffi::ibv_qp_attr {
-    // SAFETY: the structure is plain integers and a union of byte arrays: zero is a value of it.
+    // SAFETY: the structure consists of integers and a union of byte arrays, for which zero is valid.
     unsafe { mem::zeroed() }
 }

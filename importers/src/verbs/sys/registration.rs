@@ -11,17 +11,17 @@ use super::backend::ffi;
 use super::uverbs;
 use super::{Context, check};
 
-/// Every region may be read and written by the device, for this host and for its peer.
+/// Access flags of every region: the device may read and write it, for this host and for its peer.
 const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
 
-/// What a domain's regions allow beyond that.
+/// Additional access flags of a domain's regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct AccessFlags {
-    /// Atomic operations of the peer.
+    /// The peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
-    /// Accesses in another order than they were asked for.
+    /// The device may reorder accesses.
     pub(in crate::verbs) relaxed_ordering: bool,
 }
 
@@ -32,17 +32,17 @@ impl AccessFlags {
     }
 }
 
-/// `IBV_ACCESS_RELAXED_ORDERING` (infiniband/verbs.h); devices that cannot do it may leave it aside.
+/// `IBV_ACCESS_RELAXED_ORDERING` (infiniband/verbs.h). Devices without support ignore it.
 const RELAXED_ORDERING: u32 = 1 << 20;
 
-/// How a region came to be.
+/// The call that registered a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum RegistrationCall {
     /// `ibv_reg_mr` of host memory.
     Memory,
     /// `ibv_reg_dmabuf_mr`.
     Provider,
-    /// The kernel's ioctl, past a provider that has no dma-buf operation.
+    /// The kernel's ioctl, where the provider has no dma-buf operation.
     UverbsIoctl,
 }
 
@@ -57,22 +57,22 @@ impl RegistrationCall {
     }
 }
 
-/// What memory regions and queue pairs belong to: only those of one domain work together.
+/// A protection domain. Only memory regions and queue pairs of the same domain work together.
 pub(in crate::verbs) struct ProtectionDomain {
     domain: NonNull<ffi::ibv_pd>,
     context: Arc<Context>,
-    /// The kernel's number of the driver, which the ioctl wants; none where it is not known.
+    /// The kernel's number of the driver, which the ioctl needs, where it is known.
     driver_id: Option<u32>,
     access: u32,
 }
 
-// SAFETY: libibverbs locks its own state; a domain may be used from any thread, by several at once.
+// SAFETY: libibverbs locks its state, so several threads may use a domain at a time.
 unsafe impl Send for ProtectionDomain {}
 // SAFETY: as above.
 unsafe impl Sync for ProtectionDomain {}
 
 impl ProtectionDomain {
-    /// Allocates one.
+    /// Allocates a protection domain.
     pub(in crate::verbs) fn new(
         context: Arc<Context>,
         driver_id: Option<u32>,
@@ -88,25 +88,25 @@ impl ProtectionDomain {
         self.domain.as_ptr()
     }
 
-    /// Whether a dma-buf could be registered at all, found out by registering none (an fd of -1).
+    /// Checks that dma-bufs can be registered, by registering the fd -1.
     ///
     /// # Errors
-    /// What any dma-buf would be refused with.
+    /// The errno with which every dma-buf is refused.
     pub(in crate::verbs) fn probe_dma_buf(&self) -> io::Result<()> {
         match self.register_fd(-1, 4096) {
             Ok(handle) => self.deregister(&handle),
             Err((_, refused)) => match refused.raw_os_error() {
                 Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS | libc::ENOTTY) => Err(refused),
-                // Only who takes dma-bufs looks at the fd (and answers EBADF).
+                // An implementation looks at the fd, and answers EBADF.
                 _ => Ok(()),
             },
         }
     }
 
-    /// Registers a dma-buf from its start on; work requests address it from 0 on.
+    /// Registers a dma-buf. Work requests address its first byte as 0.
     ///
     /// # Errors
-    /// The refusal, and of which mechanism it was.
+    /// The call that refused, and its errno.
     pub(in crate::verbs) fn register_dma_buf(
         self: &Arc<Self>,
         dma_buf: BorrowedFd<'_>,
@@ -116,23 +116,22 @@ impl ProtectionDomain {
         Ok(MemoryRegion { handle: Some(handle), base: 0, domain: Arc::clone(self), memory: None })
     }
 
-    /// Registers host memory; work requests address it as this process does.
+    /// Registers host memory. Work requests address it as this process does.
     pub(in crate::verbs) fn register_memory(self: &Arc<Self>, memory: HostMemory) -> io::Result<MemoryRegion> {
         let address = memory.address();
-        // SAFETY: `HostMemory` promises that the memory is where it says for as long as it lives, and that nobody holds a
-        // Rust reference into it; the region keeps it alive.
+        // SAFETY: `HostMemory` keeps the memory mapped, without Rust references into it. The region holds the `HostMemory`.
         let region = unsafe {
             ffi::ibv_reg_mr(self.as_ptr(), address.as_ptr().cast(), memory.length_bytes(), self.access.cast_signed())
         };
         let region = NonNull::new(region).ok_or_else(io::Error::last_os_error)?;
-        // An address of this process, which fits.
+        // An address of this process fits 64 bits.
         let base = address.as_ptr().expose_provenance() as u64;
         let handle = Some(Handle::Library(region, RegistrationCall::Memory));
         Ok(MemoryRegion { handle, base, domain: Arc::clone(self), memory: Some(memory) })
     }
 
     fn register_fd(&self, fd: libc::c_int, length_bytes: usize) -> Result<Handle, (RegistrationCall, io::Error)> {
-        // SAFETY: the domain is allocated; the kernel looks at the fd and keeps a reference of its own.
+        // SAFETY: the domain is allocated. The kernel checks the fd and holds a reference of its own.
         let region =
             unsafe { ffi::ibv_reg_dmabuf_mr(self.as_ptr(), 0, length_bytes, 0, fd, self.access.cast_signed()) };
         let refused = io::Error::last_os_error();
@@ -140,7 +139,7 @@ impl ProtectionDomain {
             return Ok(Handle::Library(region, RegistrationCall::Provider));
         }
         match self.driver_id {
-            // The provider (or a libibverbs before 34) has no such operation; the kernel's driver may have one.
+            // The provider (or a libibverbs before 34) lacks the operation; the kernel's driver may have it.
             Some(driver_id) if refused.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 let request = uverbs::Request {
                     // SAFETY: the domain is allocated, and its handle does not change.
@@ -161,7 +160,7 @@ impl ProtectionDomain {
 
     fn deregister(&self, handle: &Handle) -> io::Result<()> {
         match *handle {
-            // SAFETY: registered by libibverbs; whoever calls this forgets the handle, so it happens once.
+            // SAFETY: registered by libibverbs. Callers drop the handle, so it is deregistered once.
             Handle::Library(region, _) => check(unsafe { ffi::ibv_dereg_mr(region.as_ptr()) }),
             Handle::Kernel(region, driver_id) => uverbs::destroy(self.context.command_fd(), driver_id, region.handle),
         }
@@ -170,45 +169,45 @@ impl ProtectionDomain {
 
 impl Drop for ProtectionDomain {
     fn drop(&mut self) {
-        // SAFETY: allocated by `ibv_alloc_pd`, freed once, and whatever was made of it held it and is gone.
+        // SAFETY: allocated by `ibv_alloc_pd` and freed once. Objects of this domain hold it, so none is left.
         unsafe { ffi::ibv_dealloc_pd(self.as_ptr()) };
     }
 }
 
-/// Who knows the region.
+/// Handle of a region, by the call that registered it.
 enum Handle {
     Library(NonNull<ffi::ibv_mr>, RegistrationCall),
     Kernel(uverbs::KernelRegion, u32),
 }
 
-/// Memory that the device may use. Dropping it takes the registration back.
+/// A memory region. Dropping it deregisters the memory.
 pub(in crate::verbs) struct MemoryRegion {
-    /// None once it was taken back.
+    /// `None` once deregistered.
     handle: Option<Handle>,
     base: u64,
     domain: Arc<ProtectionDomain>,
-    /// Host memory stays mapped as long as the device may use it. (A dma-buf is kept by the kernel.)
+    /// Host memory, kept mapped while the device may access it. The kernel holds a dma-buf itself.
     memory: Option<HostMemory>,
 }
 
-// SAFETY: as for the domain; the region itself is only read.
+// SAFETY: as for the domain. The region is only read.
 unsafe impl Send for MemoryRegion {}
 // SAFETY: as above.
 unsafe impl Sync for MemoryRegion {}
 
-/// How work requests name a region.
+/// Address and keys of a region in work requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Keys {
-    /// The region's first address.
+    /// Address of the first byte.
     pub(in crate::verbs) base: u64,
-    /// For requests of this side.
+    /// lkey: for work requests of this side.
     pub(in crate::verbs) local: u32,
-    /// For requests of a peer.
+    /// rkey: for work requests of a peer.
     pub(in crate::verbs) remote: u32,
 }
 
 impl MemoryRegion {
-    /// How it came to be.
+    /// The call that registered the region.
     pub(in crate::verbs) fn mechanism(&self) -> RegistrationCall {
         match &self.handle {
             Some(Handle::Library(_, mechanism)) => *mechanism,
@@ -216,7 +215,7 @@ impl MemoryRegion {
         }
     }
 
-    /// How work requests name it. A region that was taken back has keys that every device refuses.
+    /// Address and keys. The keys of a deregistered region are 0, which devices refuse.
     pub(in crate::verbs) fn keys(&self) -> Keys {
         let (local, remote) = match &self.handle {
             // SAFETY: the region is registered, and its keys do not change.
@@ -227,11 +226,11 @@ impl MemoryRegion {
         Keys { base: self.base, local, remote }
     }
 
-    /// Takes the registration back and says whether that worked. Where it did not, the kernel ends it with the device.
+    /// Deregisters the memory. Where that fails, the kernel deregisters it when the device is closed.
     pub(in crate::verbs) fn deregister(mut self) -> io::Result<()> {
         let result = self.handle.take().map_or(Ok(()), |handle| self.domain.deregister(&handle));
         if result.is_err() {
-            // The device may still use the memory: better leaked than handed to somebody else.
+            // The device may still access the memory, so it is leaked rather than reused.
             std::mem::forget(self.memory.take());
         }
         result

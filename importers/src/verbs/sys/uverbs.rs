@@ -1,7 +1,7 @@
-//! Dma-buf registration by the kernel's own ioctl, for devices whose user-space provider does not offer it (rxe).
+//! Registration of dma-bufs by the kernel's ioctl, for devices whose user-space provider lacks it (rxe).
 //!
-//! A command is a header and a list of attributes. Values of up to eight bytes stand in the attribute itself; object
-//! handles go out and come back there too; other answers are written through pointers. The layout is that of
+//! A command is a header and a list of attributes. An attribute holds a value of up to eight bytes, or an object handle in
+//! both directions; other results are written through pointers. The layout is that of
 //! `include/uapi/rdma/rdma_user_ioctl_cmds.h` and `ib_user_ioctl_cmds.h`.
 
 use std::io;
@@ -16,7 +16,7 @@ const METHOD_MR_DESTROY: u16 = 1;
 const METHOD_REG_DMABUF_MR: u16 = 4;
 /// `UVERBS_ATTR_DESTROY_MR_HANDLE`.
 const DESTROY_MR_HANDLE: u16 = 0;
-/// `UVERBS_ATTR_F_MANDATORY`: a kernel that does not know the attribute must refuse.
+/// `UVERBS_ATTR_F_MANDATORY`: a kernel that does not know the attribute refuses the command.
 const MANDATORY: u16 = 1;
 
 /// `enum uverbs_attrs_reg_dmabuf_mr_cmd_attr_ids`.
@@ -45,7 +45,7 @@ pub(super) struct Header {
     reserved2: u32,
 }
 
-/// `struct ib_uverbs_attr`; the unions in it are plain integers here.
+/// `struct ib_uverbs_attr`, with integers in place of its unions.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Attribute {
@@ -56,7 +56,7 @@ struct Attribute {
     data: u64,
 }
 
-/// A header with its attributes behind it.
+/// A header, followed by its attributes.
 #[repr(C)]
 struct Command<const COUNT: usize> {
     header: Header,
@@ -81,9 +81,9 @@ impl Attribute {
         Self { id, length, flags: MANDATORY, reserved: 0, data }
     }
 
-    /// An object's handle. The kernel writes that of a new object here.
+    /// An object handle. The kernel writes the handle of a new object here.
     const fn object(id: u16, handle: u32) -> Self {
-        // Widening is what the kernel reads: a 64-bit number.
+        // The kernel reads 64 bits.
         Self::new(id, 0, handle as u64)
     }
 
@@ -91,25 +91,25 @@ impl Attribute {
         Self::new(id, 8, value)
     }
 
-    /// The kernel reads the first four bytes of the data, whichever end of the number they are.
+    /// The kernel reads the first four bytes of the data, in either byte order.
     fn u32(id: u16, value: u32) -> Self {
         let mut data = [0; 8];
         data[..4].copy_from_slice(&value.to_ne_bytes());
         Self::new(id, 4, u64::from_ne_bytes(data))
     }
 
-    /// Where the kernel writes a 32-bit answer.
+    /// Pointer to a 32-bit result.
     fn answer(id: u16, into: *mut u32) -> Self {
-        // A user-space address is at most 64 bits.
+        // An address of this process fits 64 bits.
         Self::new(id, 4, into.expose_provenance() as u64)
     }
 }
 
 impl<const COUNT: usize> Command<COUNT> {
     fn new(driver_id: u32, method_id: u16, attributes: [Attribute; COUNT]) -> Self {
-        const { assert!(mem::size_of::<Self>() <= 4096, "the kernel takes a page at most") };
+        const { assert!(mem::size_of::<Self>() <= 4096, "the kernel accepts at most a page") };
         let header = Header {
-            // Both fit: a command is at most a page.
+            // A command is at most a page, so both fit 16 bits.
             length: mem::size_of::<Self>() as u16,
             object_id: OBJECT_MR,
             method_id,
@@ -124,14 +124,14 @@ impl<const COUNT: usize> Command<COUNT> {
     /// Every answer attribute points to a writable `u32`.
     unsafe fn run(&mut self, command_fd: BorrowedFd<'_>) -> io::Result<()> {
         let command: *mut Self = self;
-        // SAFETY: the header's length is that of the whole command, which the pointer covers; the caller vouches for the
-        // addresses in it.
+        // SAFETY: the header holds the length of the whole command, which the pointer covers. The caller guarantees that the
+        // addresses in it are valid.
         unsafe { ioctl::rdma_verbs(command_fd.as_raw_fd(), command.cast()) }?;
         Ok(())
     }
 }
 
-/// A memory region that the kernel made, and libibverbs knows nothing of.
+/// A memory region that the kernel created without libibverbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KernelRegion {
     pub(super) handle: u32,
@@ -139,20 +139,20 @@ pub(super) struct KernelRegion {
     pub(super) remote_key: u32,
 }
 
-/// What to register.
+/// Parameters of a registration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) domain_handle: u32,
     pub(super) length_bytes: u64,
-    /// The region's first address, as work requests will name it.
+    /// Address of the first byte in work requests.
     pub(super) base: u64,
-    /// A dma-buf; -1 asks whether the kernel would take one.
+    /// File descriptor of the dma-buf; -1 to probe for support.
     pub(super) fd: libc::c_int,
     pub(super) access: u32,
 }
 
-/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel answers EPROTONOSUPPORT where it does not know the method, and EOPNOTSUPP
-/// where the device's driver does not implement it.
+/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel answers EPROTONOSUPPORT where it lacks the method, and EOPNOTSUPP where the
+/// driver of the device does not implement it.
 pub(super) fn register_dma_buf(
     command_fd: BorrowedFd<'_>,
     driver_id: u32,
@@ -172,7 +172,7 @@ pub(super) fn register_dma_buf(
         Attribute::answer(id::RESP_RKEY, &raw mut remote_key),
     ];
     let mut command = Command::new(driver_id, METHOD_REG_DMABUF_MR, attributes);
-    // SAFETY: both answers go to the keys above, which outlive the call.
+    // SAFETY: both results are written to the keys above, which outlive the call.
     unsafe { command.run(command_fd)? };
     let handle = u32::try_from(command.attributes[0].data).map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))?;
     Ok(KernelRegion { handle, local_key, remote_key })
@@ -181,7 +181,7 @@ pub(super) fn register_dma_buf(
 /// `UVERBS_METHOD_MR_DESTROY`.
 pub(super) fn destroy(command_fd: BorrowedFd<'_>, driver_id: u32, handle: u32) -> io::Result<()> {
     let mut command = Command::new(driver_id, METHOD_MR_DESTROY, [Attribute::object(DESTROY_MR_HANDLE, handle)]);
-    // SAFETY: the command has no answer attribute.
+    // SAFETY: the command has no result attribute.
     unsafe { command.run(command_fd) }
 }
 
@@ -192,13 +192,13 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn the_ioctl_number_is_that_of_the_header() {
+    fn the_ioctl_number_matches_the_header() {
         // _IOWR(0x1b, 1, 24 bytes)
         assert_eq!(nix::request_code_readwrite!(0x1b, 1, mem::size_of::<Header>()), 0xc018_1b01);
     }
 
     #[test]
-    fn small_values_stand_first_in_their_attribute() {
+    fn small_values_come_first_in_an_attribute() {
         let attribute = Attribute::u32(reg_dmabuf_mr::FD, 0x0102_0304);
         assert_eq!((attribute.id, attribute.length, attribute.flags, attribute.reserved), (5, 4, 1, 0));
         assert_eq!(attribute.data.to_ne_bytes()[..4], 0x0102_0304_u32.to_ne_bytes());
@@ -206,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_command_counts_itself() {
+    fn a_header_has_the_length_of_its_command() {
         let command = Command::new(14, METHOD_REG_DMABUF_MR, [Attribute::u64(0, 0); 9]);
         assert_eq!((command.header.length, command.header.attribute_count), (24 + 9 * 16, 9));
         assert_eq!((command.header.driver_id, command.header.reserved1, command.header.reserved2), (14, 0, 0));
     }
 
     #[test]
-    fn a_file_that_takes_no_such_command_says_so() {
+    fn other_files_refuse_the_command() {
         let null = File::open("/dev/null").unwrap();
         let request = Request { domain_handle: 0, length_bytes: 4096, base: 0, fd: -1, access: 7 };
         let refused = register_dma_buf(null.as_fd(), 14, &request).unwrap_err();

@@ -1,8 +1,8 @@
-//! Lists of work requests, laid out once and filled for every batch.
+//! Lists of work requests, allocated once and filled for every batch.
 //!
-//! Each request is linked to the next when the list is made; posting cuts the chain behind the last one of the batch and
-//! mends it afterwards. The lists are reached through raw pointers only, because they point into each other and C follows
-//! those pointers.
+//! Each request is linked to the next when the list is created. Posting cuts the chain behind the last request of the batch
+//! and restores it afterwards. The lists are accessed through raw pointers only, because they point into each other and C
+//! follows those pointers.
 
 use std::io;
 use std::mem;
@@ -13,7 +13,7 @@ use super::backend::ffi;
 use super::check;
 use crate::Operands;
 
-/// What a send request does.
+/// Opcode of a send work request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(in crate::verbs) enum Opcode {
@@ -25,7 +25,7 @@ pub(in crate::verbs) enum Opcode {
     CmpSwap = ffi::ibv_wr_opcode::IBV_WR_ATOMIC_CMP_AND_SWP,
 }
 
-/// Bytes of a region of this side.
+/// A scatter/gather element: bytes of a region of this side.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Sge {
     pub(in crate::verbs) address: u64,
@@ -46,25 +46,26 @@ pub(in crate::verbs) struct Remote {
     pub(in crate::verbs) key: u32,
 }
 
-/// How a send request is carried out.
+/// Flags of a send work request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct SendFlags {
-    /// Its completion comes with a later one.
+    /// The work request generates no completion of its own.
     pub(in crate::verbs) unsignaled: bool,
-    /// The processor copies the bytes into the request.
+    /// The CPU copies the bytes into the work request.
     pub(in crate::verbs) inline: bool,
 }
 
-/// An array that C holds pointers into: never reached through a reference while it lives.
+/// An array that C holds pointers into. No reference into it exists while it lives.
 struct Pinned<T> {
     first: *mut T,
     count: usize,
 }
 
 impl<T> Pinned<T> {
-    /// `T` must be a structure of C, for which zero is a value.
+    /// `T` must be a C structure for which zero is valid.
     fn zeroed(count: usize) -> Self {
-        // SAFETY: the only types used here are libibverbs' work requests and scatter entries: integers and pointers.
+        // SAFETY: the only types in use are work requests and SGEs of libibverbs: integers and pointers, for which zero is
+        // valid.
         let array: Box<[T]> = (0..count).map(|_| unsafe { mem::zeroed() }).collect();
         Self { first: Box::into_raw(array).cast(), count }
     }
@@ -79,31 +80,31 @@ impl<T> Pinned<T> {
 
 impl<T> Drop for Pinned<T> {
     fn drop(&mut self) {
-        // SAFETY: the pointer and the count are those of the boxed slice that was taken apart in `zeroed`.
+        // SAFETY: pointer and count are from the boxed slice that `zeroed` created.
         drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.first, self.count)) });
     }
 }
 
-/// What a list needs to know of its kind of request.
+/// Access to one kind of work request.
 ///
 /// # Safety
-/// The functions are given pointers to requests of one array, which live and which nobody else uses meanwhile; they must
-/// touch nothing but what those lead to.
+/// The functions receive pointers to live requests of one array to which the caller has exclusive access. They must access
+/// nothing but what those pointers lead to.
 pub(in crate::verbs) unsafe trait Request: Sized {
-    /// Ties a request to its sges.
+    /// Sets the SGEs of a request.
     unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int);
-    /// Numbers a request.
+    /// Sets the `wr_id` of a request.
     unsafe fn number(request: *mut Self, id: u64);
-    /// Links a request to the one behind it.
+    /// Links a request to the next one.
     unsafe fn link(request: *mut Self, next: *mut Self);
-    /// Posts the chain that begins with this request.
+    /// Posts the chain that starts with this request.
     unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int;
 }
 
-// SAFETY: each function touches the request, its span or the chain behind it, and nothing else.
+// SAFETY: each function accesses only the request, its SGEs, or the chain behind it.
 unsafe impl Request for ffi::ibv_send_wr {
     unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe {
             (*request).sg_list = sges;
             (*request).num_sge = count;
@@ -112,20 +113,20 @@ unsafe impl Request for ffi::ibv_send_wr {
 
     #[inline]
     unsafe fn number(request: *mut Self, id: u64) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe { (*request).wr_id = id };
     }
 
     #[inline]
     unsafe fn link(request: *mut Self, next: *mut Self) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe { (*request).next = next };
     }
 
     #[inline]
     unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int {
         let mut refused = ptr::null_mut();
-        // SAFETY: the caller vouches for the pair and the chain.
+        // SAFETY: the caller guarantees a live queue pair and a valid chain.
         unsafe { ffi::ibv_post_send(pair, first, &raw mut refused) }
     }
 }
@@ -133,7 +134,7 @@ unsafe impl Request for ffi::ibv_send_wr {
 // SAFETY: as for sends.
 unsafe impl Request for ffi::ibv_recv_wr {
     unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe {
             (*request).sg_list = sges;
             (*request).num_sge = count;
@@ -142,48 +143,48 @@ unsafe impl Request for ffi::ibv_recv_wr {
 
     #[inline]
     unsafe fn number(request: *mut Self, id: u64) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe { (*request).wr_id = id };
     }
 
     #[inline]
     unsafe fn link(request: *mut Self, next: *mut Self) {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: the caller guarantees a valid pointer.
         unsafe { (*request).next = next };
     }
 
     #[inline]
     unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int {
         let mut refused = ptr::null_mut();
-        // SAFETY: the caller vouches for the pair and the chain.
+        // SAFETY: the caller guarantees a live queue pair and a valid chain.
         unsafe { ffi::ibv_post_recv(pair, first, &raw mut refused) }
     }
 }
 
-/// Requests with one local span each; those that receive datagrams have one for the header before it.
+/// Work requests with one SGE each. Receives of datagrams have another one before it, for the header.
 pub(in crate::verbs) struct List<R: Request> {
     requests: Pinned<R>,
     sges: Pinned<ffi::ibv_sge>,
     sges_each: usize,
 }
 
-/// What the active side posts; each reports its end.
+/// Send work requests.
 pub(in crate::verbs) type SendList = List<ffi::ibv_send_wr>;
-/// What waits for sends.
+/// Receive work requests.
 pub(in crate::verbs) type ReceiveList = List<ffi::ibv_recv_wr>;
 
-// SAFETY: the list owns what it points to, and is only written through `&mut self`.
+// SAFETY: the list owns what it points to, and writes only through `&mut self`.
 unsafe impl<R: Request> Send for List<R> {}
 
 impl<R: Request> List<R> {
-    /// Room for so many requests, each of which has the span `first` where there is one.
+    /// A list of `capacity` work requests, each of which starts with the SGE `first` if there is one.
     pub(in crate::verbs) fn new(capacity: usize, first: Option<Sge>) -> Self {
         let sges_each = 1 + usize::from(first.is_some());
         let (requests, sges) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * sges_each));
         let list = Self { requests, sges, sges_each };
         for index in 0..capacity {
             let (request, sges) = (list.requests.at(index), list.sges.at(index * sges_each));
-            // SAFETY: both arrays have these places, and nobody else knows of them yet.
+            // SAFETY: both indices are within their arrays, which nothing else accesses yet.
             unsafe {
                 if let Some(first) = first {
                     *sges = first.entry();
@@ -195,24 +196,24 @@ impl<R: Request> List<R> {
         list
     }
 
-    /// Numbers the request at `index` and says what memory of this side it is about.
+    /// Sets the `wr_id` and the local memory of the request at `index`.
     #[inline]
     pub(in crate::verbs) fn fill(&mut self, index: usize, id: u64, local: Sge) {
-        // SAFETY: both are within their arrays, which only `&mut self` reaches.
+        // SAFETY: both indices are within their arrays, to which `&mut self` has exclusive access.
         unsafe {
             R::number(self.requests.at(index), id);
             *self.sges.at((index + 1) * self.sges_each - 1) = local.entry();
         }
     }
 
-    /// Posts the first `count` requests as one list. Where one is refused, those before it have been posted.
+    /// Posts the first `count` requests as one list. Where one is refused, those before it are posted.
     #[inline]
     pub(in crate::verbs) fn post(&mut self, pair: &QueuePair, count: usize) -> io::Result<()> {
         let Some(last) = count.checked_sub(1) else { return Ok(()) };
         let (first, next) = (self.requests.at(0), self.next(last));
         let last = self.requests.at(last);
-        // SAFETY: the chain from the first request to the last one is linked and lies in the arrays. The device reads and
-        // writes memory only under keys of regions that hold it in place, so no request can reach anything else.
+        // SAFETY: the chain from the first request to the last is linked and within the arrays. The device accesses memory
+        // only by keys of regions, which keep it in place.
         unsafe {
             R::link(last, ptr::null_mut());
             let code = R::post(pair.as_ptr(), first);
@@ -227,12 +228,12 @@ impl<R: Request> List<R> {
 }
 
 impl SendList {
-    /// Says what a filled request does, to which memory of the peer, and how.
+    /// Makes a filled request an RDMA operation or a send.
     #[inline]
     pub(in crate::verbs) fn set_rdma(&mut self, index: usize, opcode: Opcode, remote: Remote, flags: SendFlags) {
         let request = self.requests.at(index);
-        // SAFETY: within the array, which only `&mut self` reaches; the request's own layout of the union is the one for
-        // RDMA, and a send ignores it.
+        // SAFETY: within the array, to which `&mut self` has exclusive access. The union holds the fields for RDMA, which a
+        // send ignores.
         unsafe {
             (*request).opcode = opcode as u32;
             (*request).send_flags = flags.bits();
@@ -241,7 +242,7 @@ impl SendList {
         }
     }
 
-    /// Says which atomic operation a filled request is, on which word of the peer.
+    /// Makes a filled request an atomic operation.
     #[inline]
     pub(in crate::verbs) fn set_atomic(
         &mut self,
@@ -252,7 +253,7 @@ impl SendList {
         flags: SendFlags,
     ) {
         let request = self.requests.at(index);
-        // SAFETY: as in `set_rdma`; the union is laid out for atomic operations.
+        // SAFETY: as in `set_rdma`. The union holds the fields for atomic operations.
         unsafe {
             (*request).opcode = opcode as u32;
             (*request).send_flags = flags.bits();
@@ -263,13 +264,13 @@ impl SendList {
         }
     }
 
-    /// Says that a filled request sends a datagram to where those of a queue pair go.
+    /// Makes a filled request a datagram to the destination of the queue pair.
     #[inline]
     pub(in crate::verbs) fn set_datagram(&mut self, index: usize, pair: &QueuePair, flags: SendFlags) {
         let destination = pair.destination().expect("only connected queue pairs are posted on");
         let (handle, number, key) = destination.parts();
         let request = self.requests.at(index);
-        // SAFETY: as in `set_rdma`; the union is laid out for datagrams, and the pair keeps the address handle.
+        // SAFETY: as in `set_rdma`. The union holds the fields for datagrams, and the queue pair holds the address handle.
         unsafe {
             (*request).opcode = Opcode::Send as u32;
             (*request).send_flags = flags.bits();

@@ -1,27 +1,35 @@
-//! The pictures of a report: throughput, latency, and what registering costs.
+//! Charts of a report: throughput, latency, and the cost of registration.
+
+mod gallery;
+mod published;
+mod svg;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::chart::{Chart, Reference, Scale};
-use super::figure::{Gallery, MOST_LINES, Named, Rows, Sketch};
+use gallery::{ChartData, MOST_LINES, NamedLine, Rows};
+use svg::{Chart, Reference, Scale};
+
+use super::describe;
 use super::pair::Pair;
-use super::{describe, published};
 use crate::saved::{Outcome, SavedCell, quantile_name};
 use crate::units;
 
-/// Where the latency curves end.
+pub(crate) use gallery::Gallery;
+pub(crate) use published::{PUBLISHED, Published};
+
+/// Largest share of samples in a latency curve.
 const LAST_SHARE: f64 = 0.9999;
 /// Points of a latency curve.
 const CURVE_POINTS: usize = 64;
-/// The quantiles of the table behind the curves.
+/// Quantiles in the table below a latency chart.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
 /// A cell with the pair that it belongs to.
 type Member<'a> = (&'a Pair<'a>, &'a SavedCell);
-/// What a picture is about: its name, and its members.
+/// The cells of a chart, with its title.
 type Group<'a> = (String, Vec<Member<'a>>);
 
-/// Cells in groups, those of the largest first; as many groups as there are, whatever of them is drawn.
+/// Groups cells into charts. `name` gives the rank and the title of a cell's chart; higher ranks come first.
 fn groups<'a>(
     pairs: &'a [Pair<'a>],
     labels: &[String],
@@ -43,12 +51,12 @@ fn groups<'a>(
     groups.into_iter().map(|((run, _, name), members)| (title(run, name), members)).collect()
 }
 
-/// Cells that are points of one line.
+/// Groups cells into the lines of a chart.
 fn lines<'a>(
     members: &[Member<'a>],
     name: impl Fn(Member<'a>) -> String,
     point: impl Fn(&SavedCell) -> Option<(f64, f64)>,
-) -> Vec<Named> {
+) -> Vec<NamedLine> {
     let mut lines: Vec<(usize, String, Vec<Member<'a>>)> = Vec::new();
     let mut known: HashMap<(usize, String), usize> = HashMap::new();
     for &(pair, cell) in members {
@@ -62,14 +70,14 @@ fn lines<'a>(
     let drawn = lines.into_iter().map(|(_, name, members)| {
         let mut points: Vec<_> = members.iter().filter_map(|(_, cell)| point(cell)).collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
-        Named { path: members[0].0.path, name, points }
+        NamedLine { path: members[0].0.path, name, points }
     });
     drawn.collect()
 }
 
 fn pair_name(pair: &Pair<'_>) -> String {
     let other = pair.asked.filter(|asked| *asked != pair.path);
-    let asked = other.map_or_else(String::new, |asked| format!(" (asked for: {asked})"));
+    let asked = other.map_or_else(String::new, |asked| format!(" (requested: {asked})"));
     format!(
         "{} to {}, {}{asked}",
         describe::short_source(pair.source()),
@@ -83,7 +91,7 @@ fn name_with_settings((pair, cell): Member<'_>) -> String {
     if settings.is_empty() { pair_name(pair) } else { format!("{}, {settings}", pair_name(pair)) }
 }
 
-/// Published figures are of hardware, and emulated ones do not stand beside them.
+/// Drops published figures, which were measured on hardware, from charts of emulated devices.
 fn beside_hardware(members: &[Member<'_>], references: Vec<Reference>) -> Vec<Reference> {
     if members.iter().any(|(pair, _)| pair.emulated) { Vec::new() } else { references }
 }
@@ -92,30 +100,30 @@ fn cell_size(cell: &SavedCell) -> String {
     cell.size_bytes.map_or_else(|| "-".to_owned(), units::bytes)
 }
 
-fn or_dash(figure: Option<f64>, with_unit: fn(f64) -> String) -> String {
-    figure.map_or_else(|| "-".to_owned(), with_unit)
+fn or_dash(value: Option<f64>, with_unit: fn(f64) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), with_unit)
 }
 
-/// Throughput against size.
+/// Throughput over size.
 pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
-    let way = |cell: &SavedCell| match cell.direction.as_deref() {
-        _ if cell.bidirectional => "both ways at once",
-        Some("into_source") => "into the exported memory",
-        Some("out_of_source") => "out of the exported memory",
+    let direction = |cell: &SavedCell| match cell.direction.as_deref() {
+        _ if cell.bidirectional => "in both directions",
+        Some("into_source") => "into source",
+        Some("out_of_source") => "out of source",
         _ => "without a direction",
     };
     let groups = groups(
         pairs,
         labels,
         |cell| cell.throughput.is_some_and(|rate| rate > 0.0),
-        |cell| (0, format!("{} {}", cell.op, way(cell))),
+        |cell| (0, format!("{} {}", cell.op, direction(cell))),
     );
     Gallery::draw(groups.iter().map(|(title, members)| {
         let direction = members[0].1.direction.as_deref().unwrap_or_default();
         let depths: BTreeMap<Option<u64>, ()> = members.iter().map(|(_, cell)| (cell.depth, ())).collect();
         let name = |(pair, cell): Member<'_>| {
             let name = name_with_settings((pair, cell));
-            // The settings do not speak of what is ordinary; beside others it has to be said.
+            // The settings omit a depth of 1, which must be visible next to other depths.
             if depths.len() > 1 && cell.depth == Some(1) { format!("{name}, depth 1") } else { name }
         };
         let row = |&(pair, cell): &Member<'_>| {
@@ -127,10 +135,10 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
                 or_dash(cell.operations_per_s, |rate| format!("{rate:.0}")),
             ]
         };
-        Sketch {
+        ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Bytes, "bytes an operation"),
+                x: (Scale::Bytes, "bytes per operation"),
                 y: (Scale::Rate, "throughput"),
                 lines: Vec::new(),
                 references: beside_hardware(members, published::throughput(direction)),
@@ -139,7 +147,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
             marked: true,
             note: None,
             table: Rows {
-                heads: vec!["way", "size", "throughput", "slowest window", "operations/s"],
+                heads: vec!["pair", "size", "throughput", "slowest window", "operations/s"],
                 rows: members.iter().map(row).collect(),
                 left_out: 0,
             },
@@ -147,7 +155,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     }))
 }
 
-/// Latency by the share of operations that were at least so quick.
+/// Latency over the share of operations that took at most that long.
 pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let wanted = |cell: &SavedCell| cell.direction.is_some() && cell.latency.is_some();
     let groups = groups(pairs, labels, wanted, |cell| {
@@ -164,30 +172,30 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
             if curves.len() < MOST_LINES
                 && let Some(samples) = &samples
             {
-                curves.push(Named { path: pair.path, name: name.clone(), points: curve(samples) });
+                curves.push(NamedLine { path: pair.path, name: name.clone(), points: curve(samples) });
             }
             rows.push(quantiles(name, cell, samples.as_ref()));
         }
-        let heads: Vec<&'static str> = vec!["way", "samples", "p50", "p90", "p99", "p99.9", "p99.99", "slowest"];
+        let heads: Vec<&'static str> = vec!["pair", "samples", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
         debug_assert_eq!(heads[2..7], QUANTILES.map(quantile_name));
-        Sketch {
+        ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Nines, "share of operations that took at most so long"),
+                x: (Scale::Nines, "share of operations that took at most this long"),
                 y: (Scale::Nanoseconds, "latency"),
                 lines: Vec::new(),
                 references: beside_hardware(members, published::latency(members[0].1.size_bytes, direction)),
             },
             lines: curves,
             marked: false,
-            note: Some("A curve ends where its samples do.".to_owned()),
+            note: Some("A curve ends at the last quantile that its number of samples supports.".to_owned()),
             table: Rows { heads, rows, left_out: 0 },
         }
     }))
 }
 
 fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
-    // With a hundred samples nothing is known beyond 99 %.
+    // A hundred samples say nothing beyond 99 %.
     let last = (1.0 - 1.0 / samples.count() as f64).min(LAST_SHARE);
     let nines = -(1.0 - last).log10();
     let share = |at: usize| 1.0 - 10_f64.powf(-nines * at as f64 / (CURVE_POINTS - 1) as f64);
@@ -197,22 +205,21 @@ fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
 fn quantiles(name: String, cell: &SavedCell, samples: Option<&crate::saved::Distribution>) -> Vec<String> {
     let latency = cell.latency.clone().unwrap_or_default();
     let kept = [latency.p50, latency.p90, latency.p99, latency.p999, None];
-    let figures = QUANTILES.iter().zip(kept).map(|(share, kept)| {
+    let values = QUANTILES.iter().zip(kept).map(|(share, kept)| {
         or_dash(samples.map_or(kept, |samples| samples.supported_quantile(*share)), units::nanoseconds)
     });
     let count = samples.map(crate::saved::Distribution::count).or(cell.iterations);
     let mut row = vec![name, count.map_or_else(|| "-".to_owned(), |count| count.to_string())];
-    row.extend(figures);
+    row.extend(values);
     row.push(or_dash(latency.max, units::nanoseconds));
     row
 }
 
-/// What each step of making memory reachable costs, by size and by number of ranges.
+/// Time of export, attach, map, register and their reverse, over size and over the number of ranges.
 pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let wanted = |cell: &SavedCell| cell.direction.is_none() && cell.p50().is_some();
-    let by_size = groups(pairs, labels, wanted, |cell| (steps(&cell.op), format!("{}, by size", cell.op)));
-    let by_ranges =
-        groups(pairs, labels, wanted, |cell| (steps(&cell.op), format!("{}, by number of ranges", cell.op)));
+    let by_size = groups(pairs, labels, wanted, |cell| (rank(&cell.op), format!("{}, by size", cell.op)));
+    let by_ranges = groups(pairs, labels, wanted, |cell| (rank(&cell.op), format!("{}, by number of ranges", cell.op)));
     let many = |(_, members): &Group<'_>| {
         let counts: BTreeMap<u64, ()> = members.iter().map(|(_, cell)| (describe::range_count(cell), ())).collect();
         counts.len() > 1
@@ -223,17 +230,17 @@ pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let with_size = |(pair, cell): Member<'_>| format!("{}, {}", pair_name(pair), cell_size(cell));
     let sized = by_size.iter().map(|(title, members)| {
         let x = (Scale::Bytes, "bytes registered");
-        sketch(title, members, x, lines(members, name_with_settings, size), true)
+        step_chart(title, members, x, lines(members, name_with_settings, size), true)
     });
     let ranged = by_ranges.iter().map(|(title, members)| {
         let x = (Scale::Count, "ranges in one registration");
-        sketch(title, members, x, lines(members, with_size, ranges), false)
+        step_chart(title, members, x, lines(members, with_size, ranges), false)
     });
     Gallery::draw(sized.chain(ranged))
 }
 
-/// The order in which they matter.
-fn steps(op: &str) -> u64 {
+/// Rank of an operation: the most important one first.
+fn rank(op: &str) -> u64 {
     match op {
         "register" => 6,
         "map" => 5,
@@ -244,7 +251,13 @@ fn steps(op: &str) -> u64 {
     }
 }
 
-fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: Vec<Named>, by_size: bool) -> Sketch {
+fn step_chart(
+    title: &str,
+    members: &[Member<'_>],
+    x: (Scale, &'static str),
+    lines: Vec<NamedLine>,
+    by_size: bool,
+) -> ChartData {
     let registers = members[0].1.op == "register";
     let row = |&(pair, cell): &Member<'_>| {
         let latency = cell.latency.clone().unwrap_or_default();
@@ -258,7 +271,7 @@ fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: 
             or_dash(cell.p99(), units::nanoseconds),
         ]
     };
-    Sketch {
+    ChartData {
         title: title.to_owned(),
         chart: Chart {
             x,
@@ -274,7 +287,7 @@ fn sketch(title: &str, members: &[Member<'_>], x: (Scale, &'static str), lines: 
         marked: true,
         note: None,
         table: Rows {
-            heads: vec!["way", "size", "ranges", "mechanism", "quickest", "median", "p99"],
+            heads: vec!["pair", "size", "ranges", "mechanism", "min", "median", "p99"],
             rows: members.iter().map(row).collect(),
             left_out: 0,
         },

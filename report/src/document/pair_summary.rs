@@ -1,4 +1,4 @@
-//! Which path a pair took, why, how fast that was, and whether it can be trusted: in sentences.
+//! A pair in sentences: its path and why, its speed, and what makes it doubtful.
 
 use peerpath_paths::PathName;
 
@@ -7,39 +7,39 @@ use super::pair::{Baselines, Pair};
 use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
-/// Slower than this share of host memory is worth a remark; less is what runs scatter.
+/// Speed relative to host memory below which a pair is flagged. Smaller differences occur from run to run.
 const SLOWER: f64 = 0.95;
 
-/// What is to be said about a pair.
-pub(crate) struct Verdict {
-    /// Its number among the pairs of the page.
+/// The summary of a pair.
+pub(crate) struct PairSummary {
+    /// Index among the pairs of the document.
     pub(crate) number: usize,
     pub(crate) path: PathName,
     /// `BAR 2 of 0000:01:00.0 to rxe0 on 0000:02:00.0`.
     pub(crate) subject: String,
-    /// Which way, in a few words.
-    pub(crate) way: &'static str,
+    /// The path as a phrase.
+    pub(crate) path_text: &'static str,
     /// `observed, as predicted`.
-    pub(crate) standing: String,
-    /// What it can do, a figure each.
+    pub(crate) certainty: String,
+    /// The best value of each operation.
     pub(crate) figures: Vec<String>,
-    /// What was verified.
+    /// Which data were verified.
     pub(crate) data: Option<String>,
-    /// Why it is this path, in plain words and in the kernel's.
+    /// Why it is this path: an explanation, and the deciding fact.
     pub(crate) why: Vec<String>,
-    /// Its refusal is what was asked for: no trouble, for once.
+    /// The run requested the refusal, so it is not a failure.
     pub(crate) refused_as_asked: bool,
-    /// What stopped its cells, and what to do.
-    pub(crate) trouble: Option<String>,
+    /// Why cells did not pass, and the remedy.
+    pub(crate) stopped_by: Option<String>,
     pub(crate) remedy: Option<String>,
-    /// What makes the figures doubtful.
+    /// What makes the values doubtful.
     pub(crate) flags: Vec<String>,
     /// `12 passed, 1 waived`.
     pub(crate) counts: String,
     pub(crate) evidence: Vec<String>,
 }
 
-impl Verdict {
+impl PairSummary {
     pub(crate) fn of<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Self {
         let example = pair.example();
         let stopped = pair.cells.iter().find(|cell| cell.reason.is_some() && cell.outcome != Outcome::Passed);
@@ -48,13 +48,13 @@ impl Verdict {
             number: pair.number,
             path: pair.path,
             subject: subject(pair),
-            way: if pair.never_began() { "nothing was moved" } else { describe::path(pair.path).short },
-            standing: standing(pair),
+            path_text: if pair.never_began() { "no data moved" } else { describe::path(pair.path).short },
+            certainty: certainty(pair),
             figures: figures(pair, baselines),
             data: data(pair),
             why: why(pair),
             refused_as_asked: pair.refused_as_asked(),
-            trouble: stopped.map(|cell| trouble(cell)),
+            stopped_by: stopped.map(|cell| cause_and_reason(cell)),
             remedy: stopped.and_then(|cell| cell.remedy.clone()),
             flags: flags(pair, baselines),
             counts: counts(pair),
@@ -62,9 +62,9 @@ impl Verdict {
         }
     }
 
-    /// All of it in one sentence.
+    /// Path, certainty and values in one sentence.
     pub(crate) fn sentence(&self) -> String {
-        let mut text = format!("{}: {} ({})", self.subject, self.way, self.standing);
+        let mut text = format!("{}: {} ({})", self.subject, self.path_text, self.certainty);
         for figure in &self.figures {
             text += &format!("; {figure}");
         }
@@ -83,30 +83,30 @@ fn subject(pair: &Pair<'_>) -> String {
         _ => String::new(),
     };
     let peer = pair.cells.iter().find_map(|cell| cell.peer.as_ref());
-    let peer = peer.map_or_else(String::new, |peer| format!(", to and from {peer} of another host"));
+    let peer = peer.map_or_else(String::new, |peer| format!(", with {peer} on another host"));
     format!("{source}{ranges} to {}{peer}", describe::target(pair.target()))
 }
 
-fn standing(pair: &Pair<'_>) -> String {
+fn certainty(pair: &Pair<'_>) -> String {
     let path = &pair.example().path;
     let baseline = matches!(pair.path, PathName::HostMemory | PathName::Staged);
-    let mut text = match (path.seen(), path.predicted) {
-        _ if pair.never_began() => "what was asked for is not done here".to_owned(),
+    let mut text = match (path.observed_path(), path.predicted) {
+        _ if pair.never_began() => "no cell ran".to_owned(),
         _ if baseline => "baseline".to_owned(),
-        (Some(seen), Some(predicted)) if seen == predicted => "observed, as predicted".to_owned(),
-        (Some(_), Some(PathName::Unknown) | None) => "observed; it could not be predicted".to_owned(),
-        (Some(_), Some(predicted)) => format!("observed, although {predicted} was predicted"),
+        (Some(observed), Some(predicted)) if observed == predicted => "observed, as predicted".to_owned(),
+        (Some(_), Some(PathName::Unknown) | None) => "observed; no prediction".to_owned(),
+        (Some(_), Some(predicted)) => format!("observed, but {predicted} was predicted"),
         (None, Some(PathName::Unknown) | None) => "neither observed nor predicted".to_owned(),
-        (None, Some(_)) if pair.count(Outcome::Passed) == 0 => "predicted only: nothing could be measured".to_owned(),
-        (None, Some(_)) => "predicted, but not observed".to_owned(),
+        (None, Some(_)) if pair.count(Outcome::Passed) == 0 => "predicted; nothing was measured".to_owned(),
+        (None, Some(_)) => "predicted, not observed".to_owned(),
     };
     if let Some(asked) = pair.asked {
-        text += if asked == pair.path { "; asked for" } else { "; another one was asked for" };
+        text += if asked == pair.path { "; requested" } else { "; another path was requested" };
     }
     text
 }
 
-/// For each operation the figure that says most: throughput at the largest size, or else latency.
+/// One value per operation: throughput at the largest size, otherwise latency.
 fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     let mut ops: Vec<(&str, Option<&str>)> = Vec::new();
     for cell in &pair.cells {
@@ -115,7 +115,7 @@ fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
             ops.push(op);
         }
     }
-    // What moves data first.
+    // Operations that move data first.
     ops.sort_by_key(|op| op.1.is_none());
     let of = |(op, direction): (&str, Option<&str>)| {
         let mine = pair
@@ -130,7 +130,7 @@ fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     ops.into_iter().filter(|(op, direction)| direction.is_some() || control.contains(op)).filter_map(of).collect()
 }
 
-/// Throughput says more than latency, a larger size more than a smaller one, and one range is what is compared with.
+/// Prefers throughput over latency, one range over several (as the baseline has one), and larger sizes.
 fn weight(cell: &SavedCell) -> (bool, std::cmp::Reverse<u64>, u64, f64) {
     let ranges = std::cmp::Reverse(describe::range_count(cell));
     (cell.throughput.is_some(), ranges, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
@@ -140,20 +140,21 @@ fn figure<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -
     let run = pair.run;
     let what = describe::operation_with_settings(cell);
     if let Some(rate) = cell.throughput.filter(|rate| *rate > 0.0) {
-        let theirs = baselines.of_cell(run, cell).and_then(|theirs| theirs.throughput);
-        // Shares rank, and what an emulator makes of two devices ranks nothing.
+        let baseline = baselines.of_cell(run, cell).and_then(|baseline| baseline.throughput);
+        // A ratio ranks the paths. The timing of emulated devices cannot.
         let share = baselines.share(run, cell).filter(|_| !pair.emulated);
-        let share = share.map_or_else(String::new, |share| format!(": {:.0} % of it", share * 100.0));
-        let held = theirs.map_or_else(String::new, |theirs| {
-            format!(" (host memory alike {}{share})", units::bytes_per_second(theirs))
+        let share = share.map_or_else(String::new, |share| format!("{:.0} % of ", share * 100.0));
+        let baseline = baseline.map_or_else(String::new, |baseline| {
+            format!(" ({share}{} with host memory)", units::bytes_per_second(baseline))
         });
-        return Some(format!("{what}: {}{held}", units::bytes_per_second(rate)));
+        return Some(format!("{what}: {}{baseline}", units::bytes_per_second(rate)));
     }
     let p50 = units::nanoseconds(cell.p50()?);
-    let held = baselines.of_cell(run, cell).and_then(SavedCell::p50);
-    let held = held.map_or_else(String::new, |theirs| format!(", host memory {}", units::nanoseconds(theirs)));
+    let baseline = baselines.of_cell(run, cell).and_then(SavedCell::p50);
+    let baseline =
+        baseline.map_or_else(String::new, |baseline| format!("; {} with host memory", units::nanoseconds(baseline)));
     let count = cell.iterations.map_or_else(String::new, |count| format!(" of {count}"));
-    Some(format!("{what}: {p50} (median{count}{held})"))
+    Some(format!("{what}: {p50} (median{count}{baseline})"))
 }
 
 fn data(pair: &Pair<'_>) -> Option<String> {
@@ -164,13 +165,17 @@ fn data(pair: &Pair<'_>) -> Option<String> {
     let unverified = moved.iter().filter(|cell| !cell.verified()).count();
     let bytes: u64 = moved.iter().filter_map(|cell| cell.verified_bytes).fold(0, u64::saturating_add);
     Some(match unverified {
-        0 => format!("data verified in all {} that moved any ({} compared)", moved.len(), roughly(bytes)),
+        0 => format!(
+            "data verified in all {} that moved data ({} compared)",
+            describe::plural(moved.len(), "cell"),
+            roughly(bytes)
+        ),
         _ if unverified == moved.len() => "data not verified".to_owned(),
-        _ => format!("data of {unverified} of {} cells not verified", moved.len()),
+        _ => format!("data not verified in {unverified} of {} cells", moved.len()),
     })
 }
 
-/// Whole units: a sum is no power of two.
+/// A sum of bytes, rounded down to whole units.
 fn roughly(bytes: u64) -> String {
     match bytes {
         0..=9_999 => format!("{bytes} B"),
@@ -179,62 +184,63 @@ fn roughly(bytes: u64) -> String {
     }
 }
 
-/// In plain words what the kernel's fact comes to, then the fact.
+/// An explanation of the deciding fact, then the fact.
 fn why(pair: &Pair<'_>) -> Vec<String> {
     let example = pair.example();
     let Some(fact) = example.path.why() else { return Vec::new() };
     if example.path.predicted != Some(pair.path) {
-        return vec![format!("What was predicted rests on: {fact}.")];
+        return vec![format!("The prediction rests on: {fact}.")];
     }
-    let own = example.target.kind == "iommufd";
-    let way = if fact.starts_with("ACS redirect") {
-        "They have a PCI bridge in common, but a port on the way sends requests up to the root complex (ACS redirect)"
+    let own_address_space = example.target.kind == "iommufd";
+    let root_complex = if fact.starts_with("ACS redirect") {
+        "Source and target share a PCI bridge, but ACS redirect on a port between them sends requests to the root complex"
     } else {
-        "They have no PCI bridge in common that could connect them, so the way leads over the root complex"
+        "Source and target share no PCI bridge that could connect them, so the data pass the root complex"
     };
     let plain = match pair.path {
         PathName::BusAddress => {
-            "They have a PCI bridge in common, and no port on the way sends requests further up (ACS redirect)."
+            "Source and target share a PCI bridge, and no port between them redirects requests (ACS redirect)."
                 .to_owned()
         }
-        PathName::HostBridgeTranslated if own => {
-            "The importer has an I/O address space of its own (iommufd), and the IOMMU translates it.".to_owned()
+        PathName::HostBridgeTranslated if own_address_space => {
+            "The target has an I/O address space of its own (iommufd), which the IOMMU translates.".to_owned()
         }
-        PathName::HostBridgeTranslated => format!("{way}, and the IOMMU translates for the importer."),
-        PathName::HostBridgeBypass => format!("{way}, and no IOMMU translates for the importer."),
-        PathName::Refused => return vec![format!("The kernel cannot map it for this importer: {fact}.")],
-        _ => return vec![format!("The facts: {fact}.")],
+        PathName::HostBridgeTranslated => format!("{root_complex}. The IOMMU translates for the target."),
+        PathName::HostBridgeBypass => format!("{root_complex}. No IOMMU translates for the target."),
+        PathName::Refused => return vec![format!("The kernel cannot map the source for this target: {fact}.")],
+        _ => return vec![format!("Deciding fact: {fact}.")],
     };
-    vec![plain, format!("The facts: {fact}.")]
+    vec![plain, format!("Deciding fact: {fact}.")]
 }
 
-fn trouble(cell: &SavedCell) -> String {
+fn cause_and_reason(cell: &SavedCell) -> String {
     let cause = cell.cause.as_ref().map_or(String::new(), |cause| format!(" [{cause}]"));
     format!("{}{cause}", cell.reason.as_deref().unwrap_or_default())
 }
 
 fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     let mut flags = Vec::new();
-    if let (Some(seen), Some(predicted)) = (pair.example().path.seen(), pair.example().path.predicted)
-        && seen != predicted
+    if let (Some(observed), Some(predicted)) = (pair.example().path.observed_path(), pair.example().path.predicted)
+        && observed != predicted
         && predicted != PathName::Unknown
     {
-        flags.push(format!("The kernel did not do what was predicted ({predicted}): please report this."));
+        flags.push(format!("The kernel took another path than predicted ({predicted}). Please report this."));
     }
     flags.extend(slower(pair, baselines));
     let failed = pair.count(Outcome::Failed);
     if failed > 0 {
         flags.push(format!(
-            "{} failed: do not rely on this path before that is explained.",
+            "{} failed. Do not rely on this path until the reason is known.",
             describe::plural(failed, "cell")
         ));
     }
     flags
 }
 
-/// Even below one root port, peer-to-peer traffic may be carried round through the interconnect of the system.
+/// Flags a pair that is slower than host memory: a system may carry peer-to-peer data through its interconnect, even below one
+/// root port.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
-    // What an emulator makes of two devices says nothing of any interconnect.
+    // The timing of emulated devices says nothing about an interconnect.
     if !describe::is_peer_to_peer(pair.path) || pair.emulated {
         return None;
     }
@@ -247,7 +253,7 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
         describe::operation_with_settings(cell)
     );
     Some(if pair.by_cpu() {
-        format!("{what}; a CPU copied, so that is no sign of the system interconnect.")
+        format!("{what}. A CPU copied the data, so this does not indicate a detour through the system interconnect.")
     } else {
         format!("{what}: possibly looping through the system interconnect.")
     })
@@ -255,9 +261,9 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
 
 fn counts(pair: &Pair<'_>) -> String {
     if pair.refused_as_asked() {
-        return format!("{} refused, as asked for", describe::plural(pair.cells.len(), "cell"));
+        return format!("{} refused, as requested", describe::plural(pair.cells.len(), "cell"));
     }
-    let outcomes = [Outcome::Passed, Outcome::Waived, Outcome::Failed, Outcome::Unsaid];
+    let outcomes = [Outcome::Passed, Outcome::Waived, Outcome::Failed, Outcome::Unknown];
     let counted =
         outcomes.iter().map(|outcome| (pair.count(*outcome), outcome.as_str())).filter(|(count, _)| *count > 0);
     counted.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")

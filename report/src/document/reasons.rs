@@ -1,27 +1,27 @@
-//! What did not pass: every reason once, whatever numbers stand in it, with the pairs that it stopped.
+//! Why cells were waived or failed: each reason once, with the pairs that it concerns.
 
 use std::collections::HashMap;
 
 use super::describe;
 use crate::saved::{Outcome, Saved, SavedCell};
 
-/// Reasons that are told.
+/// Reasons in a document.
 const MOST: usize = 100;
-/// Pairs that are named with a reason.
+/// Pairs that are listed with a reason.
 const NAMED: usize = 6;
 
-/// One reason.
-pub(crate) struct Trouble {
+/// A reason, with the outcome and cause of its cells.
+pub(crate) struct Reason {
     pub(crate) outcome: Outcome,
     pub(crate) cause: Option<String>,
     pub(crate) reason: String,
     pub(crate) remedy: Option<String>,
-    /// Which cells it stopped.
+    /// The pairs that it concerns, each with its number of cells.
     pub(crate) cells: String,
 }
 
-/// The reasons, failures before waivers, and how many more there are.
-pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usize) {
+/// The reasons, failures first, and the number of reasons beyond the limit.
+pub(crate) fn reasons(saved: &[Saved], labels: &[String]) -> (Vec<Reason>, usize) {
     let mut known: HashMap<_, usize> = HashMap::new();
     let mut all: Vec<(&SavedCell, Vec<(usize, &SavedCell)>)> = Vec::new();
     for (run, saved) in saved.iter().enumerate() {
@@ -36,23 +36,24 @@ pub(crate) fn troubles(saved: &[Saved], labels: &[String]) -> (Vec<Trouble>, usi
     }
     all.sort_by_key(|(first, _)| first.outcome);
     let left_out = all.len().saturating_sub(MOST);
-    let told = all.into_iter().take(MOST).map(|(first, stopped)| Trouble {
+    let listed = all.into_iter().take(MOST).map(|(first, stopped)| Reason {
         outcome: first.outcome,
         cause: first.cause.clone(),
-        reason: first.reason.clone().unwrap_or_else(|| "The result does not say why.".to_owned()),
+        reason: first.reason.clone().unwrap_or_else(|| "The result does not record a reason.".to_owned()),
         remedy: first.remedy.clone(),
-        cells: which(&stopped, labels),
+        cells: list_pairs(&stopped, labels),
     });
-    (told.collect(), left_out)
+    (listed.collect(), left_out)
 }
 
-/// Sizes and addresses make no other reason of it.
+/// Removes numbers, so that reasons that differ only in sizes or addresses are equal.
 fn without_numbers(text: &Option<String>) -> Option<String> {
-    text.as_ref()
-        .map(|text| text.split(|letter: char| letter.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect())
+    text.as_ref().map(|text| {
+        text.split(|character: char| character.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect()
+    })
 }
 
-fn which(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
+fn list_pairs(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
     let mut pairs: Vec<(String, usize)> = Vec::new();
     for (run, cell) in stopped {
         let pair = format!("{} to {}", describe::short_source(&cell.source), describe::short_target(&cell.target));

@@ -1,7 +1,6 @@
-//! Pictures: lines over logarithmic axes, as SVG.
+//! Line charts with logarithmic axes, as SVG.
 //!
-//! Colours stand in the SVG as those of the light theme; the page's style sheet replaces them by attribute, so that one
-//! picture serves both themes and paper. Every line carries a number and markers of its own: no colour has to be told apart.
+//! Every line has a number and its own markers, so a reader need not distinguish colours.
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
@@ -10,46 +9,47 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use peerpath_paths::PathName;
 
+use crate::document::colours::{GRID, INK, MUTED, PUBLISHED, colour};
 use crate::units;
 
-/// What an axis shows, and so where its ticks are.
+/// Quantity of an axis. It determines the ticks and their labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Bytes, by powers of two.
+    /// Bytes, ticks at powers of two.
     Bytes,
-    /// Numbers, by powers of two.
+    /// Counts, ticks at powers of two.
     Count,
-    /// Shares of samples, by nines: 90 %, 99 %, 99.9 %.
+    /// Shares of samples, ticks at 90 %, 99 %, 99.9 %.
     Nines,
-    /// Nanoseconds, by powers of ten.
+    /// Nanoseconds, decimal ticks.
     Nanoseconds,
-    /// Bytes a second, by powers of ten.
+    /// Bytes per second, decimal ticks.
     Rate,
 }
 
-/// A line that was measured.
+/// A measured line.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    /// The number that stands at its end and in the legend.
+    /// Number at the end of the line and in the legend.
     pub(crate) number: usize,
-    /// Its colour, and whether it is dashed as baselines are.
+    /// Determines the colour, and dashes for baselines.
     pub(crate) path: PathName,
-    /// Where it goes; what no logarithm takes is left out.
+    /// Points without a finite logarithm are not drawn.
     pub(crate) points: Vec<(f64, f64)>,
-    /// Whether its points are marked.
+    /// Whether points have markers.
     pub(crate) marked: bool,
 }
 
-/// A line that others have published.
+/// A published line.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
-    /// Where it goes; infinite is from edge to edge.
+    /// An infinite x is the edge of the chart.
     pub(crate) points: Vec<(f64, f64)>,
-    /// What stands at it.
+    /// Text at the line.
     pub(crate) label: &'static str,
 }
 
-/// A picture.
+/// A chart.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) x: (Scale, &'static str),
@@ -58,38 +58,20 @@ pub(crate) struct Chart {
     pub(crate) references: Vec<Reference>,
 }
 
-pub(crate) const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
-pub(crate) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x6e);
-pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xdd, 0xe2);
-pub(crate) const PUBLISHED: RGBColor = RGBColor(0x70, 0x70, 0x71);
-pub(crate) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 const SIZE: (u32, u32) = (560, 350);
-
-/// The colour of a path in the light theme.
-pub(crate) fn colour(path: PathName) -> RGBColor {
-    match path {
-        PathName::BusAddress => RGBColor(0x00, 0x77, 0x5a),
-        PathName::HostBridgeBypass => RGBColor(0x00, 0x5f, 0xb0),
-        PathName::HostBridgeTranslated => RGBColor(0xa3, 0x54, 0x00),
-        PathName::Refused => RGBColor(0xb3, 0x26, 0x1e),
-        PathName::HostMemory => RGBColor(0x5f, 0x63, 0x69),
-        PathName::Staged => RGBColor(0x8e, 0x44, 0x7c),
-        PathName::Unknown => RGBColor(0x45, 0x49, 0x4f),
-    }
-}
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawing<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
-type Drawn<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
+type DrawResult<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
 
 impl Chart {
-    /// The picture as SVG; none where there is nothing to draw.
+    /// The chart as SVG. `None` if there is nothing to draw.
     pub(crate) fn svg(&self) -> Option<String> {
         let lines: Vec<(&Line, Vec<(f64, f64)>)> =
             self.lines.iter().map(|line| (line, self.mapped(&line.points))).collect();
         let all = || lines.iter().flat_map(|(_, points)| points);
         let x = span(all().map(|point| point.0), self.x.0)?;
-        // The published figures belong into the picture, wherever they are.
+        // The y axis includes the published figures.
         let published = self.references.iter().flat_map(|line| &line.points).filter_map(|point| log(point.1, self.y.0));
         let y = span(all().map(|point| point.1).chain(published), self.y.0)?;
         let mut svg = String::new();
@@ -104,7 +86,13 @@ impl Chart {
         points.iter().filter_map(|&(x, y)| Some((log(x, self.x.0)?, log(y, self.y.0)?))).collect()
     }
 
-    fn draw(&self, area: &Area<'_>, lines: &[(&Line, Vec<(f64, f64)>)], x: (f64, f64), y: (f64, f64)) -> Drawn<()> {
+    fn draw(
+        &self,
+        area: &Area<'_>,
+        lines: &[(&Line, Vec<(f64, f64)>)],
+        x: (f64, f64),
+        y: (f64, f64),
+    ) -> DrawResult<()> {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .margin_right(26)
@@ -144,7 +132,7 @@ impl Chart {
             labels.push((first, reference.label));
         }
         let style = ("sans-serif", 13).into_font().color(&PUBLISHED);
-        for (at, label) in one_below_the_other(labels, y, 0.085) {
+        for (at, label) in spread_vertically(labels, y, 0.085) {
             let text = format!("published: {label}");
             chart.draw_series([EmptyElement::at(at) + Text::new(text, (4, -15), style.clone())])?;
         }
@@ -157,20 +145,20 @@ impl Chart {
                 }
             }
         }
-        // Over all lines, so that none runs through a number.
+        // Drawn last, so that no line crosses a number.
         let style =
             ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         let ends: Vec<((f64, f64), usize)> =
             lines.iter().filter_map(|(line, points)| Some((*points.last()?, line.number))).collect();
-        for (at, number) in one_below_the_other(ends, y, 0.045) {
+        for (at, number) in spread_vertically(ends, y, 0.045) {
             chart.draw_series([EmptyElement::at(at) + Text::new(number.to_string(), (7, 0), style.clone())])?;
         }
         Ok(())
     }
 }
 
-/// Moves texts down until each has its `share` of the picture's height to itself.
-fn one_below_the_other<T>(
+/// Moves texts down so that they are at least `share` of the height of the chart apart.
+fn spread_vertically<T>(
     mut texts: Vec<((f64, f64), T)>,
     y: (f64, f64),
     share: f64,
@@ -183,7 +171,7 @@ fn one_below_the_other<T>(
     })
 }
 
-/// An axis whose ticks are where people look for them.
+/// An axis in logarithms of its quantity.
 struct Axis {
     span: (f64, f64),
     scale: Scale,
@@ -207,8 +195,8 @@ impl Ranged for Axis {
     }
 }
 
-/// A form for every number, so that lines of one colour can be told apart.
-fn mark(chart: &mut Drawing<'_, '_>, at: (f64, f64), number: usize, colour: RGBColor) -> Drawn<()> {
+/// Draws a marker whose shape depends on the number of the line.
+fn mark(chart: &mut Drawing<'_, '_>, at: (f64, f64), number: usize, colour: RGBColor) -> DrawResult<()> {
     let (fill, line) = (colour.filled(), colour.stroke_width(2));
     let spot = EmptyElement::at(at);
     match number % 5 {
@@ -221,19 +209,19 @@ fn mark(chart: &mut Drawing<'_, '_>, at: (f64, f64), number: usize, colour: RGBC
     Ok(())
 }
 
-/// Where a figure stands on an axis; none where it stands nowhere.
-fn log(figure: f64, scale: Scale) -> Option<f64> {
+/// Position of a value on an axis. `None` if its logarithm is not finite.
+fn log(value: f64, scale: Scale) -> Option<f64> {
     let at = match scale {
-        Scale::Bytes | Scale::Count => figure.log2(),
-        Scale::Nines => -(1.0 - figure).log10(),
-        Scale::Nanoseconds | Scale::Rate => figure.log10(),
+        Scale::Bytes | Scale::Count => value.log2(),
+        Scale::Nines => -(1.0 - value).log10(),
+        Scale::Nanoseconds | Scale::Rate => value.log10(),
     };
     at.is_finite().then_some(at)
 }
 
-/// From the smallest to the largest, with some room around.
-fn span(figures: impl Iterator<Item = f64>, scale: Scale) -> Option<(f64, f64)> {
-    let (low, high) = figures.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)));
+/// Range of an axis: from the smallest to the largest position, with a margin.
+fn span(positions: impl Iterator<Item = f64>, scale: Scale) -> Option<(f64, f64)> {
+    let (low, high) = positions.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)));
     if !low.is_finite() || !high.is_finite() {
         return None;
     }
@@ -288,8 +276,8 @@ fn share(share: f64) -> String {
 /// `5.00 us` as `5 us`.
 fn short(text: String) -> String {
     match text.split_once(' ') {
-        Some((figure, unit)) if figure.contains('.') => {
-            format!("{} {unit}", figure.trim_end_matches('0').trim_end_matches('.'))
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
         }
         _ => text,
     }
@@ -312,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_are_labelled_with_their_units() {
+    fn labels_axes_with_units() {
         let svg = chart(&[(4096.0, 1e9), (1_048_576.0, 1e10)]).svg().unwrap();
         for text in ["4 KiB", "1 MiB", "1 GB/s", "10 GB/s", "published: GPUs", "#00775A"] {
             assert!(svg.contains(text), "{text}: {svg}");
@@ -320,16 +308,16 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_equal_heights_stand_one_below_the_other() {
+    fn spreads_texts_of_equal_height() {
         let texts = vec![((0.0, 5.0), 'b'), ((0.0, 5.1), 'a'), ((1.0, 1.0), 'd'), ((0.0, 4.95), 'c')];
-        let placed: Vec<_> = one_below_the_other(texts, (0.0, 10.0), 0.045).collect();
+        let placed: Vec<_> = spread_vertically(texts, (0.0, 10.0), 0.045).collect();
         assert_eq!(placed.iter().map(|text| text.1).collect::<String>(), "abcd");
         assert!(placed.windows(2).all(|pair| pair[0].0.1 - pair[1].0.1 > 0.449), "{placed:?}");
-        assert_eq!(placed[3].0, (1.0, 1.0), "what stands free stays");
+        assert_eq!(placed[3].0, (1.0, 1.0), "a text with enough space stays");
     }
 
     #[test]
-    fn figures_that_no_axis_has_are_left_out() {
+    fn ignores_points_without_finite_logarithm() {
         assert!(chart(&[(4096.0, 0.0), (0.0, 1e9), (f64::NAN, 1e9), (4096.0, f64::INFINITY)]).svg().is_none());
         assert!(chart(&[]).svg().is_none());
         assert!(chart(&[(4096.0, 1e9), (4096.0, f64::NAN)]).svg().is_some());

@@ -1,0 +1,95 @@
+//! Whether two results can be compared at all, and in what else their runs differ.
+
+use crate::saved::Saved;
+
+/// Why two results cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// Other devices moved the data: emulated devices and hardware, or soft RDMA and a NIC.
+    #[error("the base result was measured with {base}, the new result with {new}")]
+    Devices {
+        /// Devices of the base result.
+        base: String,
+        /// Devices of the new result.
+        new: String,
+    },
+    /// A setting that applies to every cell differs.
+    #[error("{setting} is {base} in the base result and {new} in the new result")]
+    Setting {
+        /// Name of the setting.
+        setting: String,
+        /// Its value in the base result.
+        base: String,
+        /// Its value in the new result.
+        new: String,
+    },
+}
+
+/// Checks what applies to every cell of the results.
+pub(super) fn check(base: &Saved, new: &Saved) -> Result<(), CompareError> {
+    devices(base, new)?;
+    settings(base, new)
+}
+
+fn devices(base: &Saved, new: &Saved) -> Result<(), CompareError> {
+    let (base, new) = (&base.environment, &new.environment);
+    let kinds = [
+        ("emulated devices", "hardware", base.emulated, new.emulated),
+        ("soft RDMA (a CPU moves the data)", "a NIC", base.soft_rdma, new.soft_rdma),
+    ];
+    let Some((yes, no, base, new)) = kinds.into_iter().find(|(.., base, new)| base != new) else { return Ok(()) };
+    let text = |flag| match flag {
+        Some(true) => yes.to_owned(),
+        Some(false) => no.to_owned(),
+        None => format!("either {yes} or {no} (not recorded)"),
+    };
+    Err(CompareError::Devices { base: text(base), new: text(new) })
+}
+
+/// Settings that apply to every cell of a run, so cells do not record them.
+const RUN_SETTINGS: [&str; 3] = ["connection", "completion_moderation", "post_list"];
+
+/// A setting that a result of an older version does not record is not compared.
+fn settings(base: &Saved, new: &Saved) -> Result<(), CompareError> {
+    let differing = RUN_SETTINGS.into_iter().find_map(|name| {
+        let (before, now) = setting(base, name).zip(setting(new, name))?;
+        (before != now).then(|| (name, before.to_owned(), now.to_owned()))
+    });
+    match differing {
+        Some((name, base, new)) => Err(CompareError::Setting { setting: name.replace('_', " "), base, new }),
+        None => Ok(()),
+    }
+}
+
+fn setting<'a>(saved: &'a Saved, name: &str) -> Option<&'a str> {
+    let recorded = |name: &str| saved.run.plan.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    // The reader drops null settings. A version that records the connection records all of these settings.
+    recorded(name).or_else(|| recorded(RUN_SETTINGS[0]).map(|_| "unset"))
+}
+
+/// Differences between the runs that do not prevent comparison, then the remarks on both files.
+pub(super) fn notes(base: &Saved, new: &Saved) -> Vec<String> {
+    let condition = |saved: &Saved, name: &str| {
+        saved
+            .environment
+            .facts
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("not recorded", |(_, value)| value)
+            .to_owned()
+    };
+    let conditions =
+        ["hostname", "kernel", "command_line", "cpu_model", "iommu", "clock_source"].into_iter().filter_map(|name| {
+            let (before, now) = (condition(base, name), condition(new, name));
+            (before != now).then(|| format!("{}: {before} before, {now} now", name.replace('_', " ")))
+        });
+    let settings = RUN_SETTINGS.into_iter().chain(["warmup"]).filter_map(move |name| {
+        let [before, now] = [base, new].map(|saved| setting(saved, name).unwrap_or("not recorded"));
+        (before != now).then(|| format!("{name}: {before} before, {now} now"))
+    });
+    let remarks = [("base result", base), ("new result", new)];
+    let remarks =
+        remarks.iter().flat_map(|(which, saved)| saved.remarks.iter().map(move |line| format!("{which}: {line}")));
+    conditions.chain(settings).chain(remarks).collect()
+}
