@@ -1,9 +1,9 @@
-//! Records the revision that the program is built from, where it is built from a checkout.
+//! Records the git revision for results, if the build is in a checkout.
 
 use std::process::Command;
 
 fn main() {
-    // Moves with every commit and every switch of branch.
+    // Git appends to this file on every commit and checkout.
     println!("cargo::rerun-if-changed=../.git/logs/HEAD");
     println!("cargo::rerun-if-changed=build.rs");
     let described = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();

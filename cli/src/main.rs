@@ -1,8 +1,10 @@
 //! The `peerpath` command: arguments, tables, progress, and every sentence that names an option or a command.
 
 mod commands;
+mod hints;
 mod table;
 mod terminal;
+mod text_layout;
 
 use std::process::ExitCode;
 

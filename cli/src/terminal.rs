@@ -1,4 +1,4 @@
-//! Output to the terminal, or to the pipe or file in its place: text, JSON, failures and exit codes.
+//! Standard output and standard error: text, JSON, failures and exit codes.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -7,17 +7,19 @@ use std::process::ExitCode;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Explanation, Severity};
 
-/// Writes to standard output. A reader that closed the pipe (`| head`) is no error.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::internal("cannot write the output", &error, "see where it is redirected to"))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::internal(
+            "cannot write to standard output",
+            &error,
+            "check the file or pipe that it is redirected to",
+        )),
         _ => Ok(()),
     }
 }
 
-/// Prints what `--json` asks for.
+/// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&(text + "\n")),
@@ -27,12 +29,12 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 /// Prints a failure to standard error and returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
-    // Where standard error is closed, the exit code still reports the failure.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = std::io::stderr().write_all(render(failure).as_bytes());
     ExitCode::from(exit_code(failure.severity))
 }
 
-/// The exit code that the README promises for a class of failures.
+/// The exit code that the README promises for a severity.
 pub(crate) fn exit_code(severity: Severity) -> u8 {
     match severity {
         Severity::Failed => 1,
@@ -55,12 +57,12 @@ fn render(failure: &Failure) -> String {
     text
 }
 
-/// Replaces control characters: file and device names must not contain escape sequences for the terminal.
+/// Replaces control characters: names of files and devices can contain escape sequences for the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-/// Width of the terminal in columns; unlimited where standard output is a pipe or a file.
+/// Width of the terminal in columns; unlimited if standard output is a pipe or a file.
 pub(crate) fn width() -> usize {
     if !std::io::stdout().is_terminal() {
         return usize::MAX;
@@ -76,12 +78,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_print_three_lines_without_escape_sequences() {
-        let failure =
-            Failure::bad_input("no function \u{1b}[31m here", "it is not in sysfs", "look at `peerpath list`");
+    fn prints_three_lines_without_escape_sequences() {
+        let failure = Failure::bad_input("no function \u{1b}[31m here", "it is not in sysfs", "see `peerpath list`");
         assert_eq!(
             render(&failure),
-            "error: no function \u{fffd}[31m here\n  why: it is not in sysfs\n   do: look at `peerpath list`\n"
+            "error: no function \u{fffd}[31m here\n  why: it is not in sysfs\n   do: see `peerpath list`\n"
         );
         assert_eq!(exit_code(failure.severity), 2);
     }

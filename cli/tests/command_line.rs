@@ -1,4 +1,4 @@
-//! The command line on a machine without any of the hardware: wrong input and missing things, each with its exit code.
+//! The command line on a machine without devices: invalid input and missing devices, each with its exit code.
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
@@ -24,24 +24,25 @@ fn ends(arguments: &[&str], code: i32, word: &str) {
     let output = peerpath(arguments);
     let text = text(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    assert!(text.contains(word), "{arguments:?} says nothing of {word:?}: {text}");
+    assert!(text.contains(word), "{arguments:?} does not mention {word:?}: {text}");
     assert!(!text.contains("panicked"), "{text}");
 }
 
+const COMMANDS: [&str; 11] =
+    ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export", "report", "compare", "serve"];
+
 #[test]
-fn help_has_examples_and_every_command() {
-    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export", "report", "compare"] {
+fn help_lists_every_command_and_has_examples() {
+    for command in COMMANDS {
         ends(&["--help"], 0, command);
         ends(&[command, "--help"], 0, "Usage");
-    }
-    for command in ["list", "paths", "doctor", "snapshot", "run", "bind", "export", "report", "compare"] {
         ends(&[command, "--help"], 0, "Example");
     }
     ends(&["--version"], 0, "peerpath");
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn exits_with_2_for_invalid_arguments() {
     ends(&["nonsense"], 2, "nonsense");
     ends(&["run"], 2, "--from");
     ends(&["run", "--from", "host:1M", "--to", "nothing:x"], 2, "nothing");
@@ -54,13 +55,15 @@ fn wrong_usage_ends_with_2() {
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--ranges", "0"], 2, "0 ranges");
     ends(&["run", "--from", "0000:03:00.0:2@0x0+0x1000", "--to", "verbs:rxe0", "--ranges", "2"], 2, "ranges itself");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--mechanism", "magic"], 2, "mr-per-range");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--vfio", "window"], 2, "window");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--door", "window"], 2, "--vfio");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--duration", "forever"], 2, "forever");
     ends(&["bind", "not-a-bdf"], 2, "not-a-bdf");
     ends(&["bind"], 2, "BDF");
 }
 
 #[test]
-fn what_may_be_overwritten_is_said_of_one_drive() {
+fn rejects_allow_write_except_for_one_drive() {
     let (drive, other) = ("iommufd:ff00:fe:1f.7", "iommufd:ff00:fe:1f.6");
     let run = |more: &[&str], word| ends(&[&["run", "--from", "host:1M"], more].concat(), 2, word);
     run(&["--to", drive, "--allow-write", "0+8"], "ff00:fe:1f.7");
@@ -70,16 +73,16 @@ fn what_may_be_overwritten_is_said_of_one_drive() {
 }
 
 #[test]
-fn a_function_that_does_not_exist_ends_with_2() {
+fn exits_with_2_for_an_absent_function() {
     let out = tempfile::tempdir().unwrap();
     let folder = out.path().to_str().unwrap();
     ends(&["run", "--from", "ff00:fe:1f.7:2", "--to", "verbs:rxe0", "--out", folder], 2, "ff00:fe:1f.7");
     ends(&["bind", "ff00:fe:1f.7"], 2, "ff00:fe:1f.7");
 }
 
-/// A machine without libibverbs, one without RDMA devices, and one with others than that all answer in their own way.
+/// The cause depends on the machine: no libibverbs, no RDMA devices, or other RDMA devices.
 #[test]
-fn a_device_that_is_not_there_is_an_error_with_a_cause() {
+fn reports_a_cause_for_an_absent_device() {
     let out = tempfile::tempdir().unwrap();
     let folder = out.path().to_str().unwrap();
     let output = peerpath(&["run", "--from", "host:1M", "--to", "verbs:no_such_nic", "--out", folder]);
@@ -97,17 +100,20 @@ fn a_device_that_is_not_there_is_an_error_with_a_cause() {
     for cell in cells {
         assert_eq!(cell["outcome"], "waived");
         assert!(cell["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{cell}");
-        assert!(cell["latency_ns"].is_null() && cell["throughput_bytes_per_s"].is_null(), "figures of nothing: {cell}");
+        assert!(
+            cell["latency_ns"].is_null() && cell["throughput_bytes_per_s"].is_null(),
+            "a waived cell has figures: {cell}"
+        );
     }
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_ends_with_4() {
-    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "another folder");
+fn exits_with_4_for_an_unwritable_folder() {
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "/proc/nowhere");
 }
 
 #[test]
-fn listing_works_without_anything_to_list() {
+fn lists_a_host_without_devices() {
     let output = peerpath(&["list", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -116,15 +122,15 @@ fn listing_works_without_anything_to_list() {
 }
 
 #[test]
-fn restoring_nothing_is_no_error() {
+fn restore_without_changes_succeeds() {
     assert_eq!(peerpath(&["restore"]).status.code(), Some(0));
 }
 
-/// The topologies whose answers a real kernel gave are fixtures of the crate that predicts.
+/// Snapshots of topologies for which a kernel confirmed the predictions.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../paths/tests/fixtures/truth");
 
 #[test]
-fn a_snapshot_of_another_host_is_analysed() {
+fn analyses_a_snapshot_of_another_host() {
     let root = format!("{FIXTURES}/01_switch_epyc.tar.gz");
     let output = peerpath(&["paths", "--root", &root, "--from", "0000:03:00.0", "--to", "0000:04:00.0", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -137,7 +143,7 @@ fn a_snapshot_of_another_host_is_analysed() {
 }
 
 #[test]
-fn what_is_no_snapshot_is_refused() {
+fn rejects_a_file_that_is_not_a_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("host.tar.gz");
     std::fs::write(&file, b"not an archive").unwrap();
@@ -146,7 +152,7 @@ fn what_is_no_snapshot_is_refused() {
 }
 
 #[test]
-fn a_snapshot_of_this_host_reads_back() {
+fn predicts_the_same_from_a_snapshot_of_this_host() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("host.tar.gz");
     let file = file.to_str().unwrap();
@@ -158,7 +164,7 @@ fn a_snapshot_of_this_host_reads_back() {
 }
 
 #[test]
-fn a_run_that_waits_for_its_peer_ends_as_any_other_by_a_signal() {
+fn sigterm_ends_a_run_that_waits_for_its_peer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "known to both sides").unwrap();
@@ -173,7 +179,7 @@ fn a_run_that_waits_for_its_peer_ends_as_any_other_by_a_signal() {
         .unwrap();
     let (stream, _) = listener.accept().unwrap();
     handshake::as_server(&stream, &token, handshake::TIME).unwrap();
-    // It is let in, and told nothing. The shell has a `kill` of its own.
+    // The handshake succeeds and no message follows. `kill` is a builtin of the shell, so no program is needed.
     Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
     let ended = run.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(143), "{}", text(&ended));

@@ -1,5 +1,5 @@
-//! The program with a GPU that there is not: a library of our own stands in for the driver, follows it call by call, and
-//! complains about every use out of order. And the program without any driver, on any machine.
+//! The command with a simulated CUDA driver, which logs each call and complains about calls in the wrong order; and the command
+//! without a driver.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-/// What stands in for libcuda, as it was built with this test.
+/// The simulated libcuda, built with this test.
 fn double() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let library = folder.join("libpeerpath_cuda_double.so");
@@ -16,7 +16,7 @@ fn double() -> PathBuf {
     library
 }
 
-/// A folder with a libcuda in it, and what comes of runs with that.
+/// A directory with a libcuda for the command to load.
 struct Stage {
     folder: tempfile::TempDir,
 }
@@ -30,7 +30,7 @@ struct Run {
 }
 
 impl Stage {
-    /// With the double as it is.
+    /// The simulated driver with every function.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(double(), folder.path().join("libcuda.so.1")).unwrap();
@@ -43,7 +43,7 @@ impl Stage {
         Self { folder }
     }
 
-    /// With the double, but for a function.
+    /// The simulated driver without one function.
     fn without(symbol: &str) -> Self {
         let mut library = std::fs::read(double()).unwrap();
         let name: Vec<u8> = [b"\0", symbol.as_bytes(), b"\0"].concat();
@@ -56,11 +56,11 @@ impl Stage {
         Self::with(&library)
     }
 
-    fn peerpath(&self, told: &str, arguments: &[&str]) -> Output {
+    fn peerpath(&self, settings: &str, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_peerpath"))
             .args(arguments)
             .env("LD_LIBRARY_PATH", self.folder.path())
-            .env("PEERPATH_CUDA_DOUBLE", told)
+            .env("PEERPATH_CUDA_DOUBLE", settings)
             .env("PEERPATH_CUDA_DOUBLE_LOG", self.log())
             .env("PEERPATH_STATE_DIR", self.folder.path().join("state"))
             .output()
@@ -71,26 +71,26 @@ impl Stage {
         self.folder.path().join("log")
     }
 
-    /// A short run, whose cells and log come with it.
-    fn run(&self, told: &str, arguments: &[&str]) -> Run {
+    /// Performs a short run. `settings` configures the simulated driver.
+    fn run(&self, settings: &str, arguments: &[&str]) -> Run {
         let _ = std::fs::remove_file(self.log());
         let out = self.folder.path().join("out");
         let _ = std::fs::remove_dir_all(&out);
         let common = ["--iterations", "20", "--warmup", "2", "--out", out.to_str().unwrap()];
-        let output = self.peerpath(told, &[&["run"], arguments, &common].concat());
+        let output = self.peerpath(settings, &[&["run"], arguments, &common].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let result = std::fs::read_to_string(out.join("result.json")).unwrap_or_else(|_| "{}".to_owned());
         let result: Value = serde_json::from_str(&result).unwrap();
         let cells = result["cells"].as_array().cloned().unwrap_or_default();
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        assert!(!text.contains("panicked"), "{told}: {text}");
-        assert!(output.status.code().is_some(), "{told}: ended by a signal: {text}");
+        assert!(!text.contains("panicked"), "{settings}: {text}");
+        assert!(output.status.code().is_some(), "{settings}: ended by a signal: {text}");
         Run { code: output.status.code(), text, cells, result, log }
     }
 }
 
 impl Run {
-    /// Everything was used in order and given back.
+    /// Asserts that calls were in order and everything was released.
     #[track_caller]
     fn in_order(self) -> Self {
         let complaints: Vec<_> = self.log.lines().filter(|line| line.starts_with("COMPLAINT")).collect();
@@ -137,7 +137,7 @@ const OPS: [&str; 14] = [
 ];
 
 #[test]
-fn each_mechanism_moves_data_and_gives_everything_back() {
+fn each_mechanism_moves_data_and_releases_everything() {
     let stage = Stage::new();
     for (source, mechanism) in [
         ("cuda:0:1M", "external-dmabuf"),
@@ -149,7 +149,7 @@ fn each_mechanism_moves_data_and_gives_everything_back() {
         let sizes = ["--size", "4", "--size", "24", "--size", "4K", "--size", "64K"];
         let named = ["--from", source, "--to", "cuda:0", "--mechanism", mechanism];
         let run = stage.run("", &[&named[..], &OPS, &sizes].concat()).in_order();
-        // A dma-buf is whole pages, so of short ones of the GPU nothing is exported.
+        // A dma-buf consists of whole pages, so shorter memory of the GPU cannot be exported.
         let passed = run.cells.iter().filter(|cell| cell["outcome"] == "passed").count();
         assert!(passed >= 36, "{mechanism}: {passed} passed\n{}{}", run.text, run.reasons());
         assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]));
@@ -163,17 +163,17 @@ fn each_mechanism_moves_data_and_gives_everything_back() {
 }
 
 #[test]
-fn what_stands_in_for_a_driver_is_no_measurement() {
+fn marks_results_of_the_simulated_driver_as_emulated() {
     let stage = Stage::new();
     let run = stage.run("", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]).in_order().all("passed", 0);
     assert_eq!(run.result["environment"]["emulated"], true);
     assert!(run.result["environment"]["emulator"].as_str().unwrap().contains("stand-in"), "{}", run.result);
-    assert!(run.text.contains("say nothing of hardware"), "{}", run.text);
+    assert!(run.text.contains("do not describe hardware"), "{}", run.text);
 }
 
-/// On a clock on which work takes a millisecond and nothing else takes any time.
+/// The clock of the simulated driver advances by one millisecond per operation.
 #[test]
-fn figures_are_those_of_the_gpus_clock() {
+fn reports_times_of_the_gpu_clock() {
     let stage = Stage::new();
     for op in ["copy_in", "kernel_load"] {
         let run = stage.run("takes=1000", &["--from", "host:1M", "--to", "cuda:0", "--op", op, "--size", "4K"]);
@@ -195,7 +195,7 @@ fn figures_are_those_of_the_gpus_clock() {
 }
 
 #[test]
-fn many_queues_threads_and_gpus() {
+fn passes_with_several_queues_threads_and_gpus() {
     let stage = Stage::new();
     for arguments in [
         &["--from", "host:4M", "--to", "cuda:0", "--threads", "3", "--qps", "2", "--depth", "4"][..],
@@ -207,25 +207,26 @@ fn many_queues_threads_and_gpus() {
 }
 
 #[test]
-fn mechanisms_are_tried_in_their_order() {
+fn tries_mechanisms_in_order() {
     let stage = Stage::new();
-    let to_gpu = |told, source| stage.run(told, &["--from", source, "--to", "cuda:0", "--op", "copy_out"]).in_order();
-    for (told, mechanism) in [
+    let to_gpu =
+        |settings, source| stage.run(settings, &["--from", source, "--to", "cuda:0", "--op", "copy_out"]).in_order();
+    for (settings, mechanism) in [
         ("", "external-dmabuf"),
         ("refuse=dma-buf:801", "external-fd"),
         ("version=12080", "external-fd"),
         ("refuse=dma-buf:801,refuse=opaque:999", "device-memory"),
-        // An old driver that gives no dma-buf at all.
+        // An old driver without dma-buf export.
         ("version=11060,refuse=cuMemGetHandleForAddressRange:801", "device-memory"),
         ("refuse=cuExternalMemoryGetMappedBuffer:999", "device-memory"),
     ] {
-        let run = to_gpu(told, "cuda:0:1M").all("passed", 0);
-        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]), "{told}");
+        let run = to_gpu(settings, "cuda:0:1M").all("passed", 0);
+        assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]), "{settings}");
     }
 }
 
 #[test]
-fn a_refusal_is_waived_with_the_drivers_word_the_condition_and_what_is_left() {
+fn waives_a_refusal_with_error_condition_and_alternatives() {
     let stage = Stage::new();
     let run = stage.run(
         "refuse=dma-buf:801",
@@ -238,13 +239,13 @@ fn a_refusal_is_waived_with_the_drivers_word_the_condition_and_what_is_left() {
     let run = stage.run("refuse=cuMemHostRegister_v2:800", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]);
     let reasons = run.in_order().all("waived", 3).reasons();
     assert!(reasons.contains("no-permission") && reasons.contains("CUDA_ERROR_NOT_PERMITTED"), "{reasons}");
-    // An export that gives nothing is no export, however well the GPU knows its own memory.
-    let told = "refuse=cuMemGetHandleForAddressRange:801";
-    let run = stage.run(told, &["--from", "cuda:0:1M", "--to", "cuda:0", "--op", "export"]);
+    // The export fails even though the GPU can access its own memory without it.
+    let settings = "refuse=cuMemGetHandleForAddressRange:801";
+    let run = stage.run(settings, &["--from", "cuda:0:1M", "--to", "cuda:0", "--op", "export"]);
     run.in_order().all("waived", 3);
 }
 
-/// Everything that is called in the runs below.
+/// Functions that the runs below call.
 const CALLS: [&str; 38] = [
     "cuInit",
     "cuGetErrorName",
@@ -286,8 +287,8 @@ const CALLS: [&str; 38] = [
     "cuLaunchKernel",
 ];
 
-/// Without them something cannot be given back: that it is left is all that may be complained of.
-const GIVING_BACK: [&str; 8] = [
+/// Functions that release something. If one fails, the only permitted complaint is that something was left.
+const RELEASING: [&str; 8] = [
     "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
     "cuMemFree_v2",
@@ -298,14 +299,14 @@ const GIVING_BACK: [&str; 8] = [
     "cuModuleUnload",
 ];
 
-/// A short run by way of everything above: both ways of registering, and both engines.
-fn both(stage: &Stage, told: &str) -> Run {
+/// A short run that calls all of `CALLS`: both kinds of registration, and both engines.
+fn both(stage: &Stage, settings: &str) -> Run {
     let ends = ["--from", "cuda:0:16K", "--from", "host:16K", "--to", "cuda:0"];
     let ops = ["--op", "copy_in", "--op", "kernel_load", "--size", "4K", "--mode", "completion", "--depth", "1"];
-    stage.run(told, &[&ends[..], &ops].concat())
+    stage.run(settings, &[&ends[..], &ops].concat())
 }
 
-/// Checks each of them, as many at once as there are processors: most of a check is a program that starts.
+/// Runs `check` on each item with one thread per CPU: each check spends most of its time on starting the command.
 fn each<T: Sync>(items: &[T], check: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -321,17 +322,17 @@ fn each<T: Sync>(items: &[T], check: impl Fn(&T) + Sync) {
 }
 
 #[test]
-fn refused_at_any_call_it_says_so_and_gives_back_what_it_has() {
+fn reports_a_failure_of_any_call_and_releases_everything() {
     let run = both(&Stage::new(), "").in_order().all("passed", 0);
     let logged = |call: &&&str| run.log.lines().any(|line| line.split(' ').next() == Some(**call));
-    // Polls and changes of the context are not logged, and no error had to be named.
+    // The driver does not log polls and changes of the context, and no error occurs whose name is needed.
     let unlogged = ["cuCtxSetCurrent", "cuEventQuery", "cuGetErrorName"];
     let unused: Vec<_> = CALLS.iter().filter(|call| !unlogged.contains(*call) && !logged(call)).collect();
-    assert!(unused.is_empty(), "{unused:?} are not on the way: {}", run.log);
+    assert!(unused.is_empty(), "{unused:?} were not called: {}", run.log);
     let cases: Vec<_> = CALLS.iter().flat_map(|call| [(*call, 1), (*call, 3)]).collect();
     each(&cases, |(call, from)| {
         let run = both(&Stage::new(), &format!("refuse={call}:999:{from}"));
-        let is_left = |line: &str| GIVING_BACK.contains(call) && line.ends_with(" were left");
+        let is_left = |line: &str| RELEASING.contains(call) && line.ends_with(" were left");
         let complaints: Vec<_> =
             run.log.lines().filter(|line| line.starts_with("COMPLAINT") && !is_left(line)).collect();
         assert!(complaints.is_empty(), "{call} from {from}: {complaints:?}");
@@ -355,7 +356,7 @@ fn refused_at_any_call_it_says_so_and_gives_back_what_it_has() {
 }
 
 #[test]
-fn a_function_that_the_driver_lacks_is_an_error() {
+fn reports_a_function_that_the_driver_lacks() {
     each(&CALLS, |call| {
         let run = both(&Stage::without(call), "");
         assert!(matches!(run.code, Some(0 | 1 | 3)), "{call}: {:?} {}", run.code, run.text);
@@ -363,7 +364,7 @@ fn a_function_that_the_driver_lacks_is_an_error() {
             let said = run.reasons();
             assert!(said.contains(call), "{call}: {said}");
         }
-        // One that everything needs.
+        // Every run needs this function.
         if *call == "cuMemAlloc_v2" {
             assert!(run.reasons().contains("driver-too-old"), "{}", run.reasons());
         }
@@ -371,33 +372,33 @@ fn a_function_that_the_driver_lacks_is_an_error() {
 }
 
 #[test]
-fn what_a_gpu_has_no_room_for_is_waived() {
+fn waives_cells_without_enough_gpu_memory() {
     for ends in [["--from", "cuda:0:2G", "--to", "cuda:0"], ["--from", "host:1M", "--to", "cuda:0"]] {
-        // The second one meets a GPU that others have filled.
-        let told = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
-        let run = Stage::new().run(told, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
+        // In the second run, other programs have allocated all memory of the GPU.
+        let settings = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
+        let run = Stage::new().run(settings, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
         assert!(run.reasons().contains("limit-reached"), "{}", run.reasons());
     }
 }
 
-/// Another GPU's memory: without a dma-buf between the two, the one has to be let reach the other.
+/// Without a dma-buf, access to the memory of another GPU needs peer access.
 #[test]
-fn gpus_that_do_not_reach_each_other_are_waived() {
+fn waives_cells_without_peer_access() {
     let ends = ["--from", "cuda:1:1M", "--to", "cuda:0", "--mechanism", "device-memory", "--op", "copy_in"];
     for call in ["cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess"] {
-        let told = format!("gpus=2,refuse={call}:217");
+        let settings = format!("gpus=2,refuse={call}:217");
         for stage in [Stage::new(), Stage::without(call)] {
-            let run = stage.run(&told, &ends).in_order().all("waived", 3);
+            let run = stage.run(&settings, &ends).in_order().all("waived", 3);
             assert!(run.reasons().contains(call), "{}", run.reasons());
         }
     }
-    // Once is enough.
+    // Peer access that is already enabled is no error.
     let run = Stage::new().run("gpus=2,refuse=cuCtxEnablePeerAccess:704", &ends);
     run.in_order().all("passed", 0);
 }
 
 #[test]
-fn a_gpu_that_is_lost_in_the_middle_fails_its_cells() {
+fn fails_all_cells_after_the_gpu_is_lost() {
     let ends = [("host:1M", "register-host-memory"), ("cuda:0:1M", "external-fd"), ("cuda:0:1M", "device-memory")];
     let each_lose = |(source, mechanism)| [1, 2, 15, 40].map(|lose| (source, mechanism, lose));
     let cases: Vec<_> = ends.into_iter().flat_map(each_lose).collect();
@@ -408,14 +409,14 @@ fn a_gpu_that_is_lost_in_the_middle_fails_its_cells() {
         assert_eq!(run.code, Some(1), "{}", run.text);
         let run = run.in_order();
         let failed: Vec<_> = run.cells.iter().filter(|cell| cell["outcome"] == "failed").collect();
-        // From there on all of them.
+        // The context stays unusable, so the last cell has failed too.
         assert!(!failed.is_empty() && run.cells.last().unwrap()["outcome"] == "failed", "{}", run.text);
         assert!(run.reasons().contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{}", run.reasons());
     });
 }
 
 #[test]
-fn spoilt_data_fail_their_cells() {
+fn fails_cells_with_mismatched_bytes() {
     let stage = Stage::new();
     for op in ["copy_in", "copy_out", "kernel_store", "kernel_load"] {
         let run = stage.run("spoil", &["--from", "host:1M", "--to", "cuda:0", "--op", op]).in_order().all("failed", 1);
@@ -424,7 +425,7 @@ fn spoilt_data_fail_their_cells() {
 }
 
 #[test]
-fn what_is_named_wrongly_ends_with_2() {
+fn exits_with_2_for_invalid_names() {
     let stage = Stage::new();
     for (arguments, word) in [
         (&["--from", "host:1M", "--to", "cuda:7"][..], "cuda:7 "),
@@ -441,7 +442,7 @@ fn what_is_named_wrongly_ends_with_2() {
 }
 
 #[test]
-fn gpus_are_listed_and_examined() {
+fn lists_and_checks_gpus() {
     let stage = Stage::new();
     let said = |arguments: &[&str]| String::from_utf8_lossy(&stage.peerpath("", arguments).stdout).into_owned();
     let listed = said(&["list"]);
@@ -457,15 +458,15 @@ fn gpus_are_listed_and_examined() {
     for check in ["gpu-driver", "gpu-dma-buf", "gpu-direct-rdma"] {
         assert_eq!(status(check), "pass", "{check}");
     }
-    assert_eq!(status("gpu-bar1"), "unknown", "no machine has its function");
+    assert_eq!(status("gpu-bar1"), "unknown", "no machine has the function of the simulated GPU");
 }
 
-/// Without a driver: what is found under its name is none.
+/// The library named libcuda.so.1 is not a library.
 #[test]
-fn without_a_driver_it_is_said_what_is_missing() {
+fn names_the_missing_library_without_a_driver() {
     let stage = Stage::with(b"no library");
-    for told in [&["--from", "host:1M", "--to", "cuda:0"][..], &["--from", "cuda:0:1M", "--to", "cuda:0"]] {
-        let run = stage.run("", told).all("waived", 3);
+    for settings in [&["--from", "host:1M", "--to", "cuda:0"][..], &["--from", "cuda:0:1M", "--to", "cuda:0"]] {
+        let run = stage.run("", settings).all("waived", 3);
         let reasons = run.reasons();
         assert!(reasons.contains("library-missing") && reasons.contains("libcuda"), "{reasons}");
     }
@@ -476,7 +477,7 @@ fn without_a_driver_it_is_said_what_is_missing() {
         assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
     }
     assert!(!Path::new(&stage.log()).exists());
-    // A driver without a GPU.
+    // A driver without a GPU:
     let run = Stage::new().run("gpus=0", &["--from", "host:1M", "--to", "cuda:0"]).all("waived", 3);
     assert!(run.reasons().contains("no-device"), "{}", run.reasons());
 }

@@ -1,4 +1,4 @@
-//! `peerpath doctor` on the command line: on this machine, whatever it lacks, and on snapshots.
+//! `peerpath doctor` on this machine and on snapshots.
 
 use std::process::{Command, Output};
 
@@ -14,22 +14,22 @@ fn findings(output: &Output) -> Vec<serde_json::Value> {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
-/// Topologies whose answers a real kernel gave.
+/// A snapshot of a topology for which a kernel confirmed the predictions.
 fn snapshot(name: &str) -> String {
     format!("{}/../paths/tests/fixtures/truth/{name}.tar.gz", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[track_caller]
-fn code_is_of(output: &Output, findings: &[serde_json::Value]) {
+fn exit_code_matches(output: &Output, findings: &[serde_json::Value]) {
     let failed = findings.iter().any(|finding| finding["status"] == "fail");
     assert_eq!(output.status.code(), Some(i32::from(failed)), "{}", text(output));
 }
 
 #[test]
-fn this_machine_is_checked_and_its_exit_code_is_that_of_its_findings() {
+fn exits_with_1_only_if_a_check_of_this_machine_failed() {
     let output = doctor(&["--json"]);
     let findings = findings(&output);
-    code_is_of(&output, &findings);
+    exit_code_matches(&output, &findings);
     for finding in &findings {
         let status = finding["status"].as_str().unwrap();
         assert!(["pass", "warn", "fail", "unknown"].contains(&status), "{finding}");
@@ -43,7 +43,7 @@ fn this_machine_is_checked_and_its_exit_code_is_that_of_its_findings() {
 }
 
 #[test]
-fn people_read_the_worst_first_in_lines_that_fit() {
+fn prints_failures_first_in_lines_that_fit() {
     let output = doctor(&[]);
     let text = text(&output);
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
@@ -56,23 +56,23 @@ fn people_read_the_worst_first_in_lines_that_fit() {
 }
 
 #[test]
-fn a_pair_of_a_snapshot_is_examined() {
+fn checks_a_pair_of_a_snapshot() {
     let root = snapshot("01_switch_epyc");
     let output = doctor(&["--root", &root, "--from", "0000:03:00.0:2", "--to", "0000:04:00.0", "--json"]);
     let findings = findings(&output);
-    code_is_of(&output, &findings);
+    exit_code_matches(&output, &findings);
     let status = |check: &str| findings.iter().find(|finding| finding["check"] == check).unwrap()["status"].clone();
     assert_eq!(status("path"), "pass");
     assert_eq!(status("bar"), "pass");
     for live_only in ["in-use", "rdma-library", "observation"] {
         assert_eq!(status(live_only), "unknown");
     }
-    let told = text(&doctor(&["--root", &root, "--from", "0000:03:00.0:2", "--to", "0000:04:00.0"]));
-    assert!(told.contains("bus-address"), "{told}");
+    let text = text(&doctor(&["--root", &root, "--from", "0000:03:00.0:2", "--to", "0000:04:00.0"]));
+    assert!(text.contains("bus-address"), "{text}");
 }
 
 #[test]
-fn a_bar_that_cannot_be_exported_fails() {
+fn fails_for_a_bar_that_cannot_be_exported() {
     let root = snapshot("01_switch_epyc");
     let output = doctor(&["--root", &root, "--from", "0000:03:00.0:5", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -82,7 +82,7 @@ fn a_bar_that_cannot_be_exported_fails() {
 }
 
 #[test]
-fn bad_input_ends_with_2() {
+fn exits_with_2_for_invalid_arguments() {
     let root = snapshot("01_switch_epyc");
     for (arguments, word) in [
         (vec!["--from", "nonsense"], "nonsense"),
@@ -98,7 +98,7 @@ fn bad_input_ends_with_2() {
 }
 
 #[test]
-fn a_snapshot_of_this_machine_is_worth_as_much_as_a_snapshot_can_be() {
+fn finds_the_same_from_a_snapshot_except_live_facts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("host.tar.gz");
     let file = file.to_str().unwrap();
@@ -106,7 +106,7 @@ fn a_snapshot_of_this_machine_is_worth_as_much_as_a_snapshot_can_be() {
     assert!(taken.status.success(), "{}", text(&taken));
     let (here, there) = (findings(&doctor(&["--json"])), findings(&doctor(&["--root", file, "--json"])));
     let live_only = ["rdma-library", "importer-ready", "importer-driver", "memlock", "observation"];
-    // What a driver says of its GPUs no file does.
+    // Only the driver reports on its GPUs.
     let is_live = |check: &str| live_only.contains(&check) || check.starts_with("gpu-");
     let kept = |all: Vec<serde_json::Value>| -> Vec<_> {
         all.into_iter().filter(|one| !is_live(one["check"].as_str().unwrap())).collect()

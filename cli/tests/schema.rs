@@ -1,4 +1,4 @@
-//! The JSON Schema and the results that there are say the same.
+//! The reference results conform to the JSON Schema.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn results() -> Vec<PathBuf> {
 }
 
 #[test]
-fn real_results_follow_it() {
+fn reference_results_conform() {
     let (schemas, index) = schema();
     for file in results() {
         if let Err(error) = schemas.validate(&read(&file), index) {
@@ -34,9 +34,9 @@ fn real_results_follow_it() {
     }
 }
 
-/// A field that is written and not described would be a contract that nobody has read.
+/// An undescribed field would be part of the format without documentation.
 #[test]
-fn every_field_of_real_results_is_described() {
+fn schema_describes_every_field_of_the_reference_results() {
     let schema = read(Path::new(SCHEMA));
     for file in results() {
         undescribed(&schema, &schema, &read(&file), &file.display().to_string());
@@ -62,7 +62,7 @@ fn undescribed(root: &Value, schema: &Value, value: &Value, place: &str) {
 }
 
 #[test]
-fn what_is_no_result_does_not_follow_it() {
+fn schema_rejects_invalid_results() {
     let (schemas, index) = schema();
     let good = read(&results()[0]);
     let mut alterations: Vec<Value> = ["schema_version", "tool", "run", "environment", "cells"]
@@ -91,11 +91,11 @@ fn what_is_no_result_does_not_follow_it() {
     }
     let mut newer = good;
     newer["cells"][0]["added_later"] = json!(1);
-    assert!(schemas.validate(&newer, index).is_ok(), "fields may be added");
+    assert!(schemas.validate(&newer, index).is_ok(), "the schema rejects an added field");
 }
 
 #[test]
-fn reader_and_writer_agree_on_the_format() {
+fn reader_and_writer_have_the_same_version() {
     assert_eq!(peerpath_report::saved::SCHEMA_VERSION, peerpath_bench::result::SCHEMA_VERSION);
     assert_eq!(peerpath_report::saved::RESULT_FILE, peerpath_bench::store::RESULT_FILE);
 }

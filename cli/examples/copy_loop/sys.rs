@@ -1,11 +1,11 @@
-//! The driver, called as a program in C would.
+//! Calls of the CUDA driver, as a C program makes them.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 use std::ffi::{c_int, c_void};
 
 use libloading::{Library, Symbol};
 
-/// Two pieces of a GPU's memory.
+/// Two allocations in a GPU's memory.
 pub(crate) struct Copies {
     library: Library,
     from: u64,
@@ -13,23 +13,23 @@ pub(crate) struct Copies {
     bytes: usize,
 }
 
-/// Looks a function up and calls it; what it answers instead of success is the error.
+/// Looks a function up and calls it. A result other than success is the error.
 macro_rules! call {
     ($library:expr, $name:literal, ($($type:ty),*), ($($argument:expr),*)) => {{
-        // SAFETY: the type is that of the function of this name in cuda.h, and the arguments are what it wants: places of ours
-        // for what it writes, and memory that it gave us.
+        // SAFETY: the type is the one that cuda.h declares for this name. Pointer arguments are valid for writes, and memory
+        // arguments come from cuMemAlloc_v2.
         let code = unsafe {
             let function: Symbol<'_, unsafe extern "C" fn($($type),*) -> c_int> =
                 $library.get($name.as_bytes()).map_err(|error| error.to_string())?;
             function($($argument),*)
         };
-        if code == 0 { Ok(()) } else { Err(format!("{} answered {code}", $name)) }
+        if code == 0 { Ok(()) } else { Err(format!("{} returned {code}", $name)) }
     }};
 }
 
 impl Copies {
     pub(crate) fn prepare(gpu: c_int, bytes: usize) -> Result<Self, String> {
-        // SAFETY: the driver's library may be loaded by any program at any time.
+        // SAFETY: the initializers of the driver's library have no preconditions.
         let library = unsafe { Library::new("libcuda.so.1") }.map_err(|error| error.to_string())?;
         let (mut device, mut context) = (0, std::ptr::null_mut::<c_void>());
         call!(library, "cuInit", (u32), (0))?;
@@ -42,7 +42,7 @@ impl Copies {
         Ok(Self { library, from, to, bytes })
     }
 
-    /// Copies so many times, and waits for all of it.
+    /// Copies `times` times and waits for completion.
     pub(crate) fn copy(&self, times: u32) -> Result<(), String> {
         for _ in 0..times {
             call!(self.library, "cuMemcpyDtoD_v2", (u64, u64, usize), (self.to, self.from, self.bytes))?;

@@ -11,18 +11,18 @@ use peerpath_paths::Bdf;
 
 use crate::terminal::{self, print};
 
-/// Hand functions to vfio-pci, after writing down what was there.
+/// Bind functions to vfio-pci and record their drivers for `restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath bind 0000:03:00.0        give the function to vfio-pci; a function in use is refused
-  peerpath restore                  give everything back, also what a killed run left behind")]
+  peerpath bind 0000:03:00.0
+  peerpath restore              revert this and every other change")]
 pub(super) struct Bind {
-    /// Functions, such as 0000:03:00.0
+    /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true)]
     functions: Vec<Bdf>,
-    /// Take a function although something uses it; never one that carries the default route, the login session,
-    /// a mounted disk or soft RDMA that another program has open
+    /// Take a function from its driver although it is in use. A function with the default route, the login session,
+    /// a mounted disk or an open soft RDMA device is never taken
     #[arg(long)]
     force_in_use: bool,
 }
@@ -33,30 +33,36 @@ impl Bind {
         for Bound { bdf, from_driver, already } in bind(&self.functions, &options)? {
             let from = from_driver.unwrap_or_else(|| "no driver".into());
             print(&if already {
-                format!("{bdf}  had a VFIO driver already\n")
+                format!("{bdf}  already bound to a VFIO driver\n")
             } else {
-                format!("{bdf}  {from} -> vfio-pci; `peerpath restore` gives it back\n")
+                format!("{bdf}  {from} -> vfio-pci; `peerpath restore` reverts this\n")
             })?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Give back every function that `bind` has taken, and put back everything that a run which was killed has changed.
+/// Revert every change to this host by `bind` or by a run that was killed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  peerpath restore
+
+Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running program uses are \
+skipped.")]
 pub(super) struct Restore {}
 
 impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let restored = restore(&Options::default())?;
-        // Without tracing there can be no probes either.
+        // Without access to tracing, no earlier run has left probes.
         if let Ok(swept) = observe::remove_stale(Path::new("/")) {
             for name in swept.instances.iter().chain(&swept.probes) {
-                print(&format!("{name}  left in the kernel's tracing by a killed run, removed\n"))?;
+                print(&format!("{name}  tracing of a killed run, removed\n"))?;
             }
         }
         if restored.is_empty() {
-            print("nothing to give back\n")?;
+            print("nothing to restore\n")?;
         }
         let mut worst = 0;
         for Restored { subject, outcome } in restored {
@@ -66,23 +72,21 @@ impl Restore {
             match outcome {
                 Outcome::Restored { reverted } => print(&format!("{subject}  {reverted}\n"))?,
                 Outcome::Obsolete => {
-                    print(&format!("{subject}  nothing to give back: gone, or the host was started anew\n"))?
+                    print(&format!("{subject}  nothing to restore: the function is gone or the host was rebooted\n"))?
                 }
                 Outcome::Held { pid } => {
-                    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-                    print(&format!("{subject}  left alone: a running peerpath{who} works with it\n"))?;
+                    let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
+                    print(&format!("{subject}  skipped: a running peerpath{who} uses it\n"))?;
                 }
                 Outcome::Open { pids } => {
-                    print(&format!(
-                        "{subject}  left alone: other programs have it open through VFIO (pids {pids:?})\n"
-                    ))?;
+                    print(&format!("{subject}  skipped: other programs have it open through VFIO (PIDs {pids:?})\n"))?;
                 }
                 Outcome::Failed { error } => {
                     let failure = Failure::of(&error);
                     worst = worst.max(terminal::exit_code(failure.severity));
                     terminal::report(&failure);
                 }
-                _ => print(&format!("{subject}  not given back\n"))?,
+                _ => print(&format!("{subject}  not restored\n"))?,
             }
         }
         Ok(ExitCode::from(worst))

@@ -8,47 +8,56 @@ use peerpath_bench::failure::Failure;
 use peerpath_report::compare::{self, Comparison, Options, Verdict};
 use peerpath_report::saved::{self, RESULT_FILE, ReadError, Saved};
 
-use crate::table::Table;
+use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json, printable};
 
-/// Set a result against an earlier one, cell by cell, and end with 1 where something got worse.
+/// Compare a result with an earlier one, cell by cell.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   peerpath compare before/result.json after/result.json
   peerpath compare before after --threshold 10 --json
-  peerpath report after --base before              the same as a section of a page
+  peerpath report after --base before       the comparison as an HTML report
 
-Cells are matched by what they are: memory, device, path, operation, direction, mode, size, depth, threads, queue pairs and \
-mechanism. A change counts where it is beyond the threshold and the interval around it leaves out zero. The interval holds \
-with 99 % confidence and comes from the ranks of the samples in both histograms, so few samples make it wide; for throughput \
-it comes from the slowest windows. It holds what single runs scatter, not what differs from run to run.
+A cell is one measurement: one combination of source, target, path, operation, mode, size and the other options of `run`. \
+Each cell of the new result is compared with the same cell of the earlier one.
 
-Emulated devices are not set against hardware, nor soft RDMA against a NIC; cells that differ in path, size, depth, operation, \
-mechanism or in whether their data were verified are named and not compared. --force compares them.
+A cell is better or worse if its change is larger than the threshold and the 99% confidence interval of the change excludes \
+zero. The interval of a latency comes from the ranks of the samples in both histograms; the interval of a throughput from the \
+slowest windows. It covers the variation within each run, not the variation between runs.
 
-Exit: 0 nothing got worse; 1 a cell got worse, failed, or took a less direct path; 2 bad input, or nothing to compare.")]
+Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. Cells that differ only in path, size, \
+depth, operation, mechanism or verification are listed as incomparable.
+
+Exit status:
+  0  nothing got worse
+  1  a cell got worse, failed, or took a less direct path
+  2  invalid input, or nothing to compare")]
 pub(super) struct Compare {
-    /// The earlier result: a file, or the folder of one
+    /// Earlier result, or its directory
     #[arg(value_name = "BASE.json")]
     base: PathBuf,
-    /// The later result
+    /// New result, or its directory
     #[arg(value_name = "NEW.json")]
     new: PathBuf,
-    /// Changes of at most so many percent do not count
+    /// Smallest change in percent that counts as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Compare also what cannot be compared
+    /// Compare results and cells of different kinds
     #[arg(long)]
     force: bool,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn threshold(text: &str) -> Result<f64, String> {
-    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| format!("{text:?} is no number of percent"))?;
-    if (0.0..=1000.0).contains(&percent) { Ok(percent) } else { Err("a threshold is 0 to 1000 percent".to_owned()) }
+    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.0..=1000.0).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err("the threshold must be from 0 to 1000 percent".to_owned())
+    }
 }
 
 impl Compare {
@@ -68,40 +77,39 @@ impl Compare {
     }
 }
 
-/// Reads the result that is named, or the one of the folder that is.
+/// Reads a result file, or the result in a directory.
 pub(super) fn read(named: &Path) -> Result<Saved, Failure> {
     let file = if named.is_dir() { named.join(RESULT_FILE) } else { named.to_owned() };
     saved::read(&file).map_err(|error| unreadable(&error))
 }
 
 pub(super) fn unreadable(ReadError { file, reason }: &ReadError) -> Failure {
-    let what = format!("cannot read {} as a result", file.display());
-    Failure::bad_input(what, reason.to_string(), "name the result.json that `peerpath run` has saved, or its folder")
+    let what = format!("cannot read the result {}", file.display());
+    Failure::bad_input(what, reason.to_string(), "name a result.json that `peerpath run` has saved, or its directory")
 }
 
 pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Failure> {
     compare::compare(base, new, options).map_err(|error| {
         Failure::bad_input(
-            format!("{} and {} cannot be compared", base.file.display(), new.file.display()),
+            format!("cannot compare {} with {}", base.file.display(), new.file.display()),
             error.to_string(),
-            "compare results of one kind, or --force it and do not trust the figures",
+            "choose results of the same kind, or use --force and do not rely on the changes",
         )
     })
 }
 
-/// The table, the sentences behind it, and what it comes to.
+/// The table, followed by notes, method and summary.
 fn text(comparison: &Comparison, width: usize) -> String {
-    let columns = [
-        ("verdict", false, 0),
-        ("cell", false, 0),
-        ("metric", false, 1),
-        ("base", true, 2),
-        ("new", true, 2),
-        ("change", true, 0),
-        ("between", true, 1),
-        ("why", false, 3),
-    ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(vec![
+        table::text("verdict", 0),
+        table::text("cell", 0),
+        table::text("metric", 1),
+        table::number("base", 2),
+        table::number("new", 2),
+        table::number("change", 0),
+        table::number("interval", 1),
+        table::text("why", 3),
+    ]);
     for row in compare::rows_by_severity(comparison) {
         table.push(vec![
             row.verdict.as_str().to_owned(),

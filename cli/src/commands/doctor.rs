@@ -10,21 +10,22 @@ use peerpath_bench::failure::Failure;
 use peerpath_paths::Bdf;
 use peerpath_paths::doctor::{CHECKS, Selection, Status, run_checks};
 
-use super::host::{self, Look};
+use super::inspected_host::{self as host, InspectOptions};
+use crate::hints::CommandLine;
 use crate::terminal::{self, print, print_json};
 
-/// Check everything that has to hold before data can move, and say what to put right first.
+/// Check every precondition of a transfer and list what to fix first.
 #[derive(Debug, Args)]
 #[command(after_help = help())]
 pub(super) struct Doctor {
-    /// Exporter: a function, and perhaps its BAR  [default: the host is checked]
+    /// Exporter, e.g. 0000:03:00.0, or a BAR of it, e.g. 0000:03:00.0:2  [default: check the host only]
     #[arg(long, value_name = "BDF[:BAR]")]
     from: Option<Exporter>,
-    /// Importer: a function, or a target such as verbs:mlx5_0
+    /// Importer, e.g. 0000:04:00.0 or verbs:mlx5_0
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     #[command(flatten)]
-    look: Look,
+    inspect: InspectOptions,
 }
 
 fn help() -> String {
@@ -33,13 +34,14 @@ fn help() -> String {
     format!(
         "\
 Examples:
-  peerpath doctor                                  what this host lacks, most important first
+  peerpath doctor                            this host
   peerpath doctor --from 0000:03:00.0:2 --to verbs:mlx5_0
-  peerpath doctor --root host.tar.gz --json        another host, from its snapshot
+                                             an exporter and an importer
+  peerpath doctor --root host.tar.gz --json  another host, from its snapshot
 
 Checks:
 {checks}
-It changes nothing. It ends with 1 where a check failed."
+The command changes nothing. The exit status is 1 if a check failed."
     )
 }
 
@@ -57,39 +59,39 @@ impl std::str::FromStr for Exporter {
         if let Ok(bdf) = text.parse() {
             return Ok(Self { bdf, bar: None });
         }
-        let wrong = || "an exporter is a function and perhaps a BAR, such as 0000:03:00.0 or 0000:03:00.0:2".to_owned();
+        let wrong = || "use a function or a BAR of it, e.g. 0000:03:00.0 or 0000:03:00.0:2".to_owned();
         let (bdf, bar) = text.rsplit_once(':').ok_or_else(wrong)?;
         match (bdf.parse(), bar.as_bytes()) {
             (Ok(bdf), [digit @ b'0'..=b'5']) => Ok(Self { bdf, bar: Some(digit - b'0') }),
-            (Ok(_), _) => Err("a BAR has a number from 0 to 5".to_owned()),
+            (Ok(_), _) => Err("the BAR must be a number from 0 to 5".to_owned()),
             (Err(_), _) => Err(wrong()),
         }
     }
 }
 
 impl Doctor {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let tree = self.look.tree()?;
+    pub(super) fn run(&self, command_line: &CommandLine) -> Result<ExitCode, Failure> {
+        let tree = self.inspect.tree()?;
         let inventory = host::inventory(&tree);
         let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
         let to = match self.to.as_deref() {
-            // That there is no such GPU is a finding, and a machine need not show the function of one.
+            // A missing GPU is a finding of the checks, and the function of a GPU can be hidden from a virtual machine.
             Some(text) if is_gpu(text) => host::importer(&inventory, text).ok(),
             text => text.map(|text| host::importer(&inventory, text)).transpose()?,
         };
-        let question = Selection {
+        let selection = Selection {
             from,
             bar: self.from.and_then(|from| from.bar),
             to,
             device: self.to.as_deref().and_then(device),
             own_address_space: self.to.as_deref().is_some_and(host::has_own_address_space),
         };
-        let live = tree.is_live().then(|| live::ask(&inventory, &question));
-        let findings = run_checks(&tree, &inventory, &question, live.as_ref());
-        if self.look.json {
+        let live = tree.is_live().then(|| live::ask(&inventory, &selection));
+        let findings = run_checks(&tree, &inventory, &selection, live.as_ref());
+        if self.inspect.json {
             print_json(&findings)?;
         } else {
-            print(&text::render(&findings, terminal::width()))?;
+            print(&text::render(&findings, command_line, terminal::width()))?;
         }
         let failed = findings.iter().any(|finding| finding.status == Status::Fail);
         Ok(ExitCode::from(u8::from(failed)))
@@ -100,7 +102,7 @@ fn is_gpu(target: &str) -> bool {
     target.starts_with("cuda:")
 }
 
-/// The RDMA device or the GPU in a target; a port or a mechanism says nothing about preconditions of the device.
+/// The RDMA device or GPU of a target, without port and mechanism.
 fn device(target: &str) -> Option<String> {
     let is_device = target.starts_with("verbs:") || is_gpu(target);
     is_device.then(|| target.split(['/', '?']).next().unwrap_or(target).to_owned())
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exporter_is_a_function_and_perhaps_a_bar() {
+    fn parses_a_function_with_or_without_a_bar() {
         let bdf = Bdf::new(0, 3, 0, 0).unwrap();
         assert_eq!("0000:03:00.0".parse(), Ok(Exporter { bdf, bar: None }));
         assert_eq!("0000:03:00.0:2".parse(), Ok(Exporter { bdf, bar: Some(2) }));
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_no_part_of_a_device() {
+    fn strips_port_and_mechanism_from_a_device() {
         assert_eq!(device("verbs:mlx5_0/1").as_deref(), Some("verbs:mlx5_0"));
         assert_eq!(device("cuda:0?mechanism=external-fd").as_deref(), Some("cuda:0"));
         assert_eq!(device("0000:03:00.0"), None);

@@ -1,25 +1,27 @@
 //! `peerpath list`.
 
+mod gpus;
+
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
+use peerpath_cuda::Driver;
 use peerpath_importers::IMPORTERS;
 use peerpath_paths::{Inventory, ListEntry, Tree};
 use peerpath_report::units;
 
-use super::gpus;
-use crate::table::Table;
+use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
-/// List functions whose BARs can be exported, and the devices that sit on functions.
+/// List functions with exportable BARs, and the devices on functions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath list                what --from and --to can name on this host
-  peerpath list --json         every function, for programs")]
+  peerpath list           values for --from and --to on this host
+  peerpath list --json    every function")]
 pub(super) struct List {
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -28,8 +30,8 @@ impl List {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let inventory = Inventory::read(&Tree::live());
         let mut entries = inventory.list();
-        let gpus = gpus::all();
-        if let Ok((_, gpus)) = &gpus {
+        let gpus = Driver::get().and_then(Driver::gpus);
+        if let Ok(gpus) = &gpus {
             gpus::add(gpus, &inventory, &mut entries);
         }
         if self.json {
@@ -42,19 +44,18 @@ impl List {
 }
 
 fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
-    let columns = [
-        ("function", false, 0),
-        ("name", false, 2),
-        ("driver", false, 0),
-        ("group", true, 3),
-        ("domain", false, 3),
-        ("NUMA", true, 4),
-        ("BAR", true, 0),
-        ("size", true, 0),
-        ("export", false, 0),
-        ("devices", false, 1),
-    ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(vec![
+        table::text("function", 0),
+        table::text("name", 2),
+        table::text("driver", 0),
+        table::number("group", 3),
+        table::text("domain", 3),
+        table::number("NUMA", 4),
+        table::number("BAR", 0),
+        table::number("size", 0),
+        table::text("export", 0),
+        table::text("devices", 1),
+    ]);
     for entry in entries {
         let exportable = entry.bars.iter().filter(|bar| bar.exportable);
         let mut function = Some(entry);
@@ -63,7 +64,7 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
             bars.push(None);
         }
         for bar in bars {
-            // The function's own columns stand beside its first BAR only.
+            // The first row of a function has its own columns; the rows of further BARs leave them empty.
             let own = function.take();
             let or_dash = |text: Option<String>| own.map_or(String::new(), |_| text.unwrap_or_else(|| "-".into()));
             table.push(vec![
@@ -75,18 +76,18 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
                 or_dash(entry.numa_node.map(|node| node.to_string())),
                 bar.map_or("-".into(), |bar| bar.index.to_string()),
                 bar.map_or("-".into(), |bar| units::bytes(bar.size_bytes)),
-                if bar.is_some() { "yes" } else { "no BAR to export" }.into(),
+                if bar.is_some() { "yes" } else { "no" }.into(),
                 or_dash(Some(entry.devices.join(" "))),
             ]);
         }
     }
     let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.usage().form).collect();
     let body = if entries.is_empty() {
-        "no PCI functions: this machine shows none under /sys/bus/pci/devices\n".to_owned()
+        "No PCI functions: /sys/bus/pci/devices is empty.\n".to_owned()
     } else {
         table.render(width)
     };
-    format!("{body}\n{gpus}--from takes FUNCTION:BAR, --to takes {}\n", kinds.join(" or "))
+    format!("{body}\n{gpus}Use FUNCTION:BAR with --from.\nUse {} with --to.\n", kinds.join(", "))
 }
 
 fn shortened(text: &str, longest: usize) -> String {

@@ -4,8 +4,7 @@ mod bind;
 mod compare;
 mod doctor;
 mod export;
-mod gpus;
-mod host;
+mod inspected_host;
 mod list;
 mod paths;
 mod plan_file;
@@ -19,17 +18,28 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use peerpath_bench::failure::Failure;
+use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::result::Tool;
 
+use crate::hints::CommandLine;
 use crate::terminal;
 
-/// Moves data between PCI BARs and RDMA NICs, GPUs and other functions, and says which path it took.
+/// Move data between PCI BARs and RDMA NICs, GPUs or NVMe drives, and report the path, latency and throughput.
 #[derive(Debug, Parser)]
-#[command(name = "peerpath", version, max_term_width = 120, arg_required_else_help = true)]
+#[command(name = "peerpath", version, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  peerpath list
+      functions, BARs and devices of this host
+  peerpath doctor --from 0000:03:00.0:2 --to verbs:mlx5_0
+      what prevents a transfer, and how to fix it
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0
+      measure transfers between BAR 2 of a function and an RDMA NIC";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -55,26 +65,33 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let parsed = match Arguments::try_parse_from(&expanded) {
         Ok(parsed) => parsed,
-        // Help and version are no errors; everything else is wrong usage, which clap ends with 2 as the contract does.
+        // clap exits with 0 for help and version, and with 2 for wrong usage.
         Err(error) => error.exit(),
     };
+    let command_line = CommandLine::new(&expanded);
     let done = match parsed.command {
         Command::List(command) => command.run(),
         Command::Paths(command) => command.run(),
-        Command::Doctor(command) => command.run(),
+        Command::Doctor(command) => command.run(&command_line),
         Command::Snapshot(command) => command.run(),
         Command::Bind(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
-        Command::Run(command) => command.run(&arguments),
+        Command::Run(command) => command.run(&arguments, &command_line),
         Command::Report(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Serve(command) => command.run(),
     };
-    done.unwrap_or_else(|failure: Failure| terminal::report(&failure))
+    done.unwrap_or_else(|failure: Failure| terminal::report(&command_line.complete(failure)))
 }
 
-/// This program, as results name it.
+/// Handles SIGINT and SIGTERM from now on: a command that changes the host restores it before it ends.
+fn catch_signals() -> Result<Interrupt, Failure> {
+    Interrupt::install()
+        .map_err(|error| Failure::internal("cannot install signal handlers", &error, "report this as a bug"))
+}
+
+/// Name and version of this program in results.
 fn tool() -> Tool {
     Tool {
         name: env!("CARGO_PKG_NAME").into(),

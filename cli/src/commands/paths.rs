@@ -6,36 +6,37 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Bdf, Inventory, PathReport, Request};
 
-use super::host::{self, Look};
-use crate::table::Table;
+use super::inspected_host::{self as host, InspectOptions};
+use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
-/// Predict which way the kernel would choose for each pair of exporter and importer, and why.
+/// Predict the path that the kernel chooses for each pair of exporter and importer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath paths                                   every pair of this host
+  peerpath paths                            every pair of this host
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
-  peerpath paths --root host.tar.gz --json         another host, from its snapshot")]
+                                            one pair, with the deciding fact
+  peerpath paths --root host.tar.gz --json  another host, from its snapshot")]
 pub(super) struct Paths {
-    /// Exporter; a function, such as 0000:03:00.0  [default: every one with a BAR to export]
+    /// Exporter, e.g. 0000:03:00.0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF")]
     from: Option<Bdf>,
-    /// Importer: a function, or a target such as verbs:mlx5_0  [default: every function that is no bridge]
+    /// Importer, e.g. 0000:04:00.0 or verbs:mlx5_0  [default: every function except bridges]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     #[command(flatten)]
-    look: Look,
+    inspect: InspectOptions,
 }
 
 impl Paths {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let inventory = Inventory::read(&self.look.tree()?);
+        let inventory = Inventory::read(&self.inspect.tree()?);
         let from = self.from.map(|bdf| host::known(&inventory, bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
         let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
         let reports = inventory.reports(from, to, Request { own_address_space, ..Request::default() });
-        if self.look.json {
+        if self.inspect.json {
             print_json(&reports)?;
         } else {
             print(&text(&inventory, &reports, from.is_some() && to.is_some(), terminal::width()))?;
@@ -48,21 +49,20 @@ fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) 
     if let (true, [report]) = (one, reports) {
         return detail(report);
     }
-    // A function that imports its own BAR interests programs only.
+    // The table omits pairs of a function with itself; the JSON output has them.
     let pairs: Vec<_> = reports.iter().filter(|report| report.from != report.to).collect();
     if pairs.is_empty() {
-        return "no pairs: no function here has a BAR to export and another one beside it\n".into();
+        return "No pairs: this host needs a function with an exportable BAR and another function.\n".into();
     }
-    let columns = [
-        ("from", false, 0),
-        ("to", false, 0),
-        ("device", false, 3),
-        ("predicted", false, 0),
-        ("cause", false, 1),
-        ("blockers", false, 2),
-        ("because", false, 4),
-    ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(vec![
+        table::text("from", 0),
+        table::text("to", 0),
+        table::text("device", 3),
+        table::text("predicted", 0),
+        table::text("cause", 1),
+        table::text("blockers", 2),
+        table::text("because", 4),
+    ]);
     for report in pairs {
         let devices = inventory.topology.function(report.to).map(|function| function.devices.join(" "));
         let blockers: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
@@ -77,8 +77,8 @@ fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) 
         ]);
     }
     let unknown = reports.iter().any(|report| !report.unknown.is_empty());
-    let hint = if unknown { "Some facts could not be read; --from and --to show which for a pair.\n" } else { "" };
-    format!("{}\n{hint}--from BDF --to BDF explains one pair.\n", table.render(width))
+    let hint = if unknown { "Some facts are unknown; the details of a pair name them.\n" } else { "" };
+    format!("{}\n{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
 }
 
 fn detail(report: &PathReport) -> String {

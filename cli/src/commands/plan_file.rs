@@ -1,7 +1,7 @@
 //! Plan files: the options of `run`, as TOML.
 //!
-//! A key is the long name of an option, a list stands for an option given several times, `true` for one without a value. What
-//! the command line says as well counts in place of what the file says.
+//! A key is the long name of an option. A list gives the option several times; `true` gives an option without a value. An option
+//! on the command line replaces the one in the file.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -12,20 +12,20 @@ use toml::{Table, Value};
 /// Old names of options, and the names they have now: both name the same option.
 const RENAMED: [(&str, &str); 1] = [("--door", "--vfio")];
 
-/// Longer files are no plans.
+/// A longer file is probably not a plan.
 const LONGEST_BYTES: u64 = 1 << 20;
 
-/// The arguments, with the options of the plan file behind the word `run` put before the others.
+/// The arguments, with the options from the plan file inserted before the other options.
 ///
 /// # Errors
-/// The file cannot be read or is no plan.
+/// The file cannot be read or is not a plan.
 pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
     let [_, command, file, others @ ..] = arguments else { return Ok(arguments.to_vec()) };
     if command != "run" || file.as_encoded_bytes().starts_with(b"-") {
         return Ok(arguments.to_vec());
     }
     let mut all = arguments[..3].to_vec();
-    all.extend(options(&read(Path::new(file))?, others).map_err(|why| no_plan(Path::new(file), why))?);
+    all.extend(options(&read(Path::new(file))?, others).map_err(|why| invalid(Path::new(file), why))?);
     all.extend_from_slice(others);
     Ok(all)
 }
@@ -33,27 +33,27 @@ pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
 fn read(file: &Path) -> Result<Table, Failure> {
     let unreadable = |error: std::io::Error| {
         Failure::bad_input(
-            format!("the plan {} cannot be read", file.display()),
+            format!("cannot read the plan {}", file.display()),
             error.to_string(),
-            "name a TOML file behind `run`; options begin with --",
+            "name a TOML file after `run`; options start with --",
         )
     };
     if std::fs::metadata(file).map_err(unreadable)?.len() > LONGEST_BYTES {
-        return Err(no_plan(file, "it has more than 1 MiB".to_owned()));
+        return Err(invalid(file, "it is larger than 1 MiB".to_owned()));
     }
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    text.parse::<Table>().map_err(|error| no_plan(file, error.to_string().trim_end().replace('\n', "\n  ")))
+    text.parse::<Table>().map_err(|error| invalid(file, error.to_string().trim_end().replace('\n', "\n  ")))
 }
 
-fn no_plan(file: &Path, why: String) -> Failure {
+fn invalid(file: &Path, why: String) -> Failure {
     Failure::bad_input(
-        format!("{} is no plan", file.display()),
+        format!("cannot use {} as a plan", file.display()),
         why,
-        "write long options as keys, such as from = [\"0000:03:00.0:2\"] and size = [\"4K\", \"1M\"]",
+        "use long option names as keys, e.g. from = [\"0000:03:00.0:2\"] and size = [\"4K\", \"1M\"]",
     )
 }
 
-/// What of the file the command line does not say itself.
+/// The options of the file that the command line does not override.
 fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> {
     let mut options = Vec::new();
     for (key, value) in table {
@@ -75,7 +75,7 @@ fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> 
                 Value::Integer(number) => options.push(format!("{option}={number}").into()),
                 Value::Float(number) => options.push(format!("{option}={number}").into()),
                 Value::Array(_) | Value::Table(_) | Value::Datetime(_) => {
-                    return Err(format!("{key} is neither text, a number, true or false, nor a list of these"));
+                    return Err(format!("the value of {key} is not a string, number, boolean or a list of these"));
                 }
             }
         }
@@ -83,7 +83,7 @@ fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> 
     Ok(options)
 }
 
-/// Whether an argument is this option, with or without its value.
+/// Whether an argument is this option, with or without `=VALUE`.
 fn names(argument: &OsStr, option: &str) -> bool {
     let rest = argument.as_encoded_bytes().strip_prefix(option.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_options_and_the_command_line_counts_more() {
+    fn command_line_overrides_keys_of_the_file() {
         let plan = "from = 'host:1M'\nsize = ['4K', 65536]\nbidirectional = true\nforce-in-use = false\nqps = 2\n";
         let expected = ["--bidirectional", "--from=host:1M", "--qps=2", "--size=4K", "--size=65536"];
         let mut found = expanded(plan, &[]).unwrap();
@@ -123,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_is_told_with_its_reason() {
+    fn rejects_an_invalid_plan_with_the_reason() {
         for (plan, why) in
-            [("from = ", "is no plan"), ("[table]\nx = 1", "table"), ("size = [[1]]", "size"), ("\0", "is no plan")]
+            [("from = ", "as a plan"), ("[table]\nx = 1", "table"), ("size = [[1]]", "size"), ("\0", "as a plan")]
         {
-            let told = expanded(plan, &[]).unwrap_err();
-            assert!(told.contains(why), "{told}");
+            let error = expanded(plan, &[]).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
         let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
         assert!(expand(&arguments).is_err());
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".*") {
+        fn accepts_or_rejects_any_text(text in ".*") {
             let _ = expanded(&text, &[]);
         }
     }

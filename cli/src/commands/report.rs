@@ -14,25 +14,33 @@ use peerpath_report::saved;
 use super::compare::{compared, read, threshold, unreadable};
 use crate::terminal::{self, print};
 
-/// Make a page of results: which path, how fast, compared with what, and can that be trusted.
+/// Write a report of results: paths, latencies, throughputs, comparisons and limits of the measurement.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath report results/demo/result.json             writes results/demo/report.html: one file, opened in any browser
-  peerpath report results/reference/matrix             every result.json below a folder, in one page
-  peerpath report run --format md --out -              a summary for a pull request
+  peerpath report results/demo/result.json
+      write results/demo/report.html
+  peerpath report results/reference/matrix
+      one report of every result.json below a directory
+  peerpath report run --format md --out -
+      a summary for a pull request
   peerpath report run --format html,md,csv --out-dir shared
-  peerpath report after --base before                  with a section that compares the two
+      three formats
+  peerpath report after --base before
+      a report with a comparison of two results
 
-The page loads nothing and runs nothing, so it can be mailed. A snapshot.tar.gz beside a result that does not say which hops its \
-data passed (one of an older version) is asked for them.
+The HTML file loads no other files and has no scripts. If a result has no hops, as in older versions, they are read from \
+snapshot.tar.gz in the same directory.
 
-Exit: 0 written; 2 bad input: a file that is no result is named, on the page too, and the others are reported all the same.")]
+Exit status:
+  0  written
+  2  invalid input; results that can be read are reported nevertheless
+  4  I/O error")]
 pub(super) struct Report {
-    /// Results: files, or folders that have some below them
+    /// Results, or directories to search for result.json
     #[arg(value_name = "RESULT.json", required = true)]
     results: Vec<PathBuf>,
-    /// What to write: html, md, csv
+    /// Output formats: html, md, csv
     #[arg(
         long,
         value_name = "FORMAT,...",
@@ -42,24 +50,24 @@ pub(super) struct Report {
         hide_possible_values = true
     )]
     format: Vec<Format>,
-    /// The file to write, - for standard output  [default: report.FORMAT beside the first result]
+    /// Output file, or - for standard output  [default: report.FORMAT in the directory of the first result]
     #[arg(long, value_name = "FILE", conflicts_with = "out_dir")]
     out: Option<PathBuf>,
-    /// The folder to write report.FORMAT into
+    /// Output directory for report.FORMAT
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
-    /// An earlier result to compare with, where there is one result to compare
+    /// Earlier result to compare a single result with
     #[arg(long, value_name = "BASE.json")]
     base: Option<PathBuf>,
-    /// Changes of at most so many percent do not count in that
+    /// Smallest change in percent that the comparison reports as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Compare also what cannot be compared
+    /// Compare results of different kinds
     #[arg(long)]
     force: bool,
 }
 
-/// Formats by the extension of their files.
+/// Parses a format by its file extension.
 fn formats() -> impl TypedValueParser<Value = Format> {
     let named = |name: String| Format::ALL.into_iter().find(|format| format.extension() == name);
     PossibleValuesParser::new(Format::ALL.map(Format::extension))
@@ -72,9 +80,9 @@ impl Report {
         formats.dedup();
         if self.out.is_some() && formats.len() > 1 {
             return Err(Failure::bad_input(
-                "several formats do not go into one file",
-                "--out names one file, and --format several formats",
-                "name a folder with --out-dir",
+                "cannot write several formats to one file",
+                "--out names a file, and --format several formats",
+                "use --out-dir",
             ));
         }
         let document = Document::read(&saved::find(&self.results));
@@ -83,9 +91,9 @@ impl Report {
         }
         if document.saved().is_empty() {
             return Err(Failure::bad_input(
-                "there is nothing to report",
+                "cannot write a report",
                 "none of the files is a result",
-                "name the result.json that `peerpath run` has saved, or its folder",
+                "name a result.json that `peerpath run` has saved, or its directory",
             ));
         }
         let any_unreadable = !document.unreadable().is_empty();
@@ -100,9 +108,9 @@ impl Report {
         let Some(base) = &self.base else { return Ok(document) };
         let [new] = document.saved() else {
             return Err(Failure::bad_input(
-                "--base is for one result",
-                format!("there are {} results to compare with it", document.saved().len()),
-                "name one result, or leave --base away",
+                "cannot compare several results with --base",
+                format!("the report has {} results", document.saved().len()),
+                "name one result, or omit --base",
             ));
         };
         let options = Options { threshold_percent: self.threshold, force: self.force };
@@ -115,7 +123,7 @@ impl Report {
     fn write(&self, document: &Document, format: Format) -> Result<(), Failure> {
         let text = document
             .render(format)
-            .map_err(|error| Failure::internal("cannot make the report", &error, "report this as a bug"))?;
+            .map_err(|error| Failure::internal("cannot render the report", &error, "report this as a bug"))?;
         if self.out.as_deref() == Some(Path::new("-")) {
             return print(&text);
         }
@@ -125,26 +133,26 @@ impl Report {
             (None, None) => beside(document, format),
         };
         save(&file, &text).map_err(|error| {
-            let what = format!("cannot write the report to {}", file.display());
-            Failure::internal(what, &error, "choose a place that can be written and has room, with --out")
+            let what = format!("cannot write the report {}", file.display());
+            Failure::internal(what, &error, "use --out with a writable directory that has free space")
         })?;
         print(&format!("written to {}\n", file.display()))
     }
 }
 
-/// In the folder that was named, or beside the first result.
+/// `report.FORMAT` in the directory of the first result.
 fn beside(document: &Document, format: Format) -> PathBuf {
     let first = document.saved().first().map(|saved| saved.file.with_file_name("report"));
     first.unwrap_or_else(|| PathBuf::from("report")).with_extension(format.extension())
 }
 
-/// Beside the file first, then in its place: nobody opens half a page.
+/// Writes a temporary file and renames it: the file never has partial content.
 fn save(file: &Path, text: &str) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut beside = tempfile::Builder::new().prefix(".report-").tempfile_in(folder)?;
     beside.write_all(text.as_bytes())?;
-    // A temporary file is private to its owner; a report is for sharing.
+    // Temporary files have mode 0600; other users may read a report.
     beside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     beside.as_file().sync_all()?;
     beside.persist(file).map_err(|error| error.error)?;

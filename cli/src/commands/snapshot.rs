@@ -7,18 +7,18 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
-use super::host;
+use super::inspected_host as host;
 use crate::terminal::print;
 
-/// Write down what `paths` and `doctor` read from this host, to be analysed elsewhere.
+/// Save what `paths` and `doctor` read from this host, for analysis elsewhere.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   peerpath snapshot host.tar.gz
-  peerpath paths --root host.tar.gz          on any other machine
+  peerpath paths --root host.tar.gz         on another machine
 
-It holds PCI config space, BARs, IOMMU groups, drivers and the kernel's command line; no serial numbers and no network \
-addresses. Without root, config space is cut short and the ACS settings are missing.")]
+The snapshot has PCI config space, BARs, IOMMU groups, drivers and the kernel command line. It has no serial numbers and no \
+network addresses. Run as root: other users can read only the first 64 bytes of config space, without the ACS settings.")]
 pub(super) struct Snapshot {
     /// File to write
     #[arg(value_name = "FILE.tar.gz")]
@@ -30,15 +30,15 @@ impl Snapshot {
         let tree = Tree::live();
         let inventory = host::inventory(&tree);
         self.write(&tree, &inventory).map_err(|error| {
-            let what = format!("the snapshot could not be written to {}", self.file.display());
-            Failure::internal(what, &error, "choose a place that can be written and has room")
+            let what = format!("cannot write the snapshot {}", self.file.display());
+            Failure::internal(what, &error, "choose a writable directory with free space")
         })?;
         let functions = inventory.topology.functions().len();
         print(&format!("{functions} functions written to {}\n", self.file.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Beside the file first, then in its place: nobody finds half a snapshot.
+    /// Writes a temporary file and renames it: the file never has partial content.
     fn write(&self, tree: &Tree, inventory: &Inventory) -> std::io::Result<()> {
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".snapshot-").tempfile_in(folder)?;

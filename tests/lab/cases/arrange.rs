@@ -211,7 +211,7 @@ fn after_sigkill() -> Result<(), Failed> {
         }
         run("restore")?.expect(0)?.says("domain type DMA-FQ")?;
         host.is_as(&before)?;
-        run("restore")?.expect(0)?.says("nothing to give back")?;
+        run("restore")?.expect(0)?.says("nothing to restore")?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ fn through_interface(interface: &str) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     run(&format!(
-        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --door {interface} {SMALL} --out {folder}"
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op write --op read --op send --vfio {interface} {SMALL} --out {folder}"
     ))?
     .expect(0)?;
     let result = result(out.path())?;

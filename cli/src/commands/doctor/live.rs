@@ -1,37 +1,36 @@
-//! Asking this host what no file tells: who uses a function, whether a device answers.
+//! Facts that only the running host has: the users of a function, and whether devices and libraries respond.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use peerpath_cuda::Gpu;
+use peerpath_cuda::{Driver, Gpu};
 use peerpath_host::{HostTree, uses};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
-/// A target that no host has: asking for it tells whether the library is there.
-const NOBODY: &str = "verbs:peerpath-none";
+/// A device that does not exist: probing it fails with another cause if libibverbs is missing.
+const ABSENT_DEVICE: &str = "verbs:peerpath-none";
 
-/// What the running host answers.
-pub(super) fn ask(inventory: &Inventory, question: &Selection) -> LiveFacts {
-    // Without it, functions without a driver would be reported as unusable, although a run binds them.
-    peerpath_exporter::set_guard(Arc::new(peerpath_host::Options::default()));
+/// Reads the facts from this host.
+pub(super) fn ask(inventory: &Inventory, selection: &Selection) -> LiveFacts {
     LiveFacts {
-        exporter_uses: question.from.map(|bdf| match uses(&HostTree::live(), bdf) {
+        exporter_uses: selection.from.map(|bdf| match uses(&HostTree::live(), bdf) {
             Ok(uses) => Ok(uses.into_iter().map(|one| Use { detail: one.detail, forceable: one.forceable }).collect()),
             Err(error) => Err(error.explanation()),
         }),
         rdma_library: library(),
         gpus: gpus(),
-        targets: targets(inventory, question),
+        targets: targets(inventory, selection),
         observation: observe::available(Path::new("/")).map_err(|error| error.explanation()),
     }
 }
 
 fn gpus() -> Result<Gpus, Explanation> {
-    let (driver, found) = super::super::gpus::all().map_err(|error| error.explanation())?;
+    let driver = Driver::get().map_err(|error| error.explanation())?;
+    let found = driver.gpus().map_err(|error| error.explanation())?;
     let facts = |gpu: Gpu| GpuFacts {
         target: format!("cuda:{}", gpu.index),
         name: gpu.name,
@@ -45,9 +44,9 @@ fn gpus() -> Result<Gpus, Explanation> {
 }
 
 fn library() -> Result<(), Explanation> {
-    let (importer, address) = match parse_target(NOBODY) {
+    let (importer, address) = match parse_target(ABSENT_DEVICE) {
         Ok(target) => target,
-        // A build without verbs says so itself.
+        // This build has no verbs support.
         Err(error) => return Err(error.explanation()),
     };
     match importer.probe(address) {
@@ -56,12 +55,12 @@ fn library() -> Result<(), Explanation> {
     }
 }
 
-fn targets(inventory: &Inventory, question: &Selection) -> BTreeMap<String, Result<(), Explanation>> {
+fn targets(inventory: &Inventory, selection: &Selection) -> BTreeMap<String, Result<(), Explanation>> {
     let functions = inventory.topology.functions().iter();
     functions
-        .filter(|function| question.to.is_none_or(|to| to == function.bdf))
+        .filter(|function| selection.to.is_none_or(|to| to == function.bdf))
         .flat_map(|function| &function.devices)
-        .filter(|name| question.device.as_ref().is_none_or(|wanted| wanted == *name))
+        .filter(|name| selection.device.as_ref().is_none_or(|wanted| wanted == *name))
         .filter_map(|name| {
             let (importer, address) = parse_target(name).ok()?;
             Some((name.clone(), probe(importer, address)))

@@ -1,32 +1,34 @@
-//! Findings for people: what fails first, then what may, then what could not be told; what is well in a few lines.
+//! Findings as text: failures first, then warnings and unknowns in full, and one line for all passed checks.
 
 use peerpath_paths::doctor::{Finding, Status};
 
+use crate::hints::CommandLine;
 use crate::terminal::printable;
+use crate::text_layout::hanging;
 
-/// Sentences wider than this are hard to read, however wide the terminal is.
-const COMFORTABLE: usize = 100;
-/// Under the words of a finding.
+/// Longer lines are hard to read even on a wide terminal.
+const WIDEST: usize = 100;
+/// Column at which the text of a finding starts.
 const INDENT: usize = 9;
 
 /// The findings in at most `width` columns.
-pub(super) fn render(findings: &[Finding], width: usize) -> String {
-    let width = width.clamp(40, COMFORTABLE);
+pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: usize) -> String {
+    let width = width.clamp(40, WIDEST);
     let mut text = String::new();
     for status in [Status::Fail, Status::Warn, Status::Unknown] {
         for group in Group::all(findings, status) {
-            text += &group.render(width);
+            text += &group.render(command_line, width);
         }
     }
-    // The way itself is an answer, not a precondition: it is told in full.
-    let way = findings.iter().filter(|finding| finding.check == "path" && finding.status == Status::Pass);
-    for finding in way {
+    // The predicted path is the answer to a question, so it is printed in full.
+    let paths = findings.iter().filter(|finding| finding.check == "path" && finding.status == Status::Pass);
+    for finding in paths {
         text += &paragraph("path", &format!("{}: {}", finding.subject, finding.detail), width);
     }
-    let mut well: Vec<&str> = of(findings, Status::Pass).map(|finding| finding.check).collect();
-    well.dedup();
-    if !well.is_empty() {
-        text += &paragraph("pass", &well.join(", "), width);
+    let mut passed: Vec<&str> = of(findings, Status::Pass).map(|finding| finding.check).collect();
+    passed.dedup();
+    if !passed.is_empty() {
+        text += &paragraph("pass", &passed.join(", "), width);
     }
     let counts: Vec<_> = Status::ALL
         .iter()
@@ -43,10 +45,10 @@ fn of(findings: &[Finding], status: Status) -> impl Iterator<Item = &Finding> {
 
 fn hint(findings: &[Finding]) -> &'static str {
     let failed = findings.iter().any(|finding| finding.status == Status::Fail);
-    if failed { "Put things right from the top: later findings may follow from earlier ones.\n" } else { "" }
+    if failed { "Start at the top: a failure can cause the ones below it.\n" } else { "" }
 }
 
-/// Findings that say the same, told once.
+/// Findings with the same text, which is printed once.
 struct Group<'a> {
     first: &'a Finding,
     checks: Vec<&'a str>,
@@ -74,7 +76,7 @@ impl<'a> Group<'a> {
         groups
     }
 
-    fn render(&self, width: usize) -> String {
+    fn render(&self, command_line: &CommandLine, width: usize) -> String {
         const SHOWN: usize = 3;
         let Finding { status, cause, remedy, detail, .. } = self.first;
         let subjects = match self.subjects.as_slice() {
@@ -82,11 +84,11 @@ impl<'a> Group<'a> {
             few if few.len() <= SHOWN => format!(" ({})", few.join(", ")),
             many => format!(" ({} and {} more)", many[..SHOWN].join(", "), many.len() - SHOWN),
         };
-        let cause = cause.map_or(String::new(), |cause| format!(" [{cause}]"));
-        let what = format!("{}{subjects}: {detail}{cause}", self.checks.join(", "));
+        let word = cause.map_or(String::new(), |cause| format!(" [{cause}]"));
+        let what = format!("{}{subjects}: {detail}{word}", self.checks.join(", "));
         let mut text = paragraph(status.as_str(), &what, width);
         if let Some(remedy) = remedy {
-            text += &paragraph("     do:", remedy, width);
+            text += &paragraph("     do:", &command_line.remedy(*cause, remedy), width);
         }
         text
     }
@@ -98,26 +100,8 @@ fn push_new<'a>(names: &mut Vec<&'a str>, name: &'a str) {
     }
 }
 
-/// Words in lines of `width` columns, the first behind `head`.
 fn paragraph(head: &str, words: &str, width: usize) -> String {
-    let mut text = String::new();
-    let mut line = format!("{head:<INDENT$}");
-    let mut columns = INDENT;
-    for word in printable(words).split_whitespace() {
-        let length = word.chars().count();
-        if columns > INDENT && columns + 1 + length > width {
-            text += &(line + "\n");
-            line = " ".repeat(INDENT);
-            columns = INDENT;
-        }
-        if columns > INDENT {
-            line.push(' ');
-            columns += 1;
-        }
-        line += word;
-        columns += length;
-    }
-    text + &line + "\n"
+    hanging(head, INDENT, &printable(words), width)
 }
 
 #[cfg(test)]
@@ -131,29 +115,32 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_comes_first_and_what_is_the_same_once() {
+    fn prints_the_worst_first_and_equal_findings_once() {
         let findings = [
-            finding("a", Status::Pass, "host", "Well."),
-            finding("b", Status::Unknown, "host", "Nobody knows."),
-            finding("c", Status::Unknown, "0000:03:00.0", "Nobody knows."),
+            finding("a", Status::Pass, "host", "Good."),
+            finding("b", Status::Unknown, "host", "Not readable."),
+            finding("c", Status::Unknown, "0000:03:00.0", "Not readable."),
             Finding { cause: Some(Cause::NoIommu), ..finding("d", Status::Fail, "host", "Broken.") },
-            finding("e", Status::Pass, "host", "Well."),
+            finding("e", Status::Pass, "host", "Good."),
         ];
-        let text = render(&findings, usize::MAX);
+        let text = render(&findings, &CommandLine::default(), usize::MAX);
         assert_eq!(
             text,
             "fail     d: Broken. [no-iommu]\n     do: Do this.\n\
-             unknown  b, c (host, 0000:03:00.0): Nobody knows.\n     do: Do this.\n\
+             unknown  b, c (host, 0000:03:00.0): Not readable.\n     do: Do this.\n\
              pass     a, e\n\n1 fail, 2 unknown, 2 pass\n\
-             Put things right from the top: later findings may follow from earlier ones.\n"
+             Start at the top: a failure can cause the ones below it.\n"
         );
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal() {
+    fn lines_fit_the_terminal_and_have_no_escape_sequences() {
         let long = "word ".repeat(60);
-        let text = render(&[finding("check", Status::Warn, "host", &long)], 60);
+        let text = render(&[finding("check", Status::Warn, "host", &long)], &CommandLine::default(), 60);
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
-        assert!(!render(&[finding("check", Status::Warn, "h\u{1b}[31m", "x")], 60).contains('\u{1b}'));
+        assert!(
+            !render(&[finding("check", Status::Warn, "h\u{1b}[31m", "x")], &CommandLine::default(), 60)
+                .contains('\u{1b}')
+        );
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn account(
 /// Restores what a killed process left, and checks that only this process's own function is still bound.
 pub(super) fn restore(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     let restored = run("restore")?;
-    let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("left alone"));
+    let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("skipped: "));
     if !matches!(restored.code, Some(0 | 3)) || !only_ours || driver(SWITCH_EXPORTER).is_some() {
         ledger.unexpected(who, format!("not restored: {}", describe(&restored)));
     }

@@ -1,0 +1,50 @@
+//! The GPUs of this host in the list.
+
+use peerpath_cuda::{Error, Gpu};
+use peerpath_paths::{Cause, Explained as _, Inventory, ListEntry};
+use peerpath_report::units;
+
+/// Adds each GPU to the entry of its function. A function that sysfs does not show gets an entry of its own.
+pub(super) fn add(gpus: &[Gpu], inventory: &Inventory, entries: &mut Vec<ListEntry>) {
+    for gpu in gpus {
+        let Some(bdf) = gpu.bdf else { continue };
+        let name = format!("cuda:{}", gpu.index);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.bdf == bdf) {
+            entry.devices.push(name);
+            continue;
+        }
+        let seen = inventory.topology.function(bdf).map(|function| inventory.entry(function));
+        let unseen = || ListEntry {
+            bdf,
+            name: gpu.name.clone(),
+            driver: None,
+            iommu_group: None,
+            domain_type: None,
+            numa_node: None,
+            bars: Vec::new(),
+            devices: Vec::new(),
+        };
+        let mut entry = seen.unwrap_or_else(unseen);
+        entry.devices.push(name);
+        entries.push(entry);
+    }
+    entries.sort_by_key(|entry| entry.bdf);
+}
+
+/// One line per GPU, or why there are none.
+pub(super) fn text(found: &Result<Vec<Gpu>, Error>) -> String {
+    match found {
+        Err(error) if error.explanation().cause == Some(Cause::LibraryMissing) => {
+            "No GPUs: cannot load libcuda.\n".to_owned()
+        }
+        Err(error) => format!("No GPUs: {error}.\n"),
+        Ok(gpus) if gpus.is_empty() => "No GPUs: the CUDA driver found none.\n".to_owned(),
+        Ok(gpus) => {
+            let line = |gpu: &Gpu| {
+                let place = gpu.bdf.map_or_else(String::new, |bdf| format!(" at {bdf}"));
+                format!("cuda:{}: {}{place}, {}\n", gpu.index, gpu.name, units::bytes(gpu.memory_bytes))
+            };
+            gpus.iter().map(line).collect()
+        }
+    }
+}

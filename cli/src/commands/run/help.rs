@@ -1,0 +1,115 @@
+//! The text after the options in `run --help`: examples, and what the values of options mean.
+
+use peerpath_exporter::Source;
+use peerpath_importers::{IMPORTERS, Importer};
+
+use crate::text_layout::hanging;
+
+/// Fits a terminal of 80 columns, where clap does not wrap it again.
+const WIDTH: usize = 78;
+
+const EXAMPLES: &str = "\
+Examples:
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0
+      registration, RDMA write and RDMA read of BAR 2 of a function
+  peerpath run --from 0000:03:00.0:2 --from host:16M --to verbs:mlx5_0 \\
+               --op write --size 4K --size 1M
+      write to the BAR and to host memory, for comparison
+  peerpath run --from 0000:03:00.0:2@0x0+0x10000,0x40000+0x10000 \\
+               --to verbs:mlx5_0 --op register
+      registration of two ranges in one dma-buf
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op register \\
+               --size 64M --ranges 1 --ranges 8 --ranges 512
+      registration by number of ranges
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op write --op read \\
+               --path translated --path staged
+      peer-to-peer access and a copy through host memory, for comparison
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 \\
+               --path bypass --path translated --force-in-use
+      both paths through the root complex
+  peerpath run --from host:64M --to verbs:mlx5_0 --op write --mode pingpong \\
+               --size 8 --inline 64
+      the measurement of ib_write_lat
+  peerpath run --from host:1G --to verbs:mlx5_0 --op write --mode bandwidth \\
+               --size 64K --depth 128 --qps 4 --completion-moderation 100 \\
+               --duration 10s
+      the measurement of ib_write_bw
+  peerpath run --from cuda:0:64M --to verbs:mlx5_0
+      memory of a GPU: GPUDirect RDMA with dma-buf
+  peerpath run --from 0000:03:00.0:2 --from host:256M --to cuda:0 \\
+               --size 64M --iterations 100
+      copies between a GPU and a BAR, and between the GPU and host memory
+  peerpath run nightly.toml --size 64K
+      a plan from a file, with another size
+  peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
+      memory that `peerpath serve` exports on another host
+";
+
+const PATHS: [(&str, &str); 6] = [
+    ("bypass", "through the root complex without translation"),
+    ("translated", "through the root complex, translated by the IOMMU"),
+    ("bus-address", "peer-to-peer below a common switch"),
+    ("host-memory", "source in host memory"),
+    ("staged", "copy through host memory by the CPU"),
+    ("refused", "no path: the cell passes if the kernel refuses the mapping"),
+];
+
+const MODES: [(&str, &str); 3] = [
+    ("completion", "one operation at a time; latency from post to completion"),
+    ("pingpong", "one message back and forth; latency is half of the round trip"),
+    ("bandwidth", "--depth operations outstanding; throughput"),
+];
+
+const EXIT: &str = "\
+A waived cell could not run on this host; the result has the reason. The
+result is saved after every cell.
+
+Exit status:
+  0    all cells passed, or some passed and the others were waived
+  1    a cell failed
+  2    invalid arguments
+  3    no cell could run on this host
+  4    I/O error
+  129, 130, 143  interrupted by a signal
+";
+
+pub(super) fn after_help() -> String {
+    let mut text = format!("{EXAMPLES}\nSources (--from):\n{}", entries(&Source::FORMS));
+    text += "\nTargets (--to):\n";
+    text += &entries(
+        &IMPORTERS.iter().map(|importer| (importer.usage().form, importer.usage().summary)).collect::<Vec<_>>(),
+    );
+    text += &format!("\nPaths (--path):\n{}", table(&PATHS));
+    text += "  The host is reconfigured for bypass, translated and bus-address if necessary,\n";
+    text += "  and restored afterwards. Each source uses the paths that apply to its kind.\n";
+    for importer in IMPORTERS {
+        let ops: Vec<_> = importer.capabilities().ops.iter().map(|spec| (spec.op.as_str(), spec.summary)).collect();
+        text += &format!("\nOperations (--op) of {} targets:\n{}", importer.kind(), table(&ops));
+    }
+    text += &format!("\nModes (--mode):\n{}", table(&MODES));
+    text += &format!("\nMechanisms (--mechanism):\n{}\n{EXIT}", mechanisms());
+    text
+}
+
+fn mechanisms() -> String {
+    let mut rows = vec![
+        ("auto", "one dma-buf and one registration of all ranges".to_owned()),
+        ("mr-per-range", "one dma-buf and one registration per range; an operation stays within one range".to_owned()),
+    ];
+    for importer in IMPORTERS {
+        let of = |importer: &dyn Importer, summary| format!("{} targets: {summary}", importer.kind());
+        rows.extend(importer.capabilities().mechanisms.iter().map(|spec| (spec.name, of(*importer, spec.summary))));
+    }
+    table(&rows.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>())
+}
+
+/// Names and texts in two columns.
+fn table(rows: &[(&str, &str)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, text)| hanging(&format!("  {name}"), width + 4, text, WIDTH)).collect()
+}
+
+/// Long names, each with its text on the following lines.
+fn entries(rows: &[(&str, &str)]) -> String {
+    rows.iter().map(|(name, text)| format!("  {name}\n{}", hanging("", 6, text, WIDTH))).collect()
+}

@@ -1,0 +1,124 @@
+//! The options of `run`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use peerpath_bench::plan::Mode;
+use peerpath_exporter::VfioInterface;
+use peerpath_importers::Op;
+use peerpath_paths::PathName;
+
+use super::help::after_help;
+use super::mechanism::{self, MechanismChoice};
+use super::queue_pairs::QueuePairArguments;
+use super::values::{CpuList, mode_parser, parse_cpus, parse_duration, parse_size};
+
+/// Move data between sources and targets, verify and measure it, and save the result.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(in crate::commands) struct RunCommand {
+    /// TOML file with options of this command, e.g. size = ["4K", "1M"]. The command line overrides the file
+    #[arg(value_name = "PLAN.toml")]
+    pub(super) plan: Option<PathBuf>,
+
+    /// Memory to export; see Sources below. With --peer: memory of this host  [default with --peer: host memory of the
+    /// size needed]
+    #[arg(
+        long,
+        value_name = "SRC",
+        required_unless_present = "peer",
+        help_heading = CELLS
+    )]
+    pub(super) from: Vec<String>,
+    /// Device that imports the source and moves the data; see Targets below
+    #[arg(long, value_name = "TARGET", required = true, help_heading = CELLS)]
+    pub(super) to: Vec<String>,
+    /// Path that the data must take, see Paths below. A cell that takes another path fails  [default: the path of the
+    /// current host configuration]
+    #[arg(long, value_name = "NAME", help_heading = CELLS)]
+    pub(super) path: Vec<PathName>,
+    /// Operation, see Operations below  [default: the control operations of the target, then write, read, copy_in, copy_out,
+    /// kernel_store and kernel_load]
+    #[arg(long, value_name = "OP", help_heading = CELLS)]
+    pub(super) op: Vec<Op>,
+    /// completion, pingpong or bandwidth; see Modes below  [default: completion and bandwidth]
+    #[arg(long, value_name = "MODE", value_parser = mode_parser(), hide_possible_values = true, help_heading = CELLS)]
+    pub(super) mode: Vec<Mode>,
+    /// Bytes per operation, e.g. 4K  [default: 4K, 64K, 1M]
+    #[arg(long, value_name = "S", value_parser = parse_size, help_heading = CELLS)]
+    pub(super) size: Vec<u64>,
+    /// Ranges, with gaps between them, to split a BAR into. An operation covers all of them. Cells with ranges below
+    /// 4 KiB are skipped  [default: the BAR as named]
+    #[arg(long, value_name = "N", help_heading = CELLS)]
+    pub(super) ranges: Vec<u32>,
+    /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
+    #[arg(long, value_name = "N", help_heading = CELLS)]
+    pub(super) depth: Vec<u32>,
+    /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
+    #[arg(long, value_name = "N", help_heading = CELLS)]
+    pub(super) qps: Vec<u32>,
+    /// Threads. Each has its own queue pairs and part of the source, or its own registrations  [default: 1]
+    #[arg(long, value_name = "N", help_heading = CELLS)]
+    pub(super) threads: Vec<u32>,
+
+    /// Registration method; see Mechanisms below
+    #[arg(long, value_name = "M", default_value = "auto", value_parser = mechanism::parse, help_heading = MEASUREMENT)]
+    pub(super) mechanism: MechanismChoice,
+    /// Operations per cell, thread and direction  [default: 1000, or no limit with --duration]
+    #[arg(long, value_name = "N", help_heading = MEASUREMENT)]
+    pub(super) iterations: Option<u64>,
+    /// Time limit per cell, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or no limit with
+    /// --iterations]
+    #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
+    pub(super) duration: Option<Duration>,
+    /// Operations before each measurement
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = MEASUREMENT)]
+    pub(super) warmup: u64,
+    /// In bandwidth mode, post from both sides at once and report both directions
+    #[arg(long, help_heading = MEASUREMENT)]
+    pub(super) bidirectional: bool,
+    /// Work requests per post  [default: as many as fit in the queue]
+    #[arg(long, value_name = "N", help_heading = MEASUREMENT)]
+    pub(super) post_list: Option<u32>,
+    /// In bandwidth mode, signal every Nth work request of a queue pair
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = MEASUREMENT)]
+    pub(super) completion_moderation: u32,
+    /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder take the next
+    /// CPUs of the list  [default: not pinned]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = MEASUREMENT)]
+    pub(super) cpu: Option<CpuList>,
+    /// Pin the threads to the CPUs of this NUMA node
+    #[arg(long, value_name = "N", conflicts_with = "cpu", help_heading = MEASUREMENT)]
+    pub(super) numa_node: Option<u32>,
+
+    /// Take a function from its driver although it is in use. The state, addresses, routes and RDMA links of a NIC are
+    /// restored afterwards; its other settings are lost. A function with the default route, the login session, a mounted
+    /// disk or an open soft RDMA device is never taken
+    #[arg(long, help_heading = HOST)]
+    pub(super) force_in_use: bool,
+    /// Blocks that may be overwritten on the only --to, an NVMe drive  [default: none, the drive is only read]
+    #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
+    pub(super) allow_write: Option<String>,
+    /// VFIO interface: auto, group or cdev
+    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", help_heading = HOST)]
+    pub(super) vfio: VfioInterface,
+    /// Directory for result.json  [default: results/TIME-HOSTNAME/]
+    #[arg(long, value_name = "DIR", help_heading = HOST)]
+    pub(super) out: Option<PathBuf>,
+
+    /// Host that runs `peerpath serve`. Data moves between this host and the memory that it exports
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]
+    pub(super) peer: Option<String>,
+    /// File with the token of both hosts  [default: value of PEERPATH_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "peer", help_heading = TWO_HOSTS)]
+    pub(super) token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) queue_pairs: QueuePairArguments,
+}
+
+const CELLS: &str = "Cells: one measurement per combination; repeat an option for more values";
+const MEASUREMENT: &str = "Measurement";
+const HOST: &str = "Host and output";
+const TWO_HOSTS: &str = "Two hosts";

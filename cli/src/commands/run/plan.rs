@@ -1,0 +1,115 @@
+//! The plan of a run, from its options.
+
+use std::time::Duration;
+
+use peerpath_bench::cpus;
+use peerpath_bench::failure::Failure;
+use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
+use peerpath_exporter::Source;
+use peerpath_importers::{Op, Role};
+use peerpath_paths::Tree;
+
+use super::mechanism::{self, MechanismChoice};
+use super::options::RunCommand;
+
+impl RunCommand {
+    /// `served`: the sources that the peer exports, if there is a peer. `--from` then names memory of this host.
+    pub(super) fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
+        let (iterations, duration) = match (self.iterations, self.duration) {
+            (None, None) => (Some(1000), Some(Duration::from_secs(5))),
+            given => given,
+        };
+        let parsed = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<Source>, _>>();
+        let (sources, far) = match served {
+            None => (parsed(&self.from)?, Vec::new()),
+            Some(served) => (parsed(served)?, parsed(&self.from)?),
+        };
+        let targets = targets(&self.to, self.allow_write.as_deref())?;
+        let (mechanism, targets) = match self.mechanism {
+            MechanismChoice::Ranges(mechanism) => (mechanism, targets),
+            MechanismChoice::Importer(name) => (Mechanism::Auto, mechanism::assign(targets, name)?),
+        };
+        Ok(Plan {
+            sources,
+            far,
+            ops: if served.is_none() {
+                or(&self.op, &default_ops(&targets))
+            } else {
+                or(&self.op, &[Op::Write, Op::Read])
+            },
+            targets,
+            paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
+            modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
+            sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
+            ranges: self.ranges.clone(),
+            mechanism,
+            depths: or(&self.depth, &[16]),
+            qps: or(&self.qps, &[1]),
+            threads: or(&self.threads, &[1]),
+            bidirectional: self.bidirectional,
+            post_list: self.post_list,
+            completion_moderation: self.completion_moderation,
+            connection: self.queue_pairs.options(),
+            cpus: self.cpus(&Tree::live())?,
+            warmup: self.warmup,
+            iterations,
+            duration,
+        })
+    }
+
+    /// The CPUs of `--cpu` or `--numa-node`; all of them must be online.
+    fn cpus(&self, tree: &Tree) -> Result<Vec<u32>, Failure> {
+        let remedy = "see `lscpu --extended` for the CPUs and NUMA nodes of this host";
+        if let Some(node) = self.numa_node {
+            let missing =
+                || Failure::bad_input(format!("cannot pin to NUMA node {node}"), "this host has no such node", remedy);
+            return cpus::of_node(tree, node).ok_or_else(missing);
+        }
+        let named = self.cpu.as_ref().map_or(&[][..], |cpus| &cpus.0);
+        match named.iter().find(|cpu| cpus::is_online(tree, **cpu) == Some(false)) {
+            Some(cpu) => Err(Failure::bad_input(format!("cannot pin to CPU {cpu}"), "it is absent or offline", remedy)),
+            None => Ok(named.to_vec()),
+        }
+    }
+}
+
+/// The control operations of the targets, followed by their plain transfers.
+fn default_ops(targets: &[Target]) -> Vec<Op> {
+    let specs = || targets.iter().flat_map(|target| target.importer.capabilities().ops);
+    let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));
+    let plain = [Op::Write, Op::Read, Op::CopyIn, Op::CopyOut, Op::KernelStore, Op::KernelLoad];
+    let transfers = specs().filter(|spec| plain.contains(&spec.op));
+    let mut ops = Vec::new();
+    for spec in control.chain(transfers) {
+        if !ops.contains(&spec.op) {
+            ops.push(spec.op);
+        }
+    }
+    ops
+}
+
+/// Parses the targets. `--allow-write` becomes part of the only target.
+fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, Failure> {
+    let Some(blocks) = allow_write else { return Ok(named.iter().map(|text| text.parse()).collect::<Result<_, _>>()?) };
+    let what = || format!("cannot use --allow-write {blocks}");
+    let [only] = named else {
+        return Err(Failure::bad_input(
+            what(),
+            "it applies to one drive, and --to names several targets",
+            "name the blocks with each target: --to iommufd:BDF?write=LBA+COUNT",
+        ));
+    };
+    let target: Target = only.parse()?;
+    if !target.importer.usage().form.contains("?write=") {
+        return Err(Failure::bad_input(
+            what(),
+            format!("{only} has no blocks"),
+            "omit --allow-write: other targets need no permission to write",
+        ));
+    }
+    Ok(vec![format!("{only}?write={blocks}").parse()?])
+}
+
+fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { given.to_vec() }
+}

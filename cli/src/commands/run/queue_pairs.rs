@@ -1,0 +1,52 @@
+//! Options for the queue pairs of RDMA devices.
+
+use clap::Args;
+use peerpath_importers::{QueuePairOptions, Transport};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Queue pairs of RDMA devices")]
+pub(super) struct QueuePairArguments {
+    /// Transport: rc (reliable connection), uc (unreliable: writes and sends only) or ud (datagrams: sends of one packet only)
+    #[arg(long, value_name = "KIND", default_value_t)]
+    connection: Transport,
+    /// Path MTU  [default: MTU of the port]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Index of the source address in the port's GID table  [default: RoCE v2 over IPv4 if present]
+    #[arg(long, value_name = "N")]
+    gid_index: Option<u8>,
+    /// Send messages of up to this size inline in the work request
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    inline: u32,
+    /// Service level of the packets
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    service_level: u8,
+    /// Traffic class of the packets
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    traffic_class: u8,
+    /// Register memory with relaxed ordering of PCIe writes
+    #[arg(long)]
+    relaxed_ordering: bool,
+    /// Sleep until a completion event arrives instead of polling the completion queue
+    #[arg(long)]
+    events: bool,
+    /// Allocate host: sources and the other side's memory in huge pages of 2 MiB
+    #[arg(long)]
+    pub(super) hugepages: bool,
+}
+
+impl QueuePairArguments {
+    pub(super) fn options(&self) -> QueuePairOptions {
+        QueuePairOptions {
+            transport: self.connection,
+            mtu_bytes: self.mtu,
+            gid_index: self.gid_index,
+            service_level: self.service_level,
+            traffic_class: self.traffic_class,
+            inline_bytes: self.inline,
+            relaxed_ordering: self.relaxed_ordering,
+            events: self.events,
+            huge_pages: self.hugepages,
+        }
+    }
+}

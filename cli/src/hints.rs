@@ -1,0 +1,244 @@
+//! Which option or command helps against a cause. The libraries explain failures without knowing the command line.
+
+use std::ffi::OsString;
+
+use peerpath_bench::failure::Failure;
+use peerpath_paths::{Cause, Severity};
+
+/// One sentence that names an option or a command, and where it applies.
+struct Hint {
+    /// Any of these, or no matter which if empty.
+    causes: &'static [Cause],
+    /// The remedy mentions this word. Some causes cover errors that need different options.
+    topic: &'static str,
+    commands: &'static [&'static str],
+    /// Text of an option or a command: the hint is omitted if the remedy or the command line already has it.
+    names: &'static str,
+    sentence: &'static str,
+}
+
+/// Commands that open devices.
+const OPENING: &[&str] = &["run", "serve", "export"];
+
+/// For each cause, the first hint of the command is used.
+const HINTS: &[Hint] = &[
+    Hint {
+        causes: &[Cause::InUse],
+        topic: "",
+        commands: &["run", "bind"],
+        names: "--force-in-use",
+        sentence: "To take a function from its driver although it is in use, add --force-in-use.",
+    },
+    Hint {
+        causes: &[Cause::InUse],
+        topic: "",
+        commands: &["doctor"],
+        names: "--force-in-use",
+        sentence: "`peerpath run` and `peerpath bind` take such a function with --force-in-use.",
+    },
+    Hint {
+        causes: &[Cause::DriverNotVfio],
+        topic: "",
+        commands: &["run", "serve", "export", "doctor"],
+        names: "peerpath bind",
+        sentence: "Bind the function with `peerpath bind BDF`; `peerpath restore` reverts this.",
+    },
+    Hint {
+        causes: &[Cause::GroupNotViable],
+        topic: "",
+        commands: &["run", "serve", "export", "doctor"],
+        names: "peerpath bind",
+        sentence: "Bind the other functions of the group with `peerpath bind BDF...`, except the importer.",
+    },
+    Hint {
+        causes: &[Cause::NoDevice],
+        topic: "",
+        commands: &["run", "serve", "export", "bind", "doctor"],
+        names: "peerpath list",
+        sentence: "See `peerpath list` for the functions and devices of this host.",
+    },
+    Hint {
+        causes: &[Cause::BarNotExportable],
+        topic: "",
+        commands: OPENING,
+        names: "peerpath list",
+        sentence: "See `peerpath list` for the BARs that can be exported.",
+    },
+    Hint {
+        causes: &[Cause::NoIommu, Cause::Noiommu, Cause::LegacyDmaOps, Cause::KernelTooOld],
+        topic: "",
+        commands: OPENING,
+        names: "peerpath doctor",
+        sentence: "See `peerpath doctor` for what this host lacks.",
+    },
+    Hint {
+        causes: &[Cause::Topology, Cause::PathMismatch],
+        topic: "",
+        commands: &["run"],
+        names: "peerpath paths",
+        sentence: "See `peerpath paths --from BDF --to TARGET` for what decides the path.",
+    },
+    Hint {
+        causes: &[Cause::ImporterNotP2p, Cause::ImporterNotRevocable, Cause::ImporterNoDmabuf],
+        topic: "",
+        commands: &["run"],
+        names: "--path staged",
+        sentence: "To measure a copy through host memory instead, use --path staged.",
+    },
+    Hint {
+        causes: &[Cause::MechanismRefused],
+        topic: "",
+        commands: &["run"],
+        names: "--mechanism",
+        sentence: "Choose another mechanism with --mechanism.",
+    },
+    Hint {
+        causes: &[Cause::MultiRangeDefect, Cause::OneRangeOnly],
+        topic: "",
+        commands: &["run"],
+        names: "--mechanism",
+        sentence: "To register each range separately, use --mechanism mr-per-range.",
+    },
+    Hint {
+        causes: &[Cause::PacketsLost],
+        topic: "",
+        commands: &["run"],
+        names: "--connection",
+        sentence: "For a connection that retransmits lost packets, use --connection rc.",
+    },
+    Hint {
+        causes: &[Cause::PeerLost],
+        topic: "",
+        commands: &["run"],
+        names: "peerpath serve",
+        sentence: "See the output of `peerpath serve` on the other host.",
+    },
+    Hint {
+        causes: &[Cause::NoPermission],
+        topic: "blocks",
+        commands: &["run"],
+        names: "--allow-write",
+        sentence: "To allow writes to blocks of a drive, use --allow-write LBA+COUNT; their content is lost.",
+    },
+    Hint {
+        causes: &[Cause::LimitReached],
+        topic: "",
+        commands: &["run"],
+        names: "--",
+        sentence: "Smaller values of --size, --depth, --qps, --threads or --inline need fewer resources.",
+    },
+    Hint {
+        causes: &[],
+        topic: "journal",
+        commands: &["run", "serve", "export", "bind"],
+        names: "peerpath restore",
+        sentence: "`peerpath restore` reverts what the journal lists.",
+    },
+];
+
+/// The command line that the user gave: it decides which hints apply.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CommandLine {
+    command: String,
+    options: Vec<String>,
+}
+
+impl CommandLine {
+    /// `arguments` with the program's name first, after the plan file is expanded.
+    pub(crate) fn new(arguments: &[OsString]) -> Self {
+        let mut texts = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        Self { command: texts.next().unwrap_or_default(), options: texts.collect() }
+    }
+
+    /// The failure, with a hint in its remedy if one applies.
+    pub(crate) fn complete(&self, mut failure: Failure) -> Failure {
+        let explanation = &mut failure.explanation;
+        explanation.remedy = match (explanation.cause, failure.severity) {
+            (None, Severity::BadInput) => self.with_help(&explanation.remedy),
+            (cause, _) => self.remedy(cause, &explanation.remedy),
+        };
+        failure
+    }
+
+    /// `remedy`, with the hint for `cause` after it if one applies.
+    pub(crate) fn remedy(&self, cause: Option<Cause>, remedy: &str) -> String {
+        let applies = |hint: &&Hint| {
+            (hint.causes.is_empty() || cause.is_some_and(|cause| hint.causes.contains(&cause)))
+                && remedy.contains(hint.topic)
+                && hint.commands.contains(&self.command.as_str())
+        };
+        match HINTS.iter().find(applies) {
+            Some(hint) if !remedy.contains(hint.names) && !self.has(hint.names) => joined(remedy, hint.sentence),
+            _ => remedy.to_owned(),
+        }
+    }
+
+    /// Invalid input has no cause: the help text describes every form of input.
+    fn with_help(&self, remedy: &str) -> String {
+        let names_something = remedy.contains("--") || remedy.contains("peerpath ");
+        if names_something || !OPENING.contains(&self.command.as_str()) {
+            return remedy.to_owned();
+        }
+        joined(remedy, &format!("See `peerpath {} --help`.", self.command))
+    }
+
+    fn has(&self, option: &str) -> bool {
+        let (name, value) = option.split_once(' ').unwrap_or((option, ""));
+        self.options.iter().enumerate().any(|(at, argument)| match argument.strip_prefix(name) {
+            Some("") => value.is_empty() || self.options.get(at + 1).is_some_and(|next| next == value),
+            Some(rest) => rest.strip_prefix('=').is_some_and(|given| value.is_empty() || given == value),
+            None => false,
+        })
+    }
+}
+
+fn joined(remedy: &str, sentence: &str) -> String {
+    match remedy.trim_end_matches('.') {
+        "" => sentence.to_owned(),
+        remedy => format!("{remedy}. {sentence}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(arguments: &[&str]) -> CommandLine {
+        CommandLine::new(&[&["peerpath"], arguments].concat().iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn names_the_option_of_the_command() {
+        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop what uses it.");
+        assert!(remedy(&["bind", "0000:03:00.0"]).starts_with("Stop what uses it. To take"));
+        assert!(remedy(&["run"]).contains("--force-in-use"));
+        assert_eq!(remedy(&["export"]), "Stop what uses it.");
+        assert_eq!(line(&["run"]).remedy(None, "Wait."), "Wait.");
+    }
+
+    #[test]
+    fn names_nothing_twice() {
+        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop it.");
+        assert_eq!(remedy(&["run", "--force-in-use"]), "Stop it.");
+        let named = "Bind it: `peerpath bind 0000:03:00.0`.";
+        assert_eq!(line(&["run"]).remedy(Some(Cause::DriverNotVfio), named), named);
+        let staged = |arguments: &[&str]| line(arguments).remedy(Some(Cause::ImporterNotP2p), "");
+        assert_eq!(staged(&["run", "--path=staged"]), "");
+        assert!(staged(&["run", "--path", "bypass"]).contains("--path staged"));
+    }
+
+    #[test]
+    fn some_hints_depend_on_the_topic_of_the_remedy() {
+        let remedy = |cause, text: &str| line(&["run"]).remedy(cause, text);
+        assert_eq!(remedy(Some(Cause::NoPermission), "Run as root."), "Run as root.");
+        assert!(remedy(Some(Cause::NoPermission), "Name the blocks.").contains("--allow-write"));
+        assert!(remedy(None, "See the journal.").contains("peerpath restore"));
+    }
+
+    #[test]
+    fn refers_invalid_input_to_the_help() {
+        let remedy = |text: &str| line(&["run"]).complete(Failure::bad_input("x", "y", text)).explanation.remedy;
+        assert_eq!(remedy("use a known form"), "use a known form. See `peerpath run --help`.");
+        assert_eq!(remedy("use another --size"), "use another --size");
+    }
+}
