@@ -9,15 +9,14 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use peerpath_exporter::socket::{ExportServer, SocketExporter};
 use peerpath_exporter::{
-    BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes, set_guard,
+    BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes,
 };
-use peerpath_host::{Options, Outcome, Restored, bind, restore};
+use peerpath_host::{Hold, Options, Outcome, Restored, bind, restore};
 use peerpath_paths::{BarIndex, Bdf, Cause, Explained, Tree};
 
 type Outcomes = Result<(), Box<dyn StdError>>;
@@ -28,7 +27,6 @@ fn main() -> ExitCode {
         eprintln!("usage: vfio_check BDF:BAR [OTHER-BDF]");
         return ExitCode::from(2);
     };
-    set_guard(Arc::new(Options::default()));
     if arguments.get(2).is_some_and(|word| word == "hold") {
         return hold(bdf, bar);
     }
@@ -45,7 +43,7 @@ fn main() -> ExitCode {
         check(&format!("{vfio}: exports, shows, refuses, survives"), through(bdf, bar, &options));
         check(&format!("{vfio}: restored"), is_restored(bdf, None));
     }
-    check("bad input is named", bad_input(bdf, bar));
+    check("bad input is rejected", bad_input(bdf, bar));
     check("one run at a time, and restore after SIGKILL", one_at_a_time(bdf, bar));
     check("handed over a socket", over_socket(bdf, bar));
     if let Some(other) = arguments.get(2) {
@@ -56,8 +54,12 @@ fn main() -> ExitCode {
 
 /// Holds the BAR until killed.
 fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
-    match VfioExporter::open(bdf, bar, &[], &OpenOptions::default()) {
-        Ok(_exporter) => {
+    let exporter = || -> Result<_, Box<dyn StdError>> {
+        let hold = Hold::acquire(bdf, &Options::default())?;
+        Ok((VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?, hold))
+    };
+    match exporter() {
+        Ok(_held) => {
             println!("held");
             std::thread::sleep(Duration::from_secs(600));
             ExitCode::SUCCESS
@@ -74,6 +76,7 @@ fn expect(what: bool, otherwise: impl Into<String>) -> Outcomes {
 }
 
 fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
+    let _hold = Hold::acquire(bdf, &Options::default())?;
     let fds = open_fds()?;
     let exporter = VfioExporter::open(bdf, bar, &[], options)?;
     let device = exporter.device();
@@ -190,7 +193,6 @@ fn survives_reset(exporter: &VfioExporter) -> Outcomes {
 }
 
 fn bad_input(bdf: Bdf, bar: BarIndex) -> Outcomes {
-    let options = OpenOptions::default();
     let page = page_bytes();
     let mut cases = vec![
         (format!("{bdf}:{bar}@0x1+{page:#x}"), "unaligned"),
@@ -204,19 +206,19 @@ fn bad_input(bdf: Bdf, bar: BarIndex) -> Outcomes {
         cases.push((format!("{bdf}:{absent}"), "no BAR"));
     }
     for (text, name) in cases {
-        let Err(error) = text.parse::<Source>()?.open(&options) else { return Err(format!("opened {name}").into()) };
+        let Err(error) = text.parse::<Source>()?.check() else { return Err(format!("accepted {name}").into()) };
         expect(error.severity() == peerpath_paths::Severity::BadInput, format!("{name}: {error}"))?;
     }
     is_restored(bdf, None)
 }
 
 fn one_at_a_time(bdf: Bdf, bar: BarIndex) -> Outcomes {
-    let (options, host) = (OpenOptions::default(), Options::default());
+    let host = Options::default();
     let mut child = Killed(holder(bdf, bar)?);
-    let second = VfioExporter::open(bdf, bar, &[], &options);
+    let second = Hold::acquire(bdf, &host);
     let pid = child.0.id();
     expect(
-        matches!(&second, Err(error @ Error::Refused(_)) if error.explanation().why.contains(&pid.to_string())),
+        matches!(&second, Err(error) if error.explanation().why.contains(&pid.to_string())),
         format!("a second one: {:?}", second.err()),
     )?;
     let held = restore(&host)?;
@@ -253,6 +255,7 @@ impl Drop for Killed {
 
 fn over_socket(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let path = std::env::temp_dir().join(format!("peerpath-check-{}", std::process::id()));
+    let _hold = Hold::acquire(bdf, &Options::default())?;
     let exporter = VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?;
     let server = ExportServer::new(&path, &exporter)?;
     let stop = AtomicBool::new(false);

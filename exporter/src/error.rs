@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use peerpath_paths::{BarIndex, Bdf, GroupError, IommuGroupId};
 
-use crate::guard::Refusal;
 use crate::range::RangeProblem;
 use crate::{BarRange, NotExportable, VfioInterface};
 
@@ -78,9 +77,6 @@ pub enum Error {
     /// VFIO cannot open the function, whichever driver is bound to it.
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// The guard of this process does not let the function be opened.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
     /// No VFIO driver is bound to the function.
     #[error("cannot open {bdf}: no VFIO driver is bound to it")]
     NotVfioDriver {

@@ -1,12 +1,10 @@
 //! Exports a BAR, or ordinary memory, as a [`Buffer`] that importers can register.
 //!
 //! A [`Source`] names memory; [`Source::open`] opens it as an [`Exporter`], whose exports are [`Buffer`]s. [`mod@socket`]
-//! passes a buffer to another process. Nothing here changes the host: a function has to be bound to a VFIO driver already,
-//! unless the process has a guard that sees to it ([`set_guard`]).
+//! passes a buffer to another process. Nothing here changes the host: a function has to be bound to a VFIO driver already.
 
 mod buffer;
 mod error;
-mod guard;
 mod memory;
 mod options;
 mod range;
@@ -21,7 +19,6 @@ use std::sync::Arc;
 
 pub use buffer::{BarRange, Buffer, Handle, HostMemory, Origin, SourceKind};
 pub use error::Error;
-pub use guard::{Refusal, set_guard};
 pub use memory::{CudaExporter, GpuView, HeapExporter, HostExporter, UdmabufExporter};
 pub use options::{OpenOptions, VfioInterface};
 pub use range::RangeProblem;

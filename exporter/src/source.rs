@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use peerpath_paths::{BarIndex, Bdf};
 
+use crate::memory::check_pages;
 use crate::size::{format_bytes, parse_bytes};
 use crate::{
     BarRange, CudaExporter, Error, Exporter, HeapExporter, HostExporter, OpenOptions, SocketExporter, UdmabufExporter,
@@ -63,6 +64,20 @@ impl Source {
         ("cuda:N:SIZE", "memory of GPU N as a dma-buf"),
         ("host:SIZE", "ordinary memory, no dma-buf: the baseline"),
     ];
+
+    /// Checks what can be checked without opening the source: function, BAR and ranges exist, a size is a whole number of pages.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Vfio { bdf, bar, ranges } => VfioExporter::check(*bdf, *bar, ranges),
+            Self::Cuda { index, size_bytes } => CudaExporter::check(*index, *size_bytes),
+            Self::Udmabuf { size_bytes } => check_pages("udmabuf", *size_bytes),
+            Self::Heap { size_bytes } => check_pages("heap", *size_bytes),
+            Self::Socket { .. } | Self::Host { .. } => Ok(()),
+        }
+    }
 
     /// Opens it: what it takes before something can be exported (the device, the memory) and nothing that a run measures.
     ///

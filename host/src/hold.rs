@@ -1,6 +1,6 @@
 //! Reserving a function for as long as a process uses it.
 
-use peerpath_paths::{Bdf, Explained, FunctionClaim, FunctionGuard};
+use peerpath_paths::Bdf;
 
 use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
 use crate::host_tree::HostTree;
@@ -22,6 +22,7 @@ impl Hold {
     /// As [`Hold::acquire`], and another program has the function open through VFIO.
     pub fn probe(bdf: Bdf, options: &Options) -> Result<(), Error> {
         let host = &options.host;
+        host.tree().vfio_group(bdf)?;
         if host.tree().has_vfio_driver(bdf) {
             let pids = host.tree().vfio_users(bdf);
             return if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) };
@@ -41,6 +42,7 @@ impl Hold {
     /// refused.
     pub fn acquire(bdf: Bdf, options: &Options) -> Result<Self, Error> {
         let host = &options.host;
+        host.tree().vfio_group(bdf)?;
         let dir = StateDir::open(&options.state_dir)?;
         let lock = Lock::acquire(&dir, Subject::Function(bdf))?;
         let binding = if host.tree().has_vfio_driver(bdf) {
@@ -57,19 +59,6 @@ impl Hold {
     #[cfg(test)]
     fn is_temporary(&self) -> bool {
         self._binding.is_some()
-    }
-}
-
-impl FunctionGuard for Options {
-    fn acquire(&self, bdf: Bdf) -> Result<FunctionClaim, Box<dyn Explained>> {
-        match Hold::acquire(bdf, self) {
-            Ok(hold) => Ok(Box::new(hold)),
-            Err(error) => Err(Box::new(error)),
-        }
-    }
-
-    fn probe(&self, bdf: Bdf) -> Result<(), Box<dyn Explained>> {
-        Hold::probe(bdf, self).map_err(|error| Box::new(error) as Box<dyn Explained>)
     }
 }
 

@@ -5,8 +5,8 @@
 //! same function or IOMMU group.
 //!
 //! - [`bind()`] binds functions to vfio-pci until [`restore`].
-//! - [`Hold`] locks a function, and binds one without a driver to vfio-pci, until it is dropped. [`Options`] implements
-//!   [`peerpath_paths::FunctionGuard`] with it, for libraries that open functions.
+//! - [`Hold`] locks a function, and binds one without a driver to vfio-pci, until it is dropped. Acquire it before the function
+//!   is opened through VFIO.
 //! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions takes a certain path, until it
 //!   is dropped.
 //! - [`uses`] lists what a change would break.

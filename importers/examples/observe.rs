@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use peerpath_exporter::{Exporter, OpenOptions, Source, set_guard};
+use peerpath_exporter::{Exporter, OpenOptions, Source};
 use peerpath_importers::{QueuePairOptions, parse_target};
 use peerpath_observe::{DmaBufOp, Expected, FaultWatch, Memory, Observer, ObserverOptions, ProbeSet, remove_stale};
 use peerpath_paths::{Explained, Topology, Tree};
@@ -31,7 +31,6 @@ fn main() -> ExitCode {
 }
 
 fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
-    set_guard(Arc::new(peerpath_host::Options::default()));
     let source: Source = source.parse().map_err(explained)?;
     let exporter = source.open(&OpenOptions::default()).map_err(explained)?;
     let (importer, address) = parse_target(target).map_err(explained)?;

@@ -24,6 +24,11 @@ pub trait Importer: Sync {
     fn on_demand_paging(&self) -> BTreeMap<String, bool> {
         BTreeMap::new()
     }
+    /// The PCI function that has to be bound to a VFIO driver before the device at `address` is opened. `None` for devices that
+    /// their kernel driver serves.
+    fn vfio_function(&self, _address: &str) -> Option<Bdf> {
+        None
+    }
     /// Whether the device at `address` (the text after the colon of a target) can be used. Leaves the host unchanged.
     ///
     /// # Errors

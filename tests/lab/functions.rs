@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
+use peerpath_host::Hold;
 
 /// ivshmem behind a root port; BAR 2 has 128 MiB.
 pub(crate) const EXPORTER: &str = "0000:01:00.0";
@@ -36,6 +37,11 @@ pub(crate) fn driver(bdf: &str) -> Option<String> {
 /// `driver_override` as sysfs shows it.
 pub(crate) fn driver_override(bdf: &str) -> String {
     fs::read_to_string(folder(bdf).join("driver_override")).unwrap_or_default().trim().to_owned()
+}
+
+/// Binds a function without a driver to vfio-pci until the hold is dropped: the libraries open only bound functions.
+pub(crate) fn hold(bdf: &str) -> Result<Hold, Failed> {
+    Ok(Hold::acquire(bdf.parse()?, &peerpath_host::Options::default())?)
 }
 
 /// The sysfs file through which root can map a BAR.

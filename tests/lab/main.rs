@@ -60,7 +60,6 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Tests that open functions themselves lock and bind them as the program does.
-    peerpath_exporter::set_guard(std::sync::Arc::new(peerpath_host::Options::default()));
     let conclusion = libtest_mimic::run(&arguments, trials);
     print_slowest();
     conclusion.exit_code()

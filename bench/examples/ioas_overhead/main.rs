@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use peerpath_bench::measure::Recorder;
-use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, OpenOptions, Source, VfioInterface, set_guard};
+use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, OpenOptions, Source, VfioInterface};
+use peerpath_host::{Hold, Options};
 use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
 
@@ -101,8 +102,10 @@ impl Pair {
 }
 
 fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
-    set_guard(Arc::new(peerpath_host::Options::default()));
-    let exporter = source.parse::<Source>()?.open(&OpenOptions::default())?;
+    let source: Source = source.parse()?;
+    let Source::Vfio { bdf, .. } = source else { return Err("the source is not a BAR".into()) };
+    let _hold = Hold::acquire(bdf, &Options::default())?;
+    let exporter = source.open(&OpenOptions::default())?;
     let device = parse_target("iommufd:")?.0.open(importer, &QueuePairOptions::default())?;
     let options = OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() };
     let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;

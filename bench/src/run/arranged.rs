@@ -45,7 +45,7 @@ impl Runner<'_> {
         }
         match Arrangement::make(*bdf, importer, &changes, &way, self.changes) {
             Ok(arrangement) => Ok(Ok(Some(arrangement))),
-            Err(error) => Unmeasured::or_bad_input(&error).map(Err),
+            Err(error) => Unmeasured::or_bad_input(Failure::of(&error)).map(Err),
         }
     }
 }

@@ -181,13 +181,13 @@ fn packets_lost() -> Explanation {
 impl Unmeasured {
     /// # Errors
     /// Bad input ends the run before it begins.
-    pub(super) fn or_bad_input(error: &impl Explained) -> Result<Self, Failure> {
-        let outcome = match error.severity() {
-            Severity::BadInput => return Err(Failure::of(error)),
+    pub(super) fn or_bad_input(failure: Failure) -> Result<Self, Failure> {
+        let outcome = match failure.severity {
+            Severity::BadInput => return Err(failure),
             Severity::Unavailable => Outcome::Waived,
             Severity::Failed | Severity::Internal => Outcome::Failed,
         };
-        Ok(Self { outcome, reason: chain(error), explanation: error.explanation() })
+        Ok(Self { outcome, reason: failure.what, explanation: failure.explanation })
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, Origin, Source, format_bytes};
 use peerpath_importers::{Availability, Device, DeviceInfo, Direction, QueuePairOptions, Role};
-use peerpath_paths::{Bdf, Cause, Explained, Explanation, PathName, Tree};
+use peerpath_paths::{Bdf, Cause, Explanation, PathName, Severity, Tree};
 use quanta::Clock;
 
 use super::arranged::revert;
 use super::cell::{Figures, Setup};
 use super::cell_error::{CellError, Unmeasured};
+use super::hold::{self, Held};
 use super::shape::{Shape, mapped_at_once, named};
 use super::{Progress, Runner};
 use crate::cpus;
@@ -23,8 +24,8 @@ use crate::store::Store;
 /// The two ends of a leg, as far as they could be opened, and what was arranged between them.
 struct Ends<'a> {
     arranged: Result<&'a [String], Unmeasured>,
-    exporter: Result<Box<dyn Exporter>, Unmeasured>,
-    device: Result<Arc<dyn Device>, Unmeasured>,
+    exporter: Result<Held<Box<dyn Exporter>>, Unmeasured>,
+    device: Result<Held<Arc<dyn Device>>, Unmeasured>,
 }
 
 impl Ends<'_> {
@@ -77,8 +78,8 @@ impl Runner<'_> {
         result: &mut RunResult,
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
-        let (exporter, device) =
-            (or_unmeasured(leg.source.open(self.open))?, open_target(leg.target, &self.plan.connection)?);
+        let exporter = or_unmeasured(hold::source(leg.source, self.open, self.changes))?;
+        let device = self.open_target(leg)?;
         let ends = Ends { arranged, exporter, device };
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
@@ -96,6 +97,19 @@ impl Runner<'_> {
             progress.end();
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Opens the target of a leg.
+    ///
+    /// # Errors
+    /// Bad input. `Ok(Err)`: the target cannot be used, which each cell of the leg reports.
+    pub(super) fn open_target(&self, leg: Leg<'_>) -> Result<Result<Held<Arc<dyn Device>>, Unmeasured>, Failure> {
+        let Leg { source, target, .. } = leg;
+        // With a peer, the sources of the plan are on the other host.
+        let source = if self.peer.is_none() { Some(source) } else { leg.far };
+        let function = target.importer.vfio_function(&target.address);
+        let open = || open_usable(target, &self.plan.connection);
+        or_unmeasured(hold::target(function, source, self.changes, open))
     }
 
     /// A thread on another node than the device works through the interconnect.
@@ -146,7 +160,7 @@ impl Runner<'_> {
             }
             (.., Err(error)) => Err(error.into()),
             (Ok(exporter), Ok(device), Ok(_), Ok(shape)) => {
-                let setup = Setup { exporter: &**exporter, device, spec, shape: &shape, clock };
+                let setup = Setup { exporter: &***exporter, device, spec, shape: &shape, clock };
                 as_predicted(&path)
                     .and_then(|()| self.measure(setup, &mut path))
                     .and_then(|figures| as_asked(&path, spec, figures))
@@ -258,25 +272,22 @@ pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
     }
 }
 
-/// Opens a target, or says why none of its cells can run.
-pub(super) fn open_target(
-    target: &Target,
-    connection: &QueuePairOptions,
-) -> Result<Result<Arc<dyn Device>, Unmeasured>, Failure> {
-    let opened = match target.importer.probe(&target.address) {
+/// Opens a target that can be used.
+fn open_usable(target: &Target, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Failure> {
+    match target.importer.probe(&target.address) {
         Ok(Availability::Waived(explanation)) => {
-            let reason = format!("{target} cannot be used");
-            return Ok(Err(Unmeasured { outcome: Outcome::Waived, reason, explanation }));
+            return Err(Failure { what: format!("cannot use {target}"), explanation, severity: Severity::Unavailable });
         }
-        // Unmeasured dma-bufs it still serves the host-memory baseline; other sources are refused at registration.
+        // Without dma-bufs, the target still serves the host-memory baseline; it rejects other sources at registration.
         Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address, connection),
         Err(error) => Err(error),
-    };
-    or_unmeasured(opened)
+    }
+    .map_err(|error| Failure::of(&error))
 }
 
-pub(super) fn or_unmeasured<T>(opened: Result<T, impl Explained>) -> Result<Result<T, Unmeasured>, Failure> {
-    opened.map_or_else(|error| Unmeasured::or_bad_input(&error).map(Err), |opened| Ok(Ok(opened)))
+/// Bad input ends the run; any other failure is reported by each cell of the leg.
+pub(super) fn or_unmeasured<T>(opened: Result<T, Failure>) -> Result<Result<T, Unmeasured>, Failure> {
+    opened.map_or_else(|failure| Unmeasured::or_bad_input(failure).map(Err), |opened| Ok(Ok(opened)))
 }
 
 /// Nothing is moved over a path that is known to be another than the one asked for.

@@ -7,6 +7,7 @@
 mod arranged;
 mod cell;
 mod cell_error;
+mod hold;
 mod lane;
 mod leg;
 mod ping_pong;
@@ -104,8 +105,8 @@ impl Runner<'_> {
     fn check_names(&self) -> Result<(), Failure> {
         let here = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in here {
-            if let Err(error) = source.open(self.open) {
-                Unmeasured::or_bad_input(&error)?;
+            if let Err(error) = source.check() {
+                Unmeasured::or_bad_input(Failure::of(&error))?;
             }
         }
         for target in &self.plan.targets {
@@ -116,7 +117,7 @@ impl Runner<'_> {
                 target.importer.probe(&target.address).map(drop)
             };
             if let Err(error) = found {
-                Unmeasured::or_bad_input(&error)?;
+                Unmeasured::or_bad_input(Failure::of(&error))?;
             }
         }
         Ok(())

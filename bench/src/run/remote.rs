@@ -11,8 +11,9 @@ use quanta::Clock;
 
 use super::cell::Figures;
 use super::cell_error::{CellError, Unmeasured};
+use super::hold::{self, Held};
 use super::lane::{Lane, Posts, back_place, receives};
-use super::leg::{as_asked, describe, iommu_fault, open_target, or_unmeasured, target_of};
+use super::leg::{as_asked, describe, iommu_fault, or_unmeasured, target_of};
 use super::shape::named;
 use super::transfer::{Moving, streams};
 use super::{Progress, Runner, transfer};
@@ -30,8 +31,8 @@ use crate::window::Place;
 /// This side's memory and device, as far as they could be opened.
 struct Ends {
     /// None where the memory is made to fit each cell.
-    far: Result<Option<Box<dyn Exporter>>, Unmeasured>,
-    device: Result<Arc<dyn Device>, Unmeasured>,
+    far: Result<Option<Held<Box<dyn Exporter>>>, Unmeasured>,
+    device: Result<Held<Arc<dyn Device>>, Unmeasured>,
 }
 
 /// Both sides of a cell, as far as they are known.
@@ -74,10 +75,10 @@ impl Runner<'_> {
         progress: &mut dyn Progress,
     ) -> Result<ControlFlow<()>, Failure> {
         let far = match leg.far {
-            Some(source) => or_unmeasured(source.open(self.open))?.map(Some),
+            Some(source) => or_unmeasured(hold::source(source, self.open, self.changes))?.map(Some),
             None => Ok(None),
         };
-        let ends = Ends { far, device: open_target(leg.target, &self.plan.connection)? };
+        let ends = Ends { far, device: self.open_target(leg)? };
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
         self.note_functions(result, &self.far_side(leg, &ends).source, ends.info());
@@ -141,7 +142,7 @@ impl Runner<'_> {
         let figures = match (&ends.far, &ends.device) {
             (Err(unmeasured), _) | (_, Err(unmeasured)) => Err(unmeasured.clone().into()),
             (Ok(far), Ok(device)) => {
-                let setup = Setup { peer, leg, spec, far: far.as_deref(), device, clock };
+                let setup = Setup { peer, leg, spec, far: far.as_ref().map(|far| &***far), device, clock };
                 self.measure_remote(setup, sides).and_then(|figures| as_asked(&sides.path, spec, figures))
             }
         };

@@ -6,12 +6,14 @@ mod posting;
 use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
+use peerpath_host::Options;
 use peerpath_importers::{
     Completion, ConnectedEnd, Device, EndSettings, Endpoint, Op, QueuePairOptions, Registration, Role, UnconnectedEnd,
 };
 use peerpath_paths::{Bdf, Explanation, Tree};
 
 use super::cell_error::{CellError, Unmeasured};
+use super::hold::{self, Held};
 use super::lane::receives;
 use super::shape::{Shape, mapped_at_once, named};
 use super::transfer::{impossible, layouts};
@@ -43,6 +45,8 @@ pub struct Server<'a> {
     pub tool: &'a Tool,
     /// How sources are opened.
     pub open: &'a OpenOptions,
+    /// How functions without a driver are bound, and where locks are kept.
+    pub changes: &'a Options,
     /// How queue pairs are connected, as far as the peer does not ask for it.
     pub connection: &'a QueuePairOptions,
     /// Whether to stop.
@@ -57,7 +61,7 @@ impl Server<'_> {
     pub fn check(&self) -> Result<(), Failure> {
         self.target.importer.open(&self.target.address, self.connection)?;
         for source in self.sources {
-            source.open(self.open)?;
+            hold::source(source, self.open, self.changes)?;
         }
         Ok(())
     }
@@ -101,7 +105,7 @@ struct Session<'a> {
     host: Host,
     routes: Routes,
     /// The source of the last cell: it stays open for the next one.
-    exporter: Option<(String, Box<dyn Exporter>)>,
+    exporter: Option<(String, Held<Box<dyn Exporter>>)>,
 }
 
 /// A cell whose buffer is registered.
@@ -224,10 +228,10 @@ impl Session<'_> {
         }
         let source = self.find(&open.source)?;
         let (_, exporter) = self.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
-            || Ok((open.source.clone(), source.open(self.server.open)?)),
-            Ok::<_, peerpath_exporter::Error>,
+            || Ok((open.source.clone(), hold::source(&source, self.server.open, self.server.changes)?)),
+            Ok::<_, Failure>,
         )?;
-        let exporter = &*self.exporter.insert((open.source.clone(), exporter)).1;
+        let exporter = &**self.exporter.insert((open.source.clone(), exporter)).1;
         // Drivers and domains change when a function is opened.
         self.routes.refresh();
         let origin = exporter.origin().clone();

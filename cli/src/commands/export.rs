@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_exporter::socket::ExportServer;
-use peerpath_exporter::{OpenOptions, Source, VfioInterface, set_guard};
+use peerpath_exporter::{OpenOptions, Source, VfioInterface};
+use peerpath_host::{Hold, Options};
 
 use super::catch_signals;
 use crate::terminal::print;
@@ -40,15 +40,16 @@ impl Export {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let ranges = if self.range.is_empty() { String::new() } else { format!("@{}", self.range.join(",")) };
         let source: Source = format!("{}{ranges}", self.bar).parse().map_err(Failure::from)?;
-        if !matches!(source, Source::Vfio { .. }) {
+        let Source::Vfio { bdf, .. } = source else {
             return Err(Failure::bad_input(
                 format!("cannot export {source}"),
                 "other processes can only receive BARs",
                 "name a BAR as BDF:BAR, e.g. 0000:03:00.0:2",
             ));
-        }
+        };
         let interrupt = catch_signals()?;
         let options = OpenOptions { vfio: self.vfio, ..OpenOptions::default() };
+        let _hold = Hold::acquire(bdf, &Options::default())?;
         let exporter = source.open(&options)?;
         let server = ExportServer::new(&self.socket, &*exporter)?;
         print(&format!("{source} is exported at {}; Ctrl-C ends the export\n", self.socket.display()))?;

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
@@ -13,7 +12,7 @@ use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::plan::Target;
 use peerpath_bench::run::Server;
-use peerpath_exporter::{OpenOptions, Source, set_guard};
+use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::QueuePairOptions;
 
 use super::{catch_signals, tool};
@@ -73,6 +72,7 @@ impl Serve {
             target: &target,
             tool: &tool(),
             open: &open,
+            changes: &peerpath_host::Options::default(),
             connection: &connection,
             interrupt: &interrupt,
         };

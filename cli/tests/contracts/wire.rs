@@ -15,7 +15,8 @@ use crate::shape::{Shape, nonsense, pointers};
 /// Decodes a message as every kind of message and encodes it again. The only use of an internal interface here.
 fn decoded(bytes: &[u8]) -> Vec<(&'static str, Value)> {
     use peerpath_bench::peer::{frame::read, handshake::Handshake, message::Request, message::Response};
-    let handshake = read::<Handshake>(&mut &bytes[..]).ok().map(|read| ("handshake", serde_json::to_value(read).unwrap()));
+    let handshake =
+        read::<Handshake>(&mut &bytes[..]).ok().map(|read| ("handshake", serde_json::to_value(read).unwrap()));
     let request = read::<Request>(&mut &bytes[..]).ok().map(|read| ("request", serde_json::to_value(read).unwrap()));
     let answer = read::<Response>(&mut &bytes[..]).ok().map(|read| ("answer", serde_json::to_value(read).unwrap()));
     [handshake, request, answer].into_iter().flatten().collect()

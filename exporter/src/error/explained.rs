@@ -27,7 +27,6 @@ impl Explained for Error {
             | Self::BadSocketPath { .. }
             | Self::NothingToHandOver { .. } => Severity::BadInput,
             Self::Group(error) => error.severity(),
-            Self::Refused(refusal) => refusal.0.severity(),
             Self::Gpu { source, .. } => source.severity(),
             // The errno decides.
             Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
@@ -41,7 +40,6 @@ impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Group(error) => error.explanation(),
-            Self::Refused(refusal) => refusal.0.explanation(),
             Self::BadVfioInterface { .. } => {
                 Explanation::uncaused("VFIO has two interfaces, group and cdev.", "Choose auto, group or cdev.")
             }

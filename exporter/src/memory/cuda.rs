@@ -16,6 +16,16 @@ pub struct CudaExporter {
 }
 
 impl CudaExporter {
+    /// Checks the size and that the GPU exists, without allocating memory.
+    ///
+    /// # Errors
+    /// Not whole pages, no driver, or no such GPU.
+    pub fn check(index: u32, size_bytes: u64) -> Result<(), Error> {
+        super::check_pages("cuda", size_bytes)?;
+        let driver = Driver::get().map_err(|source| Error::Gpu { what: "load the CUDA driver", source })?;
+        driver.gpu(index).map(drop).map_err(|source| Error::Gpu { what: "open the GPU", source })
+    }
+
     /// Allocates the memory.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
 }
 
 /// Dma-bufs consist of whole pages.
-fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
+pub(crate) fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
     let page_bytes = page_bytes();
     if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {
         let why = format!("a dma-buf has whole pages of {page_bytes} bytes");

@@ -17,7 +17,6 @@ const SET: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_DMA_B
 fn is_refused_as_the_table_of_causes_has_it() {
     let named = std::env::var("PEERPATH_MISUSE").expect("PEERPATH_MISUSE names no BAR");
     let Ok(Source::Vfio { bdf, bar, .. }) = named.parse() else { panic!("{named} is not a BAR") };
-    crate::set_guard(std::sync::Arc::new(peerpath_host::Options::default()));
     let device = Device::open(bdf, &OpenOptions::default()).unwrap();
     let (bar, page) = (u32::from(bar.get()), page_bytes());
     // Header, region and open flags, flags and number of ranges, then the ranges.

@@ -5,14 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use peerpath_paths::{BarIndex, Bdf, FunctionClaim, IommuGroupId, Tree};
+use peerpath_paths::{BarIndex, Bdf, IommuGroupId, Tree};
 use vfio_bindings::bindings::vfio as uapi;
 
 use super::cdev::{self, Iommufd};
 use super::group::{self, Group};
 use super::regions::Region;
 use super::{AddressSpace, config, open_devices};
-use crate::guard::{self, Refusal};
 use crate::sys::vfio as sys;
 use crate::{BarRange, Error, OpenOptions, VfioInterface};
 
@@ -22,10 +21,9 @@ use crate::{BarRange, Error, OpenOptions, VfioInterface};
 /// dma-buf must keep the device alive as well.
 #[derive(Debug)]
 pub struct Device {
-    // Fields are dropped in this order: the device is closed, then the interface, then the guard's claim is released.
+    // Fields are dropped in this order: the device is closed, then the interface.
     fd: OwnedFd,
     parent: Parent,
-    _claim: Option<FunctionClaim>,
     bdf: Bdf,
     driver: Option<String>,
     flags: u32,
@@ -50,8 +48,7 @@ impl Device {
     /// Opens a function that a VFIO driver is bound to, or shares the device if this process has it open already.
     ///
     /// # Errors
-    /// [`Error::NotVfioDriver`] if no VFIO driver is bound; [`Error::Refused`] if the guard of this process refuses; or a
-    /// refusal of the kernel.
+    /// [`Error::NotVfioDriver`] if no VFIO driver is bound, or a refusal of the kernel.
     pub fn open(bdf: Bdf, options: &OpenOptions) -> Result<Arc<Self>, Error> {
         open_devices::share(bdf, options.vfio, || Self::open_new(bdf, options))
     }
@@ -71,9 +68,6 @@ impl Device {
         if !path.exists() {
             return Err(Error::NoVfioInterface { bdf, interface: options.vfio, path: path.to_owned() });
         }
-        if let Some(guard) = guard::guard() {
-            return guard.probe(bdf).map_err(|refusal| Refusal(refusal).into());
-        }
         require_vfio_driver(&tree, bdf)?;
         match tree.vfio_users(bdf) {
             pids if pids.is_empty() => Ok(()),
@@ -84,22 +78,15 @@ impl Device {
     fn open_new(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
         let tree = Tree::live();
         let group = tree.vfio_group(bdf)?;
-        let claim = guard::acquire(bdf)?;
         let driver = require_vfio_driver(&tree, bdf)?;
         tree.require_viable(bdf, group, &[])?;
         let (fd, parent) = open_through(&tree, bdf, group, options.vfio)?;
-        Self::describe(claim, parent, fd, bdf, driver)
+        Self::describe(parent, fd, bdf, driver)
     }
 
-    /// The order of the first three parameters matters on failure: parameters are dropped from the last to the first, and
-    /// the claim must be released after the device was closed.
-    fn describe(
-        claim: Option<FunctionClaim>,
-        parent: Parent,
-        fd: OwnedFd,
-        bdf: Bdf,
-        driver: Option<String>,
-    ) -> Result<Self, Error> {
+    /// The order of the first two parameters matters on failure: parameters are dropped from the last to the first, and the
+    /// interface must be closed after the device.
+    fn describe(parent: Parent, fd: OwnedFd, bdf: Bdf, driver: Option<String>) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::OpenDevice { bdf, operation, source };
         let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("read the description"))?;
         let region = |index| {
@@ -109,7 +96,7 @@ impl Device {
         let bars = (0..BARS).map(region).collect::<Result<_, _>>()?;
         let command_before = config::read_command(fd.as_fd(), &config).map_err(failed("read the command register"))?;
         let address_space = Mutex::default();
-        Ok(Self { fd, parent, _claim: claim, bdf, driver, flags, config, bars, command_before, address_space })
+        Ok(Self { fd, parent, bdf, driver, flags, config, bars, command_before, address_space })
     }
 
     /// Address of the function.

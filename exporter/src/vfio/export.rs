@@ -29,14 +29,7 @@ impl VfioExporter {
     /// # Errors
     /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
     pub fn open(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
-        let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
-        let ranges = match ranges {
-            [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
-            ranges => ranges.to_vec(),
-        };
-        if let Some((range, problem)) = find_problem(&ranges, bar.size_bytes, page_bytes()) {
-            return Err(Error::BadRange { bdf, bar: bar_index, range, problem });
-        }
+        let (bar, ranges) = exportable_ranges(bdf, bar_index, ranges)?;
         let device = Device::open(bdf, options)?;
         device.require_export()?;
         device.set_memory_enabled(true)?;
@@ -47,6 +40,15 @@ impl VfioExporter {
         Ok(Self { origin, bar, index: bar_index, windows, device })
     }
 
+    /// Checks that the BAR and the ranges exist, without opening the function.
+    ///
+    /// # Errors
+    /// The function cannot be opened through VFIO whatever its driver, or the BAR or a range cannot be exported.
+    pub fn check(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Result<(), Error> {
+        exportable_ranges(bdf, bar_index, ranges)?;
+        Ok(Tree::live().vfio_group(bdf).map(drop)?)
+    }
+
     /// The open function: what tests and tools reset and switch off.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
@@ -55,6 +57,19 @@ impl VfioExporter {
     /// The BAR.
     pub fn bar(&self) -> &Bar {
         &self.bar
+    }
+}
+
+/// The BAR and the ranges of it; no ranges means the whole BAR.
+fn exportable_ranges(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Result<(Bar, Vec<BarRange>), Error> {
+    let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
+    let ranges = match ranges {
+        [] => vec![BarRange { offset_bytes: 0, length_bytes: bar.size_bytes }],
+        ranges => ranges.to_vec(),
+    };
+    match find_problem(&ranges, bar.size_bytes, page_bytes()) {
+        Some((range, problem)) => Err(Error::BadRange { bdf, bar: bar_index, range, problem }),
+        None => Ok((bar, ranges)),
     }
 }
 

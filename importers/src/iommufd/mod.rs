@@ -13,7 +13,7 @@ mod registration;
 
 use std::sync::Arc;
 
-use peerpath_paths::{Explained, Severity, Tree};
+use peerpath_paths::{Bdf, Explained, Severity, Tree};
 
 use crate::{
     Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered, Importer, Op,
@@ -69,6 +69,10 @@ impl Importer for Iommufd {
             .filter(|bdf| is_candidate(&tree, &format!("sys/bus/pci/devices/{bdf}")))
             .map(|bdf| Discovered { target: format!("{}:{bdf}", self.kind()), bdf: Some(bdf) })
             .collect()
+    }
+
+    fn vfio_function(&self, address: &str) -> Option<Bdf> {
+        device::parse(address).ok().map(|address| address.bdf)
     }
 
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {

@@ -9,7 +9,7 @@ use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
 use crate::command::{peerpath, run};
-use crate::functions::{EXPORTER, NVME, ODDITY, driver};
+use crate::functions::{EXPORTER, NVME, ODDITY, driver, hold};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -87,6 +87,7 @@ fn wrong_bars() -> Result<(), Failed> {
         run(&format!("run --from {bdf}:{bar} --to verbs:rxe0 --op register --size 4K --out {folder}"))?
             .expect(2)?
             .says(word)?;
+        let _hold = hold(bdf)?;
         let device = Device::open(bdf.parse()?, &OpenOptions::default())?;
         let page = BarRange { offset_bytes: 0, length_bytes: page_bytes() };
         let error = device.export_ranges(bar, &[page]).err().ok_or("exported")?;

@@ -20,7 +20,9 @@ use serde_json::Value;
 
 use crate::Case;
 use crate::command::{all_passed, cells, ioas_overhead, result, run, run_program, start, until};
-use crate::functions::{EXPORTER, NVME, bar_file, driver};
+use peerpath_host::Hold;
+
+use crate::functions::{EXPORTER, NVME, bar_file, driver, hold};
 
 pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, scenarios: &["default"], run };
@@ -97,12 +99,15 @@ fn image() -> Result<Vec<u8>, Failed> {
 struct Lab {
     exporter: VfioExporter,
     drive: Arc<dyn Device>,
+    // Released last.
+    _hold: Hold,
 }
 
 fn lab(write: &str) -> Result<Lab, Failed> {
+    let _hold = hold(&exporter()?)?;
     let exporter =
         VfioExporter::open(exporter()?.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
-    Ok(Lab { exporter, drive: target(&format!("iommufd:{}{write}", nvme()?))? })
+    Ok(Lab { exporter, drive: target(&format!("iommufd:{}{write}", nvme()?))?, _hold })
 }
 
 fn target(text: &str) -> Result<Arc<dyn Device>, Failed> {
@@ -187,7 +192,7 @@ fn all_took(cells: &[Value], path: &str) -> Result<(), Failed> {
 }
 
 fn equal_to_the_image() -> Result<(), Failed> {
-    let Lab { exporter, drive } = lab("")?;
+    let Lab { _hold, exporter, drive } = lab("")?;
     let image = image()?;
     let far_bytes = image.len() as u64;
     let buffer = exporter.export(32 * MIB)?;
@@ -229,7 +234,7 @@ fn writes() -> Result<(), Failed> {
     all_passed(&result, 16)?;
     all_took(&cells(&result)[..8], "host-bridge-translated")?;
 
-    let Lab { exporter, drive } = lab(&format!("?write={WRITABLE}"))?;
+    let Lab { _hold, exporter, drive } = lab(&format!("?write={WRITABLE}"))?;
     let buffer = exporter.export(32 * MIB)?;
     let registration = drive.register(Arc::clone(&buffer))?;
     let settings = |depth| DataPlaneSettings::simple(depth, WRITABLE_BYTES);
@@ -282,7 +287,7 @@ fn read_only() -> Result<(), Failed> {
 }
 
 fn whole_drive() -> Result<(), Failed> {
-    let Lab { exporter, drive } = lab("")?;
+    let Lab { _hold, exporter, drive } = lab("")?;
     let image = image()?;
     let window = 16 * MIB;
     let buffer = exporter.export(window)?;
@@ -306,7 +311,7 @@ fn whole_drive() -> Result<(), Failed> {
 /// The exporter revokes its memory while 32 transfers are in flight. Each transfer ends, blocked accesses are reported, no more
 /// data arrives, and mapping again works.
 fn reset_in_flight() -> Result<(), Failed> {
-    let Lab { exporter, drive } = lab("")?;
+    let Lab { _hold, exporter, drive } = lab("")?;
     let far_bytes = 64 * MIB;
     let mut faults = FaultWatch::start("/".as_ref())?;
     let drive_function: Bdf = nvme()?.parse()?;
@@ -485,7 +490,7 @@ fn map_cost() -> Result<(), Failed> {
 }
 
 fn refusals() -> Result<(), Failed> {
-    let Lab { exporter, drive } = lab("")?;
+    let Lab { _hold, exporter, drive } = lab("")?;
     let cause =
         |refused: Result<Box<dyn Registration>, Error>| refused.err().and_then(|error| error.explanation().cause);
     let expect = |what: &str, found: Option<Cause>, cause: Cause| match found {

@@ -11,7 +11,9 @@ use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
 use crate::command::until;
-use crate::functions::{EXPORTER, SWITCH_EXPORTER};
+use peerpath_host::Hold;
+
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, hold};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -60,13 +62,16 @@ fn on_rxe1(revocation: fn() -> Revocation) -> Result<(), Failed> {
 struct Lab {
     exporter: VfioExporter,
     target: Arc<dyn peerpath_importers::Device>,
+    // Released last.
+    _hold: Hold,
 }
 
 fn lab(bdf: &str, target: &str) -> Result<Lab, Failed> {
+    let _hold = hold(bdf)?;
     let exporter =
         VfioExporter::open(bdf.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     let (importer, address) = parse_target(target)?;
-    Ok(Lab { exporter, target: importer.open(address, &QueuePairOptions::default())? })
+    Ok(Lab { exporter, target: importer.open(address, &QueuePairOptions::default())?, _hold })
 }
 
 fn transfer(op: Op) -> Transfer {
@@ -98,7 +103,7 @@ fn works(registration: &dyn Registration, op: Op) -> Result<(), Failed> {
 }
 
 fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Failed> {
-    let Lab { exporter, target } = lab(bdf, target)?;
+    let Lab { _hold, exporter, target } = lab(bdf, target)?;
     let buffer = exporter.export(LENGTH_BYTES)?;
     for op in [Op::Write, Op::WriteImm, Op::Read, Op::Send] {
         let registration = Arc::clone(&target).register(Arc::clone(&buffer))?;
@@ -133,7 +138,7 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
 
 /// With memory decoding off an export succeeds, and its registration fails until decoding is on again.
 fn memory_off() -> Result<(), Failed> {
-    let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
+    let Lab { _hold, exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     exporter.device().set_memory_enabled(false)?;
     let buffer = exporter.export(LENGTH_BYTES)?;
     let refused = Arc::clone(&target).register(Arc::clone(&buffer));
@@ -147,7 +152,7 @@ fn memory_off() -> Result<(), Failed> {
 
 /// Resets the exporter repeatedly while transfers are in flight: each ends, and none succeeds after the reset.
 fn under_traffic() -> Result<(), Failed> {
-    let Lab { exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
+    let Lab { _hold, exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     for _ in 0..10 {
         let buffer = exporter.export(LENGTH_BYTES)?;
         let registration = Arc::clone(&target).register(Arc::clone(&buffer))?;

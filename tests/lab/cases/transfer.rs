@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Case;
 use crate::command::{all_passed, cells, exporter_tests, peerpath_linked, result, run, run_program, vfio_check};
-use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, named};
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold, named};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -74,6 +74,7 @@ fn behind_a_switch() -> Result<(), Failed> {
 
 /// Errors that only misuse of the kernel's interface causes. The tests are in the crate that calls the kernel.
 fn misuse() -> Result<(), Failed> {
+    let _hold = hold(EXPORTER)?;
     let tests = std::process::Command::new(exporter_tests())
         .args(["--ignored", "misuse"])
         .env("PEERPATH_MISUSE", format!("{EXPORTER}:2"))

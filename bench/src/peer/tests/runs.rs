@@ -47,6 +47,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
         target: to,
         tool: &tool(),
         open: &open,
+        changes: &peerpath_host::Options::default(),
         connection: &connection,
         interrupt: &interrupt,
     };

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use peerpath_cuda::{Driver, Gpu};
-use peerpath_host::{HostTree, uses};
+use peerpath_host::{Hold, HostTree, Options, uses};
 use peerpath_importers::{Availability, Importer, parse_target};
 use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
@@ -69,6 +68,19 @@ fn targets(inventory: &Inventory, selection: &Selection) -> BTreeMap<String, Res
 }
 
 fn probe(importer: &dyn Importer, address: &str) -> Result<(), Explanation> {
+    let usable = usable(importer, address);
+    match (&usable, importer.vfio_function(address)) {
+        // A run binds a function that has no driver.
+        (Err(Explanation { cause: Some(Cause::DriverNotVfio), .. }), Some(bdf))
+            if Hold::probe(bdf, &Options::default()).is_ok() =>
+        {
+            Ok(())
+        }
+        _ => usable,
+    }
+}
+
+fn usable(importer: &dyn Importer, address: &str) -> Result<(), Explanation> {
     match importer.probe(address) {
         Ok(Availability::Ready) => Ok(()),
         Ok(Availability::HostMemoryOnly(why) | Availability::Waived(why)) => Err(why),

@@ -27,7 +27,7 @@ use self::resources::Resources;
 use self::revoker::{Guarded, Revoker};
 use crate::Case;
 use crate::command::run;
-use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold};
 
 /// The soak, if `PEERPATH_LAB_SOAK_S` is set.
 pub(crate) fn cases() -> Vec<Case> {
@@ -57,6 +57,7 @@ fn soak() -> Result<(), Failed> {
     let mut at_rest = Vec::new();
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("bar.sock");
+    let _hold = hold(EXPORTER)?;
     let exporter =
         VfioExporter::open(EXPORTER.parse()?, peerpath_paths::BarIndex::try_from(2)?, &[], &OpenOptions::default())?;
     let revoker = Revoker::new(exporter.device());
