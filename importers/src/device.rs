@@ -6,7 +6,7 @@ use std::sync::Arc;
 use peerpath_exporter::Buffer;
 use peerpath_paths::Bdf;
 
-use crate::endpoint::NoRemoteEnds;
+use crate::endpoint::no_remote_ends;
 use crate::{ConnectedEnd, DataPlane, DataPlaneSettings, EndSettings, Error, UnconnectedEnd};
 
 /// An opened device.
@@ -57,7 +57,7 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// The device refused, or its kind has no queue pairs.
     fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
-        Err(Error::new(NoRemoteEnds))
+        Err(no_remote_ends())
     }
     /// Both ends of connections between `far_bytes` bytes of host memory and the buffer, one for each of two threads. The end
     /// of the host memory comes first.
@@ -65,7 +65,7 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// As [`Registration::end`].
     fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn ConnectedEnd + '_>; 2], Error> {
-        Err(Error::new(NoRemoteEnds))
+        Err(no_remote_ends())
     }
     /// Unregisters the buffer: the measured op `unregister`.
     ///

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use peerpath_paths::{Explained, Explanation, Severity};
+use peerpath_paths::{Explanation, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};
@@ -114,19 +114,10 @@ pub trait ConnectedEnd: DataPlane {
     fn arrived(&mut self) -> Result<u64, Error>;
 }
 
-/// The device has no queue pairs.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot connect to another end: the device has no queue pairs")]
-pub(crate) struct NoRemoteEnds;
-
-impl Explained for NoRemoteEnds {
-    fn explanation(&self) -> Explanation {
-        Explanation::uncaused("Only RDMA devices have queue pairs.", "Use an RDMA device.")
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::BadInput
-    }
+/// The error of devices without queue pairs.
+pub(crate) fn no_remote_ends() -> Error {
+    let explanation = Explanation::uncaused("Only RDMA devices have queue pairs.", "Use an RDMA device.");
+    Error::untyped("cannot connect to another end: the device has no queue pairs", Severity::BadInput, explanation)
 }
 
 #[cfg(test)]

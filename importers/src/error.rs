@@ -17,6 +17,11 @@ impl Error {
         Self(Box::new(error))
     }
 
+    /// An error without a type of its own: `message` says what failed.
+    pub fn untyped(message: impl Into<String>, severity: Severity, explanation: Explanation) -> Self {
+        Self::new(Untyped { message: message.into(), severity, explanation })
+    }
+
     /// Cause of the failure, where it is known.
     pub fn cause(&self) -> Option<Cause> {
         self.0.explanation().cause
@@ -48,5 +53,23 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         self.0.severity()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Untyped {
+    message: String,
+    severity: Severity,
+    explanation: Explanation,
+}
+
+impl Explained for Untyped {
+    fn explanation(&self) -> Explanation {
+        self.explanation.clone()
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
     }
 }

@@ -29,7 +29,7 @@ impl<'r> Loopback<'r> {
     ///
     /// # Errors
     /// As [`Registration::data_plane`].
-    pub(crate) fn new(registration: &'r dyn Registration, depth: u32, buffer_bytes: u64) -> Result<Self, Error> {
+    pub fn new(registration: &'r dyn Registration, depth: u32, buffer_bytes: u64) -> Result<Self, Error> {
         let slot_bytes = SLOT_BYTES.min(buffer_bytes);
         let plane = registration.data_plane(&DataPlaneSettings::simple(depth, u64::from(depth) * slot_bytes))?;
         let shared = Shared {
