@@ -88,7 +88,7 @@ impl Flowing<'_> {
 /// Keeps transfers of each stream under way; returns what was seen of each. There are two streams at most.
 ///
 /// # Errors
-/// As [`latency`].
+/// As [`latency`](super::latency()).
 pub fn bandwidth(
     plane: &mut dyn DataPlane,
     streams: &[Stream<'_>],

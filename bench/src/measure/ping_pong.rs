@@ -105,7 +105,7 @@ impl Initiator<'_> {
 /// the end is what they held in the beginning.
 ///
 /// # Errors
-/// As [`latency`].
+/// As [`latency`](super::latency()).
 pub fn ping_pong(
     end: &mut dyn ConnectedEnd,
     ping_pong: PingPong<'_>,

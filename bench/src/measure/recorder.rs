@@ -19,7 +19,7 @@ pub struct Recorder {
 const LONGEST: u64 = 4_800_000_000_000;
 
 impl Recorder {
-    /// Three significant digits, up to [`LONGEST`].
+    /// Three significant digits, up to 10 minutes.
     pub fn new(clock: Clock) -> Self {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).expect("constant bounds are valid");
         Self { clock, ticks: histogram(), nanoseconds: histogram() }

@@ -34,8 +34,13 @@ listen on a trusted network, or on loopback and use `ssh -L`. One client is serv
 The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server answers: \
 pin it with taskset.")]
 pub(super) struct Serve {
-    /// Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE
-    #[arg(long, value_name = "SRC", required = true)]
+    // Not a doc comment: rustdoc reads the brackets as a link.
+    #[arg(
+        long,
+        value_name = "SRC",
+        required = true,
+        help = "Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE"
+    )]
     from: Vec<String>,
     /// RDMA device that imports the memory, e.g. verbs:mlx5_0
     #[arg(long, value_name = "TARGET")]
