@@ -9,7 +9,8 @@
 use std::env::args;
 use std::process::ExitCode;
 
-use peerpath_exporter::{Error, NotExportable, OpenOptions, Source, VfioInterface, bars, format_bytes};
+use peerpath_exporter::vfio::{NotExportable, bars};
+use peerpath_exporter::{Error, OpenOptions, Source, VfioInterface, format_bytes};
 use peerpath_paths::{Bdf, Explained, Tree};
 
 fn main() -> ExitCode {

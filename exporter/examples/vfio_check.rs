@@ -13,9 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use peerpath_exporter::socket::{ExportServer, SocketExporter};
-use peerpath_exporter::{
-    BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes,
-};
+use peerpath_exporter::vfio::bars;
+use peerpath_exporter::{BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, page_bytes};
 use peerpath_host::{Hold, Options, Outcome, Restored, bind, restore};
 use peerpath_paths::{BarIndex, Bdf, Cause, Explained, Tree};
 

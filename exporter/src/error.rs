@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use peerpath_paths::{BarIndex, Bdf, GroupError, IommuGroupId};
 
 use crate::range::RangeProblem;
-use crate::{BarRange, NotExportable, VfioInterface};
+use crate::vfio::NotExportable;
+use crate::{BarRange, VfioInterface};
 
 /// An exporter's failure. The message says what failed; [`peerpath_paths::Explained`] says why and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,30 @@
-//! Exports a BAR, or ordinary memory, as a [`Buffer`] that importers can register.
+//! Exports memory as a [`Buffer`]: a dma-buf for importers, and the exporter's own [`View`] of the same bytes.
 //!
-//! A [`Source`] names memory; [`Source::open`] opens it as an [`Exporter`], whose exports are [`Buffer`]s. [`mod@socket`]
-//! passes a buffer to another process. Nothing here changes the host: a function has to be bound to a VFIO driver already.
+//! The memory is a BAR of a PCI function through [`vfio`], memory of a GPU, host memory, or a dma-buf that another process
+//! sends over a [`socket`]. This program exports BAR 2 of a function and accesses it with the CPU:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use peerpath_exporter::vfio::{self, BarIndex};
+//!
+//! // Bound to vfio-pci already; opening it does not change the host.
+//! let device = vfio::Device::open("0000:03:00.0".parse()?)?;
+//! let buffer = device.export(BarIndex::new(2)?, ..)?;
+//!
+//! let dma_buf = buffer.dma_buf(); // for ibv_reg_dmabuf_mr, IOMMU_IOAS_MAP_FILE and other importers
+//! buffer.view().write(0, b"hello")?;
+//! assert_eq!(buffer.view().bytes(0, 5)?, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate `peerpath-importers` registers buffers with RDMA NICs, NVMe drives and GPUs, and transfers data through them.
+//!
+//! Programs that take memory by name (`0000:03:00.0:2`, `udmabuf:1M`) parse a [`Source`] and open it as an [`Exporter`].
+//!
+//! The crate never binds a driver and writes no files except the socket of a [`socket::ExportServer`]. Each [`Error`] has a
+//! cause ([`Error::cause`]), a reason and a remedy ([`peerpath_paths::Explained`]). Unsafe code is confined to one private
+//! module.
 
 mod buffer;
 mod error;
@@ -12,7 +35,7 @@ mod size;
 pub mod socket;
 mod source;
 mod sys;
-mod vfio;
+pub mod vfio;
 mod view;
 
 use std::sync::Arc;
@@ -25,7 +48,7 @@ pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
-pub use vfio::{Access, AddressSpace, Device, DmaMemory, Mapped, NotExportable, Registers, VfioExporter, bars};
+pub use vfio::VfioExporter;
 pub use view::{View, check_span};
 
 /// Something that memory can be exported from: an opened BAR, or a baseline of ordinary memory.
@@ -58,10 +81,10 @@ pub trait Exporter: Send + Sync {
 /// How ranges become dma-bufs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// All of them in one.
-    Together,
-    /// Each in one of its own.
-    Apart,
+    /// All ranges in one dma-buf.
+    OneDmaBuf,
+    /// A dma-buf for each range.
+    DmaBufPerRange,
 }
 
 /// The size of a page, in which the kernel exports.

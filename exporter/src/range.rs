@@ -1,10 +1,28 @@
 //! Ranges of a BAR: how they are written, and what is wrong with one before the kernel is asked.
 
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::str::FromStr;
 
 use crate::size::parse_bytes;
 use crate::{BarRange, Error, Origin, page_bytes};
+
+impl BarRange {
+    /// The bytes of a BAR of `bar_bytes` within the bounds. May be empty or leave the BAR; [`find_problem`] rejects both.
+    pub(crate) fn from_bounds(bounds: &impl RangeBounds<u64>, bar_bytes: u64) -> Self {
+        let start = match bounds.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match bounds.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => bar_bytes,
+        };
+        Self { offset_bytes: start, length_bytes: end.saturating_sub(start) }
+    }
+}
 
 impl fmt::Display for BarRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,6 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn bounds_become_a_range_of_the_bar() {
+        let bar_bytes = 0x10000;
+        assert_eq!(BarRange::from_bounds(&.., bar_bytes), range(0, bar_bytes));
+        assert_eq!(BarRange::from_bounds(&(0x1000..), bar_bytes), range(0x1000, 0xf000));
+        assert_eq!(BarRange::from_bounds(&(0x1000..0x3000), bar_bytes), range(0x1000, 0x2000));
+        assert_eq!(BarRange::from_bounds(&(..=0xfff), bar_bytes), range(0, 0x1000));
+        assert_eq!(BarRange::from_bounds(&(0x1000..0x1000), bar_bytes), range(0x1000, 0));
+        let beyond = BarRange::from_bounds(&(..=u64::MAX), bar_bytes);
+        assert_eq!(find_problem(&[beyond], bar_bytes, PAGE), Some((beyond, RangeProblem::PastEnd { bar_bytes })));
+    }
+
+    #[test]
     fn cuts_the_last_range() {
         let ranges = [range(0x8000, 0x2000), range(0, 0x2000)];
         assert_eq!(take_front(&ranges, 0x3000), [range(0x8000, 0x2000), range(0, 0x1000)]);
@@ -198,7 +228,7 @@ mod tests {
     }
 
     fn bar(ranges: Vec<BarRange>) -> Origin {
-        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: peerpath_paths::BarIndex::new(2), ranges }
+        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: peerpath_paths::BarIndex::new(2).ok(), ranges }
     }
 
     #[test]

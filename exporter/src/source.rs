@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use peerpath_paths::{BarIndex, Bdf};
+use peerpath_paths::{BarIndex, BarIndexError, Bdf};
 
 use crate::memory::check_pages;
 use crate::size::{format_bytes, parse_bytes};
@@ -164,14 +164,8 @@ fn parse_bar(text: &str) -> Result<Source, String> {
     let (bdf, bar) =
         place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap:, cuda: or host:")?;
     let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
-    let index = match bar.as_bytes() {
-        [digit @ b'0'..=b'9'] => BarIndex::new(digit - b'0'),
-        _ => None,
-    };
-    match index {
-        Some(bar) => Ok(Source::Vfio { bdf, bar, ranges }),
-        None => Err("a BAR has a number from 0 to 5".to_owned()),
-    }
+    let bar = bar.parse().map_err(|error: BarIndexError| error.to_string())?;
+    Ok(Source::Vfio { bdf, bar, ranges })
 }
 
 fn parse_ranges(text: &str) -> Result<Vec<BarRange>, String> {

@@ -29,6 +29,17 @@ pub trait View: Send + Sync {
     /// As [`View::read`]; `PermissionDenied` where it may not be written.
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()>;
 
+    /// Copies `length` bytes at `offset` into a new vector.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    fn bytes(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        check_span(offset, length, self.length_bytes())?;
+        let mut bytes = vec![0; length];
+        self.read(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The memory as this process has mapped it, where that is one piece from its first byte on: for importers that register
     /// a mapping. That of a BAR is of a device's memory, and no pages stand behind it.
     fn mapping(&self) -> Option<HostMemory> {

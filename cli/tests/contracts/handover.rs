@@ -216,8 +216,12 @@ fn lines_of(value: &Value) -> String {
 #[test]
 fn a_sender_sends_the_golden_messages() {
     let ranges = vec![BarRange { offset_bytes: 0, length_bytes: SIZE as u64 }];
-    let origin =
-        Origin { kind: SourceKind::Vfio, bdf: Some("0000:03:00.0".parse().unwrap()), bar: BarIndex::new(2), ranges };
+    let origin = Origin {
+        kind: SourceKind::Vfio,
+        bdf: Some("0000:03:00.0".parse().unwrap()),
+        bar: BarIndex::new(2).ok(),
+        ranges,
+    };
     let memory = Memory { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");

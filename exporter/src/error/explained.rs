@@ -204,7 +204,8 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BarRange, NotExportable, RangeProblem};
+    use crate::vfio::NotExportable;
+    use crate::{BarRange, RangeProblem};
     use peerpath_paths::{BarIndex, Bdf, GroupError};
 
     fn bdf() -> Bdf {

@@ -137,7 +137,7 @@ mod tests {
         let hello: Hello = serde_json::from_str(text).unwrap();
         assert_eq!(hello.view, None);
         let origin = hello.origin().unwrap();
-        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, BarIndex::new(2)));
+        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, BarIndex::new(2).ok()));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let range = |offset_bytes, length_bytes| BarRange { offset_bytes, length_bytes };
         let hello = |ranges, size_bytes| Hello {
             bdf: Some("0000:03:00.0".parse().unwrap()),
-            bar: BarIndex::new(2),
+            bar: BarIndex::new(2).ok(),
             ranges,
             size_bytes,
             kind: None,

@@ -60,7 +60,7 @@ impl Memfd {
             BarRange { offset_bytes: 0, length_bytes: half },
         ];
         let bdf = Some("0000:03:00.0".parse().unwrap());
-        let origin = Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(2), ranges };
+        let origin = Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(2).ok(), ranges };
         Self { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) }
     }
 }

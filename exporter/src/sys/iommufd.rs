@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use iommufd_bindings as uapi;
 
-use crate::{Access, HostMemory};
+use crate::HostMemory;
+use crate::vfio::Access;
 
 /// `_IO(';', n)`: iommufd puts no sizes into its numbers, every structure carries its own.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {

@@ -7,7 +7,7 @@ use vfio_bindings::bindings::vfio as uapi;
 
 use super::vfio::{dma_buf_feature, export_dma_buf, words};
 use crate::vfio::Device;
-use crate::{BarRange, OpenOptions, Source, page_bytes};
+use crate::{BarRange, Source, page_bytes};
 
 const GET: u32 = uapi::VFIO_DEVICE_FEATURE_GET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF;
 const SET: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF;
@@ -17,7 +17,7 @@ const SET: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_DMA_B
 fn is_refused_as_the_table_of_causes_has_it() {
     let named = std::env::var("PEERPATH_MISUSE").expect("PEERPATH_MISUSE names no BAR");
     let Ok(Source::Vfio { bdf, bar, .. }) = named.parse() else { panic!("{named} is not a BAR") };
-    let device = Device::open(bdf, &OpenOptions::default()).unwrap();
+    let device = Device::open(bdf).unwrap();
     let (bar, page) = (u32::from(bar.get()), page_bytes());
     // Header, region and open flags, flags and number of ranges, then the ranges.
     let request = |bytes, header, flags, count| {

@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use peerpath_exporter::{Access, AddressSpace, Buffer, Handle, Mapped};
+use peerpath_exporter::vfio::{Access, AddressSpace, Mapped};
+use peerpath_exporter::{Buffer, Handle};
 
 use super::device::{Device, OpenFunction};
 use super::errors::Error;
