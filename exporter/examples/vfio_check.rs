@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use peerpath_exporter::socket::{ExportServer, SocketExporter};
+use peerpath_exporter::socket::{DmaBufSender, SocketExporter};
 use peerpath_exporter::vfio::bars;
 use peerpath_exporter::{BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, page_bytes};
 use peerpath_host::{Hold, Options, Outcome, Restored, bind, restore};
@@ -256,7 +256,7 @@ fn over_socket(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let path = std::env::temp_dir().join(format!("peerpath-check-{}", std::process::id()));
     let _hold = Hold::acquire(bdf, &Options::default())?;
     let exporter = VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?;
-    let server = ExportServer::new(&path, &exporter)?;
+    let server = DmaBufSender::new(&path, &exporter)?;
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve(&stop));

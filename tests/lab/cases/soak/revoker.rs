@@ -89,7 +89,7 @@ impl Exporter for Guarded<'_> {
         let buffer = self.exporter.export_ranges(&self.part.front(length_bytes), Packing::OneDmaBuf)?;
         let dma_buf = buffer.dma_buf().map(|fd| fd.try_clone_to_owned());
         let Some(Ok(dma_buf)) = dma_buf else {
-            return Err(Error::NothingToHandOver { source_name: buffer.origin().to_string() });
+            return Err(Error::NotADmaBuf { source_name: buffer.origin().to_string() });
         };
         let origin = buffer.origin().clone();
         let view = GuardedView { buffer, accesses: Arc::clone(&self.accesses) };
