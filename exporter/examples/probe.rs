@@ -1,4 +1,4 @@
-//! Lists the BARs of a function, or exports one: everything from its name to a dma-buf, on one page.
+//! Lists the BARs of a function, or exports a source by name.
 //!
 //! ```text
 //! probe 0000:03:00.0                               list the BARs, and which of them can be exported

@@ -211,7 +211,7 @@ fn limits_receivers_and_accepts_more_after_one_leaves() {
 }
 
 /// A sender that sends the given message, and keeps or closes the connection.
-fn foreign(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
+fn send_once(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
     let base = tempfile::tempdir().unwrap();
     let path: PathBuf = base.path().join("socket");
     let listener = Listener::bind(&path).unwrap();
@@ -233,7 +233,7 @@ const DESCRIPTION: &str =
 fn receives_from_a_sender_without_a_view() {
     let memfd = memfd(8192);
     for (text, keep) in [(DESCRIPTION.to_owned(), false), (format!("{DESCRIPTION}\n"), true)] {
-        let (received, _socket) = foreign(&text, &[memfd.as_raw_fd()], keep);
+        let (received, _socket) = send_once(&text, &[memfd.as_raw_fd()], keep);
         let received = received.unwrap();
         assert!(!received.serves_view());
         let buffer = received.export(8192).unwrap();
@@ -265,7 +265,7 @@ fn rejects_other_messages_and_closes_their_fds() {
         if !all.is_empty() {
             all.push(writer.as_raw_fd());
         }
-        let (received, _socket) = foreign(text, &all, true);
+        let (received, _socket) = send_once(text, &all, true);
         let error = received.unwrap_err();
         assert!(matches!(error, Error::BadSocketMessage { .. }), "{error}");
         assert!(error.to_string().contains(why), "{error}");
@@ -277,7 +277,7 @@ fn rejects_other_messages_and_closes_their_fds() {
 #[test]
 fn rejects_another_size() {
     let memfd = memfd(4096);
-    let (received, _socket) = foreign(DESCRIPTION, &[memfd.as_raw_fd()], true);
+    let (received, _socket) = send_once(DESCRIPTION, &[memfd.as_raw_fd()], true);
     let error = received.unwrap_err();
     assert!(error.to_string().contains("has 4096"), "{error}");
 }
@@ -298,7 +298,7 @@ fn reports_a_missing_sender() {
 #[test]
 fn buffers_own_separate_fds() {
     let memfd = memfd(8192);
-    let (received, _socket) = foreign(DESCRIPTION, &[memfd.as_raw_fd()], true);
+    let (received, _socket) = send_once(DESCRIPTION, &[memfd.as_raw_fd()], true);
     let received = received.unwrap();
     let (one, two) = (received.export(8192).unwrap(), received.export(8192).unwrap());
     drop(received);
