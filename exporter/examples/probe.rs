@@ -1,4 +1,4 @@
-//! Lists the BARs of a function, or exports one: everything from its name to a dma-buf, on one page.
+//! Lists the BARs of a function, or exports a source by name.
 //!
 //! ```text
 //! probe 0000:03:00.0                               list the BARs, and which of them can be exported
@@ -9,7 +9,8 @@
 use std::env::args;
 use std::process::ExitCode;
 
-use peerpath_exporter::{Error, NotExportable, OpenOptions, Source, VfioInterface, bars, format_bytes};
+use peerpath_exporter::vfio::{NotExportable, bars};
+use peerpath_exporter::{Error, OpenOptions, Source, VfioInterface, format_bytes};
 use peerpath_paths::{Bdf, Explained, Tree};
 
 fn main() -> ExitCode {

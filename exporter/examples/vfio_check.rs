@@ -1,7 +1,7 @@
-//! Checks this crate against a real kernel: needs root, a function whose BAR may be overwritten, and an IOMMU.
+//! Checks this crate against a real kernel. Needs root, an IOMMU, and a function whose BAR may be overwritten.
 //!
 //! ```text
-//! vfio_check BDF:BAR [OTHER-BDF]    OTHER-BDF: an idle function with a driver, to be bound and restored
+//! vfio_check BDF:BAR [OTHER-BDF]    OTHER-BDF: an idle function with a driver, which is bound to vfio-pci and restored
 //! ```
 
 use std::error::Error as StdError;
@@ -12,10 +12,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use peerpath_exporter::socket::{ExportServer, SocketExporter};
-use peerpath_exporter::{
-    BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, bars, page_bytes,
-};
+use peerpath_exporter::socket::{DmaBufSender, SocketExporter};
+use peerpath_exporter::vfio::bars;
+use peerpath_exporter::{BarRange, Error, Exporter, OpenOptions, Source, VfioExporter, VfioInterface, page_bytes};
 use peerpath_host::{Hold, Options, Outcome, Restored, bind, restore};
 use peerpath_paths::{BarIndex, Bdf, Cause, Explained, Tree};
 
@@ -40,14 +39,14 @@ fn main() -> ExitCode {
     };
     for vfio in VfioInterface::ALL {
         let options = OpenOptions { vfio, ..OpenOptions::default() };
-        check(&format!("{vfio}: exports, shows, refuses, survives"), through(bdf, bar, &options));
-        check(&format!("{vfio}: restored"), is_restored(bdf, None));
+        check(&format!("{vfio}: exports, views, errors and resets"), through(bdf, bar, &options));
+        check(&format!("{vfio}: restores the driver"), is_restored(bdf, None));
     }
-    check("bad input is rejected", bad_input(bdf, bar));
-    check("one run at a time, and restore after SIGKILL", one_at_a_time(bdf, bar));
-    check("handed over a socket", over_socket(bdf, bar));
+    check("rejects bad input", bad_input(bdf, bar));
+    check("one process at a time, and restore after SIGKILL", one_at_a_time(bdf, bar));
+    check("passes a dma-buf over a socket", over_socket(bdf, bar));
     if let Some(other) = arguments.get(2) {
-        check("bind and restore", bound_and_restored(other));
+        check("binds and restores", bound_and_restored(other));
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -71,8 +70,8 @@ fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
     }
 }
 
-fn expect(what: bool, otherwise: impl Into<String>) -> Outcomes {
-    if what { Ok(()) } else { Err(otherwise.into().into()) }
+fn expect(holds: bool, otherwise: impl Into<String>) -> Outcomes {
+    if holds { Ok(()) } else { Err(otherwise.into().into()) }
 }
 
 fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
@@ -83,7 +82,7 @@ fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
     let (asked, used) = (options.vfio, device.interface());
     expect(asked == VfioInterface::Auto || used == asked, format!("opened through {used}"))?;
     expect(device.is_mappable(bar) == Some(true), "the BAR cannot be mapped")?;
-    exports_and_shows(&exporter)?;
+    exports_with_views(&exporter)?;
     many_ranges(&exporter, options)?;
     kernel_refuses(&exporter)?;
     memory_off(&exporter)?;
@@ -92,7 +91,7 @@ fn through(bdf: Bdf, bar: BarIndex, options: &OpenOptions) -> Outcomes {
     expect(open_fds()? == fds, format!("{fds} fds before, {} after", open_fds()?))
 }
 
-fn exports_and_shows(exporter: &VfioExporter) -> Outcomes {
+fn exports_with_views(exporter: &VfioExporter) -> Outcomes {
     let total = exporter.length_bytes();
     for length in [page_bytes(), total / 2, total] {
         let buffer = exporter.export(length)?;
@@ -104,9 +103,9 @@ fn exports_and_shows(exporter: &VfioExporter) -> Outcomes {
             let mut back = vec![0; pattern.len()];
             buffer.view().write(offset, &pattern)?;
             buffer.view().read(offset, &mut back)?;
-            expect(back == pattern, format!("other bytes at {offset:#x}"))?;
+            expect(back == pattern, format!("read back other bytes at {offset:#x}"))?;
         }
-        expect(buffer.view().read(length - 1, &mut [0; 2]).is_err(), "the view has no end")?;
+        expect(buffer.view().read(length - 1, &mut [0; 2]).is_err(), "the view exceeds the export")?;
     }
     for length in [0, total + page_bytes(), page_bytes() + 1] {
         expect(matches!(exporter.export(length), Err(Error::BadLength { .. })), format!("exported {length} bytes"))?;
@@ -114,7 +113,7 @@ fn exports_and_shows(exporter: &VfioExporter) -> Outcomes {
     Ok(())
 }
 
-/// Ranges out of order: what is written across their seam is found at their places in the BAR.
+/// Ranges out of order: bytes written across their boundaries must be at the offsets of the ranges in the BAR.
 fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
     let page = page_bytes();
     let ranges = [
@@ -135,12 +134,12 @@ fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
     all.view().read(10 * page - 100, first)?;
     all.view().read(0, second)?;
     all.view().read(64 * page, third)?;
-    expect(back == text, "the ranges lie elsewhere")?;
+    expect(back == text, "the bytes are at other offsets of the BAR")?;
     let cut = parts.export(3 * page)?;
     expect(cut.origin().ranges == ranges[..2], format!("cut to {:?}", cut.origin().ranges))
 }
 
-/// What the kernel answers when nobody checks beforehand.
+/// Errors of the kernel for arguments that the exporter would reject.
 fn kernel_refuses(exporter: &VfioExporter) -> Outcomes {
     let (device, bar, page) = (exporter.device(), exporter.bar().index, page_bytes());
     let size = exporter.bar().size_bytes;
@@ -151,13 +150,13 @@ fn kernel_refuses(exporter: &VfioExporter) -> Outcomes {
         ("an unaligned offset", bar, range(1, page), libc::EINVAL),
         ("an unaligned length", bar, range(0, page - 1), libc::EINVAL),
         ("a range past the end", bar, range(size, page), libc::EINVAL),
-        ("a range beyond all", bar, range(u64::MAX - page + 1, page), libc::EOVERFLOW),
+        ("a range that exceeds 64 bits", bar, range(u64::MAX - page + 1, page), libc::EOVERFLOW),
         ("the ROM", 6, range(0, page), libc::ENODEV),
     ];
     for (name, bar, ranges, errno) in cases {
         let Err(error) = device.export_ranges(bar, &ranges) else { return Err(format!("exported {name}").into()) };
-        let answer = error.source().and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
-        expect(answer == Some(errno), format!("{name}: {answer:?} instead of {errno}"))?;
+        let found = error.source().and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
+        expect(found == Some(errno), format!("{name}: {found:?} instead of {errno}"))?;
         let cause = error.explanation().cause;
         expect(cause == Some(Cause::BarNotExportable), format!("{name}: {cause:?}"))?;
     }
@@ -173,7 +172,10 @@ fn memory_off(exporter: &VfioExporter) -> Outcomes {
     let refused = buffer.view().read(16, &mut [0; 10]);
     exporter.export(page_bytes())?;
     device.set_memory_enabled(true)?;
-    expect(refused.is_err_and(|error| error.to_string().contains("memory decoding")), "read while it was off")?;
+    expect(
+        refused.is_err_and(|error| error.to_string().contains("memory decoding")),
+        "the view was read while memory decoding was off",
+    )?;
     let mut back = [0; 10];
     buffer.view().read(16, &mut back)?;
     expect(&back == b"still here", "the bytes changed")
@@ -187,7 +189,7 @@ fn survives_reset(exporter: &VfioExporter) -> Outcomes {
         let mut back = [0];
         buffer.view().write(0, &[round])?;
         buffer.view().read(0, &mut back)?;
-        expect(back == [round], "other bytes after a reset")?;
+        expect(back == [round], "read back other bytes after a reset")?;
     }
     Ok(())
 }
@@ -219,13 +221,13 @@ fn one_at_a_time(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let pid = child.0.id();
     expect(
         matches!(&second, Err(error) if error.explanation().why.contains(&pid.to_string())),
-        format!("a second one: {:?}", second.err()),
+        format!("a second process could hold the function: {:?}", second.err()),
     )?;
     let held = restore(&host)?;
     expect(matches!(held[..], [Restored { outcome: Outcome::Held { .. }, .. }]), format!("restored: {held:?}"))?;
     child.0.kill()?;
     child.0.wait()?;
-    expect(driver(bdf).as_deref() == Some("vfio-pci"), "SIGKILL left nothing to restore")?;
+    expect(driver(bdf).as_deref() == Some("vfio-pci"), "the function is not bound after SIGKILL")?;
     let restored = restore(&host)?;
     expect(restored.len() == 1 && restored[0].outcome.is_settled(), format!("restored: {restored:?}"))?;
     is_restored(bdf, None)
@@ -243,7 +245,7 @@ fn holder(bdf: Bdf, bar: BarIndex) -> io::Result<Child> {
     if line == "held\n" { Ok(child) } else { Err(io::Error::other(line)) }
 }
 
-/// A child that does not outlive us.
+/// A child process, killed on drop.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -257,23 +259,23 @@ fn over_socket(bdf: Bdf, bar: BarIndex) -> Outcomes {
     let path = std::env::temp_dir().join(format!("peerpath-check-{}", std::process::id()));
     let _hold = Hold::acquire(bdf, &Options::default())?;
     let exporter = VfioExporter::open(bdf, bar, &[], &OpenOptions::default())?;
-    let server = ExportServer::new(&path, &exporter)?;
+    let sender = DmaBufSender::new(&path, &exporter)?;
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
-        let serving = scope.spawn(|| server.serve(&stop));
+        let serving = scope.spawn(|| sender.serve(&stop));
         let outcome = receive(&path, &exporter);
         stop.store(true, Ordering::Relaxed);
-        serving.join().map_err(|_| "the server panicked")??;
+        serving.join().map_err(|_| "the sender panicked")??;
         outcome
     });
-    drop(server);
-    expect(!path.exists(), "the socket's file stayed")?;
+    drop(sender);
+    expect(!path.exists(), "the file of the socket remains")?;
     outcome
 }
 
 fn receive(path: &Path, exporter: &VfioExporter) -> Outcomes {
     let received = SocketExporter::connect(path)?;
-    expect(received.origin() == exporter.origin(), "another origin")?;
+    expect(received.origin() == exporter.origin(), "received another origin")?;
     let buffer = received.export(received.length_bytes())?;
     let text = vec![0xa7; 200_000];
     let mut back = vec![0; text.len()];
@@ -281,7 +283,7 @@ fn receive(path: &Path, exporter: &VfioExporter) -> Outcomes {
     buffer.view().write(12_345, &text)?;
     exporter.export(exporter.length_bytes())?.view().read(12_345, &mut back)?;
     println!("        {} bytes through the socket and back in {:?}", text.len(), started.elapsed());
-    expect(back == text, "other bytes")
+    expect(back == text, "read back other bytes")
 }
 
 fn bound_and_restored(other: &str) -> Outcomes {

@@ -1,4 +1,4 @@
-//! What an exporter hands to importers.
+//! Exported memory, as importers register it.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 use crate::sys::mapping::Mapping;
 use crate::{Error, View};
 
-/// A span of a BAR, in bytes.
+/// A range of a BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BarRange {
-    /// Offset from the start of the BAR.
+    /// Offset from the start of the BAR, in bytes.
     pub offset_bytes: u64,
-    /// Length of the span.
+    /// Length in bytes.
     pub length_bytes: u64,
 }
 
-/// What kind of memory a buffer is, in the words of results.
+/// Kind of memory, as saved results name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
-    /// A PCI BAR exported by VFIO.
+    /// A PCI BAR, exported by VFIO.
     Vfio,
-    /// Memory of a memfd, as a dma-buf of `/dev/udmabuf`.
+    /// Host memory of a memfd, as a dma-buf from `/dev/udmabuf`.
     Udmabuf,
-    /// Memory of `/dev/dma_heap/system`.
+    /// Host memory, as a dma-buf from `/dev/dma_heap/system`.
     Heap,
     /// Memory of a GPU.
     Cuda,
-    /// Ordinary registered memory, no dma-buf.
+    /// Host memory, without a dma-buf.
     Host,
 }
 
 impl SourceKind {
-    /// The word in results.
+    /// The name in saved results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Vfio => "vfio",
@@ -50,16 +50,16 @@ impl SourceKind {
     }
 }
 
-/// Where a buffer comes from; results carry it as `source`.
+/// The memory that a buffer contains. Saved results have it as `source`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// Kind of memory.
     pub kind: SourceKind,
-    /// The exporting function, where there is one.
+    /// PCI function that exports the memory, if any.
     pub bdf: Option<Bdf>,
-    /// The BAR's index, where there is one.
+    /// Index of the BAR, if the memory is a BAR.
     pub bar: Option<BarIndex>,
-    /// The spans of the BAR in buffer order; one span from 0 on for memory that is no BAR.
+    /// Ranges of the BAR in the order of the buffer. Other memory has one range that starts at 0.
     pub ranges: Vec<BarRange>,
 }
 
@@ -73,11 +73,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Memory mapped into this process that importers register by address.
+/// Memory mapped into this process, which importers register by address.
 ///
-/// Only this crate makes it, out of a mapping that it keeps: from the address on so many bytes stay mapped for
-/// as long as the value or a clone of it lives, and no Rust reference to them exists, so a device may change them at any
-/// time. Registrations rest on that.
+/// The bytes stay mapped at this address as long as the value or a clone of it exists. No Rust reference to them exists, so
+/// devices may change them at any time. Only this crate creates values, so that registrations can rely on both.
 #[derive(Debug, Clone)]
 pub struct HostMemory {
     mapping: Arc<Mapping>,
@@ -85,24 +84,24 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    /// The first bytes of a mapping; no more than it has.
+    /// The first bytes of a mapping, at most its length.
     pub(crate) fn front(mapping: Arc<Mapping>, length_bytes: u64) -> Self {
         let length_bytes = usize::try_from(length_bytes).unwrap_or(usize::MAX).min(mapping.length_bytes());
         Self { mapping, length_bytes }
     }
 
-    /// Its first bytes.
+    /// The first bytes of this memory, at most its length.
     #[must_use]
     pub fn first(&self, length_bytes: u64) -> Self {
         Self::front(Arc::clone(&self.mapping), length_bytes.min(self.length_bytes as u64))
     }
 
-    /// Start of the memory.
+    /// Address of the first byte in this process.
     pub fn address(&self) -> NonNull<u8> {
         self.mapping.address()
     }
 
-    /// Its length.
+    /// Length in bytes.
     pub fn length_bytes(&self) -> usize {
         self.length_bytes
     }
@@ -112,27 +111,27 @@ impl HostMemory {
     }
 }
 
-/// How an importer gets hold of the memory.
+/// What an importer registers.
 pub enum Handle {
-    /// A dma-buf; the buffer owns the fd, importers borrow it (and duplicate it if they must give it away).
+    /// A dma-buf. The buffer owns the file descriptor; an importer that must pass ownership on duplicates it.
     DmaBuf(OwnedFd),
-    /// A dma-buf for each range of the origin, in their order.
+    /// A dma-buf for each range of the origin, in the same order.
     DmaBufs(Vec<OwnedFd>),
     /// An address range of this process.
     Memory(HostMemory),
-    /// None: the GPU's driver gave no dma-buf, for this reason. Who knows the memory otherwise ([`Buffer::gpu`]) can do without.
-    Withheld(peerpath_cuda::Error),
+    /// The GPU's driver exported no dma-buf, for this reason. An importer can still use [`Buffer::gpu`].
+    GpuNotExported(peerpath_cuda::Error),
 }
 
 impl Handle {
-    /// Whether there is one.
+    /// Checks that the memory has a handle.
     ///
     /// # Errors
-    /// There is none.
+    /// [`Error::Gpu`] if the GPU's driver exported no dma-buf.
     pub fn required(&self) -> Result<&Self, Error> {
         match self {
-            Self::Withheld(source) => {
-                Err(Error::Gpu { what: "the export of GPU memory as a dma-buf", source: source.clone() })
+            Self::GpuNotExported(source) => {
+                Err(Error::Gpu { what: "export GPU memory as a dma-buf", source: source.clone() })
             }
             handle => Ok(handle),
         }
@@ -141,58 +140,58 @@ impl Handle {
 
 /// Exported memory: a handle for importers, and the exporter's own view of the same bytes.
 ///
-/// It keeps everything alive that the memory needs (the device behind a BAR among it), so a registration that holds
-/// the buffer cannot outlive the memory.
+/// The buffer keeps alive what the memory needs, e.g. the open device of a BAR. A registration that holds the buffer therefore
+/// cannot outlive the memory.
 pub struct Buffer {
     handle: Handle,
     origin: Origin,
     view: Arc<dyn View>,
     gpu: Option<Arc<DeviceMemory>>,
-    /// That of the view, which adds it up anew each time.
+    /// Length of the view, which computes it on each call.
     length_bytes: u64,
 }
 
 impl Buffer {
-    /// Joins a handle with the view of the same bytes; the view keeps the exporter alive.
+    /// Creates a buffer from a handle and a view of the same bytes. The view must keep the exporter alive.
     pub fn new(handle: Handle, origin: Origin, view: Arc<dyn View>) -> Self {
         let length_bytes = view.length_bytes();
         Self { handle, origin, view, gpu: None, length_bytes }
     }
 
-    /// Memory of a GPU, whose front it is.
+    /// Adds the GPU memory whose first bytes the buffer contains.
     pub(crate) fn of_gpu(self, memory: Arc<DeviceMemory>) -> Self {
         Self { gpu: Some(memory), ..self }
     }
 
-    /// The memory as this process has it of the GPU's driver, where it is a GPU's; the buffer is its front.
+    /// The GPU memory whose first bytes the buffer contains, if it is memory of a GPU.
     pub fn gpu(&self) -> Option<&Arc<DeviceMemory>> {
         self.gpu.as_ref()
     }
 
-    /// The handle.
+    /// What an importer registers.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// The dma-buf, where the buffer is exactly one.
+    /// The dma-buf, if the buffer is exactly one.
     pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
         match &self.handle {
             Handle::DmaBuf(fd) => Some(fd.as_fd()),
-            Handle::DmaBufs(_) | Handle::Memory(_) | Handle::Withheld(_) => None,
+            Handle::DmaBufs(_) | Handle::Memory(_) | Handle::GpuNotExported(_) => None,
         }
     }
 
-    /// Where it comes from.
+    /// The memory that the buffer contains.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The exporter's own view.
+    /// The exporter's view of the bytes.
     pub fn view(&self) -> &Arc<dyn View> {
         &self.view
     }
 
-    /// Its size.
+    /// Length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }

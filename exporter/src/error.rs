@@ -1,4 +1,4 @@
-//! What can go wrong: one variant for each operation that can fail, with the object it failed on.
+//! The crate's error: a variant for each operation that can fail.
 
 mod explained;
 
@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use peerpath_paths::{BarIndex, Bdf, GroupError, IommuGroupId};
 
 use crate::range::RangeProblem;
-use crate::{BarRange, NotExportable, VfioInterface};
+use crate::vfio::NotExportable;
+use crate::{BarRange, VfioInterface};
 
-/// An exporter's failure. The message says what failed; [`peerpath_paths::Explained`] says why and what to do.
+/// Error of an exporter. The message names the operation and its object. [`Error::cause`] returns the cause, and
+/// [`peerpath_paths::Explained`] the reason and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // What the user wrote.
-    /// The text is not a source.
+    // Invalid input.
+    /// The text does not name a source.
     #[error("cannot parse {text:?} as a source: {why}")]
     BadSource {
         /// The text, shortened.
@@ -30,7 +32,7 @@ pub enum Error {
         text: String,
     },
     /// The text is not a VFIO interface.
-    #[error("invalid VFIO interface {text:?}: not one of auto, group and cdev")]
+    #[error("invalid VFIO interface {text:?}: expected auto, group or cdev")]
     BadVfioInterface {
         /// The text, shortened.
         text: String,
@@ -38,9 +40,9 @@ pub enum Error {
     /// The BAR cannot be exported.
     #[error("cannot export BAR {bar} of {bdf}: {problem}")]
     BadBar {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The BAR's index.
+        /// Index of the BAR.
         bar: BarIndex,
         /// The reason.
         problem: NotExportable,
@@ -48,39 +50,39 @@ pub enum Error {
     /// A range cannot be exported.
     #[error("cannot export the range {range} of BAR {bar} of {bdf}: {problem}")]
     BadRange {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The BAR's index.
+        /// Index of the BAR.
         bar: BarIndex,
         /// The range.
         range: BarRange,
         /// The reason.
         problem: RangeProblem,
     },
-    /// The source does not have this length, or cannot export it.
+    /// The source cannot export this length.
     #[error("cannot export {length_bytes} bytes of {source_name}: {why}")]
     BadLength {
-        /// The source as the user writes it.
+        /// The source, or its kind.
         source_name: String,
-        /// The length asked for.
+        /// The requested length in bytes.
         length_bytes: u64,
         /// The reason.
         why: String,
     },
-    /// The source can be exported only as a whole or from its start.
+    /// The source is not a BAR, so it exports only its first bytes.
     #[error("cannot export ranges of {source_name}")]
     NoRanges {
-        /// The source.
+        /// Description of the source.
         source_name: String,
     },
-    // The state of the host.
-    /// VFIO cannot open the function, whichever driver is bound to it.
+    // State of the host.
+    /// VFIO cannot open the function under any driver.
     #[error(transparent)]
     Group(#[from] GroupError),
     /// No VFIO driver is bound to the function.
     #[error("cannot open {bdf}: no VFIO driver is bound to it")]
     NotVfioDriver {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The driver that is bound to it, if any.
         driver: Option<String>,
@@ -88,17 +90,17 @@ pub enum Error {
     /// The kernel does not offer this VFIO interface.
     #[error("cannot open {bdf} through the VFIO interface {interface}: {path} does not exist")]
     NoVfioInterface {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The interface.
         interface: VfioInterface,
-        /// The missing file.
+        /// The missing device file.
         path: PathBuf,
     },
     /// This process has the function open through the other VFIO interface.
     #[error("cannot open {bdf}: it is open through the VFIO interface {open}")]
     OtherVfioInterface {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The interface through which it is open.
         open: VfioInterface,
@@ -106,71 +108,71 @@ pub enum Error {
     /// Another program has the function, or its group, open through VFIO.
     #[error("cannot open {bdf}: another program has it open")]
     OpenElsewhere {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The processes that have the group or the device open, as far as this user can see them.
         pids: Vec<u32>,
-        /// The kernel's answer: EBUSY.
+        /// EBUSY from the kernel.
         #[source]
         source: io::Error,
     },
 
     // Opening a device.
-    /// The container or the iommufd cannot be opened.
+    /// The VFIO container or the iommufd cannot be opened.
     #[error("cannot open {path}")]
     OpenIommu {
-        /// The file.
+        /// The device file.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The container has another API version or no type 1 IOMMU.
+    /// The VFIO container has another API version or offers no type 1 IOMMU.
     #[error("cannot use the VFIO container: it offers no type 1 IOMMU")]
     NoType1,
     /// The group or the device cannot be opened.
     #[error("cannot open {path}, the VFIO file of {bdf}")]
     OpenVfio {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The file.
+        /// The device file.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
     /// The state of the group cannot be read, or the group cannot be attached to an IOMMU.
     #[error("cannot {operation} of IOMMU group {group} of {bdf}")]
     AttachGroup {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// Its group.
+        /// IOMMU group of the function.
         group: IommuGroupId,
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The device cannot be bound to an iommufd, or attached to an address space of it.
+    /// The device cannot be bound to an iommufd, or attached to an I/O address space.
     #[error("cannot {operation} for {bdf}")]
     AttachIommufd {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The device cannot be opened through its group, or its description cannot be read.
+    /// The device cannot be opened through its group, or VFIO's description of it cannot be read.
     #[error("cannot {operation} of {bdf}")]
     OpenDevice {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
@@ -179,107 +181,107 @@ pub enum Error {
     /// A region cannot be read, written or mapped.
     #[error("cannot {operation} of {bdf}")]
     Region {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
     /// The function has no reset.
     #[error("cannot reset {bdf}: it has no reset")]
     NoReset {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
     },
     /// The reset failed.
     #[error("cannot reset {bdf}")]
     Reset {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
     /// The kernel or the driver does not support the export of dma-bufs.
     #[error("cannot export BARs of {bdf} as dma-bufs")]
     ExportUnsupported {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// Its driver.
+        /// Driver of the function.
         driver: Option<String>,
-        /// The answer to the probe.
+        /// Error of the probe.
         #[source]
         source: io::Error,
     },
     /// The export failed.
     #[error("cannot export BAR {bar} of {bdf}")]
     Export {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// Index of the VFIO region: the BAR's own.
+        /// Index of the VFIO region. Regions 0 to 5 are the BARs.
         bar: u8,
-        /// Its driver.
+        /// Driver of the function.
         driver: Option<String>,
-        /// The ranges asked for.
+        /// The requested ranges.
         ranges: Vec<BarRange>,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
 
-    // Ordinary memory.
-    /// More memory than there is.
+    // Host memory.
+    /// The host has not enough available memory.
     #[error("cannot allocate {size_bytes} bytes: {available_bytes} bytes are available")]
     NotEnoughMemory {
-        /// What was asked for.
+        /// The requested size in bytes.
         size_bytes: u64,
-        /// What is free.
+        /// `MemAvailable` of `/proc/meminfo`, in bytes.
         available_bytes: u64,
     },
-    /// There are not enough huge pages.
+    /// The host has not enough free huge pages of 2 MiB.
     #[error("cannot allocate {size_bytes} bytes of huge pages")]
     HugePages {
-        /// What was asked for.
+        /// The requested size in bytes.
         size_bytes: u64,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
     /// Memory cannot be allocated or mapped.
     #[error("cannot {operation} of {size_bytes} bytes")]
     Memory {
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// What was asked for.
+        /// The requested size in bytes.
         size_bytes: u64,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// A device that allocates dma-bufs cannot be opened, or refused.
+    /// A device file that creates dma-bufs cannot be opened, or the creation failed.
     #[error("cannot allocate a dma-buf of {size_bytes} bytes from {path}")]
     CreateDmaBuf {
         /// The device file.
         path: PathBuf,
-        /// What was asked for.
+        /// The requested size in bytes.
         size_bytes: u64,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
 
-    /// The driver of a GPU refused.
+    /// The GPU's driver cannot be loaded, or returned an error.
     #[error("cannot {what}: {source}")]
     Gpu {
-        /// The step.
+        /// What failed, as an infinitive.
         what: &'static str,
-        /// The answer; part of the message.
+        /// Error of the driver; part of the message.
         source: peerpath_cuda::Error,
     },
 
-    // The handover.
+    // Sockets that pass dma-bufs.
     /// The path of a socket cannot be used.
     #[error("cannot create the socket {path}: {why}")]
     BadSocketPath {
@@ -294,10 +296,10 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-    /// Host memory has no fd to pass on.
-    #[error("cannot hand {source_name} to another process: it is not a dma-buf")]
-    NothingToHandOver {
-        /// The source.
+    /// The source is not exported as one dma-buf, so it has no file descriptor to send.
+    #[error("cannot send {source_name} to another process: it is not a dma-buf")]
+    NotADmaBuf {
+        /// Description of the source.
         source_name: String,
     },
     /// The socket cannot be created or used.
@@ -305,15 +307,15 @@ pub enum Error {
     Socket {
         /// The path.
         path: PathBuf,
-        /// The step.
+        /// What failed, as an infinitive.
         operation: &'static str,
-        /// The kernel's answer.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The other process sent something other than one dma-buf with its description.
-    #[error("cannot use what {path} sent: {why}")]
-    BadHandover {
+    /// The sender's message is not one dma-buf with its description.
+    #[error("cannot receive a dma-buf from {path}: {why}")]
+    BadSocketMessage {
         /// The path of the socket.
         path: PathBuf,
         /// The reason.

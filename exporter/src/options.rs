@@ -1,11 +1,11 @@
-//! How sources are opened.
+//! Options for opening sources.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
 
-/// The interface through which a function is opened (Linux, `Documentation/driver-api/vfio.rst`).
+/// VFIO interface through which a function is opened (Linux, `Documentation/driver-api/vfio.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum VfioInterface {
     /// [`VfioInterface::Cdev`] if the kernel offers it, otherwise [`VfioInterface::Group`].
@@ -48,11 +48,11 @@ impl FromStr for VfioInterface {
     }
 }
 
-/// How sources are opened.
+/// Options for opening sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpenOptions {
     /// Interface through which functions are opened.
     pub vfio: VfioInterface,
-    /// Whether `host:` memory consists of huge pages of 2 MiB.
+    /// Whether [`HostExporter`](crate::HostExporter) allocates huge pages of 2 MiB.
     pub huge_pages: bool,
 }

@@ -1,10 +1,28 @@
-//! Ranges of a BAR: how they are written, and what is wrong with one before the kernel is asked.
+//! Ranges of a BAR: their text form, and the checks before an export.
 
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::str::FromStr;
 
 use crate::size::parse_bytes;
 use crate::{BarRange, Error, Origin, page_bytes};
+
+impl BarRange {
+    /// The bytes of a BAR of `bar_bytes` within the bounds. May be empty or leave the BAR; [`find_problem`] rejects both.
+    pub(crate) fn from_bounds(bounds: &impl RangeBounds<u64>, bar_bytes: u64) -> Self {
+        let start = match bounds.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match bounds.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => bar_bytes,
+        };
+        Self { offset_bytes: start, length_bytes: end.saturating_sub(start) }
+    }
+}
 
 impl fmt::Display for BarRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,7 +33,7 @@ impl fmt::Display for BarRange {
 impl FromStr for BarRange {
     type Err = Error;
 
-    /// `OFFSET+LENGTH`, each as sizes are written: `0x4000+0x2000`, `16K+8K`.
+    /// `OFFSET+LENGTH`, each as [`parse_bytes`] accepts it: `0x4000+0x2000`, `16K+8K`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let parsed = text.split_once('+').and_then(|(offset, length)| {
             Some(Self { offset_bytes: parse_bytes(offset)?, length_bytes: parse_bytes(length)? })
@@ -24,36 +42,36 @@ impl FromStr for BarRange {
     }
 }
 
-/// What is wrong with a range.
+/// Why a range cannot be exported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeProblem {
-    /// It has no bytes.
+    /// The range is empty.
     #[error("it is empty")]
     Empty,
-    /// It does not start and end at a page.
+    /// The range does not start and end at page boundaries.
     #[error("it does not start and end at multiples of the page size, {page_bytes:#x}")]
     Unaligned {
-        /// The page size.
+        /// The page size in bytes.
         page_bytes: u64,
     },
-    /// It leaves the BAR.
+    /// The range exceeds the BAR.
     #[error("the BAR ends at {bar_bytes:#x}")]
     PastEnd {
-        /// The size of the BAR.
+        /// The size of the BAR in bytes.
         bar_bytes: u64,
     },
-    /// It shares bytes with another one.
+    /// The range overlaps another one.
     #[error("it overlaps the range {other}")]
     Overlap {
-        /// The other one.
+        /// The other range.
         other: BarRange,
     },
-    /// It leaves what the source was opened for.
-    #[error("the source was not opened for all of it")]
+    /// The range exceeds the ranges that the source was opened with.
+    #[error("the source was opened with other ranges")]
     NotOpened,
 }
 
-/// The first range that a BAR of `bar_bytes` cannot give, with the reason.
+/// The first range that cannot be exported from a BAR of `bar_bytes`, with the reason.
 pub(crate) fn find_problem(ranges: &[BarRange], bar_bytes: u64, page_bytes: u64) -> Option<(BarRange, RangeProblem)> {
     let alone = ranges.iter().find_map(|&range| Some((range, problem_of(range, bar_bytes, page_bytes)?)));
     alone.or_else(|| find_overlap(ranges))
@@ -72,8 +90,8 @@ fn problem_of(range: BarRange, bar_bytes: u64, page_bytes: u64) -> Option<RangeP
     }
 }
 
-/// The kernel would take overlapping ranges; the same byte would then stand at two places of the buffer, and no
-/// verification of what was written where could be trusted.
+/// The kernel accepts overlapping ranges. They are rejected here, because a byte at two offsets of the buffer cannot be
+/// verified.
 fn find_overlap(ranges: &[BarRange]) -> Option<(BarRange, RangeProblem)> {
     let mut sorted: Vec<_> = ranges.to_vec();
     sorted.sort_by_key(|range| range.offset_bytes);
@@ -83,7 +101,7 @@ fn find_overlap(ranges: &[BarRange]) -> Option<(BarRange, RangeProblem)> {
         .map(|pair| (pair[1], RangeProblem::Overlap { other: pair[0] }))
 }
 
-/// Whether the range lies in one of these.
+/// Whether one of `ranges` contains the range.
 pub(crate) fn is_within(range: BarRange, ranges: &[BarRange]) -> bool {
     ranges.iter().any(|whole| {
         range.offset_bytes >= whole.offset_bytes
@@ -93,25 +111,26 @@ pub(crate) fn is_within(range: BarRange, ranges: &[BarRange]) -> bool {
 }
 
 impl Origin {
-    /// The ranges that hold its first `length_bytes` bytes, in buffer order; the last may be cut.
+    /// The ranges of the first `length_bytes` bytes, in buffer order. The last may be cut.
     pub fn front(&self, length_bytes: u64) -> Vec<BarRange> {
         take_front(&self.ranges, length_bytes)
     }
 
-    /// As many ranges of equal length, together `length_bytes` long. Between two of them lies a gap of their length, so that
-    /// nobody can take them for one.
+    /// Divides `length_bytes` bytes into `count` ranges of equal length. Two ranges are separated by a gap of the same length,
+    /// so that they cannot be mapped as one.
     ///
     /// # Errors
-    /// They are not whole pages, there is not as much room, or the origin has ranges already.
+    /// [`Error::BadLength`] if the ranges are not whole pages, they and the gaps exceed the memory, or the memory has several
+    /// ranges already.
     pub fn spread(&self, length_bytes: u64, count: u32) -> Result<Vec<BarRange>, Error> {
         let refused = |why| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why });
         let [whole] = self.ranges[..] else {
-            return refused("it consists of ranges already".to_owned());
+            return refused("it already has several ranges".to_owned());
         };
         let count = u64::from(count.max(1));
         let page_bytes = page_bytes();
         if length_bytes == 0 || !length_bytes.is_multiple_of(count * page_bytes) {
-            return refused(format!("{count} ranges of whole pages have a multiple of {} bytes", count * page_bytes));
+            return refused(format!("{count} ranges of whole pages need a multiple of {} bytes", count * page_bytes));
         }
         let each = length_bytes / count;
         let gaps = each * (count - 1);
@@ -140,7 +159,7 @@ fn take_front(ranges: &[BarRange], length_bytes: u64) -> Vec<BarRange> {
     front
 }
 
-/// The sum of the lengths; `None` beyond 64 bits.
+/// The sum of the lengths; `None` if it exceeds 64 bits.
 pub(crate) fn total_bytes(ranges: &[BarRange]) -> Option<u64> {
     ranges.iter().try_fold(0_u64, |sum, range| sum.checked_add(range.length_bytes))
 }
@@ -157,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_hexadecimal_and_suffixes() {
+    fn parses_hexadecimal_and_suffixes() {
         assert_eq!("0x4000+8K".parse::<BarRange>().unwrap(), range(0x4000, 0x2000));
         for text in ["", "+", "1", "1+", "+1", "1+1+1", "0x1000-0x2000"] {
             assert!(text.parse::<BarRange>().is_err(), "{text:?}");
@@ -165,12 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_wrong() {
+    fn finds_why_a_range_cannot_be_exported() {
         let find = |ranges: &[BarRange]| {
             find_problem(ranges, 0x10000, PAGE).map(|(range, problem)| (range.offset_bytes, problem))
         };
         assert_eq!(find(&[range(0, 0x10000)]), None);
-        assert_eq!(find(&[range(0x8000, 0x1000), range(0, 0x8000)]), None, "order and adjacency are free");
+        assert_eq!(
+            find(&[range(0x8000, 0x1000), range(0, 0x8000)]),
+            None,
+            "any order, and adjacent ranges, are accepted"
+        );
         assert_eq!(find(&[range(0, 0)]), Some((0, RangeProblem::Empty)));
         assert_eq!(find(&[range(0x800, 0x1000)]), Some((0x800, RangeProblem::Unaligned { page_bytes: PAGE })));
         assert_eq!(find(&[range(0, 0x800)]), Some((0, RangeProblem::Unaligned { page_bytes: PAGE })));
@@ -190,6 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn bounds_become_a_range_of_the_bar() {
+        let bar_bytes = 0x10000;
+        assert_eq!(BarRange::from_bounds(&.., bar_bytes), range(0, bar_bytes));
+        assert_eq!(BarRange::from_bounds(&(0x1000..), bar_bytes), range(0x1000, 0xf000));
+        assert_eq!(BarRange::from_bounds(&(0x1000..0x3000), bar_bytes), range(0x1000, 0x2000));
+        assert_eq!(BarRange::from_bounds(&(..=0xfff), bar_bytes), range(0, 0x1000));
+        assert_eq!(BarRange::from_bounds(&(0x1000..0x1000), bar_bytes), range(0x1000, 0));
+        let beyond = BarRange::from_bounds(&(..=u64::MAX), bar_bytes);
+        assert_eq!(find_problem(&[beyond], bar_bytes, PAGE), Some((beyond, RangeProblem::PastEnd { bar_bytes })));
+    }
+
+    #[test]
     fn cuts_the_last_range() {
         let ranges = [range(0x8000, 0x2000), range(0, 0x2000)];
         assert_eq!(take_front(&ranges, 0x3000), [range(0x8000, 0x2000), range(0, 0x1000)]);
@@ -198,7 +233,7 @@ mod tests {
     }
 
     fn bar(ranges: Vec<BarRange>) -> Origin {
-        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: peerpath_paths::BarIndex::new(2), ranges }
+        Origin { kind: crate::SourceKind::Vfio, bdf: None, bar: peerpath_paths::BarIndex::new(2).ok(), ranges }
     }
 
     #[test]
@@ -218,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn says_why_it_cannot_be_spread() {
+    fn reports_why_it_cannot_spread() {
         let whole = bar(vec![range(0, 16 * PAGE)]);
         for (origin, length_bytes, count, why) in [
             (&whole, 3 * PAGE, 2, "whole pages"),
             (&whole, 0, 2, "whole pages"),
             (&whole, 12 * PAGE, 2, "gaps"),
             (&whole, 1 << 63, 2, "gaps"),
-            (&bar(vec![range(0, PAGE), range(2 * PAGE, PAGE)]), 2 * PAGE, 2, "ranges already"),
+            (&bar(vec![range(0, PAGE), range(2 * PAGE, PAGE)]), 2 * PAGE, 2, "several ranges"),
         ] {
             let message = origin.spread(length_bytes, count).unwrap_err().to_string();
             assert!(message.contains(why), "{message}");
@@ -233,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_lies_within() {
+    fn finds_ranges_within_ranges() {
         let ranges = [range(0x1000, 0x3000), range(0x8000, 0x1000)];
         for (inside, range) in [
             (true, range(0x1000, 0x3000)),
@@ -250,12 +285,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printing_and_reading_agree(offset: u64, length: u64) {
+        fn parses_what_it_prints(offset: u64, length: u64) {
             prop_assert_eq!(range(offset, length).to_string().parse::<BarRange>().unwrap(), range(offset, length));
         }
 
         #[test]
-        fn what_passes_is_disjoint_and_inside(raw in proptest::collection::vec((0u64..64, 0u64..8), 1..6)) {
+        fn accepted_ranges_are_disjoint_and_within_the_bar(raw in proptest::collection::vec((0u64..64, 0u64..8), 1..6)) {
             let ranges: Vec<_> = raw.iter().map(|&(page, pages)| range(page * PAGE, pages * PAGE)).collect();
             if find_problem(&ranges, 64 * PAGE, PAGE).is_none() {
                 let mut seen = [false; 64];

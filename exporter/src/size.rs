@@ -1,10 +1,10 @@
-//! Sizes and offsets as people write them: `4K`, `0x2000`, `1G`.
+//! Sizes and offsets as text: `4K`, `0x2000`, `1G`.
 
-/// Bytes written in decimal or hexadecimal (`0x`), decimals with `K`, `M` or `G` for powers of 1024. `None` where the
-/// text is no such number or exceeds 64 bits.
+/// Parses a number of bytes: hexadecimal (`0x2000`), or decimal with an optional suffix `K`, `M` or `G` for a power of 1024.
+/// `None` if the text has another form or the number exceeds 64 bits.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
-        // `from_str_radix` alone would take a sign.
+        // `from_str_radix` would accept a sign.
         return digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?;
     }
     let (digits, shift) = match text.as_bytes().last()? {
@@ -17,7 +17,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-/// The shortest exact way to write a size: `2M`, `4K`, `100`.
+/// Formats a number of bytes with the largest suffix that divides it: `2M`, `4K`, `100`.
 pub fn format_bytes(bytes: u64) -> String {
     for (shift, suffix) in [(30, "G"), (20, "M"), (10, "K")] {
         if bytes != 0 && bytes.is_multiple_of(1 << shift) {
@@ -33,7 +33,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn parses_decimal_hexadecimal_and_suffixes() {
         for (text, bytes) in
             [("0", 0), ("4096", 4096), ("4K", 4096), ("4k", 4096), ("2M", 2 << 20), ("1G", 1 << 30), ("0x2000", 0x2000)]
         {
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn rejects_other_texts() {
         for text in [
             "",
             "K",
@@ -63,13 +63,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn writing_and_reading_agree(bytes: u64) {
+        fn parses_what_it_formats(bytes: u64) {
             prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Some(bytes));
             prop_assert_eq!(parse_bytes(&format!("{bytes:#x}")), Some(bytes));
         }
 
         #[test]
-        fn any_text_is_answered(text in ".*") {
+        fn parsing_never_panics(text in ".*") {
             let _ = parse_bytes(&text);
         }
     }

@@ -1,10 +1,10 @@
-//! The sources that `--from` takes.
+//! Sources of memory by name.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use peerpath_paths::{BarIndex, Bdf};
+use peerpath_paths::{BarIndex, BarIndexError, Bdf};
 
 use crate::memory::check_pages;
 use crate::size::{format_bytes, parse_bytes};
@@ -13,62 +13,62 @@ use crate::{
     VfioExporter,
 };
 
-/// Something to export, as the user names it.
+/// Memory to export, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A BAR through VFIO: `0000:03:00.0:2`, with `@0x0+0x2000,0x4000+0x2000` for ranges of it.
+    /// A BAR through VFIO: `0000:03:00.0:2`, or ranges of it: `0000:03:00.0:2@0x0+0x2000,0x4000+0x2000`.
     Vfio {
-        /// The function.
+        /// PCI function that has the BAR.
         bdf: Bdf,
         /// Index of the BAR.
         bar: BarIndex,
-        /// The ranges; none means the whole BAR.
+        /// Ranges in the order of the buffer; empty for the whole BAR.
         ranges: Vec<BarRange>,
     },
-    /// A dma-buf that another process hands over: `socket:PATH`.
+    /// A dma-buf that another process sends over a Unix socket: `socket:PATH`.
     Socket {
-        /// Where it listens.
+        /// Path of the sender's socket.
         path: PathBuf,
     },
-    /// Memory of a memfd as a dma-buf: `udmabuf:SIZE`.
+    /// Host memory as a dma-buf from `/dev/udmabuf`: `udmabuf:SIZE`.
     Udmabuf {
-        /// How much.
+        /// Size in bytes.
         size_bytes: u64,
     },
-    /// Memory of the system heap as a dma-buf: `heap:SIZE`.
+    /// Host memory as a dma-buf from `/dev/dma_heap/system`: `heap:SIZE`.
     Heap {
-        /// How much.
+        /// Size in bytes.
         size_bytes: u64,
     },
     /// Memory of a GPU: `cuda:N:SIZE`.
     Cuda {
-        /// The GPU's number.
+        /// Index of the GPU, as the CUDA driver numbers them.
         index: u32,
-        /// How much.
+        /// Size in bytes.
         size_bytes: u64,
     },
-    /// Ordinary memory: `host:SIZE`.
+    /// Host memory without a dma-buf: `host:SIZE`.
     Host {
-        /// How much.
+        /// Size in bytes.
         size_bytes: u64,
     },
 }
 
 impl Source {
-    /// How sources are written, and what they are, for help texts.
+    /// The forms of names with a description, for help texts.
     pub const FORMS: [(&str, &str); 6] = [
-        ("BDF:BAR[@OFF+LEN,...]", "BAR of a function, through VFIO; ranges of it after @"),
-        ("socket:PATH", "dma-buf that another process hands over"),
-        ("udmabuf:SIZE", "ordinary memory as a dma-buf of /dev/udmabuf"),
-        ("heap:SIZE", "ordinary memory as a dma-buf of /dev/dma_heap/system"),
+        ("BDF:BAR[@OFF+LEN,...]", "BAR of a PCI function through VFIO, or ranges of it"),
+        ("socket:PATH", "dma-buf that another process sends over a Unix socket"),
+        ("udmabuf:SIZE", "host memory as a dma-buf from /dev/udmabuf"),
+        ("heap:SIZE", "host memory as a dma-buf from /dev/dma_heap/system"),
         ("cuda:N:SIZE", "memory of GPU N as a dma-buf"),
-        ("host:SIZE", "ordinary memory, no dma-buf: the baseline"),
+        ("host:SIZE", "host memory without a dma-buf, as a baseline"),
     ];
 
-    /// Checks what can be checked without opening the source: function, BAR and ranges exist, a size is a whole number of pages.
+    /// Checks the source without opening it: the function, BAR, ranges or GPU exist, and a dma-buf has whole pages.
     ///
     /// # Errors
-    /// The first of these that does not hold.
+    /// The first check that fails.
     pub fn check(&self) -> Result<(), Error> {
         match self {
             Self::Vfio { bdf, bar, ranges } => VfioExporter::check(*bdf, *bar, ranges),
@@ -79,10 +79,10 @@ impl Source {
         }
     }
 
-    /// Opens it: what it takes before something can be exported (the device, the memory) and nothing that a run measures.
+    /// Opens the device or allocates the memory, so that a later export has only its own cost.
     ///
     /// # Errors
-    /// Whatever stands in the way, typed and explained.
+    /// As the `open` function of the exporter, e.g. [`VfioExporter::open`].
     pub fn open(&self, options: &OpenOptions) -> Result<Box<dyn Exporter>, Error> {
         Ok(match self {
             Self::Vfio { bdf, bar, ranges } => Box::new(VfioExporter::open(*bdf, *bar, ranges, options)?),
@@ -137,19 +137,21 @@ fn parse(text: &str) -> Result<Source, String> {
 }
 
 fn parse_gpu(text: &str) -> Result<Source, String> {
-    let (index, size) = text.split_once(':').ok_or("GPU memory is written cuda:N:SIZE, such as cuda:0:64M")?;
+    let (index, size) = text.split_once(':').ok_or("write GPU memory as cuda:N:SIZE, e.g. cuda:0:64M")?;
     let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     match index.parse() {
         Ok(index) if digits => Ok(Source::Cuda { index, size_bytes: parse_size(size)? }),
-        _ => Err("a GPU has a number, 0 being the first".to_owned()),
+        _ => Err("invalid GPU index: write a decimal number, e.g. cuda:0:64M".to_owned()),
     }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
     match parse_bytes(text) {
-        Some(0) => Err("a size of zero".to_owned()),
+        Some(0) => Err("the size is zero".to_owned()),
         Some(bytes) => Ok(bytes),
-        None => Err(format!("{:?} is not a size such as 64K, 1M or 4096", text.chars().take(64).collect::<String>())),
+        None => {
+            Err(format!("invalid size {:?}: write e.g. 64K, 1M or 4096", text.chars().take(64).collect::<String>()))
+        }
     }
 }
 
@@ -159,19 +161,14 @@ fn parse_bar(text: &str) -> Result<Source, String> {
         None => (text, Vec::new()),
     };
     if place.parse::<Bdf>().is_ok() {
-        return Err(format!("the BAR is missing: {place}:0 names BAR 0"));
+        return Err(format!("the BAR is missing: write e.g. {place}:0 for BAR 0"));
     }
-    let (bdf, bar) =
-        place.rsplit_once(':').ok_or("it is neither BDF:BAR nor socket:, udmabuf:, heap:, cuda: or host:")?;
+    let (bdf, bar) = place
+        .rsplit_once(':')
+        .ok_or("expected BDF:BAR, socket:PATH, udmabuf:SIZE, heap:SIZE, cuda:N:SIZE or host:SIZE")?;
     let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
-    let index = match bar.as_bytes() {
-        [digit @ b'0'..=b'9'] => BarIndex::new(digit - b'0'),
-        _ => None,
-    };
-    match index {
-        Some(bar) => Ok(Source::Vfio { bdf, bar, ranges }),
-        None => Err("a BAR has a number from 0 to 5".to_owned()),
-    }
+    let bar = bar.parse().map_err(|error: BarIndexError| error.to_string())?;
+    Ok(Source::Vfio { bdf, bar, ranges })
 }
 
 fn parse_ranges(text: &str) -> Result<Vec<BarRange>, String> {
@@ -192,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form() {
+    fn parses_every_form() {
         let cases = [
             ("0000:03:00.0:2", Source::Vfio { bdf: bdf(), bar: bar(2), ranges: vec![] }),
             ("03:00.0:2", Source::Vfio { bdf: bdf(), bar: bar(2), ranges: vec![] }),
@@ -219,22 +216,22 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn reports_why_a_name_is_invalid() {
         let cases = [
             ("0000:03:00.0", "the BAR is missing"),
             ("0000:03:00.0:6", "0 to 5"),
             ("0000:03:00.0:02", "0 to 5"),
             ("0000:03:00.9:2", "PCI address"),
-            ("0000:03:00.0:2@", "not a range"),
-            ("0000:03:00.0:2@0x0+0x1000,", "not a range"),
+            ("0000:03:00.0:2@", "as a range"),
+            ("0000:03:00.0:2@0x0+0x1000,", "as a range"),
             ("udmabuf:0", "zero"),
-            ("host:", "not a size"),
+            ("host:", "invalid size"),
             ("socket:", "path is missing"),
             ("cuda:1M", "cuda:N:SIZE"),
-            ("cuda:x:1M", "a GPU has a number"),
-            ("cuda:+1:1M", "a GPU has a number"),
+            ("cuda:x:1M", "invalid GPU index"),
+            ("cuda:+1:1M", "invalid GPU index"),
             ("cuda:0:0", "zero"),
-            ("", "neither"),
+            ("", "expected BDF:BAR"),
         ];
         for (text, why) in cases {
             let message = text.parse::<Source>().unwrap_err().to_string();
@@ -263,17 +260,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printing_and_reading_agree(source in sources()) {
+        fn parses_what_it_prints(source in sources()) {
             prop_assert_eq!(source.to_string().parse::<Source>().unwrap(), source);
         }
 
         #[test]
-        fn any_text_is_answered(text in ".*") {
+        fn parsing_never_panics(text in ".*") {
             let _ = text.parse::<Source>();
         }
 
         #[test]
-        fn nearly_right_texts_are_answered(text in "[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}.[0-9]:[0-9]@?[0-9x+,KMG]{0,20}") {
+        fn parsing_almost_valid_names_never_panics(text in "[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}.[0-9]:[0-9]@?[0-9x+,KMG]{0,20}") {
             let _ = text.parse::<Source>();
         }
     }

@@ -1,74 +1,86 @@
-//! Looking at memory from one side of a transfer.
+//! Byte access to one side of a transfer.
 
 use std::io;
 
 use crate::HostMemory;
 
-/// Plain byte access to one side of a transfer, apart from the way the transfer takes.
+/// Byte access to one side of a transfer, independent of the path that the transfer takes.
 ///
-/// The exporter's view is what verification trusts: for a VFIO BAR it is the region's own mapping, never the path under
-/// test. Importers give the same view of their far side (host memory, a drive's blocks, a GPU's memory).
+/// Verification compares against the exporter's view. For a BAR it is the CPU's mapping of the VFIO region, never the path
+/// under test. Importers offer the same trait for the other side: host memory, blocks of a drive, or memory of a GPU.
 pub trait View: Send + Sync {
-    /// How many bytes can be seen.
+    /// Length in bytes.
     fn length_bytes(&self) -> u64;
 
-    /// Whether it may be written. Memory may; the content of a drive only where its owner said so.
+    /// Whether the view may be written. False for blocks of a drive that the user did not allow to overwrite.
     fn is_writable(&self) -> bool {
         true
     }
 
-    /// Copies bytes from `offset` on into `into`.
+    /// Fills `into` with the bytes at `offset`.
     ///
     /// # Errors
-    /// `InvalidInput` where the span leaves the view; else what the memory answered.
+    /// `InvalidInput` if the span leaves the view; otherwise the error of the memory.
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
-    /// Copies `from` to `offset`; the bytes are there for the device before this returns.
+    /// Writes `from` at `offset`. Devices can read the bytes when this returns.
     ///
     /// # Errors
-    /// As [`View::read`]; `PermissionDenied` where it may not be written.
+    /// As [`View::read`], and `PermissionDenied` if the view may not be written.
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()>;
 
-    /// The memory as this process has mapped it, where that is one piece from its first byte on: for importers that register
-    /// a mapping. That of a BAR is of a device's memory, and no pages stand behind it.
+    /// Copies `length` bytes at `offset` into a new vector.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    fn bytes(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        check_span(offset, length, self.length_bytes())?;
+        let mut bytes = vec![0; length];
+        self.read(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The mapping of the whole view in this process, if it is contiguous, for importers that register addresses. A mapping of
+    /// a BAR has no `struct page` behind it.
     fn mapping(&self) -> Option<HostMemory> {
         None
     }
 
-    /// As [`View::read`], but into host memory that a device reads as well, from `at` on. It is one copy, which takes no
-    /// memory of its own and asks nobody whether the memory answers: read or write the view once before.
+    /// Copies `length` bytes at `offset` of the view to `at` in host memory, which a device may read at the same time. Copies
+    /// once and does not check memory decoding; call [`View::read`] or [`View::write`] before the first copy.
     ///
     /// # Errors
-    /// As [`View::read`]; `Unsupported` where there is no such way.
+    /// As [`View::read`], and `Unsupported` if this process has no mapping of the memory.
     fn read_into(&self, _offset: u64, _memory: &HostMemory, _at: u64, _length: usize) -> io::Result<()> {
         Err(no_direct_copy())
     }
 
-    /// As [`View::write`], but out of host memory that a device writes as well; otherwise as [`View::read_into`].
+    /// Copies `length` bytes at `at` in host memory, which a device may write at the same time, to `offset` of the view.
+    /// Otherwise as [`View::read_into`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`View::read_into`].
     fn write_from(&self, _offset: u64, _memory: &HostMemory, _at: u64, _length: usize) -> io::Result<()> {
         Err(no_direct_copy())
     }
 }
 
-/// The answer of memory that this process has no mapping of.
+/// The error of memory without a mapping in this process.
 pub(crate) fn no_direct_copy() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this process has no mapping of the memory")
 }
 
-/// `Ok` when `offset .. offset + length` lies within `total`.
+/// Checks that `length` bytes at `offset` are within `total` bytes.
 ///
 /// # Errors
-/// `InvalidInput`, naming the span.
+/// `InvalidInput`, with the span in the message.
 pub fn check_span(offset: u64, length: usize, total: u64) -> io::Result<()> {
     let end = u64::try_from(length).ok().and_then(|length| offset.checked_add(length));
     match end {
         Some(end) if end <= total => Ok(()),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{length} bytes at {offset:#x} leave a view of {total:#x} bytes"),
+            format!("{length} bytes at {offset:#x} exceed a length of {total:#x} bytes"),
         )),
     }
 }

@@ -4,22 +4,20 @@
 //! loopback 0000:03:00.0 2 mlx5_0
 //! ```
 //!
-//! The function is bound to vfio-pci already.
+//! The function must be bound to vfio-pci. The first five bytes of the BAR are overwritten.
 
 use std::error::Error;
 
-use peerpath_exporter::{Exporter, OpenOptions, VfioExporter};
+use peerpath_exporter::vfio;
 use peerpath_importers::verbs;
-use peerpath_paths::{Bdf, Cause};
+use peerpath_paths::Cause;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [bdf, bar, nic] = &arguments[..] else { return Err("usage: loopback BDF BAR DEVICE".into()) };
-    let bdf: Bdf = bdf.parse()?;
 
-    let bar = VfioExporter::open(bdf, bar.parse::<u8>()?.try_into()?, &[], &OpenOptions::default())?;
-    // A dma-buf, and the exporter's own view of the same bytes.
-    let buffer = bar.export(bar.length_bytes())?;
+    let device = vfio::Device::open(bdf.parse()?)?;
+    let buffer = device.export(bar.parse()?, ..)?;
 
     let nic = verbs::Device::open(nic)?;
     let region = match nic.register(&buffer) {
@@ -31,10 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut loopback = region.loopback(16)?;
     loopback.write(0, b"hello")?.wait()?;
 
-    // Through the BAR, not through RDMA.
-    let mut bytes = [0; 5];
-    buffer.view().read(0, &mut bytes)?;
-    assert_eq!(&bytes, b"hello");
+    // The view reads through the CPU's mapping of the BAR, not through the NIC.
+    assert_eq!(buffer.view().bytes(0, 5)?, b"hello");
     assert_eq!(loopback.read(0, 5)?.wait()?, b"hello");
     println!("{} bytes of {bdf} registered by {}, written and read", buffer.length_bytes(), region.mechanism());
     Ok(())

@@ -9,21 +9,19 @@
 //! ```no_run
 //! # #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use peerpath_exporter::{Exporter, OpenOptions, VfioExporter};
+//! use peerpath_exporter::vfio::{self, BarIndex};
 //! use peerpath_importers::verbs;
 //!
-//! // Bound to vfio-pci already; the host is not changed.
-//! let bar = VfioExporter::open("0000:03:00.0".parse()?, 2, &[], &OpenOptions::default())?;
-//! let buffer = bar.export(bar.length_bytes())?;
+//! // Bound to vfio-pci already; opening it does not change the host.
+//! let device = vfio::Device::open("0000:03:00.0".parse()?)?;
+//! let buffer = device.export(BarIndex::new(2)?, ..)?;
 //!
 //! let nic = verbs::Device::open("mlx5_0")?;
 //! let region = nic.register(&buffer)?; // error.cause() tells why, for example Cause::Topology
 //! let mut loopback = region.loopback(16)?;
 //! loopback.write(0, b"hello")?.wait()?;
 //!
-//! let mut bytes = [0; 5];
-//! buffer.view().read(0, &mut bytes)?;
-//! assert_eq!(&bytes, b"hello");
+//! assert_eq!(buffer.view().bytes(0, 5)?, b"hello");
 //! # Ok(())
 //! # }
 //! # #[cfg(not(any(feature = "verbs-dlopen", feature = "verbs-link")))]

@@ -1,6 +1,7 @@
 //! Base address registers, as the `resource` file of sysfs lists them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -20,18 +21,21 @@ const FLAG_UNSET: u64 = 0x2000_0000;
 #[serde(try_from = "u8", into = "u8")]
 pub struct BarIndex(u8);
 
-/// The number is not the index of a BAR.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("invalid BAR index {0}: not 0 to 5")]
-pub struct BarIndexError(u8);
+/// A number or text that is not the index of a BAR; the text is shortened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid BAR index {0:?}: not 0 to 5")]
+pub struct BarIndexError(String);
 
 impl BarIndex {
     /// BAR 0, at which NVMe controllers have their registers.
     pub const BAR0: Self = Self(0);
 
-    /// The index; `None` above 5.
-    pub fn new(index: u8) -> Option<Self> {
-        (usize::from(index) < BARS).then_some(Self(index))
+    /// The index of a BAR.
+    ///
+    /// # Errors
+    /// The number is greater than 5.
+    pub fn new(index: u8) -> Result<Self, BarIndexError> {
+        if usize::from(index) < BARS { Ok(Self(index)) } else { Err(BarIndexError(index.to_string())) }
     }
 
     /// The number, 0 to 5.
@@ -44,7 +48,19 @@ impl TryFrom<u8> for BarIndex {
     type Error = BarIndexError;
 
     fn try_from(index: u8) -> Result<Self, BarIndexError> {
-        Self::new(index).ok_or(BarIndexError(index))
+        Self::new(index)
+    }
+}
+
+impl FromStr for BarIndex {
+    type Err = BarIndexError;
+
+    /// One decimal digit.
+    fn from_str(text: &str) -> Result<Self, BarIndexError> {
+        match text.as_bytes() {
+            [digit @ b'0'..=b'5'] => Ok(Self(digit - b'0')),
+            _ => Err(BarIndexError(text.chars().take(16).collect())),
+        }
     }
 }
 
@@ -186,8 +202,12 @@ mod tests {
 
     #[test]
     fn bar_indexes_are_plain_numbers_from_0_to_5() {
-        assert_eq!(BarIndex::new(5).map(BarIndex::get), Some(5));
-        assert_eq!(BarIndex::new(6), None);
+        assert_eq!(BarIndex::new(5).map(BarIndex::get), Ok(5));
+        assert_eq!(BarIndex::new(6).unwrap_err().to_string(), r#"invalid BAR index "6": not 0 to 5"#);
+        assert_eq!("5".parse(), BarIndex::new(5));
+        for text in ["", "6", "02", "+2", "-1", "x"] {
+            assert!(text.parse::<BarIndex>().is_err(), "{text:?}");
+        }
         assert_eq!(serde_json::to_string(&BarIndex(2)).unwrap(), "2");
         assert_eq!(serde_json::from_str::<BarIndex>("2").unwrap(), BarIndex(2));
         assert!(serde_json::from_str::<BarIndex>("6").is_err());

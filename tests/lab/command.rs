@@ -63,6 +63,11 @@ pub(crate) fn vfio_check() -> PathBuf {
     profile_folder().join("examples/vfio_check")
 }
 
+/// The importers' example that writes a BAR through a NIC; its arguments are BDF, BAR and RDMA device.
+pub(crate) fn loopback() -> PathBuf {
+    profile_folder().join("examples/loopback")
+}
+
 /// The exporter's unit tests. Some need a kernel with VFIO.
 pub(crate) fn exporter_tests() -> PathBuf {
     profile_folder().join("exporter_tests")

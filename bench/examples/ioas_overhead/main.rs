@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use peerpath_bench::measure::Recorder;
-use peerpath_exporter::{AddressSpace, Buffer, Device as VfioDevice, OpenOptions, Source, VfioInterface};
+use peerpath_exporter::vfio::{self, AddressSpace};
+use peerpath_exporter::{Buffer, OpenOptions, Source, VfioInterface};
 use peerpath_host::{Hold, Options};
 use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
@@ -107,8 +108,7 @@ fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
     let _hold = Hold::acquire(bdf, &Options::default())?;
     let exporter = source.open(&OpenOptions::default())?;
     let device = parse_target("iommufd:")?.0.open(importer, &QueuePairOptions::default())?;
-    let options = OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() };
-    let space = AddressSpace::of(&VfioDevice::open(importer.parse()?, &options)?)?;
+    let space = AddressSpace::of(&vfio::Device::open_through(importer.parse()?, VfioInterface::Cdev)?)?;
     for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {
         let mut pair = Pair::new();
         let buffer = exporter.export(size_bytes)?;

@@ -158,7 +158,7 @@ impl Runner<'_> {
         let why_not = match buffer.handle() {
             Handle::DmaBuf(_) => None,
             Handle::DmaBufs(_) => Some("every range has one of its own"),
-            Handle::Memory(_) | Handle::Withheld(_) => Some("only dma-bufs are attached and mapped"),
+            Handle::Memory(_) | Handle::GpuNotExported(_) => Some("only dma-bufs are attached and mapped"),
         };
         if let Some(why) = why_not {
             return Err(CellError::waived(

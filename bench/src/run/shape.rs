@@ -34,9 +34,9 @@ impl Shape {
         };
         Ok(match (spec.ranges, apart) {
             (None | Some(1), false) => Self::Front(length),
-            (None | Some(1), true) => Self::Ranges(origin.front(length), Packing::Apart),
-            (Some(count), false) => Self::Ranges(origin.spread(length, count)?, Packing::Together),
-            (Some(count), true) => Self::Ranges(origin.spread(length, count)?, Packing::Apart),
+            (None | Some(1), true) => Self::Ranges(origin.front(length), Packing::DmaBufPerRange),
+            (Some(count), false) => Self::Ranges(origin.spread(length, count)?, Packing::OneDmaBuf),
+            (Some(count), true) => Self::Ranges(origin.spread(length, count)?, Packing::DmaBufPerRange),
         })
     }
 
@@ -95,7 +95,7 @@ mod tests {
         Origin {
             kind: SourceKind::Vfio,
             bdf: None,
-            bar: peerpath_paths::BarIndex::new(2),
+            bar: peerpath_paths::BarIndex::new(2).ok(),
             ranges: ranges.iter().map(range).collect(),
         }
     }
@@ -145,10 +145,13 @@ mod tests {
         assert!(matches!(one, Shape::Front(bytes) if bytes == 2 * MIB));
         let halves = vec![(0, MIB), (2 * MIB, MIB)];
         for op in [Op::Register, Op::Write] {
-            assert_eq!(of(op, Mechanism::Auto), (halves.clone(), Packing::Together));
+            assert_eq!(of(op, Mechanism::Auto), (halves.clone(), Packing::OneDmaBuf));
         }
-        assert_eq!(of(Op::Register, Mechanism::MrPerRange), (halves, Packing::Apart));
-        assert_eq!(of(Op::Write, Mechanism::MrPerRange), (vec![(0, 2 * MIB), (4 * MIB, 2 * MIB)], Packing::Apart));
+        assert_eq!(of(Op::Register, Mechanism::MrPerRange), (halves, Packing::DmaBufPerRange));
+        assert_eq!(
+            of(Op::Write, Mechanism::MrPerRange),
+            (vec![(0, 2 * MIB), (4 * MIB, 2 * MIB)], Packing::DmaBufPerRange)
+        );
         assert!(Shape::of(&origin, &spec(Op::Write, 64 * MIB, 2, Mechanism::MrPerRange)).is_err(), "no room for gaps");
     }
 
@@ -157,7 +160,7 @@ mod tests {
         let origin = bar(&[(0x8000, 0x2000), (0, 0x1000)]);
         let named = vec![(0x8000, 0x2000), (0, 0x1000)];
         let write = spec(Op::Write, 64, None, Mechanism::MrPerRange);
-        assert_eq!(ranges(&origin, &write), Some((named, Packing::Apart)));
+        assert_eq!(ranges(&origin, &write), Some((named, Packing::DmaBufPerRange)));
         assert_eq!(mapped_at_once(&origin, &write), 1);
         assert_eq!(mapped_at_once(&origin, &spec(Op::Write, 64, None, Mechanism::Auto)), 2);
         assert_eq!(mapped_at_once(&bar(&[]), &spec(Op::Write, 64, 8, Mechanism::Auto)), 8);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_exporter::socket::ExportServer;
+use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{OpenOptions, Source, VfioInterface};
 use peerpath_host::{Hold, Options};
 
@@ -51,7 +51,7 @@ impl Export {
         let options = OpenOptions { vfio: self.vfio, ..OpenOptions::default() };
         let _hold = Hold::acquire(bdf, &Options::default())?;
         let exporter = source.open(&options)?;
-        let server = ExportServer::new(&self.socket, &*exporter)?;
+        let server = DmaBufSender::new(&self.socket, &*exporter)?;
         print(&format!("{source} is exported at {}; Ctrl-C ends the export\n", self.socket.display()))?;
         server.serve(interrupt.flag())?;
         Ok(interrupt.exit_code().map_or(ExitCode::SUCCESS, ExitCode::from))

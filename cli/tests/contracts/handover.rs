@@ -1,7 +1,7 @@
 //! The message of `peerpath export`: one SOCK_SEQPACKET message with a JSON line and one file descriptor.
 //!
 //! The receiver under test is `run --from socket:PATH`, which gets a memfd in place of the dma-buf. `export` needs a BAR, so the
-//! sender under test is the library's `ExportServer`, with memory of the test.
+//! sender under test is the library's `DmaBufSender`, with memory of the test.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
     connect, listen, recv, recvmsg, send, sendmsg, socket,
 };
-use peerpath_exporter::socket::ExportServer;
+use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Handle, Origin, SourceKind, View};
 use peerpath_paths::BarIndex;
 use serde_json::{Value, json};
@@ -216,12 +216,16 @@ fn lines_of(value: &Value) -> String {
 #[test]
 fn a_sender_sends_the_golden_messages() {
     let ranges = vec![BarRange { offset_bytes: 0, length_bytes: SIZE as u64 }];
-    let origin =
-        Origin { kind: SourceKind::Vfio, bdf: Some("0000:03:00.0".parse().unwrap()), bar: BarIndex::new(2), ranges };
+    let origin = Origin {
+        kind: SourceKind::Vfio,
+        bdf: Some("0000:03:00.0".parse().unwrap()),
+        bar: BarIndex::new(2).ok(),
+        ranges,
+    };
     let memory = Memory { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    let server = ExportServer::new(&path, &memory).unwrap();
+    let server = DmaBufSender::new(&path, &memory).unwrap();
     let stop = AtomicBool::new(false);
     let text = std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve(&stop));

@@ -1,4 +1,4 @@
-//! Why each failure happens and what to do about it. `peerpath_paths::explain` holds the meaning of the kernel's errnos.
+//! Reason and remedy of each error. `peerpath_paths::explain` has those of errnos.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, expla
 use crate::Error;
 
 impl Error {
-    /// The cause word that results use; none where no word fits.
+    /// The cause, as saved results name it; `None` if no cause fits.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }
@@ -25,7 +25,7 @@ impl Explained for Error {
             | Self::BadLength { .. }
             | Self::NoRanges { .. }
             | Self::BadSocketPath { .. }
-            | Self::NothingToHandOver { .. } => Severity::BadInput,
+            | Self::NotADmaBuf { .. } => Severity::BadInput,
             Self::Group(error) => error.severity(),
             Self::Gpu { source, .. } => source.severity(),
             // The errno decides.
@@ -44,9 +44,9 @@ impl Explained for Error {
                 Explanation::uncaused("VFIO has two interfaces, group and cdev.", "Choose auto, group or cdev.")
             }
             Self::BadSource { .. } | Self::BadRangeText { .. } => Explanation::uncaused(
-                "It does not follow the grammar of sources.",
-                "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, memory as host:1M, \
-                 udmabuf:1M or heap:1M, memory of a GPU as cuda:0:1M, another process as socket:PATH.",
+                "The text has none of the forms of a source.",
+                "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, host memory as host:1M, \
+                 udmabuf:1M or heap:1M, GPU memory as cuda:0:1M, and a dma-buf of another process as socket:PATH.",
             ),
             Self::BadBar { problem, .. } => Explanation::new(
                 Cause::BarNotExportable,
@@ -55,15 +55,15 @@ impl Explained for Error {
             ),
             Self::BadRange { .. } => Explanation::new(
                 Cause::BarNotExportable,
-                "VFIO exports whole pages within the BAR, and a buffer must not contain a byte twice.",
+                "VFIO exports whole pages within the BAR, and a buffer with a byte twice cannot be verified.",
                 "Choose disjoint ranges of whole pages within the BAR.",
             ),
             Self::BadLength { why, .. } => {
                 Explanation::uncaused(sentence(why), "Choose a length in whole pages that does not exceed the source.")
             }
             Self::NoRanges { .. } => Explanation::uncaused(
-                "It is ordinary memory, or the process that exports it chose the ranges.",
-                "Choose a BAR that is named without ranges.",
+                "Only BARs have ranges, and the sender of a dma-buf chooses its ranges.",
+                "Choose a BAR without ranges in its name.",
             ),
             Self::NotVfioDriver { driver, .. } => Explanation::new(
                 Cause::DriverNotVfio,
@@ -97,8 +97,8 @@ impl Explained for Error {
             Self::OpenDevice { source, .. } => by_errno(Step::OpenDevice, source, &Facts::default()),
             Self::Region { source, .. } => by_errno(Step::RegionAccess, source, &Facts::default()),
             Self::NoReset { .. } => Explanation::uncaused(
-                "The function has no reset of its own and shares its bus.",
-                "Use a function that can be reset alone.",
+                "The function supports no reset method, and a bus reset would affect other functions.",
+                "Use a function that supports a function-level reset.",
             ),
             Self::Reset { source, .. } => by_errno(Step::ResetDevice, source, &Facts::default()),
             Self::ExportUnsupported { source, driver, .. } => {
@@ -112,33 +112,33 @@ impl Explained for Error {
             Self::NotEnoughMemory { available_bytes, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("{available_bytes} bytes are available on this host."),
-                "Allocate less.",
+                "Choose a smaller size.",
             ),
             Self::HugePages { .. } => Explanation::new(
                 Cause::LimitReached,
-                "Huge pages are reserved beforehand, and not enough of 2 MiB are free.",
+                "Linux reserves huge pages in advance, and not enough of 2 MiB are free.",
                 "Raise /proc/sys/vm/nr_hugepages, or use ordinary pages.",
             ),
             Self::Memory { source, .. } => by_errno(Step::AllocateMemory, source, &Facts::default()),
             Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
             Self::Gpu { source, .. } => source.explanation(),
             Self::BadSocketPath { .. } => Explanation::uncaused(
-                "A socket replaces no file of another kind.",
+                "A socket path has at most 107 bytes, and an existing file that is not a socket is not replaced.",
                 "Choose an unused path of at most 107 bytes in an existing directory.",
             ),
             Self::SocketTaken { .. } => Explanation::new(
                 Cause::InUse,
-                "A process accepts connections at this path.",
+                "Another process accepts connections at this path.",
                 "Choose another path, or end that process.",
             ),
-            Self::NothingToHandOver { .. } => Explanation::uncaused(
+            Self::NotADmaBuf { .. } => Explanation::uncaused(
                 "Only a dma-buf can be passed to another process as a file descriptor.",
                 "Choose a BAR, udmabuf:SIZE or heap:SIZE.",
             ),
             Self::Socket { path, source, .. } => socket(path, source),
-            Self::BadHandover { .. } => Explanation::uncaused(
-                "An exporter sends one JSON line with bdf, bar, ranges and size_bytes, together with exactly one dma-buf.",
-                "Correct the program that serves the socket.",
+            Self::BadSocketMessage { .. } => Explanation::uncaused(
+                "A sender sends one JSON line with bdf, bar, ranges and size_bytes, together with exactly one dma-buf.",
+                "Correct the program that sends the dma-buf.",
             ),
         }
     }
@@ -152,11 +152,11 @@ fn by_errno(step: Step, source: &io::Error, facts: &Facts) -> Explanation {
 }
 
 fn open_elsewhere(pids: &[u32]) -> Explanation {
-    let why = "The kernel lets one program at a time open a group.";
+    let why = "VFIO lets one process at a time open a group or a device.";
     let remedy = match pids {
-        [] => "End the program: `fuser -v /dev/vfio/* /dev/vfio/devices/*` names it.".to_owned(),
-        [pid] => format!("End the process {pid}, which has it open."),
-        pids => format!("End the processes {pids:?}, which have it open."),
+        [] => "End that program: `fuser -v /dev/vfio/* /dev/vfio/devices/*` lists it.".to_owned(),
+        [pid] => format!("End process {pid}, which has it open."),
+        pids => format!("End processes {pids:?}, which have it open."),
     };
     Explanation::new(Cause::InUse, why, remedy)
 }
@@ -168,7 +168,7 @@ fn create_dma_buf(path: &Path, source: &io::Error) -> Explanation {
         } else {
             "Use a kernel with CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM."
         };
-        return Explanation::new(Cause::NoDevice, format!("This kernel offers no {}.", path.display()), remedy);
+        return Explanation::new(Cause::NoDevice, format!("This kernel has no {}.", path.display()), remedy);
     }
     by_errno(Step::CreateDmaBuf, source, &Facts::default())
 }
@@ -177,24 +177,24 @@ fn socket(path: &Path, source: &io::Error) -> Explanation {
     match source.kind() {
         io::ErrorKind::NotFound => Explanation::new(
             Cause::NoDevice,
-            format!("There is no {}.", path.display()),
-            "Start the process that exports the buffer first, and name the same path.",
+            format!("{} does not exist.", path.display()),
+            "Start the sender first, with the same path.",
         ),
         io::ErrorKind::ConnectionRefused => Explanation::new(
             Cause::NoDevice,
-            "No process serves this socket any more.",
-            "Start the process that exports the buffer again.",
+            "The process that served this socket has ended.",
+            "Start the sender again.",
         ),
         io::ErrorKind::PermissionDenied => Explanation::new(
             Cause::NoPermission,
             "The socket belongs to another user.",
-            "Run as the user of the process that exports the buffer, or as root.",
+            "Run as the user of the sender, or as root.",
         ),
-        _ => Explanation::uncaused(sentence(&source.to_string()), "Look at the process that serves the socket."),
+        _ => Explanation::uncaused(sentence(&source.to_string()), "Check the output of the sender."),
     }
 }
 
-/// The text of an error as a sentence: a capital in front, a full stop behind.
+/// The text of an error as a sentence, with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
@@ -204,7 +204,8 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BarRange, NotExportable, RangeProblem};
+    use crate::vfio::NotExportable;
+    use crate::{BarRange, RangeProblem};
     use peerpath_paths::{BarIndex, Bdf, GroupError};
 
     fn bdf() -> Bdf {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_explanation_consists_of_sentences_and_names_no_option() {
+    fn explanations_are_sentences_and_name_no_option() {
         let range = BarRange { offset_bytes: 0, length_bytes: 1 };
         let path = std::path::PathBuf::from("/tmp/socket");
         for error in [
@@ -279,7 +280,7 @@ mod tests {
             Error::NotVfioDriver { bdf: bdf(), driver: None },
             Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },
             Error::Socket { path: path.clone(), operation: "connect to", source: errno(libc::EPROTOTYPE) },
-            Error::BadHandover { path, why: "no fd came with the message".to_owned() },
+            Error::BadSocketMessage { path, why: "the message has no file descriptor".to_owned() },
             Error::Region { bdf: bdf(), operation: "map the BAR", source: io::Error::other("short") },
         ] {
             let Explanation { why, remedy, .. } = error.explanation();

@@ -1,4 +1,4 @@
-//! `cuda:N:SIZE`: memory of a GPU.
+//! Memory of NVIDIA GPUs.
 
 use std::io;
 use std::sync::Arc;
@@ -9,34 +9,34 @@ use crate::{
     BarRange, Buffer, Error, Exporter, Handle, Origin, SourceKind, View, check_length, check_span, page_bytes,
 };
 
-/// Memory of a GPU, exported as a dma-buf where its driver gives one.
+/// Memory of an NVIDIA GPU, exported as a dma-buf if the driver supports it.
 pub struct CudaExporter {
     origin: Origin,
     memory: Arc<DeviceMemory>,
 }
 
 impl CudaExporter {
-    /// Checks the size and that the GPU exists, without allocating memory.
+    /// Checks the size and that the GPU exists, without allocating memory. `index` is the CUDA driver's.
     ///
     /// # Errors
-    /// Not whole pages, no driver, or no such GPU.
+    /// [`Error::BadLength`] if the size is not a whole number of pages, or [`Error::Gpu`].
     pub fn check(index: u32, size_bytes: u64) -> Result<(), Error> {
         super::check_pages("cuda", size_bytes)?;
         let driver = Driver::get().map_err(|source| Error::Gpu { what: "load the CUDA driver", source })?;
         driver.gpu(index).map(drop).map_err(|source| Error::Gpu { what: "open the GPU", source })
     }
 
-    /// Allocates the memory.
+    /// Allocates the memory. `index` is the CUDA driver's.
     ///
     /// # Errors
-    /// Not whole pages, no driver, no such GPU, or no room on it.
+    /// As [`CudaExporter::check`], and [`Error::Gpu`] if the GPU has not enough free memory.
     pub fn open(index: u32, size_bytes: u64) -> Result<Self, Error> {
         super::check_pages("cuda", size_bytes)?;
         let failed = |what| move |source| Error::Gpu { what, source };
         let driver = Driver::get().map_err(failed("load the CUDA driver"))?;
         let context = Context::open(driver, index).map_err(failed("open the GPU"))?;
         let bdf = context.gpu().bdf;
-        let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("allocate memory of the GPU"))?;
+        let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("allocate GPU memory"))?;
         let ranges = vec![BarRange { offset_bytes: 0, length_bytes: size_bytes }];
         let origin = Origin { kind: SourceKind::Cuda, bdf, bar: None, ranges };
         Ok(Self { origin, memory: Arc::new(memory) })
@@ -50,22 +50,22 @@ impl Exporter for CudaExporter {
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
-        // What a GPU does with its own memory needs no dma-buf, so none is no reason to have no buffer.
-        let handle = self.memory.dma_buf(length_bytes).map_or_else(Handle::Withheld, Handle::DmaBuf);
+        // Without a dma-buf, GPUs can still use the buffer.
+        let handle = self.memory.dma_buf(length_bytes).map_or_else(Handle::GpuNotExported, Handle::DmaBuf);
         let origin = Origin { ranges: self.origin.front(length_bytes), ..self.origin.clone() };
         let view = GpuView { memory: Arc::clone(&self.memory), length_bytes };
         Ok(Arc::new(Buffer::new(handle, origin, Arc::new(view)).of_gpu(Arc::clone(&self.memory))))
     }
 }
 
-/// The front of a GPU's memory, as its driver copies it.
+/// View of the first bytes of GPU memory. The GPU's driver copies the bytes.
 pub struct GpuView {
     memory: Arc<DeviceMemory>,
     length_bytes: u64,
 }
 
 impl GpuView {
-    /// All of it.
+    /// View of the whole memory.
     pub fn whole(memory: Arc<DeviceMemory>) -> Self {
         Self { length_bytes: memory.length_bytes(), memory }
     }

@@ -1,4 +1,4 @@
-//! `heap:SIZE`: memory of the kernel's system heap as a dma-buf.
+//! Host memory as a dma-buf from the kernel's system heap.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
-/// The system heap. Each export allocates memory of its own: a heap has no other way.
+/// The kernel's system heap (`/dev/dma_heap/system`). Each export allocates new memory.
 #[derive(Debug)]
 pub struct HeapExporter {
     origin: Origin,
@@ -19,10 +19,11 @@ pub struct HeapExporter {
 }
 
 impl HeapExporter {
-    /// Opens `/dev/dma_heap/system`.
+    /// Opens the heap, for exports of at most `size_bytes`.
     ///
     /// # Errors
-    /// Not whole pages, not as much memory, or this kernel has no heap.
+    /// [`Error::BadLength`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], or [`Error::CreateDmaBuf`]
+    /// if the kernel has no system heap.
     pub fn open(size_bytes: u64) -> Result<Self, Error> {
         check_pages("heap", size_bytes)?;
         let path = PathBuf::from("/dev/dma_heap/system");

@@ -1,4 +1,4 @@
-//! `host:SIZE`: anonymous memory, registered by address.
+//! Anonymous host memory, registered by address.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{check_available, origin};
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, HostMemory, OpenOptions, Origin, SourceKind, check_length};
 
-/// Ordinary memory without a dma-buf.
+/// Host memory without a dma-buf, as a baseline.
 #[derive(Debug)]
 pub struct HostExporter {
     origin: Origin,
@@ -15,12 +15,12 @@ pub struct HostExporter {
 }
 
 impl HostExporter {
-    /// Allocates the memory, page-aligned and with every page present.
+    /// Allocates page-aligned memory and touches every page.
     ///
     /// # Errors
-    /// There is not as much.
+    /// [`Error::NotEnoughMemory`], [`Error::HugePages`] or [`Error::Memory`].
     pub fn open(size_bytes: u64, options: &OpenOptions) -> Result<Self, Error> {
-        // Huge pages are set aside: they do not count as available, and the kernel gives what there is of them.
+        // `MemAvailable` does not count huge pages, which are reserved in advance.
         if !options.huge_pages {
             check_available(size_bytes)?;
         }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exports_its_front_and_shows_it() {
+    fn exports_the_first_bytes_with_a_view_of_them() {
         let exporter = HostExporter::open(10_000, &OpenOptions::default()).unwrap();
         assert_eq!(exporter.length_bytes(), 10_000);
         let buffer = exporter.export(5000).unwrap();

@@ -1,4 +1,4 @@
-//! Ordinary memory behind the same trait: the baselines.
+//! Host memory and memory of GPUs.
 
 mod cuda;
 mod heap;
@@ -20,7 +20,7 @@ fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
     Origin { kind, bdf: None::<Bdf>, bar: None, ranges }
 }
 
-/// Refuses an allocation that would make the kernel kill processes: every page is going to be touched.
+/// Rejects an allocation that exceeds the available memory. Every page is touched, so the kernel would kill processes.
 fn check_available(size_bytes: u64) -> Result<(), Error> {
     let meminfo = Tree::live().text("proc/meminfo").unwrap_or_default();
     match available_bytes(&meminfo) {
@@ -36,11 +36,11 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Dma-bufs consist of whole pages.
+/// Checks that the size is a whole number of pages, as a dma-buf needs.
 pub(crate) fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
     let page_bytes = page_bytes();
     if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {
-        let why = format!("a dma-buf has whole pages of {page_bytes} bytes");
+        let why = format!("a dma-buf consists of whole pages of {page_bytes} bytes");
         return Err(Error::BadLength { source_name: kind.to_owned(), length_bytes: size_bytes, why });
     }
     Ok(())
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_is_available() {
+    fn parses_the_available_memory() {
         let text = "MemTotal:       24567890 kB\nMemFree:        1 kB\nMemAvailable:   22000000 kB\n";
         assert_eq!(available_bytes(text), Some(22_000_000 * 1024));
         assert_eq!(available_bytes("MemAvailable: x kB"), None);
@@ -59,14 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_is_is_refused_before_anything_is_touched() {
+    fn rejects_more_than_the_available_memory() {
         let options = crate::OpenOptions::default();
         let error = HostExporter::open(1 << 60, &options).unwrap_err();
         assert!(matches!(error, Error::NotEnoughMemory { .. }), "{error}");
     }
 
     #[test]
-    fn dma_bufs_have_whole_pages() {
+    fn rejects_partial_pages() {
         assert!(check_pages("heap", page_bytes()).is_ok());
         assert!(check_pages("heap", 0).is_err());
         assert!(check_pages("heap", 100).is_err());

@@ -1,4 +1,4 @@
-//! `udmabuf:SIZE`: memory of a memfd as a dma-buf.
+//! Host memory as a dma-buf from `/dev/udmabuf`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,28 +13,29 @@ use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
-/// Ordinary memory that `/dev/udmabuf` wraps as a dma-buf.
+/// Host memory of a memfd, which `/dev/udmabuf` wraps as a dma-buf.
 #[derive(Debug)]
 pub struct UdmabufExporter {
     origin: Origin,
     path: PathBuf,
-    maker: OwnedFd,
+    device: OwnedFd,
     memfd: OwnedFd,
     mapping: Arc<Mapping>,
 }
 
 impl UdmabufExporter {
-    /// Allocates the memory and opens the maker of dma-bufs.
+    /// Allocates the memory and opens `/dev/udmabuf`.
     ///
     /// # Errors
-    /// Not whole pages, no such memory, or this kernel has no `/dev/udmabuf`.
+    /// [`Error::BadLength`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], [`Error::Memory`], or
+    /// [`Error::CreateDmaBuf`] if `/dev/udmabuf` cannot be opened.
     pub fn open(size_bytes: u64) -> Result<Self, Error> {
         Self::open_at(PathBuf::from("/dev/udmabuf"), size_bytes)
     }
 
     fn open_at(path: PathBuf, size_bytes: u64) -> Result<Self, Error> {
         check_pages("udmabuf", size_bytes)?;
-        let maker = std::fs::File::options()
+        let device = std::fs::File::options()
             .read(true)
             .write(true)
             .open(&path)
@@ -42,11 +43,11 @@ impl UdmabufExporter {
         check_available(size_bytes)?;
         let (memfd, mapping) = sealed_memory(size_bytes)?;
         let origin = origin(SourceKind::Udmabuf, size_bytes);
-        Ok(Self { origin, path, maker: maker.into(), memfd, mapping: Arc::new(mapping) })
+        Ok(Self { origin, path, device: device.into(), memfd, mapping: Arc::new(mapping) })
     }
 }
 
-/// Memory that cannot shrink, as the kernel demands before it lets devices at it.
+/// A memfd sealed against shrinking, as udmabuf requires, and its mapping.
 fn sealed_memory(size_bytes: u64) -> Result<(OwnedFd, Mapping), Error> {
     let failed = |operation| move |errno: nix::Error| Error::Memory { operation, size_bytes, source: errno.into() };
     let memfd = memfd_create(c"peerpath", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
@@ -70,7 +71,7 @@ impl Exporter for UdmabufExporter {
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
         let failed = |source| Error::CreateDmaBuf { path: self.path.clone(), size_bytes: length_bytes, source };
-        let dma_buf = dma_buf::udmabuf_create(self.maker.as_fd(), self.memfd.as_fd(), length_bytes).map_err(failed)?;
+        let dma_buf = dma_buf::udmabuf_create(self.device.as_fd(), self.memfd.as_fd(), length_bytes).map_err(failed)?;
         let second = dma_buf.try_clone().map_err(failed)?;
         let view = MemoryView { mapping: Arc::clone(&self.mapping), length_bytes, dma_buf: Some(second) };
         let handle = Handle::DmaBuf(dma_buf);
@@ -84,9 +85,9 @@ mod tests {
     use crate::View;
 
     #[test]
-    fn the_memory_is_sealed_and_shown() {
+    fn seals_the_memory_and_reads_it_through_the_view() {
         let (memfd, mapping) = sealed_memory(8192).unwrap();
-        assert!(nix::unistd::ftruncate(&memfd, 4096).is_err(), "it must not shrink");
+        assert!(nix::unistd::ftruncate(&memfd, 4096).is_err(), "the memfd could shrink");
         let view = MemoryView { mapping: Arc::new(mapping), length_bytes: 4096, dma_buf: None };
         view.write(4095, &[7]).unwrap();
         assert!(view.write(4096, &[7]).is_err());
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn says_so_if_the_kernel_has_no_udmabuf() {
+    fn explains_a_kernel_without_udmabuf() {
         let folder = tempfile::tempdir().unwrap();
         let error = UdmabufExporter::open_at(folder.path().join("udmabuf"), page_bytes()).unwrap_err();
         let explanation = peerpath_paths::Explained::explanation(&error);

@@ -1,4 +1,4 @@
-//! Looking at ordinary memory that devices reach as well.
+//! View of host memory that devices access.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,12 +13,12 @@ use crate::{HostMemory, View, check_span};
 pub(super) struct MemoryView {
     pub(super) mapping: Arc<Mapping>,
     pub(super) length_bytes: u64,
-    /// Told of every access, where there is one: on hosts whose caches do not follow devices it has work to do.
+    /// Dma-buf to synchronize around each access (`DMA_BUF_IOCTL_SYNC`), for hosts whose caches are not coherent with DMA.
     pub(super) dma_buf: Option<OwnedFd>,
 }
 
 impl MemoryView {
-    fn bracketed(&self, access: Access, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    fn synchronized(&self, access: Access, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let Some(dma_buf) = &self.dma_buf else { return work() };
         dma_buf::sync(dma_buf.as_fd(), access, true)?;
         let result = work();
@@ -34,12 +34,12 @@ impl View for MemoryView {
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         check_span(offset, into.len(), self.length_bytes)?;
-        self.bracketed(Access::Read, || self.mapping.read(offset, into))
+        self.synchronized(Access::Read, || self.mapping.read(offset, into))
     }
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         check_span(offset, from.len(), self.length_bytes)?;
-        self.bracketed(Access::Write, || self.mapping.write(offset, from, false))
+        self.synchronized(Access::Write, || self.mapping.write(offset, from, false))
     }
 
     fn mapping(&self) -> Option<HostMemory> {
@@ -49,12 +49,12 @@ impl View for MemoryView {
     fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
         check_span(offset, length, self.length_bytes)?;
         check_span(at, length, memory.length_bytes() as u64)?;
-        self.bracketed(Access::Read, || self.mapping.copy_to(offset, memory.mapping(), at, length, false))
+        self.synchronized(Access::Read, || self.mapping.copy_to(offset, memory.mapping(), at, length, false))
     }
 
     fn write_from(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
         check_span(offset, length, self.length_bytes)?;
         check_span(at, length, memory.length_bytes() as u64)?;
-        self.bracketed(Access::Write, || memory.mapping().copy_to(at, &self.mapping, offset, length, false))
+        self.synchronized(Access::Write, || memory.mapping().copy_to(at, &self.mapping, offset, length, false))
     }
 }

@@ -1,4 +1,4 @@
-//! The listening socket and its place in the file system.
+//! The sender's listening socket and its file.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::Error;
 
-/// A listening socket that only its user can reach; its file goes when this is dropped.
+/// A listening socket with mode 0600; dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
     path: PathBuf,
-    /// Device and inode, so that a file that took our place is not removed.
+    /// Device and inode of the file, so that another file at the path is not removed.
     identity: (u64, u64),
 }
 
@@ -28,14 +28,15 @@ impl Listener {
         let failed =
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
         let socket = new_socket(path)?;
-        // Before the file exists: the kernel makes it with the socket's own mode, so it is never open to others.
+        // Before `bind`, because the kernel creates the file with the mode of the socket: other users never have access.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("set the mode of"))?;
         bind(socket.as_raw_fd(), &address).map_err(|errno| match errno {
             Errno::EADDRINUSE => Error::SocketTaken { path: path.to_owned() },
             errno => failed("create")(errno),
         })?;
-        let looked = fs::symlink_metadata(path);
-        let metadata = looked.map_err(|source| Error::Socket { path: path.to_owned(), operation: "create", source })?;
+        let metadata = fs::symlink_metadata(path);
+        let metadata =
+            metadata.map_err(|source| Error::Socket { path: path.to_owned(), operation: "create", source })?;
         let identity = (metadata.dev(), metadata.ino());
         let listener = Self { socket, path: path.to_owned(), identity };
         let backlog = Backlog::new(16).map_err(failed("listen on"))?;
@@ -66,26 +67,26 @@ pub(super) fn new_socket(path: &Path) -> Result<OwnedFd, Error> {
 
 pub(super) fn address(path: &Path) -> Result<UnixAddr, Error> {
     let bad = |why| Error::BadSocketPath { path: path.to_owned(), why };
-    UnixAddr::new(path).map_err(|_| bad("it is longer than the 107 bytes that a socket's path can have"))
+    UnixAddr::new(path).map_err(|_| bad("the path exceeds 107 bytes"))
 }
 
-/// Removes a socket that nobody serves any more; refuses where anything else stands at the path.
+/// Removes a stale socket at the path; an error for any other file.
 fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Socket { path: path.to_owned(), operation, source };
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed("look for an older socket at")(source)),
+        Err(source) => return Err(failed("check for a stale socket at")(source)),
     };
     if !metadata.file_type().is_socket() {
-        return Err(Error::BadSocketPath { path: path.to_owned(), why: "something that is no socket stands there" });
+        return Err(Error::BadSocketPath { path: path.to_owned(), why: "a file that is not a socket exists" });
     }
     let probe = new_socket(path)?;
     match connect(probe.as_raw_fd(), address) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed("remove the older socket")),
-        // Gone between our two looks.
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed("remove the stale socket")),
+        // Removed since the check above.
         Err(Errno::ENOENT) => Ok(()),
-        // Somebody accepted, or listens with another type of socket, or we may not even ask.
+        // A process accepted, listens with another socket type, or denies access.
         _ => Err(Error::SocketTaken { path: path.to_owned() }),
     }
 }
@@ -95,19 +96,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_user_reaches_it_and_it_goes_with_the_listener() {
+    fn the_file_has_mode_0600_and_is_removed_with_the_listener() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("socket");
         let listener = Listener::bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(matches!(Listener::bind(&path), Err(Error::SocketTaken { .. })));
-        assert!(path.exists(), "a live socket stays");
+        assert!(path.exists(), "a socket in use was removed");
         drop(listener);
         assert!(!path.exists());
     }
 
     #[test]
-    fn a_stale_socket_is_replaced() {
+    fn replaces_a_stale_socket() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_socket_of_another_type_and_other_files_are_left_alone() {
+    fn keeps_a_stream_socket_in_use_and_other_files() {
         let base = tempfile::tempdir().unwrap();
         let stream = base.path().join("stream");
         let _live = std::os::unix::net::UnixListener::bind(&stream).unwrap();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_at_the_path_is_not_removed() {
+    fn keeps_another_file_at_the_path() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("socket");
         let listener = Listener::bind(&path).unwrap();
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn long_paths_and_missing_directories_are_said_so() {
+    fn reports_long_paths_and_missing_directories() {
         let long = PathBuf::from(format!("/tmp/{}", "x".repeat(200)));
         assert!(matches!(Listener::bind(&long), Err(Error::BadSocketPath { .. })));
         let nowhere = Path::new("/nonexistent-directory/socket");

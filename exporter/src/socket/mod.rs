@@ -1,16 +1,16 @@
-//! A dma-buf passed to another process over a unix socket.
+//! Passes a dma-buf to another process over a Unix socket of type `SOCK_SEQPACKET`.
 //!
-//! The exporting side sends one message: a JSON line `{"bdf", "bar", "ranges", "size_bytes"}` with exactly one fd. Ours adds
-//! `"kind"` and `"view": 1`: the connection then stays open, and the receiver looks at the bytes through the exporter's own
-//! mapping by requests of one message each (see `protocol.rs`). An exporter that sends the one message only works as well;
-//! its bytes cannot be looked at.
+//! The sender sends one message: a JSON line with `bdf`, `bar`, `ranges` and `size_bytes`, together with exactly one file
+//! descriptor. [`DmaBufSender`] adds `kind` and `"view": 1`. The connection then stays open, and the receiver reads and writes
+//! the bytes through the sender's view, with one message for each request and each reply (see `protocol.rs`). A sender without
+//! `view` only sends the first message; the receiver then has no view.
 
-mod client;
 mod listen;
 mod protocol;
-mod server;
+mod receiver;
+mod sender;
 #[cfg(test)]
 mod tests;
 
-pub use client::SocketExporter;
-pub use server::ExportServer;
+pub use receiver::SocketExporter;
+pub use sender::DmaBufSender;

@@ -1,11 +1,11 @@
-//! What is said on the socket. Messages keep their bounds (SOCK_SEQPACKET); each starts with a line of JSON.
+//! Messages of the socket. `SOCK_SEQPACKET` preserves message boundaries; each message starts with a line of JSON.
 //!
-//! | request | answer |
+//! | request | reply |
 //! |---|---|
 //! | `{"read":{"offset":N,"length":N}}` | `{"ok":{"length":N}}` and the bytes |
 //! | `{"write":{"offset":N}}` and the bytes | `{"ok":{"length":N}}` |
 //!
-//! A request that cannot be served is answered `{"error":TEXT}`; one that makes no sense ends the connection as well.
+//! The reply to a request that fails is `{"error":TEXT}`. After an invalid request, the sender also closes the connection.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,27 +17,27 @@ use serde::{Deserialize, Serialize};
 use crate::range::total_bytes;
 use crate::{BarRange, Origin, SourceKind};
 
-/// The most bytes of memory in one message.
+/// Largest number of bytes of memory in one message.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// The longest line of a request or an answer.
+/// Longest line of a request or a reply.
 const LINE_BYTES: usize = 1024;
-/// The longest first message: room for some thousand ranges.
-pub(super) const HELLO_BYTES: usize = 128 * 1024;
-/// The longest message after the first one.
+/// Longest first message, enough for about 2000 ranges.
+pub(super) const DESCRIPTION_BYTES: usize = 128 * 1024;
+/// Longest message after the first one.
 pub(super) const MESSAGE_BYTES: usize = LINE_BYTES + CHUNK_BYTES;
-/// The version of the requests that we serve.
+/// Version of the requests.
 pub(super) const VIEW_VERSION: u32 = 1;
 
-/// What comes with the fd.
+/// The first message: describes the dma-buf that it carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hello {
+pub(super) struct Description {
     pub(super) bdf: Option<Bdf>,
     pub(super) bar: Option<BarIndex>,
     pub(super) ranges: Vec<BarRange>,
     pub(super) size_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<SourceKind>,
-    /// The version of the requests that will be answered; absent where none are.
+    /// Version of the requests that the sender serves; absent if it serves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) view: Option<u32>,
 }
@@ -51,12 +51,12 @@ pub(super) enum Request {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Ok { length: usize },
     Error(String),
 }
 
-impl Hello {
+impl Description {
     pub(super) fn new(origin: &Origin, size_bytes: u64) -> Self {
         Self {
             bdf: origin.bdf,
@@ -68,33 +68,33 @@ impl Hello {
         }
     }
 
-    /// Where the buffer comes from; an `Err` says what does not fit together.
+    /// The origin of the buffer, or the reason why the description is inconsistent.
     pub(super) fn origin(self) -> Result<Origin, String> {
         let sum = total_bytes(&self.ranges);
         if self.ranges.is_empty() || self.size_bytes == 0 || sum != Some(self.size_bytes) {
-            return Err(format!("its ranges do not add up to its size of {} bytes", self.size_bytes));
+            return Err(format!("the lengths of the ranges do not add up to the size of {} bytes", self.size_bytes));
         }
         if self.ranges.iter().any(|range| range.offset_bytes.checked_add(range.length_bytes).is_none()) {
-            return Err("a range leaves the address space".to_owned());
+            return Err("the end of a range exceeds 64 bits".to_owned());
         }
         let kind = match (self.kind, self.bdf) {
-            (Some(SourceKind::Host), _) => return Err("host memory has no fd".to_owned()),
+            (Some(SourceKind::Host), _) => return Err("host memory is not a dma-buf".to_owned()),
             (Some(kind), _) => kind,
             (None, Some(_)) => SourceKind::Vfio,
-            (None, None) => return Err("it names neither a function nor a kind of memory".to_owned()),
+            (None, None) => return Err("bdf and kind are missing".to_owned()),
         };
         Ok(Origin { kind, bdf: self.bdf, bar: self.bar, ranges: self.ranges })
     }
 }
 
-/// The line and the bytes behind it; `None` where the message has no line of JSON of this kind.
+/// Divides a message into its parsed line and the bytes after it. `None` if the line is missing or has another form.
 pub(super) fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Option<(T, &'a [u8])> {
     let end = message.iter().position(|&byte| byte == b'\n')?;
     let (line, bytes) = message.split_at(end);
     Some((serde_json::from_slice(line).ok()?, &bytes[1..]))
 }
 
-/// Sends a line, bytes and perhaps an fd as one message.
+/// Sends a line, bytes and optionally a file descriptor as one message.
 pub(super) fn send(
     socket: BorrowedFd<'_>,
     line: &impl Serialize,
@@ -107,7 +107,7 @@ pub(super) fn send(
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let control = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     loop {
-        // A peer that went away is an error here and not a signal.
+        // Without `MSG_NOSIGNAL`, a closed connection would raise SIGPIPE.
         match sendmsg::<()>(socket.as_raw_fd(), &parts, control.as_slice(), MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}
@@ -122,30 +122,30 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn requests_look_as_documented() {
+    fn requests_and_replies_have_the_documented_form() {
         let text = |request| serde_json::to_string(&request).unwrap();
         assert_eq!(text(Request::Read { offset: 1, length: 2 }), r#"{"read":{"offset":1,"length":2}}"#);
         assert_eq!(text(Request::Write { offset: 1 }), r#"{"write":{"offset":1}}"#);
-        assert_eq!(serde_json::to_string(&Answer::Ok { length: 3 }).unwrap(), r#"{"ok":{"length":3}}"#);
-        assert_eq!(serde_json::to_string(&Answer::Error("no".into())).unwrap(), r#"{"error":"no"}"#);
+        assert_eq!(serde_json::to_string(&Reply::Ok { length: 3 }).unwrap(), r#"{"ok":{"length":3}}"#);
+        assert_eq!(serde_json::to_string(&Reply::Error("no".into())).unwrap(), r#"{"error":"no"}"#);
     }
 
     #[test]
-    fn a_foreign_hello_needs_only_the_four_fields() {
+    fn four_fields_are_enough_for_a_description() {
         let text =
             r#"{"bdf":"0000:03:00.0","bar":2,"ranges":[{"offset_bytes":0,"length_bytes":4096}],"size_bytes":4096}"#;
-        let hello: Hello = serde_json::from_str(text).unwrap();
-        assert_eq!(hello.view, None);
-        let origin = hello.origin().unwrap();
-        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, BarIndex::new(2)));
+        let description: Description = serde_json::from_str(text).unwrap();
+        assert_eq!(description.view, None);
+        let origin = description.origin().unwrap();
+        assert_eq!((origin.kind, origin.bar), (SourceKind::Vfio, BarIndex::new(2).ok()));
     }
 
     #[test]
-    fn what_does_not_fit_together_is_refused() {
+    fn rejects_inconsistent_descriptions() {
         let range = |offset_bytes, length_bytes| BarRange { offset_bytes, length_bytes };
-        let hello = |ranges, size_bytes| Hello {
+        let description = |ranges, size_bytes| Description {
             bdf: Some("0000:03:00.0".parse().unwrap()),
-            bar: BarIndex::new(2),
+            bar: BarIndex::new(2).ok(),
             ranges,
             size_bytes,
             kind: None,
@@ -157,22 +157,22 @@ mod tests {
             (vec![range(0, u64::MAX), range(0, 2)], 1),
             (vec![range(u64::MAX, 4096)], 4096),
         ] {
-            hello(ranges, size_bytes).origin().unwrap_err();
+            description(ranges, size_bytes).origin().unwrap_err();
         }
-        let nothing = Hello { bdf: None, ..hello(vec![range(0, 4096)], 4096) };
-        nothing.clone().origin().unwrap_err();
-        Hello { kind: Some(SourceKind::Host), ..nothing }.origin().unwrap_err();
+        let unnamed = Description { bdf: None, ..description(vec![range(0, 4096)], 4096) };
+        unnamed.clone().origin().unwrap_err();
+        Description { kind: Some(SourceKind::Host), ..unnamed }.origin().unwrap_err();
     }
 
     proptest! {
         #[test]
-        fn any_message_is_answered(message in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_never_panics(message in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse::<Request>(&message);
-            let _ = parse::<Hello>(&message);
+            let _ = parse::<Description>(&message);
         }
 
         #[test]
-        fn bytes_come_after_the_line(offset: u64, bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn finds_the_bytes_after_the_line(offset: u64, bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut message = serde_json::to_vec(&Request::Write { offset }).unwrap();
             message.push(b'\n');
             message.extend(&bytes);

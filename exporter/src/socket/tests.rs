@@ -1,4 +1,4 @@
-//! Both sides of a handover, and peers that misbehave. A memfd stands in for the dma-buf: the kernel passes both alike.
+//! Sender and receiver, and peers that violate the protocol. A memfd replaces the dma-buf: the kernel passes both alike.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, accept, connect, recv, send, sendmsg};
 
-use super::client::SocketExporter;
 use super::listen::{Listener, address, new_socket};
-use super::server::ExportServer;
+use super::receiver::SocketExporter;
+use super::sender::DmaBufSender;
 use crate::{
     BarRange, Buffer, Error, Exporter, Handle, HostExporter, OpenOptions, Origin, SourceKind, View, check_span,
 };
 
 const SIZE: usize = 256 * 1024;
 
-/// A memfd that claims to be two ranges of a BAR.
+/// A memfd described as two ranges of a BAR.
 struct Memfd {
     origin: Origin,
     bytes: Arc<Bytes>,
@@ -60,7 +60,7 @@ impl Memfd {
             BarRange { offset_bytes: 0, length_bytes: half },
         ];
         let bdf = Some("0000:03:00.0".parse().unwrap());
-        let origin = Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(2), ranges };
+        let origin = Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(2).ok(), ranges };
         Self { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) }
     }
 }
@@ -76,24 +76,24 @@ impl Exporter for Memfd {
     }
 }
 
-/// Runs `work` against a server, and expects the server to end within two seconds of being told.
-fn with_server(exporter: &Memfd, work: impl FnOnce(&Path)) {
+/// Runs `work` against a sender, and expects the sender to end within two seconds after the stop flag is set.
+fn with_sender(exporter: &Memfd, work: impl FnOnce(&Path)) {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("socket");
-    let server = ExportServer::new(&path, exporter).unwrap();
+    let sender = DmaBufSender::new(&path, exporter).unwrap();
     let stop = AtomicBool::new(false);
-    let told = std::thread::scope(|scope| {
-        let serving = scope.spawn(|| server.serve(&stop));
+    let stopped = std::thread::scope(|scope| {
+        let serving = scope.spawn(|| sender.serve(&stop));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&path)));
         stop.store(true, Ordering::Relaxed);
-        let told = Instant::now();
+        let stopped = Instant::now();
         serving.join().unwrap().unwrap();
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
         }
-        told
+        stopped
     });
-    assert!(told.elapsed() < Duration::from_secs(2), "the server took {:?} to stop", told.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(2), "the sender took {:?} to stop", stopped.elapsed());
 }
 
 fn raw_connect(path: &Path) -> OwnedFd {
@@ -110,10 +110,10 @@ fn next(socket: &OwnedFd) -> String {
 }
 
 #[test]
-fn hands_over_and_shows_the_bytes() {
+fn sends_a_dma_buf_and_serves_its_view() {
     let exporter = Memfd::new();
-    with_server(&exporter, |path| {
-        let received = SocketExporter::take(path).unwrap();
+    with_sender(&exporter, |path| {
+        let received = SocketExporter::receive(path).unwrap();
         assert_eq!(received.origin(), exporter.origin());
         assert!(received.serves_view());
         let buffer = received.export(SIZE as u64).unwrap();
@@ -127,45 +127,45 @@ fn hands_over_and_shows_the_bytes() {
         assert_eq!(buffer.view().read(4, &mut back).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let front = received.export(SIZE as u64 / 2).unwrap();
         assert_eq!(front.origin().ranges, exporter.origin.ranges[..1]);
-        assert!(front.view().read(SIZE as u64 / 2, &mut [0]).is_err(), "the front ends where it was cut");
+        assert!(front.view().read(SIZE as u64 / 2, &mut [0]).is_err(), "the view exceeds the export");
     });
 }
 
 #[test]
-fn only_a_dma_buf_is_accepted() {
-    with_server(&Memfd::new(), |path| {
+fn rejects_a_file_that_is_not_a_dma_buf() {
+    with_sender(&Memfd::new(), |path| {
         let error = SocketExporter::connect(path).unwrap_err();
-        assert!(matches!(&error, Error::BadHandover { why, .. } if why.contains("no dma-buf")), "{error}");
+        assert!(matches!(&error, Error::BadSocketMessage { why, .. } if why.contains("not a dma-buf")), "{error}");
     });
 }
 
 #[test]
-fn host_memory_cannot_be_handed_over() {
+fn rejects_host_memory() {
     let host = HostExporter::open(4096, &OpenOptions::default()).unwrap();
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("socket");
-    assert!(matches!(ExportServer::new(&path, &host), Err(Error::NothingToHandOver { .. })));
+    assert!(matches!(DmaBufSender::new(&path, &host), Err(Error::NotADmaBuf { .. })));
     assert!(!path.exists());
 }
 
 #[test]
-fn a_receiver_that_talks_nonsense_is_told_and_left() {
-    with_server(&Memfd::new(), |path| {
-        for nonsense in
+fn replies_to_an_invalid_request_and_closes_the_connection() {
+    with_sender(&Memfd::new(), |path| {
+        for request in
             ["\n", "{}\n", "hello", "{\"read\":{\"offset\":0}}\n", "{\"read\":{\"offset\":-1,\"length\":1}}\n"]
         {
             let socket = raw_connect(path);
             assert!(next(&socket).contains("size_bytes"));
-            send(socket.as_raw_fd(), nonsense.as_bytes(), MsgFlags::empty()).unwrap();
-            assert!(next(&socket).contains("error"), "{nonsense:?}");
-            assert_eq!(next(&socket), "", "{nonsense:?}");
+            send(socket.as_raw_fd(), request.as_bytes(), MsgFlags::empty()).unwrap();
+            assert!(next(&socket).contains("error"), "{request:?}");
+            assert_eq!(next(&socket), "", "{request:?}");
         }
     });
 }
 
 #[test]
-fn a_request_that_cannot_be_served_is_told_and_the_next_one_served() {
-    with_server(&Memfd::new(), |path| {
+fn replies_to_a_failed_request_and_serves_the_next() {
+    with_sender(&Memfd::new(), |path| {
         let socket = raw_connect(path);
         next(&socket);
         for request in [
@@ -182,41 +182,41 @@ fn a_request_that_cannot_be_served_is_told_and_the_next_one_served() {
 }
 
 #[test]
-fn a_receiver_that_never_reads_hangs_nobody() {
+fn serves_others_while_a_receiver_reads_no_replies() {
     let exporter = Memfd::new();
-    with_server(&exporter, |path| {
+    with_sender(&exporter, |path| {
         let greedy = raw_connect(path);
         let request = b"{\"read\":{\"offset\":0,\"length\":65536}}\n";
         while send(greedy.as_raw_fd(), request, MsgFlags::MSG_DONTWAIT).is_ok() {}
-        let other = SocketExporter::take(path).unwrap();
+        let other = SocketExporter::receive(path).unwrap();
         other.export(SIZE as u64).unwrap().view().read(0, &mut [0; 16]).unwrap();
-        // It goes away with answers still owed to it.
+        // Closes its connection with unread replies.
         drop(greedy);
     });
 }
 
 #[test]
-fn receivers_are_limited_and_come_free_again() {
-    with_server(&Memfd::new(), |path| {
-        let mut receivers: Vec<_> = (0..32).map(|_| SocketExporter::take(path).unwrap()).collect();
-        let error = SocketExporter::take(path).unwrap_err();
-        assert!(error.to_string().contains("served already"), "{error}");
+fn limits_receivers_and_accepts_more_after_one_leaves() {
+    with_sender(&Memfd::new(), |path| {
+        let mut receivers: Vec<_> = (0..32).map(|_| SocketExporter::receive(path).unwrap()).collect();
+        let error = SocketExporter::receive(path).unwrap_err();
+        assert!(error.to_string().contains("connected already"), "{error}");
         receivers.pop();
         let deadline = Instant::now() + Duration::from_secs(5);
-        while SocketExporter::take(path).is_err() {
-            assert!(Instant::now() < deadline, "the place did not come free");
+        while SocketExporter::receive(path).is_err() {
+            assert!(Instant::now() < deadline, "the sender still rejects receivers");
             std::thread::sleep(Duration::from_millis(20));
         }
     });
 }
 
-/// An exporter that sends one message of its own making and keeps or closes the connection.
-fn foreign(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
+/// A sender that sends the given message, and keeps or closes the connection.
+fn send_once(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
     let base = tempfile::tempdir().unwrap();
     let path: PathBuf = base.path().join("socket");
     let listener = Listener::bind(&path).unwrap();
     std::thread::scope(|scope| {
-        let taking = scope.spawn(|| SocketExporter::take(&path));
+        let taking = scope.spawn(|| SocketExporter::receive(&path));
         let socket = crate::sys::adopt(accept(listener.socket.as_raw_fd()).unwrap()).unwrap();
         let control: &[_] = if fds.is_empty() { &[] } else { &[ControlMessage::ScmRights(fds)] };
         let parts = [io::IoSlice::new(text.as_bytes())];
@@ -226,14 +226,14 @@ fn foreign(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Err
     })
 }
 
-const HELLO: &str =
+const DESCRIPTION: &str =
     r#"{"bdf":"0000:03:00.0","bar":2,"ranges":[{"offset_bytes":0,"length_bytes":8192}],"size_bytes":8192}"#;
 
 #[test]
-fn an_exporter_that_sends_one_message_only_is_enough() {
+fn receives_from_a_sender_without_a_view() {
     let memfd = memfd(8192);
-    for (text, keep) in [(HELLO.to_owned(), false), (format!("{HELLO}\n"), true)] {
-        let (received, _socket) = foreign(&text, &[memfd.as_raw_fd()], keep);
+    for (text, keep) in [(DESCRIPTION.to_owned(), false), (format!("{DESCRIPTION}\n"), true)] {
+        let (received, _socket) = send_once(&text, &[memfd.as_raw_fd()], keep);
         let received = received.unwrap();
         assert!(!received.serves_view());
         let buffer = received.export(8192).unwrap();
@@ -243,62 +243,62 @@ fn an_exporter_that_sends_one_message_only_is_enough() {
 }
 
 #[test]
-fn anything_but_one_described_fd_is_refused_and_no_fd_kept() {
+fn rejects_other_messages_and_closes_their_fds() {
     let right = memfd(8192);
     let right = right.as_raw_fd();
     let small = memfd(4096);
-    let long = format!("{HELLO}{}", " ".repeat(140_000));
+    let long = format!("{DESCRIPTION}{}", " ".repeat(140_000));
     let cases: &[(&str, Vec<RawFd>, &str)] = &[
-        (HELLO, vec![], "no fd"),
-        (HELLO, vec![right], "2 fds"),
-        (HELLO, vec![right; 100], "101 fds"),
-        ("not json", vec![right], "cannot be read"),
-        ("{}", vec![right], "cannot be read"),
+        (DESCRIPTION, vec![], "no file descriptor"),
+        (DESCRIPTION, vec![right], "2 file descriptors"),
+        (DESCRIPTION, vec![right; 100], "101 file descriptors"),
+        ("not json", vec![right], "cannot parse"),
+        ("{}", vec![right], "cannot parse"),
         (&long, vec![right], "too long"),
         ("{\"error\":\"busy\"}\n", vec![], "busy"),
-        (HELLO, vec![small.as_raw_fd()], "fds"),
+        (DESCRIPTION, vec![small.as_raw_fd()], "file descriptors"),
     ];
     for (text, fds, why) in cases {
-        // The write end of a pipe goes along: it reads as ended only when every copy of it is closed.
+        // Also sends the write end of a pipe: its read end reports EOF only after every copy is closed.
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let mut all = fds.clone();
         if !all.is_empty() {
             all.push(writer.as_raw_fd());
         }
-        let (received, _socket) = foreign(text, &all, true);
+        let (received, _socket) = send_once(text, &all, true);
         let error = received.unwrap_err();
-        assert!(matches!(error, Error::BadHandover { .. }), "{error}");
+        assert!(matches!(error, Error::BadSocketMessage { .. }), "{error}");
         assert!(error.to_string().contains(why), "{error}");
         drop(writer);
-        assert_eq!(std::fs::File::from(reader).read(&mut [0]).unwrap(), 0, "an fd was kept");
+        assert_eq!(std::fs::File::from(reader).read(&mut [0]).unwrap(), 0, "a file descriptor was not closed");
     }
 }
 
 #[test]
-fn a_wrong_size_is_refused() {
+fn rejects_another_size() {
     let memfd = memfd(4096);
-    let (received, _socket) = foreign(HELLO, &[memfd.as_raw_fd()], true);
+    let (received, _socket) = send_once(DESCRIPTION, &[memfd.as_raw_fd()], true);
     let error = received.unwrap_err();
     assert!(error.to_string().contains("has 4096"), "{error}");
 }
 
 #[test]
-fn nobody_there_is_said_so() {
+fn reports_a_missing_sender() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("socket");
     let explain = |path: &Path| {
         let error = SocketExporter::connect(path).unwrap_err();
         peerpath_paths::Explained::explanation(&error).why
     };
-    assert!(explain(&path).contains("There is no"));
+    assert!(explain(&path).contains("does not exist"));
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(SocketExporter::connect(&path).is_err());
 }
 
 #[test]
-fn borrowed_fds_are_not_closed() {
+fn buffers_own_separate_fds() {
     let memfd = memfd(8192);
-    let (received, _socket) = foreign(HELLO, &[memfd.as_raw_fd()], true);
+    let (received, _socket) = send_once(DESCRIPTION, &[memfd.as_raw_fd()], true);
     let received = received.unwrap();
     let (one, two) = (received.export(8192).unwrap(), received.export(8192).unwrap());
     drop(received);

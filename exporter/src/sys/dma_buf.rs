@@ -1,5 +1,4 @@
-//! Makers of dma-bufs of ordinary memory, and what a dma-buf answers itself. Numbers and structures:
-//! include/uapi/linux/{udmabuf,dma-heap,dma-buf}.h.
+//! Ioctls of udmabuf, dma-buf heaps and dma-bufs. Numbers and structures: include/uapi/linux/{udmabuf,dma-heap,dma-buf}.h.
 
 use std::io;
 use std::mem::size_of;
@@ -32,7 +31,7 @@ struct Sync {
 }
 const _: () = assert!(size_of::<Sync>() == 8);
 
-/// What `fstatfs` says of a dma-buf ("DMAB").
+/// File system type of dma-bufs ("DMAB"), include/uapi/linux/magic.h.
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;
 
 mod raw {
@@ -43,15 +42,15 @@ mod raw {
     nix::ioctl_write_ptr!(sync, b'b', 0, Sync);
 }
 
-/// Which way the processor is about to touch a dma-buf's memory, or has just touched it.
+/// Direction of a CPU access to the memory of a dma-buf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
 }
 
-/// A dma-buf of the first `size_bytes` of a memfd that is sealed against shrinking.
-pub(crate) fn udmabuf_create(maker: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size_bytes: u64) -> io::Result<OwnedFd> {
+/// Creates a dma-buf of the first `size_bytes` of a memfd, which must be sealed against shrinking.
+pub(crate) fn udmabuf_create(udmabuf: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size_bytes: u64) -> io::Result<OwnedFd> {
     let request = UdmabufCreate {
         memfd: memfd.as_raw_fd().cast_unsigned(),
         flags: UDMABUF_FLAGS_CLOEXEC,
@@ -59,20 +58,20 @@ pub(crate) fn udmabuf_create(maker: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size_
         size: size_bytes,
     };
     // SAFETY: the kernel reads one structure, which lives until the call returns, and takes its own reference to the memfd.
-    let fd = unsafe { raw::udmabuf_create(maker.as_raw_fd(), &raw const request) }?;
+    let fd = unsafe { raw::udmabuf_create(udmabuf.as_raw_fd(), &raw const request) }?;
     adopt(fd)
 }
 
-/// A dma-buf of fresh memory of a heap.
+/// Allocates a dma-buf from a heap.
 pub(crate) fn heap_allocate(heap: BorrowedFd<'_>, size_bytes: u64) -> io::Result<OwnedFd> {
     let fd_flags = (libc::O_RDWR | libc::O_CLOEXEC).cast_unsigned();
     let mut request = HeapAllocation { len: size_bytes, fd: 0, fd_flags, heap_flags: 0 };
-    // SAFETY: the kernel reads and writes one structure, which is ours alone, and keeps no pointer.
+    // SAFETY: the kernel reads and writes one structure, which nothing else borrows, and keeps no pointer.
     unsafe { raw::heap_alloc(heap.as_raw_fd(), &raw mut request) }?;
     adopt(request.fd.cast_signed())
 }
 
-/// Tells the exporter that the processor begins (`start`) or ends to touch the memory.
+/// Tells the exporter of a dma-buf that CPU accesses begin (`start`) or end.
 pub(crate) fn sync(dma_buf: BorrowedFd<'_>, access: Access, start: bool) -> io::Result<()> {
     let direction = match access {
         Access::Read => 1,
@@ -83,7 +82,7 @@ pub(crate) fn sync(dma_buf: BorrowedFd<'_>, access: Access, start: bool) -> io::
         // SAFETY: the kernel reads one structure, which lives until the call returns.
         match unsafe { raw::sync(dma_buf.as_raw_fd(), &raw const request) } {
             Ok(_) => return Ok(()),
-            // The kernel waits for fences and can be interrupted doing so; it asks to be called again.
+            // The kernel waits for fences, which a signal can interrupt.
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -95,7 +94,7 @@ pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(u64::try_from(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0) == Ok(DMA_BUF_MAGIC))
 }
 
-/// The size of a dma-buf, or of a file.
+/// Size of a dma-buf or a file in bytes.
 pub(crate) fn size_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let end = nix::unistd::lseek64(fd, 0, nix::unistd::Whence::SeekEnd)?;
     nix::unistd::lseek64(fd, 0, nix::unistd::Whence::SeekSet)?;
@@ -107,14 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_kernel() {
+    fn ioctl_numbers_match_the_kernel() {
         assert_eq!(nix::request_code_write!(b'u', 0x42, size_of::<UdmabufCreate>()), 0x4018_7542);
         assert_eq!(nix::request_code_readwrite!(b'H', 0x0, size_of::<HeapAllocation>()), 0xc018_4800);
         assert_eq!(nix::request_code_write!(b'b', 0, size_of::<Sync>()), 0x4008_6200);
     }
 
     #[test]
-    fn a_memfd_is_no_dma_buf() {
+    fn a_memfd_is_not_a_dma_buf() {
         use std::os::fd::AsFd;
         let memfd = nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&memfd, 8192).unwrap();

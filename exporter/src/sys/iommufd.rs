@@ -1,4 +1,4 @@
-//! The iommufd ioctls that we use. Numbers and structures: include/uapi/linux/iommufd.h.
+//! Ioctls of iommufd. Numbers and structures: include/uapi/linux/iommufd.h.
 
 use std::io;
 use std::mem::size_of;
@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use iommufd_bindings as uapi;
 
-use crate::{Access, HostMemory};
+use crate::HostMemory;
+use crate::vfio::Access;
 
-/// `_IO(';', n)`: iommufd puts no sizes into its numbers, every structure carries its own.
+/// `_IO(';', n)`. The numbers contain no sizes, because every structure has a size field.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
     nix::request_code_none!(uapi::IOMMUFD_TYPE, n)
 }
@@ -22,7 +23,7 @@ mod raw {
     nix::ioctl_readwrite_bad!(ioas_map_file, number(uapi::IOMMUFD_CMD_IOAS_MAP_FILE), uapi::iommu_ioas_map_file);
 }
 
-/// The structures that carry their size; the rest of the layout is asserted where they are generated.
+/// Sizes that the structures report to the kernel. The bindings crate asserts the rest of the layout.
 const _: () = {
     assert!(size_of::<uapi::iommu_ioas_alloc>() == 12);
     assert!(size_of::<uapi::iommu_ioas_map>() == 40);
@@ -36,7 +37,7 @@ fn flags(access: Access) -> u32 {
         | flag(access.write, uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE)
 }
 
-/// Makes an address space and returns its id; it goes with the iommufd.
+/// Allocates an address space and returns its id. The kernel frees it with the iommufd.
 pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut request = uapi::iommu_ioas_alloc { size: 12, flags: 0, out_ioas_id: 0 };
     // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.
@@ -44,7 +45,7 @@ pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(request.out_ioas_id)
 }
 
-/// Maps the first `length_bytes` of a dma-buf where the kernel finds room, and returns the address.
+/// Maps the first `length_bytes` of a dma-buf and returns the IOVA that the kernel chose.
 #[inline]
 pub(crate) fn map_file(
     iommufd: BorrowedFd<'_>,
@@ -68,8 +69,8 @@ pub(crate) fn map_file(
     Ok(request.iova)
 }
 
-/// Pins whole pages of this process and maps them where the kernel finds room; returns the address for the device. The
-/// kernel holds the pages by itself: they outlive even their mapping in this process.
+/// Pins and maps whole pages of this process and returns the IOVA that the kernel chose. The kernel keeps the pages even if
+/// this process unmaps them.
 pub(crate) fn map_memory(
     iommufd: BorrowedFd<'_>,
     ioas_id: u32,
@@ -84,13 +85,13 @@ pub(crate) fn map_memory(
         length: length_bytes,
         ..uapi::iommu_ioas_map::default()
     };
-    // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size. That a device now changes the bytes at
-    // any time is what `HostMemory` is for: they are touched by volatile copies only.
+    // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size. A device may change the bytes at
+    // any time, which `HostMemory` permits: this process accesses them by volatile copies only.
     unsafe { raw::ioas_map(iommufd.as_raw_fd(), &raw mut request) }?;
     Ok(request.iova)
 }
 
-/// Unmaps what was mapped at an address; returns how many bytes that were.
+/// Unmaps an address range and returns the number of unmapped bytes.
 #[inline]
 pub(crate) fn unmap(iommufd: BorrowedFd<'_>, ioas_id: u32, iova: u64, length_bytes: u64) -> io::Result<u64> {
     let mut request = uapi::iommu_ioas_unmap { size: 24, ioas_id, iova, length: length_bytes };
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_kernel() {
+    fn ioctl_numbers_match_the_kernel() {
         let numbers = [
             uapi::IOMMUFD_CMD_IOAS_ALLOC,
             uapi::IOMMUFD_CMD_IOAS_MAP,
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_say_what_the_device_may_do() {
+    fn flags_match_the_permissions() {
         assert_eq!(flags(Access { read: false, write: false }), 0);
         assert_eq!(flags(Access { read: false, write: true }), 2);
         assert_eq!(flags(Access { read: true, write: false }), 4);

@@ -10,16 +10,16 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use super::mmio;
 use crate::check_span;
 
-/// A mapping of shared memory, unmapped when dropped. All access goes through volatile copies, because devices and other
-/// processes change the bytes at any time.
+/// A mapping, unmapped when dropped. All accesses are volatile copies, because devices and other processes may change the
+/// bytes at any time.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     address: NonNull<u8>,
     length_bytes: NonZeroUsize,
 }
 
-// SAFETY: the value owns its mapping, whose address means the same in every thread; bytes are only ever touched by volatile
-// copies, so concurrent use is a race of the devices' kind and never a Rust reference.
+// SAFETY: the value owns its mapping, which is valid in every thread. No Rust reference to the bytes exists: they are accessed
+// by volatile copies only, so other threads are like devices that change them.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -28,7 +28,7 @@ fn protection() -> ProtFlags {
     ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
 }
 
-/// The size of huge pages that every 64-bit processor of today has.
+/// Huge page size that x86-64 and AArch64 (with pages of 4 KiB) support.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 fn length(bytes: u64) -> io::Result<NonZeroUsize> {
@@ -36,17 +36,17 @@ fn length(bytes: u64) -> io::Result<NonZeroUsize> {
 }
 
 impl Mapping {
-    /// Fresh zeroed memory, every page of it present.
+    /// Allocates zeroed memory and populates every page.
     pub(crate) fn anonymous(length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes)?;
-        // SAFETY: the kernel chooses an address that is free, and nothing else refers to it yet.
+        // SAFETY: the kernel chooses a free address, to which nothing else refers.
         let address = unsafe {
             mmap_anonymous(None, length_bytes, protection(), MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE)
         }?;
         Ok(Self { address: address.cast(), length_bytes })
     }
 
-    /// As [`Mapping::anonymous`], in whole huge pages of 2 MiB.
+    /// As [`Mapping::anonymous`], in huge pages of 2 MiB. Rounds the length up.
     pub(crate) fn huge(length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(0))?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE | MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
@@ -55,11 +55,11 @@ impl Mapping {
         Ok(Self { address: address.cast(), length_bytes })
     }
 
-    /// A span of a file, dma-buf or device, shared.
+    /// Maps a span of a file, dma-buf or device, shared.
     pub(crate) fn shared(file: BorrowedFd<'_>, offset: u64, length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes)?;
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-        // SAFETY: the kernel chooses an address that is free, and nothing else refers to it yet; the mapping holds its own
+        // SAFETY: the kernel chooses a free address, to which nothing else refers; the mapping holds its own
         // reference to the file.
         let address = unsafe { mmap(None, length_bytes, protection(), MapFlags::MAP_SHARED, file, offset) }?;
         Ok(Self { address: address.cast(), length_bytes })
@@ -73,7 +73,7 @@ impl Mapping {
         self.length_bytes.get()
     }
 
-    /// Copies out.
+    /// Copies bytes out.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let at = self.at(offset, into.len())?;
         // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
@@ -81,7 +81,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Copies in; `flush` as in [`mmio::copy_in`].
+    /// Copies bytes in; `flush` as in [`mmio::copy_in`].
     pub(crate) fn write(&self, offset: u64, from: &[u8], flush: bool) -> io::Result<()> {
         let at = self.at(offset, from.len())?;
         // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
@@ -107,7 +107,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours with exactly this address and length, and nobody can use it after us.
+        // SAFETY: the value owns the mapping with this address and length, and users of the address keep the value alive.
         let _ = unsafe { munmap(self.address.cast(), self.length_bytes.get()) };
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_mapping_is_copied_to_another() {
+    fn copies_between_mappings() {
         let (from, to) = (Mapping::anonymous(4096).unwrap(), Mapping::anonymous(4096).unwrap());
         let bytes: Vec<u8> = (0..100).collect();
         from.write(1, &bytes, false).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_checked() {
+    fn rejects_spans_outside_the_mapping() {
         let mapping = Mapping::anonymous(4096).unwrap();
         mapping.write(4090, &[1, 2, 3, 4, 5, 6], true).unwrap();
         let mut back = [0; 6];

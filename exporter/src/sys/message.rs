@@ -1,4 +1,4 @@
-//! Messages that carry fds.
+//! Messages with file descriptors.
 
 use std::io::{self, IoSliceMut};
 use std::mem::{size_of, zeroed};
@@ -6,27 +6,27 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::adopt;
 
-/// The kernel puts no more fds than this into one message.
+/// Largest number of file descriptors in a message (`SCM_MAX_FD` in the kernel).
 const FDS_MAX: usize = 253;
 
-/// A message as it arrived.
+/// A received message.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// Bytes of the message, zero at the end of the connection.
+    /// Length in bytes; zero at the end of the connection.
     pub(crate) length: usize,
-    /// The message was longer than the room for it.
+    /// The message was longer than the buffer.
     pub(crate) truncated: bool,
-    /// Fds were lost on the way.
+    /// The kernel discarded file descriptors, e.g. because this process has too many open.
     pub(crate) fds_lost: bool,
-    /// All fds that arrived: owned, so a message that is refused leaks none.
+    /// All received file descriptors, owned so that dropping a rejected message closes them.
     pub(crate) fds: Vec<OwnedFd>,
 }
 
-/// Takes one message and every fd in it.
+/// Receives a message with its file descriptors.
 ///
-/// Not nix's `recvmsg`: that answers a truncated control message with an error and without the fds which did arrive.
+/// Does not use `recvmsg` of nix, which returns an error for a truncated control message and leaks its file descriptors.
 pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Received> {
-    // Words, so that the control headers are aligned.
+    // `u64`, so that the control headers are aligned.
     let mut control = [0_u64; (FDS_MAX * size_of::<RawFd>() + 64) / 8];
     let mut part = IoSliceMut::new(into);
     // SAFETY: a structure of integers and pointers, for which zero is a valid value.
@@ -36,10 +36,10 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Rec
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     let length = loop {
-        // SAFETY: `header` points at `part` (laid out as an iovec, as the standard library promises) and at `control`, both
-        // alive and exclusively ours, with their true lengths.
-        let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
-        if let Ok(length) = usize::try_from(answer) {
+        // SAFETY: `header` points to `part` (the standard library guarantees the layout of an iovec) and to `control`, both
+        // borrowed by no one else until the call returns, with their lengths.
+        let returned = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        if let Ok(length) = usize::try_from(returned) {
             break length;
         }
         let error = io::Error::last_os_error();
@@ -55,7 +55,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Rec
     })
 }
 
-/// Every fd in a message that the kernel just filled in.
+/// The file descriptors of a received message.
 fn fds_of(header: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     // SAFETY: `header` is as recvmsg left it, so the macros walk the control bytes that the kernel wrote.
@@ -63,13 +63,13 @@ fn fds_of(header: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header within the control bytes.
     while let Some(one) = unsafe { at.as_ref() } {
         if one.cmsg_level == libc::SOL_SOCKET && one.cmsg_type == libc::SCM_RIGHTS {
-            // SAFETY: the data of a header found above.
+            // SAFETY: `at` is a header found above.
             let data = unsafe { libc::CMSG_DATA(at) };
             // SAFETY: pure arithmetic on the length.
             let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
             let count = one.cmsg_len.saturating_sub(header_bytes) / size_of::<RawFd>();
             for index in 0..count {
-                // SAFETY: `cmsg_len` says that so many fds follow; they may lie unaligned.
+                // SAFETY: `cmsg_len` covers `count` fds after the header; the read may be unaligned.
                 fds.push(adopt(unsafe { data.cast::<RawFd>().add(index).read_unaligned() })?);
             }
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn brings_every_fd_closed_on_exec() {
+    fn receives_every_fd_with_close_on_exec() {
         let (left, right) = pair();
         let file = tempfile::tempfile().unwrap();
         for count in [0, 1, 3, FDS_MAX] {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_a_message_was_too_long_and_that_the_peer_is_gone() {
+    fn reports_a_truncated_message_and_the_end_of_the_connection() {
         let (left, right) = pair();
         send(&left, b"hello", &[]);
         let received = receive(right.as_fd(), &mut [0; 4]).unwrap();

@@ -1,5 +1,5 @@
-//! What the kernel answers to misuse of its interface that nothing above this module can commit. Asked of a real kernel,
-//! in the lab: `PEERPATH_MISUSE=BDF:BAR` names a function that can be spared.
+//! Checks the errors of a real kernel for invalid requests that the safe functions of this crate cannot send.
+//! `PEERPATH_MISUSE=BDF:BAR` names a BAR of a function that nothing else uses.
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use peerpath_paths::{Cause, Facts, Step, explain};
@@ -7,19 +7,19 @@ use vfio_bindings::bindings::vfio as uapi;
 
 use super::vfio::{dma_buf_feature, export_dma_buf, words};
 use crate::vfio::Device;
-use crate::{BarRange, OpenOptions, Source, page_bytes};
+use crate::{BarRange, Source, page_bytes};
 
 const GET: u32 = uapi::VFIO_DEVICE_FEATURE_GET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF;
 const SET: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF;
 
 #[test]
-#[ignore = "asks a kernel with VFIO about a function that can be spared: PEERPATH_MISUSE=BDF:BAR"]
-fn is_refused_as_the_table_of_causes_has_it() {
-    let named = std::env::var("PEERPATH_MISUSE").expect("PEERPATH_MISUSE names no BAR");
+#[ignore = "needs a kernel with VFIO and an unused function: PEERPATH_MISUSE=BDF:BAR"]
+fn the_kernel_rejects_invalid_requests_with_the_errnos_of_the_table() {
+    let named = std::env::var("PEERPATH_MISUSE").expect("PEERPATH_MISUSE is not set");
     let Ok(Source::Vfio { bdf, bar, .. }) = named.parse() else { panic!("{named} is not a BAR") };
-    let device = Device::open(bdf, &OpenOptions::default()).unwrap();
+    let device = Device::open(bdf).unwrap();
     let (bar, page) = (u32::from(bar.get()), page_bytes());
-    // Header, region and open flags, flags and number of ranges, then the ranges.
+    // Size and flags of the header, region and open flags, flags and number of ranges, then the range.
     let request = |bytes, header, flags, count| {
         vec![words(bytes, header), words(bar, libc::O_CLOEXEC.cast_unsigned()), words(flags, count), 0, page]
     };
@@ -31,17 +31,17 @@ fn is_refused_as_the_table_of_causes_has_it() {
         ("no range", request(24, GET, 0, 0)),
     ];
     for (name, request) in cases {
-        let answer = dma_buf_feature(device.fd(), &request).map(drop).map_err(|error| error.raw_os_error());
-        assert_eq!(answer, Err(Some(libc::EINVAL)), "{name}");
+        let returned = dma_buf_feature(device.fd(), &request).map(drop).map_err(|error| error.raw_os_error());
+        assert_eq!(returned, Err(Some(libc::EINVAL)), "{name}");
     }
     let explanation = explain(Step::Export, libc::EINVAL, &Facts::default());
     assert_eq!(explanation.cause, Some(Cause::BarNotExportable));
 
-    dma_buf_feature(device.fd(), &request(40, GET, 0, 1)).expect("the same without misuse");
+    dma_buf_feature(device.fd(), &request(40, GET, 0, 1)).expect("cannot export with a valid request");
     let range = BarRange { offset_bytes: 0, length_bytes: page };
     let dma_buf = export_dma_buf(device.fd(), bar, &[range]).unwrap();
     let length = usize::try_from(page).ok().and_then(std::num::NonZeroUsize::new).unwrap();
-    // SAFETY: a new mapping at an address of the kernel's choice; there is none, which is what is tested.
+    // SAFETY: the kernel would choose a free address for a new mapping, and the call is expected to fail.
     let mapped = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &dma_buf, 0) };
-    assert_eq!(mapped.map(drop), Err(nix::errno::Errno::EINVAL), "the dma-buf has no mapping for the processor");
+    assert_eq!(mapped.map(drop), Err(nix::errno::Errno::EINVAL), "mapped the dma-buf of a BAR");
 }

@@ -1,27 +1,27 @@
-//! Copies between ordinary memory and memory that a device reads, writes or is.
+//! Copies to and from memory that devices access, and device memory.
 //!
-//! Every access is volatile and naturally aligned, 8 bytes wide where it can be: a BAR may be mapped so that unaligned or
-//! vector accesses are split or fault, and memory that a device changes must not be read twice or merged by the compiler.
+//! Every access is volatile and naturally aligned, and 8 bytes wide if alignment and length allow. Unaligned or vector accesses
+//! to a BAR may be split or fault, and the compiler must not repeat or merge reads of memory that a device changes.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
-/// The widest access that `address` and `left` allow.
+/// Width in bytes of the widest access that the alignment of `address` and `left` bytes allow.
 #[inline]
 fn width(address: usize, left: usize) -> usize {
     [8, 4, 2].into_iter().find(|&width| address.is_multiple_of(width) && left >= width).unwrap_or(1)
 }
 
-/// Copies out of shared memory.
+/// Copies out of memory that devices may change.
 ///
 /// # Safety
 /// `from` must be mapped readable for the length of `into` during the call.
 pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
-    // What arrived before the caller learned of it must not be read from before that.
+    // Keeps the reads after the completion that told the caller of the data.
     fence(Ordering::SeqCst);
     let mut done = 0;
     while done < into.len() {
-        // SAFETY: `done` stays below the length that the caller vouches for.
+        // SAFETY: `done` stays below the length that the caller guarantees.
         let at = unsafe { from.as_ptr().add(done) };
         let width = width(at.addr(), into.len() - done);
         // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
@@ -31,8 +31,8 @@ pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
     }
 }
 
-/// Copies into shared memory. With `flush` the last bytes are read back: a read of device memory returns only when the
-/// posted writes before it have arrived.
+/// Copies into memory that devices may read. With `flush`, reads the last bytes back: a read of device memory completes only
+/// after the earlier posted writes.
 ///
 /// # Safety
 /// `to` must be mapped readable and writable for the length of `from` during the call.
@@ -40,7 +40,7 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
     let mut done = 0;
     let mut last = None;
     while done < from.len() {
-        // SAFETY: `done` stays below the length that the caller vouches for.
+        // SAFETY: `done` stays below the length that the caller guarantees.
         let at = unsafe { to.as_ptr().add(done) };
         let width = width(at.addr(), from.len() - done);
         // SAFETY: aligned to `width` and within the mapping, by the choice of `width`.
@@ -48,15 +48,15 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
         last = Some((at, width));
         done += width;
     }
-    // Drains the write-combining buffers too, on processors that have them.
+    // Also drains write-combining buffers.
     fence(Ordering::SeqCst);
     if let Some((at, width)) = last.filter(|_| flush) {
-        // SAFETY: the place that was just written.
+        // SAFETY: the address that was just written.
         unsafe { load(at, width) };
     }
 }
 
-/// Copies from one shared memory to another; `flush` as in [`copy_in`].
+/// Copies between two memories that devices may access; `flush` as in [`copy_in`].
 ///
 /// # Safety
 /// `from` must be mapped readable and `to` readable and writable for `length` bytes during the call.
@@ -65,9 +65,9 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
     let mut done = 0;
     let mut last = None;
     while done < length {
-        // SAFETY: `done` stays below the length that the caller vouches for.
+        // SAFETY: `done` stays below the length that the caller guarantees.
         let (source, sink) = unsafe { (from.as_ptr().add(done), to.as_ptr().add(done)) };
-        // What both are aligned for.
+        // Both addresses must be aligned.
         let width = width(source.addr() | sink.addr(), length - done);
         // SAFETY: aligned to `width` and within the mappings, by the choice of `width`.
         unsafe { store(sink, width, load(source, width)) };
@@ -76,12 +76,12 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
     }
     fence(Ordering::SeqCst);
     if let Some((at, width)) = last.filter(|_| flush) {
-        // SAFETY: the place that was just written.
+        // SAFETY: the address that was just written.
         unsafe { load(at, width) };
     }
 }
 
-/// The bytes of an integer that was as wide as there is room. Each width is a case of its own, so that none is a call.
+/// Stores the low bytes of an integer. A case for each width avoids a call of `memcpy`.
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // Narrowing to the width is the point.
 fn spread(word: u64, into: &mut [u8]) {
@@ -93,7 +93,7 @@ fn spread(word: u64, into: &mut [u8]) {
     }
 }
 
-/// The integer that has these bytes.
+/// The integer with these bytes.
 #[inline]
 fn gather(from: &[u8]) -> u64 {
     match *from {
@@ -139,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn wide_in_the_middle_narrow_at_the_ends() {
+    fn chooses_the_widest_aligned_access() {
         assert_eq!(width(0x1000, 100), 8);
         assert_eq!(width(0x1004, 100), 4);
         assert_eq!(width(0x1006, 100), 2);

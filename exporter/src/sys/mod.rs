@@ -1,5 +1,5 @@
-//! All that this crate asks of the kernel beyond what safe wrappers offer: ioctls, mappings, device memory, fds in
-//! messages. Each function is safe to call; the reason stands at every `unsafe` block.
+//! System interfaces without safe wrappers: ioctls, mappings, device memory, and file descriptors in messages. Every function
+//! is safe to call except where it says otherwise; each `unsafe` block states why it is sound.
 #![allow(unsafe_code)] // The kernel's interfaces are pointers and raw fds; everything above this module is safe code.
 
 pub(crate) mod dma_buf;
@@ -14,11 +14,11 @@ pub(crate) mod vfio;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Takes ownership of an fd that an ioctl made for us.
+/// Takes ownership of a file descriptor that a system call returned.
 pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
-        return Err(io::Error::other(format!("the kernel answered with the fd {fd}")));
+        return Err(io::Error::other(format!("the kernel returned the invalid file descriptor {fd}")));
     }
-    // SAFETY: the kernel installed this fd for the caller of the ioctl that returned it, and nobody else knows of it.
+    // SAFETY: the kernel created this fd for the caller of the system call that returned it, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

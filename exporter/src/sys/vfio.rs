@@ -1,4 +1,4 @@
-//! The VFIO ioctls that we use. Numbers and structures: include/uapi/linux/vfio.h.
+//! Ioctls of VFIO. Numbers and structures: include/uapi/linux/vfio.h.
 
 use std::ffi::CString;
 use std::io;
@@ -10,7 +10,7 @@ use vfio_bindings::bindings::vfio as uapi;
 use super::adopt;
 use crate::BarRange;
 
-/// `_IO(';', 100 + n)`: VFIO puts no sizes into its numbers.
+/// `_IO(';', 100 + n)`. The numbers contain no sizes.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
     nix::request_code_none!(uapi::VFIO_TYPE, uapi::VFIO_BASE + n)
 }
@@ -33,7 +33,7 @@ mod raw {
     nix::ioctl_readwrite_bad!(device_attach_iommufd_pt, number(19), uapi::vfio_device_attach_iommufd_pt);
 }
 
-/// The structures that the kernel measures by `argsz`; the rest of the layout is asserted where they are generated.
+/// Sizes that `argsz` reports to the kernel. The bindings crate asserts the rest of the layout.
 const _: () = {
     assert!(size_of::<uapi::vfio_group_status>() == 8);
     assert!(size_of::<uapi::vfio_device_info>() == 24);
@@ -50,7 +50,7 @@ fn argsz<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
 }
 
-/// Whether the container speaks the one version there is and offers this kind of IOMMU.
+/// Whether the container has the known API version and offers this kind of IOMMU.
 pub(crate) fn container_offers(container: BorrowedFd<'_>, iommu: u32) -> io::Result<bool> {
     // SAFETY: both ioctls take no pointer; the fd is open while it is borrowed.
     let version = unsafe { raw::get_api_version(container.as_raw_fd()) }?;
@@ -59,14 +59,14 @@ pub(crate) fn container_offers(container: BorrowedFd<'_>, iommu: u32) -> io::Res
     Ok(version.cast_unsigned() == uapi::VFIO_API_VERSION && offered > 0)
 }
 
-/// Makes the container translate with this kind of IOMMU.
+/// Sets the kind of IOMMU of a container.
 pub(crate) fn set_iommu(container: BorrowedFd<'_>, iommu: u32) -> io::Result<()> {
     // SAFETY: the ioctl takes a number, no pointer; the fd is open while it is borrowed.
     unsafe { raw::set_iommu(container.as_raw_fd(), iommu.cast_signed()) }?;
     Ok(())
 }
 
-/// The flags of a group (`VFIO_GROUP_FLAGS_*`).
+/// Flags of a group (`VFIO_GROUP_FLAGS_*`).
 pub(crate) fn group_flags(group: BorrowedFd<'_>) -> io::Result<u32> {
     let mut status = uapi::vfio_group_status { argsz: argsz::<uapi::vfio_group_status>(), flags: 0 };
     // SAFETY: the kernel writes at most `argsz` bytes, which is the size of `status`, and keeps no pointer.
@@ -82,7 +82,7 @@ pub(crate) fn group_set_container(group: BorrowedFd<'_>, container: BorrowedFd<'
     Ok(())
 }
 
-/// The device of that name in the group.
+/// Opens the device with this name in the group.
 pub(crate) fn group_device(group: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let name = CString::new(name)?;
     // SAFETY: the kernel reads a string that ends with NUL and lives until the call returns.
@@ -90,7 +90,7 @@ pub(crate) fn group_device(group: BorrowedFd<'_>, name: &str) -> io::Result<Owne
     adopt(fd)
 }
 
-/// The flags of a device (`VFIO_DEVICE_FLAGS_*`) and how many regions it has.
+/// Flags of a device (`VFIO_DEVICE_FLAGS_*`) and its number of regions.
 pub(crate) fn device_info(device: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut info =
         uapi::vfio_device_info { argsz: argsz::<uapi::vfio_device_info>(), ..uapi::vfio_device_info::default() };
@@ -99,28 +99,28 @@ pub(crate) fn device_info(device: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((info.flags, info.num_regions))
 }
 
-/// What the kernel says of a region, capabilities among it.
+/// The kernel's description of a region.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RegionInfo {
     /// `VFIO_REGION_INFO_FLAG_*`.
     pub(crate) flags: u32,
     pub(crate) size_bytes: u64,
-    /// Where the region starts in the device's fd.
+    /// Offset of the region within the device's fd.
     pub(crate) fd_offset: u64,
-    /// The whole answer, header and chain of capabilities.
+    /// The whole description: header and chain of capabilities.
     pub(crate) bytes: Vec<u8>,
-    /// Where the chain starts in `bytes`; zero where there is none.
+    /// Offset of the chain within `bytes`; zero if there is none.
     pub(crate) capabilities_at: u32,
 }
 
-/// No region's chain of capabilities comes near this; a kernel that asks for more is not believed.
+/// Limit for the size that the kernel requests. Chains of capabilities are far smaller.
 const REGION_INFO_LIMIT_BYTES: u32 = 1 << 20;
 
-/// Asks for a region, with room for its capabilities.
+/// Reads the description of a region with its capabilities.
 pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<RegionInfo> {
     let mut size = argsz::<uapi::vfio_region_info>();
     loop {
-        // Words, so that the start is aligned for the structure.
+        // `u64`, so that the start is aligned for the structure.
         let mut words = vec![0_u64; size.div_ceil(8) as usize];
         let at = words.as_mut_ptr().cast::<uapi::vfio_region_info>();
         let request = uapi::vfio_region_info { argsz: size, index, ..uapi::vfio_region_info::default() };
@@ -152,8 +152,8 @@ pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the device's driver and this kernel know the dma-buf feature. Probing alone: together with GET the kernel
-/// might hand out an fd.
+/// Checks that the kernel and the device's driver support the dma-buf feature. Sets PROBE without GET, so that the kernel
+/// exports nothing.
 pub(crate) fn probe_dma_buf(device: BorrowedFd<'_>) -> io::Result<()> {
     let request = [words(8, uapi::VFIO_DEVICE_FEATURE_PROBE | uapi::VFIO_DEVICE_FEATURE_DMA_BUF)];
     // SAFETY: the kernel reads `argsz` = 8 bytes, which is what `request` has, and keeps no pointer.
@@ -166,19 +166,19 @@ pub(crate) fn export_dma_buf(device: BorrowedFd<'_>, region: u32, ranges: &[BarR
     dma_buf_feature(device, &export_request(region, ranges)?)
 }
 
-/// Asks for the dma-buf feature, in whatever words.
+/// Sends a request for the dma-buf feature. Only the kernel checks its fields.
 pub(super) fn dma_buf_feature(device: BorrowedFd<'_>, request: &[u64]) -> io::Result<OwnedFd> {
     let flags = request.first().map_or(0, |&header| second(header));
     if flags & uapi::VFIO_DEVICE_FEATURE_MASK != uapi::VFIO_DEVICE_FEATURE_DMA_BUF {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: for this feature the kernel writes nothing to us and keeps no pointer; were more announced than `request`
-    // has, it would read other memory of this process or answer EFAULT.
+    // SAFETY: for this feature the kernel writes no memory of this process and keeps no pointer. If `argsz` exceeds the
+    // length of `request`, it reads other memory of this process or returns EFAULT.
     let fd = unsafe { raw::device_feature(device.as_raw_fd(), request.as_ptr()) }?;
     adopt(fd)
 }
 
-/// `vfio_device_feature`, `vfio_device_feature_dma_buf` and its ranges behind each other; words, for the alignment.
+/// `vfio_device_feature`, followed by `vfio_device_feature_dma_buf` and its ranges. `u64`, for the alignment.
 fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
     let too_many = |_| io::Error::from_raw_os_error(libc::E2BIG);
     let count = u32::try_from(ranges.len()).map_err(too_many)?;
@@ -193,7 +193,7 @@ fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
     Ok(request)
 }
 
-/// Two neighbouring u32 fields as the u64 that lies in memory the same way.
+/// Two adjacent `u32` fields as the `u64` with the same bytes in memory.
 pub(super) fn words(first: u32, second: u32) -> u64 {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&first.to_ne_bytes());
@@ -201,43 +201,43 @@ pub(super) fn words(first: u32, second: u32) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// The second of two fields that [`words`] joined.
+/// The second field of [`words`].
 fn second(word: u64) -> u32 {
     let [_, _, _, _, bytes @ ..] = word.to_ne_bytes();
     u32::from_ne_bytes(bytes)
 }
 
-/// Puts a device under an iommufd.
+/// Binds a device to an iommufd.
 pub(crate) fn bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> io::Result<()> {
     let mut request = uapi::vfio_device_bind_iommufd {
         argsz: argsz::<uapi::vfio_device_bind_iommufd>(),
         iommufd: iommufd.as_raw_fd(),
         ..uapi::vfio_device_bind_iommufd::default()
     };
-    // SAFETY: the kernel reads `argsz` bytes and writes the device's id back into the structure, which is ours alone.
+    // SAFETY: the kernel reads `argsz` bytes and writes the device's id back into the structure, which nothing else borrows.
     unsafe { raw::device_bind_iommufd(device.as_raw_fd(), &raw mut request) }?;
     Ok(())
 }
 
-/// Attaches a bound device to an address space of its iommufd.
+/// Attaches a bound device to an I/O address space of its iommufd.
 pub(crate) fn attach_ioas(device: BorrowedFd<'_>, ioas_id: u32) -> io::Result<()> {
     let mut request = uapi::vfio_device_attach_iommufd_pt {
         argsz: argsz::<uapi::vfio_device_attach_iommufd_pt>(),
         pt_id: ioas_id,
         ..uapi::vfio_device_attach_iommufd_pt::default()
     };
-    // SAFETY: the kernel reads `argsz` bytes and writes the table's id back into the structure, which is ours alone.
+    // SAFETY: the kernel reads `argsz` bytes and writes the table's id back into the structure, which nothing else borrows.
     unsafe { raw::device_attach_iommufd_pt(device.as_raw_fd(), &raw mut request) }?;
     Ok(())
 }
 
-/// Opens one of VFIO's files for reading and writing.
+/// Opens a device file for reading and writing.
 pub(crate) fn open(path: &std::path::Path) -> io::Result<OwnedFd> {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
     Ok(file.into())
 }
 
-/// Reads all of `into` from the device's fd.
+/// Fills `into` from offset `at` of the device's fd.
 pub(crate) fn read_at(device: impl AsFd, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
     while !into.is_empty() {
         let offset = i64::try_from(at).map_err(io::Error::other)?;
@@ -254,7 +254,7 @@ pub(crate) fn read_at(device: impl AsFd, mut into: &mut [u8], mut at: u64) -> io
     Ok(())
 }
 
-/// Writes all of `from` to the device's fd.
+/// Writes all of `from` at offset `at` of the device's fd.
 pub(crate) fn write_at(device: impl AsFd, mut from: &[u8], mut at: u64) -> io::Result<()> {
     while !from.is_empty() {
         let offset = i64::try_from(at).map_err(io::Error::other)?;
@@ -277,7 +277,7 @@ mod tests {
     use std::mem::offset_of;
 
     #[test]
-    fn the_numbers_are_those_of_the_kernel() {
+    fn ioctl_numbers_match_the_kernel() {
         let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 11, 17, 18, 19].map(number);
         assert_eq!(
             numbers,
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_request_lies_in_memory_as_the_structures_do() {
+    fn an_export_request_has_the_layout_of_the_structures() {
         let ranges = [
             BarRange { offset_bytes: 0x1000, length_bytes: 0x2000 },
             BarRange { offset_bytes: 0x8000, length_bytes: 0x4000 },

@@ -1,4 +1,4 @@
-//! An I/O address space (IOAS) of a device's own: what is mapped in it, the device reaches, and nothing else.
+//! I/O address spaces (IOAS) of iommufd, through which a device reaches mapped memory.
 
 use std::borrow::Borrow;
 use std::io;
@@ -10,22 +10,22 @@ use super::cdev::Iommufd;
 use crate::sys::{iommufd, vfio as sys};
 use crate::{Error, HostMemory, page_bytes};
 
-/// What a device may do with memory that is mapped for it.
+/// Permissions of a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// Read it.
+    /// The device may read.
     pub read: bool,
-    /// Write it.
+    /// The device may write.
     pub write: bool,
 }
 
 impl Access {
-    /// Both.
+    /// The device may read and write.
     pub const BOTH: Self = Self { read: true, write: true };
 }
 
-/// An address space with one device attached. The IOMMU translates every access of the device by it, and blocks what is
-/// not mapped.
+/// I/O address space with one device attached. The IOMMU translates every access of the device through it, and blocks
+/// accesses to addresses that are not mapped.
 #[derive(Debug)]
 pub struct AddressSpace {
     ioas_id: u32,
@@ -34,12 +34,11 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// The address space of a device that was opened through the cdev interface. The first call attaches the device to an
-    /// empty address space of its own, so that a mapping changes the page table of no other device. The kernel frees it
-    /// with the iommufd.
+    /// Returns the address space of a device that was opened through the cdev interface. The first call allocates it and
+    /// attaches the device, so that mappings change the page tables of no other device. The kernel frees it with the iommufd.
     ///
     /// # Errors
-    /// The device was opened through the group interface, or the kernel refused.
+    /// [`Error::OtherVfioInterface`] if the device was opened through a group, or [`Error::AttachIommufd`].
     pub fn of(device: &Arc<Device>) -> Result<Arc<Self>, Error> {
         let mut own = device.address_space.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(space) = own.upgrade() {
@@ -59,21 +58,21 @@ impl AddressSpace {
         Ok(Self { ioas_id, iommufd, device })
     }
 
-    /// The device.
+    /// The attached device.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }
 
-    /// What a bare ioctl on it needs: the iommufd and the number of the IOAS.
+    /// The iommufd and the id of the IOAS, for ioctls of the caller's own.
     #[inline]
     pub fn raw(&self) -> (BorrowedFd<'_>, u32) {
         (self.iommufd.fd(), self.ioas_id)
     }
 
-    /// Maps the front of a dma-buf (`IOMMU_IOAS_MAP_FILE`), just as given: the kernel judges it, not we.
+    /// Maps the first `length_bytes` bytes of a dma-buf (`IOMMU_IOAS_MAP_FILE`). Only the kernel checks the arguments.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The errno of the ioctl.
     #[inline]
     pub fn map_dma_buf<S: Borrow<Self>>(
         space: S,
@@ -86,10 +85,10 @@ impl AddressSpace {
         Ok(Mapped { space, iova, length_bytes, is_live: true, _memory: None })
     }
 
-    /// Maps memory of this process (`IOMMU_IOAS_MAP`), in whole pages.
+    /// Maps memory of this process (`IOMMU_IOAS_MAP`), rounded up to whole pages.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The errno of the ioctl.
     pub fn map_memory<S: Borrow<Self>>(space: S, memory: HostMemory) -> io::Result<Mapped<S>> {
         let length_bytes = (memory.length_bytes() as u64).next_multiple_of(page_bytes());
         let (iommufd, ioas_id) = space.borrow().raw();
@@ -98,10 +97,12 @@ impl AddressSpace {
     }
 }
 
-/// Memory that the device reaches at an address, until this is dropped. Whatever keeps the address space alive may hold it:
-/// one reference that somebody has anyway, where counting another would be time that is measured.
+/// Memory mapped for a device; dropping this unmaps it.
+///
+/// `S` keeps the address space alive. A caller that measures mappings passes a plain reference, because cloning an `Arc` would
+/// add to the measured time.
 pub struct Mapped<S: Borrow<AddressSpace> = Arc<AddressSpace>> {
-    // Unmapped before the memory may go.
+    // Used by `drop` before `_memory` is freed.
     space: S,
     iova: u64,
     length_bytes: u64,
@@ -110,25 +111,25 @@ pub struct Mapped<S: Borrow<AddressSpace> = Arc<AddressSpace>> {
 }
 
 impl<S: Borrow<AddressSpace>> Mapped<S> {
-    /// What keeps the address space alive.
+    /// The address space.
     pub fn space(&self) -> &S {
         &self.space
     }
 
-    /// Where the device finds it.
+    /// I/O virtual address of the first byte.
     pub fn iova(&self) -> u64 {
         self.iova
     }
 
-    /// How much of it is mapped.
+    /// Mapped length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }
 
-    /// Takes the mapping back ahead of its end and says whether that worked; done once, it is done.
+    /// Unmaps before the drop, to get the error. Later calls do nothing.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The errno of the ioctl, or the kernel unmapped another number of bytes.
     #[inline]
     pub fn unmap(&mut self) -> io::Result<()> {
         if !std::mem::replace(&mut self.is_live, false) {
@@ -139,14 +140,14 @@ impl<S: Borrow<AddressSpace>> Mapped<S> {
         if unmapped == self.length_bytes {
             return Ok(());
         }
-        Err(io::Error::other(format!("{unmapped} of {} bytes were unmapped", self.length_bytes)))
+        Err(io::Error::other(format!("the kernel unmapped {unmapped} of {} bytes", self.length_bytes)))
     }
 }
 
 impl<S: Borrow<AddressSpace>> Drop for Mapped<S> {
     #[inline]
     fn drop(&mut self) {
-        // Best effort: the kernel unmaps everything when the iommufd is closed.
+        // Errors are ignored: the kernel unmaps everything when the iommufd is closed.
         let _ = self.unmap();
     }
 }

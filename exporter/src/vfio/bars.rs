@@ -1,4 +1,4 @@
-//! The BARs of a function, and why one cannot be exported. They can be read whichever driver is bound.
+//! BARs of a function, from sysfs. Needs no particular driver.
 
 use peerpath_paths::{Bar, BarIndex, BarKind, Bdf, GroupError, Tree};
 
@@ -7,22 +7,22 @@ use crate::{Error, page_bytes};
 /// Why a BAR cannot be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotExportable {
-    /// The function does not implement it.
-    #[error("there is no such BAR")]
+    /// The function does not implement the BAR.
+    #[error("the function has no such BAR")]
     Absent,
-    /// It decodes I/O ports.
+    /// The BAR decodes I/O ports.
     #[error("it is an I/O BAR")]
     Io,
-    /// It is smaller than a page.
+    /// The BAR is smaller than a page.
     #[error("it is smaller than a page")]
     SubPage,
-    /// It has no address.
-    #[error("no address is assigned to it")]
+    /// The BAR has no address.
+    #[error("it has no address")]
     Unassigned,
 }
 
 impl NotExportable {
-    /// Why a BAR cannot be exported; `None` if it can.
+    /// Finds why a BAR cannot be exported; `None` if it can.
     pub fn find(bar: &Bar) -> Option<Self> {
         if bar.kind == BarKind::Io {
             Some(Self::Io)
@@ -35,26 +35,28 @@ impl NotExportable {
         }
     }
 
-    /// The reason as a sentence.
+    /// Background of the reason, as a sentence.
     pub fn why(self) -> &'static str {
         match self {
-            Self::Absent => "The function does not implement this BAR, or a 64-bit BAR before it takes its place.",
-            Self::Io => "Ports are no memory that another device could address.",
-            Self::SubPage => "Dma-bufs consist of whole pages, and the rest of the page may belong to another device.",
-            Self::Unassigned => "Neither the firmware nor the kernel found room for it in the address space.",
+            Self::Absent => "The function does not implement this BAR, or it is the upper half of a 64-bit BAR.",
+            Self::Io => "Other devices can address memory, but not I/O ports.",
+            Self::SubPage => {
+                "A dma-buf consists of whole pages, and the rest of the page may belong to another device."
+            }
+            Self::Unassigned => "The firmware and the kernel found no space for it in the physical address space.",
         }
     }
 }
 
-/// The BARs of a function, from the `resource` file in sysfs.
+/// Lists the implemented BARs of a function, from its `resource` file in sysfs.
 ///
 /// # Errors
-/// [`GroupError::NoFunction`].
+/// [`GroupError::NoFunction`] if the function does not exist.
 pub fn bars(tree: &Tree, bdf: Bdf) -> Result<Vec<Bar>, Error> {
     if tree.has_function(bdf) { Ok(tree.bars(bdf)) } else { Err(GroupError::NoFunction { bdf }.into()) }
 }
 
-/// The BAR with that index, if it can be exported.
+/// The BAR with this index, checked to be exportable.
 pub(super) fn exportable_bar(tree: &Tree, bdf: Bdf, index: BarIndex) -> Result<Bar, Error> {
     let refused = |problem| Error::BadBar { bdf, bar: index, problem };
     let bar = bars(tree, bdf)?.into_iter().find(|bar| bar.index == index.get());
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_bars_can_be_exported_and_why_not() {
+    fn finds_why_a_bar_cannot_be_exported() {
         let root = tempfile::tempdir().unwrap();
         let tree = host(root.path());
         let bdf = "0000:00:02.0".parse().unwrap();
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn names_a_missing_function() {
+    fn reports_a_missing_function() {
         let root = tempfile::tempdir().unwrap();
         let bdf = "0000:7f:00.0".parse().unwrap();
         assert!(

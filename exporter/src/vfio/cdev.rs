@@ -1,4 +1,4 @@
-//! The cdev interface: a character device per function, bound to an iommufd.
+//! VFIO cdev interface: a character device per function, bound to an iommufd.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use super::busy_or;
 use crate::sys::{iommufd, vfio as sys};
 use crate::{Error, VfioInterface};
 
-/// The device file that makes iommufds.
+/// Device file whose open files are iommufds.
 pub(crate) const IOMMUFD: &str = "/dev/iommu";
-/// The directory of the character devices.
+/// Directory of the character devices.
 const DEVICES: &str = "/dev/vfio/devices";
 
-/// An iommufd with one empty address space. All devices of this process share it, since the kernel binds all functions of a
-/// group to the same iommufd.
+/// An iommufd with one empty address space. All devices of this process share it, because the kernel requires one iommufd for
+/// all functions of a group.
 #[derive(Debug)]
 pub(crate) struct Iommufd {
     fd: OwnedFd,
@@ -32,17 +32,17 @@ impl Iommufd {
 
 static OPEN: Mutex<Weak<Iommufd>> = Mutex::new(Weak::new());
 
-/// The character device of a function, if this kernel has one.
+/// Character device of a function, if the kernel created one.
 fn path(tree: &Tree, bdf: Bdf) -> Option<PathBuf> {
     tree.vfio_cdev(bdf).map(|name| Path::new(DEVICES).join(name)).filter(|path| path.exists())
 }
 
-/// Whether the function can be opened through this interface.
+/// Whether the kernel offers this interface for the function.
 pub(crate) fn exists(tree: &Tree, bdf: Bdf) -> bool {
     Path::new(IOMMUFD).exists() && path(tree, bdf).is_some()
 }
 
-/// Opens the device of a function.
+/// Opens a function and attaches it to the shared, empty address space.
 pub(crate) fn open(tree: &Tree, bdf: Bdf) -> Result<(OwnedFd, Arc<Iommufd>), Error> {
     let path = path(tree, bdf).ok_or_else(|| missing(bdf, DEVICES))?;
     let iommufd = share(bdf)?;

@@ -1,4 +1,4 @@
-//! Configuration space of an open device.
+//! Configuration space of an open function.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -33,15 +33,15 @@ fn write(device: BorrowedFd<'_>, config: &Region, offset: u64, from: &[u8]) -> i
 }
 
 impl Device {
-    /// Reads configuration space as VFIO shows it.
+    /// Reads configuration space, with the registers that VFIO emulates.
     ///
     /// # Errors
-    /// The span leaves it, or the device does not answer.
+    /// [`Error::Region`] if the span leaves configuration space, or the kernel cannot read it.
     pub fn read_config(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         read(self.fd(), self.config(), offset, into).map_err(self.failed("read configuration space"))
     }
 
-    /// Writes configuration space as far as VFIO lets it through.
+    /// Writes configuration space. VFIO emulates or ignores writes to some registers.
     ///
     /// # Errors
     /// As [`Device::read_config`].
@@ -49,27 +49,28 @@ impl Device {
         write(self.fd(), self.config(), offset, from).map_err(self.failed("write configuration space"))
     }
 
-    /// Whether the function answers memory accesses.
+    /// Whether memory decoding is on (bit 1 of the command register), so that the function responds to accesses to its BARs.
     ///
     /// # Errors
-    /// The device does not answer.
+    /// As [`Device::read_config`].
     pub fn memory_enabled(&self) -> Result<bool, Error> {
         Ok(self.command()? & MEMORY_ENABLE != 0)
     }
 
-    /// Lets the function answer memory accesses, or not: switching that off revokes every dma-buf of the function until it
-    /// is on again. It is as before when the device is closed.
+    /// Turns memory decoding on or off. While it is off, the kernel revokes every dma-buf of the function. Closing the device
+    /// restores the command register.
     ///
     /// # Errors
-    /// The device does not answer.
+    /// As [`Device::read_config`].
     pub fn set_memory_enabled(&self, enabled: bool) -> Result<(), Error> {
         self.set_command(MEMORY_ENABLE, enabled)
     }
 
-    /// Lets the function start accesses of its own, or not. An exporter needs none.
+    /// Turns bus mastering on or off (bit 2 of the command register), so that the function may start DMA. An exporter does
+    /// not need it.
     ///
     /// # Errors
-    /// The device does not answer.
+    /// As [`Device::read_config`].
     pub fn set_bus_master_enabled(&self, enabled: bool) -> Result<(), Error> {
         self.set_command(BUS_MASTER_ENABLE, enabled)
     }

@@ -1,4 +1,4 @@
-//! An open function, whichever VFIO interface it was opened through.
+//! An open function.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,15 +13,15 @@ use super::group::{self, Group};
 use super::regions::Region;
 use super::{AddressSpace, config, open_devices};
 use crate::sys::vfio as sys;
-use crate::{BarRange, Error, OpenOptions, VfioInterface};
+use crate::{BarRange, Error, VfioInterface};
 
-/// A function opened through VFIO. Sources on the same function share one.
+/// A PCI function, opened through VFIO.
 ///
-/// The kernel lets one process at a time open a device, and revokes every dma-buf of it when it is closed: a holder of a
-/// dma-buf must keep the device alive as well.
+/// The kernel lets one process at a time open a device, so this process opens each function once and shares it. Closing the
+/// device revokes its dma-bufs; a [`Buffer`](crate::Buffer) keeps it open.
 #[derive(Debug)]
 pub struct Device {
-    // Fields are dropped in this order: the device is closed, then the interface.
+    // Fields are dropped in this order: the device must be closed before the interface.
     fd: OwnedFd,
     parent: Parent,
     bdf: Bdf,
@@ -31,11 +31,11 @@ pub struct Device {
     bars: Vec<Region>,
     /// The command register before this process opened the function.
     command_before: u16,
-    /// The address space of its own, while there is one.
+    /// The device's own address space, while in use.
     pub(super) address_space: Mutex<Weak<AddressSpace>>,
 }
 
-/// The interface through which a device was opened; stays open as long as the device.
+/// The VFIO interface of a device; stays open as long as the device.
 #[derive(Debug)]
 enum Parent {
     Group { _group: Arc<Group> },
@@ -45,28 +45,42 @@ enum Parent {
 const BARS: u32 = uapi::VFIO_PCI_ROM_REGION_INDEX;
 
 impl Device {
-    /// Opens a function that a VFIO driver is bound to, or shares the device if this process has it open already.
+    /// Opens a function that is bound to a VFIO driver, through the cdev interface if the kernel offers it and otherwise
+    /// through the group. If this process has the function open already, returns the same device.
     ///
     /// # Errors
-    /// [`Error::NotVfioDriver`] if no VFIO driver is bound, or a refusal of the kernel.
-    pub fn open(bdf: Bdf, options: &OpenOptions) -> Result<Arc<Self>, Error> {
-        open_devices::share(bdf, options.vfio, || Self::open_new(bdf, options))
+    /// - [`Error::Group`]: the function does not exist, or VFIO cannot open it (e.g. it has no IOMMU group).
+    /// - [`Error::NotVfioDriver`]: no VFIO driver is bound to the function.
+    /// - [`Error::NoVfioInterface`]: the kernel has no VFIO interface.
+    /// - [`Error::OpenElsewhere`]: another process has the function open.
+    /// - Other errors of the kernel, each as a variant of [`Error`].
+    pub fn open(bdf: Bdf) -> Result<Arc<Self>, Error> {
+        Self::open_through(bdf, VfioInterface::Auto)
     }
 
-    /// Checks whether a function could be opened, without opening it and without changing anything.
+    /// As [`Device::open`], through a given VFIO interface.
     ///
     /// # Errors
-    /// As [`Device::open`], and another program has it open.
-    pub fn probe(bdf: Bdf, options: &OpenOptions) -> Result<(), Error> {
+    /// As [`Device::open`], and [`Error::OtherVfioInterface`] if this process has the function open through the other
+    /// interface.
+    pub fn open_through(bdf: Bdf, interface: VfioInterface) -> Result<Arc<Self>, Error> {
+        open_devices::share(bdf, interface, || Self::open_new(bdf, interface))
+    }
+
+    /// Checks that [`Device::open_through`] would find what it needs, without opening the function.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn probe(bdf: Bdf, interface: VfioInterface) -> Result<(), Error> {
         let tree = Tree::live();
         let group = tree.vfio_group(bdf)?;
         tree.require_viable(bdf, group, &[bdf])?;
-        let path = Path::new(match options.vfio {
+        let path = Path::new(match interface {
             VfioInterface::Cdev => cdev::IOMMUFD,
             VfioInterface::Auto | VfioInterface::Group => group::CONTAINER,
         });
         if !path.exists() {
-            return Err(Error::NoVfioInterface { bdf, interface: options.vfio, path: path.to_owned() });
+            return Err(Error::NoVfioInterface { bdf, interface, path: path.to_owned() });
         }
         require_vfio_driver(&tree, bdf)?;
         match tree.vfio_users(bdf) {
@@ -75,20 +89,20 @@ impl Device {
         }
     }
 
-    fn open_new(bdf: Bdf, options: &OpenOptions) -> Result<Self, Error> {
+    fn open_new(bdf: Bdf, interface: VfioInterface) -> Result<Self, Error> {
         let tree = Tree::live();
         let group = tree.vfio_group(bdf)?;
         let driver = require_vfio_driver(&tree, bdf)?;
         tree.require_viable(bdf, group, &[])?;
-        let (fd, parent) = open_through(&tree, bdf, group, options.vfio)?;
+        let (fd, parent) = open_fd(&tree, bdf, group, interface)?;
         Self::describe(parent, fd, bdf, driver)
     }
 
-    /// The order of the first two parameters matters on failure: parameters are dropped from the last to the first, and the
-    /// interface must be closed after the device.
+    /// On failure, parameters are dropped from the last to the first, so `parent` must come before `fd`: the device must be
+    /// closed before the interface.
     fn describe(parent: Parent, fd: OwnedFd, bdf: Bdf, driver: Option<String>) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::OpenDevice { bdf, operation, source };
-        let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("read the description"))?;
+        let (flags, _) = sys::device_info(fd.as_fd()).map_err(failed("read the VFIO description"))?;
         let region = |index| {
             sys::region_info(fd.as_fd(), index).map(|info| Region::new(&info)).map_err(failed("read the regions"))
         };
@@ -104,7 +118,7 @@ impl Device {
         self.bdf
     }
 
-    /// Interface through which it was opened; never [`VfioInterface::Auto`].
+    /// VFIO interface through which the function is open; never [`VfioInterface::Auto`].
     pub fn interface(&self) -> VfioInterface {
         match self.parent {
             Parent::Group { .. } => VfioInterface::Group,
@@ -112,21 +126,21 @@ impl Device {
         }
     }
 
-    /// Name of its VFIO driver.
+    /// Name of the VFIO driver, as sysfs lists it.
     pub fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
     }
 
-    /// Whether all of a BAR can be mapped into this process; `None` if it has no such BAR.
+    /// Whether the whole BAR can be mapped into this process; `None` if the function has no such BAR.
     pub fn is_mappable(&self, bar: BarIndex) -> Option<bool> {
         let region = self.region(bar).filter(|region| region.size_bytes != 0)?;
         Some(region.mappable.iter().map(|area| area.end - area.start).sum::<u64>() == region.size_bytes)
     }
 
-    /// Checks that kernel and driver can export BARs as dma-bufs at all.
+    /// Checks that the kernel and the driver support the export of BARs as dma-bufs (`VFIO_DEVICE_FEATURE_DMA_BUF`).
     ///
     /// # Errors
-    /// [`Error::ExportUnsupported`] with the kernel's answer.
+    /// [`Error::ExportUnsupported`].
     pub fn require_export(&self) -> Result<(), Error> {
         sys::probe_dma_buf(self.fd.as_fd()).map_err(|source| Error::ExportUnsupported {
             bdf: self.bdf,
@@ -135,10 +149,11 @@ impl Device {
         })
     }
 
-    /// Exports ranges of a BAR, given by the index of its VFIO region, without checking them: the kernel does. [`crate::VfioExporter`] checks them first.
+    /// Exports ranges of a VFIO region as one dma-buf. Regions 0 to 5 are the BARs. Only the kernel checks the ranges;
+    /// [`Device::export`] and [`VfioExporter`](crate::VfioExporter) check them first.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// [`Error::Export`].
     pub fn export_ranges(&self, bar: u8, ranges: &[BarRange]) -> Result<OwnedFd, Error> {
         sys::export_dma_buf(self.fd.as_fd(), bar.into(), ranges).map_err(|source| Error::Export {
             bdf: self.bdf,
@@ -149,10 +164,10 @@ impl Device {
         })
     }
 
-    /// Resets the function. Its dma-bufs are revoked during the reset.
+    /// Resets the function. The kernel revokes its dma-bufs during the reset.
     ///
     /// # Errors
-    /// It has no reset, or the reset failed.
+    /// [`Error::NoReset`] or [`Error::Reset`].
     pub fn reset(&self) -> Result<(), Error> {
         if self.flags & uapi::VFIO_DEVICE_FLAGS_RESET == 0 {
             return Err(Error::NoReset { bdf: self.bdf });
@@ -160,7 +175,7 @@ impl Device {
         sys::reset(self.fd.as_fd()).map_err(|source| Error::Reset { bdf: self.bdf, source })
     }
 
-    /// The iommufd it is bound to.
+    /// The iommufd that the device is bound to; an error if it was opened through a group.
     pub(crate) fn iommufd(&self) -> Result<Arc<Iommufd>, Error> {
         match &self.parent {
             Parent::Cdev { iommufd } => Ok(Arc::clone(iommufd)),
@@ -183,17 +198,12 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // Best effort: the kernel initializes the function anew for the next user anyway.
+        // Errors are ignored: the kernel initializes the function for its next user.
         let _ = config::write_command(self.fd.as_fd(), &self.config, self.command_before);
     }
 }
 
-fn open_through(
-    tree: &Tree,
-    bdf: Bdf,
-    group: IommuGroupId,
-    interface: VfioInterface,
-) -> Result<(OwnedFd, Parent), Error> {
+fn open_fd(tree: &Tree, bdf: Bdf, group: IommuGroupId, interface: VfioInterface) -> Result<(OwnedFd, Parent), Error> {
     let cdev = match interface {
         VfioInterface::Cdev => true,
         VfioInterface::Group => false,
@@ -208,8 +218,8 @@ fn open_through(
     }
 }
 
-/// The driver of a function, which has to be one of the VFIO family. A variant driver may have a name of its own, and is known
-/// by the character device that VFIO creates.
+/// The function's driver, if it is a VFIO driver. A variant driver has a name of its own; the character device that VFIO
+/// creates identifies it.
 fn require_vfio_driver(tree: &Tree, bdf: Bdf) -> Result<Option<String>, Error> {
     let driver = tree.driver(bdf);
     if tree.has_vfio_driver(bdf) { Ok(driver) } else { Err(Error::NotVfioDriver { bdf, driver }) }

@@ -1,66 +1,90 @@
-//! A BAR as a source.
+//! Exports of BARs as dma-bufs.
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use peerpath_paths::{Bar, BarIndex, Bdf, Tree};
 
 use super::Device;
 use super::bars::{NotExportable, exportable_bar};
-use super::view::{BarView, Windows};
+use super::view::{BarMappings, BarView};
 use crate::range::{RangeProblem, find_problem, is_within};
 use crate::{
     BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, Packing, SourceKind, check_length, page_bytes,
 };
 
-/// A BAR, or ranges of it, ready to be exported.
+impl Device {
+    /// Exports bytes of a BAR as a dma-buf; `..` is the whole BAR. The range consists of whole pages.
+    ///
+    /// Enables memory decoding, which the kernel requires of an access to the BAR, and maps the range for the buffer's
+    /// [`View`](crate::View). The buffer keeps the device open. [`VfioExporter`] maps once for several exports, and exports
+    /// several ranges as one buffer.
+    ///
+    /// # Errors
+    /// [`Error::BadBar`] or [`Error::BadRange`] if the BAR or the range cannot be exported, [`Error::ExportUnsupported`] if the
+    /// kernel or the driver has no dma-buf export (Linux 6.19 added it), and errors of the kernel.
+    pub fn export(self: &Arc<Self>, bar: BarIndex, range: impl RangeBounds<u64>) -> Result<Arc<Buffer>, Error> {
+        let size_bytes = exportable_bar(&Tree::live(), self.bdf(), bar)?.size_bytes;
+        let range = BarRange::from_bounds(&range, size_bytes);
+        let (description, ranges) = exportable_ranges(self.bdf(), bar, &[range])?;
+        let exporter = VfioExporter::new(Arc::clone(self), bar, description, ranges)?;
+        exporter.export(range.length_bytes)
+    }
+}
+
+/// A BAR, or ranges of it, mapped and ready to be exported.
 #[derive(Debug)]
 pub struct VfioExporter {
     origin: Origin,
     bar: Bar,
     index: BarIndex,
-    windows: Arc<Windows>,
+    mappings: Arc<BarMappings>,
     device: Arc<Device>,
 }
 
 impl VfioExporter {
-    /// Opens the function, lets it answer memory accesses and maps the ranges for verification; no ranges means the whole
-    /// BAR.
+    /// Opens the function, enables memory decoding and maps the ranges for verification. Without ranges, the whole BAR.
     ///
     /// # Errors
-    /// A BAR or range that cannot be exported, or whatever stands in the way of opening the function.
+    /// As [`Device::open`] and [`Device::export`].
     pub fn open(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
         let (bar, ranges) = exportable_ranges(bdf, bar_index, ranges)?;
-        let device = Device::open(bdf, options)?;
+        Self::new(Device::open_through(bdf, options.vfio)?, bar_index, bar, ranges)
+    }
+
+    /// The ranges must be exportable.
+    fn new(device: Arc<Device>, index: BarIndex, bar: Bar, ranges: Vec<BarRange>) -> Result<Self, Error> {
+        let bdf = device.bdf();
         device.require_export()?;
         device.set_memory_enabled(true)?;
-        let absent = Error::BadBar { bdf, bar: bar_index, problem: NotExportable::Absent };
-        let region = device.region(bar_index).ok_or(absent)?.clone();
-        let windows = Arc::new(Windows::map(Arc::clone(&device), &region, &ranges)?);
-        let origin = Origin { kind: SourceKind::Vfio, bdf: Some(bdf), bar: Some(bar_index), ranges };
-        Ok(Self { origin, bar, index: bar_index, windows, device })
+        let absent = Error::BadBar { bdf, bar: index, problem: NotExportable::Absent };
+        let region = device.region(index).ok_or(absent)?.clone();
+        let mappings = Arc::new(BarMappings::new(Arc::clone(&device), &region, &ranges)?);
+        let origin = Origin { kind: SourceKind::Vfio, bdf: Some(bdf), bar: Some(index), ranges };
+        Ok(Self { origin, bar, index, mappings, device })
     }
 
     /// Checks that the BAR and the ranges exist, without opening the function.
     ///
     /// # Errors
-    /// The function cannot be opened through VFIO whatever its driver, or the BAR or a range cannot be exported.
+    /// The BAR or a range cannot be exported, or VFIO cannot open the function under any driver.
     pub fn check(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Result<(), Error> {
         exportable_ranges(bdf, bar_index, ranges)?;
         Ok(Tree::live().vfio_group(bdf).map(drop)?)
     }
 
-    /// The open function: what tests and tools reset and switch off.
+    /// The open function, e.g. to reset it.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }
 
-    /// The BAR.
+    /// The BAR, as sysfs lists it.
     pub fn bar(&self) -> &Bar {
         &self.bar
     }
 }
 
-/// The BAR and the ranges of it; no ranges means the whole BAR.
+/// The BAR and the ranges to export; no ranges means the whole BAR.
 fn exportable_ranges(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Result<(Bar, Vec<BarRange>), Error> {
     let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
     let ranges = match ranges {
@@ -80,7 +104,7 @@ impl Exporter for VfioExporter {
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
-        self.export_ranges(&self.origin.front(length_bytes), Packing::Together)
+        self.export_ranges(&self.origin.front(length_bytes), Packing::OneDmaBuf)
     }
 
     fn export_ranges(&self, ranges: &[BarRange], packing: Packing) -> Result<Arc<Buffer>, Error> {
@@ -91,14 +115,14 @@ impl Exporter for VfioExporter {
             return Err(Error::BadRange { bdf, bar: index, range, problem });
         }
         let handle = match packing {
-            Packing::Together => Handle::DmaBuf(self.device.export_ranges(index.get(), ranges)?),
-            Packing::Apart => {
+            Packing::OneDmaBuf => Handle::DmaBuf(self.device.export_ranges(index.get(), ranges)?),
+            Packing::DmaBufPerRange => {
                 let each =
                     ranges.iter().map(|range| self.device.export_ranges(index.get(), std::slice::from_ref(range)));
                 Handle::DmaBufs(each.collect::<Result<_, _>>()?)
             }
         };
-        let view = BarView { windows: Arc::clone(&self.windows), ranges: ranges.to_vec() };
+        let view = BarView { bar: Arc::clone(&self.mappings), ranges: ranges.to_vec() };
         let origin = Origin { ranges: ranges.to_vec(), ..self.origin.clone() };
         Ok(Arc::new(Buffer::new(handle, origin, Arc::new(view))))
     }

@@ -1,4 +1,4 @@
-//! The group interface: an IOMMU group in a type 1 container.
+//! VFIO group interface: an IOMMU group in a type 1 container.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,20 +12,20 @@ use super::busy_or;
 use crate::sys::vfio as sys;
 use crate::{Error, VfioInterface};
 
-/// The device file that makes containers.
+/// Device file whose open files are containers.
 pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
 
-/// An opened group under an IOMMU. The kernel lets a group be opened once, so all devices of it share this.
+/// An open group, attached to an IOMMU. The kernel opens a group once, so all of its devices share this.
 #[derive(Debug)]
 pub(crate) struct Group {
-    // Declared before the container, so that the group is closed first, which removes it from the container.
+    // Dropped before the container: closing the group removes it from the container.
     fd: OwnedFd,
     _container: OwnedFd,
 }
 
 static OPEN: Mutex<Option<HashMap<IommuGroupId, Weak<Group>>>> = Mutex::new(None);
 
-/// Opens the device of a function through its group.
+/// Opens a function through its group.
 pub(crate) fn open(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<(OwnedFd, Arc<Group>), Error> {
     let group = share(tree, bdf, number)?;
     let device = sys::group_device(group.fd.as_fd(), &bdf.to_string()).map_err(|source| Error::OpenDevice {
@@ -72,7 +72,7 @@ impl Group {
     }
 }
 
-/// The newest type 1 IOMMU that the kernel offers. Nothing is mapped through it: an export needs an IOMMU, not its tables.
+/// The newest type 1 IOMMU that the kernel offers. It stays without mappings: an export only needs an attached group.
 fn iommu_kind(container: &OwnedFd) -> Result<u32, Error> {
     [uapi::VFIO_TYPE1v2_IOMMU, uapi::VFIO_TYPE1_IOMMU]
         .into_iter()

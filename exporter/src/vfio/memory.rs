@@ -10,21 +10,21 @@ use super::{Device, NotExportable};
 use crate::sys::mapping::Mapping;
 use crate::{Error, HostMemory, page_bytes};
 
-/// The front of a BAR, mapped: the registers of a device. Every access is one volatile access of its width.
+/// Mapped registers at the start of a BAR. Every access is one volatile access of its width.
 ///
-/// A function that does not answer would end this process with SIGBUS: memory must be enabled while registers are used.
+/// Memory decoding must be on while registers are used. Otherwise an access raises SIGBUS, which ends the process.
 #[derive(Debug)]
 pub struct Registers {
-    // Unmapped before the device is closed.
+    // Dropped before the device, so that it is unmapped before the device is closed.
     mapping: Mapping,
     _device: Arc<Device>,
 }
 
 impl Registers {
-    /// Maps as much of the front of a BAR as can be mapped, up to `most_bytes`.
+    /// Maps the start of a BAR: whole pages, at most `most_bytes`, and at most as much as the kernel can map.
     ///
     /// # Errors
-    /// There is no such BAR, or its front cannot be mapped.
+    /// [`Error::BadBar`] if the function has no such BAR, or [`Error::Region`].
     pub fn map(device: &Arc<Device>, bar: BarIndex, most_bytes: u64) -> Result<Self, Error> {
         let absent = Error::BadBar { bdf: device.bdf(), bar, problem: NotExportable::Absent };
         let region = device.region(bar).filter(|region| region.size_bytes != 0).ok_or(absent)?;
@@ -35,22 +35,22 @@ impl Registers {
         Ok(Self { mapping, _device: Arc::clone(device) })
     }
 
-    /// How much is mapped.
+    /// Mapped length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.mapping.length_bytes() as u64
     }
 
-    /// Reads 32 bits, little-endian as PCI has them.
+    /// Reads a 32-bit little-endian register.
     ///
     /// # Errors
-    /// The register is not within what is mapped.
+    /// `InvalidInput` if the register is outside the mapping.
     pub fn read_u32(&self, offset: u64) -> io::Result<u32> {
         let mut bytes = [0; 4];
         self.mapping.read(offset, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// Writes 32 bits. What was written to memory before is there for the device when it sees this.
+    /// Writes a 32-bit little-endian register. Earlier writes to memory are visible to the device before this one.
     ///
     /// # Errors
     /// As [`Registers::read_u32`].
@@ -59,43 +59,43 @@ impl Registers {
     }
 }
 
-/// Zeroed pages of this process, mapped for a device: for its queues and lists.
+/// Zeroed pages of this process, mapped for a device, e.g. for its queues.
 pub struct DmaMemory {
-    // The device lets go first.
+    // Dropped first, so that the pages are unmapped for the device before they are freed.
     mapped: Mapped,
     mapping: Arc<Mapping>,
 }
 
 impl DmaMemory {
-    /// Allocates whole pages and maps them.
+    /// Allocates `length_bytes`, rounded up to whole pages, and maps them.
     ///
     /// # Errors
-    /// There is no such memory, or the kernel did not map it.
+    /// The errno of `mmap` or of `IOMMU_IOAS_MAP`.
     pub fn new(space: &Arc<AddressSpace>, length_bytes: u64) -> io::Result<Self> {
         let mapping = Arc::new(Mapping::anonymous(length_bytes.next_multiple_of(page_bytes()))?);
         let mapped = AddressSpace::map_memory(Arc::clone(space), HostMemory::front(Arc::clone(&mapping), u64::MAX))?;
         Ok(Self { mapped, mapping })
     }
 
-    /// Where the device finds it.
+    /// I/O virtual address of the first byte.
     pub fn iova(&self) -> u64 {
         self.mapped.iova()
     }
 
-    /// Its length, in whole pages.
+    /// Length in bytes: whole pages.
     pub fn length_bytes(&self) -> u64 {
         self.mapped.length_bytes()
     }
 
-    /// Copies out what the device has left there.
+    /// Copies bytes out, as the device wrote them.
     ///
     /// # Errors
-    /// The span leaves the memory.
+    /// `InvalidInput` if the span leaves the memory.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.mapping.read(offset, into)
     }
 
-    /// Copies in; it is there for the device before anything that is written afterwards.
+    /// Copies bytes in. The device sees them before any later write of this process.
     ///
     /// # Errors
     /// As [`DmaMemory::read`].

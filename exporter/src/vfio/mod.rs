@@ -1,4 +1,11 @@
-//! BARs of functions that a VFIO driver is bound to: both VFIO interfaces open the same kind of [`Device`].
+//! PCI BARs of functions that are bound to a VFIO driver.
+//!
+//! [`Device::open`] opens a function, and [`Device::export`] exports bytes of a BAR as a dma-buf. Both VFIO interfaces, group
+//! and cdev (Linux, `Documentation/driver-api/vfio.rst`), give the same [`Device`]. The function must be bound already: nothing
+//! here binds it, and closing the device restores its command register.
+//!
+//! [`VfioExporter`] keeps a BAR mapped over several exports. [`AddressSpace`] is the device side of an import: it maps memory
+//! for a function through an iommufd. [`Registers`] and [`DmaMemory`] are for drivers in this process.
 
 mod address_space;
 mod bars;
@@ -14,7 +21,8 @@ mod view;
 
 use std::io;
 
-use peerpath_paths::{Bdf, Tree};
+use peerpath_paths::Tree;
+pub use peerpath_paths::{BarIndex, Bdf};
 
 pub use address_space::{Access, AddressSpace, Mapped};
 pub use bars::{NotExportable, bars};
@@ -24,7 +32,7 @@ pub use memory::{DmaMemory, Registers};
 
 use crate::Error;
 
-/// EBUSY means that another program has it open: kernel drivers were ruled out before.
+/// Explains EBUSY: another process has the function open, because a function with a kernel driver is rejected earlier.
 fn busy_or(tree: &Tree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
     if source.kind() != io::ErrorKind::ResourceBusy {
         return other(source);

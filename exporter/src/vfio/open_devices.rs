@@ -1,4 +1,4 @@
-//! The devices that this process has open: VFIO opens a device once, so sources on one function share it.
+//! Devices that this process has open. VFIO opens a device once, so all users of a function share it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,13 +10,13 @@ use crate::{Error, VfioInterface};
 
 static OPEN: Mutex<Option<HashMap<Bdf, Weak<Device>>>> = Mutex::new(None);
 
-/// The device that is open already, or the one that `open_new` opens.
+/// Returns the open device of a function, or opens it with `open_new`.
 pub(crate) fn share(
     bdf: Bdf,
     interface: VfioInterface,
     open_new: impl FnOnce() -> Result<Device, Error>,
 ) -> Result<Arc<Device>, Error> {
-    // Locked while opening: if two threads open the same function, the second waits and shares the device.
+    // Locked while opening, so that a second thread waits and shares the device.
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let open = open.get_or_insert_default();
     if let Some(device) = open.get(&bdf).and_then(Weak::upgrade) {

@@ -1,4 +1,4 @@
-//! Regions of an open device: where they lie in its fd and what of them can be mapped.
+//! Regions of an open device: their offset within its fd, and the areas that can be mapped.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use crate::sys::vfio::RegionInfo;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Region {
     pub(crate) size_bytes: u64,
-    /// Where it starts in the device's fd.
+    /// Offset within the device's fd.
     pub(crate) fd_offset: u64,
-    /// The parts of it that can be mapped, in bytes from its start.
+    /// Areas that can be mapped, as byte offsets within the region.
     pub(crate) mappable: Vec<Range<u64>>,
 }
 
@@ -29,10 +29,10 @@ impl Region {
     }
 }
 
-/// The areas of the sparse-mmap capability; `None` where the region has none, so all of it can be mapped.
+/// Areas of the sparse-mmap capability. `None` if the region has no such capability, so all of it can be mapped.
 fn sparse_areas(info: &RegionInfo) -> Option<Vec<Range<u64>>> {
     let mut at = info.capabilities_at as usize;
-    // Each capability takes 8 bytes at least: a chain longer than that runs in a circle.
+    // A capability has at least 8 bytes, so a longer chain is a cycle.
     for _ in 0..info.bytes.len() / 8 {
         if at == 0 {
             return None;
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)] // The one area is a range.
-    fn maps_all_nothing_or_the_areas() {
+    fn finds_mappable_areas() {
         assert_eq!(Region::new(&info(MMAP, &[])).mappable, [0..0x10000]);
         assert_eq!(Region::new(&info(0, &[])).mappable, []);
         let sparse = capability(1, 0, &[2, 0, 0x4000, 0x8000, 0x1000]);
@@ -101,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_talks_nonsense_is_survived() {
-        let circle = capability(9, 32, &[]);
-        assert_eq!(Region::new(&info(MMAP | CAPS, &circle)).mappable.len(), 1);
+    fn survives_malformed_capabilities() {
+        let cycle = capability(9, 32, &[]);
+        assert_eq!(Region::new(&info(MMAP | CAPS, &cycle)).mappable.len(), 1);
         let outside = capability(9, 0xffff_fff0, &[]);
         Region::new(&info(MMAP | CAPS, &outside));
         let lying = capability(1, 0, &[u64::MAX, 0, 0x4000]);

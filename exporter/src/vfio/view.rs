@@ -1,4 +1,4 @@
-//! The exporter's own look at exported bytes: the processor's mapping of the BAR.
+//! The exporter's view of a BAR, through the CPU's mapping.
 
 use std::io;
 use std::ops::Range;
@@ -12,21 +12,23 @@ use crate::sys::vfio as sys;
 use crate::view::no_direct_copy;
 use crate::{BarRange, Error, HostMemory, View, check_span, page_bytes};
 
-/// The mapped parts of a BAR's ranges; what cannot be mapped is reached through the device's fd.
+/// Mappings of the parts of a BAR that can be mapped. The rest is accessed with `pread` and `pwrite` on the device.
 #[derive(Debug)]
-pub(crate) struct Windows {
-    // Unmapped before the device is closed.
-    mappings: Vec<Arc<Mapping>>,
-    /// Where in the BAR each of them lies.
+pub(crate) struct BarMappings {
+    // Dropped before the device, so that the areas are unmapped before it is closed.
+    areas: Vec<Arc<Mapping>>,
+    /// Offsets of each area within the BAR.
     spans: Vec<Range<u64>>,
     device: Arc<Device>,
+    /// Offset of the BAR within the device's fd.
     fd_offset: u64,
 }
 
-impl Windows {
-    pub(crate) fn map(device: Arc<Device>, region: &Region, ranges: &[BarRange]) -> Result<Self, Error> {
+impl BarMappings {
+    /// Maps whole pages of the ranges.
+    pub(crate) fn new(device: Arc<Device>, region: &Region, ranges: &[BarRange]) -> Result<Self, Error> {
         let page_bytes = page_bytes();
-        let (mut mappings, mut spans) = (Vec::new(), Vec::new());
+        let (mut areas, mut spans) = (Vec::new(), Vec::new());
         for range in ranges {
             for area in &region.mappable {
                 let start = range.offset_bytes.max(area.start).next_multiple_of(page_bytes);
@@ -34,33 +36,34 @@ impl Windows {
                 if start < end {
                     let mapping = Mapping::shared(device.fd(), region.fd_offset + start, end - start)
                         .map_err(device.failed("map the BAR"))?;
-                    mappings.push(Arc::new(mapping));
+                    areas.push(Arc::new(mapping));
                     spans.push(start..end);
                 }
             }
         }
-        Ok(Self { mappings, spans, fd_offset: region.fd_offset, device })
+        Ok(Self { areas, spans, fd_offset: region.fd_offset, device })
     }
 }
 
-/// A contiguous part of a view's span: in one range of the BAR, and within one window or outside all of them.
+/// A contiguous part of an access: within one range of the BAR, and within one mapped area or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
-    /// The window's index.
-    window: Option<usize>,
-    /// Where it starts in the BAR.
+struct Chunk {
+    /// Index of the mapped area.
+    area: Option<usize>,
+    /// Offset within the BAR.
     in_bar: u64,
-    /// Where it lies in the span.
-    place: Range<usize>,
+    /// Offsets within the access.
+    part: Range<usize>,
 }
 
-/// Cuts the span into pieces, without allocating: it may be timed. The span must lie within the ranges.
-fn pieces<'a>(
+/// Divides an access to `length` bytes at `offset` into chunks. The access must lie within the ranges. Allocates nothing,
+/// because it may be measured.
+fn chunks<'a>(
     ranges: &'a [BarRange],
-    windows: &'a [Range<u64>],
+    areas: &'a [Range<u64>],
     offset: u64,
     length: usize,
-) -> impl Iterator<Item = Piece> + 'a {
+) -> impl Iterator<Item = Chunk> + 'a {
     let mut ranges = ranges.iter();
     let (mut range, mut range_start, mut range_end, mut done) = (None::<&BarRange>, 0, 0, 0);
     std::iter::from_fn(move || {
@@ -72,43 +75,42 @@ fn pieces<'a>(
         }
         let range = range.filter(|_| done < length)?;
         let in_bar = range.offset_bytes + (at - range_start);
-        let window = windows.iter().position(|window| window.contains(&in_bar));
-        let starts = windows.iter().map(|window| window.start).filter(|&start| start > in_bar);
-        let end = window.map_or_else(|| starts.min().unwrap_or(u64::MAX), |window| windows[window].end);
+        let area = areas.iter().position(|area| area.contains(&in_bar));
+        let starts = areas.iter().map(|area| area.start).filter(|&start| start > in_bar);
+        let end = area.map_or_else(|| starts.min().unwrap_or(u64::MAX), |area| areas[area].end);
         let count = (end - in_bar).min(range_end - at);
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(length - done);
-        let piece = Piece { window, in_bar, place: done..done + count };
+        let chunk = Chunk { area, in_bar, part: done..done + count };
         done += count;
-        Some(piece)
+        Some(chunk)
     })
 }
 
-/// The bytes of a list of ranges, one behind the other as in the dma-buf.
+/// The bytes of a list of ranges, concatenated as in the dma-buf.
 #[derive(Debug)]
 pub(crate) struct BarView {
-    pub(crate) windows: Arc<Windows>,
+    pub(crate) bar: Arc<BarMappings>,
     pub(crate) ranges: Vec<BarRange>,
 }
 
 impl BarView {
-    /// The pieces of a span that lies within the view.
-    fn pieces(&self, offset: u64, length: usize) -> io::Result<impl Iterator<Item = Piece>> {
+    fn chunks(&self, offset: u64, length: usize) -> io::Result<impl Iterator<Item = Chunk>> {
         check_span(offset, length, self.length_bytes())?;
-        Ok(pieces(&self.ranges, &self.windows.spans, offset, length))
+        Ok(chunks(&self.ranges, &self.bar.spans, offset, length))
     }
 
-    /// The mapping that a piece lies in, and where in it.
-    fn mapped(&self, piece: &Piece) -> Option<(&Mapping, u64)> {
-        let index = piece.window?;
-        Some((&*self.windows.mappings[index], piece.in_bar - self.windows.spans[index].start))
+    /// The mapping of a chunk, and the chunk's offset within it.
+    fn mapped(&self, chunk: &Chunk) -> Option<(&Mapping, u64)> {
+        let index = chunk.area?;
+        Some((&*self.bar.areas[index], chunk.in_bar - self.bar.spans[index].start))
     }
 
-    /// A mapped access to a function that does not answer would end this process with SIGBUS. The function can still be
-    /// switched off between this look and the access, but only by somebody else than us: VFIO gives it to one process.
+    /// Checks memory decoding. With decoding off, an access to a mapping raises SIGBUS. Only this process can turn it off
+    /// between this check and the access, because VFIO gives the function to one process.
     fn require_memory(&self) -> io::Result<()> {
-        match self.windows.device.memory_enabled() {
+        match self.bar.device.memory_enabled() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(io::Error::other(format!("memory decoding of {} is off", self.windows.device.bdf()))),
+            Ok(false) => Err(io::Error::other(format!("memory decoding of {} is off", self.bar.device.bdf()))),
             Err(error) => Err(io::Error::other(error)),
         }
     }
@@ -120,27 +122,27 @@ impl View for BarView {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let pieces = self.pieces(offset, into.len())?;
+        let chunks = self.chunks(offset, into.len())?;
         self.require_memory()?;
-        for piece in pieces {
-            let part = &mut into[piece.place.clone()];
-            match self.mapped(&piece) {
+        for chunk in chunks {
+            let part = &mut into[chunk.part.clone()];
+            match self.mapped(&chunk) {
                 Some((mapping, at)) => mapping.read(at, part)?,
-                None => sys::read_at(self.windows.device.fd(), part, self.windows.fd_offset + piece.in_bar)?,
+                None => sys::read_at(self.bar.device.fd(), part, self.bar.fd_offset + chunk.in_bar)?,
             }
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
-        let pieces = self.pieces(offset, from.len())?;
+        let chunks = self.chunks(offset, from.len())?;
         self.require_memory()?;
-        for piece in pieces {
-            let part = &from[piece.place.clone()];
-            match self.mapped(&piece) {
-                // Read back, so that the bytes are in the device when we return and not on the way.
+        for chunk in chunks {
+            let part = &from[chunk.part.clone()];
+            match self.mapped(&chunk) {
+                // Reads back, because posted writes may otherwise still be on their way when this returns.
                 Some((mapping, at)) => mapping.write(at, part, true)?,
-                None => sys::write_at(self.windows.device.fd(), part, self.windows.fd_offset + piece.in_bar)?,
+                None => sys::write_at(self.bar.device.fd(), part, self.bar.fd_offset + chunk.in_bar)?,
             }
         }
         Ok(())
@@ -149,26 +151,26 @@ impl View for BarView {
     fn mapping(&self) -> Option<HostMemory> {
         let [range] = &self.ranges[..] else { return None };
         let end = range.offset_bytes + range.length_bytes;
-        let index = self.windows.spans.iter().position(|span| span.start == range.offset_bytes && end <= span.end)?;
-        Some(HostMemory::front(Arc::clone(&self.windows.mappings[index]), range.length_bytes))
+        let index = self.bar.spans.iter().position(|span| span.start == range.offset_bytes && end <= span.end)?;
+        Some(HostMemory::front(Arc::clone(&self.bar.areas[index]), range.length_bytes))
     }
 
     fn read_into(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
         check_span(at, length, memory.length_bytes() as u64)?;
-        for piece in self.pieces(offset, length)? {
-            let (mapping, in_mapping) = self.mapped(&piece).ok_or_else(no_direct_copy)?;
-            let to = at + piece.place.start as u64;
-            mapping.copy_to(in_mapping, memory.mapping(), to, piece.place.len(), false)?;
+        for chunk in self.chunks(offset, length)? {
+            let (mapping, in_mapping) = self.mapped(&chunk).ok_or_else(no_direct_copy)?;
+            let to = at + chunk.part.start as u64;
+            mapping.copy_to(in_mapping, memory.mapping(), to, chunk.part.len(), false)?;
         }
         Ok(())
     }
 
     fn write_from(&self, offset: u64, memory: &HostMemory, at: u64, length: usize) -> io::Result<()> {
         check_span(at, length, memory.length_bytes() as u64)?;
-        for piece in self.pieces(offset, length)? {
-            let (mapping, in_mapping) = self.mapped(&piece).ok_or_else(no_direct_copy)?;
-            let from = at + piece.place.start as u64;
-            memory.mapping().copy_to(from, mapping, in_mapping, piece.place.len(), true)?;
+        for chunk in self.chunks(offset, length)? {
+            let (mapping, in_mapping) = self.mapped(&chunk).ok_or_else(no_direct_copy)?;
+            let from = at + chunk.part.start as u64;
+            memory.mapping().copy_to(from, mapping, in_mapping, chunk.part.len(), true)?;
         }
         Ok(())
     }
@@ -184,42 +186,42 @@ mod tests {
     }
 
     #[test]
-    fn cuts_at_ranges_and_windows() {
+    fn divides_an_access_at_ranges_and_areas() {
         let ranges = [range(0x8000, 0x2000), range(0, 0x1000)];
-        let windows = [0x9000..0xa000, 0..0x1000];
-        let piece = |window, in_bar, place| Piece { window, in_bar, place };
-        let pieces = |windows, offset, length| pieces(&ranges, windows, offset, length).collect::<Vec<_>>();
+        let areas = [0x9000..0xa000, 0..0x1000];
+        let chunk = |area, in_bar, part| Chunk { area, in_bar, part };
+        let chunks = |areas, offset, length| chunks(&ranges, areas, offset, length).collect::<Vec<_>>();
         assert_eq!(
-            pieces(&windows, 0x800, 0x2000),
-            [piece(None, 0x8800, 0..0x800), piece(Some(0), 0x9000, 0x800..0x1800), piece(Some(1), 0, 0x1800..0x2000)]
+            chunks(&areas, 0x800, 0x2000),
+            [chunk(None, 0x8800, 0..0x800), chunk(Some(0), 0x9000, 0x800..0x1800), chunk(Some(1), 0, 0x1800..0x2000)]
         );
-        assert_eq!(pieces(&[], 0x2fff, 1), [piece(None, 0xfff, 0..1)]);
-        assert_eq!(pieces(&windows, 0x3000, 0), []);
+        assert_eq!(chunks(&[], 0x2fff, 1), [chunk(None, 0xfff, 0..1)]);
+        assert_eq!(chunks(&areas, 0x3000, 0), []);
     }
 
     proptest! {
         #[test]
-        fn every_byte_once_and_at_its_place(
+        fn chunks_cover_every_byte_once_in_order(
             raw in proptest::collection::vec((0u64..32, 1u64..8), 1..4),
             mapped in proptest::collection::vec((0u64..300, 1u64..60), 0..4),
             start in 0u64..64,
             length in 0usize..64,
         ) {
             let ranges: Vec<_> = raw.iter().map(|&(at, length)| range(at * 8, length * 8)).collect();
-            let windows: Vec<_> = mapped.iter().map(|&(at, length)| at..at + length).collect();
+            let areas: Vec<_> = mapped.iter().map(|&(at, length)| at..at + length).collect();
             let bytes: Vec<u64> =
                 ranges.iter().flat_map(|range| range.offset_bytes..range.offset_bytes + range.length_bytes).collect();
             let start = start.min(bytes.len() as u64);
             let length = length.min(bytes.len() - usize::try_from(start).unwrap());
             let mut seen = Vec::new();
-            for Piece { window, in_bar, place } in pieces(&ranges, &windows, start, length) {
-                prop_assert_eq!(place.start, seen.len());
-                prop_assert!(!place.is_empty());
-                for at in in_bar..in_bar + place.len() as u64 {
+            for Chunk { area, in_bar, part } in chunks(&ranges, &areas, start, length) {
+                prop_assert_eq!(part.start, seen.len());
+                prop_assert!(!part.is_empty());
+                for at in in_bar..in_bar + part.len() as u64 {
                     seen.push(at);
-                    match window {
-                        Some(index) => prop_assert!(windows[index].contains(&at)),
-                        None => prop_assert!(!windows.iter().any(|window| window.contains(&at))),
+                    match area {
+                        Some(index) => prop_assert!(areas[index].contains(&at)),
+                        None => prop_assert!(!areas.iter().any(|area| area.contains(&at))),
                     }
                 }
             }

@@ -120,7 +120,7 @@ impl OpenGpu {
             Handle::DmaBuf(dma_buf) => dma_buf,
             Handle::DmaBufs(_) => return Err(Refusal::NotApplicable("each range is a separate dma-buf")),
             Handle::Memory(_) => return Err(Refusal::NotApplicable("the memory has no dma-buf")),
-            Handle::Withheld(source) => return Err(source.clone().into()),
+            Handle::GpuNotExported(source) => return Err(source.clone().into()),
         };
         // The driver owns the file descriptor that it imports.
         let given_away = dma_buf.try_clone()?;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use peerpath_exporter::{AddressSpace, Device as VfioDevice, OpenOptions, VfioInterface};
+use peerpath_exporter::VfioInterface;
+use peerpath_exporter::vfio::{self, AddressSpace};
 use peerpath_paths::Bdf;
 
 use super::address::{Address, Blocks};
@@ -21,10 +22,8 @@ pub(super) struct Function {
 
 static OPEN: Mutex<Option<HashMap<Bdf, Weak<Function>>>> = Mutex::new(None);
 
-fn options() -> OpenOptions {
-    // An I/O address space needs the cdev interface.
-    OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() }
-}
+/// An I/O address space needs the cdev interface.
+const INTERFACE: VfioInterface = VfioInterface::Cdev;
 
 /// Parses an address.
 pub(super) fn parse(text: &str) -> Result<Address, Error> {
@@ -33,7 +32,7 @@ pub(super) fn parse(text: &str) -> Result<Address, Error> {
 
 /// Checks that the function can be opened. Leaves it unchanged.
 pub(super) fn probe(bdf: Bdf) -> Result<(), Error> {
-    VfioDevice::probe(bdf, &options()).map_err(|source| Error::Open { bdf, source })
+    vfio::Device::probe(bdf, INTERFACE).map_err(|source| Error::Open { bdf, source })
 }
 
 impl Function {
@@ -51,7 +50,7 @@ impl Function {
 
     fn open(bdf: Bdf) -> Result<Self, Error> {
         let failed = |source| Error::Open { bdf, source };
-        let device = VfioDevice::open(bdf, &options()).map_err(failed)?;
+        let device = vfio::Device::open_through(bdf, INTERFACE).map_err(failed)?;
         let mut class = [0; 4];
         device.read_config(0x08, &mut class).map_err(failed)?;
         let space = AddressSpace::of(&device).map_err(failed)?;

@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot map GPU memory without a dma-buf: {source}")]
-    Withheld {
+    GpuNotExported {
         /// The driver's answer to the export.
         source: peerpath_cuda::Error,
     },
@@ -187,7 +187,7 @@ impl Explained for Error {
             Self::MapDmaBuf { ranges, source, .. } => {
                 explained(Step::MapFile, source, &Facts { ranges: Some(*ranges), ..Facts::default() })
             }
-            Self::Withheld { source } => source.explanation(),
+            Self::GpuNotExported { source } => source.explanation(),
             Self::NoRange { .. } => {
                 Explanation::uncaused("A mapping has at least one range.", "Export at least one range.")
             }
@@ -234,7 +234,7 @@ impl Explained for Error {
             | Self::NotInBlocks { .. } => Severity::BadInput,
             Self::NoEngine { .. } | Self::ReadOnly { .. } | Self::OneQueue { .. } => Severity::Unavailable,
             Self::Open { source, .. } => source.severity(),
-            Self::Withheld { source } => source.severity(),
+            Self::GpuNotExported { source } => source.severity(),
             Self::Drive { source, .. } => source.severity(),
             Self::MapDmaBuf { .. } | Self::MapMemory { .. } | Self::Unmap { .. } => {
                 self.explanation().severity.unwrap_or(Severity::Failed)

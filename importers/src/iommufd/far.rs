@@ -4,7 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use peerpath_exporter::{DmaMemory, View, check_span};
+use peerpath_exporter::vfio::DmaMemory;
+use peerpath_exporter::{View, check_span};
 
 use super::address::Blocks;
 use super::nvme::{Controller, Direction, DriveError, IoQueue};

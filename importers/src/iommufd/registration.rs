@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use peerpath_exporter::{Access, AddressSpace, Buffer, Handle, Mapped};
+use peerpath_exporter::vfio::{Access, AddressSpace, Mapped};
+use peerpath_exporter::{Buffer, Handle};
 
 use super::device::{Device, OpenFunction};
 use super::errors::Error;
@@ -64,7 +65,7 @@ impl Registration {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
             Handle::DmaBufs(_) => "ioas-map-file-per-range",
-            Handle::Memory(_) | Handle::Withheld(_) => "ioas-map",
+            Handle::Memory(_) | Handle::GpuNotExported(_) => "ioas-map",
         }
     }
 
@@ -108,7 +109,7 @@ impl Device {
                 let first = next(holder.clone()).ok_or(Error::NoRange { bdf })??;
                 (first, std::iter::from_fn(|| next(holder.clone())).collect::<Result<_, _>>()?)
             }
-            Handle::Withheld(source) => return Err(Error::Withheld { source: source.clone() }),
+            Handle::GpuNotExported(source) => return Err(Error::GpuNotExported { source: source.clone() }),
             Handle::Memory(memory) => {
                 let mapped = AddressSpace::map_memory(holder, memory.clone());
                 (mapped.map_err(|source| Error::MapMemory { bdf, length_bytes, source })?, Vec::new())

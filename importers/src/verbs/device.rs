@@ -189,7 +189,7 @@ impl OpenPort {
             Handle::DmaBuf(dma_buf) => {
                 Ok(vec![self.dma_buf_region(dma_buf.as_fd(), length_bytes, ranges.len(), buffer)?])
             }
-            Handle::Withheld(source) => Err(Error::Withheld { source: source.clone() }),
+            Handle::GpuNotExported(source) => Err(Error::GpuNotExported { source: source.clone() }),
             Handle::DmaBufs(dma_bufs) => {
                 let parts = dma_bufs.iter().zip(ranges);
                 parts

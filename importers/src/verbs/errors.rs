@@ -13,7 +13,7 @@ use crate::{Op, TransferError, Transport};
 pub enum Error {
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot register GPU memory without a dma-buf: {source}")]
-    Withheld {
+    GpuNotExported {
         /// The driver's answer to the export.
         source: peerpath_cuda::Error,
     },
@@ -363,7 +363,7 @@ impl Explained for Error {
                 "RoCE derives GIDs from the addresses of the network device, which has none.",
                 format!("{} Or assign it an address.", bring_up(net_device.as_ref())),
             ),
-            Self::Withheld { source } => source.explanation(),
+            Self::GpuNotExported { source } => source.explanation(),
             Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
                 explain(Step::RegisterDmaBuf, errno(source), facts)
             }
@@ -468,7 +468,7 @@ impl Explained for Error {
             | Self::Depth { .. }
             | Self::Mtu { .. }
             | Self::NoSuchGid { .. } => Severity::BadInput,
-            Self::Withheld { source } => source.severity(),
+            Self::GpuNotExported { source } => source.severity(),
             Self::Transport { .. } | Self::NoAtomics { .. } => Severity::Unavailable,
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Severity::BadInput,
             Self::NoLibrary

@@ -48,7 +48,7 @@ mod tests {
     fn bar(index: u8) -> Origin {
         let range = BarRange { offset_bytes: 0, length_bytes: 4096 };
         let bdf = "0000:01:00.0".parse().ok();
-        Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(index), ranges: vec![range; 3] }
+        Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(index).ok(), ranges: vec![range; 3] }
     }
 
     #[test]

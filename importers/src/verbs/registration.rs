@@ -25,7 +25,7 @@ impl Registration {
         let ranges = &self.buffer.origin().ranges;
         let lengths: Vec<u64> = match self.buffer.handle() {
             Handle::DmaBufs(_) => ranges.iter().map(|range| range.length_bytes).collect(),
-            Handle::DmaBuf(_) | Handle::Memory(_) | Handle::Withheld(_) => vec![self.buffer.length_bytes()],
+            Handle::DmaBuf(_) | Handle::Memory(_) | Handle::GpuNotExported(_) => vec![self.buffer.length_bytes()],
         };
         Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }

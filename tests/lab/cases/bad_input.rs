@@ -4,7 +4,8 @@ use std::error::Error as _;
 use std::process::Command;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{BarRange, Device, OpenOptions, page_bytes};
+use peerpath_exporter::vfio::Device;
+use peerpath_exporter::{BarRange, page_bytes};
 use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
@@ -88,7 +89,7 @@ fn wrong_bars() -> Result<(), Failed> {
             .expect(2)?
             .says(word)?;
         let _hold = hold(bdf)?;
-        let device = Device::open(bdf.parse()?, &OpenOptions::default())?;
+        let device = Device::open(bdf.parse()?)?;
         let page = BarRange { offset_bytes: 0, length_bytes: page_bytes() };
         let error = device.export_ranges(bar, &[page]).err().ok_or("exported")?;
         let answer = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());

@@ -5,6 +5,7 @@ mod bad_input;
 mod binding;
 mod breadth;
 mod corruption;
+mod libraries;
 mod nvme;
 mod peer;
 mod ranges;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Case> {
         staged::cases(),
         arrange::cases(),
         socket::cases(),
+        libraries::cases(),
         binding::cases(),
         bad_input::cases(),
         nvme::cases(),

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{
-    Access, AddressSpace, BarRange, Device as VfioDevice, Exporter, OpenOptions, UdmabufExporter, VfioExporter,
-    VfioInterface,
-};
+use peerpath_exporter::vfio::{self, Access, AddressSpace};
+use peerpath_exporter::{BarRange, Exporter, OpenOptions, UdmabufExporter, VfioExporter, VfioInterface};
 use peerpath_importers::{
     Completion, DataPlane, DataPlaneSettings, Device, Error, Op, QueuePairOptions, Registration, Transfer, parse_target,
 };
@@ -520,8 +518,7 @@ fn refusals() -> Result<(), Failed> {
     Arc::clone(&drive).register(Arc::clone(&buffer))?.unregister()?;
     drop(drive);
 
-    let options = OpenOptions { vfio: VfioInterface::Cdev, ..OpenOptions::default() };
-    let space = AddressSpace::of(&VfioDevice::open(nvme()?.parse()?, &options)?)?;
+    let space = AddressSpace::of(&vfio::Device::open_through(nvme()?.parse()?, VfioInterface::Cdev)?)?;
     let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
     let map = |length_bytes, access| AddressSpace::map_dma_buf(Arc::clone(&space), dma_buf, length_bytes, access);
     let none = Access { read: false, write: false };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{Device, Exporter, OpenOptions, VfioExporter};
+use peerpath_exporter::vfio::Device;
+use peerpath_exporter::{Exporter, OpenOptions, VfioExporter};
 use peerpath_importers::{
     Completion, DataPlane, DataPlaneSettings, Op, QueuePairOptions, Registration, Transfer, parse_target,
 };

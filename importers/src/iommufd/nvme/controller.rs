@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use peerpath_exporter::{AddressSpace, Device, DmaMemory, Registers, page_bytes};
+use peerpath_exporter::page_bytes;
+use peerpath_exporter::vfio::{AddressSpace, Device, DmaMemory, Registers};
 
 use super::command::{Command, Identify};
 use super::error::DriveError;

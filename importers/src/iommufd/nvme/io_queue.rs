@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerpath_exporter::DmaMemory;
+use peerpath_exporter::vfio::DmaMemory;
 
 use super::command::{Command, Direction};
 use super::completion::Entry;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peerpath_exporter::{AddressSpace, DmaMemory, Registers};
+use peerpath_exporter::vfio::{AddressSpace, DmaMemory, Registers};
 
 use super::command::{self, Command};
 use super::completion::{self, Entry};

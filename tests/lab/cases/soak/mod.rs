@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use peerpath_exporter::socket::ExportServer;
+use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{BarRange, OpenOptions, VfioExporter};
 use serde_json::json;
 
@@ -64,7 +64,7 @@ fn soak() -> Result<(), Failed> {
     // Separate parts, so that a write into the memory of another worker is detected.
     let part = |offset_bytes, length_bytes| Guarded::new(&exporter, BarRange { offset_bytes, length_bytes }, &revoker);
     let (shared, own) = (part(0, SHARED_BYTES), part(SHARED_BYTES, direct::LENGTH_BYTES));
-    let server = ExportServer::new(&socket, &shared)?;
+    let server = DmaBufSender::new(&socket, &shared)?;
     for stretch in 0..STRETCHES {
         let until = Instant::now() + length / STRETCHES;
         let over = AtomicBool::new(false);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use peerpath_exporter::{BarRange, Buffer, Device, Error, Exporter, Handle, Origin, Packing, VfioExporter, View};
+use peerpath_exporter::vfio::Device;
+use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Handle, Origin, Packing, VfioExporter, View};
 
 use super::chance::Chance;
 
@@ -85,10 +86,10 @@ impl Exporter for Guarded<'_> {
     }
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
-        let buffer = self.exporter.export_ranges(&self.part.front(length_bytes), Packing::Together)?;
+        let buffer = self.exporter.export_ranges(&self.part.front(length_bytes), Packing::OneDmaBuf)?;
         let dma_buf = buffer.dma_buf().map(|fd| fd.try_clone_to_owned());
         let Some(Ok(dma_buf)) = dma_buf else {
-            return Err(Error::NothingToHandOver { source_name: buffer.origin().to_string() });
+            return Err(Error::NotADmaBuf { source_name: buffer.origin().to_string() });
         };
         let origin = buffer.origin().clone();
         let view = GuardedView { buffer, accesses: Arc::clone(&self.accesses) };

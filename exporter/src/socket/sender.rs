@@ -1,4 +1,4 @@
-//! The exporting side: `peerpath export`.
+//! The sending process.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,45 +13,46 @@ use nix::sys::socket::{SockFlag, accept4, getsockopt, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::listen::Listener;
-use super::protocol::{Answer, CHUNK_BYTES, Hello, MESSAGE_BYTES, Request, parse, send};
+use super::protocol::{CHUNK_BYTES, Description, MESSAGE_BYTES, Reply, Request, parse, send};
 use crate::sys::message::receive;
 use crate::{Buffer, Error, Exporter};
 
-/// More receivers at once than anybody has devices for; it bounds our threads.
+/// Largest number of receivers at once, to bound the number of threads.
 const RECEIVERS_MAX: usize = 32;
-/// How long a receiver may keep an answer waiting.
-const SEND_PATIENCE: TimeVal = TimeVal::new(5, 0);
-/// How often we look whether to stop.
+/// Time limit for sending a message to a receiver.
+const SEND_TIMEOUT: TimeVal = TimeVal::new(5, 0);
+/// Interval between checks of the stop flag.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Holds a dma-buf and gives its fd to whoever may have it: processes of the same user, and root.
-pub struct ExportServer {
+/// Sends the file descriptor of a dma-buf to each receiver that connects: processes of the same user and of root.
+pub struct DmaBufSender {
     listener: Listener,
     buffer: Arc<Buffer>,
 }
 
-impl ExportServer {
-    /// Exports the whole source and listens at `path`, which only this user can reach.
+impl DmaBufSender {
+    /// Exports the whole source as one dma-buf and listens on a socket at `path`, which gets mode 0600.
     ///
     /// # Errors
-    /// The export failed, the source is no dma-buf, or the socket cannot be made there.
+    /// As [`Exporter::export`]; [`Error::NotADmaBuf`] if the source is not exported as one dma-buf; [`Error::BadSocketPath`],
+    /// [`Error::SocketTaken`] or [`Error::Socket`] if the socket cannot be created.
     pub fn new(path: &Path, exporter: &dyn Exporter) -> Result<Self, Error> {
         let buffer = exporter.export(exporter.length_bytes())?;
         if buffer.dma_buf().is_none() {
-            return Err(Error::NothingToHandOver { source_name: exporter.origin().to_string() });
+            return Err(Error::NotADmaBuf { source_name: exporter.origin().to_string() });
         }
         Ok(Self { listener: Listener::bind(path)?, buffer })
     }
 
-    /// What is handed over.
+    /// The exported memory.
     pub fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
     }
 
-    /// Serves until `stop` is set (looked at a few times a second).
+    /// Serves receivers until `stop` is set, which is checked every 200 ms.
     ///
     /// # Errors
-    /// The listening socket failed; what goes wrong with a receiver ends that receiver's connection only.
+    /// [`Error::Socket`] if the listening socket fails. An error of one receiver's connection only closes that connection.
     pub fn serve(&self, stop: &AtomicBool) -> Result<(), Error> {
         let receivers = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -61,15 +62,15 @@ impl ExportServer {
                 match self.accept() {
                     Ok(None) => {}
                     Ok(Some(socket)) if receivers.load(Ordering::Acquire) >= RECEIVERS_MAX => {
-                        let busy = Answer::Error(format!("{RECEIVERS_MAX} receivers are served already"));
+                        let busy = Reply::Error(format!("{RECEIVERS_MAX} receivers are connected already"));
                         let _ = send(socket.as_fd(), &busy, &[], None);
                     }
                     Ok(Some(socket)) => {
                         receivers.fetch_add(1, Ordering::AcqRel);
                         let receivers = &receivers;
                         scope.spawn(move || {
-                            // The receiver's trouble, not ours: it sees its connection end.
-                            let _ = self.attend(socket.as_fd(), &stopping);
+                            // An error closes this receiver's connection only.
+                            let _ = self.serve_receiver(socket.as_fd(), &stopping);
                             receivers.fetch_sub(1, Ordering::AcqRel);
                         });
                     }
@@ -84,7 +85,7 @@ impl ExportServer {
         })
     }
 
-    /// A new connection, set up so that it cannot hang us; `None` where none came in time or it may not be served.
+    /// Accepts a connection and sets its send timeout. `None` if none arrived in time or its user has no permission.
     fn accept(&self) -> io::Result<Option<OwnedFd>> {
         if !readable(self.listener.socket.as_fd(), TICK)? {
             return Ok(None);
@@ -92,22 +93,22 @@ impl ExportServer {
         let socket = match accept4(self.listener.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             Ok(fd) => crate::sys::adopt(fd)?,
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return Ok(None),
-            // A passing shortage; the next tick tries again.
+            // Out of file descriptors or memory, which may be temporary.
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
                 std::thread::sleep(TICK);
                 return Ok(None);
             }
             Err(errno) => return Err(errno.into()),
         };
-        if setsockopt(&socket, sockopt::SendTimeout, &SEND_PATIENCE).is_err() || !may_have_it(socket.as_fd()) {
+        if setsockopt(&socket, sockopt::SendTimeout, &SEND_TIMEOUT).is_err() || !may_receive(socket.as_fd()) {
             return Ok(None);
         }
         Ok(Some(socket))
     }
 
-    fn attend(&self, socket: BorrowedFd<'_>, stopping: &dyn Fn() -> bool) -> io::Result<()> {
-        let hello = Hello::new(self.buffer.origin(), self.buffer.length_bytes());
-        send(socket, &hello, &[], self.buffer.dma_buf())?;
+    fn serve_receiver(&self, socket: BorrowedFd<'_>, stopping: &dyn Fn() -> bool) -> io::Result<()> {
+        let description = Description::new(self.buffer.origin(), self.buffer.length_bytes());
+        send(socket, &description, &[], self.buffer.dma_buf())?;
         let mut message = vec![0; MESSAGE_BYTES];
         let mut bytes = vec![0; CHUNK_BYTES];
         while !stopping() {
@@ -124,22 +125,22 @@ impl ExportServer {
                 parse::<Request>(&message[..received.length])
             };
             let Some((request, payload)) = request else {
-                return send(socket, &Answer::Error("that is no request".to_owned()), &[], None);
+                return send(socket, &Reply::Error("invalid request".to_owned()), &[], None);
             };
-            match self.answer(request, payload, &mut bytes) {
-                Ok(bytes) => send(socket, &Answer::Ok { length: bytes.len().max(payload.len()) }, bytes, None)?,
-                Err(error) => send(socket, &Answer::Error(error.to_string()), &[], None)?,
+            match self.carry_out(request, payload, &mut bytes) {
+                Ok(bytes) => send(socket, &Reply::Ok { length: bytes.len().max(payload.len()) }, bytes, None)?,
+                Err(error) => send(socket, &Reply::Error(error.to_string()), &[], None)?,
             }
         }
         Ok(())
     }
 
-    /// Does what is asked; answers with the bytes to send back.
-    fn answer<'a>(&self, request: Request, payload: &[u8], bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    /// Carries out a request and returns the bytes of the reply.
+    fn carry_out<'a>(&self, request: Request, payload: &[u8], bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let view = self.buffer.view();
         match request {
             Request::Read { offset, length } => {
-                let too_much = || io::Error::new(io::ErrorKind::InvalidInput, "a read of more than 64 KiB");
+                let too_much = || io::Error::new(io::ErrorKind::InvalidInput, "the read exceeds 64 KiB");
                 let bytes = bytes.get_mut(..length).ok_or_else(too_much)?;
                 view.read(offset, bytes)?;
                 Ok(bytes)
@@ -152,19 +153,19 @@ impl ExportServer {
     }
 }
 
-/// Whether the peer may have the memory, by what the kernel noted when it connected.
-fn may_have_it(socket: BorrowedFd<'_>) -> bool {
+/// Checks the user of the connected process, as the kernel recorded it (`SO_PEERCRED`).
+fn may_receive(socket: BorrowedFd<'_>) -> bool {
     let own = nix::unistd::geteuid().as_raw();
-    getsockopt(&socket, sockopt::PeerCredentials).is_ok_and(|peer| is_welcome(peer.uid(), own))
+    getsockopt(&socket, sockopt::PeerCredentials).is_ok_and(|peer| is_permitted(peer.uid(), own))
 }
 
-/// Root, and the user we run as.
-fn is_welcome(peer_uid: u32, own_uid: u32) -> bool {
+/// Permits root and this process's own user.
+fn is_permitted(peer_uid: u32, own_uid: u32) -> bool {
     peer_uid == 0 || peer_uid == own_uid
 }
 
-fn readable(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+fn readable(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
     match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
         Ok(count) => Ok(count > 0),
         Err(Errno::EINTR) => Ok(false),
@@ -175,11 +176,11 @@ fn readable(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn only_root_and_the_same_user_are_welcome() {
-        for (peer, own, welcome) in
+    fn permits_root_and_the_same_user() {
+        for (peer, own, permitted) in
             [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1001, 1000, false)]
         {
-            assert_eq!(super::is_welcome(peer, own), welcome, "{peer} at {own}");
+            assert_eq!(super::is_permitted(peer, own), permitted, "{peer} at {own}");
         }
     }
 }
