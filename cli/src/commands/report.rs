@@ -14,7 +14,7 @@ use peerpath_report::saved;
 use super::compare::{compared, read, threshold, unreadable};
 use crate::terminal::{self, print};
 
-/// Write a report of results: paths, latencies, throughputs, comparisons and limits of the measurement.
+/// Write a report on results: paths, latency, throughput, and waived or failed cells.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,12 +29,12 @@ Examples:
   peerpath report after --base before
       a report with a comparison of two results
 
-The HTML file loads no other files and has no scripts. If a result has no hops, as in older versions, they are read from \
-snapshot.tar.gz in the same directory.
+The HTML file loads no other files and has no scripts. If a result of an older version has no hops, they are \
+predicted from snapshot.tar.gz in the same directory.
 
 Exit status:
   0  written
-  2  invalid input; results that can be read are reported nevertheless
+  2  invalid input; the report has the readable results
   4  I/O error")]
 pub(super) struct Report {
     /// Results, or directories to search for result.json
