@@ -31,7 +31,7 @@ depth, operation, mechanism or verification are listed as incomparable.
 
 Exit status:
   0  nothing got worse
-  1  a cell got worse, failed, or took a less direct path
+  1  a cell got worse, failed, or has a less direct path
   2  invalid input, or nothing to compare")]
 pub(super) struct Compare {
     /// Earlier result, or its directory

@@ -22,9 +22,9 @@ Examples:
       write results/demo/report.html
   peerpath report results/reference/matrix
       one report of every result.json below a directory
-  peerpath report run --format md --out -
+  peerpath report results/demo --format md --out -
       a summary for a pull request
-  peerpath report run --format html,md,csv --out-dir shared
+  peerpath report results/demo --format html,md,csv --out-dir shared
       three formats
   peerpath report after --base before
       a report with a comparison of two results

@@ -43,10 +43,10 @@ pub(super) struct Serve {
     /// Address to listen on  [default: 127.0.0.1:18551]
     #[arg(long, value_name = "HOST[:PORT]")]
     listen: Option<String>,
-    /// File with the token of both hosts  [default: value of PEERPATH_TOKEN]
+    /// File with the token that both hosts share  [default: value of PEERPATH_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Index of the source address in the port's GID table  [default: RoCE v2 over IPv4 if present]
+    /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
     #[arg(long, value_name = "N")]
     gid_index: Option<u8>,
     /// Path MTU; the connection uses the smaller MTU of client and server  [default: MTU of the port]

@@ -34,8 +34,8 @@ pub(in crate::commands) struct RunCommand {
     /// Device that imports the source and moves the data; see Targets below
     #[arg(long, value_name = "TARGET", required = true, help_heading = CELLS)]
     pub(super) to: Vec<String>,
-    /// Path that the data must take, see Paths below. A cell that takes another path fails  [default: the path of the
-    /// current host configuration]
+    /// Required path, see Paths below. A cell with another path fails  [default: the path of the current host
+    /// configuration]
     #[arg(long, value_name = "NAME", help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
     /// Operation, see Operations below  [default: export, register and unregister (iommufd: map and unmap), then write, read,
@@ -58,7 +58,8 @@ pub(in crate::commands) struct RunCommand {
     /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
-    /// Threads. Each has its own queue pairs and part of the source, or its own registrations  [default: 1]
+    /// Number of threads. Each thread has its own queue pairs and its own part of the source; for control operations like
+    /// register, its own registrations  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
@@ -107,10 +108,10 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub(super) out: Option<PathBuf>,
 
-    /// Host that runs `peerpath serve`. Data moves between this host and the memory that it exports
+    /// Host that runs `peerpath serve`. Data moves between this host and the memory that `serve` exports
     #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]
     pub(super) peer: Option<String>,
-    /// File with the token of both hosts  [default: value of PEERPATH_TOKEN]
+    /// File with the token that both hosts share  [default: value of PEERPATH_TOKEN]
     #[arg(long, value_name = "FILE", requires = "peer", help_heading = TWO_HOSTS)]
     pub(super) token_file: Option<PathBuf>,
 
