@@ -1,18 +1,19 @@
-//! Which option or command helps against a cause. The libraries explain failures without knowing the command line.
+//! Hints: options and commands that help with a failure. The libraries explain failures without naming options.
 
 use std::ffi::OsString;
 
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Cause, Severity};
 
-/// One sentence that names an option or a command, and where it applies.
+/// Sentence that names an option or a command, and the failures that it applies to.
 struct Hint {
-    /// Any of these, or no matter which if empty.
+    /// Causes of the failure; empty for any or no cause.
     causes: &'static [Cause],
-    /// The remedy mentions this word. Some causes cover errors that need different options.
+    /// Text that the remedy must contain; empty for any remedy. Failures with one cause can need different options.
     topic: &'static str,
+    /// Commands that the hint applies to.
     commands: &'static [&'static str],
-    /// Text of an option or a command: the hint is omitted if the remedy or the command line already has it.
+    /// Text of an option or a command: the hint is omitted if the remedy or the command line already contains it.
     names: &'static str,
     sentence: &'static str,
 }
@@ -27,14 +28,14 @@ const HINTS: &[Hint] = &[
         topic: "",
         commands: &["run", "bind"],
         names: "--force-in-use",
-        sentence: "To take a function from its driver although it is in use, add --force-in-use.",
+        sentence: "To unbind a function that is in use, add --force-in-use.",
     },
     Hint {
         causes: &[Cause::InUse],
         topic: "",
         commands: &["doctor"],
         names: "--force-in-use",
-        sentence: "`peerpath run` and `peerpath bind` take such a function with --force-in-use.",
+        sentence: "`peerpath run` and `peerpath bind` unbind such a function with --force-in-use.",
     },
     Hint {
         causes: &[Cause::DriverNotVfio],
@@ -49,6 +50,13 @@ const HINTS: &[Hint] = &[
         commands: &["run", "serve", "export", "doctor"],
         names: "peerpath bind",
         sentence: "Bind the other functions of the group with `peerpath bind BDF...`, except the importer.",
+    },
+    Hint {
+        causes: &[Cause::NoDevice],
+        topic: "exports the buffer",
+        commands: &["run", "serve"],
+        names: "peerpath export",
+        sentence: "To export a BAR, use `peerpath export BDF:BAR --socket PATH`.",
     },
     Hint {
         causes: &[Cause::NoDevice],
@@ -69,14 +77,14 @@ const HINTS: &[Hint] = &[
         topic: "",
         commands: OPENING,
         names: "peerpath doctor",
-        sentence: "See `peerpath doctor` for what this host lacks.",
+        sentence: "Run `peerpath doctor` to list what to fix on this host.",
     },
     Hint {
         causes: &[Cause::Topology, Cause::PathMismatch],
         topic: "",
         commands: &["run"],
         names: "peerpath paths",
-        sentence: "See `peerpath paths --from BDF --to TARGET` for what decides the path.",
+        sentence: "`peerpath paths --from BDF --to TARGET` prints the fact that determines the path.",
     },
     Hint {
         causes: &[Cause::ImporterNotP2p, Cause::ImporterNotRevocable, Cause::ImporterNoDmabuf],
@@ -129,6 +137,13 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
+        topic: "the server on the other host",
+        commands: &["run"],
+        names: "peerpath serve",
+        sentence: "The server is `peerpath serve --from SRC --to verbs:DEV --listen HOST` on that host.",
+    },
+    Hint {
+        causes: &[],
         topic: "journal",
         commands: &["run", "serve", "export", "bind"],
         names: "peerpath restore",
@@ -136,7 +151,7 @@ const HINTS: &[Hint] = &[
     },
 ];
 
-/// The command line that the user gave: it decides which hints apply.
+/// Command line of this process, which decides the hints that apply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CommandLine {
     command: String,
@@ -210,7 +225,7 @@ mod tests {
     #[test]
     fn names_the_option_of_the_command() {
         let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop what uses it.");
-        assert!(remedy(&["bind", "0000:03:00.0"]).starts_with("Stop what uses it. To take"));
+        assert!(remedy(&["bind", "0000:03:00.0"]).starts_with("Stop what uses it. To unbind"));
         assert!(remedy(&["run"]).contains("--force-in-use"));
         assert_eq!(remedy(&["export"]), "Stop what uses it.");
         assert_eq!(line(&["run"]).remedy(None, "Wait."), "Wait.");
@@ -233,6 +248,9 @@ mod tests {
         assert_eq!(remedy(Some(Cause::NoPermission), "Run as root."), "Run as root.");
         assert!(remedy(Some(Cause::NoPermission), "Name the blocks.").contains("--allow-write"));
         assert!(remedy(None, "See the journal.").contains("peerpath restore"));
+        assert!(remedy(None, "Start the server on the other host.").contains("peerpath serve"));
+        let no_socket = remedy(Some(Cause::NoDevice), "Start the process that exports the buffer.");
+        assert!(no_socket.contains("peerpath export") && !no_socket.contains("peerpath list"), "{no_socket}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(exit_code(failure.severity))
 }
 
-/// The exit code that the README promises for a severity.
+/// Exit code of a severity, as documented in the README.
 pub(crate) fn exit_code(severity: Severity) -> u8 {
     match severity {
         Severity::Failed => 1,

@@ -1,6 +1,6 @@
 //! Text with a hanging indent.
 
-/// Words in lines of at most `width` columns. `head` starts the first line; the words start at column `indent`.
+/// Wraps words into lines of at most `width` columns. `head` starts the first line; the words start at column `indent`.
 pub(crate) fn hanging(head: &str, indent: usize, words: &str, width: usize) -> String {
     let mut text = String::new();
     let mut line = format!("{head:<indent$}");

@@ -181,12 +181,12 @@ fn reports_failed_and_missing_cells() {
 }
 
 #[test]
-fn compares_throughput_with_slowest_windows() {
-    let with = |throughput: f64, slowest: Option<f64>| {
+fn compares_throughput_with_lowest_windows() {
+    let with = |throughput: f64, lowest: Option<f64>| {
         let mut cell = cell("write", 4096);
         cell["mode"] = json!("bandwidth");
         cell["throughput_bytes_per_s"] = json!(throughput);
-        cell["throughput_min_window_bytes_per_s"] = json!(slowest);
+        cell["throughput_min_window_bytes_per_s"] = json!(lowest);
         result(&[cell])
     };
     let verdict = |base: &Value, new: &Value| compared(base, new, OPTIONS).unwrap().verdict;

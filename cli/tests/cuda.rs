@@ -1,4 +1,4 @@
-//! The command with a simulated CUDA driver, which logs each call and complains about calls in the wrong order; and the command
+//! The command with a fake CUDA driver, which logs each call and complains about calls in the wrong order; and the command
 //! without a driver.
 
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-/// The simulated libcuda, built with this test.
-fn double() -> PathBuf {
+/// The fake CUDA driver, built with this test.
+fn fake_driver() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let library = folder.join("libpeerpath_cuda_double.so");
     assert!(library.is_file(), "{} was not built", library.display());
@@ -30,10 +30,10 @@ struct Run {
 }
 
 impl Stage {
-    /// The simulated driver with every function.
+    /// The fake driver with every function.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(double(), folder.path().join("libcuda.so.1")).unwrap();
+        std::os::unix::fs::symlink(fake_driver(), folder.path().join("libcuda.so.1")).unwrap();
         Self { folder }
     }
 
@@ -43,13 +43,13 @@ impl Stage {
         Self { folder }
     }
 
-    /// The simulated driver without one function.
+    /// The fake driver without one function.
     fn without(symbol: &str) -> Self {
-        let mut library = std::fs::read(double()).unwrap();
+        let mut library = std::fs::read(fake_driver()).unwrap();
         let name: Vec<u8> = [b"\0", symbol.as_bytes(), b"\0"].concat();
         let places: Vec<_> = library.windows(name.len()).enumerate().filter(|(_, window)| *window == name).collect();
         let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
-        assert!(!places.is_empty(), "the double has no {symbol}");
+        assert!(!places.is_empty(), "the fake driver has no {symbol}");
         for place in places {
             library[place + 1] = b'x';
         }
@@ -71,7 +71,7 @@ impl Stage {
         self.folder.path().join("log")
     }
 
-    /// Performs a short run. `settings` configures the simulated driver.
+    /// Performs a short run. `settings` configures the fake driver.
     fn run(&self, settings: &str, arguments: &[&str]) -> Run {
         let _ = std::fs::remove_file(self.log());
         let out = self.folder.path().join("out");
@@ -163,7 +163,7 @@ fn each_mechanism_moves_data_and_releases_everything() {
 }
 
 #[test]
-fn marks_results_of_the_simulated_driver_as_emulated() {
+fn marks_results_of_the_fake_driver_as_emulated() {
     let stage = Stage::new();
     let run = stage.run("", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]).in_order().all("passed", 0);
     assert_eq!(run.result["environment"]["emulated"], true);
@@ -171,7 +171,7 @@ fn marks_results_of_the_simulated_driver_as_emulated() {
     assert!(run.text.contains("do not describe hardware"), "{}", run.text);
 }
 
-/// The clock of the simulated driver advances by one millisecond per operation.
+/// The clock of the fake driver advances by one millisecond per operation.
 #[test]
 fn reports_times_of_the_gpu_clock() {
     let stage = Stage::new();
@@ -287,7 +287,7 @@ const CALLS: [&str; 38] = [
     "cuLaunchKernel",
 ];
 
-/// Functions that release something. If one fails, the only permitted complaint is that something was left.
+/// Functions that release a resource. If one fails, the log may complain only about a leaked resource.
 const RELEASING: [&str; 8] = [
     "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
@@ -325,7 +325,7 @@ fn each<T: Sync>(items: &[T], check: impl Fn(&T) + Sync) {
 fn reports_a_failure_of_any_call_and_releases_everything() {
     let run = both(&Stage::new(), "").in_order().all("passed", 0);
     let logged = |call: &&&str| run.log.lines().any(|line| line.split(' ').next() == Some(**call));
-    // The driver does not log polls and changes of the context, and no error occurs whose name is needed.
+    // The driver does not log polls and changes of the context. The name of an error is not looked up.
     let unlogged = ["cuCtxSetCurrent", "cuEventQuery", "cuGetErrorName"];
     let unused: Vec<_> = CALLS.iter().filter(|call| !unlogged.contains(*call) && !logged(call)).collect();
     assert!(unused.is_empty(), "{unused:?} were not called: {}", run.log);
@@ -340,13 +340,13 @@ fn reports_a_failure_of_any_call_and_releases_everything() {
         if run.cells.iter().all(|cell| cell["outcome"] == "passed") {
             return;
         }
-        let said = run.reasons() + &run.text;
+        let report = run.reasons() + &run.text;
         assert!(
-            said.contains(call)
-                || said.contains("far side")
-                || said.contains("exported memory")
-                || said.contains("the transfer completed with CUDA_ERROR_UNKNOWN"),
-            "{call}: {said}"
+            report.contains(call)
+                || report.contains("far side")
+                || report.contains("exported memory")
+                || report.contains("the transfer completed with CUDA_ERROR_UNKNOWN"),
+            "{call}: {report}"
         );
         for cell in run.cells.iter().filter(|cell| cell["outcome"] != "passed") {
             let reason = cell["reason"].as_str().unwrap_or_default();
@@ -361,8 +361,8 @@ fn reports_a_function_that_the_driver_lacks() {
         let run = both(&Stage::without(call), "");
         assert!(matches!(run.code, Some(0 | 1 | 3)), "{call}: {:?} {}", run.code, run.text);
         if run.cells.iter().any(|cell| cell["outcome"] != "passed") {
-            let said = run.reasons();
-            assert!(said.contains(call), "{call}: {said}");
+            let reasons = run.reasons();
+            assert!(reasons.contains(call), "{call}: {reasons}");
         }
         // Every run needs this function.
         if *call == "cuMemAlloc_v2" {
@@ -392,7 +392,7 @@ fn waives_cells_without_peer_access() {
             assert!(run.reasons().contains(call), "{}", run.reasons());
         }
     }
-    // Peer access that is already enabled is no error.
+    // Peer access that is already enabled is not an error.
     let run = Stage::new().run("gpus=2,refuse=cuCtxEnablePeerAccess:704", &ends);
     run.in_order().all("passed", 0);
 }
@@ -444,13 +444,13 @@ fn exits_with_2_for_invalid_names() {
 #[test]
 fn lists_and_checks_gpus() {
     let stage = Stage::new();
-    let said = |arguments: &[&str]| String::from_utf8_lossy(&stage.peerpath("", arguments).stdout).into_owned();
-    let listed = said(&["list"]);
+    let output = |arguments: &[&str]| String::from_utf8_lossy(&stage.peerpath("", arguments).stdout).into_owned();
+    let listed = output(&["list"]);
     assert!(listed.contains("cuda:0: double of a GPU"), "{listed}");
-    let json: Value = serde_json::from_str(&said(&["list", "--json"])).unwrap();
+    let json: Value = serde_json::from_str(&output(&["list", "--json"])).unwrap();
     let gpu = json.as_array().unwrap().iter().find(|entry| entry["devices"] == serde_json::json!(["cuda:0"]));
     assert_eq!(gpu.unwrap()["bdf"], "ff00:fe:1e.0");
-    let findings: Value = serde_json::from_str(&said(&["doctor", "--json"])).unwrap();
+    let findings: Value = serde_json::from_str(&output(&["doctor", "--json"])).unwrap();
     let status = |check: &str| {
         let found = findings.as_array().unwrap().iter().find(|finding| finding["check"] == check);
         found.unwrap_or_else(|| panic!("no {check}"))["status"].clone()
@@ -458,7 +458,7 @@ fn lists_and_checks_gpus() {
     for check in ["gpu-driver", "gpu-dma-buf", "gpu-direct-rdma"] {
         assert_eq!(status(check), "pass", "{check}");
     }
-    assert_eq!(status("gpu-bar1"), "unknown", "no machine has the function of the simulated GPU");
+    assert_eq!(status("gpu-bar1"), "unknown", "no machine has the function of the fake GPU");
 }
 
 /// The library named libcuda.so.1 is not a library.

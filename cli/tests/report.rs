@@ -85,7 +85,7 @@ fn pair_summary_has_path_reason_and_speed() {
             "64 KiB write into source: 1.20 GB/s (10 % of 12.0 GB/s with host memory)",
         ],
     );
-    has(&page, &["possibly looping through the system interconnect", "no port between them redirects requests"]);
+    has(&page, &["the data may pass the system interconnect", "no port between them redirects requests"]);
     has(&page, &["0000:01:00.0, decides", "published: VFIO dma-buf and iommufd between 4 GPUs"]);
     has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of 12.0 GB/s", "| source | verbs:mlx5\\_0 |"]);
     assert_eq!(table.lines().count(), 4);

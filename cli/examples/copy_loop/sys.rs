@@ -1,4 +1,4 @@
-//! Calls of the CUDA driver, as a C program makes them.
+//! Calls of the CUDA driver, with the declarations of cuda.h.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 use std::ffi::{c_int, c_void};
@@ -13,7 +13,7 @@ pub(crate) struct Copies {
     bytes: usize,
 }
 
-/// Looks a function up and calls it. A result other than success is the error.
+/// Looks up a function and calls it. A result other than `CUDA_SUCCESS` is an error.
 macro_rules! call {
     ($library:expr, $name:literal, ($($type:ty),*), ($($argument:expr),*)) => {{
         // SAFETY: the type is the one that cuda.h declares for this name. Pointer arguments are valid for writes, and memory

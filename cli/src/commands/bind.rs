@@ -21,8 +21,8 @@ pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true)]
     functions: Vec<Bdf>,
-    /// Take a function from its driver although it is in use. A function with the default route, the login session,
-    /// a mounted disk or an open soft RDMA device is never taken
+    /// Unbind functions that are in use. A function with the default route, the login session, a mounted disk or an
+    /// open soft RDMA device is never unbound
     #[arg(long)]
     force_in_use: bool,
 }
@@ -55,7 +55,7 @@ pub(super) struct Restore {}
 impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let restored = restore(&Options::default())?;
-        // Without access to tracing, no earlier run has left probes.
+        // If tracing is inaccessible, no earlier run can have left probes.
         if let Ok(swept) = observe::remove_stale(Path::new("/")) {
             for name in swept.instances.iter().chain(&swept.probes) {
                 print(&format!("{name}  tracing of a killed run, removed\n"))?;

@@ -24,14 +24,14 @@ Each cell of the new result is compared with the same cell of the earlier one.
 
 A cell is better or worse if its change is larger than the threshold and the 99% confidence interval of the change excludes \
 zero. The interval of a latency comes from the ranks of the samples in both histograms; the interval of a throughput from the \
-slowest windows. It covers the variation within each run, not the variation between runs.
+lowest-throughput windows. Both cover the variation within each run, not the variation between runs.
 
 Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. Cells that differ only in path, size, \
 depth, operation, mechanism or verification are listed as incomparable.
 
 Exit status:
   0  nothing got worse
-  1  a cell got worse, failed, or took a less direct path
+  1  a cell got worse, failed, or has a less direct path
   2  invalid input, or nothing to compare")]
 pub(super) struct Compare {
     /// Earlier result, or its directory

@@ -43,7 +43,7 @@ impl Export {
         let Source::Vfio { bdf, .. } = source else {
             return Err(Failure::bad_input(
                 format!("cannot export {source}"),
-                "other processes can only receive BARs",
+                "only a BAR can be exported to other processes",
                 "name a BAR as BDF:BAR, e.g. 0000:03:00.0:2",
             ));
         };

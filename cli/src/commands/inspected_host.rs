@@ -1,4 +1,4 @@
-//! The host that `list`, `paths` and `doctor` inspect, this one or a snapshot, and the functions that it has.
+//! The inspected host of `list`, `paths` and `doctor`, this one or a snapshot, and its functions.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ impl InspectOptions {
     }
 }
 
-/// The inventory of a host. For this host it includes what only the libraries of the importers report.
+/// The inventory of a host. For this host it includes facts that only the importers' libraries report.
 pub(super) fn inventory(tree: &Tree) -> Inventory {
     let mut inventory = Inventory::read(tree);
     if tree.is_live() {
@@ -35,7 +35,7 @@ pub(super) fn inventory(tree: &Tree) -> Inventory {
     inventory
 }
 
-/// `bdf`, if the host has this function.
+/// Returns `bdf` if the host has this function.
 pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
     match inventory.topology.function(bdf) {
         Some(_) => Ok(bdf),
@@ -52,7 +52,7 @@ pub(super) fn has_own_address_space(target: &str) -> bool {
     peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.capabilities().own_address_space)
 }
 
-/// The function of a device that only its library enumerates: a GPU.
+/// Function of a device that only its library enumerates, e.g. a GPU.
 fn discovered(target: &str) -> Option<Bdf> {
     let (importer, _) = peerpath_importers::parse_target(target).ok()?;
     let name = target.split('?').next().unwrap_or(target);

@@ -14,7 +14,7 @@ use peerpath_report::units;
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
-/// List functions with exportable BARs, and the devices on functions.
+/// List PCI functions with exportable BARs, and devices that can import them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -90,9 +90,9 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
     format!("{body}\n{gpus}Use FUNCTION:BAR with --from.\nUse {} with --to.\n", kinds.join(", "))
 }
 
-fn shortened(text: &str, longest: usize) -> String {
-    if text.chars().count() <= longest {
+fn shortened(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
         return text.to_owned();
     }
-    text.chars().take(longest - 1).chain(['…']).collect()
+    text.chars().take(limit - 1).chain(['…']).collect()
 }

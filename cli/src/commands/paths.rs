@@ -77,7 +77,7 @@ fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) 
         ]);
     }
     let unknown = reports.iter().any(|report| !report.unknown.is_empty());
-    let hint = if unknown { "Some facts are unknown; the details of a pair name them.\n" } else { "" };
+    let hint = if unknown { "Some facts are unknown. The details of a pair list them.\n" } else { "" };
     format!("{}\n{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
 }
 

@@ -1,6 +1,6 @@
 //! Plan files: the options of `run`, as TOML.
 //!
-//! A key is the long name of an option. A list gives the option several times; `true` gives an option without a value. An option
+//! A key is the long name of an option. A list repeats the option; `true` sets an option without a value. An option
 //! on the command line replaces the one in the file.
 
 use std::ffi::{OsStr, OsString};
@@ -9,11 +9,11 @@ use std::path::Path;
 use peerpath_bench::failure::Failure;
 use toml::{Table, Value};
 
-/// Old names of options, and the names they have now: both name the same option.
+/// Old and new names of renamed options.
 const RENAMED: [(&str, &str); 1] = [("--door", "--vfio")];
 
-/// A longer file is probably not a plan.
-const LONGEST_BYTES: u64 = 1 << 20;
+/// Maximum length of a plan, in bytes. A longer file is probably not a plan.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The arguments, with the options from the plan file inserted before the other options.
 ///
@@ -38,7 +38,7 @@ fn read(file: &Path) -> Result<Table, Failure> {
             "name a TOML file after `run`; options start with --",
         )
     };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > LONGEST_BYTES {
+    if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_BYTES {
         return Err(invalid(file, "it is larger than 1 MiB".to_owned()));
     }
     let text = std::fs::read_to_string(file).map_err(unreadable)?;

@@ -14,7 +14,7 @@ use peerpath_report::saved;
 use super::compare::{compared, read, threshold, unreadable};
 use crate::terminal::{self, print};
 
-/// Write a report of results: paths, latencies, throughputs, comparisons and limits of the measurement.
+/// Write a report on results: paths, latency, throughput, and waived or failed cells.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,19 +22,19 @@ Examples:
       write results/demo/report.html
   peerpath report results/reference/matrix
       one report of every result.json below a directory
-  peerpath report run --format md --out -
+  peerpath report results/demo --format md --out -
       a summary for a pull request
-  peerpath report run --format html,md,csv --out-dir shared
+  peerpath report results/demo --format html,md,csv --out-dir shared
       three formats
   peerpath report after --base before
       a report with a comparison of two results
 
-The HTML file loads no other files and has no scripts. If a result has no hops, as in older versions, they are read from \
-snapshot.tar.gz in the same directory.
+The HTML file loads no other files and has no scripts. If a result of an older version has no hops, they are \
+predicted from snapshot.tar.gz in the same directory.
 
 Exit status:
   0  written
-  2  invalid input; results that can be read are reported nevertheless
+  2  invalid input; the report has the readable results
   4  I/O error")]
 pub(super) struct Report {
     /// Results, or directories to search for result.json

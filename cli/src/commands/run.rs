@@ -46,7 +46,7 @@ impl RunCommand {
         let interrupt = catch_signals()?;
         let peer = match self.peer.as_ref().map(|at| self.connect(at, &interrupt)).transpose() {
             Ok(peer) => peer,
-            // A signal during the connection also appears as a failure of it; the exit code reports the signal.
+            // A signal interrupts the connection, which then fails. The exit code reports the signal.
             Err(failure) => return interrupt.exit_code().map(ExitCode::from).ok_or(failure),
         };
         let plan = self.plan(peer.as_ref().map(|peer| &peer.offer().sources[..]))?;
@@ -84,14 +84,14 @@ impl RunCommand {
                 "omit --path staged, or run it on the other host without --peer",
             ));
         }
-        // The sources of the peer are not known yet; any source does for the other checks.
+        // The peer's sources are not known yet, and the other checks accept any source.
         self.plan(Some(&["host:1".to_owned()]))?.check()?;
         let token = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
         let token = token.ok_or_else(|| {
             Failure::bad_input(
                 format!("cannot authenticate to {at}"),
                 format!("neither --token-file nor {} is given", token::VARIABLE),
-                "use the token that `peerpath serve` was given or has printed",
+                "set one of them to the token of `peerpath serve`, which prints a random token if it has none",
             )
         })?;
         Client::connect(at, &token, interrupt)

@@ -31,7 +31,7 @@ Both hosts need the same token. Without --token-file and PEERPATH_TOKEN, a rando
 can overwrite the exported memory, and nothing else. The connection is neither encrypted nor protected against changes: \
 listen on a trusted network, or on loopback and use `ssh -L`. One client is served at a time; Ctrl-C ends the server.
 
-The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server answers: \
+The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server replies: \
 pin it with taskset.")]
 pub(super) struct Serve {
     // Not a doc comment: rustdoc reads the brackets as a link.
@@ -48,13 +48,13 @@ pub(super) struct Serve {
     /// Address to listen on  [default: 127.0.0.1:18551]
     #[arg(long, value_name = "HOST[:PORT]")]
     listen: Option<String>,
-    /// File with the token of both hosts  [default: value of PEERPATH_TOKEN]
+    /// File with the token that both hosts share  [default: value of PEERPATH_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Index of the source address in the port's GID table  [default: RoCE v2 over IPv4 if present]
+    /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
     #[arg(long, value_name = "N")]
     gid_index: Option<u8>,
-    /// Path MTU; the smaller MTU of both sides is used  [default: MTU of the port]
+    /// Path MTU; the connection uses the smaller MTU of client and server  [default: MTU of the port]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
     /// Allocate host: sources in huge pages of 2 MiB

@@ -10,7 +10,7 @@ use peerpath_paths::{Inventory, Tree, write_snapshot};
 use super::inspected_host as host;
 use crate::terminal::print;
 
-/// Save what `paths` and `doctor` read from this host, for analysis elsewhere.
+/// Save the facts that `paths` and `doctor` read from this host, for analysis on another host.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

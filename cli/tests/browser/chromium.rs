@@ -18,10 +18,10 @@ pub(crate) struct View {
 }
 
 const HEIGHT: u32 = 1200;
-/// Height of a screenshot in pixels. Longer pages are cut.
-const LONGEST_SHOT: u32 = 12_000;
-/// Time for the processes of the browser to end after SIGKILL.
-const LONGEST_END: Duration = Duration::from_secs(10);
+/// Maximum height of a screenshot in pixels. Longer pages are cut.
+const MAX_SHOT_HEIGHT: u32 = 12_000;
+/// Timeout for the processes of the browser to exit after SIGKILL.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Chromium {
     child: Child,
@@ -54,7 +54,7 @@ impl Chromium {
             .arg(format!("--user-data-dir={}", profile.path().display()))
             // Temporary files are removed with the profile.
             .env("TMPDIR", profile.path())
-            // Its child processes end later and still write: they are killed as a group.
+            // The browser's child processes exit later and still write: they are killed as a group.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -117,7 +117,7 @@ impl Chromium {
 
     pub(crate) fn screenshot(&mut self, file: &Path) -> Result<(), Failed> {
         let width = self.evaluate("innerWidth")?;
-        let height = self.evaluate(&format!("Math.min(document.documentElement.scrollHeight, {LONGEST_SHOT})"))?;
+        let height = self.evaluate(&format!("Math.min(document.documentElement.scrollHeight, {MAX_SHOT_HEIGHT})"))?;
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let shot = self.call("Page.captureScreenshot", &json!({"captureBeyondViewport": true, "clip": clip}))?;
         let bytes = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap_or_default())?;
@@ -146,7 +146,7 @@ impl Chromium {
         }
     }
 
-    /// Sends a signal to the process group of the browser. Returns whether a process was left.
+    /// Sends a signal to the process group of the browser. Returns whether the group still had a process.
     fn signal_group(&self, signal: &str) -> bool {
         // `kill` is built into the shell.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
@@ -157,7 +157,7 @@ impl Chromium {
         let mut message = Vec::new();
         self.from.read_until(0, &mut message)?;
         if message.pop() != Some(0) {
-            return Err("the browser ended".into());
+            return Err("the browser exited".into());
         }
         Ok(serde_json::from_slice(&message)?)
     }
@@ -165,12 +165,12 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The browser may have exited already.
         self.signal_group("KILL");
         let _ = self.child.wait();
         let begun = Instant::now();
-        // The profile can be removed only after all processes have ended.
-        while self.signal_group("0") && begun.elapsed() < LONGEST_END {
+        // The profile can be removed only after all processes have exited.
+        while self.signal_group("0") && begun.elapsed() < EXIT_TIMEOUT {
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -1,4 +1,4 @@
-//! Commands, the options of each, and the words that options take.
+//! Commands, the options of each, and the enumerated values of options.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,10 +23,10 @@ fn commands() -> Vec<String> {
     names
 }
 
-/// The names of each option, the long one first, and ` <>` behind them where it takes a value.
+/// The names of each option, the long one first, followed by ` <>` if the option has a value.
 fn options(help: &str) -> BTreeSet<String> {
     let option = |line: &str| {
-        // Prose is not indented like this, or has words where an option has a value or a gap.
+        // Prose has another indentation, or text in place of a value or a gap.
         let is_option = line.starts_with("  -") || line.starts_with("      --");
         let head = line.trim_start().split("  ").next().filter(|_| is_option)?;
         let (mut names, values): (Vec<_>, Vec<_>) = head.split(' ').partition(|part| part.starts_with('-'));
@@ -42,7 +42,7 @@ fn options(help: &str) -> BTreeSet<String> {
     help.lines().filter_map(option).collect()
 }
 
-/// The usage line with the names of values left out, which may change.
+/// The usage line without the names of values, which may change.
 fn usage(help: &str) -> String {
     let line = help.lines().find_map(|line| line.strip_prefix("Usage: peerpath ")).expect("a usage line");
     let word = |word: &str| {
@@ -72,8 +72,8 @@ fn commands_and_options_are_those_of_the_golden_list() {
     golden::check("options.txt", &actual);
 }
 
-/// clap reads arguments in order, so it answers a `--help` at the end only if it understood everything before. No command runs.
-fn is_understood(arguments: &[&str]) -> bool {
+/// clap reads arguments in order, so it prints the help for a `--help` at the end only if it accepts all arguments before. No command runs.
+fn is_accepted(arguments: &[&str]) -> bool {
     let output = run(&[arguments, &["--help"]].concat());
     match code(&output) {
         0 => true,
@@ -87,14 +87,14 @@ fn is_understood(arguments: &[&str]) -> bool {
 fn names_of_earlier_versions_are_still_accepted() {
     let text = golden::read("aliases.txt");
     let lines: Vec<_> = golden::lines(&text).collect();
-    let accepted = each(&lines, |line| is_understood(&line.split_whitespace().collect::<Vec<_>>()));
+    let accepted = each(&lines, |line| is_accepted(&line.split_whitespace().collect::<Vec<_>>()));
     let rejected: Vec<_> = lines.iter().zip(accepted).filter(|(_, accepted)| !accepted).map(|(line, _)| line).collect();
     assert!(rejected.is_empty(), "no longer accepted: {rejected:#?}\n{}", golden::INSTRUCTION);
-    assert!(!is_understood(&["run", "--no-such-option=1"]), "clap rejects an unknown option");
-    assert!(!is_understood(&["no-such-command"]), "clap rejects an unknown command");
+    assert!(!is_accepted(&["run", "--no-such-option=1"]), "clap rejects an unknown option");
+    assert!(!is_accepted(&["no-such-command"]), "clap rejects an unknown command");
 }
 
-/// A word that no option takes.
+/// A value that no option accepts.
 const UNKNOWN: &str = "no-such-word";
 
 /// Each line of the golden file is `COMMAND --option  WORD...`. New words need no change there; a listed word must stay.
@@ -109,7 +109,7 @@ fn options_accept_the_words_of_the_golden_list_and_reject_unknown_ones() {
         })
         .collect();
     assert!(cases.len() > 60, "{} cases", cases.len());
-    let understood = each(&cases, |(command, option)| is_understood(&[command, option]));
+    let understood = each(&cases, |(command, option)| is_accepted(&[command, option]));
     let wrong =
         cases.iter().zip(understood).filter(|((_, option), understood)| *understood == option.ends_with(UNKNOWN));
     let wrong: Vec<_> = wrong

@@ -54,7 +54,7 @@ impl Names {
     }
 }
 
-/// Each line of the golden file is `CODE  [gpu=TOLD] ARGUMENT...`.
+/// Each line of the golden file is `CODE  [gpu=SETTINGS] ARGUMENT...`.
 #[test]
 fn exit_codes_are_those_of_the_golden_table() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,9 +67,9 @@ fn exit_codes_are_those_of_the_golden_table() {
         };
         let gpu = Gpu::new();
         let mut words = call.split_whitespace().peekable();
-        let told = words.next_if(|word| word.starts_with("gpu=")).map_or("gpus=0", |word| &word[4..]);
+        let settings = words.next_if(|word| word.starts_with("gpu=")).map_or("gpus=0", |word| &word[4..]);
         let arguments: Vec<_> = words.map(|word| names.fill_in(word, &gpu.place("out"))).collect();
-        let output = gpu.peerpath(told).args(arguments).current_dir(folder.path()).output().unwrap();
+        let output = gpu.peerpath(settings).args(arguments).current_dir(folder.path()).output().unwrap();
         format!("{}  {call}", code(&output))
     });
     golden::check("exit_codes.txt", &(actual.join("\n") + "\n"));

@@ -50,7 +50,7 @@ pub(crate) fn check(name: &str, actual: &str) {
 }
 
 /// Printed with every difference.
-pub(crate) const INSTRUCTION: &str = "This is a contract of the program. Where the change is meant, run `PEERPATH_BLESS=1 \
+pub(crate) const INSTRUCTION: &str = "This is a contract of the program. If the change is intended, run `PEERPATH_BLESS=1 \
     cargo test -p peerpath --test contracts` and commit the golden file with the reason. An option that gets another name \
     keeps the old one as a hidden alias, listed in golden/aliases.txt.";
 

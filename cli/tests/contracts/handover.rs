@@ -174,7 +174,7 @@ fn parts(message: &[u8]) -> (Value, &[u8]) {
 }
 
 /// The sender's first message, and its answers to `read`, `write` and an unknown request.
-fn said(path: &Path) -> String {
+fn replies(path: &Path) -> String {
     let socket = seqpacket();
     connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
     let mut bytes = vec![0; 4096];
@@ -229,7 +229,7 @@ fn a_sender_sends_the_golden_messages() {
     let stop = AtomicBool::new(false);
     let text = std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve(&stop));
-        let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| said(&path)));
+        let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replies(&path)));
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
         text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -54,7 +54,7 @@ fn every_field_of_the_journal_is_read() {
         (restored(&altered) != (4, altered)).then(|| pointer.clone())
     });
     let ignored: Vec<_> = ignored.into_iter().flatten().collect();
-    assert!(ignored.is_empty(), "any value is accepted of: {ignored:#?}\n{}", golden::INSTRUCTION);
+    assert!(ignored.is_empty(), "any value is accepted for: {ignored:#?}\n{}", golden::INSTRUCTION);
 }
 
 #[test]

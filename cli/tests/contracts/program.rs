@@ -34,7 +34,7 @@ pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", text(output)))
 }
 
-/// A folder in which the CUDA double is named libcuda.
+/// A folder with the fake CUDA driver under the name of libcuda.
 pub(crate) struct Gpu {
     folder: tempfile::TempDir,
 }
@@ -48,12 +48,12 @@ impl Gpu {
         Self { folder }
     }
 
-    /// The program with a GPU that behaves as `told`; `tests/cuda-double` lists the words.
-    pub(crate) fn peerpath(&self, told: &str) -> Command {
+    /// The program with a fake CUDA driver; `tests/cuda-double` lists the `settings`.
+    pub(crate) fn peerpath(&self, settings: &str) -> Command {
         let mut command = peerpath(&self.folder.path().join("state"));
         command
             .env("LD_LIBRARY_PATH", self.folder.path())
-            .env("PEERPATH_CUDA_DOUBLE", told)
+            .env("PEERPATH_CUDA_DOUBLE", settings)
             .env("PEERPATH_CUDA_DOUBLE_LOG", self.folder.path().join("log"));
         command
     }
@@ -64,7 +64,7 @@ impl Gpu {
     }
 }
 
-/// Runs `work` on each item, as many at once as there are processors. Results keep the order of the items.
+/// Runs `work` on each item, in one thread per CPU. Results keep the order of the items.
 pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -38,7 +38,7 @@ pub(crate) fn references() -> Vec<PathBuf> {
     found
 }
 
-/// The schema, in whichever crate has it.
+/// Path of the schema, in the first crate that has one.
 fn schema() -> PathBuf {
     let crates = std::fs::read_dir(golden::workspace()).unwrap().map(|entry| entry.unwrap().path());
     let mut schemas = crates.map(|folder| folder.join("schema/result.schema.json")).filter(|file| file.is_file());
@@ -108,14 +108,14 @@ fn the_schema_describes_the_golden_fields() {
     golden::check("result.schema.txt", &text);
 }
 
-/// The CUDA double makes cells that pass, fail and are waived on every machine.
+/// With the fake CUDA driver, cells pass, fail and are waived on every machine.
 #[test]
 fn a_run_writes_the_golden_fields() {
     let gpu = Gpu::new();
-    let result = |told: &str, name: &str, more: &[&str]| {
+    let result = |settings: &str, name: &str, more: &[&str]| {
         let out = gpu.place(name);
         let common = ["run", "--to", "cuda:0", "--size", "4K", "--iterations", "5", "--warmup", "1", "--out"];
-        let output = gpu.peerpath(told).args(common).arg(&out).args(more).output().unwrap();
+        let output = gpu.peerpath(settings).args(common).arg(&out).args(more).output().unwrap();
         assert!(code(&output) != 2, "{}", text(&output));
         read(&out.join("result.json"))
     };

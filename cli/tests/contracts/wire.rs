@@ -62,7 +62,7 @@ fn messages_have_the_golden_labels_and_fields() {
     for (name, message) in seeds() {
         let label = label(&message);
         let understood = decoded(&framed(&message));
-        assert!(!understood.is_empty(), "{name} is understood as no message");
+        assert!(!understood.is_empty(), "{name} is not understood as a message");
         for (kind, again) in understood {
             assert!(holds(&again, &message), "{name} loses something as {kind}: {again}");
             let content = message.get(label).cloned().unwrap_or_default();
@@ -89,7 +89,7 @@ fn every_field_of_a_message_is_read() {
             }
         }
     }
-    assert!(ignored.is_empty(), "any value is accepted of: {ignored:#?}\n{}", golden::INSTRUCTION);
+    assert!(ignored.is_empty(), "any value is accepted for: {ignored:#?}\n{}", golden::INSTRUCTION);
 }
 
 #[test]
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Closes the connection and returns the client's exit code.
-    fn ends(self) -> i32 {
+    fn exit_code(self) -> i32 {
         drop(self.stream);
         code(&self.client.wait_with_output().unwrap())
     }
@@ -161,10 +161,10 @@ fn a_client_proves_that_it_knows_the_token_in_the_documented_form() {
     assert_eq!(proof["prove"]["version"], 1);
     for field in ["nonce", "proof"] {
         let bytes = proof["prove"][field].as_str().unwrap();
-        assert!(bytes.len() == 44 && bytes.ends_with('='), "{field} is no base64 of 32 bytes: {bytes}");
+        assert!(bytes.len() == 44 && bytes.ends_with('='), "{field} is not base64 of 32 bytes: {bytes}");
     }
     server.send(&seeds["refused"]);
-    server.ends();
+    server.exit_code();
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_client_ends_with_the_golden_codes() {
     let lines = each(&steps, |(name, step)| {
         let mut server = Server::new();
         step(&mut server);
-        format!("{}  {name}\n", server.ends())
+        format!("{}  {name}\n", server.exit_code())
     });
     golden::check("wire.exit_codes.txt", &lines.concat());
 }

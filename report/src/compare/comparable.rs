@@ -1,4 +1,4 @@
-//! Whether two results can be compared at all, and in what else their runs differ.
+//! Checks that two results are comparable, and lists other differences between their runs.
 
 use crate::saved::Saved;
 
@@ -6,7 +6,7 @@ use crate::saved::Saved;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {
-    /// Other devices moved the data: emulated devices and hardware, or soft RDMA and a NIC.
+    /// Different kinds of devices moved the data: emulated devices and hardware, or soft RDMA and a NIC.
     #[error("the base result was measured with {base}, the new result with {new}")]
     Devices {
         /// Devices of the base result.
@@ -26,7 +26,7 @@ pub enum CompareError {
     },
 }
 
-/// Checks what applies to every cell of the results.
+/// Checks the properties that apply to every cell of both results.
 pub(super) fn check(base: &Saved, new: &Saved) -> Result<(), CompareError> {
     devices(base, new)?;
     settings(base, new)

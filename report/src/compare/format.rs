@@ -12,12 +12,12 @@ pub fn format_value(metric: &str, value: Option<f64>) -> String {
     }
 }
 
-/// The change, e.g. `+3.1 %`; `-` without one.
+/// Change of a row, e.g. `+3.1 %`; `-` if the row has none.
 pub fn format_change(row: &Row) -> String {
     row.change_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %"))
 }
 
-/// The interval of the change, e.g. `-1.0 to +7.4 %`; `-` without one.
+/// Interval of the change of a row, e.g. `-1.0 to +7.4 %`; `-` if the row has none.
 pub fn format_interval(row: &Row) -> String {
     row.ci_percent.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:+.1} to {high:+.1} %"))
 }
@@ -32,7 +32,7 @@ pub fn metric_name(metric: &str) -> &str {
     }
 }
 
-/// The rows of a comparison: worse, better, incomparable, same.
+/// Rows of a comparison, sorted by verdict: worse, better, incomparable, same.
 pub fn rows_by_severity(comparison: &Comparison) -> Vec<&Row> {
     let mut rows: Vec<&Row> = comparison.cells.iter().collect();
     rows.sort_by_key(|row| match row.verdict {

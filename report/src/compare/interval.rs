@@ -2,7 +2,7 @@
 
 use crate::saved::{Distribution, SavedCell};
 
-/// Standard deviations on either side of the mean of a normal distribution that contain 99 % of it.
+/// Half width of the 99 % confidence interval of a normal distribution, in standard deviations.
 const DEVIATIONS: f64 = 2.575_829_303_548_9;
 
 /// The change of a value.
@@ -43,12 +43,12 @@ impl Change {
         Some(Self { bounds_percent, ..change })
     }
 
-    /// Change of throughput. The bounds compare the mean of each run with the slowest window of the other.
+    /// Change of throughput. The bounds compare the mean of each run with the lowest-throughput window of the other.
     pub(super) fn of_throughput(base: &SavedCell, new: &SavedCell) -> Option<Self> {
         let change = Self::of(base.throughput?, new.throughput?)?;
-        let slowest =
-            |cell: &SavedCell, mean: f64| cell.throughput_min_window.filter(|slowest| (0.0..=mean).contains(slowest));
-        let windows = slowest(base, change.base).zip(slowest(new, change.new)).filter(|(before, _)| *before > 0.0);
+        let lowest =
+            |cell: &SavedCell, mean: f64| cell.throughput_min_window.filter(|lowest| (0.0..=mean).contains(lowest));
+        let windows = lowest(base, change.base).zip(lowest(new, change.new)).filter(|(before, _)| *before > 0.0);
         let bounds_percent = windows.map(|(before, now)| [percent(now / change.base), percent(change.new / before)]);
         Some(Self { bounds_percent, ..change })
     }
@@ -58,7 +58,7 @@ fn percent(ratio: f64) -> f64 {
     (ratio - 1.0) * 100.0
 }
 
-/// Samples between which a quantile lies. `None` if it may lie outside all samples.
+/// Samples that bound a quantile with 99 % confidence. `None` if there are too few samples for both bounds.
 fn quantile_bounds(samples: &Distribution, share: f64) -> Option<[f64; 2]> {
     let count = samples.count() as f64;
     let reach = DEVIATIONS * (count * share * (1.0 - share)).sqrt();

@@ -46,7 +46,7 @@ fn lone(cell: &SavedCell, why: &str) -> Row {
     row(cell, "outcome", Verdict::Incomparable, why.to_owned())
 }
 
-/// Compares outcomes if a cell did not pass: it then has no metrics.
+/// Compares the outcomes if a cell did not pass, because such a cell has no metrics.
 fn by_outcome(base: &SavedCell, new: &SavedCell) -> Option<Row> {
     use Outcome::{Failed, Passed};
     let described = |cell: &SavedCell| {
@@ -126,7 +126,7 @@ fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
             }
             None => {
                 let p50 = before.p50.zip(now.p50).and_then(|(before, now)| Change::of(before, now));
-                let why = "uncertainty unknown (a histogram is missing): only the threshold decides";
+                let why = "uncertainty unknown (a histogram is missing): only the threshold applies";
                 rows.extend(
                     p50.map(|change| judged(new, "latency_p50_ns", change, Better::Lower, why.to_owned(), options)),
                 );
@@ -136,8 +136,8 @@ fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
     let throughput = Change::of_throughput(base, new);
     rows.extend(throughput.map(|change| {
         let why = match change.bounds_percent {
-            Some(_) => "interval from the slowest windows of both runs",
-            None => "uncertainty unknown (no slowest window): only the threshold decides",
+            Some(_) => "interval from the lowest-throughput windows of both runs",
+            None => "uncertainty unknown (no per-window throughput): only the threshold applies",
         };
         judged(new, "throughput_bytes_per_s", change, Better::Higher, why.to_owned(), options)
     }));

@@ -1,4 +1,4 @@
-//! Identifies a cell by what it measured.
+//! Identifies a cell by its measured properties.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use peerpath_paths::PathName;
 
 use crate::saved::{SavedCell, SavedSource, SavedTarget};
 
-/// Ranges that are listed in the name of a cell.
-const MOST_RANGES: usize = 4;
+/// Maximum number of ranges in the name of a cell.
+const MAX_NAMED_RANGES: usize = 4;
 
-/// What a cell measured. The requested path is not part of it, because the measured path is.
+/// Properties that identify a measurement. The path is the measured one; the requested path is omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: SavedSource,
@@ -40,7 +40,7 @@ impl Key {
             mode: cell.mode.clone(),
             size_bytes: cell.size_bytes,
             depth: cell.depth,
-            // Results without the field are from versions that always used one.
+            // Versions that do not record the field always used one.
             threads: cell.threads.or(Some(1)),
             qps: cell.qps.or(Some(1)),
             mechanism: cell.mechanism.clone(),
@@ -77,9 +77,9 @@ fn source(source: &SavedSource) -> String {
     let ranges = &source.ranges;
     if ranges.len() > 1 || ranges.first().is_some_and(|range| range.0 != 0) {
         let named: Vec<_> =
-            ranges.iter().take(MOST_RANGES).map(|(from, length)| format!("{from:#x}+{length:#x}")).collect();
+            ranges.iter().take(MAX_NAMED_RANGES).map(|(from, length)| format!("{from:#x}+{length:#x}")).collect();
         let _ = write!(name, "@{}", named.join(","));
-        if ranges.len() > MOST_RANGES {
+        if ranges.len() > MAX_NAMED_RANGES {
             let _ = write!(name, ",... ({} ranges)", ranges.len());
         }
     }

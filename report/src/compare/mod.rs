@@ -1,6 +1,6 @@
 //! Compares two results cell by cell.
 //!
-//! Cells are matched by what they measured (source, target, path, operation, size and so on), not by their order or identifier.
+//! Cells are matched by their properties (source, target, path, operation, size and so on), not by their order or identifier.
 //! See [`compare`].
 
 mod comparable;
@@ -20,7 +20,7 @@ pub use format::{format_change, format_interval, format_value, metric_name, rows
 /// How the uncertainty of a change is computed, in a few sentences for the reader of a comparison.
 pub const METHOD: &str = "Intervals have 99 % confidence with respect to the samples of the two runs. For latency they follow from \
     the ranks of the samples in both histograms (binomial, no assumed distribution), so few samples give wide intervals. For \
-    throughput each run has one value, and the interval reaches from the slowest window of one run to the mean of the other. \
+    throughput each run has one value, and the interval reaches from the lowest-throughput window of one run to the mean of the other. \
     Variation from run to run is not included: repeat the runs to see it.";
 
 /// Settings of a comparison.
@@ -32,7 +32,7 @@ pub struct Options {
     pub force: bool,
 }
 
-/// What a comparison of a cell, or of two results, comes to.
+/// Verdict on a cell, or on two results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -47,7 +47,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word in JSON, e.g. `worse`.
+    /// Name in JSON, e.g. `worse`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Same => "same",
@@ -61,10 +61,10 @@ impl Verdict {
 /// One metric of one cell in both results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Name of the cell: what it measured, separated by slashes.
+    /// Name of the cell: its properties, separated by slashes.
     pub key: String,
-    /// `latency_p50_ns`, `latency_p99_ns` or `throughput_bytes_per_s`. If no metric is compared: `outcome`, or `path` if the cell
-    /// took another path.
+    /// `latency_p50_ns`, `latency_p99_ns` or `throughput_bytes_per_s`. If no metric is compared: `outcome`, or `path` if the
+    /// path changed.
     pub metric: &'static str,
     /// Value in the base result, in the unit that the name of the metric ends with.
     pub base: Option<f64>,
@@ -74,9 +74,9 @@ pub struct Row {
     pub change_percent: Option<f64>,
     /// Bounds of the 99 % confidence interval of the change, in percent.
     pub ci_percent: Option<[f64; 2]>,
-    /// What the change comes to.
+    /// Verdict on the change.
     pub verdict: Verdict,
-    /// Why, in a phrase.
+    /// Reason for the verdict, in a phrase.
     pub why: String,
 }
 
@@ -88,7 +88,7 @@ pub struct Comparison {
     /// `Worse` if any row is worse, otherwise `Better` if any is better, otherwise `Same` if any is the same, otherwise
     /// `Incomparable`.
     pub verdict: Verdict,
-    /// Largest change that is not reported, in percent.
+    /// Largest change that does not count as better or worse, in percent.
     pub threshold_percent: f64,
     /// How the uncertainty is computed: [`METHOD`].
     pub method: &'static str,
@@ -116,11 +116,11 @@ pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison
     Ok(Comparison { cells, verdict, threshold_percent: options.threshold_percent, method: METHOD, notes })
 }
 
-/// A cell of each result that measured the same, or a cell without a counterpart.
+/// Two matched cells, one of each result, or one cell without a counterpart.
 pub(crate) struct Matched<'a> {
     base: Option<&'a SavedCell>,
     new: Option<&'a SavedCell>,
-    /// The one property in which the cells differ, if they did not measure quite the same.
+    /// Property in which the cells differ; `None` if all properties are equal.
     differ_in: Option<&'static str>,
 }
 

@@ -58,7 +58,7 @@ pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Match
     matched
 }
 
-/// Matches cells that are equal after `relax`, if exactly one of each list is, and removes them from both lists.
+/// Matches cells that are equal after `relax` if each list has exactly one such cell, and removes them from both lists.
 fn match_relaxed<'a>(
     gone: &mut Vec<&'a SavedCell>,
     left: &mut Vec<&'a SavedCell>,
@@ -91,9 +91,9 @@ fn match_relaxed<'a>(
         differ_in,
     }));
     let (before, now): (HashSet<usize>, HashSet<usize>) = pairs.into_iter().unzip();
-    let keep = |list: &mut Vec<&'a SavedCell>, taken: HashSet<usize>| {
+    let keep = |list: &mut Vec<&'a SavedCell>, remove: HashSet<usize>| {
         let mut at = 0..;
-        list.retain(|_| at.next().is_some_and(|at| !taken.contains(&at)));
+        list.retain(|_| at.next().is_some_and(|at| !remove.contains(&at)));
     };
     keep(gone, before);
     keep(left, now);

@@ -5,7 +5,7 @@ use peerpath_paths::PathName;
 use crate::saved::{SavedCell, SavedSource, SavedTarget};
 use crate::units;
 
-/// A path as the page explains it.
+/// Description of a path for the page.
 pub(crate) struct PathDescription {
     pub(crate) path: PathName,
     /// A phrase for use in a sentence.

@@ -14,14 +14,16 @@ use crate::compare;
 use crate::saved::{Saved, SavedCell, SavedDevice};
 use crate::units;
 
-/// Pairs that are visible without unfolding, and pairs on the page.
+/// Number of pairs that are visible without unfolding.
 const SHOWN_PAIRS: usize = 200;
-const MOST_PAIRS: usize = 1000;
-/// Cells that are visible without unfolding, and bytes of all cells on the page.
+/// Maximum number of pairs on the page.
+const MAX_PAIRS: usize = 1000;
+/// Number of cells that are visible without unfolding.
 const SHOWN_CELLS: usize = 25;
-const MOST_CELL_BYTES: usize = 4 << 20;
-/// Rows of a comparison on the page.
-const MOST_COMPARED: usize = 1000;
+/// Maximum size of all cells on the page, in bytes of HTML.
+const MAX_CELL_BYTES: usize = 4 << 20;
+/// Maximum number of rows of a comparison on the page.
+const MAX_COMPARED: usize = 1000;
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -114,14 +116,16 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
     page.render()
 }
 
-/// Pairs by result: visible ones, folded ones, and the number of others. Too many pairs are sorted by their number of cells.
+/// Returns the visible pairs and the folded pairs, by result, and the number of pairs beyond the limit.
+///
+/// With more than [`SHOWN_PAIRS`] pairs, those with the most cells are visible.
 fn results(document: &Document, pairs: &[Pair<'_>]) -> (Vec<ResultPairs>, Vec<ResultPairs>, usize) {
     let baselines = document.baselines();
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     if pairs.len() > SHOWN_PAIRS {
         order.sort_by_key(|at| std::cmp::Reverse(pairs[*at].cells.len()));
     }
-    let listed = &order[..order.len().min(MOST_PAIRS)];
+    let listed = &order[..order.len().min(MAX_PAIRS)];
     let (shown, folded) = listed.split_at(listed.len().min(SHOWN_PAIRS));
     let by_result = |wanted: &[usize]| {
         let of = |run: usize| -> Vec<PairSummary> {
@@ -176,8 +180,8 @@ fn comparison(with_base: &ComparisonWithBase) -> ComparisonSection {
         verdict: comparison.verdict.as_str(),
         method: comparison.method,
         notes: comparison.notes.clone(),
-        rows: compare::rows_by_severity(comparison).into_iter().take(MOST_COMPARED).map(row).collect(),
-        left_out: comparison.cells.len().saturating_sub(MOST_COMPARED),
+        rows: compare::rows_by_severity(comparison).into_iter().take(MAX_COMPARED).map(row).collect(),
+        left_out: comparison.cells.len().saturating_sub(MAX_COMPARED),
     }
 }
 
@@ -231,14 +235,14 @@ fn cells(document: &Document) -> Cells {
     let mut cells = Cells { heads, ..Cells::default() };
     let mut bytes = 0;
     for (run, cell) in all {
-        if bytes > MOST_CELL_BYTES {
+        if bytes > MAX_CELL_BYTES {
             cells.left_out += 1;
             continue;
         }
         let row = row(many.then(|| document.labels[run].clone()), cell);
         bytes += row.iter().map(|field| field.len() + "<td>".len()).sum::<usize>();
-        let place = if cells.shown.len() < SHOWN_CELLS { &mut cells.shown } else { &mut cells.folded };
-        place.push(row);
+        let list = if cells.shown.len() < SHOWN_CELLS { &mut cells.shown } else { &mut cells.folded };
+        list.push(row);
     }
     cells
 }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::{Document, describe, matrix, reasons};
 use crate::compare;
 
-/// Limit of the pairs, and of the rows of a comparison.
-const MOST: usize = 60;
+/// Maximum number of pairs, and of rows of a comparison.
+const MAX_ROWS: usize = 60;
 
-/// GitHub's Markdown.
+/// Renders the document as GitHub-flavoured Markdown.
 pub(crate) fn render(document: &Document) -> String {
     let mut text = format!("# {}\n\n{}\n", escape(&document.title()), escape(&document.summary()));
     for line in document.banners() {
@@ -22,7 +22,7 @@ pub(crate) fn render(document: &Document) -> String {
     text += "\n## Paths and speed\n";
     let summaries = document.pair_summaries(&pairs, &baselines);
     let mut run = None;
-    for (pair, summary) in pairs.iter().zip(&summaries).take(MOST) {
+    for (pair, summary) in pairs.iter().zip(&summaries).take(MAX_ROWS) {
         if document.labels.len() > 1 && run != Some(pair.run) {
             run = Some(pair.run);
             let _ = write!(text, "\n### {}\n", escape(&document.labels[pair.run]));
@@ -37,8 +37,8 @@ pub(crate) fn render(document: &Document) -> String {
             let _ = write!(text, "\n  - {}", escape(line));
         }
     }
-    if summaries.len() > MOST {
-        let _ = write!(text, "\n\nand {}.", describe::plural(summaries.len() - MOST, "more pair"));
+    if summaries.len() > MAX_ROWS {
+        let _ = write!(text, "\n\nand {}.", describe::plural(summaries.len() - MAX_ROWS, "more pair"));
     }
     text += "\n\n## Sources and targets\n\n";
     text += &table_of(&matrix::matrix(&document.labels, &pairs, &baselines), document.labels.len() > 1);
@@ -60,7 +60,7 @@ pub(crate) fn render(document: &Document) -> String {
             escape(&compare::summary(&comparison.comparison))
         );
         text += "| verdict | cell | metric | base | new | change | interval |\n|---|---|---|--:|--:|--:|--:|\n";
-        for row in compare::rows_by_severity(&comparison.comparison).into_iter().take(MOST) {
+        for row in compare::rows_by_severity(&comparison.comparison).into_iter().take(MAX_ROWS) {
             let fields = [
                 row.verdict.as_str().to_owned(),
                 row.key.clone(),

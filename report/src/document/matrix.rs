@@ -7,12 +7,12 @@ use super::pair::{Baselines, Pair};
 use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
-/// Rows that are visible without unfolding.
+/// Number of rows that are visible without unfolding.
 const SHOWN_ROWS: usize = 60;
-/// Rows on the page.
-const MOST_ROWS: usize = 400;
-/// Columns on the page.
-const MOST_COLUMNS: usize = 12;
+/// Maximum number of rows on the page.
+const MAX_ROWS: usize = 400;
+/// Maximum number of columns on the page.
+const MAX_COLUMNS: usize = 12;
 
 /// One pair.
 pub(crate) struct Entry {
@@ -63,12 +63,12 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
             None => rows.push((pair.run, source, vec![pair])),
         }
     }
-    let targets_left_out = targets.len().saturating_sub(MOST_COLUMNS);
-    targets.truncate(MOST_COLUMNS);
+    let targets_left_out = targets.len().saturating_sub(MAX_COLUMNS);
+    targets.truncate(MAX_COLUMNS);
     let high = pairs.iter().filter_map(|pair| fastest(pair)?.throughput).fold(0.0, f64::max);
-    let left_out = rows.len().saturating_sub(MOST_ROWS);
+    let left_out = rows.len().saturating_sub(MAX_ROWS);
     let mut matrix = Matrix { targets_left_out, left_out, has_rates: high > 0.0, ..Matrix::default() };
-    for (run, source, members) in rows.into_iter().take(MOST_ROWS) {
+    for (run, source, members) in rows.into_iter().take(MAX_ROWS) {
         let entries = targets.iter().map(|target| {
             let mine = members.iter().filter(|pair| describe::short_target(pair.target()) == *target);
             mine.map(|pair| {
@@ -82,14 +82,14 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
             .collect()
         });
         let row = Row { run: labels[run].clone(), source, entries: entries.collect() };
-        let place = if matrix.shown.len() < SHOWN_ROWS { &mut matrix.shown } else { &mut matrix.folded };
-        place.push(row);
+        let list = if matrix.shown.len() < SHOWN_ROWS { &mut matrix.shown } else { &mut matrix.folded };
+        list.push(row);
     }
     matrix.targets = targets;
     matrix
 }
 
-/// The cell with the highest throughput, otherwise the fastest of the largest operations.
+/// Cell with the highest throughput. Without throughput, the largest cell with the lowest median latency.
 fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
     let moved = pair.cells.iter().copied().filter(|cell| cell.outcome == Outcome::Passed && cell.transfers());
     let weight = |cell: &SavedCell| {
@@ -98,7 +98,7 @@ fn fastest<'a>(pair: &Pair<'a>) -> Option<&'a SavedCell> {
     moved.max_by(|one, other| weight(one).partial_cmp(&weight(other)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
-/// Speed relative to host memory. `None` for emulated devices, where the ratio means nothing.
+/// Speed relative to host memory. `None` for emulated devices, because emulation distorts the ratio.
 fn share<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<f64> {
     baselines.share(pair.run, cell).filter(|_| !pair.emulated)
 }

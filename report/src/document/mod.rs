@@ -1,7 +1,7 @@
 //! Reports on results as HTML, Markdown or CSV. See [`Document`].
 //!
-//! A report answers which path the data take and why, how fast it is compared with host memory, and what makes the values
-//! doubtful. Every text of a result is escaped for the format.
+//! A report shows the path of the data and the reason for it, the speed relative to host memory, and problems with the
+//! values. Every text of a result is escaped for the format.
 
 mod charts;
 mod colours;
@@ -95,7 +95,7 @@ impl Document {
         &self.saved
     }
 
-    /// The errors of the files that could not be read.
+    /// Errors of the unreadable files.
     pub fn unreadable(&self) -> &[ReadError] {
         &self.unreadable
     }
@@ -103,7 +103,7 @@ impl Document {
     /// Renders the document.
     ///
     /// # Errors
-    /// The HTML template cannot be rendered, which is a bug of this crate. Markdown and CSV do not fail.
+    /// Rendering the HTML template fails, which is a bug of this crate. Markdown and CSV do not fail.
     pub fn render(&self, format: Format) -> Result<String, RenderError> {
         match format {
             Format::Html => html::render(self).map_err(RenderError),
@@ -161,17 +161,17 @@ impl Document {
         };
         warn(
             |saved| saved.environment.emulated == Some(true),
-            "The devices are emulated: the decisions and mappings of the kernel are real and so are the data, but CPUs of the \
-             emulating host move the data. Latency and throughput say nothing about hardware.",
-            "Some devices are emulated, and CPUs of the emulating host move the data. Latency and throughput say nothing about \
+            "The devices are emulated. The kernel's decisions, the mappings and the data are real, but CPUs of the emulating host \
+             move the data: latency and throughput do not describe hardware.",
+            "Some devices are emulated, and CPUs of the emulating host move the data: latency and throughput do not describe \
              hardware.",
         );
         warn(
             |saved| saved.environment.soft_rdma == Some(true),
-            "A CPU moved the data (soft RDMA): a path is what the kernel decided and mapped for the device, but the data did not pass \
-             its hops. Latency and throughput do not rank the paths.",
-            "In some results a CPU moved the data (soft RDMA): a path is what the kernel decided and mapped for the device, but the \
-             data did not pass its hops. Latency and throughput do not rank the paths.",
+            "A CPU moved the data (soft RDMA). Each path is the one that the kernel chose for the device, but the data did not pass \
+             the hops of that path: latency and throughput do not rank the paths.",
+            "In some results a CPU moved the data (soft RDMA). Each path is the one that the kernel chose for the device, but the \
+             data did not pass the hops of that path: latency and throughput do not rank the paths.",
         );
         banners
     }

@@ -18,7 +18,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) asked: Option<PathName>,
     /// Whether the devices are emulated: values are then not shown next to those of hardware.
     pub(crate) emulated: bool,
-    /// In the order in which they ran. Never empty.
+    /// Cells in the order in which they ran; never empty.
     pub(crate) cells: Vec<&'a SavedCell>,
 }
 
@@ -91,23 +91,23 @@ impl<'a> Pair<'a> {
         seen.max_by_key(|cell| cell.size_bytes).unwrap_or(&self.cells[0])
     }
 
-    /// No cell passed, and none failed at a point where its path is known.
+    /// Whether no cell passed and no path is known.
     pub(crate) fn never_began(&self) -> bool {
         self.path == PathName::Unknown && self.count(Outcome::Passed) == 0
     }
 
-    /// The kernel refused the mapping, and the run requested that.
+    /// Whether the run requested that the kernel refuses the mapping, and the kernel did.
     pub(crate) fn refused_as_asked(&self) -> bool {
         self.path == PathName::Refused && self.cells.iter().all(|cell| cell.outcome == Outcome::Passed)
     }
 
-    /// A CPU moved the data, so the speed says nothing about the path between the devices.
+    /// Whether a CPU moved the data. The speed then does not describe the path between the devices.
     pub(crate) fn by_cpu(&self) -> bool {
         self.cells.iter().any(|cell| cell.engine.as_deref() == Some("cpu"))
     }
 }
 
-/// The cells on host memory, by what they measured.
+/// Cells on host memory, by their measured properties.
 pub(crate) struct Baselines<'a>(HashMap<Measured<'a>, &'a SavedCell>);
 
 type Measured<'a> =

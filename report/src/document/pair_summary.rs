@@ -1,4 +1,4 @@
-//! A pair in sentences: its path and why, its speed, and what makes it doubtful.
+//! Summary of a pair in sentences: path and reason, speed, and warnings.
 
 use peerpath_paths::PathName;
 
@@ -23,16 +23,16 @@ pub(crate) struct PairSummary {
     pub(crate) certainty: String,
     /// The best value of each operation.
     pub(crate) figures: Vec<String>,
-    /// Which data were verified.
+    /// Result of the verification.
     pub(crate) data: Option<String>,
-    /// Why it is this path: an explanation, and the deciding fact.
+    /// Reason for the path: an explanation, then the deciding fact.
     pub(crate) why: Vec<String>,
-    /// The run requested the refusal, so it is not a failure.
+    /// Whether the run requested the refusal, which is then not a failure.
     pub(crate) refused_as_asked: bool,
-    /// Why cells did not pass, and the remedy.
+    /// Reason why cells did not pass.
     pub(crate) stopped_by: Option<String>,
     pub(crate) remedy: Option<String>,
-    /// What makes the values doubtful.
+    /// Warnings about the values.
     pub(crate) flags: Vec<String>,
     /// `12 passed, 1 waived`.
     pub(crate) counts: String,
@@ -141,7 +141,7 @@ fn figure<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -
     let what = describe::operation_with_settings(cell);
     if let Some(rate) = cell.throughput.filter(|rate| *rate > 0.0) {
         let baseline = baselines.of_cell(run, cell).and_then(|baseline| baseline.throughput);
-        // A ratio ranks the paths. The timing of emulated devices cannot.
+        // A ratio would rank the paths, for which the timing of emulated devices is unsuitable.
         let share = baselines.share(run, cell).filter(|_| !pair.emulated);
         let share = share.map_or_else(String::new, |share| format!("{:.0} % of ", share * 100.0));
         let baseline = baseline.map_or_else(String::new, |baseline| {
@@ -189,7 +189,7 @@ fn why(pair: &Pair<'_>) -> Vec<String> {
     let example = pair.example();
     let Some(fact) = example.path.why() else { return Vec::new() };
     if example.path.predicted != Some(pair.path) {
-        return vec![format!("The prediction rests on: {fact}.")];
+        return vec![format!("The prediction is based on: {fact}.")];
     }
     let own_address_space = example.target.kind == "iommufd";
     let root_complex = if fact.starts_with("ACS redirect") {
@@ -224,7 +224,7 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
         && observed != predicted
         && predicted != PathName::Unknown
     {
-        flags.push(format!("The kernel took another path than predicted ({predicted}). Please report this."));
+        flags.push(format!("The observed path differs from the predicted path ({predicted}). Please report this."));
     }
     flags.extend(slower(pair, baselines));
     let failed = pair.count(Outcome::Failed);
@@ -240,7 +240,7 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
 /// Flags a pair that is slower than host memory: a system may carry peer-to-peer data through its interconnect, even below one
 /// root port.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
-    // The timing of emulated devices says nothing about an interconnect.
+    // The timing of emulated devices does not describe an interconnect.
     if !describe::is_peer_to_peer(pair.path) || pair.emulated {
         return None;
     }
@@ -255,7 +255,7 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
     Some(if pair.by_cpu() {
         format!("{what}. A CPU copied the data, so this does not indicate a detour through the system interconnect.")
     } else {
-        format!("{what}: possibly looping through the system interconnect.")
+        format!("{what}: the data may pass the system interconnect.")
     })
 }
 

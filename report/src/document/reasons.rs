@@ -1,14 +1,14 @@
-//! Why cells were waived or failed: each reason once, with the pairs that it concerns.
+//! Reasons of waived and failed cells: each reason once, with the affected pairs.
 
 use std::collections::HashMap;
 
 use super::describe;
 use crate::saved::{Outcome, Saved, SavedCell};
 
-/// Reasons in a document.
-const MOST: usize = 100;
-/// Pairs that are listed with a reason.
-const NAMED: usize = 6;
+/// Maximum number of reasons in a document.
+const MAX_REASONS: usize = 100;
+/// Maximum number of pairs that are listed with a reason.
+const MAX_PAIRS: usize = 6;
 
 /// A reason, with the outcome and cause of its cells.
 pub(crate) struct Reason {
@@ -16,7 +16,7 @@ pub(crate) struct Reason {
     pub(crate) cause: Option<String>,
     pub(crate) reason: String,
     pub(crate) remedy: Option<String>,
-    /// The pairs that it concerns, each with its number of cells.
+    /// Affected pairs, each with its number of cells.
     pub(crate) cells: String,
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn reasons(saved: &[Saved], labels: &[String]) -> (Vec<Reason>, usize
         }
     }
     all.sort_by_key(|(first, _)| first.outcome);
-    let left_out = all.len().saturating_sub(MOST);
-    let listed = all.into_iter().take(MOST).map(|(first, stopped)| Reason {
+    let left_out = all.len().saturating_sub(MAX_REASONS);
+    let listed = all.into_iter().take(MAX_REASONS).map(|(first, stopped)| Reason {
         outcome: first.outcome,
         cause: first.cause.clone(),
         reason: first.reason.clone().unwrap_or_else(|| "The result does not record a reason.".to_owned()),
@@ -63,9 +63,10 @@ fn list_pairs(stopped: &[(usize, &SavedCell)], labels: &[String]) -> String {
             None => pairs.push((pair, 1)),
         }
     }
-    let named = pairs.iter().take(NAMED).map(|(pair, count)| format!("{pair} ({})", describe::plural(*count, "cell")));
+    let named =
+        pairs.iter().take(MAX_PAIRS).map(|(pair, count)| format!("{pair} ({})", describe::plural(*count, "cell")));
     let named = named.collect::<Vec<_>>().join("; ");
-    match pairs.len().saturating_sub(NAMED) {
+    match pairs.len().saturating_sub(MAX_PAIRS) {
         0 => named,
         more => format!("{named}; and {}", describe::plural(more, "more pair")),
     }

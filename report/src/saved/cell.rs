@@ -5,10 +5,10 @@ use peerpath_paths::PathName;
 use super::histogram::Distribution;
 use super::object::Object;
 
-/// Limit of the hops, blockers and lines of evidence of a cell.
-const MOST: usize = 64;
+/// Maximum number of hops, of blockers and of lines of evidence of a cell.
+const MAX_ENTRIES: usize = 64;
 
-/// How a cell ended. Ordered by severity, failures first.
+/// Outcome of a cell. Ordered by severity, failures first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// The cell ran and went wrong, e.g. mismatched bytes or another path than requested.
@@ -17,7 +17,7 @@ pub enum Outcome {
     Waived,
     /// The result does not record the outcome, or records an unknown one.
     Unknown,
-    /// The cell ran, and its data were right.
+    /// The cell ran without an error.
     Passed,
 }
 
@@ -57,7 +57,7 @@ pub struct SavedTarget {
     pub bdf: Option<String>,
 }
 
-/// The fact that decided about a path.
+/// Fact that determines a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SavedDecision {
     /// PCI function that the fact is about. `None` for the root complex or the kernel.
@@ -71,9 +71,9 @@ pub struct SavedDecision {
 pub struct SavedPath {
     /// Path that the run requested.
     pub asked: Option<PathName>,
-    /// Path that the kernel's rules give for the topology.
+    /// Path predicted from the topology by the kernel's rules.
     pub predicted: Option<PathName>,
-    /// Path that the kernel took, seen through tracing; [`PathName::Unknown`] if nothing was seen.
+    /// Path that tracing recorded; [`PathName::Unknown`] if it recorded none.
     pub observed: Option<PathName>,
     /// DMA mapping attribute that the kernel used.
     pub attribute: Option<String>,
@@ -83,15 +83,15 @@ pub struct SavedPath {
     pub max_payload_bytes: Option<u64>,
     /// PCI functions that the data pass, from source to target inclusive.
     pub hops: Vec<String>,
-    /// Bridge above both ends, where the direction changes from up to down.
+    /// Bridge above source and target. The direction changes here from up to down.
     pub turns_at: Option<String>,
-    /// Last upward hop, if no bridge is above both ends.
+    /// Last upward hop, if no bridge is above both source and target.
     pub up_to: Option<String>,
-    /// The fact that decided.
+    /// Fact that determines the path.
     pub deciding: Option<SavedDecision>,
     /// Conditions that prevent binding or exporting.
     pub blockers: Vec<String>,
-    /// What prediction and observation rest on.
+    /// Evidence of the prediction and the observation.
     pub evidence: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl SavedPath {
         self.observed_path().or(self.predicted).unwrap_or(PathName::Unknown)
     }
 
-    /// The fact that decided about the path. Older results record it among the evidence only.
+    /// Fact that determines the path. Older results record the fact only as evidence.
     pub fn why(&self) -> Option<&str> {
         let from_evidence = || self.evidence.iter().find_map(|line| line.strip_prefix("predicted from: "));
         self.deciding.as_ref().map(|deciding| deciding.fact.as_str()).or_else(from_evidence)
@@ -168,9 +168,9 @@ pub struct SavedCell {
     pub direction: Option<String>,
     /// Whether data move in both directions at once.
     pub bidirectional: bool,
-    /// What moved the bytes: `device` or `cpu`.
+    /// Engine that moved the bytes: `device` or `cpu`.
     pub engine: Option<String>,
-    /// How the buffer was made known to the target, e.g. `uverbs-ioctl`.
+    /// Call that made the buffer accessible to the target, e.g. `uverbs-ioctl`.
     pub mechanism: Option<String>,
     /// Bytes per operation.
     pub size_bytes: Option<u64>,
@@ -184,9 +184,9 @@ pub struct SavedCell {
     pub iterations: Option<u64>,
     /// Operations before the measurement.
     pub warmup: Option<u64>,
-    /// How the cell ended.
+    /// Outcome of the cell.
     pub outcome: Outcome,
-    /// Cause word, e.g. `dma-mask`, if the cell did not pass.
+    /// Cause, e.g. `dma-mask`, if the cell did not pass.
     pub cause: Option<String>,
     /// Why the cell did not pass, in a sentence.
     pub reason: Option<String>,
@@ -198,7 +198,7 @@ pub struct SavedCell {
     pub latency: Option<SavedLatency>,
     /// Bytes per second over the whole measured time.
     pub throughput: Option<f64>,
-    /// Bytes per second in the slowest window of the measured time.
+    /// Lowest throughput of any window of the measured time, in bytes per second.
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
@@ -215,7 +215,7 @@ impl SavedCell {
         self.latency.as_ref()?.p50.filter(|median| *median > 0.0)
     }
 
-    /// Whether the operation moves data, as `write` does and `register` does not.
+    /// Whether the operation moves data, e.g. `write` but not `register`.
     pub fn transfers(&self) -> bool {
         self.direction.is_some() || self.throughput.is_some()
     }
@@ -301,12 +301,12 @@ fn path(path: Object<'_>) -> SavedPath {
         attribute: path.name("attribute"),
         dma_address_equals_physical: path.flag("dma_address_equals_physical"),
         max_payload_bytes: path.count("max_payload_bytes"),
-        hops: path.names("hops", MOST),
+        hops: path.names("hops", MAX_ENTRIES),
         turns_at: path.name("turns_at"),
         up_to: path.name("up_to"),
         deciding: deciding.sentence("fact").map(|fact| SavedDecision { bdf: deciding.name("bdf"), fact }),
-        blockers: path.names("blockers", MOST),
-        evidence: path.sentences("evidence", MOST),
+        blockers: path.names("blockers", MAX_ENTRIES),
+        evidence: path.sentences("evidence", MAX_ENTRIES),
     }
 }
 

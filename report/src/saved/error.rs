@@ -1,21 +1,21 @@
-//! Why a file could not be read as a result.
+//! Errors of reading a result file.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::sanitize::clean_name;
 
-/// A file that could not be read as a result.
+/// File that is not readable as a result.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} as a result: {reason}", clean_name(&file.to_string_lossy()))]
 pub struct ReadError {
     /// The file, as it was named by the caller.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// Reason of the error.
     pub reason: ReadErrorReason,
 }
 
-/// What is wrong with a file that is not a result.
+/// Reason why a file is not readable as a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadErrorReason {
@@ -25,9 +25,9 @@ pub enum ReadErrorReason {
     /// The file is longer than the limit.
     #[error("the file has {length_bytes} bytes; the limit for a result is {limit_bytes}")]
     TooLong {
-        /// Length of the file.
+        /// Length of the file in bytes.
         length_bytes: u64,
-        /// Longest file that is read.
+        /// Maximum length of a file in bytes.
         limit_bytes: u64,
     },
     /// The file has no bytes, or only white space.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::RESULT_FILE;
 
-/// Levels of folders that are searched below a folder.
-const DEEPEST: u32 = 8;
+/// Maximum depth of the search below a folder.
+const MAX_DEPTH: u32 = 8;
 
 /// Lists the result files that `named` refers to.
 ///
@@ -18,7 +18,7 @@ pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
     for path in named {
         if path.is_dir() {
             let mut below = Vec::new();
-            search(path, DEEPEST, &mut below);
+            search(path, MAX_DEPTH, &mut below);
             below.sort();
             if below.is_empty() {
                 // Reading it reports that it is missing.
@@ -42,7 +42,7 @@ pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
 fn search(folder: &Path, deeper: u32, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        // The type of a link is neither: following links could recurse without end.
+        // A symbolic link has another type and is not followed: links could recurse forever.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && deeper > 0 => search(&entry.path(), deeper - 1, found),
             Ok(kind) if kind.is_file() && entry.file_name() == RESULT_FILE => found.push(entry.path()),

@@ -7,10 +7,10 @@ use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
-/// Longest base64 text of a histogram, in bytes.
-const LONGEST_TEXT: usize = 1 << 20;
-/// Longest histogram after decompression.
-const LONGEST_BYTES: u64 = 8 << 20;
+/// Maximum length of the base64 text of a histogram, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Maximum length of a histogram after decompression, in bytes.
+const MAX_HISTOGRAM_BYTES: u64 = 8 << 20;
 /// Cookie and length that precede the compressed data.
 const PACKED_HEADER_BYTES: usize = 8;
 /// Cookie, length, offset, digits, bounds and ratio that precede the counts.
@@ -24,16 +24,16 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Decodes a compressed HdrHistogram V2 in base64, as `result.json` holds it.
+    /// Decodes a compressed HdrHistogram V2 in base64, the form in `result.json`.
     ///
     /// `None` if the text is not such a histogram, if it has no samples, or if it is longer than 1 MiB (8 MiB decompressed).
     pub fn decode(text: &str) -> Option<Self> {
-        if text.len() > LONGEST_TEXT {
+        if text.len() > MAX_TEXT_BYTES {
             return None;
         }
         let packed = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
         let mut bytes = Vec::new();
-        ZlibDecoder::new(packed.get(PACKED_HEADER_BYTES..)?).take(LONGEST_BYTES).read_to_end(&mut bytes).ok()?;
+        ZlibDecoder::new(packed.get(PACKED_HEADER_BYTES..)?).take(MAX_HISTOGRAM_BYTES).read_to_end(&mut bytes).ok()?;
         // The decoder allocates the length in the header before it reads the data.
         let claimed = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
         if claimed > bytes.len().checked_sub(HEADER_BYTES)? {
@@ -49,7 +49,7 @@ impl Distribution {
         (total > 0).then_some(Self { steps })
     }
 
-    /// The distribution of these samples. Infinite samples and NaN are ignored; `None` if no other samples remain.
+    /// Builds the distribution of samples. Infinite samples and NaN are ignored; `None` if no other samples remain.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -108,7 +108,7 @@ mod tests {
         for text in ["", "x", "HISTFAAAAIJ4nC2MMQ", "HISTFAAAAAB4nAMAAAAAAQ=="] {
             assert_eq!(Distribution::decode(text), None, "{text}");
         }
-        assert_eq!(Distribution::decode(&"A".repeat(LONGEST_TEXT + 4)), None);
+        assert_eq!(Distribution::decode(&"A".repeat(MAX_TEXT_BYTES + 4)), None);
     }
 
     #[test]

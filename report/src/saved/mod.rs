@@ -31,8 +31,8 @@ pub const RESULT_FILE: &str = "result.json";
 /// Newest version of the file format that this reader knows.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Longest file that is read.
-const LONGEST_FILE_BYTES: u64 = 2 << 30;
+/// Maximum length of a result file, in bytes.
+const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// The content of a result file.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub struct Saved {
 
 /// Reads a result.
 ///
-/// Truncated files and numbers that JSON cannot express (NaN, infinity) are repaired; [`Saved::remarks`] says so.
+/// Truncated files and numbers that JSON cannot express (NaN, infinity) are repaired; [`Saved::remarks`] lists the repairs.
 ///
 /// # Errors
 /// The file cannot be read, is longer than 2 GiB, or is not a JSON object with a list of cells.
@@ -61,8 +61,8 @@ pub fn read(file: &Path) -> Result<Saved, ReadError> {
 
 fn read_file(file: &Path) -> Result<Saved, ReadErrorReason> {
     let length_bytes = fs::metadata(file)?.len();
-    if length_bytes > LONGEST_FILE_BYTES {
-        return Err(ReadErrorReason::TooLong { length_bytes, limit_bytes: LONGEST_FILE_BYTES });
+    if length_bytes > MAX_FILE_BYTES {
+        return Err(ReadErrorReason::TooLong { length_bytes, limit_bytes: MAX_FILE_BYTES });
     }
     let (value, mut remarks) = parse(&fs::read(file)?)?;
     let Value::Object(_) = value else { return Err(ReadErrorReason::NotAnObject) };
@@ -88,7 +88,7 @@ fn read_file(file: &Path) -> Result<Saved, ReadErrorReason> {
     })
 }
 
-/// A result of an older version has fewer fields, one of a newer version more. Both are read.
+/// Remark on the format version. Results of older and newer versions are read, except for the fields added later.
 fn version_remark(object: &Object<'_>) -> Option<String> {
     match object.count("schema_version") {
         Some(version) if version > u64::from(SCHEMA_VERSION) => Some(format!(

@@ -42,18 +42,18 @@ impl<'a> Object<'a> {
         self.raw(key).map(clean_sentence)
     }
 
-    /// The first `most` names of a list.
-    pub(super) fn names(&self, key: &str, most: usize) -> Vec<String> {
-        self.texts(key, most).map(clean_name).collect()
+    /// The first `limit` names of a list.
+    pub(super) fn names(&self, key: &str, limit: usize) -> Vec<String> {
+        self.texts(key, limit).map(clean_name).collect()
     }
 
-    /// The first `most` sentences of a list.
-    pub(super) fn sentences(&self, key: &str, most: usize) -> Vec<String> {
-        self.texts(key, most).map(clean_sentence).collect()
+    /// The first `limit` sentences of a list.
+    pub(super) fn sentences(&self, key: &str, limit: usize) -> Vec<String> {
+        self.texts(key, limit).map(clean_sentence).collect()
     }
 
-    fn texts(&self, key: &str, most: usize) -> impl Iterator<Item = &'a str> {
-        self.list(key).unwrap_or_default().iter().filter_map(Value::as_str).take(most)
+    fn texts(&self, key: &str, limit: usize) -> impl Iterator<Item = &'a str> {
+        self.list(key).unwrap_or_default().iter().filter_map(Value::as_str).take(limit)
     }
 
     pub(super) fn flag(&self, key: &str) -> Option<bool> {

@@ -1,6 +1,6 @@
 //! Repairs text that is almost JSON: a file that ends early, and numbers that JSON cannot express.
 
-/// Makes JSON of the text if possible. Returns it with a remark for each kind of repair.
+/// Repairs the text as far as possible. Returns the repaired text with a remark for each kind of repair.
 ///
 /// `NaN` and `Infinity` become null. A file that ends early is cut after its last complete cell.
 pub(super) fn repair(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {

@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::object::Object;
 use super::sanitize::{clean_name, clean_sentence};
 
-/// Limit of the arguments of a command line, and of the PCI functions of a host.
-const MOST: usize = 1000;
-/// Limit of the facts of a PCI function, and of other lists of facts.
-const MOST_FACTS: usize = 40;
+/// Maximum number of arguments of a command line, and of PCI functions of a host.
+const MAX_ENTRIES: usize = 1000;
+/// Maximum length of a list of facts, e.g. about a PCI function.
+const MAX_FACTS: usize = 40;
 
 /// The run that wrote a result.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +40,7 @@ pub struct SavedEnvironment {
     pub iommu: Option<String>,
     /// Kernel release.
     pub kernel: Option<String>,
-    /// Whether the devices are emulated: timings then say nothing about hardware.
+    /// Whether the devices are emulated: timings then do not describe hardware.
     pub emulated: Option<bool>,
     /// Name of the emulator.
     pub emulator: Option<String>,
@@ -48,7 +48,7 @@ pub struct SavedEnvironment {
     pub soft_rdma: Option<bool>,
     /// Every condition that the result records, as name and value.
     pub facts: Vec<(String, String)>,
-    /// PCI functions that took part.
+    /// PCI functions of the run.
     pub devices: Vec<SavedDevice>,
 }
 
@@ -59,7 +59,7 @@ pub struct SavedDevice {
     pub bdf: String,
     /// Vendor and device name.
     pub name: Option<String>,
-    /// Everything else that the result records about it, as name and value.
+    /// Other recorded facts about the function, as name and value.
     pub facts: Vec<(String, String)>,
 }
 
@@ -71,10 +71,10 @@ pub(super) fn read_run(result: &Object<'_>) -> SavedRun {
         tool: (!parts.is_empty()).then(|| parts.join(" ")),
         id: run.name("id"),
         started_at: run.name("started_at"),
-        arguments: run.sentences("arguments", MOST),
+        arguments: run.sentences("arguments", MAX_ENTRIES),
         plan: facts(run.object("plan"), &[]),
         interrupted: run.flag("interrupted") == Some(true),
-        warnings: run.sentences("warnings", MOST_FACTS),
+        warnings: run.sentences("warnings", MAX_FACTS),
     }
 }
 
@@ -95,14 +95,14 @@ pub(super) fn read_environment(environment: Object<'_>) -> SavedEnvironment {
         emulator: environment.name("emulator"),
         soft_rdma: environment.flag("soft_rdma"),
         facts: facts(environment, &["devices"]),
-        devices: environment.list("devices").unwrap_or_default().iter().take(MOST).map(device).collect(),
+        devices: environment.list("devices").unwrap_or_default().iter().take(MAX_ENTRIES).map(device).collect(),
     }
 }
 
 /// Fields of an object as name and value.
 fn facts(object: Object<'_>, except: &[&str]) -> Vec<(String, String)> {
     let present = object.entries().filter(|(key, value)| !except.contains(&key.as_str()) && !value.is_null());
-    present.take(MOST_FACTS).map(|(key, value)| (clean_name(key), value_text(value))).collect()
+    present.take(MAX_FACTS).map(|(key, value)| (clean_name(key), value_text(value))).collect()
 }
 
 /// A JSON value as text: lists without brackets, strings without quotes.
@@ -116,10 +116,10 @@ fn value_text(value: &Value) -> String {
     };
     clean_sentence(&match value {
         Value::Array(list) if list.is_empty() => "none".to_owned(),
-        Value::Array(list) => list.iter().take(MOST).map(one).collect::<Vec<_>>().join(", "),
+        Value::Array(list) => list.iter().take(MAX_ENTRIES).map(one).collect::<Vec<_>>().join(", "),
         Value::Object(facts) => {
             let facts: Vec<String> =
-                facts.iter().take(MOST_FACTS).map(|(key, value)| format!("{} {}", key, one(value))).collect();
+                facts.iter().take(MAX_FACTS).map(|(key, value)| format!("{} {}", key, one(value))).collect();
             facts.join(", ")
         }
         other => one(other),

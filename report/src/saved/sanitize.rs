@@ -1,26 +1,26 @@
 //! Text from a file, made safe to print: of limited length, and without characters that control a terminal or reorder text.
 
-/// Longest name of a device, an operation or a path, in characters.
-const LONGEST_NAME: usize = 120;
-/// Longest sentence or command line, in characters.
-const LONGEST_SENTENCE: usize = 2000;
+/// Maximum length of the name of a device, an operation or a path, in characters.
+const MAX_NAME: usize = 120;
+/// Maximum length of a sentence or command line, in characters.
+const MAX_SENTENCE: usize = 2000;
 
 /// Makes a name safe to print: at most 120 characters, control and bidirectional characters replaced by U+FFFD.
 ///
 /// A cut name ends with the number of missing characters.
 pub fn clean_name(text: &str) -> String {
-    clean(text, LONGEST_NAME)
+    clean(text, MAX_NAME)
 }
 
 /// Makes a sentence safe to print, as [`clean_name`] does, with at most 2000 characters.
 pub fn clean_sentence(text: &str) -> String {
-    clean(text, LONGEST_SENTENCE)
+    clean(text, MAX_SENTENCE)
 }
 
-fn clean(text: &str, longest: usize) -> String {
-    let mut kept: String = text.chars().take(longest).map(harmless).collect();
+fn clean(text: &str, limit: usize) -> String {
+    let mut kept: String = text.chars().take(limit).map(harmless).collect();
     if text.len() > kept.len() {
-        let left = text.chars().count().saturating_sub(longest);
+        let left = text.chars().count().saturating_sub(limit);
         if left > 0 {
             kept += &format!("… ({left} more characters)");
         }

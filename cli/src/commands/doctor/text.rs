@@ -6,14 +6,14 @@ use crate::hints::CommandLine;
 use crate::terminal::printable;
 use crate::text_layout::hanging;
 
-/// Longer lines are hard to read even on a wide terminal.
-const WIDEST: usize = 100;
+/// Maximum width: longer lines are hard to read even on a wide terminal.
+const MAX_WIDTH: usize = 100;
 /// Column at which the text of a finding starts.
 const INDENT: usize = 9;
 
-/// The findings in at most `width` columns.
+/// Formats the findings in at most `width` columns.
 pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: usize) -> String {
-    let width = width.clamp(40, WIDEST);
+    let width = width.clamp(40, MAX_WIDTH);
     let mut text = String::new();
     for status in [Status::Fail, Status::Warn, Status::Unknown] {
         for group in Group::all(findings, status) {

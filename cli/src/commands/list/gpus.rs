@@ -4,7 +4,7 @@ use peerpath_cuda::{Error, Gpu};
 use peerpath_paths::{Cause, Explained as _, Inventory, ListEntry};
 use peerpath_report::units;
 
-/// Adds each GPU to the entry of its function. A function that sysfs does not show gets an entry of its own.
+/// Adds each GPU to the entry of its function. A function that is not in sysfs gets a new entry.
 pub(super) fn add(gpus: &[Gpu], inventory: &Inventory, entries: &mut Vec<ListEntry>) {
     for gpu in gpus {
         let Some(bdf) = gpu.bdf else { continue };
@@ -41,8 +41,8 @@ pub(super) fn text(found: &Result<Vec<Gpu>, Error>) -> String {
         Ok(gpus) if gpus.is_empty() => "No GPUs: the CUDA driver found none.\n".to_owned(),
         Ok(gpus) => {
             let line = |gpu: &Gpu| {
-                let place = gpu.bdf.map_or_else(String::new, |bdf| format!(" at {bdf}"));
-                format!("cuda:{}: {}{place}, {}\n", gpu.index, gpu.name, units::bytes(gpu.memory_bytes))
+                let location = gpu.bdf.map_or_else(String::new, |bdf| format!(" at {bdf}"));
+                format!("cuda:{}: {}{location}, {}\n", gpu.index, gpu.name, units::bytes(gpu.memory_bytes))
             };
             gpus.iter().map(line).collect()
         }

@@ -5,7 +5,7 @@ use peerpath_importers::{IMPORTERS, Importer};
 
 use crate::text_layout::hanging;
 
-/// Fits a terminal of 80 columns, where clap does not wrap it again.
+/// Fits a terminal of 80 columns, so clap does not wrap it again.
 const WIDTH: usize = 78;
 
 const EXAMPLES: &str = "\

@@ -34,12 +34,12 @@ pub(in crate::commands) struct RunCommand {
     /// Device that imports the source and moves the data; see Targets below
     #[arg(long, value_name = "TARGET", required = true, help_heading = CELLS)]
     pub(super) to: Vec<String>,
-    /// Path that the data must take, see Paths below. A cell that takes another path fails  [default: the path of the
-    /// current host configuration]
+    /// Required path, see Paths below. A cell with another path fails  [default: the path of the current host
+    /// configuration]
     #[arg(long, value_name = "NAME", help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
-    /// Operation, see Operations below  [default: the control operations of the target, then write, read, copy_in, copy_out,
-    /// kernel_store and kernel_load]
+    /// Operation, see Operations below  [default: export, register and unregister (iommufd: map and unmap), then write, read,
+    /// copy_in, copy_out, kernel_store and kernel_load]
     #[arg(long, value_name = "OP", help_heading = CELLS)]
     pub(super) op: Vec<Op>,
     /// completion, pingpong or bandwidth; see Modes below  [default: completion and bandwidth]
@@ -48,8 +48,8 @@ pub(in crate::commands) struct RunCommand {
     /// Bytes per operation, e.g. 4K  [default: 4K, 64K, 1M]
     #[arg(long, value_name = "S", value_parser = parse_size, help_heading = CELLS)]
     pub(super) size: Vec<u64>,
-    /// Ranges, with gaps between them, to split a BAR into. An operation covers all of them. Cells with ranges below
-    /// 4 KiB are skipped  [default: the BAR as named]
+    /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Cells with ranges below 4 KiB
+    /// are skipped  [default: the BAR as named]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
     /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
@@ -58,7 +58,8 @@ pub(in crate::commands) struct RunCommand {
     /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
-    /// Threads. Each has its own queue pairs and part of the source, or its own registrations  [default: 1]
+    /// Number of threads. Each thread has its own queue pairs and its own part of the source; for control operations like
+    /// register, its own registrations  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
@@ -75,7 +76,7 @@ pub(in crate::commands) struct RunCommand {
     /// Operations before each measurement
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
-    /// In bandwidth mode, post from both sides at once and report both directions
+    /// In bandwidth mode, transfer in both directions at once and report both
     #[arg(long, help_heading = MEASUREMENT)]
     pub(super) bidirectional: bool,
     /// Work requests per post  [default: as many as fit in the queue]
@@ -84,7 +85,7 @@ pub(in crate::commands) struct RunCommand {
     /// In bandwidth mode, signal every Nth work request of a queue pair
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = MEASUREMENT)]
     pub(super) completion_moderation: u32,
-    /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder take the next
+    /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder use the next
     /// CPUs of the list  [default: not pinned]
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = MEASUREMENT)]
     pub(super) cpu: Option<CpuList>,
@@ -92,9 +93,9 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "N", conflicts_with = "cpu", help_heading = MEASUREMENT)]
     pub(super) numa_node: Option<u32>,
 
-    /// Take a function from its driver although it is in use. The state, addresses, routes and RDMA links of a NIC are
+    /// Unbind functions that are in use. The state, addresses, routes and RDMA links of a NIC are
     /// restored afterwards; its other settings are lost. A function with the default route, the login session, a mounted
-    /// disk or an open soft RDMA device is never taken
+    /// disk or an open soft RDMA device is never unbound
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
     /// Blocks that may be overwritten on the only --to, an NVMe drive  [default: none, the drive is only read]
@@ -107,10 +108,10 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub(super) out: Option<PathBuf>,
 
-    /// Host that runs `peerpath serve`. Data moves between this host and the memory that it exports
+    /// Host that runs `peerpath serve`. Data moves between this host and the memory that `serve` exports
     #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]
     pub(super) peer: Option<String>,
-    /// File with the token of both hosts  [default: value of PEERPATH_TOKEN]
+    /// File with the token that both hosts share  [default: value of PEERPATH_TOKEN]
     #[arg(long, value_name = "FILE", requires = "peer", help_heading = TWO_HOSTS)]
     pub(super) token_file: Option<PathBuf>,
 

@@ -61,8 +61,13 @@ impl RunCommand {
     fn cpus(&self, tree: &Tree) -> Result<Vec<u32>, Failure> {
         let remedy = "see `lscpu --extended` for the CPUs and NUMA nodes of this host";
         if let Some(node) = self.numa_node {
-            let missing =
-                || Failure::bad_input(format!("cannot pin to NUMA node {node}"), "this host has no such node", remedy);
+            let missing = || {
+                Failure::bad_input(
+                    format!("cannot pin to NUMA node {node}"),
+                    "this host does not have this node",
+                    remedy,
+                )
+            };
             return cpus::of_node(tree, node).ok_or_else(missing);
         }
         let named = self.cpu.as_ref().map_or(&[][..], |cpus| &cpus.0);
@@ -73,7 +78,7 @@ impl RunCommand {
     }
 }
 
-/// The control operations of the targets, followed by their plain transfers.
+/// Export, registration and its reverse for the targets, followed by their plain transfers.
 fn default_ops(targets: &[Target]) -> Vec<Op> {
     let specs = || targets.iter().flat_map(|target| target.importer.capabilities().ops);
     let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));

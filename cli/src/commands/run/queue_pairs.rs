@@ -12,7 +12,7 @@ pub(super) struct QueuePairArguments {
     /// Path MTU  [default: MTU of the port]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
-    /// Index of the source address in the port's GID table  [default: RoCE v2 over IPv4 if present]
+    /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
     #[arg(long, value_name = "N")]
     gid_index: Option<u8>,
     /// Send messages of up to this size inline in the work request
@@ -30,7 +30,7 @@ pub(super) struct QueuePairArguments {
     /// Sleep until a completion event arrives instead of polling the completion queue
     #[arg(long)]
     events: bool,
-    /// Allocate host: sources and the other side's memory in huge pages of 2 MiB
+    /// Allocate host: sources and the buffers of the initiator in huge pages of 2 MiB
     #[arg(long)]
     pub(super) hugepages: bool,
 }

@@ -4,16 +4,16 @@ use peerpath_paths::PathName;
 
 use super::svg::{Chart, Line};
 
-/// Lines in a chart.
-pub(crate) const MOST_LINES: usize = 9;
-/// Charts that are visible without unfolding.
+/// Maximum number of lines in a chart.
+pub(crate) const MAX_LINES: usize = 9;
+/// Number of charts that are visible without unfolding.
 const SHOWN: usize = 8;
-/// Charts that are drawn.
-const DRAWN: usize = 40;
-/// Rows of the table below a chart.
-const MOST_ROWS: usize = 60;
-/// Rows of the table of values that make no chart.
-const MOST_FLAT_ROWS: usize = 200;
+/// Maximum number of charts in a section.
+const MAX_CHARTS: usize = 40;
+/// Maximum number of rows in the table below a chart.
+const MAX_ROWS: usize = 60;
+/// Maximum number of rows in [`Gallery::flat`].
+const MAX_FLAT_ROWS: usize = 200;
 
 /// A table.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ pub(crate) struct NamedLine {
 pub(crate) struct ChartData {
     pub(crate) title: String,
     pub(crate) chart: Chart,
-    /// All lines. The chart gets the first [`MOST_LINES`].
+    /// All lines. The chart gets the first [`MAX_LINES`].
     pub(crate) lines: Vec<NamedLine>,
     pub(crate) marked: bool,
     pub(crate) note: Option<String>,
@@ -73,22 +73,22 @@ pub(crate) struct Gallery {
 
 impl Gallery {
     /// Draws the charts in their order.
-    pub(crate) fn draw(dataes: impl Iterator<Item = ChartData>) -> Self {
+    pub(crate) fn draw(charts: impl Iterator<Item = ChartData>) -> Self {
         let mut gallery = Self::default();
-        for data in dataes {
+        for data in charts {
             if data.is_flat() {
                 gallery.flat.heads = [&["chart"], data.table.heads.as_slice()].concat();
                 let rows = data.table.rows.into_iter().map(|row| [vec![data.title.clone()], row].concat());
                 gallery.flat.rows.extend(rows);
-            } else if gallery.shown.len() + gallery.folded.len() >= DRAWN {
+            } else if gallery.shown.len() + gallery.folded.len() >= MAX_CHARTS {
                 gallery.left_out += 1;
             } else if let Some(figure) = data.draw() {
-                let place = if gallery.shown.len() < SHOWN { &mut gallery.shown } else { &mut gallery.folded };
-                place.push(figure);
+                let list = if gallery.shown.len() < SHOWN { &mut gallery.shown } else { &mut gallery.folded };
+                list.push(figure);
             }
         }
-        gallery.flat.left_out = gallery.flat.rows.len().saturating_sub(MOST_FLAT_ROWS);
-        gallery.flat.rows.truncate(MOST_FLAT_ROWS);
+        gallery.flat.left_out = gallery.flat.rows.len().saturating_sub(MAX_FLAT_ROWS);
+        gallery.flat.rows.truncate(MAX_FLAT_ROWS);
         gallery
     }
 
@@ -106,8 +106,8 @@ impl ChartData {
     }
 
     fn draw(mut self) -> Option<Figure> {
-        let left_out = self.lines.len().saturating_sub(MOST_LINES);
-        self.lines.truncate(MOST_LINES);
+        let left_out = self.lines.len().saturating_sub(MAX_LINES);
+        self.lines.truncate(MAX_LINES);
         let mut legend = Vec::new();
         for (at, NamedLine { path, name, points }) in self.lines.into_iter().enumerate() {
             let number = at + 1;
@@ -118,8 +118,8 @@ impl ChartData {
         let fewer = (left_out > 0).then(|| format!("{left_out} more lines are in the table only."));
         let note = [self.note, fewer].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let mut table = self.table;
-        table.left_out = table.rows.len().saturating_sub(MOST_ROWS);
-        table.rows.truncate(MOST_ROWS);
+        table.left_out = table.rows.len().saturating_sub(MAX_ROWS);
+        table.rows.truncate(MAX_ROWS);
         Some(Figure { title: self.title, svg, legend, note: (!note.is_empty()).then_some(note), table })
     }
 }

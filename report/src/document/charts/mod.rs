@@ -6,7 +6,7 @@ mod svg;
 
 use std::collections::{BTreeMap, HashMap};
 
-use gallery::{ChartData, MOST_LINES, NamedLine, Rows};
+use gallery::{ChartData, MAX_LINES, NamedLine, Rows};
 use svg::{Chart, Reference, Scale};
 
 use super::describe;
@@ -29,7 +29,7 @@ type Member<'a> = (&'a Pair<'a>, &'a SavedCell);
 /// The cells of a chart, with its title.
 type Group<'a> = (String, Vec<Member<'a>>);
 
-/// Groups cells into charts. `name` gives the rank and the title of a cell's chart; higher ranks come first.
+/// Groups cells into charts. `name` returns the rank and the title of a cell's chart; higher ranks come first.
 fn groups<'a>(
     pairs: &'a [Pair<'a>],
     labels: &[String],
@@ -147,7 +147,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
             marked: true,
             note: None,
             table: Rows {
-                heads: vec!["pair", "size", "throughput", "slowest window", "operations/s"],
+                heads: vec!["pair", "size", "throughput", "lowest window", "operations/s"],
                 rows: members.iter().map(row).collect(),
                 left_out: 0,
             },
@@ -155,7 +155,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     }))
 }
 
-/// Latency over the share of operations that took at most that long.
+/// Latency distributions. The x axis is the share of operations that complete within the latency.
 pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let wanted = |cell: &SavedCell| cell.direction.is_some() && cell.latency.is_some();
     let groups = groups(pairs, labels, wanted, |cell| {
@@ -169,7 +169,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
         for &(pair, cell) in members {
             let samples = cell.latency.as_ref().and_then(crate::saved::SavedLatency::distribution);
             let name = name_with_settings((pair, cell));
-            if curves.len() < MOST_LINES
+            if curves.len() < MAX_LINES
                 && let Some(samples) = &samples
             {
                 curves.push(NamedLine { path: pair.path, name: name.clone(), points: curve(samples) });
@@ -181,7 +181,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
         ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Nines, "share of operations that took at most this long"),
+                x: (Scale::Nines, "share of operations within this latency"),
                 y: (Scale::Nanoseconds, "latency"),
                 lines: Vec::new(),
                 references: beside_hardware(members, published::latency(members[0].1.size_bytes, direction)),
@@ -195,7 +195,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
 }
 
 fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
-    // A hundred samples say nothing beyond 99 %.
+    // 100 samples resolve quantiles up to 99 %.
     let last = (1.0 - 1.0 / samples.count() as f64).min(LAST_SHARE);
     let nines = -(1.0 - last).log10();
     let share = |at: usize| 1.0 - 10_f64.powf(-nines * at as f64 / (CURVE_POINTS - 1) as f64);
@@ -215,7 +215,7 @@ fn quantiles(name: String, cell: &SavedCell, samples: Option<&crate::saved::Dist
     row
 }
 
-/// Time of export, attach, map, register and their reverse, over size and over the number of ranges.
+/// Time of export, attach, map, register and the reverse operations, by size and by number of ranges.
 pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let wanted = |cell: &SavedCell| cell.direction.is_none() && cell.p50().is_some();
     let by_size = groups(pairs, labels, wanted, |cell| (rank(&cell.op), format!("{}, by size", cell.op)));
@@ -239,7 +239,7 @@ pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     Gallery::draw(sized.chain(ranged))
 }
 
-/// Rank of an operation: the most important one first.
+/// Rank of an operation. The chart of the operation with the highest rank comes first.
 fn rank(op: &str) -> u64 {
     match op {
         "register" => 6,

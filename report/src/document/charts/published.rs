@@ -1,4 +1,4 @@
-//! Published figures, for comparison. None of them was measured by this program.
+//! Figures that others published, for comparison with measured ones.
 
 use super::svg::Reference;
 

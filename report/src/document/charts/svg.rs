@@ -12,7 +12,7 @@ use peerpath_paths::PathName;
 use crate::document::colours::{GRID, INK, MUTED, PUBLISHED, colour};
 use crate::units;
 
-/// Quantity of an axis. It determines the ticks and their labels.
+/// Quantity on an axis, which determines the ticks and their labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// Bytes, ticks at powers of two.
@@ -32,7 +32,7 @@ pub(crate) enum Scale {
 pub(crate) struct Line {
     /// Number at the end of the line and in the legend.
     pub(crate) number: usize,
-    /// Determines the colour, and dashes for baselines.
+    /// Path, which determines the colour. The style sheet draws baselines dashed.
     pub(crate) path: PathName,
     /// Points without a finite logarithm are not drawn.
     pub(crate) points: Vec<(f64, f64)>,

@@ -9,10 +9,10 @@ use crate::saved::SavedPath;
 pub(super) struct Hops {
     pub(super) path: PathName,
     pub(super) up: Vec<Hop>,
-    /// The bridge above both ends, where the direction changes from up to down.
+    /// Bridge above source and target. The direction changes here from up to down.
     pub(super) turn: Option<Hop>,
     pub(super) down: Vec<Hop>,
-    /// The fact that decided about the path.
+    /// Fact that determines the path.
     pub(super) fact: Option<String>,
     /// Function that the fact is about. `None` if the root complex or the kernel decided.
     decided_by: Option<String>,
@@ -56,7 +56,7 @@ impl Hops {
         self.path != PathName::BusAddress
     }
 
-    /// The hop that decided about the path, if it is one of these hops.
+    /// Function that the deciding fact is about, if it is one of these hops.
     pub(super) fn deciding_hop(&self) -> Option<&str> {
         let is_hop = |bdf: &&str| self.up.iter().chain(&self.turn).chain(&self.down).any(|hop| hop.bdf == *bdf);
         self.decided_by.as_deref().filter(is_hop)
@@ -90,10 +90,10 @@ impl Hops {
     }
 }
 
-/// Number of hops that lead up, for results of older versions that do not record it.
+/// Number of upward hops, estimated for results of older versions.
 ///
-/// A bridge has a lower bus number than the functions below it, so the bus numbers fall on the way up. The guess is wrong
-/// between two root buses if the target's has the lower number.
+/// A bridge has a lower bus number than the functions below it, so the bus numbers fall on the way up. The estimate is
+/// wrong between two root buses if the target's root bus has the lower number.
 fn count_up(hops: &[String]) -> usize {
     let bus = |hop: &String| hop.parse::<Bdf>().ok().map(|bdf| (bdf.segment(), bdf.bus()));
     let falls = |pair: &[String]| match (bus(&pair[0]), bus(&pair[1])) {

@@ -1,4 +1,4 @@
-//! The hops between source and target in the PCI tree, in words and as a picture.
+//! The hops between source and target in the PCI tree, as text and as a picture.
 
 mod hops;
 mod svg;
@@ -16,19 +16,19 @@ use crate::saved::{self, Saved, SavedDecision, SavedPath};
 
 /// File name of a snapshot of the host, next to the result.
 const SNAPSHOT: &str = "snapshot.tar.gz";
-/// Routes that are visible without unfolding.
+/// Number of routes that are visible without unfolding.
 const SHOWN: usize = 6;
-/// Routes on the page.
-const DRAWN: usize = 60;
+/// Maximum number of routes on the page.
+const MAX_ROUTES: usize = 60;
 
 /// A sequence of hops, with the pairs whose data pass it.
 pub(crate) struct Route {
     pub(crate) path: PathName,
     /// Number and name of each pair.
     pub(crate) pairs: Vec<(usize, String)>,
-    /// The hops in words.
+    /// The hops as text.
     pub(crate) text: String,
-    /// The fact that decided about the path.
+    /// Fact that determines the path.
     pub(crate) deciding: Option<String>,
     pub(crate) svg: Option<String>,
 }
@@ -72,12 +72,12 @@ pub(crate) fn routes(saved: &[Saved], labels: &[String], pairs: &[Pair<'_>]) -> 
             }
         }
     }
-    routes.left_out = all.len().saturating_sub(DRAWN);
-    for (hops, pairs) in all.into_iter().take(DRAWN) {
+    routes.left_out = all.len().saturating_sub(MAX_ROUTES);
+    for (hops, pairs) in all.into_iter().take(MAX_ROUTES) {
         let svg = svg::draw(&hops);
         let route = Route { path: hops.path, pairs, text: hops.text(), deciding: hops.fact, svg };
-        let place = if routes.shown.len() < SHOWN { &mut routes.shown } else { &mut routes.folded };
-        place.push(route);
+        let list = if routes.shown.len() < SHOWN { &mut routes.shown } else { &mut routes.folded };
+        list.push(route);
     }
     routes
 }

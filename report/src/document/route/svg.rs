@@ -7,8 +7,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::hops::{Hop, Hops};
 use crate::document::colours::{INK, MUTED, PAPER, colour};
 
-/// Longer routes are printed, not drawn.
-const MOST_HOPS: usize = 24;
+/// Maximum number of hops in a picture. A longer route is only printed.
+const MAX_HOPS: usize = 24;
 /// Characters of a name that fit into a box.
 const NAME_CHARACTERS: usize = 36;
 
@@ -21,9 +21,9 @@ const BOX: (i32, i32) = (256, 52);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// `None` if there are too many hops for a picture.
+/// Draws a route. Returns `None` if it has too many hops for a picture.
 pub(super) fn draw(hops: &Hops) -> Option<String> {
-    if hops.up.len() + hops.down.len() > MOST_HOPS {
+    if hops.up.len() + hops.down.len() > MAX_HOPS {
         return None;
     }
     let in_common = usize::from(hops.crosses_root()) + usize::from(hops.turn.is_some()) + hops.shared();
