@@ -250,7 +250,7 @@ fn require_exportable(host: &HostTree, exporter: Bdf) -> Result<(), Error> {
 }
 
 fn require_closed(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
-    let pids = host.tree().vfio_users(bdf);
+    let pids = host.vfio_users(bdf)?;
     if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) }
 }
 
@@ -260,7 +260,7 @@ fn require_trusted_below(host: &HostTree, port: Bdf, ours: &[Bdf]) -> Result<(),
     let mut found = Vec::new();
     functions_below(&host.function_real(port)?, &mut found)?;
     for bdf in found.into_iter().filter(|bdf| !ours.contains(bdf)) {
-        let pids = host.tree().vfio_users(bdf);
+        let pids = host.vfio_users(bdf)?;
         if !pids.is_empty() {
             let detail =
                 format!("processes {pids:?} have it open through VFIO, and the ACS redirect of {port} confines it");

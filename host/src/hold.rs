@@ -24,7 +24,7 @@ impl Hold {
         let host = &options.host;
         host.tree().vfio_group(bdf)?;
         if host.tree().has_vfio_driver(bdf) {
-            let pids = host.tree().vfio_users(bdf);
+            let pids = host.vfio_users(bdf)?;
             return if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) };
         }
         if let Some(driver) = host.driver(bdf)? {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use peerpath_paths::{Bdf, GroupError, Tree};
+use peerpath_paths::{Bdf, GroupError, Tree, UnreadFile};
 
 use crate::Error;
 
@@ -61,6 +61,20 @@ impl HostTree {
     /// The reader of sysfs.
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// The processes, other than this one, that have a function open through VFIO.
+    pub(crate) fn vfio_users(&self, bdf: Bdf) -> Result<Vec<u32>, Error> {
+        self.tree.vfio_users(bdf).map_err(|error| self.unread(error))
+    }
+
+    /// The processes, other than this one, that have one of these files open, and the first such file of each.
+    pub(crate) fn file_holders(&self, files: &[String]) -> Result<Vec<(u32, String)>, Error> {
+        self.tree.file_holders(files).map_err(|error| self.unread(error))
+    }
+
+    fn unread(&self, UnreadFile { path, source }: UnreadFile) -> Error {
+        Error::ReadHost { path: self.path(path), source }
     }
 
     /// Writes an attribute of sysfs.

@@ -1,7 +1,7 @@
 //! Plans the changes of a host that give a pair the requested path.
 //!
-//! Two settings can change while a host runs: the type of the importer's IOMMU domain, and the ACS redirect of ports between
-//! the two functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan,
+//! Two settings can change at run time: the type of the importer's IOMMU domain, and the ACS redirect of ports between the two
+//! functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan,
 //! the result is an error with the deciding fact.
 
 use std::fmt;
@@ -36,7 +36,7 @@ impl DomainType {
 pub enum HostChange {
     /// Sets the domain type of a group.
     Domain {
-        /// The group.
+        /// Number of the group.
         group: IommuGroupId,
         /// The new type.
         to: DomainType,
@@ -66,11 +66,11 @@ impl fmt::Display for HostChange {
 }
 
 impl Inventory {
-    /// The changes that give `from` and `to` the path `wanted`, in the order in which to apply them; empty if they already take
-    /// it. `None` if one of the functions does not exist.
+    /// Plans the changes that give the pair `from`, `to` the path `wanted`, in the order in which to apply them; empty if the
+    /// pair already has this path. `None` if one of the functions does not exist.
     ///
     /// # Errors
-    /// No change leads to the path; the explanation says why.
+    /// No change leads to the path. The explanation contains the reason.
     pub fn arrange(
         &self,
         from: Bdf,
@@ -122,18 +122,19 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "No bridge is above both {from} and {to}, so all transfers between them pass the root complex."
+                    "No bridge is above both {from} and {to}, so all transfers between them pass through the root complex."
                 ),
                 "Move both functions below one switch.",
             ));
         };
         self.require_acs_seen(&checked)?;
-        let ends = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
-        if let Some((end, acs)) = ends.filter_map(|end| Some((end.bdf, end.redirects().present()?))).next() {
+        let pair = [from, to].into_iter().filter_map(|bdf| self.inventory.topology.function(bdf));
+        let redirecting = pair.filter_map(|function| Some((function.bdf, function.redirects().present()?))).next();
+        if let Some((bdf, acs)) = redirecting {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{end} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver binds.",
+                    "{bdf} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver binds.",
                     acs.redirect_names()
                 ),
                 "Choose a function without ACS, or boot with pci=disable_acs_redir for this one.",
@@ -142,7 +143,8 @@ impl Plan<'_> {
         Ok(self.ports(&checked).filter_map(|bdf| self.redirect(bdf, false)).collect())
     }
 
-    /// The ports between the two. The ACS of the two functions themselves is excluded: the kernel sets it at every driver probe.
+    /// The ports between the two functions. The ACS of the two functions themselves is excluded: the kernel sets it at every
+    /// driver probe.
     fn ports<'b>(&self, checked: &'b [Bdf]) -> impl Iterator<Item = Bdf> + use<'b> {
         let Self { from, to, .. } = *self;
         checked.iter().copied().filter(move |bdf| ![from, to].contains(bdf))
@@ -153,7 +155,7 @@ impl Plan<'_> {
         changes.extend(self.any_redirect()?);
         match domain {
             DomainType::Identity => self.with_requests_redirected(changes),
-            // A translated DMA address lies in no bridge window, so every request passes the root complex.
+            // A translated DMA address lies in no bridge window, so every request passes through the root complex.
             DomainType::Translated => Ok(changes),
         }
     }
@@ -171,7 +173,7 @@ impl Plan<'_> {
             let ports = self.ports(&checked).filter(|bdf| (Some(*bdf) == common) == at_common_node);
             ports.filter_map(|bdf| self.redirect(bdf, true)).collect()
         };
-        // Use ports on both sides: requests pass those of the importer, completions those of the exporter.
+        // Requests pass the ports above the importer, and completions those above the exporter, so use both.
         let redirects = Some(possible(false)).filter(|below| !below.is_empty()).unwrap_or_else(|| possible(true));
         if redirects.is_empty() {
             return Err(Explanation::new(
@@ -186,8 +188,8 @@ impl Plan<'_> {
         Ok(redirects)
     }
 
-    /// Adds the redirect that bypass needs. The kernel assumes that requests for the BAR's own address pass the root complex if
-    /// any function on the path redirects, but a switch decides at the port where the request enters.
+    /// Adds the redirect that bypass needs. The kernel assumes that requests for the BAR's own address pass through the root
+    /// complex if any function on the path redirects, but a switch decides at the port where the request enters.
     fn with_requests_redirected(&self, mut changes: Vec<HostChange>) -> Result<Vec<HostChange>, Explanation> {
         let Some(common) = self.inventory.predictor(self.request).common_node(self.from, self.to) else {
             return Ok(changes);
@@ -199,7 +201,7 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{common} connects {} and {} without a port between it and {} that redirects requests.",
+                    "No port between {common}, which connects {} and {}, and {} can redirect requests.",
                     self.from, self.to, self.to
                 ),
                 "Request translated, or move one function to another port.",
@@ -216,8 +218,8 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{port}, where requests of {} enter the switch, cannot redirect them, so they reach {} below the root \
-                     complex.",
+                    "Requests of {} enter the switch at {port}, which cannot redirect them, so they reach {} without passing \
+                     through the root complex.",
                     self.to, self.from
                 ),
                 "Request translated, or move one function to another root port.",
@@ -246,7 +248,7 @@ impl Plan<'_> {
             _ => {
                 return Err(Explanation::new(
                     Cause::NoIommu,
-                    format!("{to} has no IOMMU, so its accesses cannot be translated."),
+                    format!("{to} has no IOMMU that could translate its accesses."),
                     "Enable the IOMMU in the firmware and on the kernel command line.",
                 ));
             }
@@ -255,14 +257,14 @@ impl Plan<'_> {
         match group.domain_type.as_deref() {
             Some("identity") if direct => Ok(None),
             Some("DMA" | "DMA-FQ") if !direct => Ok(None),
-            // sysfs accepts only these types when the change is reverted.
+            // sysfs accepts only these types, so only they can be restored.
             Some("identity" | "DMA" | "DMA-FQ") => {
                 Ok(Some(HostChange::Domain { group: IommuGroupId(number), to: wanted }))
             }
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
                 format!(
-                    "The domain type of {to} (IOMMU group {number}) is {other}, which cannot be restored afterwards."
+                    "The domain type of {to} (IOMMU group {number}) is {other}, and sysfs does not accept this type, so it could not be restored."
                 ),
                 "Choose an importer that is bound to a kernel driver.",
             )),
@@ -303,7 +305,7 @@ impl Plan<'_> {
         has_effect.then_some(HostChange::Acs { bdf, offset: register.offset, bits: AcsControl(bits), set })
     }
 
-    /// The changes, if the prediction confirms them.
+    /// Returns the changes if the prediction confirms them.
     fn verified(&self, changes: Vec<HostChange>, wanted: PathName) -> Result<Vec<HostChange>, Explanation> {
         let mut changed = self.inventory.clone();
         for change in &changes {

@@ -16,7 +16,7 @@ const FLAG_DISABLED: u64 = 0x1000_0000;
 const FLAG_UNSET: u64 = 0x2000_0000;
 
 /// Index of a BAR: 0 to 5. A function with a type 0 configuration header has six base address registers (PCI Local Bus
-/// Specification 3.0, 6.2.5); a 64-bit BAR takes two of them and has the index of the first.
+/// Specification 3.0, 6.2.5); a 64-bit BAR uses two of them and has the index of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct BarIndex(u8);
@@ -27,7 +27,7 @@ pub struct BarIndex(u8);
 pub struct BarIndexError(String);
 
 impl BarIndex {
-    /// BAR 0, at which NVMe controllers have their registers.
+    /// BAR 0, which contains the registers of an NVMe controller.
     pub const BAR0: Self = Self(0);
 
     /// The index of a BAR.
@@ -76,16 +76,16 @@ impl fmt::Display for BarIndex {
     }
 }
 
-/// What a BAR decodes.
+/// Address space that a BAR decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BarKind {
     /// I/O ports.
     Io,
     /// Memory.
     Memory {
-        /// The BAR has 64 bits, so it can be above 4 GiB.
+        /// Whether the BAR register has 64 bits, so that the BAR can be above 4 GiB.
         wide: bool,
-        /// Reads have no side effects.
+        /// Whether reads have no side effects.
         prefetchable: bool,
     },
 }
@@ -117,9 +117,9 @@ pub struct Bar {
     pub start: u64,
     /// Size in bytes.
     pub size_bytes: u64,
-    /// What the BAR decodes.
+    /// Address space that the BAR decodes.
     pub kind: BarKind,
-    /// The BAR has an address.
+    /// Whether an address is assigned to the BAR.
     pub assigned: bool,
 }
 
@@ -141,7 +141,7 @@ impl Bar {
         } else if self.size_bytes < page_bytes {
             Some(format!("smaller than a page of {page_bytes} bytes"))
         } else if !self.assigned {
-            Some("the BAR has no address".to_owned())
+            Some("no address is assigned to the BAR".to_owned())
         } else {
             None
         }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A PCI function: segment (Linux says *domain*), bus, device, function, written `0000:03:00.0` as sysfs writes it.
+/// The address of a PCI function: segment (*domain* in Linux), bus, device, function, written `0000:03:00.0` as sysfs writes it.
 ///
 /// Segments above 0xffff exist: Linux numbers the buses behind an Intel VMD controller from 0x10000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +22,7 @@ pub struct Bdf {
 pub struct ParseBdfError(String);
 
 impl Bdf {
-    /// A function; `None` if the device is not below 32 or the function is not below 8.
+    /// Creates an address; `None` if the device is not below 32 or the function is not below 8.
     pub fn new(segment: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
         (device < 32 && function < 8).then_some(Self { segment, bus, device, function })
     }
@@ -32,17 +32,17 @@ impl Bdf {
         self.segment
     }
 
-    /// The bus within the segment.
+    /// The bus number within the segment.
     pub fn bus(self) -> u8 {
         self.bus
     }
 
-    /// The device on the bus, 0 to 31.
+    /// The device number on the bus, 0 to 31.
     pub fn device(self) -> u8 {
         self.device
     }
 
-    /// The function of the device, 0 to 7.
+    /// The function number of the device, 0 to 7.
     pub fn function(self) -> u8 {
         self.function
     }
@@ -74,9 +74,9 @@ fn parse(text: &str) -> Option<Bdf> {
     Bdf::new(segment, u8::try_from(bus).ok()?, u8::try_from(device).ok()?, u8::try_from(hex(function, 1)?).ok()?)
 }
 
-/// `from_str_radix` alone accepts a sign.
-fn hex(text: &str, longest: usize) -> Option<u32> {
-    let plain = !text.is_empty() && text.len() <= longest && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+/// Parses digits only: `from_str_radix` alone accepts a sign.
+fn hex(text: &str, max_digits: usize) -> Option<u32> {
+    let plain = !text.is_empty() && text.len() <= max_digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok())?
 }
 

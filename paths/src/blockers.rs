@@ -1,13 +1,13 @@
-//! Reasons other than the path that prevent binding, exporting or importing.
+//! Causes other than the path that prevent binding, exporting or importing.
 
 use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
-/// Drivers that VFIO tolerates in a group that user space owns, because they do no DMA.
+/// Drivers that VFIO permits on other functions of a group that user space owns, because they start no DMA.
 const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
-/// Drivers with the dma-buf export.
+/// Drivers that support the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 
-/// The causes that prevent the export of a BAR. `bar` is its index; `None` means any exportable BAR.
+/// Lists the causes that prevent the export of a BAR. `bar` is its index; `None` means any exportable BAR.
 pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
     let group = topology.group_of(exporter);
     let checks = [
@@ -22,7 +22,7 @@ pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: O
     checks.into_iter().filter(|(blocks, _)| *blocks).map(|(_, cause)| cause).collect()
 }
 
-/// The cause that prevents the importer's driver from importing; `None` if it can import or is unknown.
+/// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
 pub fn of_importer(importer: &Function) -> Option<Cause> {
     // Without an RDMA device, the driver does not import.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
@@ -33,7 +33,7 @@ pub fn of_importer(importer: &Function) -> Option<Cause> {
     }
 }
 
-/// The functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
+/// Lists the functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
 pub fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
     let Some(group) = topology.group_of(exporter) else { return Vec::new() };
     let others = group.members.iter().filter(|bdf| **bdf != exporter.bdf).filter_map(|bdf| topology.function(*bdf));

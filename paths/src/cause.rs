@@ -1,24 +1,24 @@
-//! Cause words of failures, which results and scripts rely on.
+//! Causes of failures. Results and scripts rely on their names.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! causes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+) => {
-        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New words may be added; existing ones keep their meaning.
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New names may be added; existing ones keep their meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Cause {
-            $($(#[doc = $doc])+ #[serde(rename = $word)] $variant,)+
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
         }
 
         impl Cause {
             /// Every cause.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The word in results.
+            /// The name in results.
             pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
+                match self { $(Self::$variant => $name),+ }
             }
         }
     };
@@ -31,13 +31,13 @@ causes! {
     SwiotlbForced = "swiotlb-forced",
     /// The BAR's address exceeds the importer's DMA mask.
     DmaMask = "dma-mask",
-    /// The importing driver did not allow peer-to-peer memory.
+    /// The importing driver does not allow peer-to-peer memory.
     ImporterNotP2p = "importer-not-p2p",
     /// The importing driver pins the buffer without support for revocation.
     ImporterNotRevocable = "importer-not-revocable",
     /// The importing driver has no dma-buf support.
     ImporterNoDmabuf = "importer-no-dmabuf",
-    /// The importer does not support atomic operations, or not on another device's memory.
+    /// The importer does not support atomic operations, or supports them only in ordinary memory.
     AtomicsRefused = "atomics-refused",
     /// The exporter revoked the memory: reset, memory decoding off, low-power state, or close.
     Revoked = "revoked",
@@ -49,13 +49,13 @@ causes! {
     ForeignDmaBuf = "foreign-dmabuf",
     /// The host has no enabled IOMMU, which VFIO requires.
     NoIommu = "no-iommu",
-    /// The function is bound through VFIO's no-IOMMU mode, which exports nothing.
+    /// The function is in a no-IOMMU group of VFIO, which exports no dma-buf.
     Noiommu = "noiommu",
     /// Another function of the IOMMU group is bound to a driver that VFIO does not tolerate.
     GroupNotViable = "group-not-viable",
     /// The function is not bound to vfio-pci, or its driver does not support the operation.
     DriverNotVfio = "driver-not-vfio",
-    /// The platform maps DMA through legacy operations that assume page-backed memory.
+    /// The DMA operations of the platform map only memory with struct pages.
     LegacyDmaOps = "legacy-dma-ops",
     /// A confidential guest cannot share this BAR.
     ConfidentialGuest = "confidential-guest",
@@ -65,11 +65,11 @@ causes! {
     BarNotExportable = "bar-not-exportable",
     /// The IOMMU blocked an access of the importer.
     IommuFault = "iommu-fault",
-    /// The user lacks a permission.
+    /// This process lacks a permission or capability.
     NoPermission = "no-permission",
-    /// Another user holds the function.
+    /// Another program or the host itself uses the function.
     InUse = "in-use",
-    /// The kernel lacks the interface.
+    /// The kernel is too old for the interface, or is built without it.
     KernelTooOld = "kernel-too-old",
     /// The library that drives the target is not installed.
     LibraryMissing = "library-missing",
@@ -83,7 +83,7 @@ causes! {
     NoDevice = "no-device",
     /// The device's port is down.
     PortDown = "port-down",
-    /// The bytes found are not the bytes sent.
+    /// The received bytes differ from the sent bytes.
     DataMismatch = "data-mismatch",
     /// Packets of an unreliable connection were lost.
     PacketsLost = "packets-lost",
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_contains_the_word() {
+    fn json_contains_the_name() {
         for cause in Cause::ALL {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }

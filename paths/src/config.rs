@@ -16,22 +16,22 @@ const EXTENDED_ACS: u16 = 0x000d;
 const EXTENDED_ATS: u16 = 0x000f;
 const EXTENDED_SRIOV: u16 = 0x0010;
 
-/// A capability of a function, if it is readable.
+/// A capability of a function, as far as config space is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Capability<T> {
-    /// The function has it.
+    /// The function has the capability.
     Present(T),
-    /// The function does not have it.
+    /// The function does not have the capability.
     Absent,
-    /// That part of config space is not readable.
+    /// The part of config space that could contain the capability is not readable.
     Unknown,
 }
 
 impl<T> Capability<T> {
-    /// Maps a present capability; `Unknown` if `look` returns `None`.
-    pub fn and_then<U>(self, look: impl FnOnce(T) -> Option<U>) -> Capability<U> {
+    /// Reads a field of a present capability; `Unknown` if `read` returns `None`.
+    pub fn and_then<U>(self, read: impl FnOnce(T) -> Option<U>) -> Capability<U> {
         match self {
-            Self::Present(value) => look(value).map_or(Capability::Unknown, Capability::Present),
+            Self::Present(value) => read(value).map_or(Capability::Unknown, Capability::Present),
             Self::Absent => Capability::Absent,
             Self::Unknown => Capability::Unknown,
         }
@@ -55,7 +55,7 @@ impl AcsControl {
         [(0x01, "SV"), (0x02, "TB"), (0x04, "RR"), (0x08, "CR"), (0x10, "UF"), (0x20, "EC"), (0x40, "DT")];
     /// RR: requests are redirected to the root complex.
     pub(crate) const REQUEST_REDIRECT: u16 = 0x04;
-    /// RR and CR.
+    /// RR and CR: requests and completions are redirected to the root complex.
     pub(crate) const REQUEST_AND_COMPLETION: u16 = 0x04 | 0x08;
     /// RR, CR and EC (egress control): the bits that p2pdma checks.
     pub(crate) const REDIRECT: u16 = 0x04 | 0x08 | 0x20;
@@ -70,12 +70,12 @@ impl AcsControl {
         self.0 & 0x40 != 0
     }
 
-    /// The names of the redirect bits that are set: `RR CR`.
+    /// The names of the redirect bits that are set, separated by spaces: `RR CR`.
     pub fn redirect_names(self) -> String {
         Self(self.0 & Self::REDIRECT).names()
     }
 
-    /// The names of all bits that are set.
+    /// The names of all bits that are set, separated by spaces.
     pub fn names(self) -> String {
         let names: Vec<_> = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name).collect();
         names.join(" ")
@@ -87,9 +87,9 @@ impl AcsControl {
 pub struct AcsRegister {
     /// Offset of the control word in config space.
     pub offset: u16,
-    /// The supported bits of the control word.
+    /// The bits of the control word that the function supports.
     pub supported: u16,
-    /// The control word.
+    /// The current control word.
     pub control: AcsControl,
 }
 
@@ -120,17 +120,17 @@ pub enum PortType {
 pub struct Pcie {
     /// The device/port type.
     pub port_type: PortType,
-    /// Largest supported payload, in bytes.
+    /// Maximum payload size (MPS) that the function supports, in bytes.
     pub max_payload_supported_bytes: u16,
     /// Maximum payload size (MPS) setting, in bytes.
     pub max_payload_bytes: u16,
     /// Maximum read request size (MRRS) setting, in bytes.
     pub max_read_request_bytes: u16,
-    /// Relaxed ordering is enabled.
+    /// Whether the function may set the relaxed-ordering attribute of its requests.
     pub relaxed_ordering: bool,
-    /// The current link; `None` on integrated endpoints.
+    /// Current speed and width of the link; `None` for integrated endpoints.
     pub link: Option<Link>,
-    /// The fastest and widest link that the port supports.
+    /// Maximum speed and width of the link that the port supports.
     pub link_limit: Option<Link>,
 }
 
@@ -143,10 +143,10 @@ pub struct Link {
     pub lanes: u8,
 }
 
-/// Address translation services.
+/// The ATS (address translation services) capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ats {
-    /// ATS is enabled.
+    /// Whether ATS is enabled.
     pub enabled: bool,
 }
 
@@ -157,19 +157,19 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// Accepts any bytes. What they do not contain is unknown.
+    /// Accepts any bytes. Capabilities beyond the last byte are unknown.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         bytes.truncate(EXTENDED_BYTES);
-        let gone = bytes.iter().take(HEADER_BYTES).all(|&byte| byte == 0xff);
+        let is_removed = bytes.iter().take(HEADER_BYTES).all(|&byte| byte == 0xff);
         let length = match bytes.len() {
-            short if gone || short < HEADER_BYTES => 0,
-            cut if cut < CONVENTIONAL_BYTES => HEADER_BYTES,
+            short if is_removed || short < HEADER_BYTES => 0,
+            truncated if truncated < CONVENTIONAL_BYTES => HEADER_BYTES,
             whole => whole,
         };
         bytes.truncate(length);
         let mut config = Self { bytes };
-        // `tar` pads a file of sysfs with zeros to its claimed size. If the capability list of a function points into zeros,
-        // the file was truncated.
+        // `tar` pads a file of sysfs with zeros to its reported size. If the capability list of a function points into
+        // zeros, the file was truncated.
         if config.capability_pointer().is_some() && config.bytes.iter().skip(HEADER_BYTES).all(|&byte| byte == 0) {
             config.bytes.truncate(HEADER_BYTES);
         }
@@ -193,7 +193,7 @@ impl ConfigSpace {
         self.bytes.len()
     }
 
-    /// Vendor and device ID. In a virtual function they read as all ones; sysfs shows the right ones.
+    /// Vendor and device ID. In a virtual function they read as all ones; sysfs has the correct IDs.
     pub fn ids(&self) -> Option<(u16, u16)> {
         Some((self.word(0)?, self.word(2)?))
     }
@@ -203,17 +203,17 @@ impl ConfigSpace {
         Some(self.double(8)? >> 8)
     }
 
-    /// Whether memory decoding is on. A virtual function has no such bit.
+    /// Whether memory decoding is on. The bit has no meaning in a virtual function.
     pub fn memory_decode(&self) -> Option<bool> {
         Some(self.word(4)? & 2 != 0)
     }
 
-    /// 0 for endpoints, 1 for bridges, 2 for CardBus bridges.
+    /// Header type: 0 for endpoints, 1 for bridges, 2 for CardBus bridges.
     pub fn header_type(&self) -> Option<u8> {
         Some(self.byte(0x0e)? & 0x7f)
     }
 
-    /// Secondary and subordinate bus number of a bridge.
+    /// Secondary and subordinate bus number of a bridge; `None` for an endpoint.
     pub fn buses_below(&self) -> Option<(u8, u8)> {
         matches!(self.header_type()?, 1 | 2).then_some((self.byte(0x19)?, self.byte(0x1a)?))
     }
@@ -309,7 +309,7 @@ impl ConfigSpace {
         })
     }
 
-    /// The config space with another value of the word at an offset.
+    /// Replaces the 16-bit word at an offset, in bytes.
     pub(crate) fn with_word(mut self, offset: u16, value: u16) -> Self {
         let at = usize::from(offset);
         if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
@@ -318,12 +318,12 @@ impl ConfigSpace {
         self
     }
 
-    /// Address translation services.
+    /// The ATS (address translation services) capability.
     pub fn ats(&self) -> Capability<Ats> {
         self.extended(EXTENDED_ATS).and_then(|at| self.word(at + 6).map(|control| Ats { enabled: control >> 15 == 1 }))
     }
 
-    /// The SR-IOV capability, which a physical function has.
+    /// Whether the function has the SR-IOV capability, as a physical function does.
     pub fn sriov(&self) -> Capability<()> {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
     }

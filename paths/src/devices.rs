@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use crate::function::printable;
 use crate::{Bdf, Tree};
 
-/// Classes of sysfs, and the prefix of the device name.
+/// Classes of sysfs, and the prefix of device names in results.
 pub(crate) const CLASSES: [(&str, &str); 4] =
     [("infiniband", "verbs"), ("drm", "drm"), ("nvme", "nvme"), ("net", "net")];
 
 /// The files in which a soft RDMA device names its net device: `parent` for rxe, a GID attribute for siw.
 pub(crate) const PARENTS: [&str; 2] = ["parent", "ports/1/gid_attrs/ndevs/0"];
 
-/// The devices of each PCI function.
+/// Reads the devices of every PCI function.
 pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
     let mut found: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
-    for (class, word) in CLASSES {
+    for (class, prefix) in CLASSES {
         for name in tree.names(&format!("sys/class/{class}")) {
             // The class also contains connectors (card0-DP-1) and control nodes.
             if class == "drm" && !is_card(&name) {
@@ -23,7 +23,7 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
             }
             let bdf = function(tree, class, &name).or_else(|| below_soft_rdma(tree, class, &name));
             if let Some(bdf) = bdf {
-                found.entry(bdf).or_default().push(format!("{word}:{}", printable(&name)));
+                found.entry(bdf).or_default().push(format!("{prefix}:{}", printable(&name)));
             }
         }
     }
@@ -35,7 +35,7 @@ fn is_card(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The function in the path of the class link, or of the device's own link.
+/// The PCI function in the path of the class link or of its `device` link.
 fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     let path = format!("sys/class/{class}/{name}");
     let in_path = |path: &str| path.rsplit('/').find_map(|part| part.parse().ok());

@@ -92,19 +92,19 @@ impl Step {
 pub struct Facts {
     /// Number of ranges of the dma-buf.
     pub ranges: Option<usize>,
-    /// The importer's driver: its RDMA name (`rxe`, `mlx5`) or the name of its PCI driver (`mlx5_core`).
+    /// Driver of the importer: the RDMA name (`rxe`, `mlx5`) or the name of the PCI driver (`mlx5_core`).
     pub driver: Option<String>,
-    /// The importer's IOMMU domain translates.
+    /// Whether the importer's IOMMU domain translates.
     pub translated: Option<bool>,
-    /// The kernel command line contains `swiotlb=force`.
+    /// Whether the kernel command line contains `swiotlb=force`.
     pub swiotlb_forced: Option<bool>,
-    /// The importer's DMA mask covers the whole BAR.
+    /// Whether the importer's DMA mask covers the whole BAR.
     pub mask_reaches_bar: Option<bool>,
-    /// Memory decoding of the exporter is on.
+    /// Whether memory decoding of the exporter is on.
     pub memory_decode: Option<bool>,
-    /// The host is an SEV, TDX or CCA guest.
+    /// Whether the host is an SEV, TDX or CCA guest.
     pub confidential_guest: Option<bool>,
-    /// The function is in a no-IOMMU group of VFIO.
+    /// Whether the function is in a no-IOMMU group of VFIO.
     pub noiommu: Option<bool>,
 }
 
@@ -136,7 +136,8 @@ pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
     }
 }
 
-/// Missing permissions and exhausted limits mean the same at every step. Any other errno is named without interpretation.
+/// Explains an errno without a row for its step. Missing permissions and exhausted limits have the same meaning at every step;
+/// any other errno is reported without interpretation.
 fn undocumented(step: Step, errno: Errno) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
         return Explanation {

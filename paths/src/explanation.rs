@@ -2,33 +2,33 @@
 
 use crate::Cause;
 
-/// Why an operation failed and what the user can do about it. The error's own message says what failed.
+/// Reason of a failure and its remedy. The error's own message names the operation that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The cause word for results, if there is one for this failure.
+    /// Cause for results; `None` if no cause applies.
     pub cause: Option<Cause>,
-    /// How serious the failure is, where the errno decides it: always set by [`explain`](crate::explain()). `None` if the
-    /// error that carries the explanation decides.
+    /// Severity of the failure. [`explain`](crate::explain()) always sets it; `None` means that [`Explained::severity`] of the
+    /// error applies.
     pub severity: Option<Severity>,
-    /// The reason, one sentence.
+    /// The reason, as sentences.
     pub why: String,
-    /// What to do, one imperative sentence.
+    /// Remedy, as imperative sentences.
     pub remedy: String,
 }
 
 impl Explanation {
-    /// An explanation with a cause.
+    /// Creates an explanation with a cause.
     pub fn new(cause: Cause, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { cause: Some(cause), severity: None, why: why.into(), remedy: remedy.into() }
     }
 
-    /// An explanation without a cause word.
+    /// Creates an explanation without a cause.
     pub fn uncaused(why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { cause: None, severity: None, why: why.into(), remedy: remedy.into() }
     }
 }
 
-/// How serious a failure is. It decides the exit code and the outcome of a cell.
+/// Severity of a failure, which decides the exit code and the outcome of a cell (one measurement).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// The input is invalid (exit code 2).
@@ -41,10 +41,10 @@ pub enum Severity {
     Internal,
 }
 
-/// An error that explains itself.
+/// An error with an explanation.
 pub trait Explained: std::error::Error + Send + Sync + 'static {
-    /// Why the operation failed, and what to do about it.
+    /// Reason and remedy.
     fn explanation(&self) -> Explanation;
-    /// How serious the failure is.
+    /// Severity of the failure.
     fn severity(&self) -> Severity;
 }

@@ -10,7 +10,7 @@ pub enum GroupMembership {
     Group(u32),
     /// The function has no group: no IOMMU translates its accesses.
     None,
-    /// Unknown: the links are not in the copy.
+    /// Unknown: the copy of sysfs does not contain the links of the function.
     Unknown,
 }
 
@@ -19,9 +19,9 @@ pub enum GroupMembership {
 pub struct Function {
     /// The PCI address.
     pub bdf: Bdf,
-    /// Vendor id.
+    /// Vendor ID.
     pub vendor: Option<u16>,
-    /// Device id.
+    /// Device ID.
     pub device: Option<u16>,
     /// Base class, subclass, programming interface: `0x020700`.
     pub class: Option<u32>,
@@ -35,9 +35,9 @@ pub struct Function {
     pub ats: Capability<Ats>,
     /// The implemented BARs.
     pub bars: Vec<Bar>,
-    /// The bound driver.
+    /// Name of the bound driver.
     pub driver: Option<String>,
-    /// The NUMA node; `None` if missing or negative.
+    /// Number of the NUMA node; `None` if the file is missing or negative.
     pub numa_node: Option<u32>,
     /// The DMA mask that the bound driver set, in bits; 32 before a driver sets it.
     pub dma_mask_bits: Option<u8>,
@@ -86,8 +86,8 @@ impl Function {
         })
     }
 
-    /// Whether the function is a bridge, which neither exports nor imports. A host bridge counts in spite of its endpoint header;
-    /// "other" bridges (NVSwitch, non-transparent bridges) count as endpoints.
+    /// Whether the function is a bridge, which neither exports nor imports. A host bridge counts as a bridge in spite of its
+    /// endpoint header; "other" bridges (NVSwitch, non-transparent bridges) count as endpoints.
     pub fn is_bridge(&self) -> bool {
         if matches!(self.config.header_type(), Some(1 | 2)) {
             return true;
@@ -119,7 +119,8 @@ impl Function {
         self.config.memory_decode().filter(|_| self.physical_function.is_none())
     }
 
-    /// Whether requests between its neighbours are sent up to the root complex, as p2pdma sees it.
+    /// The ACS control word if p2pdma considers the function to redirect peer-to-peer requests to the root complex; absent
+    /// otherwise.
     pub fn redirects(&self) -> Capability<AcsControl> {
         match self.acs {
             Capability::Present(control) if !control.redirects() => Capability::Absent,
@@ -127,7 +128,7 @@ impl Function {
         }
     }
 
-    /// The largest exportable BAR.
+    /// The largest exportable BAR; the first one if several have the same size.
     pub fn main_bar(&self, page_bytes: u64) -> Option<&Bar> {
         let exportable = self.bars.iter().filter(|bar| bar.why_not_exportable(page_bytes).is_none());
         exportable.max_by_key(|bar| (bar.size_bytes, std::cmp::Reverse(bar.index)))
@@ -163,7 +164,7 @@ impl Function {
     }
 }
 
-/// A function in sysfs always has the link `subsystem`. If the copy contains it, a missing group link means no group.
+/// Every function in sysfs has the link `subsystem`. If a copy contains this link, a missing group link means no group.
 fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
         Some(number) => GroupMembership::Group(number),
@@ -172,7 +173,7 @@ fn membership(tree: &Tree, path: &str) -> GroupMembership {
     }
 }
 
-/// The TSM core's attributes, where the kernel has it.
+/// State of the TEE device interface, from the attributes of the kernel's TSM core; `None` without that core.
 fn tdisp(tree: &Tree, path: &str) -> Option<String> {
     ["lock", "bound"].into_iter().find_map(|name| {
         let text = tree.text(&format!("{path}/tsm/{name}"))?;

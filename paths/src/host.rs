@@ -24,27 +24,28 @@ pub struct Host {
     pub kernel: Option<KernelVersion>,
     /// The kernel command line.
     pub command_line: Option<CommandLine>,
-    /// The first processor, which p2pdma checks.
+    /// The first processor listed in `/proc/cpuinfo`, whose vendor and family p2pdma checks.
     pub cpu: Option<Cpu>,
     /// The kind of confidential guest; `None` if the host is not one.
     pub confidential_guest: Option<ConfidentialGuest>,
     /// Whether the no-IOMMU mode of VFIO is on.
     pub noiommu_mode: Option<bool>,
-    /// Whether the kernel links every range of a dma-buf at its own offset; `None` if it has no such parameter.
+    /// Whether the kernel links every range of a dma-buf at its own offset; `None` if the module `dma_buf_mapping` has no
+    /// parameter `iova_multirange`.
     pub multi_range_corrected: Option<bool>,
     /// Facts that are not in sysfs or procfs.
     pub facts: HostFacts,
 }
 
-/// Whether and why all direct DMA mappings bounce.
+/// Reason why swiotlb bounces all direct DMA mappings, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bounce {
     /// Direct mappings do not bounce.
     No,
-    /// `swiotlb=force`.
+    /// The kernel command line contains `swiotlb=force`.
     Forced,
-    /// Memory encryption of a confidential guest.
+    /// The host is a confidential guest with encrypted memory.
     Encryption,
 }
 
@@ -65,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Whether direct mappings bounce; `None` if the command line is unknown.
+    /// Determines whether direct mappings bounce; `None` if the command line is unknown.
     pub fn bounce(&self) -> Option<Bounce> {
         if self.confidential_guest.is_some() {
             return Some(Bounce::Encryption);

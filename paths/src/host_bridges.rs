@@ -1,21 +1,22 @@
-//! The host bridges that the kernel trusts for peer-to-peer transfers: the list in drivers/pci/p2pdma.c, with the kernel
-//! version of each row. The kernel trusts every host bridge of an AMD processor since Zen, independent of the list.
+//! The kernel's P2PDMA allowlist of host bridges (drivers/pci/p2pdma.c): the host bridges that may forward peer-to-peer
+//! transfers, with the kernel version of each row. The kernel trusts every host bridge of an AMD processor since Zen,
+//! independent of the list.
 
 use crate::KernelVersion;
 
-/// The devices of a row.
+/// Device IDs of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Devices {
     Range(u16, u16),
     All,
 }
 
-/// One row of the list.
+/// One row of the allowlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     vendor: u16,
     devices: Devices,
-    /// The row applies only if both functions are below the same bridge.
+    /// Whether the row applies only to pairs below the same host bridge.
     same_host_bridge: bool,
     /// The oldest kernel that is known to contain the row.
     since: KernelVersion,
@@ -25,12 +26,12 @@ const fn row(vendor: u16, first: u16, last: u16, same_host_bridge: bool, since: 
     Row { vendor, devices: Devices::Range(first, last), same_host_bridge, since }
 }
 
-/// Rows older than the dma-buf export, which every relevant kernel contains.
+/// Version of rows that are older than the dma-buf export: every kernel with the export contains them.
 const OLD: KernelVersion = KernelVersion::VFIO_DMA_BUF;
 const V7_2: KernelVersion = KernelVersion { major: 7, minor: 2 };
 const V7_3: KernelVersion = KernelVersion { major: 7, minor: 3 };
 
-/// The newest kernel whose list this table contains.
+/// Newest kernel whose allowlist this table contains.
 pub(crate) const NEWEST_READ: KernelVersion = V7_3;
 
 const INTEL: u16 = 0x8086;
@@ -57,7 +58,7 @@ static ROWS: &[Row] = &[
     row(NVIDIA, 0x2f95, 0x2f98, false, V7_3),
 ];
 
-/// Whether the list contains the device; `None` if that depends on an unknown kernel version.
+/// Whether the allowlist contains the device; `None` if that depends on an unknown kernel version.
 pub(crate) fn is_trusted(
     vendor: u16,
     device: u16,
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_the_list_of_the_kernel() {
+    fn matches_the_allowlist_of_the_kernel() {
         let trusted = |vendor, device, same| is_trusted(vendor, device, same, Some(V7_2));
         assert_eq!(trusted(0x8086, 0x2031, false), Some(true));
         assert_eq!(trusted(0x8086, 0x2034, true), Some(false));

@@ -17,19 +17,19 @@ pub struct Inventory {
 /// One object of `list --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEntry {
-    /// The function.
+    /// Address of the function.
     pub bdf: Bdf,
     /// Vendor and device name from the table of PCI IDs.
     pub name: String,
-    /// The bound driver.
+    /// Name of the bound driver; `None` if no driver is bound.
     pub driver: Option<String>,
-    /// The number of the IOMMU group.
+    /// Number of the IOMMU group; `None` if the function has no group or the group is unknown.
     pub iommu_group: Option<u32>,
-    /// Type of the group's default domain.
+    /// Type of the group's default domain, as sysfs names it: `DMA`, `DMA-FQ`, `identity`.
     pub domain_type: Option<String>,
-    /// The NUMA node.
+    /// Number of the NUMA node; `None` if the firmware assigns none.
     pub numa_node: Option<u32>,
-    /// The implemented BARs.
+    /// Implemented BARs, ordered by index.
     pub bars: Vec<ListBar>,
     /// `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
     pub devices: Vec<String>,
@@ -42,11 +42,11 @@ pub struct ListBar {
     pub index: u8,
     /// Size in bytes.
     pub size_bytes: u64,
-    /// What the BAR decodes: `mem64-prefetch`.
+    /// Address space, width and prefetchability: `mem64-prefetch`.
     pub kind: BarKind,
-    /// vfio-pci can export the BAR.
+    /// Whether vfio-pci can export the BAR.
     pub exportable: bool,
-    /// Why it cannot.
+    /// Reason why vfio-pci cannot export the BAR; `None` if it can.
     pub why: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Inventory {
         Self { host: Host::read(tree), topology: Topology::read(tree) }
     }
 
-    /// Prepares predictions.
+    /// Prepares predictions of paths between functions of this host.
     pub fn predictor(&self, request: Request) -> Predictor<'_> {
         Predictor::new(&self.host, &self.topology, request)
     }
@@ -71,7 +71,7 @@ impl Inventory {
             .collect()
     }
 
-    /// The entry of any function.
+    /// Describes a function, whether or not it has an exportable BAR.
     pub fn entry(&self, function: &Function) -> ListEntry {
         let page_bytes = self.host.page_bytes();
         let bar = |bar: &Bar| {
@@ -100,8 +100,8 @@ impl Inventory {
         self.topology.functions().iter().find(has_device).map(|function| function.bdf)
     }
 
-    /// The reports of every exporter with every importer, or of the given functions, whatever their kind. A function that does
-    /// not exist has no report.
+    /// Predicts and explains the path from `from` to `to`. `None` stands for every possible exporter or importer. A pair with a
+    /// function that does not exist has no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {
         let predictor = self.predictor(request);
         let exporters = from.map_or_else(|| predictor.exporters().collect(), |bdf| vec![bdf]);

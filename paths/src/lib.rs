@@ -64,4 +64,4 @@ pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, RootBus, Topology};
 pub use tree::{Limits, Tree, TreeError};
-pub use vfio::{GroupError, VFIO_PCI, is_tolerated_driver, is_vfio_driver};
+pub use vfio::{GroupError, UnreadFile, VFIO_PCI, is_tolerated_driver, is_vfio_driver};

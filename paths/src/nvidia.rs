@@ -5,9 +5,9 @@ use crate::Tree;
 /// NVIDIA's kernel module, from `/proc/driver/nvidia/version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NvidiaModule {
-    /// The version: `580.95.05`.
+    /// Driver version: `580.95.05`.
     pub version: Option<String>,
-    /// Whether it is one of NVIDIA's open kernel modules.
+    /// Whether the module is NVIDIA's open kernel module.
     pub is_open: bool,
 }
 

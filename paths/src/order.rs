@@ -1,16 +1,16 @@
-//! The kernel's order of functions. p2pdma checks the *first* device on a root bus in the order in which the kernel found them,
-//! which a remove and rescan changes. `/proc/bus/pci/devices` has this order but no segments, so on hosts with several
+//! The kernel's order of functions. p2pdma checks the *first* device on a root bus in the order of enumeration; removing and
+//! rescanning a function changes this order. `/proc/bus/pci/devices` has the order but no segments, so on hosts with several
 //! segments a line may match several functions.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::{Bdf, Function};
 
-/// One line of the file.
+/// One line of `/proc/bus/pci/devices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     bus: u8,
-    slot: u8,
+    devfn: u8,
     vendor: u16,
     device: u16,
     /// Start and size of the six BARs, without type bits.
@@ -32,13 +32,13 @@ impl ListOrder {
     }
 
     fn matching(lines: &[Line], functions: &[Function]) -> Self {
-        let mut places: HashMap<(u8, u8), Vec<usize>> = HashMap::new();
+        let mut by_address: HashMap<(u8, u8), Vec<usize>> = HashMap::new();
         for (index, function) in functions.iter().enumerate() {
-            places.entry(place(function.bdf)).or_default().push(index);
+            by_address.entry(bus_and_devfn(function.bdf)).or_default().push(index);
         }
         let mut owners: Vec<Vec<usize>> = Vec::with_capacity(lines.len());
         for line in lines {
-            let all = places.get(&(line.bus, line.slot)).cloned().unwrap_or_default();
+            let all = by_address.get(&(line.bus, line.devfn)).cloned().unwrap_or_default();
             owners.push(narrowed(all, line, functions));
         }
         settle(&mut owners);
@@ -51,8 +51,8 @@ impl ListOrder {
         Self { positions }
     }
 
-    /// The functions among `candidates` (ordered by address) that may be the first in the kernel's order: one, unless lines match
-    /// several functions.
+    /// Selects the functions among `candidates` (ordered by address) that may be the first in the kernel's order: one, unless
+    /// lines match several functions.
     pub(crate) fn possible_first(&self, candidates: &[Bdf]) -> Vec<Bdf> {
         let known: Vec<(Bdf, Vec<usize>)> = candidates
             .iter()
@@ -87,13 +87,14 @@ fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
         .collect()
 }
 
-/// Without such rounds: the functions whose first possible position is not after the smallest last possible position of any.
+/// Fallback without rounds: a function may be first if its smallest possible position does not exceed the largest possible
+/// position of any other function.
 fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
     let latest = known.iter().filter_map(|(_, positions)| positions.last()).min();
     known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
-/// Selects, among functions with the same address in different segments, those with the IDs and BARs of the line.
+/// Narrows the functions with the same address in different segments to those with the IDs and BARs of the line.
 fn narrowed(mut owners: Vec<usize>, line: &Line, functions: &[Function]) -> Vec<usize> {
     if owners.len() > 1 {
         owners.retain(|&owner| {
@@ -116,7 +117,7 @@ fn fits(function: &Function, line: &Line) -> bool {
     })
 }
 
-/// If a line matches one function only, no other line belongs to that function.
+/// Removes a function from all other lines if one line matches only this function.
 fn settle(owners: &mut [Vec<usize>]) {
     let mut settled: BTreeSet<usize> = BTreeSet::new();
     loop {
@@ -142,7 +143,7 @@ fn settle(owners: &mut [Vec<usize>]) {
     }
 }
 
-fn place(bdf: Bdf) -> (u8, u8) {
+fn bus_and_devfn(bdf: Bdf) -> (u8, u8) {
     (bdf.bus(), bdf.device() << 3 | bdf.function())
 }
 
@@ -150,15 +151,15 @@ fn place(bdf: Bdf) -> (u8, u8) {
 fn parse(line: &str) -> Option<Line> {
     let mut fields = line.split_whitespace();
     let mut number = || u64::from_str_radix(fields.next()?, 16).ok();
-    let (place, ids, _interrupt) = (number()?, number()?, number()?);
+    let (address, ids, _interrupt) = (number()?, number()?, number()?);
     let numbers: Vec<u64> = std::iter::from_fn(number).take(14).collect();
     let bars = match numbers.len() {
         14 => (0..6).map(|bar| (numbers[bar] & !0xf, numbers[bar + 7])).collect(),
         _ => Vec::new(),
     };
     Some(Line {
-        bus: u8::try_from(place >> 8).ok()?,
-        slot: (place & 0xff) as u8,
+        bus: u8::try_from(address >> 8).ok()?,
+        devfn: (address & 0xff) as u8,
         vendor: u16::try_from(ids >> 16).ok()?,
         device: (ids & 0xffff) as u16,
         bars,
@@ -205,7 +206,7 @@ mod tests {
     fn parses_a_line_with_bars() {
         let line =
             parse("0100\t1af41110\t0\t0\t0\t800000000c\t0\t0\t0\t0\t0\t0\t8000000\t0\t0\t0\t0\tvfio-pci").unwrap();
-        assert_eq!((line.bus, line.slot, line.vendor, line.device), (1, 0, 0x1af4, 0x1110));
+        assert_eq!((line.bus, line.devfn, line.vendor, line.device), (1, 0, 0x1af4, 0x1110));
         assert_eq!(line.bars[2], (0x80_0000_0000, 0x800_0000));
     }
 

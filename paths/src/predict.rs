@@ -1,8 +1,8 @@
 //! Predicts the kernel's decision when an importer maps a dma-buf of an exporter's BAR.
 //!
-//! The prediction has two stages, as the kernel has. p2pdma finds the *route* from bridges, ACS and host bridges, independent
-//! of the IOMMU. Then the DMA API maps, depending on the importer's domain, its DMA mask and swiotlb. If a fact is missing,
-//! the prediction tries every value of it, and is `unknown` if the results differ.
+//! The prediction has the two stages of the kernel. First, p2pdma finds the *route* from bridges, ACS and host bridges,
+//! independent of the IOMMU. Then the DMA API maps, depending on the importer's domain, its DMA mask and swiotlb. If a fact is
+//! missing, the prediction tries every value of the fact, and is `unknown` if the results differ.
 
 mod importer;
 mod report;
@@ -15,15 +15,15 @@ pub(crate) use importer::multi_range_defect;
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
-/// What to predict, in addition to the two functions.
+/// Parameters of a prediction, in addition to the two functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// The BAR index; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
     /// Number of exported ranges of the BAR.
     pub ranges: usize,
-    /// The importer has its own I/O address space (an IOAS of iommufd), which translates every access. Neither p2pdma nor the
-    /// DMA API takes part.
+    /// Whether the importer has its own I/O address space (an IOAS of iommufd), which translates every access without p2pdma and
+    /// the DMA API.
     pub own_address_space: bool,
 }
 
@@ -78,8 +78,8 @@ impl PossiblePaths {
     }
 }
 
-/// Predicts the path of pairs of functions of one host. Construction does the work that pairs share, so that each prediction
-/// takes a few comparisons.
+/// Predicts the path of pairs of functions of one host. Construction does the work that pairs share, so that one prediction
+/// needs a few comparisons only.
 #[derive(Debug)]
 pub struct Predictor<'host> {
     host: &'host Host,
@@ -98,7 +98,7 @@ pub struct Predictor<'host> {
 }
 
 impl<'host> Predictor<'host> {
-    /// Prepares predictions for a host.
+    /// Prepares predictions for a host and a topology.
     pub fn new(host: &'host Host, topology: &'host Topology, request: Request) -> Self {
         let functions = topology.functions();
         let count = |wanted: fn(&Function) -> bool| -> Vec<u32> {
@@ -136,21 +136,21 @@ impl<'host> Predictor<'host> {
         self.topology.functions().iter().filter(|function| !function.is_bridge()).map(|function| function.bdf)
     }
 
-    /// The prediction for one pair; `None` if one of the functions does not exist.
+    /// Predicts the path of one pair; `None` if one of the functions does not exist.
     pub fn predict(&self, from: Bdf, to: Bdf) -> Option<Prediction> {
         Some(self.pair(self.topology.position(from)?, self.topology.position(to)?))
     }
 
-    /// The predictions for every exporter with every importer, including itself, ordered by address.
+    /// Predicts the path of every exporter to every importer, including the exporter itself, ordered by address.
     pub fn predict_all(&self) -> Vec<Prediction> {
-        let places =
+        let positions =
             |bdfs: Vec<Bdf>| -> Vec<usize> { bdfs.iter().filter_map(|bdf| self.topology.position(*bdf)).collect() };
-        let importers = places(self.importers().collect());
-        let pairs = places(self.exporters().collect()).into_iter();
+        let importers = positions(self.importers().collect());
+        let pairs = positions(self.exporters().collect()).into_iter();
         pairs.flat_map(|from| importers.iter().map(move |&to| self.pair(from, to))).collect()
     }
 
-    /// The facts that [`crate::explain()`] needs if a registration of this pair fails. Facts of a missing function are unknown.
+    /// Collects the facts for [`crate::explain()`] if a registration of this pair fails. Facts of a missing function are unknown.
     pub fn facts(&self, from: Bdf, to: Bdf) -> Facts {
         let position = |bdf| self.topology.position(bdf);
         let importer = position(to).map(|at| (&self.topology.functions()[at], &self.importers[at]));
@@ -203,22 +203,22 @@ impl<'host> Predictor<'host> {
         }
     }
 
-    /// The number of counted functions between the two: from the provider up to and including the common node, and from the
-    /// client up to the common node, without it.
+    /// Counts functions between exporter and importer: from the exporter up to and including the common node, and from the
+    /// importer up to and excluding it. `above` contains the count of each function's chain.
     fn count_between(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
         let beyond = self.topology.above(common).map_or(0, |at| above[at]);
         above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
     }
 
-    /// The nearest common bridge, or one of the two functions if it is above the other; `None` if only the root complex connects
-    /// them.
+    /// Finds the nearest common bridge, or one of the two functions if it is above the other; `None` if only the root complex
+    /// connects them.
     pub fn common_node(&self, from: Bdf, to: Bdf) -> Option<Bdf> {
         let common = self.common(self.topology.position(from)?, self.topology.position(to)?)?;
         Some(self.topology.functions()[common].bdf)
     }
 
-    /// The functions whose ACS the kernel checks, in its order: from the exporter up to and including the common node, then from
-    /// the importer up to it. `None` without a common node.
+    /// Lists the functions whose ACS the kernel checks, in its order: from the exporter up to and including the common node, then
+    /// from the importer up to the common node. `None` without a common node.
     pub fn functions_checked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
         let chain = self.between(from, to, self.common(from, to)?);
@@ -230,7 +230,7 @@ impl<'host> Predictor<'host> {
         below(from).chain([common]).chain(below(to))
     }
 
-    /// The first function of the provider's chain that is also in the client's chain.
+    /// The first function of the exporter's chain that is also in the importer's chain.
     fn common(&self, from: usize, to: usize) -> Option<usize> {
         let (mut a, mut b) = (from, to);
         loop {

@@ -1,29 +1,29 @@
-//! How RDMA drivers register a dma-buf of MMIO, from drivers/infiniband/hw and drivers/infiniband/sw.
+//! dma-buf support of the RDMA drivers in drivers/infiniband/hw and drivers/infiniband/sw.
 
-/// How a driver registers a dma-buf.
+/// Support of a driver for registering a dma-buf of MMIO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DmaBufSupport {
-    /// Attaches dynamically and faults pages again after a revocation. Needs a device with on-demand paging.
+    /// The driver attaches dynamically and faults pages again after a revocation. The device needs on-demand paging.
     Dynamic,
-    /// Pins the buffer and supports revocation.
+    /// The driver pins the buffer and supports revocation.
     PinnedRevocable,
-    /// Pins the buffer without support for revocation, so VFIO rejects the attachment.
+    /// The driver pins the buffer without support for revocation, so VFIO rejects the attachment.
     PinnedForever,
-    /// Has no dma-buf operation.
+    /// The driver has no dma-buf operation.
     None,
 }
 
 /// One RDMA driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdmaDriver {
-    /// The name in rdma-core.
+    /// Name in rdma-core.
     pub name: &'static str,
-    /// Names of its kernel modules and PCI drivers. sysfs shows one of them as the function's driver.
+    /// Names of the kernel modules and PCI drivers; sysfs shows one of them as the function's driver.
     pub drivers: &'static [&'static str],
-    /// How it registers a dma-buf.
+    /// Support for dma-bufs of MMIO.
     pub support: DmaBufSupport,
-    /// Its number in `enum rdma_driver_id` (`include/uapi/rdma/ib_user_ioctl_verbs.h`), which the registration by ioctl needs.
-    /// `None` for drivers that register no dma-buf in any known kernel.
+    /// Value in `enum rdma_driver_id` (`include/uapi/rdma/ib_user_ioctl_verbs.h`), which the registration ioctl requires. `None`
+    /// for drivers without dma-buf support in every known kernel.
     pub uverbs_id: Option<u32>,
 }
 

@@ -1,7 +1,7 @@
-//! Writes a snapshot: the files that predictions and checks read, and no others.
+//! Writes a snapshot, which contains only the files that predictions and checks read.
 //!
-//! A snapshot omits what identifies a host: serial numbers of functions and processors, network addresses (command line, RDMA
-//! GUIDs), and the kernel's memory layout. Files with such content are filtered line by line with a list of permitted lines.
+//! A snapshot omits identifying data: serial numbers of functions and processors, network addresses (command line, RDMA GUIDs),
+//! and the kernel's memory layout. Files with such content are filtered by a list of permitted lines.
 
 use std::io::{self, Write};
 
@@ -54,7 +54,7 @@ const PARAMETERS: &[&str] = &[
     "sys/module/dma_buf_mapping/parameters/iova_multirange",
 ];
 
-/// Modules whose presence doctor checks.
+/// Modules that doctor checks for.
 const MODULES: &[&str] = &[
     "ib_core",
     "ib_uverbs",
@@ -112,7 +112,7 @@ const TEXT_LIMIT_BYTES: usize = 64 << 10;
 /// Writes a snapshot of a host as a compressed tar archive. Unreadable files are omitted.
 ///
 /// # Errors
-/// The writer fails.
+/// Writing to `into` fails.
 pub fn write_snapshot<W: Write>(tree: &Tree, facts: &HostFacts, into: W) -> io::Result<W> {
     let mut writer = Writer { tree, tar: tar::Builder::new(GzEncoder::new(into, Compression::default())) };
     writer.functions()?;
@@ -258,7 +258,7 @@ fn command_line(text: &str) -> String {
     text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
 }
 
-/// The lines of the first processor, and the common lines after the last one.
+/// Keeps the lines of the first processor, and the common lines after the last one.
 fn cpuinfo(text: &str) -> String {
     let mut seen = Vec::new();
     let mut kept = Vec::new();

@@ -9,11 +9,11 @@ use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, device
 /// A root bus. The kernel identifies a host bridge with its root bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootBus {
-    /// Segment.
+    /// Segment (*domain* in Linux).
     pub segment: u32,
-    /// Bus number.
+    /// Bus number within the segment.
     pub bus: u8,
-    /// The functions on the bus that may be the first in the kernel's order: one, if the order is known.
+    /// Functions on the bus that may be the first in the kernel's order: one if the order is known.
     pub possible_first: Vec<Bdf>,
     /// Whether the kernel's order is known.
     pub order_known: bool,
@@ -24,11 +24,11 @@ pub struct RootBus {
 /// An IOMMU group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IommuGroup {
-    /// The number.
+    /// Number below `/sys/kernel/iommu_groups`.
     pub number: u32,
-    /// The type of the default domain: `DMA`, `DMA-FQ`, `identity`.
+    /// Type of the default domain: `DMA`, `DMA-FQ`, `identity`.
     pub domain_type: Option<String>,
-    /// VFIO created the group because the function has no IOMMU.
+    /// Whether VFIO created the group in no-IOMMU mode, for a function without an IOMMU.
     pub noiommu: bool,
     /// The functions in the group; empty if they are unknown.
     pub members: Vec<Bdf>,
@@ -49,15 +49,15 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads a host. An empty tree gives an empty topology.
+    /// Reads the topology of a host. An empty tree gives an empty topology.
     pub fn read(tree: &Tree) -> Self {
         let found = find(tree);
         let mut functions = Vec::with_capacity(found.len());
         let mut chains = Vec::with_capacity(found.len());
-        let mut sits = devices::read(tree);
+        let mut devices_of = devices::read(tree);
         for (bdf, path) in found {
             if let Some(mut function) = Function::read(tree, bdf, &path) {
-                function.devices = sits.remove(&bdf).unwrap_or_default();
+                function.devices = devices_of.remove(&bdf).unwrap_or_default();
                 functions.push(function);
                 chains.push(Chain::parse(&path));
             }
@@ -75,16 +75,17 @@ impl Topology {
     ) -> Self {
         let index: HashMap<Bdf, usize> =
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
-        let place = |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
+        let physical =
+            |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
         let (above, unknown_parent) = (0..functions.len())
-            .map(|at| match &chains[place(at)] {
+            .map(|at| match &chains[physical(at)] {
                 Chain { root: Some(_), parent: None } => (None, false),
                 // A parent that does not exist means that the bridge is unknown.
                 Chain { root: Some(_), parent: Some(bdf) } => {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
                 }
-                Chain { root: None, .. } => by_bus_numbers(&functions, place(at)),
+                Chain { root: None, .. } => by_bus_numbers(&functions, physical(at)),
             })
             .unzip();
         let mut topology =
@@ -94,7 +95,7 @@ impl Topology {
         topology
     }
 
-    /// Bus numbers in a damaged copy can place a bridge below itself.
+    /// Removes a link in every cycle. Wrong bus numbers in a damaged copy can put a bridge below itself.
     fn break_cycles(&mut self) {
         for start in 0..self.functions.len() {
             let mut at = start;
@@ -115,8 +116,8 @@ impl Topology {
         let mut numbers: BTreeMap<(u32, u8), usize> = BTreeMap::new();
         for (at, chain) in chains.iter().enumerate() {
             let top = self.chain(at).last().unwrap_or(at);
-            let place = self.functions[top].bdf;
-            let key = chain.root.or(chains[top].root).unwrap_or((place.segment(), place.bus()));
+            let address = self.functions[top].bdf;
+            let key = chain.root.or(chains[top].root).unwrap_or((address.segment(), address.bus()));
             let next = numbers.len();
             self.root_of.push(*numbers.entry(key).or_insert(next));
         }
@@ -128,7 +129,7 @@ impl Topology {
 
     fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
         let below = |at: &usize| self.root_of[*at] == number;
-        // A virtual function may have a bus number that differs from that of its root bus.
+        // The bus number of a virtual function may differ from that of its root bus.
         let on_bus: Vec<Bdf> = (0..self.functions.len())
             .filter(below)
             .filter(|&at| self.above[at].is_none() && self.functions[at].bdf.bus() == bus)
@@ -218,8 +219,8 @@ impl Topology {
         self.chain(at).skip(1).map(|at| self.functions[at].bdf).collect()
     }
 
-    /// The smallest maximum payload size on a path; `None` if one is unknown. Conventional PCI functions have no such limit and
-    /// are skipped.
+    /// The minimum of the maximum payload sizes (MPS) on a path, in bytes; `None` if one is unknown. Conventional PCI functions
+    /// have no MPS and are skipped.
     pub fn max_payload_bytes(&self, hops: &[Bdf]) -> Option<u16> {
         let mut smallest = None;
         for hop in hops {
@@ -244,7 +245,7 @@ impl Topology {
 /// The position of a function in its sysfs path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Chain {
-    /// The last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
+    /// Segment and bus of the last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
     root: Option<(u32, u8)>,
     parent: Option<Bdf>,
 }
@@ -266,7 +267,7 @@ impl Chain {
     }
 }
 
-/// `pci0000:40`.
+/// Parses the name of a root bus: `pci0000:40`.
 fn root_bus(name: &str) -> Option<(u32, u8)> {
     let (segment, bus) = name.strip_prefix("pci")?.split_once(':')?;
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -292,15 +293,15 @@ fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
     found
 }
 
-/// Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
+/// Finds functions in a directory tree. Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
 fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, String>) {
-    /// Bounds the nesting of switches.
-    const DEEPEST: usize = 40;
+    /// Maximum depth of directories, which switches can nest.
+    const DEPTH_LIMIT: usize = 40;
     for name in tree.names(path) {
         let below = format!("{path}/{name}");
         let bdf: Option<Bdf> = name.parse().ok();
-        let worth = bdf.is_some() || root_bus(&name).is_some() || (depth < 6 && found.is_empty());
-        if depth > DEEPEST || !worth || tree.link(&below).is_some() || !tree.is_directory(&below) {
+        let may_contain = bdf.is_some() || root_bus(&name).is_some() || (depth < 6 && found.is_empty());
+        if depth > DEPTH_LIMIT || !may_contain || tree.link(&below).is_some() || !tree.is_directory(&below) {
             continue;
         }
         if let Some(bdf) = bdf {
@@ -310,21 +311,22 @@ fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, Stri
     }
 }
 
-/// The bridge whose secondary bus is the function's bus, which config space shows without privilege; and whether the bus
-/// numbers of some bridge are unknown, so that the search may have missed it.
+/// Finds the bridge whose secondary bus is the function's bus. The bus numbers are in the part of config space that is readable
+/// without privilege. The second value is whether the search may have missed the bridge, because the bus numbers of a bridge are
+/// unknown.
 fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
     let bdf = functions[at].bdf;
-    let mut hidden = false;
+    let mut may_miss = false;
     for (at, bridge) in functions.iter().enumerate().filter(|(_, bridge)| bridge.bdf.segment() == bdf.segment()) {
         match bridge.config.buses_below() {
             Some((secondary, _)) if secondary == bdf.bus() && secondary != 0 && bridge.bdf != bdf => {
                 return (Some(at), false);
             }
             Some(_) => {}
-            None => hidden |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
+            None => may_miss |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
         }
     }
-    (None, hidden)
+    (None, may_miss)
 }
 
 fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
@@ -378,7 +380,7 @@ fn bus_offset(function: &Function) -> Option<i128> {
     })
 }
 
-/// The most frequent offset, because the register of a single function can be stale.
+/// Selects the most frequent offset, because the register of a single function can be stale.
 fn most_frequent(offsets: impl Iterator<Item = i128>) -> Option<i128> {
     let mut counts: BTreeMap<i128, usize> = BTreeMap::new();
     for offset in offsets {

@@ -1,12 +1,13 @@
 //! The files of a host: the running host, a copy in a directory, or a snapshot.
 //!
-//! A [`Tree`] hides which of the three it is. A missing file is not an error.
+//! [`Tree`] reads all three through the same methods. A missing file is not an error.
 
 mod archive;
 mod directory;
 mod error;
 mod live;
 
+use std::io;
 use std::path::Path;
 
 pub use archive::Limits;
@@ -32,12 +33,12 @@ enum Node {
 
 /// A source of files. Paths are relative to its root, without a leading slash, `.` and `..`.
 trait Source: Send + Sync {
-    fn node(&self, path: &str) -> Option<Node>;
+    fn node(&self, path: &str) -> io::Result<Node>;
     /// The content of a regular file.
     fn load(&self, path: &str) -> Option<Vec<u8>>;
     /// The names in a directory, unordered.
-    fn names(&self, path: &str) -> Vec<String>;
-    /// Resolves the links in `path`. They never lead out of the tree.
+    fn names(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Resolves the links in `path` within the tree.
     fn resolve(&self, path: &str) -> Option<String> {
         follow(self, path)
     }
@@ -64,7 +65,7 @@ impl Tree {
     /// Opens `/`, a directory that contains `sys` and `proc`, or a snapshot (`.tar.gz` or `.tar`).
     ///
     /// # Errors
-    /// The path does not exist, is not readable, or is an invalid snapshot.
+    /// The path does not exist or is not readable, or the file is not a valid snapshot.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
         let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
         if path == Path::new("/") {
@@ -90,55 +91,59 @@ impl Tree {
         self.live
     }
 
-    /// The content of a file, links followed within the tree.
+    /// The content of a file; links are followed within the tree. `None` if the file is not readable.
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {
         self.source.load(&self.source.resolve(path)?)
     }
 
-    /// The text of a file without trailing white space and zeros. `tar` pads files of sysfs with zeros, because they are shorter
-    /// than their claimed size.
+    /// The text of a file without trailing white space and zeros; `None` if the file is not readable. `tar` pads files of sysfs
+    /// with zeros, because they are shorter than their reported size.
     pub fn text(&self, path: &str) -> Option<String> {
         let bytes = self.read(path)?;
         let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         Some(String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned())
     }
 
-    /// The sorted names in a directory; empty if it does not exist.
+    /// The sorted names in a directory; empty if the directory does not exist or is not readable.
     pub fn names(&self, path: &str) -> Vec<String> {
-        let mut names = self.source.resolve(path).map(|path| self.source.names(&path)).unwrap_or_default();
+        self.read_names(path).unwrap_or_default()
+    }
+
+    /// The sorted names in a directory.
+    ///
+    /// # Errors
+    /// The directory does not exist or cannot be read.
+    pub(crate) fn read_names(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = self.source.names(&self.locate(path)?)?;
         names.sort_unstable();
-        names
+        Ok(names)
+    }
+
+    /// The path to pass to the source. The kernel follows the links of the running host and reports why it cannot.
+    fn locate(&self, path: &str) -> io::Result<String> {
+        if self.live { Ok(path.to_owned()) } else { self.source.resolve(path).ok_or(io::ErrorKind::NotFound.into()) }
     }
 
     /// The last component of a link's target: a driver's name or a group's number.
     pub fn link_name(&self, path: &str) -> Option<String> {
-        let target = self.link(path)?;
-        target.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+        last_component(&self.link(path)?)
     }
 
-    /// The target of a link, which need not exist in the tree.
+    /// The target of a link; `None` if the path is not a readable link. The target need not exist in the tree.
     pub fn link(&self, path: &str) -> Option<String> {
-        let (directory, name) = path.rsplit_once('/')?;
-        match self.source.node(&format!("{}/{name}", self.source.resolve(directory)?))? {
-            Node::Link(target) => Some(target),
-            _ => None,
-        }
+        self.read_link(path).ok()?
     }
 
-    /// The links in a directory with their texts, sorted by name; empty where there is no such directory.
-    pub fn links(&self, path: &str) -> Vec<(String, String)> {
-        let Some(directory) = self.source.resolve(path) else { return Vec::new() };
-        let mut links: Vec<_> = self
-            .source
-            .names(&directory)
-            .into_iter()
-            .filter_map(|name| match self.source.node(&format!("{directory}/{name}"))? {
-                Node::Link(target) => Some((name, target)),
-                _ => None,
-            })
-            .collect();
-        links.sort_unstable();
-        links
+    /// The target of a link; `None` if the path is not a link.
+    ///
+    /// # Errors
+    /// The path does not exist or cannot be read.
+    pub(crate) fn read_link(&self, path: &str) -> io::Result<Option<String>> {
+        let Some((directory, name)) = path.rsplit_once('/') else { return Ok(None) };
+        match self.source.node(&format!("{}/{name}", self.locate(directory)?))? {
+            Node::Link(target) => Ok(Some(target)),
+            _ => Ok(None),
+        }
     }
 
     /// Whether the path exists. A dangling link counts.
@@ -147,20 +152,25 @@ impl Tree {
             Some((directory, name)) => self
                 .source
                 .resolve(directory)
-                .is_some_and(|directory| self.source.node(&format!("{directory}/{name}")).is_some()),
-            None => self.source.node(path).is_some(),
+                .is_some_and(|directory| self.source.node(&format!("{directory}/{name}")).is_ok()),
+            None => self.source.node(path).is_ok(),
         }
     }
 
     /// Whether the path is a directory, following links.
     pub fn is_directory(&self, path: &str) -> bool {
-        self.source.resolve(path).is_some_and(|path| self.source.node(&path) == Some(Node::Directory))
+        self.source.resolve(path).is_some_and(|path| matches!(self.source.node(&path), Ok(Node::Directory)))
     }
 
     /// The path with links resolved, relative to the root.
     pub fn resolve(&self, path: &str) -> Option<String> {
         self.source.resolve(path)
     }
+}
+
+/// The last component of a link's target.
+pub(crate) fn last_component(target: &str) -> Option<String> {
+    target.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn follow<S: Source + ?Sized>(source: &S, path: &str) -> Option<String> {
@@ -180,7 +190,7 @@ fn follow<S: Source + ?Sized>(source: &S, path: &str) -> Option<String> {
         if at.len() > DEPTH_LIMIT {
             return None;
         }
-        match source.node(&at.join("/"))? {
+        match source.node(&at.join("/")).ok()? {
             Node::Link(target) => {
                 links += 1;
                 if links > LINK_LIMIT || ahead.len() > DEPTH_LIMIT {

@@ -1,11 +1,15 @@
-//! What sysfs says about a function and VFIO: its driver, its IOMMU group, and whether VFIO can have it.
+//! Facts in sysfs and procfs that decide whether VFIO can open a function: driver, IOMMU group, and processes that have the
+//! function open.
 
+use std::io;
+
+use crate::tree::last_component;
 use crate::{Bar, Bdf, Cause, Explained, Explanation, IommuGroupId, Severity, Tree};
 
-/// The driver that hands PCI functions to user space.
+/// The driver that gives user space access to PCI functions.
 pub const VFIO_PCI: &str = "vfio-pci";
 
-/// Drivers beside which VFIO opens a group: they start no DMA of their own.
+/// Drivers that VFIO permits on other functions of a group that user space owns, because they start no DMA.
 const TOLERATED: [&str; 2] = ["pci-stub", "pcieport"];
 
 /// Whether a driver is `vfio-pci` or a variant of it (`mlx5_vfio_pci`, `nvgrace_gpu_vfio_pci`).
@@ -18,14 +22,24 @@ pub fn is_tolerated_driver(driver: &str) -> bool {
     is_vfio_driver(driver) || TOLERATED.contains(&driver)
 }
 
+/// A file of sysfs or procfs exists and cannot be read, so its content is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read /{path}")]
+pub struct UnreadFile {
+    /// Path relative to the root of the tree, without a leading slash.
+    pub path: String,
+    /// The error of the operating system.
+    pub source: io::Error,
+}
+
 /// Why VFIO cannot open a function, whichever driver is bound to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// No such function.
-    #[error("there is no PCI function {bdf}")]
+    /// sysfs lists no function at the address.
+    #[error("cannot find PCI function {bdf}")]
     NoFunction {
-        /// The address that was named.
+        /// The requested address.
         bdf: Bdf,
     },
     /// The function is a bridge.
@@ -46,20 +60,20 @@ pub enum GroupError {
         /// The function.
         bdf: Bdf,
     },
-    /// The group holds functions whose drivers VFIO does not tolerate.
-    #[error("cannot open IOMMU group {group} of {bdf} through VFIO: other functions of it belong to kernel drivers")]
+    /// Other functions of the group have drivers that VFIO does not tolerate.
+    #[error("cannot open IOMMU group {group} of {bdf} through VFIO: kernel drivers are bound to other functions of the group")]
     NotViable {
-        /// The function that was wanted.
+        /// The requested function.
         bdf: Bdf,
-        /// Its group.
+        /// Number of its group.
         group: IommuGroupId,
-        /// The functions in question, by their names in sysfs, and their drivers.
+        /// Names in sysfs of the functions with such drivers, and the drivers.
         offenders: Vec<(String, String)>,
     },
 }
 
 impl GroupError {
-    /// The cause word that results use.
+    /// The cause for results.
     pub fn cause(&self) -> Cause {
         match self {
             Self::NoFunction { .. } => Cause::NoDevice,
@@ -82,23 +96,22 @@ impl Explained for GroupError {
     fn explanation(&self) -> Explanation {
         let (why, remedy) = match self {
             Self::NoFunction { bdf } => {
-                (format!("The kernel lists no function at {bdf}."), "Name a function that sysfs lists.".to_owned())
+                (format!("The kernel lists no function at {bdf}."), "Choose a function that sysfs lists.".to_owned())
             }
             Self::Bridge { .. } => (
                 "VFIO opens only functions with an ordinary configuration header.".to_owned(),
-                "Name an endpoint.".to_owned(),
+                "Choose an endpoint.".to_owned(),
             ),
             Self::NoGroup { .. } => (
-                "No IOMMU translates for this function, so VFIO cannot open it safely.".to_owned(),
-                "Switch the IOMMU on in the firmware and on the kernel command line (intel_iommu=on; AMD's is on by \
-                 default). If other functions have an IOMMU group, no IOMMU covers the host bridge of this one: move the \
-                 card to another slot."
+                "No IOMMU translates the accesses of this function, so VFIO cannot open it safely.".to_owned(),
+                "If no function has an IOMMU group, enable the IOMMU in the firmware and boot with intel_iommu=on (AMD: on \
+                 by default). If others have one, no IOMMU covers the host bridge of this function: move the card to \
+                 another slot."
                     .to_owned(),
             ),
             Self::Noiommu { .. } => (
                 "Without an IOMMU, VFIO exports no dma-buf and nothing limits the function's DMA.".to_owned(),
-                "Switch the IOMMU on in the firmware and on the kernel command line, and unset \
-                 enable_unsafe_noiommu_mode."
+                "Enable the IOMMU in the firmware and on the kernel command line, and unset enable_unsafe_noiommu_mode."
                     .to_owned(),
             ),
             Self::NotViable { offenders, .. } => {
@@ -128,36 +141,36 @@ impl Tree {
         self.is_directory(&directory(bdf))
     }
 
-    /// The driver bound to a function.
+    /// Name of the driver bound to a function; `None` if no driver is bound.
     pub fn driver(&self, bdf: Bdf) -> Option<String> {
         self.link_name(&format!("{}/driver", directory(bdf)))
     }
 
-    /// The IOMMU group of a function; none where no IOMMU is in use.
+    /// The IOMMU group of a function; `None` if no IOMMU translates its accesses.
     pub fn iommu_group(&self, bdf: Bdf) -> Option<IommuGroupId> {
         self.link_name(&format!("{}/iommu_group", directory(bdf)))?.parse().ok().map(IommuGroupId)
     }
 
-    /// The BARs of a function, from its `resource` file; empty where it cannot be read.
+    /// The BARs of a function, from its `resource` file; empty if the file is not readable.
     pub fn bars(&self, bdf: Bdf) -> Vec<Bar> {
         Bar::parse_all(&self.text(&format!("{}/resource", directory(bdf))).unwrap_or_default())
     }
 
-    /// The name of a function's VFIO character device below `/dev/vfio/devices`, such as `vfio0`. Kernels built with
-    /// `CONFIG_VFIO_DEVICE_CDEV` have one for each function that a VFIO driver is bound to.
+    /// The name of a function's VFIO character device below `/dev/vfio/devices`, such as `vfio0`. A kernel built with
+    /// `CONFIG_VFIO_DEVICE_CDEV` has one for each function bound to a VFIO driver.
     pub fn vfio_cdev(&self, bdf: Bdf) -> Option<String> {
         self.names(&format!("{}/vfio-dev", directory(bdf))).into_iter().find(|name| name.starts_with("vfio"))
     }
 
-    /// Whether a driver of the VFIO family is bound to a function.
+    /// Whether vfio-pci or a variant of it is bound to a function.
     pub fn has_vfio_driver(&self, bdf: Bdf) -> bool {
         self.driver(bdf).as_deref().is_some_and(is_vfio_driver) || self.vfio_cdev(bdf).is_some()
     }
 
-    /// The IOMMU group of a function that VFIO can open safely.
+    /// Finds the IOMMU group of a function, and checks that VFIO can open the function safely.
     ///
     /// # Errors
-    /// Every [`GroupError`] but [`GroupError::NotViable`].
+    /// The function does not exist, is a bridge, has no IOMMU group, or is in a no-IOMMU group.
     pub fn vfio_group(&self, bdf: Bdf) -> Result<IommuGroupId, GroupError> {
         if !self.has_function(bdf) {
             return Err(GroupError::NoFunction { bdf });
@@ -172,10 +185,10 @@ impl Tree {
         Ok(group)
     }
 
-    /// Checks that VFIO can open the group of a function once `binding` are bound to it.
+    /// Checks that VFIO can open the group of a function once the functions in `binding` are bound to vfio-pci.
     ///
     /// # Errors
-    /// [`GroupError::NotViable`]: another function of the group has a driver that does DMA of its own.
+    /// [`GroupError::NotViable`] if another function of the group has a driver that starts DMA.
     pub fn require_viable(&self, bdf: Bdf, group: IommuGroupId, binding: &[Bdf]) -> Result<(), GroupError> {
         let devices = format!("sys/kernel/iommu_groups/{group}/devices");
         let is_binding = |name: &String| name.parse().is_ok_and(|bdf: Bdf| binding.contains(&bdf));
@@ -188,32 +201,64 @@ impl Tree {
         if offenders.is_empty() { Ok(()) } else { Err(GroupError::NotViable { bdf, group, offenders }) }
     }
 
-    /// The processes, other than this one, that have a function open through VFIO. Without root, only processes of the
-    /// same user are visible.
-    pub fn vfio_users(&self, bdf: Bdf) -> Vec<u32> {
-        let group = self.iommu_group(bdf).map(|group| format!("/dev/vfio/{group}"));
-        let cdev = self.vfio_cdev(bdf).map(|name| format!("/dev/vfio/devices/{name}"));
-        let files: Vec<_> = group.into_iter().chain(cdev).collect();
-        self.file_holders(&files).into_iter().map(|(pid, _)| pid).collect()
+    /// Process IDs of the processes, other than this one, that have a function open through VFIO. Without root, only
+    /// processes of the same user are visible.
+    ///
+    /// # Errors
+    /// A file of sysfs or procfs cannot be read, so whether a process has the function open is unknown.
+    pub fn vfio_users(&self, bdf: Bdf) -> Result<Vec<u32>, UnreadFile> {
+        let directory = directory(bdf);
+        let group = present(format!("{directory}/iommu_group"), |path| self.read_link(path))?.flatten();
+        let group = group.as_deref().and_then(last_component).map(|group| format!("/dev/vfio/{group}"));
+        let devices = present(format!("{directory}/vfio-dev"), |path| self.read_names(path))?.unwrap_or_default();
+        let cdevs = devices.into_iter().map(|name| format!("/dev/vfio/devices/{name}"));
+        let files: Vec<_> = group.into_iter().chain(cdevs).collect();
+        Ok(self.file_holders(&files)?.into_iter().map(|(pid, _)| pid).collect())
     }
 
-    /// The processes, other than this one, that have one of these files open, and the first such file of each.
-    pub fn file_holders(&self, files: &[String]) -> Vec<(u32, String)> {
+    /// The processes, other than this one, that have one of these files open, and the first such file of each. Without root,
+    /// only processes of the same user are visible.
+    ///
+    /// # Errors
+    /// `/proc` or the open files of a running process cannot be read, so whether it has one of the files open is unknown.
+    pub fn file_holders(&self, files: &[String]) -> Result<Vec<(u32, String)>, UnreadFile> {
         if files.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let mut pids: Vec<u32> = self.names("proc").iter().filter_map(|name| name.parse().ok()).collect();
+        let names = self.read_names("proc").map_err(|source| UnreadFile { path: "proc".to_owned(), source })?;
+        let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
         pids.retain(|&pid| pid != std::process::id());
         pids.sort_unstable();
-        let held = |pid: u32| {
-            let fds = self.links(&format!("proc/{pid}/fd"));
-            let mut ours = fds.into_iter().filter(|(_, target)| files.contains(target));
-            ours.find(|(fd, _)| !self.is_path_only(pid, fd)).map(|(_, target)| (pid, target))
-        };
-        pids.into_iter().filter_map(held).collect()
+        let mut holders = Vec::new();
+        for pid in pids {
+            if let Some(file) = self.first_open_file(pid, files)? {
+                holders.push((pid, file));
+            }
+        }
+        Ok(holders)
     }
 
-    /// Whether an fd names its file without having opened the device behind it (`O_PATH`), as udev does to set permissions.
+    /// The first of these files that a process has open.
+    fn first_open_file(&self, pid: u32, files: &[String]) -> Result<Option<String>, UnreadFile> {
+        let directory = format!("proc/{pid}/fd");
+        let fds = match self.read_names(&directory) {
+            Ok(fds) => fds,
+            // The kernel hides the open files of other users' processes from a user without CAP_SYS_PTRACE.
+            Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            Err(source) => return Err(UnreadFile { path: directory, source }),
+        };
+        for fd in fds {
+            let target = present(format!("{directory}/{fd}"), |path| self.read_link(path))?.flatten();
+            if let Some(target) = target.filter(|target| files.contains(target))
+                && !self.is_path_only(pid, &fd)
+            {
+                return Ok(Some(target));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a file descriptor was opened with `O_PATH`, as udev does to set permissions. It does not open the device.
     fn is_path_only(&self, pid: u32, fd: &str) -> bool {
         let info = self.text(&format!("proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -221,12 +266,27 @@ impl Tree {
         flags.is_some_and(|flags| flags & libc::O_PATH != 0)
     }
 
-    /// PCI-to-PCI, CardBus and InfiniBand bridges: the classes whose configuration header is not that of an endpoint.
+    /// Whether the function is a PCI-to-PCI or CardBus bridge, which has no endpoint configuration header.
     fn is_bridge(&self, bdf: Bdf) -> bool {
         let class = self.text(&format!("{}/class", directory(bdf)));
         let class = class.and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok());
         class.is_some_and(|class| matches!(class >> 8, 0x0604 | 0x0607 | 0x0609))
     }
+}
+
+/// Reads a file; `None` if it does not exist.
+fn present<T>(path: String, read: impl FnOnce(&str) -> io::Result<T>) -> Result<Option<T>, UnreadFile> {
+    match read(&path) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(source) => Err(UnreadFile { path, source }),
+    }
+}
+
+/// Whether a file does not exist. ESRCH is the errno for files of a process that has exited, and ENODEV for those of a
+/// device that was removed.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENODEV))
 }
 
 fn directory(bdf: Bdf) -> String {
@@ -329,7 +389,22 @@ mod tests {
         files.link("proc/12/fd/3", "/dev/vfio/vfio");
         files.link("proc/13/fd/3", "/dev/vfio/9");
         files.file("proc/13/fdinfo/3", "pos:\t0\nflags:\t012000000\nmnt_id:\t5\n");
-        assert_eq!(files.tree().vfio_users(bdf), [10, 11]);
+        assert_eq!(files.tree().vfio_users(bdf).unwrap(), [10, 11]);
+    }
+
+    #[test]
+    fn reports_an_unreadable_file_instead_of_no_users() {
+        let files = Files::new();
+        let bdf = files.function("0000:03:00.0", Some(9), Some("vfio-pci"));
+        assert!(files.tree().vfio_users(bdf).unwrap().is_empty());
+        // A process that has exited has no such directory.
+        files.file("proc/10/comm", "qemu\n");
+        assert!(files.tree().vfio_users(bdf).unwrap().is_empty());
+        // Listing a file in place of the directory fails with ENOTDIR.
+        files.file("proc/11/fd", "");
+        assert_eq!(files.tree().vfio_users(bdf).unwrap_err().path, "proc/11/fd");
+        files.file("sys/devices/pci0000:00/0000:03:00.0/vfio-dev", "");
+        assert_eq!(files.tree().vfio_users(bdf).unwrap_err().path, "sys/bus/pci/devices/0000:03:00.0/vfio-dev");
     }
 
     #[test]

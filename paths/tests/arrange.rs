@@ -97,7 +97,7 @@ fn sets_and_clears_redirect_of_switch_ports() {
 
 #[test]
 fn bypass_redirects_at_the_port_where_requests_enter_the_switch() {
-    // For the kernel the exporter's side is sufficient; a switch decides on the importer's side.
+    // For the kernel, a redirect above the exporter suffices. A switch decides at the port above the importer.
     let exporter_side = switch(EPYC, [Some(0x1d), Some(0x11)]);
     assert_eq!(
         changes(&exporter_side, PathName::HostBridgeBypass),
@@ -165,14 +165,14 @@ fn gives_the_reason_if_no_change_leads_to_the_path() {
 }
 
 #[test]
-fn a_small_dma_mask_forbids_bypass() {
+fn a_small_dma_mask_prevents_bypass() {
     let short = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .add("0000:00:02.0", None, Kind::RootPort, |port| port)
         .endpoint(EXPORTER, "0000:00:01.0")
         .add(IMPORTER, Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("8139cp").mask(32));
     assert_eq!(refused(&short, PathName::HostBridgeBypass).0, Some(Cause::DmaMask));
-    // In the other direction the change is planned.
+    // The opposite change, to translated, is possible.
     let bypass = short.domain_type("identity");
     assert_eq!(arrange(&bypass, PathName::HostBridgeTranslated).unwrap().len(), 1);
 }
@@ -192,7 +192,7 @@ fn reports_unreadable_acs() {
 }
 
 #[test]
-fn a_missing_function_gives_none() {
+fn returns_none_for_a_missing_function() {
     let machine = root_ports(EPYC);
     let absent = bdf("0000:7f:00.0");
     assert!(machine.inventory().arrange(absent, bdf(IMPORTER), PathName::BusAddress, Request::default()).is_none());

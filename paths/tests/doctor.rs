@@ -67,7 +67,7 @@ fn one<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
 }
 
 #[track_caller]
-fn says(findings: &[Finding], check: &str, status: Status, cause: Option<Cause>, word: &str) {
+fn expect(findings: &[Finding], check: &str, status: Status, cause: Option<Cause>, word: &str) {
     let finding = one(findings, check);
     assert_eq!((finding.status, finding.cause), (status, cause), "{finding:#?}");
     assert!(
@@ -76,7 +76,7 @@ fn says(findings: &[Finding], check: &str, status: Status, cause: Option<Cause>,
     );
 }
 
-// ---- all of them
+// ---- all checks
 
 #[test]
 fn a_healthy_host_passes_except_for_live_checks() {
@@ -85,14 +85,14 @@ fn a_healthy_host_passes_except_for_live_checks() {
         let live_only = ["in-use", "rdma-library", "importer-ready", "observation"].contains(&finding.check);
         let expected = match finding.check {
             _ if live_only => Unknown,
-            // 7.2 has the defect.
+            // Linux 7.2 has the multi-range defect.
             "multi-range" => Warn,
             _ => Pass,
         };
         assert_eq!(finding.status, expected, "{finding:#?}");
     }
     let names: Vec<_> = findings.iter().map(|finding| finding.check).collect();
-    // Those of GPUs are for who asks about one.
+    // The checks of GPUs apply only if a GPU exists or is selected.
     let all = CHECKS.iter().map(|check| check.name).filter(|name| !name.starts_with("gpu-"));
     let missing: Vec<_> = all.filter(|name| !names.contains(name)).collect();
     assert!(missing.is_empty(), "a pair is asked everything: {missing:?}");
@@ -158,24 +158,24 @@ fn agrees_with_real_kernels() {
     let exporter = Inventory::read(&tree).predictor(Default::default()).exporters().next().unwrap().to_string();
     let other = Inventory::read(&tree).predictor(Default::default()).exporters().last().unwrap().to_string();
     let findings = of_tree(&tree, Some(&exporter), Some(&other), None);
-    says(&findings, "path", Fail, Some(Cause::Topology), "refuses the mapping");
+    expect(&findings, "path", Fail, Some(Cause::Topology), "refuses the mapping");
 }
 
 // ---- kernel
 
 #[test]
-fn the_kernel() {
-    says(&host(&healthy()), "kernel-version", Pass, None, "7.2");
+fn checks_the_kernel_version() {
+    expect(&host(&healthy()), "kernel-version", Pass, None, "7.2");
     let old = host(&healthy().kernel("6.18.1"));
-    says(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "6.19");
+    expect(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "6.19");
     assert!(old.iter().all(|finding| finding.check != "multi-range"), "a kernel that exports nothing has no defect");
-    says(&host(&healthy().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
+    expect(&host(&healthy().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
 }
 
 #[test]
-fn kernel_options() {
+fn checks_kernel_options() {
     let without = |off| host(&healthy().file("peerpath/facts.json", &facts(off)));
-    says(&without(""), "kernel-options", Pass, None, "all required options");
+    expect(&without(""), "kernel-options", Pass, None, "all required options");
     says(
         &without("VFIO_PCI_DMABUF PCI_P2PDMA"),
         "kernel-options",
@@ -183,69 +183,69 @@ fn kernel_options() {
         Some(Cause::KernelTooOld),
         "PCI_P2PDMA, VFIO_PCI_DMABUF",
     );
-    says(&without("INFINIBAND_ON_DEMAND_PAGING"), "kernel-options", Warn, Some(Cause::KernelTooOld), "mlx5");
-    says(&without("IOMMUFD"), "kernel-options", Pass, None, "");
+    expect(&without("INFINIBAND_ON_DEMAND_PAGING"), "kernel-options", Warn, Some(Cause::KernelTooOld), "mlx5");
+    expect(&without("IOMMUFD"), "kernel-options", Pass, None, "");
     let all = without("VFIO VFIO_PCI INFINIBAND INFINIBAND_USER_ACCESS INFINIBAND_ON_DEMAND_PAGING");
     assert_eq!(
         all.iter().filter(|finding| finding.check == "kernel-options").count(),
         1,
         "one other kernel fixes all of them"
     );
-    says(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
-    says(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither VFIO interface");
+    expect(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
+    expect(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither VFIO interface");
     let old = host(&healthy().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
-    says(&old, "kernel-options", Pass, None, "");
-    says(&host(&healthy().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
+    expect(&old, "kernel-options", Pass, None, "");
+    expect(&host(&healthy().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
 }
 
 #[test]
-fn vfio_pci() {
+fn checks_that_vfio_pci_is_loaded() {
     let unbound = || with(support::Function::no_driver, |nic| nic).without("sys/module");
-    says(&host(&healthy().without("sys/module")), "vfio-driver", Pass, None, "");
-    says(&host(&unbound()), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "modprobe");
+    expect(&host(&healthy().without("sys/module")), "vfio-driver", Pass, None, "");
+    expect(&host(&unbound()), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "modprobe");
     let built_without = unbound().file("peerpath/facts.json", &facts("VFIO_PCI"));
-    says(&host(&built_without), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "built");
-    says(&host(&unbound().without("peerpath")), "vfio-driver", Unknown, None, "snapshot");
+    expect(&host(&built_without), "vfio-driver", Fail, Some(Cause::DriverNotVfio), "built");
+    expect(&host(&unbound().without("peerpath")), "vfio-driver", Unknown, None, "snapshot");
 }
 
 // ---- IOMMU
 
 #[test]
-fn the_iommu() {
-    says(&host(&healthy()), "iommu", Pass, None, "DMA");
-    says(&pair(&healthy()), "iommu", Pass, None, "group 2");
-    says(&host(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "AMD-Vi");
-    says(&pair(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "");
+fn reports_whether_an_iommu_is_enabled() {
+    expect(&host(&healthy()), "iommu", Pass, None, "DMA");
+    expect(&pair(&healthy()), "iommu", Pass, None, "group 2");
+    expect(&host(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "AMD-Vi");
+    expect(&pair(&healthy().no_iommu()), "iommu", Fail, Some(Cause::NoIommu), "");
     let intel = |line: &str| healthy().no_iommu().file("proc/cpuinfo", INTEL).command_line(line);
-    says(&host(&intel("quiet")), "iommu", Fail, Some(Cause::NoIommu), "intel_iommu=on");
-    says(&host(&intel("intel_iommu=off")), "iommu", Fail, Some(Cause::NoIommu), "without intel_iommu=off");
+    expect(&host(&intel("quiet")), "iommu", Fail, Some(Cause::NoIommu), "intel_iommu=on");
+    expect(&host(&intel("intel_iommu=off")), "iommu", Fail, Some(Cause::NoIommu), "without intel_iommu=off");
     let guest = healthy().no_iommu().file("proc/cpuinfo", &INTEL.replace("fpu", "fpu hypervisor"));
-    says(&host(&guest), "iommu", Fail, Some(Cause::NoIommu), "virtual IOMMU");
-    says(&host(&healthy().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
-    says(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "No PCI function");
+    expect(&host(&guest), "iommu", Fail, Some(Cause::NoIommu), "virtual IOMMU");
+    expect(&host(&healthy().no_iommu().without("*/subsystem")), "iommu", Unknown, None, "");
+    expect(&host(&Machine::new(EPYC)), "iommu", Unknown, None, "No PCI function");
 }
 
 #[test]
-fn noiommu() {
+fn reports_the_noiommu_mode() {
     const FLAG: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-    says(&host(&healthy().file(FLAG, "N\n")), "noiommu", Pass, None, "");
-    says(&host(&healthy()), "noiommu", Pass, None, "");
-    says(&host(&healthy().file(FLAG, "Y\n")), "noiommu", Warn, Some(Cause::Noiommu), "");
-    says(&pair(&healthy().group_type(2, "unknown", "vfio-noiommu")), "noiommu", Fail, Some(Cause::Noiommu), "");
-    says(&host(&healthy().without("peerpath")), "noiommu", Unknown, None, "");
+    expect(&host(&healthy().file(FLAG, "N\n")), "noiommu", Pass, None, "");
+    expect(&host(&healthy()), "noiommu", Pass, None, "");
+    expect(&host(&healthy().file(FLAG, "Y\n")), "noiommu", Warn, Some(Cause::Noiommu), "");
+    expect(&pair(&healthy().group_type(2, "unknown", "vfio-noiommu")), "noiommu", Fail, Some(Cause::Noiommu), "");
+    expect(&host(&healthy().without("peerpath")), "noiommu", Unknown, None, "");
 }
 
 // ---- platform
 
 #[test]
-fn platforms() {
+fn reports_platforms_without_mmio_support() {
     let power = "processor\t: 0\ncpu\t\t: POWER10\n\nplatform\t: pSeries\n";
-    says(&host(&healthy()), "legacy-dma", Pass, None, "");
-    says(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
-    says(&host(&healthy().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
+    expect(&host(&healthy()), "legacy-dma", Pass, None, "");
+    expect(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
+    expect(&host(&healthy().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");
-    says(&host(&healthy()), "confidential-guest", Pass, None, "");
+    expect(&host(&healthy()), "confidential-guest", Pass, None, "");
     says(
         &host(&healthy().file("proc/cpuinfo", &tdx)),
         "confidential-guest",
@@ -254,93 +254,93 @@ fn platforms() {
         "TDX",
     );
     let snp = healthy().file("sys/class/misc/sev-guest", "");
-    says(&host(&snp), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "SEV-SNP");
-    says(&host(&healthy().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");
+    expect(&host(&snp), "confidential-guest", Fail, Some(Cause::ConfidentialGuest), "SEV-SNP");
+    expect(&host(&healthy().without("proc/cpuinfo")), "confidential-guest", Unknown, None, "");
 
     let locked = healthy().file(&format!("sys/devices/pci0000:00/0000:00:01.0/{A}/tsm/lock"), "1\n");
-    says(&pair(&healthy()), "tdisp", Pass, None, "");
-    says(&pair(&locked), "tdisp", Fail, Some(Cause::ConfidentialGuest), "locked");
+    expect(&pair(&healthy()), "tdisp", Pass, None, "");
+    expect(&pair(&locked), "tdisp", Fail, Some(Cause::ConfidentialGuest), "locked");
 }
 
 #[test]
-fn swiotlb() {
+fn reports_forced_swiotlb() {
     let forced = || healthy().command_line("swiotlb=force");
-    says(&host(&healthy()), "swiotlb", Pass, None, "not set");
-    says(&host(&forced()), "swiotlb", Warn, Some(Cause::SwiotlbForced), "");
-    says(&pair(&forced()), "swiotlb", Pass, None, "does not affect");
-    says(&pair(&forced().domain_type("identity")), "swiotlb", Fail, Some(Cause::SwiotlbForced), "");
-    says(&host(&healthy().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
+    expect(&host(&healthy()), "swiotlb", Pass, None, "not set");
+    expect(&host(&forced()), "swiotlb", Warn, Some(Cause::SwiotlbForced), "");
+    expect(&pair(&forced()), "swiotlb", Pass, None, "does not affect");
+    expect(&pair(&forced().domain_type("identity")), "swiotlb", Fail, Some(Cause::SwiotlbForced), "");
+    expect(&host(&healthy().without("proc/cmdline")), "swiotlb", Unknown, None, "cmdline");
 }
 
 #[test]
-fn config_space() {
-    says(&host(&healthy()), "config-space", Pass, None, "");
+fn reports_unreadable_config_space() {
+    expect(&host(&healthy()), "config-space", Pass, None, "");
     let cut = with(|function| function, |nic| nic.config_bytes(64));
-    says(&host(&cut), "config-space", Warn, Some(Cause::NoPermission), "root");
-    says(&host(&healthy().command_line("pci=realloc,nommconf")), "config-space", Warn, None, "nommconf");
+    expect(&host(&cut), "config-space", Warn, Some(Cause::NoPermission), "root");
+    expect(&host(&healthy().command_line("pci=realloc,nommconf")), "config-space", Warn, None, "nommconf");
     for check in ["max-payload", "max-read-request", "relaxed-ordering", "ats"] {
-        says(&pair(&cut), check, Unknown, None, "root");
+        expect(&pair(&cut), check, Unknown, None, "root");
     }
 }
 
 #[test]
-fn shifted_addresses() {
-    says(&pair(&healthy()), "address-offset", Pass, None, "");
+fn reports_a_host_bridge_that_shifts_addresses() {
+    expect(&pair(&healthy()), "address-offset", Pass, None, "");
     let shifted = with(|function| function.offset(0x1000_0000), |nic| nic.offset(0x1000_0000));
-    says(&pair(&shifted), "address-offset", Warn, None, "shifts");
+    expect(&pair(&shifted), "address-offset", Warn, None, "shifts");
     let blind = with(|function| function.config_bytes(0), |nic| nic.config_bytes(0));
-    says(&pair(&blind), "address-offset", Unknown, None, "");
+    expect(&pair(&blind), "address-offset", Unknown, None, "");
 }
 
 // ---- exporter
 
 #[test]
-fn the_exporter_and_its_bar() {
+fn checks_the_exporter_and_its_bar() {
     let exporter = |machine: &Machine, bar| {
         let tree = machine.tree();
         run_checks(&tree, &Inventory::read(&tree), &Selection { from: Some(bdf(A)), bar, ..Selection::default() }, None)
     };
-    says(&host(&healthy()), "exporter", Pass, None, "1 of them");
+    expect(&host(&healthy()), "exporter", Pass, None, "1 of them");
     let unbound = with(|function| function.no_driver(), |nic| nic);
-    says(&host(&unbound), "exporter", Warn, Some(Cause::DriverNotVfio), "peerpath bind");
+    expect(&host(&unbound), "exporter", Warn, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = with(|function| function.no_bar(), |nic| nic.no_bar());
-    says(&host(&none), "exporter", Fail, Some(Cause::NoDevice), "");
+    expect(&host(&none), "exporter", Fail, Some(Cause::NoDevice), "");
     let bridge = of_tree(&healthy().tree(), Some("0000:00:01.0"), None, None);
-    says(&bridge, "exporter", Fail, Some(Cause::BarNotExportable), "bridge");
+    expect(&bridge, "exporter", Fail, Some(Cause::BarNotExportable), "bridge");
 
-    says(&exporter(&healthy(), None), "bar", Pass, None, "64-bit");
-    says(&exporter(&healthy(), Some(2)), "bar", Pass, None, "1024 KiB");
-    says(&exporter(&healthy(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "exportable BAR: 2");
+    expect(&exporter(&healthy(), None), "bar", Pass, None, "64-bit");
+    expect(&exporter(&healthy(), Some(2)), "bar", Pass, None, "1024 KiB");
+    expect(&exporter(&healthy(), Some(0)), "bar", Fail, Some(Cause::BarNotExportable), "exportable BAR: 2");
     let small = with(|function| function.bar(0xfe00_0000, 0x100), |nic| nic);
-    says(&exporter(&small, None), "bar", Fail, Some(Cause::BarNotExportable), "smaller than a page");
-    says(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "has no BAR");
+    expect(&exporter(&small, None), "bar", Fail, Some(Cause::BarNotExportable), "smaller than a page");
+    expect(&exporter(&none, None), "bar", Fail, Some(Cause::BarNotExportable), "has no BAR");
 }
 
 #[test]
-fn the_group() {
+fn checks_the_group_of_the_exporter() {
     let shared = |driver: &str| {
         healthy().add("0000:01:00.1", Some("0000:00:01.0"), Kind::Endpoint, |other| other.group(2).driver(driver))
     };
-    says(&pair(&healthy()), "iommu-group", Pass, None, "");
-    says(&pair(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
-    says(&host(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
-    says(&pair(&shared("pci-stub")), "iommu-group", Pass, None, "");
+    expect(&pair(&healthy()), "iommu-group", Pass, None, "");
+    expect(&pair(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
+    expect(&host(&shared("e1000e")), "iommu-group", Fail, Some(Cause::GroupNotViable), "0000:01:00.1 (e1000e)");
+    expect(&pair(&shared("pci-stub")), "iommu-group", Pass, None, "");
     assert!(pair(&healthy().no_iommu()).iter().all(|finding| finding.check != "iommu-group"));
 }
 
 #[test]
-fn the_driver_of_the_exporter() {
+fn checks_the_driver_of_the_exporter() {
     let driver = |name: &'static str| pair(&with(move |function| function.driver(name), |nic| nic));
-    says(&driver("vfio-pci"), "exporter-driver", Pass, None, "");
-    says(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "without the dma-buf export");
-    says(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
+    expect(&driver("vfio-pci"), "exporter-driver", Pass, None, "");
+    expect(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "without the dma-buf export");
+    expect(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = pair(&with(support::Function::no_driver, |nic| nic));
-    says(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "restore it");
+    expect(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "restore it");
 }
 
 #[test]
-fn memory_decoding() {
-    says(&pair(&healthy()), "memory-decode", Pass, None, "");
+fn checks_memory_decoding() {
+    expect(&pair(&healthy()), "memory-decode", Pass, None, "");
     says(
         &pair(&with(|function| function.command(0), |nic| nic)),
         "memory-decode",
@@ -349,28 +349,28 @@ fn memory_decoding() {
         "",
     );
     let hidden = with(|function| function.config_bytes(0), |nic| nic);
-    says(&pair(&hidden), "memory-decode", Unknown, None, "");
+    expect(&pair(&hidden), "memory-decode", Unknown, None, "");
 }
 
 // ---- importer
 
 #[test]
-fn the_importer_and_its_driver() {
+fn checks_the_importer_and_its_driver() {
     let nic = |driver: &'static str| pair(&with(|function| function, move |nic| nic.driver(driver)));
-    says(&nic("mlx5_core"), "importer-driver", Pass, None, "demand");
-    says(&nic("ice"), "importer-driver", Pass, None, "supports revocation");
-    says(&nic("bnxt_en"), "importer-driver", Fail, Some(Cause::ImporterNotRevocable), "pins");
-    says(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
-    says(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
+    expect(&nic("mlx5_core"), "importer-driver", Pass, None, "demand");
+    expect(&nic("ice"), "importer-driver", Pass, None, "supports revocation");
+    expect(&nic("bnxt_en"), "importer-driver", Fail, Some(Cause::ImporterNotRevocable), "pins");
+    expect(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
+    expect(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
 
-    says(&host(&healthy()), "importer", Pass, None, "mlx5_0");
+    expect(&host(&healthy()), "importer", Pass, None, "mlx5_0");
     let plain =
         Machine::new(EPYC).add(A, None, Kind::Endpoint, |function| function).file("peerpath/facts.json", &facts(""));
-    says(&host(&plain), "importer", Fail, Some(Cause::NoDevice), "rdma link add");
-    says(&host(&plain.clone().without("peerpath")), "importer", Unknown, None, "");
+    expect(&host(&plain), "importer", Fail, Some(Cause::NoDevice), "rdma link add");
+    expect(&host(&plain.clone().without("peerpath")), "importer", Unknown, None, "");
     let itself = of_tree(&healthy().tree(), Some(A), Some(A), None);
-    says(&itself, "importer", Pass, None, "iommufd");
-    says(&itself, "importer-driver", Pass, None, "iommufd");
+    expect(&itself, "importer", Pass, None, "iommufd");
+    expect(&itself, "importer-driver", Pass, None, "iommufd");
     let lacking = healthy().file("peerpath/facts.json", &facts("IOMMUFD"));
     says(
         &of_tree(&lacking.tree(), Some(A), Some(A), None),
@@ -387,13 +387,13 @@ fn reports_soft_rdma() {
         .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "eth1"))
         .file("sys/class/infiniband/rxe0/parent", "eth1\n");
     let findings = of_tree(&machine.tree(), None, Some("0000:02:00.1"), None);
-    says(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "mlx5 or irdma");
+    expect(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "mlx5 or irdma");
 }
 
 #[test]
-fn paging_on_demand() {
+fn checks_on_demand_paging() {
     let odp = |text: &str| pair(&healthy().file("peerpath/facts.json", text));
-    says(&pair(&healthy()), "on-demand-paging", Pass, None, "");
+    expect(&pair(&healthy()), "on-demand-paging", Pass, None, "");
     says(
         &odp(r#"{"on_demand_paging": {"mlx5_0": false}}"#),
         "on-demand-paging",
@@ -401,56 +401,56 @@ fn paging_on_demand() {
         Some(Cause::ImporterNotRevocable),
         "firmware",
     );
-    says(&odp("{}"), "on-demand-paging", Unknown, None, "odp_caps");
+    expect(&odp("{}"), "on-demand-paging", Unknown, None, "odp_caps");
     let kernel = odp(&facts("INFINIBAND_ON_DEMAND_PAGING"));
-    says(&kernel, "on-demand-paging", Fail, Some(Cause::ImporterNotRevocable), "kernel");
+    expect(&kernel, "on-demand-paging", Fail, Some(Cause::ImporterNotRevocable), "kernel");
 }
 
 // ---- the pair
 
 #[test]
-fn the_path() {
-    says(&pair(&healthy()), "path", Pass, None, "host-bridge-translated");
-    says(&pair(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "");
-    says(&pair(&healthy().without("proc/cpuinfo")), "path", Unknown, None, "cpuinfo");
-    says(&host(&healthy()), "path", Pass, None, "1 host-bridge-translated");
-    says(&host(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "1 refused");
+fn reports_the_predicted_path() {
+    expect(&pair(&healthy()), "path", Pass, None, "host-bridge-translated");
+    expect(&pair(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "");
+    expect(&pair(&healthy().without("proc/cpuinfo")), "path", Unknown, None, "cpuinfo");
+    expect(&host(&healthy()), "path", Pass, None, "1 host-bridge-translated");
+    expect(&host(&healthy().file("proc/cpuinfo", INTEL)), "path", Fail, Some(Cause::Topology), "1 refused");
 }
 
 #[test]
-fn the_mask() {
+fn checks_the_dma_mask() {
     let mask = |bits, domain| pair(&with(|function| function, move |nic| nic.mask(bits)).domain_type(domain));
-    says(&mask(64, "identity"), "dma-mask", Pass, None, "covers the BAR");
-    says(&mask(32, "identity"), "dma-mask", Fail, Some(Cause::DmaMask), "32 bits");
-    says(&mask(32, "DMA"), "dma-mask", Pass, None, "below the mask");
-    says(&mask(32, "?"), "dma-mask", Warn, Some(Cause::DmaMask), "");
+    expect(&mask(64, "identity"), "dma-mask", Pass, None, "covers the BAR");
+    expect(&mask(32, "identity"), "dma-mask", Fail, Some(Cause::DmaMask), "32 bits");
+    expect(&mask(32, "DMA"), "dma-mask", Pass, None, "below the mask");
+    expect(&mask(32, "?"), "dma-mask", Warn, Some(Cause::DmaMask), "");
     let unbound = with(|function| function, |nic| nic.no_driver()).domain_type("identity");
-    says(&pair(&unbound), "dma-mask", Unknown, None, "driver");
+    expect(&pair(&unbound), "dma-mask", Unknown, None, "driver");
 }
 
 #[test]
-fn multiple_ranges() {
+fn reports_the_multi_range_defect() {
     const FLAG: &str = "sys/module/dma_buf_mapping/parameters/iova_multirange";
-    says(&host(&healthy()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "more than one range");
-    says(&host(&healthy().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
-    says(&pair(&healthy().domain_type("identity")), "multi-range", Pass, None, "On this path");
-    says(&host(&healthy().kernel("8.1.0")), "multi-range", Unknown, None, "");
+    expect(&host(&healthy()), "multi-range", Warn, Some(Cause::MultiRangeDefect), "more than one range");
+    expect(&host(&healthy().file(FLAG, "Y\n")), "multi-range", Pass, None, "");
+    expect(&pair(&healthy().domain_type("identity")), "multi-range", Pass, None, "On this path");
+    expect(&host(&healthy().kernel("8.1.0")), "multi-range", Unknown, None, "");
 }
 
 #[test]
-fn payloads_and_read_requests() {
-    says(&pair(&healthy()), "max-payload", Pass, None, "128 bytes");
+fn checks_payload_and_read_request_sizes() {
+    expect(&pair(&healthy()), "max-payload", Pass, None, "128 bytes");
     let larger = with(|function| function.device_control(0x2020), |nic| nic);
-    says(&pair(&larger), "max-payload", Warn, None, "256 at 0000:01:00.0");
-    says(&pair(&healthy()), "max-read-request", Pass, None, "512");
+    expect(&pair(&larger), "max-payload", Warn, None, "256 at 0000:01:00.0");
+    expect(&pair(&healthy()), "max-read-request", Pass, None, "512");
     let reads = with(|function| function, |nic| nic.device_control(0x0050));
-    says(&pair(&reads), "max-read-request", Warn, None, "request size of 128 bytes");
-    says(&pair(&healthy()), "relaxed-ordering", Pass, None, "");
-    says(&pair(&with(|function| function, |nic| nic.device_control(0))), "relaxed-ordering", Warn, None, "off");
+    expect(&pair(&reads), "max-read-request", Warn, None, "request size of 128 bytes");
+    expect(&pair(&healthy()), "relaxed-ordering", Pass, None, "");
+    expect(&pair(&with(|function| function, |nic| nic.device_control(0))), "relaxed-ordering", Warn, None, "off");
 }
 
 #[test]
-fn the_path_of_translated_requests() {
+fn reports_the_path_of_translated_requests() {
     let switch = |downstream: u16, ats: bool| {
         let machine = Machine::new(EPYC)
             .add("0000:00:01.0", None, Kind::RootPort, |port| port)
@@ -461,23 +461,23 @@ fn the_path_of_translated_requests() {
             .add("0000:04:00.0", Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.ats(ats));
         of_tree(&machine.tree(), Some("0000:03:00.0"), Some("0000:04:00.0"), None)
     };
-    says(&pair(&healthy()), "ats", Pass, None, "no ATS");
-    says(&switch(0x1d, false), "ats", Pass, None, "off");
-    says(&switch(0x00, true), "ats", Pass, None, "no port redirects");
-    says(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
-    says(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
-    says(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "as the others");
+    expect(&pair(&healthy()), "ats", Pass, None, "no ATS");
+    expect(&switch(0x1d, false), "ats", Pass, None, "off");
+    expect(&switch(0x00, true), "ats", Pass, None, "no port redirects");
+    expect(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
+    expect(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
+    expect(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "as the others");
 }
 
 // ---- the process, and the running host
 
 #[test]
-fn locked_memory() {
+fn checks_the_locked_memory_limit() {
     let limit = |text: &str| host(&healthy().file("peerpath/facts.json", text));
-    says(&host(&healthy()), "memlock", Pass, None, "unlimited");
-    says(&limit(r#"{"memlock_bytes": 67108864}"#), "memlock", Pass, None, "64 MiB");
-    says(&limit(r#"{"memlock_bytes": 65536}"#), "memlock", Warn, Some(Cause::LimitReached), "64 KiB");
-    says(&limit("{}"), "memlock", Unknown, None, "");
+    expect(&host(&healthy()), "memlock", Pass, None, "unlimited");
+    expect(&limit(r#"{"memlock_bytes": 67108864}"#), "memlock", Pass, None, "64 MiB");
+    expect(&limit(r#"{"memlock_bytes": 65536}"#), "memlock", Warn, Some(Cause::LimitReached), "64 KiB");
+    expect(&limit("{}"), "memlock", Unknown, None, "");
 }
 
 fn live(uses: Vec<Use>, target: Result<(), Explanation>) -> LiveFacts {
@@ -491,18 +491,18 @@ fn live(uses: Vec<Use>, target: Result<(), Explanation>) -> LiveFacts {
 }
 
 #[test]
-fn facts_of_the_running_host() {
+fn reports_facts_of_the_running_host() {
     let ask = |live: &LiveFacts| of_tree(&healthy().tree(), Some(A), Some(B), Some(live));
     let findings = ask(&live(Vec::new(), Ok(())));
     for check in ["in-use", "rdma-library", "importer-ready", "observation"] {
-        says(&findings, check, Pass, None, "");
-        says(&pair(&healthy()), check, Unknown, None, "running host");
+        expect(&findings, check, Pass, None, "");
+        expect(&pair(&healthy()), check, Unknown, None, "running host");
     }
     let used = |forceable| vec![Use { detail: "eth0 is up".into(), forceable }];
-    says(&ask(&live(used(true), Ok(()))), "in-use", Fail, Some(Cause::InUse), "--force-in-use");
-    says(&ask(&live(used(false), Ok(()))), "in-use", Fail, Some(Cause::InUse), "another function");
+    expect(&ask(&live(used(true), Ok(()))), "in-use", Fail, Some(Cause::InUse), "--force-in-use");
+    expect(&ask(&live(used(false), Ok(()))), "in-use", Fail, Some(Cause::InUse), "another function");
     let down = Explanation::new(Cause::PortDown, "No data can flow.", "Bring it up.");
-    says(&ask(&live(Vec::new(), Err(down))), "importer-ready", Fail, Some(Cause::PortDown), "Bring it up");
+    expect(&ask(&live(Vec::new(), Err(down))), "importer-ready", Fail, Some(Cause::PortDown), "Bring it up");
     let lacking = LiveFacts {
         rdma_library: Err(Explanation::new(Cause::LibraryMissing, "It is not installed.", "Install it.")),
         observation: Err(Explanation::uncaused("Not mounted.", "Mount it.")),
@@ -511,10 +511,10 @@ fn facts_of_the_running_host() {
         gpus: Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install the driver.")),
     };
     let findings = ask(&lacking);
-    says(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
-    says(&findings, "observation", Warn, None, "Mount it");
-    says(&findings, "in-use", Unknown, None, "root");
-    says(&findings, "importer-ready", Unknown, None, "Select it");
+    expect(&findings, "rdma-library", Fail, Some(Cause::LibraryMissing), "Install");
+    expect(&findings, "observation", Warn, None, "Mount it");
+    expect(&findings, "in-use", Unknown, None, "root");
+    expect(&findings, "importer-ready", Unknown, None, "Select it");
 }
 
 #[test]
@@ -537,21 +537,21 @@ fn checks_gpus_if_one_is_selected() {
     };
     let with = |gpu| Ok(Gpus { cuda: "13.0".into(), gpus: vec![gpu] });
     let findings = ask(with(gpu(Some(true), Some(true))), Some("cuda:0"));
-    says(&findings, "gpu-driver", Pass, None, "NVIDIA H200");
-    says(&findings, "gpu-dma-buf", Pass, None, "dma-bufs");
-    says(&findings, "gpu-direct-rdma", Pass, None, "in order");
-    says(&findings, "gpu-module", Unknown, None, "modinfo");
-    says(&findings, "gpu-bar1", Unknown, None, "no second memory BAR");
+    expect(&findings, "gpu-driver", Pass, None, "NVIDIA H200");
+    expect(&findings, "gpu-dma-buf", Pass, None, "dma-bufs");
+    expect(&findings, "gpu-direct-rdma", Pass, None, "in order");
+    expect(&findings, "gpu-module", Unknown, None, "modinfo");
+    expect(&findings, "gpu-bar1", Unknown, None, "no second memory BAR");
     let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n";
-    says(&host(&healthy().file("proc/driver/nvidia/version", version)), "gpu-module", Pass, None, "580.95.05");
+    expect(&host(&healthy().file("proc/driver/nvidia/version", version)), "gpu-module", Pass, None, "580.95.05");
     assert!(findings.iter().all(|finding| finding.check != "rdma-library"), "a GPU needs no libibverbs");
     let findings = ask(with(gpu(Some(false), Some(false))), Some("cuda:0"));
-    says(&findings, "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");
-    says(&findings, "gpu-direct-rdma", Warn, None, "out of order");
-    says(&ask(with(gpu(None, None)), None), "gpu-dma-buf", Warn, Some(Cause::DriverTooOld), "11.7");
-    says(&ask(with(gpu(None, None)), Some("cuda:3")), "gpu-driver", Fail, Some(Cause::NoDevice), "peerpath list");
-    // What is missing fails who asked for a GPU, and is said to all others.
+    expect(&findings, "gpu-dma-buf", Warn, Some(Cause::MechanismRefused), "open kernel modules");
+    expect(&findings, "gpu-direct-rdma", Warn, None, "out of order");
+    expect(&ask(with(gpu(None, None)), None), "gpu-dma-buf", Warn, Some(Cause::DriverTooOld), "11.7");
+    expect(&ask(with(gpu(None, None)), Some("cuda:3")), "gpu-driver", Fail, Some(Cause::NoDevice), "peerpath list");
+    // A missing library is a failure if a GPU is selected, and a warning otherwise.
     let missing = || Err(Explanation::new(Cause::LibraryMissing, "There is no libcuda.", "Install the driver."));
-    says(&ask(missing(), Some("cuda:0")), "gpu-driver", Fail, Some(Cause::LibraryMissing), "Install");
-    says(&ask(missing(), None), "gpu-driver", Warn, Some(Cause::LibraryMissing), "Install");
+    expect(&ask(missing(), Some("cuda:0")), "gpu-driver", Fail, Some(Cause::LibraryMissing), "Install");
+    expect(&ask(missing(), None), "gpu-driver", Warn, Some(Cause::LibraryMissing), "Install");
 }

@@ -76,7 +76,7 @@ fn archive(items: &[Item]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn answer(tree: &Tree) {
+fn analyze(tree: &Tree) {
     let inventory = Inventory::read(tree);
     for request in [Request::default(), Request { bar: Some(3), ranges: 2, own_address_space: true }] {
         let predictor = inventory.predictor(request);
@@ -99,7 +99,7 @@ proptest! {
     #[test]
     fn accepts_any_files(items in prop::collection::vec(item(), 0..40)) {
         if let Ok(tree) = Tree::from_archive(&archive(&items)[..], &Limits::default()) {
-            answer(&tree);
+            analyze(&tree);
         }
     }
 
@@ -116,6 +116,6 @@ proptest! {
         let header = bytes.chunks(512).position(|block| block.starts_with(format!("sys/devices/pci0000:00/{name}\0").as_bytes()));
         let start = (header.unwrap() + 1) * 512 + at * 4;
         bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
-        answer(&Tree::from_archive(&bytes[..], &Limits::default()).unwrap());
+        analyze(&Tree::from_archive(&bytes[..], &Limits::default()).unwrap());
     }
 }

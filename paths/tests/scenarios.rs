@@ -194,7 +194,7 @@ fn a_virtual_function_has_the_position_of_its_physical_function() {
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0")
         .endpoint("0000:01:00.1", "0000:00:01.0")
-        // A bus number that no bridge has.
+        // No bridge has this bus number.
         .add("0000:02:10.0", Some("0000:00:01.0"), Kind::Endpoint, |function| {
             function.virtual_function_of("0000:01:00.0")
         })
@@ -269,7 +269,7 @@ fn identical_segments_give_an_unknown_path_only_if_the_order_matters() {
             "which device is the first on root bus 0001:00 (proc/bus/pci/devices)"
         ]
     );
-    // Both candidates are listed, so the order does not matter.
+    // The allowlist contains both candidates, so the order does not matter.
     let settled = machine((0x8086, 0x2031)).order(&order).report("0000:01:00.0", "0001:01:00.0");
     assert_eq!((settled.predicted, settled.unknown.is_empty()), (PathName::HostBridgeTranslated, true));
 }
@@ -280,7 +280,7 @@ fn identical_segments_give_an_unknown_path_only_if_the_order_matters() {
 fn the_first_device_is_the_first_in_the_kernels_order() {
     let machine = two_root_ports(INTEL, LISTED);
     assert_eq!(path(&machine, A, B), PathName::HostBridgeTranslated);
-    // Device 00.0 was removed and rescanned, so an unlisted root port is first.
+    // Device 00.0 was removed and rescanned, so the first device is a root port that is not in the allowlist.
     let rescanned = machine.order(&["0000:00:01.0", "0000:01:00.0", "0000:00:02.0", "0000:02:00.0", "0000:00:00.0"]);
     let report = rescanned.report(A, B);
     assert_eq!(report.predicted, PathName::Refused);
@@ -288,7 +288,7 @@ fn the_first_device_is_the_first_in_the_kernels_order() {
 }
 
 #[test]
-fn a_listed_device_counts_only_as_00_0_or_as_root_port() {
+fn a_device_in_the_allowlist_counts_only_as_00_0_or_as_root_port() {
     let machine = |kind, address: &str| {
         Machine::new(INTEL)
             .add(address, None, kind, |first| first.ids((0x8086, 0x2030)).no_bar())
@@ -324,7 +324,7 @@ fn some_host_bridges_are_trusted_only_for_pairs_below_them() {
 }
 
 #[test]
-fn the_list_depends_on_the_kernel_version() {
+fn the_allowlist_depends_on_the_kernel_version() {
     const GRACE: (u16, u16) = (0x10de, 0x2f96);
     let arm = "processor\t: 0\nCPU implementer\t: 0x41\n";
     let machine = |kernel| two_root_ports(arm, GRACE).kernel(kernel).report(A, B);
@@ -524,7 +524,7 @@ fn arm_with_smmu_has_no_trusted_processor() {
     let arm = "processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\n\nprocessor\t: 1\n";
     assert_eq!(path(&two_root_ports(arm, (0x1b36, 0x0008)), A, B), PathName::Refused);
     assert_eq!(path(&one_switch(arm, None, [None; 3]), "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
-    // The list contains every device of Google.
+    // The allowlist contains every device of Google.
     assert_eq!(
         path(&two_root_ports(arm, (0x1ae0, 0x0042)).domain_type("DMA-FQ"), A, B),
         PathName::HostBridgeTranslated
@@ -532,7 +532,7 @@ fn arm_with_smmu_has_no_trusted_processor() {
 }
 
 #[test]
-fn confidential_guests_refuse_direct_mappings_and_block_the_rest() {
+fn confidential_guests_refuse_direct_mappings_and_report_a_blocker() {
     let flags =
         |flags: &str| format!("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nflags\t\t: fpu {flags}\n");
     let tdx = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nflags\t\t: hypervisor tdx_guest\n";
@@ -551,7 +551,7 @@ fn confidential_guests_refuse_direct_mappings_and_block_the_rest() {
         assert_eq!(report.predicted, PathName::HostBridgeTranslated);
         assert!(report.blockers.contains(&Cause::ConfidentialGuest));
     }
-    // A host that can run such guests is not one.
+    // A host that can run confidential guests is not a confidential guest.
     let host = two_root_ports(&flags("sev sev_es sev_snp"), UNLISTED).report(A, B);
     assert!(host.blockers.is_empty());
 }

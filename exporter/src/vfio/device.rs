@@ -83,7 +83,8 @@ impl Device {
             return Err(Error::NoVfioInterface { bdf, interface, path: path.to_owned() });
         }
         require_vfio_driver(&tree, bdf)?;
-        match tree.vfio_users(bdf) {
+        // If the open files of a process are unknown, the open itself decides: it fails with EBUSY.
+        match tree.vfio_users(bdf).unwrap_or_default() {
             pids if pids.is_empty() => Ok(()),
             pids => Err(Error::OpenElsewhere { bdf, pids, source: io::ErrorKind::ResourceBusy.into() }),
         }

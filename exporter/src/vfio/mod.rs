@@ -37,5 +37,5 @@ fn busy_or(tree: &Tree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Erro
     if source.kind() != io::ErrorKind::ResourceBusy {
         return other(source);
     }
-    Error::OpenElsewhere { bdf, pids: tree.vfio_users(bdf), source }
+    Error::OpenElsewhere { bdf, pids: tree.vfio_users(bdf).unwrap_or_default(), source }
 }

@@ -8,8 +8,8 @@ use super::journal::boot_id;
 use super::{Change, Entry, Journal, Lock, OwnerKind, Reverted, StateDir, Subject};
 use crate::{Error, Options};
 
-/// How long to wait for a process that was just killed: closing its files takes a moment.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout for a killed process to close its files.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An entry of the journal, and its outcome in a restore.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
         return Ok(Outcome::Obsolete);
     }
     if matches!(entry.change, Change::Driver { .. } | Change::Rebound { .. }) {
-        let pids = wait_for_users(options, bdf);
+        let pids = wait_for_users(options, bdf)?;
         if !pids.is_empty() {
             return Ok(Outcome::Open { pids });
         }
@@ -104,14 +104,14 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
 }
 
 /// Unbinding a function from vfio-pci blocks until nobody has it open: forever, if a guest uses it.
-fn wait_for_users(options: &Options, bdf: Bdf) -> Vec<u32> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_for_users(options: &Options, bdf: Bdf) -> Result<Vec<u32>, Error> {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
     loop {
-        let pids = options.host.tree().vfio_users(bdf);
+        let pids = options.host.vfio_users(bdf)?;
         if pids.is_empty() || Instant::now() > deadline {
-            return pids;
+            return Ok(pids);
         }
-        std::thread::sleep(PATIENCE / 20);
+        std::thread::sleep(CLOSE_TIMEOUT / 20);
     }
 }
 
@@ -153,6 +153,20 @@ mod tests {
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.link("proc/4242/fd/7", "/dev/vfio/3");
         assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Open { pids } if pids == &[4242]));
+    }
+
+    /// Unbinding a function that a process has open blocks in the kernel, so an unknown state is not a closed function.
+    #[test]
+    fn keeps_the_driver_if_the_users_are_unknown() {
+        let (fixture, bdf) = fixture();
+        bind(&[bdf], &fixture.options()).unwrap();
+        // Listing a file in place of the directory fails with ENOTDIR.
+        fixture.file("proc/4242/fd", "");
+        let restored = restore(&fixture.options()).unwrap();
+        assert!(matches!(only(&restored), Outcome::Failed { error: Error::ReadHost { .. } }), "{restored:?}");
+        assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("vfio-pci"));
+        assert_eq!(fixture.journaled(), [bdf]);
+        assert!(matches!(Hold::probe(bdf, &fixture.options()), Err(Error::ReadHost { .. })));
     }
 
     #[test]

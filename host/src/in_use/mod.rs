@@ -69,7 +69,7 @@ pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
     uses.extend(networks::uses(host, bdf, &below)?);
     uses.extend(display(host, bdf)?);
     uses.extend(virtual_functions(host, bdf)?);
-    uses.extend(processes::uses(host, &below));
+    uses.extend(processes::uses(host, &below)?);
     Ok(uses)
 }
 

@@ -30,7 +30,7 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
             let detail = format!("the RDMA device {} uses {interface}", device.name);
             uses.push(InUse::new(UseKind::Rdma, true, detail));
             // The kernel cannot revoke such a device: unbinding would wait until the program ends.
-            uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false));
+            uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false)?);
         }
     }
     uses.extend(hidden(host, bdf, below)?);

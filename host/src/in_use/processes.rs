@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 
 use super::below::Below;
 use super::{InUse, UseKind};
+use crate::Error;
 use crate::host_tree::HostTree;
 
 /// Programs that have a character device of the function open. Block devices do not count: programs open them for a moment
 /// all the time, and mounts are found elsewhere.
-pub(super) fn uses(host: &HostTree, below: &Below) -> Vec<InUse> {
+pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> {
     let files: Vec<_> =
         below.nodes.iter().filter(|node| !node.is_block).map(|node| format!("/dev/{}", node.name)).collect();
     open_files(host, &files, true)
 }
 
 /// The files among these that programs other than this one have open.
-pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> Vec<InUse> {
+pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> Result<Vec<InUse>, Error> {
     let mut by_file = BTreeMap::<_, Vec<u32>>::new();
-    for (pid, file) in host.tree().file_holders(files) {
+    for (pid, file) in host.file_holders(files)? {
         by_file.entry(file).or_default().push(pid);
     }
-    by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids, forceable)).collect()
+    Ok(by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids, forceable)).collect())
 }
 
 /// One use per file, since many programs may have it open.

@@ -1,20 +1,20 @@
-//! The context of every check.
+//! The facts that every check gets.
 
 use super::LiveFacts;
 use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
 
-/// The functions to check. The default checks the host.
+/// Selection of the functions to check. The default checks the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The exporter.
+    /// Function that exports; `None` for every function that can export.
     pub from: Option<Bdf>,
-    /// The BAR of the exporter; `None` for the largest exportable BAR.
+    /// Index of the exporter's BAR; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
-    /// The importer.
+    /// Function that imports; `None` for every function with an RDMA device.
     pub to: Option<Bdf>,
     /// The device on the importer (`verbs:mlx5_0`); `None` for every device.
     pub device: Option<String>,
-    /// The importer maps into its own I/O address space (`iommufd:BDF`).
+    /// Whether the importer maps into its own I/O address space (`iommufd:BDF`).
     pub own_address_space: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
         self.tree.is_live() || self.tree.has(FACTS_PATH)
     }
 
-    /// Whether this path is predicted for the pair.
+    /// Whether this is the predicted path of the pair.
     pub(super) fn takes(&self, path: PathName) -> bool {
         self.report.as_ref().is_some_and(|report| report.predicted == path)
     }
@@ -94,7 +94,7 @@ pub(super) fn rdma_devices(function: &Function) -> Vec<&str> {
     function.devices.iter().map(String::as_str).filter(|name| name.starts_with("verbs:")).collect()
 }
 
-/// A list of names for a sentence, shortened if there are many.
+/// Joins names for a sentence; a long list is shortened.
 pub(super) fn few(names: &[String]) -> String {
     const SHOWN: usize = 4;
     match names.get(SHOWN..) {

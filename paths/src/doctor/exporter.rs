@@ -1,4 +1,4 @@
-//! The function whose BAR is exported.
+//! Checks of the exporter: the function whose BAR is exported.
 
 use super::context::few;
 use super::{Context, Verdict};
@@ -31,7 +31,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         (count, 0) => Verdict::warn(
             "host",
             format!("{count} functions have an exportable BAR, and none of them is bound to vfio-pci."),
-            "Choose one with `peerpath list` and bind it with `peerpath bind`; `peerpath run` binds a function without a driver itself.",
+            "Choose one with `peerpath list` and bind it with `peerpath bind`; `peerpath run` binds only a function without a driver.",
         )
         .because(Cause::DriverNotVfio),
         (count, bound) => {
@@ -43,7 +43,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
     let page_bytes = at.host().page_bytes();
-    let wanted = match at.bar {
+    let selected = match at.bar {
         Some(index) => exporter.bars.iter().find(|bar| bar.index == index),
         None => exporter.main_bar(page_bytes).or_else(|| exporter.bars.iter().max_by_key(|bar| bar.size_bytes)),
     };
@@ -57,7 +57,7 @@ pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
         };
         vec![Verdict::fail(subject, Cause::BarNotExportable, why, remedy)]
     };
-    let Some(bar) = wanted else {
+    let Some(bar) = selected else {
         return match at.bar {
             Some(index) => refused(format!("{}:{index}", exporter.bdf), format!("The function has no BAR {index}.")),
             None => refused(exporter.bdf.to_string(), "The function has no BAR.".to_owned()),
@@ -75,8 +75,8 @@ fn describe(bar: &Bar) -> String {
         BarKind::Memory { wide: true, .. } => "64-bit",
         _ => "32-bit",
     };
-    let place = if bar.last() > u64::from(u32::MAX) { "above" } else { "below" };
-    format!("The BAR has {} KiB at {:#x}, {place} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
+    let position = if bar.last() > u64::from(u32::MAX) { "above" } else { "below" };
+    format!("The BAR has {} KiB at {:#x}, {position} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
 }
 
 pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
@@ -124,7 +124,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         ),
         None => Verdict::warn(
             exporter.bdf,
-            "The function has no driver; `peerpath run` and `peerpath export` bind it to vfio-pci and restore it.",
+            "The function has no driver; `peerpath run` and `peerpath export` bind it to vfio-pci and revert the binding at the end.",
             format!("Bind it permanently with `peerpath bind {}`.", exporter.bdf),
         )
         .because(Cause::DriverNotVfio),
@@ -145,7 +145,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         Some(Ok(uses)) => {
             let details: Vec<_> = uses.iter().map(|one| one.detail.clone()).collect();
             let remedy = if uses.iter().all(|one| one.forceable) {
-                "End this use, or bind the function in spite of it with `peerpath bind --force-in-use`."
+                "Stop this use, or bind the function in spite of it with `peerpath bind --force-in-use`."
             } else {
                 "Use another function: without this one the host may lose a disk or its network."
             };
@@ -174,7 +174,7 @@ pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
         None => Verdict::unknown(
             exporter.bdf,
             "The config space of the function is not readable.",
-            "Run as root; if config space reads as all ones, the function is removed or has no power.",
+            "Run as root. If config space reads as all ones, the function was removed or has no power.",
         ),
     }]
 }

@@ -1,4 +1,4 @@
-//! The result of a check.
+//! Findings: the results of checks.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cause, Explanation};
 
-/// The status of a check, the worst first.
+/// The status of a check, ordered from the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// The run cannot work.
+    /// A run with this problem cannot work.
     Fail,
     /// The run may fail or be slower than possible.
     Warn,
-    /// The information is missing.
+    /// The information for the check is missing.
     Unknown,
-    /// No problem.
+    /// The check found no problem.
     Pass,
 }
 
 impl Status {
-    /// Every status, the worst first.
+    /// Every status, in this order.
     pub const ALL: [Self; 4] = [Self::Fail, Self::Warn, Self::Unknown, Self::Pass];
 
     /// The status in JSON and on the terminal.
@@ -48,13 +48,13 @@ pub struct Finding {
     pub check: &'static str,
     /// Status of the check.
     pub status: Status,
-    /// The examined subject: `host`, a function, a device, or a pair `A -> B`.
+    /// Subject of the check: `host`, a function, a device, or a pair `A -> B`.
     pub subject: String,
-    /// The cause word, if there is one.
+    /// Cause of the problem; `None` if no cause applies.
     pub cause: Option<Cause>,
-    /// What to do, one imperative sentence; `None` if nothing needs to be done.
+    /// Remedy, as imperative sentences; `None` if no action is needed.
     pub remedy: Option<String>,
-    /// The result, one sentence.
+    /// Result, as one sentence.
     pub detail: String,
 }
 

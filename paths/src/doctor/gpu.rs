@@ -1,4 +1,4 @@
-//! NVIDIA GPUs: the driver, its capabilities, and the BAR of the GPU's memory.
+//! Checks of NVIDIA GPUs: the driver, its capabilities, and the BAR of the GPU's memory.
 
 use super::live::{GpuFacts, Gpus};
 use super::{Context, Status, Verdict};
@@ -12,12 +12,12 @@ pub(super) fn is_selected(at: &Context<'_>) -> bool {
     at.device.is_some_and(|device| device.starts_with("cuda:"))
 }
 
-/// Whether another importer than a GPU is selected.
+/// Whether an importer other than a GPU is selected.
 fn is_irrelevant(at: &Context<'_>) -> bool {
     at.importer.is_some() && !is_selected(at)
 }
 
-/// The status if no GPU is available: a failure if one is selected, otherwise a missing baseline.
+/// The status if no GPU is available: a failure if a GPU is selected. Otherwise only a baseline of runs is missing.
 fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
@@ -34,12 +34,12 @@ fn may_have_gpu(at: &Context<'_>) -> bool {
     !is_irrelevant(at) && (is_selected(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
 }
 
-/// The facts of the driver; `None` without facts of the running host.
+/// Facts from NVIDIA's driver; `None` without facts of the running host.
 fn live<'a>(at: &Context<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
     Some(at.live?.gpus.as_ref())
 }
 
-/// The selected GPUs.
+/// The selected GPUs; every GPU if no importer is selected.
 fn gpus<'a>(at: &Context<'a>) -> Vec<&'a GpuFacts> {
     let Some(Ok(gpus)) = live(at) else { return Vec::new() };
     if is_irrelevant(at) {
@@ -92,7 +92,7 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             format!("The kernel module of the GPU is unknown: /{} does not exist.", NvidiaModule::PATH),
-            "Check `modinfo nvidia`: the license of the open module is Dual MIT/GPL.",
+            "Check `modinfo nvidia`: the open module has the license Dual MIT/GPL.",
         )];
     };
     let version = module.version.map_or_else(String::new, |version| format!(" {version}"));

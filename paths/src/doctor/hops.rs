@@ -1,4 +1,4 @@
-//! The functions between exporter and importer.
+//! Bridges and links between exporter and importer.
 
 use super::Context;
 use crate::{Bdf, Capability, Function, Pcie, PortType};
@@ -14,13 +14,13 @@ pub(super) fn common_bridges<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     bridges.filter_map(|bdf| at.topology().function(bdf)).collect()
 }
 
-/// The PCIe capabilities along the path; `None` if one is not readable.
+/// The PCIe capabilities of the functions with a link on the path; `None` if one is not readable.
 pub(super) fn pcie_hops(at: &Context<'_>) -> Option<Vec<(Bdf, Pcie)>> {
     let hops = at.report.as_ref().map(|report| report.hops.as_slice()).unwrap_or_default();
     let mut found = Vec::new();
     for hop in hops {
         match at.topology().function(*hop)?.pcie {
-            // Integrated functions have no link, and thus no payload size that a link checks.
+            // Integrated functions have no link, so no link checks their payload size.
             Capability::Present(pcie) if is_on_a_link(pcie.port_type) => found.push((*hop, pcie)),
             Capability::Present(_) | Capability::Absent => {}
             Capability::Unknown => return None,

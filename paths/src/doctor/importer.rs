@@ -1,4 +1,4 @@
-//! The function and the RDMA device that import.
+//! Checks of the importer: its function and its RDMA device.
 
 use super::context::rdma_devices;
 use super::{Context, Status, Verdict};
@@ -36,7 +36,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         } else {
             Verdict::warn(
                 importer.bdf,
-                "The function has no RDMA device, so it cannot import yet; the checks below apply to the function.",
+                "The function has no RDMA device, so it cannot import yet. The checks below apply to the function.",
                 "Load its RDMA driver; for an Ethernet NIC run `rdma link add rxe0 type rxe netdev NAME`.",
             )
             .because(Cause::NoDevice)
@@ -69,14 +69,14 @@ fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     at.importer.map_or_else(|| at.rdma_functions(), |importer| vec![importer])
 }
 
-/// Whether the device is rxe or siw, which use a net device and have no PCI function themselves.
+/// Whether the device is software RDMA (rxe, siw), which uses a net device and has no PCI function of its own.
 fn is_soft(at: &Context<'_>, device: &str) -> bool {
     let name = device.strip_prefix("verbs:").unwrap_or(device);
     at.tree.link(&format!("sys/class/infiniband/{name}")).is_some_and(|target| target.contains("/virtual/"))
         || at.tree.has(&format!("sys/class/infiniband/{name}/parent"))
 }
 
-/// The selected devices of a function.
+/// The selected RDMA devices of a function; every RDMA device if none is selected.
 fn devices<'a>(at: &Context<'a>, function: &'a Function) -> Vec<&'a str> {
     let wanted = |device: &&str| at.device.is_none_or(|wanted| wanted == *device);
     rdma_devices(function).into_iter().filter(wanted).collect()
@@ -96,14 +96,14 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             .collect();
     }
     let of_device = |device: &str| {
-        // The answer of the device takes precedence over the table.
+        // The result of a query of the device takes precedence over the table of drivers.
         if let Some(Ok(())) = at.live.and_then(|live| live.targets.get(device)) {
             return Verdict::pass(device, "The device imports dma-bufs.");
         }
         if is_soft(at, device) {
             return Verdict::warn(
                 device,
-                "Soft RDMA (rxe, siw) has no dma-buf operation in mainline kernels.",
+                "Software RDMA (rxe, siw) has no dma-buf operation in mainline kernels.",
                 "Use mlx5 or irdma.",
             )
             .because(Cause::ImporterNoDmabuf);
@@ -130,7 +130,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             ),
             None => Verdict::unknown(
                 device,
-                format!("It is unknown whether {name} imports a dma-buf of MMIO: its source was not read."),
+                format!("peerpath has no data on whether {name} imports a dma-buf of MMIO."),
                 "Try it with `peerpath run`, which explains a refusal.",
             ),
         }
@@ -144,7 +144,7 @@ fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
         Some(false) => Verdict::fail(
             function.bdf,
             Cause::KernelTooOld,
-            "The function is bound to VFIO, and only an iommufd can map the buffer for it, which this kernel lacks.",
+            "The function is bound to VFIO, and this kernel lacks iommufd, which could map the buffer for it.",
             "Boot a kernel built with IOMMUFD and VFIO_DEVICE_CDEV.",
         ),
         None => Verdict::unknown(
@@ -189,12 +189,12 @@ pub(super) fn on_demand_paging(at: &Context<'_>) -> Vec<Verdict> {
                 Some(false) => Verdict::fail(
                     device,
                     Cause::ImporterNotRevocable,
-                    "The device does not support on-demand paging, so it would pin the buffer, which VFIO rejects.",
+                    "The device does not support on-demand paging, so it would pin the buffer, and VFIO rejects pinning.",
                     "Enable ODP in the device's firmware.",
                 ),
                 None => Verdict::unknown(
                     device,
-                    "It is unknown whether the device supports on-demand paging (ODP), which its driver needs.",
+                    "It is unknown whether the device supports on-demand paging (ODP), which its driver requires.",
                     "Check odp_caps in `ibv_devinfo -v`.",
                 ),
             });

@@ -1,4 +1,4 @@
-//! The IOMMU, which VFIO requires.
+//! Checks of the IOMMU, which VFIO requires.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ fn off(host: &Host, subject: String) -> Verdict {
 fn how_to_enable(host: &Host) -> String {
     let line = host.command_line.as_ref();
     let off = |name: &'static str| {
-        line.is_some_and(|line| line.values(name).any(|value| value.split(',').any(|word| word == "off")))
+        line.is_some_and(|line| line.values(name).any(|value| value.split(',').any(|option| option == "off")))
     };
     if let Some(name) = ["intel_iommu", "amd_iommu", "iommu"].into_iter().find(|name| off(name)) {
         return format!("Boot without {name}=off.");
@@ -77,19 +77,19 @@ pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::fail(
             exporter.bdf,
             Cause::Noiommu,
-            "The function is in a no-IOMMU group of VFIO, which exports nothing and does not protect against stray DMA.",
+            "The function is in a no-IOMMU group of VFIO. Such a group exports no dma-buf and does not protect against stray DMA.",
             "Enable an IOMMU, and bind the function to vfio-pci again.",
         )];
     }
     vec![match at.host().noiommu_mode {
         Some(true) => Verdict::warn(
             "host",
-            "The no-IOMMU mode of VFIO is on; a function in that mode exports nothing.",
+            "The no-IOMMU mode of VFIO is on, and VFIO exports no dma-buf of a function in that mode.",
             "Write N to /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and enable an IOMMU.",
         )
         .because(Cause::Noiommu),
         Some(false) => Verdict::pass("host", "The no-IOMMU mode of VFIO is off."),
-        None if at.modules_known() => Verdict::pass("host", "VFIO has no no-IOMMU mode on this kernel."),
+        None if at.modules_known() => Verdict::pass("host", "This kernel is built without the no-IOMMU mode of VFIO."),
         None => Verdict::unknown(
             "host",
             "The snapshot does not show whether the no-IOMMU mode of VFIO is on.",

@@ -1,4 +1,4 @@
-//! The kernel: version, options, and vfio-pci.
+//! Checks of the kernel: version, options, and vfio-pci.
 
 use super::{Context, Status, Verdict};
 use crate::{Cause, Host, KernelVersion};
@@ -21,7 +21,7 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// Options that are needed together, and the consequence if one is missing.
+/// Options for one capability, and the consequence if one of them is missing.
 struct Need {
     options: &'static [&'static str],
     status: Status,
@@ -47,7 +47,7 @@ static NEEDS: &[Need] = &[
     Need {
         options: &["DMABUF_MOVE_NOTIFY"],
         status: Status::Warn,
-        consequence: "importers pin buffers instead of paging on demand, which VFIO may refuse",
+        consequence: "importers pin buffers instead of paging on demand, and VFIO may reject pinning",
     },
     Need { options: &["KPROBE_EVENTS"], status: Status::Warn, consequence: "tracing cannot observe the path" },
 ];
@@ -97,8 +97,8 @@ fn lacking(host: &Host, status: Status) -> Option<Verdict> {
 
 fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
     let off = |name: &str| host.facts.option(name) == Some(false);
-    // The check kernel-version reports a kernel that is too old for the option. If an option is off, report it alone and not
-    // the options that depend on it.
+    // The check kernel-version reports a kernel that is too old for the option. If an option is off, do not report the options
+    // that depend on it.
     let too_old = host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF);
     let reported = |name: &str| match name {
         "VFIO_PCI_DMABUF" => too_old,
@@ -109,7 +109,7 @@ fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
 }
 
 fn interfaces(host: &Host) -> Option<Verdict> {
-    // The check above reports a kernel without VFIO.
+    // `lacking` reports a kernel without VFIO.
     if host.facts.option("VFIO") == Some(false) {
         return None;
     }
@@ -118,7 +118,7 @@ fn interfaces(host: &Host) -> Option<Verdict> {
         Verdict::fail(
             "host",
             Cause::KernelTooOld,
-            "The kernel has neither VFIO interface: groups with type1, or cdev with iommufd.",
+            "The kernel lacks both VFIO interfaces: group with type1, and cdev with iommufd.",
             "Boot a kernel built with VFIO_GROUP and VFIO_IOMMU_TYPE1, or with VFIO_DEVICE_CDEV and IOMMUFD.",
         )
     })
@@ -126,8 +126,8 @@ fn interfaces(host: &Host) -> Option<Verdict> {
 
 pub(super) fn vfio_driver(at: &Context<'_>) -> Vec<Verdict> {
     let bound = || at.topology().functions().iter().any(|function| function.driver.as_deref() == Some("vfio-pci"));
-    let places = ["sys/module/vfio_pci", "sys/bus/pci/drivers/vfio-pci"];
-    vec![if places.iter().any(|path| at.tree.has(path)) || bound() {
+    let paths = ["sys/module/vfio_pci", "sys/bus/pci/drivers/vfio-pci"];
+    vec![if paths.iter().any(|path| at.tree.has(path)) || bound() {
         Verdict::pass("host", "vfio-pci is loaded.")
     } else if at.host().facts.option("VFIO_PCI") == Some(false) {
         Verdict::fail(

@@ -1,15 +1,15 @@
-//! Facts that only the running host can provide. The caller fills them in.
+//! Facts that only the running host provides. The caller of the checks collects them.
 
 use std::collections::BTreeMap;
 
 use crate::{Bdf, Explanation};
 
-/// A use of a function.
+/// A use of a function that unbinding its driver would break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
-    /// A description: `nvme0n1 is mounted at /home`.
+    /// Description, as a clause: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether the user may force binding the function in spite of the use.
+    /// Whether `--force-in-use` permits binding the function in spite of this use.
     pub forceable: bool,
 }
 
@@ -22,36 +22,36 @@ pub struct Gpus {
     pub gpus: Vec<GpuFacts>,
 }
 
-/// A GPU, as its driver describes it. `None` means that the driver does not report the fact.
+/// Facts about a GPU from its driver. `None` means that the driver does not report the fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuFacts {
     /// The target name: `cuda:0`.
     pub target: String,
     /// The product name: `NVIDIA H200`.
     pub name: String,
-    /// The PCI function.
+    /// Address of the GPU's PCI function.
     pub bdf: Option<Bdf>,
     /// Memory size in bytes.
     pub memory_bytes: u64,
-    /// The driver exports its memory as dma-bufs.
+    /// Whether the driver exports the GPU's memory as dma-bufs.
     pub dma_buf: Option<bool>,
-    /// Other devices can access its memory (GPUDirect RDMA).
+    /// Whether other devices can access the GPU's memory (GPUDirect RDMA).
     pub gpu_direct_rdma: Option<bool>,
-    /// Running kernels observe the writes of other devices in order.
+    /// Whether running kernels observe the writes of other devices in order.
     pub writes_ordered: Option<bool>,
 }
 
-/// Facts that only the running host can provide.
+/// Facts that only the running host provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFacts {
-    /// Uses of the exporter; `None` without an exporter.
+    /// Uses of the exporter, or the reason why they cannot be read; `None` if no exporter is selected.
     pub exporter_uses: Option<Result<Vec<Use>, Explanation>>,
-    /// Whether libibverbs is installed.
+    /// `Ok` if libibverbs is installed, otherwise the reason why it cannot be loaded.
     pub rdma_library: Result<(), Explanation>,
-    /// Whether a target (`verbs:mlx5_0`) is ready to import a dma-buf.
+    /// Targets by name (`verbs:mlx5_0`): `Ok` if ready to import a dma-buf, otherwise the reason.
     pub targets: BTreeMap<String, Result<(), Explanation>>,
-    /// The NVIDIA driver and its GPUs, or why the driver cannot be queried.
+    /// The NVIDIA driver and its GPUs, or the reason why the driver cannot be queried.
     pub gpus: Result<Gpus, Explanation>,
-    /// Whether the path can be observed.
+    /// `Ok` if the kernel's tracing can observe the path, otherwise the reason.
     pub observation: Result<(), Explanation>,
 }

@@ -1,8 +1,8 @@
 //! Checks whether a host can export a BAR, import it and observe the path. The checks change nothing.
 //!
 //! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text follow this table. A
-//! check that does not apply returns no finding (the checks of an exporter, for example, without an exporter); a check that
-//! lacks information returns *unknown*.
+//! check that does not apply returns no finding: without an exporter, for example, the checks of an exporter. A check without
+//! the necessary information returns *unknown*.
 
 mod context;
 mod exporter;
@@ -30,7 +30,7 @@ use crate::{Inventory, Tree};
 pub struct Check {
     /// The name of the check in findings.
     pub name: &'static str,
-    /// What the check requires, as a phrase for help texts.
+    /// Requirement that the check verifies, as a phrase for help texts.
     pub about: &'static str,
     run: fn(&Context<'_>) -> Vec<Verdict>,
 }
@@ -73,7 +73,7 @@ pub static CHECKS: &[Check] = &[
     check("gpu-dma-buf", "the driver exports GPU memory as dma-bufs", gpu::dma_buf),
     check("gpu-direct-rdma", "other devices can access GPU memory (GPUDirect RDMA)", gpu::direct_rdma),
     check("gpu-bar1", "size of BAR1 compared with the GPU's memory", gpu::memory_bar),
-    check("path", "predicted path and the reason", pair::path),
+    check("path", "predicted path and the deciding fact", pair::path),
     check("dma-mask", "the importer's DMA mask covers the BAR", pair::dma_mask),
     check("address-offset", "bus addresses equal CPU addresses", platform::address_offset),
     check("multi-range", "buffers with several ranges can be mapped", pair::multi_range),
@@ -85,7 +85,7 @@ pub static CHECKS: &[Check] = &[
     check("observation", "the kernel's tracing can observe the path", process::observation),
 ];
 
-/// Runs every check. `live` holds facts that only the running host can provide; without it the checks that need them return
+/// Runs every check. `live` contains facts that only the running host provides; without them the checks that need them return
 /// *unknown*.
 pub fn run_checks(tree: &Tree, inventory: &Inventory, selection: &Selection, live: Option<&LiveFacts>) -> Vec<Finding> {
     let context = Context::new(tree, inventory, selection, live);

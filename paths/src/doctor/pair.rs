@@ -1,4 +1,4 @@
-//! The pair of exporter and importer: the predicted path, and PCIe settings along it.
+//! Checks of the pair of exporter and importer: the predicted path, and PCIe settings along it.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,8 @@ fn sentence(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
-/// Without a selected pair: whether any pair works. The exporters are the functions bound to vfio-pci, or every possible
-/// exporter if none is bound.
+/// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions bound to vfio-pci, or every
+/// possible exporter if none is bound.
 fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
     let exporters: Vec<Bdf> = match at.exporter {
@@ -141,14 +141,14 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
         .because(Cause::MultiRangeDefect),
         None => Verdict::unknown(
             "host",
-            "It is unknown whether this kernel maps more than one range in a translated domain: its source was not read.",
-            "Export one range, or try several: a kernel with the defect returns EADDRINUSE.",
+            "peerpath has no data on whether this kernel maps more than one range in a translated domain.",
+            "Export one range, or try several ranges: a kernel with the defect returns EADDRINUSE.",
         ),
     }]
 }
 
-/// Config space that could not be read, for a check of a pair.
-fn unread(subject: String) -> Vec<Verdict> {
+/// The finding if the config space of a function is not readable.
+fn unreadable(subject: String) -> Vec<Verdict> {
     vec![Verdict::unknown(
         subject,
         "The config space of a function on the path is not readable.",
@@ -158,7 +158,7 @@ fn unread(subject: String) -> Vec<Verdict> {
 
 pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     let Some(subject) = pair(at) else { return Vec::new() };
-    let Some(hops) = pcie_hops(at) else { return unread(subject) };
+    let Some(hops) = pcie_hops(at) else { return unreadable(subject) };
     let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
         return vec![Verdict::pass(subject, "The path contains no PCIe link.")];
     };
@@ -183,7 +183,7 @@ pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Unknown => unreadable(importer.bdf.to_string()),
         Capability::Absent => Vec::new(),
         Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
             importer.bdf,
@@ -205,7 +205,7 @@ pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     match importer.pcie {
-        Capability::Unknown => unread(importer.bdf.to_string()),
+        Capability::Unknown => unreadable(importer.bdf.to_string()),
         Capability::Absent => Vec::new(),
         Capability::Present(pcie) if pcie.relaxed_ordering => {
             vec![Verdict::pass(importer.bdf, "Relaxed ordering is enabled.")]
@@ -222,7 +222,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
     let subject = importer.bdf;
     let enabled = match importer.ats {
-        Capability::Unknown => return unread(subject.to_string()),
+        Capability::Unknown => return unreadable(subject.to_string()),
         Capability::Absent => {
             return vec![Verdict::pass(subject, "The importer has no ATS, so all its requests are untranslated.")];
         }
@@ -233,7 +233,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     }
     let bridges = common_bridges(at);
     if bridges.iter().any(|bridge| bridge.redirects() == Capability::Unknown) {
-        return unread(subject.to_string());
+        return unreadable(subject.to_string());
     }
     let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().present()?)));
     let without_dt: Vec<_> =
@@ -241,7 +241,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     vec![if bridges.is_empty() {
         Verdict::pass(
             subject,
-            "The importer uses ATS, and translated requests take the same path through the root complex as the others.",
+            "The importer uses ATS, and translated requests take the same path through the root complex as untranslated requests.",
         )
     } else if redirecting.count() == 0 {
         Verdict::pass(subject, "The importer uses ATS, and no port redirects, so all requests stay below the switch.")

@@ -1,4 +1,4 @@
-//! The platform: DMA operations, memory encryption, readable config space.
+//! Checks of the platform: DMA operations, memory encryption, readable config space.
 
 use super::context::few;
 use super::{Context, Verdict};
@@ -32,7 +32,7 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
             "host",
             Cause::ConfidentialGuest,
             format!(
-                "This is a {guest} guest, which bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
+                "A {guest} guest bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
             ),
             "Run on the host, or in a guest without memory encryption.",
         ),
@@ -44,8 +44,8 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
-    let ends = [at.exporter, at.importer].into_iter().flatten();
-    ends.map(|function| match &function.tdisp {
+    let pair = [at.exporter, at.importer].into_iter().flatten();
+    pair.map(|function| match &function.tdisp {
         Some(state) => Verdict::fail(
             function.bdf,
             Cause::ConfidentialGuest,
@@ -88,15 +88,15 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
-    let cut = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
-    let cut: Vec<_> = cut.map(|function| function.bdf.to_string()).collect();
-    if !cut.is_empty() {
+    let truncated = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
+    let truncated: Vec<_> = truncated.map(|function| function.bdf.to_string()).collect();
+    if !truncated.is_empty() {
         return vec![
             Verdict::warn(
                 "host",
                 format!(
                     "The config space of {} is only partly readable, so ACS, ATS and payload sizes are unknown.",
-                    few(&cut)
+                    few(&truncated)
                 ),
                 "Run as root, or take the snapshot as root.",
             )
@@ -104,10 +104,10 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
         ];
     }
     let line = at.host().command_line.as_ref();
-    if line.is_some_and(|line| line.values("pci").any(|value| value.split(',').any(|word| word == "nommconf"))) {
+    if line.is_some_and(|line| line.values("pci").any(|value| value.split(',').any(|option| option == "nommconf"))) {
         return vec![Verdict::warn(
             "host",
-            "pci=nommconf hides extended config space, with ACS and ATS, from the kernel as well.",
+            "pci=nommconf prevents the kernel from reading extended config space, which contains ACS and ATS.",
             "Boot without pci=nommconf.",
         )];
     }
@@ -115,11 +115,11 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
-    let ends: Vec<_> = [at.exporter, at.importer].into_iter().flatten().collect();
-    let mut roots: Vec<&RootBus> = if ends.is_empty() {
+    let selected: Vec<_> = [at.exporter, at.importer].into_iter().flatten().collect();
+    let mut roots: Vec<&RootBus> = if selected.is_empty() {
         at.topology().roots().iter().collect()
     } else {
-        ends.iter().filter_map(|function| at.topology().root_above(function.bdf)).collect()
+        selected.iter().filter_map(|function| at.topology().root_above(function.bdf)).collect()
     };
     roots.dedup();
     let name = |root: &RootBus| format!("{:04x}:{:02x}", root.segment, root.bus);
@@ -129,17 +129,17 @@ pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::warn(
             few(&shifting),
             "The host bridge shifts addresses: the address in a BAR register differs from the CPU address.",
-            "Read DMA addresses of bypass paths as CPU addresses, and those of bus-address paths as bus addresses.",
+            "In results, read DMA addresses of bypass paths as CPU addresses, and those of bus-address paths as bus addresses.",
         )];
     }
     if roots.iter().all(|root| root.offset.is_none()) {
         // Report it for selected functions only: a host without BARs needs no finding.
-        let selected: Vec<_> = ends.iter().map(|function| function.bdf.to_string()).collect();
-        return if selected.is_empty() {
+        let names: Vec<_> = selected.iter().map(|function| function.bdf.to_string()).collect();
+        return if names.is_empty() {
             Vec::new()
         } else {
             vec![Verdict::unknown(
-                selected.join(", "),
+                names.join(", "),
                 "No BAR shows whether the host bridge shifts addresses.",
                 "Compare /proc/iomem with `lspci -b`.",
             )]

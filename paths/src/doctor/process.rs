@@ -1,16 +1,16 @@
-//! Limits and permissions of this process.
+//! Checks of the limits and permissions of this process.
 
 use super::{Context, Status, Verdict};
 use crate::{Cause, Tree};
 
-/// Buffers of a run with large transfers need about this much locked memory.
-const COMFORTABLE_BYTES: u64 = 64 << 20;
+/// Locked memory that suffices for the buffers of a run with large transfers.
+const SUFFICIENT_BYTES: u64 = 64 << 20;
 
 pub(super) fn memlock(at: &Context<'_>) -> Vec<Verdict> {
     let facts = &at.host().facts;
     vec![match (facts.memlock_unlimited, facts.memlock_bytes) {
         (Some(true), _) => Verdict::pass("host", "The locked-memory limit is unlimited."),
-        (_, Some(bytes)) if bytes >= COMFORTABLE_BYTES => {
+        (_, Some(bytes)) if bytes >= SUFFICIENT_BYTES => {
             Verdict::pass("host", format!("The locked-memory limit is {} MiB.", bytes >> 20))
         }
         _ if at.tree.is_live() && may_lock_anything(at.tree) => {

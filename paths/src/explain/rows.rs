@@ -11,7 +11,7 @@ use crate::Severity::{self, Failed, Unavailable};
 pub(super) struct Row {
     pub(super) step: Step,
     pub(super) errno: Errno,
-    /// Whether the row applies.
+    /// Whether the row applies to these facts.
     pub(super) when: fn(&Facts) -> bool,
     pub(super) severity: Severity,
     pub(super) cause: Option<Cause>,
@@ -23,7 +23,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
     pub(super) errno: Errno,
-    /// The steps at which the errno means that the host lacks something, although [`if_undocumented`] is [`Failed`] there.
+    /// Steps at which the severity is [`Unavailable`] although [`if_undocumented`] is [`Failed`].
     unavailable_at: &'static [Step],
     pub(super) cause: Option<Cause>,
     pub(super) why: &'static str,
@@ -36,8 +36,8 @@ impl Common {
     }
 }
 
-/// The severity of an errno without a documented meaning. Opening something tells what the host offers; a failure of an
-/// operation on something that is already open is never mistaken for a property of the host.
+/// The severity of an errno without a documented meaning. A failed open shows that the host does not support the operation. A
+/// failed operation on an open device is a failure of the run.
 pub(super) fn if_undocumented(step: Step) -> Severity {
     match step {
         Step::BindDriver
@@ -101,7 +101,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::NoIommu,
         "vfio-pci rejects a function without an IOMMU group, a bridge, and a function whose IOMMU cannot \
          enforce cache coherency.",
-        "Enable the IOMMU in the firmware and with intel_iommu=on (AMD: on by default), and choose an endpoint.",
+        "If the function has no IOMMU group, enable the IOMMU in the firmware and boot with intel_iommu=on (AMD: on by \
+         default). If the function is a bridge, choose an endpoint.",
     ),
     row(
         Step::BindDriver,
@@ -127,7 +128,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::InUse,
         "The function is already bound, another process owns its group through VFIO, or it is a physical \
          function with enabled virtual functions, which vfio-pci rejects.",
-        "End the process that holds the group (`fuser -v /dev/vfio/*`), or write 0 to the function's sriov_numvfs.",
+        "End the process that has the group open (`fuser -v /dev/vfio/*`), or write 0 to the function's sriov_numvfs.",
     ),
     // the domain type of a group (drivers/iommu/iommu.c, iommu_group_store_type)
     row(
@@ -145,7 +146,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::InUse,
         "The IOMMU core changes the domain type of a group only while no function of the group has a kernel \
          driver or is open through VFIO.",
-        "Unbind every function of the group, and end the process that holds it (`fuser -v /dev/vfio/*`).",
+        "Unbind every function of the group, and end the process that has it open (`fuser -v /dev/vfio/*`).",
     ),
     uncaused(
         Step::SetDomainType,
@@ -187,8 +188,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EBUSY,
         Unavailable,
         Cause::InUse,
-        "VFIO allows one open file per group, and none while a device of the group is open through its cdev.",
-        "End the process that holds it (`fuser -v /dev/vfio/*`).",
+        "VFIO allows one open file per group, and rejects the open while a device of the group is open through its cdev.",
+        "End the process that has it open (`fuser -v /dev/vfio/*`).",
     ),
     row(
         Step::OpenVfio,
@@ -196,7 +197,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::Noiommu,
         "VFIO opens a no-IOMMU group only for CAP_SYS_RAWIO.",
-        "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
+        "Use a host with an IOMMU: VFIO exports no dma-buf from a no-IOMMU group.",
     ),
     row(
         Step::OpenVfio,
@@ -212,8 +213,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EBUSY,
         Unavailable,
         Cause::GroupNotViable,
-        "The IOMMU core does not give the group to user space while another of its functions has a driver \
-         that does DMA, or another process owns the group.",
+        "The IOMMU core does not let user space own the group while another function of it has a driver that does \
+         DMA, or while another process owns it.",
         "Unbind the other functions of the group, or move the card to a slot with a group of its own.",
     ),
     row(
@@ -221,8 +222,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EPERM,
         Unavailable,
         Cause::Noiommu,
-        "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO, and never together with a group that has an IOMMU.",
-        "Use a host with an IOMMU: a no-IOMMU group exports nothing.",
+        "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO, and never in one container with a group that has an IOMMU.",
+        "Use a host with an IOMMU: VFIO exports no dma-buf from a no-IOMMU group.",
     )
     .when(|facts| facts.noiommu == Some(true)),
     row(
@@ -248,7 +249,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::InUse,
         "The group already belongs to a container or an iommufd, or its IOMMU driver does not support user space.",
-        "End the process that holds the group (`fuser -v /dev/vfio/*`).",
+        "End the process that has the group open (`fuser -v /dev/vfio/*`).",
     ),
     uncaused(
         Step::AttachIommu,
@@ -279,7 +280,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::InUse,
         "Another process has the device open, or owns its IOMMU domain.",
-        "End the process that holds it (`fuser -v /dev/vfio/*`).",
+        "End the process that has it open (`fuser -v /dev/vfio/*`).",
     ),
     uncaused(
         Step::OpenDevice,
@@ -308,7 +309,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EAGAIN,
         Unavailable,
         Cause::InUse,
-        "Another process holds the lock of the function or of its bus.",
+        "Another process has locked the function or its bus.",
         "Try again.",
     ),
     row(
@@ -324,8 +325,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EIO,
         Unavailable,
         Cause::MemoryDecodeOff,
-        "The function does not respond to memory accesses: its memory-decode bit is off, or it is in a low- \
-         power state.",
+        "The function does not respond to memory accesses: its memory-decode bit is off, or it is in a \
+         low-power state.",
         "Set the memory-decode bit in its PCI command register.",
     ),
     // the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
@@ -352,15 +353,15 @@ pub(super) static ROWS: &[Row] = &[
         Cause::BarNotExportable,
         "vfio-pci exports whole pages of a memory BAR: the BAR is smaller than a page or an I/O BAR, or a \
          range is empty, unaligned or exceeds the BAR.",
-        "Name page-aligned ranges within a memory BAR; `peerpath list` shows the exportable BARs.",
+        "Choose page-aligned ranges within a memory BAR; `peerpath list` shows the exportable BARs.",
     ),
     row(
         Step::Export,
         Errno::ENODEV,
         Unavailable,
         Cause::BarNotExportable,
-        "vfio-pci has not claimed a BAR with this index: it exports implemented BARs 0 to 5, neither ROM nor \
-         config space.",
+        "vfio-pci has not claimed a BAR with this index: it exports the implemented BARs 0 to 5, but \
+         not the ROM and config space.",
         "Choose a BAR that `peerpath list` shows as exportable.",
     ),
     row(
@@ -369,7 +370,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::BarNotExportable,
         "The address of the range exceeds the address space.",
-        "Name a range within the BAR.",
+        "Choose a range within the BAR.",
     ),
     row(
         Step::Export,
@@ -490,8 +491,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Unavailable,
         Cause::Topology,
-        "p2pdma finds no permitted route: an ACS redirect or separate root ports lead through a host bridge \
-         that the kernel does not trust, or the importer is not a PCI device.",
+        "p2pdma finds no permitted route: because of an ACS redirect or separate root ports, the transfer would \
+         pass a host bridge that the kernel does not trust; or the importer is not a PCI device.",
         "Place both functions below one switch without ACS redirect; `peerpath paths --from EXPORTER --to \
          IMPORTER` shows the deciding bridge.",
     ),
@@ -518,9 +519,9 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOMEM,
         Unavailable,
         Cause::ConfidentialGuest,
-        "A confidential guest (SEV, TDX, CCA) bounces DMA through shared memory, and the DMA API cannot \
-         bounce MMIO.",
-        "Run outside of a confidential guest: the kernel has no shared mapping of a BAR.",
+        "A confidential guest (SEV, TDX, CCA) bounces DMA through shared memory, and the DMA API cannot bounce \
+         MMIO.",
+        "Run outside of a confidential guest: in a guest the kernel has no shared mapping of a BAR.",
     )
     .when(|facts| direct(facts) && facts.confidential_guest == Some(true)),
     row(
@@ -537,8 +538,8 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
         Failed,
-        "The DMA API returned no address: a translated domain is out of IOVA space or memory, or a direct \
-         mapping meets swiotlb=force, a confidential guest or a too small DMA mask.",
+        "The DMA API returned no address: a translated domain is out of IOVA space or memory, or \
+         swiotlb=force, a confidential guest or a too small DMA mask prevents a direct mapping.",
         "Run `peerpath doctor` on the pair, and check the kernel log (dmesg).",
     ),
     row(
@@ -563,7 +564,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EFAULT,
         Failed,
         Cause::ImporterNoDmabuf,
-        "The kernel cannot pin the pages of the address range, as is the case for device memory.",
+        "The kernel cannot pin the pages of the address range. Device memory has no pages to pin.",
         "Register the memory through its dma-buf instead of its address.",
     ),
     uncaused(
@@ -587,7 +588,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EPERM,
         Unavailable,
         Cause::NoPermission,
-        "The device belongs to another network namespace than this process.",
+        "The device is in a network namespace other than that of this process.",
         "Run in the device's namespace (`ip netns exec`), or move the device here with `rdma dev set DEV netns`.",
     ),
     row(
@@ -686,7 +687,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::LimitReached,
         "The send queue is full.",
-        "Reduce the depth; if the number of posted requests did not exceed it, report a bug of peerpath.",
+        "Reduce the depth; if the run did not post more requests than that, report a bug of peerpath.",
     ),
     row(
         Step::PostTransfers,
@@ -735,8 +736,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Failed,
         Cause::BarNotExportable,
-        "The mapping allows neither reads nor writes, exceeds the dma-buf, or is not aligned to the IOMMU's \
-         page size.",
+        "The mapping permits neither reads nor writes, exceeds the dma-buf, or is not aligned to the IOMMU's page \
+         size.",
         "Map page-aligned ranges within the buffer, for reads, writes or both.",
     ),
     row(
@@ -768,7 +769,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EFAULT,
         Failed,
         Cause::ForeignDmaBuf,
-        "The kernel cannot pin the pages of the address range, as is the case for device memory.",
+        "The kernel cannot pin the pages of the address range. Device memory has no pages to pin.",
         "Map the memory through its dma-buf instead of its address.",
     ),
     row(
@@ -802,7 +803,7 @@ pub(super) static EVERYWHERE: &[Common] = &[
         unavailable_at: PERMISSION,
         cause: Some(Cause::NoPermission),
         why: "The permissions of the file do not allow this user to open it.",
-        remedy: "Run as root, or give the user access to the device node.",
+        remedy: "Run as root, or grant the user access to the device node.",
     },
     Common {
         errno: Errno::EPERM,

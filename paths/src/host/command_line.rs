@@ -1,4 +1,4 @@
-//! The kernel's command line.
+//! The kernel command line.
 
 /// The parameters in order, split as the kernel does: at white space outside of double quotes, up to a separate `--`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl CommandLine {
         self.parameters.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a `swiotlb=` ends in `force` and none in `noforce`, which takes precedence.
+    /// Whether swiotlb is forced: a `swiotlb=` has the mode `force`, and none has `noforce`, which takes precedence.
     pub fn swiotlb_forced(&self) -> bool {
         let modes: Vec<_> = self.values("swiotlb").map(swiotlb_mode).collect();
         modes.contains(&"force") && !modes.contains(&"noforce")
@@ -43,7 +43,7 @@ impl CommandLine {
     }
 }
 
-/// The mode after the optional number of slabs and the optional number of areas.
+/// The mode in a value of `swiotlb=`, after the optional numbers of slabs and areas.
 fn swiotlb_mode(value: &str) -> &str {
     let mut rest = value;
     for _ in 0..2 {

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 pub struct Cpu {
     /// `AuthenticAMD`, `GenuineIntel`; x86 only.
     pub vendor: Option<String>,
-    /// Family including the extended family; x86 only.
+    /// CPU family, including the extended family; x86 only.
     pub family: Option<u32>,
-    /// The model name.
+    /// Model name, as the processor reports it.
     pub model_name: Option<String>,
     /// Feature flags; x86 only.
     pub flags: Vec<String>,
-    /// The platform's own DMA operations, if it has some.
+    /// DMA operations specific to the platform; `None` if the platform uses the generic code.
     pub legacy_dma: Option<LegacyDma>,
 }
 
@@ -29,7 +29,7 @@ pub enum LegacyDma {
 }
 
 impl LegacyDma {
-    /// The name for sentences.
+    /// Name of the platform's DMA operations, as the subject of a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PowerTce => "POWER's TCE tables",
@@ -40,7 +40,7 @@ impl LegacyDma {
 }
 
 impl Cpu {
-    /// AMD's family of Zen, the first one that p2pdma trusts.
+    /// AMD's CPU family of the first Zen, the oldest one that p2pdma trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
     /// Parses the lines of the first processor, and the common lines after the last one (the machine, on POWER).
@@ -61,7 +61,7 @@ impl Cpu {
         }
     }
 
-    /// Whether p2pdma trusts every host bridge of the processor: AMD since Zen. Hygon and other architectures do not count.
+    /// Whether p2pdma trusts every host bridge of the processor: AMD since Zen, but not Hygon and other architectures.
     /// `None` if the family is unknown.
     pub fn trusted_for_p2p(&self) -> Option<bool> {
         match (self.vendor.as_deref(), self.family) {

@@ -1,4 +1,4 @@
-//! Facts that decide about paths and are not in sysfs or procfs. A snapshot contains them in a file.
+//! Facts that affect paths and are not in the copied files of sysfs and procfs. A snapshot contains them in a file of its own.
 
 use std::collections::BTreeMap;
 
@@ -36,17 +36,17 @@ const OPTIONS: &[&str] = &[
     "ZONE_DEVICE",
 ];
 
-/// Options that newer kernels no longer have. If the configuration does not mention them, they are unknown, not off.
+/// Options that newer kernels no longer have. An option that the configuration does not mention is unknown, not off.
 const REMOVED_OPTIONS: &[&str] = &["DMABUF_MOVE_NOTIFY"];
 
-/// The facts. `None` means unknown.
+/// Facts about a host. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostFacts {
-    /// `uname -r`.
+    /// Kernel release, as `uname -r` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_release: Option<String>,
-    /// `uname -m`.
+    /// Machine, as `uname -m` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     /// Page size in bytes.
@@ -55,13 +55,13 @@ pub struct HostFacts {
     /// Locked-memory limit of a process in bytes; `None` if unlimited or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_bytes: Option<u64>,
-    /// The locked-memory limit is unlimited.
+    /// Whether the locked-memory limit is unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_unlimited: Option<bool>,
-    /// swiotlb bounces all direct mappings.
+    /// Whether swiotlb bounces all direct mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swiotlb_forced: Option<bool>,
-    /// The kind of confidential guest.
+    /// Kind of confidential guest; `None` if the host is not one or this is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidential_guest: Option<ConfidentialGuest>,
     /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n`. Empty if the configuration is not readable.
@@ -70,7 +70,7 @@ pub struct HostFacts {
     /// RDMA devices, and whether they support on-demand paging.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub on_demand_paging: BTreeMap<String, bool>,
-    /// The snapshot was taken with permission to read the complete config space.
+    /// Whether the snapshot was taken with permission to read the complete config space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
 }
@@ -130,7 +130,7 @@ fn options(text: &str) -> BTreeMap<String, String> {
     OPTIONS.iter().chain(mentioned).map(|name| ((*name).to_owned(), value(name))).collect()
 }
 
-/// The soft limit; `Some(None)` means unlimited.
+/// The soft limit of locked memory in bytes; `Some(None)` means unlimited.
 fn memlock(limits: &str) -> Option<Option<u64>> {
     let soft = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?.split_whitespace().next()?;
     match soft {

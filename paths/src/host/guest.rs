@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tree;
 
-/// Kinds of confidential guests.
+/// Kind of a confidential guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfidentialGuest {
@@ -42,7 +42,7 @@ const MARKS: &[(&str, ConfidentialGuest)] = &[
     ("sys/devices/platform/arm-cca-dev", ConfidentialGuest::Realm),
 ];
 
-/// The paths of these files, for the snapshot.
+/// Paths of the files that identify a confidential guest, for the snapshot.
 pub(crate) fn marks() -> impl Iterator<Item = &'static str> {
     MARKS.iter().map(|(path, _)| *path)
 }
@@ -56,7 +56,7 @@ pub(super) fn detect(tree: &Tree, cpuinfo: Option<&str>) -> Option<ConfidentialG
     if has("tdx_guest") {
         return Some(ConfidentialGuest::Tdx);
     }
-    // A host that can run such guests has the sev flags too. A guest has them only if it is a confidential guest.
+    // A host that can run confidential guests has the sev flags too. A guest has these flags only if it is confidential.
     match has("hypervisor") {
         true if has("sev_snp") => Some(ConfidentialGuest::SevSnp),
         true if has("sev") || has("sev_es") => Some(ConfidentialGuest::Sev),

@@ -17,10 +17,10 @@ impl KernelVersion {
     /// The first kernel in which vfio-pci exports dma-bufs.
     pub const VFIO_DMA_BUF: Self = Self { major: 6, minor: 19 };
 
-    /// Finds the version in texts such as `7.2.12+deb14-amd64` and `Linux version 7.2.12 (...)`.
+    /// Finds the version in a text such as `7.2.12+deb14-amd64` or `Linux version 7.2.12 (...)`.
     pub fn find(text: &str) -> Option<Self> {
-        text.split_whitespace().find_map(|word| {
-            let mut numbers = word.split(|character: char| !character.is_ascii_digit());
+        text.split_whitespace().find_map(|part| {
+            let mut numbers = part.split(|character: char| !character.is_ascii_digit());
             Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
         })
     }

@@ -1,14 +1,14 @@
-//! How the DMA API maps for an importer if the route leads through a host bridge.
+//! Mappings of the DMA API for an importer, if the route leads through a host bridge.
 
 use super::PossiblePaths;
 use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
 
-/// How the DMA API maps for a device.
+/// Kind of mapping that the DMA API creates for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mapping {
     /// DMA address = physical address: no IOMMU, or a domain that the DMA API does not manage.
     Direct,
-    /// Through the IOMMU.
+    /// The IOMMU translates the DMA address.
     Translated,
     /// The domain type is not readable.
     Unknown,
@@ -18,10 +18,10 @@ pub(super) enum Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts {
     pub(super) mapping: Mapping,
-    /// The highest DMA address that the bound driver set. Without a driver of the device, the mask is the kernel's initial
-    /// value of 32 bits, which does not apply to an import.
+    /// DMA mask that the bound driver set, as the highest DMA address. `None` without a driver of the device: the mask then has
+    /// the kernel's initial value of 32 bits, which does not apply to an import.
     pub(super) mask: Option<u64>,
-    /// The mapping as a clause for sentences.
+    /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
 }
 
@@ -91,7 +91,7 @@ impl ImporterFacts {
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     match function.membership {
         GroupMembership::None => return Mapping::Direct,
-        // TCE groups have no domain type: the platform's DMA operations map.
+        // The groups of POWER's TCE tables have no domain type: the platform's DMA operations map directly.
         _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
         GroupMembership::Unknown => return Mapping::Unknown,
         GroupMembership::Group(_) => {}
@@ -119,8 +119,8 @@ fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     }
 }
 
-/// Whether the kernel links every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, whose
-/// source was not read.
+/// Whether the kernel links every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, which
+/// this crate has no data on.
 pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);

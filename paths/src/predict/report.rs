@@ -1,4 +1,4 @@
-//! The report of a prediction: the deciding fact, the hops, missing information, and what would change the path.
+//! The report of a prediction: the deciding fact, the hops, missing information, and changes that give another path.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,50 +9,51 @@ use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName,
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathReport {
-    /// The exporter.
+    /// Address of the exporter.
     pub from: Bdf,
-    /// The importer.
+    /// Address of the importer.
     pub to: Bdf,
-    /// The path that the kernel will choose; `unknown` if it depends on missing information.
+    /// Path that the kernel will choose; `unknown` if the path depends on missing information.
     pub predicted: PathName,
     /// The cause, if the path is refused.
     pub cause: Option<Cause>,
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
-    /// The fact that decides about the path.
+    /// Fact that decides the path.
     pub deciding: DecidingFact,
-    /// The functions on the path, including exporter and importer. A path through the root complex goes up and down again.
+    /// The functions on the path, including exporter and importer. A path through the root complex passes shared bridges
+    /// twice: upward and downward.
     pub hops: Vec<Bdf>,
-    /// The hop that joins the two sides; `None` if the root complex joins them.
+    /// Common bridge at which the path turns from upward to downward; `None` if it turns in the root complex.
     #[serde(default)]
     pub turns_at: Option<Bdf>,
-    /// The last hop before the root complex; `None` if a hop joins the two sides.
+    /// Last hop before the root complex; `None` if the path turns at a bridge.
     #[serde(default)]
     pub up_to: Option<Bdf>,
-    /// Missing information that may change the prediction.
+    /// Missing information that may change the prediction, as noun phrases.
     pub unknown: Vec<String>,
-    /// The index of the predicted BAR.
+    /// Index of the BAR that the prediction is for.
     #[serde(default)]
     pub bar: Option<u8>,
-    /// Changes of the host that change the path.
+    /// Changes of the host that give another path, as imperative clauses.
     #[serde(default)]
     pub would_change: Vec<String>,
-    /// Further remarks about the pair.
+    /// Remarks about the pair, as clauses.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// The fact that decides about the path.
+/// The fact that decides the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecidingFact {
-    /// The function that the fact is about, if it is about one.
+    /// Function that the fact concerns; `None` if it concerns the host.
     pub bdf: Option<Bdf>,
-    /// The fact, a clause without capital and period.
+    /// Description of the fact, as a clause without capital and period.
     pub fact: String,
 }
 
 impl Predictor<'_> {
-    /// The report of a prediction of this predictor.
+    /// Explains a prediction of this predictor.
     pub fn report(&self, prediction: &Prediction) -> PathReport {
         let &Prediction { from, to, path, cause } = prediction;
         let common = self.common(from, to);
@@ -75,7 +76,7 @@ impl Predictor<'_> {
         }
     }
 
-    /// The blockers of the exporter, then those of the importer, without duplicates.
+    /// Joins the blockers of the exporter and of the importer without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
         blockers
@@ -83,7 +84,7 @@ impl Predictor<'_> {
         blockers
     }
 
-    /// The report of one pair; `None` if one of the functions does not exist.
+    /// Predicts and explains the path of one pair; `None` if one of the functions does not exist.
     pub fn explain(&self, from: Bdf, to: Bdf) -> Option<PathReport> {
         self.predict(from, to).map(|prediction| self.report(&prediction))
     }
@@ -95,8 +96,9 @@ struct ReportBuilder<'a> {
     from: usize,
     to: usize,
     common: Option<usize>,
-    /// The functions that p2pdma checks for ACS, in its order: those with a redirect, and those with unknown ACS.
+    /// Functions with an ACS redirect among those that p2pdma checks, in its order.
     redirecting: Vec<&'a Function>,
+    /// Functions with unknown ACS among them.
     acs_unknown: Vec<&'a Function>,
 }
 
@@ -155,7 +157,7 @@ impl<'a> ReportBuilder<'a> {
         let fact = if self.from == self.to {
             "exporter and importer are the same function, and it has no ACS redirect"
         } else if self.common == Some(self.from) || self.common == Some(self.to) {
-            "one is above the other, and no ACS redirect is set between them"
+            "one function is above the other, and no ACS redirect is set between them"
         } else {
             "the nearest bridge above both, and no ACS redirect is set below it"
         };
@@ -191,27 +193,28 @@ impl<'a> ReportBuilder<'a> {
         format!("the kernel trusts the host bridges of AMD processors of family 23 and later (this is {family})")
     }
 
-    /// The first device of the root bus that is not on the list, or of the exporter's root bus, and what the list says about it.
+    /// The first device of the root bus that the allowlist does not contain, or of the exporter's root bus if it contains both;
+    /// and the decision of the allowlist, as a clause.
     fn list_fact(&self) -> (Option<Bdf>, String) {
         let (from, to) = self.roots();
         let trust = &self.predictor.trust;
         let both = trust.listed(from, to);
-        let asked =
+        let checked =
             if both == Some(false) && from != to && trust.listed_with_another(from) == Some(true) { to } else { from };
-        let root = &self.topology().roots()[asked];
+        let root = &self.topology().roots()[checked];
         let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
         let Some(first) = root.possible_first.first().and_then(|bdf| self.topology().function(*bdf)) else {
-            return (None, format!("root bus {bus} has no device, so it is not on the kernel's list of host bridges"));
+            return (None, format!("root bus {bus} has no device, so the kernel does not trust the bus"));
         };
-        let counts = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
+        let is_eligible = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
         let fact = match both {
-            Some(true) => "is on the kernel's list of host bridges",
-            Some(false) if !counts => "is neither device 00.0 nor a root port, so the kernel does not trust the bus",
-            Some(false) if from != to && trust.listed(asked, asked) == Some(true) => {
-                "is on the kernel's list only for pairs below one host bridge"
+            Some(true) => "is in the kernel's P2PDMA allowlist of host bridges",
+            Some(false) if !is_eligible => "is neither device 00.0 nor a root port, so the kernel does not trust the bus",
+            Some(false) if from != to && trust.listed(checked, checked) == Some(true) => {
+                "is in the kernel's P2PDMA allowlist of host bridges only for pairs below one host bridge"
             }
-            Some(false) => "is not on the kernel's list of host bridges",
-            None => "may or may not be on the kernel's list of host bridges",
+            Some(false) => "is not in the kernel's P2PDMA allowlist of host bridges",
+            None => "is possibly in the kernel's P2PDMA allowlist of host bridges",
         };
         (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}", first.bdf, first.ids()))
     }
@@ -274,13 +277,13 @@ impl<'a> ReportBuilder<'a> {
         if path == PathName::BusAddress { self.common } else { (from == to).then_some(from) }
     }
 
-    /// The functions on the path, including both ends. A path through the root complex passes shared bridges twice.
+    /// The functions on the path, including exporter and importer. A path through the root complex passes shared bridges twice.
     fn hops(&self, path: PathName) -> Vec<Bdf> {
         let topology = self.topology();
         let turn = self.turn(path);
-        let leg = |at| topology.chain(at).take_while(|&at| Some(at) != turn).collect::<Vec<_>>();
-        let up = leg(self.from);
-        let down = leg(self.to);
+        let below_turn = |at| topology.chain(at).take_while(|&at| Some(at) != turn).collect::<Vec<_>>();
+        let up = below_turn(self.from);
+        let down = below_turn(self.to);
         up.into_iter().chain(turn).chain(down.into_iter().rev()).map(|at| self.function(at).bdf).collect()
     }
 
@@ -308,7 +311,7 @@ impl<'a> ReportBuilder<'a> {
         let unread = predictor.host.kernel.filter(|kernel| routes.none && *kernel > host_bridges::NEWEST_READ);
         unknown.extend(unread.map(|kernel| {
             format!(
-                "the host bridges that Linux {kernel} trusts (the newest list read is {})",
+                "the host bridges that Linux {kernel} trusts (peerpath knows the allowlists up to Linux {})",
                 host_bridges::NEWEST_READ
             )
         }));
@@ -336,7 +339,7 @@ impl<'a> ReportBuilder<'a> {
                     unknown.push(format!("which device is the first on root bus {bus} (proc/bus/pci/devices)"))
                 }
                 [first] => unknown
-                    .push(format!("whether {first}, the first device on root bus {bus}, is on the kernel's list")),
+                    .push(format!("whether {first}, the first device on root bus {bus}, is in the kernel's P2PDMA allowlist of host bridges")),
                 [] => {}
             }
         }
@@ -382,7 +385,7 @@ impl<'a> ReportBuilder<'a> {
                 redirecting.join(";")
             ));
         } else if path != PathName::BusAddress && self.common.is_none() {
-            change.push("move both below one switch without ACS redirect for a bus-address path".to_owned());
+            change.push("move both functions below one switch without ACS redirect for a bus-address path".to_owned());
         }
         let group = match self.function(self.to).membership {
             GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
@@ -435,7 +438,7 @@ impl<'a> ReportBuilder<'a> {
                 }
             }
             if self.topology().group_of(importer).is_some_and(|group| group.domain_type.as_deref() == Some("blocked")) {
-                notes.push("the importer's domain type is blocked: the IOMMU blocks its accesses".to_owned());
+                notes.push("the importer's domain type is blocked, so the IOMMU blocks its accesses".to_owned());
             }
         }
         if path == PathName::HostBridgeTranslated && importer.ats.present().is_some_and(|ats| ats.enabled) {
@@ -446,14 +449,14 @@ impl<'a> ReportBuilder<'a> {
                 if direct {
                     "the importer uses ATS, and the ports route translated requests directly (ACS DT): these stay below the switch"
                 } else {
-                    "the importer uses ATS: its translated requests take the same path through the root complex"
+                    "the importer uses ATS, and its translated requests take the same path through the root complex"
                 }
                 .to_owned(),
             );
         }
         if through_root && self.common.is_some() {
             notes.push(
-                "the root complex may route this path within the root port or through the system interconnect: only a measurement shows which"
+                "the root complex may route this path within the root port or through the system interconnect: only a measurement shows the route"
                     .to_owned(),
             );
         }

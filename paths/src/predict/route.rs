@@ -21,20 +21,20 @@ impl Routes {
         }
     }
 
-    /// The routes through a root complex, depending on whether the kernel trusts it.
+    /// The routes through a root complex. `trusted` is unknown if `None`.
     fn through_root(trusted: Option<bool>) -> Self {
         Self { bus_address: false, host_bridge: trusted != Some(false), none: trusted != Some(true) }
     }
 }
 
-/// The trust in each root bus.
+/// Root buses that the kernel trusts.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// Whether the processor makes every host bridge trusted.
+    /// Whether the kernel trusts every host bridge because of the processor.
     pub(super) processor: Option<bool>,
-    /// Whether the kernel's list trusts the root bus for two functions below it.
+    /// Whether the allowlist contains each root bus for two functions below it.
     alone: Vec<Option<bool>>,
-    /// Whether the list trusts the root bus for a function below it and one below another root bus.
+    /// Whether the allowlist contains each root bus for a function below it and one below another root bus.
     with_another: Vec<Option<bool>>,
 }
 
@@ -49,7 +49,7 @@ impl Trust {
         }
     }
 
-    /// Whether the list trusts a pair of root buses.
+    /// Whether the allowlist permits a pair of root buses.
     pub(super) fn listed(&self, from: usize, to: usize) -> Option<bool> {
         if from == to {
             return self.alone[from];
@@ -61,7 +61,7 @@ impl Trust {
         }
     }
 
-    /// Whether the list trusts a root bus for a pair with another root bus.
+    /// Whether the allowlist contains a root bus for a pair with another root bus.
     pub(super) fn listed_with_another(&self, root: usize) -> Option<bool> {
         self.with_another[root]
     }
@@ -75,7 +75,7 @@ impl Trust {
     }
 }
 
-/// Whether the first device of a root bus is on the list; `None` if the possible first devices differ.
+/// Whether the allowlist contains the first device of a root bus; `None` if the possible first devices differ.
 fn listed(host: &Host, topology: &Topology, possible_first: &[Bdf], same_host_bridge: bool) -> Option<bool> {
     let mut answers = possible_first
         .iter()

@@ -12,20 +12,20 @@ use super::{FILE_LIMIT_BYTES, Node, Source, TreeError};
 /// Limits of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Number of files, directories and links.
+    /// Maximum number of files, directories and links.
     pub entries: usize,
-    /// Bytes after decompression, including headers.
+    /// Maximum size after decompression in bytes, including headers.
     pub total_bytes: u64,
-    /// Bytes of one file.
+    /// Maximum size of one file in bytes.
     pub file_bytes: u64,
-    /// Bytes of one path or link target.
+    /// Maximum length of one path or link target in bytes.
     pub path_bytes: usize,
-    /// Components of one path.
+    /// Maximum number of components of one path.
     pub depth: usize,
 }
 
 impl Default for Limits {
-    /// Sufficient for a host with several thousand functions.
+    /// Limits that suffice for a host with several thousand functions.
     fn default() -> Self {
         Self { entries: 200_000, total_bytes: 256 << 20, file_bytes: FILE_LIMIT_BYTES, path_bytes: 512, depth: 64 }
     }
@@ -43,11 +43,11 @@ pub(super) struct Archive {
 }
 
 impl Source for Archive {
-    fn node(&self, path: &str) -> Option<Node> {
+    fn node(&self, path: &str) -> io::Result<Node> {
         if path.is_empty() {
-            return Some(Node::Directory);
+            return Ok(Node::Directory);
         }
-        Some(match self.entries.get(path)? {
+        Ok(match self.entries.get(path).ok_or(io::ErrorKind::NotFound)? {
             Entry::Directory => Node::Directory,
             Entry::File(_) => Node::File,
             Entry::Link(target) => Node::Link(target.clone()),
@@ -61,7 +61,7 @@ impl Source for Archive {
         }
     }
 
-    fn names(&self, path: &str) -> Vec<String> {
+    fn names(&self, path: &str) -> io::Result<Vec<String>> {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let mut names = Vec::new();
         let mut from = prefix.clone();
@@ -78,7 +78,7 @@ impl Source for Archive {
         }
         names.sort_unstable();
         names.dedup();
-        names
+        Ok(names)
     }
 
     fn resolve(&self, path: &str) -> Option<String> {
@@ -135,7 +135,7 @@ fn add<R: Read>(
         EntryType::Symlink => Entry::Link(target(&entry, &path, limits)?),
         // `tar` stores the second name of one file as a hard link to the first, by its path in the archive.
         EntryType::Link => Entry::Link(format!("/{}", clean(target(&entry, &path, limits)?.as_bytes(), limits)?)),
-        _ => return Err(TreeError::rejected(format!("{path:?} is neither a file nor a directory nor a link"))),
+        _ => return Err(TreeError::rejected(format!("{path:?} is not a file, directory or link"))),
     };
     if path.is_empty() {
         return match value {
@@ -166,7 +166,7 @@ fn content<R: Read>(entry: &mut tar::Entry<'_, R>, path: &str, limits: &Limits) 
     let mut bytes = Vec::new();
     entry.take(limits.file_bytes).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 != size_bytes {
-        return Err(TreeError::malformed(io::Error::new(io::ErrorKind::UnexpectedEof, "a file is cut off")));
+        return Err(TreeError::malformed(io::Error::new(io::ErrorKind::UnexpectedEof, "a file is truncated")));
     }
     Ok(bytes)
 }
@@ -340,8 +340,8 @@ mod tests {
         for (archive, text) in [
             (raw("/etc/passwd", EntryType::Regular), "absolute"),
             (raw("sys/../../etc/passwd", EntryType::Regular), "leads out"),
-            (raw("sys/null", EntryType::Char), "neither"),
-            (raw("sys/pipe", EntryType::Fifo), "neither"),
+            (raw("sys/null", EntryType::Char), "is not a file"),
+            (raw("sys/pipe", EntryType::Fifo), "is not a file"),
             (raw(&"d/".repeat(49), EntryType::Directory), ""),
             (raw("a\x1b[2J", EntryType::Regular), "not text"),
             (Builder::new().file("sys/a", "1").file("sys/a", "2").open(), "twice"),

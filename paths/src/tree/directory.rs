@@ -1,7 +1,8 @@
 //! A copy of a host's files in a directory. Its links come from another host, so they are resolved within the directory.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Descends one level if the directory contains only an unpacked snapshot.
     pub(super) fn new(path: &Path) -> Self {
-        let root = match names(path).as_slice() {
+        let root = match names(path).unwrap_or_default().as_slice() {
             [only] if only != "sys" && only != "proc" && path.join(only).join("sys").is_dir() => path.join(only),
             _ => path.to_owned(),
         };
@@ -24,12 +25,12 @@ impl Directory {
 }
 
 impl Source for Directory {
-    fn node(&self, path: &str) -> Option<Node> {
+    fn node(&self, path: &str) -> io::Result<Node> {
         node(&self.root.join(path))
     }
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {
-        // O_NONBLOCK: a FIFO that replaces the file after the check must not block.
+        // O_NONBLOCK prevents blocking on a FIFO that replaced the file after it was listed.
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -43,15 +44,15 @@ impl Source for Directory {
         Some(bytes)
     }
 
-    fn names(&self, path: &str) -> Vec<String> {
+    fn names(&self, path: &str) -> io::Result<Vec<String>> {
         names(&self.root.join(path))
     }
 }
 
-pub(super) fn node(path: &Path) -> Option<Node> {
-    let kind = fs::symlink_metadata(path).ok()?.file_type();
-    Some(if kind.is_symlink() {
-        Node::Link(fs::read_link(path).ok()?.to_str()?.to_owned())
+pub(super) fn node(path: &Path) -> io::Result<Node> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    Ok(if kind.is_symlink() {
+        Node::Link(text(fs::read_link(path)?.into_os_string())?)
     } else if kind.is_dir() {
         Node::Directory
     } else if kind.is_file() {
@@ -61,7 +62,15 @@ pub(super) fn node(path: &Path) -> Option<Node> {
     })
 }
 
-pub(super) fn names(path: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+/// Skips names that are not UTF-8: no file of sysfs or procfs that is read here has one.
+pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn text(name: OsString) -> io::Result<String> {
+    name.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
 }

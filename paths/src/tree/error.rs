@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Explained, Explanation, Severity};
 
-/// The files of a host cannot be read.
+/// An error of opening the files of a host.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// The path does not exist or is not readable.
@@ -13,28 +13,28 @@ pub enum TreeError {
     Unreadable {
         /// The path.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not a tar archive, or its compression is damaged.
-    #[error("{} is not a snapshot", place(path))]
+    #[error("{} is not a snapshot", name(path))]
     Malformed {
-        /// The file, if it has a name.
+        /// The file; `None` if the archive is a stream.
         path: Option<PathBuf>,
         /// The error of the reader.
         source: io::Error,
     },
     /// The archive contains entries that no snapshot has.
-    #[error("{} is not a valid snapshot: {what}", place(path))]
+    #[error("{} is not a valid snapshot: {what}", name(path))]
     Rejected {
-        /// The file, if it has a name.
+        /// The file; `None` if the archive is a stream.
         path: Option<PathBuf>,
-        /// What is invalid.
+        /// The reason, as a clause.
         what: String,
     },
 }
 
-fn place(path: &Option<PathBuf>) -> String {
+fn name(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or_else(|| "the archive".to_owned(), |path| path.display().to_string())
 }
 
@@ -61,8 +61,8 @@ impl Explained for TreeError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Unreadable { source, .. } => Explanation::uncaused(
-                format!("The system reports: {source}."),
-                "Name a directory that contains sys and proc, or a file that `peerpath snapshot` wrote.",
+                format!("The operating system reports: {source}."),
+                "Pass a directory that contains sys and proc, or a file that `peerpath snapshot` wrote.",
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
                 format!("The file is not a tar archive: {source}."),
@@ -70,7 +70,7 @@ impl Explained for TreeError {
             ),
             Self::Rejected { .. } => Explanation::uncaused(
                 "A snapshot contains only small files, directories and links below sys, proc and peerpath.",
-                "Take a snapshot with `peerpath snapshot`, or unpack a trusted archive and name the directory.",
+                "Take a snapshot with `peerpath snapshot`, or unpack a trusted archive and pass the directory.",
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! The running host. Its links are trusted, so the kernel resolves them.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::{FILE_LIMIT_BYTES, Node, Source, directory};
@@ -10,18 +10,18 @@ use super::{FILE_LIMIT_BYTES, Node, Source, directory};
 pub(super) struct Live;
 
 impl Source for Live {
-    fn node(&self, path: &str) -> Option<Node> {
+    fn node(&self, path: &str) -> io::Result<Node> {
         directory::node(Path::new(&format!("/{path}")))
     }
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        // A file of sysfs claims 4096 bytes whatever its content, so the size is not used.
+        // sysfs reports a size of 4096 bytes for every file, so the size is not used.
         fs::File::open(format!("/{path}")).ok()?.take(FILE_LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
 
-    fn names(&self, path: &str) -> Vec<String> {
+    fn names(&self, path: &str) -> io::Result<Vec<String>> {
         directory::names(Path::new(&format!("/{path}")))
     }
 

@@ -24,7 +24,7 @@ pub struct Function {
     bdf: Bdf,
     above: Option<Bdf>,
     root: (u32, u8),
-    /// The directories between `sys/devices` and the root bus.
+    /// Path between `sys/devices` and the root bus.
     host: String,
     kind: Kind,
     ids: (u16, u16),
@@ -41,7 +41,7 @@ pub struct Function {
     mask: u8,
     virtual_function_of: Option<Bdf>,
     devices: Vec<(String, String)>,
-    /// The command register.
+    /// Value of the command register.
     command: u8,
     /// The PCIe capability's Device Control: payload and read request sizes, relaxed ordering.
     device_control: u16,
@@ -172,7 +172,7 @@ pub struct Machine {
     functions: Vec<Function>,
     groups: BTreeMap<u32, (String, String)>,
     files: BTreeMap<String, Vec<u8>>,
-    /// The order in which the kernel found the functions; by address if empty.
+    /// Order of enumeration by the kernel; by address if empty.
     order: Option<Vec<Bdf>>,
     /// Path prefixes of files to omit.
     missing: Vec<String>,
