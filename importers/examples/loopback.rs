@@ -4,7 +4,7 @@
 //! loopback 0000:03:00.0 2 mlx5_0
 //! ```
 //!
-//! The function is bound to vfio-pci already.
+//! The function must already be bound to vfio-pci.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bdf: Bdf = bdf.parse()?;
 
     let bar = VfioExporter::open(bdf, bar.parse::<u8>()?.try_into()?, &[], &OpenOptions::default())?;
-    // A dma-buf, and the exporter's own view of the same bytes.
+    // A dma-buf, and the exporter's CPU mapping of the same bytes.
     let buffer = bar.export(bar.length_bytes())?;
 
     let nic = verbs::Device::open(nic)?;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut loopback = region.loopback(16)?;
     loopback.write(0, b"hello")?.wait()?;
 
-    // Through the BAR, not through RDMA.
+    // Read through the BAR's CPU mapping, not through RDMA.
     let mut bytes = [0; 5];
     buffer.view().read(0, &mut bytes)?;
     assert_eq!(&bytes, b"hello");
