@@ -167,7 +167,7 @@ fn marks_results_of_the_fake_driver_as_emulated() {
     let stage = Stage::new();
     let run = stage.run("", &["--from", "host:1M", "--to", "cuda:0", "--op", "copy_in"]).in_order().all("passed", 0);
     assert_eq!(run.result["environment"]["emulated"], true);
-    assert!(run.result["environment"]["emulator"].as_str().unwrap().contains("stand-in"), "{}", run.result);
+    assert!(run.result["environment"]["emulator"].as_str().unwrap().contains("fake CUDA driver"), "{}", run.result);
     assert!(run.text.contains("do not describe hardware"), "{}", run.text);
 }
 
@@ -332,7 +332,7 @@ fn reports_a_failure_of_any_call_and_releases_everything() {
     let cases: Vec<_> = CALLS.iter().flat_map(|call| [(*call, 1), (*call, 3)]).collect();
     each(&cases, |(call, from)| {
         let run = both(&Stage::new(), &format!("refuse={call}:999:{from}"));
-        let is_left = |line: &str| RELEASING.contains(call) && line.ends_with(" were left");
+        let is_left = |line: &str| RELEASING.contains(call) && line.ends_with(" were not released");
         let complaints: Vec<_> =
             run.log.lines().filter(|line| line.starts_with("COMPLAINT") && !is_left(line)).collect();
         assert!(complaints.is_empty(), "{call} from {from}: {complaints:?}");
@@ -446,7 +446,7 @@ fn lists_and_checks_gpus() {
     let stage = Stage::new();
     let output = |arguments: &[&str]| String::from_utf8_lossy(&stage.peerpath("", arguments).stdout).into_owned();
     let listed = output(&["list"]);
-    assert!(listed.contains("cuda:0: double of a GPU"), "{listed}");
+    assert!(listed.contains("cuda:0: fake GPU"), "{listed}");
     let json: Value = serde_json::from_str(&output(&["list", "--json"])).unwrap();
     let gpu = json.as_array().unwrap().iter().find(|entry| entry["devices"] == serde_json::json!(["cuda:0"]));
     assert_eq!(gpu.unwrap()["bdf"], "ff00:fe:1e.0");

@@ -4,7 +4,7 @@ use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::status::{self, Status};
 
-/// An error of the driver. It is small and cheap to create, because the data path returns it as well.
+/// An error of the driver. Small and cheap to create, because the data path returns it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,7 +23,7 @@ pub enum Error {
     /// A call returned an error.
     #[error("{call} returned {name}")]
     Refused {
-        /// The function.
+        /// Name of the called function.
         call: &'static str,
         /// `CUresult`.
         code: i32,
@@ -33,15 +33,15 @@ pub enum Error {
     /// There is no GPU with this number.
     #[error("there is no GPU {index}")]
     NoGpu {
-        /// Number that was asked for.
+        /// Requested number.
         index: u32,
         /// Number of GPUs.
         count: u32,
     },
-    /// A call succeeded without a result.
-    #[error("{call} succeeded without a result")]
+    /// A call reported success but returned no result.
+    #[error("{call} reported success but returned no result")]
     Nothing {
-        /// The function.
+        /// Name of the called function.
         call: &'static str,
     },
 }
@@ -54,12 +54,12 @@ impl Error {
         }
     }
 
-    /// Whether the GPU, or this process's context on it, is lost.
+    /// Whether the GPU, or the context of this process on the GPU, is lost.
     pub fn is_loss(&self) -> bool {
         self.status().is_some_and(|status| status.cause == Some(Cause::DeviceLost))
     }
 
-    /// Name of the error: that of the driver, if there is one.
+    /// Returns the driver's name of the error if it has one, otherwise a short description.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Refused { name, .. } => name,
@@ -72,7 +72,7 @@ impl Error {
 }
 
 impl Error {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }
@@ -112,15 +112,16 @@ impl Explained for Error {
                 },
                 "Name a GPU that `nvidia-smi -L` lists, and check CUDA_VISIBLE_DEVICES.",
             ),
-            Self::Nothing { .. } => {
-                Explanation::uncaused("The driver violates its own interface.", "Use another version of the driver.")
-            }
+            Self::Nothing { .. } => Explanation::uncaused(
+                "The NVIDIA driver returned a value that its API does not define.",
+                "Use another version of the driver.",
+            ),
         }
     }
 
     fn severity(&self) -> Severity {
         match self {
-            // Without any GPU, no number would be right.
+            // Without any GPU, every number fails.
             Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Severity::Unavailable,
             Self::NoGpu { .. } => Severity::BadInput,
             Self::Refused { .. } => self.status().map_or(Severity::Failed, |status| status.severity),
@@ -138,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_gpu_is_a_failure_and_not_a_refusal() {
-        // Among them every code for which cuda.h demands a restart of the process.
+    fn lost_gpu_is_a_failure_and_not_a_refusal() {
+        // These include every code for which cuda.h demands a restart of the process.
         for code in [214, 220, 226, 700, 702, 709, 714, 715, 716, 717, 718, 719] {
             assert!(refused(code).is_loss() && refused(code).severity() == Severity::Failed, "{code}");
         }
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_has_no_cause() {
+    fn unknown_code_has_no_cause() {
         let error = refused(4711);
         assert_eq!((error.explanation().cause, error.severity()), (None, Severity::Failed));
         assert!(error.explanation().why.contains("4711"));

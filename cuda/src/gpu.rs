@@ -14,7 +14,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// From the driver's encoding: 13000 is 13.0.
+    /// Decodes the driver's encoding: 13000 is 13.0.
     pub(crate) fn of(number: i32) -> Self {
         let number = u32::try_from(number).unwrap_or(0);
         Self { major: number / 1000, minor: number % 1000 / 10 }
@@ -30,7 +30,7 @@ impl fmt::Display for Version {
 /// A GPU and its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
-    /// Number of the GPU, as the driver counts.
+    /// GPU number in the driver's enumeration, from 0.
     pub index: u32,
     /// Model name: `NVIDIA H200`.
     pub name: String,
@@ -38,11 +38,11 @@ pub struct Gpu {
     pub bdf: Option<Bdf>,
     /// Bytes of memory.
     pub memory_bytes: u64,
-    /// The driver exports its memory as dma-bufs. `None` where the driver does not know the attribute.
+    /// Whether the driver can export the GPU's memory as dma-bufs. `None` if the driver does not know the attribute.
     pub dma_buf: Option<bool>,
-    /// Other devices can access its memory (GPUDirect RDMA).
+    /// Whether other devices can access the GPU's memory (GPUDirect RDMA). `None` as above.
     pub gpu_direct_rdma: Option<bool>,
-    /// Writes of other devices are ordered for the GPU without a flush.
+    /// Whether the GPU observes writes of other devices in order without a flush. `None` as above.
     pub writes_ordered: Option<bool>,
 }
 

@@ -1,9 +1,9 @@
 //! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that make other memory reachable for
 //! them.
 //!
-//! The exporter of GPU memory and the importer both build on this crate. A program that uses it starts on hosts without a
-//! driver. A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with a cause and a
-//! remedy.
+//! The exporter of GPU memory and the importer both build on this crate. A program that uses this crate also starts on
+//! hosts without a driver. A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with
+//! a cause and a remedy.
 //!
 //! ```no_run
 //! use peerpath_cuda::{Context, DeviceMemory, Driver};
@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! Tests replace the driver with a stand-in: a library under the same name that exports the symbol `peerpath_stand_in`.
-//! [`stand_in`] reports it, so that results measured with it are marked.
+//! Tests replace the driver with a fake: a library of the same name that exports the symbol `peerpath_stand_in`.
+//! [`stand_in`] detects it, so that results measured with it are marked as emulated.
 
 mod error;
 mod gpu;

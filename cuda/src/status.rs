@@ -13,12 +13,12 @@ pub(crate) struct Status {
     pub(crate) remedy: &'static str,
 }
 
-/// The driver refuses, on this host or for this memory.
+/// Creates the meaning of a refusal: this host or this memory does not support the operation.
 const fn refusal(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Unavailable, why, remedy }
 }
 
-/// An operation that is possible here failed.
+/// Creates the meaning of a failure of a supported operation.
 const fn failure(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Failed, why, remedy }
 }
@@ -41,7 +41,7 @@ static STATUS: &[Status] = &[
     refusal(
         CUresult::CUDA_ERROR_NOT_INITIALIZED,
         Cause::NoDevice,
-        "The driver does not start.",
+        "The driver cannot initialize.",
         "Check the output of `nvidia-smi`.",
     ),
     failure(
@@ -53,7 +53,7 @@ static STATUS: &[Status] = &[
     refusal(
         CUresult::CUDA_ERROR_STUB_LIBRARY,
         Cause::LibraryMissing,
-        "This libcuda is the stub for linking, not the driver.",
+        "This libcuda is the stub library for linking, not the driver.",
         "Remove the folder `stubs` from LD_LIBRARY_PATH.",
     ),
     refusal(
@@ -126,7 +126,7 @@ static STATUS: &[Status] = &[
         CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED,
         Cause::DriverTooOld,
         "CUDA_DISABLE_PTX_JIT disables the compilation of kernels.",
-        "Unset it, or use the copy engines (copy_in, copy_out).",
+        "Unset the variable, or use the copy engines (copy_in, copy_out).",
     ),
     failure(
         CUresult::CUDA_ERROR_CONTAINED,
@@ -202,7 +202,7 @@ static STATUS: &[Status] = &[
         CUresult::CUDA_ERROR_NOT_PERMITTED,
         Cause::NoPermission,
         "The driver denies this operation to this user.",
-        "Run as root, which the registration of I/O memory needs.",
+        "Run as root; registering I/O memory needs it.",
     ),
     refusal(
         CUresult::CUDA_ERROR_NOT_SUPPORTED,
@@ -213,14 +213,14 @@ static STATUS: &[Status] = &[
     refusal(
         CUresult::CUDA_ERROR_SYSTEM_NOT_READY,
         Cause::NoDevice,
-        "The system is not ready for CUDA: the Fabric Manager is not running, or has another version.",
-        "Start nvidia-fabricmanager in the version of the driver.",
+        "The system is not ready for CUDA: the Fabric Manager is not running, or its version differs from the driver's.",
+        "Start nvidia-fabricmanager of the same version as the driver.",
     ),
     refusal(
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
         Cause::DriverTooOld,
         "libcuda and the kernel module have different versions.",
-        "Load the module of the installed version, or reboot.",
+        "Load the kernel module of the same version as libcuda, or reboot.",
     ),
     refusal(
         CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
@@ -236,7 +236,7 @@ static STATUS: &[Status] = &[
     ),
 ];
 
-/// Meaning of a code, where it is known.
+/// Returns the meaning of a code, if known.
 pub(crate) fn of(code: i32) -> Option<&'static Status> {
     STATUS.iter().find(|status| status.code == code)
 }

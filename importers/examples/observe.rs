@@ -35,21 +35,21 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
     let exporter = source.open(&OpenOptions::default()).map_err(explained)?;
     let (importer, address) = parse_target(target).map_err(explained)?;
     let device = importer.open(address, &QueuePairOptions::default()).map_err(explained)?;
-    let expected = expected(exporter.as_ref(), device.info().bdf).ok_or("there is no such BAR")?;
+    let expected = expected(exporter.as_ref(), device.info().bdf).ok_or("the source is not a BAR")?;
 
     let mut faults = FaultWatch::start(Path::new("/")).map_err(explained)?;
     let started = Instant::now();
     let mut observer = Observer::start(&ObserverOptions::default()).map_err(explained)?;
-    println!("ready to observe after {:?}; {:?}; {:?}", started.elapsed(), observer.missing(), observer.removed());
+    println!("observer ready after {:?}; {:?}; {:?}", started.elapsed(), observer.missing(), observer.removed());
 
     let buffer = exporter.export(exporter.length_bytes()).map_err(explained)?;
     let started = Instant::now();
     let watching = observer.begin(ProbeSet::Path).map_err(explained)?;
-    println!("switched on in {:?}", started.elapsed());
+    println!("probes enabled in {:?}", started.elapsed());
     let registration = Arc::clone(&device).register(Arc::clone(&buffer));
     let started = Instant::now();
     let trace = watching.end().map_err(explained)?;
-    println!("switched off and read in {:?}", started.elapsed());
+    println!("probes disabled and trace read in {:?}", started.elapsed());
     let expected = match &registration {
         Ok(_) => expected,
         Err(error) => {
@@ -65,13 +65,17 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
             Arc::clone(&device).register(Arc::clone(&buffer)).map_err(explained)?.unregister().map_err(explained)?;
         }
         let trace = watching.end().map_err(explained)?;
-        println!("times exact to {} ns, {} events lost", trace.resolution_ns(), trace.lost_events());
+        println!("time resolution {} ns, {} events lost", trace.resolution_ns(), trace.lost_events());
         for kind in [DmaBufOp::Attach, DmaBufOp::Pin, DmaBufOp::Map, DmaBufOp::Unmap, DmaBufOp::Detach] {
             println!("{kind}: {:?} ns", trace.durations_ns(kind));
         }
     }
     drop(observer);
-    println!("faults: {:?}; left behind: {:?}", faults.faults()?, remove_stale(Path::new("/")).map_err(explained)?);
+    println!(
+        "faults: {:?}; stale trace instances: {:?}",
+        faults.faults()?,
+        remove_stale(Path::new("/")).map_err(explained)?
+    );
     Ok(())
 }
 

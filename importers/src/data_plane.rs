@@ -1,4 +1,5 @@
-//! Transfers between a registered buffer and a far side.
+//! Transfers between a registered buffer and a far side: the memory that the buffer exchanges bytes with (host memory, GPU
+//! memory, or blocks of a drive).
 
 use std::sync::Arc;
 
@@ -10,18 +11,18 @@ use crate::{Error, Op};
 /// Size of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneSettings {
-    /// Most transfers in flight, per queue and side.
+    /// Maximum number of transfers in flight, per queue and side.
     pub depth: u32,
     /// Number of queues (queue pairs of an RDMA device, streams of a GPU).
     pub queues: u32,
-    /// The buffer's side posts transfers as well.
+    /// Whether the buffer's side posts transfers as well.
     pub both_sides: bool,
     /// Bytes of far-side memory.
     pub far_bytes: u64,
 }
 
 impl DataPlaneSettings {
-    /// One queue, on which the far side posts.
+    /// Settings for one queue, on which only the far side posts.
     pub const fn simple(depth: u32, far_bytes: u64) -> Self {
         Self { depth, queues: 1, both_sides: false, far_bytes }
     }
@@ -30,10 +31,10 @@ impl DataPlaneSettings {
 /// A side of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Side {
-    /// The memory that the buffer exchanges bytes with.
+    /// The memory that the buffer exchanges bytes with, and its queue pairs if the device has any.
     #[default]
     Far,
-    /// The buffer.
+    /// The registered buffer, and its queue pairs if the device has any.
     Buffer,
 }
 
@@ -49,7 +50,7 @@ pub struct Operands {
 /// One transfer between the buffer and the far side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// Number chosen by the caller; the completion carries it.
+    /// Id chosen by the caller and repeated in the completion.
     pub id: u64,
     /// A transfer op of the importer.
     pub op: Op,
@@ -57,8 +58,8 @@ pub struct Transfer {
     pub posted_by: Side,
     /// Queue to post on.
     pub queue: u32,
-    /// The transfer generates no completion of its own: its completion is reported with that of the next signaled transfer on
-    /// its queue and side. The last transfer must be signaled.
+    /// Whether the work request is unsignaled. Its completion is reported with that of the next signaled transfer on the
+    /// same queue and side, so the last transfer must be signaled.
     pub unsignaled: bool,
     /// Operands of an atomic op.
     pub operands: Operands,
@@ -71,7 +72,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// A signaled transfer that the far side posts on the first queue.
+    /// Creates a signaled transfer that the far side posts on the first queue.
     pub fn new(id: u64, op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Self {
         let (posted_by, operands) = (Side::Far, Operands::default());
         Self { id, op, posted_by, queue: 0, unsignaled: false, operands, buffer_offset, far_offset, length_bytes }
@@ -81,7 +82,7 @@ impl Transfer {
 /// Completion of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// Number of the transfer.
+    /// Id of the transfer.
     pub id: u64,
     /// Outcome of the transfer.
     pub result: Result<(), TransferError>,
@@ -93,12 +94,12 @@ pub struct Completion {
 pub struct TransferError {
     /// Status as the device names it (`REM_ACCESS_ERR`).
     pub status: &'static str,
-    /// What the status means, and what to do.
+    /// Meaning of the status, and the remedy.
     pub explanation: Box<Explanation>,
 }
 
 impl TransferError {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation.cause
     }
@@ -106,36 +107,37 @@ impl TransferError {
 
 /// Moves data between a registered buffer and a far side.
 ///
-/// A transfer that fails may end the data plane as well, as it does for the queue pairs of verbs: the transfers that are
-/// still in flight then fail too. Until all of them have been polled [`DataPlane::submit`] accepts nothing; afterwards it
-/// returns an error. Drop the data plane then and set up another one.
+/// A failed transfer may stop the data plane: a queue pair of verbs enters the error state and flushes the transfers still
+/// in flight. [`DataPlane::submit`] then accepts nothing until all of them have been polled, and returns an error
+/// afterwards. Drop the data plane and set up another one.
 pub trait DataPlane: Send {
-    /// The far side's own view, to fill and verify its memory. Not to be used while transfers are in flight.
+    /// Returns a view of the far side, to fill and verify its memory. Do not use it while transfers are in flight.
     fn far(&self) -> Arc<dyn View>;
-    /// Posts transfers, as many as the device takes now, and returns how many (a prefix of the batch). At most
-    /// [`DataPlaneSettings::depth`] are in flight, per queue and side.
+    /// Posts the longest prefix of the batch that the device accepts now, and returns its length. At most
+    /// [`DataPlaneSettings::depth`] transfers are in flight, per queue and side.
     ///
     /// # Errors
-    /// A transfer leaves the buffer or the far side, has an invalid length, or is of an op that the device lacks: neither it
-    /// nor the transfers behind it were posted. Or the device refused, which ends the data plane.
+    /// A transfer exceeds the buffer or the far side, has an invalid length, or needs an op that the device lacks: neither
+    /// it nor the transfers after it were posted. Or the device refused, and the data plane accepts no more transfers.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
-    /// Appends the transfers that have completed to `done`, without waiting. A loop can reuse `done`: with room for `depth`
-    /// completions in it, nothing is allocated unless a transfer failed.
+    /// Appends the completions that have arrived to `done`, without waiting. Reuse `done` in a loop: with capacity for
+    /// `depth` completions, nothing is allocated unless a transfer fails.
     ///
     /// # Errors
-    /// The completion queue itself failed.
+    /// The completion queue failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
-    /// Time by the device's own clock, in nanoseconds, from the start of the first transfer since the previous call to the
-    /// end of the last one. `None` where the device keeps no time. Not to be used while transfers are in flight.
+    /// Returns the time by the device's clock, in nanoseconds, between the start of the first transfer since the previous
+    /// call and the end of the last one. `None` if the device has no such clock. Do not use it while transfers are in
+    /// flight.
     fn device_time_ns(&mut self) -> Option<u64> {
         None
     }
-    /// Sleeps until a completion may have arrived, for at most 0.1 s, where the device was opened with
-    /// [`crate::QueuePairOptions::events`]; returns at once otherwise. To be called after a poll that found nothing. Returns
-    /// whether it slept in vain.
+    /// Sleeps until a completion event arrives, for at most 0.1 s, if the device was opened with
+    /// [`crate::QueuePairOptions::events`]; otherwise returns at once. Call it after a poll that found nothing. Returns
+    /// whether it slept without an event.
     ///
     /// # Errors
-    /// The device cannot be waited for.
+    /// The event channel failed.
     fn wait(&mut self) -> Result<bool, Error> {
         Ok(false)
     }

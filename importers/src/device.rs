@@ -11,7 +11,7 @@ use crate::{ConnectedEnd, DataPlane, DataPlaneSettings, EndSettings, Error, Unco
 
 /// An opened device.
 pub trait Device: Send + Sync {
-    /// What the device is.
+    /// Name, model, PCI function and driver of the device.
     fn info(&self) -> &DeviceInfo;
     /// Registers a buffer: the measured op `register`. The registration keeps the buffer and the device alive.
     ///
@@ -25,42 +25,42 @@ pub trait Device: Send + Sync {
 pub struct DeviceInfo {
     /// Name of the device (`rxe0`).
     pub name: String,
-    /// Model name, where the device's library reports one.
+    /// Model name, if the device's library reports one.
     pub model: Option<String>,
-    /// PCI function of the device.
+    /// PCI function of the device. `None` if it has none or is unknown.
     pub bdf: Option<Bdf>,
     /// Kernel driver or user-space provider.
     pub driver: Option<String>,
-    /// Firmware version, where the device has firmware.
+    /// Firmware version. `None` without firmware.
     pub firmware: Option<String>,
-    /// The CPU performs the RDMA operations (rxe, siw).
+    /// Whether the CPU performs the RDMA operations (rxe, siw).
     pub soft_rdma: bool,
-    /// Buffers are mapped into an I/O address space of the device's own (an IOAS of iommufd): the IOMMU translates every
-    /// access, and the kernel's p2pdma code is not involved.
+    /// Whether buffers are mapped into an I/O address space (IOAS of iommufd) that only this device uses: the IOMMU
+    /// translates every access, and the kernel's P2PDMA code is not involved.
     pub own_address_space: bool,
 }
 
-/// A buffer registered with a device. Dropping it unregisters the buffer as well; only [`Registration::unregister`] reports
-/// whether that succeeded.
+/// A buffer registered with a device. Dropping it also unregisters the buffer, but only [`Registration::unregister`]
+/// reports an error.
 ///
 /// Several threads may use one registration, each with a data plane of its own.
 pub trait Registration: Send + Sync {
-    /// How the buffer was registered, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
+    /// Mechanism of the registration, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
     fn mechanism(&self) -> &'static str;
     /// Sets up a data plane (queue pairs, far-side memory). The data plane borrows the registration.
     ///
     /// # Errors
     /// The device cannot provide a data plane with these settings.
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
-    /// The buffer's end of connections whose other end belongs to another host or to another thread.
+    /// Creates unconnected queue pairs for the buffer. The peer's queue pairs belong to another host or another thread.
     ///
     /// # Errors
-    /// The device refused, or its kind has no queue pairs.
+    /// The device refused, or this kind of device has no queue pairs.
     fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(no_remote_ends())
     }
-    /// Both ends of connections between `far_bytes` bytes of host memory and the buffer, one for each of two threads. The end
-    /// of the host memory comes first.
+    /// Connects `far_bytes` bytes of host memory with the buffer and returns both ends, for two threads: first the end of
+    /// the host memory, then the end of the buffer.
     ///
     /// # Errors
     /// As [`Registration::end`].
@@ -74,8 +74,8 @@ pub trait Registration: Send + Sync {
     fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error>;
 }
 
-/// Memory of a registration that is no longer registered. It is freed when this is dropped, so a caller that times
-/// [`Registration::unregister`] can keep the freeing out of the measured time.
+/// Memory of a former registration, freed on drop. A caller that times [`Registration::unregister`] can thus exclude the
+/// time to free it.
 pub struct DeferredRelease {
     _held: Box<dyn Any + Send>,
 }

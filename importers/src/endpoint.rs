@@ -1,4 +1,5 @@
-//! Ends of connections between two hosts or two threads, and the endpoints they exchange.
+//! Ends of connections between two hosts or two threads, and the endpoints they exchange. An end is one side's queue pairs
+//! with their memory; an endpoint is its description for the peer.
 
 use std::net::Ipv6Addr;
 
@@ -7,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataPlane, Error};
 
-/// What one end sends to the other to connect. It may come from another host, so nothing in it is trusted unchecked.
+/// Parameters that each end sends to its peer to connect. The peer may be another host, so every field is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The queue pairs, each connected with the one at the same index of the other end.
+    /// The queue pairs, each connected with the peer's queue pair at the same index.
     pub queue_pairs: Vec<QueuePairEnd>,
     /// Address of the port.
     pub address: PortAddress,
     /// MTU of the port.
     pub mtu_bytes: u32,
-    /// Most RDMA reads and atomic operations in flight per queue pair.
+    /// Maximum number of RDMA reads and atomic operations in flight per queue pair.
     pub reads_in_flight: u8,
-    /// Longest message of the port.
+    /// Maximum message size of the port, in bytes.
     pub message_bytes: u32,
-    /// Memory regions that may be read and written, in the order of the buffer.
+    /// Memory regions that the peer may read and write, in the order of the buffer.
     pub regions: Vec<Region>,
 }
 
 impl Endpoint {
-    /// Joins the endpoints of several threads, which differ only in their queue pairs. `None` without any.
+    /// Merges the endpoints of several threads, which differ only in their queue pairs. `None` if there are none.
     pub fn of_lanes<'a>(lanes: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let mut lanes = lanes.into_iter();
         let mut whole = lanes.next()?.clone();
@@ -33,7 +34,7 @@ impl Endpoint {
         Some(whole)
     }
 
-    /// Divides the endpoint among `count` threads, which share one region. `None` where the queue pairs do not divide evenly.
+    /// Divides the endpoint among `count` threads, which share one region. `None` if the queue pairs do not divide evenly.
     pub fn lanes(&self, count: usize) -> Option<Vec<Self>> {
         let Self { queue_pairs, regions, .. } = self;
         let divides = count > 0 && queue_pairs.len().is_multiple_of(count) && (count == 1 || regions.len() <= 1);
@@ -49,7 +50,7 @@ impl Endpoint {
 pub struct QueuePairEnd {
     /// Queue pair number, 24 bits.
     pub number: u32,
-    /// Packet sequence number of its first packet, 24 bits.
+    /// Initial packet sequence number (PSN), 24 bits.
     pub first_packet: u32,
 }
 
@@ -74,38 +75,38 @@ pub struct Region {
     pub key: u32,
 }
 
-/// Size of an end.
+/// Queues of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndSettings {
-    /// Most transfers in flight per queue pair.
+    /// Maximum number of transfers in flight per queue pair.
     pub depth: u32,
     /// Number of queue pairs.
     pub queues: u32,
-    /// The other end sends to this one, so this end posts receives.
+    /// Whether the peer sends to this end, so that this end posts receives.
     pub receives: bool,
 }
 
-/// Unconnected queue pairs. The other end belongs to another host or to another thread.
+/// Unconnected queue pairs. Their peers belong to another host or another thread.
 pub trait UnconnectedEnd<'registration>: Send {
-    /// What the other end needs to connect.
+    /// Returns the parameters that the peer needs to connect.
     fn endpoint(&self) -> &Endpoint;
-    /// Connects to the other end.
+    /// Connects to the peer.
     ///
     /// # Errors
-    /// The endpoint of the other end does not fit this one, or the device refused.
+    /// The peer's endpoint is incompatible with this one, or the device refused.
     fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'registration>, Error>;
 }
 
-/// Connected queue pairs. The other end belongs to another host or to another thread.
+/// Connected queue pairs. Their peers belong to another host or another thread.
 ///
-/// This end posts as the far side: the far side of this data plane is the memory of this end, and the buffer is the memory
-/// that the other end's endpoint describes.
+/// This end posts as the far side: the far side of this data plane is the memory of this end. The buffer is the memory
+/// that the peer's endpoint describes.
 pub trait ConnectedEnd: DataPlane {
-    /// Posts receives for sends of the other end. The sends on queue `q` of `n` go to the offsets at index `q`, `q + n`, `q +
-    /// 2n` and so on; after the last offset they start over. Each poll posts receives anew, so poll often.
+    /// Posts receives for the peer's sends. Sends on queue `q` of `n` arrive at the offsets with index `q`, `q + n`, `q +
+    /// 2n` and so on, cyclically. Each poll reposts completed receives, so poll often.
     ///
     /// # Errors
-    /// An offset leaves the memory of this end, or the device refused.
+    /// An offset exceeds the memory of this end, or the device refused.
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), Error>;
     /// Number of sends that have arrived since [`ConnectedEnd::receive`].
     ///
@@ -117,7 +118,7 @@ pub trait ConnectedEnd: DataPlane {
 /// The error of devices without queue pairs.
 pub(crate) fn no_remote_ends() -> Error {
     let explanation = Explanation::uncaused("Only RDMA devices have queue pairs.", "Use an RDMA device.");
-    Error::untyped("cannot connect to another end: the device has no queue pairs", Severity::BadInput, explanation)
+    Error::untyped("cannot connect to a peer: the device has no queue pairs", Severity::BadInput, explanation)
 }
 
 #[cfg(test)]

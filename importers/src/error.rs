@@ -4,15 +4,15 @@ use std::fmt;
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// An importer's own error behind the traits, with its cause and its remedy.
+/// An importer's error behind the traits, with its cause and remedy.
 ///
-/// The type is opaque, so that a new importer adds nothing to it. [`Error::downcast_ref`] gives the importer's own error,
-/// such as `verbs::Error`.
+/// The type is opaque, so a new importer does not change it. [`Error::downcast_ref`] returns the importer's error type,
+/// e.g. `verbs::Error`.
 #[derive(Debug)]
 pub struct Error(Box<dyn Explained>);
 
 impl Error {
-    /// Wraps an importer's own error.
+    /// Wraps an importer's error.
     pub fn new(error: impl Explained) -> Self {
         Self(Box::new(error))
     }
@@ -22,12 +22,12 @@ impl Error {
         Self::new(Untyped { message: message.into(), severity, explanation })
     }
 
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.0.explanation().cause
     }
 
-    /// The importer's own error, if it is of this type.
+    /// Returns the importer's error if it has this type.
     pub fn downcast_ref<E: Explained>(&self) -> Option<&E> {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         error.downcast_ref()

@@ -1,4 +1,4 @@
-//! The plug-in trait: what devices of a kind can do, and how they are found and opened.
+//! The trait to implement for a new kind of device: its capabilities, discovery and opening.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,27 +9,29 @@ use crate::{Device, Error, MechanismSpec, OpSpec, QueuePairOptions};
 
 /// A kind of target device, such as RDMA NICs.
 ///
-/// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can use others beside them
-/// with [`crate::parse_target_among`].
+/// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can add others with
+/// [`crate::parse_target_among`].
 pub trait Importer: Sync {
-    /// Name of the kind: the word before the colon of a target, and `target.kind` in results. Lowercase ASCII letters.
+    /// Name of the kind: the part of a target before the colon, and `target.kind` in results. Lowercase ASCII letters.
     fn kind(&self) -> &'static str;
-    /// What its devices can do.
+    /// Capabilities of the devices of this kind.
     fn capabilities(&self) -> Capabilities;
-    /// How a target is written, for help texts.
+    /// Syntax of a target, for help texts.
     fn usage(&self) -> Usage;
-    /// The devices of this host. Empty where there are none or where their library is missing.
+    /// Lists the devices of this host. Empty if there are none or if their library is missing.
     fn discover(&self) -> Vec<Discovered>;
-    /// Whether each device supports on-demand paging, by device name. Devices that cannot be queried are absent.
+    /// Reports for each device name whether the device supports on-demand paging (ODP). Omits devices that cannot be
+    /// queried.
     fn on_demand_paging(&self) -> BTreeMap<String, bool> {
         BTreeMap::new()
     }
-    /// The PCI function that has to be bound to a VFIO driver before the device at `address` is opened. `None` for devices that
-    /// their kernel driver serves.
+    /// Returns the PCI function to bind to a VFIO driver before opening the device at `address`. `None` for devices that
+    /// stay with their kernel driver.
     fn vfio_function(&self, _address: &str) -> Option<Bdf> {
         None
     }
-    /// Whether the device at `address` (the text after the colon of a target) can be used. Leaves the host unchanged.
+    /// Checks whether the device at `address` (the text after the colon of a target) can be used. Leaves the host
+    /// unchanged.
     ///
     /// # Errors
     /// The address is malformed, or no such device exists.
@@ -37,30 +39,31 @@ pub trait Importer: Sync {
     /// Opens the device at `address`. `options` applies to devices with queue pairs.
     ///
     /// # Errors
-    /// As [`Importer::probe`], and whatever opening the device takes.
+    /// As [`Importer::probe`], or the device cannot be opened.
     fn open(&self, address: &str, options: &QueuePairOptions) -> Result<Arc<dyn Device>, Error>;
 }
 
-/// What devices of a kind can do.
+/// Capabilities of devices of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// Operations, in the order in which a run performs them.
     pub ops: &'static [OpSpec],
-    /// Registration mechanisms to choose from, named in an address as `?mechanism=NAME`. Without a name, the device tries
-    /// each in this order.
+    /// Registration mechanisms, selected in an address by `?mechanism=NAME`. By default, the device tries each in this
+    /// order.
     pub mechanisms: &'static [MechanismSpec],
-    /// Buffers are mapped into an I/O address space of the device's own: see [`crate::DeviceInfo::own_address_space`].
+    /// Whether buffers are mapped into an I/O address space that only the device uses: see
+    /// [`crate::DeviceInfo::own_address_space`].
     pub own_address_space: bool,
-    /// Devices have queue pairs, so [`QueuePairOptions`] applies to them.
+    /// Whether the devices have queue pairs, so that [`QueuePairOptions`] applies to them.
     pub queue_pairs: bool,
 }
 
-/// How a target of a kind is written.
+/// Syntax of a target of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// The form of a target: `verbs:DEV[/PORT]`.
+    /// Form of a target: `verbs:DEV[/PORT]`.
     pub form: &'static str,
-    /// What such a target is, in one line.
+    /// Description of such a target, in one line.
     pub summary: &'static str,
 }
 
@@ -69,7 +72,7 @@ pub struct Usage {
 pub enum Availability {
     /// The device is ready.
     Ready,
-    /// The device takes ordinary memory, but no dma-buf, for this reason.
+    /// The device can register ordinary memory but no dma-buf, for this reason.
     HostMemoryOnly(Explanation),
     /// The device cannot be used, for this reason.
     Waived(Explanation),

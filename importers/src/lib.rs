@@ -17,7 +17,7 @@
 //! let buffer = device.export(BarIndex::new(2)?, ..)?;
 //!
 //! let nic = verbs::Device::open("mlx5_0")?;
-//! let region = nic.register(&buffer)?; // error.cause() tells why, for example Cause::Topology
+//! let region = nic.register(&buffer)?; // error.cause() gives the reason, e.g. Cause::Topology
 //! let mut loopback = region.loopback(16)?;
 //! loopback.write(0, b"hello")?.wait()?;
 //!
@@ -28,12 +28,12 @@
 //! # fn main() {}
 //! ```
 //!
-//! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that take
-//! targets by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help texts,
-//! plans and the conformance test loop over that table. An importer of another crate works the same way through
-//! [`parse_target_among`].
+//! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that
+//! take targets by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help
+//! texts, plans and the conformance test loop over that table. Pass importers of other crates to [`parse_target_among`].
 //!
-//! Lifetimes keep objects alive as long as others depend on them. A registration cannot end while a data plane uses it:
+//! Lifetimes keep objects alive as long as others depend on them. A buffer cannot be unregistered while a data plane uses
+//! it:
 //!
 //! ```compile_fail,E0505
 //! # use peerpath_importers::{DataPlaneSettings, Error, Registration};

@@ -11,15 +11,15 @@ use peerpath_paths::Cause;
 
 use crate::{Completion, DataPlane, DataPlaneSettings, Error, Op, Registration, Transfer, TransferError};
 
-/// Bytes that one transfer carries at most. Longer reads and writes are several transfers.
+/// Maximum bytes per transfer. Longer reads and writes are split into several transfers.
 const SLOT_BYTES: u64 = 64 << 10;
-/// How long a device may take to complete a transfer. A NIC gives up on a lost peer sooner and reports an error.
+/// Timeout for the completion of a transfer. A NIC that loses its peer reports an error earlier.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads and writes a registered buffer through its device, in a loop back to the same host.
+/// Reads and writes a registered buffer through its device, in a loopback on the same host.
 ///
 /// Each call returns at once with a handle to wait for, so several transfers can be in flight. Data is copied to and from
-/// memory of this type, so use a [`DataPlane`] where speed matters.
+/// memory of this type, so use a [`DataPlane`] if speed matters.
 pub struct Loopback<'r> {
     shared: Arc<Mutex<Shared<'r>>>,
 }
@@ -45,8 +45,7 @@ impl<'r> Loopback<'r> {
     /// Starts to write `bytes` into the buffer at `offset`.
     ///
     /// # Errors
-    /// The bytes do not fit the buffer, the data plane has failed, or all transfers are held by handles that were not waited
-    /// for.
+    /// The bytes do not fit the buffer, the data plane has failed, or unfinished handles hold all transfers.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Pending<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Write };
         for (place, at) in pending.pieces(offset, bytes.len()) {
@@ -81,7 +80,7 @@ impl<'r> Loopback<'r> {
 #[must_use = "the write may not have completed before `wait` returns"]
 pub struct Pending<'r> {
     shared: Arc<Mutex<Shared<'r>>>,
-    /// The slots of its transfers, and the bytes that each carries, in order.
+    /// Slot and byte range of each transfer, in order.
     parts: VecDeque<(usize, Range<usize>)>,
     op: Op,
 }
@@ -90,7 +89,7 @@ impl<'r> Pending<'r> {
     /// Waits until the write has completed, for at most 30 s.
     ///
     /// # Errors
-    /// A transfer failed or did not complete in time; [`LoopbackError::cause`] tells why.
+    /// A transfer failed or timed out; [`LoopbackError::cause`] gives the reason.
     pub fn wait(mut self) -> Result<(), LoopbackError> {
         while self.settle(|_, _| Ok(()))? {}
         Ok(())
@@ -100,7 +99,7 @@ impl<'r> Pending<'r> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Divides a span of the buffer into transfers: which bytes each carries, and where in the buffer.
+    /// Divides a span of the buffer into transfers: the byte range of each, and its offset in the buffer.
     fn pieces(&self, offset: u64, length_bytes: usize) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
         // At most 64 KiB.
         let step = (self.lock().slot_bytes as usize).max(1);
@@ -108,7 +107,7 @@ impl<'r> Pending<'r> {
         (0..length_bytes).step_by(step).map(piece)
     }
 
-    /// A free slot. Where there is none, waits for the oldest transfer of its own, or for one that nothing else waits for.
+    /// Returns a free slot. If there is none, waits for the oldest transfer of this handle, or for an abandoned one.
     fn slot(
         &mut self,
         mut take: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
@@ -129,7 +128,7 @@ impl<'r> Pending<'r> {
         }
     }
 
-    /// Waits for the oldest transfer and gives its far-side memory to `take`. Returns whether there was one.
+    /// Waits for the oldest transfer and passes its far-side memory to `take`. Returns false if no transfer was left.
     fn settle(
         &mut self,
         mut take: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
@@ -158,8 +157,8 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// A read in flight. Dropping it discards what is read.
-#[must_use = "the bytes are what `wait` returns"]
+/// A read in flight. Dropping it discards the bytes.
+#[must_use = "`wait` returns the bytes"]
 pub struct PendingRead<'r> {
     pending: Pending<'r>,
     bytes: Vec<u8>,
@@ -177,12 +176,12 @@ impl PendingRead<'_> {
     }
 }
 
-/// A place in far-side memory, for one transfer at a time.
+/// State of a slot: a span of far-side memory for one transfer at a time.
 #[derive(Clone)]
 enum Slot {
     Free,
     InFlight,
-    /// In flight, and nothing waits for it.
+    /// In flight, and its handle was dropped.
     Abandoned,
     Completed(Result<(), TransferError>),
 }
@@ -229,7 +228,7 @@ impl Shared<'_> {
             std::thread::yield_now();
         }
         for Completion { id, result } in self.done.drain(..) {
-            // Only numbers of slots are ever posted.
+            // Every posted id is a slot number.
             let Some(slot) = usize::try_from(id).ok().and_then(|id| self.slots.get_mut(id)) else { continue };
             *slot = if matches!(slot, Slot::Abandoned) { Slot::Free } else { Slot::Completed(result) };
         }
@@ -245,15 +244,15 @@ fn check_deadline(begun: Instant, op: Op) -> Result<(), LoopbackError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoopbackError {
-    /// All transfers are in flight or hold data that was not waited for.
-    #[error("cannot start a transfer: all transfers are held by handles that were not waited for")]
+    /// All transfers are in flight, or hold data for handles on which nobody called `wait`.
+    #[error("cannot start a transfer: unfinished handles hold all transfers")]
     Full,
-    /// The device did not complete a transfer in time.
+    /// A transfer timed out.
     #[error("cannot complete a {op}: no completion within {seconds} s")]
     TimedOut {
         /// Operation of the transfer.
         op: Op,
-        /// How long it was waited for.
+        /// Timeout.
         seconds: u64,
     },
     /// The device completed a transfer with an error.
@@ -273,7 +272,7 @@ pub enum LoopbackError {
 }
 
 impl LoopbackError {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::Full => Some(Cause::LimitReached),
@@ -301,7 +300,7 @@ mod tests {
         Arc::clone(exporter.export(bytes).unwrap().view())
     }
 
-    /// A device that copies when it is polled, one transfer per poll.
+    /// A fake device that copies one transfer per poll.
     struct Copier {
         buffer: Arc<dyn View>,
         fails: AtomicBool,
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_than_all_slots_together() {
+    fn transfers_more_bytes_than_all_slots_hold() {
         let length = 10 * SLOT_BYTES + 123;
         let copier = copier(length);
         let pattern: Vec<u8> = (0..length).map(|at| ((at * 7) >> 3) as u8).collect();
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_handle_frees_its_transfer() {
+    fn dropping_a_handle_frees_its_transfer() {
         let copier = copier(4096);
         let mut loopback = Loopback::new(&copier, 1, 4096).unwrap();
         drop(loopback.write(0, b"a").unwrap());
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_transfer_tells_its_cause() {
+    fn failed_transfer_has_a_cause() {
         let copier = copier(4096);
         copier.fails.store(true, Ordering::Relaxed);
         let mut loopback = Loopback::new(&copier, 2, 4096).unwrap();

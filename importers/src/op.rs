@@ -8,9 +8,9 @@ use std::str::FromStr;
 pub enum Op {
     /// Export the source as a dma-buf.
     Export,
-    /// Attach the device to the dma-buf; happens inside the registration.
+    /// Attach the device to the dma-buf, as part of the registration.
     Attach,
-    /// Map the buffer for the device: part of a registration, or all of it (IOAS).
+    /// Map the buffer for the device: part of a registration, or the whole registration (IOAS).
     Map,
     /// Register the buffer with the device.
     Register,
@@ -18,9 +18,9 @@ pub enum Op {
     Unregister,
     /// Unmap the buffer.
     Unmap,
-    /// Write: an RDMA write goes into the buffer, the write of a drive out of it.
+    /// Write: an RDMA write goes into the buffer, an NVMe write goes out of the buffer.
     Write,
-    /// Read: an RDMA read goes out of the buffer, the read of a drive into it.
+    /// Read: an RDMA read goes out of the buffer, an NVMe read goes into the buffer.
     Read,
     /// RDMA write with immediate data, which consumes a receive.
     WriteImm,
@@ -30,9 +30,9 @@ pub enum Op {
     FetchAdd,
     /// Replace 8 bytes of the buffer if they have the expected value, and return the previous value.
     CmpSwap,
-    /// Copy into the buffer by a copy engine of a GPU.
+    /// Copy GPU memory into the buffer by a copy engine.
     CopyIn,
-    /// Copy out of the buffer by a copy engine of a GPU.
+    /// Copy the buffer into GPU memory by a copy engine.
     CopyOut,
     /// Store to the buffer by a kernel on a GPU.
     KernelStore,
@@ -61,7 +61,7 @@ impl Op {
         Self::KernelLoad,
     ];
 
-    /// The name in text and in results.
+    /// Name in text and in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Export => "export",
@@ -114,20 +114,20 @@ impl FromStr for Op {
 /// Direction of a transfer, seen from the exported memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Bytes arrive in the exported memory.
+    /// Into the exported memory.
     IntoSource,
-    /// Bytes leave it.
+    /// Out of the exported memory.
     OutOfSource,
 }
 
-/// What an operation measures.
+/// Step that an operation measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The exporter's export call.
     Export,
-    /// The kernel's attachment of the device, inside [`crate::Device::register`]; observed by tracing.
+    /// The kernel's attachment of the device, as part of [`crate::Device::register`]; measured by tracing.
     Attach,
-    /// The kernel's mapping of the memory, inside [`crate::Device::register`]; observed by tracing.
+    /// The kernel's mapping of the memory, as part of [`crate::Device::register`]; measured by tracing.
     Map,
     /// [`crate::Device::register`].
     Register,
@@ -137,13 +137,13 @@ pub enum Role {
     Transfer(Direction),
 }
 
-/// An operation of an importer. The direction is part of this and not of [`Op`], because one name can mean both: an NVMe
-/// `read` goes into the buffer, an RDMA `read` out of it.
+/// An operation of an importer. The direction belongs here and not to [`Op`], because one name can have either: an NVMe
+/// `read` goes into the buffer, an RDMA `read` out of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSpec {
-    /// The operation.
+    /// Operation, by its name.
     pub op: Op,
-    /// What the operation measures.
+    /// Step that the operation measures.
     pub role: Role,
     /// Description for help texts, in one line.
     pub summary: &'static str,
@@ -152,7 +152,7 @@ pub struct OpSpec {
 /// A mechanism that registers a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MechanismSpec {
-    /// The name in text and in results.
+    /// Name in text and in results.
     pub name: &'static str,
     /// Description for help texts, in one line.
     pub summary: &'static str,

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Reliable connection: every operation, in order, retransmitted until acknowledged.
+    /// Reliable connection: all operations, in order, retransmitted until acknowledged.
     #[default]
     Rc,
-    /// Unreliable connection: writes and sends, in order or lost.
+    /// Unreliable connection: writes and sends, in order; lost packets are not retransmitted.
     Uc,
     /// Unreliable datagram: sends of at most one packet.
     Ud,
@@ -22,7 +22,7 @@ impl Transport {
     /// Every transport.
     pub const ALL: [Self; 3] = [Self::Rc, Self::Uc, Self::Ud];
 
-    /// The name in text and in results.
+    /// Name in text and in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rc => "rc",
@@ -52,7 +52,7 @@ impl FromStr for Transport {
     }
 }
 
-/// How queue pairs are created and connected.
+/// Options to create and connect queue pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueuePairOptions {
@@ -66,13 +66,13 @@ pub struct QueuePairOptions {
     pub service_level: u8,
     /// Traffic class in the global routing header.
     pub traffic_class: u8,
-    /// Bytes up to which messages are sent as inline data of the work request.
+    /// Maximum message size, in bytes, to send as inline data of the work request.
     pub inline_bytes: u32,
-    /// The device may reorder accesses to the buffer (`IBV_ACCESS_RELAXED_ORDERING`).
+    /// Whether the device may reorder accesses to the buffer (`IBV_ACCESS_RELAXED_ORDERING`).
     pub relaxed_ordering: bool,
-    /// Sleep until a completion event arrives instead of polling.
+    /// Whether to sleep until a completion event arrives, instead of polling.
     pub events: bool,
-    /// Far-side memory uses huge pages.
+    /// Whether far-side memory uses huge pages.
     pub huge_pages: bool,
 }
 

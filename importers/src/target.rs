@@ -4,12 +4,12 @@ use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::{Error, IMPORTERS, Importer};
 
-/// The text names no importer.
+/// The text does not name a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} names no target")]
+#[error("{text:?} is not a target")]
 pub struct ParseTargetError {
     text: String,
-    /// How targets of the known importers are written.
+    /// Target forms of the known importers.
     forms: Vec<&'static str>,
 }
 
@@ -22,7 +22,7 @@ impl Explained for ParseTargetError {
             );
         }
         Explanation::uncaused(
-            "A target is written as its kind, a colon and an address.",
+            "A target has the form KIND:ADDRESS.",
             format!("Use one of these forms: {}.", self.forms.join(", ")),
         )
     }
@@ -35,7 +35,7 @@ impl Explained for ParseTargetError {
 /// Splits `KIND:ADDRESS` into the built-in importer of that kind and the address.
 ///
 /// # Errors
-/// There is no colon, or no importer of that kind.
+/// The text has no colon, or no importer has that kind.
 pub fn parse_target(text: &str) -> Result<(&'static dyn Importer, &str), Error> {
     parse_target_among(IMPORTERS, text)
 }
@@ -43,7 +43,7 @@ pub fn parse_target(text: &str) -> Result<(&'static dyn Importer, &str), Error> 
 /// Splits `KIND:ADDRESS` into the importer of that kind and the address, which only the importer interprets.
 ///
 /// # Errors
-/// There is no colon, or no importer of that kind among `importers`.
+/// The text has no colon, or none of `importers` has that kind.
 pub fn parse_target_among<'a>(
     importers: &[&'static dyn Importer],
     text: &'a str,
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn rejects_unknown_kinds() {
         for text in ["", ":", "verbs", "nonsense:rxe0", " verbs:rxe0", "verbs/rxe0", "VERBS:rxe0"] {
-            let Err(error) = parse_target(text) else { panic!("{text:?} was taken for a target") };
+            let Err(error) = parse_target(text) else { panic!("{text:?} was accepted as a target") };
             assert_eq!(error.severity(), Severity::BadInput);
             assert!(!error.explanation().remedy.is_empty());
         }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_only_the_importers_that_are_given() {
+    fn finds_only_the_given_importers() {
         let Err(error) = parse_target_among(&[], "iommufd:x") else { panic!("there is no importer to find") };
         assert!(error.explanation().why.contains("no importers"));
     }

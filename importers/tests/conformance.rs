@@ -1,4 +1,4 @@
-//! Checks every importer of the table on any machine: with or without its library, kernel support, devices or root.
+//! Checks every importer of the table. Runs on any machine, with or without the library, kernel support, devices or root.
 
 use std::collections::HashSet;
 
@@ -42,7 +42,7 @@ fn kinds_are_distinct_words_that_parse() {
     for importer in each() {
         let kind = importer.kind();
         assert!(!kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase()), "{kind:?}");
-        assert!(kinds.insert(kind), "two importers are called {kind}");
+        assert!(kinds.insert(kind), "two importers have the kind {kind}");
         let text = format!("{kind}:x");
         let (found, address) = parse_target(&text).unwrap();
         assert_eq!((found.kind(), address), (kind, "x"));

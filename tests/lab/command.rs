@@ -9,12 +9,12 @@ use std::{fs, io};
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-/// The root of the checkout.
+/// Returns the root of the checkout.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Folder of this test binary and of the program: `target/debug`.
+/// Returns the folder of this test binary and of the program: `target/debug`.
 fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
@@ -24,41 +24,41 @@ fn target_folder() -> PathBuf {
     profile_folder().parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Folder for the files of each guest: kernel log, console, `run.json`.
+/// Returns the folder for the files of each guest: kernel log, console, `run.json`.
 pub(crate) fn lab_folder() -> PathBuf {
     target_folder().join("lab")
 }
 
-/// The program with libibverbs loaded at run time.
+/// Returns the program that loads libibverbs at run time.
 pub(crate) fn peerpath() -> PathBuf {
-    NEAR.get().cloned().unwrap_or_else(|| profile_folder().join("peerpath"))
+    LOCAL_COPY.get().cloned().unwrap_or_else(|| profile_folder().join("peerpath"))
 }
 
-/// The guest's own copy of the program.
-static NEAR: OnceLock<PathBuf> = OnceLock::new();
+/// Copy of the program in the guest's memory.
+static LOCAL_COPY: OnceLock<PathBuf> = OnceLock::new();
 
-/// Copies the program into the guest's memory. From the host's file system each of several hundred starts takes half a second
-/// longer.
-pub(crate) fn bring_program_near() -> io::Result<()> {
+/// Copies the program into the guest's memory. Several hundred starts from the host's file system would each take half a
+/// second longer.
+pub(crate) fn copy_program_into_guest() -> io::Result<()> {
     let folder = Path::new("/run/program-under-test");
     fs::create_dir_all(folder)?;
     let near = folder.join("peerpath");
     fs::copy(peerpath(), &near)?;
-    let _ = NEAR.set(near);
+    let _ = LOCAL_COPY.set(near);
     Ok(())
 }
 
-/// The program with libibverbs bound at link time.
+/// Returns the program that binds libibverbs at link time.
 pub(crate) fn peerpath_linked() -> PathBuf {
     profile_folder().join("peerpath_linked")
 }
 
-/// The server that is written from `docs/wire.md` alone.
+/// Returns the independent server, written only from `docs/wire.md`.
 pub(crate) fn independent_peer() -> PathBuf {
     profile_folder().join("independent-peer")
 }
 
-/// The exporter's example that checks this project's assumptions about the kernel.
+/// Returns the exporter's example that checks our assumptions about the kernel.
 pub(crate) fn vfio_check() -> PathBuf {
     profile_folder().join("examples/vfio_check")
 }
@@ -68,17 +68,17 @@ pub(crate) fn loopback() -> PathBuf {
     profile_folder().join("examples/loopback")
 }
 
-/// The exporter's unit tests. Some need a kernel with VFIO.
+/// Returns the exporter's unit tests. Some need a kernel with VFIO.
 pub(crate) fn exporter_tests() -> PathBuf {
     profile_folder().join("exporter_tests")
 }
 
-/// The example that measures peerpath's own share of the cost of mapping into an IOAS.
+/// Returns the example that measures the overhead of peerpath when it maps into an IOAS.
 pub(crate) fn ioas_overhead() -> PathBuf {
     profile_folder().join("examples/ioas_overhead")
 }
 
-/// Folder of libclang 15 or older, which generates the bindings of the linked program; not every system has it.
+/// Returns the folder of libclang 15 or older, needed to build the linked program. `None` if the system does not have it.
 fn old_libclang() -> Option<String> {
     let given = std::env::var("LIBCLANG_PATH").ok();
     let known = ["/usr/lib/llvm-14/lib", "/usr/lib/llvm-15/lib"].map(str::to_owned);
@@ -89,7 +89,7 @@ fn old_libclang() -> Option<String> {
 pub(crate) fn build() -> Result<(), Failed> {
     match old_libclang() {
         Some(folder) => build_linked(&folder)?,
-        // A program from an earlier build must not be tested in its place.
+        // Remove the program of an earlier build, so that no test uses it.
         None => drop(fs::remove_file(peerpath_linked())),
     }
     let mut peer = cargo(&["build", "--locked", "--manifest-path", "tests/peer/Cargo.toml"]);
@@ -97,7 +97,7 @@ pub(crate) fn build() -> Result<(), Failed> {
     build_workspace()
 }
 
-/// Cargo writes it to the path of the other program, so that one must be built afterwards.
+/// Builds the linked program. Cargo writes it to the path of the dlopen program, so build that one afterwards.
 fn build_linked(libclang: &str) -> Result<(), Failed> {
     let features = ["--no-default-features", "--features", "peerpath/verbs-link"];
     let mut linked = cargo(&["build", "--workspace", "--bin", "peerpath"]);
@@ -106,13 +106,13 @@ fn build_linked(libclang: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Builds the workspace at once, like the software tests: for single packages cargo would build dependencies again with other
-/// features. Copies the exporter's tests to a fixed name: cargo's own name contains a hash.
+/// Builds the whole workspace, as the software tests do. For single packages, cargo would rebuild dependencies with other
+/// features. Copies the exporter's tests to a fixed name, because cargo's name contains a hash.
 fn build_workspace() -> Result<(), Failed> {
     let mut all = cargo(&["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
     let output = all.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
-        return Err(format!("{all:?} ended with {}", output.status).into());
+        return Err(format!("{all:?} failed with {}", output.status).into());
     }
     let built = String::from_utf8_lossy(&output.stdout)
         .lines()
@@ -133,10 +133,10 @@ fn cargo(arguments: &[&str]) -> Command {
 
 fn succeed(command: &mut Command) -> Result<(), Failed> {
     let status = command.status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
+    if status.success() { Ok(()) } else { Err(format!("{command:?} failed with {status}").into()) }
 }
 
-/// Exit code and output of a run that ended.
+/// Exit code and output of an exited program.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -152,7 +152,7 @@ impl Ended {
         }
     }
 
-    /// Fails with the whole output unless the program exited with `code`.
+    /// Fails with the whole output unless the exit code is `code`.
     pub(crate) fn expect(self, code: i32) -> Result<Self, Failed> {
         if self.code == Some(code) {
             return Ok(self);
@@ -162,7 +162,7 @@ impl Ended {
     }
 
     /// Fails unless the output contains `what`.
-    pub(crate) fn says(self, what: &str) -> Result<Self, Failed> {
+    pub(crate) fn prints(self, what: &str) -> Result<Self, Failed> {
         if self.stderr.contains(what) || self.stdout.contains(what) {
             return Ok(self);
         }
@@ -181,12 +181,12 @@ pub(crate) fn run_program(program: &Path, arguments: &str) -> Result<Ended, Fail
     Ok(Ended::from(Command::new(program).args(arguments.split_whitespace()).output()?))
 }
 
-/// Runs a command of any kind.
+/// Runs a command and waits for it.
 pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
     Ok(Ended::from(command.output()?))
 }
 
-/// Starts a command of any kind in the background.
+/// Starts a command in the background.
 pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
     Ok(Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))
 }
@@ -201,7 +201,7 @@ pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
     Ok(Running(Some(child)))
 }
 
-/// A running program; killed if the test ends first.
+/// A running program; killed on drop.
 pub(crate) struct Running(Option<Child>);
 
 impl Running {
@@ -209,7 +209,7 @@ impl Running {
         let id = self.0.as_ref().map_or(0, Child::id);
         // `kill` is a shell builtin.
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status()?;
-        if status.success() { Ok(()) } else { Err("cannot send the signal: the program has ended".into()) }
+        if status.success() { Ok(()) } else { Err("cannot send the signal: the program has exited".into()) }
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -217,7 +217,7 @@ impl Running {
     }
 
     pub(crate) fn wait(mut self) -> Result<Ended, Failed> {
-        let child = self.0.take().ok_or("waited for twice")?;
+        let child = self.0.take().ok_or("wait was called twice")?;
         Ok(Ended::from(child.wait_with_output()?))
     }
 }
@@ -231,7 +231,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `holds` returns true. The limit is generous because emulated machines are slow; no result depends on it.
+/// Waits until `holds` returns true. The timeout is long because emulated machines are slow; no result depends on it.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failed> {
     let begun = Instant::now();
     while !holds() {
@@ -243,13 +243,13 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), F
     Ok(())
 }
 
-/// The result that a run saved in `folder`.
+/// Reads the result that a run saved in `folder`.
 pub(crate) fn result(folder: &Path) -> Result<Value, Failed> {
     let text = fs::read_to_string(folder.join("result.json"))?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// The cells of a result.
+/// Returns the cells of a result.
 pub(crate) fn cells(result: &Value) -> &[Value] {
     result["cells"].as_array().map_or(&[], Vec::as_slice)
 }
@@ -263,7 +263,7 @@ pub(crate) fn all_passed(result: &Value, expected: usize) -> Result<(), Failed> 
     for cell in cells {
         let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64().is_some_and(|bytes| bytes > 0);
         if cell["outcome"] != "passed" || !verified {
-            return Err(format!("a cell did not pass: {cell:#}").into());
+            return Err(format!("expected a passed cell with verified bytes: {cell:#}").into());
         }
     }
     Ok(())

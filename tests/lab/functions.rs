@@ -1,5 +1,5 @@
-//! The PCI functions of the guest, as `scripts/lab list` describes them: by name in any scenario, as constants in scenarios
-//! like `default`.
+//! The PCI functions of the guest, which `scripts/lab list` describes. Look them up by name in any scenario; the constants
+//! hold in scenarios with the topology of `default`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use peerpath_host::Hold;
 
 /// ivshmem behind a root port; BAR 2 has 128 MiB.
 pub(crate) const EXPORTER: &str = "0000:01:00.0";
-/// The NIC behind a root port; `rxe0` runs on it.
+/// NIC behind a root port; `rxe0` runs on it.
 pub(crate) const NIC: &str = "0000:02:00.0";
 /// An NVMe drive, bound to its kernel driver.
 pub(crate) const NVME: &str = "0000:03:00.0";
-/// QEMU's test device; BAR 1 is I/O.
-pub(crate) const ODDITY: &str = "0000:00:17.0";
-/// ivshmem behind the switch of the NIC of `rxe1`.
+/// QEMU's pci-testdev; BAR 1 is an I/O BAR.
+pub(crate) const TEST_DEVICE: &str = "0000:00:17.0";
+/// ivshmem behind the same switch as the NIC of `rxe1`.
 pub(crate) const SWITCH_EXPORTER: &str = "0000:06:00.0";
 
-/// BDF of a function, by its name in the scenario.
+/// Returns the BDF of a function by its name in the scenario.
 pub(crate) fn named(name: &str) -> Result<String, Failed> {
     let variable = format!("PEERPATH_LAB_{}", name.to_uppercase());
     std::env::var(&variable).map_err(|_| format!("the lab did not set {variable}").into())
@@ -28,23 +28,23 @@ fn folder(bdf: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(bdf)
 }
 
-/// Driver that a function is bound to.
+/// Returns the driver that a function is bound to.
 pub(crate) fn driver(bdf: &str) -> Option<String> {
     let link = fs::read_link(folder(bdf).join("driver")).ok()?;
     Some(link.file_name()?.to_string_lossy().into_owned())
 }
 
-/// `driver_override` as sysfs shows it.
+/// Returns `driver_override` as sysfs shows it.
 pub(crate) fn driver_override(bdf: &str) -> String {
     fs::read_to_string(folder(bdf).join("driver_override")).unwrap_or_default().trim().to_owned()
 }
 
-/// Binds a function without a driver to vfio-pci until the hold is dropped: the libraries open only bound functions.
+/// Binds a function without a driver to vfio-pci until the hold is dropped. The libraries open only bound functions.
 pub(crate) fn hold(bdf: &str) -> Result<Hold, Failed> {
     Ok(Hold::acquire(bdf.parse()?, &peerpath_host::Options::default())?)
 }
 
-/// The sysfs file through which root can map a BAR.
+/// Returns the sysfs file of a BAR, which root can map.
 pub(crate) fn bar_file(bdf: &str, bar: u8) -> PathBuf {
     folder(bdf).join(format!("resource{bar}"))
 }

@@ -1,8 +1,8 @@
-//! Lab tests: the program and the crates against a real kernel in an emulated machine.
+//! Lab tests of the program and the crates on a real kernel in an emulated machine.
 //!
-//! Without `PEERPATH_LAB=1` every test is waived. With it, this program builds what it needs and boots one guest per scenario
-//! (several for a scenario with many tests), a few at a time. It then runs itself in each guest, where `PEERPATH_LAB_GUEST` names
-//! the scenario and `PEERPATH_LAB_PART` the part of its tests.
+//! Without `PEERPATH_LAB=1`, every test is waived. With it, this program builds the programs under test and boots one
+//! guest per scenario (several for a scenario with many tests), a few at a time. It then runs itself in each guest, where
+//! `PEERPATH_LAB_GUEST` names the scenario and `PEERPATH_LAB_PART` the part of its tests.
 
 mod cases;
 mod command;
@@ -49,17 +49,17 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
         .map(|(_, case)| {
             Trial::ignorable_test(case.name, move || match (case.name, command::peerpath_linked().exists()) {
                 (cases::NEEDS_THE_LINKED_PROGRAM, false) => {
-                    Ok(Completion::ignored_with("building it needs libclang 15 or older"))
+                    Ok(Completion::ignored_with("the build needs libclang 15 or older"))
                 }
                 _ => timed(&case).map(|()| Completion::Completed),
             })
         })
         .collect();
-    if let Err(error) = command::bring_program_near() {
+    if let Err(error) = command::copy_program_into_guest() {
         eprintln!("error: cannot copy the program into the guest's memory: {error}");
         return ExitCode::FAILURE;
     }
-    // Tests that open functions themselves lock and bind them as the program does.
+    // Tests that open functions lock and bind them as the program does.
     let conclusion = libtest_mimic::run(&arguments, trials);
     print_slowest();
     conclusion.exit_code()
@@ -90,10 +90,10 @@ fn print_slowest() {
 const PART: &str = "PEERPATH_LAB_PART";
 /// Scenarios with more tests than this get several guests.
 const TESTS_PER_GUEST: usize = 30;
-/// A guest keeps about one CPU busy and needs 2 GiB of memory.
+/// Maximum number of guests at a time. A guest keeps about one CPU busy and needs 2 GiB of memory.
 const GUESTS_AT_ONCE: usize = 4;
 
-/// Every `of`-th test of a scenario, starting at `index`.
+/// A part of a scenario's tests: every `of`-th test, starting at `index`.
 #[derive(Clone, Copy)]
 struct Part {
     index: usize,
@@ -146,7 +146,7 @@ fn outside(arguments: Arguments) -> ExitCode {
             trials.push((tests / parts, trial));
         }
     }
-    // The longest first, so that none of them runs alone at the end.
+    // Start the longest trials first, so that none of them runs alone at the end.
     trials.sort_by_key(|(tests, _)| std::cmp::Reverse(*tests));
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let at_once = arguments.test_threads.unwrap_or(processors.min(GUESTS_AT_ONCE));
@@ -154,8 +154,8 @@ fn outside(arguments: Arguments) -> ExitCode {
     libtest_mimic::run(&unfiltered, trials.into_iter().map(|(_, trial)| trial).collect()).exit_code()
 }
 
-/// Time limit for the tests of a guest: the default of `scripts/lab run`.
-const ORDINARY: Duration = Duration::from_secs(1800);
+/// Timeout for the tests of a guest: the default of `scripts/lab run`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 
 fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<(), Failed> {
     let own = std::env::current_exe()?;
@@ -165,7 +165,7 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
         // KASAN and lockdep make the guest several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
     } else if let Some(length) = cases::soak_length() {
-        lab.args(["--timeout", &(length + ORDINARY).as_secs().to_string()]);
+        lab.args(["--timeout", &(length + DEFAULT_TIMEOUT).as_secs().to_string()]);
     }
     lab.arg("--").arg(own).args(filter);
     let mut lab = lab.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -175,7 +175,7 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
         scope.spawn(|| errors.map(|errors| forward(name, errors)));
     });
     let status = lab.wait()?;
-    if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} ended with {status}").into()) }
+    if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} failed with {status}").into()) }
 }
 
 /// Prints lines as they arrive, prefixed with the name of their guest: several guests run at once.

@@ -1,1 +1,1 @@
-//! Package of the lab tests, which use several crates: `lab/` runs inside an emulated machine.
+//! Package of the lab tests, which use several crates and run inside an emulated machine (`lab/`).

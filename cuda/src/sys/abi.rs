@@ -11,7 +11,8 @@ pub(super) use cudarc::driver::sys::{
     CUexternalMemoryHandleType as ExternalType, CUfunction, CUmodule, CUstream,
 };
 
-/// `CUresult` as a plain integer: cudarc declares an enum, which must not hold a value that a newer driver adds.
+/// `CUresult` as a plain integer: cudarc declares an enum, and a value added by a newer driver would be undefined
+/// behaviour.
 pub(super) type Code = c_int;
 
 pub(super) const SUCCESS: Code = sys::CUresult::CUDA_SUCCESS as Code;

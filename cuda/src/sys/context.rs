@@ -6,7 +6,7 @@ use super::abi::{Attribute, CUcontext, Device, PEER_ACCESS_ALREADY_ENABLED, PEER
 use super::library::{Api, Driver};
 use crate::{Error, Gpu};
 
-/// The primary context of a GPU, which all users in a process share. It is released with the last of them.
+/// The primary context of a GPU, shared by all users in the process and released by the last one.
 pub struct Context {
     driver: &'static Driver,
     device: Device,
@@ -24,7 +24,7 @@ impl Context {
     /// Opens a GPU by its number.
     ///
     /// # Errors
-    /// There is no such GPU, or the driver failed.
+    /// The GPU does not exist, or the driver failed.
     pub fn open(driver: &'static Driver, index: u32) -> Result<Arc<Self>, Error> {
         let gpu = driver.gpu(index)?;
         let device = driver.device(index)?;
@@ -36,12 +36,12 @@ impl Context {
         Ok(Arc::new(Self { driver, device, raw, gpu, multiprocessors }))
     }
 
-    /// The GPU.
+    /// Returns the properties of the GPU.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// The driver.
+    /// Returns the driver.
     pub fn driver(&self) -> &'static Driver {
         self.driver
     }
@@ -59,7 +59,7 @@ impl Context {
         Ok(api)
     }
 
-    /// Gives this GPU access to the memory of another GPU. It always has access to its own.
+    /// Enables peer access from this GPU to the memory of another GPU. Does nothing if both are the same GPU.
     ///
     /// # Errors
     /// The GPUs cannot access each other, or the driver failed.

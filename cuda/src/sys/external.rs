@@ -12,7 +12,7 @@ use crate::Error;
 pub enum ExternalKind {
     /// A dma-buf, from CUDA 13.0 on.
     DmaBuf,
-    /// An opaque file descriptor, which the driver identifies itself.
+    /// An opaque file descriptor, whose type the driver determines.
     Opaque,
 }
 
@@ -29,7 +29,8 @@ unsafe impl Send for ExternalMemory {}
 unsafe impl Sync for ExternalMemory {}
 
 impl ExternalMemory {
-    /// Imports and maps memory. The driver owns the file descriptor afterwards; after an error it is closed.
+    /// Imports and maps memory. The driver takes ownership of the file descriptor. After an error, the descriptor is
+    /// closed.
     ///
     /// # Errors
     /// The driver refused.
@@ -62,7 +63,7 @@ impl ExternalMemory {
         self.address
     }
 
-    /// Ends the mapping and the import, once.
+    /// Unmaps and releases the memory, once.
     ///
     /// # Errors
     /// The driver refused.

@@ -8,12 +8,12 @@ use super::context::Context;
 use super::queue::Stream;
 use crate::Error;
 
-/// PTX, which the driver compiles for the GPU. Zero-terminated, as the driver requires.
+/// PTX source that the driver compiles for the GPU, zero-terminated as the driver requires.
 static IMAGE: &str = concat!(include_str!("../copy.ptx"), "\0");
-/// Widths of accesses in bytes, the widest first, and the kernel for each.
+/// Access widths in bytes, widest first, and the kernel for each.
 const WIDTHS: [(u64, &CStr); 3] = [(16, c"peerpath_copy_16"), (8, c"peerpath_copy_8"), (4, c"peerpath_copy_4")];
 const THREADS_PER_BLOCK: u32 = 256;
-/// Enough blocks to saturate memory. Each block copies in a loop.
+/// Thread blocks per multiprocessor: enough to saturate memory. Each thread copies in a loop.
 const BLOCKS_PER_MULTIPROCESSOR: u32 = 8;
 
 /// Copy kernels, compiled for a GPU.
@@ -29,7 +29,7 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Width of the narrowest access. Addresses and lengths are multiples of it.
+    /// Minimum access width. Addresses and lengths must be multiples of it.
     pub const SHORTEST_WORD_BYTES: u64 = 4;
 
     /// Compiles the kernels.

@@ -1,8 +1,8 @@
 //! Loading the driver, and querying its GPUs.
 //!
-//! Types come from cudarc, the loader is our own for two reasons. cudarc's loader panics where the driver lacks a function;
-//! here that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined behaviour;
-//! here it is an integer.
+//! Types come from cudarc. This module has its own loader for two reasons. cudarc's loader panics if the driver lacks a
+//! function; here, that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined
+//! behaviour; here it is an integer.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ use crate::{Error, Gpu, Version};
 /// [`Error`].
 macro_rules! functions {
     ($($name:ident ( $($argument:ident : $type:ty),* );)+) => {
-        /// Addresses of the functions. `None` where the library lacks one.
+        /// Addresses of the functions. `None` if the library lacks the function.
         #[allow(non_snake_case)]
         struct Functions { $($name: Option<unsafe extern "C" fn($($type),*) -> Code>,)+ }
 
@@ -112,7 +112,7 @@ pub(super) struct Api {
 type ErrorName = unsafe extern "C" fn(Code, *mut *const c_char) -> Code;
 
 impl Api {
-    /// The error for a code. `CUDA_ERROR_NOT_READY` is answered often, so its name is not looked up.
+    /// Returns the error for a code. `CUDA_ERROR_NOT_READY` is frequent, so its name is not looked up.
     fn refusal(&self, call: &'static str, code: Code) -> Error {
         let name = if code == NOT_READY { "CUDA_ERROR_NOT_READY" } else { self.error_name(code) };
         Error::Refused { call, code, name }
@@ -137,7 +137,7 @@ impl Api {
 pub struct Driver {
     api: Api,
     version: Version,
-    /// Name of the library, where it is a stand-in for the driver.
+    /// Name of the library, if it is a fake driver.
     stand_in: Option<&'static str>,
 }
 
@@ -145,20 +145,20 @@ static DRIVER: OnceLock<Result<Driver, Error>> = OnceLock::new();
 
 /// Name under which the driver's packages install the library.
 const NAME: &str = "libcuda.so.1";
-/// Symbol of a stand-in for the driver: a pointer to its name.
+/// Symbol that a fake driver exports: a pointer to its name.
 const STAND_IN: &[u8] = b"peerpath_stand_in\0";
 
-/// Name of the loaded library, where it is a stand-in for the driver (it exports the symbol `peerpath_stand_in`). Loads
+/// Returns the name of the loaded library if it is a fake driver, i.e. exports the symbol `peerpath_stand_in`. Loads
 /// nothing.
 pub fn stand_in() -> Option<&'static str> {
     DRIVER.get()?.as_ref().ok()?.stand_in
 }
 
 impl Driver {
-    /// The driver of this process. The first call loads and initialises it; it is never unloaded.
+    /// Returns the driver of this process. The first call loads and initialises the driver, which is never unloaded.
     ///
     /// # Errors
-    /// There is no driver, it lacks a function, or it does not start.
+    /// The driver is not installed, lacks a function, or cannot initialise.
     pub fn get() -> Result<&'static Self, Error> {
         DRIVER.get_or_init(Self::load).as_ref().map_err(Error::clone)
     }
@@ -180,7 +180,7 @@ impl Driver {
         let stand_in = unsafe { library.get::<*const *const c_char>(STAND_IN) }.ok();
         let stand_in = stand_in.map(|name| {
             // SAFETY: as above; the library stays loaded.
-            unsafe { CStr::from_ptr(**name) }.to_str().unwrap_or("a stand-in for the driver")
+            unsafe { CStr::from_ptr(**name) }.to_str().unwrap_or("a fake CUDA driver")
         });
         // SAFETY: 0 is the only valid value of the flags.
         unsafe { api.cuInit(0) }?;
@@ -210,10 +210,10 @@ impl Driver {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
-    /// A GPU by its number. What this driver cannot answer is `None`.
+    /// Returns the properties of a GPU by its number. Properties that this driver does not know are `None`.
     ///
     /// # Errors
-    /// There is no such GPU, or the driver failed.
+    /// The GPU does not exist, or the driver failed.
     pub fn gpu(&self, index: u32) -> Result<Gpu, Error> {
         let device = self.device(index)?;
         let number = |attribute| self.attribute(device, attribute);
@@ -225,13 +225,13 @@ impl Driver {
             memory_bytes: self.memory_bytes(device)?,
             dma_buf: flag(Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED)?,
             gpu_direct_rdma: flag(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED)?,
-            // 0: none, 100: by the device that wrote, 200: by all devices.
+            // The attribute is the scope of the ordering. 0: none, 100: the GPU that owns the memory, 200: all devices.
             writes_ordered: number(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING)?
                 .map(|order| order >= 100),
         })
     }
 
-    /// Every GPU of the driver.
+    /// Lists all GPUs.
     ///
     /// # Errors
     /// The driver failed.
@@ -239,7 +239,7 @@ impl Driver {
         (0..self.gpu_count()?).map(|index| self.gpu(index)).collect()
     }
 
-    /// The driver's handle of a GPU.
+    /// Returns the driver's handle of a GPU.
     pub(super) fn device(&self, index: u32) -> Result<Device, Error> {
         let count = self.gpu_count()?;
         let ordinal = c_int::try_from(index).ok().filter(|_| index < count).ok_or(Error::NoGpu { index, count })?;
@@ -256,7 +256,7 @@ impl Driver {
         Ok(string(&text))
     }
 
-    /// PCI address: `0000:65:00.0`. `None` where the GPU is not on a PCI bus.
+    /// Returns the PCI address: `0000:65:00.0`. `None` if the GPU is not on a PCI bus.
     fn bus_id(&self, device: Device) -> Result<Option<String>, Error> {
         let mut text = [0; 32];
         // SAFETY: as above.
@@ -274,7 +274,7 @@ impl Driver {
         Ok(bytes as u64)
     }
 
-    /// An attribute. `None` where this driver does not know it.
+    /// Returns an attribute. `None` if this driver does not know it.
     pub(super) fn attribute(&self, device: Device, attribute: Attribute) -> Result<Option<i32>, Error> {
         let mut value = 0;
         // SAFETY: the function writes a number.
@@ -293,7 +293,7 @@ impl Driver {
     }
 }
 
-/// The text up to the zero, without control characters.
+/// Decodes the text up to the terminating zero, without control characters.
 fn string(text: &[c_char]) -> String {
     // `c_char` is signed on some architectures.
     let bytes = text.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);

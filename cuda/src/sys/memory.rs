@@ -12,7 +12,7 @@ use super::abi::{
 use super::context::Context;
 use crate::{Error, Version};
 
-/// Granularity of allocations, so that each starts on a page of its own, as dma-bufs require.
+/// Granularity of allocations, so that each starts on a separate page, as dma-bufs require.
 const BLOCK_BYTES: u64 = 2 << 20;
 /// First version with the flag that maps dma-bufs through PCIe.
 const PCIE_FLAG_SINCE: Version = Version { major: 12, minor: 8 };
@@ -28,7 +28,7 @@ impl DeviceMemory {
     /// Allocates memory.
     ///
     /// # Errors
-    /// The GPU has not enough free memory.
+    /// The GPU does not have enough free memory.
     pub fn new(context: &Arc<Context>, length_bytes: u64) -> Result<Self, Error> {
         let api = context.enter()?;
         let bytes = length_bytes.checked_next_multiple_of(BLOCK_BYTES).and_then(|bytes| usize::try_from(bytes).ok());
@@ -88,11 +88,11 @@ impl DeviceMemory {
         end.map(|_| self.address + offset).ok_or(outside)
     }
 
-    /// Exports the first `length_bytes` bytes as a dma-buf, mapped through PCIe where the driver supports the flag. From then
-    /// on, the driver's copies into the memory have completed when they return, so that other devices see their data.
+    /// Exports the first `length_bytes` bytes as a dma-buf, mapped through PCIe if the driver supports the flag. From then
+    /// on, the driver's copies into the memory are synchronous (`SYNC_MEMOPS`), so that other devices see their data.
     ///
     /// # Errors
-    /// The driver exports no dma-buf.
+    /// The driver cannot export the memory as a dma-buf.
     pub fn dma_buf(&self, length_bytes: u64) -> Result<OwnedFd, Error> {
         let length = usize::try_from(length_bytes.min(self.length_bytes)).unwrap_or(usize::MAX);
         let api = self.context.enter()?;
@@ -121,7 +121,7 @@ impl DeviceMemory {
             return export(0);
         }
         match export(RANGE_FLAG_PCIE) {
-            // GPUs that have no path but PCIe reject the flag.
+            // GPUs whose only path is PCIe reject the flag.
             Err(Error::Refused { code: INVALID_VALUE | NOT_SUPPORTED, .. }) => export(0),
             exported => exported,
         }
@@ -141,7 +141,7 @@ impl Drop for DeviceMemory {
 pub enum HostKind {
     /// Ordinary pages.
     Memory,
-    /// A mapping of a device's memory.
+    /// A mapping of a device's MMIO.
     Io,
 }
 

@@ -1,4 +1,5 @@
-//! The unsafe part: all calls of the driver, behind an interface that is safe except where memory is handed to a GPU.
+//! The unsafe part: all calls of the driver, behind an interface that is safe except for functions that pass host memory
+//! to a GPU.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 mod abi;

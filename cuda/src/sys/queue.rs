@@ -52,7 +52,7 @@ impl Stream {
         unsafe { api.cuMemcpyAsync(to as Address, from as Address, length, self.raw) }
     }
 
-    /// Records an event behind the work so far.
+    /// Records an event after all work enqueued so far.
     ///
     /// # Errors
     /// The driver failed.
@@ -76,7 +76,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Memory that the work accesses is freed next.
+        // Wait before the memory that the work accesses is freed.
         let _ = self.synchronize();
         let Ok(api) = self.context.enter() else { return };
         // SAFETY: created in `new`, and not accessible after `self`.
@@ -121,7 +121,7 @@ impl Event {
         }
     }
 
-    /// Time from another event to this one by the GPU's clock. Both have completed.
+    /// Returns the time from another event to this one by the GPU's clock. Both must have completed.
     ///
     /// # Errors
     /// The driver failed.

@@ -7,23 +7,23 @@ use super::mechanism::Mechanism;
 /// A GPU, and the mechanism that makes buffers reachable for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
-    /// Number of the GPU, as the driver counts.
+    /// GPU number in the driver's enumeration, from 0.
     pub(super) index: u32,
     /// `None` tries each mechanism in turn.
     pub(super) mechanism: Option<Mechanism>,
 }
 
-/// What is wrong with the address of a GPU.
+/// Error in the address of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The number is missing or malformed.
-    #[error("the first part is the number of a GPU, from 0 on")]
+    #[error("the address must start with a GPU number, 0 or higher")]
     Number,
     /// The option is unknown.
     #[error("the only option is mechanism=NAME")]
     Option,
     /// The mechanism is unknown.
-    #[error("there is no mechanism of this name")]
+    #[error("unknown mechanism")]
     Mechanism,
 }
 

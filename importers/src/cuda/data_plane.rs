@@ -14,9 +14,9 @@ use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Trans
 
 /// The transfers in flight on a stream, which complete in order.
 struct Ring {
-    /// One event per transfer in flight, recorded behind it.
+    /// One event per transfer in flight, recorded after the transfer.
     ends: Box<[Event]>,
-    /// Numbers of the transfers, and the indices of their events.
+    /// Transfer ids, and the indices of their events.
     in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }
@@ -32,13 +32,13 @@ pub(super) struct CudaDataPlane<'r> {
     streams: CopyStreams<'r>,
     registration: &'r Registration,
     rings: Box<[Ring]>,
-    /// Recorded before the first transfer since the time was last asked for.
+    /// Recorded before the first transfer after each call to `device_time_ns`.
     begun: Event,
     has_begun: bool,
     /// Ring and event of the transfer that completed last.
     last: Option<(usize, usize)>,
     view: Arc<GpuView>,
-    /// The error that ended this data plane.
+    /// Error that stopped this data plane.
     ended: Option<DriverError>,
 }
 
@@ -67,7 +67,7 @@ impl<'r> CudaDataPlane<'r> {
         self.registration.device.gpu()
     }
 
-    /// The engine and direction of a transfer that fits.
+    /// Returns the engine and direction of a valid transfer.
     #[inline]
     fn admit(&self, transfer: &Transfer) -> Result<(Engine<'r>, Direction), Error> {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -103,7 +103,7 @@ impl<'r> CudaDataPlane<'r> {
         }
     }
 
-    /// Enqueues a transfer. The ring is not full.
+    /// Enqueues a transfer. The ring must not be full.
     #[inline]
     fn post(&mut self, transfer: &Transfer, what: (Engine<'_>, Direction)) -> Result<(), DriverError> {
         let Some(stream) = self.streams.stream(transfer.queue) else { return Ok(()) };

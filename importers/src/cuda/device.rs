@@ -21,16 +21,16 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens a GPU by the driver's number of it, counted from 0. Loads the driver if that has not happened yet.
+    /// Opens a GPU by its number in the driver's enumeration, from 0. Loads the driver if necessary.
     ///
     /// # Errors
-    /// There is no driver or no such GPU, or the driver failed.
+    /// The driver is not installed, the GPU does not exist, or the driver failed.
     pub fn open(index: u32) -> Result<Self, Error> {
         Self::open_with(index, None)
     }
 
-    /// As [`Device::open`], with one mechanism to use for every buffer. Without one, each that suits the memory is tried in
-    /// turn.
+    /// As [`Device::open`], with one mechanism for every buffer. `None` tries each mechanism that applies to the memory,
+    /// in order.
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -38,7 +38,7 @@ impl Device {
         Ok(Self { opened: Arc::new(OpenGpu::open(Address { index, mechanism })?) })
     }
 
-    /// What the device is.
+    /// Name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.opened.info
     }
@@ -51,7 +51,7 @@ pub(super) struct OpenGpu {
     address: Address,
     /// Compiled at the first use.
     kernels: OnceLock<Result<Kernels, DriverError>>,
-    /// Mechanism that succeeded last, by kind of memory. It is tried first.
+    /// Mechanism that succeeded last, by kind of memory; tried first.
     pub(super) accepted: Mutex<HashMap<SourceKind, Mechanism>>,
 }
 
@@ -81,7 +81,7 @@ impl OpenGpu {
         Ok(Self { context, info, address, kernels: OnceLock::new(), accepted: Mutex::default() })
     }
 
-    /// The copy kernels, compiled for this GPU.
+    /// Returns the copy kernels, compiled for this GPU.
     pub(super) fn kernels(&self) -> Result<&Kernels, Error> {
         let compiled = self.kernels.get_or_init(|| Kernels::new(&self.context));
         compiled.as_ref().map_err(|source| Error::Kernels { gpu: self.gpu(), source: source.clone() })
@@ -91,7 +91,7 @@ impl OpenGpu {
         self.address.index
     }
 
-    /// The mechanisms to try for this kind of memory, in their order.
+    /// Returns the mechanisms to try for this kind of memory, in order.
     pub(super) fn order(&self, kind: SourceKind) -> Vec<Mechanism> {
         if let Some(asked) = self.address.mechanism {
             return vec![asked];
@@ -109,7 +109,7 @@ impl OpenGpu {
             Mechanism::RegisterIoMemory => self.registered(HostKind::Io, buffer),
             Mechanism::RegisterHostMemory => self.registered(HostKind::Memory, buffer),
             Mechanism::DeviceMemory => {
-                let memory = buffer.gpu().ok_or(Refusal::NotApplicable("it applies to memory of a GPU"))?;
+                let memory = buffer.gpu().ok_or(Refusal::NotApplicable("it applies only to GPU memory"))?;
                 Ok(ReachableMemory::of_gpu(&self.context, memory)?)
             }
         }
@@ -123,8 +123,8 @@ impl OpenGpu {
             Handle::GpuNotExported(source) => return Err(source.clone().into()),
         };
         // The driver owns the file descriptor that it imports.
-        let given_away = dma_buf.try_clone()?;
-        Ok(ReachableMemory::import(&self.context, kind, given_away, buffer.length_bytes())?)
+        let duplicate = dma_buf.try_clone()?;
+        Ok(ReachableMemory::import(&self.context, kind, duplicate, buffer.length_bytes())?)
     }
 
     fn registered(&self, kind: HostKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
@@ -142,9 +142,9 @@ impl OpenGpu {
 
     /// Registers a mapping of device memory.
     ///
-    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them at
-    /// the first access to each page, so a mapping can be refused until every page has been read. The first page shows
-    /// whether that is the reason: reading a large BAR takes long.
+    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them
+    /// at the first access to each page, so the driver can refuse a mapping until every page has been read. Reading a
+    /// large BAR is slow, so the first page is tried alone to find out whether missing pages are the reason.
     fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<ReachableMemory, DriverError> {
         let register = |memory: HostMemory| ReachableMemory::register(&self.context, memory, HostKind::Io);
         let refusal = match register(mapping.clone()) {
@@ -160,7 +160,7 @@ impl OpenGpu {
     }
 }
 
-/// Versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. The first is absent where sysfs does not show it.
+/// Versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. Omits the module's version if sysfs does not show it.
 fn described(driver: &Driver) -> String {
     let module = NvidiaModule::read(&Tree::live()).and_then(|module| module.version);
     let version = module.map_or_else(String::new, |version| format!("{version}, "));

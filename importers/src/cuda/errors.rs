@@ -1,4 +1,4 @@
-//! Errors of GPUs that import.
+//! Errors of GPUs as importers.
 
 use std::io;
 
@@ -9,16 +9,17 @@ use peerpath_paths::{Cause, Explained, Explanation, Severity};
 use super::address::AddressError;
 use super::mechanism::{Mechanism, SPECS};
 
-/// An error of a GPU that imports. The variants say what failed; [`Error::cause`] and the explanation say why.
+/// An error of a GPU as importer. The variants name the operation that failed; [`Error::cause`] and the explanation give
+/// the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The address of a GPU is malformed.
     #[error("{text:?} is not the address of a GPU")]
     Address {
-        /// The address, shortened.
+        /// The address, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// Error in the address.
         source: AddressError,
     },
     /// The GPU cannot be opened.
@@ -55,12 +56,12 @@ pub enum Error {
         /// The driver's error.
         source: DriverError,
     },
-    /// The GPU has not enough memory for the far side.
+    /// The GPU does not have enough memory for the far side.
     #[error("cannot allocate {bytes} bytes of memory of GPU {gpu}: {source}")]
     FarMemory {
         /// Number of the GPU.
         gpu: u32,
-        /// Length of the memory.
+        /// Requested bytes.
         bytes: u64,
         /// The driver's error.
         source: DriverError,
@@ -73,8 +74,8 @@ pub enum Error {
         /// The driver's error.
         source: DriverError,
     },
-    /// Transfers from the buffer's side were asked for.
-    #[error("GPU {gpu} cannot post transfers from the buffer's side")]
+    /// The caller requested transfers posted by the buffer's side.
+    #[error("GPU {gpu} supports no transfers posted by the buffer's side")]
     OneSide {
         /// Number of the GPU.
         gpu: u32,
@@ -92,15 +93,15 @@ pub enum Error {
     /// The transfer does not fit the buffer or the far side.
     #[error("cannot post a transfer: {why}")]
     Transfer {
-        /// What does not fit.
+        /// Bound that the transfer exceeds.
         why: String,
     },
-    /// A transfer failed before, so the data plane accepts no others.
+    /// An earlier transfer failed, so the data plane accepts no more.
     #[error("cannot post a transfer: an earlier transfer failed")]
     Ended,
 }
 
-/// Why a mechanism does not make a buffer reachable.
+/// Reason why a mechanism does not make a buffer reachable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -128,7 +129,7 @@ fn list(refused: &[(Mechanism, Refusal)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// The conditions of the mechanisms that were tried, and those that were not tried.
+/// Conditions of the tried mechanisms, and a remedy that names the untried ones.
 fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanation {
     let cause = match refused {
         [(_, Refusal::Driver(error))] => error.explanation().cause,
@@ -151,7 +152,7 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
                 "Copy through host memory (staged), or try a newer driver or the open kernel modules.".to_owned()
             }
             SourceKind::Cuda => {
-                "Use memory of the same GPU, or of one that it reaches (nvidia-smi topo -p2p rw).".into()
+                "Use memory of the same GPU, or of a GPU with peer access to it (nvidia-smi topo -p2p rw).".into()
             }
             _ => "Use ordinary host memory.".into(),
         }
@@ -168,7 +169,7 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
                 Explanation::uncaused(
-                    format!("The form of an address is N[?mechanism=M]: {source}."),
+                    format!("An address has the form N[?mechanism=M]: {source}."),
                     format!("Name a GPU by its number, for example 0; mechanisms are {}.", names.join(", ")),
                 )
             }
@@ -179,7 +180,7 @@ impl Explained for Error {
             | Self::FarMemory { source, .. }
             | Self::Kernels { source, .. } => source.explanation(),
             Self::OneSide { .. } => Explanation::uncaused(
-                "The buffer is memory, which posts no transfers.",
+                "The buffer is memory and cannot post transfers.",
                 "Copy in and copy out from two threads, each with its own data plane.",
             ),
             Self::NotAligned { .. } => Explanation::uncaused(
@@ -190,9 +191,11 @@ impl Explained for Error {
                 "The transfer does not fit the buffer or the far side.",
                 "Use sizes and offsets within both.",
             ),
-            Self::Ended => {
-                Explanation::new(Cause::DeviceLost, "A failed transfer ends the data plane.", "Check the first error.")
-            }
+            Self::Ended => Explanation::new(
+                Cause::DeviceLost,
+                "A data plane stops at the first failed transfer.",
+                "Check the first error, then set up another data plane.",
+            ),
         }
     }
 
@@ -201,7 +204,7 @@ impl Explained for Error {
             Self::Address { .. } | Self::NotAligned { .. } => Severity::BadInput,
             Self::Open { source, .. } | Self::Kernels { source, .. } => source.severity(),
             Self::NoMechanism { .. } | Self::OneSide { .. } => Severity::Unavailable,
-            // A GPU that is short of memory says nothing about the path.
+            // A shortage of GPU memory says nothing about the path.
             Self::FarMemory { source, .. } if !source.is_loss() => Severity::Unavailable,
             Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Severity::Failed,
             Self::Transfer { .. } => Severity::Internal,
@@ -210,7 +213,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

@@ -23,18 +23,21 @@ pub enum Mechanism {
 pub(super) static SPECS: &[MechanismSpec] = &[
     MechanismSpec {
         name: "external-dmabuf",
-        summary: "import of the dma-buf as external memory; CUDA 13.0, documented for Tegra only",
+        summary: "import the dma-buf as external memory (CUDA 13.0; documented for Tegra only)",
     },
     MechanismSpec {
         name: "external-fd",
-        summary: "import of its file descriptor as external memory; documented for memory of Vulkan or CUDA",
+        summary: "import the dma-buf's file descriptor as opaque external memory (documented for memory that Vulkan or CUDA exported)",
     },
     MechanismSpec {
         name: "register-io-memory",
-        summary: "registration of the BAR's CPU mapping as I/O memory; discrete GPUs, as root",
+        summary: "register the BAR's CPU mapping as I/O memory (discrete GPUs; needs root)",
     },
-    MechanismSpec { name: "register-host-memory", summary: "registration of pages of this process, which pins them" },
-    MechanismSpec { name: "device-memory", summary: "GPU memory by its device address, no dma-buf: the baseline" },
+    MechanismSpec { name: "register-host-memory", summary: "register and pin pages of this process" },
+    MechanismSpec {
+        name: "device-memory",
+        summary: "use GPU memory by its device address, without a dma-buf: the baseline",
+    },
 ];
 
 impl Mechanism {
@@ -45,7 +48,7 @@ impl Mechanism {
         &SPECS[self as usize]
     }
 
-    /// The name in addresses and in results.
+    /// Name in addresses and in results.
     pub fn as_str(self) -> &'static str {
         self.spec().name
     }
@@ -54,7 +57,7 @@ impl Mechanism {
         Self::ALL.into_iter().find(|mechanism| mechanism.as_str() == name)
     }
 
-    /// When the mechanism can work, according to NVIDIA's documentation.
+    /// Condition under which the mechanism works, according to NVIDIA's documentation.
     pub(super) fn condition(self) -> &'static str {
         match self {
             Self::ExternalDmaBuf => "NVIDIA documents it for Tegra-class parts, from CUDA 13.0 on",
@@ -62,12 +65,12 @@ impl Mechanism {
             Self::RegisterIoMemory => {
                 "it needs root, a physically contiguous BAR mapped into this process, and a kernel that lets the driver look up that mapping"
             }
-            Self::RegisterHostMemory => "it needs ordinary pages, and a sufficient limit of locked memory",
+            Self::RegisterHostMemory => "it needs ordinary pages, and a sufficient locked-memory limit (ulimit -l)",
             Self::DeviceMemory => "it needs memory of a GPU that this process allocated, and peer access to that GPU",
         }
     }
 
-    /// The mechanisms to try for a kind of memory. Those that tell the driver what the memory is come first.
+    /// Mechanisms to try for a kind of memory. Those that pass the memory's type to the driver come first.
     pub(super) fn order(kind: SourceKind) -> &'static [Self] {
         match kind {
             SourceKind::Vfio => &[Self::ExternalDmaBuf, Self::ExternalFd, Self::RegisterIoMemory],

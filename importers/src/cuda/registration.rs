@@ -1,4 +1,4 @@
-//! A buffer that a GPU reaches.
+//! A buffer registered with a GPU.
 
 use std::sync::{Arc, PoisonError};
 
@@ -20,7 +20,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// How the GPU reaches the buffer.
+    /// Mechanism by which the GPU reaches the buffer.
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
@@ -44,7 +44,7 @@ impl Device {
     /// alive.
     ///
     /// # Errors
-    /// The driver accepted none of the mechanisms, or the GPU failed; [`Error::cause`] tells why.
+    /// The driver accepted none of the mechanisms, or the GPU failed; [`Error::cause`] gives the reason.
     pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
         let gpu = &self.opened;
         let (index, kind) = (gpu.gpu(), buffer.origin().kind);

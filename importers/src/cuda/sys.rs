@@ -1,6 +1,6 @@
 //! The unsafe part: memory that a GPU reaches, and the copies between it and the GPU's own memory.
 //!
-//! Addresses go to the GPU here and nowhere else. Every copy is checked against the lengths of both sides first.
+//! Only this module passes addresses to the GPU. It first checks every copy against the lengths of both sides.
 #![allow(unsafe_code, reason = "a GPU reads and writes at the addresses it is given")]
 
 use std::os::fd::OwnedFd;
@@ -56,18 +56,18 @@ impl ReachableMemory {
         Ok(Self { address, length_bytes, kind: Reach::Device(Arc::clone(memory)) })
     }
 
-    /// Ends the import or the registration, once.
+    /// Releases the import or the registration, once.
     pub(super) fn release(&mut self) -> Result<(), DriverError> {
         match &mut self.kind {
             Reach::External(external) => external.release(),
             Reach::Registered(registration, _) => registration.unregister(),
-            // It belongs to the exporter and was never registered.
+            // The exporter owns this memory, which was never registered.
             Reach::Device(_) => Ok(()),
         }
     }
 }
 
-/// What copies the bytes.
+/// The unit of the GPU that copies the bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Engine<'k> {
     CopyEngine,
@@ -95,7 +95,7 @@ impl<'r> CopyStreams<'r> {
             streams: (0..streams).map(|_| Stream::new(context)).collect::<Result<_, _>>()?,
             far: Arc::new(DeviceMemory::new(context, far_bytes)?),
             reachable,
-            // A buffer may be the front of what is reachable.
+            // The buffer may be shorter than the reachable memory.
             buffer_bytes: buffer_bytes.min(reachable.length_bytes),
         })
     }
@@ -122,7 +122,7 @@ impl<'r> CopyStreams<'r> {
         all.is_multiple_of(Kernels::SHORTEST_WORD_BYTES)
     }
 
-    /// Enqueues a copy. One that leaves a side, or is not aligned for a kernel, is rejected.
+    /// Enqueues a copy. Rejects a copy that exceeds a side, or that is not aligned for a kernel.
     #[inline]
     pub(super) fn post(
         &self,
@@ -142,7 +142,7 @@ impl<'r> CopyStreams<'r> {
         };
         match engine {
             // SAFETY: both spans lie within the reachable memory and the far side, as just checked. Both outlive the streams,
-            // whose drop waits for the copy: the one is borrowed, the other is dropped after them.
+            // whose drop waits for the copy: the reachable memory is borrowed, the far side is dropped after the streams.
             Engine::CopyEngine => unsafe { stream.copy(to, from, length_bytes) },
             Engine::Kernel(kernels) if self.is_aligned(buffer_offset, far_offset, length_bytes) => {
                 // SAFETY: as above, and the spans are aligned.

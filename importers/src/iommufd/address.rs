@@ -15,7 +15,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// `count` blocks from block number `first` (LBA) on.
+    /// Creates a span of `count` blocks that starts at block number `first` (LBA).
     ///
     /// # Errors
     /// `count` is zero, or the end exceeds 64 bits.
@@ -37,11 +37,11 @@ impl fmt::Display for Blocks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) bdf: Bdf,
-    /// `None`: the drive is only read.
+    /// Blocks that may be overwritten. `None` if the drive is only read.
     pub(super) write: Option<Blocks>,
 }
 
-/// What is wrong with the address of a function.
+/// Error in the address of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The function is not a full PCI address.
@@ -51,7 +51,7 @@ pub enum AddressError {
     #[error("the only option is write=LBA+COUNT")]
     Option,
     /// The blocks are malformed.
-    #[error("blocks are written LBA+COUNT, with a count above zero and an end within 64 bits")]
+    #[error("blocks must have the form LBA+COUNT, with a count above zero and an end within 64 bits")]
     Blocks,
 }
 

@@ -1,4 +1,4 @@
-//! Transfers by a drive: it reads its blocks into the buffer, or writes the buffer to them.
+//! Transfers by a drive, which reads its blocks into the buffer or writes the buffer to its blocks.
 
 use std::sync::Arc;
 
@@ -12,8 +12,7 @@ use super::nvme::{Direction, DriveError, IoQueue, Status};
 use super::registration::{Part, Registration};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// Bounds of transfers. They are checked before anything is posted, because a drive with a wrong address overwrites other
-/// memory.
+/// Bounds of transfers. They are checked before posting, because a wrong address makes the drive overwrite other memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bounds {
     /// Parts of the buffer, in order and without gaps.
@@ -23,7 +22,7 @@ struct Bounds {
     is_writable: bool,
 }
 
-/// Why a transfer is rejected.
+/// Reason why a transfer is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rejection {
     Op,
@@ -35,7 +34,7 @@ enum Rejection {
 }
 
 impl Bounds {
-    /// Direction of a transfer that fits, and the address of its data.
+    /// Returns the direction of a valid transfer, and the address of its data.
     fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Rejection> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
@@ -67,10 +66,10 @@ impl Bounds {
     }
 }
 
-/// A transfer in flight. Its index in the table is its number.
+/// A transfer in flight, identified by its index in the table.
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
-    /// Number that the caller chose.
+    /// Id chosen by the caller.
     id: u64,
     /// Commands in flight.
     open: u32,
@@ -92,7 +91,7 @@ pub(super) struct NvmeDataPlane<'r> {
     /// Transfer of each command in flight.
     commands: Box<[Option<u32>]>,
     free_commands: Vec<u16>,
-    /// The drive failed, so no more transfers are accepted.
+    /// Whether the drive failed, so that no more transfers are accepted.
     ended: bool,
 }
 
@@ -114,8 +113,8 @@ impl<'r> NvmeDataPlane<'r> {
         if settings.far_bytes > available_bytes {
             return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, available_bytes });
         }
-        let (depth, limit) = (settings.depth, controller.most_commands());
-        // Transfers longer than one command take more commands than transfers in flight.
+        let (depth, limit) = (settings.depth, controller.max_commands());
+        // A transfer longer than one command consumes several commands.
         let divided = u32::try_from(settings.far_bytes / drive.command_bytes).unwrap_or(u32::MAX);
         let commands = depth.saturating_add(divided).min(limit);
         if depth == 0 || depth > limit {
@@ -169,12 +168,12 @@ impl<'r> NvmeDataPlane<'r> {
         Error::Drive { bdf: self.registration.device().function.bdf, source }
     }
 
-    /// Number of commands of a transfer.
+    /// Returns the number of commands of a transfer.
     fn command_count(&self, transfer: &Transfer) -> usize {
         usize::try_from(u64::from(transfer.length_bytes).div_ceil(self.command_bytes)).unwrap_or(usize::MAX)
     }
 
-    /// Enqueues the commands of a transfer. There are enough free entries.
+    /// Enqueues the commands of a transfer. The queue must have enough free entries.
     fn push(&mut self, transfer: &Transfer, direction: Direction, address: u64) -> Result<(), DriveError> {
         let Some(number) = self.free_transfers.pop() else { return Ok(()) };
         let length = u64::from(transfer.length_bytes);
@@ -191,7 +190,7 @@ impl<'r> NvmeDataPlane<'r> {
         Ok(())
     }
 
-    /// Completes a command, and its transfer with the last command.
+    /// Completes a command. The last command of a transfer completes the transfer.
     fn settle(&mut self, command: u16, status: Status, done: &mut Vec<Completion>) -> Result<(), DriveError> {
         let number = self.commands[usize::from(command)].take().ok_or(DriveError::UnknownCommand)?;
         self.free_commands.push(command);

@@ -1,4 +1,4 @@
-//! Opening and probing a function that imports.
+//! Opening and probing a function as importer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,7 +16,7 @@ use crate::DeviceInfo;
 pub(super) struct Function {
     pub(super) bdf: Bdf,
     pub(super) space: Arc<AddressSpace>,
-    /// The drive, where the function is an NVMe controller.
+    /// The drive, if the function is an NVMe controller.
     pub(super) drive: Option<(Drive, Arc<Lifecycle>)>,
 }
 
@@ -66,7 +66,7 @@ impl Function {
     }
 }
 
-/// A PCI function bound to a VFIO driver, with an I/O address space of its own. Clones share the open device.
+/// A PCI function bound to a VFIO driver, with its own I/O address space. Clones share the open device.
 #[derive(Clone)]
 pub struct Device {
     pub(super) opened: Arc<OpenFunction>,
@@ -81,7 +81,7 @@ impl Device {
         Self::open_with(bdf, None)
     }
 
-    /// As [`Device::open`], for an NVMe drive of which `blocks` may be overwritten. Their content is lost.
+    /// As [`Device::open`], and allows overwriting `blocks` of an NVMe drive. Their content is lost.
     ///
     /// # Errors
     /// As [`Device::open`]; the function is not an NVMe drive, or it does not have all of the blocks.
@@ -93,7 +93,7 @@ impl Device {
         Ok(Self { opened: Arc::new(OpenFunction::open(bdf, write)?) })
     }
 
-    /// What the device is.
+    /// Name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.opened.info
     }

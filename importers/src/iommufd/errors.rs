@@ -1,4 +1,4 @@
-//! Errors of functions that import through iommufd: one variant per operation that fails.
+//! Errors of functions as importers through iommufd, one variant per failed operation.
 
 use std::io;
 
@@ -7,31 +7,31 @@ use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, 
 use super::address::{AddressError, Blocks};
 use super::nvme::DriveError;
 
-/// An error of a function that imports through iommufd. The variants say what failed; [`Error::cause`] and the explanation
-/// say why.
+/// An error of a function as importer through iommufd. The variants name the operation that failed; [`Error::cause`] and
+/// the explanation give the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The address of a function is malformed.
     #[error("{text:?} is not the address of a function")]
     Address {
-        /// The address, shortened.
+        /// The address, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// Error in the address.
         source: AddressError,
     },
     /// The function cannot be opened.
-    #[error("cannot import with {bdf}")]
+    #[error("cannot open {bdf} as an importer")]
     Open {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
         /// Error of VFIO or iommufd.
         source: peerpath_exporter::Error,
     },
-    /// Blocks were named of a function that is not an NVMe drive.
+    /// The address names blocks, but the function is not an NVMe drive.
     #[error("{bdf} has no blocks to write: it is not an NVMe drive")]
     NothingToWrite {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
     },
     /// The blocks exceed the drive.
@@ -39,7 +39,7 @@ pub enum Error {
     BeyondDrive {
         /// The function of the drive.
         bdf: Bdf,
-        /// Blocks that were named.
+        /// Requested blocks.
         blocks: Blocks,
         /// Number of blocks of the drive.
         capacity: u64,
@@ -47,13 +47,13 @@ pub enum Error {
     /// Importer and exporter are the same function.
     #[error("{bdf} cannot transfer data into its own memory")]
     Itself {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
     },
-    /// The mapping of a dma-buf was refused.
+    /// The kernel refused to map a dma-buf.
     #[error("cannot map a dma-buf of {length_bytes} bytes for {bdf}")]
     MapDmaBuf {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
         /// Length of the dma-buf.
         length_bytes: u64,
@@ -65,37 +65,37 @@ pub enum Error {
     /// The buffer has no ranges.
     #[error("cannot map a buffer for {bdf}: the buffer has no ranges")]
     NoRange {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
     },
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot map GPU memory without a dma-buf: {source}")]
     GpuNotExported {
-        /// The driver's answer to the export.
+        /// Error of the export.
         source: peerpath_cuda::Error,
     },
-    /// The mapping of host memory was refused.
+    /// The kernel refused to map host memory.
     #[error("cannot map {length_bytes} bytes of memory for {bdf}")]
     MapMemory {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
         /// Length of the memory.
         length_bytes: u64,
         /// Errno of `IOMMU_IOAS_MAP`.
         source: io::Error,
     },
-    /// The removal of a mapping was refused.
+    /// The kernel refused to unmap a buffer.
     #[error("cannot unmap a buffer of {bdf}")]
     Unmap {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
         /// Errno of `IOMMU_IOAS_UNMAP`.
         source: io::Error,
     },
-    /// The function is not an NVMe drive, so nothing transfers data.
+    /// The function is not an NVMe drive, so it cannot transfer data.
     #[error("{bdf} cannot transfer data: it is not an NVMe drive")]
     NoEngine {
-        /// The function.
+        /// PCI function that imports.
         bdf: Bdf,
     },
     /// The drive failed.
@@ -103,37 +103,37 @@ pub enum Error {
     Drive {
         /// The function of the drive.
         bdf: Bdf,
-        /// What failed.
+        /// Error of the drive.
         source: DriveError,
     },
-    /// More than one queue was asked for, or transfers from both sides.
-    #[error("the drive {bdf} has one queue per data plane, and the buffer's side posts no transfers")]
+    /// The caller requested more than one queue, or transfers from both sides.
+    #[error("the drive {bdf} supports one queue per data plane and no transfers posted by the buffer's side")]
     OneQueue {
         /// The function of the drive.
         bdf: Bdf,
     },
-    /// The queue of the drive has fewer entries.
+    /// The depth exceeds the queue of the drive.
     #[error("the drive {bdf} cannot hold {depth} transfers in flight")]
     Depth {
         /// The function of the drive.
         bdf: Bdf,
-        /// Depth that was asked for.
+        /// Requested depth.
         depth: u32,
-        /// Most commands in flight.
+        /// Maximum number of commands in flight.
         limit: u32,
     },
-    /// The far side exceeds the blocks that may be used.
+    /// The far side exceeds the usable blocks.
     #[error("{bytes} bytes exceed the {available_bytes} usable bytes of the drive {bdf}")]
     FarTooLong {
         /// The function of the drive.
         bdf: Bdf,
         /// Length of the far side.
         bytes: u64,
-        /// Bytes of the blocks.
+        /// Bytes of the usable blocks.
         available_bytes: u64,
     },
     /// No blocks of the drive may be overwritten.
-    #[error("cannot write the drive {bdf}: no blocks were released for overwriting")]
+    #[error("cannot write the drive {bdf}: no blocks are released for overwriting")]
     ReadOnly {
         /// The function of the drive.
         bdf: Bdf,
@@ -141,7 +141,7 @@ pub enum Error {
     /// The transfer does not fit the buffer or the drive.
     #[error("cannot post a transfer: {why}")]
     Transfer {
-        /// What does not fit.
+        /// Bound that the transfer exceeds.
         why: String,
     },
     /// The transfer does not consist of whole blocks.
@@ -166,19 +166,19 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let why = source.to_string();
                 Explanation::uncaused(
-                    format!("The form of an address is BDF[?write=LBA+COUNT]: {why}."),
+                    format!("An address has the form BDF[?write=LBA+COUNT]: {why}."),
                     "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
                 )
             }
             Self::Open { source, .. } => source.explanation(),
             Self::NothingToWrite { .. } | Self::NoEngine { .. } => Explanation::new(
                 Cause::NoDevice,
-                "Buffers can be mapped for any function, but only NVMe drives are driven to transfer data.",
-                "Use an NVMe drive, or only map and unmap the buffer.",
+                "Any function can map buffers, but only NVMe drives can transfer data.",
+                "Use an NVMe drive, or measure only map and unmap.",
             ),
             Self::BeyondDrive { capacity, .. } => Explanation::uncaused(
                 format!("The drive has {capacity} blocks."),
-                "Name blocks of the drive whose content may be lost; `nvme id-ns` shows the capacity under the kernel's driver.",
+                "Name blocks of the drive whose content may be lost; while the drive is bound to the kernel driver nvme, `nvme id-ns` shows the capacity.",
             ),
             Self::Itself { .. } => Explanation::uncaused(
                 "Exporter and importer are the same function.",
@@ -195,13 +195,15 @@ impl Explained for Error {
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
             Self::OneQueue { .. } => Explanation::uncaused(
-                "Only queue pairs of RDMA devices have several queues per data plane, or transfers from both sides.",
+                "Only RDMA devices support several queues per data plane, or transfers from both sides.",
                 "Set up one data plane per queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("A queue of the drive holds {limit} commands."),
-                format!("Use a depth from 1 to {limit}, and smaller transfers where one takes several commands."),
+                format!(
+                    "Use a depth from 1 to {limit}; if a transfer consumes several commands, use smaller transfers."
+                ),
             ),
             Self::FarTooLong { .. } => Explanation::uncaused(
                 "Each transfer in flight has its own blocks.",
@@ -209,7 +211,7 @@ impl Explained for Error {
             ),
             Self::ReadOnly { .. } => Explanation::new(
                 Cause::NoPermission,
-                "A drive is only read unless some of its blocks are released explicitly.",
+                "By default the drive is only read.",
                 "Release blocks (write=LBA+COUNT in the address); their content is lost.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
@@ -245,7 +247,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

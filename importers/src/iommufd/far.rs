@@ -10,10 +10,10 @@ use peerpath_exporter::{View, check_span};
 use super::address::Blocks;
 use super::nvme::{Controller, Direction, DriveError, IoQueue};
 
-/// Most bytes per command.
+/// Maximum bytes per command.
 const BOUNCE_BYTES: u64 = 256 << 10;
 
-/// Consecutive blocks as bytes, read and written through host memory and never through the measured buffer.
+/// View of consecutive blocks as bytes. It reads and writes them through host memory, never through the measured buffer.
 pub(super) struct DriveView {
     blocks: Blocks,
     block_bytes: u64,
@@ -25,22 +25,22 @@ struct Bounce {
     // Dropped before the memory that its commands access.
     queue: IoQueue,
     memory: DmaMemory,
-    most_bytes: u64,
+    max_bytes: u64,
 }
 
 impl DriveView {
     pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, DriveError> {
         let drive = controller.drive();
         // Whole blocks, and at least one.
-        let most_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
-        let memory = DmaMemory::new(controller.space(), most_bytes)
+        let max_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
+        let memory = DmaMemory::new(controller.space(), max_bytes)
             .map_err(|source| DriveError::Memory { what: "the view of the drive", source })?;
-        let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, most_bytes });
+        let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, max_bytes });
         Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
     }
 
-    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Whole blocks are read
-    /// before and written afterwards, as `direction` needs it.
+    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Depending on
+    /// `direction`, it reads whole blocks before the call and writes them after it.
     fn each(
         &self,
         offset: u64,
@@ -50,15 +50,15 @@ impl DriveView {
     ) -> io::Result<()> {
         check_span(offset, length, self.length_bytes())?;
         let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
-        let Bounce { queue, memory, most_bytes } = &mut *bounce;
-        for piece in pieces(offset, length, self.block_bytes, *most_bytes) {
+        let Bounce { queue, memory, max_bytes } = &mut *bounce;
+        for piece in pieces(offset, length, self.block_bytes, *max_bytes) {
             let first = self.blocks.first + piece.start / self.block_bytes;
             let bytes = piece.end - piece.start;
             let mut carry = |direction| queue.execute(direction, first, memory.iova(), bytes).map_err(io::Error::other);
             if direction == Direction::Read || piece.is_partial() {
                 carry(Direction::Read)?;
             }
-            work(piece.place.clone(), memory, piece.within - piece.start)?;
+            work(piece.position.clone(), memory, piece.within - piece.start)?;
             if direction == Direction::Write {
                 carry(Direction::Write)?;
             }
@@ -67,7 +67,7 @@ impl DriveView {
     }
 }
 
-/// Whole blocks that contain a part of a span.
+/// The whole blocks that contain a part of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Piece {
     /// The blocks, as byte offsets from the first block.
@@ -76,17 +76,17 @@ struct Piece {
     /// Byte offset of the part.
     within: u64,
     /// Position of the part in the span.
-    place: Range<usize>,
+    position: Range<usize>,
 }
 
 impl Piece {
     fn is_partial(&self) -> bool {
-        self.within != self.start || self.within + self.place.len() as u64 != self.end
+        self.within != self.start || self.within + self.position.len() as u64 != self.end
     }
 }
 
-/// Divides a span into pieces of whole blocks, of at most `most_bytes` each.
-fn pieces(offset: u64, length: usize, block_bytes: u64, most_bytes: u64) -> impl Iterator<Item = Piece> {
+/// Divides a span into pieces of whole blocks, of at most `max_bytes` each.
+fn pieces(offset: u64, length: usize, block_bytes: u64, max_bytes: u64) -> impl Iterator<Item = Piece> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done == length {
@@ -95,12 +95,12 @@ fn pieces(offset: u64, length: usize, block_bytes: u64, most_bytes: u64) -> impl
         let within = offset + done as u64;
         let start = within / block_bytes * block_bytes;
         let left = (length - done) as u64;
-        let count = left.min(start + most_bytes / block_bytes * block_bytes - within);
+        let count = left.min(start + max_bytes / block_bytes * block_bytes - within);
         let end = (within + count).next_multiple_of(block_bytes);
         // Less than `length`.
-        let place = done..done + count as usize;
-        done = place.end;
-        Some(Piece { start, end, within, place })
+        let position = done..done + count as usize;
+        done = position.end;
+        Some(Piece { start, end, within, position })
     })
 }
 
@@ -114,14 +114,14 @@ impl View for DriveView {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.each(offset, into.len(), Direction::Read, |place, memory, at| memory.read(at, &mut into[place]))
+        self.each(offset, into.len(), Direction::Read, |position, memory, at| memory.read(at, &mut into[position]))
     }
 
     fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         if !self.is_writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no blocks of the drive may be overwritten"));
         }
-        self.each(offset, from.len(), Direction::Write, |place, memory, at| memory.write(at, &from[place]))
+        self.each(offset, from.len(), Direction::Write, |position, memory, at| memory.write(at, &from[position]))
     }
 }
 
@@ -139,21 +139,21 @@ mod tests {
             blocks in 1_u64..20,
         ) {
             let block_bytes = 1 << block_shift;
-            let most_bytes = blocks * block_bytes;
+            let max_bytes = blocks * block_bytes;
             let mut at = offset;
-            let mut place = 0;
-            for piece in pieces(offset, length, block_bytes, most_bytes) {
+            let mut position = 0;
+            for piece in pieces(offset, length, block_bytes, max_bytes) {
                 prop_assert!(piece.start.is_multiple_of(block_bytes) && piece.end.is_multiple_of(block_bytes));
-                prop_assert!(piece.end - piece.start <= most_bytes);
-                prop_assert_eq!((piece.within, piece.place.start), (at, place));
-                prop_assert!(!piece.place.is_empty());
-                let part = piece.place.len() as u64;
+                prop_assert!(piece.end - piece.start <= max_bytes);
+                prop_assert_eq!((piece.within, piece.position.start), (at, position));
+                prop_assert!(!piece.position.is_empty());
+                let part = piece.position.len() as u64;
                 prop_assert!(piece.start <= piece.within && piece.within + part <= piece.end);
                 prop_assert_eq!(piece.is_partial(), part != piece.end - piece.start);
                 at += part;
-                place = piece.place.end;
+                position = piece.position.end;
             }
-            prop_assert_eq!(place, length);
+            prop_assert_eq!(position, length);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! PCI functions bound to VFIO, which import through an I/O address space (IOAS) of iommufd. NVMe drives transfer data as
-//! well.
+//! PCI functions bound to VFIO, which import buffers through an I/O address space (IOAS) of iommufd. NVMe drives also
+//! transfer data.
 //!
 //! A drive is only read unless [`Device::open_writable`] names the blocks that may be overwritten.
 
@@ -41,7 +41,7 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::Write,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "an NVMe drive writes the buffer to those of its blocks that may be overwritten",
+        summary: "an NVMe drive writes the buffer to its blocks released for overwriting",
     },
     OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "unmap the buffer" },
 ];
@@ -58,7 +58,7 @@ impl Importer for Iommufd {
     fn usage(&self) -> Usage {
         Usage {
             form: "iommufd:BDF[?write=LBA+COUNT]",
-            summary: "a function bound to VFIO, which maps the buffer; an NVMe drive transfers data as well",
+            summary: "a PCI function bound to VFIO, which maps the buffer; NVMe drives also transfer data",
         }
     }
 

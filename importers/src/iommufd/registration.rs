@@ -16,7 +16,7 @@ use crate::DeviceInfo;
 pub(super) struct Part {
     /// Offset of the first byte in the buffer.
     pub(super) start: u64,
-    /// Offset behind the last byte.
+    /// Offset after the last byte.
     pub(super) end: u64,
     /// I/O virtual address of the first byte.
     pub(super) address: u64,
@@ -33,12 +33,12 @@ impl Borrow<AddressSpace> for Holder {
 }
 
 /// A buffer mapped into a function's I/O address space. Dropping it removes the mapping.
-// Fields are dropped in this order: the mappings first. Creating and freeing it is part of what is measured, so a buffer in
-// one piece takes no list and one reference to the device.
+// Fields are dropped in this order: the mappings first. Its creation and destruction are part of the measured time, so a
+// buffer in one piece needs no list and only one reference to the device.
 pub struct Registration {
     /// The whole buffer, or its first range.
     pub(super) first: Mapped<Holder>,
-    /// The other ranges, in the order of the buffer, each at an address of its own.
+    /// The other ranges, in the order of the buffer, each at its own address.
     pub(super) others: Vec<Mapped<Holder>>,
     pub(super) buffer: Arc<Buffer>,
 }
@@ -48,7 +48,8 @@ impl Registration {
         &self.first.space().0
     }
 
-    /// The parts of the buffer and their addresses. A mapping may exceed the buffer, up to whole pages.
+    /// Returns the parts of the buffer and their addresses. A mapping is a multiple of the page size, so it can exceed the
+    /// buffer.
     pub(super) fn parts(&self) -> Box<[Part]> {
         let mut start = 0;
         let part = |mapped: &Mapped<Holder>| {
@@ -60,7 +61,7 @@ impl Registration {
         std::iter::once(&self.first).chain(&self.others).map(part).collect()
     }
 
-    /// How the buffer was mapped, as results name it: `ioas-map`, `ioas-map-file` or `ioas-map-file-per-range`.
+    /// Mechanism of the mapping, as results name it: `ioas-map`, `ioas-map-file` or `ioas-map-file-per-range`.
     pub fn mechanism(&self) -> &'static str {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
@@ -77,7 +78,7 @@ impl Registration {
         self.unmap()
     }
 
-    /// Removes every mapping. Where one fails, the mappings behind it are removed when they are dropped.
+    /// Removes every mapping. If one removal fails, the mappings after it are removed on drop.
     pub(super) fn unmap(&mut self) -> Result<(), Error> {
         let unmapped = self.first.unmap().and_then(|()| self.others.iter_mut().try_for_each(Mapped::unmap));
         unmapped.map_err(|source| Error::Unmap { bdf: self.device().function.bdf, source })
@@ -88,7 +89,7 @@ impl Device {
     /// Maps a buffer into the function's I/O address space. The registration keeps the buffer and the device alive.
     ///
     /// # Errors
-    /// The kernel refused; [`Error::cause`] tells why.
+    /// The kernel refused; [`Error::cause`] gives the reason.
     pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
         let bdf = self.opened.function.bdf;
         if buffer.origin().bdf == Some(bdf) {

@@ -2,26 +2,26 @@
 
 use std::str::FromStr;
 
-/// libibverbs stores device names in 64 bytes, including the terminating zero.
-const LONGEST_NAME_BYTES: usize = 63;
+/// Maximum length of a name. libibverbs stores device names in 64 bytes, including the terminating zero.
+const MAX_NAME_BYTES: usize = 63;
 
 /// A port of an RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// Name of the device (`rxe0`).
     pub(super) device: String,
-    /// Port number, from 1 on.
+    /// Port number, from 1.
     pub(super) port: u8,
 }
 
-/// What is wrong with the address of an RDMA device.
+/// Error in the address of an RDMA device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The name is empty.
     #[error("the name of the device is missing")]
     NoName,
-    /// The name has other characters, or is too long.
-    #[error("a device name has at most {LONGEST_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
+    /// The name contains an invalid character, or is too long.
+    #[error("a device name has at most {MAX_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
     BadName,
     /// The port is not a number from 1 to 255.
     #[error("a port is a number from 1 to 255")]
@@ -41,13 +41,13 @@ impl FromStr for Address {
     }
 }
 
-/// The name becomes part of sysfs paths, so it must not contain anything that leads elsewhere.
+/// The name becomes part of sysfs paths, so it must not contain path separators or be `..`.
 fn check_name(name: &str) -> Result<(), AddressError> {
     if name.is_empty() {
         return Err(AddressError::NoName);
     }
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    if !plain || name.starts_with('.') || name.len() > LONGEST_NAME_BYTES {
+    if !plain || name.starts_with('.') || name.len() > MAX_NAME_BYTES {
         return Err(AddressError::BadName);
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Bounds of transfers. They are checked before anything is posted, because a device ends the connection when a transfer
-//! leaves its memory.
+//! Bounds of transfers. They are checked before posting, because a transfer outside a memory region moves the queue pair
+//! to the error state.
 
 use super::errors::Error;
 use super::sys::Keys;
@@ -14,7 +14,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Parts of these lengths, contiguous in the buffer.
+    /// Creates parts of these lengths, contiguous in the buffer.
     pub(super) fn in_a_row(regions: impl Iterator<Item = (u64, Keys)>) -> Vec<Self> {
         let mut end = 0;
         let part = |(length_bytes, keys)| {
@@ -25,47 +25,47 @@ impl Part {
         regions.map(part).collect()
     }
 
-    /// The region as a peer addresses it.
+    /// Returns the region's description for a peer.
     pub(super) fn region(&self) -> Region {
         Region { length_bytes: self.length_bytes, address: self.keys.base, key: self.keys.remote }
     }
 }
 
-/// Memory of both sides, and what the connection supports.
+/// Memory of both sides, and the capabilities of the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) transport: Transport,
-    /// The device has atomic operations.
+    /// Whether the device supports atomic operations.
     pub(super) atomics: bool,
     /// Parts of the buffer, in order.
     pub(super) buffer: Vec<Part>,
     /// Parts of the far side, in order.
     pub(super) far: Vec<Part>,
-    /// Longest message of the port.
+    /// Maximum message size of the port, in bytes.
     pub(super) message_bytes: u32,
 }
 
-/// Address and keys of bytes, as work requests name them.
+/// Address and keys of a span, as work requests name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) address: u64,
     pub(super) keys: Keys,
 }
 
-/// The bytes of a transfer, on both sides.
+/// The spans of a transfer, on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) buffer: Place,
     pub(super) far: Place,
 }
 
-/// The part that contains the offset, or the last part before it.
+/// Returns the part that contains the offset, or the last part before the offset.
 #[inline]
 fn part(parts: &[Part], offset: u64) -> Option<&Part> {
     parts[..parts.partition_point(|part| part.start <= offset)].last()
 }
 
-/// Address of a span, if the span lies within one part.
+/// Returns the address of a span that lies within one part.
 #[inline]
 pub(super) fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
     let part = part(parts, offset)?;
@@ -79,7 +79,8 @@ fn total_bytes(parts: &[Part]) -> u64 {
 }
 
 impl Bounds {
-    /// Addresses of a transfer, if it lies within one region on each side, fits one message, and suits the transport.
+    /// Returns the addresses of a transfer if it lies within one region on each side, fits one message, and the transport
+    /// supports it.
     #[inline]
     pub(super) fn admit(&self, transfer: &Transfer) -> Option<Places> {
         let length = u64::from(transfer.length_bytes);
@@ -100,7 +101,7 @@ impl Bounds {
         self.atomics && length == 8 && places.buffer.address.is_multiple_of(8) && places.far.address.is_multiple_of(8)
     }
 
-    /// Why a transfer was not admitted.
+    /// Returns the error for a transfer that was not admitted.
     #[cold]
     pub(super) fn rejection(&self, transfer: &Transfer, device: &str) -> Error {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -125,7 +126,7 @@ impl Bounds {
         Error::Transfer { why }
     }
 
-    /// Why a transfer that fits is not supported.
+    /// Returns the error for a transfer that fits but is not supported.
     fn cannot(&self, op: Op, device: &str) -> Error {
         if self.transport != Transport::Rc {
             Error::Transport { op, transport: self.transport }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_says_what_does_not_fit() {
+    fn rejection_names_the_exceeded_bound() {
         let bounds = bounds(&[4096, 4096], 4096, 4096);
         for (rejected, why) in [
             (transfer(0, 0, 0), "length is zero"),
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_exceeds_a_limit() {
+    fn too_long_a_message_exceeds_a_limit() {
         let error = bounds(&[8192], 8192, 4096).rejection(&transfer(0, 0, 8192), "rxe0");
         assert_eq!((error.severity(), error.explanation().cause), (Severity::Unavailable, Some(Cause::LimitReached)));
     }

@@ -1,7 +1,7 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; the buffer's side posts too where both sides are
-//! asked to. Both share one completion queue. Where another host or thread has the buffer's end, its sends arrive at the far
+//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; with `both_sides`, the buffer's side posts
+//! too. Both share one completion queue. If another host or thread owns the buffer's end, its sends arrive at the far
 //! side.
 
 use std::mem;
@@ -19,8 +19,8 @@ use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
 use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// Longest wait for a completion event, which bounds the delay until an interrupt is noticed.
-const LONGEST_SLEEP_MS: u16 = 100;
+/// Maximum wait for a completion event. It bounds the delay until an interrupt (Ctrl-C) is noticed.
+const MAX_SLEEP_MS: u16 = 100;
 
 /// Set in the `wr_id` of a receive. The lower bits are the ring and the slot.
 const RECEIVE: u64 = 1 << 63;
@@ -32,7 +32,7 @@ fn number(ring: usize, place: u32) -> u64 {
 pub(super) struct QueuePairDataPlane<'r> {
     // Dropped in this order: without queue pairs, the device accesses no memory of either side.
     far_end: QueuePairs,
-    /// `None` where another host or thread has the buffer's end.
+    /// `None` if another host or thread owns the buffer's end.
     buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
@@ -42,19 +42,19 @@ pub(super) struct QueuePairDataPlane<'r> {
     /// One per queue on which the far side posts, followed by those of the buffer's side, if it posts.
     rings: Box<[Ring]>,
     queues: u32,
-    /// Sends from the buffer's end, where another host or thread has it.
+    /// Sends from the buffer's end, if another host or thread owns it.
     incoming: Incoming,
-    /// Completions that were found outside [`DataPlane::poll`].
+    /// Completions polled outside [`DataPlane::poll`].
     backlog: Vec<Completion>,
     work_completions: WorkCompletions,
-    /// A completion event was requested.
+    /// Whether a completion event was requested.
     armed: bool,
     ended: bool,
 }
 
 /// Far-side memory, registered with the device.
 pub(super) struct FarMemory {
-    // Dropped before the memory. Empty where the registration holds the regions.
+    // Dropped before the memory. Empty if the registration holds the regions.
     pub(super) regions: Vec<MemoryRegion>,
     pub(super) memory: Arc<Buffer>,
     pub(super) parts: Vec<Part>,
@@ -73,14 +73,14 @@ impl FarMemory {
     }
 }
 
-/// Receives for sends of the other end.
+/// Receives for sends of the peer.
 #[derive(Default)]
 struct Incoming {
     offsets: Vec<u64>,
     length_bytes: u32,
-    /// Receives posted at a time, per queue.
+    /// Maximum number of receives posted at a time, per queue.
     capacity: usize,
-    /// Per queue: receives posted so far, and those to post anew.
+    /// Per queue: receives posted so far, and receives to repost.
     queues: Box<[(u64, usize)]>,
     arrived: u64,
     /// Status of the first receive that failed.
@@ -129,7 +129,7 @@ impl<'r> QueuePairDataPlane<'r> {
         })
     }
 
-    /// A data plane whose buffer's end belongs to another host or thread.
+    /// Creates a data plane whose buffer's end belongs to another host or thread.
     pub(super) fn connected(
         registration: &'r Registration,
         (far_end, depths): (QueuePairs, QueueDepths),
@@ -167,8 +167,8 @@ impl<'r> QueuePairDataPlane<'r> {
             for index in 0..count {
                 let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
-                // A flushed receive only shows that the responder refused a request. The initiator learns which one from the
-                // answer, so its queue pair must not be moved to the error state before.
+                // A flushed receive shows only that the responder refused some request. The initiator learns which one
+                // from the NAK, so do not move its queue pair to the error state before the NAK arrives.
                 if ended.status != SUCCESS && (is_send || ended.status != FLUSHED) {
                     self.end();
                 }
@@ -179,7 +179,7 @@ impl<'r> QueuePairDataPlane<'r> {
                 } else if self.buffer_end.is_some() {
                     self.rings[ring].received(place, ended.status);
                 } else {
-                    self.incoming.took(ring, ended.status);
+                    self.incoming.record_receive(ring, ended.status);
                     continue;
                 }
                 while let Some((id, status)) = self.rings[ring].pop() {
@@ -196,7 +196,7 @@ impl<'r> QueuePairDataPlane<'r> {
         }
     }
 
-    /// Posts receives in place of completed ones.
+    /// Reposts completed receives.
     fn repost_receives(&mut self) -> Result<(), Error> {
         for queue in 0..self.queues {
             let free = mem::take(&mut self.incoming.queues[queue as usize].1);
@@ -214,7 +214,7 @@ impl<'r> QueuePairDataPlane<'r> {
             let turn = u64::from(queue) + *posted * u64::from(self.queues);
             let offset = offsets[(turn % offsets.len() as u64) as usize];
             let Some(place) = place(&self.bounds.far, offset, (*length_bytes).into()) else {
-                let why = format!("{length_bytes} bytes at {offset:#x} exceed the receiving memory");
+                let why = format!("{length_bytes} bytes at {offset:#x} exceed the memory for receives");
                 return Err(Error::Transfer { why });
             };
             self.far_end.fill_receive(index, RECEIVE | number(queue as usize, 0), place, *length_bytes);
@@ -223,7 +223,7 @@ impl<'r> QueuePairDataPlane<'r> {
         self.far_end.post_receives(queue, count).map_err(|source| Error::Post { source })
     }
 
-    /// The error of a failed receive. A flushed receive is reported last, because other failures say more.
+    /// Returns the error of a failed receive. A flushed receive is reported last, because other statuses are more specific.
     fn failed_receive(&self, done: &[Completion]) -> Result<(), Error> {
         let Some(status) = self.incoming.failed else { return Ok(()) };
         if status == FLUSHED && !(done.is_empty() && self.rings.iter().all(Ring::is_empty)) {
@@ -247,13 +247,13 @@ impl<'r> QueuePairDataPlane<'r> {
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
-        // A peer refuses access to its own memory, which may be a dma-buf.
+        // The peer refused access to its own memory, which may be a dma-buf.
         let is_peers = self.buffer_end.is_none() && status::is_refusal(status);
         let dma_buf = is_peers || !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 
-    /// Index of the ring for a transfer's queue and side, if that side posts.
+    /// Returns the index of the ring for a transfer's queue and side, if that side posts.
     #[inline]
     fn ring(&self, transfer: &Transfer) -> Option<usize> {
         if transfer.queue >= self.queues {
@@ -272,7 +272,7 @@ impl<'r> QueuePairDataPlane<'r> {
         let [Transfer { queue, posted_by, .. }, ..] = *batch else { return Ok(0) };
         let ring = &mut self.rings[at];
         let (poster, mut other) = match (posted_by, &mut self.buffer_end) {
-            // `ring` gave an index, so the buffer's side posts if it is asked to.
+            // `ring` returned an index, so the buffer's side can post.
             (Side::Buffer, Some(buffer)) => (buffer, Some(&mut self.far_end)),
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };
@@ -299,7 +299,7 @@ impl<'r> QueuePairDataPlane<'r> {
                 receives += 1;
             }
         }
-        // Receives first, so that no send arrives without one.
+        // Post receives first, so that no send arrives before its receive.
         let posted = match other {
             Some(other) if receives > 0 => other.post_receives(queue, receives),
             _ => Ok(()),
@@ -321,7 +321,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
-            // Until the failure has been polled: its completion says more.
+            // Accept nothing until the failure has been polled, because its completion is more specific than this error.
             return if self.rings.iter().all(Ring::is_empty) { Err(Error::Ended.into()) } else { Ok(0) };
         }
         let mut taken = 0;
@@ -347,7 +347,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
             return Ok(());
         }
         self.failed_receive(done)?;
-        // Failed queue pairs accept no receives.
+        // A queue pair in the error state flushes every receive, so do not repost.
         if !self.ended {
             self.repost_receives()?;
         }
@@ -357,10 +357,10 @@ impl DataPlane for QueuePairDataPlane<'_> {
     fn wait(&mut self) -> Result<bool, crate::Error> {
         let failed = |source| Error::Poll { source };
         if self.armed {
-            self.armed = !self.completions.sleep(LONGEST_SLEEP_MS).map_err(failed)?;
+            self.armed = !self.completions.sleep(MAX_SLEEP_MS).map_err(failed)?;
             return Ok(self.armed);
         }
-        // Completions before this have no event; the next poll finds them.
+        // Completions that arrived earlier raise no event; the next poll finds them.
         self.armed = self.completions.arm().map_err(failed)?;
         Ok(false)
     }
@@ -370,7 +370,10 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), crate::Error> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
-            return Err(Error::Transfer { why: "this end has no receives, or receives already".to_owned() }.into());
+            return Err(Error::Transfer {
+                why: "this end has no receive queue, or has posted its receives already".to_owned(),
+            }
+            .into());
         }
         self.incoming.offsets = offsets.to_vec();
         self.incoming.length_bytes = length_bytes;
@@ -388,9 +391,9 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
 }
 
 impl Incoming {
-    /// A receive completed.
+    /// Records a completed receive.
     #[inline]
-    fn took(&mut self, queue: usize, status: u32) {
+    fn record_receive(&mut self, queue: usize, status: u32) {
         if status == SUCCESS {
             self.queues[queue].1 += 1;
             self.arrived += 1;
@@ -400,7 +403,7 @@ impl Incoming {
     }
 }
 
-/// The queue pairs of one side as peers of the other.
+/// Describes the queue pairs of one side as peers of the other side.
 fn peers(device: &OpenPort, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

@@ -24,11 +24,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens a device by its address: a name as `ibv_devices` shows it, with a port number behind a slash where it is not the
-    /// first port (`mlx5_0`, `mlx5_0/2`).
+    /// Opens a device by its address: a name that `ibv_devices` lists, optionally followed by a slash and a port number
+    /// (`mlx5_0`, `mlx5_0/2`). The default is port 1.
     ///
     /// # Errors
-    /// The address is malformed, there is no such device, its port is down or has no address, or the kernel refused.
+    /// The address is malformed, the device does not exist, its port is down or has no address, or the kernel refused.
     pub fn open(address: &str) -> Result<Self, Error> {
         Self::open_with(address, &QueuePairOptions::default())
     }
@@ -42,7 +42,7 @@ impl Device {
         Ok(Self { port: Arc::new(port) })
     }
 
-    /// What the device is.
+    /// Name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.port.info
     }
@@ -61,10 +61,10 @@ pub(super) struct OpenPort {
     mtu: Mtu,
 }
 
-/// Most RDMA reads in flight per queue pair. More use device memory without a gain.
+/// Maximum RDMA reads in flight per queue pair. More would use device memory without a gain.
 const READS_IN_FLIGHT: u32 = 16;
 
-/// Checks that the device can be used, for dma-bufs as well.
+/// Checks that the device can be used and can register dma-bufs.
 pub(super) fn probe(address: &str, tree: &Tree) -> Result<(), Error> {
     let address = parse(address)?;
     let device = OpenPort::open(&address, &QueuePairOptions::default(), tree)?;
@@ -123,13 +123,13 @@ impl OpenPort {
         })
     }
 
-    /// Parameters to connect queue pairs of this port.
+    /// Returns the parameters to connect queue pairs of this port.
     pub(super) fn route(&self) -> Route {
         Route {
             port: self.address.port,
             own: self.addressing,
             mtu: self.mtu,
-            // At least 1: devices without RDMA reads have queue pairs as well.
+            // At least 1, so that devices without RDMA reads can connect queue pairs.
             reads_in_flight: self.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
@@ -138,7 +138,7 @@ impl OpenPort {
         }
     }
 
-    /// Longest message.
+    /// Returns the maximum message size, in bytes.
     pub(super) fn message_bytes(&self) -> u32 {
         match self.connection.transport {
             Transport::Rc | Transport::Uc => self.port.max_message_bytes,
@@ -147,8 +147,8 @@ impl OpenPort {
         }
     }
 
-    /// Completions that each of `queues` queue pairs can have in a shared completion queue. Each transfer takes `of_each` of
-    /// them.
+    /// Returns the number of entries in a shared completion queue for each of `queues` queue pairs. Each transfer needs
+    /// `of_each` entries.
     pub(super) fn completions_each(&self, depth: u32, queues: u32, of_each: u32) -> Result<u32, Error> {
         let room = self.limits.completions.checked_div(queues).unwrap_or(0);
         let limit = self.limits.queue_depth.min(room / of_each.max(1));
@@ -165,7 +165,7 @@ impl OpenPort {
         Ok(Arc::new(made.map_err(failed)?))
     }
 
-    /// Registers host memory whose content is ignored.
+    /// Registers host memory for data that nobody reads.
     pub(super) fn scratch(&self, bytes: u64) -> Result<MemoryRegion, Error> {
         let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
         let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
@@ -175,8 +175,8 @@ impl OpenPort {
         }
     }
 
-    /// Registers a buffer: as one region, or as one per range where each range is a dma-buf of its own. The regions are in
-    /// the order of the buffer.
+    /// Registers a buffer as one region, or as one region per range if each range is a separate dma-buf. The regions are
+    /// in the order of the buffer.
     pub(super) fn regions(&self, buffer: &Buffer) -> Result<Vec<MemoryRegion>, Error> {
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;
@@ -223,7 +223,8 @@ impl OpenPort {
         })
     }
 
-    /// The error of a software device without a PCI function, on whose behalf the kernel attaches dma-bufs.
+    /// Returns the error of a software device without a PCI function. The kernel attaches a dma-buf to the PCI function of
+    /// the importer.
     fn no_function(&self, tree: &Tree) -> Error {
         Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
     }
@@ -248,11 +249,11 @@ fn open_context(name: &str) -> Result<Context, Error> {
     device.open().map_err(|source| Error::Open { device: name.to_owned(), source })
 }
 
-/// The MTU that was asked for, if the port supports it, or the MTU of the port.
+/// Returns the requested MTU if the port supports it; by default, the MTU of the port.
 fn mtu(device: &str, port: &Port, connection: &QueuePairOptions) -> Result<Mtu, Error> {
     let Some(bytes) = connection.mtu_bytes else { return Ok(port.mtu) };
     let asked = Mtu::of_bytes(bytes).filter(|mtu| mtu.bytes() <= port.mtu.bytes());
-    asked.ok_or_else(|| Error::Mtu { device: device.to_owned(), bytes, most_bytes: port.mtu.bytes() })
+    asked.ok_or_else(|| Error::Mtu { device: device.to_owned(), bytes, max_bytes: port.mtu.bytes() })
 }
 
 fn addressing(address: &Address, port: &Port, connection: &QueuePairOptions, tree: &Tree) -> Result<Addressing, Error> {

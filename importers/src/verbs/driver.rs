@@ -2,13 +2,13 @@
 
 use peerpath_paths::RdmaDriver;
 
-/// The kernel's number (`enum rdma_driver_id`) of a driver, by the name in sysfs: that of the PCI driver, or of the software
-/// device. `None` for drivers that register no dma-buf.
+/// Returns the driver id (`enum rdma_driver_id`) for the name of a PCI driver or a software driver in sysfs. `None` for
+/// drivers without dma-buf support.
 pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
     RdmaDriver::named(name)?.uverbs_id
 }
 
-/// Whether the CPU implements the device.
+/// Whether the CPU performs the device's RDMA operations.
 pub(super) fn is_software(name: &str) -> bool {
     RdmaDriver::named(name).is_some_and(RdmaDriver::is_software)
 }

@@ -1,4 +1,4 @@
-//! Errors of RDMA devices: one variant per operation that fails.
+//! Errors of RDMA devices, one variant per failed operation.
 
 use std::io;
 
@@ -7,22 +7,23 @@ use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, expla
 use super::address::AddressError;
 use crate::{Op, TransferError, Transport};
 
-/// An error of an RDMA device. The variants say what failed; [`Error::cause`] and the explanation say why.
+/// An error of an RDMA device. The variants name the operation that failed; [`Error::cause`] and the explanation give the
+/// reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot register GPU memory without a dma-buf: {source}")]
     GpuNotExported {
-        /// The driver's answer to the export.
+        /// Error of the export.
         source: peerpath_cuda::Error,
     },
     /// The address of a device is malformed.
     #[error("{text:?} is not the address of an RDMA device")]
     Address {
-        /// The address, shortened.
+        /// The address, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// Error in the address.
         source: AddressError,
     },
     /// libibverbs is not installed.
@@ -34,16 +35,16 @@ pub enum Error {
         /// Errno of `ibv_get_device_list`.
         source: io::Error,
     },
-    /// There is no such device.
+    /// The device does not exist.
     #[error("there is no RDMA device {device}")]
     NoDevice {
-        /// Name that was asked for.
+        /// Requested name.
         device: String,
         /// Names of the devices of this host.
         present: Vec<String>,
     },
-    /// The device speaks iWARP, which is not supported.
-    #[error("cannot connect queue pairs of {device}: it speaks iWARP")]
+    /// The device uses iWARP, which is not supported.
+    #[error("cannot connect queue pairs of {device}: it uses iWARP")]
     Iwarp {
         /// Name of the device.
         device: String,
@@ -81,7 +82,7 @@ pub enum Error {
         device: String,
         /// Port number.
         port: u8,
-        /// State of the port, as verbs names it.
+        /// State of the port (`PORT_DOWN`, `PORT_INIT`).
         state: &'static str,
         /// Network device of the port.
         net_device: Option<String>,
@@ -104,39 +105,39 @@ pub enum Error {
         /// Errno of `ibv_alloc_pd`.
         source: io::Error,
     },
-    /// The device registers no dma-bufs at all.
+    /// The device cannot register dma-bufs.
     #[error("{device} cannot register dma-bufs")]
     NoDmaBuf {
         /// Name of the device.
         device: String,
-        /// Facts about the device that tell causes apart.
+        /// Facts about the device that distinguish causes.
         facts: Facts,
-        /// Errno of a registration without a file descriptor.
+        /// Errno of a trial registration with fd -1.
         source: io::Error,
     },
-    /// The device has no PCI function, on whose behalf the kernel would attach a dma-buf.
+    /// The device has no PCI function. The kernel attaches a dma-buf to the PCI function of the importer.
     #[error("{device} cannot register dma-bufs: it has no PCI function")]
     NoFunction {
         /// Name of the device.
         device: String,
-        /// Network device below it.
+        /// Network device of the RDMA device.
         net_device: Option<String>,
     },
-    /// The registration of a dma-buf was refused.
+    /// The library or the kernel refused to register a dma-buf.
     #[error("{device} cannot register a dma-buf of {length_bytes} bytes ({mechanism})")]
     RegisterDmaBuf {
         /// Name of the device.
         device: String,
-        /// Call that was refused, as results name it.
+        /// Refused call, as results name it.
         mechanism: &'static str,
         /// Length of the dma-buf.
         length_bytes: u64,
-        /// Facts about importer and exporter that tell causes apart.
+        /// Facts about importer and exporter that distinguish causes.
         facts: Facts,
         /// Errno of the call.
         source: io::Error,
     },
-    /// The registration of host memory was refused.
+    /// The kernel refused to register host memory.
     #[error("{device} cannot register {length_bytes} bytes of memory")]
     RegisterMemory {
         /// Name of the device.
@@ -152,12 +153,12 @@ pub enum Error {
         /// Length of the buffer.
         length_bytes: u64,
     },
-    /// The deregistration was refused.
+    /// The kernel refused to deregister a buffer.
     #[error("{device} cannot deregister a buffer ({mechanism})")]
     Deregister {
         /// Name of the device.
         device: String,
-        /// How the buffer was registered, as results name it.
+        /// Mechanism of the registration, as results name it.
         mechanism: &'static str,
         /// Errno of the call.
         source: io::Error,
@@ -170,16 +171,16 @@ pub enum Error {
         /// The allocation's error.
         source: peerpath_exporter::Error,
     },
-    /// The device has no queues of this depth.
+    /// The depth exceeds the queues of the device.
     #[error("{device} cannot hold {depth} transfers on each of {queues} queue pair(s)")]
     Depth {
         /// Name of the device.
         device: String,
-        /// Depth that was asked for.
+        /// Requested depth.
         depth: u32,
         /// Number of queue pairs.
         queues: u32,
-        /// Deepest possible queue; 0 where the completion queue has no room for that many queue pairs.
+        /// Maximum depth; 0 if the completion queue has no room for all queue pairs.
         limit: u32,
     },
     /// The port does not support this MTU.
@@ -187,10 +188,10 @@ pub enum Error {
     Mtu {
         /// Name of the device.
         device: String,
-        /// MTU that was asked for.
+        /// Requested MTU.
         bytes: u32,
         /// MTU of the port.
-        most_bytes: u32,
+        max_bytes: u32,
     },
     /// The port has no GID at this index.
     #[error("port {port} of {device} has no GID {index}")]
@@ -199,10 +200,10 @@ pub enum Error {
         device: String,
         /// Port number.
         port: u8,
-        /// Index that was asked for.
+        /// Requested index.
         index: u8,
     },
-    /// The transport lacks the operation.
+    /// The transport does not support the operation.
     #[error("cannot perform `{op}` over {transport}")]
     Transport {
         /// Operation of the transfer.
@@ -210,13 +211,13 @@ pub enum Error {
         /// Transport of the queue pair.
         transport: Transport,
     },
-    /// The device lacks atomic operations.
-    #[error("{device} has no atomic operations")]
+    /// The device does not support atomic operations.
+    #[error("{device} does not support atomic operations")]
     NoAtomics {
         /// Name of the device.
         device: String,
     },
-    /// The device creates no completion queue of this size.
+    /// The device cannot create a completion queue of this size.
     #[error("cannot create a completion queue of {device} for {entries} completions")]
     CompletionQueue {
         /// Name of the device.
@@ -226,7 +227,7 @@ pub enum Error {
         /// Errno of `ibv_create_cq`.
         source: io::Error,
     },
-    /// The device creates no queue pair of this size.
+    /// The device cannot create a queue pair of this size.
     #[error("cannot create a queue pair of {device} for {depth} transfers{}", with_inline(*inline_bytes))]
     QueuePair {
         /// Name of the device.
@@ -238,30 +239,30 @@ pub enum Error {
         /// Errno of `ibv_create_qp`.
         source: io::Error,
     },
-    /// A queue pair does not reach a state.
-    #[error("cannot bring a queue pair of {device} to {state}")]
+    /// A queue pair cannot be moved to a state.
+    #[error("cannot move a queue pair of {device} to {state}")]
     Connect {
         /// Name of the device.
         device: String,
-        /// State that was asked for.
+        /// Requested state.
         state: &'static str,
         /// Errno of `ibv_modify_qp`.
         source: io::Error,
     },
-    /// The transfer exceeds the longest message of the port.
+    /// The transfer exceeds the maximum message size of the port.
     #[error("{device} cannot transfer {length_bytes} bytes in one message")]
     Message {
         /// Name of the device.
         device: String,
         /// Length of the transfer.
         length_bytes: u32,
-        /// Longest message.
+        /// Maximum message size, in bytes.
         limit_bytes: u32,
     },
     /// The transfer does not fit the buffer or the far side.
     #[error("cannot post a transfer: {why}")]
     Transfer {
-        /// What does not fit.
+        /// Bound that the transfer exceeds, or property that differs.
         why: String,
     },
     /// The device refused a batch of work requests.
@@ -270,13 +271,13 @@ pub enum Error {
         /// Errno of `ibv_post_send` or `ibv_post_recv`.
         source: io::Error,
     },
-    /// A transfer failed before, so the queue pairs accept no others.
-    #[error("cannot post a transfer: the connection ended after a failed transfer")]
+    /// An earlier transfer failed, so the queue pairs are in the error state.
+    #[error("cannot post a transfer: the queue pair is in the error state after a failed transfer")]
     Ended,
-    /// The endpoint of the peer does not fit this end.
+    /// The endpoint of the peer is incompatible with this end.
     #[error("cannot connect to the peer: {why}")]
     Peer {
-        /// What does not fit.
+        /// Bound that the transfer exceeds, or property that differs.
         why: String,
     },
     /// A receive failed.
@@ -288,7 +289,7 @@ pub enum Error {
     /// The completion queue failed.
     #[error("cannot poll the completion queue")]
     Poll {
-        /// Error of `ibv_poll_cq`, or of the event channel.
+        /// Error of `ibv_poll_cq`, or of the completion channel.
         source: io::Error,
     },
 }
@@ -301,7 +302,7 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// Explains an errno where facts about the device and the buffer do not matter.
+/// Explains an errno that does not depend on facts about the device and the buffer.
 fn explained(step: Step, source: &io::Error) -> Explanation {
     explain(step, errno(source), &Facts::default())
 }
@@ -309,7 +310,7 @@ fn explained(step: Step, source: &io::Error) -> Explanation {
 fn bring_up(net_device: Option<&String>) -> String {
     match net_device {
         Some(name) => format!("Bring the network device up: ip link set {name} up."),
-        None => "Connect the port, and start the subnet manager.".to_owned(),
+        None => "Connect the port and, on InfiniBand, start a subnet manager.".to_owned(),
     }
 }
 
@@ -319,13 +320,13 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let why = source.to_string();
                 Explanation::uncaused(
-                    format!("The form of an address is DEV[/PORT]: {why}."),
+                    format!("An address has the form DEV[/PORT]: {why}."),
                     "Name a device that `rdma link` lists, for example rxe0 or mlx5_0/1.",
                 )
             }
             Self::NoLibrary => Explanation::new(
                 Cause::LibraryMissing,
-                "The loader does not find libibverbs.so.1.",
+                "The loader cannot find libibverbs.so.1.",
                 "Install the libraries of rdma-core (Debian: libibverbs1 and ibverbs-providers).",
             ),
             Self::List { source } | Self::Open { source, .. } | Self::Query { source, .. } => {
@@ -355,13 +356,13 @@ impl Explained for Error {
             Self::QueryPort { source, .. } => explained(Step::OpenRdma, source),
             Self::PortDown { net_device, .. } => Explanation::new(
                 Cause::PortDown,
-                "Data flows only through an active port.",
+                "Only an active port can transfer data.",
                 bring_up(net_device.as_ref()),
             ),
             Self::NoGid { net_device, .. } => Explanation::new(
                 Cause::PortDown,
-                "RoCE derives GIDs from the addresses of the network device, which has none.",
-                format!("{} Or assign it an address.", bring_up(net_device.as_ref())),
+                "RoCE derives GIDs from the IP addresses of the network device, and the device has none.",
+                format!("{} Or assign an IP address to it.", bring_up(net_device.as_ref())),
             ),
             Self::GpuNotExported { source } => source.explanation(),
             Self::NoDmaBuf { source, facts, .. } | Self::RegisterDmaBuf { source, facts, .. } => {
@@ -371,16 +372,16 @@ impl Explained for Error {
                 Cause::ImporterNoDmabuf,
                 match net_device {
                     Some(name) => {
-                        format!("The kernel attaches a dma-buf on behalf of a PCI function, and {name} has none.")
+                        format!("The kernel attaches a dma-buf to the importer's PCI function, and {name} has none.")
                     }
-                    None => "The kernel attaches a dma-buf on behalf of a PCI function.".to_owned(),
+                    None => "The kernel attaches a dma-buf to the importer's PCI function.".to_owned(),
                 },
-                "Create the software device on a network device that is a PCI function (virtio included).",
+                "Create the software device on a network device with a PCI function (a virtio NIC also has one).",
             ),
             Self::RegisterMemory { source, .. } => explained(Step::RegisterMemory, source),
             Self::TooLong { .. } => Explanation::new(
                 Cause::LimitReached,
-                "Addresses of this process have fewer bits.",
+                "The length exceeds the address space of a process.",
                 "Use a smaller buffer.",
             ),
             Self::Deregister { source, .. } => explained(Step::Deregister, source),
@@ -395,34 +396,34 @@ impl Explained for Error {
                 format!("The limit of the device is {limit}."),
                 format!("Use a depth from 1 to {limit}."),
             ),
-            // Devices answer too much inline data and too deep a queue with the same errno.
+            // Devices return the same errno for too much inline data and for too deep a queue.
             Self::QueuePair { inline_bytes: 1.., source, .. }
                 if matches!(errno(source), libc::EINVAL | libc::ENOMEM) =>
             {
                 Explanation::new(
                     Cause::LimitReached,
-                    "The device supports less inline data per work request, or fewer work requests of that size.",
-                    "Reduce or disable inline data; or use a smaller depth or fewer queue pairs.",
+                    "The device does not support this much inline data, or this many work requests with inline data.",
+                    "Reduce or disable inline data, or use a smaller depth or fewer queue pairs.",
                 )
             }
             Self::ProtectionDomain { source, .. }
             | Self::CompletionQueue { source, .. }
             | Self::QueuePair { source, .. } => explained(Step::CreateQueues, source),
             Self::Connect { source, .. } => explained(Step::ConnectQueues, source),
-            Self::Mtu { most_bytes, .. } => Explanation::uncaused(
-                format!("An MTU is 256, 512, 1024, 2048 or 4096 bytes; the MTU of the port is {most_bytes}."),
-                "Use another MTU, or raise the MTU of the link.",
+            Self::Mtu { max_bytes, .. } => Explanation::uncaused(
+                format!("An MTU is 256, 512, 1024, 2048 or 4096 bytes; the MTU of the port is {max_bytes}."),
+                "Use a smaller MTU, or raise the MTU of the link.",
             ),
             Self::NoSuchGid { device, port, .. } => Explanation::uncaused(
-                "The table of GIDs has no entry there, or the entry is empty.",
+                "The GID table has no entry at this index, or the entry is empty.",
                 format!(
-                    "Choose an index from /sys/class/infiniband/{device}/ports/{port}/gids, or let the best GID be chosen."
+                    "Choose an index from /sys/class/infiniband/{device}/ports/{port}/gids, or omit the index to use the best GID."
                 ),
             ),
             Self::Transport { transport, .. } => Explanation::uncaused(
                 match transport {
-                    Transport::Ud => "Unreliable datagrams support only sends.",
-                    _ => "An unreliable connection supports only writes and sends.",
+                    Transport::Ud => "Unreliable datagrams (UD) support only sends.",
+                    _ => "An unreliable connection (UC) supports only writes and sends.",
                 },
                 "Use a reliable connection (rc).",
             ),
@@ -433,7 +434,7 @@ impl Explained for Error {
             ),
             Self::Message { limit_bytes, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("The longest message of the port has {limit_bytes} bytes."),
+                format!("The maximum message size of the port is {limit_bytes} bytes."),
                 "Use a smaller size.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
@@ -443,12 +444,12 @@ impl Explained for Error {
             Self::Post { source } => explained(Step::PostTransfers, source),
             Self::Ended => Explanation::new(
                 Cause::TransferFailed,
-                "A reliable connection ends with the first error.",
+                "An RC queue pair enters the error state after the first error.",
                 "Set up another data plane.",
             ),
             Self::Peer { .. } => Explanation::uncaused(
-                "Both ends of a connection need the same number of queue pairs and the same kind of network.",
-                "Use the same version on both hosts, and devices of one network.",
+                "Both ends of a connection need the same number of queue pairs and the same link layer.",
+                "Use the same version on both hosts, and two devices with the same link layer (Ethernet or InfiniBand).",
             ),
             Self::Received { source } => (*source.explanation).clone(),
             Self::Poll { .. } => Explanation::new(
@@ -461,7 +462,7 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         match self {
-            // Without any device on the host, no name would be right.
+            // Without any RDMA device on the host, every name fails.
             Self::NoDevice { present, .. } if present.is_empty() => Severity::Unavailable,
             Self::Address { .. }
             | Self::NoDevice { .. }
@@ -482,7 +483,7 @@ impl Explained for Error {
             | Self::NoDmaBuf { .. }
             | Self::NoFunction { .. }
             | Self::Message { .. } => Severity::Unavailable,
-            // The explanation of too many inline bytes does not come from the errno table.
+            // The explanation for too much inline data is above, not in the errno table.
             Self::QueuePair { inline_bytes: 1.., .. } if self.explanation().cause == Some(Cause::LimitReached) => {
                 Severity::Unavailable
             }
@@ -502,7 +503,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, where it is known.
+    /// Cause of the failure, if known.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

@@ -1,4 +1,4 @@
-//! Facts about importer and exporter that tell apart the causes of a refused registration that share an errno.
+//! Facts about importer and exporter. They distinguish causes of a refused registration that share an errno.
 
 use peerpath_exporter::Origin;
 use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
@@ -6,7 +6,7 @@ use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
 use super::sysfs;
 use crate::DeviceInfo;
 
-/// Reads the facts. Called only after a refusal, outside measured time.
+/// Reads the facts. Call it only after a refusal, outside the measured time.
 pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
     let host = Host::read(tree);
     let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
@@ -16,7 +16,7 @@ pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>
         driver: importer.driver.clone(),
         translated: importer.bdf.and_then(|bdf| sysfs::translated(tree, bdf)),
         swiotlb_forced: host.bounce().map(|bounce| bounce == Bounce::Forced),
-        // What is not seen here may still be: some kinds of guest show no sign of it.
+        // `None` instead of false: some confidential guests show no sign of it.
         confidential_guest: host.confidential_guest.map(|_| true),
         mask_reaches_bar: mask_reaches_bar(tree, importer, origin),
         memory_decode: config.and_then(|bytes| ConfigSpace::new(bytes).memory_decode()),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_devices_have_no_facts() {
+    fn reads_no_facts_of_unknown_devices() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
         let facts = gather(&tree, &importer("0000:02:00.0"), Some(&bar(2)));

@@ -1,7 +1,7 @@
 //! RDMA devices, through libibverbs.
 //!
 //! [`Device::open`] opens a NIC, [`Device::register`] registers a buffer, and [`Registration::loopback`] reads and writes the
-//! buffer through the NIC. Data planes for measurements come from the trait [`crate::Registration`].
+//! buffer through the NIC. For measurements, create data planes through the trait [`crate::Registration`].
 
 mod address;
 mod bounds;
@@ -39,8 +39,8 @@ pub struct Verbs;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
-    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, inside register" },
-    OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, inside register" },
+    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, as part of register" },
+    OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, as part of register" },
     OpSpec { op: Op::Register, role: Role::Register, summary: "register the buffer as a memory region" },
     OpSpec {
         op: Op::Write,
@@ -70,7 +70,7 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::CmpSwap,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "replace 8 bytes of the buffer if they are as expected and return the previous value",
+        summary: "replace 8 bytes of the buffer if they have the expected value, and return the previous value",
     },
     OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
 ];
@@ -87,7 +87,7 @@ impl Importer for Verbs {
     fn usage(&self) -> Usage {
         Usage {
             form: "verbs:DEV[/PORT]",
-            summary: "an RDMA device (rxe0, mlx5_0), which transfers data between the buffer and host memory",
+            summary: "an RDMA device (rxe0, mlx5_0) that transfers data between the buffer and host memory",
         }
     }
 
@@ -127,11 +127,11 @@ impl Importer for Verbs {
 }
 
 impl Registration {
-    /// Connects queue pairs of this host with each other, for at most `depth` transfers in flight between host memory and the
-    /// buffer.
+    /// Connects two queue pairs of this host with each other, for at most `depth` transfers in flight between host memory
+    /// and the buffer.
     ///
     /// # Errors
-    /// The device has no queues of this depth, or the kernel refused.
+    /// The depth exceeds the queues of the device, or the kernel refused.
     pub fn loopback(&self, depth: u32) -> Result<Loopback<'_>, crate::Error> {
         Loopback::new(self, depth, self.buffer.length_bytes())
     }

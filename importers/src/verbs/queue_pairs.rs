@@ -12,7 +12,7 @@ use super::sys::{
 };
 use crate::{Op, Transfer, Transport};
 
-/// Bytes before each received datagram that hold its global routing header (InfiniBand specification, 9.8.4).
+/// Bytes for the global routing header (GRH) before each received datagram (InfiniBand specification, 9.8.4).
 const HEADER_BYTES: u32 = 40;
 
 /// Depths of the queues of one side.
@@ -25,7 +25,7 @@ pub(super) struct QueueDepths {
     pub(super) receives: u32,
 }
 
-/// Queue pairs of one side. The memory of their work requests is registered elsewhere and outlives them.
+/// Queue pairs of one side. The memory that their work requests name is registered elsewhere and outlives them.
 pub(super) struct QueuePairs {
     // Dropped first: afterwards the device accesses no memory of this side.
     pairs: Box<[QueuePair]>,
@@ -33,12 +33,13 @@ pub(super) struct QueuePairs {
     receives: ReceiveList,
     _header: Option<MemoryRegion>,
     transport: Transport,
-    /// Messages up to this length are sent inline, which needs memory that this process addresses.
+    /// Maximum message size to send inline. Inline data needs memory at an address of this process.
     inline_bytes: u32,
 }
 
 impl QueuePairs {
-    /// Creates unconnected queue pairs. `addressable`: the memory of this side is registered under addresses of this process.
+    /// Creates unconnected queue pairs. `addressable`: whether the memory of this side is registered under addresses of
+    /// this process.
     pub(super) fn new(
         device: &OpenPort,
         completions: &Arc<CompletionQueue>,
@@ -73,7 +74,7 @@ impl QueuePairs {
         })
     }
 
-    /// Queue pair numbers, in order.
+    /// Returns the queue pair numbers, in order.
     pub(super) fn numbers(&self) -> Vec<u32> {
         self.pairs.iter().map(QueuePair::number).collect()
     }
@@ -93,7 +94,7 @@ impl QueuePairs {
     /// Moves every queue pair to the error state, which flushes the work requests in flight.
     pub(super) fn fail(&self) {
         for pair in &self.pairs {
-            // A device that refuses is being removed, which flushes the work requests as well.
+            // A device refuses only while it is being removed, which also flushes the work requests.
             let _ = pair.fail();
         }
     }

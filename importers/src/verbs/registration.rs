@@ -20,7 +20,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// The part of the buffer that each region covers.
+    /// Returns the part of the buffer that each region covers.
     pub(super) fn parts(&self) -> Vec<Part> {
         let ranges = &self.buffer.origin().ranges;
         let lengths: Vec<u64> = match self.buffer.handle() {
@@ -30,7 +30,7 @@ impl Registration {
         Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }
 
-    /// How the buffer was registered, as results name it: `reg-mr`, `provider`, `uverbs-ioctl` or `mr-per-range`.
+    /// Mechanism of the registration, as results name it: `reg-mr`, `provider`, `uverbs-ioctl` or `mr-per-range`.
     pub fn mechanism(&self) -> &'static str {
         match (self.buffer.handle(), &self.regions[..]) {
             (Handle::DmaBufs(_), _) | (_, []) => "mr-per-range",
@@ -46,7 +46,7 @@ impl Registration {
         self.deregister()
     }
 
-    /// Deregisters every region. Where one fails, the regions behind it are deregistered when they are dropped.
+    /// Deregisters every region. If one fails, the regions after it are deregistered on drop.
     pub(super) fn deregister(&mut self) -> Result<(), Error> {
         let mechanism = self.mechanism();
         let outcome = self.regions.drain(..).try_for_each(MemoryRegion::deregister);
@@ -58,7 +58,7 @@ impl Device {
     /// Registers a buffer. The registration keeps the buffer and the device alive.
     ///
     /// # Errors
-    /// The kernel or the library refused; [`Error::cause`] tells why.
+    /// The kernel or the library refused; [`Error::cause`] gives the reason.
     pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
         let regions = self.port.regions(buffer)?;
         Ok(Registration { regions, buffer: Arc::clone(buffer), device: Arc::clone(&self.port) })

@@ -5,15 +5,15 @@ use super::status::{FLUSHED, SUCCESS};
 /// A transfer in flight.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// Number of the transfer.
+    /// Id of the transfer.
     id: u64,
-    /// Work requests in flight: one, or two where there is a receive.
+    /// Work requests in flight: a send, and a receive if the op consumes one.
     open: u8,
     /// Status: the first failure, or success.
     status: u32,
 }
 
-/// Send queue slots. The counts only grow; a slot is a count modulo the capacity.
+/// Send queue slots. The counters only grow; a slot is a counter modulo the capacity.
 #[derive(Debug)]
 pub(super) struct Ring {
     slots: Box<[Slot]>,
@@ -22,19 +22,19 @@ pub(super) struct Ring {
     posted: u64,
     /// Sends that have completed.
     completed: u64,
-    /// Transfers that were reported.
+    /// Transfers reported as completed.
     ended: u64,
 }
 
 impl Ring {
-    /// A ring for `depth` transfers in flight.
+    /// Creates a ring for `depth` transfers in flight.
     pub(super) fn new(depth: u32) -> Self {
         let capacity = u64::from(depth.max(1)).next_power_of_two();
         let slots = vec![Slot::default(); capacity as usize].into();
         Self { slots, mask: capacity - 1, depth: depth.into(), posted: 0, completed: 0, ended: 0 }
     }
 
-    /// Number of free slots.
+    /// Returns the number of free slots.
     #[inline]
     pub(super) fn free_slots(&self) -> usize {
         (self.depth - (self.posted - self.ended)) as usize
@@ -45,7 +45,7 @@ impl Ring {
         self.posted == self.ended
     }
 
-    /// Appends a transfer of `requests` work requests and returns its slot. There is a free slot.
+    /// Appends a transfer of `requests` work requests and returns its slot. The ring must have a free slot.
     #[inline]
     pub(super) fn push(&mut self, id: u64, requests: u8) -> u32 {
         let place = self.posted & self.mask;
@@ -54,13 +54,13 @@ impl Ring {
         place as u32
     }
 
-    /// Removes the last `count` transfers, which were not posted.
+    /// Removes the last `count` transfers after posting them failed.
     #[cold]
     pub(super) fn forget(&mut self, count: usize) {
         self.posted -= (count as u64).min(self.posted - self.completed);
     }
 
-    /// A send completed, and with it the unsignaled sends before it.
+    /// Records the completion of a send, and thereby of the unsignaled sends before it.
     #[inline]
     pub(super) fn sent(&mut self, place: u32, status: u32) {
         while self.completed < self.posted {
@@ -77,7 +77,8 @@ impl Ring {
         }
     }
 
-    /// A receive completed. Its failure takes precedence over that of the send, because the buffer is on its side.
+    /// Records the completion of a receive. Its failure takes precedence over the send's failure, because the receive
+    /// accesses the buffer.
     #[inline]
     pub(super) fn received(&mut self, place: u32, status: u32) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
@@ -87,7 +88,7 @@ impl Ring {
         }
     }
 
-    /// The next transfer that completed, and its status.
+    /// Returns the next completed transfer and its status.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
         if self.ended == self.posted {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signaled_send_completes_the_unsignaled_ones_before_it() {
+    fn signaled_send_completes_earlier_unsignaled_sends() {
         let mut ring = Ring::new(3);
         let places: Vec<u32> = (10..13).map(|id| ring.push(id, 1)).collect();
         assert_eq!((ring.free_slots(), popped(&mut ring)), (0, vec![]));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_send_completes_with_its_receive() {
+    fn send_completes_with_its_receive() {
         let mut ring = Ring::new(2);
         let (first, second) = (ring.push(1, 2), ring.push(2, 2));
         ring.received(second, SUCCESS);
@@ -166,7 +167,7 @@ mod tests {
             let count = unsignaled.len() as u64;
             for (id, unsignaled) in unsignaled.into_iter().enumerate() {
                 if ring.free_slots() == 0 {
-                    // The last one is always signaled, or it would never complete.
+                    // The last transfer is always signaled; otherwise it would never complete.
                     for place in signaled.drain(..) {
                         ring.sent(place, SUCCESS);
                     }

@@ -6,7 +6,7 @@ use crate::TransferError;
 
 /// `IBV_WC_SUCCESS`.
 pub(super) const SUCCESS: u32 = 0;
-/// `IBV_WC_WR_FLUSH_ERR`: the connection ended before the work request was executed.
+/// `IBV_WC_WR_FLUSH_ERR`: the queue pair entered the error state before the work request was executed.
 pub(super) const FLUSHED: u32 = 5;
 
 /// `IBV_WC_REM_ACCESS_ERR` and `IBV_WC_REM_OP_ERR`: the responder refused access to its memory.
@@ -42,7 +42,7 @@ const NAMES: [&str; 24] = [
     "TM_RNDV_INCOMPLETE",
 ];
 
-/// The error of a transfer that completed with this status. `dma_buf`: the buffer is a dma-buf, or may be one.
+/// Returns the error of a transfer that completed with this status. `dma_buf`: whether the buffer is or may be a dma-buf.
 pub(super) fn transfer_error(status: u32, dma_buf: bool) -> TransferError {
     let name = usize::try_from(status).ok().and_then(|status| NAMES.get(status)).copied().unwrap_or("UNKNOWN_STATUS");
     TransferError { status: name, explanation: Box::new(explanation(name, dma_buf)) }
@@ -50,31 +50,31 @@ pub(super) fn transfer_error(status: u32, dma_buf: bool) -> TransferError {
 
 fn explanation(name: &str, dma_buf: bool) -> Explanation {
     match name {
-        // Ranges are checked before they are posted, so the memory as a whole is refused.
+        // Bounds are checked before posting, so the device refused the region as a whole.
         "REM_ACCESS_ERR" | "REM_OP_ERR" | "LOC_PROT_ERR" | "LOC_QP_OP_ERR" if dma_buf => Explanation::new(
             Cause::Revoked,
             "The exporter revoked the buffer (reset, memory decoding off, low power, or closed), or its key is no longer valid.",
-            "Wait until the exporter has finished with the device, then register the buffer again.",
+            "Wait until the exporter's reset or power transition has completed, then register the buffer again.",
         ),
         "REM_ACCESS_ERR" | "LOC_PROT_ERR" | "LOC_ACCESS_ERR" => Explanation::new(
             Cause::TransferFailed,
             "The device denies access to the memory under this key.",
-            "Register the memory again; if that does not help, check the kernel log (dmesg).",
+            "Register the memory again. If the error persists, check the kernel log (dmesg).",
         ),
         "RETRY_EXC_ERR" | "RESP_TIMEOUT_ERR" => Explanation::new(
             Cause::TimedOut,
             "The peer did not acknowledge within the retry limit.",
-            "Check that the port stays up, that packets of its MTU pass, and that the peer runs.",
+            "Check that the port stays up, that the network forwards packets of the port's MTU, and that the peer is running.",
         ),
         "RNR_RETRY_EXC_ERR" => Explanation::new(
             Cause::TimedOut,
             "The peer had no receive posted.",
-            "Check that the peer runs and posts as many receives as there are sends.",
+            "Check that the peer is running and posts one receive per send.",
         ),
         "WR_FLUSH_ERR" => Explanation::new(
             Cause::TransferFailed,
-            "The connection ended before this transfer was executed: an earlier transfer failed, or the port went down.",
-            "Check the first transfer that failed, and the port (`rdma link`).",
+            "The queue pair entered the error state before this transfer was executed: an earlier transfer failed, or the port went down.",
+            "Check the first failed transfer, and the state of the port (`rdma link`).",
         ),
         _ => Explanation::new(
             Cause::TransferFailed,

@@ -1,5 +1,5 @@
-//! Facts about an RDMA device that are in sysfs and not in libibverbs: its PCI function, network device and driver, and the
-//! types of its GIDs.
+//! Facts about an RDMA device that sysfs shows and libibverbs does not: its PCI function, network device and driver, and
+//! the types of its GIDs.
 
 use std::net::Ipv6Addr;
 
@@ -23,23 +23,23 @@ pub(super) struct Gid {
     pub(super) bytes: [u8; 16],
 }
 
-/// PCI function of the device, or of the network device below a software device.
+/// Returns the PCI function of the device; for a software device, that of its network device.
 pub(super) fn function(tree: &Tree, device: &str) -> Option<Bdf> {
     nearest_function(tree, &format!("{}/device", class(device)))
         .or_else(|| nearest_function(tree, &format!("sys/class/net/{}/device", net_device(tree, device)?)))
 }
 
-/// Network device of an RDMA device.
+/// Returns the network device of an RDMA device.
 pub(super) fn net_device(tree: &Tree, device: &str) -> Option<String> {
     let class = class(device);
-    // rxe has a file of its own for it; other drivers show it per GID.
+    // rxe shows it in the file `parent`; other drivers show it per GID.
     line(tree, &format!("{class}/parent")).or_else(|| {
         let table = format!("{class}/ports/1/gid_attrs/ndevs");
         tree.names(&table).iter().find_map(|index| line(tree, &format!("{table}/{index}")))
     })
 }
 
-/// The driver: `rxe` or `siw` for software devices, else that of the PCI function (`mlx5_core`).
+/// Returns the driver: `rxe` or `siw` for software devices, otherwise the PCI driver (`mlx5_core`).
 pub(super) fn driver(tree: &Tree, device: &str) -> Option<String> {
     let class = class(device);
     if tree.has(&format!("{class}/device")) {
@@ -48,14 +48,14 @@ pub(super) fn driver(tree: &Tree, device: &str) -> Option<String> {
     if tree.has(&format!("{class}/parent")) {
         return Some("rxe".to_owned());
     }
-    // siw is the only other software driver. It speaks iWARP, whose node type is RNIC.
+    // siw is the only other software driver. It uses iWARP, whose node type is RNIC.
     line(tree, &format!("{class}/node_type")).filter(|node| node.ends_with("RNIC")).map(|_| "siw".to_owned())
 }
 
-/// The best GID of a port: RoCE v2 before v1, IPv4 before IPv6, and routable before link-local.
+/// Returns the best GID of a port: RoCE v2 before v1, IPv4 before IPv6, and routable before link-local.
 ///
-/// Among link-local GIDs the last is chosen. The table starts with those that the kernel derives from the MAC address, which
-/// cannot be connected to unless the network device has that address.
+/// Among link-local GIDs the last is chosen. The table starts with GIDs that the kernel derives from the MAC address. They
+/// are unreachable unless the network device has that address.
 pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     let port = format!("{}/ports/{port}", class(device));
     let usable = |name: &String| {
@@ -77,13 +77,13 @@ pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     Some(Gid { index, bytes: address.octets() })
 }
 
-/// The GID at an index, where the entry is used.
+/// Returns the GID at an index. `None` if the entry is unused.
 pub(super) fn gid(tree: &Tree, device: &str, port: u8, index: u8) -> Option<[u8; 16]> {
     let address: Ipv6Addr = line(tree, &format!("{}/ports/{port}/gids/{index}", class(device)))?.parse().ok()?;
     (!address.is_unspecified()).then_some(address.octets())
 }
 
-/// Whether the IOMMU translates accesses of the function. `None` where it has no IOMMU group.
+/// Whether the IOMMU translates accesses of the function. `None` if the function has no IOMMU group.
 pub(super) fn translated(tree: &Tree, function: Bdf) -> Option<bool> {
     line(tree, &format!("sys/bus/pci/devices/{function}/iommu_group/type")).map(|kind| kind != "identity")
 }
@@ -92,13 +92,13 @@ fn class(device: &str) -> String {
     format!("sys/class/infiniband/{device}")
 }
 
-/// The function that a sysfs link leads to, or the nearest one above it: the network device of a virtio NIC is below
-/// `virtio0`, which is below the function.
+/// Returns the PCI function that a sysfs link points to, or its nearest ancestor that is one: the network device of a
+/// virtio NIC is a child of `virtio0`, which is a child of the function.
 fn nearest_function(tree: &Tree, link: &str) -> Option<Bdf> {
     tree.resolve(link)?.rsplit('/').find_map(|folder| folder.parse().ok())
 }
 
-/// The line in a file. `None` where the file is empty or absent.
+/// Reads the line in a file. `None` if the file is empty or absent.
 fn line(tree: &Tree, path: &str) -> Option<String> {
     tree.text(path).filter(|text| !text.is_empty())
 }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_has_its_own_function() {
+    fn finds_the_function_of_hardware() {
         let fixture = Fixture::new();
         fixture.link("class/infiniband/mlx5_0/device", "devices/pci0000:00/0000:00:01.0/0000:01:00.0");
         fixture.link("devices/pci0000:00/0000:00:01.0/0000:01:00.0/driver", "bus/pci/drivers/mlx5_core");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rxe_has_the_function_of_its_network_device() {
+    fn finds_the_function_of_the_network_device_of_rxe() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/rxe0/parent", "enp1s0\n");
         fixture.link("class/net/enp1s0/device", "devices/pci0000:00/0000:00:02.0/0000:01:00.0");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtio_network_device_is_below_its_function() {
+    fn finds_the_function_above_virtio() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/rxe0/parent", "eth0\n");
         fixture.link("class/net/eth0/device", "devices/pci0000:00/0000:00:03.0/virtio0");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_network_device_has_no_function() {
+    fn virtual_network_device_has_no_function() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/rxe0/parent", "veth0\n").file("class/net/veth0/operstate", "up\n");
         let tree = fixture.tree();

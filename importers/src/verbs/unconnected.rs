@@ -1,5 +1,5 @@
-//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with the other end,
-//! and connects.
+//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with its peer, and
+//! connects.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::registration::Registration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
-/// Receives posted per queue pair, where the device has room. With spare receives, sends do not wait for the process that
-/// posts new ones.
+/// Receives posted per queue pair, limited by the device. With spare receives, sends do not wait until the receiving
+/// process reposts.
 const RECEIVES: u32 = 512;
 /// Queue pair numbers and packet sequence numbers have 24 bits.
 const NUMBER_LIMIT: u32 = 1 << 24;
@@ -26,7 +26,7 @@ pub(super) struct UnconnectedQueuePairs<'r> {
     end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r Registration,
-    /// Empty where the registration holds the regions.
+    /// Empty if the registration holds the regions.
     far_regions: Vec<MemoryRegion>,
     memory: Arc<Buffer>,
     parts: Vec<Part>,
@@ -35,14 +35,14 @@ pub(super) struct UnconnectedQueuePairs<'r> {
 }
 
 impl<'r> UnconnectedQueuePairs<'r> {
-    /// The end of the registered buffer.
+    /// Creates the end of the registered buffer.
     pub(super) fn new(registration: &'r Registration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
         let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
         Self::of_far_side(registration, settings, memory)
     }
 
-    /// The end of other memory that is registered with the same device.
+    /// Creates the end of far-side memory, registered with the same device.
     pub(super) fn of_far_side(
         registration: &'r Registration,
         settings: EndSettings,
@@ -97,7 +97,7 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     }
 }
 
-/// Parameters and peers to connect with. The `Err` says what does not fit.
+/// Returns the parameters and peers to connect with, or the property that differs.
 fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
         return Err(format!("it has {} queue pairs, this end has {}", peer.queue_pairs.len(), own.queue_pairs.len()));
@@ -123,7 +123,7 @@ fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Rout
     Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
 
-/// Parts of a buffer that another end describes.
+/// Returns the parts of the peer's buffer.
 fn parts_of(regions: &[Region]) -> Result<Vec<Part>, Error> {
     let mut total: u64 = 0;
     for region in regions {

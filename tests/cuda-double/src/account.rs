@@ -1,4 +1,4 @@
-//! Objects that the stand-in has handed out, and complaints about misuse.
+//! Live objects of the fake driver, and complaints about misuse.
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ pub(crate) struct Account {
     pub(crate) memory: BTreeMap<u64, Span>,
     pub(crate) imports: BTreeMap<usize, Import>,
     pub(crate) streams: BTreeSet<usize>,
-    /// Time at which each event was recorded last, in nanoseconds of the GPU's clock.
+    /// Time of the last record of each event, in nanoseconds of the GPU's clock.
     pub(crate) events: BTreeMap<usize, Option<u64>>,
     pub(crate) modules: BTreeSet<usize>,
     next: usize,
@@ -60,18 +60,19 @@ pub(crate) fn account() -> MutexGuard<'static, Account> {
 }
 
 impl Account {
-    /// A new handle, which is also valid as a pointer value.
+    /// Allocates a handle, which is also valid as a pointer value.
     pub(crate) fn handle(&mut self) -> usize {
         self.next += 1;
         0x1000 * self.next
     }
 
-    /// The GPU's clock.
+    /// Reads the GPU's clock, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         OPTIONS.takes.map_or_else(|| BEGUN.elapsed().as_nanos() as u64, |microseconds| self.work * microseconds * 1000)
     }
 
-    /// Address in this process of a range that the GPU can access. Complains and returns `None` otherwise.
+    /// Returns the address in this process of a range that the GPU can access. For other ranges, complains and returns
+    /// `None`.
     pub(crate) fn reach(&self, address: u64, length: usize) -> Option<*mut u8> {
         let found = self.memory.range(..=address).next_back();
         match found {
@@ -93,7 +94,7 @@ pub(crate) fn log(line: &str) {
     let Some(path) = std::env::var_os("PEERPATH_CUDA_DOUBLE_LOG") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);
     if let Ok(mut file) = file {
-        // A test that expects the line fails.
+        // On an error, the test that expects the line fails.
         let _ = writeln!(file, "{line}");
     }
 }
@@ -111,7 +112,7 @@ extern "C" fn at_exit() {
     for (what, count) in left {
         // Releasing objects of a lost GPU fails, so leftovers are expected.
         if count > 0 && !account.lost {
-            complain(&format!("{count} {what} were left"));
+            complain(&format!("{count} {what} were not released"));
         }
     }
     log("END");

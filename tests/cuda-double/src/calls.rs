@@ -18,7 +18,7 @@ const LOST: CUresult = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 
 thread_local! {
-    /// A context is current in this thread.
+    /// Whether a context is current in this thread.
     static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -30,7 +30,7 @@ enum Needs {
     Context,
 }
 
-/// Executes a call, unless it is to be refused or the GPU is lost.
+/// Executes a call, unless the options refuse it or the GPU is lost.
 fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), CUresult>) -> Code {
     let mut account = account();
     if needs != Needs::Nothing && !account.initialised {
@@ -58,7 +58,7 @@ fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), 
     done.map_or_else(|code| code as Code, |()| 0)
 }
 
-/// Complains unless an object was found.
+/// Complains and fails if an object was not found.
 fn must(found: bool, what: &str) -> Result<(), CUresult> {
     if found {
         return Ok(());
@@ -135,11 +135,11 @@ calls! {
     }
 
     cuDeviceGetName[Initialised](name: *mut c_char, length: c_int, device: CUdevice) |account| {
-        string(c"double of a GPU", name, length)
+        string(c"fake GPU", name, length)
     }
 
     cuDeviceGetPCIBusId[Initialised](text: *mut c_char, length: c_int, device: CUdevice) |account| {
-        // Functions that no machine has.
+        // PCI functions that exist on no machine.
         let numbers = [c"FF00:FE:1E.0", c"FF00:FE:1E.1"];
         string(numbers[usize::try_from(device).unwrap_or(0) % 2], text, length)
     }
@@ -219,7 +219,7 @@ calls! {
             Memory::Device { .. } => Some(None),
             Memory::External { import } => Some(Some(*import)),
         });
-        must(matches!(found, Some(Some(_))), "free of memory that is not of the GPU")?;
+        must(matches!(found, Some(Some(_))), "free of memory that does not belong to the GPU")?;
         if let Some(Some(Some(import))) = found
             && let Some(import) = account.imports.get_mut(&import)
         {
@@ -234,7 +234,7 @@ calls! {
 
     cuMemcpyHtoD_v2[Context](to: CUdeviceptr, from: *const c_void, bytes: usize) |account| {
         let to = account.reach(to, bytes).ok_or(INVALID)?;
-        // SAFETY: `reach` checked one side, the caller guarantees the other.
+        // SAFETY: `reach` checked the GPU's range, and the caller guarantees the host's.
         unsafe { std::ptr::copy(from.cast(), to, bytes) };
         Ok(())
     }
@@ -258,7 +258,7 @@ calls! {
     }
 
     cuPointerSetAttribute[Context](value: *const c_void, attribute: c_uint, address: CUdeviceptr) |account| {
-        must(attribute == 6 && account.memory.contains_key(&address), "attribute of memory that is not of the GPU")
+        must(attribute == 6 && account.memory.contains_key(&address), "attribute of memory that does not belong to the GPU")
     }
 
     cuMemHostRegister_v2[Context](address: *mut c_void, bytes: usize, flags: c_uint) |account| {
@@ -295,7 +295,7 @@ calls! {
             return Err(INVALID);
         }
         let Some(Span { length, memory: Memory::Device { file } }) = account.memory.get(&address) else {
-            complain("dma-buf of memory that is not of the GPU");
+            complain("dma-buf of memory that does not belong to the GPU");
             return Err(INVALID);
         };
         if bytes > *length {
@@ -436,7 +436,7 @@ calls! {
         must(account.modules.contains(&(module as usize)), "function of an unknown module")?;
         // SAFETY: the caller provides a zero-terminated string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        // The name ends with the width of an access, which is all that the stand-in needs of a kernel.
+        // The name ends with the width of an access, and the fake driver needs nothing else of a kernel.
         let width: usize = name.rsplit('_').next().and_then(|width| width.parse().ok()).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?;
         // SAFETY: the caller provides the memory.
         unsafe { function.write((module as usize + width) as CUfunction) };
@@ -471,7 +471,7 @@ unsafe fn map(fd: c_int, bytes: usize) -> Result<u64, CUresult> {
     if at == libc::MAP_FAILED { Err(CUresult::CUDA_ERROR_MAP_FAILED) } else { Ok(at as u64) }
 }
 
-/// Executes a work item, unless the GPU is lost with it.
+/// Executes a work item, unless the GPU is lost at this item.
 fn copy(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize) -> Result<(), CUresult> {
     account.work += 1;
     if OPTIONS.lose.is_some_and(|lose| account.work >= lose) {
@@ -480,7 +480,7 @@ fn copy(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize)
         return Ok(());
     }
     let (from, to) = (account.reach(from, bytes).ok_or(INVALID)?, account.reach(to, bytes).ok_or(INVALID)?);
-    // SAFETY: `reach` checked both sides.
+    // SAFETY: `reach` checked both ranges.
     unsafe { std::ptr::copy(from, to, bytes) };
     if OPTIONS.spoil && bytes > 0 {
         // SAFETY: as above.

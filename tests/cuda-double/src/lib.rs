@@ -1,13 +1,13 @@
-//! A stand-in for libcuda in tests: a GPU whose memory is memory of the process.
+//! A fake libcuda for tests, with a GPU whose memory is host memory of the process.
 //!
 //! The library exports the symbol `peerpath_stand_in`, so that results measured with it are marked. It uses types that are
-//! generated from cuda.h, tracks every object that it hands out, and complains about misuse: unknown handles, memory that is
-//! not mapped, calls without a context, file descriptors imported twice, and objects that are left when the process exits.
+//! generated from cuda.h, tracks every object that it creates, and complains about misuse: unknown handles, memory that is
+//! not mapped, calls without a context, file descriptors imported twice, and objects not released when the process exits.
 //!
-//! The environment variable `PEERPATH_CUDA_DOUBLE` configures it, by words separated by commas:
-//! - `refuse=CALL:CODE` makes CALL return CODE, `refuse=CALL:CODE:N` only from the N-th call on;
+//! The environment variable `PEERPATH_CUDA_DOUBLE` configures it by comma-separated options:
+//! - `refuse=CALL:CODE` makes CALL return CODE; `refuse=CALL:CODE:N` does so from the N-th call on;
 //! - `lose=N` loses the GPU with the N-th work item: all later calls return `CUDA_ERROR_ILLEGAL_ADDRESS`;
-//! - `takes=N`: each work item takes N microseconds on the GPU's clock, and nothing else takes time;
+//! - `takes=N` advances the GPU's clock by N microseconds per work item, and by nothing else;
 //! - `spoil` corrupts a byte of every copy between buffers;
 //! - `gpus=N` sets the number of GPUs, `version=N` the version of CUDA (13000 is 13.0).
 //!
@@ -23,9 +23,9 @@ mod options;
 
 use std::ffi::{CStr, c_char};
 
-/// Name of the stand-in. The symbol marks the library as one without a GPU.
+/// Name of the fake driver. The symbol marks the library as a fake.
 #[unsafe(no_mangle)]
-pub static peerpath_stand_in: Name = Name(c"a stand-in for the CUDA driver".as_ptr());
+pub static peerpath_stand_in: Name = Name(c"a fake CUDA driver".as_ptr());
 
 /// The address of a string.
 #[repr(transparent)]

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub(crate) struct Options {
-    /// Calls to refuse: the code, and the first call that is refused.
+    /// Calls to refuse, by name: the code, and the number of the first refused call.
     refuse: HashMap<String, (u32, u64)>,
     /// Work item with which the GPU is lost.
     pub(crate) lose: Option<u64>,
-    /// Microseconds of a work item on the GPU's clock.
+    /// Duration of a work item in microseconds of the GPU's clock.
     pub(crate) takes: Option<u64>,
     pub(crate) spoil: bool,
     pub(crate) gpus: i32,
@@ -43,7 +43,7 @@ pub(crate) static OPTIONS: LazyLock<Options> = LazyLock::new(|| {
 static TIMES: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
 impl Options {
-    /// Code to return from this call, if it is to be refused.
+    /// Returns the code for this call if the options refuse it.
     pub(crate) fn refusal(&self, call: &str) -> Option<u32> {
         let (code, from) = *self.refuse.get(call)?;
         let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);

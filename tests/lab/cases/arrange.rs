@@ -1,4 +1,4 @@
-//! A requested path is arranged, and the host is restored afterwards, however the run ends.
+//! A run arranges the requested path and restores the host afterwards, even if it is killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "restores_arranged_settings_after_sigkill", scenarios: &["default"], run: after_sigkill },
         Case { name: "restores_arranged_settings_after_sigint", scenarios: &["default"], run: interrupted },
         Case { name: "does_not_touch_a_nic_in_use_without_force", scenarios: &["default"], run: unforced },
-        Case { name: "never_touches_the_nic_of_the_session_or_the_default_route", scenarios: &["default"], run: never },
+        Case { name: "leaves_the_nic_of_the_session_or_the_default_route_alone", scenarios: &["default"], run: never },
         Case { name: "clears_and_sets_acs_redirect", scenarios: &["switch-acs"], run: acs },
     ]
 }
 
 const OPS: &str = "--op register --op write --mode completion --size 4K";
 
-/// The functions of a scenario. The NIC has settings that are lost with its driver.
+/// The functions of a scenario. The NIC has settings that unbinding its driver discards.
 struct Host {
     exporter: String,
     nic: String,
@@ -52,7 +52,8 @@ impl Host {
         run(&format!("run --from {exporter}:2 --to verbs:rxe0 {OPS} {rest} --out {}", out.display()))
     }
 
-    /// Waits until the RDMA port is active: a change of the MTU and a rebind take the link down for a moment, and routes show that.
+    /// Waits until the RDMA port is active: changing the MTU and rebinding take the link down briefly, which changes the
+    /// routes.
     fn wait_for_the_link(&self) -> Result<(), Failed> {
         let port = || text(Path::new("/sys/class/infiniband/rxe0/ports/1/state"));
         let carrier = || text(&Path::new("/sys/class/net").join(&self.interface).join("carrier"));
@@ -63,8 +64,8 @@ impl Host {
         text(&function(&self.nic).join("iommu_group/type"))
     }
 
-    /// Text with every setting that must be restored.
-    fn picture(&self) -> Result<String, Failed> {
+    /// Returns every setting that must be restored, as text.
+    fn settings(&self) -> Result<String, Failed> {
         let mut words = format!("{} {:?} {}\n", self.domain_type(), driver(&self.nic), interface(&self.nic)?);
         words += &format!("exporter {:?} {}\n", driver(&self.exporter), driver_override(&self.exporter));
         let shown = Command::new("ip").args(["-json", "address", "show", "dev", &self.interface]).output()?;
@@ -84,9 +85,9 @@ impl Host {
         Ok(words + &journal())
     }
 
-    fn is_as(&self, before: &str) -> Result<(), Failed> {
+    fn expect_settings(&self, before: &str) -> Result<(), Failed> {
         self.wait_for_the_link()?;
-        let after = self.picture()?;
+        let after = self.settings()?;
         if after == before { Ok(()) } else { Err(format!("--- before\n{before}--- after\n{after}").into()) }
     }
 }
@@ -111,19 +112,19 @@ fn journal() -> String {
     format!("{entries} entries in the journal\n")
 }
 
-/// ACS control registers of the ports above a function.
+/// Returns the ACS control registers of the ports above a function.
 fn acs_controls(bdf: &str) -> Result<Vec<(PathBuf, u16)>, Failed> {
     let mut found = Vec::new();
     for port in fs::canonicalize(function(bdf))?.ancestors().skip(1).filter(|path| path.join("config").exists()) {
-        if let Some((_, control)) = acs_word(&fs::read(port.join("config"))?) {
+        if let Some((_, control)) = acs_control(&fs::read(port.join("config"))?) {
             found.push((port.to_owned(), control));
         }
     }
     Ok(found)
 }
 
-/// Offset and value of the ACS control register.
-fn acs_word(config: &[u8]) -> Option<(usize, u16)> {
+/// Returns offset and value of the ACS control register.
+fn acs_control(config: &[u8]) -> Option<(usize, u16)> {
     let mut at = 0x100;
     loop {
         let header = u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?);
@@ -137,13 +138,13 @@ fn acs_word(config: &[u8]) -> Option<(usize, u16)> {
     }
 }
 
-/// Checks that every cell took the requested path and that its evidence contains `words`; without words, that nothing was
-/// arranged.
-fn took(cells: &[Value], a_path: usize, expected: &[(&str, &str)]) -> Result<(), Failed> {
-    if cells.len() != expected.len() * a_path {
-        return Err(format!("expected {} cells, found {}", expected.len() * a_path, cells.len()).into());
+/// Checks that every cell took the requested path and that its evidence contains the expected text. Without expected text,
+/// checks that nothing was arranged.
+fn expect_paths(cells: &[Value], per_path: usize, expected: &[(&str, &str)]) -> Result<(), Failed> {
+    if cells.len() != expected.len() * per_path {
+        return Err(format!("expected {} cells, found {}", expected.len() * per_path, cells.len()).into());
     }
-    for (cells, (path, words)) in cells.chunks(a_path).zip(expected) {
+    for (cells, (path, words)) in cells.chunks(per_path).zip(expected) {
         for cell in cells {
             let seen = &cell["path"];
             let evidence = seen["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -162,7 +163,7 @@ fn took(cells: &[Value], a_path: usize, expected: &[(&str, &str)]) -> Result<(),
 
 fn both() -> Result<(), Failed> {
     let host = Host::prepared()?;
-    let before = host.picture()?;
+    let before = host.settings()?;
     let out = tempfile::tempdir()?;
     let translates = host.domain_type() != "identity";
     let paths = "--path bypass --path translated --path bus-address";
@@ -173,26 +174,26 @@ fn both() -> Result<(), Failed> {
     };
     let result = result(out.path())?;
     let (arranged, impossible) = cells(&result).split_at_checked(4).ok_or("expected six cells")?;
-    took(arranged, 2, &[("host-bridge-bypass", &bypass), ("host-bridge-translated", &translated)])?;
+    expect_paths(arranged, 2, &[("host-bridge-bypass", &bypass), ("host-bridge-translated", &translated)])?;
     for cell in impossible {
         let reason = cell["reason"].as_str().unwrap_or_default();
         if cell["outcome"] != "waived" || cell["cause"] != "topology" || !reason.contains("No bridge is above both") {
             return Err(format!("expected a cell waived with cause topology: {cell:#}").into());
         }
     }
-    host.is_as(&before)
+    host.expect_settings(&before)
 }
 
-/// Kills the run at two moments: while it switches the domain, and while a cell runs.
+/// Kills the run while it switches the domain, and while a cell runs.
 fn after_sigkill() -> Result<(), Failed> {
     let host = Host::prepared()?;
-    let before = host.picture()?;
+    let before = host.settings()?;
     type Moment = fn(&Host) -> bool;
     let moments: [(&str, Moment); 2] = [
-        ("the driver is gone or back in another domain", |host| {
+        ("the driver is unbound, or bound in another domain", |host| {
             driver(&host.nic).is_none() || host.domain_type() == "identity"
         }),
-        ("the exporter is taken", |host| {
+        ("the exporter is bound", |host| {
             host.domain_type() == "identity" && driver(&host.exporter).as_deref() == Some("vfio-pci")
         }),
     ];
@@ -209,16 +210,16 @@ fn after_sigkill() -> Result<(), Failed> {
         if journal() == "0 entries in the journal\n" {
             return Err("the journal is empty: the run was not killed while the host was changed".into());
         }
-        run("restore")?.expect(0)?.says("domain type DMA-FQ")?;
-        host.is_as(&before)?;
-        run("restore")?.expect(0)?.says("nothing to restore")?;
+        run("restore")?.expect(0)?.prints("domain type DMA-FQ")?;
+        host.expect_settings(&before)?;
+        run("restore")?.expect(0)?.prints("nothing to restore")?;
     }
     Ok(())
 }
 
 fn interrupted() -> Result<(), Failed> {
     let host = Host::prepared()?;
-    let before = host.picture()?;
+    let before = host.settings()?;
     let out = tempfile::tempdir()?;
     let mut running = start(&format!(
         "run --from {}:2 --to verbs:rxe0 {OPS} --path bypass --force-in-use --duration 3s --size 64K --out {}",
@@ -228,12 +229,12 @@ fn interrupted() -> Result<(), Failed> {
     until("a cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
     running.signal("INT")?;
     running.wait()?.expect(130)?;
-    host.is_as(&before)
+    host.expect_settings(&before)
 }
 
 fn unforced() -> Result<(), Failed> {
     let host = Host::prepared()?;
-    let before = host.picture()?;
+    let before = host.settings()?;
     let index = || text(&function(&host.nic).join("net").join(&host.interface).join("ifindex"));
     let index_before = index();
     let out = tempfile::tempdir()?;
@@ -242,16 +243,16 @@ fn unforced() -> Result<(), Failed> {
     if cells(&result).iter().any(|cell| cell["outcome"] != "waived" || cell["cause"] != "in-use") {
         return Err(format!("expected cells waived with cause in-use: {result:#}").into());
     }
-    // An interface that was removed and created again has another index.
+    // A recreated interface has another index.
     if index() != index_before {
         return Err("the NIC was unbound from its driver".into());
     }
-    host.is_as(&before)
+    host.expect_settings(&before)
 }
 
 fn never() -> Result<(), Failed> {
     let host = Host::prepared()?;
-    let before = host.picture()?;
+    let before = host.settings()?;
     let forced = |environment: &[(&str, &str)], why: &str| -> Result<(), Failed> {
         let out = tempfile::tempdir()?;
         let arguments = format!(
@@ -270,15 +271,15 @@ fn never() -> Result<(), Failed> {
         Ok(())
     };
     forced(&[("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22")], "carries the login session")?;
-    host.is_as(&before)?;
+    host.expect_settings(&before)?;
     host.ip("route add default via 10.77.0.2 dev")?;
     let refused = forced(&[], "carries the default route");
     host.ip("route del default via 10.77.0.2 dev")?;
     refused?;
-    host.is_as(&before)
+    host.expect_settings(&before)
 }
 
-/// The kernel caches the P2P distance of an exporter that was used before; the run must make it compute the distance again.
+/// The kernel caches the P2PDMA distance of an exporter after its first use. The run must make the kernel recompute it.
 fn acs() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let cleared = ("bus-address", "ACS redirect cleared on");
@@ -295,14 +296,14 @@ fn acs() -> Result<(), Failed> {
 }
 
 fn arranged(host: &Host, paths: &str, expected: &[(&str, &str)]) -> Result<(), Failed> {
-    let before = host.picture()?;
+    let before = host.settings()?;
     let out = tempfile::tempdir()?;
     host.run(&format!("{paths} --iterations 20 --force-in-use"), out.path())?.expect(0)?;
-    took(cells(&result(out.path())?), 2, expected)?;
-    host.is_as(&before)
+    expect_paths(cells(&result(out.path())?), 2, expected)?;
+    host.expect_settings(&before)
 }
 
-/// Ports without redirect get it for `translated`.
+/// The run enables ACS redirect on the ports for `translated`.
 fn set() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let ports: Vec<_> = acs_controls(&host.exporter)?.into_iter().chain(acs_controls(&host.nic)?).collect();
@@ -320,12 +321,12 @@ fn set() -> Result<(), Failed> {
 fn write_acs(port: &Path, control: u16) -> Result<(), Failed> {
     use std::os::unix::fs::FileExt as _;
     let path = port.join("config");
-    let (at, _) = acs_word(&fs::read(&path)?).ok_or("the port has no ACS")?;
+    let (at, _) = acs_control(&fs::read(&path)?).ok_or("the port has no ACS capability")?;
     fs::File::options().write(true).open(&path)?.write_all_at(&control.to_le_bytes(), at as u64)?;
     Ok(())
 }
 
 fn shell(command: &str) -> Result<(), Failed> {
     let status = Command::new("sh").args(["-c", command]).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command} ended with {status}").into()) }
+    if status.success() { Ok(()) } else { Err(format!("{command} failed with {status}").into()) }
 }

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error and its exit code, and nothing is left behind.
+//! Invalid input causes a clear error with its exit code, and leaves no RDMA object and no binding behind.
 
 use std::error::Error as _;
 use std::process::Command;
@@ -10,7 +10,7 @@ use peerpath_paths::{Cause, Explained as _};
 
 use crate::Case;
 use crate::command::{peerpath, run};
-use crate::functions::{EXPORTER, NVME, ODDITY, driver, hold};
+use crate::functions::{EXPORTER, NVME, TEST_DEVICE, driver, hold};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -23,13 +23,13 @@ pub(crate) fn cases() -> Vec<Case> {
         },
         Case { name: "reports_missing_libibverbs", scenarios: &["default"], run: no_library },
         Case { name: "reports_missing_permission", scenarios: &["default"], run: no_permission },
-        Case { name: "a_full_disk_does_not_damage_an_earlier_result", scenarios: &["default"], run: full_disk },
+        Case { name: "keeps_an_earlier_result_when_the_disk_is_full", scenarios: &["default"], run: full_disk },
         Case { name: "reports_limits_of_the_device", scenarios: &["default"], run: limits },
         Case { name: "reports_a_missing_iommu", scenarios: &["no-iommu"], run: no_iommu },
     ]
 }
 
-/// The RDMA objects that exist, as `rdma resource` counts them.
+/// Returns the counts of RDMA objects that `rdma resource` prints.
 fn rdma_objects() -> Result<String, Failed> {
     let output = Command::new("rdma").args(["resource", "show"]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -38,7 +38,7 @@ fn rdma_objects() -> Result<String, Failed> {
 fn nothing_left_behind(before: &str) -> Result<(), Failed> {
     let after = rdma_objects()?;
     if after != before {
-        return Err(format!("RDMA objects were left behind\n--- before\n{before}--- after\n{after}").into());
+        return Err(format!("the run leaked RDMA objects\n--- before\n{before}--- after\n{after}").into());
     }
     if let Some(driver) = driver(EXPORTER) {
         return Err(format!("{EXPORTER} is still bound to {driver}").into());
@@ -65,7 +65,7 @@ fn wrong_sources() -> Result<(), Failed> {
         let out = tempfile::tempdir()?;
         let folder = out.path().display();
         run(&format!("run --from {source} --to verbs:rxe0 --op write --size 4K --iterations 5 --out {folder}"))
-            .and_then(|ended| ended.expect(code)?.says(word))
+            .and_then(|ended| ended.expect(code)?.prints(word))
             .map_err(|error| format!("{source}: {}", error.message().unwrap_or_default()))?;
         nothing_left_behind(&before)?;
     }
@@ -76,18 +76,18 @@ fn wrong_sources() -> Result<(), Failed> {
     Ok(())
 }
 
-/// BARs that VFIO does not export: the kernel's errno, and the program's own error before it asks the kernel.
+/// Checks BARs that VFIO does not export: the kernel's errno, and the program's error before it calls the kernel.
 fn wrong_bars() -> Result<(), Failed> {
     for (bdf, bar, errno, word) in [
         (EXPORTER, 0, libc::EINVAL, "bar-not-exportable"),
         (EXPORTER, 1, libc::ENODEV, "BAR 1"),
-        (ODDITY, 1, libc::EINVAL, "bar-not-exportable"),
+        (TEST_DEVICE, 1, libc::EINVAL, "bar-not-exportable"),
     ] {
         let out = tempfile::tempdir()?;
         let folder = out.path().display();
         run(&format!("run --from {bdf}:{bar} --to verbs:rxe0 --op register --size 4K --out {folder}"))?
             .expect(2)?
-            .says(word)?;
+            .prints(word)?;
         let _hold = hold(bdf)?;
         let device = Device::open(bdf.parse()?)?;
         let page = BarRange { offset_bytes: 0, length_bytes: page_bytes() };
@@ -109,7 +109,7 @@ fn port_down() -> Result<(), Failed> {
     let interface = std::fs::read_to_string("/sys/class/infiniband/rxe0/parent")?;
     let link = |state| Command::new("ip").args(["link", "set", interface.trim(), state]).status();
     link("down")?;
-    let refused = run(&write_from_host(out.path())).and_then(|ended| ended.expect(3)?.says("port-down"));
+    let refused = run(&write_from_host(out.path())).and_then(|ended| ended.expect(3)?.prints("port-down"));
     link("up")?;
     crate::command::until("the port is up again", || {
         std::fs::read_to_string("/sys/class/infiniband/rxe0/ports/1/state").is_ok_and(|state| state.contains("ACTIVE"))
@@ -117,7 +117,7 @@ fn port_down() -> Result<(), Failed> {
     refused?;
     run("run --from host:1M --to verbs:rxe7 --op write --size 4K --iterations 5 --out /tmp/never")?
         .expect(2)?
-        .says("no-device")
+        .prints("no-device")
         .map(drop)
 }
 
@@ -162,12 +162,12 @@ fn full_disk() -> Result<(), Failed> {
     let path = mount.path().display().to_string();
     let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs", &path]).status()?;
     if !status.success() {
-        return Err(format!("mount ended with {status}").into());
+        return Err(format!("mount failed with {status}").into());
     }
     let outcome = (|| {
         run(&write_from_host(&folder))?.expect(0)?;
         let first = std::fs::read_to_string(folder.join("result.json"))?;
-        // With the disk full, the next run cannot save and must not damage the earlier result.
+        // On the full disk, the next run cannot save its result and must not damage the earlier one.
         let _ = std::fs::write(mount.path().join("filler"), vec![0_u8; 1 << 20]);
         run(&write_from_host(&folder))?.expect(4)?;
         let names: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.file_name()).collect();
@@ -184,19 +184,19 @@ fn full_disk() -> Result<(), Failed> {
 fn limits() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    // Completion queues of soft-RoCE have 32767 entries.
+    // Completion queues of rxe have 32767 entries.
     let asked = "--op write --mode bandwidth --size 64 --depth 60000 --iterations 5";
     run(&format!("run --from host:8M --to verbs:rxe0 {asked} --out {folder}"))?
         .expect(3)?
-        .says("limit-reached")?
-        .says("Use a depth")?;
+        .prints("limit-reached")?
+        .prints("Use a depth")?;
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     let asked = "--op write --size 64 --iterations 5 --inline 65536";
     run(&format!("run --from host:8M --to verbs:rxe0 {asked} --out {folder}"))?
         .expect(3)?
-        .says("limit-reached")?
-        .says("inline data")
+        .prints("limit-reached")?
+        .prints("inline data")
         .map(drop)
 }
 
@@ -205,7 +205,7 @@ fn no_iommu() -> Result<(), Failed> {
     let folder = out.path().display();
     run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 --op write --size 4K --iterations 5 --out {folder}"))?
         .expect(3)?
-        .says("no-iommu")?;
+        .prints("no-iommu")?;
     if let Some(driver) = driver(EXPORTER) {
         return Err(format!("{EXPORTER} is still bound to {driver}").into());
     }

@@ -1,4 +1,4 @@
-//! Driver bindings are restored.
+//! A run restores driver bindings.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
 fn is_free(bdf: &str) -> Result<(), Failed> {
     match (driver(bdf), driver_override(bdf).as_str()) {
         (None, "" | "(null)") => Ok(()),
-        found => Err(format!("expected {bdf} without driver and override: {found:?}").into()),
+        found => Err(format!("expected no driver and no driver_override of {bdf}: {found:?}").into()),
     }
 }
 
@@ -34,9 +34,9 @@ fn long_run(folder: &Path) -> String {
     )
 }
 
-/// Waits until the run that saves to `folder` has bound the function. A run opens and closes every source once before it saves
-/// its first result, so an earlier binding is not the one of its cells.
-fn has_taken_the_function(folder: &Path) -> Result<(), Failed> {
+/// Waits until the run that saves to `folder` has bound the function for its cells. Before its first result, a run opens
+/// and closes every source once, so ignore earlier bindings.
+fn has_bound_the_function(folder: &Path) -> Result<(), Failed> {
     until("the run has begun", || result(folder).is_ok())?;
     until("the run has bound the function", || driver(EXPORTER).as_deref() == Some("vfio-pci"))
 }
@@ -44,7 +44,7 @@ fn has_taken_the_function(folder: &Path) -> Result<(), Failed> {
 fn after_sigkill() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&long_run(out.path()))?;
-    has_taken_the_function(out.path())?;
+    has_bound_the_function(out.path())?;
     running.signal("KILL")?;
     running.wait()?;
     if driver(EXPORTER).as_deref() != Some("vfio-pci") {
@@ -80,8 +80,8 @@ fn interrupted() -> Result<(), Failed> {
 fn second_run() -> Result<(), Failed> {
     let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut running = start(&long_run(first.path()))?;
-    has_taken_the_function(first.path())?;
-    run(&long_run(second.path()))?.expect(3)?.says("in-use")?;
+    has_bound_the_function(first.path())?;
+    run(&long_run(second.path()))?.expect(3)?.prints("in-use")?;
     running.signal("TERM")?;
     running.wait()?.expect(143)?;
     is_free(EXPORTER)
@@ -101,13 +101,13 @@ fn bind_and_restore() -> Result<(), Failed> {
 
 fn in_use() -> Result<(), Failed> {
     // A NIC that is up and has an RDMA device.
-    run(&format!("bind {NIC}"))?.expect(3)?.says("in-use")?;
+    run(&format!("bind {NIC}"))?.expect(3)?.prints("in-use")?;
     // A drive with a mounted file system.
     let mount = tempfile::tempdir()?;
     shell("mkfs.ext4 -q -F /dev/nvme0n1")?;
     shell(&format!("mount /dev/nvme0n1 {}", mount.path().display()))?;
-    let refused = run(&format!("bind {NVME}")).and_then(|ended| ended.expect(3)?.says("mounted"));
-    let forced = run(&format!("bind --force-in-use {NVME}")).and_then(|ended| ended.expect(3)?.says("mounted"));
+    let refused = run(&format!("bind {NVME}")).and_then(|ended| ended.expect(3)?.prints("mounted"));
+    let forced = run(&format!("bind --force-in-use {NVME}")).and_then(|ended| ended.expect(3)?.prints("mounted"));
     shell(&format!("umount {}", mount.path().display()))?;
     fs::metadata("/dev/nvme0n1")?;
     refused.and(forced).map(drop)
@@ -115,5 +115,5 @@ fn in_use() -> Result<(), Failed> {
 
 fn shell(command: &str) -> Result<(), Failed> {
     let status = std::process::Command::new("sh").args(["-c", command]).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command} ended with {status}").into()) }
+    if status.success() { Ok(()) } else { Err(format!("{command} failed with {status}").into()) }
 }

@@ -1,4 +1,5 @@
-//! Every op in every mode, over every transport, with several threads and queue pairs: all measured data is verified.
+//! Runs every op in every mode, over every transport, and with several threads and queue pairs. All measured data is
+//! verified.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -14,7 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("uc_and_ud_pass_their_ops_and_waive_others", transports),
         case("measures_threads_queue_pairs_and_both_directions", several),
         case("several_threads_register_at_once", registering),
-        case("the_command_line_overrides_a_plan_file", plan_file),
+        case("command_line_overrides_a_plan_file", plan_file),
     ]
 }
 
@@ -66,7 +67,7 @@ fn transports() -> Result<(), Failed> {
             }
         }
     }
-    run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?.expect(2)?.says("no GID 200")?;
+    run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?.expect(2)?.prints("no GID 200")?;
     Ok(())
 }
 

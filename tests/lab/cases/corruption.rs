@@ -1,4 +1,4 @@
-//! A run detects a byte of the BAR that something else changes.
+//! A run detects that another process changes a byte of the BAR.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -67,9 +67,9 @@ impl Drop for Corrupter {
 fn corrupt(offset: u64, op: &str) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    // Writes are lost while the function is closed. They take effect when the run opens it.
+    // Writes take effect only while the run has the function open.
     let _corrupter = Corrupter::start(offset)?;
-    // Large transfers leave time to change the byte between its write and the end of the transfer.
+    // In a large transfer, there is time to change the byte after its write and before the completion.
     run(&format!(
         "run --from {EXPORTER}:2 --to verbs:rxe0 --op {op} --mode completion --size 1M --iterations 5 --warmup 0 \
          --out {folder}"

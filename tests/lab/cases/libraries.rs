@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn write_and_read() -> Result<(), Failed> {
     let _hold = hold(EXPORTER)?;
-    run_program(&loopback(), &format!("{EXPORTER} 2 rxe0"))?.expect(0)?.says("written and read").map(drop)
+    run_program(&loopback(), &format!("{EXPORTER} 2 rxe0"))?.expect(0)?.prints("written and read").map(drop)
 }
 
 fn leaves_the_host_unchanged() -> Result<(), Failed> {
@@ -46,7 +46,7 @@ fn leaves_the_host_unchanged() -> Result<(), Failed> {
     let state = folder.path().join("state");
     let mut program = Command::new(loopback());
     let ended = run_command(program.args([EXPORTER, "2", "rxe0"]).env("PEERPATH_STATE_DIR", &state))?;
-    ended.expect(1)?.says("NotVfioDriver")?;
+    ended.expect(1)?.prints("NotVfioDriver")?;
     if state.exists() {
         return Err(format!("{} was created", state.display()).into());
     }

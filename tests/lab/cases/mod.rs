@@ -19,10 +19,10 @@ pub(crate) use soak::length as soak_length;
 
 use crate::Case;
 
-/// The test whose program not every system can build.
+/// Test of a program that not every system can build.
 pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 
-/// The cases to run. Under the debug kernel, which is slow, only those that exercise our kernel changes.
+/// Returns the cases to run. The debug kernel is slow, so only cases that exercise our kernel changes run on it.
 pub(crate) fn all() -> Vec<Case> {
     let through_our_changes =
         [transfer::cases(), breadth::cases(), ranges::cases(), corruption::cases(), revocation::cases()];
@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
     through_our_changes.into_iter().chain(others).flatten().chain(soak::cases()).collect()
 }
 
-/// Whether the debug kernel was asked for. The variable is passed on to the guest.
+/// Whether the caller requested the debug kernel. The lab passes the variable on to the guest.
 pub(crate) fn debug_kernel() -> bool {
     std::env::var("PEERPATH_LAB_DEBUG_KERNEL").is_ok_and(|value| value == "1")
 }

@@ -1,4 +1,4 @@
-//! An NVMe drive moves data by its own DMA: into a BAR, out of it, and, as a baseline, into host memory.
+//! An NVMe drive transfers data by DMA: into a BAR, out of a BAR, and, as a baseline, into host memory.
 
 use std::fs;
 use std::io::Read as _;
@@ -30,11 +30,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("nvme_writes_change_only_the_allowed_blocks", || bound(writes)),
         case("nvme_writes_need_allow_write", || bound(read_only)),
         case("nvme_reads_the_whole_drive_through_a_bar", || bound(whole_drive)),
-        case("nvme_transfers_end_when_the_exporter_is_reset", || bound(reset_in_flight)),
+        case("nvme_transfers_complete_when_the_exporter_is_reset", || bound(reset_in_flight)),
         case("nvme_cell_fails_when_the_exporter_dies", || bound(exporter_dies)),
         case("nvme_cell_times_out_when_the_drive_stops_responding", || bound(stops_answering)),
         case("nvme_is_restored_after_sigkill_at_any_point", killed),
-        case("nvme_of_the_kernel_driver_is_not_taken", left_alone),
+        case("leaves_an_nvme_of_the_kernel_driver_alone", left_alone),
         case("iommufd_measures_map_and_unmap", || bound(map_cost)),
         case("iommufd_refusals_have_causes", || bound(refusals)),
         case("iommufd_maps_for_functions_without_a_dma_engine", no_engine),
@@ -50,7 +50,7 @@ const MIB: u64 = 1 << 20;
 const SIZES: [u32; 3] = [4 << 10, 64 << 10, 1 << 20];
 const DEPTHS: [u32; 3] = [1, 8, 32];
 
-/// Runs a test with the drive bound to vfio-pci, then checks that the kernel's driver has it again.
+/// Runs a test with the drive bound to vfio-pci, then checks that it is bound to the kernel's driver again.
 fn bound(test: fn() -> Result<(), Failed>) -> Result<(), Failed> {
     let nvme = nvme()?;
     run(&format!("bind {nvme}"))?.expect(0)?;
@@ -68,10 +68,10 @@ fn exporter() -> Result<String, Failed> {
     crate::functions::named("exporter")
 }
 
-/// Checks that the kernel's driver has the drive and reads the data of its image.
+/// Checks that the drive is bound to the kernel's driver and that its data equals the image.
 fn is_usable() -> Result<(), Failed> {
     let nvme = nvme()?;
-    until("the kernel's driver has the drive", || driver(&nvme).as_deref() == Some("nvme"))?;
+    until("the drive is bound to the kernel's driver", || driver(&nvme).as_deref() == Some("nvme"))?;
     until("the kernel's block device exists again", || fs::metadata("/dev/nvme0n1").is_ok_and(|file| !file.is_file()))?;
     let read = Command::new("dd")
         .args(["if=/dev/nvme0n1", "bs=64K", "count=16", "iflag=direct"])
@@ -86,10 +86,10 @@ fn is_usable() -> Result<(), Failed> {
 }
 
 fn image_file() -> Result<String, Failed> {
-    Ok(std::env::var("PEERPATH_LAB_NVME_IMAGE").map_err(|_| "the lab did not name the drive's image")?)
+    Ok(std::env::var("PEERPATH_LAB_NVME_IMAGE").map_err(|_| "the lab did not set PEERPATH_LAB_NVME_IMAGE")?)
 }
 
-/// The whole image. Takes seconds: the file is the host's and comes through the guest's file sharing.
+/// Reads the whole image. This takes seconds, because the guest reads the host's file through file sharing.
 fn image() -> Result<Vec<u8>, Failed> {
     Ok(fs::read(image_file()?)?)
 }
@@ -113,10 +113,10 @@ fn target(text: &str) -> Result<Arc<dyn Device>, Failed> {
     Ok(importer.open(address, &QueuePairOptions::default())?)
 }
 
-/// Submits all transfers, as many at once as the data plane takes, and waits for their completions.
-fn carry(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<Vec<Completion>, Failed> {
+/// Submits all transfers, as many at a time as the data plane accepts, and waits for their completions.
+fn transfer_all(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<Vec<Completion>, Failed> {
     let (mut submitted, mut done, mut failure) = (0, Vec::new(), None);
-    until("every transfer ended", || {
+    until("every transfer has completed", || {
         let step = plane.submit(&transfers[submitted..]).and_then(|taken| {
             submitted += taken;
             plane.poll(&mut done)
@@ -130,12 +130,12 @@ fn carry(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<Vec<Comple
     }
 }
 
-fn carry_well(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<(), Failed> {
-    carry(plane, transfers)?.into_iter().try_for_each(|completion| completion.result)?;
+fn expect_transfers(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result<(), Failed> {
+    transfer_all(plane, transfers)?.into_iter().try_for_each(|completion| completion.result)?;
     Ok(())
 }
 
-/// `depth` transfers, at scattered offsets on both sides.
+/// Creates `depth` transfers at scattered offsets on both sides.
 fn scattered(op: Op, size: u32, depth: u32, far_bytes: u64) -> Vec<Transfer> {
     let places = far_bytes / u64::from(size);
     let transfer = |index: u64| {
@@ -168,7 +168,7 @@ fn reads() -> Result<(), Failed> {
             cells(&result).iter().map(|cell| format!("{} {}", cell["id"], cell["outcome"])).collect();
         return Err(format!("expected nine passed cells per path: {outcomes:#?}").into());
     }
-    all_took(&direct, "host-bridge-translated")?;
+    expect_path(&direct, "host-bridge-translated")?;
     for cell in direct.iter().chain(&host) {
         if cell["direction"] != "into_source" || cell["engine"] != "device" || cell["verified_bytes"].is_null() {
             return Err(format!("expected a verified read into the source by the device: {cell:#}").into());
@@ -178,7 +178,7 @@ fn reads() -> Result<(), Failed> {
 }
 
 /// Checks the predicted and the observed path; for a BAR, that the evidence shows the IOMMU mapping.
-fn all_took(cells: &[Value], path: &str) -> Result<(), Failed> {
+fn expect_path(cells: &[Value], path: &str) -> Result<(), Failed> {
     for cell in cells {
         let seen = cell["path"]["evidence"].to_string();
         let proven = path == "host-memory" || seen.contains("the IOMMU mapped IOVA");
@@ -201,7 +201,7 @@ fn equal_to_the_image() -> Result<(), Failed> {
             let used = u64::from(size) * u64::from(depth);
             buffer.view().write(0, &vec![0xa5; used as usize])?;
             let transfers = scattered(Op::Read, size, depth, far_bytes);
-            carry_well(&mut *plane, &transfers)?;
+            expect_transfers(&mut *plane, &transfers)?;
             for transfer in transfers {
                 let mut found = vec![0; size as usize];
                 buffer.view().read(transfer.buffer_offset, &mut found)?;
@@ -230,19 +230,19 @@ fn writes() -> Result<(), Failed> {
     .expect(0)?;
     let result = result(out.path())?;
     all_passed(&result, 16)?;
-    all_took(&cells(&result)[..8], "host-bridge-translated")?;
+    expect_path(&cells(&result)[..8], "host-bridge-translated")?;
 
     let Lab { _hold, exporter, drive } = lab(&format!("?write={WRITABLE}"))?;
     let buffer = exporter.export(32 * MIB)?;
     let registration = drive.register(Arc::clone(&buffer))?;
     let settings = |depth| DataPlaneSettings::simple(depth, WRITABLE_BYTES);
-    // Each round reads the whole image, so not every size is combined with every depth.
+    // Each round reads the whole image, so test only some combinations of size and depth.
     for (round, (size, depth)) in [(4 << 10, 32), (64 << 10, 8), (1 << 20, 1), (1 << 20, 32)].into_iter().enumerate() {
         let mut plane = registration.data_plane(&settings(depth))?;
         let given: Vec<u8> = (0..size as usize * depth as usize).map(|at| (at / 13 + at + round) as u8).collect();
         buffer.view().write(0, &given)?;
         let transfers = scattered(Op::Write, size, depth, WRITABLE_BYTES);
-        carry_well(&mut *plane, &transfers)?;
+        expect_transfers(&mut *plane, &transfers)?;
         drop(plane);
         let after = image()?;
         for transfer in transfers {
@@ -275,12 +275,12 @@ fn read_only() -> Result<(), Failed> {
             out.path().display()
         )
     };
-    run(&arguments(" --op write"))?.expect(3)?.says("no-permission")?;
-    run(&arguments(" --op write --warmup 0"))?.expect(3)?.says("LBA+COUNT")?;
-    run(&arguments(" --allow-write 131071+2"))?.expect(2)?.says("exceed the capacity of the drive")?;
-    run(&arguments(" --allow-write 0+0"))?.expect(2)?.says("LBA+COUNT")?;
-    run(&arguments("?read=0+1"))?.expect(2)?.says("write=LBA+COUNT")?;
-    run(&arguments(" --op read --size 1000"))?.expect(0)?.says("multiples of 512")?;
+    run(&arguments(" --op write"))?.expect(3)?.prints("no-permission")?;
+    run(&arguments(" --op write --warmup 0"))?.expect(3)?.prints("LBA+COUNT")?;
+    run(&arguments(" --allow-write 131071+2"))?.expect(2)?.prints("exceed the capacity of the drive")?;
+    run(&arguments(" --allow-write 0+0"))?.expect(2)?.prints("LBA+COUNT")?;
+    run(&arguments("?read=0+1"))?.expect(2)?.prints("write=LBA+COUNT")?;
+    run(&arguments(" --op read --size 1000"))?.expect(0)?.prints("multiples of 512")?;
     if image()? == before { Ok(()) } else { Err("the drive was written without --allow-write".into()) }
 }
 
@@ -297,7 +297,7 @@ fn whole_drive() -> Result<(), Failed> {
         let start = number as u64 * window;
         let transfer = |index: u64| Transfer::new(index, Op::Read, index * MIB, start + index * MIB, MIB as u32);
         let transfers: Vec<_> = (0..expected.len() as u64 / MIB).map(transfer).collect();
-        carry_well(&mut *plane, &transfers)?;
+        expect_transfers(&mut *plane, &transfers)?;
         buffer.view().read(0, &mut found)?;
         if &found[..expected.len()] != expected {
             return Err(format!("window {number} of the drive differs from its image").into());
@@ -306,8 +306,8 @@ fn whole_drive() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The exporter revokes its memory while 32 transfers are in flight. Each transfer ends, blocked accesses are reported, no more
-/// data arrives, and mapping again works.
+/// The exporter revokes its memory while 32 transfers are in flight. Each transfer completes, the IOMMU reports blocked
+/// accesses, no more data arrives, and mapping again succeeds.
 fn reset_in_flight() -> Result<(), Failed> {
     let Lab { _hold, exporter, drive } = lab("")?;
     let far_bytes = 64 * MIB;
@@ -325,21 +325,22 @@ fn reset_in_flight() -> Result<(), Failed> {
         }
         exporter.device().reset()?;
         let (mut done, mut failure) = (Vec::new(), None);
-        until("every transfer ended", || {
+        until("every transfer has completed", || {
             failure = plane.poll(&mut done).err();
             failure.is_some() || done.len() == taken
         })?;
-        // From now on no data may arrive. The IOMMU reports the blocked accesses.
+        // From here on, no data may arrive, and the IOMMU reports the blocked accesses.
         buffer.view().write(0, &vec![0x5a; 32 * MIB as usize])?;
         if failure.is_none() {
-            let _ = carry(&mut *plane, &full[..8])?;
+            let _ = transfer_all(&mut *plane, &full[..8])?;
         }
         let mut found = vec![0; 32 * MIB as usize];
         buffer.view().read(0, &mut found)?;
         if found.iter().any(|byte| *byte != 0x5a) {
-            return Err("a revoked mapping moved bytes".into());
+            return Err("bytes arrived through a revoked mapping".into());
         }
-        // The kernel limits the rate of these reports, and the next round begins sooner.
+        // Check only the first round: the kernel limits the rate of these reports, and later rounds begin before the next
+        // report.
         if round == 0 {
             until("the IOMMU reported blocked accesses", || {
                 faults.faults().is_ok_and(|faults| faults.iter().any(|fault| fault.device == Some(drive_function)))
@@ -350,7 +351,7 @@ fn reset_in_flight() -> Result<(), Failed> {
 
         let again = Arc::clone(&drive).register(Arc::clone(&buffer))?;
         let mut plane = again.data_plane(&DataPlaneSettings::simple(32, far_bytes))?;
-        carry_well(&mut *plane, &full[..8])?;
+        expect_transfers(&mut *plane, &full[..8])?;
         for transfer in &full[..8] {
             let mut found = vec![0; MIB as usize];
             buffer.view().read(transfer.buffer_offset, &mut found)?;
@@ -362,7 +363,8 @@ fn reset_in_flight() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The same for a whole run whose exporter is another process: the memory is revoked when that process ends.
+/// As `reset_in_flight`, for a whole run with another process as exporter: the kernel revokes the memory when that process
+/// exits.
 fn exporter_dies() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let socket = out.path().join("bar.sock");
@@ -375,7 +377,7 @@ fn exporter_dies() -> Result<(), Failed> {
         out.path().display()
     ))?;
     until("the first cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
-    // Wait into the second cell, whose queue is full.
+    // Wait until the second cell runs with a full queue.
     std::thread::sleep(Duration::from_secs(2));
     exporting.signal("KILL")?;
     running.wait()?.expect(1)?;
@@ -395,7 +397,8 @@ fn exporter_dies() -> Result<(), Failed> {
     .map(drop)
 }
 
-/// Disables the controller outside the run: it neither responds nor reports an error.
+/// Python script that disables the controller while the run uses it, so that the drive neither responds nor reports an
+/// error.
 const SILENCE: &str = "
 import ctypes, mmap, sys
 with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 4096) as memory:
@@ -413,7 +416,7 @@ fn stops_answering() -> Result<(), Failed> {
         out.path().display()
     ))?;
     until("the run has begun", || result(out.path()).is_ok())?;
-    // Wait past the probe of the drive, into the first cell.
+    // Wait until the probe of the drive is done and the first cell runs.
     std::thread::sleep(Duration::from_secs(5));
     silence()?;
     running.wait()?.expect(1)?;
@@ -436,7 +439,7 @@ fn silence() -> Result<(), Failed> {
     Err(format!("cannot disable the controller: {} {}", ended.status, String::from_utf8_lossy(&ended.stderr)).into())
 }
 
-/// Kills the run at moments between its start and the middle of a transfer.
+/// Kills the run at several times between its start and the middle of a transfer.
 fn killed() -> Result<(), Failed> {
     for delay_ms in [0, 200, 700, 1500, 3000, 6000] {
         let out = tempfile::tempdir()?;
@@ -462,7 +465,7 @@ fn left_alone() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     run(&format!("run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --size 4K --out {}", out.path().display()))?
         .expect(3)?
-        .says("driver-not-vfio")?;
+        .prints("driver-not-vfio")?;
     is_usable()
 }
 
@@ -481,7 +484,7 @@ fn map_cost() -> Result<(), Failed> {
             return Err(format!("expected 50 iterations and a latency: {cell:#}").into());
         }
     }
-    // peerpath's own share is printed but not judged: the clock is emulated.
+    // Print peerpath's overhead without a limit, because the clock is emulated.
     let overhead = run_program(&ioas_overhead(), &format!("{EXPORTER}:2 {NVME}"))?.expect(0)?;
     println!("{}", overhead.stdout);
     Ok(())
@@ -514,12 +517,12 @@ fn refusals() -> Result<(), Failed> {
     let revoked = cause(Arc::clone(&drive).register(Arc::clone(&buffer)));
     exporter.device().set_memory_enabled(true)?;
     expect("memory decoding off", revoked, Cause::Revoked)?;
-    // The same dma-buf maps again.
+    // The same dma-buf can be mapped again.
     Arc::clone(&drive).register(Arc::clone(&buffer))?.unregister()?;
     drop(drive);
 
     let space = AddressSpace::of(&vfio::Device::open_through(nvme()?.parse()?, VfioInterface::Cdev)?)?;
-    let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
+    let dma_buf = buffer.dma_buf().ok_or("the buffer of a BAR is not a dma-buf")?;
     let map = |length_bytes, access| AddressSpace::map_dma_buf(Arc::clone(&space), dma_buf, length_bytes, access);
     let none = Access { read: false, write: false };
     let einval =
@@ -535,20 +538,20 @@ fn refusals() -> Result<(), Failed> {
 
 fn no_engine() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
-    // Any function except a drive.
+    // Any function that is not a drive.
     let other = crate::functions::SWITCH_EXPORTER;
     run(&format!(
         "run --from {EXPORTER}:2 --to iommufd:{other} --op map --op read --size 4K --iterations 5 --out {}",
         out.path().display()
     ))?
     .expect(0)?
-    .says("only NVMe drives")?;
+    .prints("only NVMe drives")?;
     let result = result(out.path())?;
     let outcomes: Vec<_> = cells(&result).iter().map(|cell| cell["outcome"].clone()).collect();
     if outcomes == ["passed", "waived", "waived"] { Ok(()) } else { Err(format!("{result:#}").into()) }
 }
 
-/// An IOAS translates even if the group has an identity domain or p2pdma would use a switch.
+/// An IOAS translates even if the IOMMU group has an identity domain, or if P2PDMA would route through a switch.
 fn translated() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let (exporter, nvme) = (exporter()?, nvme()?);
@@ -559,5 +562,5 @@ fn translated() -> Result<(), Failed> {
     .expect(0)?;
     let result = result(out.path())?;
     all_passed(&result, 3)?;
-    all_took(cells(&result), "host-bridge-translated")
+    expect_path(cells(&result), "host-bridge-translated")
 }

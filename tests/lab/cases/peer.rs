@@ -1,4 +1,4 @@
-//! A run between two hosts: two network namespaces, each with its own NIC, on one network.
+//! Runs between two hosts, emulated by two network namespaces with one NIC each, on one network.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ const SERVER: &str = "server";
 const CLIENT: &str = "client";
 const ADDRESS: &str = "192.168.200.1";
 
-/// One of the two hosts.
+/// One of the two emulated hosts.
 #[derive(Clone, Copy)]
 struct Host {
     name: &'static str,
@@ -29,15 +29,15 @@ const HOSTS: [Host; 2] = [
     Host { name: SERVER, nic: "nic", rdma: "rxe0", address: ADDRESS },
     Host { name: CLIENT, nic: "peer_nic", rdma: "rxe1", address: "192.168.200.2" },
 ];
-const TOKEN: &str = "known to both hosts of this test";
+const TOKEN: &str = "shared by both hosts of this test";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "two_hosts_transfer_a_bar_and_host_memory", scenarios: &["two-hosts"], run: both_ways },
-        Case { name: "two_hosts_measure_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_way },
+        Case { name: "two_hosts_transfer_a_bar_and_host_memory", scenarios: &["two-hosts"], run: bar_and_host_memory },
+        Case { name: "two_hosts_measure_every_op_in_every_mode", scenarios: &["two-hosts"], run: every_op },
         Case { name: "two_hosts_use_several_threads", scenarios: &["two-hosts"], run: several_threads },
         Case { name: "two_hosts_post_in_both_directions_at_once", scenarios: &["two-hosts"], run: both_at_once },
-        Case { name: "a_host_survives_the_death_of_its_peer", scenarios: &["two-hosts"], run: deaths },
+        Case { name: "host_survives_the_death_of_its_peer", scenarios: &["two-hosts"], run: deaths },
         Case {
             name: "a_server_written_from_the_document_verifies_the_data",
             scenarios: &["two-hosts"],
@@ -73,8 +73,8 @@ fn hosts() -> Result<(), Failed> {
     Ok(())
 }
 
-/// `program` with arguments separated by spaces, on one of the two hosts. `ip netns exec` mounts a new sysfs, so the file systems
-/// in it are mounted again.
+/// Command that runs `program` with space-separated arguments on one of the two hosts. `ip netns exec` mounts a new sysfs,
+/// so mount tracefs and debugfs in it again.
 fn on(host: &str, program: &Path, arguments: &str) -> Command {
     let mut command = Command::new("ip");
     let mounted =
@@ -91,16 +91,16 @@ fn start_server() -> Result<Running, Failed> {
     listening(&HOSTS[0], start_command(&mut on(SERVER, &peerpath(), &arguments))?)
 }
 
-/// Waits until `server` listens, without a connection: the independent server accepts only one.
+/// Waits until `server` listens. Does not connect, because the independent server accepts only one connection.
 fn listening(host: &Host, mut server: Running) -> Result<Running, Failed> {
     let listens = || {
         let sockets = Command::new("ip").args(["netns", "exec", host.name, "ss", "-Hltn", "sport = :18551"]).output();
         sockets.is_ok_and(|output| !output.stdout.is_empty())
     };
-    until("the server listens or has ended", || listens() || server.has_ended())?;
+    until("the server listens or has exited", || listens() || server.has_ended())?;
     if server.has_ended() {
         server.wait()?.expect(0)?;
-        return Err("the server ended before a client connected".into());
+        return Err("the server exited before a client connected".into());
     }
     Ok(server)
 }
@@ -110,7 +110,7 @@ fn client(arguments: &str, out: &Path) -> Command {
     on(CLIENT, &peerpath(), &arguments)
 }
 
-fn both_ways() -> Result<(), Failed> {
+fn bar_and_host_memory() -> Result<(), Failed> {
     let mut server = start_server()?;
     let out = tempfile::tempdir()?;
     let arguments = "--op write --op write_imm --op read --op send --size 4K --size 64K --iterations 20";
@@ -128,20 +128,20 @@ fn both_ways() -> Result<(), Failed> {
     for cell in cells(&result) {
         let expected = if cell["source"]["kind"] == "vfio" { "host-bridge-translated" } else { "host-memory" };
         let paths = (&cell["path"]["observed"], &cell["far"]["path"]["observed"]);
-        let ends = (&cell["target"]["bdf"], &cell["far"]["target"]["bdf"]);
-        if paths.0 != expected || paths.1 != "host-memory" || ends.0 != &named("nic")? || ends.1 != &named("peer_nic")?
+        let bdfs = (&cell["target"]["bdf"], &cell["far"]["target"]["bdf"]);
+        if paths.0 != expected || paths.1 != "host-memory" || bdfs.0 != &named("nic")? || bdfs.1 != &named("peer_nic")?
         {
             return Err(format!("unexpected paths or functions: {cell:#}").into());
         }
     }
-    // The server restores its function.
+    // The server must have restored its function.
     if driver(&named("exporter")?).is_some() {
         return Err("the server did not restore its function".into());
     }
     Ok(())
 }
 
-/// The results of `runs` against a server on `host` that serves `sources`. The client is the other host.
+/// Runs each of `runs` from the other host against a server on `host` that serves `sources`, and returns the results.
 fn results_against(host: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value>, Failed> {
     hosts()?;
     let other = if host.name == SERVER { &HOSTS[1] } else { &HOSTS[0] };
@@ -160,9 +160,9 @@ fn results_against(host: Host, sources: &str, runs: &[&str]) -> Result<Vec<Value
     Ok(results)
 }
 
-/// Every op in every mode, with the BAR on the server and on the client. Reliable connections only: an emulated NIC on a busy host
-/// drops packets.
-fn every_way() -> Result<(), Failed> {
+/// Every op in every mode, with the BAR on the server and on the client. Uses only reliable connections, because an
+/// emulated NIC on a busy host drops packets.
+fn every_op() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let bar = format!("--from {exporter}:2@0x0+0x400000");
     let modes = "--mode completion --mode pingpong --mode bandwidth --size 4K --iterations 20";
@@ -173,7 +173,7 @@ fn every_way() -> Result<(), Failed> {
     ];
     let on_server = [&runs[0][..], &runs[1]];
     let served = results_against(HOSTS[0], &format!("{bar} --from host:4M"), &on_server)?;
-    // The same BAR on the client, with memory of the server at the far end.
+    // The same BAR on the client, with memory of the server as the far side.
     let on_client: Vec<String> = runs.iter().map(|run| format!("{bar} {run}")).collect();
     let on_client: Vec<&str> = on_client.iter().map(String::as_str).collect();
     let local = results_against(HOSTS[1], "--from host:4M", &on_client)?;
@@ -188,7 +188,7 @@ fn every_way() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Each thread has a lane with its own windows on both sides, for every op.
+/// Several threads, for every op. Each thread has its own queue pairs and windows on both sides.
 fn several_threads() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let run = "--op write --op write_imm --op read --op send --op cmp_swap --mode completion --mode pingpong --mode bandwidth \
@@ -204,7 +204,8 @@ fn several_threads() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Each side posts and times one direction and verifies its own memory, with the BAR on either side.
+/// Bidirectional cells, with the BAR on the server or on the client. Each side posts and times one direction and verifies
+/// its memory.
 fn both_at_once() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let bar = format!("--from {exporter}:2@0x0+0x400000");
@@ -230,9 +231,9 @@ fn judge(cell: &Value) -> Result<(), Failed> {
     let word = |key: &str| cell[key].as_str().unwrap_or_default().to_owned();
     let (op, mode) = (word("op"), word("mode"));
     let atomic = matches!(&op[..], "fetch_add" | "cmp_swap");
-    let unanswered = mode == "pingpong" && (atomic || op == "read");
+    let unsupported = mode == "pingpong" && (atomic || op == "read");
     let refused = atomic && cell["source"]["kind"] == "vfio";
-    let expected = if unanswered || refused { "waived" } else { "passed" };
+    let expected = if unsupported || refused { "waived" } else { "passed" };
     if cell["outcome"] != expected || expected == "passed" && cell["verified_bytes"].as_u64().unwrap_or(0) == 0 {
         return Err(format!("expected {expected}: {cell:#}").into());
     }
@@ -250,7 +251,7 @@ fn independent() -> Result<(), Failed> {
     let served = server.wait()?.expect(0);
     ended?.expect(0)?;
     let result = result(out.path())?;
-    // The independent server does not implement lanes and ignores the request for them.
+    // The independent server does not implement several threads and ignores the request for them.
     let expected = |cell: &Value| if cell["threads"] == 1 { "passed" } else { "waived" };
     if cells(&result).len() != 2 * 2 * 2 * 2 || cells(&result).iter().any(|cell| cell["outcome"] != expected(cell)) {
         return Err(format!("expected passed cells with one thread and waived cells with two: {result:#}").into());
@@ -260,9 +261,9 @@ fn independent() -> Result<(), Failed> {
             return Err(format!("expected the independent server as the peer: {cell:#}").into());
         }
     }
-    // The server has compared all bytes that the result counts as verified.
+    // The server must have compared all bytes that the result counts as verified.
     let verified: u64 = cells(&result).iter().filter_map(|cell| cell["verified_bytes"].as_u64()).sum();
-    served?.says(&format!("compared {verified} bytes"))?;
+    served?.prints(&format!("compared {verified} bytes"))?;
     Ok(())
 }
 
@@ -273,17 +274,17 @@ fn deaths() -> Result<(), Failed> {
     let begin = |out: &Path| -> Result<Running, Failed> {
         let running = start_command(&mut client(long, out))?;
         until("a cell runs", || driver_of_exporter() == Some("vfio-pci".into()))?;
-        // Wait into the middle of the cell.
+        // Wait until the cell is running.
         std::thread::sleep(std::time::Duration::from_secs(5));
         Ok(running)
     };
-    // The client is killed: the server restores its function and serves the next client.
+    // Kill the client: the server restores its function and serves the next client.
     let mut running = begin(out.path())?;
     running.signal("KILL")?;
     running.wait()?;
     until("the function is restored", || driver_of_exporter().is_none())?;
     run_command(&mut client("--op write --size 4K --iterations 20", out.path()))?.expect(0)?;
-    // The server is killed: the client reports it and ends.
+    // Kill the server: the client reports the loss and exits.
     let running = begin(out.path())?;
     server.signal("KILL")?;
     server.wait()?;

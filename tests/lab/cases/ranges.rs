@@ -1,4 +1,5 @@
-//! Many ranges in one buffer: their cost, the kernel defect that refuses them, and one MR per range instead.
+//! Many ranges in one buffer: their cost, the kernel defect because of which the kernel refuses them, and the workaround
+//! with one MR per range.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -9,15 +10,15 @@ use crate::functions::EXPORTER;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "two_ranges_are_refused_by_the_kernel_defect", scenarios: &["default"], run: defect },
+        Case { name: "kernel_defect_refuses_two_ranges", scenarios: &["default"], run: defect },
         Case { name: "one_mr_per_range_works_without_the_kernel_fix", scenarios: &["default"], run: per_range },
         Case { name: "sweeps_the_number_of_ranges", scenarios: &["bypass"], run: by_number },
-        Case { name: "the_fixed_kernel_maps_many_ranges", scenarios: &["multirange"], run: corrected },
+        Case { name: "fixed_kernel_maps_many_ranges", scenarios: &["multirange"], run: corrected },
         Case { name: "reports_ranges_that_do_not_fit", scenarios: &["bypass"], run: misfits },
     ]
 }
 
-/// Runs the exporter's BAR against `rxe0` and reads the result.
+/// Runs the exporter's BAR against `rxe0` and returns the result.
 fn ran(arguments: &str, code: i32) -> Result<Value, Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -59,7 +60,7 @@ fn defect() -> Result<(), Failed> {
             }
         }
     }
-    // The same kernel maps one range, and never refuses an export alone.
+    // The same kernel maps one range, and exports any number of ranges.
     all_passed(&ran("--ranges 1 --op register --size 64K --iterations 5", 0)?, 1)?;
     all_passed(&ran("--ranges 512 --op export --size 64M --iterations 5", 0)?, 1)
 }
@@ -81,7 +82,7 @@ fn per_range() -> Result<(), Failed> {
                 ("/path/observed", "host-bridge-translated".into()),
             ],
         )?;
-        // At least one operation in every range, in each of the three laps of fresh data.
+        // At least one operation in every range, in each of the three rounds with fresh data.
         let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64() >= Some(3 * 8 * 65_536);
         if ranges(cell) != 8 || !verified {
             return Err(format!("expected all 8 ranges, verified: {cell:#}").into());
@@ -126,7 +127,7 @@ fn by_number() -> Result<(), Failed> {
 fn corrected() -> Result<(), Failed> {
     let numbers = "--ranges 1 --ranges 2 --ranges 8 --ranges 64 --ranges 512";
     let result = ran(&format!("{numbers} --op register --size 64K --size 4M --iterations 3 --warmup 0"), 0)?;
-    // At 64 KiB there are no more than 16 ranges of 4 KiB.
+    // 64 KiB hold at most 16 ranges of 4 KiB.
     all_passed(&result, 8)?;
     let moved = ran("--ranges 512 --op write --op read --mode completion --size 2M --iterations 1 --warmup 0", 0)?;
     all_passed(&moved, 2)?;
@@ -145,7 +146,7 @@ fn corrected() -> Result<(), Failed> {
 
 fn misfits() -> Result<(), Failed> {
     for (arguments, code, why) in [
-        // The BAR has 128 MiB: there is no room for the gaps.
+        // The BAR has 128 MiB, so there is no room for the gaps.
         ("--ranges 2 --op register --size 128M", 3, "gaps"),
         ("--ranges 3 --op register --size 64K", 3, "whole pages"),
         ("--ranges 8 --mechanism mr-per-range --op write --size 64M", 3, "gaps"),
@@ -156,10 +157,10 @@ fn misfits() -> Result<(), Failed> {
         let folder = out.path().display();
         run(&format!("run --from {EXPORTER}:2 --to verbs:rxe0 {arguments} --iterations 3 --out {folder}"))?
             .expect(code)?
-            .says(why)?;
+            .prints(why)?;
     }
     let ranges = format!("--from {EXPORTER}:2@0x0+0x1000,0x4000+0x2000 --to verbs:rxe0");
-    run(&format!("run {ranges} --ranges 2"))?.expect(2)?.says("names its ranges itself")?;
+    run(&format!("run {ranges} --ranges 2"))?.expect(2)?.prints("names its ranges itself")?;
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     run(&format!(

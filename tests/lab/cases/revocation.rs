@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
             scenarios: &["default", "bypass"],
             run: memory_off,
         },
-        Case { name: "transfers_in_flight_end_on_reset", scenarios: &["default"], run: under_traffic },
+        Case { name: "transfers_in_flight_complete_on_reset", scenarios: &["default"], run: under_traffic },
     ]
 }
 
@@ -38,7 +38,7 @@ const LENGTH_BYTES: u64 = 1 << 20;
 const SETTINGS: DataPlaneSettings = DataPlaneSettings::simple(8, 64 << 10);
 const SIZE_BYTES: usize = 4096;
 
-/// How to revoke the memory and how to make it available again.
+/// Functions that revoke the memory and make it available again.
 struct Revocation {
     revoke: fn(&Device) -> Result<(), peerpath_exporter::Error>,
     enable: fn(&Device) -> Result<(), peerpath_exporter::Error>,
@@ -80,13 +80,13 @@ fn transfer(op: Op) -> Transfer {
 }
 
 /// Submits one transfer and returns its completion.
-fn carry(plane: &mut dyn DataPlane, op: Op) -> Result<Completion, Failed> {
+fn transfer_one(plane: &mut dyn DataPlane, op: Op) -> Result<Completion, Failed> {
     if plane.submit(&[transfer(op)])? != 1 {
         return Err("an idle data plane accepted no transfer".into());
     }
     let mut done = Vec::new();
     let mut failure = None;
-    until("the transfer ended", || {
+    until("the transfer has completed", || {
         failure = plane.poll(&mut done).err();
         failure.is_some() || !done.is_empty()
     })?;
@@ -99,7 +99,7 @@ fn carry(plane: &mut dyn DataPlane, op: Op) -> Result<Completion, Failed> {
 
 fn works(registration: &dyn Registration, op: Op) -> Result<(), Failed> {
     let mut plane = registration.data_plane(&SETTINGS)?;
-    carry(&mut *plane, op)?.result?;
+    transfer_one(&mut *plane, op)?.result?;
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
         buffer.view().write(0, &[0x55; LENGTH_BYTES as usize])?;
 
         (revocation.revoke)(exporter.device())?;
-        let ended = carry(&mut *plane, op)?;
+        let ended = transfer_one(&mut *plane, op)?;
         (revocation.enable)(exporter.device())?;
 
         match ended.result.map_err(|error| error.explanation.cause) {
@@ -126,18 +126,18 @@ fn revoked(bdf: &str, target: &str, revocation: &Revocation) -> Result<(), Faile
         let mut far = vec![0; SETTINGS.far_bytes as usize];
         plane.far().read(0, &mut far)?;
         if bar.iter().any(|byte| *byte != 0x55) || far.iter().any(|byte| *byte != 0xaa) {
-            return Err(format!("{op} through a revoked registration moved bytes").into());
+            return Err(format!("{op} through a revoked registration transferred bytes").into());
         }
         drop(plane);
         registration.unregister()?;
     }
-    // The dma-buf itself is usable again: it can be registered.
+    // The same dma-buf can be registered again.
     let again = Arc::clone(&target).register(buffer)?;
     works(&*again, Op::Write)?;
     works(&*again, Op::Read)
 }
 
-/// With memory decoding off an export succeeds, and its registration fails until decoding is on again.
+/// With memory decoding disabled, an export succeeds, but its registration fails until decoding is enabled again.
 fn memory_off() -> Result<(), Failed> {
     let Lab { _hold, exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     exporter.device().set_memory_enabled(false)?;
@@ -151,7 +151,8 @@ fn memory_off() -> Result<(), Failed> {
     works(&*target.register(buffer)?, Op::Write)
 }
 
-/// Resets the exporter repeatedly while transfers are in flight: each ends, and none succeeds after the reset.
+/// Resets the exporter repeatedly while transfers are in flight. Each transfer completes, and none succeeds after the
+/// reset.
 fn under_traffic() -> Result<(), Failed> {
     let Lab { _hold, exporter, target } = lab(EXPORTER, "verbs:rxe0")?;
     for _ in 0..10 {
@@ -163,15 +164,17 @@ fn under_traffic() -> Result<(), Failed> {
         exporter.device().reset()?;
         let mut done = Vec::new();
         let mut failure = None;
-        until("every transfer ended", || {
+        until("every transfer has completed", || {
             failure = plane.poll(&mut done).err();
             failure.is_some() || done.len() == taken
         })?;
         if let Some(error) = failure {
             return Err(error.into());
         }
-        // All transfers may have ended before the reset. Then the queue pairs still work, and the next transfer must fail.
-        if done.iter().all(|completion| completion.result.is_ok()) && carry(&mut *plane, Op::Write)?.result.is_ok() {
+        // If all transfers completed before the reset, the queue pairs still work, and the next transfer must fail.
+        if done.iter().all(|completion| completion.result.is_ok())
+            && transfer_one(&mut *plane, Op::Write)?.result.is_ok()
+        {
             return Err("a transfer after the reset succeeded".into());
         }
         // New queue pairs do not make the revoked registration usable.
@@ -183,7 +186,7 @@ fn under_traffic() -> Result<(), Failed> {
         let mut bar = vec![0; LENGTH_BYTES as usize];
         buffer.view().read(0, &mut bar)?;
         if bar.iter().any(|byte| *byte != 0x55) {
-            return Err("a revoked registration moved bytes".into());
+            return Err("a revoked registration transferred bytes".into());
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Passes a buffer to another process.
+//! A process exports a buffer to another process over a socket.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,10 +9,14 @@ use crate::command::{all_passed, result, run, start, until};
 use crate::functions::{EXPORTER, driver};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case { name: "another_process_imports_over_a_socket", scenarios: &["default", "bypass"], run: hand_over }]
+    vec![Case {
+        name: "imports_from_another_process_over_a_socket",
+        scenarios: &["default", "bypass"],
+        run: export_over_a_socket,
+    }]
 }
 
-fn hand_over() -> Result<(), Failed> {
+fn export_over_a_socket() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     let socket = out.path().join("bar.sock");

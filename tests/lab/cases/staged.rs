@@ -1,4 +1,4 @@
-//! `staged`: the CPU copies between the BAR and host memory.
+//! Path `staged`: the CPU copies between the BAR and host memory.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::functions::EXPORTER;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case { name: "staged_copies_reach_the_bar", scenarios: &["default"], run: both_ways },
+        Case { name: "staged_copies_reach_the_bar", scenarios: &["default"], run: both_directions },
         Case { name: "staged_copies_need_no_dma_mapping_of_the_bar", scenarios: &["default"], run: over_ranges },
     ]
 }
@@ -21,7 +21,7 @@ fn staged(cell: &Value) -> bool {
         && cell["source"]["bdf"] == EXPORTER
 }
 
-fn both_ways() -> Result<(), Failed> {
+fn both_directions() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
     run(&format!(
@@ -41,10 +41,10 @@ fn both_ways() -> Result<(), Failed> {
         return Err(format!("expected 22 staged cells, found {}", copied.len()).into());
     }
     for cell in copied {
-        // The BAR is not exported, attached or mapped.
-        let has_it = !["export", "attach", "map"].iter().any(|op| cell["op"] == *op);
-        let expected = if has_it { "passed" } else { "waived" };
-        if cell["outcome"] != expected || (has_it && !staged(cell)) {
+        // Staging does not export, attach or map the BAR.
+        let applies = !["export", "attach", "map"].iter().any(|op| cell["op"] == *op);
+        let expected = if applies { "passed" } else { "waived" };
+        if cell["outcome"] != expected || (applies && !staged(cell)) {
             return Err(format!("expected {expected}: {cell:#}").into());
         }
     }

@@ -1,4 +1,4 @@
-//! Data arrives, and the result records path, steps and conditions.
+//! Transfers over each path. The result records path, steps and conditions.
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -15,20 +15,20 @@ pub(crate) fn cases() -> Vec<Case> {
             scenarios: &["default", "bypass"],
             run: || through_interface("cdev"),
         },
-        Case { name: "a_bar_behind_a_switch_takes_bus_address", scenarios: &["default"], run: behind_a_switch },
+        Case { name: "bar_behind_a_switch_uses_bus_addresses", scenarios: &["default"], run: behind_a_switch },
         Case {
             name: "transfers_through_many_ranges_of_one_dma_buf",
             scenarios: &["bypass", "bus-address"],
             run: many_ranges,
         },
-        Case { name: "ordinary_memory_takes_host_memory", scenarios: &["default", "bypass"], run: baselines },
+        Case { name: "ordinary_memory_uses_host_memory", scenarios: &["default", "bypass"], run: baselines },
         Case { name: super::NEEDS_THE_LINKED_PROGRAM, scenarios: &["default"], run: linked },
         Case { name: "times_each_step_of_a_registration", scenarios: &["default"], run: steps },
         Case { name: "vfio_behaves_as_assumed", scenarios: &["default", "bus-address"], run: vfio_answers },
         Case { name: "vfio_rejects_misuse", scenarios: &["default"], run: misuse },
         Case { name: "waives_a_requested_path_that_is_not_taken", scenarios: &["default"], run: asked },
-        Case { name: "the_result_records_its_conditions", scenarios: &["default"], run: conditions },
-        Case { name: "a_snapshot_records_on_demand_paging", scenarios: &["default"], run: snapshot },
+        Case { name: "result_records_its_conditions", scenarios: &["default"], run: conditions },
+        Case { name: "snapshot_records_on_demand_paging", scenarios: &["default"], run: snapshot },
     ]
 }
 
@@ -44,15 +44,16 @@ fn through_interface(interface: &str) -> Result<(), Failed> {
     let result = result(out.path())?;
     // Three ops, three sizes, two modes.
     all_passed(&result, 18)?;
-    all_took(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "host-bridge-translated" })?;
+    expect_path(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "host-bridge-translated" })?;
     if driver(EXPORTER).is_some() {
         return Err("the function is still bound after the run".into());
     }
     Ok(())
 }
 
-/// Checks that every cell observed the predicted path and that it is `path`. An export alone maps nothing and has no path.
-fn all_took(result: &Value, path: &str) -> Result<(), Failed> {
+/// Checks that the predicted and the observed path of every cell are `path`. Skips cells of `export`, which maps nothing
+/// and has no path.
+fn expect_path(result: &Value, path: &str) -> Result<(), Failed> {
     for cell in cells(result).iter().filter(|cell| cell["op"] != "export") {
         if cell["path"]["observed"] != path || cell["path"]["predicted"] != path {
             return Err(format!("expected {path}: {cell:#}").into());
@@ -69,10 +70,10 @@ fn behind_a_switch() -> Result<(), Failed> {
     let result = result(out.path())?;
     // Three control ops, two transfers in two modes.
     all_passed(&result, 7)?;
-    all_took(&result, "bus-address")
+    expect_path(&result, "bus-address")
 }
 
-/// Errors that only misuse of the kernel's interface causes. The tests are in the crate that calls the kernel.
+/// Errors that only misuse of the kernel's interface causes. The tests are in the exporter crate, which calls the kernel.
 fn misuse() -> Result<(), Failed> {
     let _hold = hold(EXPORTER)?;
     let tests = std::process::Command::new(exporter_tests())
@@ -83,7 +84,7 @@ fn misuse() -> Result<(), Failed> {
     if tests.status.success() && said.contains("1 passed") { Ok(()) } else { Err(said.into_owned().into()) }
 }
 
-/// Two legs, one with the actual path and one with another: the first passes, the second is waived.
+/// Requests the actual path and another path. Cells with the actual path pass, the others are waived.
 fn asked() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -107,7 +108,7 @@ fn asked() -> Result<(), Failed> {
 fn many_ranges() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
-    // Out of order and with gaps, to expose a mapping that treats them as one span.
+    // Out of order and with gaps, to detect a mapping that treats the ranges as one span.
     let ranges = "@0x10000+0x2000,0x1000+0x1000,0x40000+0x10000,0x7ff0000+0x10000";
     let exporter = named("exporter")?;
     run(&format!(
@@ -117,7 +118,7 @@ fn many_ranges() -> Result<(), Failed> {
     .expect(0)?;
     let result = result(out.path())?;
     all_passed(&result, 8)?;
-    all_took(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "bus-address" })?;
+    expect_path(&result, if scenario() == "bypass" { "host-bridge-bypass" } else { "bus-address" })?;
     let ranges = cells(&result)[0]["source"]["ranges"].as_array().map(Vec::len);
     if ranges != Some(4) { Err(format!("expected 4 ranges in the result, found {ranges:?}").into()) } else { Ok(()) }
 }
@@ -144,7 +145,7 @@ fn baselines() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A registration takes longer than its steps. Only a dma-buf has steps.
+/// A registration takes longer than its steps attach and map. Only the registration of a dma-buf has steps.
 fn steps() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();
@@ -164,7 +165,7 @@ fn steps() -> Result<(), Failed> {
     if waived == [false, true, true, false, false] { Ok(()) } else { Err(format!("{host:#?}").into()) }
 }
 
-/// Every errno, interface and view of VFIO, below the command line.
+/// Checks every errno, interface and view of VFIO through the library.
 fn vfio_answers() -> Result<(), Failed> {
     run_program(&vfio_check(), &format!("{}:2 {}", named("exporter")?, named("nvme")?))?.expect(0).map(drop)
 }
@@ -207,7 +208,7 @@ fn conditions() -> Result<(), Failed> {
     Ok(())
 }
 
-/// On-demand paging is known to the device's library only, so it is in facts.json.
+/// Only the device's library reports on-demand paging, so facts.json must record it.
 fn snapshot() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let file = out.path().join("host.tar.gz");

@@ -1,4 +1,4 @@
-//! Messages, and the keep-alive.
+//! Sends and receives messages, and sends `alive` messages.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-const LONGEST_BYTES: u32 = 1 << 20;
+const MAX_BYTES: u32 = 1 << 20;
 
 pub struct Channel {
     input: TcpStream,
@@ -39,7 +39,7 @@ impl Channel {
                 read => read?,
             }
             let length = u32::from_be_bytes(length);
-            if length > LONGEST_BYTES {
+            if length > MAX_BYTES {
                 return Err("cannot receive a message: it is too long".into());
             }
             let mut text = vec![0; length as usize];

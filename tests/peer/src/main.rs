@@ -1,10 +1,11 @@
-//! A server that shares no code with peerpath: written from `docs/wire.md`, with another RDMA library, as a program of its
-//! own. It verifies its memory independently.
+//! A server that shares no code with peerpath. It is written from `docs/wire.md`, uses another RDMA library, and verifies
+//! its memory independently.
 //!
 //! ```text
 //! PEERPATH_TOKEN=... independent-peer DEVICE LISTEN:PORT
 //! ```
-//! It serves one client, with write and read cells on 16 MiB of host memory, and prints at the end how many bytes it has compared.
+//! It serves one client, with write and read cells on 16 MiB of host memory, and prints the number of compared bytes at
+//! the end.
 
 mod channel;
 mod pattern;
@@ -47,7 +48,7 @@ fn main() -> Result<()> {
     }
     drop(alive);
     println!("compared {compared} bytes");
-    if compared == 0 { Err("no byte was compared".into()) } else { Ok(()) }
+    if compared == 0 { Err("the run compared no bytes".into()) } else { Ok(()) }
 }
 
 /// Authenticates the client with the token, and this server to the client.
@@ -66,15 +67,16 @@ fn authenticate(channel: &mut Channel, token: &[u8]) -> Result<()> {
     channel.send(&json!({"welcome": {"proof": proof::text(&proof)}}))
 }
 
-/// Serves a cell to its end; returns how many bytes of its slots were compared.
+/// Serves a cell and returns the number of compared bytes in its slots.
 fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Result<u64> {
     let refuse = |why: &str| json!({"failed": {"outcome": "waived", "reason": "this server does not support the cell", "why": why, "remedy": "remove the cell from the plan"}});
     let (size, depth) = (open["size_bytes"].as_u64().unwrap_or(0), open["depth"].as_u64().unwrap_or(0));
     let wanted = open["source"] == SOURCE && (open["op"] == "write" || open["op"] == "read");
     let is_plain = open["queue_pairs"].as_u64().unwrap_or(1) == 1 && open["ranges"].is_null();
     if !wanted || !is_plain || !open["connection"].is_null() || size == 0 || depth == 0 {
-        channel
-            .send(&refuse("it supports write and read of its one source, on one RC queue pair with default options"))?;
+        channel.send(&refuse(
+            "this server supports only write and read of its one source, on one RC queue pair with default options",
+        ))?;
         return Ok(0);
     }
     // Slots with guards between them.
@@ -131,7 +133,7 @@ fn cell(channel: &mut Channel, context: &ibverbs::Context, open: &Value) -> Resu
                     json!("verified")
                 }
                 Some(at) => json!({"failed": {"outcome": "failed", "cause": "data-mismatch",
-                    "reason": format!("the byte at {at} of {length} differs"), "why": "it does not have the announced pattern",
+                    "reason": format!("the byte at {at} of {length} differs"), "why": "the byte does not have the announced pattern",
                     "remedy": "check both hosts"}}),
             }
         } else {

@@ -1,6 +1,6 @@
-//! The expected bytes.
+//! The byte pattern of `docs/wire.md`.
 
-/// The byte at `offset` of the pattern with `seed`.
+/// Returns the byte at `offset` of the pattern with `seed`.
 pub fn byte(seed: u64, offset: u64) -> u8 {
     let mut x = seed.wrapping_add((offset / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

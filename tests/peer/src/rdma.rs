@@ -1,4 +1,4 @@
-//! The queue pair.
+//! Setup of the RC queue pair, with the crate `ibverbs`.
 
 use std::net::Ipv6Addr;
 
@@ -19,7 +19,7 @@ pub fn open(name: &str) -> Result<Context> {
     Ok(device.ok_or_else(|| format!("cannot open {name}: there is no such device"))?.open()?)
 }
 
-/// Index of the last GID: the kernel's automatic GIDs come first, those of configured addresses last.
+/// Returns the index of the last GID. The kernel's automatic GIDs come first, those of configured IP addresses last.
 fn gid_index(context: &Context) -> Option<u32> {
     context.gid_table().last().map(|entry| entry.gid_index)
 }
@@ -50,9 +50,9 @@ pub fn address(own: &QueuePairEndpoint) -> Value {
 
 pub fn connect<'r>(prepared: PreparedQueuePair<'r>, peer: &Value) -> Result<QueuePair<'r>> {
     let pair = &peer["queue_pairs"][0];
-    // The library expects packet number 0 first.
+    // The library expects an initial PSN of 0.
     if pair["first_packet"] != 0 {
-        return Err("cannot connect: the client does not start with packet 0".into());
+        return Err("cannot connect: the client's initial PSN is not 0".into());
     }
     let number = pair["number"].as_u64().ok_or("cannot connect: the client has no queue pair")?;
     let gid = match peer["address"]["gid"].as_str() {

@@ -1,8 +1,8 @@
-//! Submission queue entries: sixteen little-endian words.
+//! Submission queue entries: sixteen little-endian dwords.
 
 use super::prp::Prp;
 
-/// Bytes of a command.
+/// Length of a submission queue entry, in bytes.
 pub(super) const BYTES: u64 = 64;
 
 /// Direction of a transfer.
@@ -14,13 +14,13 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// A command without its command identifier.
+/// A command before it gets its command identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Command {
     words: [u32; 16],
 }
 
-/// What an identify command returns.
+/// Data structure that an identify command returns (CNS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identify {
     Namespace(u32),
@@ -60,18 +60,18 @@ impl Command {
         Self::new(0x06, namespace).data(Prp { first: page, second: 0 }).word(10, what)
     }
 
-    /// Requests `count` queues of each kind. The result holds the numbers that were allocated.
+    /// Requests `count` submission queues and as many completion queues. The result holds the allocated numbers.
     pub(super) fn request_queues(count: u16) -> Self {
         let less_one = u32::from(count.saturating_sub(1));
         Self::new(0x09, 0).word(10, FEATURE_QUEUES).word(11, less_one << 16 | less_one)
     }
 
-    /// A completion queue without interrupts.
+    /// Creates a completion queue without interrupts.
     pub(super) fn create_completion_queue(number: u16, entries: u32, memory: u64) -> Self {
         Self::create_queue(0x05, number, entries, memory).word(11, 1)
     }
 
-    /// A submission queue, paired with the completion queue of the same number.
+    /// Creates a submission queue that posts to the completion queue of the same number.
     pub(super) fn create_submission_queue(number: u16, entries: u32, memory: u64) -> Self {
         Self::create_queue(0x01, number, entries, memory).word(11, u32::from(number) << 16 | 1)
     }
@@ -89,7 +89,7 @@ impl Command {
         Self::new(0x04, 0).word(10, number.into())
     }
 
-    /// Transfers `blocks` blocks, at least one, from block `first` on.
+    /// Transfers `blocks` blocks (at least one), starting at block `first`.
     pub(super) fn transfer(direction: Direction, namespace: u32, first: u64, blocks: u32, prp: Prp) -> Self {
         let opcode = match direction {
             Direction::Read => 0x02,
@@ -102,7 +102,7 @@ impl Command {
             .word(12, blocks.saturating_sub(1) & 0xffff)
     }
 
-    /// The entry, with its command identifier.
+    /// Returns the entry with its command identifier.
     pub(super) fn bytes(mut self, number: u16) -> [u8; BYTES as usize] {
         self.words[0] |= u32::from(number) << 16;
         let mut bytes = [0; BYTES as usize];

@@ -1,10 +1,10 @@
-//! Completion queue entries: four words.
+//! Completion queue entries: four dwords.
 
 use super::Status;
 
-/// Bytes of an entry.
+/// Length of an entry, in bytes.
 pub(super) const BYTES: u64 = 16;
-/// Offset of the word with the phase, which is read first.
+/// Offset of the dword with the phase tag, which is read first.
 pub(super) const PHASE_AT: u64 = 12;
 
 /// A completion queue entry.
@@ -18,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) status: Status,
 }
 
-/// Whether an entry with this last word has the expected phase, so that it is new.
+/// Whether the phase tag in an entry's last dword is the expected one, so that the entry is new.
 pub(super) fn is_of_phase(last_word: u32, phase: bool) -> bool {
     (last_word >> 16 & 1 == 1) == phase
 }
@@ -49,7 +49,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_phase_is_one_bit(word: u32) {
+        fn phase_is_one_bit(word: u32) {
             prop_assert!(is_of_phase(word, true) != is_of_phase(word, false));
             prop_assert_eq!(is_of_phase(word | 1 << 16, true), true);
         }

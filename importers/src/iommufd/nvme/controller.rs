@@ -17,11 +17,11 @@ use super::status::Status;
 
 /// Entries of the admin queues. One admin command is in flight at a time.
 const ADMIN_ENTRIES: u32 = 16;
-/// Requested I/O queues: two per data plane, one of them for the view of the drive.
+/// Requested I/O queues. A data plane needs two: one for transfers, one for the view of the drive.
 const QUEUES: u16 = 64;
-/// Bytes of registers that are mapped. They hold the doorbells of every drive without a large stride.
-const MOST_REGISTER_BYTES: u64 = 64 << 10;
-/// Deadline of a command outside the measured transfers.
+/// Maximum bytes of registers to map. They include the doorbells of every drive with an ordinary doorbell stride.
+const MAX_REGISTER_BYTES: u64 = 64 << 10;
+/// Timeout of a command outside the measured transfers.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -47,7 +47,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The registers of a controller, and operations that need nothing else.
+/// The registers of a controller, and the operations that need only them.
 struct Hardware {
     registers: Arc<Registers>,
     capabilities: Capabilities,
@@ -58,8 +58,7 @@ impl Hardware {
     fn open(device: &Arc<Device>) -> Result<Self, DriveError> {
         device.set_memory_enabled(true).map_err(DriveError::Function)?;
         let registers = Arc::new(
-            Registers::map(device, peerpath_paths::BarIndex::BAR0, MOST_REGISTER_BYTES)
-                .map_err(DriveError::Function)?,
+            Registers::map(device, peerpath_paths::BarIndex::BAR0, MAX_REGISTER_BYTES).map_err(DriveError::Function)?,
         );
         let read = |offset| registers.read_u32(offset).map_err(DriveError::Registers);
         let (low, high) = (read(CAP)?, read(CAP + 4)?);
@@ -86,7 +85,7 @@ impl Hardware {
         self.write(offset + 4, (address >> 32) as u32)
     }
 
-    /// Disables the controller: it drops its queues and accesses no memory.
+    /// Disables the controller. It then discards its queues and accesses no memory.
     fn disable(&self) -> Result<(), DriveError> {
         let configuration = self.read(CC)?;
         if configuration & 1 != 0 {
@@ -112,18 +111,18 @@ impl Hardware {
         wait("enabling the controller", self.capabilities.timeout, on)
     }
 
-    /// The smallest page size of the controller. Mappings are aligned to pages of this host only.
+    /// Returns the minimum page size of the controller. Mappings are aligned only to host pages, so it must not be larger.
     fn controller_page_bytes(&self) -> Result<u64, DriveError> {
         match self.capabilities.least_page_bytes {
             least if least <= page_bytes() => Ok(least),
-            _ => Err(DriveError::Unfit { why: "its smallest page is larger than this host's" }),
+            _ => Err(DriveError::Unfit { why: "its minimum page size exceeds that of the host" }),
         }
     }
 
-    /// Disables the controller, by CC.EN or else by a function reset, and disables bus mastering.
+    /// Disables the controller by clearing CC.EN, or by a function reset if that fails, and disables bus mastering.
     fn halt(&self) {
         if self.disable().is_err() {
-            // If this fails as well, closing the device resets it.
+            // If this also fails, closing the device resets it.
             let _ = self.device.reset();
         }
         let _ = self.device.set_bus_master_enabled(false);
@@ -174,7 +173,7 @@ impl Admin {
         let controller = ControllerAnswer::parse(&controller, hardware.capabilities.least_page_bytes);
         let namespace = match self.identify(hardware, Identify::ActiveNamespaces) {
             Ok(list) => identify::first_namespace(&list).ok_or(unfit("it has no active namespace"))?,
-            // Drives of NVMe 1.0 lack this list. Their namespaces are numbered from 1 on.
+            // Drives of NVMe 1.0 lack this list. Their first namespace is 1.
             Err(DriveError::Refused { .. }) => 1,
             Err(failure) => return Err(failure),
         };
@@ -184,7 +183,7 @@ impl Admin {
     }
 }
 
-/// The controller of one function. At most one runs at a time, shared by all data planes.
+/// State of a function's controller. At most one controller runs at a time, shared by all data planes.
 #[derive(Default)]
 pub(crate) struct Lifecycle {
     running: Mutex<Running>,
@@ -193,19 +192,19 @@ pub(crate) struct Lifecycle {
 #[derive(Default)]
 struct Running {
     controller: Weak<Controller>,
-    /// Number of starts, so that a controller that is dropped late does not stop a later one.
+    /// Number of starts, so that dropping an old controller does not stop a newer one.
     generation: u64,
 }
 
 impl Lifecycle {
-    /// The running controller, or a new one.
+    /// Returns the running controller, or starts a new one.
     ///
     /// # Errors
-    /// It could not be brought up, or one that failed is still in use.
+    /// The controller did not start, or a failed controller is still in use.
     pub(crate) fn start(self: &Arc<Self>, space: &Arc<AddressSpace>) -> Result<Arc<Controller>, DriveError> {
         let mut running = lock(&self.running);
         if let Some(controller) = running.controller.upgrade() {
-            // Dropped last, it would wait for this lock.
+            // If this is the last reference, its `Drop` needs this lock.
             drop(running);
             return if controller.has_ended() { Err(DriveError::Stopped) } else { Ok(controller) };
         }
@@ -232,7 +231,7 @@ impl Lifecycle {
 fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive, Vec<u16>), DriveError> {
     let capabilities = &hardware.capabilities;
     if !capabilities.has_blocks {
-        return Err(DriveError::Unfit { why: "it lacks the NVM command set" });
+        return Err(DriveError::Unfit { why: "it does not support the NVM command set" });
     }
     hardware.disable()?;
     let doorbells = (capabilities.submission_doorbell(0), capabilities.completion_doorbell(0));
@@ -242,7 +241,7 @@ fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive
     hardware.enable(&queue)?;
     let mut admin = Admin { queue, page, number: 0 };
     let drive = admin.describe(hardware)?;
-    let granted = admin.execute(hardware, "the request for queues", Command::request_queues(QUEUES))?;
+    let granted = admin.execute(hardware, "the Number of Queues request", Command::request_queues(QUEUES))?;
     // Both numbers are zero-based.
     let granted = (granted & 0xffff).min(granted >> 16) + 1;
     let reachable = |number: &u16| capabilities.completion_doorbell(*number) + 4 <= hardware.registers.length_bytes();
@@ -252,7 +251,7 @@ fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive
 
 /// A running controller. Dropping the last reference stops it.
 pub(crate) struct Controller {
-    // `Drop` has stopped the controller before its queues are dropped.
+    // `Drop` stops the controller before its queues are dropped.
     admin: Mutex<Admin>,
     hardware: Hardware,
     space: Arc<AddressSpace>,
@@ -273,8 +272,9 @@ impl Controller {
         &self.space
     }
 
-    /// Most commands in flight per queue: one entry stays free, and command identifiers have 16 bits.
-    pub(crate) fn most_commands(&self) -> u32 {
+    /// Returns the maximum number of commands in flight per queue: one entry stays free, and command identifiers have 16
+    /// bits.
+    pub(crate) fn max_commands(&self) -> u32 {
         self.hardware.capabilities.queue_entries.min(u16::MAX.into()) - 1
     }
 
@@ -286,7 +286,7 @@ impl Controller {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Checks that the controller responds and reports no fatal error. Not used in the data path.
+    /// Checks that the controller responds and reports no fatal error. Too slow for the data path.
     pub(super) fn is_alive(&self) -> Result<(), DriveError> {
         if self.has_ended() {
             return Err(DriveError::Stopped);
@@ -294,7 +294,7 @@ impl Controller {
         if self.hardware.read(CSTS)? & CSTS_FATAL != 0 { Err(DriveError::Fatal) } else { Ok(()) }
     }
 
-    /// Stops the controller. Everything that uses it fails afterwards.
+    /// Stops the controller. All later operations on it fail.
     pub(crate) fn stop(&self) {
         if !self.ended.swap(true, Ordering::AcqRel) {
             let running = lock(&self.lifecycle.running);
@@ -316,7 +316,7 @@ impl Controller {
         })
     }
 
-    /// Creates a pair of I/O queues, and returns their identifier.
+    /// Creates a pair of I/O queues, and returns it with its identifier.
     pub(super) fn create_queues(&self, entries: u32) -> Result<(u16, QueuePair), DriveError> {
         let number = lock(&self.numbers).pop().ok_or(DriveError::NoQueue)?;
         self.create_numbered(number, entries).map(|pair| (number, pair)).inspect_err(|_| self.release_number(number))
@@ -330,7 +330,7 @@ impl Controller {
         self.execute("the creation of a completion queue", command)?;
         let command = Command::create_submission_queue(number, entries, pair.submission_address());
         if let Err(failure) = self.execute("the creation of a submission queue", command) {
-            // The memory of the queue is freed next.
+            // Delete the queue before its memory is freed.
             let command = Command::delete_completion_queue(number);
             self.execute("the deletion of a completion queue", command).inspect_err(|_| self.stop()).ok();
             return Err(failure);

@@ -30,12 +30,12 @@ pub enum DriveError {
     /// The controller reports a fatal error (CSTS.CFS).
     #[error("the controller of the drive reports a fatal error")]
     Fatal,
-    /// A command or a change of state did not finish in time.
+    /// A command or a change of state timed out.
     #[error("{what} did not finish within {seconds} s")]
     TimedOut {
-        /// What did not finish.
+        /// Operation that timed out.
         what: &'static str,
-        /// How long it was waited for.
+        /// Timeout.
         seconds: u64,
     },
     /// The drive completed a command with an error.
@@ -46,10 +46,10 @@ pub enum DriveError {
         /// Status of the completion.
         status: Status,
     },
-    /// The drive lacks something that this driver needs.
+    /// The drive lacks a feature that this driver needs.
     #[error("cannot use the drive: {why}")]
     Unfit {
-        /// What it lacks.
+        /// Missing feature.
         why: &'static str,
     },
     /// The drive completed a command that was not in flight.
@@ -64,7 +64,7 @@ pub enum DriveError {
 }
 
 impl DriveError {
-    /// Whether the state of the controller is unknown, so that it can only be stopped.
+    /// Whether the state of the controller is unknown, so that stopping it is the only option.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Registers(_) | Self::Gone | Self::Fatal | Self::TimedOut { .. } | Self::UnknownCommand)
     }
@@ -88,12 +88,12 @@ impl Explained for DriveError {
             Self::Fatal => Explanation::new(
                 Cause::TransferFailed,
                 "The controller stopped (CSTS.CFS), for example because it cannot reach its queues.",
-                "Open it again, which resets it; if that does not help, check the kernel log (dmesg).",
+                "Open the drive again, which resets it. If the error persists, check the kernel log (dmesg).",
             ),
             Self::TimedOut { .. } => Explanation::new(
                 Cause::TimedOut,
-                "The drive accepted the command and did not complete it; the drive was reset.",
-                "Retry; if it happens again, check the kernel log (dmesg) and the health of the drive.",
+                "The drive accepted the command and did not complete it, so it was reset.",
+                "Retry. If the error persists, check the kernel log (dmesg) and the health of the drive.",
             ),
             Self::Refused { status, .. } => status.explanation(false),
             Self::Unfit { .. } => Explanation::new(
@@ -103,12 +103,12 @@ impl Explained for DriveError {
             ),
             Self::UnknownCommand => Explanation::new(
                 Cause::TransferFailed,
-                "An entry of the completion queue names no command in flight.",
+                "A completion queue entry has the identifier of a command that is not in flight.",
                 "Update the firmware of the drive, or use another drive.",
             ),
             Self::NoQueue => Explanation::new(
                 Cause::LimitReached,
-                "Each data plane takes two queues: one for transfers, one for the view of the drive.",
+                "Each data plane needs two queues: one for transfers, one to fill and verify the drive's blocks.",
                 "Use fewer data planes at a time.",
             ),
             Self::Stopped => Explanation::new(

@@ -2,38 +2,38 @@
 
 /// Bytes of the result of an identify command.
 pub(super) const BYTES: usize = 4096;
-/// The block count of a command has 16 bits.
-const MOST_BLOCKS: u64 = 65536;
-/// Most bytes per command. Longer commands are no faster.
-const LONGEST_BYTES: u64 = 1 << 20;
+/// Maximum blocks per command: the count has 16 bits.
+const MAX_BLOCKS: u64 = 65536;
+/// Maximum bytes per command. Longer commands are no faster.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Properties of a drive that matter for transfers.
+/// Properties of a drive that transfers depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Drive {
-    /// Model.
+    /// Model number (MN).
     pub(crate) model: String,
-    /// Firmware revision.
+    /// Firmware revision (FR).
     pub(crate) firmware: String,
     /// The namespace in use: the first active one.
     pub(crate) namespace: u32,
-    /// Number of blocks.
+    /// Capacity in blocks.
     pub(crate) blocks: u64,
-    /// Bytes per block.
+    /// LBA data size, in bytes.
     pub(crate) block_bytes: u64,
-    /// Most bytes per command, in whole blocks.
+    /// Maximum bytes per command, a multiple of `block_bytes`.
     pub(crate) command_bytes: u64,
 }
 
-/// Identify Controller.
+/// Fields of the Identify Controller data structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ControllerAnswer {
     pub(super) model: String,
     pub(super) firmware: String,
-    /// Most bytes per command (MDTS). `None` without a limit.
+    /// Maximum bytes per command (MDTS). `None` without a limit.
     pub(super) transfer_bytes: Option<u64>,
 }
 
-/// Identify Namespace.
+/// Fields of the Identify Namespace data structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NamespaceAnswer {
     pub(super) blocks: u64,
@@ -41,19 +41,19 @@ pub(super) struct NamespaceAnswer {
 }
 
 impl ControllerAnswer {
-    /// `least_page_bytes` is the unit of MDTS, from the controller's capabilities.
+    /// Parses the data structure. `least_page_bytes` (CAP.MPSMIN) is the unit of MDTS.
     pub(super) fn parse(bytes: &[u8; BYTES], least_page_bytes: u64) -> Self {
         let limit = u32::from(bytes[77]);
         Self {
             model: text(&bytes[24..64]),
             firmware: text(&bytes[64..72]),
-            // A power of two, in pages. A value beyond 64 bits is no limit.
+            // MDTS is a power of two, in pages. A limit beyond 64 bits is treated as unlimited.
             transfer_bytes: (limit != 0).then(|| least_page_bytes.checked_mul(1_u64.checked_shl(limit)?)).flatten(),
         }
     }
 }
 
-/// The first active namespace.
+/// Returns the first active namespace.
 pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
     let first = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     (first != 0 && first < 0xffff_fffe).then_some(first)
@@ -61,12 +61,12 @@ pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
 
 impl NamespaceAnswer {
     /// # Errors
-    /// Why the blocks cannot be used.
+    /// The blocks cannot be used; the error is the reason.
     pub(super) fn parse(bytes: &[u8; BYTES]) -> Result<Self, &'static str> {
         let mut size = [0; 8];
         size.copy_from_slice(&bytes[..8]);
         let blocks = u64::from_le_bytes(size);
-        // Index of the format in use: four low bits, and two more where there are more than 16 formats.
+        // Index of the LBA format in use: four low bits, and two more if there are more than 16 formats.
         let format =
             usize::from(bytes[26] & 0xf) | if bytes[25] > 15 { usize::from(bytes[26] >> 5 & 3) << 4 } else { 0 };
         let at = 128 + 4 * format;
@@ -76,7 +76,7 @@ impl NamespaceAnswer {
             return Err("its first namespace has no blocks");
         }
         if format > usize::from(bytes[25]) {
-            return Err("it reports an unknown block format");
+            return Err("it reports an unknown LBA format");
         }
         if metadata_bytes != 0 {
             return Err("its blocks have metadata");
@@ -94,7 +94,7 @@ impl NamespaceAnswer {
 
 impl Drive {
     /// # Errors
-    /// A command carries less than a block.
+    /// The maximum transfer size is smaller than a block.
     pub(super) fn new(
         controller: ControllerAnswer,
         namespace: u32,
@@ -103,17 +103,17 @@ impl Drive {
     ) -> Result<Self, &'static str> {
         let NamespaceAnswer { blocks, block_bytes } = answer;
         let limit = controller.transfer_bytes.unwrap_or(u64::MAX);
-        let longest = limit.min(prp_bytes).min(LONGEST_BYTES).min(MOST_BLOCKS * block_bytes);
+        let longest = limit.min(prp_bytes).min(MAX_BYTES).min(MAX_BLOCKS * block_bytes);
         let command_bytes = longest / block_bytes * block_bytes;
         if command_bytes == 0 {
-            return Err("a command carries less than a block");
+            return Err("its maximum transfer size is smaller than a block");
         }
         let ControllerAnswer { model, firmware, .. } = controller;
         Ok(Self { model, firmware, namespace, blocks, block_bytes, command_bytes })
     }
 }
 
-/// ASCII text, padded with blanks. Other bytes become question marks.
+/// Decodes ASCII text padded with spaces. Other bytes become question marks.
 fn text(bytes: &[u8]) -> String {
     let letter = |byte: &u8| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' };
     let text: String = bytes.iter().take_while(|byte| **byte != 0).map(letter).collect();
@@ -155,12 +155,12 @@ mod tests {
 
     #[test]
     fn limits_the_bytes_of_a_command() {
-        assert_eq!(drive(0, 9).unwrap().command_bytes, LONGEST_BYTES);
+        assert_eq!(drive(0, 9).unwrap().command_bytes, MAX_BYTES);
         assert_eq!(drive(1, 12).unwrap().command_bytes, 8192);
         assert_eq!(drive(1, 13).unwrap().command_bytes, 8192);
-        assert!(drive(1, 14).is_err(), "8 KiB carry no block of 16 KiB");
+        assert!(drive(1, 14).is_err(), "a block of 16 KiB exceeds the limit of 8 KiB");
         for limit in [51, 52, 63, 64, 255] {
-            assert_eq!(drive(limit, 9).unwrap().command_bytes, LONGEST_BYTES, "{limit}");
+            assert_eq!(drive(limit, 9).unwrap().command_bytes, MAX_BYTES, "{limit}");
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
             {
                 prop_assert!(drive.command_bytes >= drive.block_bytes);
                 prop_assert!(drive.command_bytes.is_multiple_of(drive.block_bytes));
-                prop_assert!(drive.command_bytes / drive.block_bytes <= MOST_BLOCKS);
+                prop_assert!(drive.command_bytes / drive.block_bytes <= MAX_BLOCKS);
                 prop_assert!(drive.blocks.checked_mul(drive.block_bytes).is_some());
             }
         }

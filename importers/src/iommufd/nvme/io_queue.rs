@@ -1,4 +1,4 @@
-//! A pair of I/O queues, with a page for a PRP list per command.
+//! A pair of I/O queues, with one page per command for its PRP list.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use super::prp;
 use super::queue::QueuePair;
 use super::status::Status;
 
-/// Empty polls between two checks of the controller's state, which reads a register.
+/// Empty polls between two checks of the controller's state. A check reads a register, which is slow.
 const POLLS_PER_LOOK: u32 = 1 << 16;
-/// The same for polls with a pause in between.
+/// As `POLLS_PER_LOOK`, for polls with a pause in between.
 const PAUSES_PER_LOOK: u32 = 64;
 
-/// The caller chooses command identifiers below `commands`, each for one command in flight at a time.
+/// A pair of I/O queues. The caller chooses command identifiers below `commands`; each identifies at most one command in
+/// flight.
 pub(crate) struct IoQueue {
     pair: QueuePair,
     lists: DmaMemory,
@@ -51,7 +52,7 @@ impl IoQueue {
         })
     }
 
-    /// Enqueues a transfer of `bytes` bytes: whole blocks from `first_block` on.
+    /// Enqueues a transfer of `bytes` bytes in whole blocks, starting at `first_block`.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -79,7 +80,7 @@ impl IoQueue {
         self.pair.ring()
     }
 
-    /// A command that completed, with a valid identifier. Checks the controller after many empty polls.
+    /// Returns the next completion; its identifier is valid. Checks the controller after many empty polls.
     #[inline]
     pub(crate) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let Some(entry) = self.pair.pop()? else {
@@ -149,7 +150,7 @@ impl IoQueue {
 impl Drop for IoQueue {
     fn drop(&mut self) {
         if self.in_flight > 0 {
-            // The drive must not access the memory of these commands, which is freed next.
+            // Stop the drive before the memory of these commands is freed.
             self.controller.stop();
         }
         if !self.controller.has_ended() {

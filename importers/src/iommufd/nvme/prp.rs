@@ -1,23 +1,23 @@
-//! Physical region pages (PRP): the memory of a command.
+//! Physical Region Page (PRP) entries, which describe the data buffer of a command.
 //!
 //! The first entry may point into a page; all others point to the start of a page. With two pages, the second entry is the
 //! second page. With more, it is the address of a list of all pages but the first. A list is one page here, which bounds the
 //! length of a command.
 
-/// The two entries of a command.
+/// The two PRP entries of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prp {
     pub(super) first: u64,
     pub(super) second: u64,
 }
 
-/// Most bytes of a command with one page of list, at any offset.
+/// Returns the maximum bytes of a command whose PRP list is one page, at any offset.
 pub(super) fn longest_bytes(page_bytes: u64) -> u64 {
     page_bytes / 8 * page_bytes
 }
 
-/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the list at `list_address`, and is
-/// empty where none is needed.
+/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the PRP list at `list_address`,
+/// and stays empty if no list is needed.
 pub(super) fn describe(address: u64, length: u64, page_bytes: u64, list_address: u64, list: &mut Vec<u8>) -> Prp {
     list.clear();
     let first_page = address & !(page_bytes - 1);
@@ -45,7 +45,7 @@ mod tests {
     const LIST: u64 = 0xabc_d000;
 
     #[test]
-    fn two_pages_need_no_list() {
+    fn describes_two_pages_without_a_list() {
         let mut list = vec![1, 2, 3];
         assert_eq!(describe(0x10_0000, PAGE, PAGE, LIST, &mut list), Prp { first: 0x10_0000, second: 0 });
         assert_eq!(describe(0x10_0800, PAGE, PAGE, LIST, &mut list), Prp { first: 0x10_0800, second: 0x10_1000 });
@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_entries_cover_every_byte_once(
+        fn entries_cover_every_byte_once(
             page_shift in 12_u32..17,
             start in 0_u64..1 << 40,
             length in 1_u64..=2 << 20,

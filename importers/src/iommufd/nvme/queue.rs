@@ -13,7 +13,7 @@ use super::error::DriveError;
 struct Place {
     at: u32,
     entries: u32,
-    /// Phase of new entries. It inverts with every lap of the ring, starting with 1 in zeroed memory.
+    /// Phase tag of new entries. It inverts each time the ring wraps, starting with 1 in zeroed memory.
     phase: bool,
 }
 
@@ -31,7 +31,7 @@ impl Place {
     }
 }
 
-/// The two rings and their doorbells. Neither overflows with at most `entries - 1` commands in flight.
+/// The two rings and their doorbells. They do not overflow with at most `entries - 1` commands in flight.
 pub(super) struct QueuePair {
     registers: Arc<Registers>,
     submission: DmaMemory,
@@ -43,7 +43,8 @@ pub(super) struct QueuePair {
 }
 
 impl QueuePair {
-    /// Allocates queues of `entries` entries. `doorbells` are the offsets of the submission and completion doorbells.
+    /// Allocates queues with `entries` entries. `doorbells` are the register offsets of the submission and completion
+    /// doorbells.
     pub(super) fn new(
         space: &Arc<AddressSpace>,
         registers: &Arc<Registers>,
@@ -92,7 +93,7 @@ impl QueuePair {
         self.registers.write_u32(self.tail_doorbell, self.tail.at).map_err(DriveError::Registers)
     }
 
-    /// The next entry that the drive has written.
+    /// Returns the next entry that the drive has written.
     #[inline]
     pub(super) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let at = u64::from(self.head.at) * completion::BYTES;
@@ -108,7 +109,7 @@ impl QueuePair {
         Ok(Some(Entry::parse(&bytes)))
     }
 
-    /// Rings the completion doorbell, which frees the entries that were taken.
+    /// Rings the completion doorbell, which frees the entries that were read.
     #[inline]
     pub(super) fn release(&self) -> Result<(), DriveError> {
         self.registers.write_u32(self.head_doorbell, self.head.at).map_err(DriveError::Registers)
@@ -122,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_phase_inverts_with_every_lap(entries in 2_u32..70_000, steps in 0_u32..200_000) {
+        fn phase_inverts_on_every_wrap(entries in 2_u32..70_000, steps in 0_u32..200_000) {
             let mut place = Place::start(entries);
             for _ in 0..steps {
                 place.advance();

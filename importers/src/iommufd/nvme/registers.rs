@@ -13,21 +13,21 @@ const DOORBELLS: u64 = 0x1000;
 
 pub(super) const CSTS_READY: u32 = 1;
 pub(super) const CSTS_FATAL: u32 = 1 << 1;
-/// Value of every register of a function that was removed.
+/// Value that every register of a removed function reads as.
 pub(super) const GONE: u32 = u32::MAX;
 
 /// Capabilities of a controller (CAP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Most entries of an I/O queue.
+    /// Maximum entries of an I/O queue (MQES).
     pub(super) queue_entries: u32,
-    /// Longest time to become ready or to be disabled.
+    /// Maximum time to enable or disable the controller (TO).
     pub(super) timeout: Duration,
-    /// Distance between two doorbells.
+    /// Distance between two doorbells (DSTRD).
     doorbell_stride_bytes: u64,
-    /// The controller supports the NVM command set.
+    /// Whether the controller supports the NVM command set (CSS).
     pub(super) has_blocks: bool,
-    /// Smallest page size.
+    /// Minimum page size (MPSMIN).
     pub(super) least_page_bytes: u64,
 }
 
@@ -54,7 +54,7 @@ impl Capabilities {
     }
 }
 
-/// CC of a running controller: enabled, NVM command set, this page size, entries of 64 and 16 bytes.
+/// Returns CC of an enabled controller: NVM command set, this page size, entries of 64 and 16 bytes.
 pub(super) fn enabled(page_bytes: u64) -> u32 {
     1 | (page_bytes.trailing_zeros() - 12) << 7 | 6 << 16 | 4 << 20
 }

@@ -43,7 +43,7 @@ const NAMES: &[(u16, u16, &str)] = &[
 impl Status {
     pub(crate) const SUCCESS: Self = Self(0);
 
-    /// From the status field without the phase bit. The retry bits are dropped.
+    /// Parses the status field without the phase tag. Ignores the retry bits.
     pub(super) fn new(field: u16) -> Self {
         Self(field & 0x7ff)
     }
@@ -52,7 +52,7 @@ impl Status {
         self.0 >> 8
     }
 
-    /// Name of the status.
+    /// Returns the name of the status.
     pub fn name(self) -> &'static str {
         let code = self.0 & 0xff;
         NAMES.iter().find(|(kind, known, _)| (*kind, *known) == (self.kind(), code)).map_or(
@@ -66,19 +66,19 @@ impl Status {
         )
     }
 
-    /// The error of a transfer that completed with this status. `dma_buf`: the buffer is a dma-buf.
+    /// Returns the error of a transfer that completed with this status. `dma_buf`: whether the buffer is a dma-buf.
     pub(crate) fn transfer_error(self, dma_buf: bool) -> TransferError {
         TransferError { status: self.name(), explanation: Box::new(self.explanation(dma_buf)) }
     }
 
     pub(crate) fn explanation(self, dma_buf: bool) -> Explanation {
         match self.name() {
-            // An access of the drive to the buffer got no answer, or an error.
+            // An access of the drive to the buffer timed out or returned an error.
             "DATA_TRANSFER_ERROR" if dma_buf => Explanation::new(
                 Cause::Revoked,
                 "The drive cannot reach the buffer: its exporter revoked it (reset, memory decoding off, low power, or closed), \
                  and the kernel unmapped it at once.",
-                "Wait until the exporter has finished with the device, then map the buffer again.",
+                "Wait until the exporter's reset or power transition has completed, then map the buffer again.",
             ),
             "DATA_TRANSFER_ERROR" => Explanation::new(
                 Cause::TransferFailed,
@@ -92,13 +92,13 @@ impl Status {
             ),
             _ if self.kind() == TYPE_MEDIA => Explanation::new(
                 Cause::TransferFailed,
-                "The drive cannot read or write its medium there.",
-                "Check the health of the drive (`nvme smart-log`) under its kernel driver.",
+                "The drive reports a media error for these blocks.",
+                "Check the health of the drive (`nvme smart-log`) after binding it to its kernel driver.",
             ),
             _ => Explanation::new(
                 Cause::TransferFailed,
                 "The drive rejected the command.",
-                "Look up the status in the NVMe specification; a reset of the drive may help.",
+                "Look up the status in the NVMe specification; try a reset of the drive.",
             ),
         }
     }
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(Status::new(0), Status::SUCCESS);
         assert_eq!(Status::new(4).name(), "DATA_TRANSFER_ERROR");
         assert_eq!(Status::new(0x0281).name(), "UNRECOVERED_READ_ERROR");
-        // The bits More and Do Not Retry do not count.
+        // The bits More and Do Not Retry are ignored.
         assert_eq!(Status::new(0x6281).name(), "UNRECOVERED_READ_ERROR");
         assert_eq!(Status::new(0x0381).name(), "UNKNOWN_STATUS");
     }

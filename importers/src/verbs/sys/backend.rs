@@ -1,4 +1,5 @@
-//! The two bindings of libibverbs. Both crates declare the same C interface under the same names; the differences are here.
+//! The two bindings of libibverbs. Both crates declare the same C interface under the same names; this module covers the
+//! differences.
 
 #[cfg(all(feature = "verbs-dlopen", feature = "verbs-link"))]
 compile_error!("`verbs-dlopen` and `verbs-link` define the same symbols: choose one (the default is `verbs-dlopen`)");
@@ -8,14 +9,14 @@ pub(super) use rdma_mummy_sys as ffi;
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) use rdma_sys as ffi;
 
-/// Whether this errno of `ibv_get_device_list` means that the library is missing. The binding answers it in place of the
-/// library, which never answers it.
+/// Whether this errno of `ibv_get_device_list` means that the library is missing. Only the binding returns it, never the
+/// library.
 #[cfg(feature = "verbs-dlopen")]
 pub(super) fn means_no_library(errno: Option<i32>) -> bool {
     errno == Some(libc::EOPNOTSUPP)
 }
 
-/// A program that is bound at link time does not start without the library.
+/// Always false: a program bound at link time does not start without the library.
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) fn means_no_library(_errno: Option<i32>) -> bool {
     false
@@ -31,11 +32,11 @@ pub(super) unsafe fn query_port(
     port: u8,
     attributes: &mut ffi::ibv_port_attr,
 ) -> libc::c_int {
-    // SAFETY: the caller's context is open, and the structure is the binding's own.
+    // SAFETY: the caller's context is open, and the binding declares the structure.
     unsafe { ffi::ibv_query_port(context, port, attributes) }
 }
 
-/// `ibv_query_port`: the library's own symbol, which fills the first part of the structure. Only that part is used.
+/// `ibv_query_port`: the exported symbol, which fills only the first part of the structure. The other fields are not used.
 ///
 /// # Safety
 /// The context is open.

@@ -10,7 +10,7 @@ use super::backend::{self, ffi};
 use super::check;
 use crate::QueuePairOptions;
 
-/// `IBV_LINK_LAYER_ETHERNET`. Only one of the bindings has constants of anonymous enums.
+/// `IBV_LINK_LAYER_ETHERNET`. Defined here because only one of the bindings has constants of anonymous enums.
 const LINK_LAYER_ETHERNET: u8 = 2;
 
 /// The devices for which libibverbs has a provider.
@@ -19,7 +19,7 @@ pub(in crate::verbs) struct DeviceList {
     count: usize,
 }
 
-/// Why there is no list of devices.
+/// Reason why the device list is unavailable.
 #[derive(Debug)]
 pub(in crate::verbs) enum ListError {
     /// libibverbs is not installed.
@@ -50,7 +50,7 @@ impl DeviceList {
         }
     }
 
-    /// The devices.
+    /// Iterates over the devices.
     pub(in crate::verbs) fn iter(&self) -> impl Iterator<Item = ListedDevice<'_>> {
         (0..self.count).filter_map(|index| {
             // SAFETY: the library wrote `count` pointers at `first`, which are valid until the list is freed.
@@ -81,7 +81,7 @@ impl ListedDevice<'_> {
         unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
     }
 
-    /// Whether the device speaks iWARP, whose queue pairs need a connection manager.
+    /// Whether the device uses iWARP, whose queue pairs need a connection manager (RDMA CM).
     pub(in crate::verbs) fn is_iwarp(&self) -> bool {
         // SAFETY: the list is alive, and so is the device.
         let transport = unsafe { (*self.device.as_ptr()).transport_type };
@@ -111,13 +111,13 @@ unsafe impl Sync for Context {}
 pub(in crate::verbs) struct Limits {
     /// Firmware version. Empty for software devices.
     pub(in crate::verbs) firmware: String,
-    /// Most work requests per queue.
+    /// Maximum work requests per queue.
     pub(in crate::verbs) queue_depth: u32,
-    /// Most entries of a completion queue.
+    /// Maximum entries of a completion queue.
     pub(in crate::verbs) completions: u32,
-    /// Most RDMA reads in flight per queue pair, as initiator and as responder.
+    /// Maximum RDMA reads in flight per queue pair, as initiator and as responder.
     pub(in crate::verbs) reads_in_flight: u32,
-    /// The device has atomic operations.
+    /// Whether the device supports atomic operations.
     pub(in crate::verbs) atomics: bool,
 }
 
@@ -126,7 +126,7 @@ pub(in crate::verbs) struct Limits {
 pub(in crate::verbs) enum PortState {
     /// The port is active.
     Active,
-    /// Another state, as verbs names it.
+    /// Another state, by its verbs name.
     Other(&'static str),
 }
 
@@ -135,13 +135,13 @@ pub(in crate::verbs) enum PortState {
 pub(in crate::verbs) struct Mtu(pub(super) ffi::ibv_mtu::Type);
 
 impl Mtu {
-    /// The encoding of an MTU in bytes, if it is valid.
+    /// Encodes an MTU in bytes. `None` if it is invalid.
     pub(in crate::verbs) fn of_bytes(bytes: u32) -> Option<Self> {
         let place = QueuePairOptions::MTUS_BYTES.iter().position(|known| *known == bytes)?;
         Some(Self(place as ffi::ibv_mtu::Type + 1))
     }
 
-    /// The MTU in bytes.
+    /// Returns the MTU in bytes.
     pub(in crate::verbs) fn bytes(self) -> u32 {
         let place = (self.0 as usize).clamp(1, QueuePairOptions::MTUS_BYTES.len()) - 1;
         QueuePairOptions::MTUS_BYTES[place]
@@ -157,9 +157,9 @@ pub(in crate::verbs) struct Port {
     pub(in crate::verbs) mtu: Mtu,
     /// LID, on InfiniBand.
     pub(in crate::verbs) lid: u16,
-    /// The link layer is Ethernet, so peers are addressed by GID.
+    /// Whether the link layer is Ethernet, so that peers are addressed by GID.
     pub(in crate::verbs) ethernet: bool,
-    /// Longest message.
+    /// Maximum message size.
     pub(in crate::verbs) max_message_bytes: u32,
 }
 
@@ -168,13 +168,13 @@ impl Context {
         self.context.as_ptr()
     }
 
-    /// File descriptor for commands to the kernel.
+    /// Returns the file descriptor for uverbs commands.
     pub(super) fn command_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the fd is open as long as the context, which the returned value borrows.
         unsafe { BorrowedFd::borrow_raw((*self.as_ptr()).cmd_fd) }
     }
 
-    /// Limits of the device.
+    /// Queries the limits of the device.
     pub(in crate::verbs) fn limits(&self) -> io::Result<Limits> {
         // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_device_attr = unsafe { mem::zeroed() };

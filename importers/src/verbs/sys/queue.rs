@@ -9,7 +9,7 @@ use super::backend::ffi;
 use super::{Context, Mtu, ProtectionDomain, check};
 use crate::Transport;
 
-/// A completion channel: where a device signals completion events.
+/// A completion channel, on which a device signals completion events.
 struct Channel {
     channel: NonNull<ffi::ibv_comp_channel>,
     _context: Arc<Context>,
@@ -45,7 +45,7 @@ unsafe impl Send for CompletionQueue {}
 unsafe impl Sync for CompletionQueue {}
 
 impl CompletionQueue {
-    /// Creates a completion queue with `entries` entries, and with events if asked to.
+    /// Creates a completion queue with `entries` entries and, optionally, completion events.
     pub(in crate::verbs) fn new(context: &Arc<Context>, entries: u32, events: bool) -> io::Result<Self> {
         let entries = libc::c_int::try_from(entries).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let channel = events.then(|| Channel::new(context)).transpose()?;
@@ -56,7 +56,7 @@ impl CompletionQueue {
         Ok(Self { queue, channel, _context: Arc::clone(context) })
     }
 
-    /// Requests an event with the next completion. Returns false where the queue has no events.
+    /// Requests an event with the next completion. Returns false if the queue has no completion channel.
     pub(in crate::verbs) fn arm(&self) -> io::Result<bool> {
         if self.channel.is_none() {
             return Ok(false);
@@ -91,7 +91,7 @@ impl CompletionQueue {
         Ok(true)
     }
 
-    /// Polls for work completions, at most as many as `into` holds. Returns how many.
+    /// Polls for at most as many work completions as `into` holds. Returns their number.
     #[inline]
     pub(in crate::verbs) fn poll(&self, into: &mut WorkCompletions) -> io::Result<usize> {
         let entries = &mut into.entries;
@@ -125,19 +125,19 @@ pub(in crate::verbs) struct WorkCompletion {
 }
 
 impl WorkCompletions {
-    /// Space for `entries` work completions, at most 1024.
+    /// Allocates space for `entries` work completions, at most 1024.
     pub(in crate::verbs) fn with_capacity(entries: usize) -> Self {
         let entries = entries.clamp(1, 1024);
         // SAFETY: the structure consists of integers, for which zero is valid.
         Self { entries: (0..entries).map(|_| unsafe { mem::zeroed() }).collect() }
     }
 
-    /// Most work completions per poll.
+    /// Returns the maximum number of work completions per poll.
     pub(in crate::verbs) fn capacity(&self) -> usize {
         self.entries.len()
     }
 
-    /// A work completion of the last poll.
+    /// Returns a work completion of the last poll.
     #[inline]
     pub(in crate::verbs) fn get(&self, index: usize) -> WorkCompletion {
         let entry = &self.entries[index];
@@ -145,7 +145,7 @@ impl WorkCompletions {
     }
 }
 
-/// Address of a port, to connect with.
+/// Address of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum Addressing {
     /// GID, on Ethernet.
@@ -163,16 +163,17 @@ pub(in crate::verbs) enum Addressing {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Route {
     pub(in crate::verbs) port: u8,
-    /// Address of the own port.
+    /// Address of the local port.
     pub(in crate::verbs) own: Addressing,
     pub(in crate::verbs) mtu: Mtu,
-    /// Most RDMA reads in flight.
+    /// Maximum RDMA reads in flight.
     pub(in crate::verbs) reads_in_flight: u8,
-    /// The peer may perform atomic operations.
+    /// Whether the peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
-    /// Retry without limit while the peer has no receive posted: another process posts its receives.
+    /// Whether to retry without limit while the peer has no receive posted. Needed if another process posts the peer's
+    /// receives.
     pub(in crate::verbs) retry_rnr_forever: bool,
 }
 
@@ -180,7 +181,7 @@ pub(in crate::verbs) struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) number: u32,
-    /// Packet sequence number of its first packet.
+    /// Initial packet sequence number (PSN).
     pub(in crate::verbs) first_packet: u32,
     pub(in crate::verbs) addressing: Addressing,
 }
@@ -195,25 +196,25 @@ pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) inline_bytes: u32,
 }
 
-/// 4.096 us x 2^16 = 0.27 s until an acknowledgement is missed. With the retries below, a dead peer is detected within about
-/// 2 s (hardware may take four times that), and a peer on an emulated CPU has enough time.
+/// Acknowledgement timeout, 4.096 us x 2^16 = 0.27 s. With the retries below, a dead peer is detected within about 2 s (up
+/// to four times that on hardware), and a peer on an emulated CPU has enough time.
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
-/// Receives are posted before their sends, so retries are rare. 6 is the largest finite value.
+/// Maximum RNR retries: 6 is the largest finite value. Receives are posted before their sends, so retries are rare.
 const RNR_RETRIES: u8 = 6;
-/// Retries without limit.
+/// Value of `rnr_retry` for retries without limit.
 const RNR_RETRY_FOREVER: u8 = 7;
-/// `0.64 ms` in the encoding of the specification.
+/// Minimum RNR NAK timer: 0.64 ms, in the encoding of the InfiniBand specification.
 const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
 /// Q_Key of all datagrams. The highest bit is reserved for the kernel.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
 
-/// A queue pair: connected, or sending its datagrams to one peer.
+/// A queue pair, which is connected to one peer or sends datagrams to one peer.
 pub(in crate::verbs) struct QueuePair {
     pair: NonNull<ffi::ibv_qp>,
     transport: Transport,
-    /// Where datagrams go.
+    /// Destination of datagrams.
     destination: OnceLock<Destination>,
     domain: Arc<ProtectionDomain>,
     _completions: Arc<CompletionQueue>,
@@ -243,7 +244,7 @@ impl QueuePair {
         attributes.cap.max_send_wr = capacity.sends;
         attributes.cap.max_recv_wr = capacity.receives;
         attributes.cap.max_send_sge = 1;
-        // The header of a datagram takes an SGE of its own.
+        // The GRH of a datagram needs a separate SGE.
         attributes.cap.max_recv_sge = 2;
         attributes.cap.max_inline_data = capacity.inline_bytes;
         // SAFETY: the domain and the completion queue are alive, and the returned value holds them.
@@ -262,13 +263,13 @@ impl QueuePair {
         self.pair.as_ptr()
     }
 
-    /// Queue pair number.
+    /// Returns the queue pair number.
     pub(in crate::verbs) fn number(&self) -> u32 {
         // SAFETY: the pair is alive, and its number does not change.
         unsafe { (*self.as_ptr()).qp_num }
     }
 
-    /// Where datagrams go, once connected.
+    /// Returns the destination of datagrams, after `connect`.
     #[inline]
     pub(super) fn destination(&self) -> Option<&Destination> {
         self.destination.get()
@@ -277,7 +278,7 @@ impl QueuePair {
     /// Connects to a peer, or directs datagrams to it.
     ///
     /// # Errors
-    /// The state that the queue pair does not reach, and why.
+    /// The queue pair cannot reach a state; the error holds the state and the errno.
     pub(in crate::verbs) fn connect(&self, peer: &Peer, route: &Route) -> Result<(), (&'static str, io::Error)> {
         self.initialize(route).map_err(|error| ("INIT", error))?;
         self.make_ready_to_receive(peer, route).map_err(|error| ("RTR", error))?;
@@ -390,7 +391,7 @@ impl Destination {
         Ok(Self { handle, number: peer.number, _domain: Arc::clone(domain) })
     }
 
-    /// Address handle, queue pair number and Q_Key, as a work request names them.
+    /// Returns address handle, queue pair number and Q_Key for a work request.
     #[inline]
     pub(super) fn parts(&self) -> (*mut ffi::ibv_ah, u32, u32) {
         (self.handle.as_ptr(), self.number, DATAGRAM_KEY)

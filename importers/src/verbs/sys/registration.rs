@@ -11,7 +11,7 @@ use super::backend::ffi;
 use super::uverbs;
 use super::{Context, check};
 
-/// Access flags of every region: the device may read and write it, for this host and for its peer.
+/// Access flags of every region: the device may read and write the memory, for local work requests and for the peer's.
 const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
@@ -19,9 +19,9 @@ const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
 /// Additional access flags of a domain's regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct AccessFlags {
-    /// The peer may perform atomic operations.
+    /// Whether the peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
-    /// The device may reorder accesses.
+    /// Whether the device may reorder accesses.
     pub(in crate::verbs) relaxed_ordering: bool,
 }
 
@@ -42,12 +42,12 @@ pub(in crate::verbs) enum RegistrationCall {
     Memory,
     /// `ibv_reg_dmabuf_mr`.
     Provider,
-    /// The kernel's ioctl, where the provider has no dma-buf operation.
+    /// The kernel's uverbs ioctl, used if the provider does not implement `ibv_reg_dmabuf_mr`.
     UverbsIoctl,
 }
 
 impl RegistrationCall {
-    /// The name in results.
+    /// Name in results.
     pub(in crate::verbs) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "reg-mr",
@@ -61,7 +61,7 @@ impl RegistrationCall {
 pub(in crate::verbs) struct ProtectionDomain {
     domain: NonNull<ffi::ibv_pd>,
     context: Arc<Context>,
-    /// The kernel's number of the driver, which the ioctl needs, where it is known.
+    /// Driver id for the ioctl (`enum rdma_driver_id`), if known.
     driver_id: Option<u32>,
     access: u32,
 }
@@ -88,16 +88,16 @@ impl ProtectionDomain {
         self.domain.as_ptr()
     }
 
-    /// Checks that dma-bufs can be registered, by registering the fd -1.
+    /// Checks that dma-bufs can be registered, by a trial registration with fd -1.
     ///
     /// # Errors
-    /// The errno with which every dma-buf is refused.
+    /// The device cannot register dma-bufs; the error is the errno.
     pub(in crate::verbs) fn probe_dma_buf(&self) -> io::Result<()> {
         match self.register_fd(-1, 4096) {
             Ok(handle) => self.deregister(&handle),
             Err((_, refused)) => match refused.raw_os_error() {
                 Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS | libc::ENOTTY) => Err(refused),
-                // An implementation looks at the fd, and answers EBADF.
+                // A kernel and driver that implement the call check the fd and return EBADF.
                 _ => Ok(()),
             },
         }
@@ -106,7 +106,7 @@ impl ProtectionDomain {
     /// Registers a dma-buf. Work requests address its first byte as 0.
     ///
     /// # Errors
-    /// The call that refused, and its errno.
+    /// The call was refused; the error holds the call and the errno.
     pub(in crate::verbs) fn register_dma_buf(
         self: &Arc<Self>,
         dma_buf: BorrowedFd<'_>,
@@ -139,7 +139,7 @@ impl ProtectionDomain {
             return Ok(Handle::Library(region, RegistrationCall::Provider));
         }
         match self.driver_id {
-            // The provider (or a libibverbs before 34) lacks the operation; the kernel's driver may have it.
+            // The provider (or a libibverbs older than 34) does not implement the operation; the kernel driver may.
             Some(driver_id) if refused.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 let request = uverbs::Request {
                     // SAFETY: the domain is allocated, and its handle does not change.
@@ -186,7 +186,8 @@ pub(in crate::verbs) struct MemoryRegion {
     handle: Option<Handle>,
     base: u64,
     domain: Arc<ProtectionDomain>,
-    /// Host memory, kept mapped while the device may access it. The kernel holds a dma-buf itself.
+    /// Host memory, kept mapped while the device may access it. `None` for a dma-buf, to which the kernel holds a
+    /// reference.
     memory: Option<HostMemory>,
 }
 
@@ -200,9 +201,9 @@ unsafe impl Sync for MemoryRegion {}
 pub(in crate::verbs) struct Keys {
     /// Address of the first byte.
     pub(in crate::verbs) base: u64,
-    /// lkey: for work requests of this side.
+    /// lkey: for local work requests.
     pub(in crate::verbs) local: u32,
-    /// rkey: for work requests of a peer.
+    /// rkey: for work requests of the peer.
     pub(in crate::verbs) remote: u32,
 }
 
@@ -226,7 +227,7 @@ impl MemoryRegion {
         Keys { base: self.base, local, remote }
     }
 
-    /// Deregisters the memory. Where that fails, the kernel deregisters it when the device is closed.
+    /// Deregisters the memory. If that fails, the kernel deregisters it when the device is closed.
     pub(in crate::verbs) fn deregister(mut self) -> io::Result<()> {
         let result = self.handle.take().map_or(Ok(()), |handle| self.domain.deregister(&handle));
         if result.is_err() {

@@ -1,4 +1,4 @@
-//! Registration of dma-bufs by the kernel's ioctl, for devices whose user-space provider lacks it (rxe).
+//! Registration of dma-bufs by the kernel's ioctl, for devices whose user-space provider does not implement it (rxe).
 //!
 //! A command is a header and a list of attributes. An attribute holds a value of up to eight bytes, or an object handle in
 //! both directions; other results are written through pointers. The layout is that of
@@ -99,7 +99,7 @@ impl Attribute {
     }
 
     /// Pointer to a 32-bit result.
-    fn answer(id: u16, into: *mut u32) -> Self {
+    fn result(id: u16, into: *mut u32) -> Self {
         // An address of this process fits 64 bits.
         Self::new(id, 4, into.expose_provenance() as u64)
     }
@@ -121,7 +121,7 @@ impl<const COUNT: usize> Command<COUNT> {
     }
 
     /// # Safety
-    /// Every answer attribute points to a writable `u32`.
+    /// Every result attribute points to a writable `u32`.
     unsafe fn run(&mut self, command_fd: BorrowedFd<'_>) -> io::Result<()> {
         let command: *mut Self = self;
         // SAFETY: the header holds the length of the whole command, which the pointer covers. The caller guarantees that the
@@ -151,8 +151,8 @@ pub(super) struct Request {
     pub(super) access: u32,
 }
 
-/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel answers EPROTONOSUPPORT where it lacks the method, and EOPNOTSUPP where the
-/// driver of the device does not implement it.
+/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel returns EPROTONOSUPPORT if it lacks the method, and EOPNOTSUPP if the driver
+/// of the device does not implement it.
 pub(super) fn register_dma_buf(
     command_fd: BorrowedFd<'_>,
     driver_id: u32,
@@ -168,8 +168,8 @@ pub(super) fn register_dma_buf(
         Attribute::u64(id::IOVA, request.base),
         Attribute::u32(id::FD, request.fd.cast_unsigned()),
         Attribute::u32(id::ACCESS_FLAGS, request.access),
-        Attribute::answer(id::RESP_LKEY, &raw mut local_key),
-        Attribute::answer(id::RESP_RKEY, &raw mut remote_key),
+        Attribute::result(id::RESP_LKEY, &raw mut local_key),
+        Attribute::result(id::RESP_RKEY, &raw mut remote_key),
     ];
     let mut command = Command::new(driver_id, METHOD_REG_DMABUF_MR, attributes);
     // SAFETY: both results are written to the keys above, which outlive the call.
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn small_values_come_first_in_an_attribute() {
+    fn small_values_are_inline_in_an_attribute() {
         let attribute = Attribute::u32(reg_dmabuf_mr::FD, 0x0102_0304);
         assert_eq!((attribute.id, attribute.length, attribute.flags, attribute.reserved), (5, 4, 1, 0));
         assert_eq!(attribute.data.to_ne_bytes()[..4], 0x0102_0304_u32.to_ne_bytes());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_has_the_length_of_its_command() {
+    fn header_has_the_length_of_its_command() {
         let command = Command::new(14, METHOD_REG_DMABUF_MR, [Attribute::u64(0, 0); 9]);
         assert_eq!((command.header.length, command.header.attribute_count), (24 + 9 * 16, 9));
         assert_eq!((command.header.driver_id, command.header.reserved1, command.header.reserved2), (14, 0, 0));

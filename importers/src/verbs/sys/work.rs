@@ -1,6 +1,6 @@
 //! Lists of work requests, allocated once and filled for every batch.
 //!
-//! Each request is linked to the next when the list is created. Posting cuts the chain behind the last request of the batch
+//! Each request is linked to the next when the list is created. Posting cuts the chain after the last request of the batch
 //! and restores it afterwards. The lists are accessed through raw pointers only, because they point into each other and C
 //! follows those pointers.
 
@@ -25,7 +25,7 @@ pub(in crate::verbs) enum Opcode {
     CmpSwap = ffi::ibv_wr_opcode::IBV_WR_ATOMIC_CMP_AND_SWP,
 }
 
-/// A scatter/gather element: bytes of a region of this side.
+/// A scatter/gather element: a span of a local memory region.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Sge {
     pub(in crate::verbs) address: u64,
@@ -49,9 +49,9 @@ pub(in crate::verbs) struct Remote {
 /// Flags of a send work request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct SendFlags {
-    /// The work request generates no completion of its own.
+    /// Whether the work request is unsignaled: a success generates no work completion.
     pub(in crate::verbs) unsignaled: bool,
-    /// The CPU copies the bytes into the work request.
+    /// Whether to send the bytes as inline data, which the CPU copies into the work request.
     pub(in crate::verbs) inline: bool,
 }
 
@@ -161,7 +161,7 @@ unsafe impl Request for ffi::ibv_recv_wr {
     }
 }
 
-/// Work requests with one SGE each. Receives of datagrams have another one before it, for the header.
+/// Work requests with one SGE each. Receives of datagrams start with another SGE, for the GRH.
 pub(in crate::verbs) struct List<R: Request> {
     requests: Pinned<R>,
     sges: Pinned<ffi::ibv_sge>,
@@ -177,7 +177,7 @@ pub(in crate::verbs) type ReceiveList = List<ffi::ibv_recv_wr>;
 unsafe impl<R: Request> Send for List<R> {}
 
 impl<R: Request> List<R> {
-    /// A list of `capacity` work requests, each of which starts with the SGE `first` if there is one.
+    /// Creates a list of `capacity` work requests. Each starts with the SGE `first`, if given.
     pub(in crate::verbs) fn new(capacity: usize, first: Option<Sge>) -> Self {
         let sges_each = 1 + usize::from(first.is_some());
         let (requests, sges) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * sges_each));
@@ -206,7 +206,7 @@ impl<R: Request> List<R> {
         }
     }
 
-    /// Posts the first `count` requests as one list. Where one is refused, those before it are posted.
+    /// Posts the first `count` requests as one list. If one is refused, the requests before it are posted.
     #[inline]
     pub(in crate::verbs) fn post(&mut self, pair: &QueuePair, count: usize) -> io::Result<()> {
         let Some(last) = count.checked_sub(1) else { return Ok(()) };

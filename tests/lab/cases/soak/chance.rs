@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Failed;
 
-/// Xorshift generator: reproducible from its seed, and varied enough for this purpose.
+/// Xorshift generator, reproducible from its seed.
 pub(super) struct Chance(u64);
 
 impl Chance {
-    /// The seed from the environment, or a new one.
+    /// Returns the seed from the environment, or a new one.
     pub(super) fn seed() -> Result<u64, Failed> {
         match std::env::var("PEERPATH_LAB_SOAK_SEED") {
             Ok(text) => {
@@ -19,7 +19,7 @@ impl Chance {
     }
 
     pub(super) fn new(seed: u64) -> Self {
-        // Mix, so that adjacent seeds give different sequences. Zero would stay zero.
+        // Mix the seed, so that adjacent seeds yield different sequences. A state of zero would stay zero.
         let mut this = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..16 {
             this.next();
@@ -34,18 +34,18 @@ impl Chance {
         self.0
     }
 
-    /// A number below `limit`.
+    /// Returns a random number below `limit`.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 
-    /// One of several.
+    /// Returns a random element.
     pub(super) fn of<T: Copy>(&mut self, several: &[T]) -> T {
         several[self.below(several.len() as u64) as usize]
     }
 
-    /// A time up to `most`.
-    pub(super) fn time(&mut self, most: Duration) -> Duration {
-        Duration::from_millis(self.below(most.as_millis() as u64))
+    /// Returns a random duration of at max `max`.
+    pub(super) fn time(&mut self, max: Duration) -> Duration {
+        Duration::from_millis(self.below(max.as_millis() as u64))
     }
 }

@@ -1,4 +1,4 @@
-//! Registrations and transfers in this process, which runs long enough for leaks to show.
+//! Registrations and transfers in this process. It runs long enough to detect leaks.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const DEPTH: u32 = 8;
 const OPS: [Op; 4] = [Op::Write, Op::WriteImm, Op::Read, Op::Send];
 const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
 
-/// Why a lap ended early.
+/// Reason why a lap failed.
 enum Ended {
     /// The kernel or the device refused, with an explanation.
     Explained(Explanation),
@@ -78,7 +78,7 @@ fn lap(
         plane.far().write(0, if is_read { &into } else { &from })?;
         let batch: Vec<Transfer> =
             (0..u64::from(DEPTH)).map(|id| Transfer::new(id, op, id << 17, id << 17, length_bytes)).collect();
-        carry(&mut *plane, &batch)?;
+        transfer_all(&mut *plane, &batch)?;
         let mut found = vec![0; LENGTH_BYTES as usize];
         if is_read {
             plane.far().read(0, &mut found)?
@@ -89,7 +89,7 @@ fn lap(
         let expected = u64::from(DEPTH) * u64::from(length_bytes);
         // A reset may lose written data.
         if moved != expected && !is_disturbed() {
-            return Err(Failed::from(format!("{op} moved {moved} bytes, not {expected}")).into());
+            return Err(Failed::from(format!("{op} transferred {moved} bytes, expected {expected}")).into());
         }
     }
     drop(plane);
@@ -97,18 +97,18 @@ fn lap(
     Ok(())
 }
 
-fn carry(plane: &mut dyn DataPlane, batch: &[Transfer]) -> Result<(), Ended> {
+fn transfer_all(plane: &mut dyn DataPlane, batch: &[Transfer]) -> Result<(), Ended> {
     let taken = plane.submit(batch).map_err(|error| Ended::Explained(error.explanation()))?;
     let mut done = Vec::new();
     let mut broken = None;
-    until("every transfer ended", || {
+    until("every transfer has completed", || {
         broken = plane.poll(&mut done).err();
         broken.is_some() || done.len() == taken
     })?;
     if let Some(error) = broken {
         return Err(Ended::Explained(error.explanation()));
     }
-    // The first error has the reason; later ones only report that the queue was flushed.
+    // The first error has the reason; later completions are only flushed.
     match done.into_iter().find_map(|completion| completion.result.err()) {
         Some(error) => Err(Ended::Explained(*error.explanation)),
         None => Ok(()),

@@ -1,7 +1,8 @@
-//! Soak: mixed operations for minutes, while memory is revoked and processes are killed at random.
+//! Soak test: mixed operations for minutes, while the test revokes memory and kills processes at random times.
 //!
-//! Nothing may leak, and every cell must pass or fail for an injected fault. `PEERPATH_LAB_SOAK_S` sets the length; without it the
-//! soak does not run. `PEERPATH_LAB_SOAK_SEED` repeats an order of events, but not their timing.
+//! Nothing may leak, and every cell must pass, or fail because of an injected fault. `PEERPATH_LAB_SOAK_S` sets the length
+//! in seconds; without it the soak does not run. `PEERPATH_LAB_SOAK_SEED` reproduces the order of events, but not their
+//! timing.
 
 mod chance;
 mod direct;
@@ -29,7 +30,7 @@ use crate::Case;
 use crate::command::run;
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold};
 
-/// The soak, if `PEERPATH_LAB_SOAK_S` is set.
+/// Returns the soak, if `PEERPATH_LAB_SOAK_S` is set.
 pub(crate) fn cases() -> Vec<Case> {
     match length() {
         Some(_) => vec![Case { name: "soak", scenarios: &["soak"], run: soak }],
@@ -37,12 +38,13 @@ pub(crate) fn cases() -> Vec<Case> {
     }
 }
 
-/// The requested length.
+/// Returns the requested length.
 pub(crate) fn length() -> Option<Duration> {
     std::env::var("PEERPATH_LAB_SOAK_S").ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Number of stretches. Between them nothing runs, and the resources in use must not grow from one pause to the next.
+/// Number of stretches, separated by pauses in which nothing runs. The resources in use must not grow from one pause to
+/// the next.
 const STRETCHES: u32 = 5;
 
 /// Bytes of the BAR for runs of the program.
@@ -70,7 +72,7 @@ fn soak() -> Result<(), Failed> {
         let over = AtomicBool::new(false);
         let chance = |which: u64| Chance::new(seed ^ (u64::from(stretch) << 32 | which));
         let is_over = || over.load(Ordering::Relaxed) || Instant::now() >= until;
-        // A failed worker ends the others: later outcomes would be meaningless.
+        // A failed worker stops the others, because later outcomes would be meaningless.
         let watched = |ended: Result<(), Failed>, who| {
             if let Err(error) = ended {
                 ledger.unexpected(who, error.message().unwrap_or("failed").to_owned());

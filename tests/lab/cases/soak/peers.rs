@@ -1,5 +1,5 @@
-//! Pairs of processes that act as two hosts, one pair after the other: undisturbed, with revoked memory, or with one of them
-//! killed. The surviving client must end; the surviving server must serve the next client.
+//! Pairs of processes that act as two hosts, one pair after the other: undisturbed, with revoked memory, or with one
+//! process killed. A surviving client must exit; a surviving server must serve the next client.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use serde_json::Value;
 
 use super::chance::Chance;
 use super::ledger::Ledger;
-use super::programs::{LONGEST_LIFE, REVOKED, account, describe, restore, signalled, transfers};
+use super::programs::{MAX_LIFE, REVOKED, account, describe, restore, signalled, transfers};
 use super::revoker::Revoker;
 use crate::command::{Ended, Running, start, until};
 use crate::functions::{SWITCH_EXPORTER, driver};
 
 const WHO: &str = "peers";
-/// Ledger entry of runs with one side killed.
+/// Ledger entry of runs in which the client or the server is killed.
 const PEER_KILLED: &str = "peer-killed";
 const AT: &str = "127.0.0.1:18551";
-/// Sources of the server. It binds the function and must restore it.
+/// Sources of the server. The server binds the function and must restore it.
 const OWN: &str = "--from 0000:06:00.0:2@0x0+0x1000000 --from host:16M --to verbs:rxe1";
-const TOKEN: &str = "known to both ends of the soak";
+const TOKEN: &str = "shared by both processes of the soak";
 
 pub(super) fn run(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
@@ -37,8 +37,8 @@ pub(super) fn run(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mu
     restore(ledger, WHO)
 }
 
-/// Generous, because the machine is emulated.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout for a process to notice the loss of its peer. Long, because the machine is emulated.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 struct Pair<'a> {
     folder: &'a Path,
@@ -53,7 +53,7 @@ impl Pair<'_> {
         Ok(server)
     }
 
-    /// Starts a client with its own folder, so that no result of an earlier run is in it.
+    /// Starts a client with a new folder, which cannot contain the result of an earlier run.
     fn start_client(&self, name: &str, device: &str, what: &str) -> Result<(Running, PathBuf), Failed> {
         let out = self.folder.join(name);
         let arguments = format!(
@@ -64,14 +64,14 @@ impl Pair<'_> {
         Ok((start(&arguments)?, out))
     }
 
-    /// A run that is not killed.
+    /// Runs a client until it exits.
     fn complete_run(&self, device: &str, chance: &mut Chance) -> Result<(Ended, PathBuf), Failed> {
         let (client, out) =
             self.start_client("whole", device, &format!("{} --iterations 100 --duration 1s", transfers(chance)))?;
         Ok((client.wait()?, out))
     }
 
-    /// Stops a server that has served a client to the end.
+    /// Stops a server after the run of its client has completed.
     fn stop(&self, mut server: Running) -> Result<(), Failed> {
         server.signal("TERM")?;
         let served = self.survivor(server)?;
@@ -103,7 +103,7 @@ impl Pair<'_> {
     fn client_dies(&self, chance: &mut Chance) -> Result<(), Failed> {
         let server = self.start_server(OWN)?;
         let (mut client, _) = self.start_client("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
-        std::thread::sleep(chance.time(LONGEST_LIFE));
+        std::thread::sleep(chance.time(MAX_LIFE));
         let (signal, codes) = signalled(chance);
         client.signal(signal)?;
         let ended = client.wait()?;
@@ -115,8 +115,8 @@ impl Pair<'_> {
         until("the server restores its function", || driver(SWITCH_EXPORTER).is_none())?;
         self.ledger.lasted(PEER_KILLED, begun.elapsed());
         let mut next = self.complete_run("rxe1", chance)?;
-        // The server rejects other clients until it notices that it has lost this one.
-        while next.0.stderr.contains("another peer is being served") && begun.elapsed() < PATIENCE {
+        // The server rejects other clients until it notices the loss of this one.
+        while next.0.stderr.contains("another peer is being served") && begun.elapsed() < TIMEOUT {
             self.ledger.count(PEER_KILLED, "rejected");
             next = self.complete_run("rxe1", chance)?;
         }
@@ -125,11 +125,11 @@ impl Pair<'_> {
         self.stop(server)
     }
 
-    /// The client ends and reports the reason.
+    /// The client exits and reports the reason.
     fn server_dies(&self, chance: &mut Chance) -> Result<(), Failed> {
         let mut server = self.start_server(OWN)?;
         let (client, out) = self.start_client("cut", "rxe1", &format!("{} --duration 600s", transfers(chance)))?;
-        std::thread::sleep(chance.time(LONGEST_LIFE));
+        std::thread::sleep(chance.time(MAX_LIFE));
         let (signal, codes) = signalled(chance);
         server.signal(signal)?;
         let served = server.wait()?;
@@ -142,10 +142,10 @@ impl Pair<'_> {
         account(PEER_KILLED, self.ledger, &ended, &out, &peer_lost)
     }
 
-    /// Waits for the surviving process, which must end without a signal.
+    /// Waits for the surviving process, which must exit without a signal.
     fn survivor(&self, mut running: Running) -> Result<Ended, Failed> {
         let begun = Instant::now();
-        until("the surviving process has ended", || running.has_ended())?;
+        until("the surviving process has exited", || running.has_ended())?;
         self.ledger.lasted(PEER_KILLED, begun.elapsed());
         running.wait()
     }

@@ -13,8 +13,8 @@ use super::revoker::Revoker;
 use crate::command::{Ended, cells, result, run, start, until};
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
 
-/// Longest life of a killed run: long enough to reach its cells.
-pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(8);
+/// Maximum time before a run is killed: long enough to reach its cells.
+pub(super) const MAX_LIFE: Duration = Duration::from_secs(8);
 pub(super) const REVOKED: [&str; 2] = ["revoked", "memory-decode-off"];
 
 pub(super) fn run_all(
@@ -36,7 +36,7 @@ pub(super) fn run_all(
     Ok(())
 }
 
-/// Options for a random choice of cells.
+/// Returns options for randomly chosen cells.
 fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     let mut text = String::new();
     for op in ops {
@@ -47,7 +47,7 @@ fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     if text.is_empty() {
         text += " --op write --op read";
     }
-    // Less than a page cannot be exported and registered.
+    // An export and its registration need at least a page.
     let sizes: &[_] =
         if text.contains("register") { &["4K", "64K", "256K"] } else { &["64", "1000", "4K", "64K", "256K"] };
     let size = chance.of(sizes);
@@ -55,12 +55,12 @@ fn cells_of(ops: &[&str], chance: &mut Chance) -> String {
     format!("{text} --size {size} --depth {depth}")
 }
 
-/// Options for a random choice of transfers between two hosts.
+/// Returns options for randomly chosen transfers between two hosts.
 pub(super) fn transfers(chance: &mut Chance) -> String {
     cells_of(&["write", "write_imm", "read", "send"], chance)
 }
 
-/// Options for a random run on one host that lasts until it is killed.
+/// Returns options for a random run on one host that lasts until it is killed.
 fn endless(chance: &mut Chance) -> String {
     format!("{} --duration 600s", cells_of(&["register", "write", "write_imm", "read", "send"], chance))
 }
@@ -69,12 +69,13 @@ fn short(chance: &mut Chance) -> String {
     endless(chance).replace("--duration 600s", "--iterations 200 --duration 1s")
 }
 
-/// A signal, and the exit codes that it may cause: before the program handles signals, it dies from them.
+/// Returns a random signal and the exit codes that it may cause. `None`: the signal kills the program before it handles
+/// signals.
 pub(super) fn signalled(chance: &mut Chance) -> (&'static str, &'static [Option<i32>]) {
     chance.of::<(&str, &[_])>(&[("KILL", &[None]), ("TERM", &[None, Some(143)])])
 }
 
-/// A run on memory that this process exports and revokes.
+/// Runs on memory that this process exports and revokes.
 fn shared(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let begun = revoker.moment();
@@ -89,7 +90,7 @@ fn shared(socket: &Path, revoker: &Revoker, ledger: &Ledger, chance: &mut Chance
     account("run", ledger, &ended, out.path(), excuse)
 }
 
-/// A run on ordinary memory, which is never revoked.
+/// Runs on host memory, which is never revoked.
 fn memory(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let source = chance.of(&["host:4M", "udmabuf:4M"]);
@@ -97,7 +98,7 @@ fn memory(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     account("baseline", ledger, &ended, out.path(), &|_| false)
 }
 
-/// A run that is killed; `peerpath restore` reverts what it changed.
+/// Kills a run; `peerpath restore` reverts its changes.
 fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let mut running = start(&format!(
@@ -105,7 +106,7 @@ fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         endless(chance),
         out.path().display()
     ))?;
-    std::thread::sleep(chance.time(LONGEST_LIFE));
+    std::thread::sleep(chance.time(MAX_LIFE));
     let (signal, codes) = signalled(chance);
     running.signal(signal)?;
     let ended = running.wait()?;
@@ -117,7 +118,7 @@ fn killed(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     restore(ledger, "killed")
 }
 
-/// A run whose exporter is another process, which is killed: that revokes the memory.
+/// Runs with another process as exporter, and kills the exporter, which revokes the memory.
 fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let socket = out.path().join("bar.sock");
@@ -129,7 +130,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         short(chance),
         out.path().display()
     ))?;
-    std::thread::sleep(chance.time(LONGEST_LIFE));
+    std::thread::sleep(chance.time(MAX_LIFE));
     exporting.signal("KILL")?;
     exporting.wait()?;
     let ended = running.wait()?;
@@ -137,7 +138,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
         let says = |key: &str, what: &str| cell[key].as_str().is_some_and(|text| text.contains(what));
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
             || says("remedy", "exporter still lives")
-            // Before the run had connected.
+            // The exporter exited before the run connected.
             || says("remedy", "Start the process that exports")
     };
     account("orphaned", ledger, &ended, out.path(), &gone)?;
@@ -185,7 +186,7 @@ pub(super) fn account(
     Ok(())
 }
 
-/// Restores what a killed process left, and checks that only this process's own function is still bound.
+/// Restores the changes of a killed process, and checks that only the function of this process is still bound.
 pub(super) fn restore(ledger: &Ledger, who: &'static str) -> Result<(), Failed> {
     let restored = run("restore")?;
     let only_ours = restored.stdout.lines().all(|line| line.starts_with(EXPORTER) || !line.contains("skipped: "));

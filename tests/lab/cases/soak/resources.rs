@@ -15,22 +15,23 @@ pub(super) struct Resources {
     fds: usize,
     mapped_files: usize,
     allocated_kib: usize,
-    /// Without file pages, which programs and libraries load on first use.
+    /// Anonymous and shared memory, without file pages, which programs and libraries load on first use.
     resident_kib: u64,
     kernel_kib: u64,
     rdma: Value,
 }
 
-/// For the records of the soak itself.
+/// Allowed growth of allocated memory, for the records of the soak.
 const ALLOCATED_SLACK_KIB: usize = 64;
-/// For heap fragmentation and the kernel's caches of ended processes. A leak of one page per operation is a hundred times that.
+/// Allowed growth of resident memory, for heap fragmentation and the kernel's caches of exited processes. A leak of one
+/// page per operation would be a hundred times larger.
 const RESIDENT_SLACK_KIB: u64 = 1024;
 const KERNEL_SLACK_KIB: u64 = 4096;
 
 impl Resources {
     pub(super) fn now() -> Result<Self, Failed> {
         let rdma = Command::new("rdma").args(["-j", "resource", "show"]).output()?;
-        // Free memory is not a leak, and the amount that malloc keeps varies.
+        // Freed memory is not a leak, and the amount that malloc keeps varies.
         sys::trim_heap();
         Ok(Self {
             fds: fs::read_dir("/proc/self/fd")?.count(),
@@ -72,7 +73,8 @@ impl fmt::Display for Resources {
     }
 }
 
-/// Resources that grew since the first stretch, which filled caches and pools.
+/// Returns the resources that grew since the first stretch. Growth during the first stretch is ignored, because it fills
+/// caches and pools.
 pub(super) fn grown(at_rest: &[Resources]) -> Vec<String> {
     let (Some(first), Some(last)) = (at_rest.first(), at_rest.last()) else { return Vec::new() };
     let mut grown = Vec::new();

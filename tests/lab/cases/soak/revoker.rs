@@ -1,4 +1,4 @@
-//! Revokes the memory at random times and records when.
+//! Revokes the memory at random times and records the times.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +17,7 @@ const LONGEST_OFF: Duration = Duration::from_millis(300);
 
 pub(super) struct Revoker {
     device: Arc<Device>,
-    /// Odd while the memory is revoked. An operation that sees the same even number before and after was not disturbed.
+    /// Odd while the memory is revoked. If an operation reads the same even number before and after, it was not disturbed.
     turns: AtomicU64,
     /// Held for writing while the memory is revoked: an access to a BAR that does not respond would kill this process.
     accesses: Arc<RwLock<()>>,
@@ -34,7 +34,7 @@ impl Revoker {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The current moment, for [`Self::has_revoked_since`].
+    /// Returns the current moment, for [`Self::has_revoked_since`].
     pub(super) fn moment(&self) -> u64 {
         self.turns.load(Ordering::SeqCst)
     }

@@ -1,15 +1,15 @@
 //! The C library's allocator.
 #![allow(unsafe_code)]
 
-/// Bytes allocated and not freed, by all threads and libraries.
+/// Returns the bytes allocated and not freed, by all threads and libraries.
 pub(super) fn allocated_bytes() -> usize {
     // SAFETY: the function has no arguments and returns a plain struct.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks + info.hblkhd
 }
 
-/// Makes all threads use one malloc arena. Per-thread arenas keep freed memory, and the threads of the next stretch use other
-/// arenas, so memory would grow for a while without a leak.
+/// Makes all threads use one malloc arena. Per-thread arenas keep freed memory, and the threads of the next stretch use
+/// other arenas, so memory in use would grow without a leak.
 pub(super) fn use_one_malloc_arena() {
     // SAFETY: mallopt takes integers. No other thread allocates yet, and existing allocations stay valid.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
