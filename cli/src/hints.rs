@@ -144,6 +144,27 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
+        topic: "MTU",
+        commands: &["run", "serve"],
+        names: "--mtu",
+        sentence: "--mtu BYTES sets the MTU.",
+    },
+    Hint {
+        causes: &[],
+        topic: "/gids",
+        commands: &["run", "serve"],
+        names: "--gid-index",
+        sentence: "--gid-index N selects the GID.",
+    },
+    Hint {
+        causes: &[],
+        topic: "reliable connection",
+        commands: &["run"],
+        names: "--connection rc",
+        sentence: "--connection rc selects a reliable connection.",
+    },
+    Hint {
+        causes: &[],
         topic: "journal",
         commands: &["run", "serve", "export", "bind"],
         names: "peerpath restore",
@@ -249,6 +270,7 @@ mod tests {
         assert!(remedy(Some(Cause::NoPermission), "Name the blocks.").contains("--allow-write"));
         assert!(remedy(None, "See the journal.").contains("peerpath restore"));
         assert!(remedy(None, "Start the server on the other host.").contains("peerpath serve"));
+        assert!(remedy(None, "Use another MTU.").contains("--mtu"));
         let no_socket = remedy(Some(Cause::NoDevice), "Start the process that exports the buffer.");
         assert!(no_socket.contains("peerpath export") && !no_socket.contains("peerpath list"), "{no_socket}");
     }
