@@ -61,7 +61,9 @@ pub enum GroupError {
         bdf: Bdf,
     },
     /// Other functions of the group have drivers that VFIO does not tolerate.
-    #[error("cannot open IOMMU group {group} of {bdf} through VFIO: kernel drivers are bound to other functions of the group")]
+    #[error(
+        "cannot open IOMMU group {group} of {bdf} through VFIO: kernel drivers are bound to other functions of the group"
+    )]
     NotViable {
         /// The requested function.
         bdf: Bdf,

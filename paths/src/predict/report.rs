@@ -209,7 +209,9 @@ impl<'a> ReportBuilder<'a> {
         let is_eligible = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
         let fact = match both {
             Some(true) => "is in the kernel's P2PDMA allowlist of host bridges",
-            Some(false) if !is_eligible => "is neither device 00.0 nor a root port, so the kernel does not trust the bus",
+            Some(false) if !is_eligible => {
+                "is neither device 00.0 nor a root port, so the kernel does not trust the bus"
+            }
             Some(false) if from != to && trust.listed(checked, checked) == Some(true) => {
                 "is in the kernel's P2PDMA allowlist of host bridges only for pairs below one host bridge"
             }
