@@ -1,7 +1,7 @@
-//! Changing the host so that a pair takes a certain path, and reverting the changes.
+//! Changing the host so that a pair gets the requested path, and reverting the changes.
 //!
-//! [`peerpath_paths`] decides what has to be changed. All of it is checked before any of it is changed, and recorded before
-//! it is changed: an [`Arrangement`] reverts everything when it is dropped, and [`crate::restore`] if the process died.
+//! [`peerpath_paths`] plans the changes. All of them are checked before the first one is made, and each is recorded before it is
+//! made. An [`Arrangement`] reverts its changes when it is dropped; if the process died, [`crate::restore`] reverts them.
 
 #[cfg(test)]
 mod tests;
@@ -20,13 +20,13 @@ use crate::host_tree::{HostTree, names};
 use crate::in_use::refuse_in_use;
 use crate::{Error, InUse, Options, UseKind};
 
-/// Changes of the host for a pair of functions, in force until this is dropped. Locks keep other processes from changing
-/// what the path of the pair depends on.
+/// Changes of the host for a pair of functions. Dropping it reverts them. Locks keep other processes from changing the functions
+/// and the IOMMU group that the path of the pair depends on.
 #[derive(Debug)]
 pub struct Arrangement {
     host: HostTree,
     dir: StateDir,
-    /// In the order of the changes.
+    /// Entries of the journal, in the order of the changes.
     entries: Vec<Entry>,
     done: Vec<String>,
     // Released after everything is reverted.
@@ -34,17 +34,17 @@ pub struct Arrangement {
 }
 
 impl Arrangement {
-    /// Makes changes for a pair, all of them or none. Locks the importer, its IOMMU group and the functions on the path
-    /// (`way`) as well, also without any change. Neither of the two functions may be open in this process.
+    /// Makes all changes for a pair, or none. Locks the importer, its IOMMU group and the functions on the path (`hops`), even if
+    /// there are no changes. Exporter and importer must not be open in this process.
     ///
     /// # Errors
-    /// Another run has one of the locks. Something that would disappear is in use, or could not be restored; nothing was
-    /// changed then. Or the kernel refused: then the steps before are reverted, or the error says that they could not be.
+    /// Another run has one of the locks, or a change would break a use or affect state that cannot be restored: nothing is changed
+    /// then. Or the kernel refuses a change: the changes before it are reverted. [`Error::LeftChanged`] if reverting fails.
     pub fn make(
         exporter: Bdf,
         importer: Bdf,
         changes: &[HostChange],
-        way: &[Bdf],
+        hops: &[Bdf],
         options: &Options,
     ) -> Result<Self, Error> {
         let host = &options.host;
@@ -53,7 +53,7 @@ impl Arrangement {
             require_exportable(host, exporter)?;
         }
         // Locks come first: another process may be in the middle of a change.
-        let locks = lock(host, &dir, [exporter, importer], changes, way)?;
+        let locks = lock(host, &dir, [exporter, importer], changes, hops)?;
         let prepared = Prepared::all(exporter, importer, changes, options)?;
         let mut arrangement = Self { host: host.clone(), dir, entries: Vec::new(), done: Vec::new(), _locks: locks };
         match arrangement.change(exporter, importer, prepared) {
@@ -65,15 +65,15 @@ impl Arrangement {
         }
     }
 
-    /// Descriptions of the changes, for reports: `IOMMU group 9 switched from DMA to identity`.
+    /// Descriptions of the changes for reports: `IOMMU group 9 switched from DMA to identity`.
     pub fn done(&self) -> &[String] {
         &self.done
     }
 
-    /// Reverts everything now; dropping does the same, but cannot report an error.
+    /// Reverts all changes. Dropping does the same, but cannot report an error.
     ///
     /// # Errors
-    /// The first change that could not be reverted; it stays in the journal for [`crate::restore`].
+    /// Returns the error of the first change that cannot be reverted. The change stays in the journal for [`crate::restore`].
     pub fn revert(mut self) -> Result<(), Error> {
         self.revert_all()
     }
@@ -100,8 +100,8 @@ impl Arrangement {
 
     fn change_acs(&mut self, exporter: Bdf, changes: &[AcsChange]) -> Result<(), Error> {
         let (host, journal) = (self.host.clone(), self.journal());
-        // The kernel caches the path of a pair until the exporter's driver is unbound. So an exporter with a VFIO driver is
-        // rebound, now and when the bits are reverted.
+        // The kernel caches the path of a pair until the exporter's driver is unbound, so unbind and bind it now, and again
+        // when the bits are reverted.
         let bound = match host.driver(exporter)? {
             Some(driver) => Some((driver, self.lock_closed(exporter)?)),
             None => None,
@@ -123,7 +123,7 @@ impl Arrangement {
         Ok(())
     }
 
-    /// Locks the exporter, which no process may have open.
+    /// Locks the exporter, and checks that no process has it open.
     fn lock_closed(&self, exporter: Bdf) -> Result<Lock, Error> {
         let lock = Lock::acquire(&self.dir, Subject::Function(exporter))?;
         require_closed(&self.host, exporter)?;
@@ -149,12 +149,12 @@ impl Arrangement {
 
 impl Drop for Arrangement {
     fn drop(&mut self) {
-        // What cannot be reverted stays in the journal, and `restore` finds it.
+        // A change that cannot be reverted stays in the journal for `restore`.
         let _ = self.revert_all();
     }
 }
 
-/// Bits of one ACS control word.
+/// Change of one ACS control word.
 struct AcsChange {
     bdf: Bdf,
     offset: u16,
@@ -163,7 +163,7 @@ struct AcsChange {
     description: String,
 }
 
-/// Changes, with the state before them.
+/// Checked changes, with the state before them.
 #[derive(Default)]
 struct Prepared {
     domains: Vec<(Domain, DomainType)>,
@@ -171,7 +171,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Checks everything that the changes affect.
+    /// Checks the functions and groups that the changes affect, and reads their state.
     fn all(exporter: Bdf, importer: Bdf, changes: &[HostChange], options: &Options) -> Result<Self, Error> {
         let host = &options.host;
         let mut prepared = Self::default();
@@ -201,14 +201,14 @@ impl Prepared {
     }
 }
 
-/// Exclusive locks of everything that the changes affect, and shared locks of what else the path depends on. The exporter
-/// is locked when it is opened.
+/// Acquires exclusive locks of the functions and groups that the changes affect, and shared locks of the others that the path
+/// depends on. The exporter is locked when it is opened.
 fn lock(
     host: &HostTree,
     dir: &StateDir,
     [exporter, importer]: [Bdf; 2],
     changes: &[HostChange],
-    way: &[Bdf],
+    hops: &[Bdf],
 ) -> Result<Vec<Lock>, Error> {
     let (mut subjects, mut locks) = (vec![Subject::Function(exporter)], Vec::new());
     let mut add = |subject, lock: fn(&StateDir, Subject) -> Result<Lock, Error>| {
@@ -229,7 +229,7 @@ fn lock(
             HostChange::Acs { bdf, .. } => add(Subject::Function(bdf), Lock::acquire)?,
         }
     }
-    for bdf in [&[importer], way].concat() {
+    for bdf in [&[importer], hops].concat() {
         add(Subject::Function(bdf), Lock::acquire_shared)?;
     }
     if let Some(group) = host.tree().iommu_group(importer) {
@@ -238,7 +238,7 @@ fn lock(
     Ok(locks)
 }
 
-/// Fails if the exporter could not be opened after the changes.
+/// Checks that the exporter can be opened after the changes.
 fn require_exportable(host: &HostTree, exporter: Bdf) -> Result<(), Error> {
     let group = host.tree().vfio_group(exporter)?;
     if !host.tree().has_vfio_driver(exporter)
@@ -249,21 +249,21 @@ fn require_exportable(host: &HostTree, exporter: Bdf) -> Result<(), Error> {
     Ok(host.tree().require_viable(exporter, group, &[])?)
 }
 
+/// Checks that no other process has the function open through VFIO.
 fn require_closed(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     let pids = host.vfio_users(bdf)?;
     if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) }
 }
 
-/// The ACS redirect of a port keeps the functions below it from reaching others without the IOMMU. A program that has one
-/// of them open through VFIO, such as a virtual machine, relies on that.
+/// Checks that no program has a function below the port open through VFIO. The ACS redirect of the port keeps these functions from
+/// accessing others without the IOMMU, and a virtual machine relies on that.
 fn require_trusted_below(host: &HostTree, port: Bdf, ours: &[Bdf]) -> Result<(), Error> {
     let mut found = Vec::new();
     functions_below(&host.function_real(port)?, &mut found)?;
     for bdf in found.into_iter().filter(|bdf| !ours.contains(bdf)) {
         let pids = host.vfio_users(bdf)?;
         if !pids.is_empty() {
-            let detail =
-                format!("processes {pids:?} have it open through VFIO, and the ACS redirect of {port} confines it");
+            let detail = format!("processes {pids:?} have it open through VFIO and rely on the ACS redirect of {port}");
             let uses = vec![InUse { kind: UseKind::Process, detail, forceable: false }];
             return Err(Error::InUse { bdf, uses, forced: false });
         }

@@ -6,22 +6,22 @@ use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver}
 use crate::in_use::refuse_in_use;
 use crate::{Error, Options};
 
-/// A function that is bound to a VFIO driver.
+/// Result of binding one function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// Address of the function.
     pub bdf: Bdf,
-    /// Driver that was bound before; [`crate::restore`] binds it again.
+    /// Previous driver, which [`crate::restore`] binds again; `None` if there was none.
     pub from_driver: Option<String>,
-    /// Whether a VFIO driver was bound before; nothing was changed then.
+    /// Whether a VFIO driver was already bound, so that nothing changed.
     pub already: bool,
 }
 
-/// Binds functions to vfio-pci: all of them, or none. [`crate::restore`] reverts it.
+/// Binds all functions to vfio-pci, or none. [`crate::restore`] reverts this.
 ///
 /// # Errors
-/// One of them does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
-/// VFIO does not tolerate; vfio-pci is not loaded; or the kernel refused.
+/// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
+/// VFIO does not tolerate; vfio-pci is not loaded; or the kernel refuses.
 pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();
@@ -41,14 +41,14 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
         }
     }
     let journal = Journal::new(dir);
-    let mut made = Vec::new();
+    let mut recorded = Vec::new();
     let mut bound = Vec::new();
     for bdf in functions {
-        match bind_one(bdf, options, &journal, &mut made) {
+        match bind_one(bdf, options, &journal, &mut recorded) {
             Ok(one) => bound.push(one),
             Err(error) => {
-                // Best effort: what cannot be reverted stays in the journal.
-                for entry in made.iter().rev() {
+                // Ignore errors: a binding that cannot be reverted stays in the journal.
+                for entry in recorded.iter().rev() {
                     let _ = journal.revert(host, entry);
                 }
                 return Err(error);
@@ -59,16 +59,16 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, made: &mut Vec<Entry>) -> Result<Bound, Error> {
+fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, recorded: &mut Vec<Entry>) -> Result<Bound, Error> {
     let host = &options.host;
     let now = driver::state(host, bdf)?;
     if host.tree().has_vfio_driver(bdf) {
-        // A killed run may have bound it for its own lifetime; from now on it stays bound until `restore`.
+        // A killed run may have bound the function temporarily. Keep it bound until `restore`.
         journal.adopt(host, bdf, now, OwnerKind::Bind)?;
         return Ok(Bound { bdf, from_driver: None, already: true });
     }
     let from_driver = host.driver(bdf)?;
-    made.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
+    recorded.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
     driver::bind_to_vfio_pci(host, bdf)?;
     Ok(Bound { bdf, from_driver, already: false })
 }
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// The journal is written first, so `restore` recreates the first state whenever the process dies.
+    /// The journal is written before each change, so `restore` recreates the initial state whenever the process dies.
     #[test]
     fn restores_after_a_death_at_any_step() {
         for step in 0..=6 {

@@ -1,4 +1,4 @@
-//! What can go wrong: one variant for each operation that can fail, with the object it failed on.
+//! Errors: one variant for each operation that can fail, with the object of the operation.
 
 mod explained;
 
@@ -9,8 +9,8 @@ use peerpath_paths::{Bdf, GroupError, IommuGroupId};
 
 use crate::{InUse, Subject};
 
-/// A failure to change or to restore the host. The message says what failed; [`peerpath_paths::Explained`] says why and what
-/// to do.
+/// A failure to change or to restore the host. The message names the failed operation; [`peerpath_paths::Explained`] provides
+/// reason and remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,12 +18,12 @@ pub enum Error {
     /// VFIO cannot open the function, whichever driver is bound to it.
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// A file of `/sys` or `/proc` cannot be read. What it would have said is never assumed.
+    /// A file of `/sys` or `/proc` cannot be read, so whether a change is safe is unknown.
     #[error("cannot read {path}")]
     ReadHost {
         /// The file.
         path: PathBuf,
-        /// The kernel's answer.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
@@ -40,7 +40,7 @@ pub enum Error {
     Locked {
         /// The locked function or group.
         subject: Subject,
-        /// The process that locked it, where the lock file names one.
+        /// ID of the process that has the lock; `None` if the lock file names none.
         pid: Option<u32>,
     },
     /// Other processes have the function, or its group, open through VFIO.
@@ -48,20 +48,20 @@ pub enum Error {
     OpenElsewhere {
         /// The function.
         bdf: Bdf,
-        /// Those of the processes that this user can see.
+        /// IDs of these processes, as far as they are visible to this user.
         pids: Vec<u32>,
     },
-    /// Something uses the function.
+    /// The function is in use.
     #[error("cannot change {bdf}, which is in use: {}", list(uses))]
     InUse {
         /// The function.
         bdf: Bdf,
-        /// The uses that forbid the change.
+        /// The uses that prevent the change.
         uses: Vec<InUse>,
-        /// Whether the caller forced the change. These uses forbid it nevertheless.
+        /// Whether the caller set [`crate::Options::force_in_use`], which does not cover these uses.
         forced: bool,
     },
-    /// The driver vfio-pci does not exist.
+    /// The driver vfio-pci is not loaded.
     #[error("cannot bind to vfio-pci: the driver is not loaded")]
     VfioPciMissing,
 
@@ -73,26 +73,26 @@ pub enum Error {
         bdf: Bdf,
         /// The step, as a verb: `unbind`.
         operation: &'static str,
-        /// The kernel's answer.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// The kernel accepted the request to bind and bound nothing.
+    /// The kernel accepted the request to bind, but did not bind the driver.
     #[error("cannot bind {bdf} to {driver}: the driver did not accept it")]
     NotBound {
         /// The function.
         bdf: Bdf,
-        /// The driver that was to be bound.
+        /// The requested driver.
         driver: String,
     },
 
     // The path of a pair.
-    /// The change would remove something that cannot be restored afterwards.
-    #[error("cannot change {subject}, which could not be restored: {what}")]
+    /// The change would remove state that cannot be restored.
+    #[error("cannot change {subject}, because it could not be restored: {what}")]
     NotRestorable {
         /// The function or group.
         subject: Subject,
-        /// The part that could not be restored, as part of a sentence.
+        /// Reason why the state cannot be restored, as a clause.
         what: String,
     },
     /// The kernel refused another type for the domain of a group.
@@ -100,9 +100,9 @@ pub enum Error {
     SetDomain {
         /// The group.
         group: IommuGroupId,
-        /// The type, in the word of sysfs.
+        /// The requested type, as sysfs names it.
         kind: String,
-        /// The kernel's answer.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
@@ -113,7 +113,7 @@ pub enum Error {
         bdf: Bdf,
         /// The step, as a verb: `write`.
         operation: &'static str,
-        /// The kernel's answer.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
@@ -128,25 +128,25 @@ pub enum Error {
     Program {
         /// The program and its arguments.
         command: String,
-        /// What it printed to standard error.
+        /// Standard error of the program.
         message: String,
     },
-    /// Something that belongs to a function did not reappear after its driver was bound again.
+    /// Part of a function's network configuration did not reappear after its driver was bound again.
     #[error("cannot restore {what} of {bdf}: it did not appear within {waited_s} s")]
     NotRestored {
         /// The function.
         bdf: Bdf,
-        /// The missing part.
+        /// The missing part, as a noun phrase.
         what: String,
-        /// How long it was waited for, in seconds.
+        /// Timeout in seconds.
         waited_s: u64,
     },
-    /// A change failed, and so did reverting the steps before it.
-    #[error("{error}; cannot revert the steps before it: {left}")]
+    /// A change failed, and the changes before it cannot be reverted.
+    #[error("{error}; cannot revert the changes before it: {left}")]
     LeftChanged {
-        /// Why the change failed.
+        /// Error of the change.
         error: Box<Error>,
-        /// Why the steps before it were not reverted.
+        /// Error of reverting the changes before it.
         left: Box<Error>,
     },
 
@@ -158,7 +158,7 @@ pub enum Error {
         path: PathBuf,
         /// The step, as a verb: `create the directory`.
         operation: &'static str,
-        /// The kernel's answer.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
@@ -167,7 +167,7 @@ pub enum Error {
     BadJournal {
         /// The file.
         path: PathBuf,
-        /// The parser's answer.
+        /// The error of the parser.
         #[source]
         source: serde_json::Error,
     },

@@ -1,4 +1,4 @@
-//! Reserving a function for as long as a process uses it.
+//! Reserving a function while a process uses it.
 
 use peerpath_paths::Bdf;
 
@@ -7,19 +7,19 @@ use crate::host_tree::HostTree;
 use crate::in_use::refuse_in_use;
 use crate::{Error, Options};
 
-/// The lock of a function, and a temporary binding to vfio-pci if it had no driver. Dropping it restores the function.
+/// The lock of a function, and a temporary binding to vfio-pci if the function had no driver. Dropping it restores the function.
 #[derive(Debug)]
 pub struct Hold {
-    // Reverted before the lock is released.
+    // Dropped first, so that the binding is reverted under the lock.
     _binding: Option<TemporaryBinding>,
     _lock: Lock,
 }
 
 impl Hold {
-    /// Checks whether [`Hold::acquire`] would succeed, apart from its lock; changes nothing.
+    /// Checks whether [`Hold::acquire`] would succeed, except for its lock. Changes nothing.
     ///
     /// # Errors
-    /// As [`Hold::acquire`], and another program has the function open through VFIO.
+    /// Another program has the function open through VFIO, this is unknown, or [`Hold::acquire`] would fail.
     pub fn probe(bdf: Bdf, options: &Options) -> Result<(), Error> {
         let host = &options.host;
         host.tree().vfio_group(bdf)?;
@@ -34,12 +34,12 @@ impl Hold {
         refuse_in_use(host, bdf, options.force_in_use)
     }
 
-    /// Locks a function, and binds it to vfio-pci if it has no driver. A kernel driver is never unbound: that is for
-    /// [`crate::bind()`], which the user asks for by name.
+    /// Locks a function, and binds it to vfio-pci if it has no driver. Never unbinds a kernel driver: only [`crate::bind()`], which
+    /// the user requests explicitly, does so.
     ///
     /// # Errors
-    /// Another run has locked it, a kernel driver is bound to it, it is in use, vfio-pci is not loaded, or the kernel
-    /// refused.
+    /// Another run has locked the function, a kernel driver is bound to it, it is in use, vfio-pci is not loaded, or the kernel
+    /// refuses the binding.
     pub fn acquire(bdf: Bdf, options: &Options) -> Result<Self, Error> {
         let host = &options.host;
         host.tree().vfio_group(bdf)?;
@@ -74,7 +74,7 @@ impl TemporaryBinding {
     fn new(host: &HostTree, bdf: Bdf, journal: Journal) -> Result<Self, Error> {
         driver::require_vfio_pci(host)?;
         let entry = journal.begin(host, bdf, driver::state(host, bdf)?, OwnerKind::Run)?;
-        // From here on, dropping it reverts the steps that were made.
+        // From here on, dropping `binding` reverts the completed steps.
         let binding = Self { host: host.clone(), entry, journal };
         driver::bind_to_vfio_pci(host, bdf)?;
         Ok(binding)
@@ -83,7 +83,7 @@ impl TemporaryBinding {
 
 impl Drop for TemporaryBinding {
     fn drop(&mut self) {
-        // On failure the entry stays in the journal, and `restore` finds it.
+        // On failure the entry stays in the journal for `restore`.
         let _ = self.journal.revert(&self.host, &self.entry);
     }
 }

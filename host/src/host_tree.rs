@@ -1,4 +1,4 @@
-//! A host: the root of its `/sys`, `/proc` and `/dev`, and what writes to it. Tests replace both.
+//! Access to a host: its `/sys`, `/proc` and `/dev`, and the writer that changes it. Tests replace both.
 
 use std::fmt;
 use std::fs;
@@ -13,20 +13,20 @@ use peerpath_paths::{Bdf, GroupError, Tree, UnreadFile};
 
 use crate::Error;
 
-/// Everything that changes a host. Tests use a simulated kernel instead.
+/// The operations that change a host. Tests replace them with a fake kernel.
 pub(crate) trait HostWriter: Send + Sync {
     /// Writes an attribute of sysfs.
     fn write(&self, path: &Path, text: &str) -> io::Result<()>;
     /// Writes a 16-bit word to a file of config space.
     fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()>;
-    /// Runs a program to its end. Returns its standard output, or its standard error if it failed.
+    /// Runs a program and waits for it. Returns its standard output, or its standard error if it failed.
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
 }
 
-/// The host that is changed.
+/// The host to change.
 ///
-/// Facts about VFIO and IOMMU groups come from [`Tree`]. Whether a change is safe is read here instead: a file that cannot
-/// be read is an error, where a [`Tree`] says that there is none.
+/// Facts about VFIO and IOMMU groups come from [`Tree`], for which an unreadable file is missing. Facts that decide whether a change
+/// is safe come from the methods of this type, for which an unreadable file is an error.
 #[derive(Clone)]
 pub struct HostTree {
     root: PathBuf,
@@ -47,12 +47,12 @@ impl Default for HostTree {
 }
 
 impl HostTree {
-    /// This host.
+    /// The running host.
     pub fn live() -> Self {
         Self { root: PathBuf::from("/"), tree: Arc::new(Tree::live()), writer: Arc::new(Live) }
     }
 
-    /// Files below a directory.
+    /// A fake host with its files below a directory.
     #[cfg(test)]
     pub(crate) fn at(root: &Path, writer: Arc<dyn HostWriter>) -> Self {
         Self { root: root.to_owned(), tree: Arc::new(Tree::open(root).unwrap()), writer }
@@ -104,7 +104,7 @@ impl HostTree {
         }
     }
 
-    /// Whether it is this host, so that system calls describe the same host as its files.
+    /// Whether this is the running host, so that system calls describe the same host as the files.
     pub(crate) fn is_live(&self) -> bool {
         self.root == Path::new("/")
     }
@@ -119,7 +119,7 @@ impl HostTree {
         self.path(format!("sys/bus/pci/devices/{bdf}"))
     }
 
-    /// The directory of the function in `/sys/devices`, with the devices of its driver below.
+    /// The directory of the function in `/sys/devices`, which contains the devices of its driver.
     pub(crate) fn function_real(&self, bdf: Bdf) -> Result<PathBuf, Error> {
         let link = self.function(bdf);
         match fs::canonicalize(&link) {
@@ -129,12 +129,12 @@ impl HostTree {
         }
     }
 
-    /// Fails with [`GroupError::NoFunction`] unless the function exists.
+    /// Checks that the function exists; otherwise returns [`GroupError::NoFunction`].
     pub(crate) fn require(&self, bdf: Bdf) -> Result<(), Error> {
         self.function_real(bdf).map(drop)
     }
 
-    /// The driver bound to a function.
+    /// Name of the driver bound to a function; `None` if no driver is bound.
     pub(crate) fn driver(&self, bdf: Bdf) -> Result<Option<String>, Error> {
         link_name(&self.function(bdf).join("driver"))
     }
@@ -147,7 +147,7 @@ impl HostTree {
     }
 }
 
-/// This host.
+/// Writer for the running host.
 struct Live;
 
 impl HostWriter for Live {
@@ -161,7 +161,7 @@ impl HostWriter for Live {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
-        // In a process group of its own: Ctrl-C at the terminal must not end it in the middle of a restore.
+        // A process group of its own keeps Ctrl-C from killing the program in the middle of a restore.
         let output =
             Command::new(program).args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).process_group(0).output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -169,34 +169,34 @@ impl HostWriter for Live {
     }
 }
 
-/// The text of a small file without its line end; `None` if there is no such file.
+/// Reads a small file without leading and trailing white space; `None` if the file does not exist.
 pub(crate) fn read_trimmed(path: &Path) -> Result<Option<String>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_matches(is_blank).to_owned())),
-        Err(error) if gone(&error) => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
     }
 }
 
-/// Some attributes end with a NUL byte.
-fn is_blank(letter: char) -> bool {
-    letter.is_whitespace() || letter == '\0'
+/// Whether to trim a character. Some attributes of sysfs end with a NUL byte.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() || character == '\0'
 }
 
-/// The last component of a link's target; `None` if there is no such link.
+/// The last component of a link's target; `None` if the link does not exist.
 pub(crate) fn link_name(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_link(path) {
         Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
-        Err(error) if gone(&error) => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(source) => Err(Error::ReadHost { path: path.to_owned(), source }),
     }
 }
 
-/// The names in a directory, sorted; empty if there is no such directory.
+/// The sorted names in a directory; empty if the directory does not exist.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if gone(&error) => return Ok(Vec::new()),
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(source) => return Err(Error::ReadHost { path: path.to_owned(), source }),
     };
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -204,8 +204,8 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Devices vanish while we read: a file that vanished is treated as one that never existed.
-fn gone(error: &io::Error) -> bool {
+/// Whether a file does not exist. ENODEV is the errno for an attribute of a device that was removed during the read.
+fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(libc::ENODEV)
 }

@@ -1,15 +1,14 @@
 //! Changes a host for a measurement, and restores it.
 //!
-//! Everything that this crate changes is written to a journal first, by the state it had before. A guard reverts the change
-//! when it is dropped; [`restore`] reverts what a killed process left behind. Locks keep two processes from changing the
-//! same function or IOMMU group.
+//! Before each change, the current state is written to a journal. A guard reverts the change when it is dropped; [`restore`]
+//! reverts the changes of a killed process. Locks keep two processes from changing the same function or IOMMU group.
 //!
 //! - [`bind()`] binds functions to vfio-pci until [`restore`].
 //! - [`Hold`] locks a function, and binds one without a driver to vfio-pci, until it is dropped. Acquire it before the function
 //!   is opened through VFIO.
-//! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions takes a certain path, until it
-//!   is dropped.
-//! - [`uses`] lists what a change would break.
+//! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions gets the requested path,
+//!   until it is dropped.
+//! - [`uses`] lists the uses that a change would break.
 //!
 //! ```no_run
 //! use peerpath_host::{Options, bind, restore};

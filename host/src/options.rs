@@ -1,28 +1,28 @@
-//! How a host is changed.
+//! Options for changing a host.
 
 use std::path::PathBuf;
 
 use crate::HostTree;
 
-/// How a host is changed, and where the changes are recorded.
+/// Options for changing a host, and the directory of the journal.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory of the journal and the locks. Only its owner may be able to write to it.
+    /// Directory of the journal and the locks. Users other than its owner must not be able to write to it.
     pub state_dir: PathBuf,
-    /// Change functions that are in use, as far as [`crate::InUse::forceable`] allows.
+    /// Whether to change functions that are in use, as far as [`crate::InUse::forceable`] permits.
     pub force_in_use: bool,
-    /// The host.
+    /// Host to change.
     pub host: HostTree,
 }
 
 impl Options {
-    /// Where the journal is unless the environment names another directory.
+    /// State directory if `PEERPATH_STATE_DIR` is not set.
     pub const DEFAULT_STATE_DIR: &str = "/run/peerpath";
 }
 
 impl Default for Options {
-    /// This host, nothing forced, and the state directory that `PEERPATH_STATE_DIR` names, or
-    /// [`Options::DEFAULT_STATE_DIR`] if that is unset or empty.
+    /// The running host, without force. The state directory is `PEERPATH_STATE_DIR`, or [`Options::DEFAULT_STATE_DIR`] if the
+    /// variable is unset or empty.
     fn default() -> Self {
         let state_dir = std::env::var_os("PEERPATH_STATE_DIR").filter(|path| !path.is_empty());
         Self {

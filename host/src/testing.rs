@@ -1,4 +1,4 @@
-//! A host of files, with a simulated kernel behind `bind`, `unbind`, the types of IOMMU domains, config space, and the
+//! A fake host in a directory. A fake kernel implements `bind`, `unbind`, the types of IOMMU domains, config space, and the
 //! programs `ip` and `rdma`.
 
 mod networks;
@@ -16,30 +16,30 @@ use peerpath_paths::Bdf;
 use crate::host_tree::HostWriter;
 use crate::{HostTree, Options};
 
-/// How the simulated kernel answers the next writes.
+/// Behaviour of the fake kernel for the next writes.
 #[derive(Debug, Clone, Copy)]
-enum Mood {
+enum Mode {
     Works,
-    /// Refuses one write after this many.
+    /// Rejects one write after this number of writes.
     FailsOnceAfter(usize),
-    /// Refuses every write after this many, as if the process had died there.
+    /// Rejects every write after this number of writes, as if the process had died.
     DeadAfter(usize),
 }
 
 #[derive(Debug)]
 struct Kernel {
     root: PathBuf,
-    mood: Mutex<Mood>,
+    mode: Mutex<Mode>,
     writes: AtomicUsize,
 }
 
-/// A host of files.
+/// A fake host.
 pub(crate) struct Fixture {
     base: tempfile::TempDir,
     kernel: Arc<Kernel>,
 }
 
-/// A function of the host.
+/// A function of the fake host.
 pub(crate) struct Function<'a> {
     fixture: &'a Fixture,
     bdf: Bdf,
@@ -49,7 +49,7 @@ impl Fixture {
     pub(crate) fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let root = base.path().join("host");
-        let kernel = Kernel { root, mood: Mutex::new(Mood::Works), writes: AtomicUsize::new(0) };
+        let kernel = Kernel { root, mode: Mutex::new(Mode::Works), writes: AtomicUsize::new(0) };
         let fixture = Self { base, kernel: Arc::new(kernel) };
         fixture.file("proc/sys/kernel/random/boot_id", "this boot\n");
         fixture
@@ -81,7 +81,7 @@ impl Fixture {
         relink(&self.path(relative), Path::new(target));
     }
 
-    /// A function, which is created if it does not exist.
+    /// Returns a function; creates it if it does not exist.
     pub(crate) fn function(&self, bdf: &str) -> Function<'_> {
         let directory = format!("sys/devices/pci0000:00/{bdf}");
         if !self.path(&directory).exists() {
@@ -101,13 +101,13 @@ impl Fixture {
         fs::remove_dir_all(self.path(&format!("sys/bus/pci/drivers/{name}"))).unwrap();
     }
 
-    /// A device file's directory.
+    /// Creates the sysfs directory of a device node.
     pub(crate) fn node(&self, directory: &str, name: &str, number: &str) {
         self.file(&format!("{directory}/dev"), &format!("{number}\n"));
         self.file(&format!("{directory}/uevent"), &format!("DEVNAME={name}\n"));
     }
 
-    /// A disk's or partition's directory.
+    /// Creates the sysfs directory of a disk or partition.
     pub(crate) fn block(&self, directory: &str, number: &str) {
         let name = directory.rsplit('/').next().unwrap();
         self.node(directory, name, number);
@@ -115,7 +115,7 @@ impl Fixture {
         self.link(&format!("sys/class/block/{name}"), self.path(directory).to_str().unwrap());
     }
 
-    /// A network interface's directory.
+    /// Creates the sysfs directory of a network interface.
     pub(crate) fn interface(&self, directory: &str, flags: &str) {
         let name = directory.rsplit('/').next().unwrap();
         self.file(&format!("{directory}/ifindex"), "2\n");
@@ -124,23 +124,23 @@ impl Fixture {
     }
 
     pub(crate) fn fail_once_after(&self, writes: usize) {
-        self.set_mood(Mood::FailsOnceAfter(writes));
+        self.set_mode(Mode::FailsOnceAfter(writes));
     }
 
     pub(crate) fn die_after(&self, writes: usize) {
-        self.set_mood(Mood::DeadAfter(writes));
+        self.set_mode(Mode::DeadAfter(writes));
     }
 
     pub(crate) fn revive(&self) {
-        self.set_mood(Mood::Works);
+        self.set_mode(Mode::Works);
     }
 
-    fn set_mood(&self, mood: Mood) {
-        *self.kernel.mood.lock().unwrap() = mood;
+    fn set_mode(&self, mode: Mode) {
+        *self.kernel.mode.lock().unwrap() = mode;
         self.kernel.writes.store(0, Ordering::SeqCst);
     }
 
-    /// The functions in the journal.
+    /// Reads the functions in the journal.
     pub(crate) fn journaled(&self) -> Vec<Bdf> {
         let Ok(text) = fs::read_to_string(self.options().state_dir.join("journal.json")) else { return Vec::new() };
         let journal: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -170,7 +170,7 @@ impl Function<'_> {
         self
     }
 
-    /// An ACS capability with its control word.
+    /// Adds an ACS capability with this control word.
     pub(crate) fn acs(self, control: u16) -> Self {
         let mut bytes = vec![0; 4096];
         bytes[0x100..0x102].copy_from_slice(&0x000d_u16.to_le_bytes());
@@ -215,9 +215,9 @@ impl HostWriter for Kernel {
 impl Kernel {
     fn step(&self) -> io::Result<()> {
         let count = self.writes.fetch_add(1, Ordering::SeqCst);
-        match *self.mood.lock().unwrap() {
-            Mood::FailsOnceAfter(writes) if count == writes => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            Mood::DeadAfter(writes) if count >= writes => Err(io::ErrorKind::Other.into()),
+        match *self.mode.lock().unwrap() {
+            Mode::FailsOnceAfter(writes) if count == writes => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            Mode::DeadAfter(writes) if count >= writes => Err(io::ErrorKind::Other.into()),
             _ => Ok(()),
         }
     }
@@ -262,7 +262,7 @@ impl Kernel {
     }
 }
 
-/// Every file and link below the root with its content, to compare the host before and after.
+/// Reads every file and link of the fake host, to compare it before and after a change.
 pub(crate) fn picture(fixture: &Fixture) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {

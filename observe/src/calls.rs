@@ -8,15 +8,15 @@ use crate::parse::{Event, Record};
 pub struct Call {
     /// The operation.
     pub operation: DmaBufOp,
-    /// The calling thread, as the kernel numbers it.
+    /// ID of the calling thread in the kernel's PID namespace.
     pub thread: u32,
     /// Time from entry to return, in nanoseconds.
     pub duration_ns: u64,
-    /// The errno, if the call failed.
+    /// Errno of a failed call; `None` if the call succeeded.
     pub errno: Option<i32>,
 }
 
-/// An entry without a return yet.
+/// An entry whose return has not been found.
 struct OpenCall {
     function: &'static TimedFunction,
     thread: u32,

@@ -6,7 +6,7 @@
 //! | `dma:dma_map_phys` of this memory, with DMA address = physical address plus the known offset of the host bridge | `host-bridge-bypass` |
 //! | `iommu:map` of this memory | `host-bridge-translated` |
 //! | attach or map returned an errno, or `dma_map_phys` returned `DMA_MAPPING_ERROR` | `refused` |
-//! | anything else, or two of these at once | `unknown`, with the reason |
+//! | anything else, or several of these at once | `unknown`, with the reason |
 
 use nix::errno::Errno;
 use peerpath_paths::PathName;
@@ -20,8 +20,8 @@ use crate::parse::Ranges;
 use crate::trace::Trace;
 
 impl Trace {
-    /// The path that the kernel set up. The trace must contain one registration only: events do not identify the registration
-    /// that they belong to.
+    /// The path that the kernel set up. The trace must contain one registration only: events do not identify their
+    /// registration.
     pub fn classify(&self, expected: &Expected) -> Observation {
         let events = MemoryEvents::of(self, expected);
         let path_or_reason = path(self, &events, expected);
@@ -73,7 +73,7 @@ fn path(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> Result
 }
 
 fn is_refused(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> Result<bool, String> {
-    // The last call decides: an importer may try again.
+    // The last call decides, because an importer may retry.
     let last = trace.calls.iter().rfind(|call| call.operation.is_of_import());
     if last.is_some_and(|call| call.errno.is_some()) {
         return Ok(true);
@@ -114,7 +114,7 @@ fn bus_address(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) ->
     if !events.direct.is_empty() || !events.iommu.is_empty() {
         return Err("p2pdma returned BUS_ADDR, but the memory was mapped through the host bridge".into());
     }
-    // The probe reads bus_offset only where the kernel has BTF, and only then it reads the right physical address.
+    // Only with BTF does the probe read bus_offset, and only then is its physical address reliable.
     if let Some(&Ranges { phys: Some(phys), length_bytes: Some(length), bus_offset: Some(_), .. }) = events.ranges
         && !expected.covers(phys, length)
     {
@@ -157,7 +157,7 @@ fn direct_path(events: &MemoryEvents<'_>, expected: &Expected, direct: &DirectMa
     ))
 }
 
-/// Why a trace without a mapping of the memory does not show the path.
+/// The reason why a trace without a mapping of the memory does not show the path.
 fn no_mapping(trace: &Trace, events: &MemoryEvents<'_>) -> String {
     if trace.log.lost_events > 0 {
         return "events were lost, and no remaining event shows a mapping of the memory".into();

@@ -1,4 +1,4 @@
-//! The events of a trace that concern the memory in question.
+//! The events of a trace that concern the registered memory.
 //!
 //! The recorded threads also map other memory (a NIC's receive buffers, for example, from an interrupt). The physical address
 //! separates the two: only mappings within the exported memory count.
@@ -39,14 +39,14 @@ fn attribute_names(bits: u64) -> String {
     names.join("|")
 }
 
-/// The events that concern the memory in question.
+/// The events that concern the registered memory.
 #[derive(Default)]
 pub(crate) struct MemoryEvents<'a> {
     pub(crate) direct: Vec<DirectMapping<'a>>,
     pub(crate) iommu: Vec<IommuMapping>,
     /// Number of mappings of other memory.
     pub(crate) of_other_memory: usize,
-    /// The distinct answers of p2pdma, in the order of their first occurrence.
+    /// The distinct map types that p2pdma returned, in the order of their first occurrence.
     pub(crate) map_types: Vec<MapType>,
     /// Exporter and device of each attachment.
     pub(crate) attachments: Vec<(&'a str, &'a str)>,
@@ -121,7 +121,7 @@ impl<'a> MemoryEvents<'a> {
         if concerns_memory { add(self) } else { self.of_other_memory += 1 }
     }
 
-    /// Whether the IOMMU translates a mapping of `dma_map_phys`; the event itself does not show that.
+    /// Whether an `iommu:map` event covers a mapping of `dma_map_phys`. The event of the mapping itself does not show a translation.
     pub(crate) fn is_translated(&self, direct: &DirectMapping<'_>) -> bool {
         self.iommu.iter().any(|mapping| mapping.translates(direct.dma_address, direct.phys))
     }

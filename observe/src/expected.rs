@@ -1,4 +1,4 @@
-//! What the caller knows about a registration before its trace is read.
+//! Facts about a registration that the caller knows before the trace is read.
 
 use std::error::Error;
 use std::io;
@@ -9,29 +9,29 @@ use peerpath_paths::{Bdf, Function, GroupMembership, Topology};
 /// The registered memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
-    /// A device's memory at these physical addresses.
+    /// Device memory (MMIO) at these physical addresses.
     Mmio(Vec<Range<u64>>),
     /// Ordinary memory of the host: the baseline.
     Ordinary,
 }
 
-/// What the caller knows about the recorded registration.
+/// Facts about the recorded registration that the caller knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// The memory.
+    /// Registered memory.
     pub memory: Memory,
     /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
     pub translated: Option<bool>,
-    /// The importer has its own I/O address space: memory that the kernel does not map there is refused.
+    /// Whether the importer has its own I/O address space, in which a failed registration without a mapping is a refusal.
     pub own_address_space: bool,
     /// Bus address minus physical address of the exporter's memory, modulo 2^64; `None` if unknown.
     pub bus_offset: Option<u64>,
-    /// The errno, if the registration failed; 0 if the errno is unknown.
+    /// Errno of a failed registration, 0 if unknown; `None` if the registration succeeded.
     pub failed_with: Option<i32>,
 }
 
 impl Expected {
-    /// A registration that succeeded, with nothing else known.
+    /// Describes a successful registration without further facts.
     pub fn new(memory: Memory) -> Self {
         Self { memory, translated: None, own_address_space: false, bus_offset: None, failed_with: None }
     }
@@ -57,22 +57,22 @@ impl Expected {
         })
     }
 
-    /// The importer has its own I/O address space, which translates independently of the domain of its group.
+    /// Sets that the importer has its own I/O address space, which translates independently of the domain of its group.
     #[must_use]
     pub fn in_own_address_space(self) -> Self {
         Self { translated: Some(true), own_address_space: true, ..self }
     }
 
-    /// The registration failed with this error. The errno comes from the first [`io::Error`] in the chain of its sources.
+    /// Sets that the registration failed with this error. The errno is that of the first [`io::Error`] in the chain of sources.
     #[must_use]
     pub fn failed(self, error: &(dyn Error + 'static)) -> Self {
         let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
         let errno = |error: &(dyn Error + 'static)| error.downcast_ref::<io::Error>()?.raw_os_error();
-        // 0: it failed, with an unknown errno.
+        // 0 is a failure with an unknown errno.
         Self { failed_with: Some(chain.into_iter().find_map(errno).unwrap_or_default()), ..self }
     }
 
-    /// Whether this span overlaps the memory.
+    /// Whether a physical address range overlaps the memory.
     pub(crate) fn covers(&self, phys: u64, length_bytes: u64) -> bool {
         let Memory::Mmio(ranges) = &self.memory else { return false };
         let end = phys.saturating_add(length_bytes);

@@ -1,4 +1,4 @@
-//! A model of tracefs for tests: how the kernel reacts to writes, and what it rejects.
+//! A fake tracefs for tests, which accepts and rejects writes as the kernel does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,11 +10,11 @@ use crate::tracefs::Tracefs;
 #[derive(Default)]
 pub(crate) struct FakeTracefs {
     state: Mutex<State>,
-    /// Symbols and arguments that it rejects in probe definitions.
+    /// Symbols and arguments that the kernel rejects in probe definitions.
     pub(crate) rejects: Vec<&'static str>,
-    /// It has no kprobe events.
+    /// Whether the kernel lacks kprobe events.
     pub(crate) without_kprobes: bool,
-    /// Tracepoints it lacks, as `dma/dma_map_phys`.
+    /// Tracepoints that the kernel lacks, as `dma/dma_map_phys`.
     pub(crate) lacks: Vec<&'static str>,
     /// The kernel's number of the thread that writes markers.
     pub(crate) thread: u32,
@@ -130,7 +130,7 @@ impl Tracefs for FakeTracefs {
         if self.rejects.iter().any(|text| line.contains(text)) {
             return Err(error(io::ErrorKind::InvalidInput));
         }
-        let probe = line.split_whitespace().next().and_then(|word| word.split_once(':')).unwrap().1;
+        let probe = line.split_whitespace().next().and_then(|part| part.split_once(':')).unwrap().1;
         state.definitions.push(line.to_owned());
         assert!(state.probes.insert(probe.to_owned()), "{probe} already exists");
         Ok(())

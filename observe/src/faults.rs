@@ -12,14 +12,14 @@ use crate::error::ObserveError;
 /// A kernel message about a blocked access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The function that issued the access, where the message names it.
+    /// Function that issued the access; `None` if the message does not name it.
     pub device: Option<Bdf>,
     /// The text of the message.
     pub text: String,
 }
 
 impl Fault {
-    /// Whether the message may concern one of these functions: it names one of them, or none. List bridges to conventional
+    /// Whether the message may concern one of these functions: the message names one of them, or no function. List bridges to conventional
     /// PCI as well: the IOMMU attributes accesses from behind such a bridge to the bridge.
     pub fn may_concern(&self, functions: &[Bdf]) -> bool {
         self.device.is_none_or(|device| functions.contains(&device))
@@ -37,7 +37,7 @@ impl FaultWatch {
     /// Opens `dev/kmsg` below `root` and skips existing messages. `root` is `/`, except in tests.
     ///
     /// # Errors
-    /// The kernel log does not exist or may not be read.
+    /// The kernel log does not exist or is not readable.
     pub fn start(root: &Path) -> Result<Self, ObserveError> {
         let open = || -> io::Result<File> {
             let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(root.join("dev/kmsg"))?;
@@ -110,7 +110,7 @@ fn is_fault(text: &str) -> bool {
     FAULTS.iter().any(|parts| parts.iter().all(|part| text.contains(part)))
 }
 
-/// The last PCI address in a message. The first one may be that of the IOMMU.
+/// The last PCI address in a message. The first address may be that of the IOMMU.
 fn device(text: &str) -> Option<Bdf> {
     let is_part = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
     text.split(|c| !is_part(c)).filter_map(|part| part.trim_end_matches([':', '.']).parse().ok()).next_back()
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// Messages as the drivers print them. The first two come from the lab.
+    /// Messages in the format of the drivers. The first two were captured in a virtual machine.
     const FAULTS: [(&str, Option<&str>); 9] = [
         (
             "DMAR: [DMA Read NO_PASID] Request device [0000:08:00.0] fault addr 0x2345000 [fault reason 0x06] PTE Read access is not set",

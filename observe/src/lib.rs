@@ -1,11 +1,11 @@
 //! Observes which path the kernel sets up while a device driver attaches to a dma-buf and maps it.
 //!
-//! The kernel decides about the path inside the call that registers the buffer: the importer's driver attaches to the
+//! The kernel chooses the path inside the call that registers the buffer: the importer's driver attaches to the
 //! dma-buf and asks the exporter to map it; the exporter asks p2pdma how to reach the importer, and then maps through the
 //! IOMMU, maps directly, or refuses. Each of these steps is a tracepoint or a function that accepts a probe. An
 //! [`Observer`] records them through tracefs, and [`Trace::classify`] derives the path from the recording (the rules are
-//! listed in `classify.rs`). `pci_p2pdma_map_type` looks its answer up in a cache of the pair, but the kernel calls it for
-//! every mapping, so its return probe reports the answer each time.
+//! listed in `classify.rs`). `pci_p2pdma_map_type` may read the map type from a cache, but the kernel calls it for every mapping,
+//! so its return probe reports the map type each time.
 //!
 //! ```no_run
 //! # use peerpath_observe::{Expected, Memory, ObserveError, Observer, ObserverOptions, ProbeSet};
@@ -32,14 +32,14 @@
 //! ```
 //!
 //! # Limits
-//! The trace shows what the kernel set up. It does not show where bridges route a packet: if an ACS setting changes behind
-//! the kernel's back, only a measurement shows the effect.
+//! The trace shows what the kernel set up. It does not show where bridges route a packet: if another program changes an ACS
+//! setting, only a measurement shows the effect.
 //!
 //! # Effect on the host
 //! Events go to a private trace instance and come from the recorded threads only, so other users of tracing are not
 //! affected. Kprobes are global in the kernel: their group name contains the process that created them, they are enabled in
 //! the private instance only, and only between [`Observer::begin`] and [`Recording::end`]. Dropping the [`Observer`]
-//! removes them. The next [`Observer::start`], or [`remove_stale`], removes what a killed process left.
+//! removes them. The next [`Observer::start`], or [`remove_stale`], removes the instances and probes of a killed process.
 
 mod calls;
 mod classify;

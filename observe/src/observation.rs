@@ -41,32 +41,32 @@ impl fmt::Display for MapType {
     }
 }
 
-/// A part of the memory and its address for the device.
+/// A mapped part of the memory, with its physical and DMA address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// The device that the memory is mapped for, where an event names it: a PCI address.
+    /// PCI address of the device that the memory is mapped for; `None` if no event names the device.
     pub device: Option<String>,
     /// Physical address.
     pub phys: u64,
-    /// DMA address; `None` where the kernel refused the mapping.
+    /// DMA address; `None` if the kernel refused the mapping.
     pub dma_address: Option<u64>,
     /// Length in bytes.
     pub length_bytes: u64,
 }
 
-/// Which path the kernel set up, and why this follows from the trace.
+/// The path that the kernel set up, and the evidence from the trace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// The path; [`PathName::Unknown`] where the trace does not show it.
+    /// The path; [`PathName::Unknown`] if the trace does not show the path.
     pub path: PathName,
     /// The events that show the path, one sentence each. For an unknown path the first sentence is the reason.
     pub evidence: Vec<String>,
-    /// The mapping attributes that the kernel used (`MMIO`), where an event shows them. A bus address is not mapped and has
-    /// none.
+    /// The mapping attributes that the kernel used (`MMIO`), if an event shows them. A bus-address path has
+    /// no mapping and no attributes.
     pub attribute: Option<String>,
-    /// Whether every DMA address equals the physical address; `None` where an address is unknown.
+    /// Whether every DMA address equals the physical address; `None` if an address is unknown.
     pub dma_address_equals_physical: Option<bool>,
-    /// The answer of p2pdma, the first one if there are several.
+    /// The map type that p2pdma returned; the first one if there are several.
     pub map_type: Option<MapType>,
     /// The mappings of the memory. For a refused registration: the mappings before the refusal.
     pub mappings: Vec<Mapping>,

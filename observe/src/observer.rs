@@ -29,7 +29,7 @@ impl Default for ObserverOptions {
     }
 }
 
-/// Which probes a recording enables.
+/// Set of probes that a recording enables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeSet {
     /// The probes that show the path. They run inside of `map` and slow it down, so its durations are not measurements.
@@ -47,7 +47,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// A trace instance and probes, disabled between recordings. Dropping it removes both.
 pub struct Observer {
-    // Dropped in this order: the kernel does not remove a probe that is enabled in an instance.
+    // The instance is dropped before the probes: the kernel does not remove a probe that is enabled in an instance.
     instance: Instance,
     probes: Probes,
     root: PathBuf,
@@ -68,14 +68,14 @@ impl std::fmt::Debug for Observer {
 /// # Errors
 /// tracefs is not mounted, access is not permitted, or the kernel has no kprobe events.
 pub fn available(root: &Path) -> Result<(), ObserveError> {
-    // Appends nothing. Any other way of opening the list removes all probes of the host.
+    // Append nothing: opening the list in a mode other than append removes all probes of the host.
     Mounted::find(root)?
         .append("kprobe_events", "")
         .map_err(|error| ObserveError::access("cannot create probes", error))
 }
 
 impl Observer {
-    /// Removes what dead processes left, then creates the trace instance and the probes. Takes some milliseconds.
+    /// Removes the instances and probes of dead processes, then creates the trace instance and the probes. This takes some milliseconds.
     ///
     /// # Errors
     /// tracefs is not mounted, access is not permitted, or this process runs in a PID namespace, so that its threads cannot be
@@ -90,7 +90,7 @@ impl Observer {
         let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
             ObserveError::new(
                 "cannot name the probes",
-                "/proc does not show this process, so probes of dead processes could not be identified.",
+                "/proc does not show this process, so later runs could not identify its probes.",
                 "Mount /proc.",
             )
         })?;
@@ -105,7 +105,7 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Checks that `/proc` and the trace use the same thread numbers, which does not hold in a PID namespace.
+    /// Checks that `/proc` and the trace use the same thread numbers, which is not the case in a PID namespace.
     fn check_threads(&self) -> Result<(), ObserveError> {
         let access = |error| ObserveError::access("cannot use the trace instance", error);
         self.instance.mark("start").map_err(access)?;
@@ -139,18 +139,18 @@ impl Observer {
         self.missing.extend_from_slice(self.probes.missing());
     }
 
-    /// The threads of this process, as `/proc` numbers them.
+    /// IDs of the threads of this process, from `/proc`.
     fn threads(&self) -> Vec<u32> {
         let entries = fs::read_dir(self.root.join("proc/self/task")).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// What this kernel does not report, one sentence each; empty on a kernel with all tracepoints and probes.
+    /// Limits of observation on this kernel, one sentence each; empty if the kernel has all tracepoints and probes.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// What dead processes left and [`Observer::start`] removed.
+    /// Instances and probes of dead processes that [`Observer::start`] removed.
     pub fn removed(&self) -> &Removed {
         &self.removed
     }
@@ -159,7 +159,7 @@ impl Observer {
     /// milliseconds, so record few registrations rather than every one.
     ///
     /// # Errors
-    /// The kernel refused to enable a probe. No probe stays enabled.
+    /// The kernel refuses to enable a probe. No probe stays enabled.
     pub fn begin(&mut self, probes: ProbeSet) -> Result<Recording<'_>, ObserveError> {
         let recording = Recording { observer: self };
         let observer = &*recording.observer;

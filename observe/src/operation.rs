@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An operation that the importer's driver requests from dma-buf, and dma-buf from the exporter.
+/// A dma-buf operation. The importer's driver requests it, and dma-buf forwards it to the exporter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DmaBufOp {
     /// Attaches the importer's device to the buffer.

@@ -10,9 +10,9 @@ use crate::{probes, trace_instance};
 /// A process. The start time distinguishes it from a later process with the same PID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Its PID.
+    /// Process ID.
     pub(crate) pid: u32,
-    /// Its start time in clock ticks since boot.
+    /// Start time in clock ticks since boot.
     pub(crate) started_ticks: u64,
 }
 
@@ -34,7 +34,7 @@ impl Owner {
         format!("peerpath_{pid}_{started_ticks}_{serial}")
     }
 
-    /// Parses such a name.
+    /// Parses the name of a trace instance or probe group of this crate; `None` for other names.
     pub(crate) fn named(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix("peerpath_")?.split('_');
         let pid = numbers.next()?.parse().ok()?;
@@ -50,7 +50,7 @@ fn started_ticks(stat: &str) -> Option<u64> {
     after_command.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// What [`remove_stale`] removed.
+/// Instances and probes that [`remove_stale`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Names of trace instances whose process has died.
@@ -64,7 +64,7 @@ pub struct Removed {
 /// Removes the trace instances and probes of processes that have died. `root` is `/`, except in tests.
 ///
 /// # Errors
-/// Tracing does not exist or is not permitted.
+/// tracefs is not mounted, or access is not permitted.
 pub fn remove_stale(root: &Path) -> Result<Removed, ObserveError> {
     remove_stale_in(&Mounted::find(root)?, &|owner| owner.is_alive(root))
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_only_what_belongs_to_dead_processes() {
+    fn removes_only_instances_and_probes_of_dead_processes() {
         let dead = Owner { pid: 10, started_ticks: 1 };
         let alive = Owner { pid: 20, started_ticks: 2 };
         let fake = FakeTracefs::default();
@@ -128,7 +128,7 @@ mod tests {
         for group in [dead.name(1), alive.name(1), "kprobes".into()] {
             fake.append("kprobe_events", &format!("p:{group}/in_dma_buf_detach dma_buf_detach\n")).unwrap();
         }
-        // Enabled when its process was killed.
+        // The probe was enabled when its process was killed.
         fake.write(&format!("instances/{0}/events/{0}/in_dma_buf_detach/enable", dead.name(1)), "1").unwrap();
 
         let removed = remove_stale_in(&fake, &|owner| owner == alive).unwrap();

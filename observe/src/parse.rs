@@ -1,6 +1,6 @@
 //! Parses the text of a trace: `TASK-PID [CPU] FLAGS SECONDS.MICROSECONDS: EVENT: FIELDS`.
 //!
-//! The text has microsecond timestamps. Nanosecond timestamps come from a second reading of the same buffer with the option
+//! The text has microsecond timestamps. Nanosecond timestamps come from a second read of the same buffer with the option
 //! `raw`, which prints `PID CPU NANOSECONDS ...` in the same order.
 
 use peerpath_paths::Bdf;

@@ -10,7 +10,7 @@ use crate::tracefs::Tracefs;
 /// The list of all kprobe events of this kernel. This crate adds and removes its probes one at a time.
 const LIST: &str = "kprobe_events";
 
-/// The name of any program's probe.
+/// The name of a probe of this or another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProbeName {
     pub(crate) group: String,
@@ -23,12 +23,12 @@ impl fmt::Display for ProbeName {
     }
 }
 
-/// What a probe serves. It decides in which recordings the probe is enabled.
+/// Purpose of a probe, which decides the recordings that enable it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Shows the path.
+    /// The probe shows the path.
     Path,
-    /// Shows duration and errno of a dma-buf operation.
+    /// The probe shows duration and errno of a dma-buf operation.
     Call(DmaBufOp),
 }
 
@@ -37,13 +37,13 @@ pub(crate) enum Purpose {
 struct Definition {
     event: String,
     purpose: Purpose,
-    /// `p` at entry, `r` at return.
+    /// Position of the probe: `p` for entry, `r` for return.
     at: char,
     symbol: &'static str,
     /// Alternative arguments, the preferred one first. Names need a kernel with BTF, numbers an architecture with a calling
     /// convention that the kernel knows; on x86 the seventh argument is on the stack.
     arguments: &'static [&'static str],
-    /// What the trace does not show without the probe.
+    /// Consequence if the kernel rejects the probe, as a clause.
     without: &'static str,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Creates the probes that this kernel accepts, disabled, and notes the others as missing.
+    /// Creates the probes that this kernel accepts, disabled, and records the others as missing.
     pub(crate) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
         let mut probes =
             Self { tracefs: Arc::clone(tracefs), group: group.into(), installed: Vec::new(), missing: Vec::new() };
@@ -164,7 +164,7 @@ impl Probes {
         self.installed.iter().any(|(installed, _)| installed == event)
     }
 
-    /// What the trace does not show because probes are missing, one sentence each.
+    /// Consequences of missing probes, one sentence each.
     pub(crate) fn missing(&self) -> &[String] {
         &self.missing
     }
@@ -173,8 +173,8 @@ impl Probes {
 impl Drop for Probes {
     fn drop(&mut self) {
         for (event, _) in self.installed.drain(..) {
-            // This fails only while the probe is enabled, and its instance is already gone. The next observer removes it as
-            // stale.
+            // Removal fails only while the probe is enabled, but its instance is already removed. On failure, the next observer
+            // removes the probe as stale.
             let _ = remove(&*self.tracefs, &ProbeName { group: self.group.clone(), event });
         }
     }

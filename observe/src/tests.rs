@@ -1,4 +1,4 @@
-//! Tests with traces captured in the lab guest (Linux 7.2.12), and of an observer on a model of tracefs.
+//! Tests with traces captured in a virtual machine (Linux 7.2.12), and of an observer with a fake tracefs.
 
 use std::io;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use crate::parse::Log;
 pub struct Trace {
     pub(crate) log: Log,
     pub(crate) calls: Vec<Call>,
-    /// Attachments are probed, so the absence of one in the trace means that none happened.
+    /// Whether attachments are probed, so that a trace without one shows that none happened.
     pub(crate) records_calls: bool,
-    /// The return value of `pci_p2pdma_map_type` is probed.
+    /// Whether the return value of `pci_p2pdma_map_type` is probed.
     pub(crate) records_map_type: bool,
     /// Tracepoints that this kernel lacks. Without them the absence of a mapping proves nothing.
     pub(crate) missing_tracepoints: Vec<String>,
@@ -32,7 +32,7 @@ impl Trace {
         succeeded.map(|call| call.duration_ns).collect()
     }
 
-    /// Resolution of the timestamps in nanoseconds: 1, or 1000 where the kernel prints no raw timestamps.
+    /// Resolution of the timestamps in nanoseconds: 1, or 1000 if the kernel prints no raw timestamps.
     pub fn resolution_ns(&self) -> u64 {
         self.log.resolution_ns
     }

@@ -78,8 +78,8 @@ impl Instance {
         self.write("trace_marker", text)
     }
 
-    /// The trace as text, and a second time in raw format, which has nanosecond timestamps. The latter is empty where the
-    /// kernel does not offer it.
+    /// The trace as text, and a second time in raw format, which has nanosecond timestamps. The latter is empty if the
+    /// kernel does not support it.
     pub(crate) fn read(&self) -> io::Result<(String, String)> {
         let text = self.tracefs.read(&self.path("trace"))?;
         let raw = match self.write("trace_options", "raw") {
@@ -93,7 +93,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // If this fails, the next observer removes it as stale.
+        // If this fails, the next observer removes the instance as stale.
         let _ = remove(&*self.tracefs, &self.name);
     }
 }
@@ -102,7 +102,7 @@ fn disable_all(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
     tracefs.write(&format!("instances/{name}/events/enable"), "0")
 }
 
-/// Removes an instance. Reretries for one second, because another program may have a file of it open.
+/// Removes an instance. Retries for one second, because another program may have a file of the instance open.
 pub(crate) fn remove(tracefs: &dyn Tracefs, name: &str) -> io::Result<()> {
     let _ = disable_all(tracefs, name);
     let mut retries = 20;

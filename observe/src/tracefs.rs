@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ObserveError;
 
-/// The operations on tracefs that this crate needs. Names are relative to its root. Tests replace it with a model.
+/// The operations on tracefs that this crate needs. Names are relative to its root. Tests replace it with a fake.
 pub(crate) trait Tracefs: Send + Sync {
     /// Reads a file as text.
     fn read(&self, name: &str) -> io::Result<String>;
     /// Truncates and writes a file. Opening a tracefs file this way already clears buffers and lists.
     fn write(&self, name: &str, text: &str) -> io::Result<()>;
-    /// Appends to a file. Any other way of opening a list of probes removes all probes of the host.
+    /// Appends to a file. Opening a list of probes in any other mode removes all probes of the host.
     fn append(&self, name: &str, text: &str) -> io::Result<()>;
     /// Lists the names in a directory.
     fn list(&self, name: &str) -> io::Result<Vec<String>>;
@@ -34,7 +34,7 @@ pub(crate) struct Mounted {
 const READ_LIMIT_BYTES: u64 = 256 << 20;
 
 impl Mounted {
-    /// Finds a mounted tracefs below `root`. Does not mount it: that is up to the administrator.
+    /// Finds a mounted tracefs below `root`. Does not mount tracefs, which is a decision of the administrator.
     pub(crate) fn find(root: &Path) -> Result<Self, ObserveError> {
         let usual = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].map(|name| root.join(name));
         let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();

@@ -176,7 +176,7 @@ fn checks_the_kernel_version() {
 fn checks_kernel_options() {
     let without = |off| host(&healthy().file("peerpath/facts.json", &facts(off)));
     expect(&without(""), "kernel-options", Pass, None, "all required options");
-    says(
+    expect(
         &without("VFIO_PCI_DMABUF PCI_P2PDMA"),
         "kernel-options",
         Fail,
@@ -246,7 +246,7 @@ fn reports_platforms_without_mmio_support() {
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");
     expect(&host(&healthy()), "confidential-guest", Pass, None, "");
-    says(
+    expect(
         &host(&healthy().file("proc/cpuinfo", &tdx)),
         "confidential-guest",
         Fail,
@@ -341,7 +341,7 @@ fn checks_the_driver_of_the_exporter() {
 #[test]
 fn checks_memory_decoding() {
     expect(&pair(&healthy()), "memory-decode", Pass, None, "");
-    says(
+    expect(
         &pair(&with(|function| function.command(0), |nic| nic)),
         "memory-decode",
         Warn,
@@ -372,7 +372,7 @@ fn checks_the_importer_and_its_driver() {
     expect(&itself, "importer", Pass, None, "iommufd");
     expect(&itself, "importer-driver", Pass, None, "iommufd");
     let lacking = healthy().file("peerpath/facts.json", &facts("IOMMUFD"));
-    says(
+    expect(
         &of_tree(&lacking.tree(), Some(A), Some(A), None),
         "importer-driver",
         Fail,
@@ -394,7 +394,7 @@ fn reports_soft_rdma() {
 fn checks_on_demand_paging() {
     let odp = |text: &str| pair(&healthy().file("peerpath/facts.json", text));
     expect(&pair(&healthy()), "on-demand-paging", Pass, None, "");
-    says(
+    expect(
         &odp(r#"{"on_demand_paging": {"mlx5_0": false}}"#),
         "on-demand-paging",
         Fail,

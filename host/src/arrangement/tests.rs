@@ -1,4 +1,4 @@
-//! Changes and restores a host of files, with a failure or a death at every step.
+//! Changes and restores a fake host, with a failure or a killed process at every step.
 
 use super::*;
 use crate::testing::{Fixture, picture};
@@ -54,7 +54,7 @@ fn make(fixture: &Fixture, changes: &[HostChange]) -> Result<Arrangement, Error>
     Arrangement::make(bdf(EXPORTER), bdf(NIC), changes, &[bdf(EXPORTER), bdf(PORT), bdf(NIC)], &forced(fixture))
 }
 
-/// As if the process had died with the changes in force.
+/// Makes changes and does not revert them, as a killed process.
 fn abandon(fixture: &Fixture, changes: &[HostChange]) {
     make(fixture, changes).unwrap().entries.clear();
 }
@@ -74,7 +74,7 @@ fn makes_and_reverts_both_changes() {
     );
     assert_eq!(fixture.read("sys/kernel/iommu_groups/9/type"), "identity\n");
     assert_eq!(control(&fixture), 0x11);
-    // The NIC has its whole configuration again and can be used meanwhile.
+    // While the changes are in force, the NIC has its complete configuration.
     assert_eq!(fixture.read("sys/class/net/eth0/flags"), "0x1003\n");
     assert_eq!(fixture.read("sys/class/infiniband/rxe0/parent"), "eth0\n");
     assert_eq!(fixture.journaled().len(), 3);
@@ -84,7 +84,7 @@ fn makes_and_reverts_both_changes() {
 }
 
 #[test]
-fn changes_functions_in_use_only_by_force() {
+fn changes_functions_in_use_only_with_force() {
     let fixture = fixture();
     let before = picture(&fixture);
     let refused = Arrangement::make(bdf(EXPORTER), bdf(NIC), &[identity()], &[], &fixture.options());
@@ -113,10 +113,10 @@ fn needs_no_force_for_an_idle_function() {
 }
 
 #[test]
-fn never_changes_what_another_run_relies_on() {
+fn changes_nothing_that_another_run_has_locked() {
     let fixture = fixture();
     let before = picture(&fixture);
-    // As if other processes held them.
+    // Simulate that other processes hold the locks.
     let foreign = || {
         for lock in [&format!("{NIC}.lock"), &format!("{PORT}.lock"), "group-9.lock"] {
             std::fs::write(fixture.options().state_dir.join(lock), "4242").unwrap();
@@ -133,7 +133,7 @@ fn never_changes_what_another_run_relies_on() {
         );
     }
     assert_eq!(picture(&fixture), before);
-    // The exporter itself is locked when it is opened.
+    // The exporter is locked when it is opened, not here.
     drop(Hold::acquire(bdf(EXPORTER), &fixture.options()).unwrap());
     drop(relying);
     let changed = make(&fixture, &[cleared()]).unwrap();
@@ -144,7 +144,7 @@ fn never_changes_what_another_run_relies_on() {
 }
 
 #[test]
-fn locks_once_what_two_changes_affect() {
+fn locks_a_function_once_if_two_changes_affect_it() {
     let fixture = fixture();
     fixture.function(NIC).acs(0x1d);
     let own = HostChange::Acs { bdf: bdf(NIC), offset: 0x106, bits: AcsControl(0x0c), set: false };
@@ -186,7 +186,7 @@ fn reverts_everything_after_a_refused_step() {
     }
 }
 
-/// The journal is written first, so `restore` recreates the first state whenever the process dies.
+/// The journal is written before each change, so `restore` recreates the initial state whenever the process dies.
 #[test]
 fn restores_after_a_death_at_any_step() {
     let mut lived = false;
@@ -207,7 +207,7 @@ fn restores_after_a_death_at_any_step() {
 }
 
 #[test]
-fn reports_what_a_refused_step_leaves_changed() {
+fn reports_changes_that_cannot_be_reverted() {
     use peerpath_paths::{Explained as _, Severity};
     let fixture = fixture();
     let before = picture(&fixture);
@@ -215,7 +215,7 @@ fn reports_what_a_refused_step_leaves_changed() {
     let refused = make(&fixture, &[identity(), cleared()]).unwrap_err();
     assert!(matches!(&refused, Error::LeftChanged { .. }), "{refused:?}");
     assert_eq!(refused.severity(), Severity::Failed);
-    assert!(refused.explanation().remedy.contains("the journal lists what is left"));
+    assert!(refused.explanation().remedy.contains("the journal lists the remaining changes"));
     assert_eq!(fixture.journaled(), [bdf(NIC)]);
     fixture.revive();
     assert!(restore(&fixture.options()).unwrap().iter().all(|one| one.outcome.is_settled()));
@@ -223,7 +223,7 @@ fn reports_what_a_refused_step_leaves_changed() {
 }
 
 #[test]
-fn never_unbinds_a_function_that_came_into_use_meanwhile() {
+fn keeps_a_driver_if_the_function_is_in_use_meanwhile() {
     let fixture = fixture();
     let before = picture(&fixture);
     let default_route = || fixture.file("proc/net/route", "header\neth0 00000000 0 0003 0 0 0 00000000 0 0 0\n");
@@ -231,7 +231,7 @@ fn never_unbinds_a_function_that_came_into_use_meanwhile() {
     default_route();
     let meanwhile = picture(&fixture);
     assert!(matches!(arrangement.revert(), Err(Error::InUse { forced: true, .. })));
-    // As a later run of `restore` finds it.
+    // A later `restore` reads the same journal.
     let restored = restore(&fixture.options()).unwrap();
     assert!(matches!(restored[0].outcome, Outcome::Failed { error: Error::InUse { .. } }), "{restored:?}");
     assert_eq!(picture(&fixture), meanwhile);
@@ -269,16 +269,16 @@ fn restores_the_ports_before_the_driver_of_the_exporter() {
     bind(&[bdf(EXPORTER)], &fixture.options()).unwrap();
     abandon(&fixture, &[cleared()]);
     let restored = restore(&fixture.options()).unwrap();
-    let words = restored.iter().map(|Restored { subject, outcome }| match outcome {
+    let lines = restored.iter().map(|Restored { subject, outcome }| match outcome {
         Outcome::Restored { reverted } => format!("{subject}  {reverted}"),
         other => format!("{subject}  {other:?}"),
     });
-    let words: Vec<_> = words.collect();
+    let lines: Vec<_> = lines.collect();
     assert_eq!(
-        words,
+        lines,
         [
             "0000:00:19.0  ACS redirect as before",
-            "0000:01:00.0  bound to vfio-pci anew, so that the kernel discards the path it chose",
+            "0000:01:00.0  bound to vfio-pci again, so that the kernel discards the cached path",
             "0000:01:00.0  bound to ivshmem again"
         ]
     );

@@ -18,9 +18,9 @@ const CONTROL: u16 = 6;
 pub(crate) struct Acs {
     /// Offset of the control word in config space, in bytes.
     pub(super) offset: u16,
-    /// The bits that were changed; the others are left alone.
+    /// Bits that the change affects.
     pub(super) mask: u16,
-    /// The whole word before the change.
+    /// Complete word before the change.
     pub(super) control: u16,
 }
 
@@ -30,7 +30,7 @@ impl Acs {
         Ok(Self { offset, mask, control: read(host, bdf, offset)? })
     }
 
-    /// Merges with what an earlier, unfinished change of the same word recorded.
+    /// Merges with the state that an earlier, unreverted change of the same word recorded.
     pub(super) fn after(self, left: Self) -> Self {
         if self.offset != left.offset {
             return left;
@@ -39,7 +39,7 @@ impl Acs {
     }
 }
 
-/// Sets or clears bits.
+/// Sets or clears bits of a control word.
 pub(crate) fn change(host: &HostTree, bdf: Bdf, offset: u16, bits: u16, set: bool) -> Result<(), Error> {
     write_bits(host, bdf, Acs { offset, mask: bits, control: if set { bits } else { 0 } })
 }
@@ -60,12 +60,12 @@ pub(super) fn write_bits(host: &HostTree, bdf: Bdf, Acs { offset, mask, control 
     }
 }
 
-/// Checks the capability first: another device may be at this address by now.
+/// Reads a control word. Checks the capability first: another device may be at this address by now.
 fn read(host: &HostTree, bdf: Bdf, offset: u16) -> Result<u16, Error> {
     let failed = |source| Error::Acs { bdf, operation: "read", source };
     let id = host.read_config(bdf, offset.saturating_sub(CONTROL)).map_err(failed)?;
     if id != ID {
-        return Err(failed(io::Error::other("there is no ACS capability at this offset")));
+        return Err(failed(io::Error::other("no ACS capability at this offset")));
     }
     host.read_config(bdf, offset).map_err(failed)
 }

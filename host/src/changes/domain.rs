@@ -12,17 +12,17 @@ use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
 use crate::in_use::refuse_in_use;
 
-/// A group before its domain was changed.
+/// State of a group before its domain type was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Domain {
     pub(crate) group: IommuGroupId,
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// The functions whose drivers are unbound for the switch.
+    /// Functions whose drivers are unbound while the type changes.
     members: Vec<Member>,
 }
 
-/// A function of the group.
+/// A function of the group, its driver and its network configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
     bdf: Bdf,
@@ -30,16 +30,16 @@ struct Member {
     network: Network,
 }
 
-/// The functions of a group whose drivers must be unbound for a switch, and the drivers.
+/// Lists the functions of a group whose drivers must be unbound before the type can change, and the drivers.
 ///
 /// # Errors
-/// A device that is no PCI function has such a driver.
+/// A member of the group with such a driver is not a PCI function.
 pub(crate) fn members_with_drivers(host: &HostTree, group: IommuGroupId) -> Result<Vec<(Bdf, String)>, Error> {
     let folder = host.path(format!("sys/kernel/iommu_groups/{group}/devices"));
     let mut found = Vec::new();
     for name in names(&folder)? {
         let Some(driver) = link_name(&folder.join(&name).join("driver"))? else { continue };
-        // These do no DMA of their own and may stay bound.
+        // These drivers start no DMA and may stay bound.
         if is_tolerated_driver(&driver) {
             continue;
         }
@@ -53,10 +53,10 @@ pub(crate) fn members_with_drivers(host: &HostTree, group: IommuGroupId) -> Resu
 }
 
 impl Domain {
-    /// Reads the state before the switch.
+    /// Reads the current state.
     ///
     /// # Errors
-    /// The group contains something that cannot be restored.
+    /// The state of a function of the group cannot be restored.
     pub(crate) fn before(host: &HostTree, group: IommuGroupId) -> Result<Self, Error> {
         let member = |(bdf, driver)| {
             if let Some(what) = not_restorable(host, bdf)? {
@@ -69,18 +69,18 @@ impl Domain {
     }
 }
 
-/// Switches the domain to the first of these types that the kernel accepts, and returns the type it has now.
+/// Sets the domain type to the first of these types that the kernel accepts, and returns the resulting type.
 pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
     let group = domain.group;
     if !kinds.contains(&read_kind(host, group)?.as_str()) {
         for Member { bdf, driver, .. } in &domain.members {
-            // Another driver that was bound meanwhile is left alone.
+            // Do not unbind another driver that was bound meanwhile.
             if host.driver(*bdf)?.as_ref() == Some(driver) {
                 driver::unbind(host, *bdf, driver)?;
             }
         }
         for Member { bdf, network, .. } in &domain.members {
-            network::wait_until_gone(host, *bdf, network)?;
+            network::wait_for_removal(host, *bdf, network)?;
         }
         write_kind(host, group, kinds)?;
     }
@@ -98,15 +98,15 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
     outcome.and(read_kind(host, group))
 }
 
-/// Switches back to the type of before, with the drivers and networks of before.
+/// Restores the domain type, the drivers and the network configuration.
 ///
 /// # Errors
-/// By now a function whose driver would be unbound is in use in a way that forbids it; nothing is changed then.
+/// A function whose driver would be unbound is now in use and must not be unbound. Nothing is changed then.
 pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
         for Member { bdf, driver, .. } in &domain.members {
             if host.driver(*bdf)?.as_ref() == Some(driver) {
-                // The first switch was permitted for the forceable uses, so only the others count.
+                // The change was made in spite of forceable uses, so only the other uses prevent reverting it.
                 refuse_in_use(host, *bdf, true)?;
             }
         }
@@ -114,13 +114,13 @@ pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     switch(host, domain, &[&domain.kind]).map(drop)
 }
 
-/// What would disappear with the driver and not reappear with it.
+/// Describes state of a function that the driver does not recreate when it is bound again; `None` if there is none.
 fn not_restorable(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
     let virtual_functions = host.function_number(bdf, "sriov_numvfs")?.filter(|count| *count > 0);
     let is_console = host.function_number(bdf, "boot_vga")? == Some(1);
     Ok(match virtual_functions {
         Some(count) => Some(format!("{count} virtual functions are enabled")),
-        None => is_console.then(|| "it is the display that the firmware set up".to_owned()),
+        None => is_console.then(|| "the firmware uses it as the boot display".to_owned()),
     })
 }
 

@@ -1,5 +1,5 @@
-//! The steps that bind a function to another driver. Each can be repeated, so that an interrupted sequence can be finished
-//! or reverted.
+//! The steps that bind a function to another driver. Each step can be repeated, so that an interrupted sequence can be
+//! completed or reverted.
 
 use peerpath_paths::{Bdf, VFIO_PCI};
 
@@ -7,12 +7,12 @@ use super::Change;
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// The state to revert to.
+/// Reads the driver and the driver override, which the journal records.
 pub(crate) fn state(host: &HostTree, bdf: Bdf) -> Result<Change, Error> {
     Ok(Change::Driver { driver: host.driver(bdf)?, driver_override: driver_override(host, bdf)? })
 }
 
-/// The only driver that may be bound to the function, if one is set.
+/// Reads `driver_override`: the only driver that may be bound to the function; `None` if every driver may be bound.
 fn driver_override(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
     let text = read_trimmed(&host.function(bdf).join("driver_override"))?;
     Ok(text.filter(|text| !text.is_empty() && text != "(null)"))
@@ -33,7 +33,7 @@ pub(crate) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     bind_to(host, bdf, VFIO_PCI)
 }
 
-/// Binds the driver of before again.
+/// Restores the previous driver and driver override.
 pub(super) fn revert(
     host: &HostTree,
     bdf: Bdf,
@@ -45,22 +45,22 @@ pub(super) fn revert(
     if let Some(vfio) = now.as_ref().filter(|now| ours && driver != Some(now)) {
         unbind(host, bdf, vfio)?;
     }
-    // An override that somebody else set is left alone.
+    // Keep an override that another program set meanwhile.
     if driver_override(host, bdf)?.as_deref() == Some(VFIO_PCI) {
         set_override(host, bdf, override_before)?;
     }
     match driver {
-        // A driver that somebody else bound meanwhile is left alone.
+        // Keep a driver that another program bound meanwhile.
         Some(driver) if host.driver(bdf)?.is_none() => bind_to(host, bdf, driver),
         _ => Ok(()),
     }
 }
 
-/// Unbinds the function from its VFIO driver and binds it again, so that the kernel discards the path it chose.
+/// Unbinds the function from its VFIO driver and binds it again, so that the kernel discards the cached path.
 pub(crate) fn rebind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Error> {
     match host.driver(bdf)? {
         Some(now) if now == driver => unbind(host, bdf, driver)?,
-        // Another driver that was bound meanwhile is left alone.
+        // Keep another driver that was bound meanwhile.
         Some(_) => return Ok(()),
         None => {}
     }
@@ -81,7 +81,7 @@ pub(super) fn unbind(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Erro
     let path = host.path(format!("sys/bus/pci/drivers/{driver}/unbind"));
     match host.write(&path, &bdf.to_string()) {
         Ok(()) => Ok(()),
-        // It lost its driver meanwhile, as intended.
+        // Another program unbound the driver meanwhile, so the function is in the wanted state.
         Err(_) if host.driver(bdf)?.is_none() => Ok(()),
         Err(source) => Err(Error::Bind { bdf, operation: "unbind", source }),
     }
@@ -94,7 +94,7 @@ pub(super) fn bind_to(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Err
     let path = host.path(format!("sys/bus/pci/drivers/{driver}/bind"));
     let written = host.write(&path, &bdf.to_string());
     if host.driver(bdf)?.as_deref() == Some(driver) {
-        // Some kernels return an error although the driver, which probes in the background, was bound.
+        // Some kernels return an error although the driver was bound, because it probes asynchronously.
         return Ok(());
     }
     match written {

@@ -1,4 +1,4 @@
-//! The journal: what was changed on the host and by which process, recorded before it is changed.
+//! The journal: every change of the host and the process that makes it, recorded before the change.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,11 +25,11 @@ const VERSION: u32 = 1;
 pub(crate) enum OwnerKind {
     /// Until `restore`.
     Bind,
-    /// Until the process that made it ends.
+    /// Until the process that made the change exits.
     Run,
 }
 
-/// The process that made a change. Process ids are reused; the pair of id and start time is not.
+/// The process that made a change. Process IDs are reused, but pairs of ID and start time are not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) kind: OwnerKind,
@@ -37,23 +37,23 @@ pub(super) struct Owner {
     pub(super) start_time_ticks: Option<u64>,
 }
 
-/// A change, by the state before it.
+/// A change, described by the state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Change {
     /// The function was bound to vfio-pci.
     Driver { driver: Option<String>, driver_override: Option<String> },
-    /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the path it chose. That is
-    /// repeated once the changes behind this one in the journal are reverted.
+    /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
+    /// repeats this, after the later changes in the journal are reverted.
     Rebound { driver: String },
-    /// The IOMMU group of the function got a domain of another type.
+    /// The domain type of the function's IOMMU group was changed.
     Domain(Domain),
     /// Bits of the function's ACS control word were changed.
     Acs(Acs),
 }
 
 impl Change {
-    /// This change if another process began the same one and died: the state before both.
+    /// Merges with the same change of a process that died. The result describes the state before both.
     fn after(self, left: Self) -> Self {
         match (self, left) {
             (Self::Acs(now), Self::Acs(left)) => Self::Acs(now.after(left)),
@@ -68,7 +68,7 @@ pub(crate) struct Entry {
     pub(crate) bdf: Bdf,
     pub(crate) change: Change,
     pub(super) owner: Owner,
-    /// Changes do not outlive a boot, and a state directory can.
+    /// Boot in which the change was made: a reboot reverts the change, but may keep the state directory.
     pub(super) boot_id: Option<String>,
 }
 
@@ -80,8 +80,8 @@ impl Entry {
         }
     }
 
-    /// The journal has one entry for each subject and kind of change.
-    fn is_about_the_same(&self, other: &Self) -> bool {
+    /// Whether both entries have the same subject and kind of change. The journal has one entry for each.
+    fn is_same_change(&self, other: &Self) -> bool {
         self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
     }
 }
@@ -98,21 +98,21 @@ impl Owner {
         Self { kind, pid, start_time_ticks: start_time_ticks(host, pid) }
     }
 
-    /// Whether that process still runs.
-    pub(super) fn lives(&self, host: &HostTree) -> bool {
+    /// Whether the process still runs.
+    pub(super) fn is_running(&self, host: &HostTree) -> bool {
         let now = start_time_ticks(host, self.pid);
         now.is_some() && now == self.start_time_ticks
     }
 }
 
-/// Start time of a process in clock ticks after boot, field 22 of `proc(5)` stat; `None` if it ended.
+/// Start time of a process in clock ticks after boot, field 22 of `proc(5)` stat; `None` if the process has exited.
 fn start_time_ticks(host: &HostTree, pid: u32) -> Option<u64> {
     let text = read_trimmed(&host.path(format!("proc/{pid}/stat"))).ok()??;
-    // The name in parentheses can contain anything; field 22 is the 20th behind it.
+    // The command in parentheses can contain any character; field 22 is the 20th after it.
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Identifies this boot of the host.
+/// Reads the ID that the kernel generates at each boot.
 pub(super) fn boot_id(host: &HostTree) -> Option<String> {
     read_trimmed(&host.path("proc/sys/kernel/random/boot_id")).ok()?
 }
@@ -128,19 +128,19 @@ impl Journal {
         Self { dir }
     }
 
-    /// All entries, in the order in which their changes were made.
+    /// Reads all entries, in the order in which their changes were made.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, Error> {
         let _lock = self.lock()?;
         self.read()
     }
 
-    /// The current entry about the same change, if there is one.
+    /// Finds the current entry for the same subject and kind of change.
     pub(super) fn find(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
-        Ok(self.entries()?.into_iter().find(|other| other.is_about_the_same(entry)))
+        Ok(self.entries()?.into_iter().find(|other| other.is_same_change(entry)))
     }
 
-    /// Records a change before it is made, by the state `now`; it is on disk when this returns. If a dead process left an
-    /// entry, that one has the original state: the state now may be the result of half a change.
+    /// Records the current state `now` before a change. The entry is on disk when this returns. If a dead process left an entry,
+    /// its state is kept: the current state may be the result of an incomplete change.
     pub(crate) fn begin(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<Entry, Error> {
         let mut entry = Entry { bdf, change: now, owner: Owner::this_process(host, kind), boot_id: boot_id(host) };
         if let Some(left) = self.find(&entry)?.filter(|left| left.boot_id == entry.boot_id) {
@@ -150,7 +150,7 @@ impl Journal {
         Ok(entry)
     }
 
-    /// Takes over the entry that a dead run left about this kind of change of a function.
+    /// Makes this process the owner of the entry that a dead run left for this kind of change of a function.
     pub(crate) fn adopt(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<(), Error> {
         let owner = Owner::this_process(host, kind);
         let entry = Entry { bdf, change: now, owner: owner.clone(), boot_id: boot_id(host) };
@@ -167,17 +167,17 @@ impl Journal {
         Ok(reverted)
     }
 
-    /// Writes an entry, in the place of an older one about the same change.
+    /// Writes an entry. It replaces an older entry for the same subject and kind of change.
     fn put(&self, entry: Entry) -> Result<(), Error> {
-        self.update(|entries| match entries.iter_mut().find(|old| old.is_about_the_same(&entry)) {
+        self.update(|entries| match entries.iter_mut().find(|old| old.is_same_change(&entry)) {
             Some(old) => *old = entry,
             None => entries.push(entry),
         })
     }
 
-    /// Removes an entry.
+    /// Removes the entry for the same subject and kind of change.
     pub(super) fn remove(&self, entry: &Entry) -> Result<(), Error> {
-        self.update(|entries| entries.retain(|other| !other.is_about_the_same(entry)))
+        self.update(|entries| entries.retain(|other| !other.is_same_change(entry)))
     }
 
     fn update(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Result<(), Error> {
@@ -197,13 +197,14 @@ impl Journal {
         let contents: Contents =
             serde_json::from_slice(&bytes).map_err(|source| Error::BadJournal { path: path.clone(), source })?;
         if contents.version != VERSION {
-            let source = serde::de::Error::custom(format!("it has version {}, not {VERSION}", contents.version));
+            let source =
+                serde::de::Error::custom(format!("unsupported version {}, expected {VERSION}", contents.version));
             return Err(Error::BadJournal { path, source });
         }
         Ok(contents.entries)
     }
 
-    /// Atomic, even if the host loses power: writes and syncs a new file, then renames it over the old one.
+    /// Replaces the journal atomically, even if the host loses power: writes and syncs a new file, then renames it over the old one.
     fn write(&self, contents: &Contents) -> Result<(), Error> {
         let (path, new) = (self.dir.file(FILE), self.dir.file("journal.json.new"));
         let written = (|| {
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_foreign_file_and_leaves_it_alone() {
+    fn rejects_a_foreign_file_and_keeps_it() {
         let (_base, journal) = journal();
         for text in ["", "{}", "[]", r#"{"version":2,"entries":[]}"#, r#"{"version":1,"entries":[{"bdf":"x"}]}"#] {
             fs::write(journal.dir.file(FILE), text).unwrap();
@@ -324,10 +325,12 @@ mod tests {
     fn recognizes_running_processes() {
         let host = HostTree::live();
         let me = Owner::this_process(&host, OwnerKind::Run);
-        assert!(me.lives(&host));
-        assert!(!Owner { start_time_ticks: me.start_time_ticks.map(|ticks| ticks + 1), ..me.clone() }.lives(&host));
-        assert!(!Owner { pid: u32::MAX, ..me }.lives(&host));
+        assert!(me.is_running(&host));
+        assert!(
+            !Owner { start_time_ticks: me.start_time_ticks.map(|ticks| ticks + 1), ..me.clone() }.is_running(&host)
+        );
+        assert!(!Owner { pid: u32::MAX, ..me }.is_running(&host));
         let unknown = Owner { kind: OwnerKind::Run, pid: u32::MAX, start_time_ticks: None };
-        assert!(!unknown.lives(&host));
+        assert!(!unknown.is_running(&host));
     }
 }

@@ -1,4 +1,4 @@
-//! Locks of functions and groups: exclusive for a process that changes one, shared for those that rely on its state.
+//! Locks of functions and groups: exclusive for a process that changes one, shared for processes that rely on its state.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -12,23 +12,23 @@ use super::Subject;
 use super::state_dir::StateDir;
 use crate::Error;
 
-/// How long to wait for a lock of this process: another thread may be about to release it.
-const OWN_PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for a lock that this process holds: another thread may be about to release it.
+const OWN_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The lock of a function or a group, until dropped or until the process ends. The file stays: if it were removed while
-/// another process opens it, two processes could hold the lock.
+/// The lock of a function or a group, held until it is dropped or the process exits. The file is never removed: if another
+/// process opened it during the removal, two processes could hold the lock.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: Flock<File>,
 }
 
 impl Lock {
-    /// Exclusive, to change it.
+    /// Acquires the exclusive lock, which permits a change.
     pub(crate) fn acquire(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
         Self::of_kind(dir, subject, FlockArg::LockExclusiveNonblock)
     }
 
-    /// Shared, to rely on its state.
+    /// Acquires a shared lock, which prevents changes by others.
     pub(crate) fn acquire_shared(dir: &StateDir, subject: Subject) -> Result<Self, Error> {
         Self::of_kind(dir, subject, FlockArg::LockSharedNonblock)
     }
@@ -38,7 +38,7 @@ impl Lock {
             Subject::Function(bdf) => format!("{bdf}.lock"),
             Subject::Group(number) => format!("group-{number}.lock"),
         });
-        let deadline = Instant::now() + OWN_PATIENCE;
+        let deadline = Instant::now() + OWN_LOCK_TIMEOUT;
         loop {
             match Flock::lock(open(&path)?, kind) {
                 Ok(mut file) => {
@@ -69,7 +69,7 @@ fn open(path: &Path) -> Result<File, Error> {
     })
 }
 
-/// Only for messages, so a failure does not matter.
+/// Writes the process ID for messages of other processes, so errors are ignored.
 fn write_pid(file: &mut File) {
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
 }
@@ -94,7 +94,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let dir = StateDir::open(&base.path().join("state")).unwrap();
         let first = Lock::acquire(&dir, function()).unwrap();
-        // As if another process had written it: a lock of our own process is waited for.
+        // Simulate the lock of another process: acquiring a lock of this process would wait for the timeout.
         std::fs::write(dir.file("0000:03:00.0.lock"), "4242").unwrap();
         assert!(matches!(Lock::acquire(&dir, function()), Err(Error::Locked { pid: Some(4242), .. })));
         Lock::acquire(&dir, Subject::Group(IommuGroupId(3))).unwrap();

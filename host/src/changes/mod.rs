@@ -1,8 +1,8 @@
 //! Changes of the host: recorded before they are made, reverted afterwards.
 //!
-//! Every kind of change is a pair of steps that can be repeated, so that an interrupted one can be finished or reverted. The
-//! [`Journal`] holds them in the order in which they were made; [`restore`] reverts them in the reverse order if the
-//! process that made them died. One lock per [`Subject`] keeps two processes from changing the same thing.
+//! Making and reverting a change can both be repeated, so that an interrupted step can be completed or reverted. The
+//! [`Journal`] lists the changes in the order in which they were made; [`restore`] reverts the changes of dead processes in the
+//! reverse order. One lock per [`Subject`] keeps two processes from changing the same object.
 
 pub(crate) mod acs;
 pub(crate) mod domain;
@@ -24,7 +24,7 @@ pub use restore::{Outcome, Restored, restore};
 pub use revert::Reverted;
 pub(crate) use state_dir::StateDir;
 
-/// The object of a change.
+/// Object of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A PCI function.

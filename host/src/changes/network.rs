@@ -1,7 +1,7 @@
 //! The network configuration of a function: its interfaces with addresses and routes, and the RDMA devices on them. All of
-//! it disappears when the driver is unbound, and is restored when the driver is bound again.
+//! this disappears when the driver is unbound, and is restored after the driver is bound again.
 
-mod words;
+mod ip_arguments;
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 use crate::in_use::{Below, RdmaDevice, rdma_devices};
 
-/// How long to wait for a driver to create its interface, and for a link to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long to wait for udev to rename an interface before renaming it here.
-const NAMING_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
-const STEP: Duration = Duration::from_millis(20);
+/// Timeout for a driver to create its interface, and for a link to come up.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout for udev to rename an interface; after it, this crate renames it.
+const NAMING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
+/// Interval between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The configuration before the driver was unbound.
+/// Network configuration of a function before its driver was unbound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Network {
     interfaces: Vec<Interface>,
@@ -30,7 +31,7 @@ pub(super) struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Interface {
     name: String,
-    /// Distinguishes the interfaces of one function; names can change.
+    /// `dev_port`, which distinguishes the interfaces of one function. Names can change.
     port: u64,
     mac: Option<String>,
     mtu: Option<String>,
@@ -43,17 +44,17 @@ struct Interface {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Rdma {
     name: String,
-    /// For a software RDMA device: `rxe` or `siw`, and the interface.
+    /// Kind (`rxe` or `siw`) and network interface of a software RDMA device; `None` for hardware.
     software: Option<(String, String)>,
-    /// Whether its first port was active.
+    /// Whether port 1 was active.
     active: bool,
 }
 
 impl Network {
-    /// Reads the configuration.
+    /// Reads the current configuration.
     ///
     /// # Errors
-    /// Part of it could not be restored, or a program that restores it is not installed.
+    /// Part of the configuration cannot be restored, or a program that restores it is not installed.
     pub(super) fn before(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
         let below = Below::read(host, bdf)?;
         let cannot = |what: String| Error::NotRestorable { subject: Subject::Function(bdf), what };
@@ -71,7 +72,7 @@ impl Network {
                 NotRestorable::Error(error) => error,
             })?;
             if interfaces.iter().any(|other: &Interface| other.port == interface.port) {
-                return Err(cannot(format!("its interface {name} cannot be distinguished from another one")));
+                return Err(cannot(format!("its interface {name} has the same dev_port as another one")));
             }
             interfaces.push(interface);
         }
@@ -87,7 +88,7 @@ impl Network {
     }
 }
 
-/// Why an interface cannot be restored.
+/// Reason why an interface cannot be restored.
 enum NotRestorable {
     Part(String),
     Error(Error),
@@ -101,15 +102,15 @@ impl From<Error> for NotRestorable {
 
 impl Interface {
     fn before(host: &HostTree, name: &str) -> Result<Self, NotRestorable> {
-        let printed = host.run("ip", &["-json", "address", "show", "dev", name])?;
-        let addresses = words::addresses(name, &printed).map_err(NotRestorable::Part)?;
+        let output = host.run("ip", &["-json", "address", "show", "dev", name])?;
+        let addresses = ip_arguments::addresses(name, &output).map_err(NotRestorable::Part)?;
         let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
         let mut routes = Vec::new();
         for family in ["-4", "-6"] {
             let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
-            routes.extend(words::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
+            routes.extend(ip_arguments::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
         }
-        // The route to a gateway has to exist before routes through it.
+        // A route through a gateway requires the route to that gateway.
         routes.sort_by_key(|route| route.contains(" via "));
         Ok(Self {
             name: name.to_owned(),
@@ -125,7 +126,7 @@ impl Interface {
     /// Restores the configuration on the interface that the driver created.
     fn restore(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         let name = &self.name;
-        let found = until(bdf, &format!("the network interface {name}"), PATIENCE, || self.find(host, bdf))?;
+        let found = until(bdf, &format!("the network interface {name}"), TIMEOUT, || self.find(host, bdf))?;
         if &found != name {
             self.rename(host, bdf, &found)?;
         }
@@ -163,10 +164,10 @@ impl Interface {
         Ok(None)
     }
 
-    /// udev renames interfaces a moment after the kernel created them; if it does not, rename it here.
+    /// Restores the name of an interface. udev usually renames it after the kernel created it.
     fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
         let named =
-            until(bdf, "its name", NAMING_PATIENCE, || Ok(self.find(host, bdf)?.filter(|name| *name == self.name)));
+            until(bdf, "its name", NAMING_TIMEOUT, || Ok(self.find(host, bdf)?.filter(|name| *name == self.name)));
         if named.is_ok() {
             return Ok(());
         }
@@ -176,10 +177,10 @@ impl Interface {
     }
 }
 
-/// Waits until the software RDMA devices are gone: they disappear a moment after the interface below them.
-pub(super) fn wait_until_gone(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
+/// Waits until the software RDMA devices are removed, which the kernel does some time after it removes their interface.
+pub(super) fn wait_for_removal(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.software.is_some()) {
-        until(bdf, &format!("the removal of the RDMA device {name}"), PATIENCE, || {
+        until(bdf, &format!("the removal of the RDMA device {name}"), TIMEOUT, || {
             Ok((!exists(host, name)).then_some(()))
         })?;
     }
@@ -189,7 +190,7 @@ pub(super) fn wait_until_gone(host: &HostTree, bdf: Bdf, network: &Network) -> R
 /// Restores the parts of the configuration that are missing.
 ///
 /// # Errors
-/// The first part that could not be restored; the others are restored nevertheless.
+/// Returns the error of the first part that cannot be restored, after all other parts are restored.
 pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
     let mut outcome = Ok(());
     for interface in &network.interfaces {
@@ -203,11 +204,11 @@ pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<()
             outcome = outcome.and(added.map(drop));
         }
     }
-    // A link may depend on the part that failed, and would never come up.
+    // If a part is missing, a link that depends on it never comes up, so do not wait for links.
     outcome?;
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.active) {
         let what = format!("the link of the RDMA device {name}");
-        until(bdf, &what, PATIENCE, || Ok(is_active(host, name)?.then_some(())))?;
+        until(bdf, &what, TIMEOUT, || Ok(is_active(host, name)?.then_some(())))?;
     }
     Ok(())
 }
@@ -215,18 +216,18 @@ pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<()
 fn until<T>(
     bdf: Bdf,
     what: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> Result<Option<T>, Error>,
+    timeout: Duration,
+    mut check: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     loop {
-        if let Some(found) = look()? {
+        if let Some(found) = check()? {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            return Err(Error::NotRestored { bdf, what: what.to_owned(), waited_s: patience.as_secs() });
+            return Err(Error::NotRestored { bdf, what: what.to_owned(), waited_s: timeout.as_secs() });
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

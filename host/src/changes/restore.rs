@@ -11,12 +11,12 @@ use crate::{Error, Options};
 /// Timeout for a killed process to close its files.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An entry of the journal, and its outcome in a restore.
+/// Outcome of restoring one entry of the journal.
 #[derive(Debug)]
 pub struct Restored {
     /// Object of the change.
     pub subject: Subject,
-    /// Outcome of reverting it.
+    /// Outcome of reverting the change.
     pub outcome: Outcome,
 }
 
@@ -24,32 +24,32 @@ pub struct Restored {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The state of before is restored.
+    /// The previous state is restored.
     Restored {
-        /// The reverted change.
+        /// The reverted change and the restored state.
         reverted: Reverted,
     },
-    /// The function is gone or the host has rebooted: nothing to restore.
+    /// The function was removed or the host has rebooted, so there is nothing to restore.
     Obsolete,
-    /// Left alone: another process has locked it.
+    /// Not reverted, because another process has locked the function or group.
     Held {
-        /// The process, where known.
+        /// ID of that process; `None` if the lock file names none.
         pid: Option<u32>,
     },
-    /// Left alone: other programs have it open through VFIO.
+    /// Not reverted, because other programs have the function open through VFIO.
     Open {
-        /// The processes.
+        /// IDs of those processes.
         pids: Vec<u32>,
     },
     /// Reverting failed; the entry stays in the journal.
     Failed {
-        /// Why.
+        /// Reason of the failure.
         error: Error,
     },
 }
 
 impl Outcome {
-    /// Whether nothing is left to restore.
+    /// Whether nothing is left to restore for this entry.
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Restored { .. } | Self::Obsolete)
     }
@@ -58,7 +58,7 @@ impl Outcome {
 /// Reverts every change in the journal that no running process holds, the last change first.
 ///
 /// # Errors
-/// The journal cannot be read. The outcome of each change is in the result.
+/// The state directory or the journal cannot be used. A failure to revert a change is an [`Outcome`], not an error.
 pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
     if !options.state_dir.exists() {
         return Ok(Vec::new());
@@ -79,8 +79,11 @@ fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journ
         Err(Error::Locked { pid, .. }) => return Outcome::Held { pid },
         Err(error) => return Outcome::Failed { error },
     };
-    // A run holds the lock for its whole life; this catches one that is about to acquire it.
-    if entry.owner.kind == OwnerKind::Run && entry.owner.pid != std::process::id() && entry.owner.lives(&options.host) {
+    // A run holds the lock until it exits. This detects a run that is about to acquire the lock.
+    if entry.owner.kind == OwnerKind::Run
+        && entry.owner.pid != std::process::id()
+        && entry.owner.is_running(&options.host)
+    {
         return Outcome::Held { pid: Some(entry.owner.pid) };
     }
     revert(entry, options, journal).unwrap_or_else(|error| Outcome::Failed { error })
@@ -103,7 +106,11 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
     journal.revert(host, &entry).map(|reverted| Outcome::Restored { reverted })
 }
 
-/// Unbinding a function from vfio-pci blocks until nobody has it open: forever, if a guest uses it.
+/// Waits until no process has the function open, and returns the processes that still do. Unbinding from vfio-pci blocks until
+/// then, which never happens if a virtual machine uses the function.
+///
+/// # Errors
+/// A file of `/proc` or sysfs cannot be read, so whether a process has the function open is unknown.
 fn wait_for_users(options: &Options, bdf: Bdf) -> Result<Vec<u32>, Error> {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     loop {
@@ -135,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn leaves_alone_what_a_running_process_holds() {
+    fn keeps_a_function_that_a_running_process_has_locked() {
         let (fixture, bdf) = fixture();
         let options = fixture.options();
         bind(&[bdf], &options).unwrap();
         let hold = Hold::acquire(bdf, &options).unwrap();
-        // As if another process held it.
+        // Simulate that another process holds the lock.
         std::fs::write(options.state_dir.join(format!("{bdf}.lock")), "4242").unwrap();
         assert!(matches!(only(&restore(&options).unwrap()), Outcome::Held { pid: Some(4242) }));
         drop(hold);
@@ -148,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_alone_what_a_guest_has_open() {
+    fn keeps_a_function_that_a_virtual_machine_has_open() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.link("proc/4242/fd/7", "/dev/vfio/3");
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_functions_that_vanished_and_other_boots() {
+    fn removes_entries_of_removed_functions_and_earlier_boots() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.file("proc/sys/kernel/random/boot_id", "another\n");
@@ -197,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_a_driver_that_somebody_else_bound() {
+    fn keeps_a_driver_that_another_program_bound() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.pci_driver("uio_pci_generic");

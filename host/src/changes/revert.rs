@@ -1,4 +1,4 @@
-//! How each kind of change is reverted. Each of these can be repeated.
+//! Reverts each kind of change. Reverting can be repeated.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use super::{Change, Entry, acs, domain, driver};
 use crate::Error;
 use crate::host_tree::HostTree;
 
-/// A change that was reverted.
+/// The reverted change, with the restored state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reverted {
-    /// A function has its driver of before, or none if it had none.
+    /// The function is bound to its previous driver; `None` if it had no driver.
     Driver(Option<String>),
-    /// A function was bound to its VFIO driver anew.
+    /// The function was unbound from this VFIO driver and bound again.
     Rebound(String),
-    /// A group has a domain of the type of before, and its functions have their drivers and networks of before.
+    /// The group has this domain type again, and its functions have their previous drivers and network configuration.
     Domain(String),
-    /// A port has its ACS control word of before.
+    /// The port has its previous ACS control word.
     Acs,
 }
 
@@ -25,8 +25,8 @@ impl fmt::Display for Reverted {
         match self {
             Self::Driver(Some(driver)) => write!(f, "bound to {driver} again"),
             Self::Driver(None) => f.write_str("no driver, as before"),
-            Self::Rebound(driver) => write!(f, "bound to {driver} anew, so that the kernel discards the path it chose"),
-            Self::Domain(kind) => write!(f, "domain type {kind}, drivers and networks as before"),
+            Self::Rebound(driver) => write!(f, "bound to {driver} again, so that the kernel discards the cached path"),
+            Self::Domain(kind) => write!(f, "domain type {kind}, drivers and network configuration as before"),
             Self::Acs => f.write_str("ACS redirect as before"),
         }
     }

@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// A directory that only its owner can write to: root acts on its content.
+/// A directory that only its owner can write to, because root restores the state that its files describe.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
 }
 
 impl StateDir {
-    /// Creates the directory if it is missing.
+    /// Opens the directory; creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |operation| move |source| Error::State { path: path.to_owned(), operation, source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the state directory"))?;
         let metadata = fs::metadata(path).map_err(failed("read the state directory"))?;
         if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
             let source = io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it");
-            return Err(failed("trust the state directory")(source));
+            return Err(failed("use the state directory")(source));
         }
         Ok(Self { path: path.to_owned() })
     }
@@ -30,7 +30,7 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// Makes renames in the directory survive a crash of the host.
+    /// Syncs the directory, so that renames survive a crash of the host.
     pub(super) fn sync(&self) -> io::Result<()> {
         fs::File::open(&self.path)?.sync_all()
     }

@@ -1,4 +1,4 @@
-//! Why each failure happens and what to do about it. `peerpath_paths::explain` holds the meaning of the kernel's errnos.
+//! Reason and remedy of each failure. `peerpath_paths::explain` provides the meaning of the kernel's errnos.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, expla
 use crate::Error;
 
 impl Error {
-    /// The cause word that results use; none where no word fits.
+    /// The cause for results; `None` if no cause applies.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }
@@ -23,7 +23,7 @@ impl Explained for Error {
             Self::Acs { .. } | Self::Program { .. } | Self::NotRestored { .. } | Self::LeftChanged { .. } => {
                 Severity::Failed
             }
-            // The errno decides.
+            // The severity depends on the errno.
             Self::SetDomain { .. } => self.explanation().severity.unwrap_or(Severity::Failed),
             _ => Severity::Unavailable,
         }
@@ -41,10 +41,10 @@ impl Explained for Error {
             Self::Locked { pid, .. } => Explanation::new(
                 Cause::InUse,
                 pid.map_or_else(
-                    || "Another process of peerpath uses it.".to_owned(),
-                    |pid| format!("The peerpath process {pid} uses it."),
+                    || "Another peerpath process has locked it.".to_owned(),
+                    |pid| format!("The peerpath process {pid} has locked it."),
                 ),
-                "Wait until that process ends, or end it.",
+                "Wait until that process exits, or end it.",
             ),
             Self::OpenElsewhere { pids, .. } => open_elsewhere(pids),
             Self::InUse { uses, forced, .. } => in_use(uses.iter().all(|one| one.forceable), *forced),
@@ -56,18 +56,20 @@ impl Explained for Error {
             Self::Bind { source, .. } => by_errno(Step::BindDriver, source),
             Self::NotBound { bdf, driver } => Explanation::new(
                 Cause::DriverNotVfio,
-                format!("The kernel returned no error; its log says why {driver} did not accept the function."),
-                format!("Look at `dmesg | grep {bdf}`."),
+                format!(
+                    "The kernel returned no error. Its log may contain the reason why {driver} did not accept the function."
+                ),
+                format!("Check `dmesg | grep {bdf}`."),
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "Only what can be restored afterwards is removed.",
-                "Remove it yourself first, or choose another importer.",
+                "peerpath changes only state that it can restore.",
+                "Remove the configuration first, or choose another importer.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
             Self::Acs { bdf, source, .. } => Explanation::uncaused(
                 sentence(&source.to_string()),
-                format!("Look at `setpci -s {bdf} ECAP_ACS+6.w`, and at what the firmware allows."),
+                format!("Check `setpci -s {bdf} ECAP_ACS+6.w`, and the ACS settings of the firmware."),
             ),
             Self::NoProgram { program } => Explanation::new(
                 Cause::LibraryMissing,
@@ -75,22 +77,24 @@ impl Explained for Error {
                 "Install iproute2.",
             ),
             Self::Program { .. } => Explanation::uncaused(
-                "The configuration of a network interface could not be read or restored.",
-                "Restore the host again: the journal lists what is left.",
+                "The program reads or restores the configuration of a network interface.",
+                "Restore the host again: the journal lists the remaining changes.",
             ),
             Self::NotRestored { bdf, .. } => Explanation::new(
                 Cause::TimedOut,
-                "The driver is bound to the function again and did not create it.",
-                format!("Look at `dmesg | grep {bdf}`, then restore the host again: the journal lists what is left."),
+                "The driver is bound to the function again, but did not create it in time.",
+                format!(
+                    "Check `dmesg | grep {bdf}`, then restore the host again: the journal lists the remaining changes."
+                ),
             ),
             Self::LeftChanged { left, .. } => {
                 let Explanation { cause, severity, why, remedy } = left.explanation();
-                let remedy = format!("{remedy} Then restore the host: the journal lists what is left.");
+                let remedy = format!("{remedy} Then restore the host: the journal lists the remaining changes.");
                 Explanation { cause, severity, why, remedy }
             }
             Self::BadJournal { path, .. } => Explanation::uncaused(
-                "Another program, or another version of this one, wrote it.",
-                format!("Look at {}, restore by hand what it lists, and remove it.", path.display()),
+                "Another program or another version of peerpath wrote the file.",
+                format!("Revert the changes that {} lists by hand, and remove the file.", path.display()),
             ),
         }
     }
@@ -111,39 +115,39 @@ fn file(path: &Path, source: &io::Error) -> Explanation {
     if is_permission(source) {
         return Explanation::new(
             Cause::NoPermission,
-            format!("The user has no permission for {}.", path.display()),
+            format!("This user has no permission for {}.", path.display()),
             "Run as root, or set PEERPATH_STATE_DIR to a directory of your own.",
         );
     }
-    Explanation::uncaused(sentence(&source.to_string()), format!("Look at {}.", path.display()))
+    Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
 }
 
 fn open_elsewhere(pids: &[u32]) -> Explanation {
     let remedy = match pids {
-        [] => "End the program: `fuser -v /dev/vfio/* /dev/vfio/devices/*` names it.".to_owned(),
-        [pid] => format!("End the process {pid}, which has it open."),
-        pids => format!("End the processes {pids:?}, which have it open."),
+        [] => "Find the program with `fuser -v /dev/vfio/* /dev/vfio/devices/*`, and end it.".to_owned(),
+        [pid] => format!("End the process {pid}, which has the function open."),
+        pids => format!("End the processes {pids:?}, which have the function open."),
     };
-    Explanation::new(Cause::InUse, "Unbinding a function waits until every program has closed it.", remedy)
+    Explanation::new(Cause::InUse, "The kernel blocks when it unbinds a function that a program has open.", remedy)
 }
 
 fn in_use(forceable: bool, forced: bool) -> Explanation {
     let remedy = match (forceable, forced) {
-        (true, _) => "Stop what uses it, or force the binding of a function that is in use.",
+        (true, _) => "Stop these uses, or force the change of a function in use.",
         (false, true) => {
-            "Stop what uses it. Force covers neither a mounted disk, the default route and the login session, nor software \
-             RDMA that a program has open."
+            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, and software RDMA \
+             that a program has open."
         }
-        (false, false) => "Stop what uses it.",
+        (false, false) => "Stop these uses.",
     };
-    Explanation::new(Cause::InUse, "Unbinding the function from its driver would break what uses it.", remedy)
+    Explanation::new(Cause::InUse, "The change would break these uses of the function.", remedy)
 }
 
-/// The text of an error as a sentence: a capital in front, a full stop behind.
+/// Converts the text of an error to a sentence: adds a capital letter and a period.
 fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str().trim_end_matches('.'))
 }
 
 #[cfg(test)]
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_follow_the_kind_of_failure() {
+    fn severity_and_cause_depend_on_the_error() {
         let path = std::path::PathBuf::from("/run/peerpath");
         let state = |number| Error::State { path: path.clone(), operation: "write", source: errno(number) };
         for (error, class, cause) in [

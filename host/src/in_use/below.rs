@@ -8,7 +8,7 @@ use peerpath_paths::Bdf;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, read_trimmed};
 
-/// A device file.
+/// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Path below `/dev`.
@@ -22,13 +22,13 @@ pub(crate) struct Node {
 pub(crate) struct Below {
     pub(super) root: PathBuf,
     pub(super) nodes: Vec<Node>,
-    /// Names of network interfaces.
+    /// Names of the network interfaces.
     pub(crate) interfaces: Vec<String>,
-    /// Tags of the directories that the host of a virtual machine shares (9p, virtiofs).
+    /// Mount tags of directories that the hypervisor shares with this virtual machine (9p, virtiofs).
     pub(super) mount_tags: Vec<String>,
 }
 
-/// Real device trees are far flatter; the limit only prevents an endless loop.
+/// Maximum depth of directories, which prevents an endless loop. Real device trees are far less deep.
 const DEPTH_LIMIT: usize = 24;
 
 impl Below {
@@ -42,11 +42,11 @@ impl Below {
     }
 
     fn walk(&mut self, directory: &Path, depth: usize) -> Result<(), Error> {
-        self.look_at(directory)?;
-        // A directory that vanishes while we read is not in use.
+        self.add(directory)?;
+        // A directory that is removed during the search has no uses.
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries.flatten() {
-            // Links leave the function; a function below it is a device of its own.
+            // Links lead out of the function, and a function below this one is a separate device.
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let is_function = entry.file_name().to_string_lossy().parse::<Bdf>().is_ok();
             if is_directory && !is_function && depth < DEPTH_LIMIT {
@@ -56,7 +56,7 @@ impl Below {
         Ok(())
     }
 
-    fn look_at(&mut self, directory: &Path) -> Result<(), Error> {
+    fn add(&mut self, directory: &Path) -> Result<(), Error> {
         if directory.join("dev").exists()
             && let Some(name) = device_name(directory)?
         {
@@ -92,7 +92,7 @@ mod tests {
     use crate::testing::Fixture;
 
     #[test]
-    fn finds_nodes_interfaces_and_tags_but_no_other_function() {
+    fn finds_nodes_interfaces_and_tags_of_this_function_only() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").bdf();
         let root = "sys/devices/pci0000:00/0000:03:00.0";

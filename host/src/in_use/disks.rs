@@ -30,7 +30,7 @@ pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> 
     Ok(uses)
 }
 
-/// In sysfs, NVMe disks with several controllers (multipath) are siblings of the controllers, not children.
+/// Finds NVMe disks with several controllers (multipath). sysfs lists them as siblings of the controllers, not below them.
 fn multipath_heads(host: &HostTree, below: &Below) -> Result<Vec<String>, Error> {
     let subsystems = host.path("sys/class/nvme-subsystem");
     let mut heads = Vec::new();
@@ -48,7 +48,7 @@ fn multipath_heads(host: &HostTree, below: &Below) -> Result<Vec<String>, Error>
     Ok(heads)
 }
 
-/// A disk, its partitions, and the devices on top of them (device mapper, RAID), recursively.
+/// Collects a disk, its partitions, and the devices on top of them (device mapper, RAID), recursively.
 fn follow(host: &HostTree, name: &str, reached: &mut BTreeSet<String>) -> Result<(), Error> {
     if !reached.insert(name.to_owned()) {
         return Ok(());
@@ -65,8 +65,8 @@ fn follow(host: &HostTree, name: &str, reached: &mut BTreeSet<String>) -> Result
     Ok(())
 }
 
-/// Whether a name in the tables of mounts and swap areas means this disk.
-fn is_called(host: &HostTree, name: &str, text: &str) -> bool {
+/// Whether a path in the tables of mounts and swap areas refers to this disk.
+fn refers_to(host: &HostTree, name: &str, text: &str) -> bool {
     let mapped = read_trimmed(&host.path(format!("sys/class/block/{name}/dm/name"))).ok().flatten();
     let plain = text.strip_prefix("/dev/").is_some_and(|called| called == name);
     let mapper = text.strip_prefix("/dev/mapper/").is_some_and(|called| mapped.as_deref() == Some(called));
@@ -84,13 +84,13 @@ fn mounts(host: &HostTree, reached: &BTreeSet<String>, tags: &[String]) -> Resul
     for mount in table.lines().filter_map(Mount::parse) {
         for name in reached {
             let number = read_trimmed(&host.path(format!("sys/class/block/{name}/dev")))?;
-            // File systems on several disks have device numbers of their own, but name one of the disks.
-            if number.as_deref() == Some(mount.number) || is_called(host, name, mount.source) {
-                uses.push(InUse::new(UseKind::Disk, false, format!("{name} is mounted at {}", mount.place)));
+            // A file system on several disks has its own device number, so compare the source as well.
+            if number.as_deref() == Some(mount.number) || refers_to(host, name, mount.source) {
+                uses.push(InUse::new(UseKind::Disk, false, format!("{name} is mounted at {}", mount.mount_point)));
             }
         }
         if matches!(mount.kind, "9p" | "virtiofs") && tags.iter().any(|tag| tag == mount.source) {
-            let detail = format!("the host's directory {} is mounted at {}", mount.source, mount.place);
+            let detail = format!("the shared directory {} is mounted at {}", mount.source, mount.mount_point);
             uses.push(InUse::new(UseKind::Disk, false, detail));
         }
     }
@@ -100,7 +100,7 @@ fn mounts(host: &HostTree, reached: &BTreeSet<String>, tags: &[String]) -> Resul
 /// A line of `/proc/self/mountinfo`.
 struct Mount<'a> {
     number: &'a str,
-    place: &'a str,
+    mount_point: &'a str,
     kind: &'a str,
     source: &'a str,
 }
@@ -110,8 +110,8 @@ impl<'a> Mount<'a> {
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(2);
         let mut right = right.split(' ');
-        let (number, place) = (left.next()?, left.nth(1)?);
-        Some(Self { number, place, kind: right.next()?, source: right.next()? })
+        let (number, mount_point) = (left.next()?, left.nth(1)?);
+        Some(Self { number, mount_point, kind: right.next()?, source: right.next()? })
     }
 }
 
@@ -119,12 +119,12 @@ fn swaps(host: &HostTree, reached: &BTreeSet<String>) -> Result<Vec<InUse>, Erro
     let table = read_trimmed(&host.path("proc/swaps"))?.unwrap_or_default();
     let paths = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     Ok(paths
-        .flat_map(|path| reached.iter().filter(move |name| is_called(host, name, path)))
+        .flat_map(|path| reached.iter().filter(move |name| refers_to(host, name, path)))
         .map(|name| InUse::new(UseKind::Disk, false, format!("{name} is used for swap")))
         .collect())
 }
 
-/// Volumes and arrays that are not mounted.
+/// Reports volumes and arrays on the disks that are not mounted.
 fn built_upon(disks: &BTreeSet<String>, reached: &BTreeSet<String>) -> Option<InUse> {
     let built: Vec<_> =
         reached.iter().filter(|name| !disks.iter().any(|disk| is_part_of(name, disk))).map(String::as_str).collect();
@@ -140,7 +140,7 @@ fn is_part_of(name: &str, disk: &str) -> bool {
     })
 }
 
-/// Disks that the kernel has claimed for a use that is not visible here: a mount in a container, a ZFS pool.
+/// Reports disks that the kernel has claimed for a use that this process cannot see: a mount in a container, a ZFS pool.
 fn claimed(host: &HostTree, disks: &BTreeSet<String>) -> Vec<InUse> {
     let busy = |name: &&String| {
         let opened = fs::File::options()
@@ -239,7 +239,7 @@ mod tests {
         let bdf = fixture.function("0000:03:00.0").driver("virtio-pci").bdf();
         fixture.file(&format!("{ROOT}/virtio1/mount_tag"), "ROOTFS\n");
         fixture.file("proc/self/mountinfo", "22 1 0:20 / / rw - 9p ROOTFS rw\n");
-        assert_eq!(details(&fixture, bdf), [("the host's directory ROOTFS is mounted at /".to_owned(), false)]);
+        assert_eq!(details(&fixture, bdf), [("the shared directory ROOTFS is mounted at /".to_owned(), false)]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What would break if the driver of a function were unbound.
+//! Uses of a function that unbinding its driver would break.
 
 mod below;
 mod disks;
@@ -40,10 +40,11 @@ pub enum UseKind {
 pub struct InUse {
     /// Kind of the use.
     pub kind: UseKind,
-    /// Description, as part of a sentence: `nvme0n1 is mounted at /home`.
+    /// Description, as a clause: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether [`crate::Options::force_in_use`] covers it. It does not cover uses whose loss could cut off this host (a
-    /// mounted disk, the default route, the login session), nor those for which the kernel would wait for a program to end.
+    /// Whether [`crate::Options::force_in_use`] covers it. It does not cover uses that could make this host
+    /// unreachable or unusable (a mounted disk, the default route, the login session), and uses for which unbinding blocks until
+    /// a program exits.
     pub forceable: bool,
 }
 
@@ -59,10 +60,10 @@ impl InUse {
     }
 }
 
-/// The known uses of a function, from sysfs and `/proc`; empty if it is free.
+/// Lists the uses of a function that sysfs and `/proc` show; empty if the function is not in use.
 ///
 /// # Errors
-/// No such function, or the host cannot be read.
+/// The function does not exist, or a file of sysfs or `/proc` cannot be read.
 pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
     let below = Below::read(host, bdf)?;
     let mut uses = disks::uses(host, &below)?;
@@ -73,7 +74,7 @@ pub fn uses(host: &HostTree, bdf: Bdf) -> Result<Vec<InUse>, Error> {
     Ok(uses)
 }
 
-/// Fails with [`Error::InUse`] if the function has a use that `force` does not cover.
+/// Returns [`Error::InUse`] if the function has a use that `force` does not cover.
 pub(crate) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<(), Error> {
     let uses: Vec<_> = uses(host, bdf)?.into_iter().filter(|one| !(force && one.forceable)).collect();
     if uses.is_empty() { Ok(()) } else { Err(Error::InUse { bdf, uses, forced: force }) }
@@ -81,7 +82,7 @@ pub(crate) fn refuse_in_use(host: &HostTree, bdf: Bdf, force: bool) -> Result<()
 
 fn display(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
     let boot = host.function_number(bdf, "boot_vga")? == Some(1);
-    Ok(boot.then(|| InUse::new(UseKind::Display, true, "it is the display that the firmware set up at boot")))
+    Ok(boot.then(|| InUse::new(UseKind::Display, true, "the firmware uses it as the boot display")))
 }
 
 fn virtual_functions(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
@@ -96,7 +97,7 @@ mod tests {
     use crate::testing::Fixture;
 
     #[test]
-    fn finds_no_uses_of_a_free_function() {
+    fn finds_no_uses_of_an_idle_function() {
         let fixture = Fixture::new();
         let bdf = fixture.function("0000:03:00.0").driver("ivshmem").bdf();
         assert_eq!(uses(&fixture.host(), bdf).unwrap(), []);

@@ -29,7 +29,7 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
         if let Some((_, interface)) = device.software {
             let detail = format!("the RDMA device {} uses {interface}", device.name);
             uses.push(InUse::new(UseKind::Rdma, true, detail));
-            // The kernel cannot revoke such a device: unbinding would wait until the program ends.
+            // The kernel cannot revoke the device, so unbinding blocks until the program closes it.
             uses.extend(processes::open_files(host, &rdma::verbs_files(host, &device.name)?, false)?);
         }
     }
@@ -37,14 +37,14 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
     Ok(uses)
 }
 
-/// Interfaces, by their use.
+/// Names of interfaces in use.
 struct Busy {
     routes: BTreeSet<String>,
     sessions: Vec<String>,
     addressed: BTreeSet<String>,
 }
 
-/// An interface and all interfaces stacked on it: bonds, bridges, VLANs.
+/// Collects an interface and all interfaces stacked on it: bonds, bridges, VLANs.
 fn follow(host: &HostTree, name: &str, stacked: &mut BTreeSet<String>) -> Result<(), Error> {
     if !stacked.insert(name.to_owned()) {
         return Ok(());
@@ -77,7 +77,7 @@ pub(crate) fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
 }
 
-/// Interfaces of the default routes.
+/// Reads the interfaces of the default routes.
 fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
     let four = read_trimmed(&host.path("proc/net/route"))?.unwrap_or_default();
@@ -101,14 +101,14 @@ fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     Ok(names)
 }
 
-/// Addresses of this host, with their interfaces.
+/// Reads the addresses of this host and their interfaces.
 fn addresses(host: &HostTree) -> Result<Vec<(IpAddr, String)>, Error> {
     let six = read_trimmed(&host.path("proc/net/if_inet6"))?.unwrap_or_default();
     let mut found = Vec::new();
     for line in six.lines() {
-        let mut words = line.split_whitespace();
-        let address = words.next().and_then(|hex| u128::from_str_radix(hex, 16).ok());
-        if let (Some(address), Some(name)) = (address, words.last()) {
+        let mut fields = line.split_whitespace();
+        let address = fields.next().and_then(|hex| u128::from_str_radix(hex, 16).ok());
+        if let (Some(address), Some(name)) = (address, fields.last()) {
             found.push((IpAddr::V6(Ipv6Addr::from_bits(address)), name.to_owned()));
         }
     }
@@ -124,7 +124,7 @@ fn addresses(host: &HostTree) -> Result<Vec<(IpAddr, String)>, Error> {
     Ok(found)
 }
 
-/// An Ethernet function whose driver shows no interface in this network namespace: most likely a container has it.
+/// Reports an Ethernet function without an interface in this network namespace: a container probably uses it.
 fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Error> {
     let ethernet = host.function_number(bdf, "class")?.is_some_and(|class| class >> 8 == 0x0200);
     let driver = host.driver(bdf)?.filter(|driver| driver != "pci-stub" && !driver.starts_with("uio"));
@@ -132,7 +132,7 @@ fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Err
         return Ok(None);
     }
     Ok(driver.map(|driver| {
-        let detail = format!("{driver} shows no interface here: another network namespace may have it");
+        let detail = format!("{driver} has no interface in this network namespace, so another one probably uses it");
         InUse::new(UseKind::Network, true, detail)
     }))
 }
@@ -225,7 +225,7 @@ mod tests {
         fixture.file("proc/4242/comm", "ib_send_bw\n");
         fixture.link("proc/4242/fd/3", "/dev/infiniband/uverbs1");
         fixture.link("proc/4243/fd/3", "/dev/infiniband/uverbs0");
-        // This process closes its own devices before it changes anything.
+        // Devices that this process has open do not count: it closes them before a change.
         fixture.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/infiniband/uverbs1");
         assert_eq!(
             details(&fixture, bdf),

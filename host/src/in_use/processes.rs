@@ -7,15 +7,15 @@ use super::{InUse, UseKind};
 use crate::Error;
 use crate::host_tree::HostTree;
 
-/// Programs that have a character device of the function open. Block devices do not count: programs open them for a moment
-/// all the time, and mounts are found elsewhere.
+/// Finds programs that have a character device of the function open. Block devices are excluded: programs such as udev open them
+/// briefly at any time, and `disks` finds their mounts.
 pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> {
     let files: Vec<_> =
         below.nodes.iter().filter(|node| !node.is_block).map(|node| format!("/dev/{}", node.name)).collect();
     open_files(host, &files, true)
 }
 
-/// The files among these that programs other than this one have open.
+/// Finds the files among these that programs other than this one have open.
 pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> Result<Vec<InUse>, Error> {
     let mut by_file = BTreeMap::<_, Vec<u32>>::new();
     for (pid, file) in host.file_holders(files)? {
@@ -24,7 +24,7 @@ pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> 
     Ok(by_file.into_iter().map(|(file, pids)| open_file(host, &file, &pids, forceable)).collect())
 }
 
-/// One use per file, since many programs may have it open.
+/// Describes one file. Many programs may have it open, so the description names at most three.
 fn open_file(host: &HostTree, file: &str, pids: &[u32], forceable: bool) -> InUse {
     let named = pids.iter().take(3).map(|pid| {
         let name = host.tree().text(&format!("proc/{pid}/comm"));

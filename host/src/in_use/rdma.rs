@@ -8,11 +8,11 @@ use crate::host_tree::{HostTree, names, read_trimmed};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RdmaDevice {
     pub(crate) name: String,
-    /// For a software RDMA device: its kind and its network interface.
+    /// Kind (`rxe` or `siw`) and network interface of a software RDMA device; `None` for hardware.
     pub(crate) software: Option<(String, String)>,
 }
 
-/// The RDMA devices that disappear when the function's driver is unbound.
+/// Finds the RDMA devices that disappear when the function's driver is unbound.
 pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDevice>, Error> {
     let class = host.path("sys/class/infiniband");
     let mut found = Vec::new();
@@ -24,12 +24,12 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
             }
             continue;
         }
-        // rxe names its interface in `parent`; siw, an iWARP device, names it beside its GID.
+        // The interface of rxe is in `parent`. That of siw, an iWARP device, is an attribute of its GID.
         let software = match read_trimmed(&folder.join("parent"))? {
             Some(interface) => Some(("rxe", interface)),
             None => {
                 let is_siw = read_trimmed(&folder.join("node_type"))?.is_some_and(|kind| kind.ends_with("RNIC"));
-                // Unused entries cannot be read.
+                // The kernel rejects reading an unused entry.
                 let interface = read_trimmed(&folder.join("ports/1/gid_attrs/ndevs/0")).ok().flatten();
                 interface.filter(|_| is_siw).map(|interface| ("siw", interface))
             }

@@ -5,25 +5,25 @@ use std::net::IpAddr;
 
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// Longer than any real chain of parent processes.
-const MOST_PARENTS: usize = 64;
+/// Maximum number of parent processes to search; a longer chain is a loop.
+const PARENT_LIMIT: usize = 64;
 
-/// The interfaces of the login sessions in which this process and its parents were started.
+/// Finds the interfaces of the login sessions that started this process and its parents.
 ///
-/// sshd sets `SSH_CONNECTION` to both ends of the connection. Programs such as sudo remove it from the environment, but one
-/// of the parent processes still has it.
+/// sshd sets `SSH_CONNECTION` to the addresses of client and server. Programs such as sudo remove the variable from the environment,
+/// but the environment of a parent process still contains it.
 pub(super) fn interfaces(host: &HostTree, addresses: &[(IpAddr, String)]) -> Vec<String> {
     let mut pid = std::process::id();
     let mut found = Vec::new();
-    for _ in 0..MOST_PARENTS {
+    for _ in 0..PARENT_LIMIT {
         let environment = fs::read(host.path(format!("proc/{pid}/environ"))).unwrap_or_default();
         if let Some(address) = login_address(&environment) {
             match address.split_once('%') {
                 Some((_, interface)) => found.push(interface.to_owned()),
                 None => {
                     let address = address.parse().ok().map(unmapped);
-                    let carriers = addresses.iter().filter(|(one, _)| Some(*one) == address);
-                    found.extend(carriers.map(|(_, name)| name.clone()));
+                    let matching = addresses.iter().filter(|(one, _)| Some(*one) == address);
+                    found.extend(matching.map(|(_, name)| name.clone()));
                 }
             }
         }
@@ -35,13 +35,13 @@ pub(super) fn interfaces(host: &HostTree, addresses: &[(IpAddr, String)]) -> Vec
     found
 }
 
-/// This host's address in `SSH_CONNECTION`: client, its port, server, its port.
+/// The server address in `SSH_CONNECTION`, which contains client address, client port, server address and server port.
 fn login_address(environment: &[u8]) -> Option<String> {
     let variable = environment.split(|&byte| byte == 0).find_map(|one| one.strip_prefix(b"SSH_CONNECTION="))?;
     std::str::from_utf8(variable).ok()?.split(' ').nth(2).map(str::to_owned)
 }
 
-/// An IPv6 socket reports an IPv4 peer as an IPv4-mapped address.
+/// Converts an IPv4-mapped IPv6 address, as an IPv6 socket reports it, to IPv4.
 fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),

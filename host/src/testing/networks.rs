@@ -1,4 +1,4 @@
-//! Network interfaces as files below their function, and the programs `ip` and `rdma` that change them.
+//! Fake network interfaces as files below their function, and fake programs `ip` and `rdma` that change them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,10 +39,10 @@ pub(super) fn disappear(root: &Path, bdf: &str) {
     let _ = fs::remove_dir_all(net);
 }
 
-/// Understands the commands of this crate and no others.
+/// Implements only the commands that this crate runs.
 pub(super) fn run(root: &Path, program: &str, arguments: &str) -> Result<String, String> {
-    let words: Vec<&str> = arguments.split(' ').collect();
-    match (program, &words[..]) {
+    let parts: Vec<&str> = arguments.split(' ').collect();
+    match (program, &parts[..]) {
         ("rdma", ["-V"]) => Ok(String::new()),
         ("rdma", ["link", "add", device, "type", "rxe", "netdev", name]) => add_rdma(root, device, name),
         ("ip", ["-json", "address", "show", "dev", name]) => Ok(show_addresses(&lines(root, name, "addresses"))),
@@ -56,17 +56,17 @@ pub(super) fn run(root: &Path, program: &str, arguments: &str) -> Result<String,
         ("ip", ["link", "set", "dev", name, "address", value]) => put(root, name, "address", value),
         ("ip", ["link", "set", "dev", name, "name", new]) => rename(root, name, new),
         ("ip", ["address", "replace", .., "dev", name]) => {
-            let address = words[2..words.len() - 2].join(" ");
+            let address = parts[2..parts.len() - 2].join(" ");
             add(root, name, "addresses", &address)
         }
         ("ip", [family, "route", "replace", .., "dev", name]) => {
             if !is_up(root, name) {
                 return Err("Error: Device for nexthop is not up.".to_owned());
             }
-            if words.contains(&"0.0.0.0") {
+            if parts.contains(&"0.0.0.0") {
                 return Err("Error: Nexthop has invalid gateway.".to_owned());
             }
-            add(root, name, "routes", &format!("{family} {}", words[3..words.len() - 2].join(" ")))
+            add(root, name, "routes", &format!("{family} {}", parts[3..parts.len() - 2].join(" ")))
         }
         _ => Err(format!("{program} {arguments} is not supported")),
     }

@@ -1,9 +1,9 @@
-//! Converts the output of `ip -json` to arguments of `ip` that restore it.
+//! Converts the output of `ip -json` to arguments of `ip` that restore addresses and routes.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Part of what `ip -json address` prints for an interface.
+/// Part of the output of `ip -json address` for an interface.
 #[derive(Debug, Default, Deserialize)]
 struct Shown {
     #[serde(default)]
@@ -15,7 +15,7 @@ struct Address {
     family: Option<String>,
     local: Option<String>,
     prefixlen: Option<u8>,
-    /// The other end, on an interface that has one.
+    /// Peer address of a point-to-point interface.
     address: Option<String>,
     broadcast: Option<String>,
     scope: Option<String>,
@@ -31,66 +31,68 @@ struct Address {
     mngtmpaddr: bool,
 }
 
-/// The lifetime that the kernel prints for "forever".
-const FOREVER: u32 = u32::MAX;
+/// Lifetime of an address that never expires.
+const UNLIMITED: u32 = u32::MAX;
 
-/// Addresses of an interface as arguments of `ip address replace`.
+/// Converts addresses of an interface to arguments of `ip address replace`.
 ///
 /// # Errors
-/// The output cannot be parsed.
-pub(super) fn addresses(interface: &str, printed: &str) -> Result<Vec<String>, String> {
-    let shown: Vec<Shown> = parse(printed)?;
+/// The output is not the expected JSON.
+pub(super) fn addresses(interface: &str, output: &str) -> Result<Vec<String>, String> {
+    let shown: Vec<Shown> = parse(output)?;
     let addresses = shown.into_iter().flat_map(|shown| shown.addr_info);
-    Ok(addresses.filter_map(|address| address.words(interface)).collect())
+    Ok(addresses.filter_map(|address| address.arguments(interface)).collect())
 }
 
 impl Address {
-    /// None for addresses that the kernel assigns.
-    fn words(&self, interface: &str) -> Option<String> {
+    /// Arguments that add the address; `None` if the kernel assigns the address itself.
+    fn arguments(&self, interface: &str) -> Option<String> {
         let (local, length) = (self.local.as_ref()?, self.prefixlen?);
         let is_link_local = self.family.as_deref() == Some("inet6") && self.scope.as_deref() == Some("link");
         if is_link_local || self.temporary {
             return None;
         }
-        let mut words = match &self.address {
+        let mut arguments = match &self.address {
             Some(peer) => format!("{local} peer {peer}/{length}"),
             None => format!("{local}/{length}"),
         };
         let label = self.label.as_ref().filter(|label| *label != interface);
-        for (word, value) in [("broadcast", &self.broadcast), ("scope", &self.scope), ("label", &label.cloned())] {
+        for (key, value) in [("broadcast", &self.broadcast), ("scope", &self.scope), ("label", &label.cloned())] {
             if let Some(value) = value {
-                words += &format!(" {word} {value}");
+                arguments += &format!(" {key} {value}");
             }
         }
         if let Some(metric) = self.metric {
-            words += &format!(" metric {metric}");
+            arguments += &format!(" metric {metric}");
         }
         for (flag, set) in [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr)] {
             if set {
-                words += &format!(" {flag}");
+                arguments += &format!(" {flag}");
             }
         }
-        if let Some(valid) = self.valid_life_time.filter(|seconds| *seconds != FOREVER) {
-            words += &format!(" valid_lft {valid} preferred_lft {}", self.preferred_life_time.unwrap_or(0).min(valid));
+        if let Some(valid) = self.valid_life_time.filter(|seconds| *seconds != UNLIMITED) {
+            arguments +=
+                &format!(" valid_lft {valid} preferred_lft {}", self.preferred_life_time.unwrap_or(0).min(valid));
         }
-        Some(words)
+        Some(arguments)
     }
 }
 
-/// Routes of an interface as arguments of `ip FAMILY route replace`, the family in front.
+/// Converts routes of an interface to arguments of `ip FAMILY route replace`, each after its family (`-4` or `-6`).
 ///
-/// `prefix_routes`: at least one address has `noprefixroute`, so the kernel does not create the route to its network.
+/// `prefix_routes` is whether an address has `noprefixroute`. For such an address the kernel does not create the route to its
+/// network.
 ///
 /// # Errors
-/// The output cannot be parsed, or a route is of a kind that cannot be restored.
-pub(super) fn routes(family: &str, printed: &str, prefix_routes: bool) -> Result<Vec<String>, String> {
-    let shown: Vec<Map<String, Value>> = parse(printed)?;
+/// The output is not the expected JSON, or a route has a property that this crate cannot restore.
+pub(super) fn routes(family: &str, output: &str, prefix_routes: bool) -> Result<Vec<String>, String> {
+    let shown: Vec<Map<String, Value>> = parse(output)?;
     let routes = shown.into_iter().filter(|route| !route.is_empty() && !is_automatic(route, prefix_routes));
-    routes.map(|route| route_words(&route).map(|words| format!("{family} {words}"))).collect()
+    routes.map(|route| route_arguments(&route).map(|arguments| format!("{family} {arguments}"))).collect()
 }
 
-/// Whether the kernel creates the route together with an address, or a router announces it. NetworkManager creates the
-/// route of an address itself, and marks it as the kernel's.
+/// Whether the kernel creates the route together with an address, or a router advertises it. NetworkManager adds the route of an
+/// address itself, with the protocol `kernel`.
 fn is_automatic(route: &Map<String, Value>, prefix_routes: bool) -> bool {
     let is = |key, usual| route.get(key).is_none_or(|value| value == usual);
     match route.get("protocol").and_then(Value::as_str) {
@@ -102,10 +104,10 @@ fn is_automatic(route: &Map<String, Value>, prefix_routes: bool) -> bool {
     }
 }
 
-fn route_words(route: &Map<String, Value>) -> Result<String, String> {
-    let odd = |what: &str| format!("it has a route with {what}: {}", Value::Object(route.clone()));
-    let destination = route.get("dst").and_then(Value::as_str).ok_or_else(|| odd("no destination"))?;
-    let mut words = destination.to_owned();
+fn route_arguments(route: &Map<String, Value>) -> Result<String, String> {
+    let unsupported = |what: &str| format!("it has a route with {what}: {}", Value::Object(route.clone()));
+    let destination = route.get("dst").and_then(Value::as_str).ok_or_else(|| unsupported("no destination"))?;
+    let mut arguments = destination.to_owned();
     for (key, value) in route {
         let text = match value {
             Value::String(text) => text.clone(),
@@ -116,30 +118,30 @@ fn route_words(route: &Map<String, Value>) -> Result<String, String> {
             "dst" | "dev" => {}
             "type" if text == "unicast" => {}
             "pref" if text == "medium" => {}
-            "gateway" => words += &format!(" via {text}"),
-            "prefsrc" => words += &format!(" src {text}"),
-            "protocol" | "scope" | "metric" | "table" | "mtu" => words += &format!(" {key} {text}"),
+            "gateway" => arguments += &format!(" via {text}"),
+            "prefsrc" => arguments += &format!(" src {text}"),
+            "protocol" | "scope" | "metric" | "table" | "mtu" => arguments += &format!(" {key} {text}"),
             "flags" => {
                 let flags = value.as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_str);
                 if flags.clone().any(|flag| flag == "onlink") {
-                    words += " onlink";
+                    arguments += " onlink";
                 }
                 if let Some(flag) = flags.clone().find(|flag| !matches!(*flag, "onlink" | "linkdown" | "dead")) {
-                    return Err(odd(flag));
+                    return Err(unsupported(flag));
                 }
             }
-            other => return Err(odd(other)),
+            other => return Err(unsupported(other)),
         }
     }
-    Ok(words)
+    Ok(arguments)
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(printed: &str) -> Result<Vec<T>, String> {
-    // An empty list is printed as an empty text.
-    if printed.is_empty() {
+fn parse<T: for<'a> Deserialize<'a>>(output: &str) -> Result<Vec<T>, String> {
+    // `ip` prints nothing for an empty list.
+    if output.is_empty() {
         return Ok(Vec::new());
     }
-    serde_json::from_str(printed).map_err(|error| format!("cannot parse the output of `ip -json` ({error})"))
+    serde_json::from_str(output).map_err(|error| format!("cannot parse the output of `ip -json` ({error})"))
 }
 
 #[cfg(test)]
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn converts_addresses_with_all_their_properties() {
-        let printed = r#"[{},{"ifname":"eth0","mtu":1500,"addr_info":[
+        let output = r#"[{},{"ifname":"eth0","mtu":1500,"addr_info":[
             {"family":"inet","local":"192.168.101.1","prefixlen":24,"scope":"global","label":"eth0",
              "valid_life_time":4294967295,"preferred_life_time":4294967295},
             {"family":"inet","local":"10.0.0.1","prefixlen":8,"broadcast":"10.255.255.255","scope":"global","label":"eth0:1",
@@ -160,7 +162,7 @@ mod tests {
             {"family":"inet6","local":"fd00::7","prefixlen":64,"scope":"global","temporary":true},
             {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"#;
         assert_eq!(
-            addresses("eth0", printed).unwrap(),
+            addresses("eth0", output).unwrap(),
             [
                 "192.168.101.1/24 scope global",
                 "10.0.0.1/8 broadcast 10.255.255.255 scope global label eth0:1 noprefixroute valid_lft 3600 preferred_lft 1800",
@@ -175,11 +177,11 @@ mod tests {
 
     #[test]
     fn converts_simple_routes_and_rejects_others() {
-        let printed = r#"[{"dst":"192.168.101.0/24","protocol":"kernel","scope":"link","prefsrc":"192.168.101.1","flags":[]},
+        let output = r#"[{"dst":"192.168.101.0/24","protocol":"kernel","scope":"link","prefsrc":"192.168.101.1","flags":[]},
             {"dst":"10.9.0.0/16","gateway":"192.168.101.254","protocol":"static","metric":50,"flags":["onlink","linkdown"]},
             {"type":"local","dst":"192.168.101.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
             {"dst":"default","gateway":"192.168.101.254","table":"100","protocol":"boot","flags":[]}]"#;
-        let found = routes("-4", printed, false).unwrap();
+        let found = routes("-4", output, false).unwrap();
         assert_eq!(
             found,
             [
@@ -199,12 +201,12 @@ mod tests {
 
     #[test]
     fn keeps_a_route_that_network_manager_created_for_an_address() {
-        let printed = r#"[{"dst":"10.2.0.0/16","protocol":"kernel","scope":"link","prefsrc":"10.2.0.1","metric":100,"flags":[]},
+        let output = r#"[{"dst":"10.2.0.0/16","protocol":"kernel","scope":"link","prefsrc":"10.2.0.1","metric":100,"flags":[]},
             {"type":"local","dst":"10.2.0.1","table":"local","protocol":"kernel","scope":"host","flags":[]},
             {"dst":"10.3.0.0/16","protocol":"kernel","table":"100","flags":[]}]"#;
         let kept = ["-4 10.2.0.0/16 metric 100 src 10.2.0.1 protocol kernel scope link"];
-        assert_eq!(routes("-4", printed, true).unwrap(), kept);
-        assert_eq!(routes("-4", printed, false).unwrap(), [""; 0]);
+        assert_eq!(routes("-4", output, true).unwrap(), kept);
+        assert_eq!(routes("-4", output, false).unwrap(), [""; 0]);
         let six = r#"[{"dst":"fd00::/64","protocol":"kernel","metric":256,"flags":[],"pref":"medium","expires":60},
             {"dst":"fd01::/64","protocol":"kernel","metric":100,"flags":[],"pref":"medium"},
             {"type":"multicast","dst":"ff00::/8","table":"local","protocol":"kernel","metric":256,"flags":[],"pref":"medium"}]"#;
