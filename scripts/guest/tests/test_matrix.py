@@ -68,7 +68,7 @@ class Rows(Results):
 
     def test_unverified_bytes_are_a_disagreement(self):
         cells = self.cells(verified_bytes=0)
-        wrong = ["write, read: no byte was verified"]
+        wrong = ["write, read: no bytes were verified"]
         self.assertEqual(self.wrong(self.pair(), cells, self.paths()), wrong)
 
     def test_a_pair_without_cells_failed(self):
