@@ -43,7 +43,7 @@ pub struct DeviceInfo {
 /// A buffer registered with a device. Dropping it also unregisters the buffer, but only [`Registration::unregister`]
 /// reports an error.
 ///
-/// Several threads may use one registration, each with a data plane of its own.
+/// Several threads may use one registration, each with its own data plane.
 pub trait Registration: Send + Sync {
     /// Mechanism of the registration, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
     fn mechanism(&self) -> &'static str;

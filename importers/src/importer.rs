@@ -7,7 +7,7 @@ use peerpath_paths::{Bdf, Explanation};
 
 use crate::{Device, Error, MechanismSpec, OpSpec, QueuePairOptions};
 
-/// A kind of target device, such as RDMA NICs.
+/// A kind of target device, e.g. RDMA NICs.
 ///
 /// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can add others with
 /// [`crate::parse_target_among`].

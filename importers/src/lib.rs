@@ -29,7 +29,7 @@
 //! ```
 //!
 //! The traits [`Importer`], [`Device`], [`Registration`] and [`DataPlane`] cover every kind of device, for programs that
-//! take targets by name. To add an importer, implement them in a module of its own and add one line to [`IMPORTERS`]; help
+//! take targets by name. To add an importer, implement them in a new module and add one line to [`IMPORTERS`]; help
 //! texts, plans and the conformance test loop over that table. Pass importers of other crates to [`parse_target_among`].
 //!
 //! Lifetimes keep objects alive as long as others depend on them. A buffer cannot be unregistered while a data plane uses

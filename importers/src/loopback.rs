@@ -110,7 +110,7 @@ impl<'r> Pending<'r> {
     /// Returns a free slot. If there is none, waits for the oldest transfer of this handle, or for an abandoned one.
     fn slot(
         &mut self,
-        mut take: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
+        mut consume: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
     ) -> Result<usize, LoopbackError> {
         let begun = Instant::now();
         loop {
@@ -121,22 +121,22 @@ impl<'r> Pending<'r> {
             }
             let has_abandoned = shared.slots.iter().any(|slot| matches!(slot, Slot::Abandoned));
             drop(shared);
-            if !self.settle(&mut take)? && !has_abandoned {
+            if !self.settle(&mut consume)? && !has_abandoned {
                 return Err(LoopbackError::Full);
             }
             check_deadline(begun, self.op)?;
         }
     }
 
-    /// Waits for the oldest transfer and passes its far-side memory to `take`. Returns false if no transfer was left.
+    /// Waits for the oldest transfer and passes its far-side memory to `consume`. Returns false if no transfer was left.
     fn settle(
         &mut self,
-        mut take: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
+        mut consume: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
     ) -> Result<bool, LoopbackError> {
         let Some((slot, place)) = self.parts.front().cloned() else { return Ok(false) };
         let mut shared = self.lock();
         let result = shared.wait_for(slot, self.op)?;
-        let taken = take((shared.far.as_ref(), shared.start_of(slot)), place);
+        let taken = consume((shared.far.as_ref(), shared.start_of(slot)), place);
         shared.slots[slot] = Slot::Free;
         drop(shared);
         self.parts.pop_front();

@@ -6,22 +6,22 @@
 # RUN_FOLDER is shared with the host and holds
 #   environment.sh   variables to export, PEERPATH_LAB_* among them
 #   prepare          bash commands of the scenario that prepare its devices
-#   functions        one line per PCI function: NAME BDF VENDOR:DEVICE RDMA-or-dash
+#   functions        one line per PCI function: NAME BDF VENDOR:DEVICE RDMA (- without RDMA)
 #   command          the command, as a bash script
 # This script writes
 #   ready            when the guest is prepared
-#   exit-code        of the command; absent if the command did not end
+#   exit-code        of the command; absent if the command did not exit
 #   dmesg.txt        the kernel log
 
 set -u
 run=$1
 
-say() { echo "guest: $*" >&2; }
+progress() { echo "guest: $*" >&2; }
 
-# The guest differs from its scenario, so its results would be meaningless: end
-# before the command starts.
-give_up() {
-    say "$*"
+# Stops before the command starts. Called if the guest differs from its scenario, because its results would be
+# meaningless.
+fail() {
+    progress "$*"
     dmesg >"$run/dmesg.txt"
     exit 1
 }
@@ -36,8 +36,8 @@ mount_file_systems() {
 check_functions() {
     local name bdf pci_id rdma found
     while read -r name bdf pci_id rdma; do
-        found=$(pci_id_of "$bdf") || give_up "cannot find $name: there is no function at $bdf"
-        [[ $found == "$pci_id" ]] || give_up "cannot use $name: the function at $bdf is $found, not $pci_id"
+        found=$(pci_id_of "$bdf") || fail "cannot find $name: no function at $bdf"
+        [[ $found == "$pci_id" ]] || fail "cannot use $name: the function at $bdf is $found, not $pci_id"
     done <"$run/functions"
 }
 
@@ -62,7 +62,7 @@ start_rdma() {
     while read -r name bdf pci_id rdma; do
         netdev=$(netdev_of "$name" "$bdf")
         rdma link add "$rdma" type rxe netdev "$netdev" ||
-            give_up "cannot create $rdma on $netdev: rdma link add failed"
+            fail "cannot create $rdma on $netdev: rdma link add failed"
     done < <(rdma_functions)
     while read -r name bdf pci_id rdma; do
         wait_until_active "$rdma"
@@ -75,7 +75,7 @@ rdma_functions() { awk '$4 != "-"' "$run/functions" | sort -k4; }
 netdev_of() {
     local found
     found=$(ls "/sys/bus/pci/devices/$2/net" 2>/dev/null)
-    [[ -n $found ]] || give_up "cannot set up RDMA on $1: the function at $2 has no network interface"
+    [[ -n $found ]] || fail "cannot set up RDMA on $1: the function at $2 has no network interface"
     echo "$found"
 }
 
@@ -85,23 +85,23 @@ wait_until_active() {
         [[ $(cat "/sys/class/infiniband/$1/ports/1/state") == *ACTIVE ]] && return
         sleep 0.1
     done
-    give_up "cannot use $1: its port did not become active within 10 s"
+    fail "cannot use $1: its port did not become active within 10 s"
 }
 
 summary() {
     local name bdf pci_id rdma group
-    say "Linux $(uname -r), $(nproc) CPUs, up $(cut -d. -f1 /proc/uptime) s"
+    progress "Linux $(uname -r), $(nproc) CPUs, up $(cut -d. -f1 /proc/uptime) s"
     while read -r name bdf pci_id rdma; do
         group=$(basename "$(readlink "/sys/bus/pci/devices/$bdf/iommu_group")")
         [[ $rdma == - ]] && rdma=""
-        say "  $bdf $name, IOMMU group ${group:-none}${rdma:+, $rdma runs on it}"
+        progress "  $bdf $name, IOMMU group ${group:-none}${rdma:+, $rdma runs on it}"
     done <"$run/functions"
 }
 
 # shellcheck disable=SC1091 # the host writes the file for this run
 source "$run/environment.sh"
 mount_file_systems
-bash -e "$run/prepare" || give_up "cannot prepare the guest: a command of the scenario's \`prepare\` failed"
+bash -e "$run/prepare" || fail "cannot prepare the guest: a command of the scenario's \`prepare\` failed"
 check_functions
 start_rdma
 summary

@@ -133,7 +133,7 @@ impl Bounds {
         } else if !self.atomics {
             Error::NoAtomics { device: device.to_owned() }
         } else {
-            Error::Transfer { why: format!("`{op}` takes 8 bytes at a multiple of 8") }
+            Error::Transfer { why: format!("`{op}` needs 8 bytes at a multiple of 8") }
         }
     }
 }

@@ -1,8 +1,8 @@
 """Tests whether KVM works, by booting a kernel under it.
 
-/dev/kvm may exist and open although a guest under it hangs: this happens on
-machines that are virtual themselves. The test kernel has to get as far as the
-panic about the missing root file system.
+/dev/kvm may exist and open although a guest under it hangs: this happens on hosts that are
+virtual machines. The test kernel must reach the panic about the missing root
+file system.
 """
 
 import json
@@ -11,10 +11,10 @@ import subprocess
 from pathlib import Path
 
 from lab.lock import locked
-from lab.places import cache, write_whole
-from lab.say import say
+from lab.locations import cache, write_whole
+from lab.progress import progress
 from lab.tools import QEMU
-from lab.trouble import EXIT_USAGE, Trouble
+from lab.errors import EXIT_USAGE, LabError
 
 _OVERRIDE = "PEERPATH_LAB_ACCEL"
 _PATIENCE_S = 20
@@ -26,7 +26,7 @@ def accelerator(image: Path) -> str:
     override = os.environ.get(_OVERRIDE)
     if override:
         if override not in ("kvm", "tcg"):
-            raise Trouble(
+            raise LabError(
                 f"Invalid {_OVERRIDE}={override}. Set it to kvm or tcg, or unset it.",
                 exit_code=EXIT_USAGE,
             )
@@ -41,10 +41,10 @@ def accelerator(image: Path) -> str:
         with locked("kvm", "testing KVM"):
             works = _known(record, boot)
             if works is None:
-                say("testing KVM with a boot")
+                progress("testing KVM with a boot")
                 works = _boots(image)
                 write_whole(record, json.dumps({"boot": boot, "works": works}) + "\n")
-                say("KVM works" if works else "KVM does not work; emulating the processor")
+                progress("KVM works" if works else "KVM does not work; emulating the processor")
     return "kvm" if works else "tcg"
 
 

@@ -12,8 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.places import cache
-from lab.trouble import Trouble
+from lab.locations import cache
+from lab.errors import LabError
 
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _KEYRINGS = (
@@ -37,7 +37,7 @@ def os_release() -> dict[str, str]:
 
 
 def mirror(etc_apt: Path = Path("/etc/apt"), codename: str | None = None) -> str:
-    """The Debian mirror that this host uses, else deb.debian.org."""
+    """The Debian mirror that this host uses, otherwise deb.debian.org."""
     codename = codename or os_release().get("VERSION_CODENAME", "")
     for uri, suites in _host_sources(etc_apt):
         if codename and codename in suites:
@@ -84,7 +84,7 @@ def _keyring() -> Path:
     for path in _KEYRINGS:
         if path.exists():
             return path
-    raise Trouble(
+    raise LabError(
         "Cannot verify downloads: Debian's archive keyring is not installed. "
         "Install the package debian-archive-keyring."
     )
@@ -126,7 +126,7 @@ class PrivateApt:
             "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false",
             # The cache is in a home folder, where apt's sandbox user cannot write.
             "APT::Sandbox::User=root",
-            # The host's own hooks do not apply to this private index.
+            # The host's hooks do not apply to this private index.
             "APT::Update::Post-Invoke-Success::=",
         ]
 
@@ -162,7 +162,7 @@ class PrivateApt:
         )
         if done.returncode != 0:
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-            raise Trouble(
+            raise LabError(
                 f"Cannot run {program} {' '.join(arguments)} with the mirror {mirror()}:\n{tail}\n"
                 "Check the network, and the mirror and proxy of this host's apt."
             )

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from lab.lock import locked
-from lab.places import cache
-from lab.say import say
-from lab.trouble import Trouble
+from lab.locations import cache
+from lab.progress import progress
+from lab.errors import LabError
 
 CARGO_DENY = "0.20.2"
 # The tool runs for a second, so its build time matters more than its speed.
@@ -21,13 +21,13 @@ _BUILT_FAST = {
 
 
 def cargo_deny() -> None:
-    """Make `cargo deny` available: from PATH, else built and linked into tools/bin of the cache."""
+    """Make `cargo deny` available: from PATH, otherwise built and linked into tools/bin of the cache."""
     if shutil.which("cargo-deny"):
         return
     home = cache() / "tools" / f"cargo-deny-{CARGO_DENY}"
     with locked("cargo-deny", "building cargo-deny"):
         if not (home / "bin" / "cargo-deny").exists():
-            say(f"building cargo-deny {CARGO_DENY}; takes a few minutes, once")
+            progress(f"building cargo-deny {CARGO_DENY}; this takes a few minutes, once")
             _install("cargo-deny", CARGO_DENY, home)
         link = cache() / "tools" / "bin" / "cargo-deny"
         link.parent.mkdir(exist_ok=True)
@@ -40,12 +40,12 @@ def _install(name: str, version: str, home: Path) -> None:
     command = ["cargo", "install", "--quiet", "--locked", "--no-default-features", "--no-track"]
     command += ["--root", str(partial), f"{name}@{version}"]
     environment = os.environ | _BUILT_FAST
-    # If set, it would mix this build with the workspace's.
+    # If set, it would mix this build with the build of the workspace.
     environment.pop("CARGO_TARGET_DIR", None)
     done = subprocess.run(command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
-        raise Trouble(
+        raise LabError(
             f"Cannot build {name} {version}: cargo failed:\n{done.stderr.strip()[-1500:]}\n"
             f"Check that crates.io is reachable, or install {name} another way."
         )

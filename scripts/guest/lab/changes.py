@@ -13,8 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.places import KERNEL
-from lab.trouble import Trouble
+from lab.locations import KERNEL
+from lab.errors import LabError
 
 # Tolerates context that changed slightly between releases. Any reject is an
 # error, so a patch never applies in part.
@@ -76,7 +76,7 @@ class Change:
             stderr=subprocess.STDOUT,
         )
         if done.returncode != 0:
-            raise Trouble(
+            raise LabError(
                 f"Cannot patch the kernel: the change {self.name} does not apply to this source:\n"
                 f"{done.stdout.strip()}\n"
                 f"Adapt {self.patch} to the kernel version."
@@ -89,7 +89,7 @@ def all_changes(kernel: Path = KERNEL) -> list[Change]:
     return [Change(path) for path in folders if path.name != "config"]
 
 
-def bring_to(tree: Path, changes: list[Change]) -> None:
+def apply_all(tree: Path, changes: list[Change]) -> None:
     """Turn TREE into the pristine kernel plus CHANGES.
 
     The tree may hold an earlier version of the changes. Files whose content
@@ -110,23 +110,23 @@ def bring_to(tree: Path, changes: list[Change]) -> None:
                 _copy(pristine / path, scratch / path, change)
         for path in change.added():
             if str(path) not in before and (tree / path).exists():
-                raise Trouble(
+                raise LabError(
                     f"Cannot apply the kernel change {change.name}: it adds {path}, which this "
-                    "kernel already has. Rename the added file or drop the change."
+                    "kernel already has. Rename the added file or remove the change."
                 )
         change.apply(scratch)
         now |= {str(path) for path in change.patched() + change.added()}
-    # Recorded first: after an interruption the next call checks too many files
-    # rather than too few.
+    # Record the list first, so that after an interruption the next call checks too many
+    # files rather than too few.
     touched_list.write_text("\n".join(sorted(before | now)))
     for name in sorted(before | now):
-        _settle(tree / name, scratch / name if name in now else pristine / name)
+        _set_content(tree / name, scratch / name if name in now else pristine / name)
     touched_list.write_text("\n".join(sorted(now)))
 
 
 def _copy(source: Path, target: Path, change: Change) -> None:
     if not source.is_file():
-        raise Trouble(
+        raise LabError(
             f"Cannot apply the kernel change {change.name}: it patches {target.name}, which this "
             f"kernel does not have. Adapt {change.patch} to the kernel version."
         )
@@ -134,7 +134,7 @@ def _copy(source: Path, target: Path, change: Change) -> None:
     shutil.copyfile(source, target)
 
 
-def _settle(path: Path, wanted: Path) -> None:
+def _set_content(path: Path, wanted: Path) -> None:
     """Give PATH the content of WANTED; remove PATH if WANTED does not exist."""
     if not wanted.exists():
         path.unlink(missing_ok=True)

@@ -10,27 +10,27 @@ from pathlib import Path
 
 from lab import guest, matrix, perftest, program, scenarios
 from lab.kernel import check_changes, kernel
-from lab.places import REPOSITORY
-from lab.trouble import (
+from lab.locations import REPOSITORY
+from lab.errors import (
     EXIT_GUEST_DIED,
     EXIT_INTERRUPTED,
     EXIT_KERNEL_LOG,
     EXIT_TIMEOUT,
     EXIT_USAGE,
-    Trouble,
+    LabError,
 )
 
 _EXIT_CODES = f"""\
-exit code of run: that of CMD, or
+exit code of run: the exit code of CMD, or
   {EXIT_KERNEL_LOG}   the kernel log holds a warning, whatever CMD returned
-  {EXIT_GUEST_DIED}   the guest ended before CMD did
-  {EXIT_TIMEOUT}  the guest did not end within --timeout
+  {EXIT_GUEST_DIED}   the guest stopped before CMD exited
+  {EXIT_TIMEOUT}  the guest did not stop within --timeout
 """
 
 _COSTS = """\
 Needs      what `scripts/setup` installs; a C compiler and 3 GB of disk for the first build of the kernel. No RDMA hardware,
-           no root, no KVM; KVM is used where it works.
-Time       the first guest: about 10 minutes on 2 cores to build its kernel. Later guests boot in less than a minute, also
+           no root, no KVM; KVM is used if it works.
+Time       the first guest: about 10 minutes on 2 cores to build its kernel. Later guests boot in less than a minute, even
            without KVM.
 Download   160 MB of kernel source from Debian's archive, 3 MB from PyPI (virtme-ng), once
 Disk       250 MB in ~/.cache/peerpath. Each running guest uses 2 GB of memory.
@@ -55,9 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         if command:
             parser.error(f"{chosen.subcommand} takes no command after --")
         return chosen.act(chosen)
-    except Trouble as trouble:
-        print(f"scripts/lab: {trouble}", file=sys.stderr)
-        return trouble.exit_code
+    except LabError as error:
+        print(f"scripts/lab: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("scripts/lab: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
 
-    listing = subcommands.add_parser("list", help="list the scenarios and what each shows")
+    listing = subcommands.add_parser("list", help="list the scenarios with their purpose and devices")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(act=_list)
 
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         help="boot a kernel with lockdep and KASAN [env: PEERPATH_LAB_DEBUG_KERNEL=1]",
     )
     comparing.add_argument(
-        "--program", type=Path, metavar="FILE", help="peerpath to run, instead of building it"
+        "--program", type=Path, metavar="FILE", help="run this peerpath instead of building it"
     )
     comparing.add_argument(
         "--out",
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         help="rounds of all tests with both tools [default: %(default)s]",
     )
     beside.add_argument(
-        "--program", type=Path, metavar="FILE", help="peerpath to run, instead of building it"
+        "--program", type=Path, metavar="FILE", help="run this peerpath instead of building it"
     )
     beside.add_argument(
         "--out",
@@ -166,12 +166,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     beside.set_defaults(act=_perftest)
 
-    building = subcommands.add_parser("kernel", help="print the path of the guest's kernel; build it if needed")
-    building.add_argument(
-        "--debug-kernel", action="store_true", help="the kernel with lockdep and KASAN"
+    building = subcommands.add_parser(
+        "kernel", help="print the path of the guest's kernel, and build the kernel if necessary"
     )
     building.add_argument(
-        "--update", action="store_true", help="look for a newer source in Debian's archive first"
+        "--debug-kernel", action="store_true", help="use the kernel with lockdep and KASAN"
+    )
+    building.add_argument(
+        "--update", action="store_true", help="first look for a newer source in Debian's archive"
     )
     building.set_defaults(act=_kernel)
 
@@ -198,7 +200,7 @@ def _list(chosen: argparse.Namespace) -> int:
             under = f"; {function.rdma} runs on it" if function.rdma else ""
             print(f"    {function.bdf}  {function.name}: {function.about}{under}")
         for pair in scenario.pairs:
-            asked = f", asked for {pair.asked}" if pair.asked else ""
+            asked = f", requested {pair.asked}" if pair.asked else ""
             why = f" ({pair.cause})" if pair.cause else ""
             blocked = f", but blocked ({pair.blocked})" if pair.blocked else ""
             print(f"    expected      {pair.label}{asked}: {pair.expect}{why}{blocked}")
@@ -208,8 +210,8 @@ def _list(chosen: argparse.Namespace) -> int:
 
 def _run(chosen: argparse.Namespace, command: list[str]) -> int:
     if not command:
-        raise Trouble(
-            "Cannot run the guest: no command is given. Put it after --, e.g. "
+        raise LabError(
+            "Cannot run the guest: no command. Put the command after --, e.g. "
             "`scripts/lab run default -- uname -a`.",
             exit_code=EXIT_USAGE,
         )
@@ -232,7 +234,7 @@ def _matrix(chosen: argparse.Namespace) -> int:
 
 def _perftest(chosen: argparse.Namespace) -> int:
     if chosen.rounds < 1:
-        raise Trouble("Invalid --rounds: it must be at least 1.", exit_code=EXIT_USAGE)
+        raise LabError("Invalid --rounds: it must be at least 1.", exit_code=EXIT_USAGE)
     out = chosen.out.resolve()
     guest.check_shareable([out])
     return perftest.run(out, _program(chosen), rounds=chosen.rounds)

@@ -4,7 +4,7 @@ EXIT_KERNEL_LOG = 90
 """The kernel log holds a warning."""
 
 EXIT_GUEST_DIED = 91
-"""The guest ended before CMD did: the kernel panicked, or QEMU failed."""
+"""The guest stopped before CMD exited: the kernel panicked, or QEMU failed."""
 
 EXIT_USAGE = 2
 EXIT_CANNOT = 3
@@ -12,8 +12,8 @@ EXIT_TIMEOUT = 124
 EXIT_INTERRUPTED = 130
 
 
-class Trouble(Exception):
-    """An error as the user reads it: what failed, why, and what to do."""
+class LabError(Exception):
+    """An error for the user: the failed operation, the reason, and the remedy."""
 
     def __init__(self, what: str, *, exit_code: int = EXIT_CANNOT):
         super().__init__(what)

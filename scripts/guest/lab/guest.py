@@ -19,24 +19,24 @@ from pathlib import Path
 
 from lab import accel, klog, tools
 from lab.kernel import Kernel, kernel
-from lab.places import GUEST, REPOSITORY, cache
-from lab.say import say
+from lab.locations import GUEST, REPOSITORY, cache
+from lab.progress import progress
 from lab.scenarios import Scenario
-from lab.trouble import (
+from lab.errors import (
     EXIT_GUEST_DIED,
     EXIT_INTERRUPTED,
     EXIT_KERNEL_LOG,
     EXIT_TIMEOUT,
     EXIT_USAGE,
-    Trouble,
+    LabError,
 )
 
 # KASAN and lockdep need additional memory.
 _DEBUG_EXTRA_MIB = 2048
 # virtme-ng and the kernel command line pass only these characters of a path on.
 _SHAREABLE = re.compile(r"[a-zA-Z0-9_+/.-]+")
-# QEMU warns about each CPU feature that TCG lacks, and about each of our networks
-# because none is connected to the host.
+# QEMU warns about each CPU feature that TCG lacks, and about each of our networks,
+# because they are not connected to the host.
 _NOISE = re.compile(
     rb"warning: (TCG|host) doesn't support requested feature|is not connected to host network"
 )
@@ -88,12 +88,12 @@ def run(
     how = accel.accelerator(built.image)
     out.mkdir(parents=True, exist_ok=True)
     with _run_folder() as folder:
-        _fill(folder, scenario, command, out)
+        _write_control_files(folder, scenario, command, out)
         shared = [folder, out, *_target_folders()]
         console = out / "console.txt"
         qemu = _qemu_command(virtme, built, scenario, shared, console, folder, how, debug=debug)
         kind = "debug kernel" if debug else "kernel"
-        say(f"booting {scenario.name} with {kind} {built.version} under {how.upper()}")
+        progress(f"booting {scenario.name} with {kind} {built.version} under {how.upper()}")
         started_s = time.monotonic()
         with _sinks(output) as sinks:
             verdict, aborted = _boot(qemu, sinks, console, folder, timeout_s)
@@ -106,8 +106,8 @@ def run(
 def _boot(
     qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int
 ) -> tuple[int | None, bool]:
-    """None if the guest shut down, else the exit code with the reason; and whether
-    QEMU aborted.
+    """Boot the guest, again if QEMU aborts early. Returns None if the guest shut down,
+    otherwise the exit code with the reason; and whether QEMU aborted.
 
     QEMU's threads race for the memory map while the guest assigns addresses to its
     devices, and sometimes fail an assertion. Most of these aborts happen while the
@@ -117,7 +117,7 @@ def _boot(
     process = _Process(qemu, sinks)
     verdict = process.wait(timeout_s)
     if process.aborted and not (folder / "ready").exists():
-        say("QEMU aborted while the guest booted; booting again")
+        progress("QEMU aborted while the guest booted; booting again")
         console.write_bytes(b"")
         process = _Process(qemu, sinks)
         verdict = process.wait(timeout_s)
@@ -140,7 +140,7 @@ def _run_folder():
     runs = cache() / "runs"
     runs.mkdir(exist_ok=True)
     for left in runs.glob("*-*"):
-        # Left by a lab that was killed before it could clean up.
+        # A lab that was killed leaves its folder behind.
         if not Path("/proc", left.name.split("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
@@ -160,14 +160,14 @@ def _target_folders() -> list[Path]:
 def check_shareable(paths: list[Path]) -> None:
     for path in paths:
         if not _SHAREABLE.fullmatch(str(path)):
-            raise Trouble(
+            raise LabError(
                 f"{path} cannot be shared with the guest: the path may hold only letters, digits "
                 "and _ + - . /. Use a path without other characters.",
                 exit_code=EXIT_USAGE,
             )
 
 
-def _fill(folder: Path, scenario: Scenario, command: list[str], out: Path) -> None:
+def _write_control_files(folder: Path, scenario: Scenario, command: list[str], out: Path) -> None:
     """Write the control files that inside.sh reads, and the drive images."""
     environment = {
         name: value
@@ -228,7 +228,7 @@ def _qemu_command(
         arguments += ["--overlay-rwdir", overlay]
     for path in shared:
         arguments += ["--rwdir", f"{path}={path}"]
-    # Replaces the host's rules, if there are any.
+    # Replaces the host's rules, if any.
     for rules in (Path("/usr/lib/udev/rules.d"), Path("/etc/udev/rules.d")):
         if rules.is_dir():
             arguments += ["--rodir", f"{rules}={GUEST / 'udev'}"]
@@ -243,16 +243,16 @@ def _qemu_command(
         env=os.environ | {"TMPDIR": str(folder)},
     )
     if done.returncode != 0:
-        raise Trouble(
+        raise LabError(
             "Cannot compose QEMU's command line: virtme-ng failed:\n"
             f"{(done.stdout + done.stderr).strip()}"
         )
     qemu = shlex.split(done.stdout)
-    # It also discards the console. A second serial port is no alternative: the
-    # kernel prints to one port of each kind only.
+    # virtme-ng also discards the console. A second serial port is not an alternative:
+    # the kernel prints to only one port of each kind.
     qemu[qemu.index(_SILENT_CONSOLE)] = f"file,id=console,path={console}"
-    # With the debug kernel and several vCPU threads, tasks hung on requests that had
-    # been answered; with one thread for all vCPUs they did not.
+    # With the debug kernel and several vCPU threads, tasks hung on completed requests.
+    # With one thread for all vCPUs, they did not.
     thread = "single" if debug else scenario.tcg_thread
     accelerator = ["-accel", f"tcg,thread={thread}" if how == "tcg" else "kvm"]
     return qemu + accelerator + scenario.qemu_arguments(folder)
@@ -286,15 +286,15 @@ class _Process:
         return self._qemu.returncode == -signal.SIGABRT
 
     def wait(self, timeout_s: int) -> int | None:
-        """None if QEMU ended, else the exit code with the reason why it was killed."""
+        """Returns None if QEMU exited, otherwise the exit code and the reason for killing it."""
         try:
             self._qemu.wait(timeout_s)
             return None
         except subprocess.TimeoutExpired:
-            say(f"the guest did not end within {timeout_s} s; killing it")
+            progress(f"the guest did not stop within {timeout_s} s; killing it")
             return EXIT_TIMEOUT
         except KeyboardInterrupt:
-            say("interrupted; killing the guest")
+            progress("interrupted; killing the guest")
             return EXIT_INTERRUPTED
         finally:
             if self._qemu.poll() is None:
@@ -311,7 +311,7 @@ def _die_with_parent() -> None:
 
 
 def _pump(source, sink, drop_noise: bool) -> None:
-    """Forward bytes as they arrive; line by line where noise is dropped."""
+    """Forward bytes as they arrive; line by line if noise is dropped."""
     with source:
         while data := (source.readline() if drop_noise else source.read1(65536)):
             if drop_noise and _NOISE.search(data):
@@ -320,7 +320,7 @@ def _pump(source, sink, drop_noise: bool) -> None:
                 sink.write(data)
                 sink.flush()
             except (BrokenPipeError, ValueError):
-                # The reader is gone. Keep draining, or the guest blocks.
+                # The reader closed the stream. Keep draining, or the guest blocks.
                 continue
 
 
@@ -346,7 +346,7 @@ def _judge(folder: Path, scenario: Scenario, out: Path, killed: int | None) -> O
         return Outcome(EXIT_KERNEL_LOG, code, complaints)
     if code is None:
         stage = "during the command" if (folder / "ready").exists() else "before the command"
-        say(f"the guest ended {stage}; the end of its console:")
+        progress(f"the guest stopped {stage}; last lines of its console:")
         print("\n".join(console.splitlines()[-15:]), file=sys.stderr)
         return Outcome(EXIT_GUEST_DIED, code, complaints)
     return Outcome(code, code, complaints)
@@ -376,6 +376,6 @@ def _report(
     }
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     for complaint in outcome.complaints:
-        say("the kernel log holds a warning:")
+        progress("the kernel log holds a warning:")
         print("\n".join(f"    {line}" for line in complaint.excerpt), file=sys.stderr)
-    say(f"guest done after {wall_s:.0f} s, exit code {outcome.exit_code}; logs in {out}")
+    progress(f"guest done after {wall_s:.0f} s, exit code {outcome.exit_code}; logs in {out}")

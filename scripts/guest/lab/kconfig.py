@@ -1,18 +1,18 @@
 """Configures the kernel and checks that every requested option is set.
 
 Kconfig silently drops an option whose dependencies are not met, and a guest
-without it fails much later and elsewhere. So the requested options are compared
-with the finished .config.
+without the option fails much later, elsewhere. This module therefore compares
+the requested options with the finished .config.
 
-A line "A | B" requests either: an option that has another name in another release.
+A line "A | B" requests either option, for options with another name in another release.
 """
 
 import re
 import subprocess
 from pathlib import Path
 
-from lab.places import KERNEL
-from lab.trouble import Trouble
+from lab.locations import KERNEL
+from lab.errors import LabError
 
 _SET = re.compile(r"CONFIG_\w+=\S.*|# CONFIG_\w+ is not set")
 _EITHER = " | "
@@ -36,7 +36,7 @@ def missing(options: list[str], config_text: str) -> list[str]:
     named = {match[1] for match in re.finditer(r"^(CONFIG_\w+)=", config_text, re.MULTILINE)}
 
     def met(option: str) -> bool:
-        # An option that is off may also be absent.
+        # An option that is off may be absent instead.
         return option in have or (option.startswith("# ") and option.split()[1] not in named)
 
     return [asked for asked in options if not any(map(met, asked.split(_EITHER)))]
@@ -55,13 +55,13 @@ def configure(tree: Path, files: list[Path]) -> str:
         stderr=subprocess.STDOUT,
     )
     if done.returncode != 0:
-        raise Trouble(
+        raise LabError(
             f"Cannot configure the kernel: make failed:\n{done.stdout.strip()[-2000:]}"
         )
     config_text = (tree / ".config").read_text()
     dropped = missing(options, config_text)
     if dropped:
-        raise Trouble(
+        raise LabError(
             "Cannot configure the kernel: Kconfig dropped options that the lab needs, because a "
             "dependency of theirs is not set or no longer exists in this kernel:\n  "
             + "\n  ".join(dropped)

@@ -1,4 +1,4 @@
-"""Builds the guest's kernel, once for each set of inputs."""
+"""Builds the guest's kernel once per set of inputs."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import kconfig, tools
-from lab.changes import Change, all_changes, bring_to
+from lab.changes import Change, all_changes, apply_all
 from lab.lock import locked
-from lab.places import KERNEL, cache
-from lab.say import say
+from lab.locations import KERNEL, cache
+from lab.progress import progress
 from lab.source import Source, debian_sources, find
-from lab.trouble import Trouble
+from lab.errors import LabError
 
 _PROGRESS_EVERY_S = 20
 # Rough total for the progress line.
@@ -37,7 +37,7 @@ _OWN_IMAGE = "PEERPATH_LAB_IMAGE"
 class Kernel:
     image: Path
     version: str
-    """As `uname -r` prints it in the guest."""
+    """Version that `uname -r` prints in the guest."""
     debian_version: str | None
 
 
@@ -65,9 +65,9 @@ def _version_in(image: Path) -> str:
     try:
         data = image.read_bytes()[: 64 << 10]
     except OSError as error:
-        raise Trouble(f"Cannot read {_OWN_IMAGE}={image}: {error.strerror}.") from error
+        raise LabError(f"Cannot read {_OWN_IMAGE}={image}: {error.strerror}.") from error
     if data[0x202:0x206] != b"HdrS":
-        raise Trouble(
+        raise LabError(
             f"Cannot boot {_OWN_IMAGE}={image}: it is not an x86 bzImage. Set the variable to a "
             "bzImage, or unset it."
         )
@@ -79,23 +79,23 @@ def check_changes() -> list[tuple[str, str | None]]:
     """(source, error or None) for every kernel series in the archive."""
     with locked("source", "downloading the kernel source"):
         sources = debian_sources()
-    return [(source.identity, _what_is_wrong(source)) for source in sources]
+    return [(source.identity, _misfit(source)) for source in sources]
 
 
-def _what_is_wrong(source: Source) -> str | None:
+def _misfit(source: Source) -> str | None:
     """The reason why our changes or options do not fit SOURCE, or None. Success is cached."""
     changes = all_changes()
     fits = cache() / f"fits-{_digest(_inputs(source, changes, debug=False))}"
     if fits.exists():
         return None
-    say(f"applying our changes to {source.identity}")
+    progress(f"applying our changes to {source.identity}")
     tree = cache() / f"check-{os.getpid()}"
     try:
         source.unpack(tree)
-        bring_to(tree, changes)
+        apply_all(tree, changes)
         kconfig.configure(tree, _config_files(changes, debug=False))
-    except Trouble as trouble:
-        return str(trouble)
+    except LabError as error:
+        return str(error)
     finally:
         shutil.rmtree(tree, ignore_errors=True)
     fits.touch()
@@ -132,19 +132,19 @@ def _build(
     log = folder.with_name(f"{folder.name}.log")
     started_s = time.monotonic()
     flavour = "debug kernel" if debug else "kernel"
-    say(f"building the guest's {flavour} from {source.identity}: about 10 minutes on 2 cores, once")
+    progress(f"building the guest's {flavour} from {source.identity}: about 10 minutes on 2 cores, once")
     with _tree(source, folder, debug=debug) as tree:
-        bring_to(tree, changes)
+        apply_all(tree, changes)
         config_text = kconfig.configure(tree, _config_files(changes, debug=debug))
         _make(tree, log, debug=debug)
         _keep(tree, source, inputs, config_text, folder)
     log.unlink()
-    say(f"built the guest's {flavour} in {(time.monotonic() - started_s) / 60:.1f} minutes")
+    progress(f"built the guest's {flavour} in {(time.monotonic() - started_s) / 60:.1f} minutes")
 
 
 @contextmanager
 def _tree(source: Source, folder: Path, *, debug: bool):
-    """The unpacked source; removed after the build unless it is to be kept."""
+    """The unpacked source; removed after the build unless the caller keeps it."""
     if os.environ.get(_KEEP_BUILD) != "1":
         tree = folder.with_name(f"build-{folder.name}")
         shutil.rmtree(tree, ignore_errors=True)
@@ -188,15 +188,15 @@ def _make(tree: Path, log: Path, *, debug: bool) -> None:
                     break
                 except subprocess.TimeoutExpired:
                     done = len(re.findall(r"^  CC ", log.read_text(), re.MULTILINE))
-                    say(f"compiled {done} of about {_TYPICAL_FILES[debug]} files")
+                    progress(f"compiled {done} of about {_TYPICAL_FILES[debug]} files")
         finally:
-            # Interrupted: no compiler may be left running in a tree that is removed.
+            # Interrupted: stop all compilers before the tree is removed.
             if make.poll() is None:
                 make.terminate()
                 make.wait()
     if make.returncode != 0:
         errors = [line for line in log.read_text().splitlines() if "rror" in line][:20]
-        raise Trouble(
+        raise LabError(
             "Cannot build the guest's kernel: make failed:\n  "
             + "\n  ".join(errors)
             + f"\nThe full log is {log}."

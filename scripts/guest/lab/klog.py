@@ -1,13 +1,14 @@
 """Finds warnings and error reports in a kernel log.
 
 A run fails if the kernel warned, even if its command succeeded, so every log is
-scanned. A scenario that provokes a warning on purpose names a part of its text.
+scanned. A scenario that provokes a warning on purpose names a part of its text
+in `allowed_warning`.
 """
 
 import re
 from dataclasses import dataclass
 
-# The kernel prints each of these only when it detects a fault of its own.
+# The kernel prints each of these only if it detects a fault in the kernel.
 _COMPLAINTS = re.compile(
     r"""
       \bWARNING:\s
@@ -69,7 +70,7 @@ class Complaint:
 
 
 def kernel_lines(text: str) -> list[str]:
-    """The kernel's own lines, without their time stamps."""
+    """Returns the kernel's lines without their time stamps."""
     lines = []
     for raw in text.splitlines():
         stamp = _KERNEL_LINE.match(raw)

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from lab import guest, rows, tabulate
-from lab.places import REPOSITORY, write_whole
-from lab.say import say
+from lab.locations import REPOSITORY, write_whole
+from lab.progress import progress
 from lab.scenarios import Scenario
-from lab.trouble import EXIT_INTERRUPTED, EXIT_KERNEL_LOG
+from lab.errors import EXIT_INTERRUPTED, EXIT_KERNEL_LOG
 
-# Enough for a median; the matrix is about the path and the data. A registration of
-# a source with ranges takes as many ranges as it needs: 16K needs more than one.
+# Enough for a median; the matrix is about the path and the data. A registration covers
+# only as many ranges of its source as its size needs: 16K needs more than one.
 _HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
 _TIMEOUT_S = 900
 # KASAN and lockdep make the guest several times slower.
@@ -29,7 +29,7 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
     _save(done, out)
     interrupted = False
     for number, scenario in enumerate(scenarios, start=1):
-        say(f"{number}/{len(scenarios)} {scenario.name}")
+        progress(f"{number}/{len(scenarios)} {scenario.name}")
         started_s = time.monotonic()
         try:
             made = _measure(scenario, out / scenario.name, program, debug=debug)
@@ -40,11 +40,11 @@ def run(scenarios: list[Scenario], out: Path, program: Path, *, debug: bool) -> 
         _save(done, out)
         agree = sum(map(rows.agrees, made))
         wall_s = time.monotonic() - started_s
-        say(f"{scenario.name}: {agree} of {len(made)} pairs agree, {wall_s:.0f} s")
+        progress(f"{scenario.name}: {agree} of {len(made)} pairs agree, {wall_s:.0f} s")
     print(tabulate.table(done), end="")
     print(f"\n{tabulate.summary(done)}; saved to {out / 'matrix.json'}")
     if interrupted:
-        say(f"interrupted; the finished ones of {len(scenarios)} scenarios are saved")
+        progress(f"interrupted; the finished scenarios of {len(scenarios)} are saved")
         return EXIT_INTERRUPTED
     return 0 if all(map(rows.agrees, done)) else 1
 
@@ -57,7 +57,7 @@ def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) ->
     """Boot SCENARIO, measure its pairs, and return its rows."""
     ended = _run_inside(scenario, folder, program, debug=debug)
     if ended.emulator_aborted:
-        say("QEMU aborted; discarding the results of this guest and starting again")
+        progress("QEMU aborted; discarding the results of this guest and starting again")
         ended = _run_inside(scenario, folder, program, debug=debug)
     if ended.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def _measure(scenario: Scenario, folder: Path, program: Path, *, debug: bool) ->
 
 
 def _run_inside(scenario: Scenario, folder: Path, program: Path, *, debug: bool) -> guest.Outcome:
-    # Results of an earlier guest must not be mistaken for this one's.
+    # Remove the results of an earlier guest.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["bash", "-c", _commands(scenario, folder, program)]
@@ -101,12 +101,12 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
 
 def _from_checkout(path: Path) -> Path:
     """The path relative to the checkout, which is the guest's working directory. Results record their
-    arguments and are published, so they should hold no path of this machine."""
+    arguments and are published, so they should not contain a path of this machine."""
     return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
 def _asked(scenario: Scenario) -> list[str | None]:
-    """The paths asked for; None (no path asked) first. Each needs a run of its own."""
+    """The requested paths, each for a separate run. None (no requested path) comes first."""
     return sorted({pair.asked for pair in scenario.pairs}, key=lambda asked: asked or "")
 
 

@@ -4,14 +4,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from lab.places import REPOSITORY
-from lab.trouble import Trouble
+from lab.locations import REPOSITORY
+from lab.errors import LabError
 
 
 def build() -> Path:
     """Build peerpath in the release profile; returns its path."""
     done = subprocess.run(["cargo", "build", "--release", "--package", "peerpath"], cwd=REPOSITORY)
     if done.returncode != 0:
-        raise Trouble("Cannot build peerpath: cargo failed. Fix the error that cargo reports above.")
+        raise LabError("Cannot build peerpath: cargo failed. Fix the error that cargo reports above.")
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
     return target / "release" / "peerpath"

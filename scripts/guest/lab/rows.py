@@ -7,7 +7,7 @@ predict it, and `peerpath run` observes it in the kernel.
 from lab.scenarios import Pair, Scenario
 
 OPS = ("register", "write", "read")
-# Short names that --path accepts beside the full ones.
+# Short names that --path accepts in addition to the full ones.
 _SHORT = {"bypass": "host-bridge-bypass", "translated": "host-bridge-translated"}
 
 
@@ -49,7 +49,7 @@ def agrees(row: dict) -> bool:
 
 
 def _worst(outcomes: list[str]) -> str:
-    """The worst outcome; a pair without cells failed."""
+    """Returns the worst outcome. A pair without cells has failed."""
     otherwise = "passed" if outcomes else "failed"
     return next((bad for bad in ("failed", "waived") if bad in outcomes), otherwise)
 
@@ -75,12 +75,12 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
             if found[key] != wanted
         ]
         passed = cell["outcome"] == "passed"
-        # `--path refused` asks for the refusal.
+        # `--path refused` requests the refusal.
         works = pair.expect != "refused" and pair.blocked is None
         if passed != (works or pair.asked == "refused"):
-            said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason given'}")
+            said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason'}")
         if works and cell.get("direction") and not cell.get("verified_bytes"):
-            said.append("no byte was verified")
+            said.append("no bytes were verified")
         for text in said:
             wrong.setdefault(text, []).append(cell["op"])
     return [f"{', '.join(ops)}: {text}" for text, ops in wrong.items()]
@@ -89,7 +89,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
 def _with_the_paths(
     scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]
 ) -> list[str]:
-    """Disagreements with `paths`, which knows only whole BARs and the host as it is."""
+    """Disagreements with `paths`, which covers only whole BARs on the unchanged host."""
     if pair.function is None or "@" in pair.source or pair.asked:
         return []
     ends = (scenario.function(pair.function).bdf, scenario.importer(pair).bdf)
@@ -100,7 +100,7 @@ def _with_the_paths(
     if report["predicted"] != predicted:
         wrong.append(f"`paths` predicts {report['predicted']}, `run` {predicted}")
     if report["cause"] != pair.cause:
-        wrong.append(f"`paths` says cause {report['cause']}, not {pair.cause}")
+        wrong.append(f"`paths` reports cause {report['cause']}, not {pair.cause}")
     if pair.blocked and pair.blocked not in report["blockers"]:
         blockers = ", ".join(report["blockers"]) or "none"
         wrong.append(f"`paths` reports blockers {blockers}, not {pair.blocked}")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 
-from lab.places import SCENARIOS
-from lab.trouble import EXIT_USAGE, Trouble
+from lab.locations import SCENARIOS
+from lab.errors import EXIT_USAGE, LabError
 
 
 PATHS = (
@@ -18,7 +18,7 @@ PATHS = (
     "host-memory",
     "staged",
 )
-# A source as `peerpath run --from` takes it, with the function's name in place of its BDF.
+# A source for `peerpath run --from`, with the function's name in place of its BDF.
 _BAR = re.compile(r"(?P<function>[a-z][a-z0-9_]*)(?P<rest>:[0-5](@.+)?)")
 _MEMORY = re.compile(r"(host|udmabuf|heap):\d+[KMG]?")
 
@@ -67,13 +67,13 @@ class Pair:
     to: str
     """A soft-RoCE device."""
     expect: str
-    """Name of the path; for a blocked pair the path that it would take."""
+    """Name of the expected path; for a blocked pair, the path without the blocker."""
     cause: str | None = None
-    """Cause word of the refusal."""
+    """Cause of the refusal."""
     blocked: str | None = None
-    """Cause word of what prevents the pair from being tried."""
+    """Cause why peerpath does not try the pair."""
     asked: str | None = None
-    """The path to ask for with --path."""
+    """The path to request with --path."""
 
     @property
     def label(self) -> str:
@@ -113,7 +113,7 @@ class Scenario:
     tcg_thread: str = "multi"
     """"single" avoids races inside QEMU."""
     allowed_warning: str | None = None
-    """A part of the text of the kernel warning that this guest provokes on purpose."""
+    """Part of the text of the kernel warning that this guest provokes on purpose."""
     prepare: tuple[str, ...] = ()
     """Commands that the guest runs before it checks its functions."""
     pairs: tuple[Pair, ...] = ()
@@ -153,7 +153,7 @@ class Scenario:
         return next((function for function in self.functions if function.name == name), None)
 
     def source(self, pair: Pair) -> str:
-        """The pair's source as `peerpath run --from` takes it."""
+        """The pair's source in the syntax of `peerpath run --from`."""
         if pair.function is None:
             return pair.source
         return self.function(pair.function).bdf + pair.source[len(pair.function) :]
@@ -172,8 +172,8 @@ def names(folder: Path = SCENARIOS) -> list[str]:
 def load(name: str, folder: Path = SCENARIOS) -> Scenario:
     known = names(folder)
     if name not in known:
-        raise Trouble(
-            f"There is no scenario {name!r}. Choose one of {', '.join(known)}; "
+        raise LabError(
+            f"Unknown scenario {name!r}. Choose one of {', '.join(known)}; "
             "`scripts/lab list` describes them.",
             exit_code=EXIT_USAGE,
         )
@@ -189,13 +189,13 @@ def load(name: str, folder: Path = SCENARIOS) -> Scenario:
 
 
 def _pair(table: dict) -> Pair:
-    # "from" is a keyword in Python.
+    # Renamed because "from" is a keyword in Python.
     others = {key: value for key, value in table.items() if key != "from"}
     return Pair(source=table["from"], **others)
 
 
 def _table(name: str, folder: Path) -> dict:
-    """The keys of the file, completed from the scenario that it is `like`."""
+    """The keys of the file, completed from the scenario that `like` names."""
     path = folder / f"{name}.toml"
     table = tomllib.loads(path.read_text())
     like = table.pop("like", None)
@@ -209,31 +209,31 @@ def _table(name: str, folder: Path) -> dict:
 
 
 def _check(scenario: Scenario) -> None:
-    """Reject mistakes in a scenario before a guest is booted."""
+    """Reject an invalid scenario before a guest boots."""
     taken: set[str] = set()
     for function in scenario.functions:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", function.name):
-            raise Trouble(f"Scenario {scenario.name}: {function.name!r} is not a valid function name.")
+            raise LabError(f"Scenario {scenario.name}: {function.name!r} is not a valid function name.")
         if not re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", function.bdf):
-            raise Trouble(f"Scenario {scenario.name}: {function.bdf!r} is not a full BDF.")
+            raise LabError(f"Scenario {scenario.name}: {function.bdf!r} is not a full BDF.")
         for key in (function.name, function.bdf, function.rdma):
             if key is not None and key in taken:
-                raise Trouble(f"Scenario {scenario.name}: {key} is used twice.")
+                raise LabError(f"Scenario {scenario.name}: {key} is used twice.")
             taken |= {key} if key else set()
     for field in fields(scenario):
         if getattr(scenario, field.name) == "":
-            raise Trouble(f"Scenario {scenario.name}: {field.name} is empty.")
+            raise LabError(f"Scenario {scenario.name}: {field.name} is empty.")
     for pair in scenario.pairs:
         wrong = _wrong_with(pair, scenario)
         if wrong:
-            raise Trouble(f"Scenario {scenario.name}, pair {pair.source} to {pair.to}: {wrong}.")
+            raise LabError(f"Scenario {scenario.name}, pair {pair.source} to {pair.to}: {wrong}.")
     for asked in {pair.asked for pair in scenario.pairs}:
         declared = [(pair.source, pair.to) for pair in scenario.pairs if pair.asked == asked]
         # One run measures every source with every target, so each combination needs a pair.
         every = list(product(*(dict.fromkeys(side) for side in zip(*declared))))
         if sorted(declared) != sorted(every):
             odd = sorted(set(every) - set(declared)) or [max(declared, key=declared.count)]
-            raise Trouble(
+            raise LabError(
                 f"Scenario {scenario.name}: the pair {odd[0][0]} to {odd[0][1]} must be listed "
                 "exactly once, because every source is measured with every target."
             )
@@ -244,9 +244,9 @@ def _wrong_with(pair: Pair, scenario: Scenario) -> str | None:
     if not _MEMORY.fullmatch(pair.source) and not (bar and scenario.function(bar["function"])):
         return "the source is neither FUNCTION:BAR of this scenario nor memory, e.g. host:16M"
     if pair.to not in {function.rdma for function in scenario.functions}:
-        return f"there is no soft-RoCE device {pair.to} in this scenario"
+        return f"the scenario has no soft-RoCE device {pair.to}"
     if pair.expect not in PATHS:
         return f"{pair.expect!r} is not a path name"
     if (pair.cause is not None) != (pair.expect == "refused"):
-        return "a cause goes with `refused` and with no other path"
+        return "`refused` needs a cause, and no other path may have one"
     return None

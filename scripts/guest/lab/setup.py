@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 from lab import apt, cargo_tools, tools
-from lab.say import say
+from lab.progress import progress
 from lab.tools import Tool
-from lab.trouble import EXIT_CANNOT, Trouble
+from lab.errors import EXIT_CANNOT, LabError
 
 BUILD = (
     Tool("gcc", "gcc"),
@@ -33,43 +33,43 @@ LAB = (*tools.KERNEL_BUILD, *tools.GUEST_RUN[1:], Tool("python3-pip", module="pi
 # Only scripts/test uses these.
 CHECKS = (
     Tool("shellcheck", "shellcheck"),
-    # A test opens reports with it; no desktop is needed.
+    # A test opens reports with this browser, without a desktop.
     Tool("chromium-headless-shell", "chromium-headless-shell", optional=True),
     *tools.PERFTEST,
 )
 
 
 _COSTS = """\
-Installs   Debian packages with apt-get, as root, only those that are missing (`--check` lists them): compiler, cmake,
+Installs   missing Debian packages with apt-get, as root (`--check` lists them): compiler, cmake,
            libclang, libibverbs, QEMU, iproute2, the tools of a kernel build; without --no-lint also shellcheck, perftest and
-           chromium-headless-shell. QEMU comes from backports where Debian's own is older than 8.0.
+           chromium-headless-shell. QEMU comes from backports if Debian's QEMU is older than 8.0.
            virtme-ng from PyPI and, without --no-lint, cargo-deny from crates.io; both go into ~/.cache/peerpath.
-Needs      Rust 1.88 or newer, which it does not install (https://rustup.rs). Without apt or root it only says what is
+Needs      Rust 1.88 or newer, which it does not install (https://rustup.rs). Without apt or root it only lists what is
            missing.
 Time       a few minutes the first time, seconds when nothing is missing
 Download   on a bare Debian 12 about 190 MB of packages with --no-lint, 330 MB without
 Disk       1.0 GB for these packages with --no-lint, 1.5 GB without
 
-exit code: 0 everything is there, 3 something is missing or cannot be installed, 2 wrong usage
+exit code: 0 everything is installed, 3 something is missing or cannot be installed, 2 wrong usage
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/setup",
-        description="Installs what building, testing and the lab need.",
+        description="Installs the packages that the build, the tests and the lab need.",
         epilog=_COSTS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--check", action="store_true", help="list what is missing and install nothing")
+    parser.add_argument("--check", action="store_true", help="list missing packages and install nothing")
     parser.add_argument("--no-lint", action="store_true", help="skip the tools that only scripts/test uses")
     chosen = parser.parse_args()
     wanted = BUILD + RDMA + LAB + (() if chosen.no_lint else CHECKS)
     try:
         return _check(wanted) if chosen.check else _install(wanted, lint=not chosen.no_lint)
-    except Trouble as trouble:
-        print(f"scripts/setup: {trouble}", file=sys.stderr)
-        return trouble.exit_code
+    except LabError as error:
+        print(f"scripts/setup: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
 
@@ -88,25 +88,26 @@ def _install(wanted: tuple[Tool, ...], *, lint: bool) -> int:
     lacking, old_qemu = tools.missing(wanted), not _qemu_is_new_enough()
     if lacking or old_qemu:
         _need_apt_and_root(lacking + (["qemu-system-x86 8.0 or newer"] if old_qemu else []))
-        say("updating the package index")
+        progress("updating the package index")
         # A broken third-party source does not stop the set-up: the installation
         # fails later if a package is missing.
         subprocess.run(["apt-get", "-q", "update"], stdout=subprocess.DEVNULL)
     if lacking:
-        say(f"installing {', '.join(lacking)}")
+        progress(f"installing {', '.join(lacking)}")
         _apt_install(["apt-get"], lacking)
     _install_optional(wanted)
     if old_qemu:
         _install_qemu()
-    # After the packages, which root installs: root's PATH often lacks a user's Rust.
+    # Check after installing the packages: root installs them, and root's PATH often
+    # lacks a user's Rust.
     if not shutil.which("cargo"):
-        raise Trouble(
+        raise LabError(
             "Cannot find cargo in PATH. Install Rust 1.88 or newer from https://rustup.rs."
         )
     tools.virtme_run()
     if lint:
         cargo_tools.cargo_deny()
-    say("everything is installed")
+    progress("everything is installed")
     return 0
 
 
@@ -118,10 +119,10 @@ def _install_optional(wanted: tuple[Tool, ...]) -> None:
                 ["apt-cache", "show", tool.package], capture_output=True
             )
             if offered and offered.returncode == 0:
-                say(f"installing {tool.package}")
+                progress(f"installing {tool.package}")
                 _apt_install(["apt-get"], [tool.package])
             else:
-                say(f"{tool.package} is not available: checks that need it will be waived")
+                progress(f"{tool.package} is not available: checks that need it will be waived")
 
 
 def _qemu_is_new_enough() -> bool:
@@ -131,30 +132,30 @@ def _qemu_is_new_enough() -> bool:
 
 def _need_apt_and_root(lacking: list[str]) -> None:
     if not apt.available():
-        raise Trouble(
+        raise LabError(
             f"Cannot install {', '.join(lacking)} (Debian's package names): this machine has no "
             "apt. Install them with this system's package manager, then run scripts/setup again."
         )
     if os.geteuid() != 0:
-        raise Trouble(
+        raise LabError(
             f"Cannot install {', '.join(lacking)}: only root can. "
-            "Run `sudo scripts/setup` once, then scripts/setup as yourself."
+            "Run `sudo scripts/setup` once, then scripts/setup as this user."
         )
 
 
 def _install_qemu() -> None:
-    """Install QEMU from the host's own sources where it is new enough, else from backports."""
+    """Install QEMU from the host's package sources if it is new enough, otherwise from backports."""
     policy = subprocess.run(
         ["apt-cache", "policy", "qemu-system-x86"], text=True, capture_output=True
     )
     candidate = re.search(r"Candidate: (?:\d+:)?(\d+)\.(\d+)", policy.stdout)
     if candidate and (int(candidate[1]), int(candidate[2])) >= tools.QEMU_MINIMUM:
-        say("installing QEMU from this host's package sources")
+        progress("installing QEMU from this host's package sources")
         _apt_install(["apt-get"], ["qemu-system-x86"])
         return
     codename = apt.os_release().get("VERSION_CODENAME", "")
     backports = f"{codename}-backports"
-    say(f"this host's own QEMU is too old; installing QEMU from {backports}")
+    progress(f"this host's QEMU package is too old; installing QEMU from {backports}")
     private_apt = apt.PrivateApt([codename, backports], sees_installed=True)
     private_apt.update()
     _apt_install(private_apt.command("apt-get", "-t", backports), ["qemu-system-x86"])
@@ -170,7 +171,7 @@ def _apt_install(command: list[str], packages: list[str]) -> None:
         stderr=subprocess.STDOUT,
     )
     if done.returncode != 0:
-        raise Trouble(
+        raise LabError(
             f"Cannot install {', '.join(packages)}: apt-get failed:\n{done.stdout.strip()[-2000:]}\n"
-            "Fix the error that apt-get reports, or install these packages by hand."
+            "Fix the error that apt-get reports, or install these packages manually."
         )

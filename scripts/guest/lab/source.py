@@ -1,4 +1,4 @@
-"""Finds the kernel source: Debian's package, or a tree that the user names."""
+"""Finds the kernel source: Debian's package, or the user's tree."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from lab import apt
 from lab.lock import locked
-from lab.places import cache, write_whole
-from lab.say import say
-from lab.trouble import Trouble
+from lab.locations import cache, write_whole
+from lab.progress import progress
+from lab.errors import LabError
 
-# The oldest release that our changes fit; its VFIO can export a dma-buf.
+# Oldest release that our changes apply to; its VFIO can export a dma-buf.
 WANTED = (7, 2)
-# Debian's suites that have it; a stable release alone has an older kernel.
+# Debian's suites with that release; a stable release has only an older kernel.
 SUITES = ("trixie-backports", "testing")
 _OVERRIDE = "PEERPATH_KERNEL_SOURCE"
 # Generated register tables: a third of the tree, without any Kconfig file.
@@ -49,10 +49,10 @@ class Source:
 
 
 def find(*, look_for_newer: bool = False) -> Source:
-    """The source to build: the user's, else one downloaded earlier, else Debian's."""
+    """The source to build: the user's, otherwise one downloaded earlier, otherwise Debian's."""
     override = os.environ.get(_OVERRIDE)
     if override:
-        return _users(Path(override))
+        return _users_source(Path(override))
     return _debian(look_for_newer=look_for_newer)
 
 
@@ -68,11 +68,11 @@ def debian_sources() -> list[Source]:
             for package, private_apt in _offers(suite):
                 if package.name not in newest:
                     newest[package.name] = _fetch(private_apt, package)
-    except Trouble as trouble:
+    except LabError as error:
         newest |= _fetched_before()
         if not newest:
             raise
-        say(f"cannot reach the archive; using the sources downloaded earlier ({trouble})")
+        progress(f"cannot reach the archive; using the sources downloaded earlier ({error})")
     return [newest[name] for name in sorted(newest, key=_series)]
 
 
@@ -92,7 +92,7 @@ def _debian(*, look_for_newer: bool) -> Source:
         if not look_for_newer and (source := _chosen_before(chosen)):
             return source
         _need_apt()
-        say(f"looking for a kernel source package in {', '.join(SUITES)} of {apt.mirror()}")
+        progress(f"looking for a kernel source package in {', '.join(SUITES)} of {apt.mirror()}")
         for suite in SUITES:
             offers = sorted(_offers(suite), key=lambda offer: _series(offer[0].name))
             if not offers:
@@ -103,7 +103,7 @@ def _debian(*, look_for_newer: bool) -> Source:
             record = {"name": package.name, "version": package.version, "deb": str(source.path)}
             write_whole(chosen, json.dumps(record) + "\n")
             return source
-    raise Trouble(
+    raise LabError(
         f"Cannot find linux-source-{WANTED[0]}.{WANTED[1]} or newer in {' or '.join(SUITES)} of "
         f"{apt.mirror()}. Use a mirror that has these suites, or set {_OVERRIDE} to a "
         "kernel source tree."
@@ -137,8 +137,8 @@ def _fetch(private_apt: apt.PrivateApt, package: apt.Package) -> Source:
     folder = cache() / "source"
     present = list(folder.glob(f"{package.name}_{package.version}_*.deb"))
     if not present:
-        say(f"downloading {package.name} {package.version} (about 160 MB)")
-        # apt writes the file in place; only a complete one gets its final name.
+        progress(f"downloading {package.name} {package.version} (about 160 MB)")
+        # apt writes the file in place, so rename it only when it is complete.
         partial = folder / f"partial-{os.getpid()}"
         try:
             deb = private_apt.download(package, partial)
@@ -154,21 +154,21 @@ def _source_of(package: apt.Package, deb: Path) -> Source:
 
 def _need_apt() -> None:
     if not apt.available():
-        raise Trouble(
+        raise LabError(
             "Cannot download the kernel source from Debian's archive: this machine has no apt. "
             f"Unpack Linux {WANTED[0]}.{WANTED[1]} or newer and set {_OVERRIDE} to its folder."
         )
 
 
-def _users(path: Path) -> Source:
+def _users_source(path: Path) -> Source:
     if not path.exists():
-        raise Trouble(
+        raise LabError(
             f"Cannot read {_OVERRIDE}={path}: it does not exist. Set it to a kernel source tree or "
             "tarball."
         )
     path = path.resolve()
     if path.is_dir() and not (path / "Kbuild").exists():
-        raise Trouble(
+        raise LabError(
             f"Cannot build {_OVERRIDE}={path}: it is not a kernel source tree, it has no Kbuild "
             "file. Set it to a kernel source tree or tarball."
         )
@@ -212,7 +212,7 @@ def _untar(arguments: list[str], into: Path, stream) -> None:
         text=True,
     )
     if done.returncode != 0:
-        raise Trouble(
+        raise LabError(
             f"Cannot unpack the kernel source into {into}: {done.stderr.strip()[-300:]}. "
             "Check the free disk space (the build needs 3 GB)."
         )

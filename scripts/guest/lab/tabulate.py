@@ -15,13 +15,14 @@ def table(rows: list[dict]) -> str:
     widths = [max(map(len, column)) for column in zip(_HEAD, *lines)]
     room = WIDTH - len(_INDENT) - sum(widths)
     gap = min(max(room // (len(widths) - 1), 1), 2)
-    # If the table is still too wide, the pair is cut at its front; matrix.json has it whole.
+    # If the table is still too wide, cut the front of the pair's name; matrix.json has
+    # the whole name.
     widths[0] += min(room - gap * (len(widths) - 1), 0)
     text = [_render(_HEAD, widths, gap)]
     for scenario, group in groupby(zip(rows, lines), key=lambda pair: pair[0]["scenario"]):
         group = list(group)
         text.append(scenario)
-        # The same for every row of a scenario.
+        # Every row of a scenario has the same guest_disagreements.
         text += [f"{_INDENT}! {why}" for why in group[0][0]["guest_disagreements"]]
         for row, line in group:
             text.append(_render(line, widths, gap))
@@ -63,7 +64,7 @@ def _line(row: dict) -> tuple[str, ...]:
 
 
 def _path(name: str | None) -> str:
-    """The short name, as --path takes it, to save columns."""
+    """The short name, which --path also accepts, to save columns."""
     return (name or "-").removeprefix("host-bridge-")
 
 

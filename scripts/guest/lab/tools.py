@@ -1,4 +1,4 @@
-"""The programs that the lab needs, and tests of whether they are installed."""
+"""The programs that the lab needs, and tests whether they are installed."""
 
 import glob
 import hashlib
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.lock import locked
-from lab.places import GUEST, cache
-from lab.say import say
-from lab.trouble import Trouble
+from lab.locations import GUEST, cache
+from lab.progress import progress
+from lab.errors import LabError
 
 QEMU = "qemu-system-x86_64"
 QEMU_MINIMUM = (8, 0)
@@ -22,10 +22,10 @@ QEMU_MINIMUM = (8, 0)
 
 @dataclass(frozen=True)
 class Tool:
-    """A Debian package that is needed, and a test of whether it is installed.
+    """A required Debian package, and a test whether it is installed.
 
-    The test looks for what the package provides, not for the package: other
-    systems have other package names.
+    The test looks for the files of the package and not for the package, because
+    other systems have other package names.
     """
 
     package: str
@@ -35,7 +35,7 @@ class Tool:
     file: str | None = None
     module: str | None = None
     optional: bool = False
-    """Not every release of Debian has it; only some checks need it."""
+    """Whether the package is optional: not every Debian release has it, and only some checks need it."""
 
     def present(self) -> bool:
         if self.program is not None:
@@ -85,7 +85,7 @@ def missing(tools: tuple[Tool, ...]) -> list[str]:
 def need(tools: tuple[Tool, ...], purpose: str) -> None:
     packages = missing(tools)
     if packages:
-        raise Trouble(
+        raise LabError(
             f"Cannot {purpose}: {', '.join(packages)} (Debian's package names) not found. "
             "Run scripts/setup, or install them with this system's package manager."
         )
@@ -111,9 +111,9 @@ def need_guest() -> None:
     version = qemu_version()
     if version is None or version < QEMU_MINIMUM:
         found = "of unknown version" if version is None else f"{version[0]}.{version[1]}"
-        raise Trouble(
+        raise LabError(
             f"Cannot boot a guest with QEMU {found}: the lab needs {QEMU_MINIMUM[0]}."
-            f"{QEMU_MINIMUM[1]} or newer. Run scripts/setup, or install it."
+            f"{QEMU_MINIMUM[1]} or newer. Run scripts/setup, or install a newer QEMU."
         )
 
 
@@ -125,7 +125,7 @@ def virtme_run() -> list[str]:
     if not home.exists():
         with locked("virtme-ng", "installing virtme-ng"):
             if not home.exists():
-                say("installing virtme-ng from PyPI")
+                progress("installing virtme-ng from PyPI")
                 _install_python_packages(pinned, home)
     # virtme-run needs only the standard library, so no virtual environment.
     script = (
@@ -147,7 +147,7 @@ def _install_python_packages(pinned: Path, home: Path) -> None:
     )
     if done.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
-        raise Trouble(
+        raise LabError(
             f"Cannot install virtme-ng: pip failed:\n{done.stdout.strip()[-1500:]}\n"
             "Check that PyPI or your mirror of it is reachable and that python3-pip is installed."
         )

@@ -5,8 +5,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab.changes import all_changes, bring_to
-from lab.trouble import Trouble
+from lab.changes import all_changes, apply_all
+from lab.errors import LabError
 
 HOOK = """\
 --- a/drivers/mr.c
@@ -42,7 +42,7 @@ class Changes(unittest.TestCase):
         path.write_text(text)
 
     def bring(self) -> None:
-        bring_to(self.tree, all_changes(self.kernel))
+        apply_all(self.tree, all_changes(self.kernel))
 
     def text(self, name: str) -> str:
         return (self.tree / name).read_text()
@@ -52,8 +52,8 @@ class Changes(unittest.TestCase):
         self.assertEqual(self.text("drivers/mr.c"), HOOKED)
         self.assertEqual(self.text("drivers/added.c"), "added\n")
 
-    def test_an_empty_list_of_changes_leaves_the_tree_pristine(self):
-        bring_to(self.tree, [])
+    def test_empty_list_of_changes_leaves_the_tree_pristine(self):
+        apply_all(self.tree, [])
         self.assertEqual(self.text("drivers/mr.c"), PRISTINE)
 
     def test_does_not_rewrite_unchanged_files(self):
@@ -68,7 +68,7 @@ class Changes(unittest.TestCase):
 
     def test_removing_a_change_restores_the_pristine_tree(self):
         self.bring()
-        bring_to(self.tree, [])
+        apply_all(self.tree, [])
         self.assertEqual(self.text("drivers/mr.c"), PRISTINE)
         self.assertFalse((self.tree / "drivers/added.c").exists())
 
@@ -81,17 +81,17 @@ class Changes(unittest.TestCase):
         self.bring()
         self.assertEqual(self.text("drivers/mr.c").count("\n"), 8)
 
-    def test_a_patch_that_does_not_apply_changes_nothing(self):
+    def test_failed_patch_changes_nothing(self):
         different = "quite\n" * 7
         self.write(self.tree / "drivers/mr.c", different)
-        with self.assertRaisesRegex(Trouble, "some-change does not apply"):
+        with self.assertRaisesRegex(LabError, "some-change does not apply"):
             self.bring()
         self.assertEqual(self.text("drivers/mr.c"), different)
         self.assertFalse((self.tree / "drivers/added.c").exists())
 
     def test_rejects_an_added_file_that_the_kernel_already_has(self):
         self.write(self.tree / "drivers/added.c", "the kernel's own\n")
-        with self.assertRaisesRegex(Trouble, "already has"):
+        with self.assertRaisesRegex(LabError, "already has"):
             self.bring()
 
     def test_the_readme_is_not_an_input_of_the_build(self):

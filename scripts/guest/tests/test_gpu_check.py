@@ -1,4 +1,4 @@
-"""`scripts/gpu-check` with test doubles in place of its programs: no GPU is needed."""
+"""Tests `scripts/gpu-check` with fake programs, without a GPU."""
 
 import json
 import os
@@ -69,14 +69,14 @@ class GpuCheck(unittest.TestCase):
         path.chmod(0o755)
 
     def check(self, *arguments: str, **told) -> subprocess.CompletedProcess:
-        # A fixed environment: nothing of the machine's.
+        # A fixed environment, independent of the machine.
         environment = {"TOLD": json.dumps(told), "PATH": os.defpath, "LC_ALL": "C"}
         command = [sys.executable, "-B", GPU_CHECK, "--bin", "programs", "--out", "out", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
         )
 
-    def test_merges_results_and_records_no_path_of_the_machine(self):
+    def test_merges_results_and_omits_paths_of_the_machine(self):
         done = self.check("--quick")
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         result = json.loads((self.out / "result.json").read_text())

@@ -1,4 +1,4 @@
-"""What a run passes to its guest, and how it judges the results."""
+"""Input that a run passes to its guest, and its verdict on the results."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from lab import guest, scenarios
-from lab.trouble import EXIT_GUEST_DIED, EXIT_KERNEL_LOG, EXIT_TIMEOUT, Trouble
+from lab.errors import EXIT_GUEST_DIED, EXIT_KERNEL_LOG, EXIT_TIMEOUT, LabError
 
 QUIET = "[    1.000000] Linux version 7.2.12\n"
 
@@ -24,10 +24,10 @@ class Folder(unittest.TestCase):
         self.scenario = scenarios.load("default")
 
 
-class HandedOver(Folder):
+class Input(Folder):
     def fill(self, command: list[str], environment: dict[str, str]) -> None:
         with mock.patch.dict(os.environ, environment, clear=True):
-            guest._fill(self.folder, self.scenario, command, self.out)
+            guest._write_control_files(self.folder, self.scenario, command, self.out)
 
     def test_passes_arguments_unchanged(self):
         self.fill(["printf", "%s|", "two words", "it's", "$HOME", ""], {})
@@ -53,16 +53,16 @@ class HandedOver(Folder):
 
     def test_rejects_paths_that_cannot_be_shared(self):
         for name in ("/tmp/a,b", "/tmp/a b", "/tmp/ä"):
-            with self.subTest(name), self.assertRaisesRegex(Trouble, "cannot be shared"):
+            with self.subTest(name), self.assertRaisesRegex(LabError, "cannot be shared"):
                 guest.check_shareable([Path(name)])
 
 
-class BroughtBack(Folder):
+class Verdict(Folder):
     def judge(self, console: str, code: str | None = None, killed: int | None = None):
         (self.out / "console.txt").write_text(console)
         if code is not None:
             (self.folder / "exit-code").write_text(code)
-        with mock.patch("lab.guest.say"), mock.patch("sys.stderr"):
+        with mock.patch("lab.guest.progress"), mock.patch("sys.stderr"):
             return guest._judge(self.folder, self.scenario, self.out, killed)
 
     def test_the_exit_code_is_that_of_the_command(self):
@@ -85,13 +85,13 @@ class BroughtBack(Folder):
 
 
 class Booted(Folder):
-    """With a program in place of QEMU that counts its starts."""
+    """With a fake QEMU that counts its starts."""
 
     def boot(self, script: str) -> tuple[int | None, bool, int]:
         count = self.folder / "count"
         count.unlink(missing_ok=True)
         command = ["bash", "-c", f"cd {self.folder}; echo >>count; {script}"]
-        with open(os.devnull, "wb") as sink, mock.patch("lab.guest.say"):
+        with open(os.devnull, "wb") as sink, mock.patch("lab.guest.progress"):
             console = self.out / "console.txt"
             ended = guest._boot(command, (sink, sink), console, self.folder, timeout_s=60)
         return *ended, len(count.read_text().splitlines())

@@ -16,7 +16,7 @@ class Missing(unittest.TestCase):
         asked = ["CONFIG_PCI=y", "CONFIG_NR_CPUS=64", "# CONFIG_USB is not set"]
         self.assertEqual(kconfig.missing(asked, CONFIG), [])
 
-    def test_a_dropped_option_is_named(self):
+    def test_names_a_dropped_option(self):
         self.assertEqual(kconfig.missing(["CONFIG_IOMMUFD=y"], CONFIG), ["CONFIG_IOMMUFD=y"])
 
     def test_another_value_counts_as_missing(self):

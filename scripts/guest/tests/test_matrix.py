@@ -7,7 +7,7 @@ from unittest import mock
 
 from lab import guest, matrix, rows, scenarios, tabulate
 from lab.scenarios import Pair
-from lab.trouble import EXIT_GUEST_DIED, EXIT_INTERRUPTED
+from lab.errors import EXIT_GUEST_DIED, EXIT_INTERRUPTED
 
 TRANSLATED = "host-bridge-translated"
 
@@ -68,7 +68,7 @@ class Rows(Results):
 
     def test_unverified_bytes_are_a_disagreement(self):
         cells = self.cells(verified_bytes=0)
-        wrong = ["write, read: no byte was verified"]
+        wrong = ["write, read: no bytes were verified"]
         self.assertEqual(self.wrong(self.pair(), cells, self.paths()), wrong)
 
     def test_a_pair_without_cells_failed(self):
@@ -115,7 +115,7 @@ class Rows(Results):
     def test_short_path_names_are_expanded(self):
         path = {"asked": TRANSLATED, "predicted": TRANSLATED, "observed": TRANSLATED}
         pair = self.pair(asked="translated")
-        # `paths` does not know what `run` arranges.
+        # `paths` does not cover arrangements of `run`.
         self.assertEqual(self.wrong(pair, self.cells(path=path), self.paths("bus-address")), [])
         self.assertEqual(len(self.wrong(pair, self.cells(), self.paths())), 1)
 
@@ -206,7 +206,7 @@ class Runs(unittest.TestCase):
         with (
             mock.patch("lab.guest.run", side_effect=self.ended(exit_codes)),
             mock.patch("lab.matrix._differences", return_value=[]),
-            mock.patch("lab.matrix.say"),
+            mock.patch("lab.matrix.progress"),
             mock.patch("builtins.print"),
         ):
             return matrix.run(wanted, self.out, Path("peerpath"), debug=False)

@@ -24,7 +24,7 @@ def options(arguments: list[str]) -> dict[str, str]:
     }
 
 
-class Told(unittest.TestCase):
+class CommandLines(unittest.TestCase):
     def test_both_tools_get_the_same_settings(self):
         pairs = {
             "--connection": "--connection",
@@ -50,7 +50,7 @@ class Told(unittest.TestCase):
                 self.assertEqual(name in its, pairs[name] in ours, name)
 
     def test_a_read_gets_no_inline_size(self):
-        """perftest's read test has no such option."""
+        """perftest's read test does not support inline data."""
         said = trials.perftest_arguments(trial("ib_read_lat"), CONDITIONS)
         self.assertNotIn("--inline_size=0", said)
 
@@ -128,7 +128,7 @@ class Bandwidth(unittest.TestCase):
             self.read("MB/sec", "50.00", "0.000800", size=65535)
 
 
-class Ours(unittest.TestCase):
+class OfPeerpath(unittest.TestCase):
     def cell(self, **more) -> dict:
         return {
             "op": "read",
@@ -198,7 +198,7 @@ class Judged(unittest.TestCase):
         judged = ratios.judge(trial("ib_read_lat"), MINIMUM, doubled)
         self.assertEqual(judged.ours.ratios, (1.0, 1.0, 1.0))
 
-    def test_reports_what_was_not_measured(self):
+    def test_reports_incomplete_rounds(self):
         figures = {"min_ns": 1.0, "p10_ns": 1.0, "bytes_per_s": 1.0}
         good = [
             {"round": 1, "turn": turn, "test": one.name, "wrong": []}

@@ -1,11 +1,11 @@
-"""The scenarios in the repository, and the mistakes that loading a scenario rejects."""
+"""The scenarios in the repository, and the validation of scenarios."""
 
 import tempfile
 import unittest
 from pathlib import Path
 
 from lab import scenarios
-from lab.trouble import EXIT_USAGE, Trouble
+from lab.errors import EXIT_USAGE, LabError
 
 BASE = """\
 about = "a"
@@ -102,13 +102,13 @@ class Written(Folder):
         self.assertIsNone(scenarios.load("other", self.folder).allowed_warning)
 
     def test_an_unknown_name_lists_the_known_ones(self):
-        with self.assertRaisesRegex(Trouble, "no scenario 'bogus'.*default") as caught:
+        with self.assertRaisesRegex(LabError, "Unknown scenario 'bogus'.*default") as caught:
             scenarios.load("bogus", self.folder)
         self.assertEqual(caught.exception.exit_code, EXIT_USAGE)
 
     def test_rejects_two_functions_at_one_address(self):
         self.write("twice", BASE + BASE[BASE.index("[[function]]") :].replace('"nic"', '"nic2"'))
-        with self.assertRaisesRegex(Trouble, "0000:01:00.0 is used twice"):
+        with self.assertRaisesRegex(LabError, "0000:01:00.0 is used twice"):
             scenarios.load("twice", self.folder)
 
     def test_the_image_of_a_drive_is_in_the_run_folder(self):
@@ -157,10 +157,10 @@ device = "ivshmem-plain"
             ('from = "gone:2"; to = "rxe0"; expect = "bus-address"', "neither FUNCTION:BAR"),
             ('from = "exporter:2"; to = "rxe7"; expect = "bus-address"', "no soft-RoCE device"),
             ('from = "exporter:2"; to = "rxe0"; expect = "bypass"', "not a path name"),
-            ('from = "exporter:2"; to = "rxe0"; expect = "refused"', "a cause goes with"),
+            ('from = "exporter:2"; to = "rxe0"; expect = "refused"', "needs a cause"),
             ('from = "host:1M"; to = "rxe0"; expect = "host-memory"; cause = "x"', "a cause"),
         ):
-            with self.subTest(pair), self.assertRaisesRegex(Trouble, why):
+            with self.subTest(pair), self.assertRaisesRegex(LabError, why):
                 self.load(pair)
 
     def test_rejects_a_combination_without_an_expectation(self):
@@ -169,11 +169,11 @@ device = "ivshmem-plain"
         self.FUNCTIONS += nic.replace("device =", 'rdma = "rxe1"\ndevice =')
         first = 'from = "exporter:2"; to = "rxe0"; expect = "bus-address"'
         second = 'from = "host:1M"; to = "rxe1"; expect = "host-memory"'
-        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe1 must be listed exactly once"):
+        with self.assertRaisesRegex(LabError, "exporter:2 to rxe1 must be listed exactly once"):
             self.load(first, second)
-        # A path that is asked for needs a run of its own.
+        # A requested path needs a separate run.
         self.assertEqual(len(self.load(first, f'{second}; asked = "staged"').pairs), 2)
-        with self.assertRaisesRegex(Trouble, "exporter:2 to rxe0 must be listed exactly once"):
+        with self.assertRaisesRegex(LabError, "exporter:2 to rxe0 must be listed exactly once"):
             self.load(first, first)
 
 

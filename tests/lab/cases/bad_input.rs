@@ -1,4 +1,4 @@
-//! Invalid input causes a clear error with its exit code, and leaves no RDMA object and no binding behind.
+//! Invalid input causes a clear error with its exit code, and leaks neither RDMA objects nor driver bindings.
 
 use std::error::Error as _;
 use std::process::Command;
@@ -35,7 +35,7 @@ fn rdma_objects() -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn nothing_left_behind(before: &str) -> Result<(), Failed> {
+fn expect_no_leak(before: &str) -> Result<(), Failed> {
     let after = rdma_objects()?;
     if after != before {
         return Err(format!("the run leaked RDMA objects\n--- before\n{before}--- after\n{after}").into());
@@ -67,7 +67,7 @@ fn wrong_sources() -> Result<(), Failed> {
         run(&format!("run --from {source} --to verbs:rxe0 --op write --size 4K --iterations 5 --out {folder}"))
             .and_then(|ended| ended.expect(code)?.prints(word))
             .map_err(|error| format!("{source}: {}", error.message().unwrap_or_default()))?;
-        nothing_left_behind(&before)?;
+        expect_no_leak(&before)?;
     }
     for target in ["verbs:", "verbs:rxe0/9", "nothing:x", "verbs:../../etc"] {
         run(&format!("run --from host:1M --to {target} --op write --size 4K --iterations 5 --out /tmp/never"))?

@@ -49,8 +49,8 @@ fn both_directions() -> Result<(), Failed> {
         }
     }
     let direct = of("vfio", "host-bridge-translated");
-    let took = |cell: &&&Value| cell["op"] == "write" && cell["path"]["observed"] == "host-bridge-translated";
-    if direct.iter().filter(took).count() != 4 {
+    let is_direct = |cell: &&&Value| cell["op"] == "write" && cell["path"]["observed"] == "host-bridge-translated";
+    if direct.iter().filter(is_direct).count() != 4 {
         return Err(format!("expected four cells of the direct path: {result:#}").into());
     }
     let memory = of("host", "staged");

@@ -139,7 +139,7 @@ fn baselines() -> Result<(), Failed> {
     all_passed(&result, 15)?;
     for cell in cells(&result) {
         if cell["path"]["observed"] != "host-memory" {
-            return Err(format!("ordinary memory took another path: {cell:#}").into());
+            return Err(format!("expected path host-memory: {cell:#}").into());
         }
     }
     Ok(())

@@ -63,7 +63,7 @@ impl DeviceList {
 impl Drop for DeviceList {
     fn drop(&mut self) {
         if let Some(first) = self.first {
-            // SAFETY: the list is from `ibv_get_device_list` and freed once. Open devices hold references of their own.
+            // SAFETY: the list is from `ibv_get_device_list` and freed once. Open devices hold their own references.
             unsafe { ffi::ibv_free_device_list(first.as_ptr()) }
         }
     }

@@ -131,7 +131,7 @@ impl ProtectionDomain {
     }
 
     fn register_fd(&self, fd: libc::c_int, length_bytes: usize) -> Result<Handle, (RegistrationCall, io::Error)> {
-        // SAFETY: the domain is allocated. The kernel checks the fd and holds a reference of its own.
+        // SAFETY: the domain is allocated. The kernel checks the fd and holds its own reference.
         let region =
             unsafe { ffi::ibv_reg_dmabuf_mr(self.as_ptr(), 0, length_bytes, 0, fd, self.access.cast_signed()) };
         let refused = io::Error::last_os_error();

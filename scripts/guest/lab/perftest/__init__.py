@@ -14,8 +14,8 @@ from pathlib import Path
 from lab import guest, scenarios, tools
 from lab.perftest import ratios, show
 from lab.perftest.trials import TRIALS
-from lab.places import GUEST, write_whole
-from lab.say import say
+from lab.locations import GUEST, write_whole
+from lab.progress import progress
 
 SCENARIO = "default"
 ROUNDS = 9
@@ -26,7 +26,7 @@ _RESULT = "perftest.json"
 def run(out: Path, program: Path, *, rounds: int) -> int:
     """Measure, judge and print; returns 0 if every ratio is within its limit."""
     tools.need(tools.PERFTEST, "compare with perftest")
-    # Files of an earlier run must not be mistaken for this one's.
+    # Remove the files of an earlier run.
     shutil.rmtree(out / "runs", ignore_errors=True)
     for name in ("conditions.json", "rounds.json", _RESULT):
         (out / name).unlink(missing_ok=True)
@@ -51,12 +51,12 @@ def run(out: Path, program: Path, *, rounds: int) -> int:
     }
     write_whole(out / _RESULT, json.dumps(result, indent=2) + "\n")
     _print(conditions, verdicts, wrong, rounds)
-    say(f"saved to {out / _RESULT}")
+    progress(f"saved to {out / _RESULT}")
     return 1 if wrong or any(verdict.falls_short for verdict in verdicts) else 0
 
 
 def judge(records: list[dict], rounds: int) -> tuple[list[ratios.Verdict], list[str]]:
-    """The verdicts, and the errors of rounds that were not measured."""
+    """The verdicts, and errors for incomplete rounds."""
     wrong = [
         f"round {record['round']}, {record['test']}: {why}"
         for record in records

@@ -19,7 +19,7 @@ from lab.perftest import output, trials
 from lab.perftest.output import Unreadable
 from lab.perftest.show import figure
 from lab.perftest.trials import TRIALS, Conditions, Trial
-from lab.places import write_whole
+from lab.locations import write_whole
 
 _FIRST_TCP_PORT = 18515
 _SERVER_ADDRESS = "127.0.0.1"
@@ -27,7 +27,7 @@ _SERVER_ADDRESS = "127.0.0.1"
 _TIMEOUT_S = 120
 # State of a listening socket in /proc/net/tcp.
 _LISTENING = "0A"
-_TOKEN = "of these two processes alone"
+_TOKEN = "shared by these two processes"
 # CPU mask of the kernel's unbound workqueue threads.
 _KERNEL_CPUS = Path("/sys/devices/virtual/workqueue/cpumask")
 
@@ -50,7 +50,7 @@ def main(folder: Path, peerpath: Path, rounds: int) -> int:
 def _round(
     number: int, turn: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
 ) -> dict:
-    """Run perftest, peerpath, perftest. Which of the two perftests is the control alternates, so that
+    """Run perftest, peerpath, perftest. The first and the second perftest alternate as control, so that
     neither tool always runs first."""
     order = ["perftest", "peerpath", "control"]
     if (number + turn) % 2:
@@ -63,16 +63,16 @@ def _round(
             if who == "peerpath":
                 record[who] = _run_peerpath(trial, conditions, own, peerpath)
             else:
-                record[who] = _run_perftest_patiently(trial, conditions, own, record["repeated"])
+                record[who] = _run_perftest_with_retry(trial, conditions, own, record["repeated"])
         except (Unreadable, subprocess.TimeoutExpired) as error:
             record["wrong"].append(f"{who}: {error}")
     return record
 
 
-def _run_perftest_patiently(
+def _run_perftest_with_retry(
     trial: Trial, conditions: Conditions, own: Path, repeated: list[str]
 ) -> dict[str, float]:
-    """Run perftest, and once more if it fails: it gives up when the clock is too uneven. peerpath gets no
+    """Run perftest, and once more if it fails, because it rejects too uneven a clock. peerpath gets no
     second attempt."""
     try:
         return _run_perftest(trial, conditions, own)
@@ -130,7 +130,7 @@ def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, 
     with (
         open(own / "server.txt", "wb") as server_sink,
         open(own / "client.txt", "wb") as client_sink,
-        # Separate, because errors are written at once and stdout only at the end.
+        # Separate, because stderr is unbuffered and stdout is written only at exit.
         open(own / "errors.txt", "wb") as errors,
         _on_cpu(conditions.server_cpu, trial, command, server_sink, errors) as server,
     ):
@@ -183,7 +183,7 @@ def _lower_priority(trial: Trial) -> None:
 
 
 def _wait_until_listening(tcp_port: int, server: subprocess.Popen, own: Path) -> None:
-    """Wait until the server's socket listens; its own message is delayed by the buffer of stdout."""
+    """Wait until the server's socket listens; its message is delayed by the buffering of stdout."""
     given_up_s = time.monotonic() + _TIMEOUT_S
     while not _listens(tcp_port):
         if server.poll() is not None:

@@ -21,19 +21,19 @@ class Unreadable(Exception):
 
 
 def of_perftest(trial: Trial, text: str) -> dict[str, float]:
-    """The figures of TRIAL in what perftest's client printed."""
+    """The figures of TRIAL in the output of perftest's client."""
     return _samples(trial, text) if trial.is_latency else _bandwidth(trial, text)
 
 
 def _samples(trial: Trial, text: str) -> dict[str, float]:
     match = _SAMPLES.search(text)
     if match is None or match["unit"] not in _UNIT_NS:
-        raise Unreadable("perftest printed no list of samples in microseconds")
+        raise Unreadable("perftest did not print a list of samples in microseconds")
     unit_ns = _UNIT_NS[match["unit"]]
     samples = [float(line.split(", ")[1]) * unit_ns for line in match["lines"].splitlines()]
     # Each sample is the time from the start of one operation to the start of the next.
     if len(samples) != trial.iterations - 1:
-        raise Unreadable(f"perftest printed {len(samples)} samples, not {trial.iterations - 1}")
+        raise Unreadable(f"perftest printed {len(samples)} samples, expected {trial.iterations - 1}")
     samples.sort()
     return {"min_ns": samples[0], "p10_ns": percentile(samples, 10)}
 
@@ -46,7 +46,7 @@ def percentile(ordered: list[float], percent: int) -> float:
 def _bandwidth(trial: Trial, text: str) -> dict[str, float]:
     match = _BANDWIDTH.search(text)
     if match is None or match["unit"] not in _UNIT_BYTES_PER_S:
-        raise Unreadable("perftest printed no bandwidth table in a known unit")
+        raise Unreadable("perftest did not print a bandwidth table in a known unit")
     size_bytes, iterations = int(match["size"]), int(match["iterations"])
     if (size_bytes, iterations) != (trial.size_bytes, trial.iterations):
         raise Unreadable(f"perftest measured {iterations} operations of {size_bytes} bytes")
@@ -64,7 +64,7 @@ def of_peerpath(trial: Trial, result: dict) -> dict[str, float]:
     """The figures of TRIAL in peerpath's result file."""
     cells = result.get("cells", [])
     if len(cells) != 1:
-        raise Unreadable(f"peerpath measured {len(cells)} cells, not one")
+        raise Unreadable(f"peerpath measured {len(cells)} cells, expected one")
     cell = cells[0]
     if cell["outcome"] != "passed":
         raise Unreadable(f"peerpath's cell {cell['outcome']}: {cell.get('reason')}")
@@ -72,7 +72,7 @@ def of_peerpath(trial: Trial, result: dict) -> dict[str, float]:
     asked["iterations"] = trial.iterations
     for key, value in asked.items():
         if cell[key] != value:
-            raise Unreadable(f"peerpath's cell has {key} {cell[key]}, not {value}")
+            raise Unreadable(f"peerpath's cell has {key} {cell[key]}, expected {value}")
     if not trial.is_latency:
         return {"bytes_per_s": cell["throughput_bytes_per_s"]}
     latency = cell["latency_ns"]

@@ -1,4 +1,4 @@
-"""Paired ratios over all rounds, and which of them fall short."""
+"""Paired ratios over all rounds, and the verdicts on them."""
 
 import statistics
 from dataclasses import asdict, dataclass

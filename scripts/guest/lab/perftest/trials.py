@@ -1,4 +1,4 @@
-"""The tests, and the command lines that make both tools do the same.
+"""The tests, and equivalent command lines for both tools.
 
 `Trial` and `Conditions` hold every setting that the tools must share; both command lines
 are built from them alone.
@@ -29,13 +29,14 @@ class Conditions:
     server_cpu: int = 0
     """CPU of perftest's server, and of peerpath's responder (thread or process)."""
     client_cpu: int = 1
-    """CPU of the side that measures."""
+    """CPU of the initiator, which measures."""
     kernel_cpu: int = 1
     """CPU of the kernel threads that do the work of a NIC, for tests with one operation in flight. Unpinned threads migrate
-    between CPUs, and the time per operation then depends on chance: an operation is handed to the other CPU, or done on this
-    one, or done without a wake-up in half the time if the next request arrives before the thread sleeps. These differences
-    say nothing about the tools. On the client's CPU an operation is one chain of instructions, so a tool's overhead shows in
-    each."""
+    between CPUs, and the time per operation then depends on chance: the thread processes an
+    operation on the other CPU, on this one, or without a wake-up in half the time if the request arrives
+    before the thread sleeps. These differences
+    say nothing about the tools. On the client's CPU, each operation runs sequentially, so its time includes
+    the tool's overhead."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,24 @@ class Trial:
 # Under emulation, the median and higher percentiles show how the host's scheduler shared the
 # CPUs. A tool's overhead shows in the operations that the scheduler did not disturb.
 _LATENCY = (MINIMUM, TENTH)
-# The host's clock frequency may differ by a third between two runs; nine pairs do not average that out.
+# The host's clock frequency may differ by a third between two runs; nine pairs do not
+# average that out.
 _TURNS = 3
 TRIALS = (
     Trial("read latency", "ib_read_lat", "read", "completion", 64, 2000, _LATENCY, turns=_TURNS),
     Trial("write ping-pong", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY, turns=_TURNS),
     Trial("write ping-pong, apart", "ib_write_lat", "write", "pingpong", 64, 2000, _LATENCY, is_apart=True, turns=_TURNS),
     Trial("send ping-pong", "ib_send_lat", "send", "pingpong", 64, 2000, _LATENCY, turns=_TURNS),
-    # A mean includes all effects of the host's scheduler and clock: two successive runs of perftest usually differ by a
-    # quarter, which nine pairs do not average out. Longer runs do not help.
+    # A mean includes all effects of the host's scheduler and clock: two successive runs
+    # of perftest usually differ by a quarter, which nine pairs do not average out.
+    # Longer runs do not help.
     Trial("write bandwidth", "ib_write_bw", "write", "bandwidth", 65536, 500, (THROUGHPUT,), turns=4),
     Trial("send bandwidth", "ib_send_bw", "send", "bandwidth", 65536, 500, (THROUGHPUT,), turns=4),
 )
 
 
 def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
-    """The same for perftest's server and client, as perftest requires."""
+    """Arguments for both perftest's server and client, which perftest requires to be equal."""
     arguments = [
         f"--ib-dev={DEVICE}",
         f"--ib-port={PORT}",
@@ -143,7 +146,8 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
     else:
         arguments |= {"--from": _memory(trial)}
         if trial.mode == "pingpong":
-            # Initiator and responder thread. In other modes all threads stay on the CPU of the process.
+            # Initiator and responder thread. In other modes all threads stay on the CPU
+            # of the process.
             arguments |= {"--cpu": f"{conditions.client_cpu},{conditions.server_cpu}"}
     if not trial.is_latency:
         arguments |= {
