@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hdrhistogram::Histogram;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::measure::{Going, Limit, Recorder};
+use peerpath_bench::measure::{Limit, LoopControl, Recorder};
 use quanta::Clock;
 
 /// Operations in a row: the loop around them is measured, too.
@@ -70,7 +70,7 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
         let (clock, interrupt) = (Clock::new(), Interrupt::default());
         let mut recorder = Recorder::new(clock.clone());
         let limit = Limit { iterations: u64::MAX, duration: Duration::MAX };
-        let mut going = Going::new(&clock, limit, &interrupt);
+        let mut control = LoopControl::new(&clock, limit, &interrupt);
         let mut start = recorder.now();
         bencher.iter(|| {
             for _ in 0..OPERATIONS {
@@ -79,7 +79,7 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
                 }
                 let end = recorder.now();
                 recorder.record(start, end);
-                black_box(going.on(start, end).is_ok());
+                black_box(control.continues(start, end).is_ok());
                 start = end;
             }
         });

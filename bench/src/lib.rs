@@ -8,6 +8,7 @@ pub mod atomic_words;
 pub mod cpus;
 pub mod environment;
 pub mod failure;
+mod gcd;
 pub mod interrupt;
 pub mod layout;
 pub mod measure;

@@ -155,7 +155,7 @@ fn there_and_back() {
             memory.out.store(7, Ordering::Relaxed);
             let mut end = Answered { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
             let mut recorder = Recorder::new(Clock::new());
-            let ping_pong = PingPong { layout: &layout, op, back: BACK, last_byte: 9, rounds: 0 };
+            let ping_pong = PingPong { layout: &layout, op, return_offset: BACK, last_byte: 9, rounds: 0 };
             let (timed, sent) =
                 measure::ping_pong(&mut end, ping_pong, limit, &mut recorder, &Interrupt::default()).unwrap();
             assert_eq!((timed, recorder.count()), (limit.iterations, limit.iterations));
