@@ -96,9 +96,8 @@ pub fn mark_stand_in(environment: &mut Environment) {
     }
 }
 
-/// Parameters of the command line that name disks, files or hosts of the network. They change no figure, and results are
-/// handed around.
-const PLACES: [&str; 13] = [
+/// Kernel parameters that name disks, files or hosts. They do not affect figures, and results are shared with others.
+const PATH_PARAMETERS: [&str; 13] = [
     "BOOT_IMAGE",
     "cryptdevice",
     "init",
@@ -119,7 +118,7 @@ const PATH_PARAMETER_PREFIXES: [&str; 2] = ["rd.", "virtme"];
 fn without_paths(command_line: &str) -> String {
     let is_kept = |parameter: &&str| {
         let name = parameter.split('=').next().unwrap_or_default();
-        !PLACES.contains(&name) && !PATH_PARAMETER_PREFIXES.iter().any(|family| name.starts_with(family))
+        !PATH_PARAMETERS.contains(&name) && !PATH_PARAMETER_PREFIXES.iter().any(|family| name.starts_with(family))
     };
     // The arguments of init follow `--`; they can contain anything.
     command_line.split_whitespace().take_while(|word| *word != "--").filter(is_kept).collect::<Vec<_>>().join(" ")

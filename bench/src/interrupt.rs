@@ -41,7 +41,7 @@ impl Interrupt {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Sets the flag without a signal, for example because the peer is gone.
+    /// Sets the flag without a signal, for example because the connection to the peer is lost.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

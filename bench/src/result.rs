@@ -136,10 +136,10 @@ pub struct CellPath {
     /// The functions on the predicted path, including source and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Bdf>,
-    /// The lowest bridge above source and target; absent if they share the root complex only.
+    /// The hop that joins source and target; absent if the root complex joins them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_at: Option<Bdf>,
-    /// The root port above the source, if both sides share the root complex only.
+    /// The last hop before the root complex; absent if a hop joins source and target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<Bdf>,
     /// The fact that decided the prediction.

@@ -62,7 +62,8 @@ impl Routes {
 
     /// Predicts the path of a cell, before anything is mapped.
     ///
-    /// `ranges`: how many of them are mapped at once. `described_by_peer`: what the source is stands only in the word of another process, so it has to be observation.
+    /// `ranges` is the number of ranges that are mapped at once. `described_by_peer` says that another process exports the source, so
+    /// its description of the source is not trusted.
     pub fn predicted(
         &self,
         asked: Option<PathName>,
@@ -148,7 +149,7 @@ impl Routes {
             }
         };
         let trace_session = match trace_session {
-            Ok(watching) => trace_session,
+            Ok(session) => session,
             Err(unobservable) => {
                 not_observed(path, &unobservable);
                 return step();
@@ -171,7 +172,7 @@ impl Routes {
     /// Runs `registrations`, and returns the durations of the kernel's calls of one kind within them, in nanoseconds.
     ///
     /// # Errors
-    /// Those of the rounds; `Ok(Err)` where the calls cannot be observation.
+    /// The errors of `registrations`. `Ok(Err)` if the calls cannot be traced.
     pub fn timed<E>(
         &mut self,
         kind: DmaBufOp,
@@ -182,7 +183,7 @@ impl Routes {
             Err(unobservable) => return Ok(Err(Failure::of(unobservable))),
         };
         let trace_session = match trace_session {
-            Ok(watching) => trace_session,
+            Ok(session) => session,
             Err(unobservable) => return Ok(Err(Failure::of(&unobservable))),
         };
         registrations()?;
@@ -195,8 +196,7 @@ impl Routes {
         let faults = match &mut self.faults {
             Ok(watch) => {
                 if watch.missed_messages() {
-                    path.evidence
-                        .push("kernel messages were lost, possibly IOMMU faults among them".to_owned());
+                    path.evidence.push("kernel messages were lost, possibly IOMMU faults among them".to_owned());
                 }
                 watch.faults().map_err(|error| chain(&error))
             }

@@ -70,7 +70,7 @@ pub enum MeasureError {
     /// No work completion arrived.
     #[error("no transfer completed within {} s", LOST_AFTER.as_secs())]
     TimedOut,
-    /// A signal arrived, or the peer is gone.
+    /// A signal arrived, or the connection to the peer is lost.
     #[error("the run was interrupted")]
     Interrupted,
 }

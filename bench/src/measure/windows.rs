@@ -1,4 +1,4 @@
-//! Throughput in windows of the measured time, which shows stalls.
+//! Throughput in windows of the measured time: a stall shows as a slow window.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! either side can be implemented independently.
 //!
 //! No measured data uses this connection. The client first proves that it knows the token ([`handshake`]). Every message has a bound
-//! in length and time ([`frame`]). Each side sends a sign of life every second, so that the other detects when it is gone
+//! in length and time ([`frame`]). Each side sends a sign of life every second, so that the other detects a lost connection
 //! ([`connection`]).
 
 pub mod address;

@@ -179,6 +179,32 @@ impl CellSpec {
 }
 
 impl Plan {
+    /// A plan for these sources and targets with one cell for each pair: 1000 writes of 4 KiB, one at a time.
+    pub fn new(sources: Vec<Source>, targets: Vec<Target>) -> Self {
+        Self {
+            sources,
+            far: Vec::new(),
+            targets,
+            paths: vec![None],
+            ops: vec![Op::Write],
+            modes: vec![Mode::Completion],
+            sizes_bytes: vec![4096],
+            ranges: Vec::new(),
+            mechanism: Mechanism::Auto,
+            depths: vec![1],
+            qps: vec![1],
+            threads: vec![1],
+            bidirectional: false,
+            post_list: None,
+            completion_moderation: 1,
+            connection: QueuePairOptions::default(),
+            cpus: Vec::new(),
+            warmup: 0,
+            iterations: Some(1000),
+            duration: None,
+        }
+    }
+
     /// Rejects a plan that cannot run on any host.
     ///
     /// # Errors

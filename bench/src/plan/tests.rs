@@ -1,31 +1,17 @@
 //! The cells of plans.
 
-use peerpath_importers::QueuePairOptions;
-
 use super::*;
 
 fn plan(ops: &[Op], sizes_bytes: &[u64], ranges: &[u32], mechanism: Mechanism) -> Plan {
     Plan {
-        sources: vec!["0000:03:00.0:2".parse().unwrap()],
-        far: Vec::new(),
-        targets: vec!["verbs:rxe0".parse().unwrap()],
-        paths: vec![None],
         ops: ops.to_vec(),
         modes: vec![Mode::Completion, Mode::Bandwidth],
         sizes_bytes: sizes_bytes.to_vec(),
         ranges: ranges.to_vec(),
         mechanism,
         depths: vec![8, 16],
-        qps: vec![1],
-        threads: vec![1],
-        bidirectional: false,
-        post_list: None,
-        completion_moderation: 1,
-        connection: QueuePairOptions::default(),
-        cpus: Vec::new(),
-        warmup: 0,
         iterations: Some(1),
-        duration: None,
+        ..Plan::new(vec!["0000:03:00.0:2".parse().unwrap()], vec!["verbs:rxe0".parse().unwrap()])
     }
 }
 

@@ -13,7 +13,7 @@ use crate::result::{Cell, CellPath, RunResult};
 use crate::route::Routes;
 use crate::store::Store;
 
-/// The result so far, where it is saved, and who is told about it.
+/// The result so far, its file, and the receiver of progress.
 pub(super) struct Log<'a> {
     pub(super) result: RunResult,
     pub(super) store: Store,

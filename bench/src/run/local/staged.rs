@@ -94,7 +94,7 @@ impl DataPlane for Staged<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
         self.batch.clear();
-        // The target accepts as many as are free here, so no copy is made in vain.
+        // The target accepts as many as are free here, so no copy is wasted.
         for (transfer, &own_id) in batch.iter().zip(self.free.iter().rev()) {
             let (offset, length_bytes) = (transfer.buffer_offset, transfer.length_bytes as usize);
             if self.direction == Direction::OutOfSource {

@@ -89,7 +89,7 @@ impl RemoteCell<'_> {
             record.path = CellPath { asked: leg.asked, ..closed.path.clone() };
         }
         let (figures, closed) = match (transferred, closed) {
-            // If the peer is gone, transfers may fail before the connection does.
+            // If the peer died, transfers may fail before the connection does.
             (Err(_), Err(PeerError::Connection(lost))) if !matches!(lost, ConnectionError::Interrupted) => {
                 return Err(peer_lost());
             }

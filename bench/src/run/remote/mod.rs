@@ -35,7 +35,7 @@ struct RemoteLeg<'a> {
     device: Result<Held<Arc<dyn Device>>, Failure>,
 }
 
-/// Runs the cells of a leg with a peer. Breaks if the run is interrupted or the peer is gone.
+/// Runs the cells of a leg with a peer. Breaks if the run is interrupted or the connection to the peer is lost.
 ///
 /// # Errors
 /// Bad input, or the result could not be saved.
@@ -63,7 +63,7 @@ pub(super) fn run_leg(
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
         log.add(cell)?;
-        // If the peer is gone, the cell that was just saved contains the reason.
+        // If the connection is lost, the cell that was just saved contains the reason.
         if interrupt.is_set() {
             return Ok(ControlFlow::Break(()));
         }
@@ -125,7 +125,7 @@ impl RemoteLeg<'_> {
         };
         let functions = record.far.source.bdf.into_iter().chain(record.far.target.bdf);
         let figures = match figures {
-            // The connection stops the interrupt when the peer is gone; only a signal interrupts the run.
+            // A lost connection also sets the interrupt flag. Only a signal interrupts the run.
             Err(CellError::Interrupted) if !self.context.interrupt.is_signalled() => Err(peer_lost()),
             figures => figures,
         };

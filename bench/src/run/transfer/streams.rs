@@ -1,4 +1,6 @@
-//! The streams of a lane: the first goes in the direction of the cell, the second one of a bidirectional cell in the other.
+//! The streams of a lane. The first has the direction of the cell; the second, in a bidirectional cell, has the opposite direction.
+
+use std::time::Duration;
 
 use peerpath_importers::{DataPlane, Direction, Op, Side};
 use quanta::Clock;
@@ -7,7 +9,6 @@ use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Limit, MeasureError, Recorder, Stream};
 use crate::plan::CellSpec;
-use std::time::Duration;
 
 /// Which side posts each stream.
 const POSTED_BY: [Side; 2] = [Side::Far, Side::Buffer];
