@@ -1,5 +1,5 @@
-//! What measuring costs an operation, beside what it cannot do without: the bare time stamps and the bare record of a
-//! histogram. The ratios stand at the end; all of it is one run, so they hold whatever the machine.
+//! The cost of measuring an operation, compared with the minimum: bare time stamps and a bare histogram. Prints the ratios at the end.
+//! One run measures both, so the ratios do not depend on the speed of the machine.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -8,25 +8,25 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hdrhistogram::Histogram;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::measure::{Going, Limit, Recorder};
+use peerpath_bench::measure::{Limit, LoopControl, Recorder};
 use quanta::Clock;
 
-/// Operations in a row: the loop around them is measured, too.
+/// Operations per iteration. The loop around them is included in the measurement.
 const OPERATIONS: u64 = 1000;
 const GROUP: &str = "measuring an operation";
 
-/// The histogram that a recorder has.
+/// A histogram like that of a recorder.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 4_800_000_000_000, 3).expect("constant bounds are valid")
 }
 
-/// The processor's own counter, with nothing around it.
+/// Reads the TSC directly.
 #[cfg(target_arch = "x86_64")]
 fn counter() -> u64 {
     sys::counter()
 }
 
-/// Elsewhere the clock's is as bare as it gets.
+/// On other architectures, the clock is the most direct counter.
 #[cfg(not(target_arch = "x86_64"))]
 fn counter() -> u64 {
     Clock::new().raw()
@@ -34,11 +34,11 @@ fn counter() -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod sys {
-    #![allow(unsafe_code)] // The counter is read by an instruction.
+    #![allow(unsafe_code)] // The counter is read with an intrinsic.
 
     #[inline]
     pub(super) fn counter() -> u64 {
-        // SAFETY: the instruction is there on every processor of this architecture.
+        // SAFETY: every CPU of this architecture has the instruction.
         unsafe { std::arch::x86_64::_rdtsc() }
     }
 }
@@ -70,7 +70,7 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
         let (clock, interrupt) = (Clock::new(), Interrupt::default());
         let mut recorder = Recorder::new(clock.clone());
         let limit = Limit { iterations: u64::MAX, duration: Duration::MAX };
-        let mut going = Going::new(&clock, limit, &interrupt);
+        let mut control = LoopControl::new(&clock, limit, &interrupt);
         let mut start = recorder.now();
         bencher.iter(|| {
             for _ in 0..OPERATIONS {
@@ -79,7 +79,7 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
                 }
                 let end = recorder.now();
                 recorder.record(start, end);
-                black_box(going.on(start, end).is_ok());
+                black_box(control.continues(start, end).is_ok());
                 start = end;
             }
         });
@@ -87,8 +87,8 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
     group.finish();
 }
 
-/// Nanoseconds an operation, as criterion has just found and saved them.
-fn found(name: &str, stamps: u64) -> Option<f64> {
+/// Nanoseconds per operation, from the file that criterion has just saved.
+fn estimate(name: &str, stamps: u64) -> Option<f64> {
     let target =
         std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").into());
     let file = Path::new(&target).join(format!("criterion/{GROUP}/{name}/{stamps}/new/estimates.json"));
@@ -104,9 +104,9 @@ fn main() {
     }
     criterion.final_summary();
     for stamps in [1, 2] {
-        if let (Some(bare), Some(ours)) = (found("bare", stamps), found("ours", stamps)) {
+        if let (Some(bare), Some(ours)) = (estimate("bare", stamps), estimate("ours", stamps)) {
             let ratio = ours / bare;
-            println!("{stamps} time stamp(s) an operation: {ours:.1} ns, bare {bare:.1} ns, ratio {ratio:.3}");
+            println!("{stamps} time stamp(s) per operation: {ours:.1} ns, bare {bare:.1} ns, ratio {ratio:.3}");
         }
     }
 }

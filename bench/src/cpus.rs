@@ -1,4 +1,4 @@
-//! Processors and the NUMA nodes that they belong to.
+//! CPUs and their NUMA nodes.
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -6,19 +6,19 @@ use peerpath_paths::{Bdf, Tree};
 
 use crate::measure::MeasureError;
 
-/// Lets the calling thread run on one processor only.
+/// Binds the calling thread to a CPU.
 ///
 /// # Errors
-/// There is no such processor for it.
+/// The CPU is offline, or not in the cpuset of the process.
 pub fn bind_this_thread(cpu: u32) -> Result<(), MeasureError> {
-    keep_this_thread_to(&[cpu]).map_err(|errno| MeasureError::Bind { cpu, source: errno.into() })
+    restrict_this_thread(&[cpu]).map_err(|errno| MeasureError::Bind { cpu, source: errno.into() })
 }
 
-/// Lets the calling thread run on these processors only: memory that it touches first is then of their NUMA node.
+/// Restricts the calling thread to these CPUs, so that memory that it touches first is on their NUMA node.
 ///
 /// # Errors
-/// None of them is there for it.
-pub fn keep_this_thread_to(cpus: &[u32]) -> nix::Result<()> {
+/// All of them are offline, or not in the cpuset of the process.
+pub fn restrict_this_thread(cpus: &[u32]) -> nix::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {
         set.set(*cpu as usize)?;
@@ -26,13 +26,13 @@ pub fn keep_this_thread_to(cpus: &[u32]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// The numbers in a list as the kernel writes it: `0-3,8`.
+/// Parses a CPU list of the kernel, such as `0-3,8`. `None` if it is invalid.
 pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        // More processors than the kernel counts are a slip.
+        // A larger number is a mistake: the kernel supports no such CPU.
         if first > last || last >= CpuSet::count() as u32 {
             return None;
         }
@@ -41,33 +41,33 @@ pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     Some(all)
 }
 
-/// The processors of a node; none where there is no such node.
+/// The CPUs of a NUMA node; `None` if there is no such node.
 pub fn of_node(tree: &Tree, node: u32) -> Option<Vec<u32>> {
     parse_list(&tree.text(&format!("sys/devices/system/node/node{node}/cpulist"))?)
 }
 
-/// Whether the processor is there and running; unknown where the kernel does not say.
+/// Whether the CPU exists and is online; `None` if the kernel does not report it.
 pub fn is_online(tree: &Tree, cpu: u32) -> Option<bool> {
     Some(parse_list(&tree.text("sys/devices/system/cpu/online")?)?.contains(&cpu))
 }
 
-/// Why the threads of a run may be far from the function, where they may be: on a host of several nodes, each access goes
-/// through the interconnect then.
-pub fn far_from(tree: &Tree, function: Bdf, cpus: &[u32]) -> Option<String> {
+/// A warning if threads on these CPUs may run on another NUMA node than the function: each access crosses the interconnect then.
+/// `None` on a host with one node.
+pub fn remote_from(tree: &Tree, function: Bdf, cpus: &[u32]) -> Option<String> {
     let node = tree.text(&format!("sys/bus/pci/devices/{function}/numa_node"))?.parse::<u32>().ok()?;
-    let near = of_node(tree, node)?;
+    let local = of_node(tree, node)?;
     let more_nodes = tree.names("sys/devices/system/node").iter().filter(|name| is_node(name)).count() > 1;
     if !more_nodes {
         return None;
     }
     if cpus.is_empty() {
         return Some(format!(
-            "threads may run far from {function}, which is on NUMA node {node}: bind them to the processors of that node"
+            "threads may run on another NUMA node than {function}, which is on node {node}: bind them to the CPUs of that node"
         ));
     }
-    let far: Vec<String> = cpus.iter().filter(|cpu| !near.contains(cpu)).map(u32::to_string).collect();
-    (!far.is_empty())
-        .then(|| format!("processor {} is far from {function}, which is on NUMA node {node}", far.join(", ")))
+    let remote: Vec<String> = cpus.iter().filter(|cpu| !local.contains(cpu)).map(u32::to_string).collect();
+    (!remote.is_empty())
+        .then(|| format!("CPU {} is on another NUMA node than {function}, which is on node {node}", remote.join(", ")))
 }
 
 fn is_node(name: &str) -> bool {
@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn lists_as_the_kernel_writes_them() {
+    fn parses_cpu_lists_of_the_kernel() {
         for (text, expected) in [("0", vec![0]), ("0-3,8\n", vec![0, 1, 2, 3, 8]), ("1,0", vec![1, 0])] {
             assert_eq!(parse_list(text), Some(expected));
         }
@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".*") {
+        fn does_not_panic_on_any_text(text in ".*") {
             let _ = parse_list(&text);
         }
     }

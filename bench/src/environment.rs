@@ -1,33 +1,33 @@
-//! The conditions of a run: without them its numbers say nothing.
+//! The host of a run, as its result records it.
 
 use peerpath_paths::{Bdf, Cpu, Tree};
 
 use crate::result::Environment;
 
-/// PCI IDs of functions that QEMU emulates and that also exist as hardware. Inside a QEMU guest they count as emulated,
-/// also where such an old card might be passed through: figures wrongly marked do less harm than figures wrongly trusted.
+/// PCI IDs of functions that QEMU emulates and that also exist as hardware. In a QEMU guest they count as emulated, although such an
+/// old card could be passed through: a wrong mark does less harm than trust in emulated figures.
 const EMULATED_CARDS: [(u16, u16); 6] =
     [(0x8086, 0x100e), (0x8086, 0x10d3), (0x8086, 0x10c9), (0x8086, 0x10ca), (0x10ec, 0x8139), (0x10ec, 0x8029)];
-/// Vendors whose functions exist in emulators only: Red Hat's virtio and QEMU's own, and the IDs of QEMU's test devices.
+/// Vendor IDs that exist in emulators only: virtio, QEMU's own functions, and QEMU's test devices.
 const EMULATED_VENDORS: [u16; 3] = [0x1af4, QEMU_VENDOR, 0x1234];
-/// The vendor ID of QEMU's own functions, its root ports and its host bridge's companions among them.
+/// Vendor ID of QEMU's own functions, such as its root ports.
 const QEMU_VENDOR: u16 = 0x1b36;
-/// Where sysfs has the functions.
+/// Folder of the PCI functions in sysfs.
 const FUNCTIONS: &str = "sys/bus/pci/devices";
 
-/// Reads what a host says of itself.
+/// Reads facts about a host.
 #[derive(Debug)]
 pub struct Host {
     tree: Tree,
 }
 
 impl Host {
-    /// The host behind a tree.
+    /// The host that the tree describes.
     pub fn new(tree: Tree) -> Self {
         Self { tree }
     }
 
-    /// Its name.
+    /// Host name.
     pub fn name(&self) -> Option<String> {
         self.tree.text("proc/sys/kernel/hostname")
     }
@@ -37,7 +37,7 @@ impl Host {
         u16::from_str_radix(text.trim_start_matches("0x"), 16).ok()
     }
 
-    /// The facts about the host; devices are added by the run.
+    /// The facts about the host, without devices.
     pub fn environment(&self) -> Environment {
         let tree = &self.tree;
         let cpu = Cpu::parse(&tree.text("proc/cpuinfo").unwrap_or_default());
@@ -45,7 +45,7 @@ impl Host {
             hostname: self.name(),
             kernel: tree.text("proc/sys/kernel/osrelease"),
             kernel_build: tree.text("proc/sys/kernel/version"),
-            command_line: tree.text("proc/cmdline").map(|text| without_places(&text)),
+            command_line: tree.text("proc/cmdline").map(|text| without_paths(&text)),
             clock_source: Some(clock_source(&cpu).to_owned()),
             cpu_model: cpu.model_name,
             iommu: Some(self.iommu()),
@@ -56,12 +56,12 @@ impl Host {
         environment
     }
 
-    /// The kind of IOMMU, from the names that its drivers give their instances.
+    /// The kind of IOMMU, from the names of the instances.
     fn iommu(&self) -> String {
         let known = [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
         let kind = |name: &String| match known.iter().find(|(prefix, _)| name.starts_with(prefix)) {
             Some((_, kind)) => kind,
-            // virtio-iommu's is named by the PCI function that it is (drivers/iommu/virtio-iommu.c).
+            // The name of a virtio-iommu is its PCI function (drivers/iommu/virtio-iommu.c).
             None if name.parse::<Bdf>().is_ok() => "virtio",
             None => "other",
         };
@@ -71,10 +71,10 @@ impl Host {
         if kinds.is_empty() { "none".to_owned() } else { kinds.join("+") }
     }
 
-    /// Whether this is a machine of QEMU's: its firmware says so, or one of the functions is of a kind that only QEMU has.
+    /// Whether the host is a QEMU guest: its firmware says so, or a PCI function has QEMU's vendor ID.
     fn in_qemu(&self) -> bool {
-        let says_so = self.tree.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU");
-        says_so || self.tree.names(FUNCTIONS).iter().any(|bdf| self.id(bdf, "vendor") == Some(QEMU_VENDOR))
+        let is_qemu_firmware = self.tree.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU");
+        is_qemu_firmware || self.tree.names(FUNCTIONS).iter().any(|bdf| self.id(bdf, "vendor") == Some(QEMU_VENDOR))
     }
 
     /// Whether a function is emulated.
@@ -88,7 +88,7 @@ impl Host {
     }
 }
 
-/// What was done with a library that only stands in for a GPU's driver was done by no GPU.
+/// Marks the environment as emulated if a stand-in for the GPU driver is loaded.
 pub fn mark_stand_in(environment: &mut Environment) {
     if let Some(name) = peerpath_cuda::stand_in() {
         environment.emulated = true;
@@ -96,9 +96,8 @@ pub fn mark_stand_in(environment: &mut Environment) {
     }
 }
 
-/// Parameters of the command line that name disks, files or hosts of the network. They change no figure, and results are
-/// handed around.
-const PLACES: [&str; 13] = [
+/// Kernel parameters that name disks, files or hosts. They do not affect figures, and results are shared with others.
+const PATH_PARAMETERS: [&str; 13] = [
     "BOOT_IMAGE",
     "cryptdevice",
     "init",
@@ -113,24 +112,24 @@ const PLACES: [&str; 13] = [
     "root",
     "rootflags",
 ];
-/// Families of such parameters: of dracut, and of virtme-ng.
-const FAMILIES_OF_PLACES: [&str; 2] = ["rd.", "virtme"];
+/// Prefixes of such parameters: of dracut, and of virtme-ng.
+const PATH_PARAMETER_PREFIXES: [&str; 2] = ["rd.", "virtme"];
 
-fn without_places(command_line: &str) -> String {
-    let told = |word: &&str| {
-        let name = word.split('=').next().unwrap_or_default();
-        !PLACES.contains(&name) && !FAMILIES_OF_PLACES.iter().any(|family| name.starts_with(family))
+fn without_paths(command_line: &str) -> String {
+    let is_kept = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        !PATH_PARAMETERS.contains(&name) && !PATH_PARAMETER_PREFIXES.iter().any(|family| name.starts_with(family))
     };
-    // Behind the lone dashes stand the arguments of init, which can be anything.
-    command_line.split_whitespace().take_while(|word| *word != "--").filter(told).collect::<Vec<_>>().join(" ")
+    // The arguments of init follow `--`; they can contain anything.
+    command_line.split_whitespace().take_while(|word| *word != "--").filter(is_kept).collect::<Vec<_>>().join(" ")
 }
 
-/// What the time stamps are taken from: the TSC, calibrated, where it runs at one speed always, else the kernel's clock.
+/// The clock of the time stamps: the calibrated TSC if its frequency is constant, the kernel's clock otherwise.
 fn clock_source(cpu: &Cpu) -> &'static str {
     if cpu.flags.iter().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
 }
 
-/// UTC now, RFC 3339 to the second.
+/// The current time in UTC, RFC 3339 with seconds.
 pub fn utc_now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_card_is_emulated_and_a_real_one_in_a_guest_is_not() {
+    fn distinguishes_emulated_functions_from_passed_through_ones() {
         let devices = "sys/bus/pci/devices";
         let (_root, host) = host(&[
             (&format!("{devices}/0000:00:18.0/vendor"), "0x1b36\n"),
@@ -167,17 +166,17 @@ mod tests {
         assert!(emulated("0000:01:00.0"));
         assert!(!emulated("0000:02:00.0"));
         assert!(emulated("0000:03:00.0"));
-        assert!(!emulated("0000:04:00.0"), "a function that is not there");
+        assert!(!emulated("0000:04:00.0"), "no such function");
     }
 
     #[test]
-    fn the_command_line_keeps_what_changes_figures() {
+    fn keeps_kernel_parameters_that_affect_figures() {
         let text = "BOOT_IMAGE=/vmlinuz root=UUID=12 rootflags=x ip=192.0.2.7 virtme.exec=`Zm9v` iommu=pt isolcpus=2 init_on_alloc=1 init=/x -- --listen 192.0.2.7";
-        assert_eq!(without_places(text), "iommu=pt isolcpus=2 init_on_alloc=1");
+        assert_eq!(without_paths(text), "iommu=pt isolcpus=2 init_on_alloc=1");
     }
 
     #[test]
-    fn what_a_host_does_not_say_is_absent() {
+    fn omits_facts_that_the_host_does_not_report() {
         let (_root, host) = host(&[("proc/cpuinfo", "processor : 0\nmodel name\t: EPYC\n")]);
         let environment = host.environment();
         assert_eq!(environment.cpu_model.as_deref(), Some("EPYC"));

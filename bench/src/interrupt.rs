@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP end a run between two operations, so that everything taken is given back and saved.
+//! Ends a run between two operations on SIGINT, SIGTERM and SIGHUP, so that everything is released and the result is saved.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Tells whether a signal came, or something else that ends the run.
+/// A flag that ends a run: set by a signal, or by the program.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     stop: Arc<AtomicBool>,
@@ -15,10 +15,10 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Catches SIGINT, SIGTERM and SIGHUP (a terminal that went away); a second one ends the program at once.
+    /// Sets the flag on SIGINT, SIGTERM and SIGHUP. A second signal ends the process at once.
     ///
     /// # Errors
-    /// The handlers could not be installed.
+    /// The signal handlers could not be installed.
     pub fn install() -> io::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -31,17 +31,17 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether to end what is going on.
+    /// Whether to stop.
     pub fn is_set(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether a signal came.
+    /// Whether a signal arrived.
     pub fn is_signalled(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Ends what is going on as a signal would, though none came: the peer of the run is gone.
+    /// Sets the flag without a signal, for example because the connection to the peer is lost.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -51,7 +51,7 @@ impl Interrupt {
         &self.stop
     }
 
-    /// The exit code that a shell expects of a program ended by that signal: 130, 143 or 129.
+    /// The exit code by convention for the signal that arrived: 130, 143 or 129. `None` if no signal arrived.
     pub fn exit_code(&self) -> Option<u8> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,

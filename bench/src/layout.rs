@@ -1,53 +1,53 @@
-//! Where the operations of a cell lie in the memory of both sides.
+//! The offsets of a cell's operations in the memory of both sides.
 
 use std::sync::Arc;
 
 use peerpath_importers::{Op, Operands, Transfer};
 
-use crate::measure::greatest_common_divisor;
+use crate::gcd::greatest_common_divisor;
 use crate::pattern::Pattern;
 
-/// Bytes before and after the slots, where the buffer has room for them.
+/// Bytes before and after the slots, if the buffer has room for them.
 const GUARD_BYTES: u64 = 4096;
-/// Slots begin on cache lines.
+/// Slots are aligned to cache lines.
 const ALIGNMENT_BYTES: u64 = 64;
-/// Layouts side by side begin on pages, where they are that long.
+/// Layouts side by side are aligned to pages, if they are at least a page long.
 const PAGE_BYTES: u64 = 4096;
 
-/// A row of slots, one for each transfer under way; the same on both sides but for where it begins.
+/// Slots between two guards, one slot per transfer in flight. Both sides have the same slots at different start offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// The beginnings of the slots, in their order.
+    /// Offsets of the slots from the start, in ascending order.
     slots: Arc<[u64]>,
     size: u64,
     length: u64,
     near_start: u64,
     far_start: u64,
-    /// What the words of atomic operations are made of.
+    /// Initial word of the first slot, for atomic operations.
     first_word: u64,
 }
 
 impl Layout {
     fn of(slots: Arc<[u64]>, size: u64, length: u64) -> Self {
-        Self { slots, size, length, near_start: 0, far_start: 0, first_word: Pattern::fresh().word(0) }
+        Self { slots, size, length, near_start: 0, far_start: 0, first_word: Pattern::random().word(0) }
     }
 
-    /// As many slots of `size` bytes as are wanted and fit into `room`; none where not even one fits.
+    /// Up to `wanted` slots of `size` bytes, as many as fit into `room` bytes. `None` if not even one fits.
     pub fn new(size: u64, wanted: u32, room: u64) -> Option<Self> {
         if size == 0 || size > room {
             return None;
         }
         let stride = size.next_multiple_of(ALIGNMENT_BYTES);
         let guard = if room >= stride + 2 * GUARD_BYTES { GUARD_BYTES } else { 0 };
-        // The last slot needs no padding behind it.
+        // The last slot needs no padding after it.
         let fits = (room - 2 * guard - size) / stride + 1;
         let slots: Arc<[u64]> = (0..u64::from(wanted.max(1)).min(fits)).map(|slot| guard + slot * stride).collect();
         let length = slots[slots.len() - 1] + size + guard;
         Some(Self::of(slots, size, length))
     }
 
-    /// Slots that each lie within one part of a buffer made of parts of these lengths: in every part that is long enough at
-    /// least one, and in all of them as many as are wanted, as far as they fit. None where no part is long enough.
+    /// Slots for a buffer of several parts with these lengths. Each slot lies within one part, and each part that is long enough has
+    /// at least one slot. `None` if no part is long enough.
     pub fn within_parts(size: u64, wanted: u32, parts: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
         let stride = size.next_multiple_of(ALIGNMENT_BYTES);
         let wanted_each = u64::from(wanted.max(1)).div_ceil(parts.len().max(1) as u64);
@@ -61,8 +61,8 @@ impl Layout {
         Some(Self::of(slots.into(), size, length))
     }
 
-    /// So many layouts with as many slots each, one behind the other; none where the room does not do. On the far side each
-    /// group of `shared` lies one behind the other, and every group begins at the start.
+    /// `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit. On the far
+    /// side, the layouts of each group of `shared` follow each other, and each group starts at offset 0.
     pub fn side_by_side(size: u64, wanted: u32, room: u64, count: u32, shared: u32) -> Option<Vec<Self>> {
         if count == 1 {
             return Some(vec![Self::new(size, wanted, room)?]);
@@ -71,7 +71,7 @@ impl Layout {
         let alignment = if part >= PAGE_BYTES { PAGE_BYTES } else { ALIGNMENT_BYTES };
         let part = part / alignment * alignment;
         let mut far_start = 0;
-        let one = |index: u32| {
+        let layout_at = |index: u32| {
             if index.is_multiple_of(shared) {
                 far_start = 0;
             }
@@ -80,23 +80,23 @@ impl Layout {
             far_start += moved.length.next_multiple_of(alignment);
             Some(moved)
         };
-        (0..count).map(one).collect()
+        (0..count).map(layout_at).collect()
     }
 
-    /// Windows of so many bytes that begin at these places of another host's memory, each with slots of `size` bytes where that
-    /// host has chosen them; one behind the other on the far side. None where slots or windows are in no order or overlap, or a
-    /// slot leaves its window.
+    /// Windows of `length` bytes at offsets that another host chose, each with slots of `size` bytes at offsets that it chose. On the
+    /// far side the windows follow each other. `None` if slots or windows are not in ascending order or overlap, or if a slot
+    /// exceeds its window.
     pub fn at(starts: &[u64], slots: Vec<u64>, size: u64, length: u64) -> Option<Vec<Self>> {
         let window = Self::slots_at(slots, size, length)?;
         let (mut near_end, mut far_start) = (0, 0);
-        let one = |&near_start: &u64| {
+        let window_at = |&near_start: &u64| {
             let follows = near_start >= near_end;
             near_end = near_start.checked_add(length)?;
             let placed = Self { near_start, far_start, ..window.clone() };
             far_start = far_start.checked_add(length)?.checked_next_multiple_of(ALIGNMENT_BYTES)?;
             follows.then_some(placed)
         };
-        starts.iter().map(one).collect()
+        starts.iter().map(window_at).collect()
     }
 
     fn slots_at(slots: Vec<u64>, size: u64, length: u64) -> Option<Self> {
@@ -111,45 +111,45 @@ impl Layout {
         fit.then(|| Self::of(slots.into(), size, length))
     }
 
-    /// Bytes from the first guard to the last.
+    /// Bytes from the start of the first guard to the end of the last.
     pub fn length_bytes(&self) -> u64 {
         self.length
     }
 
-    /// Bytes of a slot.
+    /// Bytes per slot.
     pub fn size_bytes(&self) -> u64 {
         self.size
     }
 
-    /// The same as the side sees it that has the exported memory: what is far from it begins there. None where that leaves the
-    /// address space.
+    /// The layout for transfers that the side of the exported memory posts: near and far side are swapped, and the memory of the
+    /// other side starts at `far_start`. `None` if the layout exceeds the address space.
     pub fn seen_from_near(&self, far_start: u64) -> Option<Self> {
         far_start.checked_add(self.length)?;
         Some(Self { near_start: far_start, far_start: self.near_start, ..self.clone() })
     }
 
-    /// Where it begins in the exported memory.
+    /// Offset of the layout in the exported memory.
     pub fn near_start(&self) -> u64 {
         self.near_start
     }
 
-    /// Where it begins on the far side.
+    /// Offset of the layout on the far side.
     pub fn far_start(&self) -> u64 {
         self.far_start
     }
 
-    /// The transfer that uses the slot of the `turn`-th operation.
+    /// The transfer of the operation with this number. Operations use the slots in turn.
     #[inline]
-    pub fn transfer(&self, op: Op, turn: u64) -> Transfer {
-        let slot = turn % self.slots();
+    pub fn transfer(&self, op: Op, number: u64) -> Transfer {
+        let slot = number % self.slots();
         let offset = self.slots[slot as usize];
-        // A size beyond 4 GiB is refused when the plan is made.
+        // Plans with a size above 1 GiB are rejected.
         let length_bytes = u32::try_from(self.size).unwrap_or(u32::MAX);
-        let transfer = Transfer::new(turn, op, self.near_start + offset, self.far_start + offset, length_bytes);
+        let transfer = Transfer::new(number, op, self.near_start + offset, self.far_start + offset, length_bytes);
         let operands = match op {
             Op::FetchAdd => Operands { compare_add: 1, swap: 0 },
             Op::CmpSwap => {
-                let word = self.word(slot, turn / self.slots());
+                let word = self.word(slot, number / self.slots());
                 Operands { compare_add: word, swap: word.wrapping_add(1) }
             }
             _ => return transfer,
@@ -157,49 +157,49 @@ impl Layout {
         Transfer { operands, ..transfer }
     }
 
-    /// The same with other words in it: that of the first slot, before any operation.
-    pub fn with_words_from(&self, first_word: u64) -> Self {
+    /// The same layout with another initial word of the first slot, for atomic operations.
+    pub fn with_first_word(&self, first_word: u64) -> Self {
         Self { first_word, ..self.clone() }
     }
 
-    /// What stands in a slot of atomic operations after so many of them, whichever they are.
+    /// The word of a slot after `operations` atomic operations on it.
     pub fn word(&self, slot: u64, operations: u64) -> u64 {
         self.first_word.wrapping_add(slot << 32).wrapping_add(operations)
     }
 
-    /// The beginnings of the slots, counted from that of the layout.
+    /// Offsets of the slots from the start of the layout.
     pub fn slot_offsets(&self) -> &[u64] {
         &self.slots
     }
 
-    /// Where its slots begin in the exported memory.
-    pub fn places(&self) -> Vec<u64> {
+    /// Offsets of the slots in the exported memory.
+    pub fn near_offsets(&self) -> Vec<u64> {
         self.slots.iter().map(|slot| self.near_start + slot).collect()
     }
 
-    /// Where they begin on the far side.
-    pub fn far_places(&self) -> Vec<u64> {
+    /// Offsets of the slots on the far side.
+    pub fn far_offsets(&self) -> Vec<u64> {
         self.slots.iter().map(|slot| self.far_start + slot).collect()
     }
 
-    /// How many slots there are.
+    /// Number of slots.
     pub fn slots(&self) -> u64 {
         self.slots.len() as u64
     }
 
-    /// After how many operations, on so many queues in turn, each queue is at the first slot again.
-    pub fn turns(&self, queues: u32) -> u64 {
+    /// Number of operations, on `queues` queues in turn, after which each queue starts at its first slot again.
+    pub fn operations_per_cycle(&self, queues: u32) -> u64 {
         let queues = u64::from(queues.max(1));
         self.slots() / greatest_common_divisor(self.slots(), queues) * queues
     }
 
-    /// Slots that `operations` operations have used.
+    /// Number of slots that `operations` operations use.
     pub fn used_slots(&self, operations: u64) -> u64 {
         self.slots().min(operations)
     }
 
-    /// Whether the byte at `offset` belongs to one of the first `used` slots, and up to where that answer holds.
-    pub(crate) fn stretch(&self, offset: u64, used: u64) -> (bool, u64) {
+    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the offset up to which this is the same.
+    pub(crate) fn extent_at(&self, offset: u64, used: u64) -> (bool, u64) {
         let used = &self.slots[..used as usize];
         let next = used.partition_point(|start| *start <= offset);
         match used[..next].last().map(|start| start + self.size) {
@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slots_fit_and_do_not_overlap(size in 1u64..100_000, wanted in 1u32..64, room in 1u64..1_000_000) {
+        fn slots_fit_and_are_disjoint(size in 1u64..100_000, wanted in 1u32..64, room in 1u64..1_000_000) {
             match Layout::new(size, wanted, room) {
                 None => prop_assert!(size > room),
                 Some(layout) => {
@@ -235,7 +235,7 @@ mod tests {
         }
 
         #[test]
-        fn no_slot_lies_in_two_parts(
+        fn each_slot_lies_within_one_part(
             size in 1u64..5000, wanted in 1u32..64, parts in proptest::collection::vec(1u64..20_000, 1..8),
         ) {
             let owner: Vec<usize> =
@@ -259,7 +259,7 @@ mod tests {
         }
 
         #[test]
-        fn side_by_side_none_touches_another(
+        fn layouts_side_by_side_are_disjoint(
             size in 1u64..10_000, wanted in 1u32..16, room in 1u64..1_000_000, groups in 1u32..5, shared in 1u32..3,
         ) {
             if let Some(layouts) = Layout::side_by_side(size, wanted, room, groups * shared, shared) {

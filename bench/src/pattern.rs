@@ -1,7 +1,7 @@
-//! The bytes that travel: every 8-byte word depends on a seed and on its place, so that data from another cell (stale),
-//! from another place (shifted) and data that never came (missing) all differ from what is expected.
+//! The data of transfers. Every 8-byte word depends on a seed and on its offset, so stale data (of another cell), shifted data (of
+//! another offset) and missing data all differ from the expected data.
 
-/// A stream of bytes that any place of it can be computed alone.
+/// A stream of bytes. Each word can be computed without those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pattern {
     seed: u64,
@@ -13,28 +13,28 @@ impl Pattern {
         Self { seed }
     }
 
-    /// What it is made from.
+    /// The seed that the pattern is computed from.
     pub fn seed(self) -> u64 {
         self.seed
     }
 
-    /// A pattern that no earlier one equals.
-    pub fn fresh() -> Self {
+    /// A pattern with a random seed.
+    pub fn random() -> Self {
         use std::hash::{BuildHasher, Hasher};
-        // The standard library keys every hasher state afresh: randomness enough to tell one cell's data from another's.
+        // The standard library keys every hasher at random, which is random enough to distinguish the data of two cells.
         Self::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
     }
 
-    /// The 8 bytes at a place, in the order of a little-endian processor.
+    /// The word at this index. Its bytes are little-endian.
     pub fn word(self, index: u64) -> u64 {
-        // SplitMix64's finaliser (Steele, Lea, Flood 2014) over seed and place.
+        // SplitMix64's finalizer (Steele, Lea, Flood 2014) over seed and index.
         let mut word = self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
     }
 
-    /// Fills `bytes` with the stream from `offset` on.
+    /// Fills `bytes` with the stream from `offset`.
     pub fn fill(self, offset: u64, bytes: &mut [u8]) {
         let mut at = offset;
         let mut rest = bytes;
@@ -57,7 +57,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_part_equals_the_whole(seed: u64, start in 0usize..100, length in 0usize..100) {
+        fn a_part_equals_the_same_part_of_the_whole(seed: u64, start in 0usize..100, length in 0usize..100) {
             let pattern = Pattern::new(seed);
             let mut whole = vec![0; 200];
             pattern.fill(0, &mut whole);

@@ -1,9 +1,9 @@
-//! The result file. Names and meaning are a contract: fields are added, never renamed; what is absent is left out.
+//! The result file. Its field names and their meaning are stable: fields are added, never renamed. An absent value is omitted.
 
 use std::collections::BTreeMap;
 
 use peerpath_exporter::Origin;
-use peerpath_paths::{Bdf, Cause, DecidingFact, PathName};
+use peerpath_paths::{Bdf, Cause, DecidingFact, PathName, Severity};
 use serde::{Deserialize, Serialize};
 
 /// Version of the schema that [`RunResult`] writes.
@@ -14,24 +14,24 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct RunResult {
     /// Version of this schema.
     pub schema_version: u32,
-    /// Which program wrote it.
+    /// The program that wrote it.
     pub tool: Tool,
-    /// Which run it was.
+    /// The run.
     pub run: Run,
-    /// Under which conditions.
+    /// The host and its devices.
     pub environment: Environment,
-    /// What was measured, in the order in which it ran.
+    /// The cells, in the order in which they ran.
     pub cells: Vec<Cell>,
 }
 
 /// The program that wrote a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
-    /// `peerpath`.
+    /// Name, such as `peerpath`.
     pub name: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// The revision it was built from, where it was built from a checkout.
+    /// Git revision of the source, if it was built from a checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git_revision: Option<String>,
 }
@@ -39,23 +39,23 @@ pub struct Tool {
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Unique among runs.
+    /// Unique identifier.
     pub id: String,
-    /// UTC, RFC 3339.
+    /// Start, in UTC, RFC 3339.
     pub started_at: String,
     /// The command line.
     pub arguments: Vec<String>,
-    /// What was asked, with the defaults filled in.
+    /// The plan, with all defaults.
     pub plan: serde_json::Value,
     /// The run was interrupted: cells may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
-    /// What may have made figures worse than they have to be.
+    /// Conditions that may have affected the figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// The host and the devices that took part.
+/// A host and its devices that were used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// Host name.
@@ -76,84 +76,84 @@ pub struct Environment {
     /// The IOMMU in use (`intel`, `amd`, `smmu`, `virtio`), or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu: Option<String>,
-    /// The devices are emulated: figures say nothing of hardware.
+    /// The devices are emulated, so the figures do not describe hardware.
     pub emulated: bool,
-    /// By which emulator.
+    /// Name of the emulator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulator: Option<String>,
-    /// RDMA was done by the CPU (rxe, siw).
+    /// The CPU executes RDMA operations (rxe, siw).
     pub soft_rdma: bool,
-    /// What the time stamps were taken from.
+    /// Clock of the time stamps: `tsc` or `clock_monotonic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_source: Option<String>,
-    /// The PCI functions that took part.
+    /// The PCI functions that were used.
     pub devices: Vec<DeviceRecord>,
-    /// The other host of a run between two: the one whose memory was read and written.
+    /// In a run between two hosts: the server, whose memory was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Box<Environment>>,
 }
 
-/// A PCI function that took part.
+/// A PCI function that was used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceRecord {
-    /// Its address.
+    /// Address of the function.
     pub bdf: Bdf,
-    /// What further is known: `name`, `driver`, `firmware`, `numa_node`, `link`, `iommu_group`, `domain_type`, `acs`, `ats`.
+    /// Other facts: `name`, `driver`, `firmware`, `numa_node`, `link`, `iommu_group`, `domain_type`, `acs`, `ats`.
     #[serde(flatten)]
     pub facts: BTreeMap<String, serde_json::Value>,
 }
 
-/// The device that a cell went to.
+/// The target of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellTarget {
     /// Kind of importer.
     pub kind: String,
-    /// The device's name.
+    /// Name of the device.
     pub device: String,
-    /// Its PCI function, where it has one.
+    /// PCI function of the device, if it has one.
     pub bdf: Option<Bdf>,
 }
 
 /// The path of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellPath {
-    /// What was asked for; null when nothing was.
+    /// The path that the plan asks for; null if it asks for none.
     pub asked: Option<PathName>,
-    /// What the kernel would decide.
+    /// The path that the kernel is expected to choose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted: Option<PathName>,
-    /// What was seen.
+    /// The path that was observed.
     pub observed: PathName,
-    /// The mapping attribute that the kernel used.
+    /// Mapping attribute that the kernel used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribute: Option<String>,
-    /// Whether the DMA address was the physical one.
+    /// Whether the DMA address equals the physical address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma_address_equals_physical: Option<bool>,
-    /// The smallest maximum payload size along the way.
+    /// Smallest maximum payload size on the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<u32>,
-    /// The functions on the predicted way, both ends included.
+    /// The functions on the predicted path, including source and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Bdf>,
-    /// The hop at which it turns round; absent where both sides come together in the root complex only.
+    /// The hop that joins source and target; absent if the root complex joins them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_at: Option<Bdf>,
-    /// The last hop on the way up, where both sides come together in the root complex only.
+    /// The last hop before the root complex; absent if a hop joins source and target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<Bdf>,
-    /// What decided the prediction.
+    /// The fact that decided the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deciding: Option<DecidingFact>,
     /// What prevents binding or exporting.
     pub blockers: Vec<Cause>,
-    /// What `observed` and `predicted` rest on.
+    /// The observations and facts behind `observed` and `predicted`.
     pub evidence: Vec<String>,
 }
 
 impl CellPath {
-    /// Of which nothing is known, as long as nothing was mapped.
-    pub fn unseen() -> Self {
+    /// An unknown path, before anything is mapped.
+    pub fn unknown() -> Self {
         Self {
             asked: None,
             predicted: None,
@@ -171,32 +171,43 @@ impl CellPath {
     }
 }
 
-/// The other end of a transfer between two hosts: the memory of the one that posted it.
+/// The client's side of a cell between two hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FarSide {
-    /// The memory.
+    /// The client's memory.
     pub source: Origin,
-    /// The device that it was registered with.
+    /// The device that the memory is registered with.
     pub target: CellTarget,
-    /// The way between them.
+    /// The path between them.
     pub path: CellPath,
 }
 
-/// How a cell ended.
+/// The outcome of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It ran, and its data were right.
+    /// The cell ran, and its data is verified.
     Passed,
-    /// This host cannot do it; the reason stands beside it.
+    /// The host, the device or the size does not support the cell. The cell has the reason.
     Waived,
-    /// It went wrong.
+    /// The cell failed, or its data is wrong, or took another path.
     Failed,
+}
+
+impl Outcome {
+    /// The outcome of a cell that failed with this severity. What this host or this size does not support is no failure of the
+    /// path.
+    pub fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::BadInput | Severity::Unavailable => Self::Waived,
+            Severity::Failed | Severity::Internal => Self::Failed,
+        }
+    }
 }
 
 /// A latency distribution, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "percentiles explain themselves")]
+#[expect(missing_docs, reason = "the names are the percentiles")]
 pub struct Latency {
     pub min: u64,
     pub p10: u64,
@@ -211,18 +222,18 @@ pub struct Latency {
     pub histogram: String,
 }
 
-/// One measured combination.
+/// One measurement: a source, a target, a path, an operation, a mode and a size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Unique within the result, the same for the same combination in another run.
+    /// Unique in the result. The same cell in another run has the same identifier.
     pub id: String,
     /// The exported memory.
     pub source: Origin,
-    /// The device.
+    /// The device that it is registered with.
     pub target: CellTarget,
-    /// The way between them.
+    /// The path between them.
     pub path: CellPath,
-    /// Between two hosts: the memory of the one that posted. `source`, `target` and `path` are the other one's.
+    /// Between two hosts: the client's side. `source`, `target` and `path` are the server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub far: Option<FarSide>,
     /// The operation.
@@ -231,59 +242,59 @@ pub struct Cell {
     pub mode: String,
     /// `into_source`, `out_of_source`, or null for control ops.
     pub direction: Option<String>,
-    /// What moved the bytes: `device`, or `cpu` where RDMA is soft.
+    /// What moved the data: `device`, or `cpu` for soft RDMA and staged copies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// How the buffer was registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
-    /// `device` where the figures are by the device's own clock; absent where they are by this host's.
+    /// `device` if the times are from the device's clock; absent if they are from this host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_by: Option<String>,
-    /// Bytes an operation.
+    /// Bytes per operation.
     pub size_bytes: u64,
-    /// Operations under way at once.
+    /// Operations in flight on each queue pair.
     pub depth: u32,
     /// Threads that post.
     pub threads: u32,
-    /// Queue pairs of each thread.
+    /// Queue pairs per thread.
     pub qps: u32,
-    /// Both sides post at once.
+    /// Both sides post at the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bidirectional: bool,
     /// Operations measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u64>,
-    /// Operations before measuring, at most.
+    /// Most operations before the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<u64>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why it did not pass, in a word.
+    /// Cause word, if the cell did not pass and the cause is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// Why it did not pass, in a sentence.
+    /// What failed and why, if the cell did not pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Bytes compared with what was sent, through the exporter's own view.
+    /// Bytes that were compared with the sent data, through the exporter's own view.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_bytes: Option<u64>,
     /// Latency of single operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
-    /// Bytes over the whole measured time.
+    /// Bytes divided by the measured time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_bytes_per_s: Option<f64>,
-    /// Of a bidirectional cell: what went in its direction, and what went the other way.
+    /// For a bidirectional cell: throughput in its direction, and in the opposite one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
-    /// The slowest of the windows that the measured time was cut into; of one thread that posts in one direction.
+    /// Throughput in the slowest window of the measured time. For one thread and one direction only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
-    /// Operations over the whole measured time.
+    /// Operations divided by the measured time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations_per_s: Option<f64>,
 }

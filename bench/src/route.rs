@@ -1,4 +1,4 @@
-//! Which way a cell's data should go, which way they went, and what is known of the functions that take part.
+//! The predicted and the observed path of a cell, and facts about its PCI functions.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, chain};
 use crate::result::{CellPath, DeviceRecord};
 
-/// What the host says about ways between functions, and the watch over the one that is taken.
+/// Predicts paths from the host's sysfs tree, and observes the one that the kernel chooses.
 pub struct Routes {
     inventory: Inventory,
-    /// The host as the run found it.
+    /// The host at the start of the run.
     found: Inventory,
     observer: Result<Observer, ObserveError>,
     faults: Result<FaultWatch, ObserveError>,
 }
 
 impl Routes {
-    /// Of this host. That nothing can be observed is no error: it stands in the evidence of every cell.
+    /// Reads this host and starts to observe it. Without the permission to observe, the evidence of every cell says so.
     pub fn live() -> Self {
         let options = ObserverOptions::default();
         let faults = FaultWatch::start(&options.root);
@@ -34,21 +34,22 @@ impl Routes {
         Self { found: inventory.clone(), inventory, observer: Observer::start(&options), faults }
     }
 
-    /// Reads the host again: drivers and domains change when a function is opened.
+    /// Reads the host again. Drivers and domains change when a function is opened.
     pub fn refresh(&mut self) {
         self.inventory = Inventory::read(&Tree::live());
     }
 
-    /// The function under the target, and the functions whose ACS decides which way the pair takes, as the host is now.
-    /// `None` where one of the two stands for no function.
-    pub fn way(&mut self, from: Bdf, target: &str) -> Option<(Bdf, Vec<Bdf>)> {
+    /// The PCI function of a target, and the functions whose ACS settings decide the path to it from `from`. `None` if `from` does not
+    /// exist or the target has no function.
+    pub fn acs_functions(&mut self, from: Bdf, target: &str) -> Option<(Bdf, Vec<Bdf>)> {
         self.refresh();
         let to = self.inventory.function_under(target)?;
         self.inventory.topology.function(from)?;
         Some((to, self.inventory.predictor(Request::default()).functions_checked_for_acs(from, to).unwrap_or_default()))
     }
 
-    /// What has to be changed on this host so that a pair takes a path. `None` where one of the two does not exist.
+    /// The host changes that a pair of functions needs for a path. `None` if one of them does not exist. `Err` explains why no change
+    /// leads to the path.
     pub fn changes(
         &self,
         from: Bdf,
@@ -59,34 +60,35 @@ impl Routes {
         self.inventory.arrange(from, to, wanted, request)
     }
 
-    /// The path of a cell before anything is mapped.
+    /// Predicts the path of a cell, before anything is mapped.
     ///
-    /// `ranges`: how many of them are mapped at once. `hearsay`: what the source is stands only in the word of another process, so it has to be seen.
+    /// `ranges` is the number of ranges that are mapped at once. `described_by_peer` says that another process exports the source, so
+    /// its description of the source is not trusted.
     pub fn predicted(
         &self,
         asked: Option<PathName>,
         source: &Origin,
         ranges: usize,
         importer: Option<&DeviceInfo>,
-        hearsay: bool,
+        described_by_peer: bool,
     ) -> CellPath {
-        let mut path = CellPath { asked, ..CellPath::unseen() };
+        let mut path = CellPath { asked, ..CellPath::unknown() };
         if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
-            // Ours to do, and nothing for the kernel to decide.
+            // The CPU copies, so the kernel has no path to choose.
             path.predicted = asked;
             path.evidence.push("nothing was copied".to_owned());
             return path;
         }
-        if hearsay {
-            path.evidence.push("what the source is, the process that exported it says".to_owned());
+        if described_by_peer {
+            path.evidence.push("the process that exports the source describes it".to_owned());
         }
         match source.kind {
-            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap if !hearsay => {
+            SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap if !described_by_peer => {
                 path.predicted = Some(PathName::HostMemory);
                 path.observed = PathName::HostMemory;
                 path.evidence.push("the source is ordinary memory of this host".to_owned());
             }
-            SourceKind::Cuda => path.evidence.push(of_gpu(source, importer).to_owned()),
+            SourceKind::Cuda => path.evidence.push(gpu_evidence(source, importer).to_owned()),
             _ => {
                 path.evidence.push("nothing was mapped".to_owned());
                 if let Some(((from, importer), to)) = source.bdf.zip(importer).zip(importer.and_then(|info| info.bdf)) {
@@ -107,11 +109,11 @@ impl Routes {
         path.deciding = Some(report.deciding);
         path.turns_at = report.turns_at;
         path.up_to = report.up_to;
-        let along = [from, to].into_iter().chain(report.hops.iter().copied());
-        let payloads: Option<Vec<u16>> = along
+        let on_path = [from, to].into_iter().chain(report.hops.iter().copied());
+        let payloads: Option<Vec<u16>> = on_path
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
                 Capability::Present(pcie) => Some(pcie.max_payload_bytes),
-                // Conventional functions inside the root complex have no payload size to limit.
+                // Conventional PCI functions in the root complex have no maximum payload size.
                 Capability::Absent => Some(u16::MAX),
                 Capability::Unknown => None,
             })
@@ -121,10 +123,10 @@ impl Routes {
         path.hops = report.hops;
     }
 
-    /// Carries out `step`, which registers a buffer of `source`, and notes in `path` which way the kernel chose for it.
+    /// Runs `step`, which registers a buffer of `source`, and notes in `path` the path that the kernel chose.
     ///
     /// # Errors
-    /// Those of the step: that a path cannot be observed is no error.
+    /// The errors of `step`. If the path cannot be observed, the evidence says so.
     pub fn observed<T, E: Error + 'static>(
         &mut self,
         path: &mut CellPath,
@@ -136,25 +138,25 @@ impl Routes {
             return step();
         }
         if source.kind == SourceKind::Cuda {
-            path.evidence.push("not observed: what the driver of a GPU maps for others, it maps by itself".to_owned());
+            path.evidence.push("not observed: the GPU driver maps its memory without the kernel's DMA API".to_owned());
             return step();
         }
-        let watching = match &mut self.observer {
+        let trace_session = match &mut self.observer {
             Ok(observer) => observer.begin(ProbeSet::Path),
             Err(unobservable) => {
-                unseen(path, unobservable);
+                not_observed(path, unobservable);
                 return step();
             }
         };
-        let watching = match watching {
-            Ok(watching) => watching,
+        let trace_session = match trace_session {
+            Ok(session) => session,
             Err(unobservable) => {
-                unseen(path, &unobservable);
+                not_observed(path, &unobservable);
                 return step();
             }
         };
         let done = step();
-        let trace = watching.end();
+        let trace = trace_session.end();
         let Some(expected) = expected(&self.inventory, source, importer) else { return done };
         let expected = match &done {
             Ok(_) => expected,
@@ -162,47 +164,46 @@ impl Routes {
         };
         match trace {
             Ok(trace) => note(path, trace.classify(&expected)),
-            Err(unobservable) => unseen(path, &unobservable),
+            Err(unobservable) => not_observed(path, &unobservable),
         }
         done
     }
 
-    /// Carries out `rounds`, which registers buffers, and gives the times of the kernel's calls of one kind within them.
+    /// Runs `registrations`, and returns the durations of the kernel's calls of one kind within them, in nanoseconds.
     ///
     /// # Errors
-    /// Those of the rounds; `Ok(Err)` where the calls cannot be seen.
+    /// The errors of `registrations`. `Ok(Err)` if the calls cannot be traced.
     pub fn timed<E>(
         &mut self,
         kind: DmaBufOp,
-        rounds: impl FnOnce() -> Result<(), E>,
+        registrations: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<Vec<u64>, Failure>, E> {
-        let watching = match &mut self.observer {
+        let trace_session = match &mut self.observer {
             Ok(observer) => observer.begin(ProbeSet::Calls),
             Err(unobservable) => return Ok(Err(Failure::of(unobservable))),
         };
-        let watching = match watching {
-            Ok(watching) => watching,
+        let trace_session = match trace_session {
+            Ok(session) => session,
             Err(unobservable) => return Ok(Err(Failure::of(&unobservable))),
         };
-        rounds()?;
-        Ok(watching.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
+        registrations()?;
+        Ok(trace_session.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
-    /// IOMMU faults logged since the last call that may concern these functions. The first is noted in `path`, or that they
-    /// cannot be told.
+    /// IOMMU faults in the kernel log since the last call that may concern these functions. The evidence of `path` receives their number
+    /// and the first one, or why they cannot be read.
     pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
         let faults = match &mut self.faults {
             Ok(watch) => {
                 if watch.missed_messages() {
-                    path.evidence
-                        .push("messages of the kernel were lost, and IOMMU faults may be among them".to_owned());
+                    path.evidence.push("kernel messages were lost, possibly IOMMU faults among them".to_owned());
                 }
                 watch.faults().map_err(|error| chain(&error))
             }
             Err(unobservable) => Err(chain(unobservable)),
         };
         let faults = faults.unwrap_or_else(|why| {
-            path.evidence.push(format!("IOMMU faults were not watched for: {why}"));
+            path.evidence.push(format!("IOMMU faults were not read: {why}"));
             Vec::new()
         });
         let faults: Vec<_> =
@@ -213,7 +214,7 @@ impl Routes {
         faults
     }
 
-    /// What is known of a function, as the run found it: what was changed for a path stands in the evidence of its cells.
+    /// Facts about a function at the start of the run. The evidence of cells lists the host changes for their path.
     pub fn device(&self, bdf: Bdf, target: Option<&DeviceInfo>) -> DeviceRecord {
         let target = target.filter(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();
@@ -248,12 +249,12 @@ impl Routes {
     }
 }
 
-/// What can be said of the way to a GPU's memory before anything is mapped.
-fn of_gpu(source: &Origin, importer: Option<&DeviceInfo>) -> &'static str {
+/// Evidence for the path to the memory of a GPU, before anything is mapped.
+fn gpu_evidence(source: &Origin, importer: Option<&DeviceInfo>) -> &'static str {
     if source.bdf.is_some() && source.bdf == importer.and_then(|info| info.bdf) {
-        return "source and target are one GPU: the bytes stay in its memory";
+        return "source and target are the same GPU: the data stays in its memory";
     }
-    "not predicted: the driver of a GPU decides by itself for whom it maps its memory, and by which way"
+    "not predicted: the GPU driver decides which devices may map its memory, and by which path"
 }
 
 fn expected(inventory: &Inventory, source: &Origin, importer: &DeviceInfo) -> Option<Expected> {
@@ -264,15 +265,15 @@ fn expected(inventory: &Inventory, source: &Origin, importer: &DeviceInfo) -> Op
     Some(if importer.own_address_space { expected.in_own_address_space() } else { expected })
 }
 
-fn note(path: &mut CellPath, seen: Observation) {
+fn note(path: &mut CellPath, observation: Observation) {
     path.evidence.retain(|line| line != "nothing was mapped");
-    path.observed = seen.path;
-    path.attribute = seen.attribute;
-    path.dma_address_equals_physical = seen.dma_address_equals_physical;
-    path.evidence.extend(seen.evidence);
+    path.observed = observation.path;
+    path.attribute = observation.attribute;
+    path.dma_address_equals_physical = observation.dma_address_equals_physical;
+    path.evidence.extend(observation.evidence);
 }
 
-fn unseen(path: &mut CellPath, unobservable: &ObserveError) {
+fn not_observed(path: &mut CellPath, unobservable: &ObserveError) {
     path.evidence.retain(|line| line != "nothing was mapped");
     let explanation = unobservable.explanation();
     path.evidence.push(format!("not observed: {}: {} {}", chain(unobservable), explanation.why, explanation.remedy));

@@ -1,4 +1,4 @@
-//! Saves a result so that no reader ever sees half of one and no crash loses a finished cell.
+//! Saves a result atomically: readers never see a partial file, and a crash does not lose a finished cell.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::result::RunResult;
 
-/// The name of a result inside its folder.
+/// Name of the result file in its folder.
 pub const RESULT_FILE: &str = "result.json";
 
-/// The result could not be saved.
+/// Why the result could not be saved.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot save the result to {}", path.display())]
 pub struct SaveError {
@@ -23,8 +23,8 @@ pub struct SaveError {
 impl Explained for SaveError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(
-            format!("the file system answered: {}", self.source),
-            "free space there, or choose another folder; cells saved before are kept",
+            format!("The file system reports: {}.", self.source),
+            "Free space there, or choose another folder. Cells that were saved before are kept.",
         )
     }
     fn severity(&self) -> Severity {
@@ -32,17 +32,17 @@ impl Explained for SaveError {
     }
 }
 
-/// A folder that one result is saved into.
+/// The folder of one result.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
 }
 
 impl Store {
-    /// Makes the folder, and finds out now rather than after the first cell whether it can be written.
+    /// Creates the folder, and checks that files can be written to it.
     ///
     /// # Errors
-    /// It cannot.
+    /// The folder cannot be created or written.
     pub fn create(folder: &Path) -> Result<Self, SaveError> {
         let attempt = || {
             fs::create_dir_all(folder)?;
@@ -52,15 +52,15 @@ impl Store {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Where the result stands.
+    /// Path of the result file.
     pub fn path(&self) -> PathBuf {
         self.folder.join(RESULT_FILE)
     }
 
-    /// Writes beside the old file, makes it durable, and puts it in the old one's place in one step.
+    /// Writes a temporary file, syncs it to disk and renames it to the result file.
     ///
     /// # Errors
-    /// The file system refused (a full disk, say); the old file is as it was and nothing half-written is left.
+    /// An error of the file system, such as a full disk. The old file is unchanged, and no temporary file is left.
     pub fn save(&self, result: &RunResult) -> Result<(), SaveError> {
         let attempt = || {
             let mut file = tempfile::Builder::new().prefix(".result-").tempfile_in(&self.folder)?;
@@ -69,7 +69,7 @@ impl Store {
             writer.write_all(b"\n")?;
             writer.flush()?;
             drop(writer);
-            // A temporary file is private to its owner; a result is for sharing.
+            // Temporary files are readable by their owner only; a result is readable by everyone.
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             file.as_file().set_permissions(mode)?;
             file.as_file().sync_all()?;

@@ -1,11 +1,11 @@
-//! What tests of several modules use.
+//! Helpers for tests of several modules.
 
 use std::io;
 use std::sync::Mutex;
 
 use peerpath_exporter::View;
 
-/// Memory that is looked at as a BAR is.
+/// Memory with a view, like a BAR.
 pub(crate) struct Bytes(pub(crate) Mutex<Vec<u8>>);
 
 impl Bytes {

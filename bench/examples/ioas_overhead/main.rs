@@ -1,5 +1,5 @@
-//! What of the cost of `map` and `unmap` at an `iommufd:` target is this program's own: each is timed as a run times it, and
-//! as the bare ioctl in a loop, in turn, on the same address space. Needs root and two functions that can be spared.
+//! Measures the overhead of peerpath in `map` and `unmap` of an `iommufd:` target: times each as a run does and as the bare ioctl, in
+//! alternation, in the same address space. Needs root and two functions that are not in use.
 //!
 //! ```text
 //! ioas_overhead BDF:BAR BDF
@@ -19,9 +19,9 @@ use peerpath_host::{Hold, Options};
 use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
 
-/// Changes between the two ways. Medians of fewer swing where the machine is shared.
+/// Rounds of each variant. Medians of fewer rounds vary on a shared machine.
 const ROUNDS: u32 = 100;
-/// How often each is done in a row.
+/// Repetitions per round.
 const LAPS: u32 = 8;
 const SIZES: [u64; 5] = [4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20];
 
@@ -42,14 +42,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The same two steps, timed in two ways.
-struct Pair {
+/// Both operations, timed as a run does and as bare ioctls.
+struct Comparison {
     clock: Clock,
     map: [Recorder; 2],
     unmap: [Recorder; 2],
 }
 
-impl Pair {
+impl Comparison {
     fn new() -> Self {
         let clock = Clock::new();
         let recorders = || [Recorder::new(clock.clone()), Recorder::new(clock.clone())];
@@ -73,11 +73,11 @@ impl Pair {
         let dma_buf = buffer.dma_buf().ok_or("a BAR is exported as a dma-buf")?;
         let mut map = sys::Map::new(ioas, dma_buf, buffer.length_bytes());
         let before_map = self.clock.raw();
-        map.carry_out()?;
+        map.call()?;
         let after_map = self.clock.raw();
         let mut unmap = sys::Unmap::of(&map);
         let before_unmap = self.clock.raw();
-        unmap.carry_out()?;
+        unmap.call()?;
         let after_unmap = self.clock.raw();
         self.map[1].record(before_map, after_map);
         self.unmap[1].record(before_unmap, after_unmap);
@@ -110,17 +110,17 @@ fn compare(source: &str, importer: &str) -> Result<(), Box<dyn Error>> {
     let device = parse_target("iommufd:")?.0.open(importer, &QueuePairOptions::default())?;
     let space = AddressSpace::of(&vfio::Device::open_through(importer.parse()?, VfioInterface::Cdev)?)?;
     for size_bytes in SIZES.into_iter().filter(|size| *size <= exporter.length_bytes()) {
-        let mut pair = Pair::new();
+        let mut comparison = Comparison::new();
         let buffer = exporter.export(size_bytes)?;
         for turn in 0..ROUNDS * 2 {
             for _ in 0..LAPS {
                 match turn % 2 {
-                    0 => pair.as_a_run_does(&device, &buffer)?,
-                    _ => pair.bare(space.raw(), &buffer)?,
+                    0 => comparison.as_a_run_does(&device, &buffer)?,
+                    _ => comparison.bare(space.raw(), &buffer)?,
                 }
             }
         }
-        pair.print(size_bytes);
+        comparison.print(size_bytes);
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The bare ioctls, with requests that are made beforehand.
-#![allow(unsafe_code)] // What is compared with is the call itself, without any of our code around it.
+//! The bare ioctls, with requests that are prepared beforehand.
+#![allow(unsafe_code)] // The example measures the system calls themselves.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -26,14 +26,14 @@ impl<'fd> Map<'fd> {
     }
 
     #[inline]
-    pub(crate) fn carry_out(&mut self) -> io::Result<()> {
+    pub(crate) fn call(&mut self) -> io::Result<()> {
         // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.
         unsafe { ioas_map_file(self.iommufd.as_raw_fd(), &raw mut self.request) }?;
         Ok(())
     }
 }
 
-/// `IOMMU_IOAS_UNMAP` of what was mapped.
+/// `IOMMU_IOAS_UNMAP` of a mapping.
 pub(crate) struct Unmap<'fd> {
     iommufd: BorrowedFd<'fd>,
     request: uapi::iommu_ioas_unmap,
@@ -46,7 +46,7 @@ impl<'fd> Unmap<'fd> {
     }
 
     #[inline]
-    pub(crate) fn carry_out(&mut self) -> io::Result<()> {
+    pub(crate) fn call(&mut self) -> io::Result<()> {
         // SAFETY: as above.
         unsafe { ioas_unmap(self.iommufd.as_raw_fd(), &raw mut self.request) }?;
         Ok(())

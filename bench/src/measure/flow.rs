@@ -1,91 +1,87 @@
-//! As many operations as there is room for.
+//! Bandwidth: as many operations in flight as the depth allows.
 
 use peerpath_importers::{Completion, DataPlane, Transfer};
 use quanta::Clock;
 
 use super::windows::Windows;
 use super::{Limit, MeasureError, Stream, Throughput, Watch};
+use crate::gcd::greatest_common_divisor;
 use crate::interrupt::Interrupt;
 
-/// How transfers are kept under way.
+/// How transfers are posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// On each queue.
+    /// Most transfers in flight on each queue.
     pub depth: u32,
-    /// Queues, used in turn.
+    /// Number of queues, used in turn.
     pub queues: u32,
-    /// Handed over at once; none as many as there is room for.
+    /// Transfers submitted at once. `None`: as many as there is room for.
     pub post_list: Option<u32>,
-    /// Of so many on a queue, one tells that it ended.
+    /// One of this many transfers on a queue is signaled.
     pub moderation: u32,
 }
 
 impl Flow {
-    /// One queue, as many at once as there is room for, and each tells.
+    /// One queue of this depth, on which every transfer is signaled.
     pub fn simple(depth: u32) -> Self {
         Self { depth, queues: 1, post_list: None, moderation: 1 }
     }
 
-    /// Transfers in a row on a queue.
+    /// Consecutive transfers on a queue.
     fn burst(self) -> u64 {
         self.post_list.unwrap_or(1).max(1).into()
     }
 
-    /// After how many transfers all queues have told of theirs.
+    /// Number of transfers after which the last transfer on each queue is signaled.
     fn round(self) -> u64 {
         let (queues, moderation, burst) = (u64::from(self.queues), u64::from(self.moderation), self.burst());
-        // On each queue whole bursts and whole groups of which one tells.
+        // On each queue, whole bursts and whole groups with one signaled transfer.
         queues * burst * (moderation / greatest_common_divisor(moderation, burst))
     }
 }
 
-/// Euclid's.
-pub(crate) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-/// A stream on its way.
-struct Flowing<'a> {
+/// The progress of a stream.
+struct ActiveStream<'a> {
     stream: Stream<'a>,
     flow: Flow,
     submitted: u64,
-    ended: u64,
+    completed: u64,
     wanted: u64,
 }
 
-impl Flowing<'_> {
-    /// Puts into the batch what there is room for.
+impl ActiveStream<'_> {
+    /// Replaces the batch by the transfers that there is room for.
     #[inline]
     fn fill(&self, place: usize, batch: &mut Vec<Transfer>) {
         batch.clear();
-        let mut room = u64::from(self.flow.depth) * u64::from(self.flow.queues) - (self.submitted - self.ended);
+        let mut room = u64::from(self.flow.depth) * u64::from(self.flow.queues) - (self.submitted - self.completed);
         let left = self.wanted - self.submitted;
         if let Some(list) = self.flow.post_list
             && room < left
         {
             room = room / u64::from(list) * u64::from(list);
         }
-        batch.extend((self.submitted..self.submitted + room.min(left)).map(|turn| self.transfer(place, turn)));
+        batch.extend((self.submitted..self.submitted + room.min(left)).map(|number| self.transfer(place, number)));
     }
 
     #[inline]
-    fn transfer(&self, place: usize, turn: u64) -> Transfer {
-        let transfer = self.stream.transfer(turn);
-        let id = turn << 1 | place as u64;
+    fn transfer(&self, place: usize, number: u64) -> Transfer {
+        let transfer = self.stream.transfer(number);
+        let id = number << 1 | place as u64;
         let Flow { queues, moderation, .. } = self.flow;
         if queues == 1 && moderation == 1 {
             return Transfer { id, ..transfer };
         }
         let (burst, queues) = (self.flow.burst(), u64::from(queues));
-        let queue = (turn / burst % queues) as u32;
-        let on_queue = turn / (burst * queues) * burst + turn % burst;
-        let is_among_last = turn + burst * queues >= self.wanted;
+        let queue = (number / burst % queues) as u32;
+        let on_queue = number / (burst * queues) * burst + number % burst;
+        let is_among_last = number + burst * queues >= self.wanted;
         let unsignaled = !(on_queue + 1).is_multiple_of(u64::from(moderation)) && !is_among_last;
         Transfer { id, queue, unsignaled, ..transfer }
     }
 }
 
-/// Keeps transfers of each stream under way; returns what was seen of each. There are two streams at most.
+/// Keeps transfers of each stream in flight, and returns the throughput of each. There are at most two streams.
 ///
 /// # Errors
 /// As [`latency`](super::latency()).
@@ -100,43 +96,43 @@ pub fn bandwidth(
     let capacity = flow.depth as usize * flow.queues as usize;
     let mut batch: Vec<Transfer> = Vec::with_capacity(capacity);
     let mut done: Vec<Completion> = Vec::with_capacity(capacity * streams.len());
-    let flowing = |&stream| Flowing { stream, flow, submitted: 0, ended: 0, wanted: limit.iterations };
-    let mut flowing: Vec<Flowing<'_>> = streams.iter().map(flowing).collect();
+    let activate = |&stream| ActiveStream { stream, flow, submitted: 0, completed: 0, wanted: limit.iterations };
+    let mut active: Vec<ActiveStream<'_>> = streams.iter().map(activate).collect();
     let mut watch = Watch::new(clock, interrupt);
-    // What it took for anything before this is not asked.
+    // Discards the device time of earlier transfers.
     let _ = plane.device_time_ns();
-    let begun = clock.raw();
+    let start = clock.raw();
     let mut windows: Vec<Windows> = vec![Windows::default(); streams.len()];
-    let mut last = begun;
-    while flowing.iter().any(|flowing| flowing.ended < flowing.wanted) {
-        for (place, flowing) in flowing.iter_mut().enumerate() {
-            flowing.fill(place, &mut batch);
+    let mut end = start;
+    while active.iter().any(|stream| stream.completed < stream.wanted) {
+        for (place, stream) in active.iter_mut().enumerate() {
+            stream.fill(place, &mut batch);
             if !batch.is_empty() {
-                flowing.submitted += plane.submit(&batch)? as u64;
+                stream.submitted += plane.submit(&batch)? as u64;
             }
         }
         plane.poll(&mut done)?;
         if done.is_empty() {
             watch.idle()?;
             if plane.wait()? {
-                watch.look()?;
+                watch.check()?;
             }
             continue;
         }
         watch.progress();
-        last = clock.raw();
+        end = clock.raw();
         for completion in done.drain(..) {
             completion.result?;
-            flowing[(completion.id & 1) as usize].ended += 1;
+            active[(completion.id & 1) as usize].completed += 1;
         }
-        let elapsed = clock.delta(begun, last);
-        for (windows, flowing) in windows.iter_mut().zip(&flowing) {
-            windows.note(elapsed, flowing.ended);
+        let elapsed = clock.delta(start, end);
+        for (windows, stream) in windows.iter_mut().zip(&active) {
+            windows.note(elapsed, stream.completed);
         }
         if elapsed >= limit.duration {
-            // What is under way still counts, up to where each queue tells of it; nothing else is begun.
-            for flowing in &mut flowing {
-                flowing.wanted = flowing.wanted.min(flowing.submitted.next_multiple_of(flow.round()));
+            // Transfers in flight still count. No others are submitted, except those up to the next signaled one of each queue.
+            for stream in &mut active {
+                stream.wanted = stream.wanted.min(stream.submitted.next_multiple_of(flow.round()));
             }
         }
         if interrupt.is_set() {
@@ -144,12 +140,12 @@ pub fn bandwidth(
         }
     }
     let device_ns = plane.device_time_ns();
-    let seen = flowing.iter().zip(&windows).map(|(flowing, windows)| Throughput {
+    let throughputs = active.iter().zip(&windows).map(|(stream, windows)| Throughput {
         device_ns,
-        operations: flowing.ended,
-        begun,
-        last,
-        slowest_window_operations_per_s: windows.slowest(clock.delta(begun, last), flowing.ended),
+        operations: stream.completed,
+        start,
+        end,
+        slowest_window_operations_per_s: windows.slowest(clock.delta(start, end), stream.completed),
     });
-    Ok(seen.collect())
+    Ok(throughputs.collect())
 }

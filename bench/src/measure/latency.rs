@@ -1,41 +1,41 @@
-//! One operation at a time.
+//! Latency: one operation at a time.
 
 use peerpath_importers::{Completion, DataPlane, Op, Side, Transfer};
 use quanta::Clock;
 
-use super::{Going, Limit, MeasureError, Recorder, Watch, settle, submit_all};
+use super::{Limit, LoopControl, MeasureError, Recorder, Watch, submit_all, take_completions};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 
-/// What is done again and again, and who posts it.
+/// The operations of a loop.
 #[derive(Clone, Copy)]
 pub struct Stream<'a> {
-    /// Where.
+    /// The slots that they use.
     pub layout: &'a Layout,
-    /// What.
+    /// The operation.
     pub op: Op,
-    /// By whom.
+    /// The side that posts them.
     pub posted_by: Side,
-    /// On how many queues in turn.
+    /// Number of queues, used in turn.
     pub queues: u32,
-    /// From the how-manieth on.
+    /// Number of the first operation.
     pub first: u64,
 }
 
 impl Stream<'_> {
     #[inline]
-    pub(super) fn transfer(&self, turn: u64) -> Transfer {
-        let turn = self.first + turn;
-        let queue = if self.queues > 1 { (turn % u64::from(self.queues)) as u32 } else { 0 };
-        Transfer { posted_by: self.posted_by, queue, ..self.layout.transfer(self.op, turn) }
+    pub(super) fn transfer(&self, number: u64) -> Transfer {
+        let number = self.first + number;
+        let queue = if self.queues > 1 { (number % u64::from(self.queues)) as u32 } else { 0 };
+        Transfer { posted_by: self.posted_by, queue, ..self.layout.transfer(self.op, number) }
     }
 }
 
-/// Runs one transfer at a time and records how long each took, from its posting to its completion, or what the device says that
-/// it took; returns how many ran.
+/// Runs one transfer at a time and records its latency, from its posting to its work completion, or as the device measured it.
+/// Returns the number of transfers.
 ///
 /// # Errors
-/// A transfer failed or was lost, or the run was interrupted.
+/// A transfer failed or timed out, or the run was interrupted.
 pub fn latency(
     plane: &mut dyn DataPlane,
     stream: Stream<'_>,
@@ -45,32 +45,32 @@ pub fn latency(
 ) -> Result<u64, MeasureError> {
     let clock = recorder.clock.clone();
     let mut done: Vec<Completion> = Vec::with_capacity(1);
-    // What it took for anything before this is not asked.
+    // Discards the device time of earlier transfers.
     let _ = plane.device_time_ns();
-    let mut going = Going::new(&clock, limit, interrupt);
+    let mut control = LoopControl::new(&clock, limit, interrupt);
     if limit.iterations == 0 {
         return Ok(0);
     }
-    for turn in 0.. {
-        let transfer = stream.transfer(turn);
+    for number in 0.. {
+        let transfer = stream.transfer(number);
         let start = clock.raw();
-        one(plane, transfer, &mut done, &clock, interrupt)?;
+        run_one(plane, transfer, &mut done, &clock, interrupt)?;
         let end = clock.raw();
-        settle(&mut done)?;
+        take_completions(&mut done)?;
         match plane.device_time_ns() {
             Some(nanoseconds) => recorder.record_ns(nanoseconds),
             None => recorder.record(start, end),
         }
-        if !going.on(start, end)? {
+        if !control.continues(start, end)? {
             break;
         }
     }
-    Ok(going.count())
+    Ok(control.count())
 }
 
-/// Hands one transfer over and waits for its completion.
+/// Submits a transfer and waits for its completion.
 #[inline]
-fn one(
+fn run_one(
     plane: &mut dyn DataPlane,
     transfer: Transfer,
     done: &mut Vec<Completion>,
@@ -86,12 +86,12 @@ fn one(
         }
         watch.idle()?;
         if plane.wait()? {
-            watch.look()?;
+            watch.check()?;
         }
     }
 }
 
-/// Times a control operation again and again: `step` returns the raw time stamps around it.
+/// Times a control operation repeatedly. `step` performs it once, and returns the raw time stamps around it.
 ///
 /// # Errors
 /// The step's own, or the run was interrupted.
@@ -102,9 +102,9 @@ pub fn control(
     mut step: impl FnMut(&Clock) -> Result<(u64, u64), MeasureError>,
 ) -> Result<u64, MeasureError> {
     let clock = recorder.clock.clone();
-    let begun = clock.raw();
+    let start_of_all = clock.raw();
     let mut count = 0;
-    while count < limit.iterations && clock.delta(begun, clock.raw()) < limit.duration {
+    while count < limit.iterations && clock.delta(start_of_all, clock.raw()) < limit.duration {
         if interrupt.is_set() {
             return Err(MeasureError::Interrupted);
         }

@@ -1,5 +1,5 @@
-//! The loops that are timed. Nothing in them allocates, locks or asks the kernel for anything but the work itself, and for
-//! the time of others where an answer takes long.
+//! The measured loops. They do not allocate or lock, and make no system calls besides those of the data plane and, while they wait
+//! long, `sched_yield`.
 
 mod flow;
 mod latency;
@@ -8,91 +8,89 @@ mod recorder;
 mod watch;
 mod windows;
 
-use std::mem;
 use std::time::Duration;
 
 use peerpath_importers::{Completion, DataPlane, Transfer, TransferError};
 use quanta::Clock;
 
 use crate::interrupt::Interrupt;
-pub(crate) use flow::greatest_common_divisor;
 pub use flow::{Flow, bandwidth};
 pub use latency::{Stream, control, latency};
-pub use ping_pong::{PING_PONG_DEPTH, PingPong, echo, look_at, ping_pong};
+pub use ping_pong::{PING_PONG_DEPTH, PingPong, echo, ping_pong, read_byte};
 pub use recorder::Recorder;
-pub use watch::Going;
+pub use watch::LoopControl;
 use watch::Watch;
 
-/// A transfer that takes longer than this has been lost.
+/// A transfer without a completion for this long counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
-/// When to stop measuring: after so many operations or so much time, whichever comes first.
+/// When a measurement ends: after a number of operations or a time, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// Most operations.
+    /// Largest number of operations.
     pub iterations: u64,
-    /// Most time.
+    /// Longest time.
     pub duration: Duration,
 }
 
-/// A measurement that did not come to its end.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
-    /// The importer refused.
+    /// The importer failed.
     #[error(transparent)]
     Importer(#[from] peerpath_importers::Error),
-    /// The exporter refused.
+    /// The exporter failed.
     #[error(transparent)]
     Exporter(#[from] peerpath_exporter::Error),
-    /// The device ended a transfer with an error.
+    /// The device completed a transfer with an error.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// Memory could not be looked at.
-    #[error("memory could not be looked at")]
+    /// Memory could not be read or written.
+    #[error("cannot access the memory")]
     View(#[from] std::io::Error),
-    /// A thread could not be bound to its processor.
-    #[error("a thread could not be bound to processor {cpu}")]
+    /// A thread could not be bound to its CPU.
+    #[error("cannot bind a thread to CPU {cpu}")]
     Bind {
-        /// Which one.
+        /// Number of the CPU.
         cpu: u32,
-        /// The answer.
+        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// There was no thread to be had.
-    #[error("a thread could not be started")]
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
     Thread {
-        /// The answer.
+        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// A thread ended by a bug.
-    #[error("a thread ended by itself")]
+    /// A thread panicked.
+    #[error("a thread panicked")]
     Panicked,
-    /// No completion came.
-    #[error("no transfer ended within {} s", LOST_AFTER.as_secs())]
+    /// No work completion arrived.
+    #[error("no transfer completed within {} s", LOST_AFTER.as_secs())]
     TimedOut,
-    /// A signal came.
+    /// A signal arrived, or the connection to the peer is lost.
     #[error("the run was interrupted")]
     Interrupted,
 }
 
-/// What a bandwidth loop saw.
+/// What a bandwidth loop measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throughput {
-    /// Operations that ended.
+    /// Operations that completed.
     pub operations: u64,
-    /// Raw time stamps: before the first submission, after the last completion.
-    pub begun: u64,
-    /// See `begun`.
-    pub last: u64,
-    /// Fewest operations that ended in any whole window, a second; none where the time had no whole window.
+    /// Raw time stamp before the first submission.
+    pub start: u64,
+    /// Raw time stamp after the last completion.
+    pub end: u64,
+    /// Operations per second in the slowest whole window. `None` if the measurement is shorter than a window.
     pub slowest_window_operations_per_s: Option<f64>,
-    /// How long it took by the device's own clock, where it has one.
+    /// Duration by the device's own clock, if it has one.
     pub device_ns: Option<u64>,
 }
 
-/// Hands one batch over completely, waiting where the device takes only part of it; what ends meanwhile is appended.
+/// Submits a whole batch, and waits if the device accepts only part of it. Completions that arrive meanwhile are appended.
 fn submit_all(
     plane: &mut dyn DataPlane,
     mut batch: &[Transfer],
@@ -115,14 +113,14 @@ fn submit_all(
     Ok(())
 }
 
-/// Empties the list of completions and counts them; the first failed one is the error.
+/// Empties the list of completions and returns their number, or the error of the first failed one.
 #[inline]
-fn settle(done: &mut Vec<Completion>) -> Result<u64, MeasureError> {
+fn take_completions(done: &mut Vec<Completion>) -> Result<u64, MeasureError> {
     let count = done.len() as u64;
     for completion in done.iter_mut() {
-        mem::replace(&mut completion.result, Ok(()))?;
+        std::mem::replace(&mut completion.result, Ok(()))?;
     }
-    // This keeps the capacity, so that the loop never allocates.
+    // `clear` keeps the capacity, so that the loop never allocates.
     done.clear();
     Ok(count)
 }
@@ -137,28 +135,28 @@ mod tests {
     use peerpath_importers::{Op, Side};
     use peerpath_paths::Explanation;
 
-    /// A plane that ends every transfer after some polls, or never, or badly.
+    /// A data plane that completes one transfer per poll.
     struct Plane {
-        under_way: VecDeque<u64>,
+        in_flight: VecDeque<u64>,
         accepts: usize,
         fails_at: Option<u64>,
     }
 
     impl DataPlane for Plane {
         fn far(&self) -> std::sync::Arc<dyn View> {
-            unreachable!("the loops look at no data")
+            unreachable!("these loops do not access the data")
         }
         fn submit(&mut self, batch: &[Transfer]) -> Result<usize, peerpath_importers::Error> {
             let taken = batch.len().min(self.accepts);
-            self.under_way.extend(batch[..taken].iter().map(|transfer| transfer.id));
+            self.in_flight.extend(batch[..taken].iter().map(|transfer| transfer.id));
             Ok(taken)
         }
         fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), peerpath_importers::Error> {
-            if let Some(id) = self.under_way.pop_front() {
+            if let Some(id) = self.in_flight.pop_front() {
                 let result = if self.fails_at == Some(id) {
                     Err(TransferError {
                         status: "REM_ACCESS_ERR",
-                        explanation: Box::new(Explanation::uncaused("it was told to", "tell it otherwise")),
+                        explanation: Box::new(Explanation::uncaused("The test demands it.", "Change the test.")),
                     })
                 } else {
                     Ok(())
@@ -170,7 +168,7 @@ mod tests {
     }
 
     fn plane() -> Plane {
-        Plane { under_way: VecDeque::new(), accepts: 3, fails_at: None }
+        Plane { in_flight: VecDeque::new(), accepts: 3, fails_at: None }
     }
 
     fn write_to(layout: &Layout) -> Stream<'_> {
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_is_counted_once() {
+    fn counts_every_operation_once() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut recorder = Recorder::new(Clock::new());
         let stream = write_to(&layout);
@@ -194,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_transfer_ends_the_loop_with_its_status() {
+    fn returns_the_status_of_a_failed_transfer() {
         let layout = Layout::new(64, 4, 1 << 20).unwrap();
         let mut failing = Plane { fails_at: Some(7 << 1), ..plane() };
         let (flow, streams) = (Flow::simple(8), [write_to(&layout)]);

@@ -1,4 +1,4 @@
-//! There and back again.
+//! Ping-pong: half of the round trip between initiator and responder.
 
 use std::sync::Arc;
 
@@ -6,89 +6,90 @@ use peerpath_exporter::View;
 use peerpath_importers::{Completion, ConnectedEnd, Op, Transfer};
 use quanta::Clock;
 
-use super::{Going, Limit, MeasureError, Recorder, Watch, settle, submit_all};
+use super::{Limit, LoopControl, MeasureError, Recorder, Watch, submit_all, take_completions};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 
-/// How many looks at memory pass between two polls, where an arrival is waited for.
-const LOOKS_PER_POLL: u32 = 32;
-/// Transfers that either side of ping-pong may have under way: one, and some whose completions were not fetched yet.
+/// Reads of memory between two polls, while waiting for an arrival.
+const READS_PER_POLL: u32 = 32;
+/// Send queue depth of either side of ping-pong: one transfer in flight, and some whose completions were not polled yet.
 pub const PING_PONG_DEPTH: u32 = 8;
 
-/// A slot that goes there and back again.
+/// A slot that travels between initiator and responder.
 #[derive(Clone, Copy)]
 pub struct PingPong<'a> {
-    /// Where it is on both sides.
+    /// Offsets of the slot on both sides.
     pub layout: &'a Layout,
-    /// How it is sent, there and back.
+    /// Operation in both directions.
     pub op: Op,
-    /// Where on the far side it comes back to.
-    pub back: u64,
-    /// What its last byte is on the side that answers, in the beginning.
+    /// Offset on the initiator's side at which the answer arrives.
+    pub return_offset: u64,
+    /// Last byte of the slot on the responder's side at the start.
     pub last_byte: u8,
-    /// How often it went there before.
+    /// Messages to the responder so far.
     pub rounds: u64,
 }
 
 impl PingPong<'_> {
-    /// What goes there for the `round`-th time. Sends land where the next receive waits, all else in the first slot.
+    /// Message to the responder. Sends arrive at the next posted receive, writes in the first slot.
     #[inline]
-    fn there(&self, round: u64) -> Transfer {
+    fn request(&self, round: u64) -> Transfer {
         self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
-    /// The same on its way back, as the side sees it that answers.
+    /// Answer to it, from the responder's side.
     #[inline]
-    fn back(&self, round: u64) -> Transfer {
-        let there = self.there(round);
-        Transfer { buffer_offset: self.back, far_offset: there.buffer_offset, ..there }
+    fn answer(&self, round: u64) -> Transfer {
+        let request = self.request(round);
+        Transfer { buffer_offset: self.return_offset, far_offset: request.buffer_offset, ..request }
     }
 }
 
-/// The side that sends first, and that is timed.
+/// The timed side.
 struct Initiator<'a> {
     ping_pong: PingPong<'a>,
     far: Arc<dyn View>,
     clock: &'a Clock,
     interrupt: &'a Interrupt,
     done: Vec<Completion>,
-    /// What is sent next.
-    there: Transfer,
-    /// Sends of the other side that had arrived before.
-    before: u64,
-    begun: u64,
-    ended: u64,
-    /// Where the last byte of a slot stands before it goes, and after it has come back.
-    out: u64,
-    back: u64,
+    /// The next message.
+    next: Transfer,
+    /// Arrived messages of the responder before the loop.
+    arrived_before: u64,
+    sent: u64,
+    completed: u64,
+    /// Offset of the last byte of the message.
+    last_of_message: u64,
+    /// Offset of the last byte of the answer.
+    last_of_answer: u64,
 }
 
 impl Initiator<'_> {
-    /// Sends the slot there, with this for its last byte where that tells of its arrival.
+    /// Sends the slot. A write ends with `marker`, by which the responder detects its arrival.
     #[inline]
     fn send(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         if self.ping_pong.op == Op::Write {
-            self.far.write(self.out, &[marker])?;
+            self.far.write(self.last_of_message, &[marker])?;
         }
-        submit_all(end, &[self.there], &mut self.done, self.clock, self.interrupt)?;
-        self.begun += 1;
-        self.there = self.ping_pong.there(self.begun);
+        submit_all(end, &[self.next], &mut self.done, self.clock, self.interrupt)?;
+        self.sent += 1;
+        self.next = self.ping_pong.request(self.sent);
         Ok(())
     }
 
-    /// Waits until it has come back.
+    /// Waits for the answer.
     #[inline]
-    fn wait_for_return(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn wait_for_answer(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
-            // Room for the next answer, and what ended; only here a failure would show.
+            // Frees the send queue and posts receives. A failed transfer is detected only here.
             end.poll(&mut self.done)?;
-            self.ended += settle(&mut self.done)?;
-            let come = match self.ping_pong.op {
-                Op::Write => any_of(LOOKS_PER_POLL, || Ok(look_at(&*self.far, self.back)? == marker))?,
-                _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - self.before >= self.begun))?,
+            self.completed += take_completions(&mut self.done)?;
+            let arrived = match self.ping_pong.op {
+                Op::Write => any_of(READS_PER_POLL, || Ok(read_byte(&*self.far, self.last_of_answer)? == marker))?,
+                _ => any_of(READS_PER_POLL, || Ok(end.arrived()? - self.arrived_before >= self.sent))?,
             };
-            if come {
+            if arrived {
                 return Ok(());
             }
             watch.wait_on(end, self.ping_pong.op)?;
@@ -96,13 +97,12 @@ impl Initiator<'_> {
     }
 }
 
-/// Sends the slot there, waits for it to come back, one after the other, and records half of each round trip; returns how
-/// many there were, and how often the slot went there in all. The time of one round trip ends where the next one's begins, with
-/// one time stamp for both; it is recorded while the next one is on its way, which still counts when the time is over. The other
-/// side has to run [`echo`], or something like it.
+/// Sends the slot and waits for the answer, repeatedly, and records half of each round trip. Returns the number of round trips that
+/// were recorded, and the number of messages that were sent. One time stamp ends a round trip and starts the next one; it is recorded
+/// while the next one is in flight. The other side runs [`echo`] or an equivalent.
 ///
-/// A write has arrived when its last byte is seen in memory, everything else when its receive tells. What the slots hold in
-/// the end is what they held in the beginning.
+/// A write has arrived when its last byte appears in memory, other operations when their receive completes. At the end, the slots
+/// contain the same data as at the start.
 ///
 /// # Errors
 /// As [`latency`](super::latency()).
@@ -117,103 +117,103 @@ pub fn ping_pong(
         return Ok((0, 0));
     }
     let clock = recorder.clock.clone();
-    let there = ping_pong.there(0);
-    let last = u64::from(there.length_bytes) - 1;
+    let first = ping_pong.request(0);
+    let last = u64::from(first.length_bytes) - 1;
     let mut initiator = Initiator {
         ping_pong,
         far: end.far(),
         clock: &clock,
         interrupt,
         done: Vec::with_capacity(2 * PING_PONG_DEPTH as usize),
-        there,
-        before: end.arrived()?,
-        begun: 0,
-        ended: 0,
-        out: there.far_offset + last,
-        back: ping_pong.back + last,
+        next: first,
+        arrived_before: end.arrived()?,
+        sent: 0,
+        completed: 0,
+        last_of_message: first.far_offset + last,
+        last_of_answer: ping_pong.return_offset + last,
     };
-    let original = look_at(&*initiator.far, initiator.out)?;
-    // A marker differs from the one before and from what is there in the beginning and in the end; the first also from what
-    // either side holds.
+    let original = read_byte(&*initiator.far, initiator.last_of_message)?;
+    // A marker differs from the previous one and from the original byte. The first marker also differs from the byte on the
+    // responder's side.
     let skipped = u64::from(ping_pong.last_byte == original.wrapping_add(1));
-    let marker = |turn: u64| original.wrapping_add(((turn + skipped) % 251) as u8 + 1);
-    initiator.far.write(initiator.back, &[!marker(0)])?;
-    // It counts those that another one follows.
-    let mut going = Going::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
-    let (mut goes_on, mut turn) = (limit.iterations > 1, 0);
-    let mut start = going.begun;
+    let marker = |round: u64| original.wrapping_add(((round + skipped) % 251) as u8 + 1);
+    initiator.far.write(initiator.last_of_answer, &[!marker(0)])?;
+    // It counts all round trips but the last one.
+    let mut control = LoopControl::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
+    let (mut continues, mut round) = (limit.iterations > 1, 0);
+    let mut start = control.start;
     initiator.send(end, marker(0))?;
     loop {
-        let next = marker(turn + 1);
-        initiator.wait_for_return(end, marker(turn))?;
+        let next = marker(round + 1);
+        initiator.wait_for_answer(end, marker(round))?;
         let stop = clock.raw();
-        if goes_on {
+        if continues {
             initiator.send(end, next)?;
         }
         recorder.record_half(start, stop);
-        turn += 1;
-        if !goes_on {
+        round += 1;
+        if !continues {
             break;
         }
-        goes_on = going.on(start, stop)?;
+        continues = control.continues(start, stop)?;
         start = stop;
     }
     if ping_pong.op == Op::Write {
         initiator.send(end, original)?;
-        initiator.wait_for_return(end, original)?;
+        initiator.wait_for_answer(end, original)?;
     }
-    // Whoever uses this end next waits for completions of its own.
+    // Later users of this end must not find these completions.
     let mut watch = Watch::new(&clock, interrupt);
-    while initiator.ended < initiator.begun {
+    while initiator.completed < initiator.sent {
         end.poll(&mut initiator.done)?;
-        initiator.ended += settle(&mut initiator.done)?;
+        initiator.completed += take_completions(&mut initiator.done)?;
         watch.idle()?;
     }
-    Ok((turn, initiator.begun))
+    Ok((round, initiator.sent))
 }
 
-/// Sends back what comes, until `ending` says that nothing more does; what is under way then has been answered. Returns how
-/// often something came. `before` is how many sends had arrived before the other side began: it may begin before this does.
+/// Sends back what arrives until `stop` is set, and returns the number of messages. Messages in flight at that time are answered.
+/// `arrived_before` is the number of arrived messages before the initiator started, which may be before this function starts.
 ///
 /// # Errors
-/// The connection has ended, or memory cannot be looked at.
+/// The connection failed, or memory cannot be read.
 pub fn echo(
     end: &mut dyn ConnectedEnd,
     ping_pong: PingPong<'_>,
-    before: u64,
+    arrived_before: u64,
     clock: &Clock,
-    ending: &Interrupt,
+    stop: &Interrupt,
 ) -> Result<u64, MeasureError> {
     let near = end.far();
     let mut done: Vec<Completion> = Vec::with_capacity(2 * PING_PONG_DEPTH as usize);
-    let first = ping_pong.there(0);
+    let first = ping_pong.request(0);
     let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
     let mut last_byte = ping_pong.last_byte;
-    let (mut come, mut ended) = (0, 0);
-    let mut back = ping_pong.back(0);
-    // Nobody says how long the next one takes; only what was sent back has to end.
+    let (mut answered, mut completed) = (0, 0);
+    let mut answer = ping_pong.answer(0);
+    // The next message may take arbitrarily long. Only the answers have to complete in time.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
     loop {
         let arrived = match ping_pong.op {
-            Op::Write => any_of(LOOKS_PER_POLL, || {
-                let now = look_at(&*near, last)?;
+            Op::Write => any_of(READS_PER_POLL, || {
+                let now = read_byte(&*near, last)?;
                 Ok(std::mem::replace(&mut last_byte, now) != now)
             })?,
-            _ => any_of(LOOKS_PER_POLL, || Ok(end.arrived()? - before > come))?,
+            _ => any_of(READS_PER_POLL, || Ok(end.arrived()? - arrived_before > answered))?,
         };
         if arrived {
-            submit_all(end, &[back], &mut done, clock, &unstoppable)?;
-            come += 1;
-            back = ping_pong.back(come);
+            submit_all(end, &[answer], &mut done, clock, &unstoppable)?;
+            answered += 1;
+            answer = ping_pong.answer(answered);
         }
         end.poll(&mut done)?;
-        ended += settle(&mut done)?;
-        if arrived || (ended == come && !ending.is_set()) {
-            watch.quiet_since = 0;
+        completed += take_completions(&mut done)?;
+        if arrived || (completed == answered && !stop.is_set()) {
+            watch.idle_since = 0;
         }
-        if !arrived && ended == come && ending.is_set() {
-            return Ok(come);
+        if !arrived && completed == answered && stop.is_set() {
+            return Ok(answered);
         }
         if !arrived {
             watch.wait_on(end, ping_pong.op)?;
@@ -221,20 +221,20 @@ pub fn echo(
     }
 }
 
-/// A byte, as the memory's owner sees it.
+/// Reads a byte through a view.
 ///
 /// # Errors
-/// The memory cannot be looked at.
-pub fn look_at(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
+/// The memory cannot be read.
+pub fn read_byte(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
     let mut byte = [0];
     view.read(offset, &mut byte)?;
     Ok(byte[0])
 }
 
-/// Whether one of so many looks finds what is looked for.
+/// Whether one of `attempts` calls of `found` returns true.
 #[inline]
-fn any_of(looks: u32, mut found: impl FnMut() -> Result<bool, MeasureError>) -> Result<bool, MeasureError> {
-    for _ in 0..looks {
+fn any_of(attempts: u32, mut found: impl FnMut() -> Result<bool, MeasureError>) -> Result<bool, MeasureError> {
+    for _ in 0..attempts {
         if found()? {
             return Ok(true);
         }

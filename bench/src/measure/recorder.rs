@@ -1,4 +1,4 @@
-//! Latencies and their distribution.
+//! The distribution of latencies.
 
 use base64::Engine as _;
 use hdrhistogram::Histogram;
@@ -7,19 +7,19 @@ use quanta::Clock;
 
 use crate::result::Latency;
 
-/// Latencies, recorded without allocation: as ticks of the clock's counter, which are made nanoseconds in the end.
+/// Latencies, recorded without allocation as ticks of the clock's counter. They are converted to nanoseconds at the end.
 pub struct Recorder {
     pub(super) clock: Clock,
     ticks: Histogram<u64>,
-    /// What was measured by another clock.
+    /// Latencies of another clock.
     nanoseconds: Histogram<u64>,
 }
 
-/// Longest latency that is told apart: 10 minutes, or as long a time on a counter of 8 GHz.
+/// Longest latency that is distinguished: 10 minutes on a counter of 8 GHz.
 const LONGEST: u64 = 4_800_000_000_000;
 
 impl Recorder {
-    /// Three significant digits, up to 10 minutes.
+    /// An empty recorder with three significant digits.
     pub fn new(clock: Clock) -> Self {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).expect("constant bounds are valid");
         Self { clock, ticks: histogram(), nanoseconds: histogram() }
@@ -43,29 +43,29 @@ impl Recorder {
         self.ticks.saturating_record(end.saturating_sub(start) / 2);
     }
 
-    /// What all of these have recorded together.
+    /// The latencies of several recorders.
     pub fn all<'a>(recorders: impl Iterator<Item = &'a Self>) -> Self {
         let mut all = Self::new(Clock::new());
         for recorder in recorders {
             all.clock = recorder.clock.clone();
-            // They all have the same bounds.
+            // Fails for histograms with other bounds only.
             let _ = all.ticks.add(&recorder.ticks);
             let _ = all.nanoseconds.add(&recorder.nanoseconds);
         }
         all
     }
 
-    /// Records a time that somebody else measured.
+    /// Records a latency of another clock, such as the device's, in nanoseconds.
     pub fn record_ns(&mut self, nanoseconds: u64) {
         self.nanoseconds.saturating_record(nanoseconds);
     }
 
-    /// Whether somebody else measured.
+    /// Whether there are latencies of another clock.
     pub fn is_by_device(&self) -> bool {
         !self.nanoseconds.is_empty()
     }
 
-    /// How many latencies were recorded.
+    /// Number of latencies.
     pub fn count(&self) -> u64 {
         self.ticks.len() + self.nanoseconds.len()
     }
@@ -74,14 +74,14 @@ impl Recorder {
     fn histogram(&self) -> Histogram<u64> {
         let mut all = self.nanoseconds.clone();
         for bucket in self.ticks.iter_recorded() {
-            // The middle of what a bucket stands for, as percentiles of the other one are.
+            // The middle of the bucket, as `value_at_quantile` returns it.
             let value = self.ticks.median_equivalent(bucket.value_iterated_to());
             all.saturating_record_n(self.clock.delta_as_nanos(0, value), bucket.count_at_value());
         }
         all
     }
 
-    /// The distribution, where anything was recorded.
+    /// The distribution; `None` if nothing was recorded.
     pub fn latency(&self) -> Option<Latency> {
         let histogram = self.histogram();
         if histogram.is_empty() {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_survives_its_way_through_base64() {
+    fn a_histogram_survives_base64() {
         let mut recorder = Recorder::new(Clock::new());
         for _ in 0..1000 {
             let start = recorder.now();

@@ -1,48 +1,48 @@
-//! Stretches of the measured time, so that a stall shows.
+//! Throughput in windows of the measured time: a stall shows as a slow window.
 
 use std::time::Duration;
 
-/// How long a window is, at least.
+/// Shortest length of a window.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// Counts operations in windows that cover all of the time: what is left over at the end belongs to the last one.
+/// Counts operations in windows that cover the whole time. The rest at the end belongs to the last window.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Windows {
     open: Edge,
-    /// Where the newest whole window began, which may still grow.
+    /// Start of the last whole window, which may still grow.
     newest: Option<Edge>,
-    /// Of the windows before that.
+    /// Among the windows before that.
     slowest_per_s: Option<f64>,
 }
 
-/// A moment, and how many operations had ended then.
+/// A time, and the number of operations completed then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Edge {
     at: Duration,
-    ended: u64,
+    completed: u64,
 }
 
 impl Edge {
     fn rate_until(self, later: Self) -> f64 {
-        (later.ended - self.ended) as f64 / (later.at - self.at).as_secs_f64()
+        (later.completed - self.completed) as f64 / (later.at - self.at).as_secs_f64()
     }
 }
 
 impl Windows {
-    /// `ended` operations had ended `at` that time since the beginning.
-    pub(super) fn note(&mut self, at: Duration, ended: u64) {
+    /// Records that `completed` operations were complete at `at` after the start.
+    pub(super) fn note(&mut self, at: Duration, completed: u64) {
         if at.saturating_sub(self.open.at) < WINDOW {
             return;
         }
         if let Some(newest) = self.newest.replace(self.open) {
             self.slowest_per_s = Some(self.slower(newest.rate_until(self.open)));
         }
-        self.open = Edge { at, ended };
+        self.open = Edge { at, completed };
     }
 
-    /// Operations a second in the slowest window, now that all is over; none where the time was shorter than one.
-    pub(super) fn slowest(&self, at: Duration, ended: u64) -> Option<f64> {
-        Some(self.slower(self.newest?.rate_until(Edge { at, ended })))
+    /// Operations per second in the slowest window, at the end of the measurement. `None` if it is shorter than a window.
+    pub(super) fn slowest(&self, at: Duration, completed: u64) -> Option<f64> {
+        Some(self.slower(self.newest?.rate_until(Edge { at, completed })))
     }
 
     fn slower(&self, rate_per_s: f64) -> f64 {
@@ -67,17 +67,17 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_window_shows_a_stall_and_the_end() {
+    fn the_slowest_window_shows_a_stall_and_includes_the_end() {
         assert_eq!(seen(&[(50, 10)]), None, "shorter than a window");
         assert_eq!(seen(&[(100, 10)]), Some(100.0));
         assert_eq!(seen(&[(100, 10), (200, 11), (300, 30)]), Some(10.0));
-        assert_eq!(seen(&[(100, 10), (190, 10)]).map(f64::round), Some(53.0), "what is left over at the end counts");
+        assert_eq!(seen(&[(100, 10), (190, 10)]).map(f64::round), Some(53.0), "the rest at the end counts");
     }
 
     proptest! {
-        /// All of the time is in some window, so the slowest is no faster than the whole.
+        /// The windows cover the whole time, so the slowest is not faster than the mean.
         #[test]
-        fn a_minimum_is_no_more_than_the_mean(steps in proptest::collection::vec((1_u64..400, 0_u64..100), 1..40)) {
+        fn the_minimum_does_not_exceed_the_mean(steps in proptest::collection::vec((1_u64..400, 0_u64..100), 1..40)) {
             let mut now = (0, 0);
             let moments: Vec<(u64, u64)> = steps
                 .iter()

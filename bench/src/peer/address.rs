@@ -1,24 +1,24 @@
-//! Where the server listens, as people write it.
+//! Addresses of servers as text.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
 use crate::failure::Failure;
 
-/// The port where none is named.
+/// The default port.
 pub const PORT: u16 = 18_551;
-/// Where `serve` listens unless it is told otherwise: nobody else reaches it there.
+/// The default address to listen at. Other hosts cannot reach it.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
-/// The addresses that `HOST[:PORT]` stands for, in the order in which to try them.
+/// Resolves `HOST[:PORT]` to addresses, in the order in which to try them.
 ///
 /// # Errors
-/// It stands for none.
+/// The text is no address, or the host name has none.
 pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let refuse = |why: String| {
+    let invalid = |why: String| {
         Failure::bad_input(
-            format!("{text:?} is no address of a host"),
+            format!("cannot resolve {text:?}"),
             why,
-            format!("write HOST or HOST:PORT, such as 192.0.2.7 or [2001:db8::7]:{PORT}"),
+            format!("Write HOST or HOST:PORT, for example 192.0.2.7 or [2001:db8::7]:{PORT}."),
         )
     };
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -28,8 +28,8 @@ pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
         Some(_) => text.to_socket_addrs(),
         None => (text, PORT).to_socket_addrs(),
     };
-    let found: Vec<_> = found.map_err(|error| refuse(error.to_string()))?.collect();
-    if found.is_empty() { Err(refuse("it has no address".to_owned())) } else { Ok(found) }
+    let found: Vec<_> = found.map_err(|error| invalid(error.to_string()))?.collect();
+    if found.is_empty() { Err(invalid("The host name has no address.".to_owned())) } else { Ok(found) }
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     use peerpath_paths::Severity;
 
     #[test]
-    fn the_port_may_be_left_away() {
+    fn the_port_is_optional() {
         for (text, address) in [
             ("192.0.2.7", "192.0.2.7:18551"),
             ("192.0.2.7:7", "192.0.2.7:7"),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_bad_input() {
+    fn rejects_invalid_addresses() {
         for text in ["", ":", "192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:-1", "a b"] {
             assert_eq!(resolve(text).unwrap_err().severity, Severity::BadInput, "{text:?}");
         }

@@ -12,12 +12,12 @@ use super::connection::{Connection, ConnectionError, TIMES};
 use super::error::PeerError;
 use super::handshake::{self, HandshakeError};
 use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
+use super::remote_memory::RemoteMemory;
 use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::window::Remote;
 
-/// A host that does not answer a connection for so long is not there.
+/// Longest time to connect to a host.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// A connection to the host that serves memory.
@@ -33,18 +33,16 @@ impl Client {
     /// # Errors
     /// The server cannot be reached, or the handshake fails.
     pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let stream = reach(&address::resolve(at)?).map_err(|error| Failure {
-            what: format!("cannot reach a peer at {at}"),
-            explanation: Explanation::uncaused(
+        let stream = reach(&address::resolve(at)?).map_err(|error| {
+            let explanation = Explanation::uncaused(
                 error.to_string(),
-                "start the server on the other host, listening at this address, and check that no firewall is between",
-            ),
-            severity: Severity::Unavailable,
+                "Start the server on the other host, and check that it listens at this address and that no firewall blocks it.",
+            );
+            Failure::new(format!("cannot reach a peer at {at}"), explanation, Severity::Unavailable)
         })?;
         handshake::as_client(&stream, token, handshake::TIME).map_err(|error| rejected(at, &error))?;
-        // Nothing has run yet.
-        Self::begin(stream, interrupt)
-            .map_err(|error| Failure { severity: Severity::Unavailable, ..Failure::of(&error) })
+        // No cell has run yet, so nothing failed but the connection.
+        Self::begin(stream, interrupt).map_err(|error| Failure::of(&error).with_severity(Severity::Unavailable))
     }
 
     fn begin(stream: TcpStream, interrupt: &Interrupt) -> Result<Self, PeerError> {
@@ -56,12 +54,12 @@ impl Client {
         }
     }
 
-    /// Who it is and what it serves.
+    /// The server and what it serves.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
 
-    fn ask(&self, request: &Request) -> Result<Response, PeerError> {
+    fn request(&self, request: &Request) -> Result<Response, PeerError> {
         self.connection.send(request)?;
         Ok(self.connection.receive(&self.interrupt)?)
     }
@@ -69,20 +67,20 @@ impl Client {
     /// Opens a cell.
     ///
     /// # Errors
-    /// It could not, and nothing is open.
+    /// The server cannot open it, or the connection is lost. No cell is open then.
     pub fn open(&self, cell: Open) -> Result<Opened, PeerError> {
-        match self.ask(&Request::Open(cell))? {
+        match self.request(&Request::Open(cell))? {
             Response::Opened(opened) => Ok(*opened),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Connects its end to ours.
+    /// Connects the queue pairs of the cell to those of `endpoint`.
     ///
     /// # Errors
-    /// It could not.
+    /// They cannot be connected, or the connection to the server is lost.
     pub fn connect_to(&self, endpoint: &Endpoint) -> Result<(), PeerError> {
-        match self.ask(&Request::Connect(endpoint.clone()))? {
+        match self.request(&Request::Connect(endpoint.clone()))? {
             Response::Connected => Ok(()),
             other => Err(unexpected(other)),
         }
@@ -91,57 +89,57 @@ impl Client {
     /// Closes the cell.
     ///
     /// # Errors
-    /// It could not.
+    /// The server failed to release it, or the connection is lost.
     pub fn close(&self) -> Result<Closed, PeerError> {
-        match self.ask(&Request::Close)? {
+        match self.request(&Request::Close)? {
             Response::Closed(closed) => Ok(*closed),
             other => Err(unexpected(other)),
         }
     }
 }
 
-impl Remote for Client {
+impl RemoteMemory for Client {
     fn fill(&self, fill: Fill) -> Result<(), PeerError> {
-        match self.ask(&Request::Fill(fill))? {
+        match self.request(&Request::Fill(fill))? {
             Response::Filled => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn verify(&self, verify: Verify) -> Result<(), PeerError> {
-        match self.ask(&Request::Verify(verify))? {
+        match self.request(&Request::Verify(verify))? {
             Response::Verified => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError> {
-        match self.ask(&Request::Echo(Echo { back: back.to_vec() }))? {
+        match self.request(&Request::Echo(Echo { back: back.to_vec() }))? {
             Response::Echoing(Echoing { last_bytes }) if last_bytes.len() == back.len() => Ok(last_bytes),
             Response::Echoing(_) => Err(PeerError::Unexpected),
             other => Err(unexpected(other)),
         }
     }
 
-    fn rest(&self) -> Result<(), PeerError> {
-        match self.ask(&Request::Rest)? {
+    fn stop_echo(&self) -> Result<(), PeerError> {
+        match self.request(&Request::Rest)? {
             Response::Resting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     fn post(&self, post: Post) -> Result<(), PeerError> {
-        match self.ask(&Request::Post(post))? {
+        match self.request(&Request::Post(post))? {
             Response::Posting => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
-    fn ask_posted(&self) -> Result<(), PeerError> {
+    fn request_posted(&self) -> Result<(), PeerError> {
         Ok(self.connection.send(&Request::Rest)?)
     }
 
-    fn posted(&self) -> Result<Option<Posted>, PeerError> {
+    fn try_posted(&self) -> Result<Option<Posted>, PeerError> {
         match self.connection.try_receive()? {
             None => Ok(None),
             Some(Response::Posted(posted)) => Ok(Some(posted)),
@@ -150,7 +148,7 @@ impl Remote for Client {
     }
 }
 
-/// The first of them that answers.
+/// Connects to the first address that answers.
 fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::ErrorKind::NotFound.into();
     for address in addresses {
@@ -173,17 +171,14 @@ fn unexpected(response: Response) -> PeerError {
 fn rejected(at: &str, error: &HandshakeError) -> Failure {
     let (remedy, severity) = match error {
         HandshakeError::Token | HandshakeError::Refused { .. } => {
-            ("give both sides the same token; one peer is served at a time", Severity::Unavailable)
+            ("Give both sides the same token. A server serves one peer at a time.", Severity::Unavailable)
         }
-        HandshakeError::Version { .. } => ("use the same version of peerpath on both hosts", Severity::Unavailable),
-        HandshakeError::NoRandom(_) => ("report this as a bug", Severity::Internal),
+        HandshakeError::Version { .. } => ("Use the same version of peerpath on both hosts.", Severity::Unavailable),
+        HandshakeError::NoRandom(_) => ("Report this as a bug.", Severity::Internal),
         HandshakeError::Frame(_) | HandshakeError::Unexpected => {
-            ("check that the peerpath server listens there, and what it printed", Severity::Unavailable)
+            ("Check that the server listens there, and see what it printed.", Severity::Unavailable)
         }
     };
-    Failure {
-        what: format!("cannot connect to the peer at {at}"),
-        explanation: Explanation::uncaused(error.to_string(), remedy),
-        severity,
-    }
+    let explanation = Explanation::uncaused(error.to_string(), remedy);
+    Failure::new(format!("cannot connect to the peer at {at}"), explanation, severity)
 }

@@ -1,5 +1,5 @@
 //! A connection after its handshake. One thread receives and another sends a sign of life every second, so that either side
-//! detects within seconds that the other one is gone, whatever it is busy with.
+//! detects a lost connection within seconds, also while it measures.
 
 use std::io;
 use std::marker::PhantomData;
@@ -19,15 +19,15 @@ use crate::interrupt::Interrupt;
 pub struct Times {
     /// Interval between signs of life.
     pub beat: Duration,
-    /// A peer that sent nothing for this long is gone. Each message has to be received, or sent, within that time.
+    /// A connection is lost if the peer sends nothing for this long. Each message has to be received, or sent, within this time.
     pub silence: Duration,
 }
 
 /// The limits of both sides. An emulated machine can stall for seconds.
 pub const TIMES: Times = Times { beat: Duration::from_secs(1), silence: Duration::from_secs(10) };
-/// How long a look at the interrupt flag can wait.
-const LOOK: Duration = Duration::from_millis(100);
-/// At most one request or response is under way; one more is an error that is to be seen.
+/// Interval between checks of the interrupt flag.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// At most one request or response is in flight. One more is kept, so that it is detected as an error.
 const UNREAD: usize = 2;
 
 /// Why a connection ended.
@@ -42,7 +42,7 @@ pub enum ConnectionError {
     /// The connection has ended, and the error that ended it was returned before.
     #[error("the connection to the peer is closed")]
     Closed,
-    /// A signal came here.
+    /// A signal arrived on this host.
     #[error("the run was interrupted")]
     Interrupted,
 }
@@ -60,15 +60,15 @@ pub struct Connection<Out: Message, In: Message> {
 struct Shared {
     stream: TcpStream,
     silence: Duration,
-    /// Held while a message goes out, so that none is cut in two by another.
-    turn: Mutex<()>,
+    /// Held while a message is sent, so that messages do not interleave.
+    sending: Mutex<()>,
     closing: AtomicBool,
 }
 
 impl Shared {
     fn send(&self, message: &impl Message) -> Result<(), FrameError> {
-        // A poisoned turn has no state to be wrong.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // The mutex protects no data, so poison is harmless.
+        let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         frame::write(&mut Timed::within(&self.stream, self.silence), message)
     }
 
@@ -82,7 +82,7 @@ impl Shared {
                 },
                 Err(error) => error.into(),
             };
-            // Fails where nobody receives any more.
+            // Fails if the connection is being dropped.
             let _ = received.try_send(Err(lost));
             return;
         }
@@ -90,16 +90,16 @@ impl Shared {
 }
 
 impl<Out: Message, In: Message> Connection<Out, In> {
-    /// Starts the threads. `busy` is stopped when the peer is gone: that ends whatever this side does without receiving.
+    /// Starts the threads. When the connection is lost, `busy` is stopped, which ends a measurement of this side.
     ///
     /// # Errors
     /// The threads cannot be started.
     pub fn begin(stream: TcpStream, busy: Option<Interrupt>, times: Times) -> io::Result<Self> {
-        // Questions and answers are short, and each waits for the other.
+        // Messages are short, and each side waits for the other.
         stream.set_nodelay(true)?;
         let Times { beat: every, silence } = times;
-        let (turn, closing) = (Mutex::new(()), AtomicBool::new(false));
-        let shared = Arc::new(Shared { stream, silence, turn, closing });
+        let (sending, closing) = (Mutex::new(()), AtomicBool::new(false));
+        let shared = Arc::new(Shared { stream, silence, sending, closing });
         let (received, incoming) = mpsc::sync_channel(UNREAD);
         let (beat, ended) = mpsc::channel::<()>();
         let incoming = Mutex::new(incoming);
@@ -127,7 +127,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// Sends a message.
     ///
     /// # Errors
-    /// The peer is gone, or the message is too long.
+    /// The connection is lost, or the message is too long.
     pub fn send(&self, message: &Out) -> Result<(), ConnectionError> {
         Ok(self.shared.send(message)?)
     }
@@ -139,10 +139,10 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// Waits for the next message of the peer.
     ///
     /// # Errors
-    /// The peer is gone, or a signal came.
+    /// The connection is lost, or a signal arrived.
     pub fn receive(&self, interrupt: &Interrupt) -> Result<In, ConnectionError> {
         loop {
-            match self.incoming().recv_timeout(LOOK) {
+            match self.incoming().recv_timeout(POLL_INTERVAL) {
                 Ok(received) => return received,
                 Err(RecvTimeoutError::Disconnected) => return Err(ConnectionError::Closed),
                 Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(ConnectionError::Interrupted),
@@ -154,7 +154,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// The next message of the peer, if one has arrived.
     ///
     /// # Errors
-    /// The peer is gone.
+    /// The connection is lost.
     pub fn try_receive(&self) -> Result<Option<In>, ConnectionError> {
         match self.incoming().try_recv() {
             Ok(received) => received.map(Some),
@@ -168,10 +168,10 @@ impl<Out: Message, In: Message> Drop for Connection<Out, In> {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
         drop(self.beat.take());
-        // Where the peer closed first there is nothing left to shut.
+        // Fails if the peer closed the connection first.
         let _ = self.shared.stream.shutdown(Shutdown::Both);
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // A panic was already printed.
             let _ = thread.join();
         }
     }

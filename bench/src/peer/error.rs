@@ -4,20 +4,21 @@ use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use super::connection::ConnectionError;
 use super::message::Failed;
+use crate::result::Outcome;
 
-/// A request that the peer did not fulfil.
+/// Why a request to the peer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// It is gone.
+    /// The connection is lost.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// It failed, and says why.
+    /// The peer reports a failure.
     #[error("on the peer, {}", .0.reason)]
     Failed(Box<Failed>),
-    /// It closed the connection, and said why.
+    /// The peer closed the connection with a reason.
     #[error("the peer refused: {0}")]
     Refused(String),
-    /// It sent a response that does not belong to the request.
+    /// The response does not belong to the request.
     #[error("unexpected response from the peer")]
     Unexpected,
 }
@@ -28,23 +29,27 @@ impl Explained for PeerError {
             Self::Failed(failed) => failed.explanation(),
             Self::Connection(_) => Explanation::new(
                 Cause::PeerLost,
-                "the server releases the memory of the cell",
-                "see what the server printed on the other host, and start the run again",
+                "The connection ended; the server releases the memory of the cell.",
+                "See the output of the server on the other host, and start the run again.",
             ),
             Self::Refused(_) => Explanation::new(
                 Cause::PeerLost,
-                "it closed the connection",
-                "see what the server printed on the other host; one peer is served at a time",
+                "The peer closed the connection.",
+                "See the output of the server on the other host. A server serves one peer at a time.",
             ),
             Self::Unexpected => Explanation::new(
                 Cause::PeerLost,
-                "one of the two programs violates the protocol",
-                "use the same version of peerpath on both hosts",
+                "One of the two programs violates the protocol.",
+                "Use the same version of peerpath on both hosts.",
             ),
         }
     }
 
     fn severity(&self) -> Severity {
-        Severity::Failed
+        match self {
+            // A peer cannot report a failure that passed.
+            Self::Failed(failed) if failed.outcome == Outcome::Waived => Severity::Unavailable,
+            _ => Severity::Failed,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Messages on a stream: four bytes of length, most significant first, and so many bytes of JSON.
+//! Messages on a stream: a length of four bytes, big-endian, and JSON of that length.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest message.
+/// Longest message, in bytes.
 pub const LONGEST_BYTES: u32 = 1 << 20;
 
-/// A message that did not come, or did not go.
+/// Why a message was not received or sent.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The other side closed the connection between two messages.
+    /// The peer closed the connection between two messages.
     #[error("the peer closed the connection")]
     Closed,
-    /// Not all of a message came, or went, in its time.
+    /// The message was not complete in time.
     #[error("the peer took too long")]
     TooSlow,
-    /// The other side announced more than anyone may send.
-    #[error("the peer announced a message of {0} bytes, and {LONGEST_BYTES} is the most")]
+    /// The announced length exceeds the limit.
+    #[error("the peer announced a message of {0} bytes, the limit is {LONGEST_BYTES}")]
     TooLong(u32),
-    /// It is no message of this kind.
-    #[error("the peer sent what is no message")]
+    /// The bytes are no message of this kind.
+    #[error("the peer sent an invalid message")]
     Garbled(#[source] serde_json::Error),
     /// The connection broke.
     #[error("the connection to the peer broke")]
@@ -45,7 +45,7 @@ impl From<io::Error> for FrameError {
 /// See [`FrameError`].
 pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError> {
     let mut length = [0; 4];
-    // The one place where an end is no surprise.
+    // A connection may end between messages.
     if input.read(&mut length[..1])? == 0 {
         return Err(FrameError::Closed);
     }
@@ -54,7 +54,7 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError>
     if length > LONGEST_BYTES {
         return Err(FrameError::TooLong(length));
     }
-    // Memory is taken as bytes come, not as they are announced.
+    // Memory is allocated for received bytes, not for the announced length.
     let mut text = Vec::new();
     input.take(length.into()).read_to_end(&mut text)?;
     if text.len() < length as usize {
@@ -66,7 +66,7 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError>
 /// Writes one message.
 ///
 /// # Errors
-/// See [`FrameError`]; nothing was written of one that is too long.
+/// See [`FrameError`]. Nothing is written if the message is too long.
 pub fn write(output: &mut impl Write, message: &impl Serialize) -> Result<(), FrameError> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message).map_err(FrameError::Garbled)?;
@@ -81,20 +81,19 @@ pub fn write(output: &mut impl Write, message: &impl Serialize) -> Result<(), Fr
     Ok(output.write_all(&bytes)?)
 }
 
-/// A connection that reads and writes until a moment and no longer: however slowly the other side sends, the whole message
-/// has to be there by then.
+/// A stream with a deadline. The whole message has to arrive before it, however slowly the other side sends.
 pub struct Timed<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
 }
 
 impl<'a> Timed<'a> {
-    /// So long from now.
+    /// A deadline after `time`.
     pub fn within(stream: &'a TcpStream, time: Duration) -> Self {
         Self::until(stream, Instant::now() + time)
     }
 
-    /// Until this moment.
+    /// A deadline at this time.
     pub fn until(stream: &'a TcpStream, deadline: Instant) -> Self {
         Self { stream, deadline }
     }
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn reads_what_was_written() {
         let mut bytes = Vec::new();
         for text in ["one", ""] {
             write(&mut bytes, &text).unwrap();
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_where_it_was_cut() {
+    fn detects_truncated_messages() {
         let whole = framed(5, b"\"one\"");
         for length in 1..whole.len() {
             let cut = read::<String>(&mut &whole[..length]);
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_neither_read_nor_written() {
+    fn rejects_too_long_messages() {
         for length in [LONGEST_BYTES + 1, u32::MAX] {
             let long = read::<String>(&mut &framed(length, b"\"")[..]);
             assert!(matches!(long, Err(FrameError::TooLong(announced)) if announced == length), "{long:?}");
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_garbled() {
+    fn rejects_invalid_json() {
         for bytes in [&b"GET / HTTP/1.1"[..], b"\xff\xff", b"{\"a\":", &b"[".repeat(10_000)] {
             let read = read::<Value>(&mut &framed(bytes.len() as u32, bytes)[..]);
             assert!(matches!(read, Err(FrameError::Garbled(_))), "{read:?}");
@@ -182,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn does_not_panic_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = read::<Value>(&mut &bytes[..]);
             let _ = read::<Value>(&mut &framed(bytes.len() as u32, &bytes)[..]);
         }

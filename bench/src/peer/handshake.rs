@@ -18,28 +18,28 @@ pub const TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Handshake {
-    /// The server, as soon as somebody connects. This message keeps its form in every version.
+    /// The server's first message. It has the same form in every version.
     Hello {
-        /// Of everything that follows.
+        /// Version of all further messages.
         version: u32,
-        /// Made up for this connection.
+        /// Random bytes for this connection.
         nonce: Nonce,
     },
-    /// The client.
+    /// The client's proof.
     Prove {
         /// The same version.
         version: u32,
-        /// Made up for this connection.
+        /// Random bytes for this connection.
         nonce: Nonce,
-        /// Its proof.
+        /// Proof that the client knows the token.
         proof: Proof,
     },
-    /// The server, where the proof is right.
+    /// The server accepts the client.
     Welcome {
-        /// Its own proof.
+        /// Proof that the server knows the token.
         proof: Proof,
     },
-    /// Either side, in place of any of these, before it closes the connection. It keeps its form in every version.
+    /// Either side rejects the other, and closes the connection. This message has the same form in every version.
     Refused {
         /// Why.
         why: String,
@@ -52,26 +52,26 @@ pub enum HandshakeError {
     /// The connection was lost, or the other side is not peerpath.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// It uses another version.
+    /// The peer uses another version.
     #[error("the peer uses version {theirs} of the protocol, and this program uses version {VERSION}")]
     Version {
-        /// Which.
+        /// Version of the peer.
         theirs: u32,
     },
-    /// It does not know the token.
+    /// The peer does not know the token.
     #[error("the peer has not proved that it knows the token")]
     Token,
-    /// It rejected the connection, and said why.
+    /// The peer rejected the connection with a reason.
     #[error("the peer refused: {why}")]
     Refused {
-        /// In its own words.
+        /// Reason of the peer.
         why: String,
     },
-    /// It sent a message that does not belong here.
+    /// The message is not allowed here.
     #[error("unexpected message from the peer")]
     Unexpected,
     /// The kernel has no random bytes.
-    #[error("the kernel gave no random bytes: {0}")]
+    #[error("cannot get random bytes from the kernel: {0}")]
     NoRandom(getrandom::Error),
 }
 
@@ -86,20 +86,20 @@ impl From<getrandom::Error> for HandshakeError {
 /// # Errors
 /// The client is rejected; it receives the reason if it is still connected.
 pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), HandshakeError> {
-    let mut turns = Timed::until(stream, Instant::now() + within);
+    let mut timed = Timed::until(stream, Instant::now() + within);
     let own = Nonce::random()?;
-    frame::write(&mut turns, &Handshake::Hello { version: VERSION, nonce: own.clone() })?;
-    let (version, nonce, proof) = match frame::read(&mut turns)? {
+    frame::write(&mut timed, &Handshake::Hello { version: VERSION, nonce: own.clone() })?;
+    let (version, nonce, proof) = match frame::read(&mut timed)? {
         Handshake::Prove { version, nonce, proof } => (version, nonce, proof),
-        other => return Err(refuse(&mut turns, unexpected(other))),
+        other => return Err(refuse(&mut timed, unexpected(other))),
     };
     if version != VERSION {
-        return Err(refuse(&mut turns, HandshakeError::Version { theirs: version }));
+        return Err(refuse(&mut timed, HandshakeError::Version { theirs: version }));
     }
     if !token.is_proved(Side::Client, &own, &nonce, &proof) {
-        return Err(refuse(&mut turns, HandshakeError::Token));
+        return Err(refuse(&mut timed, HandshakeError::Token));
     }
-    Ok(frame::write(&mut turns, &Handshake::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
+    Ok(frame::write(&mut timed, &Handshake::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
 }
 
 /// The handshake of the client: proves that it knows the token, and checks that the server does.
@@ -107,18 +107,18 @@ pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<
 /// # Errors
 /// The server rejects the client, or does not know the token.
 pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), HandshakeError> {
-    let mut turns = Timed::until(stream, Instant::now() + within);
-    let theirs = match frame::read(&mut turns)? {
+    let mut timed = Timed::until(stream, Instant::now() + within);
+    let theirs = match frame::read(&mut timed)? {
         Handshake::Hello { version: VERSION, nonce } => nonce,
         Handshake::Hello { version, .. } => {
-            return Err(refuse(&mut turns, HandshakeError::Version { theirs: version }));
+            return Err(refuse(&mut timed, HandshakeError::Version { theirs: version }));
         }
         other => return Err(unexpected(other)),
     };
     let own = Nonce::random()?;
     let proof = token.prove(Side::Client, &theirs, &own);
-    frame::write(&mut turns, &Handshake::Prove { version: VERSION, nonce: own.clone(), proof })?;
-    match frame::read(&mut turns)? {
+    frame::write(&mut timed, &Handshake::Prove { version: VERSION, nonce: own.clone(), proof })?;
+    match frame::read(&mut timed)? {
         Handshake::Welcome { proof } if token.is_proved(Side::Server, &theirs, &own, &proof) => Ok(()),
         Handshake::Welcome { .. } => Err(HandshakeError::Token),
         other => Err(unexpected(other)),
@@ -133,13 +133,15 @@ fn unexpected(message: Handshake) -> HandshakeError {
 }
 
 /// Sends the reason to the other side, if it is still connected.
-fn refuse(turns: &mut Timed<'_>, error: HandshakeError) -> HandshakeError {
+fn refuse(timed: &mut Timed<'_>, error: HandshakeError) -> HandshakeError {
     let why = match &error {
-        // In the words of the other side: there, "it" is this program.
-        HandshakeError::Version { theirs } => format!("it uses version {VERSION} of the protocol and not {theirs}"),
-        HandshakeError::Token => "the token is not the right one".to_owned(),
+        // The other side prints this text: there, the peer is this program.
+        HandshakeError::Version { theirs } => {
+            format!("the other side uses version {VERSION} of the protocol, not version {theirs}")
+        }
+        HandshakeError::Token => "the token is wrong".to_owned(),
         other => other.to_string(),
     };
-    let _ = frame::write(turns, &Handshake::Refused { why });
+    let _ = frame::write(timed, &Handshake::Refused { why });
     error
 }

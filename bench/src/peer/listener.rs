@@ -14,11 +14,11 @@ use super::token::Token;
 use crate::interrupt::Interrupt;
 
 /// Connections whose handshake is not complete; further ones are closed at once.
-const MOST_UNPROVEN: usize = 16;
-/// How often to look for a connection, and for a signal.
-const LOOK: Duration = Duration::from_millis(50);
+const MOST_UNAUTHENTICATED: usize = 16;
+/// Interval between checks for a connection and for a signal.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A connection as the server has it: it sends answers and receives requests.
+/// The server's side of a connection: sends responses and receives requests.
 pub type ServerConnection = Connection<Response, Request>;
 /// Serves a client until it closes the connection.
 pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), ConnectionError> + Sync + 'a;
@@ -39,7 +39,7 @@ pub struct Listener<'a> {
 
 #[derive(Default)]
 struct Connections {
-    unproven: AtomicUsize,
+    unauthenticated: AtomicUsize,
     served: AtomicBool,
 }
 
@@ -54,19 +54,21 @@ impl Listener<'_> {
         thread::scope(|scope| {
             while !self.interrupt.is_set() {
                 match self.socket.accept() {
-                    Ok((stream, from)) if connections.unproven.load(Ordering::Relaxed) < MOST_UNPROVEN => {
-                        connections.unproven.fetch_add(1, Ordering::Relaxed);
+                    Ok((stream, from))
+                        if connections.unauthenticated.load(Ordering::Relaxed) < MOST_UNAUTHENTICATED =>
+                    {
+                        connections.unauthenticated.fetch_add(1, Ordering::Relaxed);
                         let connections = &connections;
                         scope.spawn(move || self.accept(stream, from, connections));
                     }
                     Ok((_, from)) => {
                         (self.log)(&format!("{from}: rejected, too many connections are waiting for their handshake"))
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOOK),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(POLL_INTERVAL),
                     // The client closed the connection already, or no file descriptor is free: the next attempt may succeed.
                     Err(error) => {
                         (self.log)(&format!("cannot accept a connection: {error}"));
-                        thread::sleep(LOOK);
+                        thread::sleep(POLL_INTERVAL);
                     }
                 }
             }
@@ -78,7 +80,7 @@ impl Listener<'_> {
         // Whether an accepted socket inherits the listener's mode depends on the system.
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
-        connections.unproven.fetch_sub(1, Ordering::Relaxed);
+        connections.unauthenticated.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = handshake {
             return (self.log)(&format!("{from}: rejected, {error}"));
         }

@@ -1,9 +1,9 @@
-//! Two hosts, one run: the channel between `peerpath serve` and `peerpath run --peer`. `docs/wire.md` tells what is said on
-//! it, in enough detail to write the other side anew.
+//! The control connection between client and server, the two hosts of a run. `docs/wire.md` specifies its messages completely, so
+//! either side can be implemented independently.
 //!
-//! Nothing that is measured goes through it. Whoever connects first proves that it knows the token ([`handshake`]); every
-//! message has a bound in length and in time ([`frame`]); both sides say every second that they live, so that neither waits
-//! for one that died ([`connection`]).
+//! No measured data uses this connection. The client first proves that it knows the token ([`handshake`]). Every message has a bound
+//! in length and time ([`frame`]). Each side sends a sign of life every second, so that the other detects a lost connection
+//! ([`connection`]).
 
 pub mod address;
 pub mod client;
@@ -13,45 +13,51 @@ pub mod frame;
 pub mod handshake;
 pub mod listener;
 pub mod message;
+pub mod remote_memory;
 #[cfg(test)]
 mod tests;
 pub mod token;
 
-/// The version of what is said. Two programs work together where it is the same.
+/// Version of the protocol. Both sides need the same version.
 pub const VERSION: u32 = 1;
 
-/// Reads messages of every kind from bytes of anyone's, and checks what they ask for as a server or client would: what fuzzing and a
-/// property test go through. Nothing may panic, and what was read can be said again.
+/// Reads messages of every kind from untrusted bytes, and checks their values as a server or client does. Fuzzing and property tests
+/// call this.
+///
+/// # Panics
+/// A message that was read cannot be written and read again.
 pub fn take_apart(bytes: &[u8]) {
-    fn all<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Vec<T> {
+    fn messages<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
+        bytes: &[u8],
+    ) -> Vec<T> {
         let mut input = bytes;
         let read: Vec<T> = std::iter::from_fn(|| frame::read(&mut input).ok()).collect();
         for message in &read {
-            let mut again = Vec::new();
-            if frame::write(&mut again, message).is_ok() {
-                let same: T = frame::read(&mut &again[..]).expect("what was written can be read");
+            let mut written = Vec::new();
+            if frame::write(&mut written, message).is_ok() {
+                let same: T = frame::read(&mut &written[..]).expect("a written message can be read");
                 assert_eq!(*message, same);
             }
         }
         read
     }
-    all::<handshake::Handshake>(bytes);
-    for request in all::<message::Request>(bytes) {
+    messages::<handshake::Handshake>(bytes);
+    for request in messages::<message::Request>(bytes) {
         match request {
             message::Request::Open(open) => {
                 crate::plan::within_bounds(open.size_bytes, open.depth, open.queue_pairs, open.lanes, open.ranges);
                 let _ = open.connection.within(&peerpath_importers::QueuePairOptions::default());
             }
             message::Request::Post(post) => {
-                crate::plan::can_flow(4, post.post_list, post.completion_moderation);
+                crate::plan::send_queue_drains(4, post.post_list, post.completion_moderation);
                 let _ = post.limit();
                 let own = crate::layout::Layout::new(64, 4, 4096).expect("a slot fits");
-                post.at.iter().filter_map(|at| own.seen_from_near(*at)).for_each(|seen| drop(seen.places()));
+                post.at.iter().filter_map(|at| own.seen_from_near(*at)).for_each(|seen| drop(seen.near_offsets()));
             }
             _ => {}
         }
     }
-    for answer in all::<message::Response>(bytes) {
+    for answer in messages::<message::Response>(bytes) {
         match answer {
             message::Response::Opened(opened) => {
                 let layouts = opened.window.layouts().unwrap_or_default();

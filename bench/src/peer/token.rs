@@ -1,4 +1,4 @@
-//! The token that both sides know, and how one proves that it does without telling it.
+//! The shared token, and proofs that a side knows it. The token itself is never sent.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,34 +11,34 @@ use sha2::Sha256;
 
 use crate::failure::Failure;
 
-/// The variable that may hold the token.
+/// Environment variable for the token.
 pub const VARIABLE: &str = "PEERPATH_TOKEN";
-/// Shorter ones could be guessed from a recorded proof.
+/// A shorter token could be guessed from a recorded proof.
 const SHORTEST_BYTES: usize = 16;
 const LONGEST_BYTES: usize = 4096;
-/// What both sides make up for one connection, and the length of a proof.
+/// Length of a nonce and of a proof.
 const NONCE_BYTES: usize = 32;
 
-/// What both sides know. It is never printed, logged or saved.
+/// The shared secret. It is never printed, logged or saved.
 #[derive(Clone)]
 pub struct Token(Vec<u8>);
 
-/// Bytes made up for one connection.
+/// Random bytes for one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Nonce([u8; NONCE_BYTES]);
 
-/// HMAC-SHA256 under the token over who proves it and both nonces.
+/// HMAC-SHA256 with the token as key, over the side that proves and both nonces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Proof([u8; NONCE_BYTES]);
 
-/// The two sides of a connection. A proof of one is none of the other, so it cannot be sent back.
+/// The two sides of a connection. Their proofs differ, so a proof cannot be sent back to its side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The one that connects and posts transfers.
+    /// Connects and posts transfers.
     Client,
-    /// The one that listens and serves memory.
+    /// Listens and serves memory.
     Server,
 }
 
@@ -52,19 +52,19 @@ impl Side {
 }
 
 impl Token {
-    /// The token of that file, or else that of the environment; none where neither is given.
+    /// The token in `file`, otherwise that in the environment variable. `None` if neither is given.
     ///
     /// # Errors
-    /// The file cannot be read, or what stands there is too short to keep anyone out.
+    /// The file cannot be read, or the length of the token is out of bounds.
     pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Self>, Failure> {
         let (from, bytes) = match (file, variable) {
             (Some(path), _) => {
                 let from = path.display().to_string();
                 let bytes = std::fs::read(path).map_err(|error| {
                     Failure::bad_input(
-                        format!("the token could not be read from {from}"),
+                        format!("cannot read the token from {from}"),
                         error.to_string(),
-                        "name a file that holds the token of the server: it was given to it, or it has printed it",
+                        "Name a file that contains the token of the server. The server got it at its start, or printed it.",
                     )
                 })?;
                 (from, bytes)
@@ -75,15 +75,17 @@ impl Token {
         let token = bytes.trim_ascii();
         if !(SHORTEST_BYTES..=LONGEST_BYTES).contains(&token.len()) {
             return Err(Failure::bad_input(
-                format!("the token in {from} has {} bytes", token.len()),
-                "a short one can be guessed",
-                format!("use one of {SHORTEST_BYTES} to {LONGEST_BYTES} bytes, such as `openssl rand -hex 32` prints"),
+                format!("cannot use the token in {from}, it has {} bytes", token.len()),
+                "A short token can be guessed.",
+                format!(
+                    "Use a token of {SHORTEST_BYTES} to {LONGEST_BYTES} bytes, for example from `openssl rand -hex 32`."
+                ),
             ));
         }
         Ok(Some(Self(token.to_vec())))
     }
 
-    /// A token that nobody knows yet, and its text to hand on.
+    /// A random token, and its text.
     ///
     /// # Errors
     /// The kernel has no random bytes.
@@ -100,22 +102,22 @@ impl Token {
         mac
     }
 
-    /// What `side` shows to prove that it knows the token.
+    /// The proof of `side` that it knows the token.
     pub fn prove(&self, side: Side, server: &Nonce, client: &Nonce) -> Proof {
         Proof(self.mac(side, server, client).finalize().into_bytes().into())
     }
 
-    /// Whether `side` has proved it; takes the same time whichever byte is wrong.
+    /// Whether the proof of `side` is right. The duration does not depend on which byte is wrong.
     pub fn is_proved(&self, side: Side, server: &Nonce, client: &Nonce, proof: &Proof) -> bool {
         self.mac(side, server, client).verify_slice(&proof.0).is_ok()
     }
 }
 
 impl Nonce {
-    /// Bytes that nobody can foresee.
+    /// Random bytes.
     ///
     /// # Errors
-    /// The kernel has none.
+    /// The kernel has no random bytes.
     pub fn random() -> Result<Self, getrandom::Error> {
         random().map(Self)
     }
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_token_side_and_nonces_prove_it() {
+    fn a_proof_depends_on_token_side_and_nonces() {
         let ours = token("sixteen bytes or more");
         let (server, client) = (Nonce::random().unwrap(), Nonce::random().unwrap());
         let proof = ours.prove(Side::Client, &server, &client);
@@ -183,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_what_the_document_says() {
+    fn a_proof_is_as_specified() {
         // Computed with Python's hmac: the key is the token, the message the label and both nonces.
         let proof = token("0123456789abcdef").prove(Side::Client, &Nonce([1; 32]), &Nonce([2; 32]));
         assert_eq!(String::from(proof), "zOOq7hf+5u39Q4Ign3bX1+btO4Pc1aVW6h1ErBdTJKs=");
     }
 
     #[test]
-    fn the_file_comes_before_the_variable_and_ends_of_lines_do_not_count() {
+    fn the_file_has_precedence_and_line_ends_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "  a token of one file\r\n").unwrap();
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_nobody_out_is_refused() {
+    fn rejects_tokens_of_wrong_length() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Token::find(Some(&folder.path().join("none")), None).err().unwrap().severity, Severity::BadInput);
         for text in ["", "short", "  fifteen bytes.  ", &"x".repeat(4097)] {
@@ -209,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn random_tokens_differ_and_can_be_handed_on() {
+    fn random_tokens_differ_and_survive_as_text() {
         let ((_, one), (two, text)) = (Token::random().unwrap(), Token::random().unwrap());
         assert_ne!(one, text);
         assert_eq!(token(&text).0, two.0);
     }
 
     #[test]
-    fn only_32_bytes_of_base64_are_a_nonce() {
+    fn a_nonce_is_32_bytes_in_base64() {
         for text in ["", "AAAA", "not base64!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
             Nonce::try_from(text.to_owned()).unwrap_err();
         }

@@ -1,36 +1,33 @@
 //! Why a cell has no figures, and which errors lead to that.
 
-use peerpath_importers::Transport;
+use std::error::Error as _;
+
+use peerpath_importers::{TransferError, Transport};
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::failure::{Failure, chain};
 use crate::measure::MeasureError;
 use crate::peer::connection::ConnectionError;
 use crate::peer::error::PeerError;
-use crate::result::Outcome;
 use crate::window::VerifyError;
 
 /// Why a cell has no figures.
+#[derive(Debug)]
 pub(super) enum CellError {
+    /// The run ends; the cell is not in the result.
     Interrupted,
-    Unmeasured(Unmeasured),
-}
-
-/// A cell that is waived or failed, as the result reports it.
-#[derive(Debug, Clone)]
-pub(super) struct Unmeasured {
-    pub(super) outcome: Outcome,
-    pub(super) reason: String,
-    pub(super) explanation: Explanation,
+    /// The severity decides between waived and failed.
+    Failure(Failure),
 }
 
 impl CellError {
-    pub(super) fn waived(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Unmeasured(Unmeasured { outcome: Outcome::Waived, reason: reason.into(), explanation })
+    /// This host, this device or this size does not support the cell.
+    pub(super) fn waived(what: impl Into<String>, explanation: Explanation) -> Self {
+        Failure::new(what, explanation, Severity::Unavailable).into()
     }
 
-    pub(super) fn failed(reason: impl Into<String>, explanation: Explanation) -> Self {
-        Self::Unmeasured(Unmeasured { outcome: Outcome::Failed, reason: reason.into(), explanation })
+    pub(super) fn failed(what: impl Into<String>, explanation: Explanation) -> Self {
+        Failure::new(what, explanation, Severity::Failed).into()
     }
 
     /// A cell whose data did not arrive, or arrived wrong.
@@ -43,16 +40,21 @@ impl CellError {
         }
     }
 
-    /// On an unreliable connection, what timed out is reported as lost on its way.
-    pub(super) fn over(self, transport: Transport) -> Self {
+    /// On an unreliable transport, a timeout is reported as packet loss.
+    pub(super) fn on_transport(self, transport: Transport) -> Self {
         match self {
-            Self::Unmeasured(Unmeasured { reason, explanation, .. })
-                if explanation.cause == Some(Cause::TimedOut) && transport != Transport::Rc =>
+            Self::Failure(failure)
+                if failure.explanation.cause == Some(Cause::TimedOut) && transport != Transport::Rc =>
             {
-                Self::failed(reason, packets_lost())
+                Self::failed(failure.what, packets_lost())
             }
             error => error,
         }
+    }
+
+    /// Whether the device completed a transfer with an error.
+    pub(super) fn is_failed_transfer(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.source().is_some_and(|source| source.is::<TransferError>()))
     }
 
     fn from_explained(error: &impl Explained) -> Self {
@@ -62,12 +64,7 @@ impl CellError {
 
 impl From<Failure> for CellError {
     fn from(failure: Failure) -> Self {
-        let outcome = match failure.severity {
-            // What this host or this size does not allow is no failure of the path.
-            Severity::Unavailable | Severity::BadInput => Outcome::Waived,
-            Severity::Failed | Severity::Internal => Outcome::Failed,
-        };
-        Self::Unmeasured(Unmeasured { outcome, reason: failure.what, explanation: failure.explanation })
+        Self::Failure(failure)
     }
 }
 
@@ -85,43 +82,34 @@ impl From<peerpath_importers::Error> for CellError {
 
 impl From<MeasureError> for CellError {
     fn from(error: MeasureError) -> Self {
-        match error {
-            MeasureError::Importer(error) => error.into(),
-            MeasureError::Exporter(error) => error.into(),
-            MeasureError::Transfer(error) => Self::failed(error.to_string(), *error.explanation),
-            MeasureError::View(_) => Self::failed(
-                error.to_string(),
-                Explanation::uncaused(
-                    "the function does not answer",
-                    "look into the kernel log (dmesg) of that moment",
-                ),
+        let explanation = match &error {
+            MeasureError::Interrupted => return Self::Interrupted,
+            MeasureError::Importer(error) => return Self::from_explained(error),
+            MeasureError::Exporter(error) => return Self::from_explained(error),
+            MeasureError::Transfer(error) => {
+                let failure = Failure::new(error.to_string(), (*error.explanation).clone(), Severity::Failed);
+                return failure.with_source(error.clone()).into();
+            }
+            MeasureError::View(_) => Explanation::uncaused(
+                "The function does not respond.",
+                "Look at the kernel log (dmesg) of that moment.",
             ),
-            MeasureError::Bind { .. } => Self::failed(
-                error.to_string(),
-                Explanation::uncaused("it is offline, or not this process's to use", "choose other processors"),
+            MeasureError::Bind { .. } => {
+                Explanation::uncaused("The CPU is offline, or not in the cpuset of this process.", "Choose other CPUs.")
+            }
+            MeasureError::Thread { .. } => Explanation::new(
+                Cause::LimitReached,
+                "A limit of this host on threads or memory is reached.",
+                "Use fewer threads, or raise the limit (ulimit -u).",
             ),
-            MeasureError::Thread { .. } => Self::failed(
-                error.to_string(),
-                Explanation::new(
-                    Cause::LimitReached,
-                    "this host allows no more",
-                    "use fewer threads, or raise ulimit -u",
-                ),
+            MeasureError::Panicked => Explanation::uncaused("This is a bug.", "Report it with the message above."),
+            MeasureError::TimedOut => Explanation::new(
+                Cause::TimedOut,
+                "The device accepted the transfer and did not complete it.",
+                "Look at the kernel log for messages of its driver, then reset the device.",
             ),
-            MeasureError::Panicked => Self::failed(
-                error.to_string(),
-                Explanation::uncaused("this is a bug", "report it with the message above"),
-            ),
-            MeasureError::TimedOut => Self::failed(
-                error.to_string(),
-                Explanation::new(
-                    Cause::TimedOut,
-                    "the device took the transfer and never ended it",
-                    "look into the kernel log for messages of its driver, then reset the device",
-                ),
-            ),
-            MeasureError::Interrupted => Self::Interrupted,
-        }
+        };
+        Self::failed(error.to_string(), explanation)
     }
 }
 
@@ -129,12 +117,6 @@ impl From<PeerError> for CellError {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::Connection(ConnectionError::Interrupted) => Self::Interrupted,
-            PeerError::Failed(failed) => Self::Unmeasured(Unmeasured {
-                // That something passed is not for the peer to say.
-                outcome: if failed.outcome == Outcome::Waived { Outcome::Waived } else { Outcome::Failed },
-                reason: format!("on the peer, {}", failed.reason),
-                explanation: failed.explanation(),
-            }),
             error => Self::from_explained(&error),
         }
     }
@@ -142,28 +124,26 @@ impl From<PeerError> for CellError {
 
 impl From<VerifyError> for CellError {
     fn from(error: VerifyError) -> Self {
-        if let VerifyError::Peer(error) = error {
-            return error.into();
-        }
-        match &error {
+        match error {
+            VerifyError::Peer(error) => error.into(),
             VerifyError::Mismatch(_) => Self::failed(
                 error.to_string(),
                 Explanation::new(
                     Cause::DataMismatch,
-                    "the memory does not hold what was sent",
-                    "make sure that nothing else uses the BAR; if nothing does, do not trust this path",
+                    "The memory does not contain the data that was sent.",
+                    "Make sure that nothing else uses the BAR. If nothing does, do not trust this path.",
                 ),
             ),
-            VerifyError::View { source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
+            VerifyError::View { ref source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
                 chain(&error),
                 Explanation::uncaused(
-                    "the process that exported this memory does not let others look at it",
-                    "hand the buffer over through the export socket of peerpath, which does",
+                    "The process that exported this memory does not give others a view of it.",
+                    "Export the buffer through the export socket of peerpath, which does.",
                 ),
             ),
-            VerifyError::Peer(_) | VerifyError::View { .. } => Self::failed(
+            VerifyError::View { .. } => Self::failed(
                 chain(&error),
-                Explanation::uncaused("the data could not be verified", "see whether the exporter still lives"),
+                Explanation::uncaused("The data cannot be verified.", "Check that the exporter still lives."),
             ),
         }
     }
@@ -172,27 +152,18 @@ impl From<VerifyError> for CellError {
 fn packets_lost() -> Explanation {
     Explanation::new(
         Cause::PacketsLost,
-        "this connection is not a reliable one: what is dropped on the way is not sent again",
-        "find out what drops packets (the counters of NICs and switches), or use a connection of kind rc",
+        "The transport is unreliable: a lost packet is not sent again.",
+        "Find out where packets are dropped (counters of NICs and switches), or use a connection of kind rc.",
     )
 }
 
-/// Of a source or target that cannot be used; each of its cells says so.
-impl Unmeasured {
-    /// # Errors
-    /// Bad input ends the run before it begins.
-    pub(super) fn or_bad_input(failure: Failure) -> Result<Self, Failure> {
-        let outcome = match failure.severity {
-            Severity::BadInput => return Err(failure),
-            Severity::Unavailable => Outcome::Waived,
-            Severity::Failed | Severity::Internal => Outcome::Failed,
-        };
-        Ok(Self { outcome, reason: failure.what, explanation: failure.explanation })
-    }
-}
-
-impl From<Unmeasured> for CellError {
-    fn from(unmeasured: Unmeasured) -> Self {
-        Self::Unmeasured(unmeasured)
+/// Bad input ends the run. Any other failure to open something is reported by each cell that needs it.
+///
+/// # Errors
+/// The bad input.
+pub(super) fn per_cell<T>(opened: Result<T, Failure>) -> Result<Result<T, Failure>, Failure> {
+    match opened {
+        Err(failure) if failure.severity == Severity::BadInput => Err(failure),
+        opened => Ok(opened),
     }
 }

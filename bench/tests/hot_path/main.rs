@@ -1,4 +1,4 @@
-//! The timed loops allocate nothing: however long they run, it is the same number of allocations.
+//! The measured loops do not allocate: the number of allocations does not depend on the number of operations.
 
 mod sys;
 
@@ -15,9 +15,9 @@ use peerpath_exporter::View;
 use peerpath_importers::{Completion, ConnectedEnd, DataPlane, Error, Op, Side, Transfer};
 use quanta::Clock;
 
-/// Ends everything at the next poll.
+/// Completes every transfer at the next poll.
 struct Plane {
-    under_way: VecDeque<u64>,
+    in_flight: VecDeque<u64>,
     depth: usize,
 }
 
@@ -27,29 +27,29 @@ impl DataPlane for Plane {
     }
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
-        let taken = batch.len().min(self.depth - self.under_way.len());
-        self.under_way.extend(batch[..taken].iter().map(|transfer| transfer.id));
+        let taken = batch.len().min(self.depth - self.in_flight.len());
+        self.in_flight.extend(batch[..taken].iter().map(|transfer| transfer.id));
         Ok(taken)
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
-        done.extend(self.under_way.drain(..).map(|id| Completion { id, result: Ok(()) }));
+        done.extend(self.in_flight.drain(..).map(|id| Completion { id, result: Ok(()) }));
         Ok(())
     }
 }
 
 fn plane(depth: usize) -> Plane {
-    Plane { under_way: VecDeque::with_capacity(depth), depth }
+    Plane { in_flight: VecDeque::with_capacity(depth), depth }
 }
 
-/// An end whose other one answers at once: what is sent stands where the answer is looked for, and is counted as one.
-struct Answered {
+/// An end whose responder answers at once: a message appears at the offset of the answer, and counts as an arrival.
+struct AnsweredEnd {
     plane: Plane,
     memory: Arc<Memory>,
     arrived: u64,
 }
 
-impl DataPlane for Answered {
+impl DataPlane for AnsweredEnd {
     fn far(&self) -> Arc<dyn View> {
         Arc::clone(&self.memory) as Arc<dyn View>
     }
@@ -65,7 +65,7 @@ impl DataPlane for Answered {
     }
 }
 
-impl ConnectedEnd for Answered {
+impl ConnectedEnd for AnsweredEnd {
     fn receive(&mut self, _offsets: &[u64], _length_bytes: u32) -> Result<(), Error> {
         Ok(())
     }
@@ -75,19 +75,19 @@ impl ConnectedEnd for Answered {
     }
 }
 
-/// Of all that is sent, and of all that comes back, one byte.
+/// One byte for all messages, and one for all answers.
 #[derive(Default)]
 struct Memory {
     out: AtomicU8,
     back: AtomicU8,
 }
 
-/// Where things come back to.
-const BACK: u64 = 1 << 19;
+/// Offset of the answer.
+const ANSWER: u64 = 1 << 19;
 
 impl Memory {
     fn at(&self, offset: u64) -> &AtomicU8 {
-        if offset < BACK { &self.out } else { &self.back }
+        if offset < ANSWER { &self.out } else { &self.back }
     }
 }
 
@@ -108,22 +108,22 @@ impl View for Memory {
 }
 
 #[track_caller]
-fn allocates_the_same(run: impl Fn(Limit)) {
+fn assert_no_allocation_per_operation(run: impl Fn(Limit)) {
     let counted = |iterations| {
         let before = sys::allocations();
         run(Limit { iterations, duration: Duration::from_secs(60) });
         sys::allocations() - before
     };
-    // The first one sets things up that stay.
+    // The first run allocates objects that later ones reuse.
     counted(10);
     assert_eq!(counted(10), counted(50_000));
 }
 
 #[test]
-fn one_at_a_time() {
+fn latency_loop_does_not_allocate() {
     let layout = Layout::new(64, 8, 1 << 20).unwrap();
     for op in [Op::Write, Op::CmpSwap] {
-        allocates_the_same(|limit| {
+        assert_no_allocation_per_operation(|limit| {
             let mut recorder = Recorder::new(Clock::new());
             let stream = Stream { layout: &layout, op, posted_by: Side::Far, queues: 1, first: 0 };
             measure::latency(&mut plane(1), stream, limit, &mut recorder, &Interrupt::default()).unwrap();
@@ -133,12 +133,12 @@ fn one_at_a_time() {
 }
 
 #[test]
-fn many_at_a_time() {
+fn bandwidth_loop_does_not_allocate() {
     let layout = Layout::new(64, 8, 1 << 20).unwrap();
     let far = Stream { layout: &layout, op: Op::Write, posted_by: Side::Far, queues: 1, first: 0 };
     let flow = Flow { depth: 16, queues: 4, post_list: Some(2), moderation: 8 };
     for streams in [&[far][..], &[far, Stream { posted_by: Side::Buffer, ..far }]] {
-        allocates_the_same(|limit| {
+        assert_no_allocation_per_operation(|limit| {
             let (clock, interrupt) = (Clock::new(), Interrupt::default());
             let seen = measure::bandwidth(&mut plane(128), streams, flow, limit, &clock, &interrupt).unwrap();
             assert!(seen.iter().all(|seen| seen.operations == limit.iterations));
@@ -147,19 +147,19 @@ fn many_at_a_time() {
 }
 
 #[test]
-fn there_and_back() {
+fn ping_pong_loop_does_not_allocate() {
     let layout = Layout::new(64, 1, 1 << 18).unwrap();
     for op in [Op::Write, Op::Send] {
-        allocates_the_same(|limit| {
+        assert_no_allocation_per_operation(|limit| {
             let memory = Arc::new(Memory::default());
             memory.out.store(7, Ordering::Relaxed);
-            let mut end = Answered { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
+            let mut end = AnsweredEnd { plane: plane(8), memory: Arc::clone(&memory), arrived: 0 };
             let mut recorder = Recorder::new(Clock::new());
-            let ping_pong = PingPong { layout: &layout, op, back: BACK, last_byte: 9, rounds: 0 };
+            let ping_pong = PingPong { layout: &layout, op, return_offset: ANSWER, last_byte: 9, rounds: 0 };
             let (timed, sent) =
                 measure::ping_pong(&mut end, ping_pong, limit, &mut recorder, &Interrupt::default()).unwrap();
             assert_eq!((timed, recorder.count()), (limit.iterations, limit.iterations));
-            // Once more, so that what was there before is there again.
+            // One more write restores the original byte.
             assert_eq!(sent, limit.iterations + u64::from(op == Op::Write));
             assert_eq!(memory.out.load(Ordering::Relaxed), 7);
         });

@@ -1,5 +1,5 @@
-//! An allocator that counts.
-#![allow(unsafe_code)] // Allocators are unsafe to implement; this one hands everything on to the system's.
+//! An allocator that counts allocations.
+#![allow(unsafe_code)] // The trait of allocators is unsafe; this one calls the system's allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +8,7 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often this thread has allocated.
+/// Number of allocations of this thread.
 pub(crate) fn allocations() -> u64 {
     COUNT.with(Cell::get)
 }
@@ -22,12 +22,12 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; what is freed came from the same allocator.
+        // SAFETY: the caller upholds the contract of `dealloc`; `alloc` got the pointer from the same allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -20,7 +20,7 @@ fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Response>, TcpS
 }
 
 #[test]
-fn signs_of_life_are_given_and_are_no_answers() {
+fn sends_signs_of_life_and_ignores_those_of_the_peer() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(Times { beat: Duration::from_millis(5), ..PATIENT }, &busy);
     for _ in 0..3 {
@@ -33,7 +33,7 @@ fn signs_of_life_are_given_and_are_no_answers() {
 }
 
 #[test]
-fn silence_ends_it_and_what_this_side_is_busy_with() {
+fn a_silent_peer_ends_the_connection_and_the_run() {
     let busy = Interrupt::default();
     let (connection, _theirs) = begin(Times { silence: Duration::from_millis(50), ..PATIENT }, &busy);
     let end = connection.receive(&busy);
@@ -44,7 +44,7 @@ fn silence_ends_it_and_what_this_side_is_busy_with() {
 }
 
 #[test]
-fn a_peer_that_goes_ends_what_this_side_is_busy_with() {
+fn a_closed_connection_ends_the_run() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(TIMES, &busy);
     drop(theirs);
@@ -54,7 +54,7 @@ fn a_peer_that_goes_ends_what_this_side_is_busy_with() {
 }
 
 #[test]
-fn what_is_no_answer_ends_it() {
+fn an_invalid_response_ends_the_connection() {
     for bytes in [&b"\0\0\0\x06\"none\""[..], b"\xff\xff\xff\xff", b"\0\0\0\x02{}"] {
         let busy = Interrupt::default();
         let (connection, mut theirs) = begin(PATIENT, &busy);
@@ -65,7 +65,7 @@ fn what_is_no_answer_ends_it() {
 }
 
 #[test]
-fn answers_that_nobody_asked_for_are_not_kept_in_store() {
+fn unrequested_responses_end_the_connection() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     for _ in 0..3 {
@@ -78,7 +78,7 @@ fn answers_that_nobody_asked_for_are_not_kept_in_store() {
 }
 
 #[test]
-fn leaving_is_no_reason_to_stop_what_comes_next() {
+fn dropping_a_connection_does_not_stop_the_run() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(PATIENT, &busy);
     drop(connection);
@@ -99,7 +99,7 @@ mod fuzz {
     use crate::peer::handshake::Handshake;
     use crate::peer::message::{Request, Response};
 
-    /// Messages that are nearly right: JSON with our words in it.
+    /// Nearly valid messages: JSON with names of the protocol.
     fn messages() -> impl Strategy<Value = Value> {
         let word = prop_oneof![
             Just("alive"),
@@ -147,7 +147,7 @@ mod fuzz {
     }
 
     #[test]
-    fn what_the_fuzzer_begins_with_are_messages() {
+    fn seeds_of_the_fuzzer_are_messages() {
         fn is<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> bool {
             crate::peer::frame::read::<T>(&mut &bytes[..]).is_ok()
         }
@@ -163,17 +163,17 @@ mod fuzz {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_apart(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+        fn reads_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             crate::peer::take_apart(&bytes);
         }
 
         #[test]
-        fn nearly_right_messages_are_taken_apart(message in messages()) {
+        fn reads_nearly_valid_messages(message in messages()) {
             crate::peer::take_apart(&framed(&message));
         }
 
         #[test]
-        fn posts_of_any_kind_are_taken_apart(
+        fn reads_any_post(
             at in proptest::collection::vec(any::<u64>(), 0..4), operations: Option<u64>, nanoseconds: Option<u64>,
             post_list in proptest::option::of(prop_oneof![any::<u32>(), 0..6_u32]),
             completion_moderation in prop_oneof![any::<u32>(), 0..6_u32],
@@ -183,7 +183,7 @@ mod fuzz {
         }
 
         #[test]
-        fn windows_of_any_kind_are_taken_apart(
+        fn reads_any_window(
             slots in proptest::collection::vec(prop_oneof![any::<u64>(), 0..1000_u64], 0..5),
             slot_bytes in prop_oneof![any::<u64>(), 0..100_u64], length_bytes in prop_oneof![any::<u64>(), 0..2000_u64],
             starts in proptest::collection::vec(prop_oneof![any::<u64>(), 0..5000_u64], 0..4),

@@ -1,5 +1,4 @@
-//! An RDMA device as far as the protocol is concerned: its transfers are copies between the memories of both sides,
-//! which here are one process.
+//! An RDMA device for tests: its transfers are copies between the memories of both sides, which are in one process.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,11 +17,11 @@ use crate::plan::Target;
 
 #[derive(Clone, Copy)]
 pub(super) struct Copies {
-    /// The sends of this device come so many slots late.
+    /// Sends arrive this many slots too late.
     shift: u64,
-    /// Its writes come so much later than it says.
+    /// Writes arrive this long after their completion.
     late: Duration,
-    /// Each write of so many never comes.
+    /// One of this many writes is lost.
     loses: u64,
 }
 
@@ -36,45 +35,45 @@ pub(super) fn target() -> Target {
     Target { importer: &RIGHT, address: "copy0".into() }
 }
 
-/// One whose writes end before they have come.
+/// Writes complete before they arrive.
 pub(super) fn late_target() -> Target {
     Target { importer: &LATE, address: "copy0".into() }
 }
 
-/// One of whose writes some never come.
+/// Some writes are lost.
 pub(super) fn losing_target() -> Target {
     Target { importer: &LOSING, address: "copy0".into() }
 }
 
-/// One that puts everything into the wrong place.
+/// Sends arrive in the wrong slots.
 pub(super) fn wrong_target() -> Target {
     Target { importer: &WRONG, address: "copy0".into() }
 }
 
-/// The ends that there are, by the numbers of their queue pairs.
-static WAITING: Mutex<Option<HashMap<u32, Arc<Waiting>>>> = Mutex::new(None);
+/// All ends, by queue pair number.
+static ENDS: Mutex<Option<HashMap<u32, Arc<EndMemory>>>> = Mutex::new(None);
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
-struct Waiting {
+struct EndMemory {
     buffer: Arc<Buffer>,
     receives: Mutex<Vec<u64>>,
-    /// On each queue.
+    /// Per queue.
     received: Mutex<Vec<u64>>,
     shift: u64,
 }
 
-impl Waiting {
-    /// Takes in what is sent on that queue; it is there before anybody learns of it.
-    fn take(&self, queue: u32, bytes: &[u8]) {
+impl EndMemory {
+    /// Receives a send on a queue. The data is in memory before the completion.
+    fn receive(&self, queue: u32, bytes: &[u8]) {
         let (receives, mut received) = (self.receives.lock().unwrap(), self.received.lock().unwrap());
-        let turn = u64::from(queue) + received[queue as usize] * received.len() as u64 + self.shift;
-        self.buffer.view().write(receives[turn as usize % receives.len()], bytes).unwrap();
+        let number = u64::from(queue) + received[queue as usize] * received.len() as u64 + self.shift;
+        self.buffer.view().write(receives[number as usize % receives.len()], bytes).unwrap();
         received[queue as usize] += 1;
     }
 }
 
-fn waiting() -> MutexGuard<'static, Option<HashMap<u32, Arc<Waiting>>>> {
-    WAITING.lock().unwrap()
+fn ends() -> MutexGuard<'static, Option<HashMap<u32, Arc<EndMemory>>>> {
+    ENDS.lock().unwrap()
 }
 
 static OPS: [OpSpec; 6] = [
@@ -140,18 +139,18 @@ impl Registration for Registered {
         "copies"
     }
     fn data_plane(&self, _settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error> {
-        unreachable!("both sides are always apart here")
+        unreachable!("the two sides are two programs")
     }
     fn end(&self, settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let region = Region { length_bytes: self.buffer.length_bytes(), address: 0x1000, key: number };
-        let own = Arc::new(Waiting {
+        let own = Arc::new(EndMemory {
             buffer: Arc::clone(&self.buffer),
             receives: Mutex::default(),
             received: Mutex::new(vec![0; settings.queues as usize]),
             shift: self.copies.shift,
         });
-        waiting().get_or_insert_default().insert(number, Arc::clone(&own));
+        ends().get_or_insert_default().insert(number, Arc::clone(&own));
         let pairs = vec![QueuePairEnd { number, first_packet: 0 }; settings.queues as usize];
         let endpoint = Endpoint {
             queue_pairs: pairs,
@@ -170,8 +169,8 @@ impl Registration for Registered {
 
 struct Copying {
     endpoint: Endpoint,
-    own: Arc<Waiting>,
-    to: Option<Arc<Waiting>>,
+    own: Arc<EndMemory>,
+    to: Option<Arc<EndMemory>>,
     copies: Copies,
     writes: u64,
     done: Vec<u64>,
@@ -179,7 +178,7 @@ struct Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        waiting().as_mut().unwrap().remove(&self.endpoint.queue_pairs[0].number);
+        ends().as_mut().unwrap().remove(&self.endpoint.queue_pairs[0].number);
     }
 }
 
@@ -189,7 +188,7 @@ impl<'r> UnconnectedEnd<'r> for Copying {
     }
     fn connect(mut self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'r>, Error> {
         let number = peer.queue_pairs.first().map_or(0, |pair| pair.number);
-        self.to = waiting().as_ref().and_then(|ends| ends.get(&number).cloned());
+        self.to = ends().as_ref().and_then(|ends| ends.get(&number).cloned());
         Ok(self)
     }
 }
@@ -229,11 +228,11 @@ impl DataPlane for Copying {
             } else {
                 own.read(transfer.far_offset, &mut bytes).unwrap();
                 match transfer.op {
-                    Op::Send => to.take(transfer.queue, &bytes),
+                    Op::Send => to.receive(transfer.queue, &bytes),
                     _ => {
                         self.writes += 1;
                         if self.writes.is_multiple_of(self.copies.loses) {
-                            // Nobody learns of it.
+                            // Lost.
                         } else if self.copies.late.is_zero() {
                             theirs.write(transfer.buffer_offset, &bytes).unwrap();
                         } else {

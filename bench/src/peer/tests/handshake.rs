@@ -1,4 +1,4 @@
-//! Whoever is not the peer that was meant.
+//! Handshakes with valid and with hostile peers.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
@@ -13,19 +13,19 @@ use crate::peer::frame::{self, FrameError};
 use crate::peer::handshake::{HandshakeError, as_client, as_server};
 use crate::peer::token::{Nonce, Side, Token};
 
-/// What becomes of the server's handshake with `other`.
-fn met(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
+/// The result of the server's handshake with `other`.
+fn serve(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
-        // Closed before the other side is waited for.
+        // Dropped before the scope joins the other side.
         let ours = ours;
         as_server(&ours, &token(), LONG)
     })
 }
 
-/// What becomes of the client's.
-fn meeting(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
+/// The result of the client's handshake with `other`.
+fn connect(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
@@ -34,7 +34,7 @@ fn meeting(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     })
 }
 
-/// The words of somebody who knows a token, after whatever the server said.
+/// The message of a client that knows a token, for a server's hello.
 fn prove(with: &Token, hello: &Value, version: u32) -> Value {
     let theirs: Nonce = serde_json::from_value(hello["hello"]["nonce"].clone()).unwrap();
     let own = Nonce::random().unwrap();
@@ -43,14 +43,14 @@ fn prove(with: &Token, hello: &Value, version: u32) -> Value {
 }
 
 #[test]
-fn two_that_know_the_token_get_along() {
-    met(|stream| as_client(&stream, &token(), LONG).unwrap()).unwrap();
+fn accepts_a_peer_with_the_token() {
+    serve(|stream| as_client(&stream, &token(), LONG).unwrap()).unwrap();
 }
 
 #[test]
-fn a_wrong_token_is_told_from_no_peer() {
+fn reports_a_wrong_token() {
     let wrong = Token::find(None, Some("some other token".into())).unwrap().unwrap();
-    let end = met(|stream| {
+    let end = serve(|stream| {
         let end = as_client(&stream, &wrong, LONG);
         assert!(matches!(&end, Err(HandshakeError::Refused { why }) if why.contains("token")), "{end:?}");
     });
@@ -58,13 +58,13 @@ fn a_wrong_token_is_told_from_no_peer() {
 }
 
 #[test]
-fn a_passive_side_without_the_token_is_not_believed() {
+fn rejects_a_server_without_the_token() {
     let hello = |stream: &TcpStream| {
         send(stream, &json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}}));
         receive(stream).unwrap()
     };
-    let end = meeting(|stream| {
-        // It sends the client's own proof back, the only one that it has seen.
+    let end = connect(|stream| {
+        // Sends the client's own proof back, the only one that it knows.
         let proof = hello(&stream)["prove"]["proof"].clone();
         send(&stream, &json!({"welcome": {"proof": proof}}));
     });
@@ -72,15 +72,15 @@ fn a_passive_side_without_the_token_is_not_believed() {
 }
 
 #[test]
-fn a_proof_is_good_for_one_connection() {
+fn rejects_a_proof_of_another_connection() {
     let mut recorded = Value::Null;
-    met(|stream| {
+    serve(|stream| {
         recorded = prove(&token(), &receive(&stream).unwrap(), VERSION);
         send(&stream, &recorded);
         assert!(receive(&stream).unwrap().get("welcome").is_some());
     })
     .unwrap();
-    let end = met(|stream| {
+    let end = serve(|stream| {
         receive(&stream).unwrap();
         send(&stream, &recorded);
         assert!(receive(&stream).unwrap().get("refused").is_some());
@@ -89,8 +89,8 @@ fn a_proof_is_good_for_one_connection() {
 }
 
 #[test]
-fn versions_have_to_be_the_same() {
-    let end = met(|stream| {
+fn rejects_another_version() {
+    let end = serve(|stream| {
         let hello = receive(&stream).unwrap();
         assert_eq!(hello["hello"]["version"], VERSION);
         send(&stream, &prove(&token(), &hello, VERSION + 1));
@@ -98,7 +98,7 @@ fn versions_have_to_be_the_same() {
         assert!(why.as_str().unwrap().contains("version"), "{why}");
     });
     assert!(matches!(end, Err(HandshakeError::Version { theirs }) if theirs == VERSION + 1), "{end:?}");
-    let end = meeting(|stream| {
+    let end = connect(|stream| {
         send(&stream, &json!({"hello": {"version": 7, "nonce": Nonce::random().unwrap()}}));
         assert!(receive(&stream).unwrap().get("refused").is_some());
     });
@@ -106,45 +106,46 @@ fn versions_have_to_be_the_same() {
 }
 
 #[test]
-fn garbage_ends_it() {
+fn rejects_garbage() {
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0\0\0\x02{}", b"\0\0\0\x07\"hello\"", b"\0\0\0\x01\xff"] {
-        for end in
-            [met(|mut stream| stream.write_all(bytes).unwrap()), meeting(|mut stream| stream.write_all(bytes).unwrap())]
-        {
+        for end in [
+            serve(|mut stream| stream.write_all(bytes).unwrap()),
+            connect(|mut stream| stream.write_all(bytes).unwrap()),
+        ] {
             assert!(matches!(end, Err(HandshakeError::Frame(_))), "{bytes:?}: {end:?}");
         }
     }
 }
 
 #[test]
-fn an_oversize_length_is_not_waited_for() {
-    let end = met(|mut stream| {
+fn rejects_a_too_long_message_at_once() {
+    let end = serve(|mut stream| {
         stream.write_all(&(frame::LONGEST_BYTES + 1).to_be_bytes()).unwrap();
-        // It stays, and would send: the other side does not wait.
+        // The connection stays open, but the server does not wait for the message.
         while receive(&stream).is_ok() {}
     });
     assert!(matches!(end, Err(HandshakeError::Frame(FrameError::TooLong(_)))), "{end:?}");
 }
 
 #[test]
-fn words_out_of_turn_end_it() {
-    let word = json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}});
-    let end = met(|stream| send(&stream, &word));
+fn rejects_unexpected_messages() {
+    let message = json!({"hello": {"version": VERSION, "nonce": Nonce::random().unwrap()}});
+    let end = serve(|stream| send(&stream, &message));
     assert!(matches!(end, Err(HandshakeError::Unexpected)), "{end:?}");
-    let word = json!({"refused": {"why": "x".repeat(10_000)}});
-    let end = meeting(|stream| send(&stream, &word));
+    let message = json!({"refused": {"why": "x".repeat(10_000)}});
+    let end = connect(|stream| send(&stream, &message));
     assert!(matches!(end, Err(HandshakeError::Refused { why }) if why.len() == 200));
 }
 
 #[test]
-fn one_who_says_nothing_or_drips_is_given_up() {
-    for drips in [false, true] {
+fn times_out_on_a_silent_or_slow_peer() {
+    for is_slow in [false, true] {
         let (ours, mut theirs) = pair();
         thread::scope(|scope| {
             let end = scope.spawn(move || as_server(&ours, &token(), Duration::from_millis(300)));
-            // Never a whole message, but never silent for as long as that either.
+            // Bytes arrive all the time, but no whole message.
             theirs.write_all(b"\0\0\x10\0").unwrap();
-            while drips && theirs.write_all(b" ").is_ok() {
+            while is_slow && theirs.write_all(b" ").is_ok() {
                 thread::sleep(Duration::from_millis(20));
             }
             let end = end.join().unwrap();
@@ -154,8 +155,8 @@ fn one_who_says_nothing_or_drips_is_given_up() {
 }
 
 #[test]
-fn leaving_at_any_step_is_noticed() {
-    // The server loses somebody who has said nothing, half of it, or just enough.
+fn detects_a_peer_that_leaves_at_any_step() {
+    // The client leaves after no byte, after a part of a message, or after the hello.
     let cuts: [fn(TcpStream); 3] = [
         |stream| drop(stream),
         |mut stream| {
@@ -168,7 +169,7 @@ fn leaving_at_any_step_is_noticed() {
         },
     ];
     for cut in cuts {
-        let end = met(cut);
+        let end = serve(cut);
         assert!(matches!(end, Err(HandshakeError::Frame(FrameError::Closed | FrameError::Broken(_)))), "{end:?}");
     }
     let cuts: [fn(TcpStream); 2] = [
@@ -179,7 +180,7 @@ fn leaving_at_any_step_is_noticed() {
         },
     ];
     for cut in cuts {
-        let end = meeting(cut);
+        let end = connect(cut);
         assert!(matches!(end, Err(HandshakeError::Frame(FrameError::Closed | FrameError::Broken(_)))), "{end:?}");
     }
 }

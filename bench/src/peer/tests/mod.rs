@@ -1,4 +1,4 @@
-//! Both sides over real connections of this host; only the RDMA device between them is memory of the test's.
+//! Both sides over TCP connections on this host. An RDMA device in memory copies between them.
 
 mod channel;
 mod device;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::frame::{self, FrameError};
 use super::token::Token;
 
-/// Far away: nothing depends on it.
+/// A time limit that is never reached.
 const LONG: Duration = Duration::from_secs(60);
 
 fn token() -> Token {
@@ -27,7 +27,7 @@ fn pair() -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// What the other side says next, in the words that stand on the wire.
+/// The next message of the other side, as JSON.
 fn receive(mut stream: &TcpStream) -> Result<Value, FrameError> {
     stream.set_read_timeout(Some(LONG)).unwrap();
     frame::read(&mut stream)

@@ -1,4 +1,4 @@
-//! Whole runs between two sides, and what becomes of them when one side dies at any step.
+//! Whole runs between two sides, and runs in which one side leaves at any step.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
@@ -18,29 +18,21 @@ use crate::interrupt::Interrupt;
 use crate::peer::client::Client;
 use crate::peer::handshake::{self, as_server};
 use crate::peer::listener::Listener;
-use crate::plan::{Mechanism, Mode, Plan, Target};
+use crate::plan::{Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
-use crate::run::{Progress, Runner, Server};
-
-struct Nobody;
+use crate::run::{Runner, Server};
 
 fn tool() -> Tool {
     Tool { name: "peerpath".to_owned(), version: "0".to_owned(), git_revision: None }
 }
 
-impl Progress for Nobody {
-    fn begin(&mut self, _what: &str) {}
-    fn end(&mut self) {}
-    fn failed(&mut self, _failure: &Failure) {}
-}
-
-/// Serves at an address for as long as `meanwhile` takes; returns what the operator was told.
+/// Serves while `meanwhile` runs. Returns its result and the log of the listener.
 fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T) -> (T, Vec<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
     let sources: Vec<Source> = from.iter().map(|text| text.parse().unwrap()).collect();
-    let (open, interrupt, told, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
+    let (open, interrupt, lines, token) = (OpenOptions::default(), Interrupt::default(), Mutex::default(), token());
     let connection = QueuePairOptions::default();
     let server = Server {
         sources: &sources,
@@ -51,48 +43,37 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
         connection: &connection,
         interrupt: &interrupt,
     };
-    let log = |line: &str| Mutex::<Vec<String>>::lock(&told).unwrap().push(line.to_owned());
+    let log = |line: &str| Mutex::<Vec<String>>::lock(&lines).unwrap().push(line.to_owned());
     let session = |peer: &_| server.session(peer);
     let listener = Listener { socket: &listener, token: &token, interrupt: &interrupt, log: &log, session: &session };
     let done = thread::scope(|scope| {
         scope.spawn(|| listener.serve().unwrap());
-        // However this ends, the listener has to be stopped, or the scope waits for ever.
+        // The listener has to be stopped after a panic as well, or the scope never ends.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(at)));
         interrupt.stop();
         done
     });
     match done {
-        Ok(done) => (done, told.into_inner().unwrap()),
+        Ok(done) => (done, lines.into_inner().unwrap()),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
 fn plan(peer: &Client, ops: &[Op]) -> Plan {
+    let sources = peer.offer().sources.iter().map(|text| text.parse().unwrap()).collect();
     Plan {
-        sources: peer.offer().sources.iter().map(|text| text.parse().unwrap()).collect(),
-        far: Vec::new(),
-        targets: vec![target()],
-        paths: vec![None],
         ops: ops.to_vec(),
         modes: vec![Mode::Completion, Mode::PingPong, Mode::Bandwidth],
         sizes_bytes: vec![64, 5000],
-        ranges: Vec::new(),
-        mechanism: Mechanism::Auto,
         depths: vec![3],
-        qps: vec![1],
-        threads: vec![1],
-        bidirectional: false,
-        post_list: None,
-        completion_moderation: 1,
-        connection: QueuePairOptions::default(),
-        cpus: Vec::new(),
         warmup: 2,
         iterations: Some(10),
         duration: Some(LONG),
+        ..Plan::new(sources, vec![target()])
     }
 }
 
-/// A run with whoever listens there.
+/// A run with the server at this address.
 fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<RunResult, Failure> {
     let interrupt = Interrupt::default();
     let peer = Client::connect(&at.to_string(), &token(), &interrupt)?;
@@ -112,7 +93,7 @@ fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<Run
         routes: Routes::live(),
         peer: Some(&peer),
     };
-    runner.run(&mut Nobody)
+    runner.run(&mut ())
 }
 
 fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
@@ -120,14 +101,14 @@ fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
 }
 
 #[test]
-fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
+fn transfers_in_both_directions_and_records_both_hosts() {
     let (result, _) = served(&target(), &["host:100K", "host:1M"], |at| {
         run(at, &[Op::Write, Op::Read, Op::Send], |plan| plan.qps = vec![1, 2]).unwrap()
     });
     assert_eq!(result.cells.len(), 2 * 3 * 2 * (2 + 2));
     for cell in &result.cells {
         if cell.op == "read" && cell.mode == "pingpong" {
-            // Nobody learns of a read.
+            // The responder cannot detect a read.
             assert_eq!(cell.outcome, Outcome::Waived);
             continue;
         }
@@ -145,7 +126,7 @@ fn both_directions_arrive_and_both_hosts_stand_in_the_result() {
 }
 
 #[test]
-fn each_thread_has_a_lane_of_its_own() {
+fn runs_a_lane_per_thread() {
     let (result, _) = served(&target(), &["host:1M"], |at| {
         run(at, &[Op::Write, Op::Read, Op::Send, Op::FetchAdd], |plan| {
             (plan.threads, plan.qps) = (vec![1, 3], vec![1, 2]);
@@ -161,7 +142,7 @@ fn each_thread_has_a_lane_of_its_own() {
 }
 
 #[test]
-fn both_sides_post_at_once_and_both_are_told() {
+fn both_sides_post_at_once_and_are_counted() {
     let (result, _) = served(&target(), &["host:1M"], |at| {
         run(at, &[Op::Write, Op::Read, Op::Send, Op::FetchAdd], |plan| {
             (plan.threads, plan.qps, plan.bidirectional) = (vec![1, 3], vec![1, 2], true);
@@ -172,21 +153,21 @@ fn both_sides_post_at_once_and_both_are_told() {
     assert_eq!(result.cells.len(), (3 * 2 + 1) * 2 * 2 * 2);
     for cell in &result.cells {
         assert!(cell.bidirectional, "{cell:?}");
-        // Which of two hosts did what to a word could not be told.
+        // The words do not show which host changed them.
         let expected = if cell.op == "fetch_add" { Outcome::Waived } else { Outcome::Passed };
         assert_eq!(cell.outcome, expected, "{cell:?}");
         if expected == Outcome::Passed {
             assert_eq!(cell.iterations, Some(2 * 10 * u64::from(cell.threads)), "{cell:?}");
-            let (whole, ways) = (cell.throughput_bytes_per_s, cell.throughput_each_way_bytes_per_s);
-            let [there, back] = ways.unwrap();
-            assert!(there > 0.0 && back > 0.0 && (there + back - whole.unwrap()).abs() < 1.0, "{cell:?}");
+            let (total, directions) = (cell.throughput_bytes_per_s, cell.throughput_each_way_bytes_per_s);
+            let [forward, reverse] = directions.unwrap();
+            assert!(forward > 0.0 && reverse > 0.0 && (forward + reverse - total.unwrap()).abs() < 1.0, "{cell:?}");
             assert_eq!(cell.throughput_min_window_bytes_per_s, None);
         }
     }
 }
 
 #[test]
-fn what_goes_elsewhere_on_its_way_back_is_found_as_well() {
+fn finds_misplaced_data_in_the_reverse_direction() {
     let (result, _) = served(&target(), &["host:100K"], |at| {
         run(at, &[Op::Send], |plan| {
             (plan.modes, plan.bidirectional, plan.targets) = (vec![Mode::Bandwidth], true, vec![wrong_target()]);
@@ -200,28 +181,28 @@ fn what_goes_elsewhere_on_its_way_back_is_found_as_well() {
 }
 
 #[test]
-fn words_are_counted_on_both_hosts() {
+fn verifies_words_on_both_hosts() {
     let (result, _) = served(&target(), &["host:100K"], |at| run(at, &[Op::FetchAdd, Op::CmpSwap], |_| ()).unwrap());
     assert_eq!(result.cells.len(), 2 * 3);
     for cell in &result.cells {
-        // Nobody learns of them.
+        // The responder cannot detect atomic operations.
         let expected = if cell.mode == "pingpong" { Outcome::Waived } else { Outcome::Passed };
         assert_eq!((cell.outcome, cell.size_bytes), (expected, 8), "{cell:?}");
     }
 }
 
 #[test]
-fn what_nobody_would_know_to_be_lost_is_waived() {
+fn waives_sends_that_could_be_lost_unnoticed() {
     let (result, _) = served(&target(), &["host:100K"], |at| {
         run(at, &[Op::Send, Op::Write], |plan| plan.connection.transport = Transport::Uc).unwrap()
     });
     for cell in &result.cells {
-        let unsure = cell.op == "send" && cell.mode != "pingpong";
-        assert_eq!(cell.outcome, if unsure { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
+        let undetected = cell.op == "send" && cell.mode != "pingpong";
+        assert_eq!(cell.outcome, if undetected { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
     }
 }
 
-/// Cells of one write at a time, of a device of this side's.
+/// The cells of single writes through this device of the client.
 fn writes_of(device: Target, transport: Transport) -> Vec<(Outcome, Option<Cause>)> {
     let (result, _) = served(&target(), &["host:100K"], |at| {
         run(at, &[Op::Write], |plan| {
@@ -234,34 +215,34 @@ fn writes_of(device: Target, transport: Transport) -> Vec<(Outcome, Option<Cause
 }
 
 #[test]
-fn what_is_on_its_way_is_waited_for_where_nothing_tells_of_its_arrival() {
+fn waits_for_late_data_on_an_unreliable_transport() {
     assert_eq!(writes_of(late_target(), Transport::Uc), [(Outcome::Passed, None); 2]);
 }
 
 #[test]
-fn what_is_lost_is_told_as_such_where_it_is_not_sure_to_arrive() {
+fn reports_packet_loss_on_an_unreliable_transport() {
     assert_eq!(writes_of(losing_target(), Transport::Uc), [(Outcome::Failed, Some(Cause::PacketsLost)); 2]);
     assert_eq!(writes_of(losing_target(), Transport::Rc), [(Outcome::Failed, Some(Cause::DataMismatch)); 2]);
 }
 
 #[test]
-fn this_side_may_name_its_memory() {
+fn uses_the_named_memory_of_the_client() {
     let (result, _) = served(&target(), &["host:100K"], |at| {
         run(at, &[Op::Write], |plan| plan.far = vec!["host:64K".parse().unwrap(), "host:4K".parse().unwrap()]).unwrap()
     });
     let far: Vec<_> = result.cells.iter().map(|cell| cell.outcome).collect();
-    // Of 4 KiB there is room for small operations only.
+    // Only small operations fit into 4 KiB.
     assert_eq!(far, [vec![Outcome::Passed; 6], vec![Outcome::Waived; 6]].concat());
 }
 
 #[test]
-fn what_goes_elsewhere_is_found_by_the_side_that_lends() {
+fn the_server_finds_misplaced_data() {
     let (result, _) = served(&wrong_target(), &["host:100K"], |at| run(at, &[Op::Write, Op::Send], |_| ()).unwrap());
     for cell in &result.cells {
-        // With one slot there is no wrong one.
+        // With one slot, no data can be misplaced.
         let wrong = cell.op == "send" && cell.depth > 1;
         assert_eq!(cell.outcome, if wrong { Outcome::Failed } else { Outcome::Passed }, "{cell:?}");
-        // Also of a cell that failed.
+        // A failed cell has a path as well.
         assert_eq!(cell.path.observed, PathName::HostMemory, "{cell:?}");
         if wrong {
             assert_eq!(cell.cause, Some(Cause::DataMismatch), "{cell:?}");
@@ -271,34 +252,34 @@ fn what_goes_elsewhere_is_found_by_the_side_that_lends() {
 }
 
 #[test]
-fn what_cannot_be_lent_is_waived_with_the_peers_reason() {
-    let (result, told) = served(&target(), &["host:4K"], |at| {
+fn waives_cells_that_the_server_does_not_support() {
+    let (result, log) = served(&target(), &["host:4K"], |at| {
         run(at, &[Op::Register, Op::Write], |plan| plan.sizes_bytes = vec![8192, 64]).unwrap()
     });
     let expected = [&[Outcome::Waived; 5][..], &[Outcome::Passed; 3]].concat();
     assert_eq!(outcomes(&result).into_iter().map(|(outcome, _)| outcome).collect::<Vec<_>>(), expected);
-    assert!(told.last().unwrap().contains("done"), "{told:?}");
+    assert!(log.last().unwrap().contains("done"), "{log:?}");
 }
 
 #[test]
-fn one_peer_is_served_at_a_time() {
-    let (_, told) = served(&target(), &["host:4K"], |at| {
+fn serves_one_peer_at_a_time() {
+    let (_, log) = served(&target(), &["host:4K"], |at| {
         let first = Client::connect(&at.to_string(), &token(), &Interrupt::default()).unwrap();
         let second = Client::connect(&at.to_string(), &token(), &Interrupt::default()).err().unwrap();
         assert!(second.what.contains("another peer"), "{second:?}");
         assert_eq!(second.severity, Severity::Unavailable);
-        assert!(second.explanation.remedy.contains("one peer is served at a time"), "{second:?}");
+        assert!(second.explanation.remedy.contains("one peer at a time"), "{second:?}");
         drop(first);
-        // The place is free once the server has noticed.
+        // The server detects the end of the first connection after some time.
         while Client::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
             thread::sleep(Duration::from_millis(5));
         }
     });
-    assert!(told.iter().any(|line| line.contains("another peer is being served")), "{told:?}");
+    assert!(log.iter().any(|line| line.contains("another peer is being served")), "{log:?}");
 }
 
 #[test]
-fn strangers_cost_nothing_but_their_own_connection() {
+fn silent_connections_do_not_disturb_a_run() {
     served(&target(), &["host:4K"], |at| {
         let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
         assert_eq!(run(at, &[Op::Write], |_| ()).unwrap().cells.len(), 6);
@@ -306,7 +287,7 @@ fn strangers_cost_nothing_but_their_own_connection() {
     });
 }
 
-/// What the client says in a cell, step by step, and what it hears.
+/// The requests of a client in a cell, each with the kind of its response.
 fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     vec![
         (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
@@ -321,13 +302,13 @@ fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     ]
 }
 
-/// A client's end with so many queue pairs, that leads nowhere.
+/// A client's endpoint with this many queue pairs, which do not exist.
 fn endpoint(queue_pairs: usize) -> Value {
     json!({"queue_pairs": vec![json!({"number": 1, "first_packet": 0}); queue_pairs], "address": {"lid": 1},
         "mtu_bytes": 1024, "reads_in_flight": 1, "message_bytes": 64, "regions": []})
 }
 
-/// The next message that is no sign of life.
+/// The next message other than signs of life.
 fn next(stream: &TcpStream) -> Value {
     loop {
         let received = receive(stream).unwrap();
@@ -342,9 +323,9 @@ fn kind(message: &Value) -> &str {
 }
 
 #[test]
-fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
+fn a_client_that_leaves_at_any_step_leaves_nothing_open() {
     let endpoint = endpoint(1);
-    let (_, told) = served(&target(), &["host:8K"], |at| {
+    let (_, log) = served(&target(), &["host:8K"], |at| {
         for steps in 0..=requests(&endpoint).len() {
             let stream = connected(at);
             assert_eq!(kind(&next(&stream)), "offer");
@@ -357,10 +338,10 @@ fn an_active_side_that_leaves_at_any_step_leaves_nothing_behind() {
         }
         assert_eq!(run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64]).unwrap().cells.len(), 3);
     });
-    assert_eq!(told.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{told:?}");
+    assert_eq!(log.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{log:?}");
 }
 
-/// As a client of this test's own; waits until the last one has been seen out.
+/// Connects as a client, after the server has finished with the previous one.
 fn connected(at: SocketAddr) -> TcpStream {
     loop {
         let stream = TcpStream::connect(at).unwrap();
@@ -377,7 +358,7 @@ fn connected(at: SocketAddr) -> TcpStream {
 
 #[test]
 fn an_unexpected_request_ends_the_connection() {
-    let (_, told) = served(&target(), &["host:8K"], |at| {
+    let (_, log) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!("close"),
             json!({"fill": {"seed": 1}}),
@@ -389,15 +370,15 @@ fn an_unexpected_request_ends_the_connection() {
             let stream = connected(at);
             next(&stream);
             send(&stream, &request);
-            // Some are told why; others have said nothing that could be answered.
+            // Valid requests get a reason, invalid messages none.
             while receive(&stream).is_ok() {}
         }
     });
-    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 6, "{told:?}");
+    assert_eq!(log.iter().filter(|line| line.contains("connection lost")).count(), 6, "{log:?}");
 }
 
 #[test]
-fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
+fn rejects_cells_out_of_bounds_and_serves_the_next() {
     served(&target(), &["host:8K"], |at| {
         let stream = connected(at);
         next(&stream);
@@ -435,14 +416,14 @@ fn cells_out_of_bounds_are_refused_and_the_next_is_served() {
 }
 
 #[test]
-fn windows_and_lanes_that_there_are_not_end_the_connection() {
-    let (_, told) = served(&target(), &["host:8K"], |at| {
+fn missing_windows_and_lanes_end_the_connection() {
+    let (_, log) = served(&target(), &["host:8K"], |at| {
         for request in [
             json!({"fill": {"window": 1, "seed": 5}}),
             json!({"verify": {"window": u32::MAX, "used": 0, "slots_seed": 5, "rest_seed": 5}}),
             json!({"echo": {"back": [0, 0]}}),
             json!({"echo": {"back": []}}),
-            // Only one side was to post.
+            // The cell has one direction.
             json!({"post": {"at": [0]}}),
             json!({"post": {"at": []}}),
         ] {
@@ -455,7 +436,7 @@ fn windows_and_lanes_that_there_are_not_end_the_connection() {
             send(&stream, &request);
             assert_eq!(kind(&next(&stream)), "refused", "{request}");
         }
-        // Three queue pairs are not those of two lanes.
+        // Three queue pairs cannot be divided among two lanes.
         let stream = connected(at);
         next(&stream);
         send(&stream, &json!({"open": {"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2, "lanes": 2}}));
@@ -463,10 +444,10 @@ fn windows_and_lanes_that_there_are_not_end_the_connection() {
         send(&stream, &json!({"connect": endpoint(3)}));
         assert_eq!(kind(&next(&stream)), "refused");
     });
-    assert_eq!(told.iter().filter(|line| line.contains("connection lost")).count(), 7, "{told:?}");
+    assert_eq!(log.iter().filter(|line| line.contains("connection lost")).count(), 7, "{log:?}");
 }
 
-/// A cell in which the server posts, up to where it may be asked to.
+/// Opens and connects a cell in which the server may post.
 fn both_ways(stream: &TcpStream, endpoint: &Value) {
     next(stream);
     let open = json!({"source": "host:32K", "op": "write", "size_bytes": 64, "depth": 4, "both_ways": true});
@@ -477,7 +458,7 @@ fn both_ways(stream: &TcpStream, endpoint: &Value) {
 }
 
 #[test]
-fn what_cannot_be_posted_is_refused() {
+fn rejects_invalid_posts() {
     served(&target(), &["host:32K"], |at| {
         for (post, answer) in [
             (json!({"at": [0, 0]}), "refused"),
@@ -498,8 +479,8 @@ fn what_cannot_be_posted_is_refused() {
 }
 
 #[test]
-fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
-    let (_, told) = served(&target(), &["host:32K"], |at| {
+fn a_server_stops_posting_when_the_client_does_not_wait() {
+    let (_, log) = served(&target(), &["host:32K"], |at| {
         let other = target().importer.open("copy0", &QueuePairOptions::default()).unwrap();
         let memory = HostExporter::open(1 << 20, &OpenOptions::default()).unwrap().export(1 << 20).unwrap();
         let registration = other.register(memory).unwrap();
@@ -508,7 +489,7 @@ fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
         for ending in [Some(json!("close")), Some(json!({"fill": {"seed": 1}})), None] {
             let stream = connected(at);
             both_ways(&stream, &endpoint);
-            // Without an end of its own.
+            // Without a limit.
             send(&stream, &json!({"post": {"at": [0]}}));
             assert_eq!(kind(&next(&stream)), "posting");
             let Some(ending) = ending else {
@@ -520,14 +501,14 @@ fn a_passive_side_stops_posting_when_nobody_waits_for_it() {
             let expected = if ending == json!("close") { "closed" } else { "refused" };
             assert_eq!(kind(&next(&stream)), expected);
         }
-        // It serves the next one.
+        // The server accepts the next client.
         drop(connected(at));
     });
-    assert_eq!(told.iter().filter(|line| line.contains(": served")).count(), 4, "{told:?}");
+    assert_eq!(log.iter().filter(|line| line.contains(": served")).count(), 4, "{log:?}");
 }
 
-/// A server that says all that and is gone then.
-fn saying(listener: &TcpListener, answers: &[Value]) {
+/// A server that sends these messages and closes the connection.
+fn send_responses(listener: &TcpListener, answers: &[Value]) {
     let (stream, _) = listener.accept().unwrap();
     as_server(&stream, &token(), LONG).unwrap();
     for (index, answer) in answers.iter().enumerate() {
@@ -538,7 +519,7 @@ fn saying(listener: &TcpListener, answers: &[Value]) {
     }
 }
 
-/// What a server says that knows one queue pair and one window, and nothing that came later.
+/// The messages of a server of an early version: one queue pair and one window.
 fn plain_answers() -> [Value; 4] {
     let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": []});
     let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 64}]});
@@ -556,12 +537,12 @@ fn plain_answers() -> [Value; 4] {
 }
 
 #[test]
-fn a_peer_that_knows_of_no_lanes_is_not_asked_for_more() {
+fn waives_threads_with_a_server_without_lanes() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
     let [offer, opened, _, closed] = plain_answers();
     let result = thread::scope(|scope| {
-        scope.spawn(|| saying(&listener, &[offer, opened, closed]));
+        scope.spawn(|| send_responses(&listener, &[offer, opened, closed]));
         let one = |plan: &mut Plan| {
             (plan.sizes_bytes, plan.modes, plan.threads) = (vec![64], vec![Mode::Completion], vec![2])
         };
@@ -572,12 +553,12 @@ fn a_peer_that_knows_of_no_lanes_is_not_asked_for_more() {
 }
 
 #[test]
-fn a_passive_side_that_dies_at_any_step_ends_the_run() {
+fn a_server_that_leaves_at_any_step_ends_the_run() {
     for messages in 0..4 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = listener.local_addr().unwrap();
         let result = thread::scope(|scope| {
-            scope.spawn(|| saying(&listener, &plain_answers()[..messages]));
+            scope.spawn(|| send_responses(&listener, &plain_answers()[..messages]));
             run(at, &[Op::Write], |plan| plan.sizes_bytes = vec![64])
         });
         match (messages, result) {
@@ -592,7 +573,7 @@ fn a_passive_side_that_dies_at_any_step_ends_the_run() {
 }
 
 #[test]
-fn a_window_that_makes_no_sense_is_not_used() {
+fn rejects_invalid_windows() {
     use crate::layout::Layout;
     for (slots, size, length) in [
         (vec![], 64, 64),

@@ -1,4 +1,4 @@
-//! What the server does itself while the peer measures: it answers, or posts as well, in a thread a lane.
+//! Transfers of the server while the client measures: it answers, or posts as well, with one thread per lane.
 
 use std::time::Duration;
 
@@ -6,166 +6,169 @@ use peerpath_importers::{ConnectedEnd, Op, Side};
 use peerpath_paths::Explanation;
 use quanta::Clock;
 
-use super::{Ready, Session, unexpected_request};
+use super::super::cell_error::CellError;
+use super::super::threads;
+use super::super::transfer::{last_byte_of, refill_receives, uses_receives};
+use super::open_cell::OpenCell;
+use super::{Session, unexpected_request};
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
 use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
-use crate::plan::can_flow;
-use crate::run::cell_error::CellError;
-use crate::run::lane::receives;
-use crate::run::ping_pong::last_byte_of;
-use crate::run::threads;
-use crate::run::transfer::refill_receives;
+use crate::plan::send_queue_drains;
 
-/// How often to look whether those have ended who are waited for.
-const LOOK: Duration = Duration::from_millis(1);
+/// Interval between checks whether the threads have ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What the peer is told of something that it has asked for.
-pub(super) type Told = Result<Response, CellError>;
+/// The last response to a request; `None` if the client closed the cell instead.
+type Posting = Result<Option<Result<Response, CellError>>, ConnectionError>;
 
-/// Tells those who work for a peer when to end.
+/// Stops the threads that work for a client.
 #[derive(Default)]
-struct Until {
-    /// It has had enough, and waits for the end of what is under way.
-    over: Interrupt,
-    /// Nobody waits any more.
-    gone: Interrupt,
+struct Stop {
+    /// The client has finished, and waits for the transfers in flight.
+    finish: Interrupt,
+    /// The client does not wait.
+    abort: Interrupt,
 }
 
-impl Session<'_> {
-    /// Sends back what comes, in a thread a lane, until the peer has had enough of that; none where it has had enough of the cell.
-    pub(super) fn echo(
-        &self,
-        ready: &Ready,
-        ends: &mut [Box<dyn ConnectedEnd + '_>],
-        echo: &Echo,
-    ) -> Result<Option<Told>, ConnectionError> {
-        if ends.is_empty() || ends.len() != echo.back.len() {
-            return unexpected_request(self.peer).map(|()| None);
-        }
-        let op = ready.op;
-        if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-            return Ok(Some(Err(CellError::waived(
-                format!("nothing tells of a {op}"),
-                Explanation::uncaused("so it cannot be answered", "ask for write, write_imm or send"),
-            ))));
-        }
-        let view = &**ready.buffer.view();
-        let lanes = ends.iter_mut().zip(ready.windows(0)).zip(&echo.back).map(|((end, layout), &back)| {
-            let last_byte = measure::look_at(view, last_byte_of(op, layout).buffer_offset)?;
-            let before = end.arrived()?;
-            Ok((&mut **end, PingPong { layout, op, back, last_byte, rounds: 0 }, before))
-        });
-        let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
-            Ok(lanes) => lanes,
-            Err(error) => return Ok(Some(Err(error.into()))),
-        };
-        let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
-        self.busy(
-            &Response::Echoing(Echoing { last_bytes }),
-            lanes,
-            |(end, ping_pong, before), until| measure::echo(end, ping_pong, before, &Clock::new(), &until.over),
-            |_| Response::Resting,
-        )
+/// Sends back what arrives until the client ends it.
+pub(super) fn echo(
+    session: &Session<'_>,
+    cell: &OpenCell,
+    ends: &mut [Box<dyn ConnectedEnd + '_>],
+    echo: &Echo,
+) -> Posting {
+    if ends.is_empty() || ends.len() != echo.back.len() {
+        return unexpected_request(session.peer).map(|()| None);
     }
+    let op = cell.op;
+    if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
+        return Ok(Some(Err(CellError::waived(
+            format!("cannot answer a {op}"),
+            Explanation::uncaused("The responder cannot detect it.", "Use write, write_imm or send."),
+        ))));
+    }
+    let view = &**cell.buffer.view();
+    let lanes = ends.iter_mut().zip(cell.windows_of_stream(0)).zip(&echo.back);
+    let lanes = lanes.map(|((end, layout), &return_offset)| {
+        let last_byte = measure::read_byte(view, last_byte_of(op, layout).buffer_offset)?;
+        let arrived_before = end.arrived()?;
+        Ok((&mut **end, PingPong { layout, op, return_offset, last_byte, rounds: 0 }, arrived_before))
+    });
+    let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
+        Ok(lanes) => lanes,
+        Err(error) => return Ok(Some(Err(error.into()))),
+    };
+    let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
+    run_until_rest(
+        session,
+        &Response::Echoing(Echoing { last_bytes }),
+        lanes,
+        |(end, ping_pong, arrived_before), stop| {
+            measure::echo(end, ping_pong, arrived_before, &Clock::new(), &stop.finish)
+        },
+        |_| Response::Resting,
+    )
+}
 
-    /// Posts as well, in a thread a lane, until it has done what it was told to; none where the peer has had enough of the cell.
-    pub(super) fn post(
-        &self,
-        ready: &Ready,
-        ends: &mut [Box<dyn ConnectedEnd + '_>],
-        post: &Post,
-    ) -> Result<Option<Told>, ConnectionError> {
-        // What is the peer's is far from here.
-        let layouts = ready.windows(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
-        let layouts: Option<Vec<Layout>> = layouts.collect();
-        let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
-        let Some(layouts) = layouts.filter(|layouts| layouts.len() == post.at.len()) else {
-            return unexpected_request(self.peer).map(|()| None);
-        };
-        let Post { post_list, completion_moderation: moderation, .. } = *post;
-        let (op, flow) = (ready.op, Flow { post_list, moderation, ..ready.flow });
-        if !can_flow(flow.depth, post_list, moderation) {
-            return Ok(Some(Err(CellError::waived(
-                "nothing can be posted like that",
-                Explanation::uncaused(
-                    "all work requests would be unsignaled, so the send queue would never drain",
-                    "use a depth that is a multiple of the post list, and larger than both together",
-                ),
-            ))));
-        }
-        let (clock, limit) = (Clock::new(), post.limit());
-        let lanes: Vec<_> = ends.iter_mut().map(|end| &mut **end).zip(&layouts).collect();
-        let tell = |seen: Vec<Vec<Throughput>>| {
-            let flows = || seen.iter().flatten();
-            let (begun, last) = (flows().map(|flow| flow.begun).min(), flows().map(|flow| flow.last).max());
-            let took = clock.delta(begun.unwrap_or(0), last.unwrap_or(0));
-            let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            Response::Posted(Posted { operations: flows().map(|flow| flow.operations).collect(), nanoseconds })
-        };
-        self.busy(
-            &Response::Posting,
-            lanes,
-            |(end, layout), until| {
-                let stream = Stream { layout, op, posted_by: Side::Far, queues: flow.queues, first: 0 };
-                let seen = measure::bandwidth(end, &[stream], flow, limit, &clock, &until.gone)?;
-                let ended = seen.iter().map(|seen| seen.operations).sum();
-                refill_receives(end, stream, ended, &clock, &until.gone)?;
-                // What the peer sends meanwhile needs receives for as long as it does.
-                let mut done = Vec::new();
-                while receives(op) && !until.over.is_set() {
-                    end.poll(&mut done)?;
-                    std::thread::yield_now();
-                }
-                Ok(seen)
-            },
-            tell,
-        )
+/// Posts the transfers of the second stream of each lane.
+pub(super) fn post(
+    session: &Session<'_>,
+    cell: &OpenCell,
+    ends: &mut [Box<dyn ConnectedEnd + '_>],
+    post: &Post,
+) -> Posting {
+    // The client's memory is the far side of this host.
+    let layouts = cell.windows_of_stream(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
+    let layouts: Option<Vec<Layout>> = layouts.collect();
+    let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
+    let Some(layouts) = layouts.filter(|layouts| layouts.len() == post.at.len()) else {
+        return unexpected_request(session.peer).map(|()| None);
+    };
+    let Post { post_list, completion_moderation: moderation, .. } = *post;
+    let (op, flow) = (cell.op, Flow { post_list, moderation, ..cell.flow });
+    if !send_queue_drains(flow.depth, post_list, moderation) {
+        return Ok(Some(Err(CellError::waived(
+            "cannot post with this post list and completion moderation",
+            Explanation::uncaused(
+                "All work requests would be unsignaled, so the send queue would never drain.",
+                "Use a depth that is a multiple of the post list, and larger than both together.",
+            ),
+        ))));
     }
+    let (clock, limit) = (Clock::new(), post.limit());
+    let lanes: Vec<_> = ends.iter_mut().map(|end| &mut **end).zip(&layouts).collect();
+    let response = |throughputs: Vec<Vec<Throughput>>| {
+        let all = || throughputs.iter().flatten();
+        let start = all().map(|throughput| throughput.start).min();
+        let end = all().map(|throughput| throughput.end).max();
+        let duration = clock.delta(start.unwrap_or(0), end.unwrap_or(0));
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Response::Posted(Posted { operations: all().map(|throughput| throughput.operations).collect(), nanoseconds })
+    };
+    run_until_rest(
+        session,
+        &Response::Posting,
+        lanes,
+        |(end, layout), stop| {
+            let stream = Stream { layout, op, posted_by: Side::Far, queues: flow.queues, first: 0 };
+            let throughputs = measure::bandwidth(end, &[stream], flow, limit, &clock, &stop.abort)?;
+            let operations = throughputs.iter().map(|throughput| throughput.operations).sum();
+            refill_receives(end, stream, operations, &clock, &stop.abort)?;
+            // Polling posts the receives for the client's sends, until they end.
+            let mut completions = Vec::new();
+            while uses_receives(op) && !stop.finish.is_set() {
+                end.poll(&mut completions)?;
+                std::thread::yield_now();
+            }
+            Ok(throughputs)
+        },
+        response,
+    )
+}
 
-    /// Has a thread a lane work, from when the peer is told of it until it has had enough and all of them have ended. None where it
-    /// has had enough of the cell.
-    fn busy<I: Send, T: Send>(
-        &self,
-        begun: &Response,
-        lanes: Vec<I>,
-        work: impl Fn(I, &Until) -> Result<T, MeasureError> + Sync,
-        tell: impl FnOnce(Vec<T>) -> Response,
-    ) -> Result<Option<Told>, ConnectionError> {
-        let until = Until::default();
-        std::thread::scope(|scope| {
-            let working = scope.spawn(|| threads::together(lanes, threads::in_turn(&[]), |lane| work(lane, &until)));
-            let received = self.peer.send(begun).and_then(|()| self.peer.receive(self.server.interrupt));
-            until.over.stop();
-            let received = match received {
-                Ok(Request::Rest) => self.wait(|| working.is_finished()).map(|()| Request::Rest),
-                received => received,
-            };
-            if !matches!(received, Ok(Request::Rest)) {
-                until.gone.stop();
-            }
-            let worked = working.join().unwrap_or(Err(MeasureError::Panicked));
-            match received? {
-                Request::Rest => Ok(Some(worked.map(tell).map_err(CellError::from))),
-                Request::Close => Ok(None),
-                _ => unexpected_request(self.peer).map(|()| None),
-            }
-        })
-    }
-
-    /// Waits for the end of something, as the peer does.
-    fn wait(&self, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
-        while !ended() {
-            if self.server.interrupt.is_set() {
-                return Err(ConnectionError::Interrupted);
-            }
-            if self.peer.try_receive()?.is_some() {
-                return unexpected_request(self.peer);
-            }
-            std::thread::sleep(LOOK);
+/// Runs `work` in a thread per lane. Sends `started`, waits for the client's next request, and then for the threads.
+fn run_until_rest<I: Send, T: Send>(
+    session: &Session<'_>,
+    started: &Response,
+    lanes: Vec<I>,
+    work: impl Fn(I, &Stop) -> Result<T, MeasureError> + Sync,
+    response: impl FnOnce(Vec<T>) -> Response,
+) -> Posting {
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| threads::run_together(lanes, threads::round_robin(&[]), |lane| work(lane, &stop)));
+        let peer = session.peer;
+        let received = peer.send(started).and_then(|()| peer.receive(session.server.interrupt));
+        stop.finish.stop();
+        let received = match received {
+            Ok(Request::Rest) => wait_until(session, || worker.is_finished()).map(|()| Request::Rest),
+            received => received,
+        };
+        if !matches!(received, Ok(Request::Rest)) {
+            stop.abort.stop();
         }
-        Ok(())
+        let results = worker.join().unwrap_or(Err(MeasureError::Panicked));
+        match received? {
+            Request::Rest => Ok(Some(results.map(response).map_err(CellError::from))),
+            Request::Close => Ok(None),
+            _ => unexpected_request(peer).map(|()| None),
+        }
+    })
+}
+
+/// Waits while the connection lasts. The client sends nothing meanwhile.
+fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
+    while !ended() {
+        if session.server.interrupt.is_set() {
+            return Err(ConnectionError::Interrupted);
+        }
+        if session.peer.try_receive()?.is_some() {
+            return unexpected_request(session.peer);
+        }
+        std::thread::sleep(POLL_INTERVAL);
     }
+    Ok(())
 }

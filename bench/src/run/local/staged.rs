@@ -1,7 +1,7 @@
-//! The BAR copied through host memory by the CPU: what is left to a host whose devices do not reach each other.
+//! Copies a BAR through host memory, for hosts whose devices cannot reach each other.
 //!
-//! The target moves between its far side and a staging buffer, this processor between the staging buffer and the BAR, once
-//! for each operation and within the time that is measured.
+//! The target transfers between its far side and a staging buffer. The CPU copies between the staging buffer and the BAR, once per
+//! operation and within the measured time.
 
 use std::io;
 use std::sync::Arc;
@@ -10,32 +10,31 @@ use peerpath_exporter::{HostMemory, View};
 use peerpath_importers::{Completion, DataPlane, Direction, Error, Transfer};
 use peerpath_paths::{Explained, Explanation, Severity};
 
-/// A data plane whose transfers end in the BAR, or begin there, though the target knows only the staging buffer. Both have
-/// every byte at the same offset.
+/// A data plane for a BAR, on top of the target's data plane for the staging buffer. A byte has the same offset in both.
 pub(super) struct Staged<'a> {
     target: Box<dyn DataPlane + 'a>,
     staging: HostMemory,
     bar: Arc<dyn View>,
     direction: Direction,
-    /// Transfers under way, each at the number by which the target knows it.
-    under_way: Box<[UnderWay]>,
-    /// Numbers that are not in use.
+    /// Transfers in flight, indexed by the identifier that the target has for them.
+    in_flight: Box<[InFlight]>,
+    /// Identifiers that are not in use.
     free: Vec<u64>,
     batch: Vec<Transfer>,
-    ended: Vec<Completion>,
+    completions: Vec<Completion>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct UnderWay {
-    /// The caller's number.
+struct InFlight {
+    /// The caller's identifier.
     id: u64,
     offset: u64,
     length_bytes: usize,
 }
 
-/// The processor did not reach the BAR.
+/// The CPU could not access the BAR.
 #[derive(Debug, thiserror::Error)]
-#[error("the BAR could not be copied")]
+#[error("cannot copy the BAR")]
 struct NotCopied {
     #[source]
     source: io::Error,
@@ -49,7 +48,7 @@ impl Explained for NotCopied {
                 "Name a BAR that VFIO lets this process map.",
             );
         }
-        Explanation::uncaused("The function does not answer.", "Look at the kernel log (dmesg) of that moment.")
+        Explanation::uncaused("The function does not respond.", "Look at the kernel log (dmesg) of that moment.")
     }
 
     fn severity(&self) -> Severity {
@@ -62,10 +61,10 @@ fn not_copied(source: io::Error) -> Error {
 }
 
 impl<'a> Staged<'a> {
-    /// Puts the copy before or behind a data plane of the staging buffer that was set up for `depth` transfers.
+    /// Adds the copy to a data plane of the staging buffer for `depth` transfers.
     ///
     /// # Errors
-    /// The BAR does not answer: it is looked at once, because the copies do not ask.
+    /// The BAR cannot be read. It is read once here: the copies themselves do not detect a BAR that does not respond.
     pub(super) fn new(
         target: Box<dyn DataPlane + 'a>,
         staging: HostMemory,
@@ -80,10 +79,10 @@ impl<'a> Staged<'a> {
             staging,
             bar,
             direction,
-            under_way: vec![UnderWay::default(); room].into(),
+            in_flight: vec![InFlight::default(); room].into(),
             free: (0..u64::from(depth)).rev().collect(),
             batch: Vec::with_capacity(room),
-            ended: Vec::with_capacity(room),
+            completions: Vec::with_capacity(room),
         })
     }
 }
@@ -95,14 +94,14 @@ impl DataPlane for Staged<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
         self.batch.clear();
-        // The target has room for as many as are free here, so none is copied and then turned away.
-        for (transfer, &number) in batch.iter().zip(self.free.iter().rev()) {
+        // The target accepts as many as are free here, so no copy is wasted.
+        for (transfer, &own_id) in batch.iter().zip(self.free.iter().rev()) {
             let (offset, length_bytes) = (transfer.buffer_offset, transfer.length_bytes as usize);
             if self.direction == Direction::OutOfSource {
                 self.bar.read_into(offset, &self.staging, offset, length_bytes).map_err(not_copied)?;
             }
-            self.under_way[number as usize] = UnderWay { id: transfer.id, offset, length_bytes };
-            self.batch.push(Transfer { id: number, ..*transfer });
+            self.in_flight[own_id as usize] = InFlight { id: transfer.id, offset, length_bytes };
+            self.batch.push(Transfer { id: own_id, ..*transfer });
         }
         let taken = self.target.submit(&self.batch)?;
         self.free.truncate(self.free.len() - taken);
@@ -110,10 +109,10 @@ impl DataPlane for Staged<'_> {
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
-        self.target.poll(&mut self.ended)?;
-        for Completion { id: number, result } in self.ended.drain(..) {
-            let UnderWay { id, offset, length_bytes } = self.under_way[number as usize];
-            self.free.push(number);
+        self.target.poll(&mut self.completions)?;
+        for Completion { id: own_id, result } in self.completions.drain(..) {
+            let InFlight { id, offset, length_bytes } = self.in_flight[own_id as usize];
+            self.free.push(own_id);
             if self.direction == Direction::IntoSource && result.is_ok() {
                 self.bar.write_from(offset, &self.staging, offset, length_bytes).map_err(not_copied)?;
             }
@@ -141,12 +140,12 @@ mod tests {
         HostExporter::open(LENGTH, &OpenOptions::default()).unwrap().export(LENGTH).unwrap()
     }
 
-    /// Moves between two buffers when it is polled, and says so in a log.
+    /// Copies between two buffers when it is polled, and records the identifiers.
     struct Target {
         staging: Arc<Buffer>,
         far: Arc<Buffer>,
         direction: Direction,
-        under_way: Vec<Transfer>,
+        in_flight: Vec<Transfer>,
         seen: Arc<Mutex<Vec<u64>>>,
     }
 
@@ -155,11 +154,11 @@ mod tests {
             Arc::clone(self.far.view())
         }
         fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
-            self.under_way.extend_from_slice(batch);
+            self.in_flight.extend_from_slice(batch);
             Ok(batch.len())
         }
         fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
-            for transfer in self.under_way.drain(..) {
+            for transfer in self.in_flight.drain(..) {
                 let mut bytes = vec![0; transfer.length_bytes as usize];
                 let (from, to) = match self.direction {
                     Direction::IntoSource => (&self.far, &self.staging),
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_reach_the_other_end_and_the_caller_sees_its_own_numbers() {
+    fn copies_to_the_other_end_and_keeps_identifiers() {
         for direction in [Direction::IntoSource, Direction::OutOfSource] {
             let (bar, staging, far) = (memory(), memory(), memory());
             let Handle::Memory(host_memory) = staging.handle() else { panic!("host memory has an address") };
@@ -196,7 +195,7 @@ mod tests {
                 staging: Arc::clone(&staging),
                 far: Arc::clone(&far),
                 direction,
-                under_way: Vec::new(),
+                in_flight: Vec::new(),
                 seen: Arc::clone(&seen),
             };
             let view = Arc::clone(bar.view());
@@ -204,13 +203,13 @@ mod tests {
             let transfer = |id, offset, length_bytes| Transfer::new(id, Op::Write, offset, offset, length_bytes);
             let batch = [transfer(70, 64, 100), transfer(71, 4096, 3), transfer(72, 5000, 1000)];
             let mut done = Vec::new();
-            assert_eq!(plane.submit(&batch).unwrap(), 2, "as many as the depth");
+            assert_eq!(plane.submit(&batch).unwrap(), 2, "the depth limits a batch");
             assert_eq!(plane.submit(&batch[2..]).unwrap(), 0);
             plane.poll(&mut done).unwrap();
             assert_eq!(plane.submit(&batch[2..]).unwrap(), 1);
             plane.poll(&mut done).unwrap();
             assert_eq!(done.iter().map(|completion| completion.id).collect::<Vec<_>>(), [70, 71, 72]);
-            assert!(seen.lock().unwrap().iter().all(|number| *number < 2));
+            assert!(seen.lock().unwrap().iter().all(|id| *id < 2));
             let expected: Vec<u8> = (0..LENGTH)
                 .map(|at| if matches!(at, 64..164 | 4096..4099 | 5000..6000) { data[at as usize] } else { 0 })
                 .collect();

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, OpenOptions, Source};
 use peerpath_host::{Hold, Options};
-use peerpath_importers::Device;
-use peerpath_paths::Bdf;
+use peerpath_importers::{Availability, Device, QueuePairOptions};
+use peerpath_paths::{Bdf, Severity};
 
 use crate::failure::Failure;
+use crate::plan::Target;
 
-/// An open source or target, with the hold of its function. The hold is released after the function was closed.
+/// An open source or target, with the hold of its function. The hold is released after the function is closed.
 pub(super) struct Held<T> {
     opened: T,
     _hold: Option<Hold>,
@@ -25,7 +26,7 @@ impl<T> Deref for Held<T> {
 }
 
 /// Opens a source.
-pub(super) fn source(
+pub(super) fn open_source(
     source: &Source,
     open: &OpenOptions,
     changes: &Options,
@@ -35,16 +36,30 @@ pub(super) fn source(
     Ok(Held { opened, _hold })
 }
 
-/// Opens a target with `open`. The function of `source` is held already: a lock is acquired once per process.
-pub(super) fn target(
-    function: Option<Bdf>,
+/// Opens a target that can be used. If `source` uses the same function, the function is held already: a process acquires each
+/// lock once.
+pub(super) fn open_target(
+    target: &Target,
+    connection: &QueuePairOptions,
     source: Option<&Source>,
     changes: &Options,
-    open: impl FnOnce() -> Result<Arc<dyn Device>, Failure>,
 ) -> Result<Held<Arc<dyn Device>>, Failure> {
+    let function = target.importer.vfio_function(&target.address);
     let function = function.filter(|bdf| source.and_then(function_of) != Some(*bdf));
     let _hold = function.map(|bdf| acquire(bdf, changes)).transpose()?;
-    Ok(Held { opened: open()?, _hold })
+    Ok(Held { opened: open_usable(target, connection)?, _hold })
+}
+
+fn open_usable(target: &Target, connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Failure> {
+    match target.importer.probe(&target.address) {
+        Ok(Availability::Waived(explanation)) => {
+            return Err(Failure::new(format!("cannot use {target}"), explanation, Severity::Unavailable));
+        }
+        // Without dma-bufs, the target still serves the host-memory baseline; it rejects other sources at registration.
+        Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address, connection),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| Failure::of(&error))
 }
 
 fn acquire(bdf: Bdf, changes: &Options) -> Result<Hold, Failure> {

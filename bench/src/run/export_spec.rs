@@ -1,4 +1,4 @@
-//! What of a source a cell exports: its front, or ranges of it.
+//! Which part of a source a cell exports: its front, or ranges of it.
 
 use std::sync::Arc;
 
@@ -7,32 +7,33 @@ use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Origin, Packing, Sour
 use crate::plan::{CellSpec, Mechanism};
 
 /// What is exported, and how.
-pub(super) enum Shape {
-    /// So many bytes from the start of the source, as it is named.
+pub(super) enum ExportSpec {
+    /// This many bytes from the start of the source, as it is named.
     Front(u64),
     /// These ranges.
     Ranges(Vec<BarRange>, Packing),
 }
 
-impl Shape {
-    /// What a cell exports. Unmeasured ranges, transfers find the whole source and control ops as much of it as they are about.
-    /// Ranges are together as long as the operation, so that a transfer lies over all of them; where a transfer has to lie
-    /// within one, each of them is as long as that. One range is no exception, so that it can be compared with many.
+impl ExportSpec {
+    /// What a cell exports. Without a number of ranges, a transfer exports the whole source, and a control operation the cell's
+    /// size. With a number of ranges, the ranges together have the length of the operation, so that a transfer spans all of them.
+    /// If each range is registered separately, each range has the length of the operation, as a transfer lies within one. This
+    /// also holds for one range, so that its figures compare with those of many.
     ///
     /// # Errors
-    /// The source cannot be cut like that.
+    /// The source cannot be split like that.
     pub(super) fn of(origin: &Origin, spec: &CellSpec) -> Result<Self, Error> {
         let whole: u64 = origin.ranges.iter().map(|range| range.length_bytes).sum();
         let (page_bytes, size) = (page_bytes(), spec.size_bytes);
-        let apart = spec.mechanism == Mechanism::MrPerRange;
+        let per_range = spec.mechanism == Mechanism::MrPerRange;
         let length = match (spec.ranges, spec.transfers()) {
             (_, false) => size,
             (None, true) => whole,
             (Some(1), true) => size.next_multiple_of(page_bytes).min(whole),
-            (Some(count), true) if apart => u64::from(count) * size.next_multiple_of(page_bytes),
+            (Some(count), true) if per_range => u64::from(count) * size.next_multiple_of(page_bytes),
             (Some(count), true) => size.next_multiple_of(u64::from(count) * page_bytes),
         };
-        Ok(match (spec.ranges, apart) {
+        Ok(match (spec.ranges, per_range) {
             (None | Some(1), false) => Self::Front(length),
             (None | Some(1), true) => Self::Ranges(origin.front(length), Packing::DmaBufPerRange),
             (Some(count), false) => Self::Ranges(origin.spread(length, count)?, Packing::OneDmaBuf),
@@ -40,7 +41,6 @@ impl Shape {
         })
     }
 
-    /// Exports it.
     pub(super) fn export(&self, exporter: &dyn Exporter) -> Result<Arc<Buffer>, Error> {
         match self {
             Self::Front(length_bytes) => exporter.export(*length_bytes),
@@ -48,8 +48,8 @@ impl Shape {
         }
     }
 
-    /// Where the bytes come from, as far as that is decided before anything is exported.
-    pub(super) fn exported(&self, origin: &Origin) -> Origin {
+    /// The origin of the buffer, as far as it is known before the export.
+    pub(super) fn origin(&self, origin: &Origin) -> Origin {
         match self {
             Self::Front(_) => origin.clone(),
             Self::Ranges(ranges, _) => Origin { ranges: ranges.clone(), ..origin.clone() },
@@ -57,8 +57,8 @@ impl Shape {
     }
 }
 
-/// What can be said of a source that could not be opened.
-pub(super) fn named(source: &Source) -> Origin {
+/// The origin of a source that is not open, as far as its name tells.
+pub(super) fn unopened(source: &Source) -> Origin {
     let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
     let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
     match source {
@@ -73,7 +73,7 @@ pub(super) fn named(source: &Source) -> Origin {
     }
 }
 
-/// How many ranges the kernel is asked to map as one buffer.
+/// How many ranges the kernel maps as one buffer.
 pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
     match spec.mechanism {
         Mechanism::MrPerRange => 1,
@@ -120,29 +120,29 @@ mod tests {
     }
 
     fn ranges(origin: &Origin, spec: &CellSpec) -> Option<(Vec<(u64, u64)>, Packing)> {
-        match Shape::of(origin, spec).unwrap() {
-            Shape::Front(_) => None,
-            Shape::Ranges(ranges, packing) => {
+        match ExportSpec::of(origin, spec).unwrap() {
+            ExportSpec::Front(_) => None,
+            ExportSpec::Ranges(ranges, packing) => {
                 Some((ranges.iter().map(|range| (range.offset_bytes, range.length_bytes)).collect(), packing))
             }
         }
     }
 
     #[test]
-    fn without_ranges_it_is_the_source_as_named() {
+    fn exports_the_source_as_named_without_ranges() {
         let origin = bar(&[(0, 128 * MIB)]);
         for (op, length) in [(Op::Register, MIB), (Op::Write, 128 * MIB)] {
-            let shape = Shape::of(&origin, &spec(op, MIB, None, Mechanism::Auto)).unwrap();
-            assert!(matches!(shape, Shape::Front(bytes) if bytes == length));
+            let export = ExportSpec::of(&origin, &spec(op, MIB, None, Mechanism::Auto)).unwrap();
+            assert!(matches!(export, ExportSpec::Front(bytes) if bytes == length));
         }
     }
 
     #[test]
-    fn a_transfer_lies_over_all_ranges_or_each_range_is_as_long_as_it() {
+    fn a_transfer_spans_all_ranges_or_lies_within_each() {
         let origin = bar(&[(0, 128 * MIB)]);
         let of = |op, mechanism| ranges(&origin, &spec(op, 2 * MIB, 2, mechanism)).unwrap();
-        let one = Shape::of(&origin, &spec(Op::Write, 2 * MIB, 1, Mechanism::Auto)).unwrap();
-        assert!(matches!(one, Shape::Front(bytes) if bytes == 2 * MIB));
+        let one = ExportSpec::of(&origin, &spec(Op::Write, 2 * MIB, 1, Mechanism::Auto)).unwrap();
+        assert!(matches!(one, ExportSpec::Front(bytes) if bytes == 2 * MIB));
         let halves = vec![(0, MIB), (2 * MIB, MIB)];
         for op in [Op::Register, Op::Write] {
             assert_eq!(of(op, Mechanism::Auto), (halves.clone(), Packing::OneDmaBuf));
@@ -152,11 +152,14 @@ mod tests {
             of(Op::Write, Mechanism::MrPerRange),
             (vec![(0, 2 * MIB), (4 * MIB, 2 * MIB)], Packing::DmaBufPerRange)
         );
-        assert!(Shape::of(&origin, &spec(Op::Write, 64 * MIB, 2, Mechanism::MrPerRange)).is_err(), "no room for gaps");
+        assert!(
+            ExportSpec::of(&origin, &spec(Op::Write, 64 * MIB, 2, Mechanism::MrPerRange)).is_err(),
+            "the BAR is too short for the gaps"
+        );
     }
 
     #[test]
-    fn ranges_that_were_named_can_be_registered_one_by_one() {
+    fn named_ranges_can_be_registered_separately() {
         let origin = bar(&[(0x8000, 0x2000), (0, 0x1000)]);
         let named = vec![(0x8000, 0x2000), (0, 0x1000)];
         let write = spec(Op::Write, 64, None, Mechanism::MrPerRange);

@@ -1,0 +1,164 @@
+//! Rejects plans that cannot run.
+
+use peerpath_exporter::Source;
+use peerpath_importers::QueuePairOptions;
+use peerpath_paths::{Explained, Explanation, PathName, Severity};
+
+use super::Plan;
+use super::bounds::{DEEPEST, LARGEST_OPERATION_BYTES, MOST_QUEUES, MOST_RANGES, MOST_THREADS, send_queue_drains};
+
+/// Why a plan cannot run on any host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct PlanError {
+    what: String,
+    why: String,
+    remedy: String,
+}
+
+impl Explained for PlanError {
+    fn explanation(&self) -> Explanation {
+        Explanation::uncaused(&self.why, &self.remedy)
+    }
+    fn severity(&self) -> Severity {
+        Severity::BadInput
+    }
+}
+
+fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
+    Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
+}
+
+/// Checks a plan.
+pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
+    if plan.sources.is_empty() || plan.targets.is_empty() {
+        return reject(
+            "there is nothing to run".into(),
+            "A run needs at least one source and one target.",
+            "Name at least one of each.",
+        );
+    }
+    if plan.paths.contains(&Some(PathName::Unknown)) {
+        return reject(
+            "cannot ask for path unknown".into(),
+            "It is the name of a path that could not be observed.",
+            "Ask for bypass, translated, bus-address, host-memory, staged or refused.",
+        );
+    }
+    check_sizes(plan)?;
+    check_threads_and_queues(plan)?;
+    check_connection(plan)?;
+    check_ranges(plan)?;
+    if plan.cell_count() == 0 {
+        return reject(
+            "no cell is left to run".into(),
+            "Ranges shorter than 4 KiB are not exported, and every size is split into such ranges.",
+            "Choose a larger size or fewer ranges.",
+        );
+    }
+    if plan.iterations == Some(0) {
+        return reject(
+            "no operation would be measured".into(),
+            "The number of iterations is 0.",
+            "Ask for at least one iteration.",
+        );
+    }
+    Ok(())
+}
+
+fn check_sizes(plan: &Plan) -> Result<(), PlanError> {
+    if let Some(size) = plan.sizes_bytes.iter().find(|size| **size == 0 || **size > LARGEST_OPERATION_BYTES) {
+        return reject(
+            format!("cannot run an operation of {size} bytes"),
+            "Sizes are 1 byte to 1 GiB.",
+            "Choose another size.",
+        );
+    }
+    if let Some(depth) = plan.depths.iter().find(|depth| **depth == 0 || **depth > DEEPEST) {
+        return reject(format!("cannot use a depth of {depth}"), "Depths are 1 to 65536.", "Choose another depth.");
+    }
+    if let Some(ranges) = plan.ranges.iter().find(|ranges| **ranges == 0 || **ranges > MOST_RANGES) {
+        return reject(
+            format!("cannot split a BAR into {ranges} ranges"),
+            "The number of ranges is 1 to 65536.",
+            "Choose another number of ranges.",
+        );
+    }
+    Ok(())
+}
+
+fn check_ranges(plan: &Plan) -> Result<(), PlanError> {
+    let has_ranges = |source: &&Source| matches!(source, Source::Vfio { ranges, .. } if !ranges.is_empty());
+    match plan.sources.iter().find(has_ranges).filter(|_| plan.ranges.iter().any(|count| *count > 1)) {
+        Some(source) => reject(
+            format!("cannot split {source} into ranges"),
+            "The source names its ranges itself.",
+            "Omit either the number of ranges or the ranges of the source (after the @).",
+        ),
+        None => Ok(()),
+    }
+}
+
+fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
+    for (counts, most, name) in [(&plan.qps, MOST_QUEUES, "queue pairs"), (&plan.threads, MOST_THREADS, "threads")] {
+        if let Some(count) = counts.iter().find(|count| **count == 0 || **count > most) {
+            return reject(
+                format!("cannot use {count} {name}"),
+                &format!("The number of {name} is 1 to {most}."),
+                "Choose another number.",
+            );
+        }
+    }
+    let shallowest = plan.depths.iter().copied().min().unwrap_or(1);
+    for (count, name) in
+        [(plan.completion_moderation, "completion moderation"), (plan.post_list.unwrap_or(1), "post list")]
+    {
+        if count == 0 || count > shallowest {
+            return reject(
+                format!("cannot use a {name} of {count} with a depth of {shallowest}"),
+                "The depth is the number of operations in flight.",
+                "Choose a number from 1 to the depth.",
+            );
+        }
+    }
+    if plan.depths.iter().any(|depth| !send_queue_drains(*depth, plan.post_list, plan.completion_moderation)) {
+        return reject(
+            format!(
+                "cannot use a post list of {} with a completion moderation of {} and this depth",
+                plan.post_list.unwrap_or(1),
+                plan.completion_moderation
+            ),
+            "All work requests would be unsignaled, so the send queue would never drain.",
+            "Use a depth that is a multiple of the post list, and larger than both together.",
+        );
+    }
+    Ok(())
+}
+
+fn check_connection(plan: &Plan) -> Result<(), PlanError> {
+    let QueuePairOptions { mtu_bytes, service_level, .. } = plan.connection;
+    if let Some(bytes) = mtu_bytes.filter(|bytes| !QueuePairOptions::MTUS_BYTES.contains(bytes)) {
+        return reject(
+            format!("cannot use an MTU of {bytes} bytes"),
+            "RDMA defines 256, 512, 1024, 2048 and 4096.",
+            "Choose one of these.",
+        );
+    }
+    if service_level > 15 {
+        return reject(
+            format!("cannot use a service level of {service_level}"),
+            "Service levels are 0 to 15.",
+            "Choose another service level.",
+        );
+    }
+    let has_none = |target: &&super::Target| !target.importer.capabilities().queue_pairs;
+    let defaults = QueuePairOptions { huge_pages: plan.connection.huge_pages, ..QueuePairOptions::default() };
+    match plan.targets.iter().find(has_none).filter(|_| plan.connection != defaults) {
+        Some(target) => reject(
+            format!("{target} has no queue pairs"),
+            "Transport, MTU, GID, service level, traffic class, inline, ordering and events are options of RDMA devices.",
+            "Omit these options, or run the two kinds of targets separately.",
+        ),
+        None => Ok(()),
+    }
+}

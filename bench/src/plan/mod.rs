@@ -1,0 +1,313 @@
+//! A plan: what a run measures, and the cells that follow from it.
+
+mod bounds;
+mod check;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use peerpath_exporter::Source;
+use peerpath_importers::{Op, OpSpec, QueuePairOptions, Role};
+use peerpath_paths::PathName;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::measure::Limit;
+pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
+pub use check::PlanError;
+pub use target::Target;
+
+/// How a transfer is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One operation at a time, from its posting to its work completion: latency.
+    Completion,
+    /// Half of each round trip between initiator and responder: latency.
+    PingPong,
+    /// As many operations in flight as the depth allows: throughput.
+    Bandwidth,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Completion, Self::PingPong, Self::Bandwidth];
+
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completion => "completion",
+            Self::PingPong => "pingpong",
+            Self::Bandwidth => "bandwidth",
+        }
+    }
+}
+
+/// How a buffer of several ranges is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// All ranges in one dma-buf, registered in the way that the importer chooses.
+    #[default]
+    Auto,
+    /// Each range in a dma-buf and a memory region of its own.
+    MrPerRange,
+}
+
+/// What a run measures. A run has a cell for each combination of the listed values.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Memory to export.
+    #[serde(serialize_with = "source_names")]
+    pub sources: Vec<Source>,
+    /// With a peer, which has the sources: memory of this host for the other side of transfers. Empty: host memory that fits each
+    /// cell.
+    #[serde(serialize_with = "source_names", skip_serializing_if = "Vec::is_empty")]
+    pub far: Vec<Source>,
+    /// Devices to register the memory with.
+    pub targets: Vec<Target>,
+    /// Paths that the data must take. `None`: the path that the kernel chooses.
+    pub paths: Vec<Option<PathName>>,
+    /// Operations. A cell whose target does not offer its operation is waived.
+    #[serde(serialize_with = "op_names")]
+    pub ops: Vec<Op>,
+    /// How transfers are measured.
+    pub modes: Vec<Mode>,
+    /// Bytes per operation: 1 byte to 1 GiB.
+    pub sizes_bytes: Vec<u64>,
+    /// Number of ranges to split a BAR into. Empty: the BAR as it is named.
+    pub ranges: Vec<u32>,
+    /// How several ranges are registered.
+    pub mechanism: Mechanism,
+    /// Operations in flight on each queue pair, in bandwidth mode.
+    pub depths: Vec<u32>,
+    /// Queue pairs per thread, used in turn, in bandwidth mode.
+    pub qps: Vec<u32>,
+    /// Threads. Each has queue pairs and a part of the source of its own.
+    pub threads: Vec<u32>,
+    /// Both sides post, in bandwidth mode.
+    pub bidirectional: bool,
+    /// Work requests posted at once, in bandwidth mode. `None`: as many as the send queue has room for.
+    pub post_list: Option<u32>,
+    /// One of this many work requests on a queue pair is signaled, in bandwidth mode.
+    pub completion_moderation: u32,
+    /// Options of queue pairs.
+    pub connection: QueuePairOptions,
+    /// CPUs to bind the threads to, in turn. Empty: threads are not bound.
+    pub cpus: Vec<u32>,
+    /// Operations before the measurement.
+    pub warmup: u64,
+    /// Most operations per cell. `None`: no limit.
+    pub iterations: Option<u64>,
+    /// Longest time per cell. `None`: no limit. A cell ends at the first of both limits.
+    #[serde(serialize_with = "seconds", rename = "duration_s")]
+    pub duration: Option<Duration>,
+}
+
+fn source_names<S: Serializer>(sources: &[Source], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(sources.iter().map(Source::to_string))
+}
+
+fn op_names<S: Serializer>(ops: &[Op], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ops.iter().map(|op| op.as_str()))
+}
+
+fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
+
+/// Shorter ranges are not exported: on most hosts they would be less than a page.
+const SHORTEST_RANGE_BYTES: u64 = 4096;
+
+/// A source, a target and a path. They are opened once for all of their cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg<'plan> {
+    /// The memory to export.
+    pub source: &'plan Source,
+    /// The device to register it with. With a peer: the device of this host.
+    pub target: &'plan Target,
+    /// With a peer: this host's memory, if the plan names it.
+    pub far: Option<&'plan Source>,
+    /// The path that the data must take.
+    pub asked: Option<PathName>,
+}
+
+/// One cell of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellSpec {
+    /// The path that the data must take.
+    pub asked: Option<PathName>,
+    /// The operation.
+    pub op: Op,
+    /// What the operation is for this target. `None` if the target does not offer it.
+    pub spec: Option<OpSpec>,
+    /// How it is measured.
+    pub mode: Mode,
+    /// Bytes per operation.
+    pub size_bytes: u64,
+    /// Number of ranges to split the source into. `None`: the source as it is named.
+    pub ranges: Option<u32>,
+    /// How they are registered.
+    pub mechanism: Mechanism,
+    /// Operations in flight on each queue pair.
+    pub depth: u32,
+    /// Queue pairs per thread.
+    pub qps: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Both sides post.
+    pub bidirectional: bool,
+}
+
+impl CellSpec {
+    /// Whether the operation moves data. An operation that the target does not offer counts as one that does.
+    pub fn transfers(&self) -> bool {
+        self.spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
+    }
+
+    /// Whether the ranges are too short to be exported. A range that has to contain a whole operation has its length.
+    fn has_too_short_ranges(&self) -> bool {
+        let count = self.ranges.unwrap_or(1);
+        let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
+            self.size_bytes
+        } else {
+            self.size_bytes / u64::from(count)
+        };
+        count > 1 && each < SHORTEST_RANGE_BYTES
+    }
+}
+
+impl Plan {
+    /// A plan for these sources and targets with one cell for each pair: 1000 writes of 4 KiB, one at a time.
+    pub fn new(sources: Vec<Source>, targets: Vec<Target>) -> Self {
+        Self {
+            sources,
+            far: Vec::new(),
+            targets,
+            paths: vec![None],
+            ops: vec![Op::Write],
+            modes: vec![Mode::Completion],
+            sizes_bytes: vec![4096],
+            ranges: Vec::new(),
+            mechanism: Mechanism::Auto,
+            depths: vec![1],
+            qps: vec![1],
+            threads: vec![1],
+            bidirectional: false,
+            post_list: None,
+            completion_moderation: 1,
+            connection: QueuePairOptions::default(),
+            cpus: Vec::new(),
+            warmup: 0,
+            iterations: Some(1000),
+            duration: None,
+        }
+    }
+
+    /// Rejects a plan that cannot run on any host.
+    ///
+    /// # Errors
+    /// There is no cell to run, or a value is out of bounds.
+    pub fn check(&self) -> Result<(), PlanError> {
+        check::check(self)
+    }
+
+    /// The limits of a cell.
+    pub fn limit(&self) -> Limit {
+        Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
+    }
+
+    /// The legs, in the order in which they run.
+    ///
+    /// A source uses the paths that its kind can take, so one plan can contain a BAR and its host-memory baseline.
+    pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
+        let ends = move |target| {
+            let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
+            far.map(move |far| (target, far))
+        };
+        self.sources.iter().flat_map(move |source| {
+            self.targets.iter().flat_map(ends).flat_map(move |(target, far)| {
+                self.paths_of(source).into_iter().map(move |asked| Leg { source, target, far, asked })
+            })
+        })
+    }
+
+    /// The paths that the kind of source can take. If it can take none, all of them, so that cells report the reason.
+    fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
+        let fits = |asked: &Option<PathName>| {
+            asked.is_none_or(|path| match source {
+                Source::Vfio { .. } | Source::Cuda { .. } => path != PathName::HostMemory,
+                Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
+                // Known when it is opened.
+                Source::Socket { .. } => true,
+            })
+        };
+        let fitting: Vec<_> = self.paths.iter().copied().filter(fits).collect();
+        if fitting.is_empty() { self.paths.clone() } else { fitting }
+    }
+
+    /// The cells of a leg, in the order in which they run.
+    pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
+        let Leg { target, asked, .. } = leg;
+        let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
+        let bidirectional = false;
+        let mut cells = Vec::new();
+        for &op in &self.ops {
+            let spec = target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op);
+            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
+            for &size_bytes in sizes_bytes {
+                for ranges in self.range_counts() {
+                    let cell = CellSpec {
+                        asked,
+                        op,
+                        spec,
+                        mode,
+                        size_bytes,
+                        ranges,
+                        mechanism,
+                        depth,
+                        qps,
+                        threads,
+                        bidirectional,
+                    };
+                    if !cell.has_too_short_ranges() {
+                        self.expand_modes(cell, &mut cells);
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    fn range_counts(&self) -> Vec<Option<u32>> {
+        if self.ranges.is_empty() { vec![None] } else { self.ranges.iter().copied().map(Some).collect() }
+    }
+
+    /// Adds the cell with each mode, depth, and number of queue pairs and threads.
+    fn expand_modes(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
+        if !cell.transfers() {
+            // The trace of the kernel's calls does not distinguish threads.
+            let is_traced = cell.spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map));
+            let threads = if is_traced { &[1][..] } else { &self.threads };
+            cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
+            return;
+        }
+        for &mode in &self.modes {
+            let is_bandwidth = mode == Mode::Bandwidth;
+            let (depths, qps): (&[u32], &[u32]) = if is_bandwidth { (&self.depths, &self.qps) } else { (&[1], &[1]) };
+            for &threads in &self.threads {
+                for &qps in qps {
+                    let bidirectional = is_bandwidth && self.bidirectional;
+                    let of = |&depth| CellSpec { mode, depth, qps, threads, bidirectional, ..cell };
+                    cells.extend(depths.iter().map(of));
+                }
+            }
+        }
+    }
+
+    /// Number of cells of all legs.
+    pub fn cell_count(&self) -> usize {
+        self.legs().map(|leg| self.cells(leg).len()).sum()
+    }
+}

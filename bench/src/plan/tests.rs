@@ -1,0 +1,76 @@
+//! The cells of plans.
+
+use super::*;
+
+fn plan(ops: &[Op], sizes_bytes: &[u64], ranges: &[u32], mechanism: Mechanism) -> Plan {
+    Plan {
+        ops: ops.to_vec(),
+        modes: vec![Mode::Completion, Mode::Bandwidth],
+        sizes_bytes: sizes_bytes.to_vec(),
+        ranges: ranges.to_vec(),
+        mechanism,
+        depths: vec![8, 16],
+        iterations: Some(1),
+        ..Plan::new(vec!["0000:03:00.0:2".parse().unwrap()], vec!["verbs:rxe0".parse().unwrap()])
+    }
+}
+
+fn cells(plan: &Plan) -> Vec<(u64, u32, Mode, u32)> {
+    let leg = plan.legs().next().unwrap();
+    let cells = plan.cells(leg);
+    cells.iter().map(|cell| (cell.size_bytes, cell.ranges.unwrap_or(0), cell.mode, cell.depth)).collect()
+}
+
+#[test]
+fn omits_ranges_shorter_than_4_kib() {
+    let control = plan(&[Op::Register], &[4096, 65_536], &[1, 2, 8, 64], Mechanism::Auto);
+    let expected =
+        [(4096, 1), (65_536, 1), (65_536, 2), (65_536, 8)].map(|(size, ranges)| (size, ranges, Mode::Completion, 1));
+    assert_eq!(cells(&control), expected);
+    assert_eq!(control.cell_count(), 4);
+    for ranges in [&[][..], &[1]] {
+        let whole = plan(&[Op::Register], &[100], ranges, Mechanism::Auto);
+        assert_eq!(cells(&whole).len(), 1, "the whole source is never omitted");
+    }
+    plan(&[Op::Register], &[4096], &[8], Mechanism::Auto).check().unwrap_err();
+}
+
+#[test]
+fn a_range_of_its_own_region_has_the_length_of_the_operation() {
+    let transfers = plan(&[Op::Write], &[4096], &[8], Mechanism::MrPerRange);
+    assert_eq!(
+        cells(&transfers),
+        [(4096, 8, Mode::Completion, 1), (4096, 8, Mode::Bandwidth, 8), (4096, 8, Mode::Bandwidth, 16)]
+    );
+    assert_eq!(cells(&plan(&[Op::Register], &[4096], &[8], Mechanism::MrPerRange)), []);
+    assert_eq!(cells(&plan(&[Op::Write], &[4096], &[8], Mechanism::Auto)), []);
+}
+
+#[test]
+fn a_source_uses_the_paths_of_its_kind() {
+    let paths = |names: &[PathName]| {
+        let plan = Plan {
+            sources: ["0000:03:00.0:2", "host:16M"].map(|source| source.parse().unwrap()).to_vec(),
+            paths: names.iter().copied().map(Some).collect(),
+            ..plan(&[Op::Write], &[4096], &[], Mechanism::Auto)
+        };
+        plan.legs().map(|leg| (leg.source.to_string(), leg.asked.unwrap())).collect::<Vec<_>>()
+    };
+    let (bar, host) = ("0000:03:00.0:2".to_owned(), "host:16M".to_owned());
+    let (bypass, memory) = (PathName::HostBridgeBypass, PathName::HostMemory);
+    assert_eq!(paths(&[bypass, memory]), [(bar.clone(), bypass), (host.clone(), memory)]);
+    assert_eq!(paths(&[bypass]), [(bar, bypass), (host, bypass)], "a path that was asked for is not omitted");
+}
+
+#[test]
+fn rejects_a_number_of_ranges_for_a_source_with_ranges() {
+    let named: Source = "0000:03:00.0:2@0x0+0x1000,0x4000+0x1000".parse().unwrap();
+    let plan = |ranges: &[u32]| Plan {
+        sources: vec![named.clone()],
+        ..plan(&[Op::Register], &[8192], ranges, Mechanism::Auto)
+    };
+    plan(&[1]).check().unwrap();
+    for ranges in [&[1, 2][..], &[0], &[65_537]] {
+        plan(ranges).check().unwrap_err();
+    }
+}

@@ -1,0 +1,29 @@
+//! What all legs and cells of a run share.
+
+use peerpath_exporter::OpenOptions;
+use peerpath_host::Options;
+use quanta::Clock;
+
+use crate::environment::Host;
+use crate::interrupt::Interrupt;
+use crate::measure::Limit;
+use crate::plan::Plan;
+
+/// The plan, and how it runs on this host.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) open: &'a OpenOptions,
+    /// How the host is changed, and where locks are kept.
+    pub(super) changes: &'a Options,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) host: &'a Host,
+    pub(super) clock: &'a Clock,
+}
+
+impl Context<'_> {
+    /// When the warm-up of a cell ends.
+    pub(super) fn warmup_limit(&self) -> Limit {
+        Limit { iterations: self.plan.warmup, ..self.plan.limit() }
+    }
+}

@@ -1,0 +1,168 @@
+//! Times control operations: export, register, unregister, and the kernel's attach and map inside a registration.
+
+use std::sync::Arc;
+
+use peerpath_exporter::{Handle, Origin};
+use peerpath_importers::Role;
+use peerpath_observe::DmaBufOp;
+use peerpath_paths::Explanation;
+use quanta::Clock;
+
+use super::super::cell_error::CellError;
+use super::super::context::Context;
+use super::super::export_spec::ExportSpec;
+use super::super::threads;
+use super::super::transfer::Figures;
+use super::cell::LocalCell;
+use crate::measure::{self, MeasureError, Recorder};
+use crate::result::CellPath;
+use crate::route::Routes;
+
+/// Registrations per trace: the kernel's trace buffer holds the events of this many without losing any.
+const REGISTRATIONS_PER_TRACE: u64 = 100;
+
+/// Times `export`, `register` or `unregister` of a buffer of the cell's size.
+pub(super) fn measure(
+    cell: LocalCell<'_>,
+    role: Role,
+    routes: &mut Routes,
+    path: &mut CellPath,
+) -> Result<Figures, CellError> {
+    // Exporting works on paths where nothing can be registered.
+    if role != Role::Export {
+        cell.register_observed(&cell.export()?, routes, path)?.unregister()?;
+    }
+    // Each thread has buffers and registrations of its own.
+    let Context { plan, interrupt, clock, .. } = cell.context;
+    let (warmup, limit) = (cell.context.warmup_limit(), plan.limit());
+    let threads = vec![(); cell.spec.threads as usize];
+    let timed = threads::run_together(threads, threads::round_robin(&plan.cpus), |()| {
+        let mut timed = Timed { recorder: Recorder::new(clock.clone()), mechanism: None, exported: None };
+        let mut discarded = Recorder::new(clock.clone());
+        measure::control(warmup, &mut discarded, interrupt, |clock| timed.step(cell, role, clock))?;
+        let mut recorder = Recorder::new(clock.clone());
+        measure::control(limit, &mut recorder, interrupt, |clock| timed.step(cell, role, clock))?;
+        Ok(Timed { recorder, ..timed })
+    })?;
+    let recorder = Recorder::all(timed.iter().map(|timed| &timed.recorder));
+    let (mechanism, exported) =
+        timed.into_iter().next().map_or((None, None), |timed| (timed.mechanism, timed.exported));
+    Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+}
+
+/// Times the registration of the staging buffer. On a staged path there is no other control operation.
+pub(super) fn measure_staging(
+    cell: LocalCell<'_>,
+    role: Role,
+    routes: &mut Routes,
+    path: &mut CellPath,
+) -> Result<Figures, CellError> {
+    let spec = cell.spec;
+    if !matches!(role, Role::Register | Role::Unregister) {
+        return Err(CellError::waived(
+            format!("cannot time {} on a staged path", spec.op),
+            Explanation::uncaused(
+                "The CPU copies the BAR; no device registers it.",
+                "Time `register`: it registers the staging buffer.",
+            ),
+        ));
+    }
+    let staging = cell.staging(spec.size_bytes)?;
+    let export = ExportSpec::Front(spec.size_bytes);
+    cell.note_staging(spec.size_bytes, path);
+    // The source of the cell is still the BAR: the registered memory is a step on the path to it.
+    let figures = measure(LocalCell { exporter: &staging, export: &export, ..cell }, role, routes, path)?;
+    Ok(Figures { exported: None, ..figures })
+}
+
+/// Times calls of the kernel inside a registration, through its probes.
+pub(super) fn measure_kernel_calls(
+    cell: LocalCell<'_>,
+    kind: DmaBufOp,
+    routes: &mut Routes,
+    path: &mut CellPath,
+) -> Result<Figures, CellError> {
+    let op = cell.spec.op;
+    let buffer = cell.export()?;
+    let registration = cell.register_observed(&buffer, routes, path)?;
+    let figures = Figures {
+        mechanism: Some(registration.mechanism()),
+        exported: Some(buffer.origin().clone()),
+        ..Figures::default()
+    };
+    registration.unregister()?;
+    let why_not = match buffer.handle() {
+        Handle::DmaBuf(_) => None,
+        Handle::DmaBufs(_) => Some("Each range has a dma-buf of its own."),
+        Handle::Memory(_) | Handle::GpuNotExported(_) => Some("Only dma-bufs are attached and mapped."),
+    };
+    if let Some(why) = why_not {
+        return Err(CellError::waived(
+            format!("cannot time {op} for this buffer"),
+            Explanation::uncaused(why, "Time `register` instead."),
+        ));
+    }
+    let Context { plan, interrupt, clock, .. } = cell.context;
+    let limit = plan.limit();
+    let mut recorder = Recorder::new(clock.clone());
+    let start = clock.raw();
+    while recorder.count() < limit.iterations && clock.delta(start, clock.raw()) < limit.duration {
+        let count = REGISTRATIONS_PER_TRACE.min(limit.iterations - recorder.count());
+        let registrations = || {
+            for _ in 0..count {
+                if interrupt.is_set() {
+                    return Err(MeasureError::Interrupted);
+                }
+                cell.register(cell.export()?)?.unregister()?;
+            }
+            Ok(())
+        };
+        let times = routes.timed(kind, registrations)??;
+        if times.is_empty() {
+            return Err(CellError::waived(
+                format!("the trace contains no {op}"),
+                Explanation::uncaused(
+                    "The kernel's function for it cannot be probed.",
+                    "Time `register` instead, which needs no tracing.",
+                ),
+            ));
+        }
+        times.into_iter().for_each(|time_ns| recorder.record_ns(time_ns));
+    }
+    Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), ..figures })
+}
+
+/// What a thread measured, and what it exported.
+struct Timed {
+    recorder: Recorder,
+    mechanism: Option<&'static str>,
+    exported: Option<Origin>,
+}
+
+impl Timed {
+    /// Exports, registers and unregisters once. Returns the raw time stamps around the operation of `role`.
+    fn step(&mut self, cell: LocalCell<'_>, role: Role, clock: &Clock) -> Result<(u64, u64), MeasureError> {
+        let before_export = clock.raw();
+        let buffer = cell.export()?;
+        let after_export = clock.raw();
+        if role == Role::Export {
+            buffer.handle().required()?;
+        }
+        self.exported.get_or_insert_with(|| buffer.origin().clone());
+        if role == Role::Export {
+            return Ok((before_export, after_export));
+        }
+        let device = Arc::clone(cell.device);
+        let before_register = clock.raw();
+        let registration = device.register(buffer)?;
+        let after_register = clock.raw();
+        self.mechanism = Some(registration.mechanism());
+        let before_unregister = clock.raw();
+        let _release = registration.unregister()?;
+        let after_unregister = clock.raw();
+        Ok(match role {
+            Role::Register => (before_register, after_register),
+            _ => (before_unregister, after_unregister),
+        })
+    }
+}

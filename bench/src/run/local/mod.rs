@@ -1,0 +1,160 @@
+//! Legs whose source and target are both on this host.
+
+mod arrangement;
+mod cell;
+mod control;
+mod staged;
+mod transfer;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use peerpath_exporter::{Exporter, Origin, Source};
+use peerpath_importers::{Device, DeviceInfo, Role};
+use peerpath_observe::DmaBufOp;
+use peerpath_paths::Explanation;
+
+use super::cell_error::{CellError, per_cell};
+use super::context::Context;
+use super::export_spec::{ExportSpec, mapped_at_once, unopened};
+use super::held::{self, Held};
+use super::log::Log;
+use super::path_checks::{as_asked, as_predicted, without_faults};
+use super::record;
+use super::transfer::Figures;
+use crate::failure::Failure;
+use crate::plan::{CellSpec, Leg};
+use crate::result::{Cell, CellPath};
+use crate::route::Routes;
+use cell::LocalCell;
+
+/// Source and target, as far as they could be opened.
+struct LocalLeg<'a> {
+    context: Context<'a>,
+    leg: Leg<'a>,
+    /// Descriptions of the host changes that were made for the path.
+    host_changes: Result<&'a [String], Failure>,
+    exporter: Result<Held<Box<dyn Exporter>>, Failure>,
+    device: Result<Held<Arc<dyn Device>>, Failure>,
+}
+
+/// Runs the cells of a leg. Breaks if the run is interrupted.
+///
+/// # Errors
+/// Bad input, or the result could not be saved, or the host could not be restored.
+pub(super) fn run_leg(
+    context: Context<'_>,
+    leg: Leg<'_>,
+    routes: &mut Routes,
+    log: &mut Log<'_>,
+) -> Result<ControlFlow<()>, Failure> {
+    let arrangement = arrangement::make(context, leg, routes)?;
+    let host_changes = match &arrangement {
+        Ok(Some(arrangement)) => Ok(arrangement.done()),
+        Ok(None) => Ok(&[][..]),
+        Err(failure) => Err(failure.clone()),
+    };
+    let flow = run_cells(context, leg, host_changes, routes, log);
+    // Everything that used the changed host is closed by now.
+    let reverted = arrangement.ok().flatten().map_or(Ok(()), arrangement::revert);
+    match (flow, reverted) {
+        (Err(failure), Err(not_reverted)) => {
+            log.progress.failed(&not_reverted);
+            Err(failure)
+        }
+        (flow, reverted) => reverted.and(flow),
+    }
+}
+
+fn run_cells(
+    context: Context<'_>,
+    leg: Leg<'_>,
+    host_changes: Result<&[String], Failure>,
+    routes: &mut Routes,
+    log: &mut Log<'_>,
+) -> Result<ControlFlow<()>, Failure> {
+    let Context { plan, open, changes, .. } = context;
+    let exporter = per_cell(held::open_source(leg.source, open, changes))?;
+    let device = per_cell(held::open_target(leg.target, &plan.connection, Some(leg.source), changes))?;
+    let local = LocalLeg { context, leg, host_changes, exporter, device };
+    // Drivers and domains change when a function is opened.
+    routes.refresh();
+    log.note_functions(context, routes, &local.origin(), local.info());
+    log.warn_of_remote_threads(context, local.info());
+    for spec in plan.cells(leg) {
+        if context.interrupt.is_set() {
+            return Ok(ControlFlow::Break(()));
+        }
+        log.progress.begin(&record::describe(leg, &spec));
+        let Some(cell) = local.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        log.note_bridges(routes, &cell.path);
+        log.add(cell)?;
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+impl LocalLeg<'_> {
+    fn info(&self) -> Option<&DeviceInfo> {
+        self.device.as_ref().ok().map(|device| device.info())
+    }
+
+    fn origin(&self) -> Origin {
+        self.exporter.as_ref().map_or_else(|_| unopened(self.leg.source), |exporter| exporter.origin().clone())
+    }
+
+    /// Runs a cell; `None` if it was interrupted.
+    fn run_cell(&self, spec: &CellSpec, routes: &mut Routes) -> Option<Cell> {
+        let (origin, info) = (self.origin(), self.info());
+        let export = ExportSpec::of(&origin, spec);
+        let described_by_peer = matches!(self.leg.source, Source::Socket { .. });
+        let ranges = mapped_at_once(&origin, spec);
+        let mut path = routes.predicted(self.leg.asked, &origin, ranges, info, described_by_peer);
+        path.evidence.extend(self.host_changes.iter().copied().flatten().cloned());
+        let origin = export.as_ref().map_or_else(|_| origin.clone(), |export| export.origin(&origin));
+        let figures = match (&self.exporter, &self.device, &self.host_changes, export) {
+            (Err(failure), ..) | (_, Err(failure), ..) | (_, _, Err(failure), _) => Err(failure.clone().into()),
+            (.., Err(error)) => Err(error.into()),
+            (Ok(exporter), Ok(device), Ok(_), Ok(export)) => {
+                let context = self.context;
+                let cell = LocalCell { context, exporter: &***exporter, device, spec, export: &export };
+                as_predicted(&path)
+                    .and_then(|()| measure(cell, routes, &mut path))
+                    .and_then(|figures| as_asked(&path, spec, figures))
+            }
+        };
+        let functions = origin.bdf.into_iter().chain(info.and_then(|info| info.bdf));
+        let figures = match without_faults(routes, &mut path, functions, figures) {
+            Ok(figures) => Ok(figures),
+            Err(CellError::Interrupted) => return None,
+            Err(CellError::Failure(failure)) => Err(failure),
+        };
+        Some(record::cell(self.leg, spec, origin, info, path, figures, self.context.plan.warmup))
+    }
+}
+
+/// Measures a cell, and notes the observed path in `path`.
+fn measure(cell: LocalCell<'_>, routes: &mut Routes, path: &mut CellPath) -> Result<Figures, CellError> {
+    let LocalCell { exporter, device, spec, .. } = cell;
+    let Some(op) = spec.spec else {
+        return Err(CellError::waived(
+            format!("{} has no operation {}", device.info().name, spec.op),
+            Explanation::uncaused("Its importer does not offer it.", "Choose an operation of this importer."),
+        ));
+    };
+    if spec.size_bytes > exporter.length_bytes() {
+        return Err(CellError::waived(
+            format!("{} bytes do not fit into the source", spec.size_bytes),
+            Explanation::uncaused(
+                format!("The source has {} bytes.", exporter.length_bytes()),
+                "Choose a smaller size or a larger source.",
+            ),
+        ));
+    }
+    match op.role {
+        Role::Transfer(direction) => transfer::measure(cell, direction, routes, path),
+        role if cell.is_staged() => control::measure_staging(cell, role, routes, path),
+        Role::Attach => control::measure_kernel_calls(cell, DmaBufOp::Attach, routes, path),
+        Role::Map => control::measure_kernel_calls(cell, DmaBufOp::Map, routes, path),
+        role => control::measure(cell, role, routes, path),
+    }
+}

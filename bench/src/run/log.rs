@@ -1,0 +1,76 @@
+//! The result of a run, saved after every cell.
+
+use peerpath_exporter::Origin;
+use peerpath_importers::DeviceInfo;
+use peerpath_paths::Tree;
+
+use super::Progress;
+use super::context::Context;
+use crate::cpus;
+use crate::environment::mark_stand_in;
+use crate::failure::Failure;
+use crate::result::{Cell, CellPath, RunResult};
+use crate::route::Routes;
+use crate::store::Store;
+
+/// The result so far, its file, and the receiver of progress.
+pub(super) struct Log<'a> {
+    pub(super) result: RunResult,
+    pub(super) store: Store,
+    pub(super) progress: &'a mut dyn Progress,
+}
+
+impl Log<'_> {
+    /// Saves the result as it is.
+    pub(super) fn save(&self) -> Result<(), Failure> {
+        Ok(self.store.save(&self.result)?)
+    }
+
+    /// Adds a cell that ended, and saves.
+    pub(super) fn add(&mut self, cell: Cell) -> Result<(), Failure> {
+        self.result.cells.push(cell);
+        self.save()?;
+        self.progress.end();
+        Ok(())
+    }
+
+    /// Records the functions of source and target.
+    pub(super) fn note_functions(
+        &mut self,
+        context: Context<'_>,
+        routes: &Routes,
+        source: &Origin,
+        info: Option<&DeviceInfo>,
+    ) {
+        let environment = &mut self.result.environment;
+        mark_stand_in(environment);
+        environment.soft_rdma |= info.is_some_and(|info| info.soft_rdma);
+        for bdf in source.bdf.into_iter().chain(info.and_then(|info| info.bdf)) {
+            environment.emulated |= context.host.is_emulated(bdf);
+            environment.devices.retain(|device| device.bdf != bdf);
+            environment.devices.push(routes.device(bdf, info));
+        }
+        environment.devices.sort_by_key(|device| device.bdf);
+    }
+
+    /// Records the functions between source and target: their ACS settings decide the path.
+    pub(super) fn note_bridges(&mut self, routes: &Routes, path: &CellPath) {
+        let devices = &mut self.result.environment.devices;
+        for &bdf in &path.hops {
+            if !devices.iter().any(|device| device.bdf == bdf) {
+                devices.push(routes.device(bdf, None));
+            }
+        }
+        devices.sort_by_key(|device| device.bdf);
+    }
+
+    /// Warns of threads on another NUMA node than the device: their accesses cross the interconnect.
+    pub(super) fn warn_of_remote_threads(&mut self, context: Context<'_>, info: Option<&DeviceInfo>) {
+        let Some(function) = info.and_then(|info| info.bdf) else { return };
+        let warnings = &mut self.result.run.warnings;
+        let warning = cpus::remote_from(&Tree::live(), function, &context.plan.cpus);
+        if let Some(warning) = warning.filter(|warning| !warnings.contains(warning)) {
+            warnings.push(warning);
+        }
+    }
+}

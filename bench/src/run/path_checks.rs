@@ -1,0 +1,66 @@
+//! Fails cells whose data did not take the path that the plan asks for, or during which the IOMMU blocked an access.
+
+use peerpath_importers::Role;
+use peerpath_paths::{Bdf, Cause, Explanation, PathName};
+
+use super::cell_error::CellError;
+use super::transfer::Figures;
+use crate::plan::CellSpec;
+use crate::result::CellPath;
+use crate::route::Routes;
+
+/// No data is moved if the prediction contradicts the path that the plan asks for.
+pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
+    let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
+    if predicted == asked || predicted == PathName::Unknown {
+        return Ok(());
+    }
+    Err(CellError::waived(
+        format!("cannot use path {asked}, the kernel would choose {predicted}"),
+        Explanation::new(
+            Cause::PathMismatch,
+            "The position of the two functions and the configuration of the host decide the path.",
+            "See the prediction for this pair for the deciding fact.",
+        ),
+    ))
+}
+
+/// Fails a cell whose observed path is not the one that the plan asks for: its figures would describe another path.
+pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, CellError> {
+    let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
+    match path.asked {
+        Some(asked) if maps && path.observed != asked => Err(CellError::failed(
+            format!("the data did not take path {asked}, the observed path is {}", path.observed),
+            Explanation::new(
+                Cause::PathMismatch,
+                "The figures would describe another path.",
+                "See the evidence of the cell in the result.",
+            ),
+        )),
+        _ => Ok(figures),
+    }
+}
+
+/// Reads the IOMMU faults since the last call. A fault fails the cell, whatever the device reported.
+pub(super) fn without_faults(
+    routes: &mut Routes,
+    path: &mut CellPath,
+    functions: impl Iterator<Item = Bdf>,
+    figures: Result<Figures, CellError>,
+) -> Result<Figures, CellError> {
+    let faults = routes.faults(path, &functions.collect::<Vec<_>>());
+    figures.and_then(|figures| fail_on_faults(figures, &faults))
+}
+
+/// Fails a cell if the IOMMU reported faults meanwhile.
+pub(super) fn fail_on_faults(figures: Figures, faults: &[String]) -> Result<Figures, CellError> {
+    let Some(first) = faults.first() else { return Ok(figures) };
+    Err(CellError::failed(
+        format!("the IOMMU reported {} fault(s) during the cell, the first: {first}", faults.len()),
+        Explanation::new(
+            Cause::IommuFault,
+            "The IOMMU blocked an access, so data is missing.",
+            "Look at the kernel log for the address, and compare it with the address of the BAR.",
+        ),
+    ))
+}

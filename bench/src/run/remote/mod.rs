@@ -1,0 +1,145 @@
+//! Legs of a run between two hosts. The source belongs to the server, and so does the device that it is registered with. This
+//! host, the client, posts the transfers from and to memory of its own, and times them.
+
+mod cell;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use peerpath_exporter::{Exporter, Source};
+use peerpath_importers::{Device, DeviceInfo};
+use peerpath_paths::{Cause, Explanation};
+
+use super::cell_error::{CellError, per_cell};
+use super::context::Context;
+use super::export_spec::unopened;
+use super::held::{self, Held};
+use super::log::Log;
+use super::path_checks::{as_asked, without_faults};
+use super::record::{self, target_of};
+use super::transfer::Figures;
+use crate::failure::Failure;
+use crate::peer::client::Client;
+use crate::plan::{CellSpec, Leg};
+use crate::result::{Cell, CellPath, FarSide};
+use crate::route::Routes;
+use cell::{CellRecord, RemoteCell};
+
+/// This host's memory and device, as far as they could be opened.
+struct RemoteLeg<'a> {
+    context: Context<'a>,
+    peer: &'a Client,
+    leg: Leg<'a>,
+    /// `None` if the memory is allocated for each cell.
+    far: Result<Option<Held<Box<dyn Exporter>>>, Failure>,
+    device: Result<Held<Arc<dyn Device>>, Failure>,
+}
+
+/// Runs the cells of a leg with a peer. Breaks if the run is interrupted or the connection to the peer is lost.
+///
+/// # Errors
+/// Bad input, or the result could not be saved.
+pub(super) fn run_leg(
+    context: Context<'_>,
+    peer: &Client,
+    leg: Leg<'_>,
+    routes: &mut Routes,
+    log: &mut Log<'_>,
+) -> Result<ControlFlow<()>, Failure> {
+    let Context { plan, open, changes, interrupt, .. } = context;
+    let far = match leg.far {
+        Some(source) => per_cell(held::open_source(source, open, changes))?.map(Some),
+        None => Ok(None),
+    };
+    let device = per_cell(held::open_target(leg.target, &plan.connection, leg.far, changes))?;
+    let remote = RemoteLeg { context, peer, leg, far, device };
+    // Drivers and domains change when a function is opened.
+    routes.refresh();
+    log.note_functions(context, routes, &remote.far_side(routes).source, remote.info());
+    for spec in plan.cells(leg) {
+        if interrupt.is_signalled() {
+            return Ok(ControlFlow::Break(()));
+        }
+        log.progress.begin(&record::describe(leg, &spec));
+        let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        log.add(cell)?;
+        // If the connection is lost, the cell that was just saved contains the reason.
+        if interrupt.is_set() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+impl RemoteLeg<'_> {
+    fn info(&self) -> Option<&DeviceInfo> {
+        self.device.as_ref().ok().map(|device| device.info())
+    }
+
+    /// This host's side before anything is registered.
+    fn far_side(&self, routes: &Routes) -> FarSide {
+        let leg = self.leg;
+        let source = match (&self.far, leg.far) {
+            (Ok(Some(exporter)), _) => exporter.origin().clone(),
+            (_, Some(source)) => unopened(source),
+            (_, None) => unopened(&Source::Host { size_bytes: 0 }),
+        };
+        let described_by_peer = matches!(leg.far, Some(Source::Socket { .. }));
+        let path = routes.predicted(None, &source, 1, self.info(), described_by_peer);
+        FarSide { source, target: target_of(leg, self.info()), path }
+    }
+
+    /// Runs a cell; `None` if it was interrupted.
+    fn run_cell(&self, spec: &CellSpec, routes: &mut Routes) -> Option<Cell> {
+        let (leg, info, offer) = (self.leg, self.info(), self.peer.offer());
+        let mut record = CellRecord {
+            source: unopened(leg.source),
+            path: CellPath { asked: leg.asked, ..CellPath::unknown() },
+            mechanism: None,
+            far: self.far_side(routes),
+        };
+        let figures = match self.measure(spec, routes, &mut record) {
+            Ok(figures) => Ok(figures),
+            Err(CellError::Interrupted) => return None,
+            Err(CellError::Failure(failure)) => Err(failure),
+        };
+        let CellRecord { source, path, mechanism, far } = record;
+        let soft = info.is_some_and(|info| info.soft_rdma) || offer.environment.soft_rdma;
+        let mut cell = record::cell(leg, spec, source, info, path, figures, self.context.plan.warmup);
+        cell.engine = cell.engine.map(|engine| if soft { "cpu".into() } else { engine });
+        cell.mechanism = mechanism.filter(|_| cell.iterations.is_some());
+        cell.target = offer.target.clone();
+        cell.id = format!("{}/peer{}", cell.id, leg.far.map_or_else(String::new, |far| format!("/{far}")));
+        cell.far = Some(far);
+        Some(cell)
+    }
+
+    fn measure(&self, spec: &CellSpec, routes: &mut Routes, record: &mut CellRecord) -> Result<Figures, CellError> {
+        let figures = match (&self.far, &self.device) {
+            (Err(failure), _) | (_, Err(failure)) => Err(failure.clone().into()),
+            (Ok(far), Ok(device)) => {
+                let far = far.as_ref().map(|far| &***far);
+                let cell = RemoteCell { context: self.context, peer: self.peer, leg: self.leg, spec, far, device };
+                cell.measure(routes, record).and_then(|figures| as_asked(&record.path, spec, figures))
+            }
+        };
+        let functions = record.far.source.bdf.into_iter().chain(record.far.target.bdf);
+        let figures = match figures {
+            // A lost connection also sets the interrupt flag. Only a signal interrupts the run.
+            Err(CellError::Interrupted) if !self.context.interrupt.is_signalled() => Err(peer_lost()),
+            figures => figures,
+        };
+        without_faults(routes, &mut record.far.path, functions, figures)
+    }
+}
+
+fn peer_lost() -> CellError {
+    CellError::failed(
+        "the connection to the peer was lost during the cell",
+        Explanation::new(
+            Cause::PeerLost,
+            "The peer does not send any more.",
+            "See the output of the server on the other host, and start the run again.",
+        ),
+    )
+}

@@ -1,0 +1,128 @@
+//! The server of a run between two hosts: serves its sources to a client, one cell after the other. It transfers data only if the
+//! client asks it to answer (ping-pong) or to post as well (bidirectional cells).
+
+mod cell;
+mod open_cell;
+mod posting;
+
+use std::sync::Arc;
+
+use peerpath_exporter::{Exporter, OpenOptions, Source};
+use peerpath_host::Options;
+use peerpath_importers::{Device, QueuePairOptions};
+use peerpath_paths::Tree;
+
+use super::cell_error::CellError;
+use super::export_spec::unopened;
+use super::held::{self, Held};
+use crate::environment::Host;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::peer::connection::ConnectionError;
+use crate::peer::listener::ServerConnection;
+use crate::peer::message::{Failed, Offer, Request, Response};
+use crate::plan::Target;
+use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
+use crate::route::Routes;
+
+/// The memory to serve, and the device to serve it through.
+pub struct Server<'a> {
+    /// The memory.
+    pub sources: &'a [Source],
+    /// The RDMA device.
+    pub target: &'a Target,
+    /// The program that serves, for the client's result.
+    pub tool: &'a Tool,
+    /// How sources are opened.
+    pub open: &'a OpenOptions,
+    /// How functions without a driver are bound, and where locks are kept.
+    pub changes: &'a Options,
+    /// How queue pairs are connected. A client chooses the part that both ends have in common.
+    pub connection: &'a QueuePairOptions,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Server<'_> {
+    /// Opens the device and each source once, so that an error appears before a client connects.
+    ///
+    /// # Errors
+    /// The device or a source cannot be opened.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.target.importer.open(&self.target.address, self.connection)?;
+        for source in self.sources {
+            held::open_source(source, self.open, self.changes)?;
+        }
+        Ok(())
+    }
+
+    /// Serves a client until it closes the connection. Then everything that it opened is released.
+    ///
+    /// # Errors
+    /// Why the connection ended, if the client did not close it.
+    pub fn session(&self, peer: &ServerConnection) -> Result<(), ConnectionError> {
+        let device = match self.target.importer.open(&self.target.address, self.connection) {
+            Ok(device) => device,
+            Err(error) => {
+                let failure = Failure::of(&error);
+                return peer.send(&Response::Refused { why: failure.to_string() });
+            }
+        };
+        let (host, routes) = (Host::new(Tree::live()), Routes::live());
+        let connection = self.connection.clone();
+        let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
+        peer.send(&Response::Offer(Box::new(session.offer())))?;
+        loop {
+            match peer.receive(self.interrupt)? {
+                Request::Open(open) => cell::run(&mut session, &open)?,
+                _ => return unexpected_request(peer),
+            }
+        }
+    }
+}
+
+/// One client, from its handshake to the end of its connection.
+struct Session<'a> {
+    server: &'a Server<'a>,
+    peer: &'a ServerConnection,
+    device: Arc<dyn Device>,
+    /// The options that the device is open with.
+    connection: QueuePairOptions,
+    host: Host,
+    routes: Routes,
+    /// The source of the last cell, by its name. It stays open for the next cell.
+    exporter: Option<(String, Held<Box<dyn Exporter>>)>,
+}
+
+impl Session<'_> {
+    fn offer(&self) -> Offer {
+        let Server { sources, target, .. } = self.server;
+        let info = self.device.info();
+        let mut environment = Environment { soft_rdma: info.soft_rdma, ..self.host.environment() };
+        for bdf in sources.iter().filter_map(|source| unopened(source).bdf).chain(info.bdf) {
+            environment.emulated |= self.host.is_emulated(bdf);
+            environment.devices.retain(|device| device.bdf != bdf);
+            environment.devices.push(self.routes.device(bdf, Some(info)));
+        }
+        environment.devices.sort_by_key(|device| device.bdf);
+        Offer {
+            tool: self.server.tool.clone(),
+            environment,
+            target: CellTarget { kind: target.importer.kind().into(), device: info.name.clone(), bdf: info.bdf },
+            sources: sources.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Sends the client the reason of a failure.
+    fn send_failure(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
+        let CellError::Failure(failure) = error else { return Err(ConnectionError::Interrupted) };
+        let Failure { what, explanation, severity, .. } = failure;
+        let failed = Failed { path, ..Failed::new(Outcome::of(severity), what, explanation) };
+        self.peer.send(&Response::Failed(Box::new(failed)))
+    }
+}
+
+fn unexpected_request(peer: &ServerConnection) -> Result<(), ConnectionError> {
+    peer.send(&Response::Refused { why: "unexpected request".to_owned() })?;
+    Err(ConnectionError::Unexpected)
+}

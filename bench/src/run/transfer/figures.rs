@@ -1,0 +1,73 @@
+//! The figures of a cell, from what its threads measured.
+
+use std::time::Duration;
+
+use peerpath_exporter::Origin;
+use quanta::Clock;
+
+use super::LaneResult;
+use super::streams::streams;
+use crate::measure::Recorder;
+use crate::plan::{CellSpec, Mode};
+use crate::result::Latency;
+
+/// A cell's figures.
+#[derive(Default)]
+pub(in crate::run) struct Figures {
+    pub(in crate::run) iterations: u64,
+    pub(in crate::run) verified_bytes: Option<u64>,
+    pub(in crate::run) latency: Option<Latency>,
+    /// Bytes per second.
+    pub(in crate::run) throughput: Option<f64>,
+    pub(in crate::run) throughput_per_direction: Option<[f64; 2]>,
+    pub(in crate::run) throughput_min_window: Option<f64>,
+    pub(in crate::run) operations_per_s: Option<f64>,
+    pub(in crate::run) mechanism: Option<&'static str>,
+    pub(in crate::run) exported: Option<Origin>,
+    /// The times are from the device's clock, not this host's.
+    pub(in crate::run) by_device: bool,
+}
+
+/// Combines the results of all lanes.
+pub(super) fn conclude(spec: &CellSpec, results: &[LaneResult], clock: &Clock, figures: Figures) -> Figures {
+    let size = spec.size_bytes as f64;
+    let operations_of = |stream: usize| {
+        let per_lane = results.iter().filter_map(|result| result.operations.get(stream));
+        per_lane.fold(0, |sum: u64, operations| sum.saturating_add(*operations))
+    };
+    let operations = (0..streams(spec)).map(operations_of).fold(0, u64::saturating_add);
+    let mut figures = Figures { iterations: operations, ..figures };
+    let Some((first, others)) = results.split_first() else { return figures };
+    if spec.mode != Mode::Bandwidth {
+        figures.by_device = results.iter().any(|result| result.recorder.is_by_device());
+        figures.iterations = results.iter().map(|result| result.recorder.count()).sum();
+        figures.latency = match others {
+            [] => first.recorder.latency(),
+            _ => Recorder::all(results.iter().map(|result| &result.recorder)).latency(),
+        };
+        return figures;
+    }
+    let throughputs = || results.iter().flat_map(|result| &result.throughputs);
+    // From the start of the first thread to the end of the last one, as they need not overlap completely.
+    let start = throughputs().map(|throughput| throughput.start).min().unwrap_or(0);
+    let end = throughputs().map(|throughput| throughput.end).max().unwrap_or(0);
+    // The device's clock measures each thread alone, so it cannot time several threads together.
+    let by_device = match (&first.throughputs[..], others) {
+        ([throughput], []) => throughput.device_ns,
+        _ => None,
+    };
+    figures.by_device = by_device.is_some();
+    let own_duration = by_device.map_or_else(|| clock.delta(start, end), Duration::from_nanos);
+    // Each host by its own clock.
+    let durations = [own_duration, first.peer_duration.unwrap_or(own_duration)].map(|duration| duration.as_secs_f64());
+    if durations.iter().all(|seconds| *seconds > 0.0) {
+        let rates = [0, 1].map(|stream| operations_of(stream) as f64 / durations[stream]);
+        figures.operations_per_s = Some(rates[0] + rates[1]);
+        figures.throughput = Some((rates[0] + rates[1]) * size);
+        figures.throughput_per_direction = spec.bidirectional.then(|| rates.map(|rate| rate * size));
+    }
+    if let ([throughput], [], false) = (&first.throughputs[..], others, spec.bidirectional) {
+        figures.throughput_min_window = throughput.slowest_window_operations_per_s.map(|rate| rate * size);
+    }
+    figures
+}

@@ -1,0 +1,88 @@
+//! Which cells are not supported, and where operations lie in the buffer.
+
+use peerpath_exporter::{Buffer, Handle};
+use peerpath_importers::Op;
+use peerpath_paths::{Cause, Explanation, PathName};
+
+use super::streams::streams;
+use crate::layout::Layout;
+use crate::plan::{CellSpec, Mechanism, Mode};
+use crate::run::cell_error::CellError;
+
+/// Why a combination of operation, mode and path is not supported; `None` if it is.
+pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
+    let staged = spec.asked == Some(PathName::Staged);
+    let both = spec.bidirectional || spec.mode == Mode::PingPong;
+    if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
+        return Some(Explanation::uncaused(
+            format!("The responder has to answer, and it cannot detect a {}.", spec.op),
+            "Use mode completion, or ping-pong with write, write_imm or send.",
+        ));
+    }
+    if both && spec.op.is_atomic() {
+        return Some(Explanation::uncaused(
+            "Atomic operations are measured on the exported memory only.",
+            "Use one direction.",
+        ));
+    }
+    if staged && (both || spec.threads > 1 || spec.qps > 1) {
+        return Some(Explanation::uncaused(
+            "A staged copy uses one thread, one queue and one direction.",
+            "Use one thread, one queue pair, one direction and another mode than pingpong, or omit path staged.",
+        ));
+    }
+    if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
+        return Some(Explanation::uncaused(
+            "Ranges that are registered one by one cannot be divided among threads or directions.",
+            "Use one thread and one direction, or omit mechanism mr-per-range.",
+        ));
+    }
+    None
+}
+
+/// Where a cell's operations lie in the buffer: a layout per stream of each thread. Each operation lies within one registration.
+pub(in crate::run) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, CellError> {
+    let ranges = &buffer.origin().ranges;
+    let wanted = spec.depth.saturating_mul(spec.qps);
+    let streams = streams(spec) as u32;
+    let count = spec.threads * streams;
+    let (layouts, part) = match buffer.handle() {
+        Handle::DmaBufs(_) => {
+            let lengths = ranges.iter().map(|range| range.length_bytes);
+            (Layout::within_parts(spec.size_bytes, wanted, lengths).map(|layout| vec![layout]), "any of its ranges")
+        }
+        _ if count > 1 => {
+            let room = buffer.length_bytes();
+            (
+                Layout::side_by_side(spec.size_bytes, wanted, room, count, streams),
+                "the part of each thread and direction",
+            )
+        }
+        _ => (Layout::new(spec.size_bytes, wanted, buffer.length_bytes()).map(|layout| vec![layout]), "the buffer"),
+    };
+    let too_long = |what: String| {
+        CellError::waived(
+            what,
+            Explanation::uncaused("An operation lies within one registration.", "Choose a smaller size."),
+        )
+    };
+    let layouts = layouts
+        .ok_or_else(|| too_long(format!("an operation of {} bytes does not fit into {part}", spec.size_bytes)))?;
+    // The order of two operations on the same word is defined within one queue pair only.
+    if spec.op.is_atomic() && spec.qps > 1 && layouts.iter().any(|layout| layout.slots() < u64::from(wanted)) {
+        return Err(too_long(format!("{wanted} words do not fit into {part}")));
+    }
+    Ok(layouts)
+}
+
+/// The outcome of a cell whose atomic operations the memory rejects.
+pub(in crate::run) fn atomics_refused(what: String) -> CellError {
+    CellError::waived(
+        what,
+        Explanation::new(
+            Cause::AtomicsRefused,
+            "The device reads and writes this BAR, but does not support atomic operations on the memory of another device.",
+            "Use a device that does (PCIe AtomicOps along the whole path), or ordinary memory.",
+        ),
+    )
+}

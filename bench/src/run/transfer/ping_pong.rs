@@ -1,0 +1,127 @@
+//! Ping-pong: initiator and responder, and the comparison of the last answer.
+
+use peerpath_importers::{ConnectedEnd, Op, Transfer};
+use quanta::Clock;
+
+use super::lane::{Lane, LaneEnds};
+use super::{LaneResult, Transfers};
+use crate::interrupt::Interrupt;
+use crate::layout::Layout;
+use crate::measure::{self, Limit, MeasureError, PingPong, Recorder};
+use crate::run::cell_error::CellError;
+use crate::run::threads;
+use crate::window::{Access, Mismatch, VerifyError};
+
+/// What a thread does in ping-pong.
+enum Role<'a> {
+    Initiator { end: &'a mut dyn ConnectedEnd, ping_pong: PingPong<'a>, stop_responder: Interrupt },
+    Responder { end: &'a mut dyn ConnectedEnd, ping_pong: PingPong<'a>, arrived_before: u64, stop: Interrupt },
+}
+
+/// Runs ping-pong with two threads per lane: the timed initiator, and the responder unless it is a peer.
+pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
+    let Transfers { plan, spec, clock, near, interrupt, .. } = transfers;
+    let last_bytes: Vec<u8> = match near {
+        Access::Local(view) => {
+            let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
+            lanes.iter().map(|lane| measure::read_byte(view, last(lane))).collect::<Result<_, _>>()?
+        }
+        Access::Remote(remote, _) => remote.echo(&return_offsets(lanes))?,
+    };
+    let mut initiators = Vec::new();
+    let mut responders = Vec::new();
+    for (lane, last_byte) in lanes.iter_mut().zip(last_bytes) {
+        let LaneEnds::Connected { end, responder, return_offset } = &mut lane.ends else { continue };
+        let layout = &lane.layouts[0];
+        let ping_pong = PingPong { layout, op: spec.op, return_offset: *return_offset, last_byte, rounds: 0 };
+        let stop = Interrupt::default();
+        if let Some(responder) = responder {
+            let arrived_before = responder.arrived()?;
+            let stop = stop.clone();
+            responders.push(Role::Responder { end: &mut **responder, ping_pong, arrived_before, stop });
+        }
+        initiators.push(Role::Initiator { end: &mut **end, ping_pong, stop_responder: stop });
+    }
+    initiators.extend(responders);
+    let limits = (Limit { iterations: plan.warmup, ..plan.limit() }, plan.limit());
+    let results = threads::run_together(initiators, threads::round_robin(&plan.cpus), |role| match role {
+        Role::Responder { end, ping_pong, arrived_before, stop } => {
+            measure::echo(end, ping_pong, arrived_before, clock, &stop).map(|_| None)
+        }
+        Role::Initiator { end, ping_pong, stop_responder } => {
+            let result = run_initiator(end, ping_pong, limits, clock, interrupt);
+            stop_responder.stop();
+            result.map(Some)
+        }
+    })?;
+    if let Access::Remote(remote, _) = near {
+        remote.stop_echo()?;
+    }
+    let results: Vec<LaneResult> = results.into_iter().flatten().collect();
+    for (lane, result) in lanes.iter().zip(&results) {
+        verify_answer(lane, spec.op, result.operations[0])?;
+    }
+    Ok(results)
+}
+
+/// Offsets of the last byte of the first slot, on both sides.
+pub(in crate::run) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
+    let slot = layout.transfer(op, 0);
+    let last = u64::from(slot.length_bytes) - 1;
+    Transfer { buffer_offset: slot.buffer_offset + last, far_offset: slot.far_offset + last, ..slot }
+}
+
+/// Warms up, then measures.
+fn run_initiator(
+    end: &mut dyn ConnectedEnd,
+    ping_pong: PingPong<'_>,
+    (warmup, limit): (Limit, Limit),
+    clock: &Clock,
+    interrupt: &Interrupt,
+) -> Result<LaneResult, MeasureError> {
+    let (mut discarded, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
+    let (_, sent_before) = measure::ping_pong(end, ping_pong, warmup, &mut discarded, interrupt)?;
+    // The warm-up may have changed the byte on the responder: it is the last one that was written.
+    let last_byte = match ping_pong.op {
+        Op::Write if sent_before > 0 => {
+            measure::read_byte(&*end.far(), last_byte_of(ping_pong.op, ping_pong.layout).far_offset)?
+        }
+        _ => ping_pong.last_byte,
+    };
+    let ping_pong = PingPong { rounds: sent_before, last_byte, ..ping_pong };
+    let (_, sent) = measure::ping_pong(end, ping_pong, limit, &mut recorder, interrupt)?;
+    // Sends use one slot after the other, writes only the first slot.
+    let operations = if ping_pong.op == Op::Send { sent_before + sent } else { sent.min(1) };
+    Ok(LaneResult { recorder, operations: vec![operations], throughputs: Vec::new(), peer_duration: None })
+}
+
+/// Offset of the returned slot of each lane.
+fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
+    let of_lane = |lane: &Lane<'_>| match lane.ends {
+        LaneEnds::Connected { return_offset, .. } => Some(return_offset),
+        LaneEnds::DataPlane(_) => None,
+    };
+    lanes.iter().filter_map(of_lane).collect()
+}
+
+/// Compares the last answer with the data that was sent.
+fn verify_answer(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
+    let LaneEnds::Connected { return_offset, .. } = &lane.ends else { return Ok(()) };
+    let Some(last) = operations.checked_sub(1) else { return Ok(()) };
+    let layout = &lane.layouts[0];
+    let sent = layout.transfer(op, last).far_offset;
+    let size = layout.size_bytes() as usize;
+    let (mut expected, mut found) = (vec![0; size], vec![0; size]);
+    let failed = |source| VerifyError::View { side: "far side", source };
+    lane.far.read(sent, &mut expected).and_then(|()| lane.far.read(*return_offset, &mut found)).map_err(failed)?;
+    match Mismatch::between(&expected, &found) {
+        None => Ok(()),
+        Some(mismatch) => Err(Mismatch {
+            place: "of the answer",
+            first_offset: return_offset + mismatch.first_offset,
+            guess: "the responder sent other data, or the data changed on the path",
+            ..mismatch
+        }
+        .into()),
+    }
+}
