@@ -63,7 +63,7 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "peerpath changes only state that it can restore.",
+                "A change must be revertible, and this one is not.",
                 "Remove the configuration first, or choose another importer.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),

@@ -130,7 +130,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             ),
             None => Verdict::unknown(
                 device,
-                format!("peerpath has no data on whether {name} imports a dma-buf of MMIO."),
+                format!("It is unknown whether {name} imports a dma-buf of MMIO."),
                 "Try it with `peerpath run`, which explains a refusal.",
             ),
         }

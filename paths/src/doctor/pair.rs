@@ -141,7 +141,7 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
         .because(Cause::MultiRangeDefect),
         None => Verdict::unknown(
             "host",
-            "peerpath has no data on whether this kernel maps more than one range in a translated domain.",
+            "It is unknown whether this kernel maps more than one range in a translated domain.",
             "Export one range, or try several ranges: a kernel with the defect returns EADDRINUSE.",
         ),
     }]
