@@ -192,7 +192,7 @@ fn checks_kernel_options() {
         "one other kernel fixes all of them"
     );
     expect(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
-    expect(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "neither VFIO interface");
+    expect(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "lacks both VFIO interfaces");
     let old = host(&healthy().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
     expect(&old, "kernel-options", Pass, None, "");
     expect(&host(&healthy().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");
@@ -335,7 +335,7 @@ fn checks_the_driver_of_the_exporter() {
     expect(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "without the dma-buf export");
     expect(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = pair(&with(support::Function::no_driver, |nic| nic));
-    expect(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "restore it");
+    expect(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "revert the binding");
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn reports_the_path_of_translated_requests() {
     expect(&switch(0x00, true), "ats", Pass, None, "no port redirects");
     expect(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
     expect(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
-    expect(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "as the others");
+    expect(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "same path");
 }
 
 // ---- the process, and the running host
