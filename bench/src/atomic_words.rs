@@ -1,7 +1,7 @@
 //! The words of atomic operations, set before the transfers and verified after them.
 //!
-//! Each operation increments the word of its slot by one (a compare-and-swap compares with the current value) and returns the value
-//! before. So the number of operations determines what both sides must contain. The bytes between the words must not change.
+//! Each operation adds one to the 8-byte word of its slot and returns the previous value. A compare-and-swap expects the current
+//! value and swaps in the value plus one. So the number of operations determines what both sides must contain. The bytes between the words must not change.
 
 use peerpath_exporter::View;
 
@@ -92,7 +92,8 @@ fn operations_on(layout: &Layout, slot: u64, operations: u64) -> u64 {
     operations / layout.slots() + u64::from(slot < operations % layout.slots())
 }
 
-/// The pattern, with the word of each slot after `operations_on_slot` operations. `None` leaves the pattern in the slot.
+/// Returns the expected bytes: the pattern, with the 8-byte value of each slot after `operations_on_slot(slot)` operations. A slot
+/// with `None` keeps the pattern.
 fn expected(layout: &Layout, around: Pattern, operations_on_slot: impl Fn(u64) -> Option<u64>) -> Vec<u8> {
     let mut bytes = vec![0; layout.length_bytes() as usize];
     around.fill(0, &mut bytes);

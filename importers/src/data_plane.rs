@@ -105,7 +105,7 @@ impl TransferError {
     }
 }
 
-/// Moves data between a registered buffer and a far side.
+/// Transfers data between a registered buffer and its far side: memory of this host, of a GPU, of a drive, or of a peer.
 ///
 /// A failed transfer may stop the data plane: a queue pair of verbs enters the error state and flushes the transfers still
 /// in flight. [`DataPlane::submit`] then accepts nothing until all of them have been polled, and returns an error

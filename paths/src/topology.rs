@@ -353,7 +353,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
             },
         );
     }
-    // If the copy lacks the groups, derive them from the functions.
+    // If the snapshot lacks /sys/kernel/iommu_groups, derive the groups from the functions.
     for function in functions.iter() {
         if let GroupMembership::Group(number) = function.membership {
             let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });

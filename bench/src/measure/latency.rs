@@ -7,7 +7,7 @@ use super::{Limit, LoopControl, MeasureError, Recorder, Watch, submit_all, take_
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 
-/// The operations of a loop.
+/// Operations of one measurement loop.
 #[derive(Clone, Copy)]
 pub struct Stream<'a> {
     /// The slots that they use.

@@ -37,7 +37,7 @@ impl PingPong<'_> {
         self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
-    /// Answer to it, from the responder's side.
+    /// The responder's reply to the request of this round.
     #[inline]
     fn answer(&self, round: u64) -> Transfer {
         let request = self.request(round);

@@ -26,7 +26,7 @@ pub enum FrameError {
     #[error("the peer sent an invalid message")]
     Garbled(#[source] serde_json::Error),
     /// The connection broke.
-    #[error("the connection to the peer broke")]
+    #[error("lost the connection to the peer")]
     Broken(#[source] io::Error),
 }
 

@@ -100,7 +100,7 @@ pub struct Plan {
     pub warmup: u64,
     /// Most operations per cell. `None`: no limit.
     pub iterations: Option<u64>,
-    /// Longest time per cell. `None`: no limit. A cell ends at the first of both limits.
+    /// Longest time per cell. `None`: no limit. A cell ends at whichever limit is reached first.
     #[serde(serialize_with = "seconds", rename = "duration_s")]
     pub duration: Option<Duration>,
 }

@@ -153,7 +153,7 @@ fn packets_lost() -> Explanation {
     Explanation::new(
         Cause::PacketsLost,
         "The transport is unreliable: a lost packet is not sent again.",
-        "Find out where packets are dropped (counters of NICs and switches), or use a connection of kind rc.",
+        "Find out where packets are dropped (counters of NICs and switches), or use a reliable connection (rc).",
     )
 }
 

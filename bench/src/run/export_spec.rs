@@ -21,7 +21,7 @@ impl ExportSpec {
     /// also holds for one range, so that its figures compare with those of many.
     ///
     /// # Errors
-    /// The source cannot be split like that.
+    /// The source cannot be split into that number of ranges.
     pub(super) fn of(origin: &Origin, spec: &CellSpec) -> Result<Self, Error> {
         let whole: u64 = origin.ranges.iter().map(|range| range.length_bytes).sum();
         let (page_bytes, size) = (page_bytes(), spec.size_bytes);

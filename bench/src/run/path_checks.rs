@@ -33,7 +33,7 @@ pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Re
             format!("the data did not take path {asked}, the observed path is {}", path.observed),
             Explanation::new(
                 Cause::PathMismatch,
-                "The figures would describe another path.",
+                "The measurements would describe another path.",
                 "See the evidence of the cell in the result.",
             ),
         )),

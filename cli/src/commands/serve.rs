@@ -57,7 +57,7 @@ pub(super) struct Serve {
     /// Path MTU; the connection uses the smaller MTU of client and server  [default: MTU of the port]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
-    /// Allocate host: sources in huge pages of 2 MiB
+    /// Use huge pages of 2 MiB for host:SIZE sources
     #[arg(long)]
     hugepages: bool,
 }

@@ -69,7 +69,7 @@ impl SocketExporter {
         let origin = description.origin().map_err(bad)?;
         let real = dma_buf::size_bytes(dma_buf.as_fd()).map_err(|error| bad(error.to_string()))?;
         if real != size_bytes {
-            return Err(bad(format!("the description has {size_bytes} bytes, but the dma-buf has {real}")));
+            return Err(bad(format!("the message declares {size_bytes} bytes, but the dma-buf has {real}")));
         }
         Ok(Self {
             origin,

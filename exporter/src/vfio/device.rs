@@ -83,7 +83,7 @@ impl Device {
             return Err(Error::NoVfioInterface { bdf, interface, path: path.to_owned() });
         }
         require_vfio_driver(&tree, bdf)?;
-        // If the open files of a process are unknown, the open itself decides: it fails with EBUSY.
+        // If the open files of a process are unreadable, continue: opening the device fails with EBUSY if a process has it open.
         match tree.vfio_users(bdf).unwrap_or_default() {
             pids if pids.is_empty() => Ok(()),
             pids => Err(Error::OpenElsewhere { bdf, pids, source: io::ErrorKind::ResourceBusy.into() }),

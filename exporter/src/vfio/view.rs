@@ -57,7 +57,7 @@ struct Chunk {
 }
 
 /// Divides an access to `length` bytes at `offset` into chunks. The access must lie within the ranges. Allocates nothing,
-/// because it may be measured.
+/// because it may run in a timed section.
 fn chunks<'a>(
     ranges: &'a [BarRange],
     areas: &'a [Range<u64>],

@@ -30,7 +30,7 @@ impl Acs {
         Ok(Self { offset, mask, control: read(host, bdf, offset)? })
     }
 
-    /// Merges with the state that an earlier, unreverted change of the same word recorded.
+    /// Merges with the state recorded by an earlier change of the same ACS Control register that is not yet reverted.
     pub(super) fn after(self, left: Self) -> Self {
         if self.offset != left.offset {
             return left;

@@ -106,7 +106,7 @@ pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
         for Member { bdf, driver, .. } in &domain.members {
             if host.driver(*bdf)?.as_ref() == Some(driver) {
-                // The change was made in spite of forceable uses, so only the other uses prevent reverting it.
+                // The change was forced, so only uses that cannot be forced prevent reverting it.
                 refuse_in_use(host, *bdf, true)?;
             }
         }

@@ -142,7 +142,7 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
     let why = if conditions.is_empty() {
         "The mechanism does not apply to this kind of memory.".to_owned()
     } else {
-        format!("Conditions of the mechanisms that the driver refused: {}.", conditions.join("; "))
+        format!("The driver refused every mechanism. Their preconditions: {}.", conditions.join("; "))
     };
     let tried = |mechanism| refused.iter().any(|(one, _)| *one == mechanism);
     let left: Vec<_> = Mechanism::order(kind).iter().filter(|mechanism| !tried(**mechanism)).collect();

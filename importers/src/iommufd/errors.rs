@@ -69,7 +69,7 @@ pub enum Error {
         bdf: Bdf,
     },
     /// The GPU that owns the memory exports no dma-buf.
-    #[error("cannot map GPU memory without a dma-buf: {source}")]
+    #[error("cannot map GPU memory: it was not exported as a dma-buf: {source}")]
     GpuNotExported {
         /// Error of the export.
         source: peerpath_cuda::Error,

@@ -41,7 +41,7 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::Write,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "an NVMe drive writes the buffer to its blocks released for overwriting",
+        summary: "an NVMe drive writes the buffer to the blocks that may be overwritten",
     },
     OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "unmap the buffer" },
 ];

@@ -73,7 +73,7 @@ impl FarMemory {
     }
 }
 
-/// Receives for sends of the peer.
+/// Posted receive work requests, which the peer's sends consume.
 #[derive(Default)]
 struct Incoming {
     offsets: Vec<u64>,

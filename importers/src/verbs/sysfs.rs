@@ -92,7 +92,7 @@ fn class(device: &str) -> String {
     format!("sys/class/infiniband/{device}")
 }
 
-/// Returns the PCI function that a sysfs link points to, or its nearest ancestor that is one: the network device of a
+/// Returns the PCI function that a sysfs link points to, or its nearest ancestor that is a PCI function: the network device of a
 /// virtio NIC is a child of `virtio0`, which is a child of the function.
 fn nearest_function(tree: &Tree, link: &str) -> Option<Bdf> {
     tree.resolve(link)?.rsplit('/').find_map(|folder| folder.parse().ok())

@@ -20,7 +20,7 @@ pub(super) fn pcie_hops(at: &Context<'_>) -> Option<Vec<(Bdf, Pcie)>> {
     let mut found = Vec::new();
     for hop in hops {
         match at.topology().function(*hop)?.pcie {
-            // Integrated functions have no link, so no link checks their payload size.
+            // Root Complex Integrated Endpoints have no link, so no link partner limits their payload size.
             Capability::Present(pcie) if is_on_a_link(pcie.port_type) => found.push((*hop, pcie)),
             Capability::Present(_) | Capability::Absent => {}
             Capability::Unknown => return None,

@@ -28,7 +28,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
                 "Choose a NIC or another endpoint.",
             )
         } else if !devices.is_empty() {
-            Verdict::pass(importer.bdf, format!("The function has the device {}.", devices.join(", ")))
+            Verdict::pass(importer.bdf, format!("The function has the RDMA device {}.", devices.join(", ")))
         } else if super::gpu::is_selected(at) {
             Verdict::pass(importer.bdf, "The function is a GPU.")
         } else if importer.driver.as_deref().is_some_and(blockers::is_vfio) {
@@ -50,11 +50,11 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         Verdict::pass("host", format!("PCI functions have the RDMA devices {}.", super::context::few(&names)))
     } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
-            "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports (mlx5, irdma)."
+            "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports dma-bufs (mlx5, irdma)."
         } else {
             "Add an RDMA NIC and load its driver (mlx5_ib, irdma), or run `rdma link add rxe0 type rxe netdev NAME`."
         };
-        Verdict::fail("host", Cause::NoDevice, "No PCI function has an RDMA device, so none can import.", remedy)
+        Verdict::fail("host", Cause::NoDevice, "No PCI function has an RDMA device, so none can import a BAR.", remedy)
     } else {
         Verdict::unknown(
             "host",

@@ -647,7 +647,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::PortDown,
         "The port's GID is no longer valid: its network device lost the address or is down.",
-        "Check with `rdma link` and `ip address` that the port is active and has its address.",
+        "Check with `rdma link` and `ip address` that the port is active and has an IP address.",
     ),
     row(
         Step::ConnectQueues,

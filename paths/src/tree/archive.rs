@@ -373,7 +373,7 @@ mod tests {
         assert!(open(many.bytes()).contains("entries"));
         assert!(
             open(gzip(&vec![0; 20_000])).contains("not a snapshot"),
-            "zeros are the end of an archive, not its content"
+            "the archive is empty: it begins with the end-of-archive marker"
         );
         let bomb = (0..3).fold(Builder::new(), |builder, index| builder.file(&index.to_string(), &"x".repeat(90)));
         let mut limits = small.clone();

@@ -139,7 +139,7 @@ fn acs_control(config: &[u8]) -> Option<(usize, u16)> {
 }
 
 /// Checks that every cell took the requested path and that its evidence contains the expected text. Without expected text,
-/// checks that nothing was arranged.
+/// checks that the run changed nothing on the host.
 fn expect_paths(cells: &[Value], per_path: usize, expected: &[(&str, &str)]) -> Result<(), Failed> {
     if cells.len() != expected.len() * per_path {
         return Err(format!("expected {} cells, found {}", expected.len() * per_path, cells.len()).into());

@@ -1,4 +1,4 @@
-//! Many ranges in one buffer: their cost, the kernel defect because of which the kernel refuses them, and the workaround
+//! Many ranges in one buffer: their cost, the kernel defect that makes mapping them fail, and the workaround
 //! with one MR per range.
 
 use libtest_mimic::Failed;

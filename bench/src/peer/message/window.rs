@@ -45,7 +45,7 @@ fn is_one_at_start(starts: &[u64]) -> bool {
     starts == [0]
 }
 
-/// Data to fill a whole window with.
+/// Pattern for all bytes of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// Index of the window.

@@ -44,7 +44,7 @@ impl Explained for NotCopied {
     fn explanation(&self) -> Explanation {
         if self.source.kind() == io::ErrorKind::Unsupported {
             return Explanation::uncaused(
-                "The copy needs a mapping of the BAR in this process, and the driver or another process keeps it.",
+                "The staged copy needs the BAR mapped into this process, but another driver or process owns the BAR.",
                 "Name a BAR that VFIO lets this process map.",
             );
         }

@@ -23,7 +23,7 @@ struct ServedCell<'a> {
     connected: Vec<Box<dyn ConnectedEnd + 'a>>,
 }
 
-/// What a request leads to.
+/// Outcome of a request.
 enum Answer {
     Send(Result<Response, CellError>),
     /// The client closed the cell.

@@ -49,7 +49,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "S", value_parser = parse_size, help_heading = CELLS)]
     pub(super) size: Vec<u64>,
     /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Cells with ranges below 4 KiB
-    /// are skipped  [default: the BAR as named]
+    /// are skipped  [default: the ranges of --from]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
     /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
@@ -98,7 +98,7 @@ pub(in crate::commands) struct RunCommand {
     /// disk or an open soft RDMA device is never unbound
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
-    /// Blocks that may be overwritten on the only --to, an NVMe drive  [default: none, the drive is only read]
+    /// Blocks of the NVMe drive that may be overwritten; needs exactly one --to  [default: none, the drive is only read]
     #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
     pub(super) allow_write: Option<String>,
     /// VFIO interface: auto, group or cdev

@@ -30,7 +30,7 @@ pub(super) struct QueuePairArguments {
     /// Sleep until a completion event arrives instead of polling the completion queue
     #[arg(long)]
     events: bool,
-    /// Allocate host: sources and the buffers of the initiator in huge pages of 2 MiB
+    /// Use huge pages of 2 MiB for host:SIZE sources and for the buffers of the initiator
     #[arg(long)]
     pub(super) hugepages: bool,
 }

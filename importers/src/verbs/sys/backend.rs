@@ -16,7 +16,7 @@ pub(super) fn means_no_library(errno: Option<i32>) -> bool {
     errno == Some(libc::EOPNOTSUPP)
 }
 
-/// Always false: a program bound at link time does not start without the library.
+/// Always false: a program that links libibverbs does not start without the library.
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) fn means_no_library(_errno: Option<i32>) -> bool {
     false

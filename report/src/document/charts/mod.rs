@@ -17,7 +17,7 @@ use crate::units;
 pub(crate) use gallery::Gallery;
 pub(crate) use published::{PUBLISHED, Published};
 
-/// Largest share of samples in a latency curve.
+/// Highest percentile of a latency curve, as a fraction.
 const LAST_SHARE: f64 = 0.9999;
 /// Points of a latency curve.
 const CURVE_POINTS: usize = 64;
