@@ -53,7 +53,7 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[Cause::NoDevice],
-        topic: "exports the buffer",
+        topic: "the sender",
         commands: &["run", "serve"],
         names: "peerpath export",
         sentence: "To export a BAR, use `peerpath export BDF:BAR --socket PATH`.",
@@ -271,7 +271,7 @@ mod tests {
         assert!(remedy(None, "See the journal.").contains("peerpath restore"));
         assert!(remedy(None, "Start the server on the other host.").contains("peerpath serve"));
         assert!(remedy(None, "Use another MTU.").contains("--mtu"));
-        let no_socket = remedy(Some(Cause::NoDevice), "Start the process that exports the buffer.");
+        let no_socket = remedy(Some(Cause::NoDevice), "Start the sender first, with the same path.");
         assert!(no_socket.contains("peerpath export") && !no_socket.contains("peerpath list"), "{no_socket}");
     }
 

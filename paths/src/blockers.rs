@@ -1,14 +1,13 @@
 //! Causes other than the path that prevent binding, exporting or importing.
 
+use crate::vfio::is_tolerated_driver;
 use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
-/// Drivers that VFIO permits on other functions of a group that user space owns, because they start no DMA.
-const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
 /// Drivers that support the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 
 /// Lists the causes that prevent the export of a BAR. `bar` is its index; `None` means any exportable BAR.
-pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
+pub(crate) fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
     let group = topology.group_of(exporter);
     let checks = [
         (exporter.membership == GroupMembership::None, Cause::NoIommu),
@@ -23,7 +22,7 @@ pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: O
 }
 
 /// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
-pub fn of_importer(importer: &Function) -> Option<Cause> {
+pub(crate) fn of_importer(importer: &Function) -> Option<Cause> {
     // Without an RDMA device, the driver does not import.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
     match RdmaDriver::named(importer.driver.as_deref()?)?.support {
@@ -34,28 +33,18 @@ pub fn of_importer(importer: &Function) -> Option<Cause> {
 }
 
 /// Lists the functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
-pub fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
+pub(crate) fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
     let Some(group) = topology.group_of(exporter) else { return Vec::new() };
     let others = group.members.iter().filter(|bdf| **bdf != exporter.bdf).filter_map(|bdf| topology.function(*bdf));
     others
         .filter_map(|other| Some((other, other.driver.as_deref()?)))
-        .filter(|(_, driver)| !is_tolerated(driver))
+        .filter(|(_, driver)| !is_tolerated_driver(driver))
         .collect()
-}
-
-fn is_tolerated(driver: &str) -> bool {
-    TOLERATED.contains(&driver) || is_vfio(driver)
 }
 
 /// Whether a driver exports BARs as dma-bufs.
 pub(crate) fn exports(driver: &str) -> bool {
     EXPORTING.contains(&driver)
-}
-
-/// Whether the driver is vfio-pci or a variant driver of it.
-pub(crate) fn is_vfio(driver: &str) -> bool {
-    // Variant drivers are named after their device: mlx5_vfio_pci, hisi_acc_vfio_pci, xe-vfio-pci.
-    driver.replace('_', "-").ends_with("vfio-pci")
 }
 
 fn has_exportable(host: &Host, exporter: &Function, bar: Option<u8>) -> bool {

@@ -164,7 +164,7 @@ impl<'host> Predictor<'host> {
             swiotlb_forced: self.host.bounce().map(|bounce| bounce == Bounce::Forced),
             mask_reaches_bar: mask.zip(bar).map(|(mask, bar)| bar.last() <= mask),
             memory_decode: exporter.and_then(|(function, _)| function.memory_decode()),
-            confidential_guest: Some(self.host.confidential_guest.is_some()),
+            confidential_guest: self.host.confidential_guest.as_ref().map(|_| true),
             noiommu: exporter.and_then(|(function, _)| self.topology.group_of(function)).map(|group| group.noiommu),
         }
     }

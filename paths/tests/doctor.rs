@@ -192,7 +192,13 @@ fn checks_kernel_options() {
         "one other kernel fixes all of them"
     );
     expect(&all, "kernel-options", Fail, Some(Cause::KernelTooOld), "built with VFIO, INFINIBAND.");
-    expect(&without("IOMMUFD VFIO_GROUP"), "kernel-options", Fail, Some(Cause::KernelTooOld), "lacks both VFIO interfaces");
+    expect(
+        &without("IOMMUFD VFIO_GROUP"),
+        "kernel-options",
+        Fail,
+        Some(Cause::KernelTooOld),
+        "lacks both VFIO interfaces",
+    );
     let old = host(&healthy().kernel("6.18.1").file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")));
     expect(&old, "kernel-options", Pass, None, "");
     expect(&host(&healthy().without("peerpath")), "kernel-options", Unknown, None, "CONFIG_");

@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use iommufd_bindings as uapi;
 
 use crate::HostMemory;
-use crate::vfio::Access;
 
 /// `_IO(';', n)`. The numbers contain no sizes, because every structure has a size field.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
@@ -30,6 +29,20 @@ const _: () = {
     assert!(size_of::<uapi::iommu_ioas_unmap>() == 24);
     assert!(size_of::<uapi::iommu_ioas_map_file>() == 40);
 };
+
+/// Permissions of a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// The device may read.
+    pub read: bool,
+    /// The device may write.
+    pub write: bool,
+}
+
+impl Access {
+    /// The device may read and write.
+    pub const BOTH: Self = Self { read: true, write: true };
+}
 
 fn flags(access: Access) -> u32 {
     let flag = |wanted: bool, flag| if wanted { flag } else { 0 };

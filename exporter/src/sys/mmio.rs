@@ -83,7 +83,6 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
 
 /// Stores the low bytes of an integer. A case for each width avoids a call of `memcpy`.
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // Narrowing to the width is the point.
 fn spread(word: u64, into: &mut [u8]) {
     match into.len() {
         8 => into.copy_from_slice(&word.to_ne_bytes()),
@@ -120,7 +119,6 @@ unsafe fn load(at: *mut u8, width: usize) -> u64 {
 
 /// # Safety
 /// `at` must be mapped writable and aligned for `width` bytes.
-#[allow(clippy::cast_possible_truncation)] // Narrowing to the width is the point.
 unsafe fn store(at: *mut u8, width: usize, value: u64) {
     // SAFETY: forwarded from the caller.
     unsafe {

@@ -7,22 +7,9 @@ use std::sync::{Arc, PoisonError};
 
 use super::Device;
 use super::cdev::Iommufd;
-use crate::sys::{iommufd, vfio as sys};
+use crate::sys::iommufd::{self, Access};
+use crate::sys::vfio as sys;
 use crate::{Error, HostMemory, page_bytes};
-
-/// Permissions of a mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
-    /// The device may read.
-    pub read: bool,
-    /// The device may write.
-    pub write: bool,
-}
-
-impl Access {
-    /// The device may read and write.
-    pub const BOTH: Self = Self { read: true, write: true };
-}
 
 /// I/O address space with one device attached. The IOMMU translates every access of the device through it, and blocks
 /// accesses to addresses that are not mapped.

@@ -24,7 +24,9 @@ use std::io;
 use peerpath_paths::Tree;
 pub use peerpath_paths::{BarIndex, Bdf};
 
-pub use address_space::{Access, AddressSpace, Mapped};
+pub use crate::sys::iommufd::Access;
+pub use crate::sys::iommufd::Access;
+pub use address_space::{AddressSpace, Mapped};
 pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;

@@ -2,6 +2,7 @@
 
 use super::context::few;
 use super::{Context, Verdict};
+use crate::vfio::is_vfio_driver;
 use crate::{Bar, BarKind, Cause, Function, blockers};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
@@ -110,7 +111,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         Some(driver) if blockers::exports(driver) => {
             Verdict::pass(exporter.bdf, format!("The function is bound to {driver}."))
         }
-        Some(driver) if blockers::is_vfio(driver) => Verdict::fail(
+        Some(driver) if is_vfio_driver(driver) => Verdict::fail(
             exporter.bdf,
             Cause::DriverNotVfio,
             format!("The function is bound to {driver}, a VFIO driver without the dma-buf export."),

@@ -2,7 +2,8 @@
 
 use super::context::rdma_devices;
 use super::{Context, Status, Verdict};
-use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver, blockers};
+use crate::vfio::is_vfio_driver;
+use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver};
 
 pub(super) fn library(at: &Context<'_>) -> Vec<Verdict> {
     if super::gpu::is_selected(at) {
@@ -31,7 +32,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::pass(importer.bdf, format!("The function has the RDMA device {}.", devices.join(", ")))
         } else if super::gpu::is_selected(at) {
             Verdict::pass(importer.bdf, "The function is a GPU.")
-        } else if importer.driver.as_deref().is_some_and(blockers::is_vfio) {
+        } else if importer.driver.as_deref().is_some_and(is_vfio_driver) {
             Verdict::pass(importer.bdf, "The function is bound to VFIO, and an iommufd can map the buffer for it.")
         } else {
             Verdict::warn(
@@ -90,7 +91,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
     let bound = function.driver.as_deref();
     if rdma_devices(function).is_empty() {
         return bound
-            .filter(|driver| blockers::is_vfio(driver))
+            .filter(|driver| is_vfio_driver(driver))
             .map(|_| through_iommufd(at, function))
             .into_iter()
             .collect();

@@ -181,7 +181,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::DriverNotVfio,
         "The function has no node in /dev/vfio: no function of its group is bound to a VFIO driver, or the \
          kernel lacks VFIO_GROUP or VFIO_DEVICE_CDEV.",
-        "Bind the function to vfio-pci with `peerpath bind`.",
+        "Bind the function to vfio-pci.",
     ),
     row(
         Step::OpenVfio,
@@ -205,7 +205,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::DriverNotVfio,
         "The function was unbound from its VFIO driver during the open.",
-        "Bind the function again with `peerpath bind`.",
+        "Bind the function to vfio-pci again.",
     ),
     // ownership of the group (vfio_iommu_type1.c, iommufd/device.c, iommu_group_claim_dma_owner)
     row(
@@ -264,7 +264,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::DriverNotVfio,
         "The group has no VFIO device with this name: the function is not bound to a VFIO driver.",
-        "Bind the function to vfio-pci with `peerpath bind`.",
+        "Bind the function to vfio-pci.",
     ),
     row(
         Step::OpenDevice,
@@ -318,7 +318,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::BarNotExportable,
         "vfio-pci rejects the range: the region does not exist or cannot be mapped, or the range exceeds it.",
-        "Choose a BAR that `peerpath list` shows as exportable.",
+        "Choose a BAR that can be exported.",
     ),
     row(
         Step::RegionAccess,
@@ -353,7 +353,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::BarNotExportable,
         "vfio-pci exports whole pages of a memory BAR: the BAR is smaller than a page or an I/O BAR, or a \
          range is empty, unaligned or exceeds the BAR.",
-        "Choose page-aligned ranges within a memory BAR; `peerpath list` shows the exportable BARs.",
+        "Choose page-aligned ranges within a memory BAR.",
     ),
     row(
         Step::Export,
@@ -362,7 +362,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::BarNotExportable,
         "vfio-pci has not claimed a BAR with this index: it exports the implemented BARs 0 to 5, but \
          not the ROM and config space.",
-        "Choose a BAR that `peerpath list` shows as exportable.",
+        "Choose a BAR that can be exported.",
     ),
     row(
         Step::Export,
@@ -404,7 +404,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EBADFD,
         Unavailable,
         "udmabuf accepts only a memfd that is sealed against shrinking.",
-        "Report this as a bug: peerpath seals its memfds.",
+        "Report this as a bug: the library seals its memfds.",
     ),
     row(
         Step::AllocateMemory,
@@ -540,7 +540,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         "The DMA API returned no address: a translated domain is out of IOVA space or memory, or \
          swiotlb=force, a confidential guest or a too small DMA mask prevents a direct mapping.",
-        "Run `peerpath doctor` on the pair, and check the kernel log (dmesg).",
+        "Check the preconditions of the pair, and the kernel log (dmesg).",
     ),
     row(
         Step::RegisterDmaBuf,
@@ -785,7 +785,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOENT,
         Failed,
         "The IOVA range is no longer mapped.",
-        "Report this as a bug: peerpath unmaps only its own mappings.",
+        "Report this as a bug: the library unmaps only its own mappings.",
     ),
     row(
         Step::Unmap,

@@ -62,7 +62,7 @@ impl Explained for TreeError {
         match self {
             Self::Unreadable { source, .. } => Explanation::uncaused(
                 format!("The operating system reports: {source}."),
-                "Pass a directory that contains sys and proc, or a file that `peerpath snapshot` wrote.",
+                "Pass a directory that contains sys and proc, or a snapshot.",
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
                 format!("The file is not a tar archive: {source}."),
@@ -70,7 +70,7 @@ impl Explained for TreeError {
             ),
             Self::Rejected { .. } => Explanation::uncaused(
                 "A snapshot contains only small files, directories and links below sys, proc and peerpath.",
-                "Take a snapshot with `peerpath snapshot`, or unpack a trusted archive and pass the directory.",
+                "Take a new snapshot, or unpack a trusted archive and pass the directory.",
             ),
         }
     }
