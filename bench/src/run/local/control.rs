@@ -133,7 +133,7 @@ pub(super) fn measure_kernel_calls(
     Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), ..figures })
 }
 
-/// State of one thread: its recorder and its exported buffer.
+/// Measurements of one thread, the mechanism of its registration, and the origin of its exported buffer.
 struct Timed {
     recorder: Recorder,
     mechanism: Option<&'static str>,
