@@ -161,7 +161,7 @@ fn run_until_rest<I: Send, T: Send>(
     })
 }
 
-/// Waits until `ended` returns true or the connection is lost. The client must not send any message meanwhile.
+/// Waits until `ended` returns true. Fails if a signal arrives, the connection is lost, or the client sends a message meanwhile.
 fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
     while !ended() {
         if session.server.interrupt.is_set() {
