@@ -1,5 +1,5 @@
-//! The cost of measuring an operation, compared with the minimum: bare time stamps and a bare histogram. Prints the ratios at the end.
-//! One run measures both, so the ratios do not depend on the speed of the machine.
+//! Measures the overhead of timing an operation. The baseline is the same loop with bare time stamps and a bare histogram.
+//! Prints the ratio to the baseline at the end. One run measures both, so the ratios do not depend on the speed of the machine.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -15,7 +15,7 @@ use quanta::Clock;
 const OPERATIONS: u64 = 1000;
 const GROUP: &str = "measuring an operation";
 
-/// A histogram like that of a recorder.
+/// Histogram with the same bounds as that of `Recorder`.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 4_800_000_000_000, 3).expect("constant bounds are valid")
 }
@@ -26,7 +26,7 @@ fn counter() -> u64 {
     sys::counter()
 }
 
-/// On other architectures, the clock is the most direct counter.
+/// Other architectures have no TSC, so read the clock instead.
 #[cfg(not(target_arch = "x86_64"))]
 fn counter() -> u64 {
     Clock::new().raw()
@@ -87,7 +87,7 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
     group.finish();
 }
 
-/// Nanoseconds per operation, from the file that criterion has just saved.
+/// Nanoseconds per operation, from the estimates file that criterion has just saved.
 fn estimate(name: &str, stamps: u64) -> Option<f64> {
     let target =
         std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").into());

@@ -1,7 +1,8 @@
-//! The words of atomic operations, set before the transfers and verified after them.
+//! The 8-byte values that atomic operations change, set before the transfers and verified after them.
 //!
-//! Each operation adds one to the 8-byte word of its slot and returns the previous value. A compare-and-swap expects the current
-//! value and swaps in the value plus one. So the number of operations determines what both sides must contain. The bytes between the words must not change.
+//! Each operation adds one to the 8-byte value of its slot and returns the previous value. A compare-and-swap expects the
+//! current value and swaps in that value plus one. So the number of operations determines what both sides must contain. The
+//! bytes between the 8-byte values must not change.
 
 use peerpath_exporter::View;
 
@@ -10,7 +11,7 @@ use crate::pattern::Pattern;
 use crate::peer::message::{AtomicState, Fill, Verify};
 use crate::window::{Access, Mismatch, VerifyError};
 
-/// The words of a cell, on both sides.
+/// The 8-byte values of a cell, in the exported memory (near) and in the initiator's memory (far).
 pub struct AtomicWords<'a> {
     layout: &'a Layout,
     near: Access<'a>,
@@ -19,10 +20,10 @@ pub struct AtomicWords<'a> {
 }
 
 impl<'a> AtomicWords<'a> {
-    /// Sets the words of the near side, and fills the bytes between them.
+    /// Sets the 8-byte values in the exported memory, and fills the bytes between them. Fills the initiator's memory.
     ///
     /// # Errors
-    /// A side could not be written.
+    /// Writing the memory of either side fails, or the connection to the peer is lost.
     pub fn fill(layout: &'a Layout, near: Access<'a>, far: &'a dyn View) -> Result<Self, VerifyError> {
         let words = Self { layout, near, far, around: [Pattern::random(), Pattern::random()] };
         match near {
@@ -35,10 +36,11 @@ impl<'a> AtomicWords<'a> {
         Ok(words)
     }
 
-    /// Compares both sides with the state after `operations` operations. Returns the number of word bytes that were compared.
+    /// Compares the memory of both sides with the expected state after `operations` operations. Returns the number of compared
+    /// bytes that belong to the 8-byte values.
     ///
     /// # Errors
-    /// Wrong bytes, or a side that could not be read.
+    /// Some bytes are wrong, or reading the memory of either side fails.
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         let Self { layout, near, far, around } = *self;
         match near {
@@ -65,19 +67,19 @@ impl<'a> AtomicWords<'a> {
 const NEAR: &str = "exported memory";
 const FAR: &str = "far side";
 
-/// Sets the words of exported memory of this host, and fills the bytes between them.
+/// Sets the 8-byte values in exported memory of this host, and fills the bytes between them.
 ///
 /// # Errors
-/// The memory could not be written.
+/// Writing the memory fails.
 pub fn set(layout: &Layout, near: &dyn View, around: Pattern) -> Result<(), VerifyError> {
     let words = expected(layout, around, |_| Some(0));
     near.write(layout.near_start(), &words).map_err(failed(NEAR))
 }
 
-/// Compares exported memory of this host with the state after `operations` operations.
+/// Compares exported memory of this host with the expected state after `operations` operations.
 ///
 /// # Errors
-/// Wrong bytes, or memory that could not be read.
+/// Some bytes are wrong, or reading the memory fails.
 pub fn verify(layout: &Layout, near: &dyn View, around: Pattern, operations: u64) -> Result<(), VerifyError> {
     let words = expected(layout, around, |slot| Some(operations_on(layout, slot, operations)));
     compare(NEAR, near, layout.near_start(), &words)
@@ -87,19 +89,19 @@ fn failed(side: &'static str) -> impl Fn(std::io::Error) -> VerifyError {
     move |source| VerifyError::View { side, source }
 }
 
-/// Number of operations on a slot, of `operations` in all.
+/// Number of operations that use this slot, out of `operations` in total.
 fn operations_on(layout: &Layout, slot: u64, operations: u64) -> u64 {
     operations / layout.slots() + u64::from(slot < operations % layout.slots())
 }
 
-/// Returns the expected bytes: the pattern, with the 8-byte value of each slot after `operations_on_slot(slot)` operations. A slot
-/// with `None` keeps the pattern.
+/// Returns the expected bytes: the pattern, and in each slot the 8-byte value after `operations_on_slot(slot)` operations. A
+/// slot with `None` keeps the pattern.
 fn expected(layout: &Layout, around: Pattern, operations_on_slot: impl Fn(u64) -> Option<u64>) -> Vec<u8> {
     let mut bytes = vec![0; layout.length_bytes() as usize];
     around.fill(0, &mut bytes);
     for (slot, start) in (0..).zip(layout.slot_offsets()) {
         if let Some(operations) = operations_on_slot(slot) {
-            // Devices operate on words in the byte order of this host.
+            // Devices access the 8-byte values in the byte order of this host.
             bytes[*start as usize..][..8].copy_from_slice(&layout.word(slot, operations).to_ne_bytes());
         }
     }

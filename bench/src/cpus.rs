@@ -9,15 +9,16 @@ use crate::measure::MeasureError;
 /// Binds the calling thread to a CPU.
 ///
 /// # Errors
-/// The CPU is offline, or not in the cpuset of the process.
+/// The CPU is offline, or is not in the cpuset of the process.
 pub fn bind_this_thread(cpu: u32) -> Result<(), MeasureError> {
     restrict_this_thread(&[cpu]).map_err(|errno| MeasureError::Bind { cpu, source: errno.into() })
 }
 
-/// Restricts the calling thread to these CPUs, so that memory that it touches first is on their NUMA node.
+/// Restricts the calling thread to these CPUs. The kernel then allocates the memory that the thread touches first on their NUMA
+/// node.
 ///
 /// # Errors
-/// All of them are offline, or not in the cpuset of the process.
+/// All of the CPUs are offline, or none is in the cpuset of the process.
 pub fn restrict_this_thread(cpus: &[u32]) -> nix::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {
@@ -26,7 +27,7 @@ pub fn restrict_this_thread(cpus: &[u32]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Parses a CPU list of the kernel, such as `0-3,8`. `None` if it is invalid.
+/// Parses a CPU list in the format of the kernel, e.g. `0-3,8`. `None` if it is invalid.
 pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in text.trim().split(',') {
@@ -41,7 +42,7 @@ pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     Some(all)
 }
 
-/// The CPUs of a NUMA node; `None` if there is no such node.
+/// The CPUs of a NUMA node; `None` if the node does not exist.
 pub fn of_node(tree: &Tree, node: u32) -> Option<Vec<u32>> {
     parse_list(&tree.text(&format!("sys/devices/system/node/node{node}/cpulist"))?)
 }
@@ -51,8 +52,8 @@ pub fn is_online(tree: &Tree, cpu: u32) -> Option<bool> {
     Some(parse_list(&tree.text("sys/devices/system/cpu/online")?)?.contains(&cpu))
 }
 
-/// A warning if threads on these CPUs may run on another NUMA node than the function: each access crosses the interconnect then.
-/// `None` on a host with one node.
+/// Returns a warning if threads on these CPUs may run on another NUMA node than the function. Each access would then cross the
+/// interconnect. `None` on a host with one node.
 pub fn remote_from(tree: &Tree, function: Bdf, cpus: &[u32]) -> Option<String> {
     let node = tree.text(&format!("sys/bus/pci/devices/{function}/numa_node"))?.parse::<u32>().ok()?;
     let local = of_node(tree, node)?;

@@ -1,28 +1,28 @@
-//! The host of a run, as its result records it.
+//! Facts about the host of a run, as recorded in the result.
 
 use peerpath_paths::{Bdf, Cpu, Tree};
 
 use crate::result::Environment;
 
-/// PCI IDs of functions that QEMU emulates and that also exist as hardware. In a QEMU guest they count as emulated, although such an
-/// old card could be passed through: a wrong mark does less harm than trust in emulated figures.
+/// PCI IDs of functions that QEMU emulates and that also exist as hardware. In a QEMU guest they count as emulated, although
+/// such an old card could be passed through: a wrong mark is less harmful than trust in emulated figures.
 const EMULATED_CARDS: [(u16, u16); 6] =
     [(0x8086, 0x100e), (0x8086, 0x10d3), (0x8086, 0x10c9), (0x8086, 0x10ca), (0x10ec, 0x8139), (0x10ec, 0x8029)];
-/// Vendor IDs that exist in emulators only: virtio, QEMU's own functions, and QEMU's test devices.
+/// Vendor IDs that only emulators use: virtio, QEMU's own functions, and QEMU's test devices.
 const EMULATED_VENDORS: [u16; 3] = [0x1af4, QEMU_VENDOR, 0x1234];
-/// Vendor ID of QEMU's own functions, such as its root ports.
+/// Vendor ID of QEMU's own functions, e.g. its root ports.
 const QEMU_VENDOR: u16 = 0x1b36;
-/// Folder of the PCI functions in sysfs.
+/// Sysfs folder of the PCI functions, relative to the root of the tree.
 const FUNCTIONS: &str = "sys/bus/pci/devices";
 
-/// Reads facts about a host.
+/// Reads facts about a host from its sysfs and procfs tree.
 #[derive(Debug)]
 pub struct Host {
     tree: Tree,
 }
 
 impl Host {
-    /// The host that the tree describes.
+    /// Creates a reader of the host that `tree` describes.
     pub fn new(tree: Tree) -> Self {
         Self { tree }
     }
@@ -37,7 +37,7 @@ impl Host {
         u16::from_str_radix(text.trim_start_matches("0x"), 16).ok()
     }
 
-    /// The facts about the host, without devices.
+    /// Collects the facts about the host, without devices.
     pub fn environment(&self) -> Environment {
         let tree = &self.tree;
         let cpu = Cpu::parse(&tree.text("proc/cpuinfo").unwrap_or_default());
@@ -56,12 +56,12 @@ impl Host {
         environment
     }
 
-    /// The kind of IOMMU, from the names of the instances.
+    /// Kind of IOMMU, derived from the names of its instances in sysfs.
     fn iommu(&self) -> String {
         let known = [("dmar", "intel"), ("ivhd", "amd"), ("smmu3", "smmu"), ("smmu", "smmu"), ("virtio", "virtio")];
         let kind = |name: &String| match known.iter().find(|(prefix, _)| name.starts_with(prefix)) {
             Some((_, kind)) => kind,
-            // The name of a virtio-iommu is its PCI function (drivers/iommu/virtio-iommu.c).
+            // A virtio-iommu instance is named after its PCI function (drivers/iommu/virtio-iommu.c).
             None if name.parse::<Bdf>().is_ok() => "virtio",
             None => "other",
         };
@@ -71,7 +71,7 @@ impl Host {
         if kinds.is_empty() { "none".to_owned() } else { kinds.join("+") }
     }
 
-    /// Whether the host is a QEMU guest: its firmware says so, or a PCI function has QEMU's vendor ID.
+    /// Whether the host is a QEMU guest: its firmware reports QEMU, or a PCI function has QEMU's vendor ID.
     fn in_qemu(&self) -> bool {
         let is_qemu_firmware = self.tree.text("sys/class/dmi/id/sys_vendor").is_some_and(|vendor| vendor == "QEMU");
         is_qemu_firmware || self.tree.names(FUNCTIONS).iter().any(|bdf| self.id(bdf, "vendor") == Some(QEMU_VENDOR))
@@ -88,7 +88,7 @@ impl Host {
     }
 }
 
-/// Marks the environment as emulated if a stand-in for the GPU driver is loaded.
+/// Marks the environment as emulated if a fake GPU driver is loaded.
 pub fn mark_stand_in(environment: &mut Environment) {
     if let Some(name) = peerpath_cuda::stand_in() {
         environment.emulated = true;
@@ -96,7 +96,8 @@ pub fn mark_stand_in(environment: &mut Environment) {
     }
 }
 
-/// Kernel parameters that name disks, files or hosts. They do not affect figures, and results are shared with others.
+/// Kernel parameters that name disks, files or hosts. They are removed from the result: they do not affect figures, and users
+/// share results.
 const PATH_PARAMETERS: [&str; 13] = [
     "BOOT_IMAGE",
     "cryptdevice",
@@ -112,7 +113,7 @@ const PATH_PARAMETERS: [&str; 13] = [
     "root",
     "rootflags",
 ];
-/// Prefixes of such parameters: of dracut, and of virtme-ng.
+/// Prefixes of further such parameters: those of dracut and of virtme-ng.
 const PATH_PARAMETER_PREFIXES: [&str; 2] = ["rd.", "virtme"];
 
 fn without_paths(command_line: &str) -> String {
@@ -124,12 +125,12 @@ fn without_paths(command_line: &str) -> String {
     command_line.split_whitespace().take_while(|word| *word != "--").filter(is_kept).collect::<Vec<_>>().join(" ")
 }
 
-/// The clock of the time stamps: the calibrated TSC if its frequency is constant, the kernel's clock otherwise.
+/// Name of the time stamp clock: the calibrated TSC if its frequency is constant, `CLOCK_MONOTONIC` otherwise.
 fn clock_source(cpu: &Cpu) -> &'static str {
     if cpu.flags.iter().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
 }
 
-/// The current time in UTC, RFC 3339 with seconds.
+/// The current time in UTC, RFC 3339 with a resolution of one second.
 pub fn utc_now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use peerpath_paths::{Explained, Explanation, Severity};
 
-/// An explained error.
+/// An error with its cause and its remedy.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What failed, in one sentence.
     pub what: String,
-    /// Why, and what to do. Its severity is that of the failure.
+    /// The cause and the remedy. The severity of the explanation equals `severity`.
     pub explanation: Explanation,
     /// How serious the failure is.
     pub severity: Severity,
@@ -19,34 +19,34 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of this severity. It replaces the severity that the errno alone suggests: the caller knows what the failed
-    /// operation means for the run.
+    /// Creates a failure with this severity. `severity` replaces the severity that the errno alone suggests: the caller knows
+    /// what the failed operation means for the run.
     pub fn new(what: impl Into<String>, explanation: Explanation, severity: Severity) -> Self {
         let explanation = Explanation { severity: Some(severity), ..explanation };
         Self { what: what.into(), explanation, severity, source: None }
     }
 
-    /// A bug, or an error of the file system.
+    /// Creates the failure for a bug or an error of the file system.
     pub fn internal(what: impl Into<String>, error: &dyn Error, remedy: &str) -> Self {
         Self::new(what, Explanation::uncaused(chain(error), remedy), Severity::Internal)
     }
 
-    /// Invalid input.
+    /// Creates the failure for invalid input.
     pub fn bad_input(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(what, Explanation::uncaused(why, remedy), Severity::BadInput)
     }
 
-    /// The failure that an error stands for. It is described with all its sources.
+    /// Converts an error to a failure. The text contains the error and all its sources.
     pub fn of(error: &impl Explained) -> Self {
         Self::new(chain(error), error.explanation(), error.severity())
     }
 
-    /// The same failure with another severity.
+    /// Returns the same failure with another severity.
     pub fn with_severity(self, severity: Severity) -> Self {
         Self { source: self.source.clone(), ..Self::new(self.what, self.explanation, severity) }
     }
 
-    /// The same failure, caused by `source`.
+    /// Returns the same failure with `source` as its source error.
     pub(crate) fn with_source(self, source: impl Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Arc::new(source)), ..self }
     }
@@ -70,7 +70,7 @@ impl<E: Explained> From<E> for Failure {
     }
 }
 
-/// An error and its sources, in one sentence. A source whose text the error repeats is omitted.
+/// Joins the texts of an error and its sources into one sentence. Omits a source whose text the error already contains.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

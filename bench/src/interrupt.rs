@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// A flag that ends a run: set by a signal, or by the program.
+/// Flag that ends a run. A signal sets it, or the program.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     stop: Arc<AtomicBool>,
@@ -15,14 +15,15 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Sets the flag on SIGINT, SIGTERM and SIGHUP. A second signal ends the process at once.
+    /// Creates a flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
     ///
     /// # Errors
-    /// The signal handlers could not be installed.
+    /// Installing the signal handlers fails.
     pub fn install() -> io::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the first signal finds `seen` unset and only sets it, the second one exits.
+            // The order matters: at the first signal, `seen` is not set yet, so the process continues. At the second signal, it
+            // exits.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupt.seen))?;
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.seen))?;
@@ -31,12 +32,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether to stop.
+    /// Whether the run must end, because of a signal or [`stop`](Self::stop).
     pub fn is_set(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether a signal arrived.
+    /// Whether a signal set the flag.
     pub fn is_signalled(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
     }
@@ -46,12 +47,13 @@ impl Interrupt {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The flag itself, for loops in other crates.
+    /// The underlying atomic flag, for loops in other crates.
     pub fn flag(&self) -> &AtomicBool {
         &self.stop
     }
 
-    /// The exit code by convention for the signal that arrived: 130, 143 or 129. `None` if no signal arrived.
+    /// The conventional exit code for the signal that arrived: 128 plus its number (SIGINT 130, SIGTERM 143, SIGHUP 129).
+    /// `None` if no signal arrived.
     pub fn exit_code(&self) -> Option<u8> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,

@@ -1,4 +1,5 @@
-//! The offsets of a cell's operations in the memory of both sides.
+//! The offsets of a cell's operations in the memory of both sides. The near side is the exported memory, the far side is the
+//! memory of the initiator.
 
 use std::sync::Arc;
 
@@ -7,11 +8,11 @@ use peerpath_importers::{Op, Operands, Transfer};
 use crate::gcd::greatest_common_divisor;
 use crate::pattern::Pattern;
 
-/// Bytes before and after the slots, if the buffer has room for them.
+/// Length of the guards before and after the slots. A buffer that is too short has no guards.
 const GUARD_BYTES: u64 = 4096;
-/// Slots are aligned to cache lines.
+/// Alignment of slots: a cache line.
 const ALIGNMENT_BYTES: u64 = 64;
-/// Layouts side by side are aligned to pages, if they are at least a page long.
+/// Alignment of layouts in one buffer that are at least a page long.
 const PAGE_BYTES: u64 = 4096;
 
 /// Slots between two guards, one slot per transfer in flight. Both sides have the same slots at different start offsets.
@@ -23,7 +24,7 @@ pub struct Layout {
     length: u64,
     near_start: u64,
     far_start: u64,
-    /// Initial word of the first slot, for atomic operations.
+    /// Initial 8-byte value of the first slot, for atomic operations.
     first_word: u64,
 }
 
@@ -32,7 +33,8 @@ impl Layout {
         Self { slots, size, length, near_start: 0, far_start: 0, first_word: Pattern::random().word(0) }
     }
 
-    /// Up to `wanted` slots of `size` bytes, as many as fit into `room` bytes. `None` if not even one fits.
+    /// Creates a layout of at most `wanted` slots of `size` bytes that fits into `room` bytes. `None` if `room` is too small
+    /// for one slot.
     pub fn new(size: u64, wanted: u32, room: u64) -> Option<Self> {
         if size == 0 || size > room {
             return None;
@@ -46,8 +48,8 @@ impl Layout {
         Some(Self::of(slots, size, length))
     }
 
-    /// Slots for a buffer of several parts with these lengths. Each slot lies within one part, and each part that is long enough has
-    /// at least one slot. `None` if no part is long enough.
+    /// Creates a layout for a buffer that consists of several ranges with these lengths. Each slot lies within one range, and
+    /// each range that is long enough has at least one slot. `None` if every range is too short.
     pub fn within_parts(size: u64, wanted: u32, parts: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
         let stride = size.next_multiple_of(ALIGNMENT_BYTES);
         let wanted_each = u64::from(wanted.max(1)).div_ceil(parts.len().max(1) as u64);
@@ -61,8 +63,9 @@ impl Layout {
         Some(Self::of(slots.into(), size, length))
     }
 
-    /// `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit. On the far
-    /// side, the layouts of each group of `shared` follow each other, and each group starts at offset 0.
+    /// Creates `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit.
+    /// On the far side, every `shared` consecutive layouts share one buffer: they follow each other, and the first starts at
+    /// offset 0.
     pub fn side_by_side(size: u64, wanted: u32, room: u64, count: u32, shared: u32) -> Option<Vec<Self>> {
         if count == 1 {
             return Some(vec![Self::new(size, wanted, room)?]);
@@ -83,9 +86,9 @@ impl Layout {
         (0..count).map(layout_at).collect()
     }
 
-    /// Windows of `length` bytes at offsets that another host chose, each with slots of `size` bytes at offsets that it chose. On the
-    /// far side the windows follow each other. `None` if slots or windows are not in ascending order or overlap, or if a slot
-    /// exceeds its window.
+    /// Creates layouts from offsets that another host chose: windows of `length` bytes at `starts`, each with slots of `size`
+    /// bytes at the offsets `slots`. On the far side the windows follow each other. `None` if slots or windows overlap or are
+    /// not in ascending order, or if a slot exceeds its window.
     pub fn at(starts: &[u64], slots: Vec<u64>, size: u64, length: u64) -> Option<Vec<Self>> {
         let window = Self::slots_at(slots, size, length)?;
         let (mut near_end, mut far_start) = (0, 0);
@@ -121,8 +124,8 @@ impl Layout {
         self.size
     }
 
-    /// The layout for transfers that the side of the exported memory posts: near and far side are swapped, and the memory of the
-    /// other side starts at `far_start`. `None` if the layout exceeds the address space.
+    /// Swaps the near and the far side, for transfers that the host of the exported memory posts. The memory of the other side
+    /// starts at `far_start`. `None` if the layout exceeds the address space.
     pub fn seen_from_near(&self, far_start: u64) -> Option<Self> {
         far_start.checked_add(self.length)?;
         Some(Self { near_start: far_start, far_start: self.near_start, ..self.clone() })
@@ -133,17 +136,17 @@ impl Layout {
         self.near_start
     }
 
-    /// Offset of the layout on the far side.
+    /// Offset of the layout in the memory of the initiator.
     pub fn far_start(&self) -> u64 {
         self.far_start
     }
 
-    /// The transfer of the operation with this number. Operations use the slots in turn.
+    /// The transfer of operation number `number`. Operations use the slots in turn.
     #[inline]
     pub fn transfer(&self, op: Op, number: u64) -> Transfer {
         let slot = number % self.slots();
         let offset = self.slots[slot as usize];
-        // Plans with a size above 1 GiB are rejected.
+        // Plans with a size above 1 GiB are rejected, so the conversion never fails.
         let length_bytes = u32::try_from(self.size).unwrap_or(u32::MAX);
         let transfer = Transfer::new(number, op, self.near_start + offset, self.far_start + offset, length_bytes);
         let operands = match op {
@@ -157,12 +160,12 @@ impl Layout {
         Transfer { operands, ..transfer }
     }
 
-    /// The same layout with another initial word of the first slot, for atomic operations.
+    /// Returns the same layout with another initial 8-byte value of the first slot, for atomic operations.
     pub fn with_first_word(&self, first_word: u64) -> Self {
         Self { first_word, ..self.clone() }
     }
 
-    /// The word of a slot after `operations` atomic operations on it.
+    /// The 8-byte value of a slot after `operations` atomic operations on it.
     pub fn word(&self, slot: u64, operations: u64) -> u64 {
         self.first_word.wrapping_add(slot << 32).wrapping_add(operations)
     }
@@ -177,7 +180,7 @@ impl Layout {
         self.slots.iter().map(|slot| self.near_start + slot).collect()
     }
 
-    /// Offsets of the slots on the far side.
+    /// Offsets of the slots in the memory of the initiator.
     pub fn far_offsets(&self) -> Vec<u64> {
         self.slots.iter().map(|slot| self.far_start + slot).collect()
     }
@@ -187,7 +190,8 @@ impl Layout {
         self.slots.len() as u64
     }
 
-    /// Number of operations, on `queues` queues in turn, after which each queue starts at its first slot again.
+    /// Number of operations after which each queue starts at its first slot again, if the operations use `queues` queues in
+    /// turn.
     pub fn operations_per_cycle(&self, queues: u32) -> u64 {
         let queues = u64::from(queues.max(1));
         self.slots() / greatest_common_divisor(self.slots(), queues) * queues
@@ -198,7 +202,8 @@ impl Layout {
         self.slots().min(operations)
     }
 
-    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the offset up to which this is the same.
+    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the end offset of the range for which the
+    /// answer is the same.
     pub(crate) fn extent_at(&self, offset: u64, used: u64) -> (bool, u64) {
         let used = &self.slots[..used as usize];
         let next = used.partition_point(|start| *start <= offset);

@@ -1,11 +1,13 @@
-//! Measures data paths between PCI devices: runs a plan, verifies the data, and saves the result. On one host, or between two.
+//! Measures data paths between PCI devices: runs a plan, verifies the data, and saves the result. Source and target are on one
+//! host or on two.
 //!
-//! A [`Plan`](plan::Plan) lists sources, targets, operations and sizes. Each combination is a cell: one measurement of one source, one
-//! target, one path, one operation, one mode and one size. A [`Runner`](run::Runner) runs the cells one after the other and saves
-//! after each. A cell that this host does not support is waived with a reason; a cell whose data is wrong, or took another path than
-//! the one asked for, fails.
+//! A [`Plan`](plan::Plan) lists sources, targets, operations and sizes. Each combination is a cell: one measurement of one
+//! source, one target, one path, one operation, one mode and one size. A [`Runner`](run::Runner) runs the cells one after the
+//! other and saves after each. A cell that this host does not support is waived with a reason. A cell fails if its data is
+//! wrong or takes another path than the plan asks for.
 //!
-//! This program measures writes of host memory through an RDMA device, or through any other importer, also one of its own:
+//! This program measures writes of host memory through an RDMA device, or through any other importer, including one that you
+//! implement:
 //!
 //! ```no_run
 //! use std::path::Path;

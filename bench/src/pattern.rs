@@ -1,14 +1,14 @@
-//! The data of transfers. Every 8-byte word depends on a seed and on its offset, so stale data (of another cell), shifted data (of
-//! another offset) and missing data all differ from the expected data.
+//! The test data of transfers. Every 8-byte value depends on a seed and on its offset. So stale data (of another cell), shifted
+//! data (of another offset) and missing data all differ from the expected data.
 
-/// A stream of bytes. Each word can be computed without those before it.
+/// A stream of pseudo-random bytes. Each 8-byte value can be computed without its predecessors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pattern {
     seed: u64,
 }
 
 impl Pattern {
-    /// The pattern of `seed`.
+    /// Creates the pattern with this seed.
     pub fn new(seed: u64) -> Self {
         Self { seed }
     }
@@ -18,23 +18,23 @@ impl Pattern {
         self.seed
     }
 
-    /// A pattern with a random seed.
+    /// Creates a pattern with a random seed.
     pub fn random() -> Self {
         use std::hash::{BuildHasher, Hasher};
-        // The standard library keys every hasher at random, which is random enough to distinguish the data of two cells.
+        // The standard library seeds every hasher randomly. That is random enough to distinguish the data of two cells.
         Self::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
     }
 
-    /// The word at this index. Its bytes are little-endian.
+    /// The 8-byte value at this index of the stream. Its bytes are little-endian.
     pub fn word(self, index: u64) -> u64 {
-        // SplitMix64's finalizer (Steele, Lea, Flood 2014) over seed and index.
+        // SplitMix64's finalizer (Steele, Lea, Flood 2014), applied to seed and index.
         let mut word = self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
     }
 
-    /// Fills `bytes` with the stream from `offset`.
+    /// Fills `bytes` with the stream, starting at byte `offset` of the stream.
     pub fn fill(self, offset: u64, bytes: &mut [u8]) {
         let mut at = offset;
         let mut rest = bytes;

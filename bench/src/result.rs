@@ -1,4 +1,5 @@
-//! The result file. Its field names and their meaning are stable: fields are added, never renamed. An absent value is omitted.
+//! The result file. Field names and meanings are stable: new versions add fields and never rename any. Fields without a value
+//! are omitted.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +10,14 @@ use serde::{Deserialize, Serialize};
 /// Version of the schema that [`RunResult`] writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// One `result.json`.
+/// Content of one `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     /// Version of this schema.
     pub schema_version: u32,
-    /// The program that wrote it.
+    /// The program that wrote the result.
     pub tool: Tool,
-    /// The run.
+    /// Identity, time and parameters of the run.
     pub run: Run,
     /// The host and its devices.
     pub environment: Environment,
@@ -27,27 +28,27 @@ pub struct RunResult {
 /// The program that wrote a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
-    /// Name, such as `peerpath`.
+    /// Name of the program, e.g. `peerpath`.
     pub name: String,
-    /// Version.
+    /// Version of the program.
     pub version: String,
-    /// Git revision of the source, if it was built from a checkout.
+    /// Git revision of the source. Absent if the program was not built from a checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git_revision: Option<String>,
 }
 
-/// One run.
+/// Identity, time and parameters of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Unique identifier.
     pub id: String,
-    /// Start, in UTC, RFC 3339.
+    /// Start time in UTC, RFC 3339.
     pub started_at: String,
-    /// The command line.
+    /// The command line, split into arguments.
     pub arguments: Vec<String>,
-    /// The plan, with all defaults.
+    /// The plan, including all default values.
     pub plan: serde_json::Value,
-    /// The run was interrupted: cells may be missing.
+    /// Whether the run was interrupted, so that cells may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
     /// Conditions that may have affected the figures.
@@ -55,13 +56,13 @@ pub struct Run {
     pub warnings: Vec<String>,
 }
 
-/// A host and its devices that were used.
+/// Facts about a host and the devices that the run used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// Host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Kernel release.
+    /// Kernel release, as `uname -r` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Kernel build, as `uname -v` prints it.
@@ -73,27 +74,27 @@ pub struct Environment {
     /// CPU model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// The IOMMU in use (`intel`, `amd`, `smmu`, `virtio`), or `none`.
+    /// Kind of IOMMU: `intel`, `amd`, `smmu` or `virtio`; `none` if no IOMMU is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu: Option<String>,
-    /// The devices are emulated, so the figures do not describe hardware.
+    /// Whether devices are emulated, so that the figures do not describe hardware.
     pub emulated: bool,
     /// Name of the emulator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulator: Option<String>,
-    /// The CPU executes RDMA operations (rxe, siw).
+    /// Whether the CPU executes RDMA operations (rxe, siw).
     pub soft_rdma: bool,
     /// Clock of the time stamps: `tsc` or `clock_monotonic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_source: Option<String>,
-    /// The PCI functions that were used.
+    /// The PCI functions that the run used.
     pub devices: Vec<DeviceRecord>,
-    /// In a run between two hosts: the server, whose memory was exported.
+    /// In a run between two hosts: facts about the server, whose memory was exported. Absent in a run on one host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Box<Environment>>,
 }
 
-/// A PCI function that was used.
+/// Facts about a PCI function that the run used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceRecord {
     /// Address of the function.
@@ -110,49 +111,50 @@ pub struct CellTarget {
     pub kind: String,
     /// Name of the device.
     pub device: String,
-    /// PCI function of the device, if it has one.
+    /// PCI function of the device. Absent if the device has none.
     pub bdf: Option<Bdf>,
 }
 
-/// The path of a cell.
+/// Path of the data of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellPath {
-    /// The path that the plan asks for; null if it asks for none.
+    /// The path that the plan asks for; null if the plan asks for none.
     pub asked: Option<PathName>,
     /// The path that the kernel is expected to choose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted: Option<PathName>,
     /// The path that was observed.
     pub observed: PathName,
-    /// Mapping attribute that the kernel used.
+    /// Attribute with which the kernel mapped the memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribute: Option<String>,
     /// Whether the DMA address equals the physical address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma_address_equals_physical: Option<bool>,
-    /// Smallest maximum payload size on the path.
+    /// Smallest maximum payload size (MPS) of the functions on the path, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<u32>,
     /// The functions on the predicted path, including source and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Bdf>,
-    /// The hop that joins source and target; absent if the root complex joins them.
+    /// The function at which the path turns from the source to the target, e.g. a switch port; absent if the path turns in the
+    /// root complex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_at: Option<Bdf>,
-    /// The last hop before the root complex; absent if a hop joins source and target.
+    /// The last function before the root complex; absent if the path does not reach the root complex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<Bdf>,
     /// The fact that decided the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deciding: Option<DecidingFact>,
-    /// What prevents binding or exporting.
+    /// Reasons why the function cannot be bound or its memory exported.
     pub blockers: Vec<Cause>,
-    /// The observations and facts behind `observed` and `predicted`.
+    /// The observations and facts that `observed` and `predicted` are based on.
     pub evidence: Vec<String>,
 }
 
 impl CellPath {
-    /// An unknown path, before anything is mapped.
+    /// Returns an unknown path, the initial value before anything is mapped.
     pub fn unknown() -> Self {
         Self {
             asked: None,
@@ -171,14 +173,14 @@ impl CellPath {
     }
 }
 
-/// The client's side of a cell between two hosts.
+/// The client's memory, device and path, in a cell between two hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FarSide {
     /// The client's memory.
     pub source: Origin,
     /// The device that the memory is registered with.
     pub target: CellTarget,
-    /// The path between them.
+    /// The path between that memory and that device.
     pub path: CellPath,
 }
 
@@ -186,17 +188,17 @@ pub struct FarSide {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The cell ran, and its data is verified.
+    /// The cell ran, and its data was verified.
     Passed,
-    /// The host, the device or the size does not support the cell. The cell has the reason.
+    /// The host, the device or the size does not support the cell. `reason` explains why.
     Waived,
-    /// The cell failed, or its data is wrong, or took another path.
+    /// The cell could not complete, its data is wrong, or its data took another path.
     Failed,
 }
 
 impl Outcome {
-    /// The outcome of a cell that failed with this severity. What this host or this size does not support is no failure of the
-    /// path.
+    /// Converts the severity of a failure to an outcome. A cell that this host or this size does not support is waived, because
+    /// its path did not fail.
     pub fn of(severity: Severity) -> Self {
         match severity {
             Severity::BadInput | Severity::Unavailable => Self::Waived,
@@ -218,68 +220,68 @@ pub struct Latency {
     pub max: u64,
     pub mean: f64,
     pub stdev: f64,
-    /// HdrHistogram V2 compressed, base64.
+    /// Histogram in nanoseconds: HdrHistogram V2 compressed, base64.
     pub histogram: String,
 }
 
 /// One measurement: a source, a target, a path, an operation, a mode and a size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Unique in the result. The same cell in another run has the same identifier.
+    /// Identifier that is unique in the result. The same cell in another run has the same identifier.
     pub id: String,
     /// The exported memory.
     pub source: Origin,
-    /// The device that it is registered with.
+    /// The device that the memory is registered with.
     pub target: CellTarget,
-    /// The path between them.
+    /// The path between the memory and the device.
     pub path: CellPath,
-    /// Between two hosts: the client's side. `source`, `target` and `path` are the server's.
+    /// In a run between two hosts: the client's memory, device and path. `source`, `target` and `path` are the server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub far: Option<FarSide>,
-    /// The operation.
+    /// The operation, e.g. `write`.
     pub op: String,
     /// `completion`, `bandwidth` or `pingpong`.
     pub mode: String,
-    /// `into_source`, `out_of_source`, or null for control ops.
+    /// Direction of the data: `into_source`, `out_of_source`, or null for control operations.
     pub direction: Option<String>,
-    /// What moved the data: `device`, or `cpu` for soft RDMA and staged copies.
+    /// The component that transferred the data: `device`, or `cpu` for soft RDMA and staged copies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// How the buffer was registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
-    /// `device` if the times are from the device's clock; absent if they are from this host's.
+    /// Clock of the times: `device` for the device's clock; absent for the clock of this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_by: Option<String>,
     /// Bytes per operation.
     pub size_bytes: u64,
-    /// Operations in flight on each queue pair.
+    /// Number of operations in flight on each queue pair.
     pub depth: u32,
-    /// Threads that post.
+    /// Number of threads that post.
     pub threads: u32,
-    /// Queue pairs per thread.
+    /// Number of queue pairs per thread.
     pub qps: u32,
-    /// Both sides post at the same time.
+    /// Whether both sides post at the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bidirectional: bool,
-    /// Operations measured.
+    /// Number of measured operations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u64>,
-    /// Most operations before the measurement.
+    /// Maximum number of operations before the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<u64>,
-    /// The outcome.
+    /// Whether the cell passed, was waived, or failed.
     pub outcome: Outcome,
-    /// Cause word, if the cell did not pass and the cause is known.
+    /// Cause code, if the cell did not pass and the cause is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// What failed and why, if the cell did not pass.
+    /// What failed and why. Absent if the cell passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What to do about it.
+    /// What to do about the failure, in the imperative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Bytes that were compared with the sent data, through the exporter's own view.
+    /// Number of bytes that were compared with the sent data, through the exporter's own mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_bytes: Option<u64>,
     /// Latency of single operations.
@@ -288,10 +290,10 @@ pub struct Cell {
     /// Bytes divided by the measured time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_bytes_per_s: Option<f64>,
-    /// For a bidirectional cell: throughput in its direction, and in the opposite one.
+    /// Throughput of each direction of a bidirectional cell: first the direction of the cell, then the opposite one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
-    /// Throughput in the slowest window of the measured time. For one thread and one direction only.
+    /// Throughput in the lowest-throughput window of the measured time. Only for cells with one thread and one direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
     /// Operations divided by the measured time.

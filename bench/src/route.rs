@@ -1,4 +1,4 @@
-//! The predicted and the observed path of a cell, and facts about its PCI functions.
+//! Predicts and observes the path of a cell, and collects facts about its PCI functions.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,17 +16,18 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, chain};
 use crate::result::{CellPath, DeviceRecord};
 
-/// Predicts paths from the host's sysfs tree, and observes the one that the kernel chooses.
+/// Predicts paths from the host's sysfs tree, and observes the path that the kernel chooses.
 pub struct Routes {
     inventory: Inventory,
-    /// The host at the start of the run.
+    /// Inventory of the host at the start of the run.
     found: Inventory,
     observer: Result<Observer, ObserveError>,
     faults: Result<FaultWatch, ObserveError>,
 }
 
 impl Routes {
-    /// Reads this host and starts to observe it. Without the permission to observe, the evidence of every cell says so.
+    /// Reads this host and starts to observe the kernel. If the permission to observe is missing, the evidence of every cell
+    /// reports it.
     pub fn live() -> Self {
         let options = ObserverOptions::default();
         let faults = FaultWatch::start(&options.root);
@@ -34,13 +35,13 @@ impl Routes {
         Self { found: inventory.clone(), inventory, observer: Observer::start(&options), faults }
     }
 
-    /// Reads the host again. Drivers and domains change when a function is opened.
+    /// Reads the host again, because drivers and IOMMU domains change when a function is opened.
     pub fn refresh(&mut self) {
         self.inventory = Inventory::read(&Tree::live());
     }
 
-    /// The PCI function of a target, and the functions whose ACS settings decide the path to it from `from`. `None` if `from` does not
-    /// exist or the target has no function.
+    /// The PCI function of a target, and the functions whose ACS settings decide the path from `from` to the target. `None` if
+    /// `from` does not exist or the target has no PCI function.
     pub fn acs_functions(&mut self, from: Bdf, target: &str) -> Option<(Bdf, Vec<Bdf>)> {
         self.refresh();
         let to = self.inventory.function_under(target)?;
@@ -48,8 +49,8 @@ impl Routes {
         Some((to, self.inventory.predictor(Request::default()).functions_checked_for_acs(from, to).unwrap_or_default()))
     }
 
-    /// The host changes that a pair of functions needs for a path. `None` if one of them does not exist. `Err` explains why no change
-    /// leads to the path.
+    /// The host changes that make the data between two functions use a path. `None` if one of the functions does not exist.
+    /// `Err` explains why no change enables the path.
     pub fn changes(
         &self,
         from: Bdf,
@@ -62,8 +63,8 @@ impl Routes {
 
     /// Predicts the path of a cell, before anything is mapped.
     ///
-    /// `ranges` is the number of ranges that are mapped at once. `described_by_peer` says that another process exports the source, so
-    /// its description of the source is not trusted.
+    /// `ranges` is the number of ranges that the kernel maps at once. If `described_by_peer` is set, another process exports
+    /// the source, and its description of the source is not trusted.
     pub fn predicted(
         &self,
         asked: Option<PathName>,
@@ -74,7 +75,7 @@ impl Routes {
     ) -> CellPath {
         let mut path = CellPath { asked, ..CellPath::unknown() };
         if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
-            // The CPU copies, so the kernel has no path to choose.
+            // The CPU copies the data, so the kernel has no path to choose.
             path.predicted = asked;
             path.evidence.push("nothing was copied".to_owned());
             return path;
@@ -113,7 +114,7 @@ impl Routes {
         let payloads: Option<Vec<u16>> = on_path
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
                 Capability::Present(pcie) => Some(pcie.max_payload_bytes),
-                // Conventional PCI functions in the root complex have no maximum payload size.
+                // Conventional PCI functions in the root complex have no maximum payload size, so they do not limit it.
                 Capability::Absent => Some(u16::MAX),
                 Capability::Unknown => None,
             })
@@ -123,10 +124,10 @@ impl Routes {
         path.hops = report.hops;
     }
 
-    /// Runs `step`, which registers a buffer of `source`, and notes in `path` the path that the kernel chose.
+    /// Runs `step`, which registers a buffer of `source`, and records in `path` the path that the kernel chose.
     ///
     /// # Errors
-    /// The errors of `step`. If the path cannot be observed, the evidence says so.
+    /// `step` fails. If the path cannot be observed, the evidence reports it.
     pub fn observed<T, E: Error + 'static>(
         &mut self,
         path: &mut CellPath,
@@ -169,10 +170,10 @@ impl Routes {
         done
     }
 
-    /// Runs `registrations`, and returns the durations of the kernel's calls of one kind within them, in nanoseconds.
+    /// Runs `registrations`. Returns the durations of all kernel calls of one kind during this time, in nanoseconds.
     ///
     /// # Errors
-    /// The errors of `registrations`. `Ok(Err)` if the calls cannot be traced.
+    /// `registrations` fails. `Ok(Err)` if the kernel calls cannot be traced.
     pub fn timed<E>(
         &mut self,
         kind: DmaBufOp,
@@ -190,8 +191,8 @@ impl Routes {
         Ok(trace_session.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
-    /// IOMMU faults in the kernel log since the last call that may concern these functions. The evidence of `path` receives their number
-    /// and the first one, or why they cannot be read.
+    /// Returns the IOMMU faults in the kernel log since the last call that may concern these functions. Adds their number and
+    /// the first fault to the evidence of `path`, or the reason why the log cannot be read.
     pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
         let faults = match &mut self.faults {
             Ok(watch) => {
@@ -214,7 +215,7 @@ impl Routes {
         faults
     }
 
-    /// Facts about a function at the start of the run. The evidence of cells lists the host changes for their path.
+    /// Facts about a function at the start of the run. Later host changes are in the evidence of the cells that need them.
     pub fn device(&self, bdf: Bdf, target: Option<&DeviceInfo>) -> DeviceRecord {
         let target = target.filter(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();
@@ -249,7 +250,7 @@ impl Routes {
     }
 }
 
-/// Evidence for the path to the memory of a GPU, before anything is mapped.
+/// Evidence about the path to the memory of a GPU, before anything is mapped.
 fn gpu_evidence(source: &Origin, importer: Option<&DeviceInfo>) -> &'static str {
     if source.bdf.is_some() && source.bdf == importer.and_then(|info| info.bdf) {
         return "source and target are the same GPU: the data stays in its memory";

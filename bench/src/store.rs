@@ -11,7 +11,7 @@ use crate::result::RunResult;
 /// Name of the result file in its folder.
 pub const RESULT_FILE: &str = "result.json";
 
-/// Why the result could not be saved.
+/// Error of saving the result.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot save the result to {}", path.display())]
 pub struct SaveError {
@@ -32,17 +32,17 @@ impl Explained for SaveError {
     }
 }
 
-/// The folder of one result.
+/// The folder that contains the result of one run.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
 }
 
 impl Store {
-    /// Creates the folder, and checks that files can be written to it.
+    /// Creates the folder, and checks that it is writable.
     ///
     /// # Errors
-    /// The folder cannot be created or written.
+    /// Creating the folder or writing to it fails.
     pub fn create(folder: &Path) -> Result<Self, SaveError> {
         let attempt = || {
             fs::create_dir_all(folder)?;
@@ -57,10 +57,11 @@ impl Store {
         self.folder.join(RESULT_FILE)
     }
 
-    /// Writes a temporary file, syncs it to disk and renames it to the result file.
+    /// Writes a temporary file, syncs it to disk, and renames it to the result file.
     ///
     /// # Errors
-    /// An error of the file system, such as a full disk. The old file is unchanged, and no temporary file is left.
+    /// The file system reports an error, e.g. a full disk. In this case the old file is unchanged and no temporary file
+    /// remains.
     pub fn save(&self, result: &RunResult) -> Result<(), SaveError> {
         let attempt = || {
             let mut file = tempfile::Builder::new().prefix(".result-").tempfile_in(&self.folder)?;
@@ -69,7 +70,7 @@ impl Store {
             writer.write_all(b"\n")?;
             writer.flush()?;
             drop(writer);
-            // Temporary files are readable by their owner only; a result is readable by everyone.
+            // A temporary file is readable only by its owner, but everyone may read a result.
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             file.as_file().set_permissions(mode)?;
             file.as_file().sync_all()?;

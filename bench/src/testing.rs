@@ -1,11 +1,11 @@
-//! Helpers for tests of several modules.
+//! Test helpers that several modules use.
 
 use std::io;
 use std::sync::Mutex;
 
 use peerpath_exporter::View;
 
-/// Memory with a view, like a BAR.
+/// Memory with a view, as a BAR has.
 pub(crate) struct Bytes(pub(crate) Mutex<Vec<u8>>);
 
 impl Bytes {

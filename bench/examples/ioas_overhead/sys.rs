@@ -1,4 +1,4 @@
-//! The bare ioctls, with requests that are prepared beforehand.
+//! The bare ioctls. Each request structure is filled in before the timed call.
 #![allow(unsafe_code)] // The example measures the system calls themselves.
 
 use std::io;
@@ -9,7 +9,7 @@ use iommufd_bindings as uapi;
 nix::ioctl_readwrite_bad!(ioas_map_file, nix::request_code_none!(uapi::IOMMUFD_TYPE, 0x8f), uapi::iommu_ioas_map_file);
 nix::ioctl_readwrite_bad!(ioas_unmap, nix::request_code_none!(uapi::IOMMUFD_TYPE, 0x86), uapi::iommu_ioas_unmap);
 
-/// `IOMMU_IOAS_MAP_FILE`.
+/// Request for `IOMMU_IOAS_MAP_FILE`.
 pub(crate) struct Map<'fd> {
     iommufd: BorrowedFd<'fd>,
     _dma_buf: BorrowedFd<'fd>,
@@ -33,7 +33,7 @@ impl<'fd> Map<'fd> {
     }
 }
 
-/// `IOMMU_IOAS_UNMAP` of a mapping.
+/// Request for `IOMMU_IOAS_UNMAP` of one mapping.
 pub(crate) struct Unmap<'fd> {
     iommufd: BorrowedFd<'fd>,
     request: uapi::iommu_ioas_unmap,

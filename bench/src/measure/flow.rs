@@ -1,4 +1,4 @@
-//! Bandwidth: as many operations in flight as the depth allows.
+//! Measures bandwidth: keeps as many operations in flight as the depth allows.
 
 use peerpath_importers::{Completion, DataPlane, Transfer};
 use quanta::Clock;
@@ -8,26 +8,26 @@ use super::{Limit, MeasureError, Stream, Throughput, Watch};
 use crate::gcd::greatest_common_divisor;
 use crate::interrupt::Interrupt;
 
-/// How transfers are posted.
+/// Parameters for posting transfers in bandwidth mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// Most transfers in flight on each queue.
+    /// Maximum number of transfers in flight on each queue.
     pub depth: u32,
     /// Number of queues, used in turn.
     pub queues: u32,
-    /// Transfers submitted at once. `None`: as many as there is room for.
+    /// Number of transfers per submission. `None`: as many as the send queue has room for.
     pub post_list: Option<u32>,
-    /// One of this many transfers on a queue is signaled.
+    /// Signaling interval: one of this many transfers on a queue is signaled.
     pub moderation: u32,
 }
 
 impl Flow {
-    /// One queue of this depth, on which every transfer is signaled.
+    /// Parameters for one queue of this depth, on which every transfer is signaled.
     pub fn simple(depth: u32) -> Self {
         Self { depth, queues: 1, post_list: None, moderation: 1 }
     }
 
-    /// Consecutive transfers on a queue.
+    /// Number of consecutive transfers on a queue before the next queue is used.
     fn burst(self) -> u64 {
         self.post_list.unwrap_or(1).max(1).into()
     }
@@ -35,12 +35,12 @@ impl Flow {
     /// Number of transfers after which the last transfer on each queue is signaled.
     fn round(self) -> u64 {
         let (queues, moderation, burst) = (u64::from(self.queues), u64::from(self.moderation), self.burst());
-        // On each queue, whole bursts and whole groups with one signaled transfer.
+        // A round has whole bursts on each queue, and whole groups of `moderation` transfers with one signaled transfer each.
         queues * burst * (moderation / greatest_common_divisor(moderation, burst))
     }
 }
 
-/// The progress of a stream.
+/// A stream and its progress. A stream is the operations that one side posts.
 struct ActiveStream<'a> {
     stream: Stream<'a>,
     flow: Flow,
@@ -50,7 +50,7 @@ struct ActiveStream<'a> {
 }
 
 impl ActiveStream<'_> {
-    /// Replaces the batch by the transfers that there is room for.
+    /// Replaces the content of the batch with as many transfers as there is room for.
     #[inline]
     fn fill(&self, place: usize, batch: &mut Vec<Transfer>) {
         batch.clear();
@@ -81,10 +81,10 @@ impl ActiveStream<'_> {
     }
 }
 
-/// Keeps transfers of each stream in flight, and returns the throughput of each. There are at most two streams.
+/// Keeps transfers of each stream in flight, and returns the throughput of each stream. At most two streams are possible.
 ///
 /// # Errors
-/// As [`latency`](super::latency()).
+/// The same conditions as for [`latency`](super::latency()).
 pub fn bandwidth(
     plane: &mut dyn DataPlane,
     streams: &[Stream<'_>],
@@ -99,7 +99,7 @@ pub fn bandwidth(
     let activate = |&stream| ActiveStream { stream, flow, submitted: 0, completed: 0, wanted: limit.iterations };
     let mut active: Vec<ActiveStream<'_>> = streams.iter().map(activate).collect();
     let mut watch = Watch::new(clock, interrupt);
-    // Discards the device time of earlier transfers.
+    // Reading resets the device time, which contains that of earlier transfers.
     let _ = plane.device_time_ns();
     let start = clock.raw();
     let mut windows: Vec<Windows> = vec![Windows::default(); streams.len()];
@@ -130,7 +130,7 @@ pub fn bandwidth(
             windows.note(elapsed, stream.completed);
         }
         if elapsed >= limit.duration {
-            // Transfers in flight still count. No others are submitted, except those up to the next signaled one of each queue.
+            // Transfers in flight still count. Further transfers are submitted only up to the next signaled one of each queue.
             for stream in &mut active {
                 stream.wanted = stream.wanted.min(stream.submitted.next_multiple_of(flow.round()));
             }

@@ -7,14 +7,14 @@ use super::{Limit, LoopControl, MeasureError, Recorder, Watch, submit_all, take_
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 
-/// Operations of one measurement loop.
+/// Operations that one side posts in a measurement loop.
 #[derive(Clone, Copy)]
 pub struct Stream<'a> {
-    /// The slots that they use.
+    /// The slots that the operations use.
     pub layout: &'a Layout,
     /// The operation.
     pub op: Op,
-    /// The side that posts them.
+    /// The side that posts the operations.
     pub posted_by: Side,
     /// Number of queues, used in turn.
     pub queues: u32,
@@ -31,11 +31,11 @@ impl Stream<'_> {
     }
 }
 
-/// Runs one transfer at a time and records its latency, from its posting to its work completion, or as the device measured it.
-/// Returns the number of transfers.
+/// Runs one transfer at a time and records its latency: the time from posting to work completion, or the duration that the
+/// device measured. Returns the number of transfers.
 ///
 /// # Errors
-/// A transfer failed or timed out, or the run was interrupted.
+/// A transfer fails or times out, or the run is interrupted.
 pub fn latency(
     plane: &mut dyn DataPlane,
     stream: Stream<'_>,
@@ -45,7 +45,7 @@ pub fn latency(
 ) -> Result<u64, MeasureError> {
     let clock = recorder.clock.clone();
     let mut done: Vec<Completion> = Vec::with_capacity(1);
-    // Discards the device time of earlier transfers.
+    // Reading resets the device time, which contains that of earlier transfers.
     let _ = plane.device_time_ns();
     let mut control = LoopControl::new(&clock, limit, interrupt);
     if limit.iterations == 0 {
@@ -91,10 +91,11 @@ fn run_one(
     }
 }
 
-/// Times a control operation repeatedly. `step` performs it once, and returns the raw time stamps around it.
+/// Times a control operation repeatedly. `step` performs the operation once, and returns the raw time stamps before and after
+/// it.
 ///
 /// # Errors
-/// The step's own, or the run was interrupted.
+/// `step` fails, or the run is interrupted.
 pub fn control(
     limit: Limit,
     recorder: &mut Recorder,

@@ -1,5 +1,5 @@
-//! The measured loops. They do not allocate or lock, and make no system calls besides those of the data plane and, while they wait
-//! long, `sched_yield`.
+//! The measured loops. They do not allocate or lock. Their only system calls are those of the data plane, and `sched_yield`
+//! during long waits.
 
 mod flow;
 mod latency;
@@ -21,19 +21,19 @@ pub use recorder::Recorder;
 pub use watch::LoopControl;
 use watch::Watch;
 
-/// A transfer without a completion for this long counts as lost.
+/// Timeout for one transfer. A transfer that does not complete within this time counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
-/// When a measurement ends: after a number of operations or a time, whichever comes first.
+/// Limit of a measurement: a number of operations or a duration. The measurement ends at whichever it reaches first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// Largest number of operations.
+    /// Maximum number of operations.
     pub iterations: u64,
-    /// Longest time.
+    /// Maximum duration.
     pub duration: Duration,
 }
 
-/// Why a measurement failed.
+/// Reason why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
     /// The importer failed.
@@ -45,29 +45,29 @@ pub enum MeasureError {
     /// The device completed a transfer with an error.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// Memory could not be read or written.
+    /// Reading or writing memory failed.
     #[error("cannot access the memory")]
     View(#[from] std::io::Error),
-    /// A thread could not be bound to its CPU.
+    /// Binding a thread to its CPU failed.
     #[error("cannot bind a thread to CPU {cpu}")]
     Bind {
         /// Number of the CPU.
         cpu: u32,
-        /// Why.
+        /// Error that the kernel returned.
         #[source]
         source: std::io::Error,
     },
-    /// A thread could not be started.
+    /// Starting a thread failed.
     #[error("cannot start a thread")]
     Thread {
-        /// Why.
+        /// Error that the kernel returned.
         #[source]
         source: std::io::Error,
     },
     /// A thread panicked.
     #[error("a thread panicked")]
     Panicked,
-    /// No work completion arrived.
+    /// A work completion did not arrive in time.
     #[error("no transfer completed within {} s", LOST_AFTER.as_secs())]
     TimedOut,
     /// A signal arrived, or the connection to the peer is lost.
@@ -75,22 +75,22 @@ pub enum MeasureError {
     Interrupted,
 }
 
-/// What a bandwidth loop measured.
+/// Result of a bandwidth loop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throughput {
-    /// Operations that completed.
+    /// Number of completed operations.
     pub operations: u64,
     /// Raw time stamp before the first submission.
     pub start: u64,
     /// Raw time stamp after the last completion.
     pub end: u64,
-    /// Operations per second in the slowest whole window. `None` if the measurement is shorter than a window.
+    /// Operations per second in the lowest-throughput window. `None` if the measurement is shorter than a window.
     pub slowest_window_operations_per_s: Option<f64>,
-    /// Duration by the device's own clock, if it has one.
+    /// Duration measured by the device's clock. `None` if the device does not measure it.
     pub device_ns: Option<u64>,
 }
 
-/// Submits a whole batch, and waits if the device accepts only part of it. Completions that arrive meanwhile are appended.
+/// Posts the whole batch. While the device accepts only part of it, polls for space and appends the completions to `done`.
 fn submit_all(
     plane: &mut dyn DataPlane,
     mut batch: &[Transfer],
@@ -113,7 +113,7 @@ fn submit_all(
     Ok(())
 }
 
-/// Empties the list of completions and returns their number, or the error of the first failed one.
+/// Empties the list of completions and returns their number. If a completion reports an error, returns the first error.
 #[inline]
 fn take_completions(done: &mut Vec<Completion>) -> Result<u64, MeasureError> {
     let count = done.len() as u64;

@@ -1,4 +1,4 @@
-//! Ping-pong: half of the round trip between initiator and responder.
+//! Measures ping-pong: half of the round trip between initiator and responder.
 
 use std::sync::Arc;
 
@@ -10,34 +10,36 @@ use super::{Limit, LoopControl, MeasureError, Recorder, Watch, submit_all, take_
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
 
-/// Reads of memory between two polls, while waiting for an arrival.
+/// Number of times that the loop reads memory between two polls while it waits for an arrival.
 const READS_PER_POLL: u32 = 32;
-/// Send queue depth of either side of ping-pong: one transfer in flight, and some whose completions were not polled yet.
+/// Send queue depth of initiator and responder in ping-pong. One transfer is in flight; the rest is for transfers whose
+/// completions were not polled yet.
 pub const PING_PONG_DEPTH: u32 = 8;
 
-/// A slot that travels between initiator and responder.
+/// Parameters of a ping-pong exchange: one slot travels between initiator and responder.
 #[derive(Clone, Copy)]
 pub struct PingPong<'a> {
     /// Offsets of the slot on both sides.
     pub layout: &'a Layout,
     /// Operation in both directions.
     pub op: Op,
-    /// Offset on the initiator's side at which the answer arrives.
+    /// Offset in the initiator's memory at which the answer arrives.
     pub return_offset: u64,
-    /// Last byte of the slot on the responder's side at the start.
+    /// Initial value of the last byte of the slot in the responder's memory.
     pub last_byte: u8,
-    /// Messages to the responder so far.
+    /// Number of messages that the responder has received so far.
     pub rounds: u64,
 }
 
 impl PingPong<'_> {
-    /// Message to the responder. Sends arrive at the next posted receive, writes in the first slot.
+    /// Transfer of round `round` to the responder. A send arrives in the buffer of the next posted receive, a write in the
+    /// first slot.
     #[inline]
     fn request(&self, round: u64) -> Transfer {
         self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
-    /// The responder's reply to the request of this round.
+    /// Transfer of the responder's answer in round `round`.
     #[inline]
     fn answer(&self, round: u64) -> Transfer {
         let request = self.request(round);
@@ -45,27 +47,27 @@ impl PingPong<'_> {
     }
 }
 
-/// The timed side.
+/// State of the initiator, which times the round trips.
 struct Initiator<'a> {
     ping_pong: PingPong<'a>,
     far: Arc<dyn View>,
     clock: &'a Clock,
     interrupt: &'a Interrupt,
     done: Vec<Completion>,
-    /// The next message.
+    /// Transfer of the next message.
     next: Transfer,
-    /// Arrived messages of the responder before the loop.
+    /// Number of messages from the responder that arrived before the loop.
     arrived_before: u64,
     sent: u64,
     completed: u64,
-    /// Offset of the last byte of the message.
+    /// Offset of the last byte of the message in the initiator's memory.
     last_of_message: u64,
-    /// Offset of the last byte of the answer.
+    /// Offset of the last byte of the answer in the initiator's memory.
     last_of_answer: u64,
 }
 
 impl Initiator<'_> {
-    /// Sends the slot. A write ends with `marker`, by which the responder detects its arrival.
+    /// Sends the slot. For a write, its last byte is set to `marker`, by which the responder detects the arrival.
     #[inline]
     fn send(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         if self.ping_pong.op == Op::Write {
@@ -77,12 +79,12 @@ impl Initiator<'_> {
         Ok(())
     }
 
-    /// Waits for the answer.
+    /// Waits for the answer of the responder.
     #[inline]
     fn wait_for_answer(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
-            // Frees the send queue and posts receives. A failed transfer is detected only here.
+            // Polling frees send queue entries and posts receives. It is also the only place that detects a failed transfer.
             end.poll(&mut self.done)?;
             self.completed += take_completions(&mut self.done)?;
             let arrived = match self.ping_pong.op {
@@ -97,15 +99,15 @@ impl Initiator<'_> {
     }
 }
 
-/// Sends the slot and waits for the answer, repeatedly, and records half of each round trip. Returns the number of round trips that
-/// were recorded, and the number of messages that were sent. One time stamp ends a round trip and starts the next one; it is recorded
-/// while the next one is in flight. The other side runs [`echo`] or an equivalent.
+/// Sends the slot and waits for the answer, repeatedly, and records half of each round trip. Returns the number of recorded
+/// round trips and the number of sent messages. One time stamp ends a round trip and starts the next one. Each latency is
+/// recorded while the next message is in flight. The responder runs [`echo`] or an equivalent.
 ///
-/// A write has arrived when its last byte appears in memory, other operations when their receive completes. At the end, the slots
-/// contain the same data as at the start.
+/// A write has arrived when its last byte appears in memory. Other operations have arrived when their receive completes. At the
+/// end, the slots contain the same data as at the start.
 ///
 /// # Errors
-/// As [`latency`](super::latency()).
+/// The same conditions as for [`latency`](super::latency()).
 pub fn ping_pong(
     end: &mut dyn ConnectedEnd,
     ping_pong: PingPong<'_>,
@@ -133,12 +135,12 @@ pub fn ping_pong(
         last_of_answer: ping_pong.return_offset + last,
     };
     let original = read_byte(&*initiator.far, initiator.last_of_message)?;
-    // A marker differs from the previous one and from the original byte. The first marker also differs from the byte on the
-    // responder's side.
+    // A marker must differ from the previous marker and from the original byte. The first marker must also differ from the byte
+    // in the responder's memory.
     let skipped = u64::from(ping_pong.last_byte == original.wrapping_add(1));
     let marker = |round: u64| original.wrapping_add(((round + skipped) % 251) as u8 + 1);
     initiator.far.write(initiator.last_of_answer, &[!marker(0)])?;
-    // It counts all round trips but the last one.
+    // The loop control counts all round trips except the last one.
     let mut control = LoopControl::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
     let (mut continues, mut round) = (limit.iterations > 1, 0);
     let mut start = control.start;
@@ -162,7 +164,7 @@ pub fn ping_pong(
         initiator.send(end, original)?;
         initiator.wait_for_answer(end, original)?;
     }
-    // Later users of this end must not find these completions.
+    // Collect all completions, so that later users of this queue pair do not find them.
     let mut watch = Watch::new(&clock, interrupt);
     while initiator.completed < initiator.sent {
         end.poll(&mut initiator.done)?;
@@ -172,11 +174,12 @@ pub fn ping_pong(
     Ok((round, initiator.sent))
 }
 
-/// Sends back what arrives until `stop` is set, and returns the number of messages. Messages in flight at that time are answered.
-/// `arrived_before` is the number of arrived messages before the initiator started, which may be before this function starts.
+/// Sends every received message back until `stop` is set, and returns the number of messages. Still answers the messages that
+/// are in flight when `stop` is set. `arrived_before` is the number of messages that arrived before the initiator started. The
+/// initiator may start before this function does.
 ///
 /// # Errors
-/// The connection failed, or memory cannot be read.
+/// The connection fails, or reading memory fails.
 pub fn echo(
     end: &mut dyn ConnectedEnd,
     ping_pong: PingPong<'_>,
@@ -191,7 +194,7 @@ pub fn echo(
     let mut last_byte = ping_pong.last_byte;
     let (mut answered, mut completed) = (0, 0);
     let mut answer = ping_pong.answer(0);
-    // The next message may take arbitrarily long. Only the answers have to complete in time.
+    // The next message may take arbitrarily long, so `stop` ends only that wait. The answers have to complete in time.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
     loop {
@@ -224,14 +227,14 @@ pub fn echo(
 /// Reads a byte through a view.
 ///
 /// # Errors
-/// The memory cannot be read.
+/// Reading the memory fails.
 pub fn read_byte(view: &dyn View, offset: u64) -> Result<u8, MeasureError> {
     let mut byte = [0];
     view.read(offset, &mut byte)?;
     Ok(byte[0])
 }
 
-/// Whether one of `attempts` calls of `found` returns true.
+/// Calls `found` up to `attempts` times, and returns whether a call returned true.
 #[inline]
 fn any_of(attempts: u32, mut found: impl FnMut() -> Result<bool, MeasureError>) -> Result<bool, MeasureError> {
     for _ in 0..attempts {

@@ -7,25 +7,26 @@ use quanta::Clock;
 
 use crate::result::Latency;
 
-/// Latencies, recorded without allocation as ticks of the clock's counter. They are converted to nanoseconds at the end.
+/// Recorded latencies in ticks of the clock's counter. Recording does not allocate. Ticks are converted to nanoseconds at the
+/// end.
 pub struct Recorder {
     pub(super) clock: Clock,
     ticks: Histogram<u64>,
-    /// Latencies of another clock.
+    /// Latencies that another clock measured, e.g. the device's, in nanoseconds.
     nanoseconds: Histogram<u64>,
 }
 
-/// Longest latency that is distinguished: 10 minutes on a counter of 8 GHz.
+/// Maximum latency in ticks: 10 minutes on a counter of 8 GHz. Longer latencies count as this one.
 const LONGEST: u64 = 4_800_000_000_000;
 
 impl Recorder {
-    /// An empty recorder with three significant digits.
+    /// Creates an empty recorder with three significant digits.
     pub fn new(clock: Clock) -> Self {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).expect("constant bounds are valid");
         Self { clock, ticks: histogram(), nanoseconds: histogram() }
     }
 
-    /// A raw time stamp.
+    /// Reads a raw time stamp.
     #[inline]
     pub fn now(&self) -> u64 {
         self.clock.raw()
@@ -43,29 +44,29 @@ impl Recorder {
         self.ticks.saturating_record(end.saturating_sub(start) / 2);
     }
 
-    /// The latencies of several recorders.
+    /// Merges the latencies of several recorders into one.
     pub fn all<'a>(recorders: impl Iterator<Item = &'a Self>) -> Self {
         let mut all = Self::new(Clock::new());
         for recorder in recorders {
             all.clock = recorder.clock.clone();
-            // Fails for histograms with other bounds only.
+            // Adding fails only if the histograms have different bounds, and all have the same.
             let _ = all.ticks.add(&recorder.ticks);
             let _ = all.nanoseconds.add(&recorder.nanoseconds);
         }
         all
     }
 
-    /// Records a latency of another clock, such as the device's, in nanoseconds.
+    /// Records a latency in nanoseconds that another clock measured, e.g. the device's.
     pub fn record_ns(&mut self, nanoseconds: u64) {
         self.nanoseconds.saturating_record(nanoseconds);
     }
 
-    /// Whether there are latencies of another clock.
+    /// Whether another clock, e.g. the device's, measured latencies.
     pub fn is_by_device(&self) -> bool {
         !self.nanoseconds.is_empty()
     }
 
-    /// Number of latencies.
+    /// Number of recorded latencies.
     pub fn count(&self) -> u64 {
         self.ticks.len() + self.nanoseconds.len()
     }
@@ -74,7 +75,7 @@ impl Recorder {
     fn histogram(&self) -> Histogram<u64> {
         let mut all = self.nanoseconds.clone();
         for bucket in self.ticks.iter_recorded() {
-            // The middle of the bucket, as `value_at_quantile` returns it.
+            // Use the middle of the bucket, as `value_at_quantile` does.
             let value = self.ticks.median_equivalent(bucket.value_iterated_to());
             all.saturating_record_n(self.clock.delta_as_nanos(0, value), bucket.count_at_value());
         }

@@ -1,4 +1,4 @@
-//! Ends loops: on lost transfers, on interrupts, and at their limit.
+//! Ends loops when a transfer is lost, when the run is interrupted, and at the limit of the measurement.
 
 use peerpath_importers::{ConnectedEnd, Op};
 use quanta::Clock;
@@ -8,11 +8,11 @@ use crate::interrupt::Interrupt;
 
 /// Polls between two checks of the clock and the interrupt flag.
 const POLLS_PER_CHECK: u32 = 4096;
-/// Operations between two checks of the clock and the interrupt flag, unless they take long.
+/// Operations between two checks of the clock and the interrupt flag, unless one operation takes long.
 const OPERATIONS_PER_CHECK: u64 = 64;
-/// Ticks of an operation that takes long: about a millisecond at usual counter frequencies.
+/// Minimum duration of an operation that takes long, in ticks: about a millisecond at usual counter frequencies.
 const LONG_TICKS: u64 = 1 << 21;
-/// Polls between two yields of the CPU: a waiting side could keep the side that it waits for from running.
+/// Polls between two yields of the CPU. Without yields, a waiting thread could keep the thread that it waits for from running.
 const POLLS_PER_YIELD: u32 = 64;
 
 /// Detects lost transfers and interrupts, at the cost of one counter per poll.
@@ -39,10 +39,11 @@ impl<'a> Watch<'a> {
         if self.polls < POLLS_PER_CHECK { Ok(()) } else { self.check() }
     }
 
-    /// Nothing arrived: sleeps if the end was opened to sleep and the arrival raises an event, and yields the CPU now and then.
+    /// Waits after a poll without arrivals. Sleeps if the queue pair uses completion events and `op` raises one. Otherwise
+    /// yields the CPU every few polls.
     #[inline]
     pub(super) fn wait_on(&mut self, end: &mut dyn ConnectedEnd, op: Op) -> Result<(), MeasureError> {
-        // A write raises no event at the other side.
+        // A write creates no completion, and so no event, at the responder.
         if op != Op::Write && end.wait()? {
             return self.check();
         }
@@ -69,22 +70,22 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Counts the operations of a loop, and checks time and interrupt now and then.
+/// Counts the operations of a loop. At intervals, checks the time limit and the interrupt flag.
 pub struct LoopControl<'a> {
     clock: Clock,
     interrupt: &'a Interrupt,
     /// Raw time stamp of the start.
     pub(super) start: u64,
     limit: Limit,
-    /// Operations until the last check.
+    /// Number of operations at the last check.
     checked_at: u64,
-    /// Operations from one check to the next, and how many of these are left.
+    /// Number of operations from one check to the next, and how many of them remain.
     interval: u64,
     left: u64,
 }
 
 impl<'a> LoopControl<'a> {
-    /// Starts now.
+    /// Starts the measured time.
     pub fn new(clock: &Clock, limit: Limit, interrupt: &'a Interrupt) -> Self {
         let interval = limit.iterations.min(OPERATIONS_PER_CHECK);
         Self { clock: clock.clone(), interrupt, start: clock.raw(), limit, checked_at: 0, interval, left: interval }
@@ -95,10 +96,10 @@ impl<'a> LoopControl<'a> {
         self.checked_at + self.interval - self.left
     }
 
-    /// Counts an operation between these raw time stamps, and returns whether another one follows.
+    /// Counts one operation with these raw start and end time stamps. Returns whether the loop continues.
     ///
     /// # Errors
-    /// The run was interrupted.
+    /// The run is interrupted.
     #[inline]
     pub fn continues(&mut self, start: u64, end: u64) -> Result<bool, MeasureError> {
         self.left -= 1;

@@ -1,21 +1,22 @@
-//! Throughput in windows of the measured time: a stall shows as a slow window.
+//! Throughput in windows of the measured time: a stall shows as a low-throughput window.
 
 use std::time::Duration;
 
-/// Shortest length of a window.
+/// Minimum length of a window.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// Counts operations in windows that cover the whole time. The rest at the end belongs to the last window.
+/// Counts operations in windows that cover the whole measured time. A remainder that is shorter than a window belongs to the
+/// last window.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Windows {
     open: Edge,
     /// Start of the last whole window, which may still grow.
     newest: Option<Edge>,
-    /// Among the windows before that.
+    /// Lowest throughput of the windows before `newest`, in operations per second.
     slowest_per_s: Option<f64>,
 }
 
-/// A time, and the number of operations completed then.
+/// Boundary of a window: time since the start, and the number of operations completed by then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Edge {
     at: Duration,
@@ -29,7 +30,7 @@ impl Edge {
 }
 
 impl Windows {
-    /// Records that `completed` operations were complete at `at` after the start.
+    /// Records that `completed` operations are complete at time `at` after the start.
     pub(super) fn note(&mut self, at: Duration, completed: u64) {
         if at.saturating_sub(self.open.at) < WINDOW {
             return;
@@ -40,7 +41,8 @@ impl Windows {
         self.open = Edge { at, completed };
     }
 
-    /// Operations per second in the slowest window, at the end of the measurement. `None` if it is shorter than a window.
+    /// Operations per second in the lowest-throughput window. Call it at the end of the measurement. `None` if the measurement
+    /// is shorter than a window.
     pub(super) fn slowest(&self, at: Duration, completed: u64) -> Option<f64> {
         Some(self.slower(self.newest?.rate_until(Edge { at, completed })))
     }
@@ -75,7 +77,7 @@ mod tests {
     }
 
     proptest! {
-        /// The windows cover the whole time, so the slowest is not faster than the mean.
+        /// The windows cover the whole time, so the lowest throughput does not exceed the mean.
         #[test]
         fn the_minimum_does_not_exceed_the_mean(steps in proptest::collection::vec((1_u64..400, 0_u64..100), 1..40)) {
             let mut now = (0, 0);

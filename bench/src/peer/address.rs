@@ -1,4 +1,4 @@
-//! Addresses of servers as text.
+//! Parses server addresses.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
@@ -6,13 +6,13 @@ use crate::failure::Failure;
 
 /// The default port.
 pub const PORT: u16 = 18_551;
-/// The default address to listen at. Other hosts cannot reach it.
+/// The default listen address. Other hosts cannot reach it.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
 /// Resolves `HOST[:PORT]` to addresses, in the order in which to try them.
 ///
 /// # Errors
-/// The text is no address, or the host name has none.
+/// The text is not an address, or the host name does not resolve.
 pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     let invalid = |why: String| {
         Failure::bad_input(

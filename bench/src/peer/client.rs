@@ -17,10 +17,10 @@ use super::token::Token;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
-/// Longest time to connect to a host.
+/// Timeout for one connection attempt.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
-/// A connection to the host that serves memory.
+/// Connection to the server, which serves the exported memory.
 pub struct Client {
     connection: Connection<Request, Response>,
     interrupt: Interrupt,
@@ -28,10 +28,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the server at `HOST[:PORT]`. When the connection is lost, `interrupt` is stopped.
+    /// Connects to the server at `HOST[:PORT]`. When the connection is lost, sets the flag of `interrupt`.
     ///
     /// # Errors
-    /// The server cannot be reached, or the handshake fails.
+    /// The client cannot reach the server, or the handshake fails.
     pub fn connect(at: &str, token: &Token, interrupt: &Interrupt) -> Result<Self, Failure> {
         let stream = reach(&address::resolve(at)?).map_err(|error| {
             let explanation = Explanation::uncaused(
@@ -41,7 +41,7 @@ impl Client {
             Failure::new(format!("cannot reach a peer at {at}"), explanation, Severity::Unavailable)
         })?;
         handshake::as_client(&stream, token, handshake::TIME).map_err(|error| rejected(at, &error))?;
-        // No cell has run yet, so nothing failed but the connection.
+        // No cell has run yet, so only the connection failed.
         Self::begin(stream, interrupt).map_err(|error| Failure::of(&error).with_severity(Severity::Unavailable))
     }
 
@@ -54,7 +54,7 @@ impl Client {
         }
     }
 
-    /// The server and what it serves.
+    /// Description of the server and of the sources that it serves.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
@@ -64,10 +64,10 @@ impl Client {
         Ok(self.connection.receive(&self.interrupt)?)
     }
 
-    /// Opens a cell.
+    /// Opens a cell on the server.
     ///
     /// # Errors
-    /// The server cannot open it, or the connection is lost. No cell is open then.
+    /// The server cannot open the cell, or the connection is lost. In both cases no cell is open.
     pub fn open(&self, cell: Open) -> Result<Opened, PeerError> {
         match self.request(&Request::Open(cell))? {
             Response::Opened(opened) => Ok(*opened),
@@ -78,7 +78,7 @@ impl Client {
     /// Connects the queue pairs of the cell to those of `endpoint`.
     ///
     /// # Errors
-    /// They cannot be connected, or the connection to the server is lost.
+    /// The queue pairs cannot be connected, or the connection to the server is lost.
     pub fn connect_to(&self, endpoint: &Endpoint) -> Result<(), PeerError> {
         match self.request(&Request::Connect(endpoint.clone()))? {
             Response::Connected => Ok(()),
@@ -86,10 +86,10 @@ impl Client {
         }
     }
 
-    /// Closes the cell.
+    /// Closes the cell on the server.
     ///
     /// # Errors
-    /// The server failed to release it, or the connection is lost.
+    /// The server fails to release the resources of the cell, or the connection is lost.
     pub fn close(&self) -> Result<Closed, PeerError> {
         match self.request(&Request::Close)? {
             Response::Closed(closed) => Ok(*closed),
@@ -148,7 +148,7 @@ impl RemoteMemory for Client {
     }
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address that accepts the connection.
 fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::ErrorKind::NotFound.into();
     for address in addresses {

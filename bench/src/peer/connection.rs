@@ -1,5 +1,5 @@
-//! A connection after its handshake. One thread receives and another sends a sign of life every second, so that either side
-//! detects a lost connection within seconds, also while it measures.
+//! A connection after its handshake. One thread receives, another sends a heartbeat every second. So either side detects a lost
+//! connection within seconds, even during a measurement.
 
 use std::io;
 use std::marker::PhantomData;
@@ -14,32 +14,33 @@ use super::frame::{self, FrameError, Timed};
 use super::message::Message;
 use crate::interrupt::Interrupt;
 
-/// Time limits of a connection.
+/// Timeouts and intervals of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Interval between signs of life.
+    /// Interval between heartbeats.
     pub beat: Duration,
-    /// A connection is lost if the peer sends nothing for this long. Each message has to be received, or sent, within this time.
+    /// Timeout for silence of the peer, and for sending or receiving one message. When it expires, the connection is lost.
     pub silence: Duration,
 }
 
-/// The limits of both sides. An emulated machine can stall for seconds.
+/// The default timeouts of both sides. An emulated machine can stall for seconds.
 pub const TIMES: Times = Times { beat: Duration::from_secs(1), silence: Duration::from_secs(10) };
 /// Interval between checks of the interrupt flag.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// At most one request or response is in flight. One more is kept, so that it is detected as an error.
+/// Capacity of the queue of received messages. At most one request or response is outstanding. The second place lets the
+/// receiver detect a message that violates this.
 const UNREAD: usize = 2;
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// The peer closed the connection, is silent, or violates the protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A message arrived that the protocol does not allow here.
+    /// The protocol does not allow the received message here.
     #[error("unexpected message from the peer")]
     Unexpected,
-    /// The connection has ended, and the error that ended it was returned before.
+    /// The connection has ended, and an earlier call returned the error.
     #[error("the connection to the peer is closed")]
     Closed,
     /// A signal arrived on this host.
@@ -47,11 +48,11 @@ pub enum ConnectionError {
     Interrupted,
 }
 
-/// A connection: this side sends `Out` and receives `In`.
+/// A connection on which this host sends `Out` and receives `In`.
 pub struct Connection<Out: Message, In: Message> {
     shared: Arc<Shared>,
     incoming: Mutex<Receiver<Result<In, ConnectionError>>>,
-    /// Dropped to end the thread that sends signs of life.
+    /// Dropped to end the thread that sends heartbeats.
     beat: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     _sends: PhantomData<fn(Out)>,
@@ -67,7 +68,7 @@ struct Shared {
 
 impl Shared {
     fn send(&self, message: &impl Message) -> Result<(), FrameError> {
-        // The mutex protects no data, so poison is harmless.
+        // The mutex protects no data, so a poisoned mutex is harmless.
         let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         frame::write(&mut Timed::within(&self.stream, self.silence), message)
     }
@@ -82,7 +83,7 @@ impl Shared {
                 },
                 Err(error) => error.into(),
             };
-            // Fails if the connection is being dropped.
+            // Sending fails only while the connection is being dropped.
             let _ = received.try_send(Err(lost));
             return;
         }
@@ -90,12 +91,12 @@ impl Shared {
 }
 
 impl<Out: Message, In: Message> Connection<Out, In> {
-    /// Starts the threads. When the connection is lost, `busy` is stopped, which ends a measurement of this side.
+    /// Starts the threads. When the connection is lost, sets the flag of `busy`, which ends a measurement on this host.
     ///
     /// # Errors
-    /// The threads cannot be started.
+    /// Starting the threads fails.
     pub fn begin(stream: TcpStream, busy: Option<Interrupt>, times: Times) -> io::Result<Self> {
-        // Messages are short, and each side waits for the other.
+        // Messages are short, and each side waits for the other, so do not delay small packets.
         stream.set_nodelay(true)?;
         let Times { beat: every, silence } = times;
         let (sending, closing) = (Mutex::new(()), AtomicBool::new(false));
@@ -115,7 +116,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
         connection.threads.push(thread::Builder::new().name("peer-alive".into()).spawn(move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 if shared.send(&Out::ALIVE).is_err() {
-                    // The receiving thread detects this as well, and reports it.
+                    // The receiving thread detects the lost connection as well, and reports it.
                     let _ = shared.stream.shutdown(Shutdown::Both);
                     return;
                 }
@@ -124,7 +125,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
         Ok(connection)
     }
 
-    /// Sends a message.
+    /// Sends a message to the peer.
     ///
     /// # Errors
     /// The connection is lost, or the message is too long.
@@ -151,7 +152,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
         }
     }
 
-    /// The next message of the peer, if one has arrived.
+    /// Returns the next message of the peer, or `None` if no message has arrived.
     ///
     /// # Errors
     /// The connection is lost.
@@ -168,10 +169,10 @@ impl<Out: Message, In: Message> Drop for Connection<Out, In> {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
         drop(self.beat.take());
-        // Fails if the peer closed the connection first.
+        // The shutdown fails if the peer closed the connection first.
         let _ = self.shared.stream.shutdown(Shutdown::Both);
         for thread in self.threads.drain(..) {
-            // A panic was already printed.
+            // The panic message was already printed.
             let _ = thread.join();
         }
     }

@@ -6,7 +6,7 @@ use super::connection::ConnectionError;
 use super::message::Failed;
 use crate::result::Outcome;
 
-/// Why a request to the peer failed.
+/// Reason why a request to the peer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// The connection is lost.
@@ -18,7 +18,7 @@ pub enum PeerError {
     /// The peer closed the connection with a reason.
     #[error("the peer refused: {0}")]
     Refused(String),
-    /// The response does not belong to the request.
+    /// The protocol does not allow this response to the request.
     #[error("unexpected response from the peer")]
     Unexpected,
 }
@@ -47,7 +47,7 @@ impl Explained for PeerError {
 
     fn severity(&self) -> Severity {
         match self {
-            // A peer cannot report a failure that passed.
+            // A failed request whose reported outcome is `passed` violates the protocol, so it counts as failed.
             Self::Failed(failed) if failed.outcome == Outcome::Waived => Severity::Unavailable,
             _ => Severity::Failed,
         }

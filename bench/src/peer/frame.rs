@@ -1,4 +1,4 @@
-//! Messages on a stream: a length of four bytes, big-endian, and JSON of that length.
+//! Message framing on a stream: a length of four bytes, big-endian, followed by JSON of that length.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longest message, in bytes.
+/// Maximum length of a message, in bytes.
 pub const LONGEST_BYTES: u32 = 1 << 20;
 
-/// Why a message was not received or sent.
+/// Reason why sending or receiving a message failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The peer closed the connection between two messages.
     #[error("the peer closed the connection")]
     Closed,
-    /// The message was not complete in time.
+    /// The message was not complete before the deadline.
     #[error("the peer took too long")]
     TooSlow,
-    /// The announced length exceeds the limit.
+    /// The length in the header exceeds the limit.
     #[error("the peer announced a message of {0} bytes, the limit is {LONGEST_BYTES}")]
     TooLong(u32),
-    /// The bytes are no message of this kind.
+    /// The bytes are not a valid message of the expected type.
     #[error("the peer sent an invalid message")]
     Garbled(#[source] serde_json::Error),
-    /// The connection broke.
+    /// The connection is lost.
     #[error("lost the connection to the peer")]
     Broken(#[source] io::Error),
 }
@@ -45,7 +45,7 @@ impl From<io::Error> for FrameError {
 /// See [`FrameError`].
 pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError> {
     let mut length = [0; 4];
-    // A connection may end between messages.
+    // The peer may close the connection between two messages.
     if input.read(&mut length[..1])? == 0 {
         return Err(FrameError::Closed);
     }
@@ -54,7 +54,7 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError>
     if length > LONGEST_BYTES {
         return Err(FrameError::TooLong(length));
     }
-    // Memory is allocated for received bytes, not for the announced length.
+    // Allocate memory for the received bytes, not for the length in the header, which is untrusted.
     let mut text = Vec::new();
     input.take(length.into()).read_to_end(&mut text)?;
     if text.len() < length as usize {
@@ -81,19 +81,19 @@ pub fn write(output: &mut impl Write, message: &impl Serialize) -> Result<(), Fr
     Ok(output.write_all(&bytes)?)
 }
 
-/// A stream with a deadline. The whole message has to arrive before it, however slowly the other side sends.
+/// A stream with a deadline for a whole message. The deadline holds however slowly the other side sends.
 pub struct Timed<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
 }
 
 impl<'a> Timed<'a> {
-    /// A deadline after `time`.
+    /// Sets the deadline to `time` from now.
     pub fn within(stream: &'a TcpStream, time: Duration) -> Self {
         Self::until(stream, Instant::now() + time)
     }
 
-    /// A deadline at this time.
+    /// Sets the deadline to this time.
     pub fn until(stream: &'a TcpStream, deadline: Instant) -> Self {
         Self { stream, deadline }
     }

@@ -1,6 +1,6 @@
-//! The handshake: both sides check that they use the same version and know the same token, before any other message.
+//! The handshake, which precedes all other messages. Both sides check that they use the same version and know the same token.
 //!
-//! The client proves its knowledge first: a port scanner receives nothing that is derived from the token.
+//! The client proves first that it knows the token. So a port scanner receives nothing that is derived from the token.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -11,51 +11,51 @@ use super::VERSION;
 use super::frame::{self, FrameError, Timed};
 use super::token::{Nonce, Proof, Side, Token};
 
-/// Longest time for the whole handshake, however slowly the other side sends.
+/// Timeout for the whole handshake. It holds however slowly the other side sends.
 pub const TIME: Duration = Duration::from_secs(10);
 
 /// The messages of the handshake, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Handshake {
-    /// The server's first message. It has the same form in every version.
+    /// First message, from the server. It has the same form in every version.
     Hello {
-        /// Version of all further messages.
+        /// Protocol version of all further messages.
         version: u32,
         /// Random bytes for this connection.
         nonce: Nonce,
     },
-    /// The client's proof.
+    /// Second message: the client's proof.
     Prove {
-        /// The same version.
+        /// Protocol version of the client. It must equal the server's.
         version: u32,
         /// Random bytes for this connection.
         nonce: Nonce,
         /// Proof that the client knows the token.
         proof: Proof,
     },
-    /// The server accepts the client.
+    /// Third message: the server accepts the client.
     Welcome {
         /// Proof that the server knows the token.
         proof: Proof,
     },
-    /// Either side rejects the other, and closes the connection. This message has the same form in every version.
+    /// Either side rejects the other and closes the connection. This message has the same form in every version.
     Refused {
-        /// Why.
+        /// Reason of the rejection, one sentence.
         why: String,
     },
 }
 
-/// Why a handshake failed.
+/// Reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The connection was lost, or the other side is not peerpath.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The peer uses another version.
+    /// The peer uses another protocol version.
     #[error("the peer uses version {theirs} of the protocol, and this program uses version {VERSION}")]
     Version {
-        /// Version of the peer.
+        /// Protocol version of the peer.
         theirs: u32,
     },
     /// The peer does not know the token.
@@ -64,13 +64,13 @@ pub enum HandshakeError {
     /// The peer rejected the connection with a reason.
     #[error("the peer refused: {why}")]
     Refused {
-        /// Reason of the peer.
+        /// Reason that the peer sent.
         why: String,
     },
-    /// The message is not allowed here.
+    /// The protocol does not allow the received message here.
     #[error("unexpected message from the peer")]
     Unexpected,
-    /// The kernel has no random bytes.
+    /// `getrandom` failed.
     #[error("cannot get random bytes from the kernel: {0}")]
     NoRandom(getrandom::Error),
 }
@@ -81,10 +81,10 @@ impl From<getrandom::Error> for HandshakeError {
     }
 }
 
-/// The handshake of the server: accepts a client that knows the token.
+/// Performs the server's part of the handshake: accepts a client that knows the token.
 ///
 /// # Errors
-/// The client is rejected; it receives the reason if it is still connected.
+/// The server rejects the client. The client receives the reason if it is still connected.
 pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<(), HandshakeError> {
     let mut timed = Timed::until(stream, Instant::now() + within);
     let own = Nonce::random()?;
@@ -102,7 +102,7 @@ pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<
     Ok(frame::write(&mut timed, &Handshake::Welcome { proof: token.prove(Side::Server, &own, &nonce) })?)
 }
 
-/// The handshake of the client: proves that it knows the token, and checks that the server does.
+/// Performs the client's part of the handshake: proves that it knows the token, and checks that the server knows it too.
 ///
 /// # Errors
 /// The server rejects the client, or does not know the token.
@@ -132,10 +132,10 @@ fn unexpected(message: Handshake) -> HandshakeError {
     }
 }
 
-/// Sends the reason to the other side, if it is still connected.
+/// Sends the reason to the peer if it is still connected.
 fn refuse(timed: &mut Timed<'_>, error: HandshakeError) -> HandshakeError {
     let why = match &error {
-        // The other side prints this text: there, the peer is this program.
+        // The peer prints this text. From its point of view, "the peer" is this program.
         HandshakeError::Version { theirs } => {
             format!("the other side uses version {VERSION} of the protocol, not version {theirs}")
         }

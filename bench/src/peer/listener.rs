@@ -1,4 +1,5 @@
-//! Accepts clients and serves one at a time. A connection whose handshake is not complete holds a thread for some seconds.
+//! Accepts clients and serves one at a time. A connection with an incomplete handshake occupies a thread for at most some
+//! seconds.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,9 +14,9 @@ use super::message::{Request, Response};
 use super::token::Token;
 use crate::interrupt::Interrupt;
 
-/// Connections whose handshake is not complete; further ones are closed at once.
+/// Maximum number of connections with an incomplete handshake. Further connections are closed at once.
 const MOST_UNAUTHENTICATED: usize = 16;
-/// Interval between checks for a connection and for a signal.
+/// Interval between checks for a new connection and for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The server's side of a connection: sends responses and receives requests.
@@ -29,9 +30,9 @@ pub struct Listener<'a> {
     pub socket: &'a TcpListener,
     /// The token that clients have to know.
     pub token: &'a Token,
-    /// Whether to stop.
+    /// Flag that ends the listener.
     pub interrupt: &'a Interrupt,
-    /// Receives one line per event, for the operator.
+    /// Receives one line of text per event, for the operator.
     pub log: &'a (dyn Fn(&str) + Sync),
     /// Serves one client.
     pub session: &'a Session<'a>,
@@ -44,10 +45,10 @@ struct Connections {
 }
 
 impl Listener<'_> {
-    /// Serves clients until the interrupt, then waits for the last connection to end.
+    /// Serves clients until the interrupt flag is set, then waits until the last connection ends.
     ///
     /// # Errors
-    /// The listener failed.
+    /// The listening socket fails.
     pub fn serve(&self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;
         let connections = Connections::default();
@@ -65,7 +66,8 @@ impl Listener<'_> {
                         (self.log)(&format!("{from}: rejected, too many connections are waiting for their handshake"))
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(POLL_INTERVAL),
-                    // The client closed the connection already, or no file descriptor is free: the next attempt may succeed.
+                    // Either the client closed the connection already, or no file descriptor is free. The next attempt may
+                    // succeed.
                     Err(error) => {
                         (self.log)(&format!("cannot accept a connection: {error}"));
                         thread::sleep(POLL_INTERVAL);
@@ -77,7 +79,7 @@ impl Listener<'_> {
     }
 
     fn accept(&self, stream: TcpStream, from: SocketAddr, connections: &Connections) {
-        // Whether an accepted socket inherits the listener's mode depends on the system.
+        // On some systems an accepted socket inherits the non-blocking mode of the listener, so reset it.
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
         connections.unauthenticated.fetch_sub(1, Ordering::Relaxed);
@@ -89,7 +91,7 @@ impl Listener<'_> {
             Err(error) => return (self.log)(&format!("{from}: rejected, {error}")),
         };
         if connections.served.swap(true, Ordering::Acquire) {
-            // The client may have closed the connection already.
+            // Sending fails if the client closed the connection already.
             let _ = connection.send(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }

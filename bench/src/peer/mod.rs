@@ -1,9 +1,9 @@
-//! The control connection between client and server, the two hosts of a run. `docs/wire.md` specifies its messages completely, so
-//! either side can be implemented independently.
+//! The control connection between client and server, the two hosts of a run. `docs/wire.md` specifies all messages, so a third
+//! party can implement either side.
 //!
-//! No measured data uses this connection. The client first proves that it knows the token ([`handshake`]). Every message has a bound
-//! in length and time ([`frame`]). Each side sends a sign of life every second, so that the other detects a lost connection
-//! ([`connection`]).
+//! No measured data uses this connection. The client first proves that it knows the token ([`handshake`]). The length of every
+//! message and the time to transmit it are limited ([`frame`]). Each side sends a heartbeat every second, so that the other
+//! detects a lost connection ([`connection`]).
 
 pub mod address;
 pub mod client;
@@ -18,14 +18,14 @@ pub mod remote_memory;
 mod tests;
 pub mod token;
 
-/// Version of the protocol. Both sides need the same version.
+/// Protocol version. Both sides must use the same version.
 pub const VERSION: u32 = 1;
 
-/// Reads messages of every kind from untrusted bytes, and checks their values as a server or client does. Fuzzing and property tests
-/// call this.
+/// Parses messages of every type from untrusted bytes, and checks their values as a server or client does. Fuzzing and property
+/// tests call this function.
 ///
 /// # Panics
-/// A message that was read cannot be written and read again.
+/// A parsed message does not survive being written and parsed again.
 pub fn take_apart(bytes: &[u8]) {
     fn messages<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
         bytes: &[u8],

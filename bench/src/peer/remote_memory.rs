@@ -3,42 +3,43 @@
 use super::error::PeerError;
 use super::message::{Fill, Post, Posted, Verify};
 
-/// Memory that another host fills, verifies and transfers on request.
+/// Memory of another host. That host fills, verifies and transfers it on request.
 pub trait RemoteMemory: Sync {
     /// Fills a window.
     ///
     /// # Errors
-    /// The memory could not be written, or the connection is lost.
+    /// The peer cannot write the memory, or the connection is lost.
     fn fill(&self, fill: Fill) -> Result<(), PeerError>;
-    /// Compares a window.
+    /// Compares a window with the expected content.
     ///
     /// # Errors
-    /// Wrong bytes, or the memory could not be read, or the connection is lost.
+    /// Some bytes are wrong, the peer cannot read the memory, or the connection is lost.
     fn verify(&self, verify: Verify) -> Result<(), PeerError>;
-    /// Starts to send back what arrives, to one offset of the client's memory per lane. Returns the last byte of the first slot
-    /// of each lane.
+    /// Makes the peer send every received message back, to one offset of the client's memory per lane. Returns the last byte of
+    /// the first slot of each lane.
     ///
     /// # Errors
-    /// The operation cannot be answered, or the connection is lost.
+    /// The peer cannot answer this operation, or the connection is lost.
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError>;
-    /// Stops sending back.
+    /// Makes the peer stop sending messages back.
     ///
     /// # Errors
-    /// A transfer failed, or the connection is lost.
+    /// A transfer fails, or the connection is lost.
     fn stop_echo(&self) -> Result<(), PeerError>;
-    /// Starts to post transfers.
+    /// Makes the peer start to post transfers.
     ///
     /// # Errors
-    /// The transfers cannot be posted, or the connection is lost.
+    /// The peer cannot post the transfers, or the connection is lost.
     fn post(&self, post: Post) -> Result<(), PeerError>;
-    /// Requests the result of [`post`](Self::post). [`try_posted`](Self::try_posted) returns it after the last transfer completed.
+    /// Requests the result of [`post`](Self::post). [`try_posted`](Self::try_posted) returns the result after the last transfer
+    /// completes.
     ///
     /// # Errors
     /// The connection is lost.
     fn request_posted(&self) -> Result<(), PeerError>;
-    /// The result, if it has arrived.
+    /// Returns the result of [`post`](Self::post), or `None` if it has not arrived.
     ///
     /// # Errors
-    /// A transfer failed, or the connection is lost.
+    /// A transfer fails, or the connection is lost.
     fn try_posted(&self) -> Result<Option<Posted>, PeerError>;
 }

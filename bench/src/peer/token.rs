@@ -1,4 +1,4 @@
-//! The shared token, and proofs that a side knows it. The token itself is never sent.
+//! The shared token, and proofs that client and server know it. The token itself is never sent.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,15 +11,15 @@ use sha2::Sha256;
 
 use crate::failure::Failure;
 
-/// Environment variable for the token.
+/// Environment variable that contains the token.
 pub const VARIABLE: &str = "PEERPATH_TOKEN";
-/// A shorter token could be guessed from a recorded proof.
+/// Minimum length of a token. An attacker could guess a shorter token from a recorded proof.
 const SHORTEST_BYTES: usize = 16;
 const LONGEST_BYTES: usize = 4096;
-/// Length of a nonce and of a proof.
+/// Length of a nonce and of a proof, in bytes.
 const NONCE_BYTES: usize = 32;
 
-/// The shared secret. It is never printed, logged or saved.
+/// The shared secret. The program never prints, logs or saves it.
 #[derive(Clone)]
 pub struct Token(Vec<u8>);
 
@@ -28,17 +28,18 @@ pub struct Token(Vec<u8>);
 #[serde(try_from = "String", into = "String")]
 pub struct Nonce([u8; NONCE_BYTES]);
 
-/// HMAC-SHA256 with the token as key, over the side that proves and both nonces.
+/// HMAC-SHA256 with the token as key. The message consists of the label of the proving side and both nonces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Proof([u8; NONCE_BYTES]);
 
-/// The two sides of a connection. Their proofs differ, so a proof cannot be sent back to its side.
+/// The side that proves. The proofs of the two sides differ, so an attacker cannot send a proof back to the side that it came
+/// from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Connects and posts transfers.
+    /// Connects to the server and posts transfers.
     Client,
-    /// Listens and serves memory.
+    /// Listens for clients and serves memory.
     Server,
 }
 
@@ -52,10 +53,10 @@ impl Side {
 }
 
 impl Token {
-    /// The token in `file`, otherwise that in the environment variable. `None` if neither is given.
+    /// Reads the token from `file`, or else from the environment variable. `None` if neither is given.
     ///
     /// # Errors
-    /// The file cannot be read, or the length of the token is out of bounds.
+    /// Reading the file fails, or the token is too short or too long.
     pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Self>, Failure> {
         let (from, bytes) = match (file, variable) {
             (Some(path), _) => {
@@ -85,10 +86,10 @@ impl Token {
         Ok(Some(Self(token.to_vec())))
     }
 
-    /// A random token, and its text.
+    /// Creates a random token. Returns the token and its text.
     ///
     /// # Errors
-    /// The kernel has no random bytes.
+    /// `getrandom` fails.
     pub fn random() -> Result<(Self, String), getrandom::Error> {
         let text = URL_SAFE_NO_PAD.encode(random()?);
         Ok((Self(text.clone().into_bytes()), text))
@@ -102,22 +103,22 @@ impl Token {
         mac
     }
 
-    /// The proof of `side` that it knows the token.
+    /// Computes the proof that `side` knows the token.
     pub fn prove(&self, side: Side, server: &Nonce, client: &Nonce) -> Proof {
         Proof(self.mac(side, server, client).finalize().into_bytes().into())
     }
 
-    /// Whether the proof of `side` is right. The duration does not depend on which byte is wrong.
+    /// Whether the proof of `side` is correct. The comparison takes constant time.
     pub fn is_proved(&self, side: Side, server: &Nonce, client: &Nonce, proof: &Proof) -> bool {
         self.mac(side, server, client).verify_slice(&proof.0).is_ok()
     }
 }
 
 impl Nonce {
-    /// Random bytes.
+    /// Creates a nonce of random bytes.
     ///
     /// # Errors
-    /// The kernel has no random bytes.
+    /// `getrandom` fails.
     pub fn random() -> Result<Self, getrandom::Error> {
         random().map(Self)
     }
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_proof_is_as_specified() {
-        // Computed with Python's hmac: the key is the token, the message the label and both nonces.
+        // Expected value from Python's hmac module: the key is the token, the message is the label and both nonces.
         let proof = token("0123456789abcdef").prove(Side::Client, &Nonce([1; 32]), &Nonce([2; 32]));
         assert_eq!(String::from(proof), "zOOq7hf+5u39Q4Ign3bX1+btO4Pc1aVW6h1ErBdTJKs=");
     }

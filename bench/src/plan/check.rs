@@ -7,7 +7,7 @@ use peerpath_paths::{Explained, Explanation, PathName, Severity};
 use super::Plan;
 use super::bounds::{DEEPEST, LARGEST_OPERATION_BYTES, MOST_QUEUES, MOST_RANGES, MOST_THREADS, send_queue_drains};
 
-/// Why a plan cannot run on any host.
+/// Reason why a plan cannot run on any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct PlanError {
@@ -29,7 +29,7 @@ fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
     Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
 }
 
-/// Checks a plan.
+/// Checks the values of a plan and their combinations.
 pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.sources.is_empty() || plan.targets.is_empty() {
         return reject(

@@ -1,4 +1,4 @@
-//! A plan: what a run measures, and the cells that follow from it.
+//! A plan: the parameters of a run, and the cells that follow from them.
 
 mod bounds;
 mod check;
@@ -18,15 +18,15 @@ pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
 pub use check::PlanError;
 pub use target::Target;
 
-/// How a transfer is measured.
+/// Measurement mode of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// One operation at a time, from its posting to its work completion: latency.
+    /// Latency of one operation at a time, from posting to work completion.
     Completion,
-    /// Half of each round trip between initiator and responder: latency.
+    /// Latency as half of each round trip between initiator and responder.
     PingPong,
-    /// As many operations in flight as the depth allows: throughput.
+    /// Throughput with as many operations in flight as the depth allows.
     Bandwidth,
 }
 
@@ -34,7 +34,7 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::Completion, Self::PingPong, Self::Bandwidth];
 
-    /// The name in results.
+    /// Name of the mode in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completion => "completion",
@@ -44,25 +44,25 @@ impl Mode {
     }
 }
 
-/// How a buffer of several ranges is registered.
+/// Registration of a buffer that consists of several ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
-    /// All ranges in one dma-buf, registered in the way that the importer chooses.
+    /// All ranges in one dma-buf. The importer chooses how to register it.
     #[default]
     Auto,
-    /// Each range in a dma-buf and a memory region of its own.
+    /// A separate dma-buf and memory region for each range.
     MrPerRange,
 }
 
-/// What a run measures. A run has a cell for each combination of the listed values.
+/// Parameters of a run. The run has a cell for each combination of the listed values.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     /// Memory to export.
     #[serde(serialize_with = "source_names")]
     pub sources: Vec<Source>,
-    /// With a peer, which has the sources: memory of this host for the other side of transfers. Empty: host memory that fits each
-    /// cell.
+    /// Memory of this host that transfers use, in a run with a peer that exports the sources. Empty: host memory of the size
+    /// that each cell needs.
     #[serde(serialize_with = "source_names", skip_serializing_if = "Vec::is_empty")]
     pub far: Vec<Source>,
     /// Devices to register the memory with.
@@ -72,35 +72,35 @@ pub struct Plan {
     /// Operations. A cell whose target does not offer its operation is waived.
     #[serde(serialize_with = "op_names")]
     pub ops: Vec<Op>,
-    /// How transfers are measured.
+    /// Measurement modes.
     pub modes: Vec<Mode>,
     /// Bytes per operation: 1 byte to 1 GiB.
     pub sizes_bytes: Vec<u64>,
-    /// Number of ranges to split a BAR into. Empty: the BAR as it is named.
+    /// Number of ranges to split a BAR into. Empty: do not split the BAR.
     pub ranges: Vec<u32>,
-    /// How several ranges are registered.
+    /// Registration of a buffer that consists of several ranges.
     pub mechanism: Mechanism,
-    /// Operations in flight on each queue pair, in bandwidth mode.
+    /// Number of operations in flight on each queue pair, in bandwidth mode.
     pub depths: Vec<u32>,
-    /// Queue pairs per thread, used in turn, in bandwidth mode.
+    /// Number of queue pairs per thread, used in turn, in bandwidth mode.
     pub qps: Vec<u32>,
-    /// Threads. Each has queue pairs and a part of the source of its own.
+    /// Number of threads. Each has its own queue pairs and its own part of the source.
     pub threads: Vec<u32>,
-    /// Both sides post, in bandwidth mode.
+    /// Whether both sides post, in bandwidth mode.
     pub bidirectional: bool,
-    /// Work requests posted at once, in bandwidth mode. `None`: as many as the send queue has room for.
+    /// Number of work requests posted at once, in bandwidth mode. `None`: as many as the send queue has room for.
     pub post_list: Option<u32>,
-    /// One of this many work requests on a queue pair is signaled, in bandwidth mode.
+    /// Signaling interval in bandwidth mode: one of this many work requests on a queue pair is signaled.
     pub completion_moderation: u32,
     /// Options of queue pairs.
     pub connection: QueuePairOptions,
     /// CPUs to bind the threads to, in turn. Empty: threads are not bound.
     pub cpus: Vec<u32>,
-    /// Operations before the measurement.
+    /// Number of operations before the measurement.
     pub warmup: u64,
-    /// Most operations per cell. `None`: no limit.
+    /// Maximum number of operations per cell. `None`: no limit.
     pub iterations: Option<u64>,
-    /// Longest time per cell. `None`: no limit. A cell ends at whichever limit is reached first.
+    /// Maximum duration per cell. `None`: no limit. A cell ends at whichever limit it reaches first.
     #[serde(serialize_with = "seconds", rename = "duration_s")]
     pub duration: Option<Duration>,
 }
@@ -117,17 +117,17 @@ fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<
     duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
-/// Shorter ranges are not exported: on most hosts they would be less than a page.
+/// Minimum length of a range. On most hosts a shorter range would be less than a page.
 const SHORTEST_RANGE_BYTES: u64 = 4096;
 
-/// A source, a target and a path. They are opened once for all of their cells.
+/// A leg: a source, a target and a path. Source and target are opened once for all cells of the leg.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'plan> {
     /// The memory to export.
     pub source: &'plan Source,
-    /// The device to register it with. With a peer: the device of this host.
+    /// The device to register the memory with. In a run with a peer: the device of this host.
     pub target: &'plan Target,
-    /// With a peer: this host's memory, if the plan names it.
+    /// Memory of this host that transfers use, in a run with a peer. `None` if the plan does not name any.
     pub far: Option<&'plan Source>,
     /// The path that the data must take.
     pub asked: Option<PathName>,
@@ -140,33 +140,34 @@ pub struct CellSpec {
     pub asked: Option<PathName>,
     /// The operation.
     pub op: Op,
-    /// What the operation is for this target. `None` if the target does not offer it.
+    /// Properties of the operation on this target. `None` if the target does not offer it.
     pub spec: Option<OpSpec>,
-    /// How it is measured.
+    /// The measurement mode.
     pub mode: Mode,
     /// Bytes per operation.
     pub size_bytes: u64,
-    /// Number of ranges to split the source into. `None`: the source as it is named.
+    /// Number of ranges to split the source into. `None`: do not split it.
     pub ranges: Option<u32>,
-    /// How they are registered.
+    /// Registration of the ranges.
     pub mechanism: Mechanism,
-    /// Operations in flight on each queue pair.
+    /// Number of operations in flight on each queue pair.
     pub depth: u32,
-    /// Queue pairs per thread.
+    /// Number of queue pairs per thread.
     pub qps: u32,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
-    /// Both sides post.
+    /// Whether both sides post.
     pub bidirectional: bool,
 }
 
 impl CellSpec {
-    /// Whether the operation moves data. An operation that the target does not offer counts as one that does.
+    /// Whether the operation transfers data. An operation that the target does not offer counts as a transfer.
     pub fn transfers(&self) -> bool {
         self.spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
     }
 
-    /// Whether the ranges are too short to be exported. A range that has to contain a whole operation has its length.
+    /// Whether the ranges are too short to be exported. If each range has to contain a whole operation, its length is that of
+    /// the operation.
     fn has_too_short_ranges(&self) -> bool {
         let count = self.ranges.unwrap_or(1);
         let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
@@ -179,7 +180,7 @@ impl CellSpec {
 }
 
 impl Plan {
-    /// A plan for these sources and targets with one cell for each pair: 1000 writes of 4 KiB, one at a time.
+    /// Creates a plan with one cell for each pair of source and target: 1000 writes of 4 KiB, one at a time.
     pub fn new(sources: Vec<Source>, targets: Vec<Target>) -> Self {
         Self {
             sources,
@@ -208,19 +209,20 @@ impl Plan {
     /// Rejects a plan that cannot run on any host.
     ///
     /// # Errors
-    /// There is no cell to run, or a value is out of bounds.
+    /// The plan has no cell, or a value is out of bounds.
     pub fn check(&self) -> Result<(), PlanError> {
         check::check(self)
     }
 
-    /// The limits of a cell.
+    /// The limit of each cell: its maximum number of operations and its maximum duration.
     pub fn limit(&self) -> Limit {
         Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
     }
 
     /// The legs, in the order in which they run.
     ///
-    /// A source uses the paths that its kind can take, so one plan can contain a BAR and its host-memory baseline.
+    /// Each source has a leg only for the paths that its kind supports. So one plan can contain a BAR and its host-memory
+    /// baseline.
     pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
         let ends = move |target| {
             let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
@@ -233,13 +235,14 @@ impl Plan {
         })
     }
 
-    /// The paths that the kind of source can take. If it can take none, all of them, so that cells report the reason.
+    /// The paths of the plan that this kind of source supports. If it supports none, returns all of them, so that the cells
+    /// report the reason.
     fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
         let fits = |asked: &Option<PathName>| {
             asked.is_none_or(|path| match source {
                 Source::Vfio { .. } | Source::Cuda { .. } => path != PathName::HostMemory,
                 Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
-                // Known when it is opened.
+                // The kind of memory is known only when the socket is opened.
                 Source::Socket { .. } => true,
             })
         };
@@ -284,10 +287,10 @@ impl Plan {
         if self.ranges.is_empty() { vec![None] } else { self.ranges.iter().copied().map(Some).collect() }
     }
 
-    /// Adds the cell with each mode, depth, and number of queue pairs and threads.
+    /// Adds a cell for each combination of mode, depth, number of queue pairs and number of threads.
     fn expand_modes(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
         if !cell.transfers() {
-            // The trace of the kernel's calls does not distinguish threads.
+            // The trace of the kernel's calls does not distinguish threads, so these cells have one thread.
             let is_traced = cell.spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map));
             let threads = if is_traced { &[1][..] } else { &self.threads };
             cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
@@ -306,7 +309,7 @@ impl Plan {
         }
     }
 
-    /// Number of cells of all legs.
+    /// Total number of cells of all legs.
     pub fn cell_count(&self) -> usize {
         self.legs().map(|leg| self.cells(leg).len()).sum()
     }

@@ -1,4 +1,4 @@
-//! Targets by name.
+//! Parses target names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,27 @@ use std::str::FromStr;
 use peerpath_importers::{IMPORTERS, Importer, parse_target_among};
 use serde::{Serialize, Serializer};
 
-/// A target device: `KIND:ADDRESS` as text, for example `verbs:mlx5_0`.
+/// A target device. Its text form is `KIND:ADDRESS`, e.g. `verbs:mlx5_0`.
 #[derive(Clone)]
 pub struct Target {
-    /// The importer of the kind.
+    /// The importer for this kind of target.
     pub importer: &'static dyn Importer,
-    /// Name of the device, in the form that the importer documents.
+    /// Device name, in the format that the importer documents.
     pub address: String,
 }
 
 impl Target {
-    /// Parses the name of a target of one of these importers. They may be importers of another crate.
+    /// Parses a target name. `importers` are the importers to choose from, which may be defined in another crate.
     ///
     /// # Errors
-    /// The text has no colon, or no importer has this kind.
+    /// The text contains no colon, or no importer has this kind.
     pub fn among(importers: &[&'static dyn Importer], text: &str) -> Result<Self, peerpath_importers::Error> {
         let (importer, address) = parse_target_among(importers, text)?;
         Ok(Self { importer, address: address.to_owned() })
     }
 }
 
-/// Parses the name of a target of a built-in importer.
+/// Parses a target name for one of the built-in importers.
 impl FromStr for Target {
     type Err = peerpath_importers::Error;
 

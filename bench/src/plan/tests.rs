@@ -1,4 +1,4 @@
-//! The cells of plans.
+//! Tests of the cells that plans produce.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Why a cell has no figures, and which errors lead to that.
+//! Reasons why a cell has no figures, and the conversion of errors to them.
 
 use std::error::Error as _;
 
@@ -11,17 +11,17 @@ use crate::peer::connection::ConnectionError;
 use crate::peer::error::PeerError;
 use crate::window::VerifyError;
 
-/// Why a cell has no figures.
+/// Reason why a cell has no figures.
 #[derive(Debug)]
 pub(super) enum CellError {
-    /// The run ends; the cell is not in the result.
+    /// The run was interrupted, so the cell is not in the result.
     Interrupted,
-    /// The severity decides between waived and failed.
+    /// The cell did not pass. The severity decides whether it is waived or failed.
     Failure(Failure),
 }
 
 impl CellError {
-    /// This host, this device or this size does not support the cell.
+    /// Creates the error for a cell that this host, this device or this size does not support.
     pub(super) fn waived(what: impl Into<String>, explanation: Explanation) -> Self {
         Failure::new(what, explanation, Severity::Unavailable).into()
     }
@@ -30,7 +30,7 @@ impl CellError {
         Failure::new(what, explanation, Severity::Failed).into()
     }
 
-    /// A cell whose data did not arrive, or arrived wrong.
+    /// Creates the error for a cell whose data is missing or wrong.
     pub(super) fn unverified(error: VerifyError, transport: Transport) -> Self {
         match error {
             VerifyError::Mismatch(mismatch) if mismatch.missing && transport != Transport::Rc => {
@@ -40,7 +40,7 @@ impl CellError {
         }
     }
 
-    /// On an unreliable transport, a timeout is reported as packet loss.
+    /// Returns the error for this transport. On an unreliable transport, a timeout is reported as packet loss.
     pub(super) fn on_transport(self, transport: Transport) -> Self {
         match self {
             Self::Failure(failure)
@@ -157,10 +157,11 @@ fn packets_lost() -> Explanation {
     )
 }
 
-/// Bad input ends the run. Any other failure to open something is reported by each cell that needs it.
+/// Separates the errors of opening a source or target. Bad input ends the run. Each cell that needs the source or target
+/// reports any other error.
 ///
 /// # Errors
-/// The bad input.
+/// The input is bad.
 pub(super) fn per_cell<T>(opened: Result<T, Failure>) -> Result<Result<T, Failure>, Failure> {
     match opened {
         Err(failure) if failure.severity == Severity::BadInput => Err(failure),

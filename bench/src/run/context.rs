@@ -1,4 +1,4 @@
-//! What all legs and cells of a run share.
+//! Data that all legs and cells of a run share.
 
 use peerpath_exporter::OpenOptions;
 use peerpath_host::Options;
@@ -9,12 +9,12 @@ use crate::interrupt::Interrupt;
 use crate::measure::Limit;
 use crate::plan::Plan;
 
-/// The plan, and how it runs on this host.
+/// The plan, and the settings with which it runs on this host.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) plan: &'a Plan,
     pub(super) open: &'a OpenOptions,
-    /// How the host is changed, and where locks are kept.
+    /// Options for host changes, and the folder of locks.
     pub(super) changes: &'a Options,
     pub(super) interrupt: &'a Interrupt,
     pub(super) host: &'a Host,
@@ -22,7 +22,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// When the warm-up of a cell ends.
+    /// The limit at which the warm-up of a cell ends.
     pub(super) fn warmup_limit(&self) -> Limit {
         Limit { iterations: self.plan.warmup, ..self.plan.limit() }
     }

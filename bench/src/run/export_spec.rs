@@ -1,4 +1,4 @@
-//! Which part of a source a cell exports: its front, or ranges of it.
+//! Selects the memory of a source that a cell exports: its first bytes, or ranges of it.
 
 use std::sync::Arc;
 
@@ -6,19 +6,20 @@ use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Origin, Packing, Sour
 
 use crate::plan::{CellSpec, Mechanism};
 
-/// What is exported, and how.
+/// The memory to export, and its division into dma-bufs.
 pub(super) enum ExportSpec {
-    /// This many bytes from the start of the source, as it is named.
+    /// This many bytes from the start of the source, which is not split.
     Front(u64),
-    /// These ranges.
+    /// These ranges of the BAR, packed into one or several dma-bufs.
     Ranges(Vec<BarRange>, Packing),
 }
 
 impl ExportSpec {
-    /// What a cell exports. Without a number of ranges, a transfer exports the whole source, and a control operation the cell's
-    /// size. With a number of ranges, the ranges together have the length of the operation, so that a transfer spans all of them.
-    /// If each range is registered separately, each range has the length of the operation, as a transfer lies within one. This
-    /// also holds for one range, so that its figures compare with those of many.
+    /// Selects the memory that a cell exports. Without a number of ranges, a transfer exports the whole source, and a control
+    /// operation exports as many bytes as the cell's size. With a number of ranges, the total length of the ranges is the
+    /// length of the operation, so that a transfer spans all of them. If each range is registered separately, each range has
+    /// the length of the operation, because a transfer lies within one range. This also applies to a single range, so that its
+    /// figures are comparable with those of many ranges.
     ///
     /// # Errors
     /// The source cannot be split into that number of ranges.
@@ -48,7 +49,7 @@ impl ExportSpec {
         }
     }
 
-    /// The origin of the buffer, as far as it is known before the export.
+    /// The origin of the buffer, with the facts that are known before the export.
     pub(super) fn origin(&self, origin: &Origin) -> Origin {
         match self {
             Self::Front(_) => origin.clone(),
@@ -57,7 +58,7 @@ impl ExportSpec {
     }
 }
 
-/// The origin of a source that is not open, as far as its name tells.
+/// The origin of a source that is not open, with the facts that its name contains.
 pub(super) fn unopened(source: &Source) -> Origin {
     let whole = |length_bytes: &u64| vec![BarRange { offset_bytes: 0, length_bytes: *length_bytes }];
     let memory = |kind, size_bytes| Origin { kind, bdf: None, bar: None, ranges: whole(size_bytes) };
@@ -73,7 +74,7 @@ pub(super) fn unopened(source: &Source) -> Origin {
     }
 }
 
-/// How many ranges the kernel maps as one buffer.
+/// Number of ranges that the kernel maps as one buffer.
 pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
     match spec.mechanism {
         Mechanism::MrPerRange => 1,

@@ -1,4 +1,4 @@
-//! Opens sources and targets. A function that they use through VFIO is locked first, and bound to vfio-pci if it has no driver.
+//! Opens sources and targets. First locks a function that they use through VFIO, and binds it to vfio-pci if it has no driver.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use peerpath_paths::{Bdf, Severity};
 use crate::failure::Failure;
 use crate::plan::Target;
 
-/// An open source or target, with the hold of its function. The hold is released after the function is closed.
+/// An open source or target, with the lock of its function. The function is closed before the lock is released.
 pub(super) struct Held<T> {
     opened: T,
     _hold: Option<Hold>,
@@ -36,8 +36,8 @@ pub(super) fn open_source(
     Ok(Held { opened, _hold })
 }
 
-/// Opens a target that can be used. If `source` uses the same function, the function is held already: a process acquires each
-/// lock once.
+/// Opens a target, if it is available. If `source` uses the same function, the function is locked already, and a process
+/// acquires each lock only once.
 pub(super) fn open_target(
     target: &Target,
     connection: &QueuePairOptions,
@@ -55,7 +55,8 @@ fn open_usable(target: &Target, connection: &QueuePairOptions) -> Result<Arc<dyn
         Ok(Availability::Waived(explanation)) => {
             return Err(Failure::new(format!("cannot use {target}"), explanation, Severity::Unavailable));
         }
-        // Without dma-bufs, the target still serves the host-memory baseline; it rejects other sources at registration.
+        // A target that cannot import dma-bufs still supports the host-memory baseline. It rejects other sources at
+        // registration.
         Ok(Availability::Ready | Availability::HostMemoryOnly(_)) => target.importer.open(&target.address, connection),
         Err(error) => Err(error),
     }

@@ -13,7 +13,7 @@ use crate::result::{Cell, CellPath, RunResult};
 use crate::route::Routes;
 use crate::store::Store;
 
-/// The result so far, its file, and the receiver of progress.
+/// The result so far, the file to save it to, and the receiver of progress reports.
 pub(super) struct Log<'a> {
     pub(super) result: RunResult,
     pub(super) store: Store,
@@ -21,12 +21,12 @@ pub(super) struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// Saves the result as it is.
+    /// Saves the current result.
     pub(super) fn save(&self) -> Result<(), Failure> {
         Ok(self.store.save(&self.result)?)
     }
 
-    /// Adds a cell that ended, and saves.
+    /// Adds a completed cell to the result, and saves it.
     pub(super) fn add(&mut self, cell: Cell) -> Result<(), Failure> {
         self.result.cells.push(cell);
         self.save()?;
@@ -34,7 +34,7 @@ impl Log<'_> {
         Ok(())
     }
 
-    /// Records the functions of source and target.
+    /// Adds the PCI functions of source and target to the result.
     pub(super) fn note_functions(
         &mut self,
         context: Context<'_>,
@@ -53,7 +53,7 @@ impl Log<'_> {
         environment.devices.sort_by_key(|device| device.bdf);
     }
 
-    /// Records the functions between source and target: their ACS settings decide the path.
+    /// Adds the functions between source and target to the result, because their ACS settings decide the path.
     pub(super) fn note_bridges(&mut self, routes: &Routes, path: &CellPath) {
         let devices = &mut self.result.environment.devices;
         for &bdf in &path.hops {
@@ -64,7 +64,7 @@ impl Log<'_> {
         devices.sort_by_key(|device| device.bdf);
     }
 
-    /// Warns of threads on another NUMA node than the device: their accesses cross the interconnect.
+    /// Adds a warning if threads run on another NUMA node than the device: their accesses cross the interconnect.
     pub(super) fn warn_of_remote_threads(&mut self, context: Context<'_>, info: Option<&DeviceInfo>) {
         let Some(function) = info.and_then(|info| info.bdf) else { return };
         let warnings = &mut self.result.run.warnings;

@@ -1,7 +1,8 @@
 //! Runs a plan, cell by cell, and saves the result after each.
 //!
-//! Every cell exports, registers and sets up its data plane anew, so a failed cell leaves no state behind for the next one.
-//! Source and target are opened once per leg. Host changes for the path of a leg last as long as the leg.
+//! Every cell exports, registers and creates its data plane anew, so a failed cell leaves no state behind for the next one.
+//! Source and target are opened once per leg (a source, a target and a path). Host changes for the path are reverted at the end
+//! of the leg.
 
 mod cell_error;
 mod context;
@@ -37,42 +38,42 @@ pub use server::Server;
 
 /// Receives the progress of a run.
 pub trait Progress {
-    /// A cell begins. `what` names it in one line.
+    /// Reports that a cell begins. `what` describes the cell in one line.
     fn begin(&mut self, what: &str);
-    /// A cell ended, and the result is saved.
+    /// Reports that a cell ended and that the result is saved.
     fn end(&mut self);
-    /// Something failed in addition to the failure that ends the run, for example restoring the host.
+    /// Reports a failure in addition to the failure that ends the run, e.g. of restoring the host.
     fn failed(&mut self, failure: &Failure);
 }
 
-/// Reports nothing.
+/// Ignores all progress reports.
 impl Progress for () {
     fn begin(&mut self, _what: &str) {}
     fn end(&mut self) {}
     fn failed(&mut self, _failure: &Failure) {}
 }
 
-/// A plan and everything else that a run needs.
+/// A plan and all other inputs of a run.
 pub struct Runner<'a> {
-    /// What to run.
+    /// The plan to run.
     pub plan: &'a Plan,
     /// The program that runs the plan, for the result.
     pub tool: Tool,
     /// The command line, for the result.
     pub arguments: Vec<String>,
-    /// How sources are opened.
+    /// Options for opening sources.
     pub open: &'a OpenOptions,
-    /// How the host is changed for the path of a leg, and where locks are kept.
+    /// Options for host changes, and the folder of locks.
     pub changes: &'a peerpath_host::Options,
     /// Folder of the result; it is created if it does not exist.
     pub folder: &'a Path,
-    /// Whether to stop.
+    /// Flag that ends the run.
     pub interrupt: &'a Interrupt,
-    /// The host, for the result.
+    /// The host whose facts the result contains.
     pub host: Host,
     /// Predicts and observes the path of each cell.
     pub routes: Routes,
-    /// The host that serves the sources; `None` if they are on this host.
+    /// Connection to the server that exports the sources; `None` if they are on this host.
     pub peer: Option<&'a Client>,
 }
 
@@ -80,16 +81,17 @@ impl Runner<'_> {
     /// Runs the plan.
     ///
     /// # Errors
-    /// Bad input, before any cell runs; or the result could not be saved, or the host could not be restored. A cell that fails
-    /// is no error: the result contains its outcome and reason.
+    /// Returns an error for bad input before any cell runs, or if the result cannot be saved, or if the host cannot be
+    /// restored. A cell that fails is not an error: the result contains its outcome and reason.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.plan.check()?;
         if !self.plan.cpus.is_empty() {
-            // This thread allocates the memory. If a CPU is unavailable, the threads bound to it report it.
+            // Memory is allocated by this thread, so restrict it to the NUMA nodes of these CPUs. If a CPU is unavailable, the
+            // thread that is bound to it reports it.
             let _ = cpus::restrict_this_thread(&self.plan.cpus);
         }
         self.check_names()?;
-        // Created only now: a mistyped name must not replace an earlier result.
+        // Create the folder only after all checks: a run with a mistyped name must not replace an earlier result.
         let store = Store::create(self.folder)?;
         let mut log = Log { result: self.empty_result(), store, progress };
         log.save()?;
@@ -112,14 +114,14 @@ impl Runner<'_> {
         Ok(log.result)
     }
 
-    /// Reports a wrong BDF or device name before anything runs.
+    /// Reports a wrong BDF or device name before any cell runs.
     fn check_names(&self) -> Result<(), Failure> {
         let on_this_host = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in on_this_host {
             let _ = per_cell(source.check().map_err(|error| Failure::of(&error)))?;
         }
         for target in &self.plan.targets {
-            // Queue pair options are checked when the device is opened.
+            // Opening the device checks the queue pair options.
             let found = if target.importer.capabilities().queue_pairs {
                 target.importer.open(&target.address, &self.plan.connection).map(drop)
             } else {

@@ -1,4 +1,4 @@
-//! Fails cells whose data did not take the path that the plan asks for, or during which the IOMMU blocked an access.
+//! Fails cells whose data took another path than the plan asks for, and cells during which the IOMMU blocked an access.
 
 use peerpath_importers::Role;
 use peerpath_paths::{Bdf, Cause, Explanation, PathName};
@@ -9,7 +9,7 @@ use crate::plan::CellSpec;
 use crate::result::CellPath;
 use crate::route::Routes;
 
-/// No data is moved if the prediction contradicts the path that the plan asks for.
+/// Fails a cell before its transfers if the prediction contradicts the path that the plan asks for.
 pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
     let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
     if predicted == asked || predicted == PathName::Unknown {
@@ -41,7 +41,7 @@ pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Re
     }
 }
 
-/// Reads the IOMMU faults since the last call. A fault fails the cell, whatever the device reported.
+/// Reads the IOMMU faults since the last call. A fault fails the cell, regardless of what the device reported.
 pub(super) fn without_faults(
     routes: &mut Routes,
     path: &mut CellPath,
@@ -52,7 +52,7 @@ pub(super) fn without_faults(
     figures.and_then(|figures| fail_on_faults(figures, &faults))
 }
 
-/// Fails a cell if the IOMMU reported faults meanwhile.
+/// Fails a cell if the IOMMU reported faults during it.
 pub(super) fn fail_on_faults(figures: Figures, faults: &[String]) -> Result<Figures, CellError> {
     let Some(first) = faults.first() else { return Ok(figures) };
     Err(CellError::failed(

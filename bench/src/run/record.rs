@@ -1,4 +1,4 @@
-//! A cell as the result records it.
+//! Creates the record of a cell in the result.
 
 use peerpath_exporter::{Origin, format_bytes};
 use peerpath_importers::{DeviceInfo, Direction, Role};
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg, Mechanism};
 use crate::result::{Cell, CellPath, CellTarget, Outcome};
 
-/// The record of a cell that ended. `warmup` is the plan's.
+/// Creates the record of a cell that ended. `warmup` is the number of warm-up operations in the plan.
 pub(super) fn cell(
     leg: Leg<'_>,
     spec: &CellSpec,
@@ -28,14 +28,14 @@ pub(super) fn cell(
         Ok(figures) => (figures, Outcome::Passed, None, None, None),
         Err(Failure { what, explanation, severity, .. }) => {
             let Explanation { cause, why, remedy, .. } = explanation;
-            // A plan that asks for a refusal expects it.
+            // If the plan asks for the path `refused`, a refusal by the kernel is the expected outcome.
             let is_expected = (path.asked, path.observed) == (Some(PathName::Refused), PathName::Refused);
             let outcome = if is_expected { Outcome::Passed } else { Outcome::of(severity) };
             (Figures::default(), outcome, cause, Some(format!("{what}: {why}")), Some(remedy))
         }
     };
     let source = figures.exported.unwrap_or(origin);
-    // Between host memory and the BAR, the CPU copies.
+    // On the staged path, the CPU copies between host memory and the BAR.
     let staged = path.asked == Some(PathName::Staged);
     let is_measured = figures.iterations > 0;
     Cell {
@@ -70,7 +70,8 @@ pub(super) fn cell(
     }
 }
 
-/// The device of a leg's target. It has the device's own name if the target was opened, the name in the plan otherwise.
+/// The device of a leg's target. The record has the device's own name if the target was opened, and the name in the plan
+/// otherwise.
 pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
     CellTarget {
         kind: leg.target.importer.kind().into(),
@@ -79,7 +80,7 @@ pub(super) fn target_of(leg: Leg<'_>, info: Option<&DeviceInfo>) -> CellTarget {
     }
 }
 
-/// One line that names a cell, for progress.
+/// Describes a cell in one line, for progress reports.
 pub(super) fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked, far } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
@@ -89,7 +90,8 @@ pub(super) fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
     format!("{source} -> {target}{far}{asked}  {op} {mode} {size} depth {depth}{variant}")
 }
 
-/// Names the cell by what the plan asks for: the same cell in another run has the same name, whatever its outcome.
+/// Builds the identifier of a cell from the values in the plan. So the same cell in another run has the same identifier,
+/// whatever its outcome.
 fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked, .. } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
@@ -97,7 +99,7 @@ fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
     format!("{source}/{target}/{op}/{mode}/{size_bytes}/{depth}{asked}{variant}")
 }
 
-/// Ranges, registration, queue pairs, threads and directions, as far as they differ from the defaults.
+/// Text for ranges, registration, queue pairs, threads and directions. Contains only the values that differ from the defaults.
 fn variant(separator: &str, spec: &CellSpec) -> String {
     let ranges = spec.ranges.map_or_else(String::new, |count| format!("{separator}{count}-ranges"));
     let many = |count: u32, what: &str| if count > 1 { format!("{separator}{count}-{what}") } else { String::new() };

@@ -1,4 +1,4 @@
-//! Runs work in several threads at the same time.
+//! Runs work in several threads simultaneously.
 
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use std::thread::Builder;
 use crate::cpus;
 use crate::measure::MeasureError;
 
-/// Runs `work` for each item in a thread of its own. A thread is bound to the CPU that `cpu_of` names for its index. All threads
-/// start together. A single item without a CPU runs in this thread.
+/// Runs `work` for each item in a separate thread. Each thread is bound to the CPU that `cpu_of` returns for its index. All
+/// threads start together. A single item without a CPU runs in the calling thread.
 ///
 /// # Errors
 /// The first error of any thread.
@@ -20,7 +20,7 @@ pub(super) fn run_together<I: Send, T: Send>(
     if items.len() == 1 && cpu_of(0).is_none() {
         return items.into_iter().map(work).collect();
     }
-    // Threads wait for the lock until all are started. If one cannot be started, the others end without working.
+    // Threads wait for the lock until all are started. If starting a thread fails, the others end without working.
     let (gate, aborted) = (RwLock::new(()), AtomicBool::new(false));
     let (work, gate, aborted) = (&work, &gate, &aborted);
     std::thread::scope(|scope| {
@@ -30,7 +30,7 @@ pub(super) fn run_together<I: Send, T: Send>(
             let body = move || {
                 let bound = cpu.map_or(Ok(()), cpus::bind_this_thread);
                 drop(gate.read());
-                // The error of the thread that could not be started is the one that is returned.
+                // The caller receives the error of the thread that could not be started, so this result is discarded.
                 if aborted.load(Ordering::Relaxed) {
                     Err(MeasureError::TimedOut)
                 } else {
@@ -46,7 +46,7 @@ pub(super) fn run_together<I: Send, T: Send>(
     })
 }
 
-/// Assigns the CPUs to threads in turn; no CPU if there are none.
+/// Assigns the CPUs to threads in turn. Assigns no CPU if the list is empty.
 pub(super) fn round_robin(cpus: &[u32]) -> impl Fn(usize) -> Option<u32> {
     |index| cpus.get(index % cpus.len().max(1)).copied()
 }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn runs_all_threads_at_once_and_returns_the_first_error() {
-        // Each thread waits for all others, so this would hang if they ran one after the other.
+        // Each thread waits for all others, so the test would hang if the threads ran one after the other.
         let barrier = Barrier::new(8);
         let doubled = run_together((0..8).collect(), round_robin(&[]), |item| {
             barrier.wait();

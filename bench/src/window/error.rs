@@ -1,4 +1,4 @@
-//! Why data is not verified.
+//! Errors of the verification of data.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use peerpath_paths::Cause;
 
 use crate::peer::error::PeerError;
 
-/// Bytes that differ from the data that was sent.
+/// Bytes that differ from the sent data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{wrong_bytes} of {checked_bytes} bytes {place} are wrong, the first at offset {first_offset:#x}: expected {expected:#04x}, found {found:#04x} ({guess})"
@@ -19,12 +19,13 @@ pub struct Mismatch {
     pub(crate) expected: u8,
     pub(crate) found: u8,
     pub(crate) guess: &'static str,
-    /// Every wrong byte has its value of before the transfers, so it did not arrive.
+    /// Whether every wrong byte still has its value from before the transfers, which means that the data did not arrive.
     pub(crate) missing: bool,
 }
 
 impl Mismatch {
-    /// The first difference of two byte strings of equal length, and the number of differences; `None` if they are equal. The caller adds place and guess.
+    /// The first difference between two byte strings of equal length, and the number of differences; `None` if they are equal.
+    /// The caller fills in `place` and `guess`.
     pub(crate) fn between(expected: &[u8], found: &[u8]) -> Option<Self> {
         let wrong = || expected.iter().zip(found).enumerate().filter(|(_, (expected, found))| expected != found);
         let (at, (first_expected, first_found)) = wrong().next()?;
@@ -41,28 +42,28 @@ impl Mismatch {
     }
 }
 
-/// Why the verification failed.
+/// Reason why the verification failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The data is wrong.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    /// The peer found wrong data, or could not verify.
+    /// The peer found wrong data, or failed to verify.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// A side could not be read or written.
+    /// Reading or writing the memory of one side failed.
     #[error("cannot access the {side}")]
     View {
-        /// Name of the side.
+        /// Name of the side: the exported memory or the far side.
         side: &'static str,
-        /// Why.
+        /// Error of the access.
         #[source]
         source: io::Error,
     },
 }
 
 impl VerifyError {
-    /// Whether the data was read and is wrong, on either host.
+    /// Whether the data was read and is wrong, on this host or on the peer.
     pub fn is_mismatch(&self) -> bool {
         match self {
             Self::Mismatch(_) => true,

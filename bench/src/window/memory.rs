@@ -1,4 +1,4 @@
-//! One side of a window: written, read and compared in chunks.
+//! The memory of one side of a window. It is written, read and compared in chunks.
 
 use std::io;
 use std::ops::Range;
@@ -11,15 +11,15 @@ use crate::layout::Layout;
 use crate::pattern::Pattern;
 use crate::peer::message::{Fill, Verify};
 
-/// Bytes that are compared at a time.
+/// Number of bytes that are compared at a time.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// The bytes of a whole window.
+/// Content of a whole window.
 #[derive(Debug)]
 pub(super) enum Data {
-    /// Generated.
+    /// Generated data.
     Pattern(Pattern),
-    /// Read from memory that must not be written.
+    /// Data that was read from memory that must not be written.
     Content(Vec<u8>),
 }
 
@@ -32,14 +32,14 @@ impl Data {
     }
 }
 
-/// What a side must contain: one kind of data in the used slots, another everywhere else.
+/// Expected content of one side: one kind of data in the used slots, another one everywhere else.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expectation<'a> {
     pub(super) slots: &'a Data,
     pub(super) rest: &'a Data,
 }
 
-/// Which side of a cell.
+/// Side of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     /// The exported memory.
@@ -48,7 +48,7 @@ pub(super) enum Side {
     Far,
 }
 
-/// One side of a cell.
+/// The window in the memory of one side.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
     side: Side,
@@ -61,7 +61,7 @@ impl<'a> Memory<'a> {
         Self { side, layout, access }
     }
 
-    /// Exported memory of this host, for a cell of a peer.
+    /// A window in exported memory of this host, for a cell of a peer.
     pub fn served(layout: &'a Layout, view: &'a dyn View) -> Self {
         Self::new(Side::Near, layout, Access::Local(view))
     }
@@ -73,7 +73,7 @@ impl<'a> Memory<'a> {
     /// Fills the window.
     ///
     /// # Errors
-    /// The memory could not be written.
+    /// Writing the memory fails.
     pub fn fill(&self, pattern: Pattern) -> Result<(), VerifyError> {
         self.write(&Data::Pattern(pattern))
     }
@@ -81,7 +81,7 @@ impl<'a> Memory<'a> {
     /// Compares the window with `slots` in the first `used` slots and with `rest` everywhere else.
     ///
     /// # Errors
-    /// Wrong bytes, or memory that could not be read.
+    /// Some bytes are wrong, or reading the memory fails.
     pub fn verify(&self, used: u64, slots: Pattern, rest: Pattern) -> Result<(), VerifyError> {
         let used = used.min(self.layout.slots());
         self.compare(used, Expectation { slots: &Data::Pattern(slots), rest: &Data::Pattern(rest) })
@@ -103,7 +103,7 @@ impl<'a> Memory<'a> {
         VerifyError::View { side, source }
     }
 
-    /// A peer generates data from the seed of a pattern; other data cannot be sent to it.
+    /// Extracts the pattern. A peer generates its data from the seed of the pattern, so only patterns can be sent to it.
     fn pattern(&self, data: &Data) -> Result<Pattern, VerifyError> {
         match data {
             Data::Pattern(pattern) => Ok(*pattern),
@@ -176,7 +176,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// The expected bytes of a chunk.
+    /// Writes the expected bytes of a chunk to `expected`.
     fn expect(&self, chunk: Range<u64>, used: u64, expectation: Expectation<'_>, expected: &mut [u8]) {
         let mut at = chunk.start;
         while at < chunk.end {

@@ -1,11 +1,11 @@
-//! The part of the buffer that a cell uses, filled before its transfers and verified after them.
+//! A window: the part of the buffer that a cell uses. It is filled before the transfers and verified after them.
 //!
 //! A window consists of slots, one per transfer in flight, between two guards. Both sides are filled: the sending side with new
-//! data, the receiving side with other data, which the transfers must replace in the slots and must not change in the guards. So
-//! the comparison finds data that is missing, misplaced or corrupted.
+//! data, the receiving side with other data. The transfers must replace that other data in the slots and must not change it in
+//! the guards. So the comparison detects missing, misplaced and corrupted data.
 //!
-//! A sending side that must not be written (the content of a drive) keeps its content. It is read before the transfers, and both
-//! sides are compared with it.
+//! Some sending sides must not be written, e.g. the content of a drive. Such a side is read before the transfers, and both
+//! sides are compared with what was read.
 
 mod error;
 mod memory;
@@ -22,17 +22,17 @@ pub use error::{Mismatch, VerifyError};
 pub use memory::Memory;
 use memory::{Data, Expectation, Side};
 
-/// How memory is accessed.
+/// Access to the exported memory.
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// Directly, on this host.
+    /// Direct access on this host.
     Local(&'a dyn View),
-    /// Through a peer: the window with this index.
+    /// Access through a peer, to the window with this index.
     Remote(&'a dyn RemoteMemory, u32),
 }
 
 impl Access<'_> {
-    /// The window with this index of a peer's memory. A view of this host covers all windows.
+    /// Selects the window with this index in a peer's memory. A local view covers all windows, so it is returned unchanged.
     pub fn window(self, index: u32) -> Self {
         match self {
             Self::Local(view) => Self::Local(view),
@@ -41,22 +41,22 @@ impl Access<'_> {
     }
 }
 
-/// The two sides of a cell and the data in them.
+/// The memory of both sides of a cell, and the data that it contains.
 pub struct Window<'a> {
     layout: &'a Layout,
     direction: Direction,
     near: Access<'a>,
     far: &'a dyn View,
     sent: Data,
-    /// Data of the receiving side before the transfers.
+    /// Data in the receiving side's memory before the transfers.
     stale: Data,
 }
 
 impl<'a> Window<'a> {
-    /// Fills both sides. Reads the sending side if it must not be written.
+    /// Fills the memory of both sides. If the sending side must not be written, reads it instead.
     ///
     /// # Errors
-    /// A side could not be written or read.
+    /// Reading or writing the memory of either side fails.
     pub fn fill(
         layout: &'a Layout,
         direction: Direction,
@@ -74,11 +74,11 @@ impl<'a> Window<'a> {
         Ok(window)
     }
 
-    /// Compares both sides, guards included, with the state after `operations` operations. Returns the number of slot bytes that
-    /// were compared.
+    /// Compares both sides, including the guards, with the expected state after `operations` operations. Returns the number of
+    /// compared bytes in slots.
     ///
     /// # Errors
-    /// Wrong bytes, or a side that could not be read.
+    /// Some bytes are wrong, or reading the memory of either side fails.
     pub fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         let used = self.layout.used_slots(operations);
         let (sender, receiver) = self.sides();
@@ -87,7 +87,7 @@ impl<'a> Window<'a> {
         Ok(used * self.layout.size_bytes())
     }
 
-    /// The sending side and the receiving side.
+    /// Returns the sending side and the receiving side, in this order.
     fn sides(&self) -> (Memory<'a>, Memory<'a>) {
         let near = Memory::new(Side::Near, self.layout, self.near);
         let far = Memory::new(Side::Far, self.layout, Access::Local(self.far));

@@ -1,4 +1,4 @@
-//! Corrupts, misplaces and withholds data.
+//! Tests that the verification detects corrupted, misplaced and missing data.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::testing::Bytes;
 use peerpath_importers::{Op, Transfer};
 use proptest::prelude::*;
 
-/// Memory that must not be written, such as the content of a drive.
+/// Memory that must not be written, e.g. the content of a drive.
 struct ReadOnly(Bytes);
 
 impl View for ReadOnly {
@@ -25,7 +25,7 @@ impl View for ReadOnly {
     }
 }
 
-/// Performs a transfer, `shift` bytes after its destination.
+/// Performs a transfer, but writes its data `shift` bytes after the correct destination.
 fn perform(transfer: Transfer, direction: Direction, near: &Bytes, far: &Bytes, shift: u64) {
     let mut bytes = vec![0; transfer.length_bytes as usize];
     let (from, to) = match direction {

@@ -1,4 +1,4 @@
-//! The measured loops do not allocate: the number of allocations does not depend on the number of operations.
+//! Tests that the measured loops do not allocate: the number of allocations must not depend on the number of operations.
 
 mod sys;
 
@@ -15,7 +15,7 @@ use peerpath_exporter::View;
 use peerpath_importers::{Completion, ConnectedEnd, DataPlane, Error, Op, Side, Transfer};
 use quanta::Clock;
 
-/// Completes every transfer at the next poll.
+/// A data plane that completes every transfer at the next poll.
 struct Plane {
     in_flight: VecDeque<u64>,
     depth: usize,
@@ -42,7 +42,7 @@ fn plane(depth: usize) -> Plane {
     Plane { in_flight: VecDeque::with_capacity(depth), depth }
 }
 
-/// An end whose responder answers at once: a message appears at the offset of the answer, and counts as an arrival.
+/// A queue pair whose responder answers at once: a sent message appears at the offset of the answer and counts as an arrival.
 struct AnsweredEnd {
     plane: Plane,
     memory: Arc<Memory>,
@@ -75,14 +75,14 @@ impl ConnectedEnd for AnsweredEnd {
     }
 }
 
-/// One byte for all messages, and one for all answers.
+/// Fake memory: one byte holds the last byte of all messages, another one that of all answers.
 #[derive(Default)]
 struct Memory {
     out: AtomicU8,
     back: AtomicU8,
 }
 
-/// Offset of the answer.
+/// Offset of the answer in the memory.
 const ANSWER: u64 = 1 << 19;
 
 impl Memory {
@@ -114,7 +114,7 @@ fn assert_no_allocation_per_operation(run: impl Fn(Limit)) {
         run(Limit { iterations, duration: Duration::from_secs(60) });
         sys::allocations() - before
     };
-    // The first run allocates objects that later ones reuse.
+    // Warm up: the first run allocates objects that later runs reuse.
     counted(10);
     assert_eq!(counted(10), counted(50_000));
 }
@@ -159,7 +159,7 @@ fn ping_pong_loop_does_not_allocate() {
             let (timed, sent) =
                 measure::ping_pong(&mut end, ping_pong, limit, &mut recorder, &Interrupt::default()).unwrap();
             assert_eq!((timed, recorder.count()), (limit.iterations, limit.iterations));
-            // One more write restores the original byte.
+            // The loop sends one more write to restore the original byte.
             assert_eq!(sent, limit.iterations + u64::from(op == Op::Write));
             assert_eq!(memory.out.load(Ordering::Relaxed), 7);
         });

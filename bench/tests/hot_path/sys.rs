@@ -1,5 +1,5 @@
 //! An allocator that counts allocations.
-#![allow(unsafe_code)] // The trait of allocators is unsafe; this one calls the system's allocator.
+#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; this implementation calls the system's allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +8,7 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Number of allocations of this thread.
+/// Number of allocations by the calling thread.
 pub(crate) fn allocations() -> u64 {
     COUNT.with(Cell::get)
 }

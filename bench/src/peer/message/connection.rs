@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::default::is_default;
 
-/// The options that both ends of a connection have in common. Each side chooses the others (MTU, source GID) itself.
+/// Queue pair options that both sides must share. Each side chooses the other options (MTU, source GID) itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuePairSettings {
@@ -15,22 +15,22 @@ pub struct QueuePairSettings {
     /// Service level, 0 to 15.
     #[serde(skip_serializing_if = "is_default")]
     pub service_level: u8,
-    /// Traffic class in the packet headers.
+    /// Traffic class, in the packet headers.
     #[serde(skip_serializing_if = "is_default")]
     pub traffic_class: u8,
-    /// Messages up to this length are copied into the work request.
+    /// Maximum length of a message whose data is copied into the work request (inline), in bytes.
     #[serde(skip_serializing_if = "is_default")]
     pub inline_bytes: u32,
-    /// The device may reorder its memory accesses.
+    /// Whether the device may reorder its memory accesses.
     #[serde(skip_serializing_if = "is_default")]
     pub relaxed_ordering: bool,
-    /// Sleep until a completion arrives, rather than poll.
+    /// Whether to sleep until a completion event, instead of polling.
     #[serde(skip_serializing_if = "is_default")]
     pub events: bool,
 }
 
 impl QueuePairSettings {
-    /// The common part of this side's options.
+    /// Selects the shared options out of all options of this host.
     pub fn of(connection: &QueuePairOptions) -> Self {
         let QueuePairOptions {
             transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events, ..
@@ -38,7 +38,8 @@ impl QueuePairSettings {
         Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events }
     }
 
-    /// This side's options, with the common part replaced by the peer's. `None` if a value is out of range.
+    /// Returns the options `own` of this host with the shared options replaced by those of the peer. `None` if a value is out
+    /// of range.
     pub fn within(&self, own: &QueuePairOptions) -> Option<QueuePairOptions> {
         let Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events } = *self;
         let is_valid = service_level <= 15 && inline_bytes <= MOST_INLINE_BYTES;
@@ -54,5 +55,5 @@ impl QueuePairSettings {
     }
 }
 
-/// No device supports more.
+/// Maximum inline length that is accepted from a peer. No device supports more.
 const MOST_INLINE_BYTES: u32 = 1 << 16;

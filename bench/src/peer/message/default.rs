@@ -1,4 +1,4 @@
-//! Fields with their default value are not sent, so that a peer of an older version can read the message.
+//! Fields that have their default value are not sent, so that a peer of an older version can read the message.
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -19,58 +19,59 @@ pub use window::{AtomicState, Fill, Verify, WindowLayout};
 
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
-/// A request or a response. Both have a sign of life, which is sent between the others.
+/// A request or a response. Both include a heartbeat, which can be sent at any time.
 pub trait Message: Serialize + serde::de::DeserializeOwned + Send + 'static {
-    /// The sign of life.
+    /// The heartbeat message.
     const ALIVE: Self;
-    /// Whether the message is the sign of life.
+    /// Whether the message is the heartbeat.
     fn is_alive(&self) -> bool;
 }
 
-/// What the client sends. Each request except `Alive` has one response, and the client waits for it before the next request.
+/// Message from the client. Each request except `Alive` has one response, and the client waits for it before the next request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// A sign of life.
+    /// Heartbeat.
     Alive,
     /// Export and register a source, and create queue pairs for it: [`Response::Opened`] or [`Response::Failed`].
     Open(Open),
     /// Connect the queue pairs: [`Response::Connected`].
     Connect(Endpoint),
-    /// Fill a window with a pattern: [`Response::Filled`].
+    /// Fill a window with a pattern: [`Response::Filled`]. A window is the part of the source that one lane uses in one
+    /// direction.
     Fill(Fill),
-    /// Compare a window: [`Response::Verified`].
+    /// Compare a window with the expected content: [`Response::Verified`].
     Verify(Verify),
-    /// Send back what arrives: [`Response::Echoing`].
+    /// Send every received message back: [`Response::Echoing`].
     Echo(Echo),
-    /// Post as well: [`Response::Posting`].
+    /// Post transfers from the server, too: [`Response::Posting`].
     Post(Post),
-    /// After `Echo`, stop sending back: [`Response::Resting`]. After `Post`, wait until the last transfer completes:
+    /// After `Echo`, stop sending messages back: [`Response::Resting`]. After `Post`, wait until the last transfer completes:
     /// [`Response::Posted`].
     Rest,
     /// Release everything that `Open` created: [`Response::Closed`].
     Close,
 }
 
-/// What the server sends.
+/// Message from the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Response {
-    /// A sign of life.
+    /// Heartbeat.
     Alive,
-    /// The server and what it serves. It is sent once, after the handshake.
+    /// Description of the server and of the sources that it serves. Sent once, after the handshake.
     Offer(Box<Offer>),
-    /// The buffer is registered.
+    /// The buffer is exported and registered.
     Opened(Box<Opened>),
-    /// The queue pairs are connected. For operation `send`, receives are posted.
+    /// The queue pairs are connected. For the operation `send`, receive work requests are posted.
     Connected,
     /// The window is filled.
     Filled,
     /// The window has the expected content.
     Verified,
-    /// From now on, the server sends back what arrives.
+    /// From now on, the server sends every received message back.
     Echoing(Echoing),
-    /// The server has stopped sending back.
+    /// The server has stopped sending messages back.
     Resting,
     /// The server has started to post.
     Posting,
@@ -82,7 +83,7 @@ pub enum Response {
     Failed(Box<Failed>),
     /// The server closes the connection.
     Refused {
-        /// Why.
+        /// Reason, one sentence.
         why: String,
     },
 }
@@ -101,16 +102,16 @@ impl Message for Response {
     }
 }
 
-/// The server and the memory that it serves.
+/// Description of the server and of the sources that it serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The program.
+    /// The program that serves.
     pub tool: Tool,
-    /// The host.
+    /// Facts about the server's host.
     pub environment: Environment,
-    /// The RDMA device.
+    /// The server's RDMA device.
     pub target: CellTarget,
-    /// The names of the sources.
+    /// Names of the sources.
     pub sources: Vec<String>,
 }
 
@@ -119,28 +120,28 @@ pub struct Offer {
 pub struct Open {
     /// One of [`Offer::sources`].
     pub source: String,
-    /// The operation, such as `write`.
+    /// The operation, e.g. `write`.
     pub op: String,
     /// Bytes per operation.
     pub size_bytes: u64,
-    /// Most operations in flight on each queue pair.
+    /// Maximum number of operations in flight on each queue pair.
     pub depth: u32,
     /// Queue pairs per lane.
     #[serde(default = "one")]
     pub queue_pairs: u32,
-    /// Threads of the client. Each has a lane: queue pairs and a window of its own.
+    /// Number of client threads. Each has a lane: its own queue pairs and its own window.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub lanes: u32,
-    /// The server posts as well, so each lane has a second window.
+    /// Whether the server posts transfers as well. Each lane then has a second window.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub both_ways: bool,
-    /// Number of ranges to split the source into. Absent: the source as it is named.
+    /// Number of ranges to split the source into. Absent: do not split it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<u32>,
-    /// Each range in a dma-buf and a memory region of its own.
+    /// Whether each range gets its own dma-buf and memory region.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mr_per_range: bool,
-    /// Options of the queue pairs.
+    /// Queue pair options that both sides share.
     #[serde(default, skip_serializing_if = "is_default")]
     pub connection: QueuePairSettings,
 }
@@ -150,11 +151,11 @@ pub struct Open {
 pub struct Opened {
     /// Origin of the exported buffer.
     pub source: Origin,
-    /// How it was registered.
+    /// How the buffer was registered.
     pub mechanism: String,
     /// The windows that operations use.
     pub window: WindowLayout,
-    /// Where to connect to.
+    /// Address and queue pair numbers that the client connects to.
     pub endpoint: Endpoint,
 }
 
@@ -173,29 +174,29 @@ pub struct Closed {
 pub struct Failed {
     /// `waived` if the server does not support the request, `failed` otherwise.
     pub outcome: Outcome,
-    /// What failed, one sentence.
+    /// What failed, in one sentence.
     pub reason: String,
-    /// The cause word.
+    /// Cause code. Absent if the cause is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// Why, one sentence.
+    /// The cause, in one sentence.
     pub why: String,
-    /// What to do, one sentence.
+    /// The remedy, in one sentence.
     pub remedy: String,
-    /// After `open`: the path that was observed or refused.
+    /// After `open`: the path that the server observed, or that the kernel refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<CellPath>,
 }
 
 impl Failed {
-    /// A failure on this host.
+    /// Creates the message for a failure on this host.
     pub fn new(outcome: Outcome, reason: impl Into<String>, explanation: Explanation) -> Self {
         let Explanation { cause, why, remedy, .. } = explanation;
         let cause = cause.map(|cause| cause.as_str().to_owned());
         Self { outcome, reason: reason.into(), cause, why, remedy, path: None }
     }
 
-    /// Why, and what to do. A cause word that this version does not know is omitted.
+    /// The cause and the remedy. Omits a cause code that this version does not know.
     pub fn explanation(&self) -> Explanation {
         let known = |word: &String| Cause::ALL.iter().copied().find(|cause| cause.as_str() == word);
         Explanation {

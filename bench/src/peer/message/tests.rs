@@ -1,4 +1,4 @@
-//! Which fields messages contain.
+//! Tests which fields the messages contain.
 
 use peerpath_importers::Transport;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::layout::Layout;
 
-/// A peer of a version without connections or lanes can serve a run that uses the defaults.
+/// A peer of an older version, which knows no queue pair options or lanes, can serve a run that uses the defaults.
 #[test]
 fn omits_defaults() {
     let open = |connection| Open {
@@ -41,7 +41,7 @@ fn windows_of_lanes_survive_the_message() {
     let received = read.layouts().unwrap();
     let starts = |layouts: &[Layout]| layouts.iter().map(Layout::near_offsets).collect::<Vec<_>>();
     assert_eq!(starts(&received), starts(&layouts));
-    // On the far side, all windows share one buffer.
+    // In the client's memory, all windows share one buffer.
     let ends = received.iter().map(|layout| layout.far_start() + layout.length_bytes());
     assert!(ends.zip(&received[1..]).all(|(end, next)| end <= next.far_start()));
 }

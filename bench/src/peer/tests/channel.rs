@@ -1,4 +1,4 @@
-//! A connection after its handshake.
+//! Tests of a connection after its handshake.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -99,7 +99,7 @@ mod fuzz {
     use crate::peer::handshake::Handshake;
     use crate::peer::message::{Request, Response};
 
-    /// Nearly valid messages: JSON with names of the protocol.
+    /// Generates almost valid messages: JSON with field names of the protocol.
     fn messages() -> impl Strategy<Value = Value> {
         let word = prop_oneof![
             Just("alive"),

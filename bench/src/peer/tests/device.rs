@@ -1,4 +1,4 @@
-//! An RDMA device for tests: its transfers are copies between the memories of both sides, which are in one process.
+//! A fake RDMA device: both sides are in one process, and a transfer is a copy between their memories.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,11 +17,11 @@ use crate::plan::Target;
 
 #[derive(Clone, Copy)]
 pub(super) struct Copies {
-    /// Sends arrive this many slots too late.
+    /// Number of slots by which sends arrive after the correct slot.
     shift: u64,
-    /// Writes arrive this long after their completion.
+    /// Delay between the completion of a write and its arrival.
     late: Duration,
-    /// One of this many writes is lost.
+    /// Loss interval: one of this many writes is lost.
     loses: u64,
 }
 
@@ -35,35 +35,35 @@ pub(super) fn target() -> Target {
     Target { importer: &RIGHT, address: "copy0".into() }
 }
 
-/// Writes complete before they arrive.
+/// A target whose writes complete before they arrive.
 pub(super) fn late_target() -> Target {
     Target { importer: &LATE, address: "copy0".into() }
 }
 
-/// Some writes are lost.
+/// A target that loses some writes.
 pub(super) fn losing_target() -> Target {
     Target { importer: &LOSING, address: "copy0".into() }
 }
 
-/// Sends arrive in the wrong slots.
+/// A target whose sends arrive in the wrong slots.
 pub(super) fn wrong_target() -> Target {
     Target { importer: &WRONG, address: "copy0".into() }
 }
 
-/// All ends, by queue pair number.
+/// All queue pairs of the process, by queue pair number.
 static ENDS: Mutex<Option<HashMap<u32, Arc<EndMemory>>>> = Mutex::new(None);
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 struct EndMemory {
     buffer: Arc<Buffer>,
     receives: Mutex<Vec<u64>>,
-    /// Per queue.
+    /// Number of received sends, per queue.
     received: Mutex<Vec<u64>>,
     shift: u64,
 }
 
 impl EndMemory {
-    /// Receives a send on a queue. The data is in memory before the completion.
+    /// Receives a send on a queue. The data is in memory before the receive completes.
     fn receive(&self, queue: u32, bytes: &[u8]) {
         let (receives, mut received) = (self.receives.lock().unwrap(), self.received.lock().unwrap());
         let number = u64::from(queue) + received[queue as usize] * received.len() as u64 + self.shift;
@@ -232,7 +232,7 @@ impl DataPlane for Copying {
                     _ => {
                         self.writes += 1;
                         if self.writes.is_multiple_of(self.copies.loses) {
-                            // Lost.
+                            // The write is lost.
                         } else if self.copies.late.is_zero() {
                             theirs.write(transfer.buffer_offset, &bytes).unwrap();
                         } else {

@@ -1,4 +1,4 @@
-//! Handshakes with valid and with hostile peers.
+//! Tests of handshakes with valid and with hostile peers.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
@@ -13,18 +13,18 @@ use crate::peer::frame::{self, FrameError};
 use crate::peer::handshake::{HandshakeError, as_client, as_server};
 use crate::peer::token::{Nonce, Side, Token};
 
-/// The result of the server's handshake with `other`.
+/// Runs the server's handshake against the peer `other`, and returns its result.
 fn serve(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
-        // Dropped before the scope joins the other side.
+        // Closes this end of the connection before the scope joins the thread of `other`.
         let ours = ours;
         as_server(&ours, &token(), LONG)
     })
 }
 
-/// The result of the client's handshake with `other`.
+/// Runs the client's handshake against the peer `other`, and returns its result.
 fn connect(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
@@ -34,7 +34,7 @@ fn connect(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     })
 }
 
-/// The message of a client that knows a token, for a server's hello.
+/// Builds the proof message of a client that knows a token, in reply to the server's hello.
 fn prove(with: &Token, hello: &Value, version: u32) -> Value {
     let theirs: Nonce = serde_json::from_value(hello["hello"]["nonce"].clone()).unwrap();
     let own = Nonce::random().unwrap();
@@ -64,7 +64,7 @@ fn rejects_a_server_without_the_token() {
         receive(stream).unwrap()
     };
     let end = connect(|stream| {
-        // Sends the client's own proof back, the only one that it knows.
+        // Returns the client's own proof to it, because this server does not know the token.
         let proof = hello(&stream)["prove"]["proof"].clone();
         send(&stream, &json!({"welcome": {"proof": proof}}));
     });
@@ -143,7 +143,7 @@ fn times_out_on_a_silent_or_slow_peer() {
         let (ours, mut theirs) = pair();
         thread::scope(|scope| {
             let end = scope.spawn(move || as_server(&ours, &token(), Duration::from_millis(300)));
-            // Bytes arrive all the time, but no whole message.
+            // Send bytes continuously, but never a complete message.
             theirs.write_all(b"\0\0\x10\0").unwrap();
             while is_slow && theirs.write_all(b" ").is_ok() {
                 thread::sleep(Duration::from_millis(20));
@@ -156,7 +156,7 @@ fn times_out_on_a_silent_or_slow_peer() {
 
 #[test]
 fn detects_a_peer_that_leaves_at_any_step() {
-    // The client leaves after no byte, after a part of a message, or after the hello.
+    // The client disconnects before the first byte, in the middle of a message, or after the hello.
     let cuts: [fn(TcpStream); 3] = [
         |stream| drop(stream),
         |mut stream| {

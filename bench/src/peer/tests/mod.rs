@@ -1,4 +1,4 @@
-//! Both sides over TCP connections on this host. An RDMA device in memory copies between them.
+//! Tests of client and server over TCP connections on this host. A fake RDMA device copies between their memories.
 
 mod channel;
 mod device;
@@ -13,21 +13,21 @@ use serde_json::Value;
 use super::frame::{self, FrameError};
 use super::token::Token;
 
-/// A time limit that is never reached.
+/// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
 fn token() -> Token {
     Token::find(None, Some("the token of these tests".into())).unwrap().unwrap()
 }
 
-/// The two ends of a connection.
+/// Both sockets of a TCP connection.
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
 }
 
-/// The next message of the other side, as JSON.
+/// Receives the next message of the peer, as JSON.
 fn receive(mut stream: &TcpStream) -> Result<Value, FrameError> {
     stream.set_read_timeout(Some(LONG)).unwrap();
     frame::read(&mut stream)

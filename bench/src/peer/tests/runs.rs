@@ -1,4 +1,4 @@
-//! Whole runs between two sides, and runs in which one side leaves at any step.
+//! Tests of whole runs between client and server, and of runs in which one of them disconnects at any step.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ fn tool() -> Tool {
     Tool { name: "peerpath".to_owned(), version: "0".to_owned(), git_revision: None }
 }
 
-/// Serves while `meanwhile` runs. Returns its result and the log of the listener.
+/// Runs a server while `meanwhile` runs. Returns the result of `meanwhile` and the log of the listener.
 fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T) -> (T, Vec<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ fn served<T>(to: &Target, from: &[&str], meanwhile: impl FnOnce(SocketAddr) -> T
     let listener = Listener { socket: &listener, token: &token, interrupt: &interrupt, log: &log, session: &session };
     let done = thread::scope(|scope| {
         scope.spawn(|| listener.serve().unwrap());
-        // The listener has to be stopped after a panic as well, or the scope never ends.
+        // Catch a panic, because the listener must be stopped even then. Otherwise the scope never ends.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(at)));
         interrupt.stop();
         done
@@ -73,7 +73,7 @@ fn plan(peer: &Client, ops: &[Op]) -> Plan {
     }
 }
 
-/// A run with the server at this address.
+/// Runs a plan as the client of the server at this address.
 fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<RunResult, Failure> {
     let interrupt = Interrupt::default();
     let peer = Client::connect(&at.to_string(), &token(), &interrupt)?;
@@ -153,7 +153,7 @@ fn both_sides_post_at_once_and_are_counted() {
     assert_eq!(result.cells.len(), (3 * 2 + 1) * 2 * 2 * 2);
     for cell in &result.cells {
         assert!(cell.bidirectional, "{cell:?}");
-        // The words do not show which host changed them.
+        // If both hosts change the 8-byte values, the values do not show which host made a change.
         let expected = if cell.op == "fetch_add" { Outcome::Waived } else { Outcome::Passed };
         assert_eq!(cell.outcome, expected, "{cell:?}");
         if expected == Outcome::Passed {
@@ -202,7 +202,7 @@ fn waives_sends_that_could_be_lost_unnoticed() {
     }
 }
 
-/// The cells of single writes through this device of the client.
+/// Runs single writes through this device of the client, and returns the outcome and cause of each cell.
 fn writes_of(device: Target, transport: Transport) -> Vec<(Outcome, Option<Cause>)> {
     let (result, _) = served(&target(), &["host:100K"], |at| {
         run(at, &[Op::Write], |plan| {
@@ -239,7 +239,7 @@ fn uses_the_named_memory_of_the_client() {
 fn the_server_finds_misplaced_data() {
     let (result, _) = served(&wrong_target(), &["host:100K"], |at| run(at, &[Op::Write, Op::Send], |_| ()).unwrap());
     for cell in &result.cells {
-        // With one slot, no data can be misplaced.
+        // With only one slot, data cannot arrive in a wrong slot.
         let wrong = cell.op == "send" && cell.depth > 1;
         assert_eq!(cell.outcome, if wrong { Outcome::Failed } else { Outcome::Passed }, "{cell:?}");
         // A failed cell has a path as well.
@@ -270,7 +270,7 @@ fn serves_one_peer_at_a_time() {
         assert_eq!(second.severity, Severity::Unavailable);
         assert!(second.explanation.remedy.contains("one peer at a time"), "{second:?}");
         drop(first);
-        // The server detects the end of the first connection after some time.
+        // The server takes some time to detect that the first connection ended.
         while Client::connect(&at.to_string(), &token(), &Interrupt::default()).is_err() {
             thread::sleep(Duration::from_millis(5));
         }
@@ -287,7 +287,7 @@ fn silent_connections_do_not_disturb_a_run() {
     });
 }
 
-/// The requests of a client in a cell, each with the kind of its response.
+/// The requests of a client in a cell, each with the type of its response.
 fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     vec![
         (json!({"open": {"source": "host:8K", "op": "send", "size_bytes": 64, "depth": 2}}), "opened"),
@@ -302,13 +302,13 @@ fn requests(endpoint: &Value) -> Vec<(Value, &'static str)> {
     ]
 }
 
-/// A client's endpoint with this many queue pairs, which do not exist.
+/// An endpoint of a client with this many queue pairs. The queue pairs do not exist.
 fn endpoint(queue_pairs: usize) -> Value {
     json!({"queue_pairs": vec![json!({"number": 1, "first_packet": 0}); queue_pairs], "address": {"lid": 1},
         "mtu_bytes": 1024, "reads_in_flight": 1, "message_bytes": 64, "regions": []})
 }
 
-/// The next message other than signs of life.
+/// Receives the next message that is not a heartbeat.
 fn next(stream: &TcpStream) -> Value {
     loop {
         let received = receive(stream).unwrap();
@@ -341,7 +341,7 @@ fn a_client_that_leaves_at_any_step_leaves_nothing_open() {
     assert_eq!(log.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{log:?}");
 }
 
-/// Connects as a client, after the server has finished with the previous one.
+/// Connects as a client. Retries until the server has finished with the previous client.
 fn connected(at: SocketAddr) -> TcpStream {
     loop {
         let stream = TcpStream::connect(at).unwrap();
@@ -370,7 +370,8 @@ fn an_unexpected_request_ends_the_connection() {
             let stream = connected(at);
             next(&stream);
             send(&stream, &request);
-            // Valid requests get a reason, invalid messages none.
+            // The server sends a reason for a valid but unexpected request, and none for an invalid message. Then it closes the
+            // connection.
             while receive(&stream).is_ok() {}
         }
     });
@@ -423,7 +424,7 @@ fn missing_windows_and_lanes_end_the_connection() {
             json!({"verify": {"window": u32::MAX, "used": 0, "slots_seed": 5, "rest_seed": 5}}),
             json!({"echo": {"back": [0, 0]}}),
             json!({"echo": {"back": []}}),
-            // The cell has one direction.
+            // The cell was opened without `both_ways`, so the server must not post.
             json!({"post": {"at": [0]}}),
             json!({"post": {"at": []}}),
         ] {
@@ -436,7 +437,7 @@ fn missing_windows_and_lanes_end_the_connection() {
             send(&stream, &request);
             assert_eq!(kind(&next(&stream)), "refused", "{request}");
         }
-        // Three queue pairs cannot be divided among two lanes.
+        // Three queue pairs cannot be divided equally between two lanes.
         let stream = connected(at);
         next(&stream);
         send(&stream, &json!({"open": {"source": "host:8K", "op": "write", "size_bytes": 64, "depth": 2, "lanes": 2}}));
@@ -447,7 +448,7 @@ fn missing_windows_and_lanes_end_the_connection() {
     assert_eq!(log.iter().filter(|line| line.contains("connection lost")).count(), 7, "{log:?}");
 }
 
-/// Opens and connects a cell in which the server may post.
+/// Opens and connects a cell with `both_ways`, so that the server may post.
 fn both_ways(stream: &TcpStream, endpoint: &Value) {
     next(stream);
     let open = json!({"source": "host:32K", "op": "write", "size_bytes": 64, "depth": 4, "both_ways": true});
@@ -489,7 +490,7 @@ fn a_server_stops_posting_when_the_client_does_not_wait() {
         for ending in [Some(json!("close")), Some(json!({"fill": {"seed": 1}})), None] {
             let stream = connected(at);
             both_ways(&stream, &endpoint);
-            // Without a limit.
+            // Post without a limit.
             send(&stream, &json!({"post": {"at": [0]}}));
             assert_eq!(kind(&next(&stream)), "posting");
             let Some(ending) = ending else {
@@ -507,7 +508,7 @@ fn a_server_stops_posting_when_the_client_does_not_wait() {
     assert_eq!(log.iter().filter(|line| line.contains(": served")).count(), 4, "{log:?}");
 }
 
-/// A server that sends these messages and closes the connection.
+/// Runs a server that sends these messages and closes the connection.
 fn send_responses(listener: &TcpListener, answers: &[Value]) {
     let (stream, _) = listener.accept().unwrap();
     as_server(&stream, &token(), LONG).unwrap();
@@ -519,7 +520,7 @@ fn send_responses(listener: &TcpListener, answers: &[Value]) {
     }
 }
 
-/// The messages of a server of an early version: one queue pair and one window.
+/// The messages of a server of an older version: one queue pair and one window.
 fn plain_answers() -> [Value; 4] {
     let path = json!({"asked": null, "observed": "host-memory", "blockers": [], "evidence": []});
     let source = json!({"kind": "host", "bdf": null, "bar": null, "ranges": [{"offset_bytes": 0, "length_bytes": 64}]});

@@ -1,4 +1,4 @@
-//! Changes the host before a leg so that its path is used, and keeps the host as it is while the leg runs.
+//! Changes the host before a leg so that the data uses the leg's path, and locks the changed settings while the leg runs.
 
 use peerpath_exporter::Source;
 use peerpath_host::Arrangement;
@@ -11,22 +11,22 @@ use crate::failure::Failure;
 use crate::plan::Leg;
 use crate::route::Routes;
 
-/// Makes the changes for the leg's path before its source and target are opened, and locks the path against other runs. `None` if
-/// nothing on the host decides the path.
+/// Makes the host changes for the leg's path before source and target are opened, and locks the path against other runs. `None`
+/// if no setting of the host affects the path.
 ///
 /// # Errors
-/// Bad input. `Ok(Err)`: the path cannot be arranged, which each cell of the leg reports.
+/// The input is bad. `Ok(Err)` if the changes cannot be made; each cell of the leg reports the reason.
 pub(super) fn make(
     context: Context<'_>,
     leg: Leg<'_>,
     routes: &mut Routes,
 ) -> Result<Result<Option<Arrangement>, Failure>, Failure> {
     let Source::Vfio { bdf, bar, .. } = leg.source else { return Ok(Ok(None)) };
-    // A device without a PCI function has no path to choose; registering reports that.
+    // No host setting affects the path of a device without a PCI function. The registration reports that.
     let Some((importer, acs_functions)) = routes.acs_functions(*bdf, &leg.target.to_string()) else {
         return Ok(Ok(None));
     };
-    // Many ranges may not map where one does, so the cell with the fewest ranges decides.
+    // The kernel may reject many ranges even if it maps one, so check the cell with the fewest ranges.
     let origin = unopened(leg.source);
     let ranges = context.plan.cells(leg).iter().map(|spec| mapped_at_once(&origin, spec)).min().unwrap_or(1);
     let own_address_space = leg.target.importer.capabilities().own_address_space;
@@ -45,14 +45,15 @@ pub(super) fn make(
         _ => Vec::new(),
     };
     if own_address_space {
-        // No setting of the host redirects its accesses, and the program that opens it locks it.
+        // No host setting redirects the accesses of a target with its own address space. The code that opens the target locks
+        // it.
         return Ok(Ok(None));
     }
     let arrangement = Arrangement::make(*bdf, importer, &changes, &acs_functions, context.changes);
     per_cell(arrangement.map(Some).map_err(|error| Failure::of(&error)))
 }
 
-/// Reverts the changes of the host.
+/// Reverts the host changes of a leg.
 pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
     arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);

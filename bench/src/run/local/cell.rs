@@ -1,4 +1,4 @@
-//! What a cell on this host works with.
+//! A cell whose source and target are both on this host.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl LocalCell<'_> {
         Arc::clone(self.device).register(buffer)
     }
 
-    /// Registers once, untimed, and notes in `path` the path that the kernel chose.
+    /// Registers the buffer once, untimed, and records in `path` the path that the kernel chose.
     pub(super) fn register_observed(
         &self,
         buffer: &Arc<Buffer>,
@@ -47,7 +47,7 @@ impl LocalCell<'_> {
         self.spec.asked == Some(PathName::Staged)
     }
 
-    /// Host memory for a staged copy.
+    /// Allocates host memory for a staged copy.
     pub(super) fn staging(&self, length_bytes: u64) -> Result<HostExporter, CellError> {
         if self.spec.mechanism == Mechanism::MrPerRange {
             return Err(CellError::waived(

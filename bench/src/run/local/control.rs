@@ -1,4 +1,4 @@
-//! Times control operations: export, register, unregister, and the kernel's attach and map inside a registration.
+//! Times control operations: export, register, unregister, and the kernel's attach and map calls during a registration.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::measure::{self, MeasureError, Recorder};
 use crate::result::CellPath;
 use crate::route::Routes;
 
-/// Registrations per trace: the kernel's trace buffer holds the events of this many without losing any.
+/// Number of registrations per trace. The kernel's trace buffer holds their events without losing any.
 const REGISTRATIONS_PER_TRACE: u64 = 100;
 
-/// Times `export`, `register` or `unregister` of a buffer of the cell's size.
+/// Times `export`, `register` or `unregister` for a buffer of the cell's size.
 pub(super) fn measure(
     cell: LocalCell<'_>,
     role: Role,
     routes: &mut Routes,
     path: &mut CellPath,
 ) -> Result<Figures, CellError> {
-    // Exporting works on paths where nothing can be registered.
+    // An export works even on paths on which a registration fails, so observe the path only for the other operations.
     if role != Role::Export {
         cell.register_observed(&cell.export()?, routes, path)?.unregister()?;
     }
-    // Each thread has buffers and registrations of its own.
+    // Each thread has its own buffers and registrations.
     let Context { plan, interrupt, clock, .. } = cell.context;
     let (warmup, limit) = (cell.context.warmup_limit(), plan.limit());
     let threads = vec![(); cell.spec.threads as usize];
@@ -50,7 +50,7 @@ pub(super) fn measure(
     Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), mechanism, exported, ..Figures::default() })
 }
 
-/// Times the registration of the staging buffer. On a staged path there is no other control operation.
+/// Times the registration of the staging buffer. A staged path supports no other control operation.
 pub(super) fn measure_staging(
     cell: LocalCell<'_>,
     role: Role,
@@ -70,12 +70,13 @@ pub(super) fn measure_staging(
     let staging = cell.staging(spec.size_bytes)?;
     let export = ExportSpec::Front(spec.size_bytes);
     cell.note_staging(spec.size_bytes, path);
-    // The source of the cell is still the BAR: the registered memory is a step on the path to it.
+    // The result reports the BAR as the source of the cell. The staging memory that is registered here is only a step on the
+    // path to the BAR.
     let figures = measure(LocalCell { exporter: &staging, export: &export, ..cell }, role, routes, path)?;
     Ok(Figures { exported: None, ..figures })
 }
 
-/// Times calls of the kernel inside a registration, through its probes.
+/// Times kernel calls during a registration, with kernel probes.
 pub(super) fn measure_kernel_calls(
     cell: LocalCell<'_>,
     kind: DmaBufOp,
@@ -132,7 +133,7 @@ pub(super) fn measure_kernel_calls(
     Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), ..figures })
 }
 
-/// What a thread measured, and what it exported.
+/// Measurements of one thread, the mechanism of its registration, and the origin of its exported buffer.
 struct Timed {
     recorder: Recorder,
     mechanism: Option<&'static str>,
@@ -140,7 +141,7 @@ struct Timed {
 }
 
 impl Timed {
-    /// Exports, registers and unregisters once. Returns the raw time stamps around the operation of `role`.
+    /// Exports, registers and unregisters once. Returns the raw time stamps before and after the operation of `role`.
     fn step(&mut self, cell: LocalCell<'_>, role: Role, clock: &Clock) -> Result<(u64, u64), MeasureError> {
         let before_export = clock.raw();
         let buffer = cell.export()?;

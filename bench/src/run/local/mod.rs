@@ -28,7 +28,7 @@ use crate::result::{Cell, CellPath};
 use crate::route::Routes;
 use cell::LocalCell;
 
-/// Source and target, as far as they could be opened.
+/// A leg with its source and target, or the errors from opening them.
 struct LocalLeg<'a> {
     context: Context<'a>,
     leg: Leg<'a>,
@@ -38,10 +38,10 @@ struct LocalLeg<'a> {
     device: Result<Held<Arc<dyn Device>>, Failure>,
 }
 
-/// Runs the cells of a leg. Breaks if the run is interrupted.
+/// Runs the cells of a leg. Returns `Break` if the run is interrupted.
 ///
 /// # Errors
-/// Bad input, or the result could not be saved, or the host could not be restored.
+/// The input is bad, the result cannot be saved, or the host cannot be restored.
 pub(super) fn run_leg(
     context: Context<'_>,
     leg: Leg<'_>,
@@ -55,7 +55,7 @@ pub(super) fn run_leg(
         Err(failure) => Err(failure.clone()),
     };
     let flow = run_cells(context, leg, host_changes, routes, log);
-    // Everything that used the changed host is closed by now.
+    // At this point, everything that used the changed host is closed.
     let reverted = arrangement.ok().flatten().map_or(Ok(()), arrangement::revert);
     match (flow, reverted) {
         (Err(failure), Err(not_reverted)) => {
@@ -77,7 +77,7 @@ fn run_cells(
     let exporter = per_cell(held::open_source(leg.source, open, changes))?;
     let device = per_cell(held::open_target(leg.target, &plan.connection, Some(leg.source), changes))?;
     let local = LocalLeg { context, leg, host_changes, exporter, device };
-    // Drivers and domains change when a function is opened.
+    // Drivers and IOMMU domains change when a function is opened.
     routes.refresh();
     log.note_functions(context, routes, &local.origin(), local.info());
     log.warn_of_remote_threads(context, local.info());
@@ -132,7 +132,7 @@ impl LocalLeg<'_> {
     }
 }
 
-/// Measures a cell, and notes the observed path in `path`.
+/// Measures a cell, and records the observed path in `path`.
 fn measure(cell: LocalCell<'_>, routes: &mut Routes, path: &mut CellPath) -> Result<Figures, CellError> {
     let LocalCell { exporter, device, spec, .. } = cell;
     let Some(op) = spec.spec else {

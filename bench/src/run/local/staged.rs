@@ -1,7 +1,7 @@
 //! Copies a BAR through host memory, for hosts whose devices cannot reach each other.
 //!
-//! The target transfers between its far side and a staging buffer. The CPU copies between the staging buffer and the BAR, once per
-//! operation and within the measured time.
+//! The target transfers between its own memory and a staging buffer in host memory. The CPU copies between the staging buffer
+//! and the BAR, once per operation and within the measured time.
 
 use std::io;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use peerpath_exporter::{HostMemory, View};
 use peerpath_importers::{Completion, DataPlane, Direction, Error, Transfer};
 use peerpath_paths::{Explained, Explanation, Severity};
 
-/// A data plane for a BAR, on top of the target's data plane for the staging buffer. A byte has the same offset in both.
+/// A data plane for a BAR that uses the target's data plane for the staging buffer. A byte has the same offset in BAR and
+/// staging buffer.
 pub(super) struct Staged<'a> {
     target: Box<dyn DataPlane + 'a>,
     staging: HostMemory,
     bar: Arc<dyn View>,
     direction: Direction,
-    /// Transfers in flight, indexed by the identifier that the target has for them.
+    /// Transfers in flight, indexed by the identifiers that this data plane passes to the target.
     in_flight: Box<[InFlight]>,
-    /// Identifiers that are not in use.
+    /// Indexes of `in_flight` that are not in use.
     free: Vec<u64>,
     batch: Vec<Transfer>,
     completions: Vec<Completion>,
@@ -26,13 +27,13 @@ pub(super) struct Staged<'a> {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct InFlight {
-    /// The caller's identifier.
+    /// Identifier that the caller chose for the transfer.
     id: u64,
     offset: u64,
     length_bytes: usize,
 }
 
-/// The CPU could not access the BAR.
+/// Error of the CPU while it accesses the BAR.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot copy the BAR")]
 struct NotCopied {
@@ -61,10 +62,10 @@ fn not_copied(source: io::Error) -> Error {
 }
 
 impl<'a> Staged<'a> {
-    /// Adds the copy to a data plane of the staging buffer for `depth` transfers.
+    /// Wraps a data plane of the staging buffer for `depth` transfers, and adds the copy by the CPU.
     ///
     /// # Errors
-    /// The BAR cannot be read. It is read once here: the copies themselves do not detect a BAR that does not respond.
+    /// Reading the BAR fails. It is read once here, because the copies themselves do not detect a BAR that does not respond.
     pub(super) fn new(
         target: Box<dyn DataPlane + 'a>,
         staging: HostMemory,
@@ -94,7 +95,7 @@ impl DataPlane for Staged<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
         self.batch.clear();
-        // The target accepts as many as are free here, so no copy is wasted.
+        // Copy only as many transfers as there are free identifiers. The target accepts that many, so no copy is wasted.
         for (transfer, &own_id) in batch.iter().zip(self.free.iter().rev()) {
             let (offset, length_bytes) = (transfer.buffer_offset, transfer.length_bytes as usize);
             if self.direction == Direction::OutOfSource {
@@ -140,7 +141,7 @@ mod tests {
         HostExporter::open(LENGTH, &OpenOptions::default()).unwrap().export(LENGTH).unwrap()
     }
 
-    /// Copies between two buffers when it is polled, and records the identifiers.
+    /// A fake target that copies between two buffers when it is polled, and records the identifiers.
     struct Target {
         staging: Arc<Buffer>,
         far: Arc<Buffer>,

@@ -15,7 +15,7 @@ use crate::result::CellPath;
 use crate::route::Routes;
 use crate::window::Access;
 
-/// Moves, times and verifies the transfers of a cell.
+/// Runs, times and verifies the transfers of a cell.
 pub(super) fn measure(
     cell: LocalCell<'_>,
     direction: Direction,
@@ -96,8 +96,8 @@ pub(super) fn measure(
     Ok(figures)
 }
 
-/// A BAR that rejects an atomic operation reports the same status as revoked memory. But revoked memory cannot be registered
-/// again.
+/// Converts the error of an atomic operation that the BAR rejected. The device reports the same status for revoked memory. To
+/// distinguish them, registers again, which fails for revoked memory.
 fn refused_atomic(cell: LocalCell<'_>, buffer: &Arc<Buffer>, error: CellError) -> CellError {
     let CellError::Failure(failure) = &error else { return error };
     let is_refused = failure.explanation.cause == Some(Cause::Revoked)

@@ -1,4 +1,4 @@
-//! A cell with a peer: opens it on the server, registers this host's memory, connects, transfers, closes.
+//! A cell with a peer. Opens the cell on the server, registers this host's memory, connects, transfers, and closes the cell.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::result::{CellPath, FarSide, Outcome};
 use crate::route::Routes;
 use crate::window::Access;
 
-/// What is known of both sides of a cell.
+/// Facts about the client and the server side of a cell, for the result.
 pub(super) struct CellRecord {
     pub(super) source: Origin,
     pub(super) path: CellPath,
@@ -32,20 +32,20 @@ pub(super) struct CellRecord {
     pub(super) far: FarSide,
 }
 
-/// A cell whose memory and device on this host are open.
+/// A cell for which this host's memory and device are open.
 #[derive(Clone, Copy)]
 pub(super) struct RemoteCell<'a> {
     pub(super) context: Context<'a>,
     pub(super) peer: &'a Client,
     pub(super) leg: Leg<'a>,
     pub(super) spec: &'a CellSpec,
-    /// `None` if the memory is allocated for the cell.
+    /// This host's memory; `None` if it is allocated for the cell.
     pub(super) far: Option<&'a dyn Exporter>,
     pub(super) device: &'a Arc<dyn Device>,
 }
 
 impl RemoteCell<'_> {
-    /// Measures the cell, and notes in `record` what both sides used.
+    /// Measures the cell, and records in `record` the memory and the path of both hosts.
     pub(super) fn measure(self, routes: &mut Routes, record: &mut CellRecord) -> Result<Figures, CellError> {
         let Self { context, peer, leg, spec, .. } = self;
         let plan = context.plan;
@@ -83,13 +83,14 @@ impl RemoteCell<'_> {
         if let Err(CellError::Interrupted) = transferred {
             return Err(CellError::Interrupted);
         }
-        // Also after a failure: the server closes one cell before it opens the next.
+        // Close the cell even after a failure: the server closes one cell before it opens the next.
         let closed = peer.close();
         if let Ok(closed) = &closed {
             record.path = CellPath { asked: leg.asked, ..closed.path.clone() };
         }
         let (figures, closed) = match (transferred, closed) {
-            // If the peer died, transfers may fail before the connection does.
+            // If the peer process died, transfers may fail before the loss of the connection is detected. Report the lost
+            // connection.
             (Err(_), Err(PeerError::Connection(lost))) if !matches!(lost, ConnectionError::Interrupted) => {
                 return Err(peer_lost());
             }
@@ -99,7 +100,7 @@ impl RemoteCell<'_> {
         fail_on_faults(figures, &closed.faults)
     }
 
-    /// Registers this host's memory, connects, transfers, times and verifies.
+    /// Registers this host's memory, connects the queue pairs, then transfers, times and verifies.
     fn transfer(
         self,
         direction: Direction,
@@ -120,7 +121,7 @@ impl RemoteCell<'_> {
                 ),
             ));
         }
-        // The returned slots of ping-pong follow the windows.
+        // In ping-pong, the memory for returned slots is after the windows.
         let end = layouts.last().map_or(0, |last| last.far_start() + last.length_bytes());
         let return_offset_of = |lane: usize| return_offset(end) + lane as u64 * return_offset(spec.size_bytes);
         let is_ping_pong = spec.mode == Mode::PingPong;
@@ -165,7 +166,8 @@ impl RemoteCell<'_> {
     }
 }
 
-/// A BAR that rejects an atomic operation reports the same status as revoked memory. But revoked memory cannot be opened again.
+/// Converts the error of an atomic operation that the BAR rejected. The device reports the same status for revoked memory. To
+/// distinguish them, opens the cell again, which fails for revoked memory.
 fn refused_atomic(peer: &Client, open: Open, opened: &Opened, error: CellError) -> CellError {
     let CellError::Failure(failure) = &error else { return error };
     let on_bar = opened.source.kind == SourceKind::Vfio && matches!(&open.op[..], "fetch_add" | "cmp_swap");
@@ -176,7 +178,7 @@ fn refused_atomic(peer: &Client, open: Open, opened: &Opened, error: CellError) 
     if is_refused && peer.close().is_ok() { atomics_refused(failure.what.clone()) } else { error }
 }
 
-/// Why a cell is not supported between two hosts; `None` if it is.
+/// The reason why a run between two hosts does not support a cell; `None` if it does.
 fn unsupported_with_peer(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let unreliable = plan.connection.transport != Transport::Rc;
     let many_queues = spec.op == Op::Send && spec.qps > 1;
@@ -193,7 +195,7 @@ fn unsupported_with_peer(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     Some(Explanation::uncaused(why, remedy))
 }
 
-/// This host's memory: the front of the named source, or host memory of the right size.
+/// This host's memory: the first bytes of the named source, or newly allocated host memory of `length_bytes`.
 fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buffer>, CellError> {
     let Some(exporter) = named else {
         return Ok(HostExporter::open(length_bytes, &OpenOptions::default())?.export(length_bytes)?);

@@ -1,5 +1,5 @@
-//! Legs of a run between two hosts. The source belongs to the server, and so does the device that it is registered with. This
-//! host, the client, posts the transfers from and to memory of its own, and times them.
+//! Legs of a run between two hosts. The server has the source, and the device with which the source is registered. This host is
+//! the client: it posts transfers between its own memory and the source, and times them.
 
 mod cell;
 
@@ -25,20 +25,20 @@ use crate::result::{Cell, CellPath, FarSide};
 use crate::route::Routes;
 use cell::{CellRecord, RemoteCell};
 
-/// This host's memory and device, as far as they could be opened.
+/// A leg with this host's memory and device, or the errors from opening them.
 struct RemoteLeg<'a> {
     context: Context<'a>,
     peer: &'a Client,
     leg: Leg<'a>,
-    /// `None` if the memory is allocated for each cell.
+    /// This host's memory; `None` if it is allocated for each cell.
     far: Result<Option<Held<Box<dyn Exporter>>>, Failure>,
     device: Result<Held<Arc<dyn Device>>, Failure>,
 }
 
-/// Runs the cells of a leg with a peer. Breaks if the run is interrupted or the connection to the peer is lost.
+/// Runs the cells of a leg with a peer. Returns `Break` if the run is interrupted or the connection to the peer is lost.
 ///
 /// # Errors
-/// Bad input, or the result could not be saved.
+/// The input is bad, or the result cannot be saved.
 pub(super) fn run_leg(
     context: Context<'_>,
     peer: &Client,
@@ -53,7 +53,7 @@ pub(super) fn run_leg(
     };
     let device = per_cell(held::open_target(leg.target, &plan.connection, leg.far, changes))?;
     let remote = RemoteLeg { context, peer, leg, far, device };
-    // Drivers and domains change when a function is opened.
+    // Drivers and IOMMU domains change when a function is opened.
     routes.refresh();
     log.note_functions(context, routes, &remote.far_side(routes).source, remote.info());
     for spec in plan.cells(leg) {
@@ -63,7 +63,7 @@ pub(super) fn run_leg(
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
         log.add(cell)?;
-        // If the connection is lost, the cell that was just saved contains the reason.
+        // If the connection is lost, the last saved cell contains the reason.
         if interrupt.is_set() {
             return Ok(ControlFlow::Break(()));
         }
@@ -76,7 +76,7 @@ impl RemoteLeg<'_> {
         self.device.as_ref().ok().map(|device| device.info())
     }
 
-    /// This host's side before anything is registered.
+    /// The client's memory and device, before anything is registered.
     fn far_side(&self, routes: &Routes) -> FarSide {
         let leg = self.leg;
         let source = match (&self.far, leg.far) {
@@ -125,7 +125,7 @@ impl RemoteLeg<'_> {
         };
         let functions = record.far.source.bdf.into_iter().chain(record.far.target.bdf);
         let figures = match figures {
-            // A lost connection also sets the interrupt flag. Only a signal interrupts the run.
+            // A lost connection also sets the interrupt flag, but only a signal interrupts the run.
             Err(CellError::Interrupted) if !self.context.interrupt.is_signalled() => Err(peer_lost()),
             figures => figures,
         };

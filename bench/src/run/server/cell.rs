@@ -1,4 +1,4 @@
-//! Serves the requests of one cell, from its opening to its closing.
+//! Serves the requests that concern one cell, from opening it to closing it.
 
 use peerpath_importers::{Completion, ConnectedEnd, EndSettings, Endpoint, UnconnectedEnd};
 use peerpath_paths::Bdf;
@@ -15,7 +15,7 @@ use crate::peer::message::{AtomicState, Closed, Fill, Open, Opened, Request, Res
 use crate::result::CellPath;
 use crate::window::Memory;
 
-/// A cell with the ends of its lanes.
+/// An open cell with its queue pairs, one group per lane.
 struct ServedCell<'a> {
     session: &'a Session<'a>,
     open: &'a OpenCell,
@@ -23,7 +23,7 @@ struct ServedCell<'a> {
     connected: Vec<Box<dyn ConnectedEnd + 'a>>,
 }
 
-/// Outcome of a request.
+/// Action of the server after a request.
 enum Answer {
     Send(Result<Response, CellError>),
     /// The client closed the cell.
@@ -39,7 +39,7 @@ pub(super) fn run(session: &mut Session<'_>, open: &Open) -> Result<(), Connecti
         Ok(cell) => cell,
         Err(error) => return session.send_failure(error, path),
     };
-    // Deep enough for every mode: the server does not know which one the client uses.
+    // Make the queues deep enough for every mode, because the server does not know which mode the client uses.
     let depth = open.depth.max(PING_PONG_DEPTH);
     let settings = EndSettings { depth, queues: open.queue_pairs, receives: uses_receives(cell.op) };
     let ends = match (0..open.lanes).map(|_| cell.registration.end(settings)).collect::<Result<Vec<_>, _>>() {
@@ -72,7 +72,7 @@ impl<'a> ServedCell<'a> {
         let mut failed: Option<CellError> = None;
         let mut completions: Vec<Completion> = Vec::new();
         loop {
-            // While sends arrive, polling posts new receives.
+            // While sends arrive, polling posts new receive work requests.
             let request = if uses_receives && failed.is_none() && !self.connected.is_empty() {
                 if let Err(error) = self.connected.iter_mut().try_for_each(|end| end.poll(&mut completions)) {
                     failed = Some(error.into());

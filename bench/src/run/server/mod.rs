@@ -1,5 +1,5 @@
-//! The server of a run between two hosts: serves its sources to a client, one cell after the other. It transfers data only if the
-//! client asks it to answer (ping-pong) or to post as well (bidirectional cells).
+//! The server of a run between two hosts: serves its sources to a client, one cell after the other. It transfers data only if
+//! the client asks it to answer messages (ping-pong) or to post transfers as well (bidirectional cells).
 
 mod cell;
 mod open_cell;
@@ -25,29 +25,29 @@ use crate::plan::Target;
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 use crate::route::Routes;
 
-/// The memory to serve, and the device to serve it through.
+/// The memory to serve, and the RDMA device that accesses it.
 pub struct Server<'a> {
-    /// The memory.
+    /// The memory to serve.
     pub sources: &'a [Source],
     /// The RDMA device.
     pub target: &'a Target,
     /// The program that serves, for the client's result.
     pub tool: &'a Tool,
-    /// How sources are opened.
+    /// Options for opening sources.
     pub open: &'a OpenOptions,
-    /// How functions without a driver are bound, and where locks are kept.
+    /// Options for binding functions without a driver, and the folder of locks.
     pub changes: &'a Options,
-    /// How queue pairs are connected. A client chooses the part that both ends have in common.
+    /// Queue pair options of the server. A client replaces the options that both sides must share.
     pub connection: &'a QueuePairOptions,
-    /// Whether to stop.
+    /// Flag that ends the server.
     pub interrupt: &'a Interrupt,
 }
 
 impl Server<'_> {
-    /// Opens the device and each source once, so that an error appears before a client connects.
+    /// Opens the device and each source once, so that errors appear before a client connects.
     ///
     /// # Errors
-    /// The device or a source cannot be opened.
+    /// Opening the device or a source fails.
     pub fn check(&self) -> Result<(), Failure> {
         self.target.importer.open(&self.target.address, self.connection)?;
         for source in self.sources {
@@ -56,10 +56,10 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Serves a client until it closes the connection. Then everything that it opened is released.
+    /// Serves a client until it closes the connection. Then releases everything that was opened for the client.
     ///
     /// # Errors
-    /// Why the connection ended, if the client did not close it.
+    /// The connection ended for another reason than that the client closed it.
     pub fn session(&self, peer: &ServerConnection) -> Result<(), ConnectionError> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,
@@ -81,16 +81,16 @@ impl Server<'_> {
     }
 }
 
-/// One client, from its handshake to the end of its connection.
+/// State of the server for one client, from its handshake to the end of its connection.
 struct Session<'a> {
     server: &'a Server<'a>,
     peer: &'a ServerConnection,
     device: Arc<dyn Device>,
-    /// The options that the device is open with.
+    /// Queue pair options with which the device is open.
     connection: QueuePairOptions,
     host: Host,
     routes: Routes,
-    /// The source of the last cell, by its name. It stays open for the next cell.
+    /// Name and exporter of the source of the last cell. It stays open for the next cell.
     exporter: Option<(String, Held<Box<dyn Exporter>>)>,
 }
 
@@ -113,7 +113,7 @@ impl Session<'_> {
         }
     }
 
-    /// Sends the client the reason of a failure.
+    /// Sends the reason of a failure to the client.
     fn send_failure(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
         let CellError::Failure(failure) = error else { return Err(ConnectionError::Interrupted) };
         let Failure { what, explanation, severity, .. } = failure;

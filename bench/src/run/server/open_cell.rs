@@ -1,4 +1,4 @@
-//! Opens a cell for a client: exports and registers the source that it names.
+//! Opens a cell for a client: exports and registers the source that the client names.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::peer::message::Open;
 use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
 use crate::result::CellPath;
 
-/// Most ranges of a cell: each memory region makes the response longer.
+/// Maximum number of ranges of a cell. It limits the length of the response, which lists every memory region.
 const MOST_RANGES: u32 = 4096;
 
 /// A cell whose buffer is registered.
@@ -37,13 +37,13 @@ impl OpenCell {
         self.layouts.get(index as usize)
     }
 
-    /// The window of a stream in each lane.
+    /// The windows of stream number `stream`, one per lane.
     pub(super) fn windows_of_stream(&self, stream: usize) -> impl Iterator<Item = &Layout> {
         self.layouts.iter().skip(stream).step_by(self.layouts.len() / self.lanes)
     }
 }
 
-/// Exports and registers the source. `path` receives the predicted path, then the observed one.
+/// Exports and registers the source. Stores the predicted path in `path`, and after the registration the observed one.
 pub(super) fn open_cell(
     session: &mut Session<'_>,
     open: &Open,
@@ -62,7 +62,7 @@ pub(super) fn open_cell(
         Ok::<_, Failure>,
     )?;
     let exporter = &**session.exporter.insert((open.source.clone(), exporter)).1;
-    // Drivers and domains change when a function is opened.
+    // Drivers and IOMMU domains change when a function is opened.
     session.routes.refresh();
     let origin = exporter.origin().clone();
     let export = ExportSpec::of(&origin, &spec)?;
@@ -78,7 +78,7 @@ pub(super) fn open_cell(
     Ok(OpenCell { op: spec.op, buffer, registration, layouts, flow, lanes: lanes as usize })
 }
 
-/// The cell that the client asks for, within the bounds of this server.
+/// Converts the request of the client to a cell, and rejects values that exceed the bounds of this server.
 fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
     let Open { size_bytes, depth, queue_pairs: qps, lanes: threads, ranges, .. } = *open;
     let offered = session.server.target.importer.capabilities().ops.iter().copied();
@@ -89,7 +89,7 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
             Explanation::uncaused("Its importer does not offer it.", "Choose an operation of this importer."),
         ));
     };
-    // An atomic operation has a fixed size, whatever the client says.
+    // An atomic operation has a fixed size, regardless of the size in the request.
     let size_bytes = if op.op.is_atomic() { ATOMIC_BYTES } else { size_bytes };
     if !within_bounds(size_bytes, depth, qps, threads, ranges) || ranges.is_some_and(|count| count > MOST_RANGES) {
         return Err(CellError::waived(
@@ -127,7 +127,7 @@ fn find(session: &Session<'_>, name: &str) -> Result<Source, CellError> {
     })
 }
 
-/// Opens the device again if the client asks for other queue pair options than the last cell.
+/// Reopens the device if the client asks for other queue pair options than for the last cell.
 fn reopen_device(session: &mut Session<'_>, open: &Open) -> Result<(), CellError> {
     let Some(connection) = open.connection.within(session.server.connection) else {
         return Err(CellError::waived(

@@ -1,4 +1,5 @@
-//! Transfers of the server while the client measures: it answers, or posts as well, with one thread per lane.
+//! Transfers that the server posts while the client measures: answers to messages, or transfers of its own. Uses one thread per
+//! lane.
 
 use std::time::Duration;
 
@@ -21,19 +22,19 @@ use crate::plan::send_queue_drains;
 /// Interval between checks whether the threads have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The last response to a request; `None` if the client closed the cell instead.
+/// The last response to the client's request; `None` if the client closed the cell instead of waiting for it.
 type Posting = Result<Option<Result<Response, CellError>>, ConnectionError>;
 
-/// Stops the threads that work for a client.
+/// Flags that stop the threads that serve a client.
 #[derive(Default)]
 struct Stop {
-    /// The client has finished, and waits for the transfers in flight.
+    /// Set when the client has finished and waits for the transfers in flight.
     finish: Interrupt,
-    /// The client does not wait.
+    /// Set when the client does not wait for the transfers in flight.
     abort: Interrupt,
 }
 
-/// Sends back what arrives until the client ends it.
+/// Sends every received message back until the client stops it.
 pub(super) fn echo(
     session: &Session<'_>,
     cell: &OpenCell,
@@ -80,7 +81,7 @@ pub(super) fn post(
     ends: &mut [Box<dyn ConnectedEnd + '_>],
     post: &Post,
 ) -> Posting {
-    // The client's memory is the far side of this host.
+    // Swap near and far side: for this host, the client's memory is the remote memory.
     let layouts = cell.windows_of_stream(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
     let layouts: Option<Vec<Layout>> = layouts.collect();
     let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
@@ -117,7 +118,7 @@ pub(super) fn post(
             let throughputs = measure::bandwidth(end, &[stream], flow, limit, &clock, &stop.abort)?;
             let operations = throughputs.iter().map(|throughput| throughput.operations).sum();
             refill_receives(end, stream, operations, &clock, &stop.abort)?;
-            // Polling posts the receives for the client's sends, until they end.
+            // Polling posts the receives for the client's sends, so poll until the client has finished.
             let mut completions = Vec::new();
             while uses_receives(op) && !stop.finish.is_set() {
                 end.poll(&mut completions)?;
@@ -129,7 +130,8 @@ pub(super) fn post(
     )
 }
 
-/// Runs `work` in a thread per lane. Sends `started`, waits for the client's next request, and then for the threads.
+/// Runs `work` in a thread per lane. Sends `started` to the client, waits for the client's next request, and then waits for the
+/// threads.
 fn run_until_rest<I: Send, T: Send>(
     session: &Session<'_>,
     started: &Response,
@@ -159,7 +161,7 @@ fn run_until_rest<I: Send, T: Send>(
     })
 }
 
-/// Waits while the connection lasts. The client sends nothing meanwhile.
+/// Waits until `ended` returns true. Fails if a signal arrives, the connection is lost, or the client sends a message meanwhile.
 fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
     while !ended() {
         if session.server.interrupt.is_set() {

@@ -1,4 +1,4 @@
-//! The data of a stream, filled before its transfers and verified after them.
+//! Test data of a stream. It is written before the transfers and verified after them.
 
 use peerpath_exporter::View;
 use peerpath_importers::{Direction, Op};
@@ -7,7 +7,7 @@ use crate::atomic_words::AtomicWords;
 use crate::layout::Layout;
 use crate::window::{Access, VerifyError, Window};
 
-/// Bytes, or the words of atomic operations.
+/// Kind of test data: a window of bytes, or the 8-byte values of atomic operations.
 pub(super) enum Check<'a> {
     Bytes(Window<'a>),
     Words(AtomicWords<'a>),
@@ -28,7 +28,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Compares both sides with the state after `operations` operations. Returns the number of bytes compared.
+    /// Compares the memory of both sides with the expected state after `operations` operations. Returns the number of compared
+    /// bytes.
     pub(super) fn verify(&self, operations: u64) -> Result<u64, VerifyError> {
         match self {
             Self::Bytes(window) => window.verify(operations),

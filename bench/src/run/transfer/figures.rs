@@ -1,4 +1,4 @@
-//! The figures of a cell, from what its threads measured.
+//! The figures of a cell, computed from the measurements of its threads.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::measure::Recorder;
 use crate::plan::{CellSpec, Mode};
 use crate::result::Latency;
 
-/// A cell's figures.
+/// The measured figures of a cell.
 #[derive(Default)]
 pub(in crate::run) struct Figures {
     pub(in crate::run) iterations: u64,
@@ -24,7 +24,7 @@ pub(in crate::run) struct Figures {
     pub(in crate::run) operations_per_s: Option<f64>,
     pub(in crate::run) mechanism: Option<&'static str>,
     pub(in crate::run) exported: Option<Origin>,
-    /// The times are from the device's clock, not this host's.
+    /// Whether the device's clock measured the times, instead of this host's.
     pub(in crate::run) by_device: bool,
 }
 
@@ -48,17 +48,17 @@ pub(super) fn conclude(spec: &CellSpec, results: &[LaneResult], clock: &Clock, f
         return figures;
     }
     let throughputs = || results.iter().flat_map(|result| &result.throughputs);
-    // From the start of the first thread to the end of the last one, as they need not overlap completely.
+    // Measure from the start of the first thread to the end of the last one, because the threads may not overlap completely.
     let start = throughputs().map(|throughput| throughput.start).min().unwrap_or(0);
     let end = throughputs().map(|throughput| throughput.end).max().unwrap_or(0);
-    // The device's clock measures each thread alone, so it cannot time several threads together.
+    // The device's clock measures each thread separately, so it cannot time several threads together.
     let by_device = match (&first.throughputs[..], others) {
         ([throughput], []) => throughput.device_ns,
         _ => None,
     };
     figures.by_device = by_device.is_some();
     let own_duration = by_device.map_or_else(|| clock.delta(start, end), Duration::from_nanos);
-    // Each host by its own clock.
+    // Each host measures its own stream with its own clock.
     let durations = [own_duration, first.peer_duration.unwrap_or(own_duration)].map(|duration| duration.as_secs_f64());
     if durations.iter().all(|seconds| *seconds > 0.0) {
         let rates = [0, 1].map(|stream| operations_of(stream) as f64 / durations[stream]);

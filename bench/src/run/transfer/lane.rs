@@ -1,4 +1,4 @@
-//! A lane: the data plane and the windows of one thread.
+//! A lane: the queue pairs and the windows of one thread.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use crate::layout::Layout;
 use crate::measure::{MeasureError, PING_PONG_DEPTH};
 use crate::run::cell_error::CellError;
 
-/// A data plane for one thread, and a window of the source for each stream.
+/// Data plane of one thread, and a window of the source for each stream.
 pub(in crate::run) struct Lane<'a> {
     pub(in crate::run) ends: LaneEnds<'a>,
     pub(in crate::run) far: Arc<dyn View>,
     pub(in crate::run) layouts: &'a [Layout],
 }
 
-/// Which ends of the connection the thread has.
+/// The ends of the connection that the thread drives.
 pub(in crate::run) enum LaneEnds<'a> {
-    /// Both, as one data plane.
+    /// Both ends, as one data plane.
     DataPlane(Box<dyn DataPlane + 'a>),
-    /// The end of the far side.
+    /// The initiator's end.
     Connected {
         end: Box<dyn ConnectedEnd + 'a>,
-        /// The end of the responder, for another thread. `None` if the responder is a peer.
+        /// The responder's end, for another thread. `None` if the responder is a peer.
         responder: Option<Box<dyn ConnectedEnd + 'a>>,
-        /// Offset on the far side at which the responder's answer arrives.
+        /// Offset in the initiator's memory at which the responder's answer arrives.
         return_offset: u64,
     },
 }
@@ -35,7 +35,7 @@ impl<'a> Lane<'a> {
         Self { far: data_plane.far(), ends: LaneEnds::DataPlane(data_plane), layouts }
     }
 
-    /// A lane for ping-pong on this host: initiator and responder run in a thread each.
+    /// Creates a lane for ping-pong on this host, where initiator and responder run in separate threads.
     pub(in crate::run) fn with_both_ends(
         registration: &'a dyn Registration,
         layouts: &'a [Layout],
@@ -62,12 +62,12 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Offset of the returned slot: the first cache line after everything else.
+/// Offset in the initiator's memory at which the answer arrives: the first cache line after `end`, the end of all windows.
 pub(in crate::run) fn return_offset(end: u64) -> u64 {
     end.next_multiple_of(64)
 }
 
-/// Whether each operation consumes a posted receive of the other side.
+/// Whether each operation consumes a posted receive of the responder.
 pub(in crate::run) fn uses_receives(op: Op) -> bool {
     matches!(op, Op::Send | Op::WriteImm)
 }

@@ -1,4 +1,4 @@
-//! Which cells are not supported, and where operations lie in the buffer.
+//! Rejects unsupported cells, and computes the offsets of operations in the buffer.
 
 use peerpath_exporter::{Buffer, Handle};
 use peerpath_importers::Op;
@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::plan::{CellSpec, Mechanism, Mode};
 use crate::run::cell_error::CellError;
 
-/// Why a combination of operation, mode and path is not supported; `None` if it is.
+/// The reason why a combination of operation, mode and path is not supported; `None` if it is supported.
 pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     let staged = spec.asked == Some(PathName::Staged);
     let both = spec.bidirectional || spec.mode == Mode::PingPong;
@@ -40,7 +40,8 @@ pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     None
 }
 
-/// Where a cell's operations lie in the buffer: a layout per stream of each thread. Each operation lies within one registration.
+/// Offsets of a cell's operations in the buffer: one layout per stream of each thread. Each operation lies within one
+/// registration.
 pub(in crate::run) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<Layout>, CellError> {
     let ranges = &buffer.origin().ranges;
     let wanted = spec.depth.saturating_mul(spec.qps);
@@ -68,14 +69,14 @@ pub(in crate::run) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<La
     };
     let layouts = layouts
         .ok_or_else(|| too_long(format!("an operation of {} bytes does not fit into {part}", spec.size_bytes)))?;
-    // The order of two operations on the same word is defined within one queue pair only.
+    // The order of two operations on the same 8-byte value is defined only within one queue pair.
     if spec.op.is_atomic() && spec.qps > 1 && layouts.iter().any(|layout| layout.slots() < u64::from(wanted)) {
         return Err(too_long(format!("{wanted} words do not fit into {part}")));
     }
     Ok(layouts)
 }
 
-/// The outcome of a cell whose atomic operations the memory rejects.
+/// Creates the outcome of a cell whose memory rejects atomic operations.
 pub(in crate::run) fn atomics_refused(what: String) -> CellError {
     CellError::waived(
         what,

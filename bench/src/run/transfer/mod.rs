@@ -1,4 +1,5 @@
-//! Cells that move data, on one host or between two: fill both sides, transfer and time with one or more threads, verify.
+//! Cells that transfer data, on one host or between two. Fills the memory of both sides, transfers and times with one or more
+//! threads, and verifies.
 
 mod check;
 mod figures;
@@ -33,14 +34,14 @@ pub(super) use ping_pong::last_byte_of;
 use streams::{direction_of, is_posted_by_near, stream_of};
 pub(super) use streams::{refill_receives, streams};
 
-/// Untimed laps after a timed run, each with new data.
+/// Number of untimed laps after a timed run, each with new data. A lap uses every slot once.
 const VERIFIED_LAPS: u32 = 3;
 /// Interval between checks whether the peer has completed its transfers.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Longest time between the completion of an unreliable transfer and its arrival.
+/// Maximum time between the completion of an unreliable transfer and the arrival of its data.
 const LONGEST_DELIVERY: Duration = Duration::from_secs(2);
 
-/// The transfers of a cell.
+/// Parameters of the transfers of a cell.
 #[derive(Clone, Copy)]
 pub(super) struct Transfers<'a> {
     pub(super) plan: &'a Plan,
@@ -54,19 +55,19 @@ pub(super) struct Transfers<'a> {
     pub(super) near: Access<'a>,
 }
 
-/// What a thread measured on its lane.
+/// Measurements of one thread on its lane.
 struct LaneResult {
     recorder: Recorder,
-    /// Operations of each stream.
+    /// Number of operations of each stream.
     operations: Vec<u64>,
-    /// Of the streams that this host posted in bandwidth mode.
+    /// Throughput of each stream that this host posts in bandwidth mode.
     throughputs: Vec<measure::Throughput>,
-    /// Duration of the peer's stream, by the peer's clock.
+    /// Duration of the peer's stream, measured by the peer's clock. `None` if the peer posts no stream.
     peer_duration: Option<Duration>,
 }
 
 impl<'a> Transfers<'a> {
-    /// Fills, transfers, times and verifies.
+    /// Fills the memory, transfers, times and verifies.
     pub(super) fn run(self, lanes: &mut [Lane<'_>], figures: Figures) -> Result<Figures, CellError> {
         self.run_and_verify(lanes, figures).map_err(|error| error.on_transport(self.plan.connection.transport))
     }
@@ -84,19 +85,19 @@ impl<'a> Transfers<'a> {
             ));
         }
         let streams = streams(spec);
-        // Lanes are borrowed mutably by transfers while the checks refer to their far sides.
+        // Copy the references to the memory: the checks need it while transfers borrow the lanes mutably.
         let fars: Vec<Arc<dyn View>> = lanes.iter().map(|lane| Arc::clone(&lane.far)).collect();
         let fill = |lane: usize, stream: usize, layout| {
             let near = near.window((lane * streams + stream) as u32);
             Check::fill(spec.op, layout, direction_of(stream, direction), near, &*fars[lane])
         };
-        // In ping-pong the warm-up is part of the timed function: the responder does not run yet.
+        // In ping-pong, the timed function includes the warm-up, because the responder does not run yet.
         for stream in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
             let warmup = Limit { iterations: self.plan.warmup, ..self.plan.limit() };
             let operations = self.run_untimed(lanes, stream, warmup)?;
             self.refill_receives(lanes, stream, &operations)?;
         }
-        // Filled after the warm-up, so that data of the warm-up counts as stale.
+        // Fill the memory after the warm-up, so that data of the warm-up counts as stale.
         let mut checks = Vec::new();
         for (index, lane) in lanes.iter().enumerate() {
             for (stream, layout) in lane.layouts.iter().enumerate() {
@@ -119,8 +120,8 @@ impl<'a> Transfers<'a> {
                 results.iter().filter_map(|result| result.operations.get(stream).copied()).collect();
             self.refill_receives(lanes, stream, &operations)?;
         }
-        // In the timed run, an operation overwrites the data of the one before in its slot. So each slot is used again in
-        // several laps, each with new data that is verified.
+        // In the timed run, an operation overwrites the data of the previous operation in its slot. So several untimed laps use
+        // each slot again, with new data that is verified.
         for _ in 0..VERIFIED_LAPS {
             for stream in 0..streams {
                 let mut checks = Vec::new();
@@ -140,7 +141,7 @@ impl<'a> Transfers<'a> {
         Ok(figures::conclude(spec, &results, self.clock, figures))
     }
 
-    /// The peer, if it posts this stream.
+    /// The peer, if the peer posts this stream; `None` if this host posts it.
     fn poster(self, stream: usize) -> Option<&'a dyn RemoteMemory> {
         match self.near {
             Access::Remote(remote, _) if is_posted_by_near(stream) => Some(remote),
@@ -148,13 +149,14 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// How many operations of a stream the verification assumes. A peer that sends uses all slots before it stops.
+    /// The number of operations of a stream that the verification assumes. A peer that sends uses all slots before it stops.
     fn effective_operations(self, stream: usize, layout: &Layout, operations: u64) -> u64 {
         let uses_all_slots = self.spec.op == Op::Send && operations > 0 && self.poster(stream).is_some();
         if uses_all_slots { operations.max(layout.slots()) } else { operations }
     }
 
-    /// Verifies. On an unreliable transport, a transfer completes when it is sent, so its data may arrive later.
+    /// Verifies the data. On an unreliable transport, a transfer completes when it is sent and its data may arrive later, so
+    /// retries until a timeout.
     fn verify(self, check: &Check<'_>, operations: u64) -> Result<u64, CellError> {
         let (start, transport) = (Instant::now(), self.plan.connection.transport);
         loop {
@@ -169,7 +171,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// Runs operations of a stream on every lane, untimed. Returns their number per lane.
+    /// Runs operations of a stream on every lane, untimed. Returns the number of operations per lane.
     fn run_untimed(self, lanes: &mut [Lane<'_>], stream: usize, limit: Limit) -> Result<Vec<u64>, CellError> {
         if let Some(remote) = self.poster(stream) {
             remote.post(self.post(lanes, limit))?;
@@ -187,7 +189,7 @@ impl<'a> Transfers<'a> {
         Ok(operations.collect::<Result<_, _>>()?)
     }
 
-    /// See [`refill_receives`]. A peer does this itself for the streams that it posts.
+    /// Calls [`refill_receives`] for streams that this host posts. A peer calls it for the streams that it posts.
     fn refill_receives(self, lanes: &mut [Lane<'_>], stream: usize, operations: &[u64]) -> Result<(), MeasureError> {
         let connected = lanes.iter_mut().filter(|lane| matches!(lane.ends, LaneEnds::Connected { .. }));
         for (lane, operations) in connected.zip(operations).filter(|_| self.poster(stream).is_none()) {
@@ -202,7 +204,7 @@ impl<'a> Transfers<'a> {
         Flow { depth: self.spec.depth, queues: self.spec.qps, post_list, moderation }
     }
 
-    /// The request to the peer to post.
+    /// Creates the request that makes the peer post.
     fn post(self, lanes: &[Lane<'_>], limit: Limit) -> Post {
         let at = lanes.iter().filter_map(|lane| lane.layouts.get(1)).map(Layout::far_start).collect();
         Post::new(at, limit, self.flow())
@@ -221,7 +223,7 @@ impl<'a> Transfers<'a> {
                 return Err(CellError::Interrupted);
             }
             if uses_receives(self.spec.op) {
-                // Polling posts the receives that the peer's transfers need.
+                // Polling posts the receives that the peer's sends need.
                 lanes.iter_mut().try_for_each(|lane| lane.data_plane().poll(&mut completions))?;
                 std::thread::yield_now();
             } else {
@@ -230,7 +232,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// The timed part, one thread per lane. A peer that posts as well does so at the same time.
+    /// Runs the timed transfers with one thread per lane. If the peer posts as well, it does so at the same time.
     fn run_timed(self, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
         let Self { spec, clock, interrupt, .. } = self;
         let (flow, limit) = (self.flow(), self.plan.limit());

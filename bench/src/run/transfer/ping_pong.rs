@@ -1,4 +1,4 @@
-//! Ping-pong: initiator and responder, and the comparison of the last answer.
+//! Runs ping-pong between initiator and responder, and verifies the last answer.
 
 use peerpath_importers::{ConnectedEnd, Op, Transfer};
 use quanta::Clock;
@@ -12,13 +12,14 @@ use crate::run::cell_error::CellError;
 use crate::run::threads;
 use crate::window::{Access, Mismatch, VerifyError};
 
-/// What a thread does in ping-pong.
+/// Role of a thread in ping-pong.
 enum Role<'a> {
     Initiator { end: &'a mut dyn ConnectedEnd, ping_pong: PingPong<'a>, stop_responder: Interrupt },
     Responder { end: &'a mut dyn ConnectedEnd, ping_pong: PingPong<'a>, arrived_before: u64, stop: Interrupt },
 }
 
-/// Runs ping-pong with two threads per lane: the timed initiator, and the responder unless it is a peer.
+/// Runs ping-pong with two threads per lane: the timed initiator and the responder. If a peer is the responder, only the
+/// initiator runs here.
 pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
     let Transfers { plan, spec, clock, near, interrupt, .. } = transfers;
     let last_bytes: Vec<u8> = match near {
@@ -64,14 +65,14 @@ pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Ve
     Ok(results)
 }
 
-/// Offsets of the last byte of the first slot, on both sides.
+/// Offsets of the last byte of the first slot in the memory of both sides.
 pub(in crate::run) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
     let slot = layout.transfer(op, 0);
     let last = u64::from(slot.length_bytes) - 1;
     Transfer { buffer_offset: slot.buffer_offset + last, far_offset: slot.far_offset + last, ..slot }
 }
 
-/// Warms up, then measures.
+/// Runs the initiator: warms up, then measures.
 fn run_initiator(
     end: &mut dyn ConnectedEnd,
     ping_pong: PingPong<'_>,
@@ -81,7 +82,7 @@ fn run_initiator(
 ) -> Result<LaneResult, MeasureError> {
     let (mut discarded, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
     let (_, sent_before) = measure::ping_pong(end, ping_pong, warmup, &mut discarded, interrupt)?;
-    // The warm-up may have changed the byte on the responder: it is the last one that was written.
+    // The warm-up may have changed the byte in the responder's memory: it equals the last byte that the initiator wrote.
     let last_byte = match ping_pong.op {
         Op::Write if sent_before > 0 => {
             measure::read_byte(&*end.far(), last_byte_of(ping_pong.op, ping_pong.layout).far_offset)?
@@ -90,12 +91,12 @@ fn run_initiator(
     };
     let ping_pong = PingPong { rounds: sent_before, last_byte, ..ping_pong };
     let (_, sent) = measure::ping_pong(end, ping_pong, limit, &mut recorder, interrupt)?;
-    // Sends use one slot after the other, writes only the first slot.
+    // Sends use the slots in turn, writes use only the first slot.
     let operations = if ping_pong.op == Op::Send { sent_before + sent } else { sent.min(1) };
     Ok(LaneResult { recorder, operations: vec![operations], throughputs: Vec::new(), peer_duration: None })
 }
 
-/// Offset of the returned slot of each lane.
+/// Offset in the initiator's memory at which the answer of each lane arrives.
 fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     let of_lane = |lane: &Lane<'_>| match lane.ends {
         LaneEnds::Connected { return_offset, .. } => Some(return_offset),
@@ -104,7 +105,7 @@ fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     lanes.iter().filter_map(of_lane).collect()
 }
 
-/// Compares the last answer with the data that was sent.
+/// Compares the last answer with the sent data.
 fn verify_answer(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
     let LaneEnds::Connected { return_offset, .. } = &lane.ends else { return Ok(()) };
     let Some(last) = operations.checked_sub(1) else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! The streams of a lane. The first has the direction of the cell; the second, in a bidirectional cell, has the opposite direction.
+//! The streams of a lane. A stream is the operations that one side posts. The first stream has the direction of the cell. The
+//! second one exists in a bidirectional cell and has the opposite direction.
 
 use std::time::Duration;
 
@@ -10,20 +11,20 @@ use crate::layout::Layout;
 use crate::measure::{self, Limit, MeasureError, Recorder, Stream};
 use crate::plan::CellSpec;
 
-/// Which side posts each stream.
+/// The side that posts each stream.
 const POSTED_BY: [Side; 2] = [Side::Far, Side::Buffer];
 
-/// Streams per lane.
+/// Number of streams per lane.
 pub(in crate::run) fn streams(spec: &CellSpec) -> usize {
     if spec.bidirectional { 2 } else { 1 }
 }
 
-/// Whether the side of the exported memory posts the stream.
+/// Whether the host of the exported memory posts the stream.
 pub(super) fn is_posted_by_near(stream: usize) -> bool {
     POSTED_BY[stream] == Side::Buffer
 }
 
-/// Direction of a stream, given the direction of the cell.
+/// Direction of a stream, if the cell has the direction `forward`.
 pub(super) fn direction_of(stream: usize, forward: Direction) -> Direction {
     match (POSTED_BY[stream], forward) {
         (Side::Far, forward) => forward,
@@ -32,12 +33,12 @@ pub(super) fn direction_of(stream: usize, forward: Direction) -> Direction {
     }
 }
 
-/// The operations of a stream of a lane.
+/// The operations of one stream of a lane.
 pub(super) fn stream_of<'a>(spec: &CellSpec, stream: usize, layout: &'a Layout) -> Stream<'a> {
     Stream { layout, op: spec.op, posted_by: POSTED_BY[stream], queues: spec.qps, first: 0 }
 }
 
-/// Consumes the posted receives of the slots after the last one used, so that the next sends start at the first slot again on
+/// Consumes the posted receives of the slots after the last used one. The next sends then start at the first slot again on
 /// every queue.
 pub(in crate::run) fn refill_receives(
     data_plane: &mut dyn DataPlane,
