@@ -1,8 +1,8 @@
-//! Causes other than the path that prevent binding, exporting or importing.
+//! Causes other than the path that prevent binding a function, exporting its BAR or importing a dma-buf.
 
 use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
-/// Drivers that VFIO permits on other functions of a group that user space owns, because they start no DMA.
+/// Drivers that start no DMA, so VFIO accepts them on other functions of a group that user space owns.
 const TOLERATED: [&str; 2] = ["pcieport", "pci-stub"];
 /// Drivers that support the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
@@ -24,7 +24,7 @@ pub fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: O
 
 /// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
 pub fn of_importer(importer: &Function) -> Option<Cause> {
-    // Without an RDMA device, the driver does not import.
+    // Drivers import dma-bufs only for RDMA devices.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
     match RdmaDriver::named(importer.driver.as_deref()?)?.support {
         DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),

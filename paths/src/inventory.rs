@@ -100,7 +100,7 @@ impl Inventory {
         self.topology.functions().iter().find(has_device).map(|function| function.bdf)
     }
 
-    /// Predicts and explains the path from `from` to `to`. `None` stands for every possible exporter or importer. A pair with a
+    /// Predicts and explains the path from `from` to `to`. `None` selects every possible exporter or importer. A pair with a
     /// function that does not exist has no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {
         let predictor = self.predictor(request);
