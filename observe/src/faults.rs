@@ -49,7 +49,7 @@ impl FaultWatch {
         Ok(Self { log, missed: false })
     }
 
-    /// The faults since the last call. Does not block.
+    /// Returns the faults since the last call. Does not block.
     ///
     /// # Errors
     /// The log can no longer be read.

@@ -42,7 +42,7 @@ pub enum ProbeSet {
 const TRACEPOINTS: [(&str, &str); 3] =
     [("dma", "dma_map_phys"), ("iommu", "map"), ("dma_buf", "dma_buf_dynamic_attach")];
 
-/// Number of observers of this process so far. Each observer has unique names.
+/// Number of observers that this process has created. It makes the name of each instance and probe group unique.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// A trace instance and probes, disabled between recordings. Dropping it removes both.

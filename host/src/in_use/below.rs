@@ -43,7 +43,7 @@ impl Below {
 
     fn walk(&mut self, directory: &Path, depth: usize) -> Result<(), Error> {
         self.add(directory)?;
-        // A directory that is removed during the search has no uses.
+        // If a directory is removed during the search, its devices have no uses.
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries.flatten() {
             // Links lead out of the function, and a function below this one is a separate device.
