@@ -82,7 +82,7 @@ pub enum Error {
     NotBound {
         /// Address of the function.
         bdf: Bdf,
-        /// The requested driver.
+        /// Name of the driver that was to be bound.
         driver: String,
     },
 
@@ -90,7 +90,7 @@ pub enum Error {
     /// The change would remove state that cannot be restored.
     #[error("cannot change {subject}, because it could not be restored: {what}")]
     NotRestorable {
-        /// The function or group.
+        /// Function or IOMMU group that the change would affect.
         subject: Subject,
         /// Reason why the state cannot be restored, as a clause.
         what: String,
@@ -138,7 +138,7 @@ pub enum Error {
         bdf: Bdf,
         /// The missing part, as a noun phrase.
         what: String,
-        /// Timeout in seconds.
+        /// Time waited for the part to appear, in seconds.
         waited_s: u64,
     },
     /// A change failed, and the changes before it cannot be reverted.

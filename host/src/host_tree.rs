@@ -23,7 +23,7 @@ pub(crate) trait HostWriter: Send + Sync {
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
 }
 
-/// The host to change.
+/// Host to change: the running host, or the fake host of a test.
 ///
 /// Facts about VFIO and IOMMU groups come from [`Tree`], which treats an unreadable file as missing. Facts that decide whether a
 /// change is safe come from the methods of this type, which return an error for an unreadable file.
@@ -47,7 +47,7 @@ impl Default for HostTree {
 }
 
 impl HostTree {
-    /// The running host.
+    /// Returns the running host.
     pub fn live() -> Self {
         Self { root: PathBuf::from("/"), tree: Arc::new(Tree::live()), writer: Arc::new(Live) }
     }
@@ -58,7 +58,7 @@ impl HostTree {
         Self { root: root.to_owned(), tree: Arc::new(Tree::open(root).unwrap()), writer }
     }
 
-    /// The reader of sysfs.
+    /// Returns the reader of sysfs and procfs.
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree
     }

@@ -6,7 +6,7 @@ use crate::parse::{Event, Record};
 /// One call of a dma-buf operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The operation.
+    /// The dma-buf operation that was called.
     pub operation: DmaBufOp,
     /// ID of the calling thread in the kernel's PID namespace.
     pub thread: u32,

@@ -18,7 +18,7 @@ pub enum Memory {
 /// Facts about the recorded registration that the caller knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Registered memory.
+    /// The memory that was registered.
     pub memory: Memory,
     /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
     pub translated: Option<bool>,

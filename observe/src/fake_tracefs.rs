@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::tracefs::Tracefs;
 
-/// A kernel with tracing.
+/// A fake kernel with tracing.
 #[derive(Default)]
 pub(crate) struct FakeTracefs {
     state: Mutex<State>,

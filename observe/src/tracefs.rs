@@ -24,7 +24,7 @@ pub(crate) trait Tracefs: Send + Sync {
     fn exists(&self, name: &str) -> bool;
 }
 
-/// The mounted tracefs.
+/// The tracefs mounted on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Mounted {
     at: PathBuf,

@@ -38,7 +38,7 @@ pub enum HostChange {
     Domain {
         /// IOMMU group number.
         group: IommuGroupId,
-        /// The new type.
+        /// Domain type after the change.
         to: DomainType,
     },
     /// Sets or clears redirect bits in the ACS Control register of a function.

@@ -81,7 +81,7 @@ impl fmt::Display for BarIndex {
 pub enum BarKind {
     /// I/O ports.
     Io,
-    /// Memory.
+    /// Memory address space (MMIO).
     Memory {
         /// Whether the BAR register has 64 bits, so that the BAR can be above 4 GiB.
         wide: bool,

@@ -13,10 +13,10 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// Every cause.
+            /// Every cause that results may contain.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The name in results.
+            /// Name of the cause in results.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
@@ -25,7 +25,7 @@ macro_rules! causes {
 }
 
 causes! {
-    /// The kernel's P2P rules find no permitted route between the two functions.
+    /// p2pdma finds no permitted route between the two functions.
     Topology = "topology",
     /// `swiotlb=force` bounces all direct mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",

@@ -27,13 +27,13 @@ pub struct Function {
     pub class: Option<u32>,
     /// The readable part of config space.
     pub config: ConfigSpace,
-    /// The PCIe capability.
+    /// The PCIe capability of the function.
     pub pcie: Capability<Pcie>,
-    /// The ACS Control register.
+    /// The function's ACS Control register.
     pub acs: Capability<AcsControl>,
-    /// The ATS capability.
+    /// The function's ATS capability.
     pub ats: Capability<Ats>,
-    /// The implemented BARs.
+    /// Implemented BARs, ordered by index.
     pub bars: Vec<Bar>,
     /// Name of the bound driver.
     pub driver: Option<String>,

@@ -10,7 +10,7 @@ use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Pred
 pub struct Inventory {
     /// Kernel, processor and other facts of the whole host.
     pub host: Host,
-    /// The PCI functions.
+    /// The PCI functions and their relations.
     pub topology: Topology,
 }
 
@@ -51,7 +51,7 @@ pub struct ListBar {
 }
 
 impl Inventory {
-    /// Reads a host.
+    /// Reads facts and functions of a host.
     pub fn read(tree: &Tree) -> Self {
         Self { host: Host::read(tree), topology: Topology::read(tree) }
     }

@@ -17,7 +17,7 @@ struct Line {
     bars: Vec<(u64, u64)>,
 }
 
-/// The possible positions of functions in the kernel's list.
+/// The positions that each function may have in the kernel's list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOrder {
     /// For each function, the indexes of the lines that match it.

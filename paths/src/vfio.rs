@@ -45,19 +45,19 @@ pub enum GroupError {
     /// The function is a bridge.
     #[error("cannot use {bdf}: it is a bridge")]
     Bridge {
-        /// The bridge.
+        /// Address of the bridge.
         bdf: Bdf,
     },
     /// The function has no IOMMU group.
     #[error("cannot use {bdf} through VFIO: it has no IOMMU group")]
     NoGroup {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
     },
     /// The group exists only in VFIO's no-IOMMU mode.
     #[error("cannot use {bdf}: it is bound through VFIO's no-IOMMU mode")]
     Noiommu {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
     },
     /// Other functions of the group have drivers that VFIO does not tolerate.
@@ -65,7 +65,7 @@ pub enum GroupError {
         "cannot open IOMMU group {group} of {bdf} through VFIO: kernel drivers are bound to other functions of the group"
     )]
     NotViable {
-        /// The requested function.
+        /// Address of the requested function.
         bdf: Bdf,
         /// Number of its group.
         group: IommuGroupId,
@@ -75,7 +75,7 @@ pub enum GroupError {
 }
 
 impl GroupError {
-    /// The cause for results.
+    /// Cause of this error in results.
     pub fn cause(&self) -> Cause {
         match self {
             Self::NoFunction { .. } => Cause::NoDevice,

@@ -8,7 +8,7 @@ use peerpath_paths::Bdf;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, read_trimmed};
 
-/// A device node.
+/// A character or block device file below `/dev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Path below `/dev`.

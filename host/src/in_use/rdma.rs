@@ -4,7 +4,7 @@ use super::below::Below;
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 
-/// An RDMA device.
+/// An RDMA device that depends on the function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RdmaDevice {
     pub(crate) name: String,

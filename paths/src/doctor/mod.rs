@@ -26,7 +26,7 @@ use finding::Verdict;
 
 use crate::{Inventory, Tree};
 
-/// One check.
+/// One check of a host.
 pub struct Check {
     /// The name of the check in findings.
     pub name: &'static str,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The first processor.
+/// The first processor of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
     /// `AuthenticAMD`, `GenuineIntel`; x86 only.

@@ -32,7 +32,7 @@ pub struct PathReport {
     pub up_to: Option<Bdf>,
     /// Missing information that may change the prediction, as noun phrases.
     pub unknown: Vec<String>,
-    /// Index of the BAR that the prediction is for.
+    /// Index of the BAR that the prediction assumes to be exported.
     #[serde(default)]
     pub bar: Option<u8>,
     /// Changes of the host that give another path, as imperative clauses.
