@@ -23,9 +23,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OwnerKind {
-    /// Until `restore`.
+    /// The change lasts until `restore` reverts it.
     Bind,
-    /// Until the process that made the change exits.
+    /// The change lasts until the process that made it exits.
     Run,
 }
 

@@ -13,7 +13,7 @@ use crate::host_tree::{HostTree, link_name, read_trimmed};
 pub(crate) struct Node {
     /// Path below `/dev`.
     pub(super) name: String,
-    /// Whether it is a disk or a partition.
+    /// Whether the node is a block device, such as a disk or a partition.
     pub(super) is_block: bool,
 }
 
