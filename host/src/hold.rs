@@ -35,8 +35,8 @@ impl Hold {
         refuse_in_use(host, bdf, options.force_in_use)
     }
 
-    /// Locks a function, and binds it to vfio-pci if it has no driver. Never unbinds a kernel driver: only [`crate::bind()`], which
-    /// the user requests explicitly, does so.
+    /// Locks a function, and binds it to vfio-pci if it has no driver. Never unbinds a kernel driver: only [`crate::bind()`],
+    /// which the user requests explicitly, may unbind one.
     ///
     /// # Errors
     /// Another run has locked the function, a kernel driver is bound to it, it is in use, vfio-pci is not loaded, or the kernel

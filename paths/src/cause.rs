@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! causes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New names may be added; existing ones keep their meaning.
+        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New names may be added; existing ones keep their
+        /// meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Cause {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+

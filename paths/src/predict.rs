@@ -85,7 +85,7 @@ pub struct Predictor<'host> {
     host: &'host Host,
     topology: &'host Topology,
     request: Request,
-    /// The requested BAR of each function.
+    /// For each function, the requested BAR; `None` if the function does not have it.
     bars: Vec<Option<Bar>>,
     importers: Vec<ImporterFacts>,
     exporter_blockers: Vec<Vec<Cause>>,

@@ -39,12 +39,12 @@ pub struct IommuGroup {
 pub struct Topology {
     functions: Vec<Function>,
     index: HashMap<Bdf, usize>,
-    /// The bridge above each function. For a virtual function it is the bridge above its physical function.
+    /// For each function, the bridge above it; for a virtual function, the bridge above its physical function.
     above: Vec<Option<usize>>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
     groups: BTreeMap<u32, IommuGroup>,
-    /// Whether the bridge above each function is unknown.
+    /// For each function, whether the bridge above it is unknown.
     unknown_parent: Vec<bool>,
 }
 

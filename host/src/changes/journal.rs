@@ -204,7 +204,8 @@ impl Journal {
         Ok(contents.entries)
     }
 
-    /// Replaces the journal atomically, even if the host loses power: writes and syncs a new file, then renames it over the old one.
+    /// Replaces the journal atomically, even if the host loses power: writes and syncs a new file, then renames it over the old
+    /// one.
     fn write(&self, contents: &Contents) -> Result<(), Error> {
         let (path, new) = (self.dir.file(FILE), self.dir.file("journal.json.new"));
         let written = (|| {

@@ -10,8 +10,8 @@ const PARENT_LIMIT: usize = 64;
 
 /// Finds the interfaces of the login sessions that started this process and its parents.
 ///
-/// sshd sets `SSH_CONNECTION` to the addresses of client and server. Programs such as sudo remove the variable from the environment,
-/// but the environment of a parent process still contains it.
+/// sshd sets `SSH_CONNECTION` to the addresses of client and server. Programs such as sudo remove the variable from the
+/// environment, but the environment of a parent process still contains it.
 pub(super) fn interfaces(host: &HostTree, addresses: &[(IpAddr, String)]) -> Vec<String> {
     let mut pid = std::process::id();
     let mut found = Vec::new();
