@@ -1,4 +1,4 @@
-//! Changing the host so that a pair gets the requested path, and reverting the changes.
+//! Changes the host so that a pair of functions gets the requested path, and reverts the changes.
 //!
 //! [`peerpath_paths`] plans the changes. All of them are checked before the first one is made, and each is recorded before it is
 //! made. An [`Arrangement`] reverts its changes when it is dropped; if the process died, [`crate::restore`] reverts them.
@@ -20,16 +20,16 @@ use crate::host_tree::{HostTree, names};
 use crate::in_use::refuse_in_use;
 use crate::{Error, InUse, Options, UseKind};
 
-/// Changes of the host for a pair of functions. Dropping it reverts them. Locks keep other processes from changing the functions
-/// and the IOMMU group that the path of the pair depends on.
+/// Changes of the host for a pair of functions. Dropping an `Arrangement` reverts them. Locks keep other processes from changing
+/// the functions and the IOMMU group that the path of the pair depends on.
 #[derive(Debug)]
 pub struct Arrangement {
     host: HostTree,
     dir: StateDir,
-    /// Entries of the journal, in the order of the changes.
+    /// Entries of the journal, in the order in which the changes were made.
     entries: Vec<Entry>,
     done: Vec<String>,
-    // Released after everything is reverted.
+    // The locks are released after all changes are reverted.
     _locks: Vec<Lock>,
 }
 
@@ -38,8 +38,9 @@ impl Arrangement {
     /// there are no changes. Exporter and importer must not be open in this process.
     ///
     /// # Errors
-    /// Another run has one of the locks, or a change would break a use or affect state that cannot be restored: nothing is changed
-    /// then. Or the kernel refuses a change: the changes before it are reverted. [`Error::LeftChanged`] if reverting fails.
+    /// Nothing is changed if another run has one of the locks, or if a change would break a use or affect state that cannot be
+    /// restored. If the kernel refuses one of the changes, the changes before it are reverted; if reverting fails too, the error
+    /// is [`Error::LeftChanged`].
     pub fn make(
         exporter: Bdf,
         importer: Bdf,
@@ -100,8 +101,8 @@ impl Arrangement {
 
     fn change_acs(&mut self, exporter: Bdf, changes: &[AcsChange]) -> Result<(), Error> {
         let (host, journal) = (self.host.clone(), self.journal());
-        // The kernel caches the path of a pair until the exporter's driver is unbound, so unbind and bind it now, and again
-        // when the bits are reverted.
+        // The kernel caches the path of a pair until the exporter's driver is unbound. Unbind and bind the driver after setting
+        // the bits, and again after reverting them.
         let bound = match host.driver(exporter)? {
             Some(driver) => Some((driver, self.lock_closed(exporter)?)),
             None => None,
@@ -154,7 +155,7 @@ impl Drop for Arrangement {
     }
 }
 
-/// Change of one ACS control word.
+/// Change of one ACS Control register.
 struct AcsChange {
     bdf: Bdf,
     offset: u16,
@@ -163,7 +164,7 @@ struct AcsChange {
     description: String,
 }
 
-/// Checked changes, with the state before them.
+/// Checked changes, and the state before each of them.
 #[derive(Default)]
 struct Prepared {
     domains: Vec<(Domain, DomainType)>,
@@ -201,8 +202,8 @@ impl Prepared {
     }
 }
 
-/// Acquires exclusive locks of the functions and groups that the changes affect, and shared locks of the others that the path
-/// depends on. The exporter is locked when it is opened.
+/// Acquires exclusive locks of the functions and groups that the changes affect, and shared locks of the other functions and
+/// groups that the path depends on. The exporter is locked when it is opened.
 fn lock(
     host: &HostTree,
     dir: &StateDir,
@@ -238,7 +239,7 @@ fn lock(
     Ok(locks)
 }
 
-/// Checks that the exporter can be opened after the changes.
+/// Checks that VFIO can open the exporter after the changes.
 fn require_exportable(host: &HostTree, exporter: Bdf) -> Result<(), Error> {
     let group = host.tree().vfio_group(exporter)?;
     if !host.tree().has_vfio_driver(exporter)
@@ -255,8 +256,8 @@ fn require_closed(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     if pids.is_empty() { Ok(()) } else { Err(Error::OpenElsewhere { bdf, pids }) }
 }
 
-/// Checks that no program has a function below the port open through VFIO. The ACS redirect of the port keeps these functions from
-/// accessing others without the IOMMU, and a virtual machine relies on that.
+/// Checks that no program has a function below the port open through VFIO. The ACS redirect of the port keeps these functions
+/// from accessing others without the IOMMU, and a virtual machine relies on this isolation.
 fn require_trusted_below(host: &HostTree, port: Bdf, ours: &[Bdf]) -> Result<(), Error> {
     let mut found = Vec::new();
     functions_below(&host.function_real(port)?, &mut found)?;

@@ -1,4 +1,4 @@
-//! Binding functions to vfio-pci until they are restored.
+//! Binds functions to vfio-pci until `restore` reverts this.
 
 use peerpath_paths::Bdf;
 
@@ -20,8 +20,8 @@ pub struct Bound {
 /// Binds all functions to vfio-pci, or none. [`crate::restore`] reverts this.
 ///
 /// # Errors
-/// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver
-/// VFIO does not tolerate; vfio-pci is not loaded; or the kernel refuses.
+/// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver VFIO
+/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding.
 pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();
@@ -47,7 +47,7 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
         match bind_one(bdf, options, &journal, &mut recorded) {
             Ok(one) => bound.push(one),
             Err(error) => {
-                // Ignore errors: a binding that cannot be reverted stays in the journal.
+                // Ignore errors: if a binding cannot be reverted, its entry stays in the journal.
                 for entry in recorded.iter().rev() {
                     let _ = journal.revert(host, entry);
                 }
@@ -63,7 +63,8 @@ fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, recorded: &mut Vec<E
     let host = &options.host;
     let now = driver::state(host, bdf)?;
     if host.tree().has_vfio_driver(bdf) {
-        // A killed run may have bound the function temporarily. Keep it bound until `restore`.
+        // A killed run may have bound the function temporarily. Take over its journal entry, so that the function stays bound
+        // until `restore`.
         journal.adopt(host, bdf, now, OwnerKind::Bind)?;
         return Ok(Bound { bdf, from_driver: None, already: true });
     }

@@ -14,25 +14,25 @@ use crate::{InUse, Subject};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // The state of the host.
-    /// VFIO cannot open the function, whichever driver is bound to it.
+    // Conditions of the host that prevent a change.
+    /// VFIO cannot open the function, regardless of the driver bound to it.
     #[error(transparent)]
     Group(#[from] GroupError),
     /// A file of `/sys` or `/proc` cannot be read, so whether a change is safe is unknown.
     #[error("cannot read {path}")]
     ReadHost {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The error of the kernel.
+        /// Error of the read.
         #[source]
         source: io::Error,
     },
     /// A kernel driver is bound to the function.
     #[error("cannot use {bdf}: its driver is {driver}")]
     NotVfioDriver {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The driver.
+        /// Name of the driver.
         driver: String,
     },
     /// Another process that uses this crate has locked the function or the group.
@@ -40,21 +40,21 @@ pub enum Error {
     Locked {
         /// The locked function or group.
         subject: Subject,
-        /// ID of the process that has the lock; `None` if the lock file names none.
+        /// ID of the process that has the lock; `None` if the lock file contains no process ID.
         pid: Option<u32>,
     },
     /// Other processes have the function, or its group, open through VFIO.
     #[error("cannot change {bdf}: other programs have it open through VFIO")]
     OpenElsewhere {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// IDs of these processes, as far as they are visible to this user.
         pids: Vec<u32>,
     },
-    /// The function is in use.
+    /// A use of the function prevents the change.
     #[error("cannot change {bdf}, which is in use: {}", list(uses))]
     InUse {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The uses that prevent the change.
         uses: Vec<InUse>,
@@ -65,55 +65,55 @@ pub enum Error {
     #[error("cannot bind to vfio-pci: the driver is not loaded")]
     VfioPciMissing,
 
-    // Drivers.
+    // Failures to bind or unbind a driver.
     /// A write to sysfs that binds or unbinds a function failed.
     #[error("cannot {operation} {bdf}")]
     Bind {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The step, as a verb: `unbind`.
         operation: &'static str,
-        /// The error of the kernel.
+        /// Error of the write to sysfs.
         #[source]
         source: io::Error,
     },
     /// The kernel accepted the request to bind, but did not bind the driver.
     #[error("cannot bind {bdf} to {driver}: the driver did not accept it")]
     NotBound {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
-        /// The requested driver.
+        /// Name of the driver that was to be bound.
         driver: String,
     },
 
-    // The path of a pair.
+    // Failures to change IOMMU domains, ACS bits or the network configuration.
     /// The change would remove state that cannot be restored.
     #[error("cannot change {subject}, because it could not be restored: {what}")]
     NotRestorable {
-        /// The function or group.
+        /// Function or IOMMU group that the change would affect.
         subject: Subject,
         /// Reason why the state cannot be restored, as a clause.
         what: String,
     },
-    /// The kernel refused another type for the domain of a group.
+    /// The kernel refused to change the domain type of a group.
     #[error("cannot set the domain type of IOMMU group {group} to {kind}")]
     SetDomain {
-        /// The group.
+        /// IOMMU group number.
         group: IommuGroupId,
         /// The requested type, as sysfs names it.
         kind: String,
-        /// The error of the kernel.
+        /// Error of the write to sysfs.
         #[source]
         source: io::Error,
     },
-    /// The ACS control word of a port cannot be read or written.
+    /// The ACS Control register of a port cannot be read or written.
     #[error("cannot {operation} the ACS control word of {bdf}")]
     Acs {
-        /// The port.
+        /// Address of the port.
         bdf: Bdf,
         /// The step, as a verb: `write`.
         operation: &'static str,
-        /// The error of the kernel.
+        /// Error of the access to config space.
         #[source]
         source: io::Error,
     },
@@ -134,11 +134,11 @@ pub enum Error {
     /// Part of a function's network configuration did not reappear after its driver was bound again.
     #[error("cannot restore {what} of {bdf}: it did not appear within {waited_s} s")]
     NotRestored {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
         /// The missing part, as a noun phrase.
         what: String,
-        /// Timeout in seconds.
+        /// Time waited for the part to appear, in seconds.
         waited_s: u64,
     },
     /// A change failed, and the changes before it cannot be reverted.
@@ -150,24 +150,24 @@ pub enum Error {
         left: Box<Error>,
     },
 
-    // The state directory.
+    // Failures of the state directory.
     /// The state directory or a file in it cannot be used.
     #[error("cannot {operation} {path}")]
     State {
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
         /// The step, as a verb: `create the directory`.
         operation: &'static str,
-        /// The error of the kernel.
+        /// Error of the failed step.
         #[source]
         source: io::Error,
     },
     /// The journal does not have the expected format.
     #[error("cannot parse the journal {path}")]
     BadJournal {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// The error of the parser.
+        /// Error of the JSON parser.
         #[source]
         source: serde_json::Error,
     },

@@ -1,4 +1,4 @@
-//! Reserving a function while a process uses it.
+//! Reserves a function while a process uses it.
 
 use peerpath_paths::Bdf;
 
@@ -10,7 +10,7 @@ use crate::{Error, Options};
 /// The lock of a function, and a temporary binding to vfio-pci if the function had no driver. Dropping it restores the function.
 #[derive(Debug)]
 pub struct Hold {
-    // Dropped first, so that the binding is reverted under the lock.
+    // The binding is dropped first, so that it is reverted under the lock.
     _binding: Option<TemporaryBinding>,
     _lock: Lock,
 }
@@ -19,7 +19,8 @@ impl Hold {
     /// Checks whether [`Hold::acquire`] would succeed, except for its lock. Changes nothing.
     ///
     /// # Errors
-    /// Another program has the function open through VFIO, this is unknown, or [`Hold::acquire`] would fail.
+    /// Another program has the function open through VFIO, the open files of a process cannot be read, or [`Hold::acquire`] would
+    /// fail.
     pub fn probe(bdf: Bdf, options: &Options) -> Result<(), Error> {
         let host = &options.host;
         host.tree().vfio_group(bdf)?;
@@ -34,8 +35,8 @@ impl Hold {
         refuse_in_use(host, bdf, options.force_in_use)
     }
 
-    /// Locks a function, and binds it to vfio-pci if it has no driver. Never unbinds a kernel driver: only [`crate::bind()`], which
-    /// the user requests explicitly, does so.
+    /// Locks a function, and binds it to vfio-pci if it has no driver. Never unbinds a kernel driver: only [`crate::bind()`],
+    /// which the user requests explicitly, may unbind one.
     ///
     /// # Errors
     /// Another run has locked the function, a kernel driver is bound to it, it is in use, vfio-pci is not loaded, or the kernel
@@ -83,7 +84,7 @@ impl TemporaryBinding {
 
 impl Drop for TemporaryBinding {
     fn drop(&mut self) {
-        // On failure the entry stays in the journal for `restore`.
+        // On failure the journal entry stays for `restore`.
         let _ = self.journal.revert(&self.host, &self.entry);
     }
 }

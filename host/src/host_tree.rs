@@ -17,16 +17,16 @@ use crate::Error;
 pub(crate) trait HostWriter: Send + Sync {
     /// Writes an attribute of sysfs.
     fn write(&self, path: &Path, text: &str) -> io::Result<()>;
-    /// Writes a 16-bit word to a file of config space.
+    /// Writes a 16-bit register to a file of config space.
     fn write_word(&self, path: &Path, offset: u16, word: u16) -> io::Result<()>;
     /// Runs a program and waits for it. Returns its standard output, or its standard error if it failed.
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>>;
 }
 
-/// The host to change.
+/// Host to change: the running host, or the fake host of a test.
 ///
-/// Facts about VFIO and IOMMU groups come from [`Tree`], for which an unreadable file is missing. Facts that decide whether a change
-/// is safe come from the methods of this type, for which an unreadable file is an error.
+/// Facts about VFIO and IOMMU groups come from [`Tree`], which treats an unreadable file as missing. Facts that decide whether a
+/// change is safe come from the methods of this type, which return an error for an unreadable file.
 #[derive(Clone)]
 pub struct HostTree {
     root: PathBuf,
@@ -47,7 +47,7 @@ impl Default for HostTree {
 }
 
 impl HostTree {
-    /// The running host.
+    /// Returns the running host.
     pub fn live() -> Self {
         Self { root: PathBuf::from("/"), tree: Arc::new(Tree::live()), writer: Arc::new(Live) }
     }
@@ -58,7 +58,7 @@ impl HostTree {
         Self { root: root.to_owned(), tree: Arc::new(Tree::open(root).unwrap()), writer }
     }
 
-    /// The reader of sysfs.
+    /// Returns the reader of sysfs and procfs.
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree
     }
@@ -68,7 +68,7 @@ impl HostTree {
         self.tree.vfio_users(bdf).map_err(|error| self.unread(error))
     }
 
-    /// The processes, other than this one, that have one of these files open, and the first such file of each.
+    /// The processes, other than this one, that have any of these files open, each with the first such file.
     pub(crate) fn file_holders(&self, files: &[String]) -> Result<Vec<(u32, String)>, Error> {
         self.tree.file_holders(files).map_err(|error| self.unread(error))
     }
@@ -82,12 +82,12 @@ impl HostTree {
         self.writer.write(path, text)
     }
 
-    /// Writes a 16-bit word of a function's config space.
+    /// Writes a 16-bit register in a function's config space.
     pub(crate) fn write_config(&self, bdf: Bdf, offset: u16, word: u16) -> io::Result<()> {
         self.writer.write_word(&self.function(bdf).join("config"), offset, word)
     }
 
-    /// Reads a 16-bit word of a function's config space.
+    /// Reads a 16-bit register in a function's config space.
     pub(crate) fn read_config(&self, bdf: Bdf, offset: u16) -> io::Result<u16> {
         let mut bytes = [0; 2];
         fs::File::open(self.function(bdf).join("config"))?.read_exact_at(&mut bytes, offset.into())?;
@@ -151,7 +151,7 @@ impl HostTree {
 struct Live;
 
 impl HostWriter for Live {
-    /// A single write call, which sysfs requires; never creates a file.
+    /// Writes in a single write call, as sysfs requires; never creates a file.
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
     }

@@ -16,13 +16,13 @@ use peerpath_paths::Bdf;
 use crate::host_tree::HostWriter;
 use crate::{HostTree, Options};
 
-/// Behaviour of the fake kernel for the next writes.
+/// Writes that the fake kernel rejects.
 #[derive(Debug, Clone, Copy)]
 enum Mode {
     Works,
     /// Rejects one write after this number of writes.
     FailsOnceAfter(usize),
-    /// Rejects every write after this number of writes, as if the process had died.
+    /// Rejects every write after this number of writes, to simulate that the process died.
     DeadAfter(usize),
 }
 
@@ -170,7 +170,7 @@ impl Function<'_> {
         self
     }
 
-    /// Adds an ACS capability with this control word.
+    /// Adds an ACS capability with this value of the ACS Control register.
     pub(crate) fn acs(self, control: u16) -> Self {
         let mut bytes = vec![0; 4096];
         bytes[0x100..0x102].copy_from_slice(&0x000d_u16.to_le_bytes());

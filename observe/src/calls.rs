@@ -1,4 +1,4 @@
-//! Calls of dma-buf functions: each entry event is matched with its return event.
+//! Calls of dma-buf functions, each paired from its entry event and its return event.
 
 use crate::operation::{DmaBufOp, TimedFunction};
 use crate::parse::{Event, Record};
@@ -6,7 +6,7 @@ use crate::parse::{Event, Record};
 /// One call of a dma-buf operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The operation.
+    /// The dma-buf operation that was called.
     pub operation: DmaBufOp,
     /// ID of the calling thread in the kernel's PID namespace.
     pub thread: u32,
@@ -16,15 +16,15 @@ pub struct Call {
     pub errno: Option<i32>,
 }
 
-/// An entry whose return has not been found.
+/// An entry whose return has not been found yet.
 struct OpenCall {
     function: &'static TimedFunction,
     thread: u32,
     at_ns: u64,
 }
 
-/// Matches entries and returns of each thread, in the order of the returns. An entry or return without its counterpart is
-/// ignored: the buffer overflowed, or the recording began or ended during the call.
+/// Matches entries and returns of each thread, in the order of the returns. Ignores an entry or return without its counterpart:
+/// the buffer overflowed, or the recording began or ended during the call.
 pub(crate) fn pair(records: &[Record]) -> Vec<Call> {
     let mut open: Vec<OpenCall> = Vec::new();
     let mut calls = Vec::new();

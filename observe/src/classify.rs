@@ -82,7 +82,7 @@ fn is_refused(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> 
         return Ok(true);
     }
     let Some(errno) = expected.failed_with else { return Ok(false) };
-    // For an importer with its own address space, an attachment alone maps nothing.
+    // For an importer with its own address space, attaching alone does not map the memory.
     let attached = last.is_some() && !expected.own_address_space;
     let was_mapped = attached || !events.direct.is_empty() || !events.iommu.is_empty();
     if was_mapped {
@@ -93,7 +93,7 @@ fn is_refused(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> 
     }
     let name = Errno::from_raw(errno);
     if trace.records_calls && name == Errno::EOPNOTSUPP {
-        // The driver has no dma-buf operation.
+        // EOPNOTSUPP before the importer attached: its driver does not support dma-bufs.
         return Ok(true);
     }
     if events.map_types == [MapType::NotSupported] {
@@ -114,13 +114,13 @@ fn bus_address(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) ->
     if !events.direct.is_empty() || !events.iommu.is_empty() {
         return Err("p2pdma returned BUS_ADDR, but the memory was mapped through the host bridge".into());
     }
-    // Only with BTF does the probe read bus_offset, and only then is its physical address reliable.
+    // The probe reads bus_offset only on kernels with BTF, and only then is the physical address that it reads reliable.
     if let Some(&Ranges { phys: Some(phys), length_bytes: Some(length), bus_offset: Some(_), .. }) = events.ranges
         && !expected.covers(phys, length)
     {
         return Err(format!("p2pdma returned BUS_ADDR for other memory, at {phys:#x}"));
     }
-    // The proof is the absence of mapping events, so the trace must be complete.
+    // Bus-address is concluded from the absence of mapping events, so the trace must be complete.
     if trace.log.lost_events > 0 || trace.log.unreadable_lines > 0 {
         return Err("p2pdma returned BUS_ADDR, but events were lost, so other mappings cannot be ruled out".into());
     }

@@ -40,7 +40,7 @@ impl ObserveError {
         Self { what: what.into(), source: Some(source), explanation }
     }
 
-    /// The same error for the kernel log, which has its own permission.
+    /// Replaces reason and remedy with those of the kernel log, which needs another permission than tracefs.
     pub(crate) fn in_log(mut self) -> Self {
         if self.explanation.cause == Some(Cause::NoPermission) {
             self.explanation.why = "The kernel restricts its log to root (kernel.dmesg_restrict).".into();

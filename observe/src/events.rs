@@ -46,7 +46,7 @@ pub(crate) struct MemoryEvents<'a> {
     pub(crate) iommu: Vec<IommuMapping>,
     /// Number of mappings of other memory.
     pub(crate) of_other_memory: usize,
-    /// The distinct map types that p2pdma returned, in the order of their first occurrence.
+    /// Names of the exporter and of the attached device, for each attachment.
     pub(crate) map_types: Vec<MapType>,
     /// Exporter and device of each attachment.
     pub(crate) attachments: Vec<(&'a str, &'a str)>,
@@ -121,7 +121,8 @@ impl<'a> MemoryEvents<'a> {
         if concerns_memory { add(self) } else { self.of_other_memory += 1 }
     }
 
-    /// Whether an `iommu:map` event covers a mapping of `dma_map_phys`. The event of the mapping itself does not show a translation.
+    /// Whether an `iommu:map` event covers a mapping of `dma_map_phys`. The `dma_map_phys` event alone does not show whether the
+    /// IOMMU translates the address.
     pub(crate) fn is_translated(&self, direct: &DirectMapping<'_>) -> bool {
         self.iommu.iter().any(|mapping| mapping.translates(direct.dma_address, direct.phys))
     }
@@ -130,8 +131,8 @@ impl<'a> MemoryEvents<'a> {
         if let Some(direct) = self.direct.first() {
             return Some(direct.attributes.to_owned());
         }
-        // A probe that reads arguments by number may read the wrong one. The attributes count only if the physical address
-        // from the same probe lies in a mapping.
+        // A probe that reads arguments by number may read the wrong argument. The attributes count only if the physical address
+        // from the same probe is in a mapping.
         let plausible = |(phys, attributes): &(Option<u64>, Option<u64>)| {
             let phys = (*phys)?;
             self.iommu

@@ -58,7 +58,7 @@ pub(crate) fn describe(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expe
     lines
 }
 
-/// The first item and the number of the others, because a buffer may have hundreds of ranges.
+/// Formats the first item and the number of further items, because a buffer may have hundreds of ranges.
 fn first_and_count<T>(items: &[T], describe: impl Fn(&T) -> String) -> Option<String> {
     let first = describe(items.first()?);
     Some(match items.len() {

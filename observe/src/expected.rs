@@ -18,7 +18,7 @@ pub enum Memory {
 /// Facts about the recorded registration that the caller knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Registered memory.
+    /// The memory that was registered.
     pub memory: Memory,
     /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
     pub translated: Option<bool>,
@@ -57,13 +57,15 @@ impl Expected {
         })
     }
 
-    /// Sets that the importer has its own I/O address space, which translates independently of the domain of its group.
+    /// Records that the importer has its own I/O address space, whose translation does not depend on the domain of the importer's
+    /// group.
     #[must_use]
     pub fn in_own_address_space(self) -> Self {
         Self { translated: Some(true), own_address_space: true, ..self }
     }
 
-    /// Sets that the registration failed with this error. The errno is that of the first [`io::Error`] in the chain of sources.
+    /// Records that the registration failed with this error. The errno is that of the first [`io::Error`] in the chain of
+    /// sources.
     #[must_use]
     pub fn failed(self, error: &(dyn Error + 'static)) -> Self {
         let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());

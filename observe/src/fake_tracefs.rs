@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::tracefs::Tracefs;
 
-/// A kernel with tracing.
+/// A fake kernel with tracing.
 #[derive(Default)]
 pub(crate) struct FakeTracefs {
     state: Mutex<State>,
@@ -16,7 +16,7 @@ pub(crate) struct FakeTracefs {
     pub(crate) without_kprobes: bool,
     /// Tracepoints that the kernel lacks, as `dma/dma_map_phys`.
     pub(crate) lacks: Vec<&'static str>,
-    /// The kernel's number of the thread that writes markers.
+    /// The ID of the thread that writes markers, as the kernel prints it in a trace.
     pub(crate) thread: u32,
     /// Events that occur once probes are enabled, as trace lines without the common prefix.
     pub(crate) events: Vec<&'static str>,
@@ -54,12 +54,12 @@ impl FakeTracefs {
         self.state.lock().unwrap().definitions.clone()
     }
 
-    /// All enabled events of all instances.
+    /// Returns the enabled events of all instances.
     pub(crate) fn enabled(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.values().flat_map(|instance| instance.enabled.iter().cloned()).collect()
     }
 
-    /// The thread filter of each instance.
+    /// Returns the thread filter of each instance.
     pub(crate) fn threads(&self) -> Vec<String> {
         self.state.lock().unwrap().instances.values().map(|instance| instance.pids.clone()).collect()
     }

@@ -19,8 +19,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Whether the message may concern one of these functions: the message names one of them, or no function. List bridges to conventional
-    /// PCI as well: the IOMMU attributes accesses from behind such a bridge to the bridge.
+    /// Whether the message may concern one of these functions: it names one of them, or it names no function. List the
+    /// PCIe-to-PCI bridges as well: the IOMMU attributes accesses from behind such a bridge to the bridge.
     pub fn may_concern(&self, functions: &[Bdf]) -> bool {
         self.device.is_none_or(|device| functions.contains(&device))
     }
@@ -49,7 +49,7 @@ impl FaultWatch {
         Ok(Self { log, missed: false })
     }
 
-    /// The faults since the last call. Does not block.
+    /// Returns the faults since the last call. Does not block.
     ///
     /// # Errors
     /// The log can no longer be read.

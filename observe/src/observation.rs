@@ -46,7 +46,7 @@ impl fmt::Display for MapType {
 pub struct Mapping {
     /// PCI address of the device that the memory is mapped for; `None` if no event names the device.
     pub device: Option<String>,
-    /// Physical address.
+    /// Physical address of the first byte.
     pub phys: u64,
     /// DMA address; `None` if the kernel refused the mapping.
     pub dma_address: Option<u64>,

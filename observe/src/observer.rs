@@ -32,7 +32,8 @@ impl Default for ObserverOptions {
 /// Set of probes that a recording enables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeSet {
-    /// The probes that show the path. They run inside of `map` and slow it down, so its durations are not measurements.
+    /// The probes that show the path. They run during `map` and slow it down, so durations from such a recording are not
+    /// meaningful.
     Path,
     /// Only the probes that show the durations of attach, pin, map, unmap and detach.
     Calls,
@@ -42,10 +43,10 @@ pub enum ProbeSet {
 const TRACEPOINTS: [(&str, &str); 3] =
     [("dma", "dma_map_phys"), ("iommu", "map"), ("dma_buf", "dma_buf_dynamic_attach")];
 
-/// Number of observers of this process so far. Each observer has unique names.
+/// Number of observers that this process has created. It makes the name of each instance and probe group unique.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// A trace instance and probes, disabled between recordings. Dropping it removes both.
+/// A trace instance and probes, disabled between recordings. Dropping the observer removes the instance and the probes.
 pub struct Observer {
     // The instance is dropped before the probes: the kernel does not remove a probe that is enabled in an instance.
     instance: Instance,
@@ -75,7 +76,8 @@ pub fn available(root: &Path) -> Result<(), ObserveError> {
 }
 
 impl Observer {
-    /// Removes the instances and probes of dead processes, then creates the trace instance and the probes. This takes some milliseconds.
+    /// Removes the instances and probes of dead processes, then creates the trace instance and the probes. This takes some
+    /// milliseconds.
     ///
     /// # Errors
     /// tracefs is not mounted, access is not permitted, or this process runs in a PID namespace, so that its threads cannot be

@@ -54,7 +54,7 @@ const fn timed(symbol: &'static str, operation: DmaBufOp, result: Option<&'stati
     TimedFunction { symbol, operation, result }
 }
 
-/// The `_unlocked` variants call the others; only the outer call is counted.
+/// The `_unlocked` variants call the functions without this suffix; only the outer call is counted.
 pub(crate) static TIMED: &[TimedFunction] = &[
     timed("dma_buf_dynamic_attach", DmaBufOp::Attach, Some("s64")),
     timed("dma_buf_pin", DmaBufOp::Pin, Some("s32")),

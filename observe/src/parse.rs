@@ -53,7 +53,7 @@ pub(crate) struct Record {
 /// A parsed trace.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// In the order of their timestamps.
+    /// The events, ordered by their timestamps.
     pub(crate) records: Vec<Record>,
     /// Number of events that did not fit into the buffer.
     pub(crate) lost_events: u64,
@@ -88,7 +88,7 @@ fn event_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#') && !line.contains("[LOST "))
 }
 
-/// `# entries-in-buffer/entries-written: 12/15   #P:2` and `CPU:1 [LOST 3 EVENTS]`.
+/// The number of lost events in `# entries-in-buffer/entries-written: 12/15   #P:2` or `CPU:1 [LOST 3 EVENTS]`.
 fn lost(line: &str) -> Option<u64> {
     if let Some((_, rest)) = line.split_once("entries-in-buffer/entries-written:") {
         let (kept, written) = rest.split_whitespace().next()?.split_once('/')?;
@@ -168,9 +168,9 @@ fn time_ns(text: &str) -> Option<u64> {
 }
 
 enum NotParsed {
-    /// An event that this crate does not use.
+    /// The line is an event that this crate does not use.
     OtherEvent,
-    /// A known event with unexpected fields.
+    /// The line is a known event with unexpected fields.
     BadFields,
 }
 

@@ -1,4 +1,4 @@
-//! The kprobes: which functions, with which arguments, and how they are created and removed.
+//! The kprobes: the probed functions and their arguments, and the creation and removal of the probes.
 
 use std::fmt;
 use std::io;
@@ -40,14 +40,14 @@ struct Definition {
     /// Position of the probe: `p` for entry, `r` for return.
     at: char,
     symbol: &'static str,
-    /// Alternative arguments, the preferred one first. Names need a kernel with BTF, numbers an architecture with a calling
-    /// convention that the kernel knows; on x86 the seventh argument is on the stack.
+    /// Alternative argument lists, in order of preference. Argument names need a kernel with BTF; argument numbers need an
+    /// architecture whose calling convention the kernel knows. On x86 the seventh argument is on the stack.
     arguments: &'static [&'static str],
     /// Consequence if the kernel rejects the probe, as a clause.
     without: &'static str,
 }
 
-/// Argument names are resolved by the kernel. Argument numbers are those of Linux 7.2 and 7.3.
+/// The kernel resolves argument names. Argument numbers are those of Linux 7.2 and 7.3.
 fn of_the_path() -> [Definition; 4] {
     let path = |event: &str, at, symbol, arguments, without| Definition {
         event: event.into(),
@@ -113,7 +113,7 @@ fn of_calls() -> impl Iterator<Item = Definition> {
     })
 }
 
-/// Probes in the kernel. Dropping this removes them.
+/// Probes that exist in the kernel. Dropping this removes them.
 pub(crate) struct Probes {
     tracefs: Arc<dyn Tracefs>,
     group: String,

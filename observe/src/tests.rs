@@ -271,12 +271,12 @@ fn gives_the_reason_for_an_unknown_path() {
 #[test]
 fn a_failure_outside_of_the_mapping_is_not_a_refusal() {
     let failed = |trace: Trace, errno| trace.classify(&in_bar().failed(&io::Error::from_raw_os_error(errno)));
-    // Mapped, then the importer failed.
+    // The kernel mapped the memory, then the importer failed.
     assert_eq!(failed(trace_of(&[MAP, BRIDGE, IOMMU, MAPPED]), libc::ENOMEM).path, PathName::HostBridgeTranslated);
-    // The driver has no dma-buf operation.
+    // The importer's driver does not support dma-bufs.
     assert_eq!(failed(trace_of(&[]), libc::EOPNOTSUPP).path, PathName::Refused);
     assert!(reason(&failed(trace_of(&[]), libc::EFAULT)).contains("EFAULT"));
-    // Refused, retried, mapped.
+    // The first mapping was refused, and the retry succeeded.
     let refused = "out_dma_buf_map_attachment: (a <- b) result=-16";
     assert_eq!(failed(trace_of(&[MAP, refused, MAP, BRIDGE, IOMMU, MAPPED]), 0).path, PathName::HostBridgeTranslated);
 }

@@ -10,7 +10,7 @@ use crate::parse::Log;
 pub struct Trace {
     pub(crate) log: Log,
     pub(crate) calls: Vec<Call>,
-    /// Whether attachments are probed, so that a trace without one shows that none happened.
+    /// Whether attachments are probed. If they are, a trace without an attachment shows that none happened.
     pub(crate) records_calls: bool,
     /// Whether the return value of `pci_p2pdma_map_type` is probed.
     pub(crate) records_map_type: bool,

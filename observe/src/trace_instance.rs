@@ -78,8 +78,8 @@ impl Instance {
         self.write("trace_marker", text)
     }
 
-    /// The trace as text, and a second time in raw format, which has nanosecond timestamps. The latter is empty if the
-    /// kernel does not support it.
+    /// Returns the trace as text, and in raw format, which has nanosecond timestamps. The raw text is empty if the kernel does
+    /// not support this format.
     pub(crate) fn read(&self) -> io::Result<(String, String)> {
         let text = self.tracefs.read(&self.path("trace"))?;
         let raw = match self.write("trace_options", "raw") {

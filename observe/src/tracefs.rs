@@ -24,17 +24,17 @@ pub(crate) trait Tracefs: Send + Sync {
     fn exists(&self, name: &str) -> bool;
 }
 
-/// The mounted tracefs.
+/// The tracefs mounted on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Mounted {
     at: PathBuf,
 }
 
-/// Bounds the memory for one file. The trace of one recording is far smaller.
+/// Maximum size of one file in bytes, which limits memory use. The trace of one recording is far smaller.
 const READ_LIMIT_BYTES: u64 = 256 << 20;
 
 impl Mounted {
-    /// Finds a mounted tracefs below `root`. Does not mount tracefs, which is a decision of the administrator.
+    /// Finds a mounted tracefs below `root`. Does not mount tracefs, because that is a decision for the administrator.
     pub(crate) fn find(root: &Path) -> Result<Self, ObserveError> {
         let usual = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].map(|name| root.join(name));
         let mounts = fs::read_to_string(root.join("proc/self/mounts")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Duration of predictions: all pairs of a host with 512 functions (target: below 100 ms), and a snapshot of an emulated
-//! machine from archive to result (target: below 50 ms).
+//! Measures how long predictions take: for all pairs of a host with 512 functions (target: below 100 ms), and for a snapshot of
+//! an emulated machine including reading the archive (target: below 50 ms).
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,8 +1,8 @@
 //! Plans the changes of a host that give a pair the requested path.
 //!
-//! Two settings can change at run time: the type of the importer's IOMMU domain, and the ACS redirect of ports between the two
-//! functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan,
-//! the result is an error with the deciding fact.
+//! Two settings can change at run time: the type of the importer's IOMMU domain, and the ACS redirect bits of the ports between
+//! the two functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan, the
+//! result is an error that names the deciding fact.
 
 use crate::host_change::{DomainType, HostChange};
 use crate::{
@@ -11,11 +11,11 @@ use crate::{
 };
 
 impl Inventory {
-    /// Plans the changes that give the pair `from`, `to` the path `wanted`, in the order in which to apply them; empty if the
-    /// pair already has this path. `None` if one of the functions does not exist.
+    /// Plans the host changes after which the pair `from`, `to` uses the path `wanted`, in the order in which to apply them;
+    /// empty if the pair already uses this path. `None` if one of the functions does not exist.
     ///
     /// # Errors
-    /// No change leads to the path. The explanation contains the reason.
+    /// No host change makes the pair use the path. The explanation contains the reason.
     pub fn arrange(
         &self,
         from: Bdf,
@@ -88,8 +88,8 @@ impl Plan<'_> {
         Ok(self.ports(&checked).filter_map(|bdf| self.redirect(bdf, false)).collect())
     }
 
-    /// The ports between the two functions. The ACS of the two functions themselves is excluded: the kernel sets it at every
-    /// driver probe.
+    /// Selects the ports between exporter and importer. Excludes exporter and importer themselves: the kernel sets their ACS bits
+    /// again at every driver probe.
     fn ports<'b>(&self, checked: &'b [Bdf]) -> impl Iterator<Item = Bdf> + use<'b> {
         let Self { from, to, .. } = *self;
         checked.iter().copied().filter(move |bdf| ![from, to].contains(bdf))
@@ -100,12 +100,12 @@ impl Plan<'_> {
         changes.extend(self.any_redirect()?);
         match domain {
             DomainType::Identity => self.with_requests_redirected(changes),
-            // A translated DMA address lies in no bridge window, so every request passes through the root complex.
+            // A translated DMA address is outside of every bridge window, so every request passes through the root complex.
             DomainType::Translated => Ok(changes),
         }
     }
 
-    /// The redirects that make the kernel route the pair through the root complex.
+    /// Plans the ACS redirect bits to set so that the kernel routes the pair through the root complex.
     fn any_redirect(&self) -> Result<Vec<HostChange>, Explanation> {
         let Some(checked) = self.checked_functions() else { return Ok(Vec::new()) };
         let functions = || checked.iter().filter_map(|bdf| self.inventory.topology.function(*bdf));
@@ -118,7 +118,7 @@ impl Plan<'_> {
             let ports = self.ports(&checked).filter(|bdf| (Some(*bdf) == common) == at_common_node);
             ports.filter_map(|bdf| self.redirect(bdf, true)).collect()
         };
-        // Requests pass the ports above the importer, and completions those above the exporter, so use both.
+        // Requests pass through the ports above the importer, and completions through those above the exporter, so use both.
         let redirects = Some(possible(false)).filter(|below| !below.is_empty()).unwrap_or_else(|| possible(true));
         if redirects.is_empty() {
             return Err(Explanation::new(
@@ -133,8 +133,9 @@ impl Plan<'_> {
         Ok(redirects)
     }
 
-    /// Adds the redirect that bypass needs. The kernel assumes that requests for the BAR's own address pass through the root
-    /// complex if any function on the path redirects, but a switch decides at the port where the request enters.
+    /// Adds the redirect that the path `host-bridge-bypass` needs. If any function on the path redirects, the kernel assumes that
+    /// requests to the BAR's own address pass through the root complex. A switch, however, applies the ACS bits of the port at
+    /// which the request enters.
     fn with_requests_redirected(&self, mut changes: Vec<HostChange>) -> Result<Vec<HostChange>, Explanation> {
         let Some(common) = self.inventory.predictor(self.request).common_node(self.from, self.to) else {
             return Ok(changes);
@@ -174,7 +175,8 @@ impl Plan<'_> {
         Ok(changes)
     }
 
-    /// The change of the importer's domain; `None` if it already has the type, or has no IOMMU and needs no translation.
+    /// Plans the change of the importer's domain; `None` if the domain already has the type, or if the importer has no IOMMU and
+    /// needs no translation.
     fn domain(&self, wanted: DomainType) -> Result<Option<HostChange>, Explanation> {
         let topology = &self.inventory.topology;
         let to = self.to;
@@ -202,7 +204,7 @@ impl Plan<'_> {
         match group.domain_type.as_deref() {
             Some("identity") if direct => Ok(None),
             Some("DMA" | "DMA-FQ") if !direct => Ok(None),
-            // sysfs accepts only these types, so only they can be restored.
+            // Only these types can be restored, because sysfs accepts no other.
             Some("identity" | "DMA" | "DMA-FQ") => {
                 Ok(Some(HostChange::Domain { group: IommuGroupId(number), to: wanted }))
             }
@@ -221,7 +223,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The functions that the kernel checks for ACS.
+    /// Lists the functions whose ACS the kernel checks; `None` if only the root complex connects the pair.
     fn checked_functions(&self) -> Option<Vec<Bdf>> {
         self.inventory.predictor(self.request).functions_checked_for_acs(self.from, self.to)
     }
@@ -240,17 +242,17 @@ impl Plan<'_> {
         ))
     }
 
-    /// The change that sets or clears redirect; `None` if the function does not support it or needs no change.
+    /// Plans to set or clear the redirect bits of a function; `None` if it does not support redirect or needs no change.
     fn redirect(&self, bdf: Bdf, set: bool) -> Option<HostChange> {
         let register = self.inventory.topology.function(bdf)?.config.acs_register().present()?;
         let now = register.control.0 & AcsControl::REDIRECT;
-        // Egress control alone does not redirect permitted requests, so it is only cleared.
+        // Egress control alone does not redirect permitted requests, so this plan may clear it but never sets it.
         let bits = if set { register.supported & AcsControl::REQUEST_AND_COMPLETION & !now } else { now };
         let has_effect = if set { bits & AcsControl::REQUEST_REDIRECT != 0 } else { bits != 0 };
         has_effect.then_some(HostChange::Acs { bdf, offset: register.offset, bits: AcsControl(bits), set })
     }
 
-    /// Returns the changes if the prediction confirms them.
+    /// Returns the changes if the prediction for the changed host confirms them.
     fn verified(&self, changes: Vec<HostChange>, wanted: PathName) -> Result<Vec<HostChange>, Explanation> {
         let mut changed = self.inventory.clone();
         for change in &changes {
@@ -258,7 +260,7 @@ impl Plan<'_> {
         }
         let predictor = changed.predictor(self.request);
         match predictor.predict(self.from, self.to) {
-            // An unknown prediction is accepted: the run observes the path.
+            // Accept an unknown prediction, because the run observes the actual path.
             Some(Prediction { path, .. }) if path == wanted || path == PathName::Unknown => Ok(changes),
             Some(prediction) => {
                 let report = predictor.report(&prediction);
@@ -275,10 +277,7 @@ impl Plan<'_> {
                 };
                 Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
-            None => Err(Explanation::uncaused(
-                "The functions no longer exist.",
-                "Choose functions of this host.",
-            )),
+            None => Err(Explanation::uncaused("The functions no longer exist.", "Choose functions of this host.")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Number of BARs, the first lines of `resource`. ROM, SR-IOV BARs and bridge windows follow.
+/// Number of BARs. They are the first lines of `resource`; ROM, SR-IOV BARs and bridge windows follow.
 const BARS: usize = 6;
 
 const FLAG_IO: u64 = 0x100;
@@ -21,7 +21,7 @@ const FLAG_UNSET: u64 = 0x2000_0000;
 #[serde(try_from = "u8", into = "u8")]
 pub struct BarIndex(u8);
 
-/// A number or text that is not the index of a BAR; the text is shortened.
+/// A number or text that is not a BAR index; a long text is shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid BAR index {0:?}: not 0 to 5")]
 pub struct BarIndexError(String);
@@ -30,7 +30,7 @@ impl BarIndex {
     /// BAR 0, which contains the registers of an NVMe controller.
     pub const BAR0: Self = Self(0);
 
-    /// The index of a BAR.
+    /// Creates the index from its number.
     ///
     /// # Errors
     /// The number is greater than 5.
@@ -55,7 +55,7 @@ impl TryFrom<u8> for BarIndex {
 impl FromStr for BarIndex {
     type Err = BarIndexError;
 
-    /// One decimal digit.
+    /// Parses one decimal digit.
     fn from_str(text: &str) -> Result<Self, BarIndexError> {
         match text.as_bytes() {
             [digit @ b'0'..=b'5'] => Ok(Self(digit - b'0')),
@@ -81,7 +81,7 @@ impl fmt::Display for BarIndex {
 pub enum BarKind {
     /// I/O ports.
     Io,
-    /// Memory.
+    /// Memory address space (MMIO).
     Memory {
         /// Whether the BAR register has 64 bits, so that the BAR can be above 4 GiB.
         wide: bool,
@@ -134,7 +134,7 @@ impl Bar {
         self.start.saturating_add(self.size_bytes.saturating_sub(1))
     }
 
-    /// Why vfio-pci does not export the BAR; `None` if it does.
+    /// Reason why vfio-pci does not export the BAR; `None` if vfio-pci exports it.
     pub fn why_not_exportable(&self, page_bytes: u64) -> Option<String> {
         if self.kind == BarKind::Io {
             Some("I/O BARs cannot be exported".to_owned())
@@ -148,7 +148,7 @@ impl Bar {
     }
 }
 
-/// Parses `resource`. An invalid line is an unimplemented BAR.
+/// Parses the text of `resource`. An invalid line counts as an unimplemented BAR.
 pub(crate) fn parse_resource(text: &str) -> Vec<Bar> {
     text.lines().take(BARS).zip(0..).filter_map(|(line, index)| parse_line(line, index)).collect()
 }

@@ -74,7 +74,7 @@ fn parse(text: &str) -> Option<Bdf> {
     Bdf::new(segment, u8::try_from(bus).ok()?, u8::try_from(device).ok()?, u8::try_from(hex(function, 1)?).ok()?)
 }
 
-/// Parses digits only: `from_str_radix` alone accepts a sign.
+/// Rejects a sign, which `from_str_radix` would accept.
 fn hex(text: &str, max_digits: usize) -> Option<u32> {
     let plain = !text.is_empty() && text.len() <= max_digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok())?

@@ -1,4 +1,4 @@
-//! Causes other than the path that prevent binding, exporting or importing.
+//! Causes other than the path that prevent binding a function, exporting its BAR or importing a dma-buf.
 
 use crate::vfio::is_tolerated_driver;
 use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
@@ -33,7 +33,10 @@ pub(crate) fn of_importer(importer: &Function) -> Option<Cause> {
 }
 
 /// Lists the functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
-pub(crate) fn other_drivers<'host>(topology: &'host Topology, exporter: &Function) -> Vec<(&'host Function, &'host str)> {
+pub(crate) fn other_drivers<'host>(
+    topology: &'host Topology,
+    exporter: &Function,
+) -> Vec<(&'host Function, &'host str)> {
     let Some(group) = topology.group_of(exporter) else { return Vec::new() };
     let others = group.members.iter().filter(|bdf| **bdf != exporter.bdf).filter_map(|bdf| topology.function(*bdf));
     others

@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! causes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New names may be added; existing ones keep their meaning.
+        /// The cause of a failure, as in results (`"cause"`, `"blockers"`). New names may be added; existing ones keep their
+        /// meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Cause {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
         }
 
         impl Cause {
-            /// Every cause.
+            /// Every cause that results may contain.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The name in results.
+            /// Name of the cause in results.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
@@ -25,7 +26,7 @@ macro_rules! causes {
 }
 
 causes! {
-    /// The kernel's P2P rules find no permitted route between the two functions.
+    /// p2pdma finds no permitted route between the two functions.
     Topology = "topology",
     /// `swiotlb=force` bounces all direct mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",

@@ -46,7 +46,7 @@ impl<T> Capability<T> {
     }
 }
 
-/// The ACS control word.
+/// Value of the ACS Control register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AcsControl(pub u16);
 
@@ -65,7 +65,7 @@ impl AcsControl {
         self.0 & Self::REDIRECT != 0
     }
 
-    /// Whether the port routes translated requests (ATS) directly to the peer in spite of a redirect.
+    /// Whether the port routes translated requests (ATS) directly to the peer even if it redirects other requests.
     pub fn direct_translated(self) -> bool {
         self.0 & 0x40 != 0
     }
@@ -85,11 +85,11 @@ impl AcsControl {
 /// The ACS capability of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AcsRegister {
-    /// Offset of the control word in config space.
+    /// Offset of the ACS Control register in config space, in bytes.
     pub offset: u16,
-    /// The bits of the control word that the function supports.
+    /// Bits of the ACS Control register that the function supports.
     pub supported: u16,
-    /// The current control word.
+    /// Current value of the ACS Control register.
     pub control: AcsControl,
 }
 
@@ -168,8 +168,8 @@ impl ConfigSpace {
         };
         bytes.truncate(length);
         let mut config = Self { bytes };
-        // `tar` pads a file of sysfs with zeros to its reported size. If the capability list of a function points into
-        // zeros, the file was truncated.
+        // `tar` pads a file of sysfs with zeros to the size that sysfs reports. A capability list that points into zeros shows
+        // that the file was truncated.
         if config.capability_pointer().is_some() && config.bytes.iter().skip(HEADER_BYTES).all(|&byte| byte == 0) {
             config.bytes.truncate(HEADER_BYTES);
         }
@@ -238,7 +238,7 @@ impl ConfigSpace {
             return Capability::Unknown;
         }
         let Some(mut at) = self.capability_pointer() else { return Capability::Absent };
-        // The number of capabilities that fit bounds a cyclic list.
+        // The maximum number of capabilities limits the iterations, because a damaged list can be cyclic.
         for _ in 0..(CONVENTIONAL_BYTES - HEADER_BYTES) / 4 {
             let Some(entry) = self.word(at) else { return Capability::Unknown };
             match entry.to_le_bytes() {
@@ -257,7 +257,7 @@ impl ConfigSpace {
         if readable == 0 || (readable < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
             return Capability::Unknown;
         }
-        // Exactly 256 bytes: the kernel itself cannot access more (conventional PCI, or pci=nommconf).
+        // The kernel itself reads only 256 bytes of conventional PCI functions, and of all functions with pci=nommconf.
         if readable <= CONVENTIONAL_BYTES {
             return Capability::Absent;
         }
@@ -277,7 +277,7 @@ impl ConfigSpace {
         Capability::Absent
     }
 
-    /// The PCIe capability.
+    /// Reads the PCIe capability.
     pub fn pcie(&self) -> Capability<Pcie> {
         self.capability(CAPABILITY_PCIE).and_then(|at| {
             let control = self.word(at + 8)?;
@@ -296,12 +296,12 @@ impl ConfigSpace {
         })
     }
 
-    /// The ACS control word.
+    /// Reads the ACS Control register.
     pub fn acs(&self) -> Capability<AcsControl> {
         self.extended(EXTENDED_ACS).and_then(|at| self.word(at + 6).map(AcsControl))
     }
 
-    /// The ACS capability with the offset of its control word.
+    /// Reads the ACS capability and the offset of its ACS Control register.
     pub fn acs_register(&self) -> Capability<AcsRegister> {
         self.extended(EXTENDED_ACS).and_then(|at| {
             let offset = u16::try_from(at + 6).ok()?;
@@ -309,7 +309,7 @@ impl ConfigSpace {
         })
     }
 
-    /// Replaces the 16-bit word at an offset, in bytes.
+    /// Replaces the 16-bit register at an offset, in bytes.
     pub(crate) fn with_word(mut self, offset: u16, value: u16) -> Self {
         let at = usize::from(offset);
         if let Some(bytes) = self.bytes.get_mut(at..at + 2) {
@@ -318,7 +318,7 @@ impl ConfigSpace {
         self
     }
 
-    /// The ATS (address translation services) capability.
+    /// Reads the ATS (address translation services) capability.
     pub fn ats(&self) -> Capability<Ats> {
         self.extended(EXTENDED_ATS).and_then(|at| self.word(at + 6).map(|control| Ats { enabled: control >> 15 == 1 }))
     }
@@ -328,7 +328,7 @@ impl ConfigSpace {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
     }
 
-    /// The bytes for a snapshot, without the serial number and the contents of the VPD window.
+    /// Returns the bytes for a snapshot, without the serial number and the contents of the VPD capability.
     pub fn without_serials(mut self) -> Vec<u8> {
         let serial = self.extended(EXTENDED_SERIAL_NUMBER).present().map(|at| at + 4..at + 12);
         let vpd = self.capability(CAPABILITY_VPD).present().map(|at| at + 2..at + 8);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::function::printable;
 use crate::{Bdf, Tree};
 
-/// Classes of sysfs, and the prefix of device names in results.
+/// Device classes of sysfs, and the prefix of device names in results.
 pub(crate) const CLASSES: [(&str, &str); 4] =
     [("infiniband", "verbs"), ("drm", "drm"), ("nvme", "nvme"), ("net", "net")];
 
-/// The files in which a soft RDMA device names its net device: `parent` for rxe, a GID attribute for siw.
+/// Files that contain the name of a soft RDMA device's network interface: `parent` for rxe, a GID attribute for siw.
 pub(crate) const PARENTS: [&str; 2] = ["parent", "ports/1/gid_attrs/ndevs/0"];
 
 /// Reads the devices of every PCI function.
@@ -35,7 +35,7 @@ fn is_card(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The PCI function in the path of the class link or of its `device` link.
+/// Finds the PCI function in the target path of the class link or of its `device` link.
 fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     let path = format!("sys/class/{class}/{name}");
     let in_path = |path: &str| path.rsplit('/').find_map(|part| part.parse().ok());
@@ -52,7 +52,7 @@ fn below_soft_rdma(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     }
     PARENTS.iter().find_map(|file| {
         let netdev = tree.text(&format!("sys/class/infiniband/{name}/{file}"))?;
-        // The name becomes part of a path.
+        // Reject names that would lead to another directory, because the name becomes part of a path.
         if netdev.is_empty() || netdev.contains('/') || netdev.starts_with('.') {
             return None;
         }

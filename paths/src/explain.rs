@@ -202,7 +202,7 @@ mod tests {
             (direct(Facts { swiotlb_forced: Some(true), ..Facts::default() }), Some(Cause::SwiotlbForced)),
             (direct(Facts { confidential_guest: Some(true), ..Facts::default() }), Some(Cause::ConfidentialGuest)),
             (direct(Facts { mask_reaches_bar: Some(false), ..Facts::default() }), Some(Cause::DmaMask)),
-            // A translated domain ignores all three.
+            // swiotlb, confidential guests and the DMA mask do not affect a translated domain.
             (Facts { translated: Some(true), swiotlb_forced: Some(true), ..Facts::default() }, None),
             (Facts::default(), None),
         ] {
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// The severity that the exporter and the importers decided by cause, before the table had severities.
+    /// The severity that exporters and importers derived from the cause before the table contained severities.
     fn former(step: Step, cause: Option<Cause>) -> Severity {
         let unavailable = match step {
             Step::BindDriver

@@ -43,8 +43,8 @@ pub enum Severity {
 
 /// An error with an explanation.
 pub trait Explained: std::error::Error + Send + Sync + 'static {
-    /// Reason and remedy.
+    /// Returns the reason of the failure and its remedy.
     fn explanation(&self) -> Explanation;
-    /// Severity of the failure.
+    /// Returns the severity of the failure.
     fn severity(&self) -> Severity;
 }

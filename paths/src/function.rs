@@ -10,7 +10,7 @@ pub enum GroupMembership {
     Group(u32),
     /// The function has no group: no IOMMU translates its accesses.
     None,
-    /// Unknown: the copy of sysfs does not contain the links of the function.
+    /// Unknown, because the copy of sysfs does not contain the links of the function.
     Unknown,
 }
 
@@ -27,17 +27,17 @@ pub struct Function {
     pub class: Option<u32>,
     /// The readable part of config space.
     pub config: ConfigSpace,
-    /// The PCIe capability.
+    /// The PCIe capability of the function.
     pub pcie: Capability<Pcie>,
-    /// The ACS control word.
+    /// The function's ACS Control register.
     pub acs: Capability<AcsControl>,
-    /// The ATS capability.
+    /// The function's ATS capability.
     pub ats: Capability<Ats>,
-    /// The implemented BARs.
+    /// Implemented BARs, ordered by index.
     pub bars: Vec<Bar>,
     /// Name of the bound driver.
     pub driver: Option<String>,
-    /// Number of the NUMA node; `None` if the file is missing or negative.
+    /// Number of the NUMA node; `None` if sysfs reports none or a negative number.
     pub numa_node: Option<u32>,
     /// The DMA mask that the bound driver set, in bits; 32 before a driver sets it.
     pub dma_mask_bits: Option<u8>,
@@ -61,7 +61,7 @@ impl Function {
         let hex = |name: &str| u32::from_str_radix(tree.text(&at(name))?.trim().strip_prefix("0x")?, 16).ok();
         let config = ConfigSpace::new(tree.read(&at("config")).unwrap_or_default());
         let physical_function = tree.link_name(&at("physfn")).and_then(|name| name.parse().ok());
-        // In the config space of a virtual function the IDs read as all ones; sysfs shows the right ones.
+        // In the config space of a virtual function the IDs read as all ones; sysfs reports the actual IDs.
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
         Some(Self {
             bdf,
@@ -86,8 +86,8 @@ impl Function {
         })
     }
 
-    /// Whether the function is a bridge, which neither exports nor imports. A host bridge counts as a bridge in spite of its
-    /// endpoint header; "other" bridges (NVSwitch, non-transparent bridges) count as endpoints.
+    /// Whether the function is a bridge, which neither exports nor imports. A host bridge counts as a bridge although it has the
+    /// configuration header of an endpoint; "other" bridges (NVSwitch, non-transparent bridges) count as endpoints.
     pub fn is_bridge(&self) -> bool {
         if matches!(self.config.header_type(), Some(1 | 2)) {
             return true;
@@ -119,8 +119,8 @@ impl Function {
         self.config.memory_decode().filter(|_| self.physical_function.is_none())
     }
 
-    /// The ACS control word if p2pdma considers the function to redirect peer-to-peer requests to the root complex; absent
-    /// otherwise.
+    /// The ACS Control register: present if p2pdma considers the function to redirect peer-to-peer requests to the root complex,
+    /// absent if not, unknown if it is not readable.
     pub fn redirects(&self) -> Capability<AcsControl> {
         match self.acs {
             Capability::Present(control) if !control.redirects() => Capability::Absent,
@@ -140,7 +140,7 @@ impl Function {
         format!("{}:{}", id(self.vendor), id(self.device))
     }
 
-    /// The name of the class code.
+    /// Name of the PCI class of the function.
     pub fn class_name(&self) -> &'static str {
         let Some(class) = self.class else { return "unknown device" };
         match ((class >> 16) as u8, (class >> 8) as u8) {
@@ -164,7 +164,8 @@ impl Function {
     }
 }
 
-/// Every function in sysfs has the link `subsystem`. If a copy contains this link, a missing group link means no group.
+/// Reads the IOMMU group. Every function in sysfs has the link `subsystem`; if a copy contains this link, a missing group link
+/// means that the function has no group.
 fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
         Some(number) => GroupMembership::Group(number),

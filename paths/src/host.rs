@@ -26,18 +26,18 @@ pub struct Host {
     pub command_line: Option<CommandLine>,
     /// The first processor listed in `/proc/cpuinfo`, whose vendor and family p2pdma checks.
     pub cpu: Option<Cpu>,
-    /// The kind of confidential guest; `None` if the host is not one.
+    /// The kind of confidential guest; `None` if the host is not a confidential guest.
     pub confidential_guest: Option<ConfidentialGuest>,
     /// Whether the no-IOMMU mode of VFIO is on.
     pub noiommu_mode: Option<bool>,
-    /// Whether the kernel links every range of a dma-buf at its own offset; `None` if the module `dma_buf_mapping` has no
-    /// parameter `iova_multirange`.
+    /// Whether the kernel maps each range of a dma-buf at its own offset, that is, lacks the multi-range defect; `None` if the
+    /// module `dma_buf_mapping` has no parameter `iova_multirange`.
     pub multi_range_corrected: Option<bool>,
     /// Facts that are not in sysfs or procfs.
     pub facts: HostFacts,
 }
 
-/// Reason why swiotlb bounces all direct DMA mappings, if it does.
+/// Whether swiotlb bounces all direct DMA mappings, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bounce {

@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(trusted(0x8086, 0x29c0, true), Some(false));
         assert_eq!((trusted(0x8086, 0x3c00, true), trusted(0x8086, 0x3c00, false)), (Some(true), Some(false)));
         assert_eq!(trusted(0x1ae0, 0xbeef, false), Some(true));
-        // Odd device IDs such as 4941 are virtual functions of listed accelerators.
+        // Odd device IDs such as 4941 belong to virtual functions of accelerators in the allowlist.
         assert_eq!(trusted(0x8086, 0x4941, true), Some(false));
     }
 

@@ -10,7 +10,7 @@ use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Pred
 pub struct Inventory {
     /// Kernel, processor and other facts of the whole host.
     pub host: Host,
-    /// The PCI functions.
+    /// The PCI functions and their relations.
     pub topology: Topology,
 }
 
@@ -51,7 +51,7 @@ pub struct ListBar {
 }
 
 impl Inventory {
-    /// Reads a host.
+    /// Reads facts and functions of a host.
     pub fn read(tree: &Tree) -> Self {
         Self { host: Host::read(tree), topology: Topology::read(tree) }
     }
@@ -100,7 +100,7 @@ impl Inventory {
         self.topology.functions().iter().find(has_device).map(|function| function.bdf)
     }
 
-    /// Predicts and explains the path from `from` to `to`. `None` stands for every possible exporter or importer. A pair with a
+    /// Predicts and explains the path from `from` to `to`. `None` selects every possible exporter or importer. A pair with a
     /// function that does not exist has no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {
         let predictor = self.predictor(request);

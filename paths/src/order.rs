@@ -1,6 +1,6 @@
-//! The kernel's order of functions. p2pdma checks the *first* device on a root bus in the order of enumeration; removing and
-//! rescanning a function changes this order. `/proc/bus/pci/devices` has the order but no segments, so on hosts with several
-//! segments a line may match several functions.
+//! The order in which the kernel enumerated the functions. p2pdma checks the *first* device on a root bus in this order; removing
+//! and rescanning a function changes the order. `/proc/bus/pci/devices` lists functions in this order but without segments, so on
+//! hosts with several segments a line may match several functions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,10 +17,10 @@ struct Line {
     bars: Vec<(u64, u64)>,
 }
 
-/// The possible positions of functions in the kernel's list.
+/// The positions that each function may have in the kernel's list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOrder {
-    /// The lines that match each function.
+    /// For each function, the indexes of the lines that match it.
     positions: HashMap<Bdf, BTreeSet<usize>>,
 }
 
@@ -51,8 +51,8 @@ impl ListOrder {
         Self { positions }
     }
 
-    /// Selects the functions among `candidates` (ordered by address) that may be the first in the kernel's order: one, unless
-    /// lines match several functions.
+    /// Selects the functions among `candidates` (sorted by address) that may be the first in the kernel's order: one function,
+    /// unless lines match several functions.
     pub(crate) fn possible_first(&self, candidates: &[Bdf]) -> Vec<Bdf> {
         let known: Vec<(Bdf, Vec<usize>)> = candidates
             .iter()
@@ -68,8 +68,9 @@ impl ListOrder {
     }
 }
 
-/// The kernel scans one segment after the other. If segments have the same devices, the ambiguous lines form rounds with the
-/// same addresses in the same order. Each round belongs to one segment; only the assignment is unknown.
+/// Selects the possible first functions if several segments have the same devices. The kernel enumerates one segment after the
+/// other, so the ambiguous lines repeat the same addresses in the same order, once per segment. Each repetition (a *round*)
+/// belongs to one segment; only the assignment is unknown.
 fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
     let ambiguous = || known.iter().filter(|(_, positions)| positions.len() > 1);
     let rounds = ambiguous().next().map_or(1, |(_, positions)| positions.len());
@@ -87,14 +88,14 @@ fn first_in_rounds(known: &[(Bdf, Vec<usize>)]) -> Option<Vec<Bdf>> {
         .collect()
 }
 
-/// Fallback without rounds: a function may be first if its smallest possible position does not exceed the largest possible
-/// position of any other function.
+/// Selects the possible first functions if the lines form no rounds: a function may be first if its smallest possible position
+/// does not exceed the largest possible position of any other function.
 fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
     let latest = known.iter().filter_map(|(_, positions)| positions.last()).min();
     known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
-/// Narrows the functions with the same address in different segments to those with the IDs and BARs of the line.
+/// Narrows functions that have the same address in different segments to those with the IDs and BARs of the line.
 fn narrowed(mut owners: Vec<usize>, line: &Line, functions: &[Function]) -> Vec<usize> {
     if owners.len() > 1 {
         owners.retain(|&owner| {
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn assigns_rounds_to_segments() {
         assert_eq!(first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6])]), ["0000:00:00.0"]);
-        // An unambiguous device is before one round and after the other.
+        // An unambiguous device is listed before one round and after the other.
         assert_eq!(
             first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6]), ("00:02.0", &[3])]),
             ["0000:00:00.0", "0000:00:02.0"]

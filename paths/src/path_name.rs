@@ -37,7 +37,7 @@ impl PathName {
         Self::Unknown,
     ];
 
-    /// The name in results.
+    /// Name of the path in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BusAddress => "bus-address",

@@ -85,13 +85,13 @@ pub struct Predictor<'host> {
     host: &'host Host,
     topology: &'host Topology,
     request: Request,
-    /// The requested BAR of each function.
+    /// For each function, the requested BAR; `None` if the function does not have it.
     bars: Vec<Option<Bar>>,
     importers: Vec<ImporterFacts>,
     exporter_blockers: Vec<Vec<Cause>>,
     /// For each function, the number of functions with an ACS redirect in its chain (itself and the bridges above it).
     redirects_above: Vec<u32>,
-    /// The number of functions with unknown ACS in the same chain.
+    /// For each function, the number of functions with unknown ACS in its chain.
     unknown_above: Vec<u32>,
     depth: Vec<u32>,
     trust: Trust,
@@ -203,8 +203,9 @@ impl<'host> Predictor<'host> {
         }
     }
 
-    /// Counts functions between exporter and importer: from the exporter up to and including the common node, and from the
-    /// importer up to and excluding it. `above` contains the count of each function's chain.
+    /// Counts the functions with one property, an ACS redirect or unknown ACS, between exporter and importer: from the exporter
+    /// up to and including the common node, and from the importer up to and excluding it. `above[i]` is the number of functions
+    /// with this property in the chain of function `i`.
     fn count_between(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
         let beyond = self.topology.above(common).map_or(0, |at| above[at]);
         above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
@@ -217,8 +218,8 @@ impl<'host> Predictor<'host> {
         Some(self.topology.functions()[common].bdf)
     }
 
-    /// Lists the functions whose ACS the kernel checks, in its order: from the exporter up to and including the common node, then
-    /// from the importer up to the common node. `None` without a common node.
+    /// Lists the functions whose ACS the kernel checks, in the kernel's order: from the exporter up to and including the common
+    /// node, then from the importer up to the common node. `None` if the two functions have no common node.
     pub fn functions_checked_for_acs(&self, from: Bdf, to: Bdf) -> Option<Vec<Bdf>> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
         let chain = self.between(from, to, self.common(from, to)?);

@@ -3,7 +3,7 @@
 /// Support of a driver for registering a dma-buf of MMIO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DmaBufSupport {
-    /// The driver attaches dynamically and faults pages again after a revocation. The device needs on-demand paging.
+    /// The driver attaches dynamically and maps pages again on demand after a revocation. The device needs on-demand paging.
     Dynamic,
     /// The driver pins the buffer and supports revocation.
     PinnedRevocable,

@@ -54,7 +54,7 @@ const PARAMETERS: &[&str] = &[
     "sys/module/dma_buf_mapping/parameters/iova_multirange",
 ];
 
-/// Modules that doctor checks for.
+/// Modules whose presence `doctor` checks.
 const MODULES: &[&str] = &[
     "ib_core",
     "ib_uverbs",
@@ -169,7 +169,7 @@ impl<W: Write> Writer<'_, W> {
         for (class, _) in devices::CLASSES {
             for name in self.tree.names(&format!("sys/class/{class}")) {
                 let path = format!("sys/class/{class}/{name}");
-                // A virtual net device describes the network, not the PCI topology.
+                // Skip virtual network interfaces: they describe the network, not the PCI topology.
                 if class == "net" && self.tree.link(&path).is_none_or(|target| target.contains("/virtual/")) {
                     continue;
                 }
@@ -258,7 +258,7 @@ fn command_line(text: &str) -> String {
     text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
 }
 
-/// Keeps the lines of the first processor, and the common lines after the last one.
+/// Keeps the lines of the first processor, and the lines after the last processor that apply to all.
 fn cpuinfo(text: &str) -> String {
     let mut seen = Vec::new();
     let mut kept = Vec::new();

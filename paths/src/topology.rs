@@ -13,11 +13,11 @@ pub struct RootBus {
     pub segment: u32,
     /// Bus number within the segment.
     pub bus: u8,
-    /// Functions on the bus that may be the first in the kernel's order: one if the order is known.
+    /// Functions that may be the first on the bus in the kernel's enumeration order; exactly one if the order is known.
     pub possible_first: Vec<Bdf>,
-    /// Whether the kernel's order is known.
+    /// Whether the kernel's enumeration order is known.
     pub order_known: bool,
-    /// CPU address minus bus address; `None` if no BAR shows it.
+    /// CPU address minus bus address of MMIO below the host bridge, in bytes; `None` if no BAR register shows the bus address.
     pub offset: Option<i128>,
 }
 
@@ -39,12 +39,12 @@ pub struct IommuGroup {
 pub struct Topology {
     functions: Vec<Function>,
     index: HashMap<Bdf, usize>,
-    /// The bridge above each function. For a virtual function it is the bridge above its physical function.
+    /// For each function, the bridge above it; for a virtual function, the bridge above its physical function.
     above: Vec<Option<usize>>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
     groups: BTreeMap<u32, IommuGroup>,
-    /// Whether the bridge above each function is unknown.
+    /// For each function, whether the bridge above it is unknown.
     unknown_parent: Vec<bool>,
 }
 
@@ -95,7 +95,7 @@ impl Topology {
         topology
     }
 
-    /// Removes a link in every cycle. Wrong bus numbers in a damaged copy can put a bridge below itself.
+    /// Breaks each cycle of bridges by removing one link: wrong bus numbers in a damaged copy can put a bridge below itself.
     fn break_cycles(&mut self) {
         for start in 0..self.functions.len() {
             let mut at = start;
@@ -242,7 +242,7 @@ impl Topology {
     }
 }
 
-/// The position of a function in its sysfs path.
+/// The root bus and the bridge above a function, from the function's sysfs path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Chain {
     /// Segment and bus of the last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
@@ -295,7 +295,7 @@ fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
 
 /// Finds functions in a directory tree. Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
 fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, String>) {
-    /// Maximum depth of directories, which switches can nest.
+    /// Maximum depth of directories; every switch adds levels.
     const DEPTH_LIMIT: usize = 40;
     for name in tree.names(path) {
         let below = format!("{path}/{name}");
@@ -312,7 +312,7 @@ fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, Stri
 }
 
 /// Finds the bridge whose secondary bus is the function's bus. The bus numbers are in the part of config space that is readable
-/// without privilege. The second value is whether the search may have missed the bridge, because the bus numbers of a bridge are
+/// without privilege. The second value is whether the search may have missed the bridge because the bus numbers of a bridge are
 /// unknown.
 fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
     let bdf = functions[at].bdf;
@@ -337,7 +337,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
         let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
         let members: Vec<Bdf> =
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
-        // If the copy lacks the links of the functions, use those of the groups.
+        // If the copy lacks the functions' `iommu_group` links, use the links in the group directories.
         for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
             if function.membership == GroupMembership::Unknown {
                 function.membership = GroupMembership::Group(number);
@@ -365,7 +365,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
     groups
 }
 
-/// CPU address minus bus address: `resource` contains the former, the BAR register the latter.
+/// Offset of a host bridge: the CPU address in `resource` minus the bus address in the BAR register.
 fn bus_offset(function: &Function) -> Option<i128> {
     // A virtual function's BAR registers read as zero.
     if function.physical_function.is_some() {

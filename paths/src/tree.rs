@@ -119,7 +119,8 @@ impl Tree {
         Ok(names)
     }
 
-    /// The path to pass to the source. The kernel follows the links of the running host and reports why it cannot.
+    /// Resolves the links of a path in a copy. On the running host, leaves the path unchanged: the kernel follows the links and
+    /// returns the errors.
     fn locate(&self, path: &str) -> io::Result<String> {
         if self.live { Ok(path.to_owned()) } else { self.source.resolve(path).ok_or(io::ErrorKind::NotFound.into()) }
     }
@@ -180,7 +181,7 @@ fn follow<S: Source + ?Sized>(source: &S, path: &str) -> Option<String> {
     while let Some(part) = ahead.pop() {
         match part.as_str() {
             "" | "." => continue,
-            // The parent of the root is the root.
+            // As in the kernel, the parent of the root is the root.
             ".." => {
                 at.pop();
                 continue;

@@ -9,7 +9,7 @@ use crate::{Bar, Bdf, Cause, Explained, Explanation, IommuGroupId, Severity, Tre
 /// The driver that gives user space access to PCI functions.
 pub const VFIO_PCI: &str = "vfio-pci";
 
-/// Drivers that VFIO permits on other functions of a group that user space owns, because they start no DMA.
+/// Drivers that start no DMA, so VFIO accepts them on other functions of a group that user space owns.
 const TOLERATED: [&str; 2] = ["pci-stub", "pcieport"];
 
 /// Whether a driver is `vfio-pci` or a variant of it (`mlx5_vfio_pci`, `nvgrace_gpu_vfio_pci`).
@@ -22,7 +22,7 @@ pub fn is_tolerated_driver(driver: &str) -> bool {
     is_vfio_driver(driver) || TOLERATED.contains(&driver)
 }
 
-/// A file of sysfs or procfs exists and cannot be read, so its content is unknown.
+/// The error if a file of sysfs or procfs exists but cannot be read, so that its content is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read /{path}")]
 pub struct UnreadFile {
@@ -32,7 +32,7 @@ pub struct UnreadFile {
     pub source: io::Error,
 }
 
-/// Why VFIO cannot open a function, whichever driver is bound to it.
+/// The reason why VFIO cannot open a function, regardless of the driver bound to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
@@ -45,19 +45,19 @@ pub enum GroupError {
     /// The function is a bridge.
     #[error("cannot use {bdf}: it is a bridge")]
     Bridge {
-        /// The bridge.
+        /// Address of the bridge.
         bdf: Bdf,
     },
     /// The function has no IOMMU group.
     #[error("cannot use {bdf} through VFIO: it has no IOMMU group")]
     NoGroup {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
     },
     /// The group exists only in VFIO's no-IOMMU mode.
     #[error("cannot use {bdf}: it is bound through VFIO's no-IOMMU mode")]
     Noiommu {
-        /// The function.
+        /// Address of the function.
         bdf: Bdf,
     },
     /// Other functions of the group have drivers that VFIO does not tolerate.
@@ -65,7 +65,7 @@ pub enum GroupError {
         "cannot open IOMMU group {group} of {bdf} through VFIO: kernel drivers are bound to other functions of the group"
     )]
     NotViable {
-        /// The requested function.
+        /// Address of the requested function.
         bdf: Bdf,
         /// Number of its group.
         group: IommuGroupId,
@@ -75,7 +75,7 @@ pub enum GroupError {
 }
 
 impl GroupError {
-    /// The cause for results.
+    /// Cause of this error in results.
     pub fn cause(&self) -> Cause {
         match self {
             Self::NoFunction { .. } => Cause::NoDevice,
@@ -218,8 +218,8 @@ impl Tree {
         Ok(self.file_holders(&files)?.into_iter().map(|(pid, _)| pid).collect())
     }
 
-    /// The processes, other than this one, that have one of these files open, and the first such file of each. Without root,
-    /// only processes of the same user are visible.
+    /// The processes, other than this one, that have any of these files open, each with the first such file. Without root, only
+    /// processes of the same user are visible.
     ///
     /// # Errors
     /// `/proc` or the open files of a running process cannot be read, so whether it has one of the files open is unknown.

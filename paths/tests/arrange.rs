@@ -1,4 +1,4 @@
-//! Plans of host changes for a requested path, and the reasons if there is none.
+//! Tests the planned host changes for a requested path, and the reason if no plan exists.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::{EPYC, INTEL, Kind, Machine, bdf};
 const EXPORTER: &str = "0000:03:00.0";
 const IMPORTER: &str = "0000:04:00.0";
 
-/// Exporter and importer below two ports of a switch.
+/// Exporter and importer below two downstream ports of a switch.
 fn switch(cpuinfo: &str, downstream: [Option<u16>; 2]) -> Machine {
     let acs = |control: Option<u16>| {
         move |port: support::Function| match control {
@@ -27,7 +27,7 @@ fn switch(cpuinfo: &str, downstream: [Option<u16>; 2]) -> Machine {
         .group_type(9, "DMA-FQ", "")
 }
 
-/// Exporter and importer below a root port each.
+/// Exporter and importer, each below its own root port.
 fn root_ports(cpuinfo: &str) -> Machine {
     Machine::new(cpuinfo)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d))
@@ -97,7 +97,7 @@ fn sets_and_clears_redirect_of_switch_ports() {
 
 #[test]
 fn bypass_redirects_at_the_port_where_requests_enter_the_switch() {
-    // For the kernel, a redirect above the exporter suffices. A switch decides at the port above the importer.
+    // For the kernel, a redirect above the exporter suffices. The switch applies the ACS bits of the port above the importer.
     let exporter_side = switch(EPYC, [Some(0x1d), Some(0x11)]);
     assert_eq!(
         changes(&exporter_side, PathName::HostBridgeBypass),

@@ -433,7 +433,7 @@ fn swiotlb_force_refuses_only_direct_mappings() {
     assert_eq!(path(&forced(two_root_ports(EPYC, UNLISTED)), A, B), PathName::HostBridgeTranslated);
     let switch = forced(one_switch(EPYC, None, [None; 3]).domain_type("identity"));
     assert_eq!(path(&switch, "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
-    // The route is decided first.
+    // The kernel decides the route before the DMA API maps, so swiotlb does not matter here.
     let report = forced(two_root_ports(INTEL, UNLISTED).domain_type("identity")).report(A, B);
     assert_eq!(report.cause, Some(Cause::Topology));
 }
@@ -468,7 +468,7 @@ fn the_mask_must_cover_the_bar_in_a_direct_mapping() {
     assert_eq!(case("identity", 40, high).predicted, PathName::HostBridgeBypass);
     assert_eq!(case("identity", 39, high).predicted, PathName::Refused);
     assert_eq!(case("DMA", 32, high).predicted, PathName::HostBridgeTranslated);
-    // In a translated domain the size must fit below the mask.
+    // In a translated domain only the size of the BAR must fit below the mask.
     assert_eq!(case("DMA", 32, (0x80_0000_0000, 0x1_0000_0000)).cause, Some(Cause::DmaMask));
 }
 

@@ -1,4 +1,4 @@
-//! Bits of an ACS control word in config space.
+//! Bits of an ACS Control register in config space.
 
 use std::io;
 
@@ -13,14 +13,14 @@ use crate::host_tree::HostTree;
 const ID: u16 = 0x000d;
 const CONTROL: u16 = 6;
 
-/// Bits of an ACS control word before a change.
+/// Bits of an ACS Control register before a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Acs {
-    /// Offset of the control word in config space, in bytes.
+    /// Offset of the ACS Control register in config space, in bytes.
     pub(super) offset: u16,
     /// Bits that the change affects.
     pub(super) mask: u16,
-    /// Complete word before the change.
+    /// Value of the whole register before the change.
     pub(super) control: u16,
 }
 
@@ -39,7 +39,7 @@ impl Acs {
     }
 }
 
-/// Sets or clears bits of a control word.
+/// Sets or clears bits of an ACS Control register.
 pub(crate) fn change(host: &HostTree, bdf: Bdf, offset: u16, bits: u16, set: bool) -> Result<(), Error> {
     write_bits(host, bdf, Acs { offset, mask: bits, control: if set { bits } else { 0 } })
 }
@@ -60,7 +60,7 @@ pub(super) fn write_bits(host: &HostTree, bdf: Bdf, Acs { offset, mask, control 
     }
 }
 
-/// Reads a control word. Checks the capability first: another device may be at this address by now.
+/// Reads an ACS Control register. Checks the capability first: another device may be at this address by now.
 fn read(host: &HostTree, bdf: Bdf, offset: u16) -> Result<u16, Error> {
     let failed = |source| Error::Acs { bdf, operation: "read", source };
     let id = host.read_config(bdf, offset.saturating_sub(CONTROL)).map_err(failed)?;

@@ -69,12 +69,12 @@ impl Domain {
     }
 }
 
-/// Sets the domain type to the first of these types that the kernel accepts, and returns the resulting type.
+/// Sets the domain type to the first type in `kinds` that the kernel accepts, and returns the resulting type.
 pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
     let group = domain.group;
     if !kinds.contains(&read_kind(host, group)?.as_str()) {
         for Member { bdf, driver, .. } in &domain.members {
-            // Do not unbind another driver that was bound meanwhile.
+            // Leave the function bound if another driver was bound meanwhile.
             if host.driver(*bdf)?.as_ref() == Some(driver) {
                 driver::unbind(host, *bdf, driver)?;
             }
@@ -106,7 +106,7 @@ pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
         for Member { bdf, driver, .. } in &domain.members {
             if host.driver(*bdf)?.as_ref() == Some(driver) {
-                // The change was forced, so only uses that cannot be forced prevent reverting it.
+                // The user may have forced the change, so only uses that `force_in_use` does not cover prevent reverting it.
                 refuse_in_use(host, *bdf, true)?;
             }
         }

@@ -1,4 +1,4 @@
-//! The journal: every change of the host and the process that makes it, recorded before the change.
+//! The journal: every change of the host and the process that makes it, written before the change is made.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,9 +23,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OwnerKind {
-    /// Until `restore`.
+    /// The change lasts until `restore` reverts it.
     Bind,
-    /// Until the process that made the change exits.
+    /// The change lasts until the process that made it exits.
     Run,
 }
 
@@ -48,12 +48,12 @@ pub(crate) enum Change {
     Rebound { driver: String },
     /// The domain type of the function's IOMMU group was changed.
     Domain(Domain),
-    /// Bits of the function's ACS control word were changed.
+    /// Bits of the function's ACS Control register were changed.
     Acs(Acs),
 }
 
 impl Change {
-    /// Merges with the same change of a process that died. The result describes the state before both.
+    /// Merges with the same change of a process that died. The result describes the state before both changes.
     fn after(self, left: Self) -> Self {
         match (self, left) {
             (Self::Acs(now), Self::Acs(left)) => Self::Acs(now.after(left)),
@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// Whether both entries have the same subject and kind of change. The journal has one entry for each.
+    /// Whether both entries have the same subject and kind of change. The journal has one entry for each such combination.
     fn is_same_change(&self, other: &Self) -> bool {
         self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
     }
@@ -150,7 +150,7 @@ impl Journal {
         Ok(entry)
     }
 
-    /// Makes this process the owner of the entry that a dead run left for this kind of change of a function.
+    /// Makes this process the owner of the entry that a dead process left for the same function and kind of change.
     pub(crate) fn adopt(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<(), Error> {
         let owner = Owner::this_process(host, kind);
         let entry = Entry { bdf, change: now, owner: owner.clone(), boot_id: boot_id(host) };
@@ -204,7 +204,8 @@ impl Journal {
         Ok(contents.entries)
     }
 
-    /// Replaces the journal atomically, even if the host loses power: writes and syncs a new file, then renames it over the old one.
+    /// Replaces the journal atomically, even if the host loses power: writes and syncs a new file, then renames it over the old
+    /// one.
     fn write(&self, contents: &Contents) -> Result<(), Error> {
         let (path, new) = (self.dir.file(FILE), self.dir.file("journal.json.new"));
         let written = (|| {

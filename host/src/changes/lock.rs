@@ -69,7 +69,7 @@ fn open(path: &Path) -> Result<File, Error> {
     })
 }
 
-/// Writes the process ID for messages of other processes, so errors are ignored.
+/// Writes the process ID, which other processes only show in messages, so errors are ignored.
 fn write_pid(file: &mut File) {
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
 }

@@ -177,7 +177,7 @@ impl Interface {
     }
 }
 
-/// Waits until the software RDMA devices are removed, which the kernel does some time after it removes their interface.
+/// Waits until the kernel has removed the software RDMA devices, which takes some time after the removal of their interface.
 pub(super) fn wait_for_removal(host: &HostTree, bdf: Bdf, network: &Network) -> Result<(), Error> {
     for Rdma { name, .. } in network.rdma.iter().filter(|device| device.software.is_some()) {
         until(bdf, &format!("the removal of the RDMA device {name}"), TIMEOUT, || {

@@ -1,4 +1,4 @@
-//! Reverting everything in the journal, whichever process made the change and however that process ended.
+//! Reverts every change in the journal, regardless of the process that made it and of how that process ended.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::journal::boot_id;
 use super::{Change, Entry, Journal, Lock, OwnerKind, Reverted, StateDir, Subject};
 use crate::{Error, Options};
 
-/// Timeout for a killed process to close its files.
+/// Time limit for a killed process to close its files.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Outcome of restoring one entry of the journal.
@@ -33,7 +33,7 @@ pub enum Outcome {
     Obsolete,
     /// Not reverted, because another process has locked the function or group.
     Held {
-        /// ID of that process; `None` if the lock file names none.
+        /// ID of that process; `None` if the lock file contains no process ID.
         pid: Option<u32>,
     },
     /// Not reverted, because other programs have the function open through VFIO.
@@ -162,7 +162,7 @@ mod tests {
         assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Open { pids } if pids == &[4242]));
     }
 
-    /// Unbinding a function that a process has open blocks in the kernel, so an unknown state is not a closed function.
+    /// Unbinding a function that a process has open blocks in the kernel, so a function whose state is unknown counts as open.
     #[test]
     fn keeps_the_driver_if_the_users_are_unknown() {
         let (fixture, bdf) = fixture();

@@ -16,7 +16,7 @@ pub enum Reverted {
     Rebound(String),
     /// The group has this domain type again, and its functions have their previous drivers and network configuration.
     Domain(String),
-    /// The port has its previous ACS control word.
+    /// The port has its previous value of the ACS Control register.
     Acs,
 }
 

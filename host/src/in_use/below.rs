@@ -8,12 +8,12 @@ use peerpath_paths::Bdf;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, read_trimmed};
 
-/// A device node.
+/// A character or block device file below `/dev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Path below `/dev`.
     pub(super) name: String,
-    /// Whether it is a disk or a partition.
+    /// Whether the node is a block device, such as a disk or a partition.
     pub(super) is_block: bool,
 }
 
@@ -43,7 +43,7 @@ impl Below {
 
     fn walk(&mut self, directory: &Path, depth: usize) -> Result<(), Error> {
         self.add(directory)?;
-        // A directory that is removed during the search has no uses.
+        // If a directory is removed during the search, its devices have no uses.
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries.flatten() {
             // Links lead out of the function, and a function below this one is a separate device.

@@ -42,9 +42,9 @@ pub struct InUse {
     pub kind: UseKind,
     /// Description, as a clause: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether [`crate::Options::force_in_use`] covers it. It does not cover uses that could make this host
-    /// unreachable or unusable (a mounted disk, the default route, the login session), and uses for which unbinding blocks until
-    /// a program exits.
+    /// Whether [`crate::Options::force_in_use`] covers the use. It does not cover uses that could make this host unreachable or
+    /// unusable (a mounted disk, the default route, the login session), nor uses for which unbinding blocks until a program
+    /// exits.
     pub forceable: bool,
 }
 

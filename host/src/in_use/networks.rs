@@ -225,7 +225,7 @@ mod tests {
         fixture.file("proc/4242/comm", "ib_send_bw\n");
         fixture.link("proc/4242/fd/3", "/dev/infiniband/uverbs1");
         fixture.link("proc/4243/fd/3", "/dev/infiniband/uverbs0");
-        // Devices that this process has open do not count: it closes them before a change.
+        // Devices that this process has open do not count, because this process closes them before a change.
         fixture.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/infiniband/uverbs1");
         assert_eq!(
             details(&fixture, bdf),

@@ -15,7 +15,7 @@ pub(super) fn uses(host: &HostTree, below: &Below) -> Result<Vec<InUse>, Error> 
     open_files(host, &files, true)
 }
 
-/// Finds the files among these that programs other than this one have open.
+/// Finds which of these files other programs have open.
 pub(super) fn open_files(host: &HostTree, files: &[String], forceable: bool) -> Result<Vec<InUse>, Error> {
     let mut by_file = BTreeMap::<_, Vec<u32>>::new();
     for (pid, file) in host.file_holders(files)? {

@@ -4,7 +4,7 @@ use super::below::Below;
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 
-/// An RDMA device.
+/// An RDMA device that depends on the function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RdmaDevice {
     pub(crate) name: String,
@@ -24,12 +24,12 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
             }
             continue;
         }
-        // The interface of rxe is in `parent`. That of siw, an iWARP device, is an attribute of its GID.
+        // sysfs names the interface of rxe in `parent`, and that of siw, an iWARP device, in an attribute of its GID.
         let software = match read_trimmed(&folder.join("parent"))? {
             Some(interface) => Some(("rxe", interface)),
             None => {
                 let is_siw = read_trimmed(&folder.join("node_type"))?.is_some_and(|kind| kind.ends_with("RNIC"));
-                // The kernel rejects reading an unused entry.
+                // The kernel rejects reading an unused GID entry.
                 let interface = read_trimmed(&folder.join("ports/1/gid_attrs/ndevs/0")).ok().flatten();
                 interface.filter(|_| is_siw).map(|interface| ("siw", interface))
             }

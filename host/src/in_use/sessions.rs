@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// Maximum number of parent processes to search; a longer chain is a loop.
+/// Maximum number of parent processes to search. A longer chain of parents is a loop.
 const PARENT_LIMIT: usize = 64;
 
 /// Finds the interfaces of the login sessions that started this process and its parents.
 ///
-/// sshd sets `SSH_CONNECTION` to the addresses of client and server. Programs such as sudo remove the variable from the environment,
-/// but the environment of a parent process still contains it.
+/// sshd sets `SSH_CONNECTION` to the addresses of client and server. Programs such as sudo remove the variable from the
+/// environment, but the environment of a parent process still contains it.
 pub(super) fn interfaces(host: &HostTree, addresses: &[(IpAddr, String)]) -> Vec<String> {
     let mut pid = std::process::id();
     let mut found = Vec::new();

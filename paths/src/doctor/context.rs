@@ -1,4 +1,4 @@
-//! The facts that every check gets.
+//! The input of every check.
 
 use super::LiveFacts;
 use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
@@ -68,7 +68,8 @@ impl<'a> Context<'a> {
         &self.inventory.topology
     }
 
-    /// Whether the absence of a module means that it is not loaded. A manual copy of sysfs may lack the directory.
+    /// Whether the absence of a module's directory means that the module is not loaded. A manual copy of sysfs may lack
+    /// `sys/module`.
     pub(super) fn modules_known(&self) -> bool {
         self.tree.is_live() || self.tree.has(FACTS_PATH)
     }

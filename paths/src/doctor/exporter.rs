@@ -85,7 +85,7 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
     let bound =
         |function: &&Function| at.exporter.is_none() && function.driver.as_deref().is_some_and(blockers::exports);
     let exporters = selected.chain(at.topology().functions().iter().filter(bound));
-    // The check iommu reports a function without a group.
+    // The check `iommu` reports a function without a group.
     exporters
         .filter_map(|exporter| Some((exporter, at.topology().group_of(exporter)?)))
         .map(|(exporter, group)| {
@@ -165,7 +165,7 @@ pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
     }
     vec![match exporter.memory_decode() {
         Some(true) => Verdict::pass(exporter.bdf, "Memory decoding is on."),
-        // vfio-pci enables the function when it is opened, so this is normal for a function that is not open.
+        // vfio-pci sets the bit when user space opens the function, so a cleared bit is normal before that.
         Some(false) => Verdict::warn(
             exporter.bdf,
             "The memory-decode bit is off; VFIO sets it when it opens the function, and a dma-buf stays revoked while the bit is off.",

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cause, Explanation};
 
-/// The status of a check, ordered from the worst.
+/// The status of a check, ordered from worst to best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// A run with this problem cannot work.
+    /// A run cannot succeed with this problem.
     Fail,
     /// The run may fail or be slower than possible.
     Warn,
@@ -94,12 +94,13 @@ impl Verdict {
         Self { remedy: Some(remedy.into()), ..Self::new(Status::Unknown, subject, detail) }
     }
 
-    /// The finding of a check that needs the running host. It has one wording so that text output can merge such findings.
+    /// Creates the finding of a check that needs the running host but has only a copy. All checks use the same wording so that
+    /// text output can merge such findings.
     pub(super) fn live_only(subject: impl fmt::Display) -> Self {
         Self::unknown(subject, "This check needs the running host.", "Run `peerpath doctor` on the host.")
     }
 
-    /// A finding from an existing explanation.
+    /// Converts an existing explanation to a finding.
     pub(super) fn explained(status: Status, subject: impl fmt::Display, explanation: &Explanation) -> Self {
         Self {
             cause: explanation.cause,

@@ -17,7 +17,8 @@ fn is_irrelevant(at: &Context<'_>) -> bool {
     at.importer.is_some() && !is_selected(at)
 }
 
-/// The status if no GPU is available: a failure if a GPU is selected. Otherwise only a baseline of runs is missing.
+/// The status if no GPU is available: a failure if a GPU is selected, otherwise a warning, because runs then only lack the GPU
+/// baseline.
 fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
@@ -34,7 +35,7 @@ fn may_have_gpu(at: &Context<'_>) -> bool {
     !is_irrelevant(at) && (is_selected(at) || at.tree.has(NvidiaModule::PATH) || !functions(at).is_empty())
 }
 
-/// Facts from NVIDIA's driver; `None` without facts of the running host.
+/// Facts from NVIDIA's driver; `None` if facts of the running host are missing.
 fn live<'a>(at: &Context<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
     Some(at.live?.gpus.as_ref())
 }

@@ -21,7 +21,7 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// Options for one capability, and the consequence if one of them is missing.
+/// Kernel options that one feature needs, and the consequence if one of them is missing.
 struct Need {
     options: &'static [&'static str],
     status: Status,
@@ -73,7 +73,7 @@ pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     found
 }
 
-/// One finding for all missing options with the same status, because one other kernel fixes all of them.
+/// One finding for all missing options with the same status, because booting one kernel that has them fixes all of them.
 fn lacking(host: &Host, status: Status) -> Option<Verdict> {
     let missing: Vec<_> = NEEDS
         .iter()
@@ -97,7 +97,7 @@ fn lacking(host: &Host, status: Status) -> Option<Verdict> {
 
 fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
     let off = |name: &str| host.facts.option(name) == Some(false);
-    // The check kernel-version reports a kernel that is too old for the option. If an option is off, do not report the options
+    // The check `kernel-version` reports a kernel that is too old for the option. If an option is off, do not report the options
     // that depend on it.
     let too_old = host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF);
     let reported = |name: &str| match name {
@@ -109,7 +109,7 @@ fn missing(host: &Host, need: &Need) -> Vec<&'static str> {
 }
 
 fn interfaces(host: &Host) -> Option<Verdict> {
-    // `lacking` reports a kernel without VFIO.
+    // The function `lacking` already reports a kernel without VFIO.
     if host.facts.option("VFIO") == Some(false) {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::{Bdf, Explanation};
 pub struct Use {
     /// Description, as a clause: `nvme0n1 is mounted at /home`.
     pub detail: String,
-    /// Whether `--force-in-use` permits binding the function in spite of this use.
+    /// Whether `--force-in-use` permits unbinding the driver although this use exists.
     pub forceable: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Checks whether a host can export a BAR, import it and observe the path. The checks change nothing.
 //!
-//! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text follow this table. A
-//! check that does not apply returns no finding: without an exporter, for example, the checks of an exporter. A check without
+//! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text follow this table. A check
+//! that does not apply returns no finding; for example, the exporter checks return none if there is no exporter. A check without
 //! the necessary information returns *unknown*.
 
 mod context;
@@ -26,7 +26,7 @@ use finding::Verdict;
 
 use crate::{Inventory, Tree};
 
-/// One check.
+/// One check of a host.
 pub struct Check {
     /// The name of the check in findings.
     pub name: &'static str,

@@ -124,7 +124,7 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
-    // A kernel without the export cannot have the defect.
+    // A kernel without the dma-buf export of vfio-pci cannot have the multi-range defect.
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
         return Vec::new();
     }
@@ -147,7 +147,7 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// The finding if the config space of a function is not readable.
+/// Returns the finding for a function whose config space is not readable.
 fn unreadable(subject: String) -> Vec<Verdict> {
     vec![Verdict::unknown(
         subject,

@@ -62,7 +62,7 @@ pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
     const REMEDY: &str = "Boot without swiotlb=force, or set the domain type of the importer's group to DMA.";
     vec![match at.host().bounce() {
-        // The check confidential-guest reports bouncing because of encryption.
+        // The check `confidential-guest` reports bouncing because of encryption.
         Some(Bounce::No | Bounce::Encryption) => Verdict::pass("host", "swiotlb=force is not set."),
         Some(Bounce::Forced) if at.maps_indirectly() => {
             Verdict::pass("host", "swiotlb=force is set but does not affect this path.")
@@ -133,7 +133,7 @@ pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
         )];
     }
     if roots.iter().all(|root| root.offset.is_none()) {
-        // Report it for selected functions only: a host without BARs needs no finding.
+        // Report the unknown offset for selected functions only, because a host without BARs needs no finding.
         let names: Vec<_> = selected.iter().map(|function| function.bdf.to_string()).collect();
         return if names.is_empty() {
             Vec::new()

@@ -3,7 +3,7 @@
 use super::{Context, Status, Verdict};
 use crate::{Cause, Tree};
 
-/// Locked memory that suffices for the buffers of a run with large transfers.
+/// Locked-memory limit, in bytes, that suffices for the buffers of a run with large transfers.
 const SUFFICIENT_BYTES: u64 = 64 << 20;
 
 pub(super) fn memlock(at: &Context<'_>) -> Vec<Verdict> {

@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) remedy: &'static str,
 }
 
-/// The meaning of one errno at every step without a row for it.
+/// The meaning of one errno at every step that has no row of its own for this errno.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
     pub(super) errno: Errno,
@@ -75,7 +75,7 @@ const fn row(
     Row { step, errno, when: |_| true, severity, cause: Some(cause), why, remedy }
 }
 
-/// A row whose meaning has no cause word.
+/// Creates a row for a failure that has no `Cause`.
 const fn uncaused(step: Step, errno: Errno, severity: Severity, why: &'static str, remedy: &'static str) -> Row {
     Row { step, errno, when: |_| true, severity, cause: None, why, remedy }
 }
@@ -86,8 +86,8 @@ impl Row {
     }
 }
 
-/// swiotlb, the DMA mask and confidential guests affect direct mappings only: a translated domain allocates its IOVA below
-/// the mask and bounces nothing.
+/// Whether these facts permit a direct mapping. swiotlb, the DMA mask and confidential guests affect direct mappings only: a
+/// translated domain allocates its IOVA below the mask and bounces nothing.
 fn direct(facts: &Facts) -> bool {
     facts.translated != Some(true)
 }
@@ -493,8 +493,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::Topology,
         "p2pdma finds no permitted route: because of an ACS redirect or separate root ports, the transfer would \
          pass a host bridge that the kernel does not trust; or the importer is not a PCI device.",
-        "Place both functions below one switch without ACS redirect; `peerpath paths --from EXPORTER --to \
-         IMPORTER` shows the deciding bridge.",
+        "Place both functions below one switch without ACS redirect; the prediction for the pair names the \
+         deciding bridge.",
     ),
     row(
         Step::RegisterDmaBuf,

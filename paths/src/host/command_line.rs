@@ -31,7 +31,7 @@ impl CommandLine {
         self.parameters.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether swiotlb is forced: a `swiotlb=` has the mode `force`, and none has `noforce`, which takes precedence.
+    /// Whether swiotlb is forced: one `swiotlb=` parameter has the mode `force`, and none has `noforce`, which takes precedence.
     pub fn swiotlb_forced(&self) -> bool {
         let modes: Vec<_> = self.values("swiotlb").map(swiotlb_mode).collect();
         modes.contains(&"force") && !modes.contains(&"noforce")
@@ -43,7 +43,7 @@ impl CommandLine {
     }
 }
 
-/// The mode in a value of `swiotlb=`, after the optional numbers of slabs and areas.
+/// The mode in a value of `swiotlb=`; it follows the optional numbers of slabs and areas.
 fn swiotlb_mode(value: &str) -> &str {
     let mut rest = value;
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The first processor.
+/// The first processor of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
     /// `AuthenticAMD`, `GenuineIntel`; x86 only.
@@ -20,11 +20,11 @@ pub struct Cpu {
 /// A platform whose DMA operations support only memory with struct pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LegacyDma {
-    /// POWER: TCE tables.
+    /// POWER, which maps DMA through TCE tables.
     PowerTce,
-    /// SPARC: rejects MMIO.
+    /// SPARC, which rejects MMIO.
     Sparc,
-    /// Alpha: rejects MMIO.
+    /// Alpha, which rejects MMIO.
     Alpha,
 }
 
@@ -43,7 +43,7 @@ impl Cpu {
     /// AMD's CPU family of the first Zen, the oldest one that p2pdma trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
-    /// Parses the lines of the first processor, and the common lines after the last one (the machine, on POWER).
+    /// Parses the lines of the first processor, and the lines after the last processor that apply to all (on POWER, the machine).
     pub fn parse(text: &str) -> Self {
         let pairs =
             || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));

@@ -36,7 +36,8 @@ const OPTIONS: &[&str] = &[
     "ZONE_DEVICE",
 ];
 
-/// Options that newer kernels no longer have. An option that the configuration does not mention is unknown, not off.
+/// Options that newer kernels no longer have. If the configuration does not mention such an option, the option is unknown, not
+/// off.
 const REMOVED_OPTIONS: &[&str] = &["DMABUF_MOVE_NOTIFY"];
 
 /// Facts about a host. `None` means unknown.
@@ -61,7 +62,7 @@ pub struct HostFacts {
     /// Whether swiotlb bounces all direct mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swiotlb_forced: Option<bool>,
-    /// Kind of confidential guest; `None` if the host is not one or this is unknown.
+    /// Kind of confidential guest; `None` if the host is not a confidential guest, or if this is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidential_guest: Option<ConfidentialGuest>,
     /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n`. Empty if the configuration is not readable.

@@ -31,7 +31,7 @@ impl fmt::Display for ConfidentialGuest {
     }
 }
 
-/// Files that exist only in one kind of guest.
+/// Paths of files that exist only in one kind of confidential guest.
 const MARKS: &[(&str, ConfidentialGuest)] = &[
     ("sys/devices/system/cpu/sev/vmpl", ConfidentialGuest::SevSnp),
     ("sys/class/misc/sev-guest", ConfidentialGuest::SevSnp),

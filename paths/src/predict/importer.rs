@@ -18,8 +18,9 @@ pub(super) enum Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts {
     pub(super) mapping: Mapping,
-    /// DMA mask that the bound driver set, as the highest DMA address. `None` without a driver of the device: the mask then has
-    /// the kernel's initial value of 32 bits, which does not apply to an import.
+    /// DMA mask that the bound driver set, as the highest DMA address. `None` if no driver of the device is bound: the mask then
+    /// has the kernel's initial value of 32 bits, which does not apply to an import, because the device's driver sets its own
+    /// mask.
     pub(super) mask: Option<u64>,
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
@@ -119,8 +120,8 @@ fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     }
 }
 
-/// Whether the kernel links every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, which
-/// this crate has no data on.
+/// Whether the kernel maps every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, whose
+/// behavior this crate does not know.
 pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);

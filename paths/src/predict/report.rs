@@ -32,7 +32,7 @@ pub struct PathReport {
     pub up_to: Option<Bdf>,
     /// Missing information that may change the prediction, as noun phrases.
     pub unknown: Vec<String>,
-    /// Index of the BAR that the prediction is for.
+    /// Index of the BAR that the prediction assumes to be exported.
     #[serde(default)]
     pub bar: Option<u8>,
     /// Changes of the host that give another path, as imperative clauses.
@@ -90,7 +90,7 @@ impl Predictor<'_> {
     }
 }
 
-/// Derives the parts of a report.
+/// Derives the fields of a report.
 struct ReportBuilder<'a> {
     predictor: &'a Predictor<'a>,
     from: usize,
@@ -98,7 +98,7 @@ struct ReportBuilder<'a> {
     common: Option<usize>,
     /// Functions with an ACS redirect among those that p2pdma checks, in its order.
     redirecting: Vec<&'a Function>,
-    /// Functions with unknown ACS among them.
+    /// Functions with unknown ACS among those that p2pdma checks.
     acs_unknown: Vec<&'a Function>,
 }
 
@@ -193,8 +193,8 @@ impl<'a> ReportBuilder<'a> {
         format!("the kernel trusts the host bridges of AMD processors of family 23 and later (this is {family})")
     }
 
-    /// The first device of the root bus that the allowlist does not contain, or of the exporter's root bus if it contains both;
-    /// and the decision of the allowlist, as a clause.
+    /// Returns the deciding device and the decision of the allowlist, as a clause. The deciding device is the first device on the
+    /// root bus that the allowlist does not contain, or on the exporter's root bus if the allowlist contains both.
     fn list_fact(&self) -> (Option<Bdf>, String) {
         let (from, to) = self.roots();
         let trust = &self.predictor.trust;

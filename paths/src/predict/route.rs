@@ -21,20 +21,22 @@ impl Routes {
         }
     }
 
-    /// The routes through a root complex. `trusted` is unknown if `None`.
+    /// The routes of transfers through a root complex. `trusted` is whether the kernel trusts the root complex; `None` if
+    /// unknown.
     fn through_root(trusted: Option<bool>) -> Self {
         Self { bus_address: false, host_bridge: trusted != Some(false), none: trusted != Some(true) }
     }
 }
 
-/// Root buses that the kernel trusts.
+/// Facts that decide which root buses the kernel trusts to forward peer-to-peer transfers.
 #[derive(Debug)]
 pub(super) struct Trust {
     /// Whether the kernel trusts every host bridge because of the processor.
     pub(super) processor: Option<bool>,
-    /// Whether the allowlist contains each root bus for two functions below it.
+    /// For each root bus, whether the allowlist contains it for a pair of functions below this root bus.
     alone: Vec<Option<bool>>,
-    /// Whether the allowlist contains each root bus for a function below it and one below another root bus.
+    /// For each root bus, whether the allowlist contains it for a pair with one function below this and one below another root
+    /// bus.
     with_another: Vec<Option<bool>>,
 }
 
@@ -75,7 +77,8 @@ impl Trust {
     }
 }
 
-/// Whether the allowlist contains the first device of a root bus; `None` if the possible first devices differ.
+/// Whether the allowlist contains the first device of a root bus; `None` if that depends on which of the possible devices is
+/// first.
 fn listed(host: &Host, topology: &Topology, possible_first: &[Bdf], same_host_bridge: bool) -> Option<bool> {
     let mut answers = possible_first
         .iter()
@@ -92,7 +95,7 @@ fn first_is_listed(host: &Host, first: &Function, same_host_bridge: bool) -> Opt
     if listed == Some(false) || (first.bdf.device(), first.bdf.function()) == (0, 0) {
         return listed;
     }
-    // A device other than 00.0 counts only if it is a root port.
+    // The kernel accepts a first device other than 00.0 only if it is a root port.
     match first.is_root_port() {
         Some(true) => listed,
         Some(false) => Some(false),

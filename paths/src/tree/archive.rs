@@ -68,9 +68,9 @@ impl Source for Archive {
         while let Some((found, _)) = self.entries.range(from..).next() {
             let Some(rest) = found.strip_prefix(&prefix) else { break };
             let name = rest.split('/').next().unwrap_or_default().to_owned();
-            // '0' follows '/' in ASCII: the next key that is not below this name.
+            // '0' follows '/' in ASCII, so this is the lowest key after all entries below the directory `name`.
             from = format!("{prefix}{name}0");
-            // A sibling such as "name-2" sorts before "name/...", so continue directly after the name.
+            // A sibling such as "name-2" sorts between "name" and "name/...", so continue directly after the name.
             if found.len() == prefix.len() + name.len() {
                 from = format!("{found}\0");
             }
@@ -227,7 +227,7 @@ fn refused(error: io::Error) -> TreeError {
     }
 }
 
-/// Limits the decompressed size.
+/// A reader that limits the decompressed size.
 struct Bounded<R> {
     inner: R,
     left_bytes: u64,
@@ -253,7 +253,7 @@ impl<R: Read> Read for Bounded<R> {
         }
         let room = usize::try_from(self.left_bytes).unwrap_or(usize::MAX).min(into.len());
         if room == 0 {
-            // The stream is too large only if it continues.
+            // A stream of exactly the maximum size is valid, so check whether it continues.
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
                 _ => Err(io::Error::other(TooLarge { limit_bytes: self.limit_bytes })),
@@ -279,7 +279,7 @@ mod tests {
             Self(tar::Builder::new(Vec::new()))
         }
 
-        /// Writes any name, without the checks of the tar crate.
+        /// Writes any path into the header, without the checks of the tar crate.
         fn raw(mut self, name: &str, kind: EntryType, link: &str, bytes: &[u8]) -> Self {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_wrong_size_field_allocates_nothing() {
         let mut bytes = Builder::new().file("sys/a", "text").bytes();
-        // The size field, as large as octal digits go, with a checksum that agrees.
+        // The largest value that the octal size field can contain, with a matching checksum.
         bytes[124..136].copy_from_slice(b"77777777777\0");
         bytes[148..156].copy_from_slice(b"        ");
         let sum: u32 = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();

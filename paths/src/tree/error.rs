@@ -11,7 +11,7 @@ pub enum TreeError {
     /// The path does not exist or is not readable.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// The path.
+        /// Path that the caller asked to open.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,

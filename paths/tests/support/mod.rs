@@ -99,7 +99,7 @@ impl Function {
         self
     }
 
-    /// Header, PCIe capability, ACS and ATS.
+    /// Config space with header, PCIe capability, ACS and ATS.
     fn config(&self) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         let bridge = matches!(self.kind, Kind::RootPort | Kind::Upstream | Kind::Downstream);
@@ -187,7 +187,7 @@ pub fn bdf(text: &str) -> Bdf {
 }
 
 impl Machine {
-    /// Linux 7.2 with a translating IOMMU.
+    /// A host with Linux 7.2 and a translating IOMMU.
     pub fn new(cpuinfo: &str) -> Self {
         let text = |text: &str| text.as_bytes().to_vec();
         Self {
@@ -323,7 +323,7 @@ impl Machine {
         parts.join("/")
     }
 
-    /// Secondary and subordinate bus of every bridge, from the functions below it.
+    /// Derives the secondary and subordinate bus of a bridge from the functions below it.
     fn buses(&self, bridge: Bdf) -> (u8, u8) {
         let below = |function: &&Function| {
             let mut above = function.above;
@@ -461,8 +461,8 @@ impl Archive<'_> {
     }
 }
 
-/// A host with this number of functions: one segment per socket, each with a switch of thirty ports below its root port, and
-/// eight functions behind each port.
+/// A host with the given number of functions: one segment per socket, each with a switch of thirty ports below its root port, and
+/// eight functions below each port.
 pub fn large(functions: usize) -> Machine {
     let mut machine = Machine::new(INTEL);
     let address = |segment: u32, bus: u32, device: u32| format!("{segment:04x}:{bus:02x}:{device:02x}.0");
