@@ -107,7 +107,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The ACS Control register of a port cannot be read or written.
-    #[error("cannot {operation} the ACS control word of {bdf}")]
+    #[error("cannot {operation} the ACS Control register of {bdf}")]
     Acs {
         /// Address of the port.
         bdf: Bdf,

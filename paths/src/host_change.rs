@@ -36,11 +36,11 @@ pub enum HostChange {
         /// The new type.
         to: DomainType,
     },
-    /// Sets or clears redirect bits of the ACS control word of a function.
+    /// Sets or clears redirect bits in the ACS Control register of a function.
     Acs {
         /// The function, usually a port.
         bdf: Bdf,
-        /// Offset of the control word in config space.
+        /// Offset of the ACS Control register in config space, in bytes.
         offset: u16,
         /// The bits to change.
         bits: AcsControl,

@@ -25,7 +25,6 @@ use peerpath_paths::Tree;
 pub use peerpath_paths::{BarIndex, Bdf};
 
 pub use crate::sys::iommufd::Access;
-pub use crate::sys::iommufd::Access;
 pub use address_space::{AddressSpace, Mapped};
 pub use bars::{NotExportable, bars};
 pub use device::Device;

@@ -257,7 +257,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
                 "The importer uses ATS, but {} redirect translated requests to the root complex (ACS redirect without DT).",
                 super::context::few(&without_dt)
             ),
-            "Set direct translated P2P (bit 6 of the ACS control word) on those ports with setpci.",
+            "Set direct translated P2P (bit 6 of the ACS Control register) on those ports with setpci.",
         )
     }]
 }
