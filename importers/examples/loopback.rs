@@ -4,7 +4,7 @@
 //! loopback 0000:03:00.0 2 mlx5_0
 //! ```
 //!
-//! The function must be bound to vfio-pci. The first five bytes of the BAR are overwritten.
+//! The function must be bound to vfio-pci. The example overwrites the first five bytes of the BAR.
 
 use std::error::Error;
 

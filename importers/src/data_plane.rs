@@ -11,30 +11,30 @@ use crate::{Error, Op};
 /// Size of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneSettings {
-    /// Maximum number of transfers in flight, per queue and side.
+    /// Maximum number of transfers in flight, per queue and posting side.
     pub depth: u32,
     /// Number of queues (queue pairs of an RDMA device, streams of a GPU).
     pub queues: u32,
-    /// Whether the buffer's side posts transfers as well.
+    /// Whether the buffer's side posts transfers in addition to the far side.
     pub both_sides: bool,
-    /// Bytes of far-side memory.
+    /// Length of far-side memory, in bytes.
     pub far_bytes: u64,
 }
 
 impl DataPlaneSettings {
-    /// Settings for one queue, on which only the far side posts.
+    /// Creates settings for one queue on which only the far side posts.
     pub const fn simple(depth: u32, far_bytes: u64) -> Self {
         Self { depth, queues: 1, both_sides: false, far_bytes }
     }
 }
 
-/// A side of a data plane.
+/// Side of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Side {
-    /// The memory that the buffer exchanges bytes with, and its queue pairs if the device has any.
+    /// Far side: the memory that the buffer exchanges bytes with, and its queue pairs if the device has any.
     #[default]
     Far,
-    /// The registered buffer, and its queue pairs if the device has any.
+    /// Buffer's side: the registered buffer, and its queue pairs if the device has any.
     Buffer,
 }
 
@@ -52,20 +52,20 @@ pub struct Operands {
 pub struct Transfer {
     /// Id chosen by the caller and repeated in the completion.
     pub id: u64,
-    /// A transfer op of the importer.
+    /// Operation, one of the importer's transfer ops.
     pub op: Op,
-    /// The side that posts the transfer. Posted by the buffer's side, an op moves bytes in the opposite direction.
+    /// Side that posts the transfer. If the buffer's side posts, the op transfers bytes in the opposite direction.
     pub posted_by: Side,
-    /// Queue to post on.
+    /// Index of the queue to post on, from 0.
     pub queue: u32,
-    /// Whether the work request is unsignaled. Its completion is reported with that of the next signaled transfer on the
-    /// same queue and side, so the last transfer must be signaled.
+    /// Whether the work request is unsignaled. An unsignaled transfer is reported as completed together with the next
+    /// signaled transfer of the same queue and side, so the last transfer must be signaled.
     pub unsignaled: bool,
     /// Operands of an atomic op.
     pub operands: Operands,
     /// Offset in the buffer, in bytes.
     pub buffer_offset: u64,
-    /// Offset on the far side, in bytes.
+    /// Offset in far-side memory, in bytes.
     pub far_offset: u64,
     /// Bytes to transfer.
     pub length_bytes: u32,
@@ -92,14 +92,14 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the transfer completed with {status}")]
 pub struct TransferError {
-    /// Status as the device names it (`REM_ACCESS_ERR`).
+    /// Name of the completion status in the device's specification (`REM_ACCESS_ERR`).
     pub status: &'static str,
     /// Meaning of the status, and the remedy.
     pub explanation: Box<Explanation>,
 }
 
 impl TransferError {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation.cause
     }
@@ -107,18 +107,19 @@ impl TransferError {
 
 /// Transfers data between a registered buffer and its far side: memory of this host, of a GPU, of a drive, or of a peer.
 ///
-/// A failed transfer may stop the data plane: a queue pair of verbs enters the error state and flushes the transfers still
-/// in flight. [`DataPlane::submit`] then accepts nothing until all of them have been polled, and returns an error
-/// afterwards. Drop the data plane and set up another one.
+/// A failed transfer may stop the data plane: a queue pair enters the error state and flushes the transfers still in flight.
+/// [`DataPlane::submit`] then accepts no transfers until all of them have been polled, and returns an error afterwards. Drop
+/// the data plane and set up another one.
 pub trait DataPlane: Send {
-    /// Returns a view of the far side, to fill and verify its memory. Do not use it while transfers are in flight.
+    /// Returns a view of far-side memory, to fill and verify it. Do not use the view while transfers are in flight.
     fn far(&self) -> Arc<dyn View>;
     /// Posts the longest prefix of the batch that the device accepts now, and returns its length. At most
     /// [`DataPlaneSettings::depth`] transfers are in flight, per queue and side.
     ///
     /// # Errors
-    /// A transfer exceeds the buffer or the far side, has an invalid length, or needs an op that the device lacks: neither
-    /// it nor the transfers after it were posted. Or the device refused, and the data plane accepts no more transfers.
+    /// - A transfer exceeds the buffer or the far side, has an invalid length, or needs an op that the device lacks. This
+    ///   transfer and the transfers after it are not posted.
+    /// - The device refused the batch. The data plane accepts no more transfers.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;
     /// Appends the completions that have arrived to `done`, without waiting. Reuse `done` in a loop: with capacity for
     /// `depth` completions, nothing is allocated unless a transfer fails.
@@ -126,15 +127,15 @@ pub trait DataPlane: Send {
     /// # Errors
     /// The completion queue failed.
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error>;
-    /// Returns the time by the device's clock, in nanoseconds, between the start of the first transfer since the previous
-    /// call and the end of the last one. `None` if the device has no such clock. Do not use it while transfers are in
+    /// Returns the time in nanoseconds, by the device's clock, from the start of the first transfer since the previous call
+    /// to the end of the last transfer. `None` if the device has no such clock. Do not call it while transfers are in
     /// flight.
     fn device_time_ns(&mut self) -> Option<u64> {
         None
     }
     /// Sleeps until a completion event arrives, for at most 0.1 s, if the device was opened with
-    /// [`crate::QueuePairOptions::events`]; otherwise returns at once. Call it after a poll that found nothing. Returns
-    /// whether it slept without an event.
+    /// [`crate::QueuePairOptions::events`]; otherwise returns at once. Call it after a poll that returned no completion.
+    /// Returns true if it slept and no event arrived.
     ///
     /// # Errors
     /// The event channel failed.

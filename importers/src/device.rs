@@ -9,14 +9,14 @@ use peerpath_paths::Bdf;
 use crate::endpoint::no_remote_ends;
 use crate::{ConnectedEnd, DataPlane, DataPlaneSettings, EndSettings, Error, UnconnectedEnd};
 
-/// An opened device.
+/// An opened target device, with which buffers are registered.
 pub trait Device: Send + Sync {
-    /// Name, model, PCI function and driver of the device.
+    /// Returns the name, model, PCI function and driver of the device.
     fn info(&self) -> &DeviceInfo;
-    /// Registers a buffer: the measured op `register`. The registration keeps the buffer and the device alive.
+    /// Registers a buffer. The op `register` measures this call. The registration keeps the buffer and the device alive.
     ///
     /// # Errors
-    /// The kernel or the library refused.
+    /// The kernel or the library refused to register the buffer.
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error>;
 }
 
@@ -27,11 +27,11 @@ pub struct DeviceInfo {
     pub name: String,
     /// Model name, if the device's library reports one.
     pub model: Option<String>,
-    /// PCI function of the device. `None` if it has none or is unknown.
+    /// PCI function of the device. `None` if the device has no PCI function or its function is unknown.
     pub bdf: Option<Bdf>,
     /// Kernel driver or user-space provider.
     pub driver: Option<String>,
-    /// Firmware version. `None` without firmware.
+    /// Firmware version. `None` if the device has no firmware.
     pub firmware: Option<String>,
     /// Whether the CPU performs the RDMA operations (rxe, siw).
     pub soft_rdma: bool,
@@ -40,42 +40,42 @@ pub struct DeviceInfo {
     pub own_address_space: bool,
 }
 
-/// A buffer registered with a device. Dropping it also unregisters the buffer, but only [`Registration::unregister`]
-/// reports an error.
+/// A buffer registered with a device. Dropping the registration also unregisters the buffer, but only
+/// [`Registration::unregister`] reports an error.
 ///
 /// Several threads may use one registration, each with its own data plane.
 pub trait Registration: Send + Sync {
-    /// Mechanism of the registration, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
+    /// Returns the mechanism of the registration, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
     fn mechanism(&self) -> &'static str;
     /// Sets up a data plane (queue pairs, far-side memory). The data plane borrows the registration.
     ///
     /// # Errors
     /// The device cannot provide a data plane with these settings.
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
-    /// Creates unconnected queue pairs for the buffer. The peer's queue pairs belong to another host or another thread.
+    /// Creates unconnected queue pairs for the buffer, to connect with a peer on another host or in another thread.
     ///
     /// # Errors
-    /// The device refused, or this kind of device has no queue pairs.
+    /// The device cannot create the queue pairs, or this kind of device has no queue pairs.
     fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(no_remote_ends())
     }
-    /// Connects `far_bytes` bytes of host memory with the buffer and returns both ends, for two threads: first the end of
-    /// the host memory, then the end of the buffer.
+    /// Connects `far_bytes` bytes of host memory with the buffer and returns both sides' queue pairs, for two threads: first
+    /// the queue pairs of the host memory, then those of the buffer.
     ///
     /// # Errors
-    /// As [`Registration::end`].
+    /// Same as [`Registration::end`].
     fn both_ends(&self, _settings: EndSettings, _far_bytes: u64) -> Result<[Box<dyn ConnectedEnd + '_>; 2], Error> {
         Err(no_remote_ends())
     }
-    /// Unregisters the buffer: the measured op `unregister`.
+    /// Unregisters the buffer. The op `unregister` measures this call.
     ///
     /// # Errors
-    /// The kernel or the library refused.
+    /// The kernel or the library refused to unregister the buffer.
     fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error>;
 }
 
-/// Memory of a former registration, freed on drop. A caller that times [`Registration::unregister`] can thus exclude the
-/// time to free it.
+/// Memory of a former registration, freed on drop. A caller that measures [`Registration::unregister`] can thus exclude the
+/// time to free the memory.
 pub struct DeferredRelease {
     _held: Box<dyn Any + Send>,
 }

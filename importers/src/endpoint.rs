@@ -1,5 +1,5 @@
-//! Ends of connections between two hosts or two threads, and the endpoints they exchange. An end is one side's queue pairs
-//! with their memory; an endpoint is its description for the peer.
+//! Connections between two hosts or two threads. An end is the queue pairs of one side with their memory. An endpoint holds
+//! the parameters that an end sends to its peer to connect.
 
 use std::net::Ipv6Addr;
 
@@ -11,11 +11,11 @@ use crate::{DataPlane, Error};
 /// Parameters that each end sends to its peer to connect. The peer may be another host, so every field is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The queue pairs, each connected with the peer's queue pair at the same index.
+    /// Queue pairs. Each is connected with the peer's queue pair at the same index.
     pub queue_pairs: Vec<QueuePairEnd>,
     /// Address of the port.
     pub address: PortAddress,
-    /// MTU of the port.
+    /// MTU of the port, in bytes.
     pub mtu_bytes: u32,
     /// Maximum number of RDMA reads and atomic operations in flight per queue pair.
     pub reads_in_flight: u8,
@@ -26,7 +26,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Merges the endpoints of several threads, which differ only in their queue pairs. `None` if there are none.
+    /// Merges the endpoints of several threads, which differ only in their queue pairs. `None` if `lanes` is empty.
     pub fn of_lanes<'a>(lanes: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let mut lanes = lanes.into_iter();
         let mut whole = lanes.next()?.clone();
@@ -67,22 +67,22 @@ pub enum PortAddress {
 /// A registered memory region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
-    /// Length of the region.
+    /// Length of the region, in bytes.
     pub length_bytes: u64,
-    /// Address of its first byte in work requests.
+    /// Address of the region's first byte in work requests.
     pub address: u64,
     /// Remote key (rkey).
     pub key: u32,
 }
 
-/// Queues of an end.
+/// Number and depth of the queues of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndSettings {
     /// Maximum number of transfers in flight per queue pair.
     pub depth: u32,
     /// Number of queue pairs.
     pub queues: u32,
-    /// Whether the peer sends to this end, so that this end posts receives.
+    /// Whether this end posts receive work requests, because the peer posts sends.
     pub receives: bool,
 }
 
@@ -93,29 +93,29 @@ pub trait UnconnectedEnd<'registration>: Send {
     /// Connects to the peer.
     ///
     /// # Errors
-    /// The peer's endpoint is incompatible with this one, or the device refused.
+    /// The peer's endpoint is incompatible with this one, or the device cannot connect the queue pairs.
     fn connect(self: Box<Self>, peer: &Endpoint) -> Result<Box<dyn ConnectedEnd + 'registration>, Error>;
 }
 
 /// Connected queue pairs. Their peers belong to another host or another thread.
 ///
-/// This end posts as the far side: the far side of this data plane is the memory of this end. The buffer is the memory
-/// that the peer's endpoint describes.
+/// This end is the far side of its data plane: it posts the transfers, and far-side memory is the memory of this end. The
+/// buffer is the memory that the peer's endpoint describes.
 pub trait ConnectedEnd: DataPlane {
-    /// Posts receives for the peer's sends. Sends on queue `q` of `n` arrive at the offsets with index `q`, `q + n`, `q +
-    /// 2n` and so on, cyclically. Each poll reposts completed receives, so poll often.
+    /// Posts receive work requests for the peer's sends. Sends on queue `q` of `n` arrive at the offsets with index `q`,
+    /// `q + n`, `q + 2n` and so on, cyclically. Each poll reposts completed receives, so poll often.
     ///
     /// # Errors
-    /// An offset exceeds the memory of this end, or the device refused.
+    /// An offset exceeds the memory of this end, or the device refused the receives.
     fn receive(&mut self, offsets: &[u64], length_bytes: u32) -> Result<(), Error>;
-    /// Number of sends that have arrived since [`ConnectedEnd::receive`].
+    /// Returns the number of sends that have arrived since [`ConnectedEnd::receive`].
     ///
     /// # Errors
     /// The connection failed.
     fn arrived(&mut self) -> Result<u64, Error>;
 }
 
-/// The error of devices without queue pairs.
+/// Returns the error of devices without queue pairs.
 pub(crate) fn no_remote_ends() -> Error {
     let explanation = Explanation::uncaused("Only RDMA devices have queue pairs.", "Use an RDMA device.");
     Error::untyped("cannot connect to a peer: the device has no queue pairs", Severity::BadInput, explanation)

@@ -1,13 +1,13 @@
-//! The error type that the traits share.
+//! Error type of the traits [`crate::Importer`], [`crate::Device`], [`crate::Registration`] and [`crate::DataPlane`].
 
 use std::fmt;
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// An importer's error behind the traits, with its cause and remedy.
+/// Error of any importer, with its cause and remedy.
 ///
-/// The type is opaque, so a new importer does not change it. [`Error::downcast_ref`] returns the importer's error type,
-/// e.g. `verbs::Error`.
+/// The type is opaque, so a new importer does not change it. [`Error::downcast_ref`] returns the importer's own error, e.g.
+/// `verbs::Error`.
 #[derive(Debug)]
 pub struct Error(Box<dyn Explained>);
 
@@ -17,17 +17,17 @@ impl Error {
         Self(Box::new(error))
     }
 
-    /// An error without a type of its own: `message` says what failed.
+    /// Creates an error from a message, for failures without an error type. `message` names the operation that failed.
     pub fn untyped(message: impl Into<String>, severity: Severity, explanation: Explanation) -> Self {
         Self::new(Untyped { message: message.into(), severity, explanation })
     }
 
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.0.explanation().cause
     }
 
-    /// Returns the importer's error if it has this type.
+    /// Returns the importer's own error if its type is `E`.
     pub fn downcast_ref<E: Explained>(&self) -> Option<&E> {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         error.downcast_ref()

@@ -7,18 +7,19 @@ use peerpath_paths::{Bdf, Explanation};
 
 use crate::{Device, Error, MechanismSpec, OpSpec, QueuePairOptions};
 
-/// A kind of target device, e.g. RDMA NICs.
+/// Kind of target device, e.g. RDMA NICs.
 ///
 /// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can add others with
 /// [`crate::parse_target_among`].
 pub trait Importer: Sync {
-    /// Name of the kind: the part of a target before the colon, and `target.kind` in results. Lowercase ASCII letters.
+    /// Returns the name of the kind, in lowercase ASCII letters: the part of a target before the colon, and `target.kind` in
+    /// results.
     fn kind(&self) -> &'static str;
-    /// Capabilities of the devices of this kind.
+    /// Returns the capabilities of the devices of this kind.
     fn capabilities(&self) -> Capabilities;
-    /// Syntax of a target, for help texts.
+    /// Returns the syntax of a target, for help texts.
     fn usage(&self) -> Usage;
-    /// Lists the devices of this host. Empty if there are none or if their library is missing.
+    /// Lists the devices of this host. The list is empty if the host has no such device or if the library is missing.
     fn discover(&self) -> Vec<Discovered>;
     /// Reports for each device name whether the device supports on-demand paging (ODP). Omits devices that cannot be
     /// queried.
@@ -39,16 +40,16 @@ pub trait Importer: Sync {
     /// Opens the device at `address`. `options` applies to devices with queue pairs.
     ///
     /// # Errors
-    /// As [`Importer::probe`], or the device cannot be opened.
+    /// The address is malformed, no such device exists, or the device cannot be opened.
     fn open(&self, address: &str, options: &QueuePairOptions) -> Result<Arc<dyn Device>, Error>;
 }
 
 /// Capabilities of devices of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
-    /// Operations, in the order in which a run performs them.
+    /// Operations, in the order in which a run measures them.
     pub ops: &'static [OpSpec],
-    /// Registration mechanisms, selected in an address by `?mechanism=NAME`. By default, the device tries each in this
+    /// Registration mechanisms, selected in an address by `?mechanism=NAME`. By default, the device tries them in this
     /// order.
     pub mechanisms: &'static [MechanismSpec],
     /// Whether buffers are mapped into an I/O address space that only the device uses: see
@@ -72,7 +73,7 @@ pub struct Usage {
 pub enum Availability {
     /// The device is ready.
     Ready,
-    /// The device can register ordinary memory but no dma-buf, for this reason.
+    /// The device can register ordinary memory, but cannot register dma-bufs for this reason.
     HostMemoryOnly(Explanation),
     /// The device cannot be used, for this reason.
     Waived(Explanation),
@@ -81,7 +82,7 @@ pub enum Availability {
 /// A device that an importer found on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
-    /// The device as a target: `verbs:rxe0`.
+    /// Target that names the device: `verbs:rxe0`.
     pub target: String,
     /// PCI function of the device.
     pub bdf: Option<Bdf>,

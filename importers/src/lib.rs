@@ -82,7 +82,7 @@ pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
 pub use queue_pair_options::{ParseTransportError, QueuePairOptions, Transport};
 pub use target::{ParseTargetError, parse_target, parse_target_among};
 
-/// The importers that are built in.
+/// Built-in importers.
 pub static IMPORTERS: &[&dyn Importer] = &[
     #[cfg(any(feature = "verbs-dlopen", feature = "verbs-link"))]
     &verbs::Verbs,

@@ -1,4 +1,4 @@
-//! Blocking reads and writes of a registered buffer, over a data plane.
+//! Simple reads and writes of a registered buffer, over a data plane.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,13 +13,13 @@ use crate::{Completion, DataPlane, DataPlaneSettings, Error, Op, Registration, T
 
 /// Maximum bytes per transfer. Longer reads and writes are split into several transfers.
 const SLOT_BYTES: u64 = 64 << 10;
-/// Timeout for the completion of a transfer. A NIC that loses its peer reports an error earlier.
+/// Timeout for the completion of a transfer. If the connection is lost, a NIC reports an error earlier.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads and writes a registered buffer through its device, in a loopback on the same host.
+/// Reads and writes a registered buffer through the device, between the buffer and memory of the same host.
 ///
-/// Each call returns at once with a handle to wait for, so several transfers can be in flight. Data is copied to and from
-/// memory of this type, so use a [`DataPlane`] if speed matters.
+/// Each call starts transfers and returns a handle to wait for, so several transfers can be in flight. Each call also copies
+/// the data to or from memory that this type owns, so use a [`DataPlane`] if speed matters.
 pub struct Loopback<'r> {
     shared: Arc<Mutex<Shared<'r>>>,
 }
@@ -28,7 +28,7 @@ impl<'r> Loopback<'r> {
     /// Sets up a data plane for `depth` transfers in flight; `buffer_bytes` is the length of the registered buffer.
     ///
     /// # Errors
-    /// As [`Registration::data_plane`].
+    /// Same as [`Registration::data_plane`].
     pub fn new(registration: &'r dyn Registration, depth: u32, buffer_bytes: u64) -> Result<Self, Error> {
         let slot_bytes = SLOT_BYTES.min(buffer_bytes);
         let plane = registration.data_plane(&DataPlaneSettings::simple(depth, u64::from(depth) * slot_bytes))?;
@@ -45,7 +45,7 @@ impl<'r> Loopback<'r> {
     /// Starts to write `bytes` into the buffer at `offset`.
     ///
     /// # Errors
-    /// The bytes do not fit the buffer, the data plane has failed, or unfinished handles hold all transfers.
+    /// The bytes exceed the buffer, the data plane has failed, or unfinished handles hold all transfers.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Pending<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Write };
         for (place, at) in pending.pieces(offset, bytes.len()) {
@@ -63,7 +63,7 @@ impl<'r> Loopback<'r> {
     /// Starts to read `length_bytes` bytes of the buffer at `offset`.
     ///
     /// # Errors
-    /// As [`Loopback::write`].
+    /// Same as [`Loopback::write`].
     pub fn read(&mut self, offset: u64, length_bytes: usize) -> Result<PendingRead<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Read };
         let mut bytes = vec![0; length_bytes];
@@ -80,7 +80,7 @@ impl<'r> Loopback<'r> {
 #[must_use = "the write may not have completed before `wait` returns"]
 pub struct Pending<'r> {
     shared: Arc<Mutex<Shared<'r>>>,
-    /// Slot and byte range of each transfer, in order.
+    /// Slot of each transfer, and its byte range within the write or read, in order.
     parts: VecDeque<(usize, Range<usize>)>,
     op: Op,
 }
@@ -101,13 +101,14 @@ impl<'r> Pending<'r> {
 
     /// Divides a span of the buffer into transfers: the byte range of each, and its offset in the buffer.
     fn pieces(&self, offset: u64, length_bytes: usize) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
-        // At most 64 KiB.
+        // A slot has at most 64 KiB, so its length fits `usize`.
         let step = (self.lock().slot_bytes as usize).max(1);
         let piece = move |start: usize| (start..length_bytes.min(start + step), offset.saturating_add(start as u64));
         (0..length_bytes).step_by(step).map(piece)
     }
 
-    /// Returns a free slot. If there is none, waits for the oldest transfer of this handle, or for an abandoned one.
+    /// Returns a free slot. If all slots are in use, waits for the oldest transfer of this handle, or for a transfer whose
+    /// handle was dropped.
     fn slot(
         &mut self,
         mut consume: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
@@ -128,7 +129,7 @@ impl<'r> Pending<'r> {
         }
     }
 
-    /// Waits for the oldest transfer and passes its far-side memory to `consume`. Returns false if no transfer was left.
+    /// Waits for the oldest transfer and passes its far-side memory to `consume`. Returns false if no transfer is left.
     fn settle(
         &mut self,
         mut consume: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
@@ -168,7 +169,7 @@ impl PendingRead<'_> {
     /// Waits until the read has completed, for at most 30 s, and returns the bytes.
     ///
     /// # Errors
-    /// As [`Pending::wait`].
+    /// Same as [`Pending::wait`].
     pub fn wait(self) -> Result<Vec<u8>, LoopbackError> {
         let Self { mut pending, mut bytes } = self;
         while pending.settle(|(far, start), place| far.read(start, &mut bytes[place]))? {}
@@ -176,12 +177,12 @@ impl PendingRead<'_> {
     }
 }
 
-/// State of a slot: a span of far-side memory for one transfer at a time.
+/// State of a slot. A slot is a span of far-side memory for one transfer at a time.
 #[derive(Clone)]
 enum Slot {
     Free,
     InFlight,
-    /// In flight, and its handle was dropped.
+    /// The transfer is in flight, and its handle was dropped.
     Abandoned,
     Completed(Result<(), TransferError>),
 }
@@ -200,7 +201,7 @@ impl Shared<'_> {
     }
 
     fn post(&mut self, op: Op, slot: usize, offset: u64, length: usize) -> Result<(), LoopbackError> {
-        // A slot has at most 64 KiB.
+        // A slot has at most 64 KiB, so the length fits 32 bits.
         let transfer = Transfer::new(slot as u64, op, offset, self.start_of(slot), length as u32);
         let begun = Instant::now();
         while self.plane.submit(&[transfer])? == 0 {
@@ -228,7 +229,7 @@ impl Shared<'_> {
             std::thread::yield_now();
         }
         for Completion { id, result } in self.done.drain(..) {
-            // Every posted id is a slot number.
+            // The id of every transfer is the number of its slot.
             let Some(slot) = usize::try_from(id).ok().and_then(|id| self.slots.get_mut(id)) else { continue };
             *slot = if matches!(slot, Slot::Abandoned) { Slot::Free } else { Slot::Completed(result) };
         }
@@ -244,15 +245,15 @@ fn check_deadline(begun: Instant, op: Op) -> Result<(), LoopbackError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoopbackError {
-    /// All transfers are in flight, or hold data for handles on which nobody called `wait`.
+    /// Every slot is in flight, or holds data of a handle before its `wait`.
     #[error("cannot start a transfer: unfinished handles hold all transfers")]
     Full,
-    /// A transfer timed out.
+    /// A transfer did not complete before the timeout.
     #[error("cannot complete a {op}: no completion within {seconds} s")]
     TimedOut {
         /// Operation of the transfer.
         op: Op,
-        /// Timeout.
+        /// Timeout in seconds.
         seconds: u64,
     },
     /// The device completed a transfer with an error.
@@ -263,7 +264,7 @@ pub enum LoopbackError {
         /// Status of the completion.
         source: TransferError,
     },
-    /// The data plane refused a transfer, or failed.
+    /// The data plane rejected a transfer, or failed.
     #[error(transparent)]
     DataPlane(#[from] Error),
     /// The far-side memory cannot be accessed.
@@ -272,7 +273,7 @@ pub enum LoopbackError {
 }
 
 impl LoopbackError {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::Full => Some(Cause::LimitReached),

@@ -10,7 +10,7 @@ pub enum Op {
     Export,
     /// Attach the device to the dma-buf, as part of the registration.
     Attach,
-    /// Map the buffer for the device: part of a registration, or the whole registration (IOAS).
+    /// Map the buffer for the device: part of a registration, or the whole registration (iommufd).
     Map,
     /// Register the buffer with the device.
     Register,
@@ -18,30 +18,30 @@ pub enum Op {
     Unregister,
     /// Unmap the buffer.
     Unmap,
-    /// Write: an RDMA write goes into the buffer, an NVMe write goes out of the buffer.
+    /// Write: an RDMA write transfers into the buffer, an NVMe write out of the buffer.
     Write,
-    /// Read: an RDMA read goes out of the buffer, an NVMe read goes into the buffer.
+    /// Read: an RDMA read transfers out of the buffer, an NVMe read into the buffer.
     Read,
-    /// RDMA write with immediate data, which consumes a receive.
+    /// RDMA write with immediate data, which consumes a posted receive.
     WriteImm,
-    /// Send into a receive posted on the buffer.
+    /// Send to a receive that was posted with the buffer as its memory.
     Send,
-    /// Add to 8 bytes of the buffer and return the previous value.
+    /// Atomic add to 8 bytes of the buffer. Returns the previous value.
     FetchAdd,
-    /// Replace 8 bytes of the buffer if they have the expected value, and return the previous value.
+    /// Atomic compare and swap of 8 bytes of the buffer. Returns the previous value.
     CmpSwap,
-    /// Copy GPU memory into the buffer by a copy engine.
+    /// Copy from GPU memory into the buffer, by a copy engine.
     CopyIn,
-    /// Copy the buffer into GPU memory by a copy engine.
+    /// Copy from the buffer into GPU memory, by a copy engine.
     CopyOut,
-    /// Store to the buffer by a kernel on a GPU.
+    /// Stores of a GPU kernel to the buffer.
     KernelStore,
-    /// Load from the buffer by a kernel on a GPU.
+    /// Loads of a GPU kernel from the buffer.
     KernelLoad,
 }
 
 impl Op {
-    /// Every op.
+    /// All operations.
     pub const ALL: [Self; 16] = [
         Self::Export,
         Self::Attach,
@@ -83,7 +83,7 @@ impl Op {
         }
     }
 
-    /// Whether the operation is atomic, on 8 bytes.
+    /// Whether the operation is an RDMA atomic, which accesses 8 bytes.
     pub fn is_atomic(self) -> bool {
         matches!(self, Self::FetchAdd | Self::CmpSwap)
     }
@@ -95,7 +95,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// The text does not name an operation.
+/// Error: the text does not name an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an operation")]
 pub struct ParseOpError(String);
@@ -111,7 +111,7 @@ impl FromStr for Op {
     }
 }
 
-/// Direction of a transfer, seen from the exported memory.
+/// Direction of a transfer, relative to the exported memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Into the exported memory.
@@ -123,25 +123,25 @@ pub enum Direction {
 /// Step that an operation measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The exporter's export call.
+    /// Call that exports the source.
     Export,
-    /// The kernel's attachment of the device, as part of [`crate::Device::register`]; measured by tracing.
+    /// Attachment of the device by the kernel, as part of [`crate::Device::register`]. Measured by tracing the kernel.
     Attach,
-    /// The kernel's mapping of the memory, as part of [`crate::Device::register`]; measured by tracing.
+    /// Mapping of the memory by the kernel, as part of [`crate::Device::register`]. Measured by tracing the kernel.
     Map,
-    /// [`crate::Device::register`].
+    /// Call of [`crate::Device::register`].
     Register,
-    /// [`crate::Registration::unregister`].
+    /// Call of [`crate::Registration::unregister`].
     Unregister,
-    /// A transfer of the data plane.
+    /// Transfer of the data plane.
     Transfer(Direction),
 }
 
-/// An operation of an importer. The direction belongs here and not to [`Op`], because one name can have either: an NVMe
-/// `read` goes into the buffer, an RDMA `read` out of the buffer.
+/// Operation that an importer offers. This struct holds the direction, not [`Op`], because the direction depends on the
+/// importer: an NVMe `read` transfers into the buffer, an RDMA `read` out of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSpec {
-    /// Operation, by its name.
+    /// Name of the operation.
     pub op: Op,
     /// Step that the operation measures.
     pub role: Role,
@@ -149,7 +149,7 @@ pub struct OpSpec {
     pub summary: &'static str,
 }
 
-/// A mechanism that registers a buffer.
+/// Mechanism that registers a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MechanismSpec {
     /// Name in text and in results.

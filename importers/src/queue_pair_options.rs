@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Reliable connection: all operations, in order, retransmitted until acknowledged.
+    /// Reliable connection (RC): all operations, in order. Lost packets are retransmitted.
     #[default]
     Rc,
-    /// Unreliable connection: writes and sends, in order; lost packets are not retransmitted.
+    /// Unreliable connection (UC): writes and sends, in order. Lost packets are not retransmitted.
     Uc,
-    /// Unreliable datagram: sends of at most one packet.
+    /// Unreliable datagram (UD): sends of at most one packet.
     Ud,
 }
 
 impl Transport {
-    /// Every transport.
+    /// All transports.
     pub const ALL: [Self; 3] = [Self::Rc, Self::Uc, Self::Ud];
 
     /// Name in text and in results.
@@ -38,7 +38,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The text does not name a transport.
+/// Error: the text does not name a transport.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a transport: use rc, uc or ud")]
 pub struct ParseTransportError(String);
@@ -52,7 +52,7 @@ impl FromStr for Transport {
     }
 }
 
-/// Options to create and connect queue pairs.
+/// Options for creating and connecting queue pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueuePairOptions {
@@ -64,9 +64,9 @@ pub struct QueuePairOptions {
     pub gid_index: Option<u8>,
     /// Service level, 0 to 15.
     pub service_level: u8,
-    /// Traffic class in the global routing header.
+    /// Traffic class in the global routing header (GRH), 0 to 255.
     pub traffic_class: u8,
-    /// Maximum message size, in bytes, to send as inline data of the work request.
+    /// Maximum size in bytes of a message that is sent as inline data of its work request.
     pub inline_bytes: u32,
     /// Whether the device may reorder accesses to the buffer (`IBV_ACCESS_RELAXED_ORDERING`).
     pub relaxed_ordering: bool,

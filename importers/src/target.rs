@@ -4,7 +4,7 @@ use peerpath_paths::{Explained, Explanation, Severity};
 
 use crate::{Error, IMPORTERS, Importer};
 
-/// The text does not name a target.
+/// Error: the text does not name a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a target")]
 pub struct ParseTargetError {

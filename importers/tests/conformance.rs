@@ -1,4 +1,4 @@
-//! Checks every importer of the table. Runs on any machine, with or without the library, kernel support, devices or root.
+//! Checks every built-in importer. Runs on any machine, also without the libraries, kernel support, devices or root.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ fn assert_readable(error: &Error) {
     assert_explained(&error.explanation());
 }
 
-/// Addresses without a device.
+/// Addresses that name no device: malformed, or of a device that does not exist.
 const NONSENSE: [&str; 12] = [
     "",
     "/",
@@ -72,7 +72,7 @@ fn ops_are_unique_and_match_their_roles() {
             match spec.op {
                 Op::Export => assert_eq!(spec.role, Role::Export),
                 Op::Attach => assert_eq!(spec.role, Role::Attach),
-                // An importer that only maps has no `register`.
+                // An importer whose registration is only a mapping has the op `map` instead of `register`.
                 Op::Map if place(Op::Register).is_some() => assert_eq!(spec.role, Role::Map),
                 Op::Map => assert_eq!(spec.role, Role::Register),
                 Op::Register => assert_eq!(spec.role, Role::Register),

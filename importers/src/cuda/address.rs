@@ -4,25 +4,25 @@ use std::str::FromStr;
 
 use super::mechanism::Mechanism;
 
-/// A GPU, and the mechanism that makes buffers reachable for it.
+/// A GPU, and the mechanism that lets it access buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     /// GPU number in the driver's enumeration, from 0.
     pub(super) index: u32,
-    /// `None` tries each mechanism in turn.
+    /// Mechanism for every buffer. `None` tries each mechanism in turn.
     pub(super) mechanism: Option<Mechanism>,
 }
 
 /// Error in the address of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// The number is missing or malformed.
+    /// The GPU number is missing or malformed.
     #[error("the address must start with a GPU number, 0 or higher")]
     Number,
-    /// The option is unknown.
+    /// The address contains an option other than `mechanism`.
     #[error("the only option is mechanism=NAME")]
     Option,
-    /// The mechanism is unknown.
+    /// No mechanism has this name.
     #[error("unknown mechanism")]
     Mechanism,
 }

@@ -14,9 +14,9 @@ use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Trans
 
 /// The transfers in flight on a stream, which complete in order.
 struct Ring {
-    /// One event per transfer in flight, recorded after the transfer.
+    /// One event per transfer in flight, recorded on the stream after the transfer.
     ends: Box<[Event]>,
-    /// Transfer ids, and the indices of their events.
+    /// Id of each transfer in flight, and the index of its event in `ends`.
     in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }
@@ -28,17 +28,17 @@ impl Ring {
 }
 
 pub(super) struct CudaDataPlane<'r> {
-    // Dropped first, which waits for the transfers in flight.
+    // Dropped first: the drop waits for the transfers in flight.
     streams: CopyStreams<'r>,
     registration: &'r Registration,
     rings: Box<[Ring]>,
-    /// Recorded before the first transfer after each call to `device_time_ns`.
+    /// Event before the first transfer since the last call of `device_time_ns`: the start of the measured time.
     begun: Event,
     has_begun: bool,
-    /// Ring and event of the transfer that completed last.
+    /// Ring and event index of the transfer that completed last.
     last: Option<(usize, usize)>,
     view: Arc<GpuView>,
-    /// Error that stopped this data plane.
+    /// Error after which this data plane accepts no more transfers.
     ended: Option<DriverError>,
 }
 
@@ -67,7 +67,7 @@ impl<'r> CudaDataPlane<'r> {
         self.registration.device.gpu()
     }
 
-    /// Returns the engine and direction of a valid transfer.
+    /// Checks a transfer, and returns its engine and direction.
     #[inline]
     fn admit(&self, transfer: &Transfer) -> Result<(Engine<'r>, Direction), Error> {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -120,14 +120,14 @@ impl<'r> CudaDataPlane<'r> {
         Ok(())
     }
 
-    /// Fails every transfer in flight.
+    /// Completes every transfer in flight with this error.
     #[cold]
     fn fail(&mut self, error: DriverError, done: &mut Vec<Completion>) {
         for ring in &mut self.rings {
             for (id, _) in ring.in_flight.drain(..) {
                 let mut explanation = error.explanation();
                 if !error.is_loss() {
-                    // The driver accepted the work, so this is not a refusal.
+                    // The driver accepted the transfer, so the cause is not a refusal.
                     explanation.cause = Some(Cause::TransferFailed);
                 }
                 let explanation = Box::new(explanation);
@@ -189,7 +189,7 @@ impl DataPlane for CudaDataPlane<'_> {
     fn device_time_ns(&mut self) -> Option<u64> {
         self.has_begun = false;
         let (ring, place) = self.last.take()?;
-        // With several streams, it is unknown which one started first.
+        // The GPU does not report which of several streams started first.
         if self.rings.len() > 1 {
             return None;
         }

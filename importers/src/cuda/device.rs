@@ -1,4 +1,4 @@
-//! Opening a GPU, and making buffers reachable for it.
+//! Opening a GPU, and giving it access to buffers.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use super::mechanism::Mechanism;
 use super::sys::ReachableMemory;
 use crate::DeviceInfo;
 
-/// A GPU. Clones share the open device.
+/// An open GPU. Clones share it.
 #[derive(Clone)]
 pub struct Device {
     pub(super) opened: Arc<OpenGpu>,
@@ -29,38 +29,38 @@ impl Device {
         Self::open_with(index, None)
     }
 
-    /// As [`Device::open`], with one mechanism for every buffer. `None` tries each mechanism that applies to the memory,
-    /// in order.
+    /// Like [`Device::open`], but uses one mechanism for every buffer. `None` tries each mechanism that applies to the
+    /// memory, in order.
     ///
     /// # Errors
-    /// As [`Device::open`].
+    /// Same as [`Device::open`].
     pub fn open_with(index: u32, mechanism: Option<Mechanism>) -> Result<Self, Error> {
         Ok(Self { opened: Arc::new(OpenGpu::open(Address { index, mechanism })?) })
     }
 
-    /// Name, model, PCI function and driver of the device.
+    /// Returns the name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.opened.info
     }
 }
 
-/// An open GPU.
+/// State of an open GPU, shared by clones of [`Device`] and by registrations.
 pub(super) struct OpenGpu {
     pub(super) context: Arc<Context>,
     pub(super) info: DeviceInfo,
     address: Address,
-    /// Compiled at the first use.
+    /// Copy kernels, compiled at the first use.
     kernels: OnceLock<Result<Kernels, DriverError>>,
-    /// Mechanism that succeeded last, by kind of memory; tried first.
+    /// Last mechanism that succeeded, per kind of memory. Tried first for the next buffer.
     pub(super) accepted: Mutex<HashMap<SourceKind, Mechanism>>,
 }
 
-/// Parses an address.
+/// Parses the address of a GPU: `N[?mechanism=M]`.
 pub(super) fn parse(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }
 
-/// Checks that the driver has this GPU.
+/// Checks that the driver enumerates this GPU.
 pub(super) fn probe(gpu: u32) -> Result<(), Error> {
     let found = Driver::get().and_then(|driver| driver.gpu(gpu));
     found.map(drop).map_err(|source| Error::Open { gpu, source })
@@ -101,7 +101,7 @@ impl OpenGpu {
         accepted.into_iter().chain(others).collect()
     }
 
-    /// Makes a buffer reachable by one mechanism.
+    /// Gives the GPU access to a buffer by one mechanism.
     pub(super) fn reach(&self, mechanism: Mechanism, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         match mechanism {
             Mechanism::ExternalDmaBuf => self.external(ExternalKind::DmaBuf, buffer),
@@ -122,7 +122,7 @@ impl OpenGpu {
             Handle::Memory(_) => return Err(Refusal::NotApplicable("the memory has no dma-buf")),
             Handle::GpuNotExported(source) => return Err(source.clone().into()),
         };
-        // The driver owns the file descriptor that it imports.
+        // The driver takes ownership of the file descriptor that it imports, so pass a duplicate.
         let duplicate = dma_buf.try_clone()?;
         Ok(ReachableMemory::import(&self.context, kind, duplicate, buffer.length_bytes())?)
     }
@@ -140,11 +140,11 @@ impl OpenGpu {
         Ok(registered?)
     }
 
-    /// Registers a mapping of device memory.
+    /// Registers the CPU's mapping of a BAR.
     ///
-    /// The driver's kernel module looks up the page tables of such a mapping, and does not fault pages in. VFIO fills them
-    /// at the first access to each page, so the driver can refuse a mapping until every page has been read. Reading a
-    /// large BAR is slow, so the first page is tried alone to find out whether missing pages are the reason.
+    /// The driver's kernel module walks the page tables of such a mapping, and does not fault pages in. VFIO fills a page
+    /// table entry at the first access to its page, so the driver can refuse a mapping until every page has been read.
+    /// Reading a large BAR is slow, so this method first tests with one page whether missing entries are the reason.
     fn registered_io(&self, buffer: &Buffer, mapping: &HostMemory) -> Result<ReachableMemory, DriverError> {
         let register = |memory: HostMemory| ReachableMemory::register(&self.context, memory, HostKind::Io);
         let refusal = match register(mapping.clone()) {
@@ -160,14 +160,15 @@ impl OpenGpu {
     }
 }
 
-/// Versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. Omits the module's version if sysfs does not show it.
+/// Formats the versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. Omits the module's version if sysfs does
+/// not show it.
 fn described(driver: &Driver) -> String {
     let module = NvidiaModule::read(&Tree::live()).and_then(|module| module.version);
     let version = module.map_or_else(String::new, |version| format!("{version}, "));
     format!("{version}CUDA {}", driver.version())
 }
 
-/// Reads a byte of every page in the first `length_bytes` of the buffer.
+/// Reads one byte of every page in the first `length_bytes` of the buffer, so that the kernel fills the page tables.
 fn fault_in(buffer: &Buffer, length_bytes: u64, page_bytes: u64) -> io::Result<()> {
     let mut offset = 0;
     while offset < length_bytes.min(buffer.length_bytes()) {

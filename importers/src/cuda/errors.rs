@@ -1,4 +1,4 @@
-//! Errors of GPUs as importers.
+//! Errors of the GPU importer.
 
 use std::io;
 
@@ -9,109 +9,109 @@ use peerpath_paths::{Cause, Explained, Explanation, Severity};
 use super::address::AddressError;
 use super::mechanism::{Mechanism, SPECS};
 
-/// An error of a GPU as importer. The variants name the operation that failed; [`Error::cause`] and the explanation give
-/// the reason.
+/// Error of the GPU importer. Each variant names the operation that failed; [`Error::cause`] and the explanation give the
+/// reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The address of a GPU is malformed.
     #[error("{text:?} is not the address of a GPU")]
     Address {
-        /// The address, truncated for display.
+        /// Text of the address, truncated for display.
         text: String,
-        /// Error in the address.
+        /// Reason why the text is not an address.
         source: AddressError,
     },
     /// The GPU cannot be opened.
     #[error("cannot use GPU {gpu}: {source}")]
     Open {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// The driver's error.
+        /// Error that the CUDA driver returned.
         source: DriverError,
     },
-    /// No mechanism makes the buffer reachable.
+    /// Every mechanism failed to give the GPU access to the buffer.
     #[error("GPU {gpu} cannot reach {}: {}", of(*.kind), list(.refused))]
     NoMechanism {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// Kind of memory of the buffer.
+        /// Kind of memory that the buffer contains.
         kind: SourceKind,
-        /// The mechanisms that were tried, and why each failed.
+        /// Each mechanism that was tried, and the reason why it failed.
         refused: Vec<(Mechanism, Refusal)>,
     },
-    /// The GPU failed.
+    /// The GPU is lost, or a driver call for this GPU failed.
     #[error("GPU {gpu} failed: {source}")]
     Failed {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// The driver's error.
+        /// Error that the CUDA driver returned.
         source: DriverError,
     },
     /// The driver did not unregister a buffer.
     #[error("cannot unregister a buffer from GPU {gpu}: {source}")]
     Release {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// The driver's error.
+        /// Error that the CUDA driver returned.
         source: DriverError,
     },
-    /// The GPU does not have enough memory for the far side.
+    /// The GPU does not have enough free memory for the far side (the memory that the buffer exchanges data with).
     #[error("cannot allocate {bytes} bytes of memory of GPU {gpu}: {source}")]
     FarMemory {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// Requested bytes.
+        /// Requested far-side memory, in bytes.
         bytes: u64,
-        /// The driver's error.
+        /// Error that the CUDA driver returned.
         source: DriverError,
     },
     /// The driver did not compile the copy kernels.
     #[error("cannot compile the copy kernels for GPU {gpu}: {source}")]
     Kernels {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// The driver's error.
+        /// Error that the CUDA driver returned.
         source: DriverError,
     },
     /// The caller requested transfers posted by the buffer's side.
     #[error("GPU {gpu} supports no transfers posted by the buffer's side")]
     OneSide {
-        /// Number of the GPU.
+        /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
     },
     /// An offset or the length is not aligned for a kernel.
     #[error("a kernel cannot copy {length_bytes} bytes at {buffer_offset:#x} and {far_offset:#x}")]
     NotAligned {
-        /// Length of the transfer.
+        /// Length of the transfer, in bytes.
         length_bytes: u32,
-        /// Offset in the buffer.
+        /// Offset in the buffer, in bytes.
         buffer_offset: u64,
-        /// Offset on the far side.
+        /// Offset in far-side memory, in bytes.
         far_offset: u64,
     },
-    /// The transfer does not fit the buffer or the far side.
+    /// The transfer exceeds the buffer or far-side memory.
     #[error("cannot post a transfer: {why}")]
     Transfer {
         /// Bound that the transfer exceeds.
         why: String,
     },
-    /// An earlier transfer failed, so the data plane accepts no more.
+    /// An earlier transfer failed, so the data plane accepts no more transfers.
     #[error("cannot post a transfer: an earlier transfer failed")]
     Ended,
 }
 
-/// Reason why a mechanism does not make a buffer reachable.
+/// Reason why a mechanism does not give the GPU access to a buffer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The mechanism does not apply to this memory.
+    /// The mechanism does not apply to this kind of memory.
     #[error("{0}")]
     NotApplicable(&'static str),
     /// The file descriptor of the dma-buf cannot be duplicated.
     #[error("cannot duplicate the file descriptor: {0}")]
     Duplicate(#[from] io::Error),
-    /// The driver refused.
+    /// The driver refused the import or the registration.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }
@@ -129,7 +129,7 @@ fn list(refused: &[(Mechanism, Refusal)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// Conditions of the tried mechanisms, and a remedy that names the untried ones.
+/// Explains that no mechanism worked: the condition of each tried mechanism, and a remedy that names the untried ones.
 fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanation {
     let cause = match refused {
         [(_, Refusal::Driver(error))] => error.explanation().cause,
@@ -204,7 +204,7 @@ impl Explained for Error {
             Self::Address { .. } | Self::NotAligned { .. } => Severity::BadInput,
             Self::Open { source, .. } | Self::Kernels { source, .. } => source.severity(),
             Self::NoMechanism { .. } | Self::OneSide { .. } => Severity::Unavailable,
-            // A shortage of GPU memory says nothing about the path.
+            // A shortage of GPU memory does not show whether the path works.
             Self::FarMemory { source, .. } if !source.is_loss() => Severity::Unavailable,
             Self::Failed { .. } | Self::Release { .. } | Self::FarMemory { .. } | Self::Ended => Severity::Failed,
             Self::Transfer { .. } => Severity::Internal,
@@ -213,7 +213,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

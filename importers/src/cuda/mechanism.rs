@@ -1,10 +1,10 @@
-//! Mechanisms that make a buffer reachable for a GPU.
+//! Mechanisms that give a GPU access to a buffer.
 
 use peerpath_exporter::SourceKind;
 
 use crate::MechanismSpec;
 
-/// A mechanism that makes a buffer reachable for a GPU.
+/// Mechanism that gives a GPU access to a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// `cuImportExternalMemory` of the dma-buf, with the handle type for dma-bufs.
@@ -19,7 +19,7 @@ pub enum Mechanism {
     DeviceMemory,
 }
 
-/// Names and summaries, in the order of the enum.
+/// Names and summaries of the mechanisms, in the order of the enum.
 pub(super) static SPECS: &[MechanismSpec] = &[
     MechanismSpec {
         name: "external-dmabuf",
@@ -48,7 +48,7 @@ impl Mechanism {
         &SPECS[self as usize]
     }
 
-    /// Name in addresses and in results.
+    /// Returns the name of the mechanism in addresses and in results.
     pub fn as_str(self) -> &'static str {
         self.spec().name
     }
@@ -57,7 +57,7 @@ impl Mechanism {
         Self::ALL.into_iter().find(|mechanism| mechanism.as_str() == name)
     }
 
-    /// Condition under which the mechanism works, according to NVIDIA's documentation.
+    /// Returns the condition under which the mechanism works, according to NVIDIA's documentation.
     pub(super) fn condition(self) -> &'static str {
         match self {
             Self::ExternalDmaBuf => "NVIDIA documents it for Tegra-class parts, from CUDA 13.0 on",
@@ -70,7 +70,8 @@ impl Mechanism {
         }
     }
 
-    /// Mechanisms to try for a kind of memory. Those that pass the memory's type to the driver come first.
+    /// Returns the mechanisms to try for a kind of memory, in order. Mechanisms that pass the type of the memory to the
+    /// driver come first.
     pub(super) fn order(kind: SourceKind) -> &'static [Self] {
         match kind {
             SourceKind::Vfio => &[Self::ExternalDmaBuf, Self::ExternalFd, Self::RegisterIoMemory],

@@ -1,4 +1,4 @@
-//! GPUs, through the CUDA driver. Copy engines and kernels transfer data between a buffer and memory of the GPU.
+//! Importer of GPUs, through the CUDA driver. Copy engines and kernels transfer data between a buffer and GPU memory.
 
 mod address;
 mod data_plane;
@@ -25,7 +25,7 @@ pub use errors::Error;
 pub use mechanism::Mechanism;
 pub use registration::Registration;
 
-/// The importer of GPUs: `cuda:N[?mechanism=M]`.
+/// Importer of GPUs: `cuda:N[?mechanism=M]`.
 pub struct Cuda;
 
 static OPS: &[OpSpec] = &[

@@ -11,7 +11,7 @@ use super::sys::ReachableMemory;
 use crate::DeviceInfo;
 
 /// A buffer registered with a GPU. Dropping it unregisters the buffer.
-// Fields are dropped in this order: the driver's state first.
+// Fields are dropped in this order: the driver releases the memory before the buffer is freed.
 pub struct Registration {
     pub(super) reachable: ReachableMemory,
     mechanism: Mechanism,
@@ -20,7 +20,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Mechanism by which the GPU reaches the buffer.
+    /// Returns the mechanism by which the GPU accesses the buffer.
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
@@ -28,7 +28,7 @@ impl Registration {
     /// Unregisters the buffer.
     ///
     /// # Errors
-    /// The driver refused.
+    /// The driver refused to unregister the buffer.
     pub fn unregister(mut self) -> Result<(), Error> {
         self.release()
     }

@@ -1,6 +1,6 @@
-//! The unsafe part: memory that a GPU reaches, and the copies between it and the GPU's own memory.
+//! The unsafe part: memory that a GPU can access, and the copies between that memory and the GPU's own memory.
 //!
-//! Only this module passes addresses to the GPU. It first checks every copy against the lengths of both sides.
+//! Only this module passes addresses to the GPU. It first checks that every copy lies within both memories.
 #![allow(unsafe_code, reason = "a GPU reads and writes at the addresses it is given")]
 
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use peerpath_exporter::HostMemory;
 
 use crate::Direction;
 
-/// Memory that the driver has made reachable for a GPU.
+/// Memory that the driver allows a GPU to access.
 pub(super) struct ReachableMemory {
     kind: Reach,
     address: u64,
@@ -23,7 +23,7 @@ pub(super) struct ReachableMemory {
 
 enum Reach {
     External(ExternalMemory),
-    /// The registration is dropped before the mapping it covers.
+    /// Registration of host memory or of a BAR's mapping. It is dropped before the mapping that it covers.
     Registered(HostRegistration, #[expect(dead_code, reason = "keeps the pages mapped")] HostMemory),
     Device(#[expect(dead_code, reason = "keeps the memory allocated")] Arc<DeviceMemory>),
 }
@@ -49,7 +49,7 @@ impl ReachableMemory {
         Ok(Self { address: registration.address(), length_bytes, kind: Reach::Registered(registration, memory) })
     }
 
-    /// Memory of a GPU that this context reaches ([`Context::reach`]).
+    /// Wraps memory of a GPU after enabling peer access to it ([`Context::reach`]).
     pub(super) fn of_gpu(context: &Context, memory: &Arc<DeviceMemory>) -> Result<Self, DriverError> {
         context.reach(memory.context())?;
         let (address, length_bytes) = (memory.address(), memory.length_bytes());
@@ -61,22 +61,22 @@ impl ReachableMemory {
         match &mut self.kind {
             Reach::External(external) => external.release(),
             Reach::Registered(registration, _) => registration.unregister(),
-            // The exporter owns this memory, which was never registered.
+            // The exporter owns this memory, and nothing was registered.
             Reach::Device(_) => Ok(()),
         }
     }
 }
 
-/// The unit of the GPU that copies the bytes.
+/// Unit of the GPU that copies the bytes: a copy engine or a kernel.
 #[derive(Clone, Copy)]
 pub(super) enum Engine<'k> {
     CopyEngine,
     Kernel(&'k Kernels),
 }
 
-/// Memory of the GPU, memory that the GPU reaches, and the streams that copy between the two.
+/// Memory of the GPU (the far side), memory that the GPU can access (the buffer), and streams that copy between them.
 pub(super) struct CopyStreams<'r> {
-    // Dropped first, which waits for all copies: afterwards the GPU touches neither side.
+    // Dropped first: the drop waits for all copies, so the GPU no longer accesses either memory.
     streams: Box<[Stream]>,
     far: Arc<DeviceMemory>,
     reachable: &'r ReachableMemory,
@@ -108,21 +108,21 @@ impl<'r> CopyStreams<'r> {
         self.streams.get(queue as usize)
     }
 
-    /// Whether the bytes lie within both sides.
+    /// Whether the bytes lie within the buffer and the far side.
     #[inline]
     pub(super) fn fits(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
         let within = |offset: u64, total: u64| length_bytes <= total && offset <= total - length_bytes;
         within(buffer_offset, self.buffer_bytes) && within(far_offset, self.far.length_bytes())
     }
 
-    /// Whether both addresses and the length are multiples of the narrowest access of a kernel.
+    /// Whether both addresses and the length are multiples of 4 bytes, the narrowest access of a copy kernel.
     #[inline]
     pub(super) fn is_aligned(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
         let all = (self.reachable.address + buffer_offset) | (self.far.address() + far_offset) | length_bytes;
         all.is_multiple_of(Kernels::SHORTEST_WORD_BYTES)
     }
 
-    /// Enqueues a copy. Rejects a copy that exceeds a side, or that is not aligned for a kernel.
+    /// Enqueues a copy. Rejects a copy that exceeds the buffer or the far side, or that is not aligned for a kernel.
     #[inline]
     pub(super) fn post(
         &self,

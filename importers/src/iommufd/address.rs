@@ -1,4 +1,4 @@
-//! Addresses of functions: `BDF[?write=LBA+COUNT]`.
+//! Addresses of PCI functions: `BDF[?write=LBA+COUNT]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ impl Blocks {
     /// Creates a span of `count` blocks that starts at block number `first` (LBA).
     ///
     /// # Errors
-    /// `count` is zero, or the end exceeds 64 bits.
+    /// `count` is zero, or the block number after the last block exceeds 64 bits.
     pub fn new(first: u64, count: u64) -> Result<Self, AddressError> {
         match first.checked_add(count) {
             Some(_) if count > 0 => Ok(Self { first, count }),
@@ -33,7 +33,7 @@ impl fmt::Display for Blocks {
     }
 }
 
-/// A function, and the blocks of its drive that may be overwritten.
+/// A PCI function, and the blocks of its drive that may be overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) bdf: Bdf,
@@ -41,16 +41,16 @@ pub(super) struct Address {
     pub(super) write: Option<Blocks>,
 }
 
-/// Error in the address of a function.
+/// Error in the address of a PCI function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// The function is not a full PCI address.
+    /// The PCI address lacks its domain, or is malformed.
     #[error("the function is not a full PCI address (DDDD:BB:DD.F)")]
     Function,
-    /// The option is unknown.
+    /// The address contains an option other than `write`.
     #[error("the only option is write=LBA+COUNT")]
     Option,
-    /// The blocks are malformed.
+    /// The blocks do not have the form `LBA+COUNT`.
     #[error("blocks must have the form LBA+COUNT, with a count above zero and an end within 64 bits")]
     Blocks,
 }
@@ -77,7 +77,7 @@ impl FromStr for Blocks {
     }
 }
 
-/// Parses decimal digits, or hexadecimal ones after `0x`. The standard library would also accept a sign.
+/// Parses decimal digits, or hexadecimal digits after `0x`. The standard library would also accept a sign.
 fn number(text: &str) -> Option<u64> {
     let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?

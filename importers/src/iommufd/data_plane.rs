@@ -1,4 +1,4 @@
-//! Transfers by a drive, which reads its blocks into the buffer or writes the buffer to its blocks.
+//! Transfers by an NVMe drive, which reads its blocks into the buffer or writes the buffer to its blocks.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use super::nvme::{Direction, DriveError, IoQueue, Status};
 use super::registration::{Part, Registration};
 use crate::{Completion, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// Bounds of transfers. They are checked before posting, because a wrong address makes the drive overwrite other memory.
+/// Bounds of transfers, checked before posting: a wrong address would make the drive overwrite other memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bounds {
-    /// Parts of the buffer, in order and without gaps.
+    /// Mapped parts of the buffer, in order and without gaps.
     parts: Box<[Part]>,
     far_bytes: u64,
     block_bytes: u64,
@@ -34,7 +34,7 @@ enum Rejection {
 }
 
 impl Bounds {
-    /// Returns the direction of a valid transfer, and the address of its data.
+    /// Checks a transfer, and returns its direction and the I/O virtual address of its data.
     fn admit(&self, transfer: &Transfer) -> Result<(Direction, u64), Rejection> {
         let length = u64::from(transfer.length_bytes);
         let within = |offset: u64, total: u64| length <= total && offset <= total - length;
@@ -66,19 +66,19 @@ impl Bounds {
     }
 }
 
-/// A transfer in flight, identified by its index in the table.
+/// A transfer in flight. Its index in the table of transfers identifies it.
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
     /// Id chosen by the caller.
     id: u64,
-    /// Commands in flight.
+    /// Number of its commands in flight.
     open: u32,
-    /// Status: the first failure, or success.
+    /// Status of the first command that failed, or success.
     status: Status,
 }
 
 pub(super) struct NvmeDataPlane<'r> {
-    // Dropped first: afterwards the drive accesses neither side.
+    // Dropped first: afterwards the drive accesses neither the buffer nor its blocks.
     queue: IoQueue,
     far: Arc<DriveView>,
     registration: &'r Registration,
@@ -88,7 +88,7 @@ pub(super) struct NvmeDataPlane<'r> {
     command_bytes: u64,
     transfers: Box<[InFlight]>,
     free_transfers: Vec<u32>,
-    /// Transfer of each command in flight.
+    /// Index of the transfer of each command in flight, by command identifier.
     commands: Box<[Option<u32>]>,
     free_commands: Vec<u16>,
     /// Whether the drive failed, so that no more transfers are accepted.
@@ -107,14 +107,14 @@ impl<'r> NvmeDataPlane<'r> {
         let controller = lifecycle.start(space).map_err(failed)?;
         let drive = controller.drive();
         let blocks = device.write.unwrap_or(Blocks { first: 0, count: drive.blocks });
-        // The drive may have been formatted since it was opened.
+        // Check again, because the drive may have been formatted since it was opened.
         check(bdf, drive, blocks)?;
         let available_bytes = blocks.count * drive.block_bytes;
         if settings.far_bytes > available_bytes {
             return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, available_bytes });
         }
         let (depth, limit) = (settings.depth, controller.max_commands());
-        // A transfer longer than one command consumes several commands.
+        // A transfer longer than the maximum length of a command needs several commands.
         let divided = u32::try_from(settings.far_bytes / drive.command_bytes).unwrap_or(u32::MAX);
         let commands = depth.saturating_add(divided).min(limit);
         if depth == 0 || depth > limit {

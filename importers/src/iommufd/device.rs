@@ -1,4 +1,4 @@
-//! Opening and probing a function as importer.
+//! Opening and probing a PCI function as importer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,7 +12,7 @@ use super::errors::Error;
 use super::nvme::{self, Drive, Lifecycle};
 use crate::DeviceInfo;
 
-/// A function with its I/O address space. Devices on the same function share it.
+/// A PCI function with its I/O address space, shared by all [`Device`]s of the function.
 pub(super) struct Function {
     pub(super) bdf: Bdf,
     pub(super) space: Arc<AddressSpace>,
@@ -22,22 +22,22 @@ pub(super) struct Function {
 
 static OPEN: Mutex<Option<HashMap<Bdf, Weak<Function>>>> = Mutex::new(None);
 
-/// An I/O address space needs the cdev interface.
+/// VFIO interface to use. Only the cdev interface offers I/O address spaces of iommufd.
 const INTERFACE: VfioInterface = VfioInterface::Cdev;
 
-/// Parses an address.
+/// Parses the address of a PCI function: `BDF[?write=LBA+COUNT]`.
 pub(super) fn parse(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }
 
-/// Checks that the function can be opened. Leaves it unchanged.
+/// Checks that the function can be opened, without changing it.
 pub(super) fn probe(bdf: Bdf) -> Result<(), Error> {
     vfio::Device::probe(bdf, INTERFACE).map_err(|source| Error::Open { bdf, source })
 }
 
 impl Function {
     fn share(bdf: Bdf) -> Result<Arc<Self>, Error> {
-        // Held while opening, so that a second thread waits and shares the function.
+        // Hold the lock while opening, so that a second thread waits and shares the function.
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         if let Some(function) = open.get(&bdf).and_then(Weak::upgrade) {
@@ -57,7 +57,7 @@ impl Function {
         if u32::from_le_bytes(class) >> 8 != nvme::CLASS {
             return Ok(Self { bdf, space, drive: None });
         }
-        // Started once to identify the drive, then stopped until a data plane uses it.
+        // Start the controller once to identify the drive. It then stays stopped until a data plane uses it.
         let lifecycle = Arc::new(Lifecycle::default());
         let controller = lifecycle.start(&space).map_err(|source| Error::Drive { bdf, source })?;
         let drive = controller.drive().clone();
@@ -73,7 +73,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens a function that is bound to a VFIO driver. An NVMe drive is only read.
+    /// Opens a function that is bound to a VFIO driver. Transfers that write to an NVMe drive are rejected.
     ///
     /// # Errors
     /// The function cannot be opened through VFIO and iommufd, or it is an NVMe drive that cannot be used.
@@ -81,10 +81,10 @@ impl Device {
         Self::open_with(bdf, None)
     }
 
-    /// As [`Device::open`], and allows overwriting `blocks` of an NVMe drive. Their content is lost.
+    /// Like [`Device::open`], and allows transfers to overwrite `blocks` of an NVMe drive. Their content is lost.
     ///
     /// # Errors
-    /// As [`Device::open`]; the function is not an NVMe drive, or it does not have all of the blocks.
+    /// Same as [`Device::open`]; or the function is not an NVMe drive, or the drive does not have all of the blocks.
     pub fn open_writable(bdf: Bdf, blocks: Blocks) -> Result<Self, Error> {
         Self::open_with(bdf, Some(blocks))
     }
@@ -93,16 +93,16 @@ impl Device {
         Ok(Self { opened: Arc::new(OpenFunction::open(bdf, write)?) })
     }
 
-    /// Name, model, PCI function and driver of the device.
+    /// Returns the name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.opened.info
     }
 }
 
-/// An open function, and the part of its drive that may be overwritten.
+/// An open function, and the blocks of its drive that may be overwritten.
 pub(super) struct OpenFunction {
     pub(super) function: Arc<Function>,
-    /// Blocks of the drive that may be overwritten.
+    /// Blocks that may be overwritten. `None` if the drive is only read.
     pub(super) write: Option<Blocks>,
     pub(super) info: DeviceInfo,
 }

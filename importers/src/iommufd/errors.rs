@@ -1,4 +1,4 @@
-//! Errors of functions as importers through iommufd, one variant per failed operation.
+//! Errors of the iommufd importer, one variant per failed operation.
 
 use std::io;
 
@@ -7,23 +7,23 @@ use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, 
 use super::address::{AddressError, Blocks};
 use super::nvme::DriveError;
 
-/// An error of a function as importer through iommufd. The variants name the operation that failed; [`Error::cause`] and
-/// the explanation give the reason.
+/// Error of the iommufd importer. Each variant names the operation that failed; [`Error::cause`] and the explanation give
+/// the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address of a function is malformed.
+    /// The address of a PCI function is malformed.
     #[error("{text:?} is not the address of a function")]
     Address {
-        /// The address, truncated for display.
+        /// Text of the address, truncated for display.
         text: String,
-        /// Error in the address.
+        /// Reason why the text is not an address.
         source: AddressError,
     },
     /// The function cannot be opened.
     #[error("cannot open {bdf} as an importer")]
     Open {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
         /// Error of VFIO or iommufd.
         source: peerpath_exporter::Error,
@@ -31,31 +31,31 @@ pub enum Error {
     /// The address names blocks, but the function is not an NVMe drive.
     #[error("{bdf} has no blocks to write: it is not an NVMe drive")]
     NothingToWrite {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
     },
     /// The blocks exceed the drive.
     #[error("blocks {blocks} exceed the capacity of the drive {bdf}")]
     BeyondDrive {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
         /// Requested blocks.
         blocks: Blocks,
-        /// Number of blocks of the drive.
+        /// Capacity of the drive, in blocks.
         capacity: u64,
     },
     /// Importer and exporter are the same function.
     #[error("{bdf} cannot transfer data into its own memory")]
     Itself {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
     },
     /// The kernel refused to map a dma-buf.
     #[error("cannot map a dma-buf of {length_bytes} bytes for {bdf}")]
     MapDmaBuf {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
-        /// Length of the dma-buf.
+        /// Length of the dma-buf, in bytes.
         length_bytes: u64,
         /// Number of ranges in the dma-buf.
         ranges: usize,
@@ -65,21 +65,21 @@ pub enum Error {
     /// The buffer has no ranges.
     #[error("cannot map a buffer for {bdf}: the buffer has no ranges")]
     NoRange {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
     },
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot map GPU memory: it was not exported as a dma-buf: {source}")]
     GpuNotExported {
-        /// Error of the export.
+        /// Error of the CUDA driver's export.
         source: peerpath_cuda::Error,
     },
     /// The kernel refused to map host memory.
     #[error("cannot map {length_bytes} bytes of memory for {bdf}")]
     MapMemory {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
-        /// Length of the memory.
+        /// Length of the memory, in bytes.
         length_bytes: u64,
         /// Errno of `IOMMU_IOAS_MAP`.
         source: io::Error,
@@ -87,7 +87,7 @@ pub enum Error {
     /// The kernel refused to unmap a buffer.
     #[error("cannot unmap a buffer of {bdf}")]
     Unmap {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
         /// Errno of `IOMMU_IOAS_UNMAP`.
         source: io::Error,
@@ -95,47 +95,47 @@ pub enum Error {
     /// The function is not an NVMe drive, so it cannot transfer data.
     #[error("{bdf} cannot transfer data: it is not an NVMe drive")]
     NoEngine {
-        /// PCI function that imports.
+        /// PCI function of the importer.
         bdf: Bdf,
     },
     /// The drive failed.
     #[error("the drive {bdf} failed")]
     Drive {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
-        /// Error of the drive.
+        /// Error of the drive, or of the access to it.
         source: DriveError,
     },
     /// The caller requested more than one queue, or transfers from both sides.
     #[error("the drive {bdf} supports one queue per data plane and no transfers posted by the buffer's side")]
     OneQueue {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
     },
     /// The depth exceeds the queue of the drive.
     #[error("the drive {bdf} cannot hold {depth} transfers in flight")]
     Depth {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
         /// Requested depth.
         depth: u32,
         /// Maximum number of commands in flight.
         limit: u32,
     },
-    /// The far side exceeds the usable blocks.
+    /// The far side (the blocks that the buffer exchanges data with) exceeds the usable blocks.
     #[error("{bytes} bytes exceed the {available_bytes} usable bytes of the drive {bdf}")]
     FarTooLong {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
-        /// Length of the far side.
+        /// Requested length of the far side, in bytes.
         bytes: u64,
-        /// Bytes of the usable blocks.
+        /// Length of the usable blocks, in bytes.
         available_bytes: u64,
     },
     /// No blocks of the drive may be overwritten.
     #[error("cannot write the drive {bdf}: no blocks are released for overwriting")]
     ReadOnly {
-        /// The function of the drive.
+        /// PCI function of the drive.
         bdf: Bdf,
     },
     /// The transfer does not fit the buffer or the drive.
@@ -147,9 +147,9 @@ pub enum Error {
     /// The transfer does not consist of whole blocks.
     #[error("cannot transfer {length_bytes} bytes at {far_offset:#x} in blocks of {block_bytes} bytes")]
     NotInBlocks {
-        /// Length of a block.
+        /// Length of a block, in bytes.
         block_bytes: u64,
-        /// Length of the transfer.
+        /// Length of the transfer, in bytes.
         length_bytes: u32,
         /// Offset on the drive, in bytes.
         far_offset: u64,
@@ -247,7 +247,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

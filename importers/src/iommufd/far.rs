@@ -1,4 +1,5 @@
-//! The far side of a drive: its blocks, read and written through separate queues and memory.
+//! View of a drive's blocks, the far side of its data plane. The view uses queues and memory of its own, separate from the
+//! measured transfers.
 
 use std::io;
 use std::ops::Range;
@@ -10,10 +11,11 @@ use peerpath_exporter::{View, check_span};
 use super::address::Blocks;
 use super::nvme::{Controller, Direction, DriveError, IoQueue};
 
-/// Maximum bytes per command.
+/// Maximum bytes per command of the view.
 const BOUNCE_BYTES: u64 = 256 << 10;
 
-/// View of consecutive blocks as bytes. It reads and writes them through host memory, never through the measured buffer.
+/// View of consecutive blocks as bytes. Commands of the view transfer to and from bounce memory of the host, never the
+/// measured buffer.
 pub(super) struct DriveView {
     blocks: Blocks,
     block_bytes: u64,
@@ -31,7 +33,7 @@ struct Bounce {
 impl DriveView {
     pub(super) fn new(controller: &Arc<Controller>, blocks: Blocks, is_writable: bool) -> Result<Self, DriveError> {
         let drive = controller.drive();
-        // Whole blocks, and at least one.
+        // The bounce memory must hold at least one whole block.
         let max_bytes = BOUNCE_BYTES.min(drive.command_bytes).max(drive.block_bytes);
         let memory = DmaMemory::new(controller.space(), max_bytes)
             .map_err(|source| DriveError::Memory { what: "the view of the drive", source })?;
@@ -39,8 +41,8 @@ impl DriveView {
         Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
     }
 
-    /// Calls `work` for each piece of a span, with its position in the span and in the bounce memory. Depending on
-    /// `direction`, it reads whole blocks before the call and writes them after it.
+    /// Calls `work` for each piece of a span, with the positions of the piece in the span and in the bounce memory.
+    /// Depending on `direction`, reads whole blocks before the call and writes them after it.
     fn each(
         &self,
         offset: u64,
@@ -67,13 +69,13 @@ impl DriveView {
     }
 }
 
-/// The whole blocks that contain a part of a span.
+/// Part of a span, and the whole blocks that contain it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Piece {
-    /// The blocks, as byte offsets from the first block.
+    /// Byte offset of the first of the blocks, from the first block of the view.
     start: u64,
     end: u64,
-    /// Byte offset of the part.
+    /// Byte offset of the part, from the first block of the view.
     within: u64,
     /// Position of the part in the span.
     position: Range<usize>,
@@ -97,7 +99,7 @@ fn pieces(offset: u64, length: usize, block_bytes: u64, max_bytes: u64) -> impl 
         let left = (length - done) as u64;
         let count = left.min(start + max_bytes / block_bytes * block_bytes - within);
         let end = (within + count).next_multiple_of(block_bytes);
-        // Less than `length`.
+        // `count` is at most `length`, so it fits `usize`.
         let position = done..done + count as usize;
         done = position.end;
         Some(Piece { start, end, within, position })

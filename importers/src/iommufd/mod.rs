@@ -27,7 +27,7 @@ pub use errors::Error;
 pub use nvme::{DriveError, Status as DriveStatus};
 pub use registration::Registration;
 
-/// The importer of PCI functions: `iommufd:BDF[?write=LBA+COUNT]`.
+/// Importer of PCI functions: `iommufd:BDF[?write=LBA+COUNT]`.
 pub struct Iommufd;
 
 static OPS: &[OpSpec] = &[

@@ -11,14 +11,14 @@ use super::device::{Device, OpenFunction};
 use super::errors::Error;
 use crate::DeviceInfo;
 
-/// A part of the buffer that is contiguous for the drive.
+/// Part of the buffer that is contiguous in I/O virtual addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Offset of the first byte in the buffer.
+    /// Offset of the part's first byte in the buffer.
     pub(super) start: u64,
-    /// Offset after the last byte.
+    /// Offset after the part's last byte in the buffer.
     pub(super) end: u64,
-    /// I/O virtual address of the first byte.
+    /// I/O virtual address of the part's first byte.
     pub(super) address: u64,
 }
 
@@ -33,12 +33,12 @@ impl Borrow<AddressSpace> for Holder {
 }
 
 /// A buffer mapped into a function's I/O address space. Dropping it removes the mapping.
-// Fields are dropped in this order: the mappings first. Its creation and destruction are part of the measured time, so a
-// buffer in one piece needs no list and only one reference to the device.
+// Fields are dropped in this order: the mappings before the buffer. Creating and dropping this struct is part of the measured
+// time, so a buffer with a single mapping allocates no list and holds a single reference to the device.
 pub struct Registration {
-    /// The whole buffer, or its first range.
+    /// Mapping of the whole buffer, or of its first range.
     pub(super) first: Mapped<Holder>,
-    /// The other ranges, in the order of the buffer, each at its own address.
+    /// Mappings of the other ranges, in the order of the buffer. Their addresses are not contiguous.
     pub(super) others: Vec<Mapped<Holder>>,
     pub(super) buffer: Arc<Buffer>,
 }
@@ -48,8 +48,8 @@ impl Registration {
         &self.first.space().0
     }
 
-    /// Returns the parts of the buffer and their addresses. A mapping is a multiple of the page size, so it can exceed the
-    /// buffer.
+    /// Returns the parts of the buffer and their addresses. Cuts the last part at the length of the buffer, because a mapping
+    /// consists of whole pages.
     pub(super) fn parts(&self) -> Box<[Part]> {
         let mut start = 0;
         let part = |mapped: &Mapped<Holder>| {
@@ -61,7 +61,7 @@ impl Registration {
         std::iter::once(&self.first).chain(&self.others).map(part).collect()
     }
 
-    /// Mechanism of the mapping, as results name it: `ioas-map`, `ioas-map-file` or `ioas-map-file-per-range`.
+    /// Returns the mechanism of the mapping, as results name it: `ioas-map`, `ioas-map-file` or `ioas-map-file-per-range`.
     pub fn mechanism(&self) -> &'static str {
         match self.buffer.handle() {
             Handle::DmaBuf(_) => "ioas-map-file",
@@ -73,7 +73,7 @@ impl Registration {
     /// Removes the mapping.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refused to unmap the buffer.
     pub fn unregister(mut self) -> Result<(), Error> {
         self.unmap()
     }
@@ -89,7 +89,7 @@ impl Device {
     /// Maps a buffer into the function's I/O address space. The registration keeps the buffer and the device alive.
     ///
     /// # Errors
-    /// The kernel refused; [`Error::cause`] gives the reason.
+    /// The kernel refused the mapping; [`Error::cause`] gives the reason.
     pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
         let bdf = self.opened.function.bdf;
         if buffer.origin().bdf == Some(bdf) {

@@ -17,10 +17,10 @@ pub(super) struct Address {
 /// Error in the address of an RDMA device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// The name is empty.
+    /// The device name is empty.
     #[error("the name of the device is missing")]
     NoName,
-    /// The name contains an invalid character, or is too long.
+    /// The device name contains an invalid character, or is too long.
     #[error("a device name has at most {MAX_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
     BadName,
     /// The port is not a number from 1 to 255.
@@ -41,7 +41,7 @@ impl FromStr for Address {
     }
 }
 
-/// The name becomes part of sysfs paths, so it must not contain path separators or be `..`.
+/// Checks a device name. The name becomes part of sysfs paths, so it must not contain path separators or be `..`.
 fn check_name(name: &str) -> Result<(), AddressError> {
     if name.is_empty() {
         return Err(AddressError::NoName);

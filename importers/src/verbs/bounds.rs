@@ -1,11 +1,11 @@
-//! Bounds of transfers. They are checked before posting, because a transfer outside a memory region moves the queue pair
-//! to the error state.
+//! Bounds of transfers, checked before posting: a transfer outside a memory region would move the queue pair to the error
+//! state.
 
 use super::errors::Error;
 use super::sys::Keys;
 use crate::{Op, Region, Transfer, Transport};
 
-/// A part of the buffer that is one memory region.
+/// Part of the buffer or of far-side memory that is one memory region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     start: u64,
@@ -14,7 +14,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Creates parts of these lengths, contiguous in the buffer.
+    /// Creates consecutive parts from the length and the keys of each region.
     pub(super) fn in_a_row(regions: impl Iterator<Item = (u64, Keys)>) -> Vec<Self> {
         let mut end = 0;
         let part = |(length_bytes, keys)| {
@@ -25,13 +25,13 @@ impl Part {
         regions.map(part).collect()
     }
 
-    /// Returns the region's description for a peer.
+    /// Returns the description of the region that the endpoint sends to a peer.
     pub(super) fn region(&self) -> Region {
         Region { length_bytes: self.length_bytes, address: self.keys.base, key: self.keys.remote }
     }
 }
 
-/// Memory of both sides, and the capabilities of the connection.
+/// Memory regions of both sides, and the limits of the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) transport: Transport,
@@ -45,27 +45,27 @@ pub(super) struct Bounds {
     pub(super) message_bytes: u32,
 }
 
-/// Address and keys of a span, as work requests name them.
+/// Address and keys of a span of memory in work requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) address: u64,
     pub(super) keys: Keys,
 }
 
-/// The spans of a transfer, on both sides.
+/// Spans of a transfer in the buffer and in far-side memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) buffer: Place,
     pub(super) far: Place,
 }
 
-/// Returns the part that contains the offset, or the last part before the offset.
+/// Returns the last part that starts at or before the offset.
 #[inline]
 fn part(parts: &[Part], offset: u64) -> Option<&Part> {
     parts[..parts.partition_point(|part| part.start <= offset)].last()
 }
 
-/// Returns the address of a span that lies within one part.
+/// Returns the address of a span. `None` if the span does not lie within one part.
 #[inline]
 pub(super) fn place(parts: &[Part], offset: u64, length: u64) -> Option<Place> {
     let part = part(parts, offset)?;
@@ -79,8 +79,8 @@ fn total_bytes(parts: &[Part]) -> u64 {
 }
 
 impl Bounds {
-    /// Returns the addresses of a transfer if it lies within one region on each side, fits one message, and the transport
-    /// supports it.
+    /// Returns the addresses of a transfer. `None` if the transfer does not lie within one region on each side, exceeds one
+    /// message, or needs an op that the transport or the device lacks.
     #[inline]
     pub(super) fn admit(&self, transfer: &Transfer) -> Option<Places> {
         let length = u64::from(transfer.length_bytes);
@@ -101,7 +101,7 @@ impl Bounds {
         self.atomics && length == 8 && places.buffer.address.is_multiple_of(8) && places.far.address.is_multiple_of(8)
     }
 
-    /// Returns the error for a transfer that was not admitted.
+    /// Returns the error for a transfer that `admit` rejected.
     #[cold]
     pub(super) fn rejection(&self, transfer: &Transfer, device: &str) -> Error {
         let Transfer { buffer_offset, far_offset, length_bytes, .. } = *transfer;
@@ -126,7 +126,7 @@ impl Bounds {
         Error::Transfer { why }
     }
 
-    /// Returns the error for a transfer that fits but is not supported.
+    /// Returns the error for a transfer within the bounds whose op the transport or the device does not support.
     fn cannot(&self, op: Op, device: &str) -> Error {
         if self.transport != Transport::Rc {
             Error::Transport { op, transport: self.transport }
@@ -144,14 +144,14 @@ mod tests {
     use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
-    /// Address of the far side.
+    /// Address of far-side memory in these tests.
     const FAR: u64 = 1 << 20;
 
     fn keys(base: u64) -> Keys {
         Keys { base, local: 1, remote: 2 }
     }
 
-    /// A buffer of regions of these lengths. The upper half of an address is the index of the region.
+    /// Creates bounds of a buffer with regions of these lengths. The upper 32 bits of an address are the index of the region.
     fn bounds(lengths: &[u64], far_bytes: u64, message_bytes: u32) -> Bounds {
         let regions = lengths.iter().enumerate().map(|(index, length)| (*length, keys((index as u64) << 32)));
         let far = Part::in_a_row([(far_bytes, keys(FAR))].into_iter());
@@ -243,7 +243,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_wide_arithmetic(
-            // Addresses of the far side fit 64 bits.
+            // Limit the length of the far side so that its addresses fit 64 bits.
             sizes in (any::<u64>(), 0..u64::MAX - FAR, any::<u32>()),
             (buffer_offset, far_offset, length) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {

@@ -1,8 +1,8 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; with `both_sides`, the buffer's side posts
-//! too. Both share one completion queue. If another host or thread owns the buffer's end, its sends arrive at the far
-//! side.
+//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; with `both_sides`, the buffer's side also
+//! posts. Both sides share one completion queue. If another host or thread owns the buffer's queue pairs, its sends arrive in
+//! far-side memory.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::status::{self, FLUSHED, SUCCESS};
 use super::sys::{CompletionQueue, MemoryRegion, Peer, WorkCompletions};
 use crate::{Completion, ConnectedEnd, DataPlane, DataPlaneSettings, Op, Side, Transfer};
 
-/// Maximum wait for a completion event. It bounds the delay until an interrupt (Ctrl-C) is noticed.
+/// Maximum wait for a completion event. It limits the delay until the caller notices an interrupt (Ctrl-C).
 const MAX_SLEEP_MS: u16 = 100;
 
-/// Set in the `wr_id` of a receive. The lower bits are the ring and the slot.
+/// Bit of `wr_id` that marks a receive. The lower bits hold the index of the ring and the slot.
 const RECEIVE: u64 = 1 << 63;
 
 fn number(ring: usize, place: u32) -> u64 {
@@ -30,19 +30,19 @@ fn number(ring: usize, place: u32) -> u64 {
 }
 
 pub(super) struct QueuePairDataPlane<'r> {
-    // Dropped in this order: without queue pairs, the device accesses no memory of either side.
+    // Fields are dropped in this order: the queue pairs first, so that the device no longer accesses memory of either side.
     far_end: QueuePairs,
-    /// `None` if another host or thread owns the buffer's end.
+    /// Queue pairs of the buffer's side. `None` if another host or thread owns them.
     buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
     registration: &'r Registration,
     bounds: Bounds,
-    /// One per queue on which the far side posts, followed by those of the buffer's side, if it posts.
+    /// Transfers in flight: one ring per queue of the far side, followed by one per queue of the buffer's side if it posts.
     rings: Box<[Ring]>,
     queues: u32,
-    /// Sends from the buffer's end, if another host or thread owns it.
+    /// Receives for the sends of the buffer's side, if another host or thread owns its queue pairs.
     incoming: Incoming,
     /// Completions polled outside [`DataPlane::poll`].
     backlog: Vec<Completion>,
@@ -54,7 +54,7 @@ pub(super) struct QueuePairDataPlane<'r> {
 
 /// Far-side memory, registered with the device.
 pub(super) struct FarMemory {
-    // Dropped before the memory. Empty if the registration holds the regions.
+    // Dropped before the memory. Empty if the registration owns the regions.
     pub(super) regions: Vec<MemoryRegion>,
     pub(super) memory: Arc<Buffer>,
     pub(super) parts: Vec<Part>,
@@ -67,20 +67,20 @@ impl FarMemory {
         let memory = HostExporter::open(bytes, &options).and_then(|memory| memory.export(bytes));
         let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
         let regions = device.regions(&memory)?;
-        // Host memory is one region.
+        // Host memory is registered as one region.
         let parts = Part::in_a_row(regions.iter().map(|region| (memory.length_bytes(), region.keys())));
         Ok(Self { regions, memory, parts })
     }
 }
 
-/// Posted receive work requests, which the peer's sends consume.
+/// Receive work requests for the sends of a peer.
 #[derive(Default)]
 struct Incoming {
     offsets: Vec<u64>,
     length_bytes: u32,
-    /// Maximum number of receives posted at a time, per queue.
+    /// Maximum number of posted receives per queue.
     capacity: usize,
-    /// Per queue: receives posted so far, and receives to repost.
+    /// Per queue: number of receives posted so far, and number of receives to repost.
     queues: Box<[(u64, usize)]>,
     arrived: u64,
     /// Status of the first receive that failed.
@@ -92,7 +92,7 @@ impl<'r> QueuePairDataPlane<'r> {
         let device = &registration.device;
         let DataPlaneSettings { depth, queues, both_sides, far_bytes } = *settings;
         let sides = 1 + u32::from(both_sides);
-        // A transfer can have two work completions.
+        // A transfer can have two work completions: of the send and of the receive.
         device.completions_each(depth, queues, 2 * sides)?;
         let entries = depth * 2 * sides * queues;
         let far = FarMemory::new(device, far_bytes)?;
@@ -129,7 +129,7 @@ impl<'r> QueuePairDataPlane<'r> {
         })
     }
 
-    /// Creates a data plane whose buffer's end belongs to another host or thread.
+    /// Creates a data plane from connected queue pairs. The buffer's queue pairs belong to another host or thread.
     pub(super) fn connected(
         registration: &'r Registration,
         (far_end, depths): (QueuePairs, QueueDepths),
@@ -160,19 +160,19 @@ impl<'r> QueuePairDataPlane<'r> {
         }
     }
 
-    /// Collects work completions.
+    /// Polls the completion queue, and appends the completed transfers to `done`.
     fn collect(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
         loop {
             let count = self.completions.poll(&mut self.work_completions).map_err(|source| Error::Poll { source })?;
             for index in 0..count {
                 let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
-                // A flushed receive shows only that the responder refused some request. The initiator learns which one
-                // from the NAK, so do not move its queue pair to the error state before the NAK arrives.
+                // A flushed receive shows only that the responder refused a request. The NAK tells the initiator which request
+                // was refused, so do not move its queue pair to the error state before the NAK arrives.
                 if ended.status != SUCCESS && (is_send || ended.status != FLUSHED) {
                     self.end();
                 }
-                // Every posted `wr_id` holds a ring and a slot.
+                // Every posted `wr_id` holds the index of a ring and a slot.
                 let (ring, place) = (((ended.id & !RECEIVE) >> 32) as usize, ended.id as u32);
                 if is_send {
                     self.rings[ring].sent(place, ended.status);
@@ -223,7 +223,8 @@ impl<'r> QueuePairDataPlane<'r> {
         self.far_end.post_receives(queue, count).map_err(|source| Error::Post { source })
     }
 
-    /// Returns the error of a failed receive. A flushed receive is reported last, because other statuses are more specific.
+    /// Returns the error of a failed receive. Reports a flushed receive only after all other completions, because their
+    /// statuses are more specific.
     fn failed_receive(&self, done: &[Completion]) -> Result<(), Error> {
         let Some(status) = self.incoming.failed else { return Ok(()) };
         if status == FLUSHED && !(done.is_empty() && self.rings.iter().all(Ring::is_empty)) {
@@ -247,13 +248,13 @@ impl<'r> QueuePairDataPlane<'r> {
 
     #[cold]
     fn failure(&self, id: u64, status: u32) -> Completion {
-        // The peer refused access to its own memory, which may be a dma-buf.
+        // If the peer refused access, the memory is the peer's, which may be a dma-buf.
         let is_peers = self.buffer_end.is_none() && status::is_refusal(status);
         let dma_buf = is_peers || !matches!(self.registration.buffer.handle(), Handle::Memory(_));
         Completion { id, result: Err(status::transfer_error(status, dma_buf)) }
     }
 
-    /// Returns the index of the ring for a transfer's queue and side, if that side posts.
+    /// Returns the index of the ring for a transfer's queue and side. `None` if that side does not post or has no such queue.
     #[inline]
     fn ring(&self, transfer: &Transfer) -> Option<usize> {
         if transfer.queue >= self.queues {
@@ -266,13 +267,14 @@ impl<'r> QueuePairDataPlane<'r> {
         Some(ring as usize).filter(|ring| *ring < self.rings.len())
     }
 
-    /// Posts transfers while there are free slots, up to the first one of another queue or side. Returns how many.
+    /// Posts transfers while the ring has free slots, up to the first transfer of another queue or side. Returns the number
+    /// of posted transfers.
     #[inline]
     fn post(&mut self, at: usize, batch: &[Transfer]) -> Result<usize, Error> {
         let [Transfer { queue, posted_by, .. }, ..] = *batch else { return Ok(0) };
         let ring = &mut self.rings[at];
         let (poster, mut other) = match (posted_by, &mut self.buffer_end) {
-            // `ring` returned an index, so the buffer's side can post.
+            // `ring` returned an index, so the buffer's side has queue pairs and posts.
             (Side::Buffer, Some(buffer)) => (buffer, Some(&mut self.far_end)),
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };
@@ -299,7 +301,7 @@ impl<'r> QueuePairDataPlane<'r> {
                 receives += 1;
             }
         }
-        // Post receives first, so that no send arrives before its receive.
+        // Post the receives first, so that each send finds its receive.
         let posted = match other {
             Some(other) if receives > 0 => other.post_receives(queue, receives),
             _ => Ok(()),
@@ -321,7 +323,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
 
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, crate::Error> {
         if self.ended {
-            // Accept nothing until the failure has been polled, because its completion is more specific than this error.
+            // Accept no transfers until the failure has been polled: its completion is more specific than `Error::Ended`.
             return if self.rings.iter().all(Ring::is_empty) { Err(Error::Ended.into()) } else { Ok(0) };
         }
         let mut taken = 0;
@@ -360,7 +362,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
             self.armed = !self.completions.sleep(MAX_SLEEP_MS).map_err(failed)?;
             return Ok(self.armed);
         }
-        // Completions that arrived earlier raise no event; the next poll finds them.
+        // Completions that arrived before `arm` generate no event; the next poll returns them.
         self.armed = self.completions.arm().map_err(failed)?;
         Ok(false)
     }
@@ -391,7 +393,7 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
 }
 
 impl Incoming {
-    /// Records a completed receive.
+    /// Records the completion of a receive.
     #[inline]
     fn record_receive(&mut self, queue: usize, status: u32) {
         if status == SUCCESS {
@@ -403,7 +405,7 @@ impl Incoming {
     }
 }
 
-/// Describes the queue pairs of one side as peers of the other side.
+/// Returns the queue pairs of one side as peers for the other side.
 fn peers(device: &OpenPort, end: &QueuePairs) -> Vec<Peer> {
     end.numbers().into_iter().map(|number| Peer { number, first_packet: 0, addressing: device.addressing }).collect()
 }

@@ -28,21 +28,21 @@ impl Device {
     /// (`mlx5_0`, `mlx5_0/2`). The default is port 1.
     ///
     /// # Errors
-    /// The address is malformed, the device does not exist, its port is down or has no address, or the kernel refused.
+    /// The address is malformed, the device does not exist, its port is down or has no address, or the device cannot be opened.
     pub fn open(address: &str) -> Result<Self, Error> {
         Self::open_with(address, &QueuePairOptions::default())
     }
 
-    /// As [`Device::open`], with options for the queue pairs of this device.
+    /// Like [`Device::open`], with options for the queue pairs of this device.
     ///
     /// # Errors
-    /// As [`Device::open`], and the port does not support one of the options.
+    /// Same as [`Device::open`], or the port does not support one of the options.
     pub fn open_with(address: &str, options: &QueuePairOptions) -> Result<Self, Error> {
         let port = OpenPort::open(&parse(address)?, options, &Tree::live())?;
         Ok(Self { port: Arc::new(port) })
     }
 
-    /// Name, model, PCI function and driver of the device.
+    /// Returns the name, model, PCI function and driver of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.port.info
     }
@@ -61,7 +61,7 @@ pub(super) struct OpenPort {
     mtu: Mtu,
 }
 
-/// Maximum RDMA reads in flight per queue pair. More would use device memory without a gain.
+/// Maximum RDMA reads in flight per queue pair. More reads would use more device memory without higher throughput.
 const READS_IN_FLIGHT: u32 = 16;
 
 /// Checks that the device can be used and can register dma-bufs.
@@ -129,7 +129,7 @@ impl OpenPort {
             port: self.address.port,
             own: self.addressing,
             mtu: self.mtu,
-            // At least 1, so that devices without RDMA reads can connect queue pairs.
+            // At least 1, so that devices without RDMA read support can connect queue pairs.
             reads_in_flight: self.limits.reads_in_flight.clamp(1, READS_IN_FLIGHT) as u8,
             atomics: self.limits.atomics,
             service_level: self.connection.service_level,
@@ -142,13 +142,13 @@ impl OpenPort {
     pub(super) fn message_bytes(&self) -> u32 {
         match self.connection.transport {
             Transport::Rc | Transport::Uc => self.port.max_message_bytes,
-            // A datagram is one packet.
+            // A datagram is at most one packet.
             Transport::Ud => self.mtu.bytes().min(self.port.max_message_bytes),
         }
     }
 
-    /// Returns the number of entries in a shared completion queue for each of `queues` queue pairs. Each transfer needs
-    /// `of_each` entries.
+    /// Returns the maximum number of completion queue entries per queue pair if `queues` queue pairs share one completion
+    /// queue. Fails if it is too small for `depth` transfers of `of_each` completions each.
     pub(super) fn completions_each(&self, depth: u32, queues: u32, of_each: u32) -> Result<u32, Error> {
         let room = self.limits.completions.checked_div(queues).unwrap_or(0);
         let limit = self.limits.queue_depth.min(room / of_each.max(1));
@@ -165,7 +165,7 @@ impl OpenPort {
         Ok(Arc::new(made.map_err(failed)?))
     }
 
-    /// Registers host memory for data that nobody reads.
+    /// Registers host memory for received data that is discarded.
     pub(super) fn scratch(&self, bytes: u64) -> Result<MemoryRegion, Error> {
         let memory = HostExporter::open(bytes, &OpenOptions::default()).and_then(|memory| memory.export(bytes));
         let memory = memory.map_err(|source| Error::FarMemory { bytes, source })?;
@@ -175,8 +175,8 @@ impl OpenPort {
         }
     }
 
-    /// Registers a buffer as one region, or as one region per range if each range is a separate dma-buf. The regions are
-    /// in the order of the buffer.
+    /// Registers a buffer as one region, or as one region per range if each range is a separate dma-buf. Returns the
+    /// regions in the order of the buffer.
     pub(super) fn regions(&self, buffer: &Buffer) -> Result<Vec<MemoryRegion>, Error> {
         let length_bytes = buffer.length_bytes();
         let ranges = &buffer.origin().ranges;
@@ -223,8 +223,7 @@ impl OpenPort {
         })
     }
 
-    /// Returns the error of a software device without a PCI function. The kernel attaches a dma-buf to the PCI function of
-    /// the importer.
+    /// Returns the error of a software device without a PCI function, to which the kernel cannot attach a dma-buf.
     fn no_function(&self, tree: &Tree) -> Error {
         Error::NoFunction { device: self.info.name.clone(), net_device: sysfs::net_device(tree, &self.info.name) }
     }

@@ -1,4 +1,4 @@
-//! Properties of RDMA drivers, from the table of `peerpath_paths`.
+//! Properties of RDMA drivers, from a table in `peerpath_paths`.
 
 use peerpath_paths::RdmaDriver;
 

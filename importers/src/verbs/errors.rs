@@ -1,4 +1,4 @@
-//! Errors of RDMA devices, one variant per failed operation.
+//! Errors of the importer of RDMA devices, one variant per failed operation.
 
 use std::io;
 
@@ -7,29 +7,29 @@ use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, expla
 use super::address::AddressError;
 use crate::{Op, TransferError, Transport};
 
-/// An error of an RDMA device. The variants name the operation that failed; [`Error::cause`] and the explanation give the
-/// reason.
+/// Error of the importer of RDMA devices. Each variant names the operation that failed; [`Error::cause`] and the explanation
+/// give the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The GPU that owns the memory exports no dma-buf.
     #[error("cannot register GPU memory without a dma-buf: {source}")]
     GpuNotExported {
-        /// Error of the export.
+        /// Error of the CUDA driver's export.
         source: peerpath_cuda::Error,
     },
     /// The address of a device is malformed.
     #[error("{text:?} is not the address of an RDMA device")]
     Address {
-        /// The address, truncated for display.
+        /// Text of the address, truncated for display.
         text: String,
-        /// Error in the address.
+        /// Reason why the text is not an address.
         source: AddressError,
     },
     /// libibverbs is not installed.
     #[error("cannot use RDMA devices: libibverbs is not installed")]
     NoLibrary,
-    /// libibverbs does not list the devices.
+    /// libibverbs cannot list the devices.
     #[error("cannot list the RDMA devices of this host")]
     List {
         /// Errno of `ibv_get_device_list`.
@@ -38,9 +38,9 @@ pub enum Error {
     /// The device does not exist.
     #[error("there is no RDMA device {device}")]
     NoDevice {
-        /// Requested name.
+        /// Requested device name.
         device: String,
-        /// Names of the devices of this host.
+        /// Names of the RDMA devices of this host.
         present: Vec<String>,
     },
     /// The device uses iWARP, which is not supported.
@@ -57,7 +57,7 @@ pub enum Error {
         /// Errno of `ibv_open_device`.
         source: io::Error,
     },
-    /// The device does not report its limits.
+    /// The limits of the device cannot be queried.
     #[error("cannot query the RDMA device {device}")]
     Query {
         /// Name of the device.
@@ -65,7 +65,7 @@ pub enum Error {
         /// Errno of `ibv_query_device`.
         source: io::Error,
     },
-    /// The device does not report the state of the port.
+    /// The state of the port cannot be queried.
     #[error("cannot query port {port} of {device}")]
     QueryPort {
         /// Name of the device.
@@ -84,7 +84,7 @@ pub enum Error {
         port: u8,
         /// State of the port (`PORT_DOWN`, `PORT_INIT`).
         state: &'static str,
-        /// Network device of the port.
+        /// Network device of the port, if any.
         net_device: Option<String>,
     },
     /// The port of an Ethernet link has no GID.
@@ -94,10 +94,10 @@ pub enum Error {
         device: String,
         /// Port number.
         port: u8,
-        /// Network device of the port.
+        /// Network device of the port, if any.
         net_device: Option<String>,
     },
-    /// The device allocates no protection domain.
+    /// The device cannot allocate a protection domain.
     #[error("cannot allocate a protection domain of {device}")]
     ProtectionDomain {
         /// Name of the device.
@@ -110,7 +110,7 @@ pub enum Error {
     NoDmaBuf {
         /// Name of the device.
         device: String,
-        /// Facts about the device that distinguish causes.
+        /// Facts about the device that distinguish the causes of one errno.
         facts: Facts,
         /// Errno of a trial registration with fd -1.
         source: io::Error,
@@ -120,7 +120,7 @@ pub enum Error {
     NoFunction {
         /// Name of the device.
         device: String,
-        /// Network device of the RDMA device.
+        /// Network device of the RDMA device, if any.
         net_device: Option<String>,
     },
     /// The library or the kernel refused to register a dma-buf.
@@ -128,11 +128,11 @@ pub enum Error {
     RegisterDmaBuf {
         /// Name of the device.
         device: String,
-        /// Refused call, as results name it.
+        /// Call that failed, as results name it.
         mechanism: &'static str,
-        /// Length of the dma-buf.
+        /// Length of the dma-buf, in bytes.
         length_bytes: u64,
-        /// Facts about importer and exporter that distinguish causes.
+        /// Facts about importer and exporter that distinguish the causes of one errno.
         facts: Facts,
         /// Errno of the call.
         source: io::Error,
@@ -142,7 +142,7 @@ pub enum Error {
     RegisterMemory {
         /// Name of the device.
         device: String,
-        /// Length of the memory.
+        /// Length of the memory, in bytes.
         length_bytes: u64,
         /// Errno of `ibv_reg_mr`.
         source: io::Error,
@@ -150,7 +150,7 @@ pub enum Error {
     /// The buffer is longer than the address space of this process.
     #[error("cannot register a buffer of {length_bytes} bytes: it exceeds the address space of this process")]
     TooLong {
-        /// Length of the buffer.
+        /// Length of the buffer, in bytes.
         length_bytes: u64,
     },
     /// The kernel refused to deregister a buffer.
@@ -163,12 +163,12 @@ pub enum Error {
         /// Errno of the call.
         source: io::Error,
     },
-    /// There is not enough host memory for the far side.
+    /// Host memory for the far side (the memory that the buffer exchanges data with) cannot be allocated.
     #[error("cannot allocate {bytes} bytes of far-side memory")]
     FarMemory {
-        /// Length of the memory.
+        /// Length of the memory, in bytes.
         bytes: u64,
-        /// The allocation's error.
+        /// Error of the allocation.
         source: peerpath_exporter::Error,
     },
     /// The depth exceeds the queues of the device.
@@ -176,7 +176,7 @@ pub enum Error {
     Depth {
         /// Name of the device.
         device: String,
-        /// Requested depth.
+        /// Requested number of transfers in flight per queue pair.
         depth: u32,
         /// Number of queue pairs.
         queues: u32,
@@ -188,9 +188,9 @@ pub enum Error {
     Mtu {
         /// Name of the device.
         device: String,
-        /// Requested MTU.
+        /// Requested MTU, in bytes.
         bytes: u32,
-        /// MTU of the port.
+        /// MTU of the port, in bytes.
         max_bytes: u32,
     },
     /// The port has no GID at this index.
@@ -200,7 +200,7 @@ pub enum Error {
         device: String,
         /// Port number.
         port: u8,
-        /// Requested index.
+        /// Requested index in the GID table.
         index: u8,
     },
     /// The transport does not support the operation.
@@ -222,7 +222,7 @@ pub enum Error {
     CompletionQueue {
         /// Name of the device.
         device: String,
-        /// Number of completions.
+        /// Requested number of completion queue entries.
         entries: u32,
         /// Errno of `ibv_create_cq`.
         source: io::Error,
@@ -232,19 +232,19 @@ pub enum Error {
     QueuePair {
         /// Name of the device.
         device: String,
-        /// Work requests per queue.
+        /// Requested number of work requests per queue.
         depth: u32,
-        /// Bytes of inline data per work request.
+        /// Requested bytes of inline data per work request.
         inline_bytes: u32,
         /// Errno of `ibv_create_qp`.
         source: io::Error,
     },
-    /// A queue pair cannot be moved to a state.
+    /// A queue pair cannot enter the requested state.
     #[error("cannot move a queue pair of {device} to {state}")]
     Connect {
         /// Name of the device.
         device: String,
-        /// Requested state.
+        /// Requested state, e.g. RTR.
         state: &'static str,
         /// Errno of `ibv_modify_qp`.
         source: io::Error,
@@ -254,18 +254,18 @@ pub enum Error {
     Message {
         /// Name of the device.
         device: String,
-        /// Length of the transfer.
+        /// Length of the transfer, in bytes.
         length_bytes: u32,
         /// Maximum message size, in bytes.
         limit_bytes: u32,
     },
-    /// The transfer does not fit the buffer or the far side.
+    /// The transfer exceeds the buffer or far-side memory, or names a queue that does not exist.
     #[error("cannot post a transfer: {why}")]
     Transfer {
-        /// Bound that the transfer exceeds, or property that differs.
+        /// Bound that the transfer exceeds, or other reason.
         why: String,
     },
-    /// The device refused a batch of work requests.
+    /// The device refused the batch of work requests.
     #[error("cannot post a batch of transfers")]
     Post {
         /// Errno of `ibv_post_send` or `ibv_post_recv`.
@@ -277,13 +277,13 @@ pub enum Error {
     /// The endpoint of the peer is incompatible with this end.
     #[error("cannot connect to the peer: {why}")]
     Peer {
-        /// Bound that the transfer exceeds, or property that differs.
+        /// Property that differs between the two endpoints.
         why: String,
     },
-    /// A receive failed.
+    /// A receive work request completed with an error.
     #[error("a receive failed")]
     Received {
-        /// Status of the receive.
+        /// Completion status of the receive.
         source: TransferError,
     },
     /// The completion queue failed.
@@ -302,7 +302,7 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// Explains an errno that does not depend on facts about the device and the buffer.
+/// Explains an errno whose meaning does not depend on facts about the device and the buffer.
 fn explained(step: Step, source: &io::Error) -> Explanation {
     explain(step, errno(source), &Facts::default())
 }
@@ -396,7 +396,7 @@ impl Explained for Error {
                 format!("The limit of the device is {limit}."),
                 format!("Use a depth from 1 to {limit}."),
             ),
-            // Devices return the same errno for too much inline data and for too deep a queue.
+            // Devices return the same errno if the inline data is too long and if the queue is too deep.
             Self::QueuePair { inline_bytes: 1.., source, .. }
                 if matches!(errno(source), libc::EINVAL | libc::ENOMEM) =>
             {
@@ -483,7 +483,7 @@ impl Explained for Error {
             | Self::NoDmaBuf { .. }
             | Self::NoFunction { .. }
             | Self::Message { .. } => Severity::Unavailable,
-            // The explanation for too much inline data is above, not in the errno table.
+            // `explanation` handles inline data that is too long; the errno table does not.
             Self::QueuePair { inline_bytes: 1.., .. } if self.explanation().cause == Some(Cause::LimitReached) => {
                 Severity::Unavailable
             }
@@ -503,7 +503,7 @@ impl Explained for Error {
 }
 
 impl Error {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }

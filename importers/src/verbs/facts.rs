@@ -1,4 +1,4 @@
-//! Facts about importer and exporter. They distinguish causes of a refused registration that share an errno.
+//! Facts about importer and exporter, which distinguish the causes of a refused registration if they share an errno.
 
 use peerpath_exporter::Origin;
 use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
@@ -6,7 +6,7 @@ use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
 use super::sysfs;
 use crate::DeviceInfo;
 
-/// Reads the facts. Call it only after a refusal, outside the measured time.
+/// Reads the facts from sysfs. Call it only after the kernel refused a registration, outside the measured time.
 pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
     let host = Host::read(tree);
     let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
@@ -16,7 +16,7 @@ pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>
         driver: importer.driver.clone(),
         translated: importer.bdf.and_then(|bdf| sysfs::translated(tree, bdf)),
         swiotlb_forced: host.bounce().map(|bounce| bounce == Bounce::Forced),
-        // `None` instead of false: some confidential guests show no sign of it.
+        // `None` instead of false, because some confidential guests cannot be recognized.
         confidential_guest: host.confidential_guest.map(|_| true),
         mask_reaches_bar: mask_reaches_bar(tree, importer, origin),
         memory_decode: config.and_then(|bytes| ConfigSpace::new(bytes).memory_decode()),
@@ -69,7 +69,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         };
-        // BAR 0: 4 KiB below 4 GiB; BAR 2: 128 MiB above it.
+        // BAR 0: 4 KiB below the 4 GiB boundary. BAR 2: 128 MiB above it.
         let resource = "0x00000000febf1000 0x00000000febf1fff 0x0000000000040200\n\
                         0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
                         0x0000383800000000 0x0000383807ffffff 0x000000000014220c\n";

@@ -1,4 +1,4 @@
-//! RDMA devices, through libibverbs.
+//! Importer of RDMA devices, through libibverbs.
 //!
 //! [`Device::open`] opens a NIC, [`Device::register`] registers a buffer, and [`Registration::loopback`] reads and writes the
 //! buffer through the NIC. For measurements, create data planes through the trait [`crate::Registration`].
@@ -34,7 +34,7 @@ pub use errors::Error;
 pub use registration::Registration;
 use unconnected::UnconnectedQueuePairs;
 
-/// The importer of RDMA devices: `verbs:DEV[/PORT]`.
+/// Importer of RDMA devices: `verbs:DEV[/PORT]`.
 pub struct Verbs;
 
 static OPS: &[OpSpec] = &[
@@ -131,7 +131,7 @@ impl Registration {
     /// and the buffer.
     ///
     /// # Errors
-    /// The depth exceeds the queues of the device, or the kernel refused.
+    /// The depth exceeds the queues of the device, or the queue pairs cannot be created or connected.
     pub fn loopback(&self, depth: u32) -> Result<Loopback<'_>, crate::Error> {
         Loopback::new(self, depth, self.buffer.length_bytes())
     }

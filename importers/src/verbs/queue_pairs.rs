@@ -19,13 +19,14 @@ const HEADER_BYTES: u32 = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueDepths {
     pub(super) queues: u32,
-    /// Send queue slots, per queue pair.
+    /// Send work requests in flight, per queue pair.
     pub(super) sends: u32,
-    /// Receive queue slots, per queue pair.
+    /// Posted receive work requests, per queue pair.
     pub(super) receives: u32,
 }
 
-/// Queue pairs of one side. The memory that their work requests name is registered elsewhere and outlives them.
+/// Queue pairs of one side. The owner of this struct registers the memory that their work requests address, and keeps it
+/// registered until the queue pairs are destroyed.
 pub(super) struct QueuePairs {
     // Dropped first: afterwards the device accesses no memory of this side.
     pairs: Box<[QueuePair]>,
@@ -33,12 +34,13 @@ pub(super) struct QueuePairs {
     receives: ReceiveList,
     _header: Option<MemoryRegion>,
     transport: Transport,
-    /// Maximum message size to send inline. Inline data needs memory at an address of this process.
+    /// Maximum size in bytes of a message that is sent inline. The CPU copies inline data, so it needs memory at an address of
+    /// this process.
     inline_bytes: u32,
 }
 
 impl QueuePairs {
-    /// Creates unconnected queue pairs. `addressable`: whether the memory of this side is registered under addresses of
+    /// Creates unconnected queue pairs. `addressable` is true if the memory of this side is registered under addresses of
     /// this process.
     pub(super) fn new(
         device: &OpenPort,
@@ -94,12 +96,12 @@ impl QueuePairs {
     /// Moves every queue pair to the error state, which flushes the work requests in flight.
     pub(super) fn fail(&self) {
         for pair in &self.pairs {
-            // A device refuses only while it is being removed, which also flushes the work requests.
+            // The call fails only while the device is being removed, which also flushes the work requests.
             let _ = pair.fail();
         }
     }
 
-    /// Fills a send work request for a transfer that this side posts.
+    /// Fills the send work request at `index` for a transfer that this side posts.
     #[inline]
     pub(super) fn fill_send(&mut self, index: usize, number: u64, transfer: &Transfer, local: Place, remote: Place) {
         let sge = Sge { address: local.address, length_bytes: transfer.length_bytes, key: local.keys.local };
@@ -123,7 +125,7 @@ impl QueuePairs {
         }
     }
 
-    /// Fills a receive work request.
+    /// Fills the receive work request at `index`.
     #[inline]
     pub(super) fn fill_receive(&mut self, index: usize, number: u64, into: Place, length_bytes: u32) {
         self.receives.fill(index, number, Sge { address: into.address, length_bytes, key: into.keys.local });

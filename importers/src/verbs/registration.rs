@@ -11,7 +11,7 @@ use super::sys::MemoryRegion;
 use crate::DeviceInfo;
 
 /// A buffer registered with an RDMA device. Dropping it deregisters the buffer.
-// Fields are dropped in this order: the regions first.
+// Fields are dropped in this order: the regions before the buffer.
 pub struct Registration {
     /// One region for the whole buffer, or one per range, in the order of the buffer.
     regions: Vec<MemoryRegion>,
@@ -30,7 +30,8 @@ impl Registration {
         Part::in_a_row(lengths.into_iter().zip(self.regions.iter().map(MemoryRegion::keys)))
     }
 
-    /// Mechanism of the registration, as results name it: `reg-mr`, `provider`, `uverbs-ioctl` or `mr-per-range`.
+    /// Returns the mechanism of the registration, as results name it: `reg-mr`, `provider`, `uverbs-ioctl` or
+    /// `mr-per-range`.
     pub fn mechanism(&self) -> &'static str {
         match (self.buffer.handle(), &self.regions[..]) {
             (Handle::DmaBufs(_), _) | (_, []) => "mr-per-range",
@@ -41,12 +42,12 @@ impl Registration {
     /// Deregisters the buffer.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refused to deregister the buffer.
     pub fn unregister(mut self) -> Result<(), Error> {
         self.deregister()
     }
 
-    /// Deregisters every region. If one fails, the regions after it are deregistered on drop.
+    /// Deregisters every region. After an error, the remaining regions are deregistered on drop.
     pub(super) fn deregister(&mut self) -> Result<(), Error> {
         let mechanism = self.mechanism();
         let outcome = self.regions.drain(..).try_for_each(MemoryRegion::deregister);
@@ -58,7 +59,7 @@ impl Device {
     /// Registers a buffer. The registration keeps the buffer and the device alive.
     ///
     /// # Errors
-    /// The kernel or the library refused; [`Error::cause`] gives the reason.
+    /// The kernel or the library refused the registration; [`Error::cause`] gives the reason.
     pub fn register(&self, buffer: &Arc<Buffer>) -> Result<Registration, Error> {
         let regions = self.port.regions(buffer)?;
         Ok(Registration { regions, buffer: Arc::clone(buffer), device: Arc::clone(&self.port) })

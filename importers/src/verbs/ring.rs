@@ -1,4 +1,4 @@
-//! The transfers in flight on one send queue, which complete in the order in which they were posted.
+//! Transfers in flight on one send queue. They complete in the order in which they were posted.
 
 use super::status::{FLUSHED, SUCCESS};
 
@@ -7,22 +7,22 @@ use super::status::{FLUSHED, SUCCESS};
 struct Slot {
     /// Id of the transfer.
     id: u64,
-    /// Work requests in flight: a send, and a receive if the op consumes one.
+    /// Number of its work requests in flight: a send, and a receive if the op consumes a receive.
     open: u8,
-    /// Status: the first failure, or success.
+    /// Status of the work request that failed, or success.
     status: u32,
 }
 
-/// Send queue slots. The counters only grow; a slot is a counter modulo the capacity.
+/// Slots of a send queue, one per transfer in flight. Counters only increase; counter modulo capacity is the slot.
 #[derive(Debug)]
 pub(super) struct Ring {
     slots: Box<[Slot]>,
     mask: u64,
     depth: u64,
     posted: u64,
-    /// Sends that have completed.
+    /// Number of sends that have completed.
     completed: u64,
-    /// Transfers reported as completed.
+    /// Number of transfers that were reported as completed.
     ended: u64,
 }
 
@@ -60,7 +60,7 @@ impl Ring {
         self.posted -= (count as u64).min(self.posted - self.completed);
     }
 
-    /// Records the completion of a send, and thereby of the unsignaled sends before it.
+    /// Records the completion of a send and of the unsignaled sends before it.
     #[inline]
     pub(super) fn sent(&mut self, place: u32, status: u32) {
         while self.completed < self.posted {
@@ -77,8 +77,8 @@ impl Ring {
         }
     }
 
-    /// Records the completion of a receive. Its failure takes precedence over the send's failure, because the receive
-    /// accesses the buffer.
+    /// Records the completion of a receive. A failed receive takes precedence over a failed send, because the receive accesses
+    /// the buffer.
     #[inline]
     pub(super) fn received(&mut self, place: u32, status: u32) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
@@ -88,7 +88,7 @@ impl Ring {
         }
     }
 
-    /// Returns the next completed transfer and its status.
+    /// Returns the id and the status of the next completed transfer.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
         if self.ended == self.posted {

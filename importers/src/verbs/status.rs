@@ -1,4 +1,4 @@
-//! Statuses of work completions (`enum ibv_wc_status`).
+//! Work completion statuses (`enum ibv_wc_status`).
 
 use peerpath_paths::{Cause, Explanation};
 
@@ -9,7 +9,7 @@ pub(super) const SUCCESS: u32 = 0;
 /// `IBV_WC_WR_FLUSH_ERR`: the queue pair entered the error state before the work request was executed.
 pub(super) const FLUSHED: u32 = 5;
 
-/// `IBV_WC_REM_ACCESS_ERR` and `IBV_WC_REM_OP_ERR`: the responder refused access to its memory.
+/// Whether the responder refused access to its memory: `IBV_WC_REM_ACCESS_ERR` or `IBV_WC_REM_OP_ERR`.
 pub(super) fn is_refusal(status: u32) -> bool {
     matches!(status, 10 | 11)
 }
@@ -42,7 +42,7 @@ const NAMES: [&str; 24] = [
     "TM_RNDV_INCOMPLETE",
 ];
 
-/// Returns the error of a transfer that completed with this status. `dma_buf`: whether the buffer is or may be a dma-buf.
+/// Returns the error of a transfer that completed with this status. `dma_buf` is true if the buffer is or may be a dma-buf.
 pub(super) fn transfer_error(status: u32, dma_buf: bool) -> TransferError {
     let name = usize::try_from(status).ok().and_then(|status| NAMES.get(status)).copied().unwrap_or("UNKNOWN_STATUS");
     TransferError { status: name, explanation: Box::new(explanation(name, dma_buf)) }
@@ -50,7 +50,7 @@ pub(super) fn transfer_error(status: u32, dma_buf: bool) -> TransferError {
 
 fn explanation(name: &str, dma_buf: bool) -> Explanation {
     match name {
-        // Bounds are checked before posting, so the device refused the region as a whole.
+        // Bounds are checked before posting, so the device refused access to the whole region.
         "REM_ACCESS_ERR" | "REM_OP_ERR" | "LOC_PROT_ERR" | "LOC_QP_OP_ERR" if dma_buf => Explanation::new(
             Cause::Revoked,
             "The exporter revoked the buffer (reset, memory decoding off, low power, or closed), or its key is no longer valid.",

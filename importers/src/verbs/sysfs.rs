@@ -1,5 +1,5 @@
-//! Facts about an RDMA device that sysfs shows and libibverbs does not: its PCI function, network device and driver, and
-//! the types of its GIDs.
+//! Properties of an RDMA device that libibverbs does not report, from sysfs: PCI function, network device, driver, and types
+//! of the GIDs.
 
 use std::net::Ipv6Addr;
 
@@ -17,13 +17,13 @@ enum GidKind {
 /// An entry of a port's GID table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gid {
-    /// Index in the table.
+    /// Index in the GID table.
     pub(super) index: u8,
-    /// The GID.
+    /// The GID, in network byte order.
     pub(super) bytes: [u8; 16],
 }
 
-/// Returns the PCI function of the device; for a software device, that of its network device.
+/// Returns the PCI function of the device. For a software device, returns the PCI function of its network device.
 pub(super) fn function(tree: &Tree, device: &str) -> Option<Bdf> {
     nearest_function(tree, &format!("{}/device", class(device)))
         .or_else(|| nearest_function(tree, &format!("sys/class/net/{}/device", net_device(tree, device)?)))
@@ -32,7 +32,7 @@ pub(super) fn function(tree: &Tree, device: &str) -> Option<Bdf> {
 /// Returns the network device of an RDMA device.
 pub(super) fn net_device(tree: &Tree, device: &str) -> Option<String> {
     let class = class(device);
-    // rxe shows it in the file `parent`; other drivers show it per GID.
+    // The file `parent` of rxe names the network device; other drivers name it per GID.
     line(tree, &format!("{class}/parent")).or_else(|| {
         let table = format!("{class}/ports/1/gid_attrs/ndevs");
         tree.names(&table).iter().find_map(|index| line(tree, &format!("{table}/{index}")))
@@ -54,8 +54,8 @@ pub(super) fn driver(tree: &Tree, device: &str) -> Option<String> {
 
 /// Returns the best GID of a port: RoCE v2 before v1, IPv4 before IPv6, and routable before link-local.
 ///
-/// Among link-local GIDs the last is chosen. The table starts with GIDs that the kernel derives from the MAC address. They
-/// are unreachable unless the network device has that address.
+/// Of several link-local GIDs, returns the last. The table starts with GIDs that the kernel derives from the MAC address.
+/// They are unreachable unless the network device has the same link-local address.
 pub(super) fn best_gid(tree: &Tree, device: &str, port: u8) -> Option<Gid> {
     let port = format!("{}/ports/{port}", class(device));
     let usable = |name: &String| {
@@ -92,13 +92,13 @@ fn class(device: &str) -> String {
     format!("sys/class/infiniband/{device}")
 }
 
-/// Returns the PCI function that a sysfs link points to, or its nearest ancestor that is a PCI function: the network device of a
-/// virtio NIC is a child of `virtio0`, which is a child of the function.
+/// Returns the PCI function that a sysfs link points to, or the nearest ancestor that is a PCI function. For example, the
+/// network device of a virtio NIC is a child of `virtio0`, and `virtio0` is a child of the PCI function.
 fn nearest_function(tree: &Tree, link: &str) -> Option<Bdf> {
     tree.resolve(link)?.rsplit('/').find_map(|folder| folder.parse().ok())
 }
 
-/// Reads the line in a file. `None` if the file is empty or absent.
+/// Reads the line in a sysfs file. `None` if the file is empty or absent.
 fn line(tree: &Tree, path: &str) -> Option<String> {
     tree.text(path).filter(|text| !text.is_empty())
 }

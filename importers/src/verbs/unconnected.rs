@@ -1,4 +1,4 @@
-//! Connections between two hosts or two threads. Each end creates its queue pairs, exchanges endpoints with its peer, and
+//! Connections between two hosts or two threads. Each side creates its queue pairs, exchanges endpoints with its peer, and
 //! connects.
 
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use super::registration::Registration;
 use super::sys::{Addressing, CompletionQueue, Keys, MemoryRegion, Mtu, Peer, Route};
 use crate::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEnd, Region, UnconnectedEnd};
 
-/// Receives posted per queue pair, limited by the device. With spare receives, sends do not wait until the receiving
-/// process reposts.
+/// Number of receives to post per queue pair, if the device allows it. With spare receives, sends do not wait until the
+/// receiving process reposts.
 const RECEIVES: u32 = 512;
-/// Queue pair numbers and packet sequence numbers have 24 bits.
+/// Limit of queue pair numbers and packet sequence numbers (PSNs), which have 24 bits.
 const NUMBER_LIMIT: u32 = 1 << 24;
 
-/// The unconnected queue pairs of one end.
+/// Unconnected queue pairs of one side.
 pub(super) struct UnconnectedQueuePairs<'r> {
     // Dropped first: afterwards the device accesses no memory of this side.
     end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r Registration,
-    /// Empty if the registration holds the regions.
+    /// Regions of far-side memory. Empty if the registration owns the regions.
     far_regions: Vec<MemoryRegion>,
     memory: Arc<Buffer>,
     parts: Vec<Part>,
@@ -35,14 +35,14 @@ pub(super) struct UnconnectedQueuePairs<'r> {
 }
 
 impl<'r> UnconnectedQueuePairs<'r> {
-    /// Creates the end of the registered buffer.
+    /// Creates the queue pairs of the registered buffer.
     pub(super) fn new(registration: &'r Registration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
         let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
         Self::of_far_side(registration, settings, memory)
     }
 
-    /// Creates the end of far-side memory, registered with the same device.
+    /// Creates the queue pairs of far-side memory, which is registered with the same device.
     pub(super) fn of_far_side(
         registration: &'r Registration,
         settings: EndSettings,
@@ -97,7 +97,7 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
     }
 }
 
-/// Returns the parameters and peers to connect with, or the property that differs.
+/// Returns the parameters and the peers to connect with. The error names the property that differs.
 fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
         return Err(format!("it has {} queue pairs, this end has {}", peer.queue_pairs.len(), own.queue_pairs.len()));
@@ -123,7 +123,7 @@ fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Rout
     Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
 
-/// Returns the parts of the peer's buffer.
+/// Returns the memory regions of the peer as parts of the buffer.
 fn parts_of(regions: &[Region]) -> Result<Vec<Part>, Error> {
     let mut total: u64 = 0;
     for region in regions {

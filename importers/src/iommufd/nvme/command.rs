@@ -1,4 +1,4 @@
-//! Submission queue entries: sixteen little-endian dwords.
+//! Submission queue entries: 16 little-endian dwords each.
 
 use super::prp::Prp;
 
@@ -14,7 +14,7 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// A command before it gets its command identifier.
+/// Submission queue entry without its command identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Command {
     words: [u32; 16],
@@ -60,18 +60,20 @@ impl Command {
         Self::new(0x06, namespace).data(Prp { first: page, second: 0 }).word(10, what)
     }
 
-    /// Requests `count` submission queues and as many completion queues. The result holds the allocated numbers.
+    /// Requests `count` I/O submission queues and `count` I/O completion queues (Set Features, Number of Queues). The result
+    /// of the command holds how many of each the controller allocated.
     pub(super) fn request_queues(count: u16) -> Self {
         let less_one = u32::from(count.saturating_sub(1));
         Self::new(0x09, 0).word(10, FEATURE_QUEUES).word(11, less_one << 16 | less_one)
     }
 
-    /// Creates a completion queue without interrupts.
+    /// Creates an I/O completion queue without interrupts. `memory` is its I/O virtual address.
     pub(super) fn create_completion_queue(number: u16, entries: u32, memory: u64) -> Self {
         Self::create_queue(0x05, number, entries, memory).word(11, 1)
     }
 
-    /// Creates a submission queue that posts to the completion queue of the same number.
+    /// Creates an I/O submission queue, whose commands complete in the completion queue of the same number. `memory` is its
+    /// I/O virtual address.
     pub(super) fn create_submission_queue(number: u16, entries: u32, memory: u64) -> Self {
         Self::create_queue(0x01, number, entries, memory).word(11, u32::from(number) << 16 | 1)
     }
@@ -102,7 +104,7 @@ impl Command {
             .word(12, blocks.saturating_sub(1) & 0xffff)
     }
 
-    /// Returns the entry with its command identifier.
+    /// Returns the bytes of the entry, with `number` as its command identifier.
     pub(super) fn bytes(mut self, number: u16) -> [u8; BYTES as usize] {
         self.words[0] |= u32::from(number) << 16;
         let mut bytes = [0; BYTES as usize];

@@ -1,16 +1,16 @@
-//! Completion queue entries: four dwords.
+//! Completion queue entries: 4 little-endian dwords each.
 
 use super::Status;
 
-/// Length of an entry, in bytes.
+/// Length of a completion queue entry, in bytes.
 pub(super) const BYTES: u64 = 16;
-/// Offset of the dword with the phase tag, which is read first.
+/// Byte offset of the last dword of an entry. It holds the phase tag, so it is read first.
 pub(super) const PHASE_AT: u64 = 12;
 
 /// A completion queue entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Command-specific result.
+    /// Command-specific result (dword 0).
     pub(crate) result: u32,
     /// Command identifier.
     pub(crate) number: u16,
@@ -18,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) status: Status,
 }
 
-/// Whether the phase tag in an entry's last dword is the expected one, so that the entry is new.
+/// Whether an entry is new: the phase tag in its last dword equals `phase`.
 pub(super) fn is_of_phase(last_word: u32, phase: bool) -> bool {
     (last_word >> 16 & 1 == 1) == phase
 }
@@ -41,7 +41,7 @@ mod tests {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&0x0003_0004_u32.to_le_bytes());
         bytes[8..12].copy_from_slice(&0x0001_0009_u32.to_le_bytes());
-        // Number 0x1234, phase 1, status code 4.
+        // Command identifier 0x1234, phase tag 1, status code 4.
         bytes[12..].copy_from_slice(&(0x1234_u32 | 1 << 16 | 4 << 17).to_le_bytes());
         let entry = Entry::parse(&bytes);
         assert_eq!(entry, Entry { result: 0x0003_0004, number: 0x1234, status: Status::new(4) });

@@ -1,4 +1,4 @@
-//! Starting and stopping a controller, and its admin commands.
+//! Starts and stops an NVMe controller, and executes admin commands.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,17 +15,17 @@ use super::queue::QueuePair;
 use super::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, CSTS_FATAL, CSTS_READY, Capabilities, GONE, INTMS, enabled};
 use super::status::Status;
 
-/// Entries of the admin queues. One admin command is in flight at a time.
+/// Entries per admin queue. At most one admin command is in flight.
 const ADMIN_ENTRIES: u32 = 16;
-/// Requested I/O queues. A data plane needs two: one for transfers, one for the view of the drive.
+/// Requested pairs of I/O queues. A data plane needs two pairs: one for transfers, one for the view of the drive.
 const QUEUES: u16 = 64;
-/// Maximum bytes of registers to map. They include the doorbells of every drive with an ordinary doorbell stride.
+/// Maximum bytes of registers to map. With a doorbell stride of 4 bytes, they include the doorbells of every requested queue.
 const MAX_REGISTER_BYTES: u64 = 64 << 10;
-/// Timeout of a command outside the measured transfers.
+/// Timeout of a command that is not a measured transfer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Calls `ready` until it returns a value.
+/// Calls `ready` until it returns a value or an error, or the timeout expires.
 pub(super) fn wait<T>(
     what: &'static str,
     timeout: Duration,
@@ -47,7 +47,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The registers of a controller, and the operations that need only them.
+/// Registers of a controller, and the operations that need no queues.
 struct Hardware {
     registers: Arc<Registers>,
     capabilities: Capabilities,
@@ -85,7 +85,7 @@ impl Hardware {
         self.write(offset + 4, (address >> 32) as u32)
     }
 
-    /// Disables the controller. It then discards its queues and accesses no memory.
+    /// Disables the controller, which then discards its queues and accesses no memory.
     fn disable(&self) -> Result<(), DriveError> {
         let configuration = self.read(CC)?;
         if configuration & 1 != 0 {
@@ -96,7 +96,7 @@ impl Hardware {
     }
 
     fn enable(&self, admin: &QueuePair) -> Result<(), DriveError> {
-        // Queues are polled.
+        // Mask all interrupts, because this driver polls its queues.
         self.write(INTMS, u32::MAX)?;
         let less_one = admin.entries() - 1;
         self.write(AQA, less_one << 16 | less_one)?;
@@ -111,7 +111,8 @@ impl Hardware {
         wait("enabling the controller", self.capabilities.timeout, on)
     }
 
-    /// Returns the minimum page size of the controller. Mappings are aligned only to host pages, so it must not be larger.
+    /// Returns the minimum page size of the controller in bytes. It must not exceed the page size of the host, because mappings
+    /// are aligned only to host pages.
     fn controller_page_bytes(&self) -> Result<u64, DriveError> {
         match self.capabilities.least_page_bytes {
             least if least <= page_bytes() => Ok(least),
@@ -119,17 +120,17 @@ impl Hardware {
         }
     }
 
-    /// Disables the controller by clearing CC.EN, or by a function reset if that fails, and disables bus mastering.
+    /// Stops the controller: clears CC.EN, or resets the function if clearing fails, and then disables bus mastering.
     fn halt(&self) {
         if self.disable().is_err() {
-            // If this also fails, closing the device resets it.
+            // If the reset also fails, the kernel resets the function when the device is closed.
             let _ = self.device.reset();
         }
         let _ = self.device.set_bus_master_enabled(false);
     }
 }
 
-/// The admin queues, and a page for results.
+/// Admin queues, and a page of memory for the data that admin commands return.
 struct Admin {
     queue: QueuePair,
     page: DmaMemory,
@@ -137,7 +138,7 @@ struct Admin {
 }
 
 impl Admin {
-    /// Executes a command and returns its result.
+    /// Executes a command and returns its command-specific result. `what` names the command in errors.
     fn execute(&mut self, hardware: &Hardware, what: &'static str, command: Command) -> Result<u32, DriveError> {
         self.number = self.number.wrapping_add(1);
         self.queue.push(command, self.number)?;
@@ -173,7 +174,7 @@ impl Admin {
         let controller = ControllerAnswer::parse(&controller, hardware.capabilities.least_page_bytes);
         let namespace = match self.identify(hardware, Identify::ActiveNamespaces) {
             Ok(list) => identify::first_namespace(&list).ok_or(unfit("it has no active namespace"))?,
-            // Drives of NVMe 1.0 lack this list. Their first namespace is 1.
+            // NVMe 1.0 drives do not support the list of active namespaces. Their first namespace is 1.
             Err(DriveError::Refused { .. }) => 1,
             Err(failure) => return Err(failure),
         };
@@ -183,7 +184,7 @@ impl Admin {
     }
 }
 
-/// State of a function's controller. At most one controller runs at a time, shared by all data planes.
+/// The running controller of a function, if any. All data planes share one controller.
 #[derive(Default)]
 pub(crate) struct Lifecycle {
     running: Mutex<Running>,
@@ -204,7 +205,7 @@ impl Lifecycle {
     pub(crate) fn start(self: &Arc<Self>, space: &Arc<AddressSpace>) -> Result<Arc<Controller>, DriveError> {
         let mut running = lock(&self.running);
         if let Some(controller) = running.controller.upgrade() {
-            // If this is the last reference, its `Drop` needs this lock.
+            // Unlock first: if `controller` is the last reference, its `Drop` acquires this lock.
             drop(running);
             return if controller.has_ended() { Err(DriveError::Stopped) } else { Ok(controller) };
         }
@@ -227,7 +228,7 @@ impl Lifecycle {
     }
 }
 
-/// Resets the controller from any state, and identifies the drive.
+/// Resets the controller from any state, identifies the drive, and requests I/O queues.
 fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive, Vec<u16>), DriveError> {
     let capabilities = &hardware.capabilities;
     if !capabilities.has_blocks {
@@ -242,7 +243,7 @@ fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive
     let mut admin = Admin { queue, page, number: 0 };
     let drive = admin.describe(hardware)?;
     let granted = admin.execute(hardware, "the Number of Queues request", Command::request_queues(QUEUES))?;
-    // Both numbers are zero-based.
+    // The controller reports both numbers of queues zero-based.
     let granted = (granted & 0xffff).min(granted >> 16) + 1;
     let reachable = |number: &u16| capabilities.completion_doorbell(*number) + 4 <= hardware.registers.length_bytes();
     let count = granted.min(u32::from(QUEUES)) as u16;
@@ -251,7 +252,7 @@ fn start(hardware: &Hardware, space: &Arc<AddressSpace>) -> Result<(Admin, Drive
 
 /// A running controller. Dropping the last reference stops it.
 pub(crate) struct Controller {
-    // `Drop` stops the controller before its queues are dropped.
+    // `Drop` stops the controller before the memory of the admin queues is freed.
     admin: Mutex<Admin>,
     hardware: Hardware,
     space: Arc<AddressSpace>,
@@ -272,8 +273,8 @@ impl Controller {
         &self.space
     }
 
-    /// Returns the maximum number of commands in flight per queue: one entry stays free, and command identifiers have 16
-    /// bits.
+    /// Returns the maximum number of commands in flight per queue. One entry of a queue always stays free, and command
+    /// identifiers have 16 bits.
     pub(crate) fn max_commands(&self) -> u32 {
         self.hardware.capabilities.queue_entries.min(u16::MAX.into()) - 1
     }
@@ -286,7 +287,7 @@ impl Controller {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Checks that the controller responds and reports no fatal error. Too slow for the data path.
+    /// Checks that the controller responds and reports no fatal error. Reads a register, which is too slow for every poll.
     pub(super) fn is_alive(&self) -> Result<(), DriveError> {
         if self.has_ended() {
             return Err(DriveError::Stopped);
@@ -330,7 +331,7 @@ impl Controller {
         self.execute("the creation of a completion queue", command)?;
         let command = Command::create_submission_queue(number, entries, pair.submission_address());
         if let Err(failure) = self.execute("the creation of a submission queue", command) {
-            // Delete the queue before its memory is freed.
+            // Delete the completion queue before its memory is freed.
             let command = Command::delete_completion_queue(number);
             self.execute("the deletion of a completion queue", command).inspect_err(|_| self.stop()).ok();
             return Err(failure);
@@ -338,7 +339,7 @@ impl Controller {
         Ok(pair)
     }
 
-    /// Deletes the queues of this identifier, so that their memory can be freed.
+    /// Deletes the I/O queues with this identifier, so that their memory can be freed.
     pub(super) fn delete_queues(&self, number: u16) {
         let deleted = self
             .execute("the deletion of a submission queue", Command::delete_submission_queue(number))

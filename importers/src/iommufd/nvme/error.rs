@@ -10,13 +10,13 @@ use super::Status;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriveError {
-    /// The function cannot be prepared: memory decoding, bus mastering, or its registers.
+    /// Memory decoding or bus mastering cannot be enabled, or the registers cannot be mapped.
     #[error("cannot prepare the function of the drive")]
     Function(#[source] peerpath_exporter::Error),
-    /// An access to registers or to shared memory failed.
+    /// A register, or memory shared with the drive, cannot be accessed.
     #[error("cannot access the registers of the drive")]
     Registers(#[source] io::Error),
-    /// Memory cannot be mapped for the drive.
+    /// Memory cannot be allocated or mapped for the drive.
     #[error("cannot map memory for {what}")]
     Memory {
         /// Purpose of the memory.
@@ -24,38 +24,38 @@ pub enum DriveError {
         /// Error of the mapping.
         source: io::Error,
     },
-    /// The registers read as all ones.
+    /// Every register reads as all ones, as after the function was removed.
     #[error("the drive does not respond")]
     Gone,
     /// The controller reports a fatal error (CSTS.CFS).
     #[error("the controller of the drive reports a fatal error")]
     Fatal,
-    /// A command or a change of state timed out.
+    /// A command, or enabling or disabling the controller, timed out.
     #[error("{what} did not finish within {seconds} s")]
     TimedOut {
         /// Operation that timed out.
         what: &'static str,
-        /// Timeout.
+        /// Timeout in seconds.
         seconds: u64,
     },
     /// The drive completed a command with an error.
     #[error("the drive completed {what} with {status}")]
     Refused {
-        /// The command.
+        /// Name of the command.
         what: &'static str,
-        /// Status of the completion.
+        /// Completion status of the command.
         status: Status,
     },
     /// The drive lacks a feature that this driver needs.
     #[error("cannot use the drive: {why}")]
     Unfit {
-        /// Missing feature.
+        /// Feature that the drive lacks.
         why: &'static str,
     },
     /// The drive completed a command that was not in flight.
     #[error("the drive completed an unknown command")]
     UnknownCommand,
-    /// All queues of the drive are in use.
+    /// All I/O queues of the drive are in use.
     #[error("the drive has no free queue")]
     NoQueue,
     /// The controller was stopped after an error.

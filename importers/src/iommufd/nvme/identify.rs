@@ -1,8 +1,8 @@
 //! Results of identify commands. All values are checked before use.
 
-/// Bytes of the result of an identify command.
+/// Length of the data structure that an identify command returns, in bytes.
 pub(super) const BYTES: usize = 4096;
-/// Maximum blocks per command: the count has 16 bits.
+/// Maximum blocks per command: the zero-based count has 16 bits.
 const MAX_BLOCKS: u64 = 65536;
 /// Maximum bytes per command. Longer commands are no faster.
 const MAX_BYTES: u64 = 1 << 20;
@@ -14,11 +14,11 @@ pub(crate) struct Drive {
     pub(crate) model: String,
     /// Firmware revision (FR).
     pub(crate) firmware: String,
-    /// The namespace in use: the first active one.
+    /// Id of the namespace in use, the first active namespace.
     pub(crate) namespace: u32,
     /// Capacity in blocks.
     pub(crate) blocks: u64,
-    /// LBA data size, in bytes.
+    /// Block length in bytes (LBA data size of the LBA format in use).
     pub(crate) block_bytes: u64,
     /// Maximum bytes per command, a multiple of `block_bytes`.
     pub(crate) command_bytes: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Drive {
 pub(super) struct ControllerAnswer {
     pub(super) model: String,
     pub(super) firmware: String,
-    /// Maximum bytes per command (MDTS). `None` without a limit.
+    /// Maximum bytes per command (MDTS). `None` if the controller has no limit.
     pub(super) transfer_bytes: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ impl ControllerAnswer {
     }
 }
 
-/// Returns the first active namespace.
+/// Returns the id of the first active namespace. `None` if no namespace is active.
 pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
     let first = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     (first != 0 && first < 0xffff_fffe).then_some(first)
@@ -61,12 +61,12 @@ pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
 
 impl NamespaceAnswer {
     /// # Errors
-    /// The blocks cannot be used; the error is the reason.
+    /// This driver cannot use the LBA format; the error is the reason.
     pub(super) fn parse(bytes: &[u8; BYTES]) -> Result<Self, &'static str> {
         let mut size = [0; 8];
         size.copy_from_slice(&bytes[..8]);
         let blocks = u64::from_le_bytes(size);
-        // Index of the LBA format in use: four low bits, and two more if there are more than 16 formats.
+        // FLBAS holds the index of the LBA format in use: 4 bits, and 2 more if there are more than 16 formats.
         let format =
             usize::from(bytes[26] & 0xf) | if bytes[25] > 15 { usize::from(bytes[26] >> 5 & 3) << 4 } else { 0 };
         let at = 128 + 4 * format;

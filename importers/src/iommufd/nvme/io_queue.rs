@@ -1,4 +1,4 @@
-//! A pair of I/O queues, with one page per command for its PRP list.
+//! A pair of I/O queues, with one page per command for the PRP list of the command.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use super::prp;
 use super::queue::QueuePair;
 use super::status::Status;
 
-/// Empty polls between two checks of the controller's state. A check reads a register, which is slow.
+/// Number of empty polls between two checks of the controller's state. A check reads a register, which is slow.
 const POLLS_PER_LOOK: u32 = 1 << 16;
-/// As `POLLS_PER_LOOK`, for polls with a pause in between.
+/// Like `POLLS_PER_LOOK`, for polls that sleep between each other.
 const PAUSES_PER_LOOK: u32 = 64;
 
 /// A pair of I/O queues. The caller chooses command identifiers below `commands`; each identifies at most one command in
@@ -33,7 +33,7 @@ pub(crate) struct IoQueue {
 }
 
 impl IoQueue {
-    /// Creates queues for `commands` commands in flight.
+    /// Creates a pair of I/O queues for `commands` commands in flight.
     pub(crate) fn new(controller: &Arc<Controller>, commands: u32) -> Result<Self, DriveError> {
         let page_bytes = controller.page_bytes()?;
         let lists = DmaMemory::new(controller.space(), u64::from(commands) * page_bytes)
@@ -52,7 +52,7 @@ impl IoQueue {
         })
     }
 
-    /// Enqueues a transfer of `bytes` bytes in whole blocks, starting at `first_block`.
+    /// Enqueues a command that transfers `bytes` bytes (whole blocks), starting at block `first_block`.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -80,7 +80,7 @@ impl IoQueue {
         self.pair.ring()
     }
 
-    /// Returns the next completion; its identifier is valid. Checks the controller after many empty polls.
+    /// Returns the next completion. Its command identifier was checked. After many empty polls, checks the controller.
     #[inline]
     pub(crate) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let Some(entry) = self.pair.pop()? else {
@@ -105,7 +105,7 @@ impl IoQueue {
         self.pair.release()
     }
 
-    /// Executes one transfer and waits for it.
+    /// Executes one transfer and waits for its completion.
     pub(crate) fn execute(
         &mut self,
         direction: Direction,

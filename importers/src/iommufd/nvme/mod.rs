@@ -1,7 +1,7 @@
 //! A small NVMe driver in user space: one controller, polled queues, reads and writes by I/O virtual address.
 //!
-//! Names and numbers are from the NVM Express Base Specification 1.4 and the NVM Command Set. A drive is not trusted:
-//! every value that it reports is checked before use, and every command has a timeout.
+//! Names and numbers are from the NVM Express Base Specification 1.4 and the NVM Command Set. The driver does not trust the
+//! drive: it checks every value that the drive reports before use, and every command has a timeout.
 
 mod command;
 mod completion;

@@ -1,8 +1,8 @@
 //! Physical Region Page (PRP) entries, which describe the data buffer of a command.
 //!
-//! The first entry may point into a page; all others point to the start of a page. With two pages, the second entry is the
-//! second page. With more, it is the address of a list of all pages but the first. A list is one page here, which bounds the
-//! length of a command.
+//! The first entry may point into a page; all others point to the start of a page. If the data covers two pages, the second
+//! entry points to the second page. If it covers more, the second entry points to a list of all pages except the first. This
+//! driver uses lists of one page, which limits the length of a command.
 
 /// The two PRP entries of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub(super) struct Prp {
     pub(super) second: u64,
 }
 
-/// Returns the maximum bytes of a command whose PRP list is one page, at any offset.
+/// Returns the maximum bytes of a command with a PRP list of one page, for data at any offset in its first page.
 pub(super) fn longest_bytes(page_bytes: u64) -> u64 {
     page_bytes / 8 * page_bytes
 }
 
-/// Describes `length` bytes (at least one) at `address`. `list` receives the content of the PRP list at `list_address`,
-/// and stays empty if no list is needed.
+/// Returns the PRP entries for `length` bytes (at least one) at `address`. Fills `list` with the content of the PRP list to
+/// store at `list_address`, or leaves it empty if the command needs no list.
 pub(super) fn describe(address: u64, length: u64, page_bytes: u64, list_address: u64, list: &mut Vec<u8>) -> Prp {
     list.clear();
     let first_page = address & !(page_bytes - 1);
@@ -66,7 +66,7 @@ mod tests {
             let mut list = Vec::new();
             let prp = describe(start, length, page_bytes, LIST, &mut list);
             prop_assert!(list.len() as u64 <= page_bytes, "the list exceeds its page");
-            // Follow the entries as a drive does.
+            // Collect the addresses from the entries, as a drive does.
             let first = page_bytes - start % page_bytes;
             let mut spans = vec![(prp.first, first.min(length))];
             let rest = length - spans[0].1;

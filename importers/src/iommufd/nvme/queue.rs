@@ -8,12 +8,12 @@ use super::command::{self, Command};
 use super::completion::{self, Entry};
 use super::error::DriveError;
 
-/// A position in a ring, and its phase.
+/// Position in a ring, and the phase tag of new entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     at: u32,
     entries: u32,
-    /// Phase tag of new entries. It inverts each time the ring wraps, starting with 1 in zeroed memory.
+    /// Phase tag of new entries: 1 at first, because the memory is zeroed, and inverted each time the ring wraps.
     phase: bool,
 }
 
@@ -31,7 +31,8 @@ impl Place {
     }
 }
 
-/// The two rings and their doorbells. They do not overflow with at most `entries - 1` commands in flight.
+/// Submission and completion queue with their doorbells. The caller keeps at most `entries - 1` commands in flight, so the
+/// queues do not overflow.
 pub(super) struct QueuePair {
     registers: Arc<Registers>,
     submission: DmaMemory,
@@ -43,8 +44,8 @@ pub(super) struct QueuePair {
 }
 
 impl QueuePair {
-    /// Allocates queues with `entries` entries. `doorbells` are the register offsets of the submission and completion
-    /// doorbells.
+    /// Allocates a submission and a completion queue of `entries` entries each. `doorbells` are the register offsets of the
+    /// submission and the completion doorbell.
     pub(super) fn new(
         space: &Arc<AddressSpace>,
         registers: &Arc<Registers>,
@@ -93,7 +94,7 @@ impl QueuePair {
         self.registers.write_u32(self.tail_doorbell, self.tail.at).map_err(DriveError::Registers)
     }
 
-    /// Returns the next entry that the drive has written.
+    /// Returns the next completion queue entry. `None` if the drive has not written it.
     #[inline]
     pub(super) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let at = u64::from(self.head.at) * completion::BYTES;
@@ -102,7 +103,7 @@ impl QueuePair {
         if !completion::is_of_phase(u32::from_le_bytes(word), self.head.phase) {
             return Ok(None);
         }
-        // Read after the phase, which the drive writes last.
+        // Read the entry after its phase tag, because the drive writes the phase tag last.
         let mut bytes = [0; completion::BYTES as usize];
         self.completion.read(at, &mut bytes).map_err(DriveError::Registers)?;
         self.head.advance();

@@ -13,7 +13,7 @@ const DOORBELLS: u64 = 0x1000;
 
 pub(super) const CSTS_READY: u32 = 1;
 pub(super) const CSTS_FATAL: u32 = 1 << 1;
-/// Value that every register of a removed function reads as.
+/// Value of every 32-bit register read after the function was removed: all ones.
 pub(super) const GONE: u32 = u32::MAX;
 
 /// Capabilities of a controller (CAP).
@@ -21,13 +21,13 @@ pub(super) const GONE: u32 = u32::MAX;
 pub(super) struct Capabilities {
     /// Maximum entries of an I/O queue (MQES).
     pub(super) queue_entries: u32,
-    /// Maximum time to enable or disable the controller (TO).
+    /// Timeout to enable or disable the controller (TO).
     pub(super) timeout: Duration,
-    /// Distance between two doorbells (DSTRD).
+    /// Distance between two consecutive doorbell registers, in bytes (DSTRD).
     doorbell_stride_bytes: u64,
     /// Whether the controller supports the NVM command set (CSS).
     pub(super) has_blocks: bool,
-    /// Minimum page size (MPSMIN).
+    /// Minimum memory page size in bytes (MPSMIN).
     pub(super) least_page_bytes: u64,
 }
 
@@ -35,9 +35,9 @@ impl Capabilities {
     pub(super) fn parse(cap: u64) -> Self {
         let bits = |from: u32, count: u32| cap >> from & ((1 << count) - 1);
         Self {
-            // Zero-based.
+            // MQES is zero-based: 0 means one entry.
             queue_entries: bits(0, 16) as u32 + 1,
-            // In units of 500 ms; at least one.
+            // CAP.TO counts units of 500 ms and may be 0. One unit is added, because the timeout must not be 0.
             timeout: Duration::from_millis(500) * (bits(24, 8) as u32 + 1),
             doorbell_stride_bytes: 4 << bits(32, 4),
             has_blocks: bits(37, 1) == 1,
@@ -54,7 +54,8 @@ impl Capabilities {
     }
 }
 
-/// Returns CC of an enabled controller: NVM command set, this page size, entries of 64 and 16 bytes.
+/// Returns the value of CC that enables the controller: NVM command set, pages of `page_bytes`, submission queue entries of
+/// 64 bytes, completion queue entries of 16 bytes.
 pub(super) fn enabled(page_bytes: u64) -> u32 {
     1 | (page_bytes.trailing_zeros() - 12) << 7 | 6 << 16 | 4 << 20
 }
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn parses_the_capabilities_of_an_emulated_drive() {
-        // MQES 2047, CQR, TO 15, one command set and the administrative one, pages from 4 KiB to 64 KiB.
+        // MQES 2047, CQR 1, TO 15, the NVM command set, pages from 4 KiB to 64 KiB.
         let capabilities = Capabilities::parse(0x0040_0020_0f01_07ff | 1 << 37);
         assert_eq!(capabilities.queue_entries, 2048);
         assert_eq!(capabilities.timeout, Duration::from_secs(8));

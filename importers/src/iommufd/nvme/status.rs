@@ -1,4 +1,4 @@
-//! Statuses of completions (NVM Express Base Specification 1.4, 4.6.1).
+//! Completion statuses (NVM Express Base Specification 1.4, 4.6.1).
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Status(u16);
 
 const TYPE_MEDIA: u16 = 2;
 
-/// Names by status code type and status code.
+/// Status code type, status code and name of the known statuses.
 const NAMES: &[(u16, u16, &str)] = &[
     (0, 0x00, "SUCCESS"),
     (0, 0x01, "INVALID_OPCODE"),
@@ -43,7 +43,7 @@ const NAMES: &[(u16, u16, &str)] = &[
 impl Status {
     pub(crate) const SUCCESS: Self = Self(0);
 
-    /// Parses the status field without the phase tag. Ignores the retry bits.
+    /// Parses the status field without its phase tag. Ignores the bits More, Do Not Retry and Command Retry Delay.
     pub(super) fn new(field: u16) -> Self {
         Self(field & 0x7ff)
     }
@@ -66,14 +66,14 @@ impl Status {
         )
     }
 
-    /// Returns the error of a transfer that completed with this status. `dma_buf`: whether the buffer is a dma-buf.
+    /// Returns the error of a transfer that completed with this status. `dma_buf` is true if the buffer is a dma-buf.
     pub(crate) fn transfer_error(self, dma_buf: bool) -> TransferError {
         TransferError { status: self.name(), explanation: Box::new(self.explanation(dma_buf)) }
     }
 
     pub(crate) fn explanation(self, dma_buf: bool) -> Explanation {
         match self.name() {
-            // An access of the drive to the buffer timed out or returned an error.
+            // The drive's access to the buffer timed out or returned an error.
             "DATA_TRANSFER_ERROR" if dma_buf => Explanation::new(
                 Cause::Revoked,
                 "The drive cannot reach the buffer: its exporter revoked it (reset, memory decoding off, low power, or closed), \
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(Status::new(0), Status::SUCCESS);
         assert_eq!(Status::new(4).name(), "DATA_TRANSFER_ERROR");
         assert_eq!(Status::new(0x0281).name(), "UNRECOVERED_READ_ERROR");
-        // The bits More and Do Not Retry are ignored.
+        // More (bit 13) and Do Not Retry (bit 14) do not change the name.
         assert_eq!(Status::new(0x6281).name(), "UNRECOVERED_READ_ERROR");
         assert_eq!(Status::new(0x0381).name(), "UNKNOWN_STATUS");
     }

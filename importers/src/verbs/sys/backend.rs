@@ -1,5 +1,5 @@
-//! The two bindings of libibverbs. Both crates declare the same C interface under the same names; this module covers the
-//! differences.
+//! Two alternative crates that bind libibverbs (features `verbs-dlopen` and `verbs-link`). Both declare the same C interface
+//! under the same names; this module hides the differences.
 
 #[cfg(all(feature = "verbs-dlopen", feature = "verbs-link"))]
 compile_error!("`verbs-dlopen` and `verbs-link` define the same symbols: choose one (the default is `verbs-dlopen`)");
@@ -9,8 +9,8 @@ pub(super) use rdma_mummy_sys as ffi;
 #[cfg(all(feature = "verbs-link", not(feature = "verbs-dlopen")))]
 pub(super) use rdma_sys as ffi;
 
-/// Whether this errno of `ibv_get_device_list` means that the library is missing. Only the binding returns it, never the
-/// library.
+/// Whether this errno of `ibv_get_device_list` means that libibverbs is missing. Only the binding returns this errno;
+/// libibverbs never does.
 #[cfg(feature = "verbs-dlopen")]
 pub(super) fn means_no_library(errno: Option<i32>) -> bool {
     errno == Some(libc::EOPNOTSUPP)
@@ -22,7 +22,7 @@ pub(super) fn means_no_library(_errno: Option<i32>) -> bool {
     false
 }
 
-/// `ibv_query_port`.
+/// Calls `ibv_query_port`.
 ///
 /// # Safety
 /// The context is open.
@@ -36,7 +36,8 @@ pub(super) unsafe fn query_port(
     unsafe { ffi::ibv_query_port(context, port, attributes) }
 }
 
-/// `ibv_query_port`: the exported symbol, which fills only the first part of the structure. The other fields are not used.
+/// Calls the exported symbol `ibv_query_port`, which fills only the first fields of the structure. The other fields are not
+/// used.
 ///
 /// # Safety
 /// The context is open.

@@ -1,4 +1,4 @@
-//! The list of devices, and open devices.
+//! List of RDMA devices, and open devices.
 
 use std::ffi::CStr;
 use std::io;
@@ -24,18 +24,18 @@ pub(in crate::verbs) struct DeviceList {
 pub(in crate::verbs) enum ListError {
     /// libibverbs is not installed.
     NoLibrary,
-    /// The call failed.
+    /// `ibv_get_device_list` failed.
     Failed(io::Error),
 }
 
-/// A device of the list.
+/// Device in the list, not yet open.
 pub(in crate::verbs) struct ListedDevice<'a> {
     device: NonNull<ffi::ibv_device>,
     _list: &'a DeviceList,
 }
 
 impl DeviceList {
-    /// Reads the list. It is empty on a kernel without RDMA.
+    /// Reads the list. The list is empty if the kernel has no RDMA support.
     pub(in crate::verbs) fn read() -> Result<Self, ListError> {
         let mut count = 0;
         // SAFETY: the call writes the count; `Drop` frees the list.
@@ -44,7 +44,7 @@ impl DeviceList {
         match NonNull::new(first) {
             Some(first) => Ok(Self { first: Some(first), count: usize::try_from(count).unwrap_or(0) }),
             None if backend::means_no_library(error.raw_os_error()) => Err(ListError::NoLibrary),
-            // The kernel's RDMA core is not loaded, so there are no devices.
+            // ENOSYS: the kernel's RDMA core is not loaded, so there are no devices.
             None if error.raw_os_error() == Some(libc::ENOSYS) => Ok(Self { first: None, count: 0 }),
             None => Err(ListError::Failed(error)),
         }
@@ -70,7 +70,7 @@ impl Drop for DeviceList {
 }
 
 impl ListedDevice<'_> {
-    /// Name of the device (`rxe0`).
+    /// Returns the name of the device (`rxe0`).
     pub(in crate::verbs) fn name(&self) -> String {
         // SAFETY: the list is alive, and so is the device.
         let name = unsafe { ffi::ibv_get_device_name(self.device.as_ptr()) };
@@ -126,7 +126,7 @@ pub(in crate::verbs) struct Limits {
 pub(in crate::verbs) enum PortState {
     /// The port is active.
     Active,
-    /// Another state, by its verbs name.
+    /// The port is in another state, given by its verbs name.
     Other(&'static str),
 }
 
@@ -135,7 +135,7 @@ pub(in crate::verbs) enum PortState {
 pub(in crate::verbs) struct Mtu(pub(super) ffi::ibv_mtu::Type);
 
 impl Mtu {
-    /// Encodes an MTU in bytes. `None` if it is invalid.
+    /// Encodes an MTU in bytes. `None` if no `enum ibv_mtu` has this value.
     pub(in crate::verbs) fn of_bytes(bytes: u32) -> Option<Self> {
         let place = QueuePairOptions::MTUS_BYTES.iter().position(|known| *known == bytes)?;
         Some(Self(place as ffi::ibv_mtu::Type + 1))
@@ -148,18 +148,18 @@ impl Mtu {
     }
 }
 
-/// A port.
+/// Attributes of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Port {
     /// State of the port.
     pub(in crate::verbs) state: PortState,
-    /// Active MTU.
+    /// Active MTU of the port.
     pub(in crate::verbs) mtu: Mtu,
     /// LID, on InfiniBand.
     pub(in crate::verbs) lid: u16,
     /// Whether the link layer is Ethernet, so that peers are addressed by GID.
     pub(in crate::verbs) ethernet: bool,
-    /// Maximum message size.
+    /// Maximum message size, in bytes.
     pub(in crate::verbs) max_message_bytes: u32,
 }
 
@@ -192,7 +192,7 @@ impl Context {
         })
     }
 
-    /// Whether the device supports on-demand paging, which lets it import memory that can be revoked.
+    /// Whether the device supports on-demand paging (ODP). Only then can it import memory whose exporter may move or revoke it.
     pub(in crate::verbs) fn pages_on_demand(&self) -> io::Result<bool> {
         // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_device_attr_ex = unsafe { mem::zeroed() };

@@ -1,7 +1,7 @@
 //! The unsafe part: libibverbs, and the uverbs ioctl of the kernel.
 //!
-//! All calls into C are in this module, behind a safe interface. Each object holds the objects it was created from, so none
-//! is destroyed while another needs it. libibverbs allows calls on all of them from any thread.
+//! All calls into C are in this module, behind a safe interface. Each object holds references to the objects it was created
+//! from, so those are destroyed after it. libibverbs allows calls on all objects from any thread.
 #![allow(unsafe_code)] // libibverbs is a C library whose data path works on lists of raw work requests.
 
 mod backend;
@@ -18,7 +18,7 @@ pub(super) use queue::{Addressing, CompletionQueue, Peer, QueuePair, QueuePairCa
 pub(super) use registration::{AccessFlags, Keys, MemoryRegion, ProtectionDomain};
 pub(super) use work::{Opcode, ReceiveList, Remote, SendFlags, SendList, Sge};
 
-/// The result of a call: libibverbs returns 0, an errno, or -1 with `errno` set.
+/// Converts the return value of a libibverbs call: 0, an errno, or -1 with `errno` set.
 fn check(code: libc::c_int) -> io::Result<()> {
     match code {
         0 => Ok(()),

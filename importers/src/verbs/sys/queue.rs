@@ -9,7 +9,7 @@ use super::backend::ffi;
 use super::{Context, Mtu, ProtectionDomain, check};
 use crate::Transport;
 
-/// A completion channel, on which a device signals completion events.
+/// Completion channel, on which the device signals completion events.
 struct Channel {
     channel: NonNull<ffi::ibv_comp_channel>,
     _context: Arc<Context>,
@@ -34,7 +34,7 @@ impl Drop for Channel {
 /// A completion queue.
 pub(in crate::verbs) struct CompletionQueue {
     queue: NonNull<ffi::ibv_cq>,
-    // Destroyed after the queue.
+    // Destroyed after the completion queue.
     channel: Option<Channel>,
     _context: Arc<Context>,
 }
@@ -56,7 +56,7 @@ impl CompletionQueue {
         Ok(Self { queue, channel, _context: Arc::clone(context) })
     }
 
-    /// Requests an event with the next completion. Returns false if the queue has no completion channel.
+    /// Requests a completion event for the next completion. Returns false if the queue has no completion channel.
     pub(in crate::verbs) fn arm(&self) -> io::Result<bool> {
         if self.channel.is_none() {
             return Ok(false);
@@ -91,14 +91,14 @@ impl CompletionQueue {
         Ok(true)
     }
 
-    /// Polls for at most as many work completions as `into` holds. Returns their number.
+    /// Polls for at most `into.capacity()` work completions. Returns their number.
     #[inline]
     pub(in crate::verbs) fn poll(&self, into: &mut WorkCompletions) -> io::Result<usize> {
         let entries = &mut into.entries;
         // SAFETY: the queue is alive, and the count is that of the entries (at most 1024).
         let count =
             unsafe { ffi::ibv_poll_cq(self.queue.as_ptr(), entries.len() as libc::c_int, entries.as_mut_ptr()) };
-        // A negative count means that the queue overflowed or failed; there is no errno.
+        // A negative count means that the completion queue overflowed or failed. The library sets no errno.
         usize::try_from(count).map_err(|_| io::Error::from_raw_os_error(libc::EIO))
     }
 }
@@ -110,7 +110,7 @@ impl Drop for CompletionQueue {
     }
 }
 
-/// The work completions of one poll.
+/// Work completions of one poll.
 pub(in crate::verbs) struct WorkCompletions {
     entries: Box<[ffi::ibv_wc]>,
 }
@@ -120,7 +120,7 @@ pub(in crate::verbs) struct WorkCompletions {
 pub(in crate::verbs) struct WorkCompletion {
     /// `wr_id` of the work request.
     pub(in crate::verbs) id: u64,
-    /// `enum ibv_wc_status`.
+    /// Status of the work completion (`enum ibv_wc_status`).
     pub(in crate::verbs) status: u32,
 }
 
@@ -150,34 +150,34 @@ impl WorkCompletions {
 pub(in crate::verbs) enum Addressing {
     /// GID, on Ethernet.
     Gid {
-        /// Index in the port's table.
+        /// Index in the port's GID table.
         index: u8,
-        /// The GID.
+        /// The GID, in network byte order.
         bytes: [u8; 16],
     },
     /// LID, on InfiniBand.
     Lid(u16),
 }
 
-/// Parameters to connect a queue pair with.
+/// Parameters for connecting a queue pair, other than the peer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Route {
     pub(in crate::verbs) port: u8,
     /// Address of the local port.
     pub(in crate::verbs) own: Addressing,
     pub(in crate::verbs) mtu: Mtu,
-    /// Maximum RDMA reads in flight.
+    /// Maximum RDMA reads and atomic operations in flight per queue pair.
     pub(in crate::verbs) reads_in_flight: u8,
     /// Whether the peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
     pub(in crate::verbs) service_level: u8,
     pub(in crate::verbs) traffic_class: u8,
-    /// Whether to retry without limit while the peer has no receive posted. Needed if another process posts the peer's
-    /// receives.
+    /// Whether to retry without limit after RNR NAKs, i.e. while the peer has no receive posted. Needed if another process
+    /// posts the peer's receives.
     pub(in crate::verbs) retry_rnr_forever: bool,
 }
 
-/// The queue pair to connect to.
+/// Remote queue pair to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct Peer {
     pub(in crate::verbs) number: u32,
@@ -196,21 +196,21 @@ pub(in crate::verbs) struct QueuePairCapacity {
     pub(in crate::verbs) inline_bytes: u32,
 }
 
-/// Acknowledgement timeout, 4.096 us x 2^16 = 0.27 s. With the retries below, a dead peer is detected within about 2 s (up
-/// to four times that on hardware), and a peer on an emulated CPU has enough time.
+/// Local ACK timeout: 4.096 us x 2^16 = 0.27 s. With the retries below, the device reports a dead peer after about 2 s (NICs
+/// may wait up to four times as long), and a peer on an emulated CPU still has enough time to respond.
 const ACK_TIMEOUT: u8 = 16;
 const RETRIES: u8 = 7;
-/// Maximum RNR retries: 6 is the largest finite value. Receives are posted before their sends, so retries are rare.
+/// Maximum RNR retries. 6 is the largest finite value. Receives are posted before their sends, so retries are rare.
 const RNR_RETRIES: u8 = 6;
 /// Value of `rnr_retry` for retries without limit.
 const RNR_RETRY_FOREVER: u8 = 7;
-/// Minimum RNR NAK timer: 0.64 ms, in the encoding of the InfiniBand specification.
+/// Minimum RNR NAK timer: 12 encodes 0.64 ms (InfiniBand specification).
 const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
-/// Q_Key of all datagrams. The highest bit is reserved for the kernel.
+/// Q_Key of all datagrams. The highest bit must be 0: Q_Keys with this bit are reserved for privileged consumers.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
 
-/// A queue pair, which is connected to one peer or sends datagrams to one peer.
+/// Queue pair that is connected to one peer, or sends datagrams to one peer.
 pub(in crate::verbs) struct QueuePair {
     pair: NonNull<ffi::ibv_qp>,
     transport: Transport,
@@ -244,7 +244,7 @@ impl QueuePair {
         attributes.cap.max_send_wr = capacity.sends;
         attributes.cap.max_recv_wr = capacity.receives;
         attributes.cap.max_send_sge = 1;
-        // The GRH of a datagram needs a separate SGE.
+        // A received datagram starts with a GRH, which gets a separate SGE.
         attributes.cap.max_recv_sge = 2;
         attributes.cap.max_inline_data = capacity.inline_bytes;
         // SAFETY: the domain and the completion queue are alive, and the returned value holds them.
@@ -275,10 +275,10 @@ impl QueuePair {
         self.destination.get()
     }
 
-    /// Connects to a peer, or directs datagrams to it.
+    /// Connects the queue pair to a peer, or sets the peer as the destination of datagrams.
     ///
     /// # Errors
-    /// The queue pair cannot reach a state; the error holds the state and the errno.
+    /// The queue pair cannot enter a state; the error holds the state and the errno.
     pub(in crate::verbs) fn connect(&self, peer: &Peer, route: &Route) -> Result<(), (&'static str, io::Error)> {
         self.initialize(route).map_err(|error| ("INIT", error))?;
         self.make_ready_to_receive(peer, route).map_err(|error| ("RTR", error))?;
@@ -391,7 +391,7 @@ impl Destination {
         Ok(Self { handle, number: peer.number, _domain: Arc::clone(domain) })
     }
 
-    /// Returns address handle, queue pair number and Q_Key for a work request.
+    /// Returns the address handle, the queue pair number and the Q_Key for a work request.
     #[inline]
     pub(super) fn parts(&self) -> (*mut ffi::ibv_ah, u32, u32) {
         (self.handle.as_ptr(), self.number, DATAGRAM_KEY)

@@ -11,17 +11,18 @@ use super::backend::ffi;
 use super::uverbs;
 use super::{Context, check};
 
-/// Access flags of every region: the device may read and write the memory, for local work requests and for the peer's.
+/// Access flags of every region: the device may read and write the memory, for local work requests and for those of the
+/// peer.
 const ACCESS: u32 = ffi::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
     | ffi::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
 
-/// Additional access flags of a domain's regions.
+/// Optional access flags of all regions of a protection domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) struct AccessFlags {
     /// Whether the peer may perform atomic operations.
     pub(in crate::verbs) atomics: bool,
-    /// Whether the device may reorder accesses.
+    /// Whether the device may reorder its accesses to the memory.
     pub(in crate::verbs) relaxed_ordering: bool,
 }
 
@@ -35,19 +36,19 @@ impl AccessFlags {
 /// `IBV_ACCESS_RELAXED_ORDERING` (infiniband/verbs.h). Devices without support ignore it.
 const RELAXED_ORDERING: u32 = 1 << 20;
 
-/// The call that registered a region.
+/// Call that registered a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::verbs) enum RegistrationCall {
     /// `ibv_reg_mr` of host memory.
     Memory,
     /// `ibv_reg_dmabuf_mr`.
     Provider,
-    /// The kernel's uverbs ioctl, used if the provider does not implement `ibv_reg_dmabuf_mr`.
+    /// uverbs ioctl of the kernel, used if the user-space provider does not implement `ibv_reg_dmabuf_mr`.
     UverbsIoctl,
 }
 
 impl RegistrationCall {
-    /// Name in results.
+    /// Returns the name of the call in results.
     pub(in crate::verbs) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "reg-mr",
@@ -88,7 +89,7 @@ impl ProtectionDomain {
         self.domain.as_ptr()
     }
 
-    /// Checks that dma-bufs can be registered, by a trial registration with fd -1.
+    /// Checks that the device can register dma-bufs, by a trial registration with fd -1.
     ///
     /// # Errors
     /// The device cannot register dma-bufs; the error is the errno.
@@ -97,7 +98,7 @@ impl ProtectionDomain {
             Ok(handle) => self.deregister(&handle),
             Err((_, refused)) => match refused.raw_os_error() {
                 Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS | libc::ENOTTY) => Err(refused),
-                // A kernel and driver that implement the call check the fd and return EBADF.
+                // If kernel and driver implement the call, they check the fd and return EBADF.
                 _ => Ok(()),
             },
         }
@@ -106,7 +107,7 @@ impl ProtectionDomain {
     /// Registers a dma-buf. Work requests address its first byte as 0.
     ///
     /// # Errors
-    /// The call was refused; the error holds the call and the errno.
+    /// The library or the kernel refused the registration; the error holds the call and the errno.
     pub(in crate::verbs) fn register_dma_buf(
         self: &Arc<Self>,
         dma_buf: BorrowedFd<'_>,
@@ -116,7 +117,7 @@ impl ProtectionDomain {
         Ok(MemoryRegion { handle: Some(handle), base: 0, domain: Arc::clone(self), memory: None })
     }
 
-    /// Registers host memory. Work requests address it as this process does.
+    /// Registers host memory. Work requests use the addresses that the memory has in this process.
     pub(in crate::verbs) fn register_memory(self: &Arc<Self>, memory: HostMemory) -> io::Result<MemoryRegion> {
         let address = memory.address();
         // SAFETY: `HostMemory` keeps the memory mapped, without Rust references into it. The region holds the `HostMemory`.
@@ -124,7 +125,7 @@ impl ProtectionDomain {
             ffi::ibv_reg_mr(self.as_ptr(), address.as_ptr().cast(), memory.length_bytes(), self.access.cast_signed())
         };
         let region = NonNull::new(region).ok_or_else(io::Error::last_os_error)?;
-        // An address of this process fits 64 bits.
+        // A pointer has at most 64 bits.
         let base = address.as_ptr().expose_provenance() as u64;
         let handle = Some(Handle::Library(region, RegistrationCall::Memory));
         Ok(MemoryRegion { handle, base, domain: Arc::clone(self), memory: Some(memory) })
@@ -139,7 +140,7 @@ impl ProtectionDomain {
             return Ok(Handle::Library(region, RegistrationCall::Provider));
         }
         match self.driver_id {
-            // The provider (or a libibverbs older than 34) does not implement the operation; the kernel driver may.
+            // The provider, or a libibverbs older than version 34, does not implement the call. The kernel driver may.
             Some(driver_id) if refused.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 let request = uverbs::Request {
                     // SAFETY: the domain is allocated, and its handle does not change.
@@ -182,12 +183,12 @@ enum Handle {
 
 /// A memory region. Dropping it deregisters the memory.
 pub(in crate::verbs) struct MemoryRegion {
-    /// `None` once deregistered.
+    /// `None` after deregistration.
     handle: Option<Handle>,
     base: u64,
     domain: Arc<ProtectionDomain>,
-    /// Host memory, kept mapped while the device may access it. `None` for a dma-buf, to which the kernel holds a
-    /// reference.
+    /// Host memory, kept mapped while the device may access it. `None` for a dma-buf, because the kernel holds a reference to
+    /// the dma-buf.
     memory: Option<HostMemory>,
 }
 
@@ -201,14 +202,14 @@ unsafe impl Sync for MemoryRegion {}
 pub(in crate::verbs) struct Keys {
     /// Address of the first byte.
     pub(in crate::verbs) base: u64,
-    /// lkey: for local work requests.
+    /// Local key (lkey), for local work requests.
     pub(in crate::verbs) local: u32,
-    /// rkey: for work requests of the peer.
+    /// Remote key (rkey), for work requests of the peer.
     pub(in crate::verbs) remote: u32,
 }
 
 impl MemoryRegion {
-    /// The call that registered the region.
+    /// Returns the call that registered the region.
     pub(in crate::verbs) fn mechanism(&self) -> RegistrationCall {
         match &self.handle {
             Some(Handle::Library(_, mechanism)) => *mechanism,
@@ -216,7 +217,7 @@ impl MemoryRegion {
         }
     }
 
-    /// Address and keys. The keys of a deregistered region are 0, which devices refuse.
+    /// Returns the address and the keys. After deregistration, the keys are 0, which devices reject.
     pub(in crate::verbs) fn keys(&self) -> Keys {
         let (local, remote) = match &self.handle {
             // SAFETY: the region is registered, and its keys do not change.
@@ -231,7 +232,7 @@ impl MemoryRegion {
     pub(in crate::verbs) fn deregister(mut self) -> io::Result<()> {
         let result = self.handle.take().map_or(Ok(()), |handle| self.domain.deregister(&handle));
         if result.is_err() {
-            // The device may still access the memory, so it is leaked rather than reused.
+            // The device may still access the memory, so leak it instead of freeing it.
             std::mem::forget(self.memory.take());
         }
         result

@@ -1,8 +1,8 @@
-//! Registration of dma-bufs by the kernel's ioctl, for devices whose user-space provider does not implement it (rxe).
+//! Registration of dma-bufs by the uverbs ioctl, for devices whose user-space provider does not implement it (rxe).
 //!
-//! A command is a header and a list of attributes. An attribute holds a value of up to eight bytes, or an object handle in
-//! both directions; other results are written through pointers. The layout is that of
-//! `include/uapi/rdma/rdma_user_ioctl_cmds.h` and `ib_user_ioctl_cmds.h`.
+//! A command is a header and a list of attributes. An attribute holds an input of up to 8 bytes, an object handle (input or
+//! result), or a pointer through which the kernel writes a result. `include/uapi/rdma/rdma_user_ioctl_cmds.h` and
+//! `ib_user_ioctl_cmds.h` define the layout.
 
 use std::io;
 use std::mem;
@@ -56,7 +56,7 @@ struct Attribute {
     data: u64,
 }
 
-/// A header, followed by its attributes.
+/// Command with `N` attributes.
 #[repr(C)]
 struct Command<const COUNT: usize> {
     header: Header,
@@ -81,9 +81,9 @@ impl Attribute {
         Self { id, length, flags: MANDATORY, reserved: 0, data }
     }
 
-    /// An object handle. The kernel writes the handle of a new object here.
+    /// Creates an attribute with an object handle. If the command creates the object, the kernel writes its handle here.
     const fn object(id: u16, handle: u32) -> Self {
-        // The kernel reads 64 bits.
+        // The kernel reads the handle as 64 bits.
         Self::new(id, 0, handle as u64)
     }
 
@@ -91,16 +91,16 @@ impl Attribute {
         Self::new(id, 8, value)
     }
 
-    /// The kernel reads the first four bytes of the data, in either byte order.
+    /// Creates an attribute with a 32-bit value. The kernel reads the first 4 bytes of the data in native byte order.
     fn u32(id: u16, value: u32) -> Self {
         let mut data = [0; 8];
         data[..4].copy_from_slice(&value.to_ne_bytes());
         Self::new(id, 4, u64::from_ne_bytes(data))
     }
 
-    /// Pointer to a 32-bit result.
+    /// Creates an attribute with a pointer, through which the kernel writes a 32-bit result.
     fn result(id: u16, into: *mut u32) -> Self {
-        // An address of this process fits 64 bits.
+        // A pointer has at most 64 bits.
         Self::new(id, 4, into.expose_provenance() as u64)
     }
 }
@@ -109,7 +109,7 @@ impl<const COUNT: usize> Command<COUNT> {
     fn new(driver_id: u32, method_id: u16, attributes: [Attribute; COUNT]) -> Self {
         const { assert!(mem::size_of::<Self>() <= 4096, "the kernel accepts at most a page") };
         let header = Header {
-            // A command is at most a page, so both fit 16 bits.
+            // A command is at most a page long, so its length and its number of attributes fit 16 bits.
             length: mem::size_of::<Self>() as u16,
             object_id: OBJECT_MR,
             method_id,
@@ -131,7 +131,7 @@ impl<const COUNT: usize> Command<COUNT> {
     }
 }
 
-/// A memory region that the kernel created without libibverbs.
+/// Memory region that the ioctl created, without libibverbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KernelRegion {
     pub(super) handle: u32,
@@ -151,8 +151,8 @@ pub(super) struct Request {
     pub(super) access: u32,
 }
 
-/// `UVERBS_METHOD_REG_DMABUF_MR`. The kernel returns EPROTONOSUPPORT if it lacks the method, and EOPNOTSUPP if the driver
-/// of the device does not implement it.
+/// Registers a dma-buf (`UVERBS_METHOD_REG_DMABUF_MR`). The kernel returns EPROTONOSUPPORT if it lacks the method, and
+/// EOPNOTSUPP if the driver of the device does not implement the method.
 pub(super) fn register_dma_buf(
     command_fd: BorrowedFd<'_>,
     driver_id: u32,
@@ -178,7 +178,7 @@ pub(super) fn register_dma_buf(
     Ok(KernelRegion { handle, local_key, remote_key })
 }
 
-/// `UVERBS_METHOD_MR_DESTROY`.
+/// Deregisters a memory region (`UVERBS_METHOD_MR_DESTROY`).
 pub(super) fn destroy(command_fd: BorrowedFd<'_>, driver_id: u32, handle: u32) -> io::Result<()> {
     let mut command = Command::new(driver_id, METHOD_MR_DESTROY, [Attribute::object(DESTROY_MR_HANDLE, handle)]);
     // SAFETY: the command has no result attribute.

@@ -1,8 +1,8 @@
 //! Lists of work requests, allocated once and filled for every batch.
 //!
-//! Each request is linked to the next when the list is created. Posting cuts the chain after the last request of the batch
-//! and restores it afterwards. The lists are accessed through raw pointers only, because they point into each other and C
-//! follows those pointers.
+//! Creating a list links each work request to the next one through `next`. Posting a batch sets `next` of its last request to
+//! null, and restores it afterwards. This module accesses the arrays through raw pointers only, because they point into each
+//! other and C follows those pointers.
 
 use std::io;
 use std::mem;
@@ -25,7 +25,7 @@ pub(in crate::verbs) enum Opcode {
     CmpSwap = ffi::ibv_wr_opcode::IBV_WR_ATOMIC_CMP_AND_SWP,
 }
 
-/// A scatter/gather element: a span of a local memory region.
+/// Scatter/gather element (SGE): a span of a local memory region.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Sge {
     pub(in crate::verbs) address: u64,
@@ -39,7 +39,7 @@ impl Sge {
     }
 }
 
-/// An address of the peer.
+/// Address and rkey in a memory region of the peer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Remote {
     pub(in crate::verbs) address: u64,
@@ -51,7 +51,7 @@ pub(in crate::verbs) struct Remote {
 pub(in crate::verbs) struct SendFlags {
     /// Whether the work request is unsignaled: a success generates no work completion.
     pub(in crate::verbs) unsignaled: bool,
-    /// Whether to send the bytes as inline data, which the CPU copies into the work request.
+    /// Whether the CPU copies the bytes into the work request as inline data.
     pub(in crate::verbs) inline: bool,
 }
 
@@ -85,7 +85,7 @@ impl<T> Drop for Pinned<T> {
     }
 }
 
-/// Access to one kind of work request.
+/// Access to the fields of a work request: `ibv_send_wr` or `ibv_recv_wr`.
 ///
 /// # Safety
 /// The functions receive pointers to live requests of one array to which the caller has exclusive access. They must access
@@ -97,7 +97,7 @@ pub(in crate::verbs) unsafe trait Request: Sized {
     unsafe fn number(request: *mut Self, id: u64);
     /// Links a request to the next one.
     unsafe fn link(request: *mut Self, next: *mut Self);
-    /// Posts the chain that starts with this request.
+    /// Posts this request and the requests linked behind it.
     unsafe fn post(pair: *mut ffi::ibv_qp, first: *mut Self) -> libc::c_int;
 }
 
@@ -161,7 +161,7 @@ unsafe impl Request for ffi::ibv_recv_wr {
     }
 }
 
-/// Work requests with one SGE each. Receives of datagrams start with another SGE, for the GRH.
+/// Work requests with one SGE each. Receives of datagrams have another SGE before it, for the GRH.
 pub(in crate::verbs) struct List<R: Request> {
     requests: Pinned<R>,
     sges: Pinned<ffi::ibv_sge>,
@@ -177,7 +177,7 @@ pub(in crate::verbs) type ReceiveList = List<ffi::ibv_recv_wr>;
 unsafe impl<R: Request> Send for List<R> {}
 
 impl<R: Request> List<R> {
-    /// Creates a list of `capacity` work requests. Each starts with the SGE `first`, if given.
+    /// Creates a list of `capacity` work requests. If `first` is given, it becomes the first SGE of each request.
     pub(in crate::verbs) fn new(capacity: usize, first: Option<Sge>) -> Self {
         let sges_each = 1 + usize::from(first.is_some());
         let (requests, sges) = (Pinned::zeroed(capacity), Pinned::zeroed(capacity * sges_each));
@@ -206,7 +206,7 @@ impl<R: Request> List<R> {
         }
     }
 
-    /// Posts the first `count` requests as one list. If one is refused, the requests before it are posted.
+    /// Posts the first `count` requests as one list. If the device refuses a request, the requests before it stay posted.
     #[inline]
     pub(in crate::verbs) fn post(&mut self, pair: &QueuePair, count: usize) -> io::Result<()> {
         let Some(last) = count.checked_sub(1) else { return Ok(()) };
@@ -228,7 +228,7 @@ impl<R: Request> List<R> {
 }
 
 impl SendList {
-    /// Makes a filled request an RDMA operation or a send.
+    /// Turns a filled request into an RDMA operation or a send.
     #[inline]
     pub(in crate::verbs) fn set_rdma(&mut self, index: usize, opcode: Opcode, remote: Remote, flags: SendFlags) {
         let request = self.requests.at(index);
@@ -242,7 +242,7 @@ impl SendList {
         }
     }
 
-    /// Makes a filled request an atomic operation.
+    /// Turns a filled request into an atomic operation.
     #[inline]
     pub(in crate::verbs) fn set_atomic(
         &mut self,
@@ -264,7 +264,7 @@ impl SendList {
         }
     }
 
-    /// Makes a filled request a datagram to the destination of the queue pair.
+    /// Turns a filled request into a datagram to the destination of the queue pair.
     #[inline]
     pub(in crate::verbs) fn set_datagram(&mut self, index: usize, pair: &QueuePair, flags: SendFlags) {
         let destination = pair.destination().expect("only connected queue pairs are posted on");
