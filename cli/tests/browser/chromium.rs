@@ -28,9 +28,9 @@ pub(crate) struct Chromium {
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
-    /// Number of calls, and identifier of the last one.
+    /// Number of calls so far, which is also the identifier of the last call.
     calls: u64,
-    /// Messages that are not replies.
+    /// Received messages that are not replies to a call.
     events: Vec<Value>,
     _profile: tempfile::TempDir,
 }
@@ -54,7 +54,7 @@ impl Chromium {
             .arg(format!("--user-data-dir={}", profile.path().display()))
             // Temporary files are removed with the profile.
             .env("TMPDIR", profile.path())
-            // The browser's child processes exit later and still write: they are killed as a group.
+            // Child processes of the browser keep writing after it exits, so the whole process group is killed.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -148,7 +148,7 @@ impl Chromium {
 
     /// Sends a signal to the process group of the browser. Returns whether the group still had a process.
     fn signal_group(&self, signal: &str) -> bool {
-        // `kill` is built into the shell.
+        // `kill` is a shell builtin, so no program is needed.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
         Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
     }
