@@ -102,7 +102,7 @@ TRIALS = (
 
 
 def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
-    """Arguments for both perftest's server and client, which perftest requires to be equal."""
+    """Arguments for perftest's server and client; perftest requires both to have the same arguments."""
     arguments = [
         f"--ib-dev={DEVICE}",
         f"--ib-port={PORT}",
