@@ -42,7 +42,7 @@ impl Chromium {
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 >/dev/null 2>/dev/null </dev/null"])
             .arg(program)
-            // The sandbox does not work for root, and the pages are our own.
+            // Chromium's sandbox does not work for root, and the tests open only pages that they wrote.
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -52,7 +52,7 @@ impl Chromium {
                 "--hide-scrollbars",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
-            // Temporary files are removed with the profile.
+            // Put temporary files into the profile, so that they are removed with it.
             .env("TMPDIR", profile.path())
             // Child processes of the browser keep writing after it exits, so the whole process group is killed.
             .process_group(0)

@@ -33,7 +33,7 @@ from lab.errors import (
 
 # Additional guest memory for KASAN and lockdep.
 _DEBUG_EXTRA_MIB = 2048
-# virtme-ng and the kernel command line pass only these characters of a path on.
+# virtme-ng and the kernel command line preserve only these characters of a path.
 _SHAREABLE = re.compile(r"[a-zA-Z0-9_+/.-]+")
 # QEMU warns about each CPU feature that TCG lacks, and about each of our networks,
 # because they are not connected to the host.
@@ -140,7 +140,7 @@ def _run_folder():
     runs = cache() / "runs"
     runs.mkdir(exist_ok=True)
     for left in runs.glob("*-*"):
-        # A lab that was killed leaves its folder behind.
+        # Remove the folder of a lab process that was killed.
         if not Path("/proc", left.name.split("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))

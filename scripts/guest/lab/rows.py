@@ -63,7 +63,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
         expected = {
             "asked": full_name(pair.asked),
             "predicted": pair.expect,
-            # A blocked pair is never tried, so nothing is observed.
+            # A run does not try a blocked pair, so it observes no path.
             "observed": "unknown" if pair.blocked else pair.expect,
             "cause": pair.cause or pair.blocked,
         }
