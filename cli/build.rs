@@ -1,4 +1,4 @@
-//! Records the git revision for results, if the build is in a checkout.
+//! Records the git revision, which results contain, if the source is a git checkout.
 
 use std::process::Command;
 

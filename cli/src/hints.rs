@@ -21,7 +21,7 @@ struct Hint {
 /// Commands that open devices.
 const OPENING: &[&str] = &["run", "serve", "export"];
 
-/// For each cause, the first hint of the command is used.
+/// The first matching hint applies.
 const HINTS: &[Hint] = &[
     Hint {
         causes: &[Cause::InUse],
@@ -172,7 +172,7 @@ const HINTS: &[Hint] = &[
     },
 ];
 
-/// Command line of this process, which decides the hints that apply.
+/// Command line of this process. It decides which hints apply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CommandLine {
     command: String,
@@ -209,7 +209,7 @@ impl CommandLine {
         }
     }
 
-    /// Invalid input has no cause: the help text describes every form of input.
+    /// Appends a pointer to `--help`, which describes every form of input, to a remedy for invalid input.
     fn with_help(&self, remedy: &str) -> String {
         let names_something = remedy.contains("--") || remedy.contains("peerpath ");
         if names_something || !OPENING.contains(&self.command.as_str()) {

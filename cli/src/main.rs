@@ -1,4 +1,4 @@
-//! The `peerpath` command: arguments, tables, progress, and every sentence that names an option or a command.
+//! The `peerpath` command: arguments, tables, progress, and all messages that name an option or a command.
 
 mod commands;
 mod hints;

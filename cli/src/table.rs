@@ -6,7 +6,7 @@ use crate::terminal::printable;
 pub(crate) struct Column {
     header: &'static str,
     right_aligned: bool,
-    /// The column with the highest value is omitted first; 0 is never omitted.
+    /// Order of omission: the column with the highest value is omitted first. A column with 0 is never omitted.
     dispensable: u8,
 }
 
@@ -22,7 +22,7 @@ pub(crate) const fn number(header: &'static str, dispensable: u8) -> Column {
 
 const GAP: &str = "  ";
 
-/// Columns of text. In a narrow terminal the most dispensable columns are omitted.
+/// Columns of text. In a narrow terminal, the columns with the highest `dispensable` are omitted.
 pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,

@@ -126,7 +126,7 @@ fn restore_without_changes_succeeds() {
     assert_eq!(peerpath(&["restore"]).status.code(), Some(0));
 }
 
-/// Snapshots of topologies for which a kernel confirmed the predictions.
+/// Snapshots of topologies whose predicted paths a kernel has confirmed.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../paths/tests/fixtures/truth");
 
 #[test]

@@ -24,7 +24,7 @@ fn with_samples(op: &str, size: u64, samples: &[u64]) -> Value {
     cell
 }
 
-/// A result with six cells. `slowed` is the index of a cell and the factor for its samples.
+/// A result with six cells. `slowed` is the index of a cell, and the factor by which its latency samples are multiplied.
 fn run(seed: u64, count: usize, slowed: Option<(usize, f64)>) -> Value {
     let mut draws = Draws(seed);
     let combinations =

@@ -1,4 +1,4 @@
-//! The command with a fake CUDA driver, which logs each call and complains about calls in the wrong order; and the command
+//! The command with a fake CUDA driver, which logs each call and reports calls in the wrong order; and the command
 //! without a driver.
 
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ impl Stage {
         Self { folder }
     }
 
-    /// The fake driver without one function.
+    /// The fake driver with one symbol renamed, so that its lookup fails.
     fn without(symbol: &str) -> Self {
         let mut library = std::fs::read(fake_driver()).unwrap();
         let name: Vec<u8> = [b"\0", symbol.as_bytes(), b"\0"].concat();
@@ -149,7 +149,7 @@ fn each_mechanism_moves_data_and_releases_everything() {
         let sizes = ["--size", "4", "--size", "24", "--size", "4K", "--size", "64K"];
         let named = ["--from", source, "--to", "cuda:0", "--mechanism", mechanism];
         let run = stage.run("", &[&named[..], &OPS, &sizes].concat()).in_order();
-        // A dma-buf consists of whole pages, so shorter memory of the GPU cannot be exported.
+        // A dma-buf consists of whole pages, so a shorter GPU allocation cannot be exported.
         let passed = run.cells.iter().filter(|cell| cell["outcome"] == "passed").count();
         assert!(passed >= 36, "{mechanism}: {passed} passed\n{}{}", run.text, run.reasons());
         assert_eq!(run.mechanisms(), BTreeSet::from([mechanism]));
@@ -245,7 +245,7 @@ fn waives_a_refusal_with_error_condition_and_alternatives() {
     run.in_order().all("waived", 3);
 }
 
-/// Functions that the runs below call.
+/// CUDA driver functions that the run of [`both`] calls.
 const CALLS: [&str; 38] = [
     "cuInit",
     "cuGetErrorName",
@@ -287,7 +287,7 @@ const CALLS: [&str; 38] = [
     "cuLaunchKernel",
 ];
 
-/// Functions that release a resource. If one fails, the log may complain only about a leaked resource.
+/// Functions that release a resource. If one fails, the log may report only the resource that leaks as a result.
 const RELEASING: [&str; 8] = [
     "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
@@ -299,7 +299,7 @@ const RELEASING: [&str; 8] = [
     "cuModuleUnload",
 ];
 
-/// A short run that calls all of `CALLS`: both kinds of registration, and both engines.
+/// A short run that calls all of `CALLS`: registers GPU memory and host memory, and transfers with the copy engine and kernels.
 fn both(stage: &Stage, settings: &str) -> Run {
     let ends = ["--from", "cuda:0:16K", "--from", "host:16K", "--to", "cuda:0"];
     let ops = ["--op", "copy_in", "--op", "kernel_load", "--size", "4K", "--mode", "completion", "--depth", "1"];
@@ -325,7 +325,7 @@ fn each<T: Sync>(items: &[T], check: impl Fn(&T) + Sync) {
 fn reports_a_failure_of_any_call_and_releases_everything() {
     let run = both(&Stage::new(), "").in_order().all("passed", 0);
     let logged = |call: &&&str| run.log.lines().any(|line| line.split(' ').next() == Some(**call));
-    // The driver does not log polls and changes of the context. The name of an error is not looked up.
+    // The fake driver does not log polls and context changes. No call fails, so no error name is looked up.
     let unlogged = ["cuCtxSetCurrent", "cuEventQuery", "cuGetErrorName"];
     let unused: Vec<_> = CALLS.iter().filter(|call| !unlogged.contains(*call) && !logged(call)).collect();
     assert!(unused.is_empty(), "{unused:?} were not called: {}", run.log);
@@ -364,7 +364,7 @@ fn reports_a_function_that_the_driver_lacks() {
             let reasons = run.reasons();
             assert!(reasons.contains(call), "{call}: {reasons}");
         }
-        // Every run needs this function.
+        // Every run needs this function, so the run reports a driver that is too old.
         if *call == "cuMemAlloc_v2" {
             assert!(run.reasons().contains("driver-too-old"), "{}", run.reasons());
         }
@@ -374,7 +374,7 @@ fn reports_a_function_that_the_driver_lacks() {
 #[test]
 fn waives_cells_without_enough_gpu_memory() {
     for ends in [["--from", "cuda:0:2G", "--to", "cuda:0"], ["--from", "host:1M", "--to", "cuda:0"]] {
-        // In the second run, other programs have allocated all memory of the GPU.
+        // The second run simulates a GPU whose memory other programs have allocated.
         let settings = if ends[1] == "host:1M" { "refuse=cuDevicePrimaryCtxRetain:2" } else { "" };
         let run = Stage::new().run(settings, &[&ends[..], &["--op", "copy_in"]].concat()).in_order().all("waived", 3);
         assert!(run.reasons().contains("limit-reached"), "{}", run.reasons());
@@ -461,7 +461,7 @@ fn lists_and_checks_gpus() {
     assert_eq!(status("gpu-bar1"), "unknown", "no machine has the function of the fake GPU");
 }
 
-/// The library named libcuda.so.1 is not a library.
+/// The file named libcuda.so.1 is not a library.
 #[test]
 fn names_the_missing_library_without_a_driver() {
     let stage = Stage::with(b"no library");

@@ -1,4 +1,4 @@
-//! Writes an HTML report on all results below a folder.
+//! Writes an HTML report on all results below a directory.
 //!
 //! `cargo run -p peerpath-report --example html -- results/reference/demo report.html`
 

@@ -69,7 +69,7 @@ start_rdma() {
     done < <(rdma_functions)
 }
 
-# Sorted by soft-RoCE device, so that the order is always the same.
+# Lists the functions with RDMA, sorted by soft-RoCE device, so that the order is always the same.
 rdma_functions() { awk '$4 != "-"' "$run/functions" | sort -k4; }
 
 netdev_of() {

@@ -48,7 +48,7 @@ pub(crate) fn copy_program_into_guest() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the program that binds libibverbs at link time.
+/// Returns the program that links libibverbs.
 pub(crate) fn peerpath_linked() -> PathBuf {
     profile_folder().join("peerpath_linked")
 }
@@ -97,7 +97,8 @@ pub(crate) fn build() -> Result<(), Failed> {
     build_workspace()
 }
 
-/// Builds the linked program. Cargo writes it to the path of the dlopen program, so build that one afterwards.
+/// Builds the linked program. Cargo writes it to the path of the program that loads libibverbs at run time, so build that one
+/// afterwards.
 fn build_linked(libclang: &str) -> Result<(), Failed> {
     let features = ["--no-default-features", "--features", "peerpath/verbs-link"];
     let mut linked = cargo(&["build", "--workspace", "--bin", "peerpath"]);

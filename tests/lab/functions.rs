@@ -1,5 +1,5 @@
-//! The PCI functions of the guest, which `scripts/lab list` describes. Look them up by name in any scenario; the constants
-//! hold in scenarios with the topology of `default`.
+//! The PCI functions of the guest, which `scripts/lab list` describes. Tests for any scenario look them up by name; the constants
+//! are valid in scenarios with the topology of `default`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -128,7 +128,7 @@ fn outside(arguments: Arguments) -> ExitCode {
     scenarios.dedup();
     let mut trials = Vec::new();
     for scenario in scenarios {
-        // The filter selects a scenario by its name, or some of its tests.
+        // The filter is the name of a scenario, or selects some of its tests.
         let filter = arguments.filter.as_deref().filter(|filter| !scenario.contains(filter));
         let wanted =
             |case: &&Case| case.scenarios.contains(&scenario) && filter.is_none_or(|filter| case.name.contains(filter));

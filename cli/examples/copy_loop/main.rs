@@ -1,4 +1,4 @@
-//! Throughput of a plain loop of copies in a GPU's memory, as a reference for the figures of the CUDA importer. It shares no code
+//! Measures the throughput of a plain loop of copies within GPU memory, as a reference for the CUDA importer. It shares no code
 //! with the importer.
 //!
 //! `copy_loop GPU BYTES SECONDS` prints `{"bytes_per_s": ..., "copies": ..., "size_bytes": ...}`.

@@ -1,4 +1,4 @@
-//! Calls of the CUDA driver, with the declarations of cuda.h.
+//! Calls to the CUDA driver, declared as in cuda.h.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 use std::ffi::{c_int, c_void};
@@ -42,7 +42,7 @@ impl Copies {
         Ok(Self { library, from, to, bytes })
     }
 
-    /// Copies `times` times and waits for completion.
+    /// Copies the buffer `times` times and waits for completion.
     pub(crate) fn copy(&self, times: u32) -> Result<(), String> {
         for _ in 0..times {
             call!(self.library, "cuMemcpyDtoD_v2", (u64, u64, usize), (self.to, self.from, self.bytes))?;

@@ -23,8 +23,10 @@ A cell is one measurement: one combination of source, target, path, operation, m
 Each cell of the new result is compared with the same cell of the earlier one.
 
 A cell is better or worse if its change is larger than the threshold and the 99% confidence interval of the change excludes \
-zero. The interval of a latency comes from the ranks of the samples in both histograms; the interval of a throughput from the \
-lowest-throughput windows. Both cover the variation within each run, not the variation between runs.
+zero. The interval of a latency comes from the ranks of the samples in both histograms. For a throughput, each run is divided \
+into windows of at least 100 ms. The lower bound is the change from the mean of the earlier run to the lowest window of the new \
+run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
+the variation within each run, not the variation between runs.
 
 Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. Cells that differ only in path, size, \
 depth, operation, mechanism or verification are listed as incomparable.

@@ -45,7 +45,7 @@ The command changes nothing. The exit status is 1 if a check failed."
     )
 }
 
-/// `0000:03:00.0` or `0000:03:00.0:2`.
+/// Function with an optional BAR, e.g. `0000:03:00.0` or `0000:03:00.0:2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exporter {
     bdf: Bdf,
@@ -75,7 +75,7 @@ impl Doctor {
         let inventory = host::inventory(&tree);
         let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
         let to = match self.to.as_deref() {
-            // A missing GPU is a finding of the checks, and the function of a GPU can be hidden from a virtual machine.
+            // Not an error if the GPU is missing: the checks report it, and a virtual machine may hide its PCI function.
             Some(text) if is_gpu(text) => host::importer(&inventory, text).ok(),
             text => text.map(|text| host::importer(&inventory, text)).transpose()?,
         };

@@ -1,4 +1,4 @@
-//! The inspected host of `list`, `paths` and `doctor`, this one or a snapshot, and its functions.
+//! The host that `list`, `paths` and `doctor` inspect (this host or a snapshot), and its functions.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_importers::IMPORTERS;
 use peerpath_paths::{Bdf, Inventory, Tree};
 
-/// Options of the commands that only read.
+/// Options of the commands that inspect a host without changing it.
 #[derive(Debug, Args)]
 pub(super) struct InspectOptions {
     /// Snapshot to inspect instead of this host
@@ -47,12 +47,12 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
     }
 }
 
-/// Whether a TARGET maps buffers into an address space that it does not share with its driver.
+/// Whether a TARGET maps buffers into an IOVA space of its own, separate from that of its kernel driver.
 pub(super) fn has_own_address_space(target: &str) -> bool {
     peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.capabilities().own_address_space)
 }
 
-/// Function of a device that only its library enumerates, e.g. a GPU.
+/// PCI function of a device that only its library enumerates, e.g. a GPU.
 fn discovered(target: &str) -> Option<Bdf> {
     let (importer, _) = peerpath_importers::parse_target(target).ok()?;
     let name = target.split('?').next().unwrap_or(target);

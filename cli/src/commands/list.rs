@@ -64,7 +64,7 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
             bars.push(None);
         }
         for bar in bars {
-            // The first row of a function has its own columns; the rows of further BARs leave them empty.
+            // Only the first row of a function fills the columns about the function; the rows of its other BARs leave them empty.
             let own = function.take();
             let or_dash = |text: Option<String>| own.map_or(String::new(), |_| text.unwrap_or_else(|| "-".into()));
             table.push(vec![

@@ -29,8 +29,8 @@ Examples:
   peerpath report after --base before
       a report with a comparison of two results
 
-The HTML file loads no other files and has no scripts. If a result of an older version has no hops, they are \
-predicted from snapshot.tar.gz in the same directory.
+The HTML file loads no other files and has no scripts. Older results do not list the PCI functions on the path; \
+the report predicts them if a snapshot.tar.gz is beside the result.
 
 Exit status:
   0  written

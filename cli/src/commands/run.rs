@@ -84,7 +84,7 @@ impl RunCommand {
                 "omit --path staged, or run it on the other host without --peer",
             ));
         }
-        // The peer's sources are not known yet, and the other checks accept any source.
+        // The peer's sources are unknown before the connection. These checks accept any source, so use a placeholder.
         self.plan(Some(&["host:1".to_owned()]))?.check()?;
         let token = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
         let token = token.ok_or_else(|| {

@@ -34,7 +34,7 @@ listen on a trusted network, or on loopback and use `ssh -L`. One client is serv
 The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server replies: \
 pin it with taskset.")]
 pub(super) struct Serve {
-    // Not a doc comment: rustdoc reads the brackets as a link.
+    // The help text is not a doc comment, because rustdoc would read its brackets as a link.
     #[arg(
         long,
         value_name = "SRC",

@@ -28,9 +28,9 @@ pub(crate) struct Chromium {
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
-    /// Number of calls, and identifier of the last one.
+    /// Number of calls so far, which is also the identifier of the last call.
     calls: u64,
-    /// Messages that are not replies.
+    /// Received messages that are not replies to a call.
     events: Vec<Value>,
     _profile: tempfile::TempDir,
 }
@@ -42,7 +42,7 @@ impl Chromium {
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 >/dev/null 2>/dev/null </dev/null"])
             .arg(program)
-            // The sandbox does not work for root, and the pages are our own.
+            // Chromium's sandbox does not work for root, and the tests open only pages that they wrote.
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -52,9 +52,9 @@ impl Chromium {
                 "--hide-scrollbars",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
-            // Temporary files are removed with the profile.
+            // Put temporary files into the profile, so that they are removed with it.
             .env("TMPDIR", profile.path())
-            // The browser's child processes exit later and still write: they are killed as a group.
+            // Child processes of the browser keep writing after it exits, so the whole process group is killed.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -148,7 +148,7 @@ impl Chromium {
 
     /// Sends a signal to the process group of the browser. Returns whether the group still had a process.
     fn signal_group(&self, signal: &str) -> bool {
-        // `kill` is built into the shell.
+        // `kill` is a shell builtin, so no program is needed.
         let kill = format!("kill -{signal} -{} 2>/dev/null", self.child.id());
         Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
     }

@@ -83,7 +83,7 @@ fn poison(value: &mut Value) {
     const EVIL: &str =
         "<script>document.title='run'</script><img src='http://192.0.2.1/x' onerror=\"document.title='run'\">";
     match value {
-        // Paths and histograms are kept, so that there is something to draw.
+        // Keep paths and histograms valid, so that the report draws its pictures and charts.
         Value::String(text)
             if text.len() < 200 && !text.contains("host-") && !text.contains("_source") && text != "passed" =>
         {

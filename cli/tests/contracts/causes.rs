@@ -1,4 +1,4 @@
-//! Cause words, as in results, `doctor`, `paths` and the wire protocol.
+//! Names of causes, as in results, `doctor`, `paths` and the wire protocol.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::result_file::{cells, references};
 
 #[test]
 fn cause_words_are_those_of_the_golden_list() {
-    // The schema leaves the words open, so the list comes from the library.
+    // The schema does not enumerate the causes, so the list comes from the library.
     let words: BTreeSet<&str> = peerpath_paths::Cause::ALL.iter().map(|cause| cause.as_str()).collect();
     let text: String = words.iter().map(|word| format!("{word}\n")).collect();
     golden::check("causes.txt", &text);

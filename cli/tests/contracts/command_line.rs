@@ -26,7 +26,7 @@ fn commands() -> Vec<String> {
 /// The names of each option, the long one first, followed by ` <>` if the option has a value.
 fn options(help: &str) -> BTreeSet<String> {
     let option = |line: &str| {
-        // Prose has another indentation, or text in place of a value or a gap.
+        // A line of prose has a different indentation, or continues with text instead of a value or a gap.
         let is_option = line.starts_with("  -") || line.starts_with("      --");
         let head = line.trim_start().split("  ").next().filter(|_| is_option)?;
         let (mut names, values): (Vec<_>, Vec<_>) = head.split(' ').partition(|part| part.starts_with('-'));
@@ -72,7 +72,8 @@ fn commands_and_options_are_those_of_the_golden_list() {
     golden::check("options.txt", &actual);
 }
 
-/// clap reads arguments in order, so it prints the help for a `--help` at the end only if it accepts all arguments before. No command runs.
+/// clap reads arguments in order: it prints the help for a `--help` at the end only if it accepts all arguments before it. So no
+/// command runs.
 fn is_accepted(arguments: &[&str]) -> bool {
     let output = run(&[arguments, &["--help"]].concat());
     match code(&output) {
@@ -97,7 +98,7 @@ fn names_of_earlier_versions_are_still_accepted() {
 /// A value that no option accepts.
 const UNKNOWN: &str = "no-such-word";
 
-/// Each line of the golden file is `COMMAND --option  WORD...`. New words need no change there; a listed word must stay.
+/// Each line of the golden file is `COMMAND --option  WORD...`. A new word need not be listed; a listed word must stay valid.
 #[test]
 fn options_accept_the_words_of_the_golden_list_and_reject_unknown_ones() {
     let text = golden::read("words.txt");

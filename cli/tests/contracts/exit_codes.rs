@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 use crate::program::{Gpu, code, each};
 
-/// Values of the names in braces that the golden file uses.
+/// Values that replace the placeholders in braces in the golden file.
 struct Names(HashMap<&'static str, String>);
 
 impl Names {

@@ -49,7 +49,7 @@ pub(crate) fn check(name: &str, actual: &str) {
     );
 }
 
-/// Printed with every difference.
+/// Instruction that every failed comparison prints.
 pub(crate) const INSTRUCTION: &str = "This is a contract of the program. If the change is intended, run `PEERPATH_BLESS=1 \
     cargo test -p peerpath --test contracts` and commit the golden file with the reason. An option that gets another name \
     keeps the old one as a hidden alias, listed in golden/aliases.txt.";

@@ -35,7 +35,7 @@ fn seqpacket() -> OwnedFd {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap()
 }
 
-/// The documented four fields, as another program would send them.
+/// The four documented fields, as a program other than peerpath sends them.
 fn foreign() -> Value {
     json!({"bdf": "0000:03:00.0", "bar": 2, "ranges": [{"offset_bytes": 0, "length_bytes": 8192}], "size_bytes": 8192})
 }
@@ -51,7 +51,7 @@ fn received(line: &[u8], fds: usize, bytes: usize) -> (i32, String) {
     let ended = AtomicBool::new(false);
     let out = folder.path().join("out");
     let output = std::thread::scope(|scope| {
-        // A run opens its source more than once.
+        // A run opens its source more than once, so keep accepting connections.
         let serve = || loop {
             let connection = accept(listener.as_raw_fd()).unwrap();
             if ended.load(Ordering::Relaxed) {
@@ -79,7 +79,7 @@ fn received(line: &[u8], fds: usize, bytes: usize) -> (i32, String) {
     (code(&output), why.replace(folder.path().to_str().unwrap(), ""))
 }
 
-/// The receiver checks last whether the fd is a dma-buf. So a memfd is rejected for that reason only if the message is valid.
+/// The receiver checks last whether the fd is a dma-buf. So if a memfd is rejected for that reason, the message is valid.
 #[test]
 fn a_receiver_accepts_the_four_fields_and_rejects_malformed_messages() {
     let line = |message: &Value| message.to_string().into_bytes();
@@ -167,7 +167,7 @@ fn next(socket: &OwnedFd) -> Vec<u8> {
     bytes
 }
 
-/// The line and the bytes behind it.
+/// Splits a message into its JSON line and the bytes after the line.
 fn parts(message: &[u8]) -> (Value, &[u8]) {
     let end = message.iter().position(|&byte| byte == b'\n').expect("a line");
     (serde_json::from_slice(&message[..end]).unwrap(), &message[end + 1..])

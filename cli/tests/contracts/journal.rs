@@ -1,7 +1,7 @@
 //! The journal of host changes, as an earlier version wrote it.
 //!
 //! The sample names another boot and a function that does not exist. So `restore` reads every entry and changes nothing on the
-//! host. The tests of the crate that writes the journal cover writing, which needs a bound function.
+//! host. Writing a journal needs a bound function; the crate that writes the journal tests it.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn restored(journal: &str) -> (i32, String) {
     (code, std::fs::read_to_string(file).unwrap())
 }
 
-/// `restore` rejects a state directory that other users can write to.
+/// Creates a private directory, because `restore` rejects a state directory that other users can write to.
 fn private(folder: &Path) {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
@@ -41,7 +41,7 @@ fn restore_reads_a_journal_of_an_earlier_version_and_empties_it() {
     assert_eq!(serde_json::from_str::<Value>(&left).unwrap(), json!({"version": 1, "entries": []}));
 }
 
-/// Readers ignore unknown fields. So each field in turn gets a value of a type that no field has.
+/// Proves that `restore` uses every field: it ignores unknown fields, so each field in turn gets a value of an invalid type.
 #[test]
 fn every_field_of_the_journal_is_read() {
     let sample = sample();

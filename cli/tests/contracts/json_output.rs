@@ -51,7 +51,7 @@ fn doctor_prints_the_golden_fields() {
             assert_eq!(code(&output), i32::from(any_failed), "{root} {more:?}");
             findings
         };
-        // With one pair of the snapshot as well, which adds the checks of a pair.
+        // Also run the command for one pair of the snapshot, which adds the checks of a pair.
         let pairs = predictions(snapshot);
         let pair = pairs.as_array().unwrap().iter().find(|pair| pair["from"] != pair["to"]);
         let pair = pair.map(|pair| [pair["from"].as_str().unwrap(), pair["to"].as_str().unwrap()]);
@@ -64,7 +64,7 @@ fn doctor_prints_the_golden_fields() {
     golden::check("doctor.json.txt", &shape.text());
 }
 
-/// `list` reads the host that runs the test, so the golden file may hold more than this host shows.
+/// `list` reads the host that runs the test, so the golden file may list more than this host has.
 #[test]
 fn list_prints_no_other_fields_than_the_golden_ones() {
     let output = run(&["list", "--json"]);

@@ -1,4 +1,4 @@
-//! Runs the program on any machine, with a temporary state directory and, for GPUs, a library in place of libcuda.
+//! Runs the program on any machine, with a temporary state directory and, for GPUs, the fake CUDA driver.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -34,7 +34,7 @@ pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", text(output)))
 }
 
-/// A folder with the fake CUDA driver under the name of libcuda.
+/// A directory that contains the fake CUDA driver under the file name of libcuda.
 pub(crate) struct Gpu {
     folder: tempfile::TempDir,
 }
@@ -58,7 +58,7 @@ impl Gpu {
         command
     }
 
-    /// Path for a file of the test.
+    /// Path of a file in the directory of this test.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -129,7 +129,7 @@ fn a_run_writes_the_golden_fields() {
     validate(results.iter().map(|result| ("the new result", result)));
     let mut shape = Shape::default();
     for mut result in results {
-        // These depend on the machine; the plan is not part of the contract.
+        // These fields depend on the machine; the plan is not part of the contract.
         result["environment"] = Value::Null;
         let run = result["run"].as_object_mut().unwrap();
         run.remove("warnings");
@@ -158,7 +158,7 @@ fn every_reference_result_can_be_reported_in_every_format() {
     });
 }
 
-/// The schema leaves the words of these fields open.
+/// The schema does not enumerate the values of these fields.
 #[test]
 fn words_of_reference_results_are_those_of_the_golden_list() {
     let mut seen = std::collections::BTreeSet::new();

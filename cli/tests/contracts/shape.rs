@@ -19,7 +19,7 @@ struct Field {
 }
 
 impl Shape {
-    /// Adds a value. `enumerated` are the paths whose words are part of the shape.
+    /// Adds a value. `enumerated`: paths of the fields whose words are part of the shape.
     pub(crate) fn add(&mut self, value: &Value, enumerated: &[&str]) {
         self.walk(String::new(), value, enumerated);
     }
@@ -43,7 +43,7 @@ impl Shape {
         }
     }
 
-    /// The golden text.
+    /// Formats the shape as the text of a golden file.
     pub(crate) fn text(&self) -> String {
         self.fields
             .iter()
@@ -64,7 +64,7 @@ impl Shape {
         field.optional || is_field && self.fields.get(parent).is_some_and(|parent| field.count < parent.count)
     }
 
-    /// Reads a golden text.
+    /// Parses the text of a golden file.
     pub(crate) fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let (left, words) = line.split_once(" = ").unwrap_or((line, ""));
@@ -81,7 +81,7 @@ impl Shape {
         Self { fields: super::golden::lines(text).filter_map(line).collect() }
     }
 
-    /// Differences of `self`, seen on one machine, from what is allowed.
+    /// Fields, types and words of `self` that `allowed` does not contain, and required fields that `self` lacks.
     pub(crate) fn beyond(&self, allowed: &Self) -> Vec<String> {
         let mut beyond = Vec::new();
         for (path, field) in &self.fields {
@@ -145,7 +145,7 @@ pub(crate) fn pointers(value: &Value) -> Vec<String> {
     children.into_iter().flat_map(below).collect()
 }
 
-/// A value of a type that no field has. serde also reads a struct from an array of its fields, hence the nested arrays.
+/// A value with a type that no field has. The arrays are nested because serde also reads a struct from an array of its fields.
 pub(crate) fn nonsense() -> Value {
     serde_json::json!([[["nonsense"]]])
 }

@@ -12,7 +12,7 @@ use crate::golden;
 use crate::program::{code, each, peerpath, text};
 use crate::shape::{Shape, nonsense, pointers};
 
-/// Decodes a message as every kind of message and encodes it again. The only use of an internal interface here.
+/// Tries to decode a message as each kind, and encodes it again. Only this function uses an internal interface.
 fn decoded(bytes: &[u8]) -> Vec<(&'static str, Value)> {
     use peerpath_bench::peer::{frame::read, handshake::Handshake, message::Request, message::Response};
     let handshake =
@@ -43,7 +43,7 @@ fn label(message: &Value) -> &str {
     message.as_str().unwrap_or_else(|| message.as_object().unwrap().keys().next().unwrap())
 }
 
-/// Whether `whole` contains all of `part`. A field that a message leaves out has a default, which encoding may add.
+/// Whether `whole` contains all of `part`. Encoding may add a field that the message omits, with its default value.
 fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {
@@ -76,7 +76,7 @@ fn messages_have_the_golden_labels_and_fields() {
     golden::check("wire.txt", &text);
 }
 
-/// Readers ignore unknown fields. So each field in turn gets a value of a type that no field has.
+/// Proves that the reader uses every field: it ignores unknown fields, so each field in turn gets a value of an invalid type.
 #[test]
 fn every_field_of_a_message_is_read() {
     let mut ignored = Vec::new();
@@ -101,7 +101,7 @@ fn every_label_is_documented() {
     }
 }
 
-/// The server's side of the handshake, driven by a test, and the client that connects to it.
+/// The server's part of the handshake, driven by a test, and the client that connects to it.
 struct Server {
     stream: TcpStream,
     client: Child,

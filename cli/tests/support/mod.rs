@@ -19,7 +19,7 @@ pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Folder of the reference results.
+/// Directory of the reference results.
 pub(crate) fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
 }
@@ -58,7 +58,7 @@ pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     })
 }
 
-/// The same cell on host memory.
+/// The same cell with host memory as source.
 pub(crate) fn baseline(cell: &Value) -> Value {
     let mut cell = cell.clone();
     cell["id"] = json!(cell["id"].as_str().unwrap().replace("0000:03:00.0:2", "host:16M"));
@@ -105,7 +105,7 @@ impl Draws {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Latencies in nanoseconds: normally distributed around `middle_ns`, and one in a hundred three times as long.
+    /// Latencies in nanoseconds: normally distributed around `middle_ns`, with one sample in a hundred three times as long.
     pub(crate) fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
         let mut one = || {
             let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;

@@ -52,7 +52,7 @@ pub static CHECKS: &[Check] = &[
     check("iommu", "an IOMMU is enabled", iommu::in_use),
     check("noiommu", "no-IOMMU mode of VFIO is off", iommu::noiommu_mode),
     check("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
-    check("legacy-dma", "DMA operations of the platform support MMIO", platform::legacy_dma),
+    check("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
     check("confidential-guest", "not an SEV, TDX or CCA guest", platform::confidential_guest),
     check("swiotlb", "swiotlb does not bounce direct mappings", platform::swiotlb),
     check("config-space", "config space is completely readable", platform::config_space),

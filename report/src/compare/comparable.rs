@@ -19,9 +19,9 @@ pub enum CompareError {
     Setting {
         /// Name of the setting.
         setting: String,
-        /// Its value in the base result.
+        /// Value in the base result.
         base: String,
-        /// Its value in the new result.
+        /// Value in the new result.
         new: String,
     },
 }
@@ -50,7 +50,7 @@ fn devices(base: &Saved, new: &Saved) -> Result<(), CompareError> {
 /// Settings that apply to every cell of a run, so cells do not record them.
 const RUN_SETTINGS: [&str; 3] = ["connection", "completion_moderation", "post_list"];
 
-/// A setting that a result of an older version does not record is not compared.
+/// Compares the settings that both results record. Older results do not record every setting.
 fn settings(base: &Saved, new: &Saved) -> Result<(), CompareError> {
     let differing = RUN_SETTINGS.into_iter().find_map(|name| {
         let (before, now) = setting(base, name).zip(setting(new, name))?;
@@ -64,7 +64,7 @@ fn settings(base: &Saved, new: &Saved) -> Result<(), CompareError> {
 
 fn setting<'a>(saved: &'a Saved, name: &str) -> Option<&'a str> {
     let recorded = |name: &str| saved.run.plan.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    // The reader drops null settings. A version that records the connection records all of these settings.
+    // The reader drops null settings. A result that records the connection records all settings, so a missing one was null.
     recorded(name).or_else(|| recorded(RUN_SETTINGS[0]).map(|_| "unset"))
 }
 

@@ -43,7 +43,8 @@ impl Change {
         Some(Self { bounds_percent, ..change })
     }
 
-    /// Change of throughput. The bounds compare the mean of each run with the lowest-throughput window of the other.
+    /// Change of the mean throughput. Each run is divided into windows of at least 100 ms. The interval reaches from the lowest
+    /// window of `new` relative to the mean of `base`, to the mean of `new` relative to the lowest window of `base`.
     pub(super) fn of_throughput(base: &SavedCell, new: &SavedCell) -> Option<Self> {
         let change = Self::of(base.throughput?, new.throughput?)?;
         let lowest =

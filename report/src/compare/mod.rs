@@ -42,7 +42,7 @@ pub enum Verdict {
     Better,
     /// Slower, a less direct path, or the cell fails now.
     Worse,
-    /// The two cannot be compared.
+    /// The cells or results cannot be compared.
     Incomparable,
 }
 
@@ -101,8 +101,9 @@ pub struct Comparison {
 /// A change counts if it is larger than the threshold and its interval does not contain zero.
 ///
 /// # Errors
-/// The results are not comparable and [`Options::force`] is off: emulated devices and hardware, soft RDMA and a NIC, or different
-/// settings of the connection, of completion moderation or of the post list.
+/// Returns an error if [`Options::force`] is off and the results are not comparable: one is from emulated devices and one from
+/// hardware, one is from soft RDMA and one from a NIC, or the settings of the connection, completion moderation or post list
+/// differ.
 pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, CompareError> {
     let mut notes = comparable::notes(base, new);
     match comparable::check(base, new) {

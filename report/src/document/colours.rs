@@ -1,6 +1,6 @@
 //! Colours of the SVG pictures, as in the light theme.
 //!
-//! The style sheet of the page replaces each of them by attribute selector. One picture therefore suits the light theme, the
+//! The style sheet of the page replaces each of them with an attribute selector. One picture therefore suits the light theme, the
 //! dark theme and paper.
 
 use peerpath_paths::PathName;

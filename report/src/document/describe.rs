@@ -59,12 +59,12 @@ pub(crate) fn path(path: PathName) -> &'static PathDescription {
     PATHS.iter().find(|description| description.path == path).unwrap_or(&PATHS[PATHS.len() - 1])
 }
 
-/// Whether data move from device to device, so that a comparison with host memory makes sense.
+/// Whether data moves from device to device, so that a comparison with host memory makes sense.
 pub(crate) fn is_peer_to_peer(path: PathName) -> bool {
     matches!(path, PathName::BusAddress | PathName::HostBridgeBypass | PathName::HostBridgeTranslated)
 }
 
-/// `BAR 2 of 0000:01:00.0`.
+/// Source in a sentence, e.g. `BAR 2 of 0000:01:00.0`.
 pub(crate) fn source(source: &SavedSource) -> String {
     match (&source.bdf, source.bar) {
         (Some(bdf), Some(bar)) => format!("BAR {bar} of {bdf}"),
@@ -79,7 +79,7 @@ pub(crate) fn source(source: &SavedSource) -> String {
     }
 }
 
-/// `0000:01:00.0:2`, or the kind of memory.
+/// Short name of a source: the BAR, e.g. `0000:01:00.0:2`, or the kind of memory.
 pub(crate) fn short_source(source: &SavedSource) -> String {
     match (&source.bdf, source.bar) {
         (Some(bdf), Some(bar)) => format!("{bdf}:{bar}"),
@@ -88,7 +88,7 @@ pub(crate) fn short_source(source: &SavedSource) -> String {
     }
 }
 
-/// `rxe0 on 0000:02:00.0`.
+/// Target in a sentence, e.g. `rxe0 on 0000:02:00.0`.
 pub(crate) fn target(target: &SavedTarget) -> String {
     match &target.bdf {
         Some(bdf) if !target.device.contains(bdf.as_str()) => format!("{} on {bdf}", target.device),
@@ -100,19 +100,19 @@ pub(crate) fn short_target(target: &SavedTarget) -> String {
     format!("{}:{}", target.kind, target.device)
 }
 
-/// `64 KiB write into source`.
+/// Size, operation and direction, e.g. `64 KiB write into source`.
 pub(crate) fn operation(cell: &SavedCell) -> String {
     let size = cell.size_bytes.map_or_else(String::new, |size| units::bytes(size) + " ");
     format!("{size}{}{}", cell.op, direction(cell))
 }
 
-/// `64 KiB write into source, depth 16`.
+/// Operation followed by its settings, e.g. `64 KiB write into source, depth 16`.
 pub(crate) fn operation_with_settings(cell: &SavedCell) -> String {
     let settings = settings(cell);
     if settings.is_empty() { operation(cell) } else { format!("{}, {settings}", operation(cell)) }
 }
 
-/// ` into source`, ` out of source`.
+/// Direction of the data, with a leading space: ` into source` or ` out of source`.
 fn direction(cell: &SavedCell) -> &'static str {
     match cell.direction.as_deref() {
         _ if cell.bidirectional => " in both directions",
@@ -122,7 +122,7 @@ fn direction(cell: &SavedCell) -> &'static str {
     }
 }
 
-/// The settings of a cell that are not 1, or not the default: `depth 16, queue pairs 4, ranges 8`.
+/// The settings of a cell that differ from 1 or from the default, e.g. `depth 16, queue pairs 4, ranges 8`.
 pub(crate) fn settings(cell: &SavedCell) -> String {
     let mut parts = Vec::new();
     let mut note = |what: &str, count: Option<u64>| {
@@ -143,7 +143,7 @@ pub(crate) fn range_count(cell: &SavedCell) -> u64 {
     (cell.source.ranges.len() as u64).max(1)
 }
 
-/// `2 cells`, `1 cell`.
+/// Number with a noun in singular or plural: `1 cell`, `2 cells`.
 pub(crate) fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

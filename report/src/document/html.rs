@@ -14,11 +14,11 @@ use crate::compare;
 use crate::saved::{Saved, SavedCell, SavedDevice};
 use crate::units;
 
-/// Number of pairs that are visible without unfolding.
+/// Number of pairs that are not folded.
 const SHOWN_PAIRS: usize = 200;
 /// Maximum number of pairs on the page.
 const MAX_PAIRS: usize = 1000;
-/// Number of cells that are visible without unfolding.
+/// Number of cells that are not folded.
 const SHOWN_CELLS: usize = 25;
 /// Maximum size of all cells on the page, in bytes of HTML.
 const MAX_CELL_BYTES: usize = 4 << 20;
@@ -142,7 +142,7 @@ fn results(document: &Document, pairs: &[Pair<'_>]) -> (Vec<ResultPairs>, Vec<Re
     (by_result(shown), by_result(folded), pairs.len() - listed.len())
 }
 
-/// `Linux 7.2.12, IOMMU: intel, emulated by QEMU, soft RDMA`.
+/// Conditions of a run, e.g. `Linux 7.2.12, IOMMU: intel, emulated by QEMU, soft RDMA`.
 fn conditions(saved: &Saved) -> String {
     let environment = &saved.environment;
     let mut parts = Vec::new();
@@ -206,7 +206,7 @@ fn environment<'a>((saved, label): (&'a Saved, &'a String)) -> Environment<'a> {
     }
 }
 
-/// Largest operations first: they show the throughput best.
+/// Sorts cells with the largest operations first, because they show the throughput best.
 fn cells(document: &Document) -> Cells {
     let many = document.labels.len() > 1;
     let mut all: Vec<(usize, &SavedCell)> = document

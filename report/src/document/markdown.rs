@@ -112,7 +112,7 @@ fn escape(text: &str) -> String {
             character => escaped.push(character),
         }
     }
-    // GitHub makes links of bare URLs.
+    // GitHub turns bare URLs into links.
     escaped.replace("://", ":&#47;&#47;")
 }
 

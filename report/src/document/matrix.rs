@@ -7,14 +7,14 @@ use super::pair::{Baselines, Pair};
 use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
-/// Number of rows that are visible without unfolding.
+/// Number of rows that are not folded.
 const SHOWN_ROWS: usize = 60;
 /// Maximum number of rows on the page.
 const MAX_ROWS: usize = 400;
 /// Maximum number of columns on the page.
 const MAX_COLUMNS: usize = 12;
 
-/// One pair.
+/// Table entry of one pair.
 pub(crate) struct Entry {
     /// Number of the pair, for the link to its summary.
     pub(crate) number: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Entry {
     pub(crate) bar: Option<u32>,
 }
 
-/// One source of one run.
+/// Table row of one source of one run.
 pub(crate) struct Row {
     pub(crate) run: String,
     pub(crate) source: String,
@@ -39,7 +39,7 @@ pub(crate) struct Matrix {
     pub(crate) shown: Vec<Row>,
     pub(crate) folded: Vec<Row>,
     pub(crate) left_out: usize,
-    /// Targets beyond the limit of columns.
+    /// Number of targets beyond the limit of columns.
     pub(crate) targets_left_out: usize,
     /// Whether some values are latencies.
     pub(crate) has_times: bool,

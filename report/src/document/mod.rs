@@ -103,7 +103,7 @@ impl Document {
     /// Renders the document.
     ///
     /// # Errors
-    /// Rendering the HTML template fails, which is a bug of this crate. Markdown and CSV do not fail.
+    /// Returns an error if the HTML template cannot be rendered, which is a bug of this crate. Markdown and CSV never fail.
     pub fn render(&self, format: Format) -> Result<String, RenderError> {
         match format {
             Format::Html => html::render(self).map_err(RenderError),
@@ -176,7 +176,7 @@ impl Document {
         banners
     }
 
-    /// Errors and remarks of the files.
+    /// Read errors and remarks of all files.
     fn problems(&self) -> Vec<String> {
         let errors = self.unreadable.iter().map(ToString::to_string);
         let remarks = self.saved.iter().flat_map(|saved| {

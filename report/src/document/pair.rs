@@ -12,7 +12,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) run: usize,
     /// Index among all pairs of the report.
     pub(crate) number: usize,
-    /// The observed path, otherwise the predicted one.
+    /// The observed path if it is known, otherwise the predicted path.
     pub(crate) path: PathName,
     /// The requested path.
     pub(crate) asked: Option<PathName>,
@@ -96,7 +96,7 @@ impl<'a> Pair<'a> {
         self.path == PathName::Unknown && self.count(Outcome::Passed) == 0
     }
 
-    /// Whether the run requested that the kernel refuses the mapping, and the kernel did.
+    /// Whether the run requested the path `refused`, and the kernel refused the mapping.
     pub(crate) fn refused_as_asked(&self) -> bool {
         self.path == PathName::Refused && self.cells.iter().all(|cell| cell.outcome == Outcome::Passed)
     }

@@ -15,11 +15,11 @@ pub(crate) struct PairSummary {
     /// Index among the pairs of the document.
     pub(crate) number: usize,
     pub(crate) path: PathName,
-    /// `BAR 2 of 0000:01:00.0 to rxe0 on 0000:02:00.0`.
+    /// Source and target, e.g. `BAR 2 of 0000:01:00.0 to rxe0 on 0000:02:00.0`.
     pub(crate) subject: String,
     /// The path as a phrase.
     pub(crate) path_text: &'static str,
-    /// `observed, as predicted`.
+    /// How certain the path is, e.g. `observed, as predicted`.
     pub(crate) certainty: String,
     /// The best value of each operation.
     pub(crate) figures: Vec<String>,
@@ -27,14 +27,14 @@ pub(crate) struct PairSummary {
     pub(crate) data: Option<String>,
     /// Reason for the path: an explanation, then the deciding fact.
     pub(crate) why: Vec<String>,
-    /// Whether the run requested the refusal, which is then not a failure.
+    /// Whether the run requested the path `refused`: a refused mapping is then not a failure.
     pub(crate) refused_as_asked: bool,
     /// Reason why cells did not pass.
     pub(crate) stopped_by: Option<String>,
     pub(crate) remedy: Option<String>,
     /// Warnings about the values.
     pub(crate) flags: Vec<String>,
-    /// `12 passed, 1 waived`.
+    /// Number of cells by outcome, e.g. `12 passed, 1 waived`.
     pub(crate) counts: String,
     pub(crate) evidence: Vec<String>,
 }
@@ -115,7 +115,7 @@ fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
             ops.push(op);
         }
     }
-    // Operations that move data first.
+    // List operations that move data first.
     ops.sort_by_key(|op| op.1.is_none());
     let of = |(op, direction): (&str, Option<&str>)| {
         let mine = pair
@@ -141,7 +141,7 @@ fn figure<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -
     let what = describe::operation_with_settings(cell);
     if let Some(rate) = cell.throughput.filter(|rate| *rate > 0.0) {
         let baseline = baselines.of_cell(run, cell).and_then(|baseline| baseline.throughput);
-        // A ratio would rank the paths, for which the timing of emulated devices is unsuitable.
+        // Readers would rank paths by a ratio, but the timing of emulated devices does not reflect hardware.
         let share = baselines.share(run, cell).filter(|_| !pair.emulated);
         let share = share.map_or_else(String::new, |share| format!("{:.0} % of ", share * 100.0));
         let baseline = baseline.map_or_else(String::new, |baseline| {
@@ -175,7 +175,7 @@ fn data(pair: &Pair<'_>) -> Option<String> {
     })
 }
 
-/// A sum of bytes, rounded down to whole units.
+/// Formats a number of bytes, rounded down to whole units.
 fn roughly(bytes: u64) -> String {
     match bytes {
         0..=9_999 => format!("{bytes} B"),
@@ -237,7 +237,7 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     flags
 }
 
-/// Flags a pair that is slower than host memory: a system may carry peer-to-peer data through its interconnect, even below one
+/// Flags a pair that is slower than host memory: a CPU may route peer-to-peer data over its interconnect, even below one
 /// root port.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
     // The timing of emulated devices does not describe an interconnect.

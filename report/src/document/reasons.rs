@@ -7,7 +7,7 @@ use crate::saved::{Outcome, Saved, SavedCell};
 
 /// Maximum number of reasons in a document.
 const MAX_REASONS: usize = 100;
-/// Maximum number of pairs that are listed with a reason.
+/// Maximum number of pairs listed with a reason.
 const MAX_PAIRS: usize = 6;
 
 /// A reason, with the outcome and cause of its cells.

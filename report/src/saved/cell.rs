@@ -11,7 +11,7 @@ const MAX_ENTRIES: usize = 64;
 /// Outcome of a cell. Ordered by severity, failures first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
-    /// The cell ran and went wrong, e.g. mismatched bytes or another path than requested.
+    /// The cell ran with an error, e.g. mismatched bytes or another path than requested.
     Failed,
     /// The cell could not run on this host.
     Waived,
@@ -81,7 +81,7 @@ pub struct SavedPath {
     pub dma_address_equals_physical: Option<bool>,
     /// Smallest Max Payload Size of the hops.
     pub max_payload_bytes: Option<u64>,
-    /// PCI functions that the data pass, from source to target inclusive.
+    /// PCI functions that the data passes through, from source to target inclusive.
     pub hops: Vec<String>,
     /// Bridge above source and target. The direction changes here from up to down.
     pub turns_at: Option<String>,
@@ -156,7 +156,7 @@ pub struct SavedCell {
     pub source: SavedSource,
     /// The device that moves data.
     pub target: SavedTarget,
-    /// In a run between two hosts: memory and device of the client, e.g. `host at rxe1`. Source and target are those of the server.
+    /// In a run between two hosts: memory and device of the client, e.g. `host at rxe1`. Source and target belong to the server.
     pub peer: Option<String>,
     /// The path between source and target.
     pub path: SavedPath,
@@ -166,19 +166,19 @@ pub struct SavedCell {
     pub mode: String,
     /// `into_source` or `out_of_source`; `None` for an operation that moves no data.
     pub direction: Option<String>,
-    /// Whether data move in both directions at once.
+    /// Whether data moves in both directions at once.
     pub bidirectional: bool,
-    /// Engine that moved the bytes: `device` or `cpu`.
+    /// Engine that transferred the data: `device` or `cpu`.
     pub engine: Option<String>,
     /// Call that made the buffer accessible to the target, e.g. `uverbs-ioctl`.
     pub mechanism: Option<String>,
     /// Bytes per operation.
     pub size_bytes: Option<u64>,
-    /// Operations in flight.
+    /// Outstanding operations per queue pair.
     pub depth: Option<u64>,
     /// Threads that post operations.
     pub threads: Option<u64>,
-    /// Queue pairs.
+    /// Queue pairs per thread.
     pub qps: Option<u64>,
     /// Measured operations.
     pub iterations: Option<u64>,
@@ -198,7 +198,7 @@ pub struct SavedCell {
     pub latency: Option<SavedLatency>,
     /// Bytes per second over the whole measured time.
     pub throughput: Option<f64>,
-    /// Lowest throughput of any window of the measured time, in bytes per second.
+    /// Lowest throughput of any time window of the measurement, in bytes per second.
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
@@ -220,7 +220,7 @@ impl SavedCell {
         self.direction.is_some() || self.throughput.is_some()
     }
 
-    /// Whether data were compared with the expected data.
+    /// Whether data was compared with the expected data.
     pub fn verified(&self) -> bool {
         self.verified_bytes.is_some_and(|bytes| bytes > 0)
     }

@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use super::sanitize::clean_name;
 
-/// File that is not readable as a result.
+/// A result file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} as a result: {reason}", clean_name(&file.to_string_lossy()))]
 pub struct ReadError {
     /// The file, as it was named by the caller.
     pub file: PathBuf,
-    /// Reason of the error.
+    /// Reason why the file cannot be read as a result.
     pub reason: ReadErrorReason,
 }
 
-/// Reason why a file is not readable as a result.
+/// Reason why a file cannot be read as a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadErrorReason {

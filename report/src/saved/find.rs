@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::RESULT_FILE;
 
-/// Maximum depth of the search below a folder.
+/// Maximum depth of the search below a directory.
 const MAX_DEPTH: u32 = 8;
 
 /// Lists the result files that `named` refers to.
 ///
-/// A file is listed as it is. A folder is replaced by every `result.json` in it and up to eight levels below it, sorted; links to
-/// folders are not followed. A folder without any is replaced by the path of the missing `result.json`, so that reading it
-/// reports the error. A file is listed once, in the order of `named`.
+/// A file is listed as it is. A directory is replaced by every `result.json` in it and up to eight levels below it, sorted; links
+/// to directories are not followed. A directory without a result is replaced by the path of the missing `result.json`, so that
+/// reading it reports the error. A file is listed once, in the order of `named`.
 pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in named {
@@ -21,7 +21,7 @@ pub fn find(named: &[PathBuf]) -> Vec<PathBuf> {
             search(path, MAX_DEPTH, &mut below);
             below.sort();
             if below.is_empty() {
-                // Reading it reports that it is missing.
+                // This file does not exist. Reading it reports the error.
                 below.push(path.join(RESULT_FILE));
             }
             files.extend(below);
@@ -51,7 +51,7 @@ fn search(folder: &Path, deeper: u32, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Short names that distinguish result files: their folders, without the leading folders that all of them share.
+/// Short names that distinguish result files: their directories, without the leading directories that all of them share.
 ///
 /// `a/m/x/result.json` and `a/m/y/result.json` become `x` and `y`. The order is that of `files`.
 pub fn labels(files: &[PathBuf]) -> Vec<String> {

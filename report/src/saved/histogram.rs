@@ -11,9 +11,9 @@ use hdrhistogram::serialization::Deserializer;
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Maximum length of a histogram after decompression, in bytes.
 const MAX_HISTOGRAM_BYTES: u64 = 8 << 20;
-/// Cookie and length that precede the compressed data.
+/// Bytes of the cookie and the length field before the compressed data.
 const PACKED_HEADER_BYTES: usize = 8;
-/// Cookie, length, offset, digits, bounds and ratio that precede the counts.
+/// Bytes of the header before the counts: cookie, length, offset, digits, bounds and ratio.
 const HEADER_BYTES: usize = 40;
 
 /// A latency distribution. Values have the unit of the samples: nanoseconds for a saved cell.

@@ -40,7 +40,7 @@ def _install(name: str, version: str, home: Path) -> None:
     command = ["cargo", "install", "--quiet", "--locked", "--no-default-features", "--no-track"]
     command += ["--root", str(partial), f"{name}@{version}"]
     environment = os.environ | _BUILT_FAST
-    # If set, it would mix this build with the build of the workspace.
+    # CARGO_TARGET_DIR, if set, would mix this build with the build of the workspace.
     environment.pop("CARGO_TARGET_DIR", None)
     done = subprocess.run(command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:

@@ -31,9 +31,9 @@ from lab.errors import (
     LabError,
 )
 
-# KASAN and lockdep need additional memory.
+# Additional guest memory for KASAN and lockdep.
 _DEBUG_EXTRA_MIB = 2048
-# virtme-ng and the kernel command line pass only these characters of a path on.
+# virtme-ng and the kernel command line preserve only these characters of a path.
 _SHAREABLE = re.compile(r"[a-zA-Z0-9_+/.-]+")
 # QEMU warns about each CPU feature that TCG lacks, and about each of our networks,
 # because they are not connected to the host.
@@ -44,7 +44,7 @@ _NOISE = re.compile(
 _SILENT_CONSOLE = "file,id=console,path=/dev/null"
 
 
-# For an emulated CPU on a busy host. The kernel's timer tests race against the
+# Kernel options for an emulated CPU on a busy host. The kernel's timer tests race against the
 # host's scheduler, and one of them panics when it loses. The host may also stop a
 # vCPU for longer than any real CPU stops. One-shot timers are unreliable: QEMU 10.0
 # lost the interrupt of one (the local APIC's count had expired, but no interrupt
@@ -106,8 +106,8 @@ def run(
 def _boot(
     qemu: list[str], sinks, console: Path, folder: Path, timeout_s: int
 ) -> tuple[int | None, bool]:
-    """Boot the guest, again if QEMU aborts early. Returns None if the guest shut down,
-    otherwise the exit code with the reason; and whether QEMU aborted.
+    """Boot the guest, and once more if QEMU aborts early. Returns two values: None if the
+    guest shut down, otherwise the exit code; and whether QEMU aborted.
 
     QEMU's threads race for the memory map while the guest assigns addresses to its
     devices, and sometimes fail an assertion. Most of these aborts happen while the
@@ -140,7 +140,7 @@ def _run_folder():
     runs = cache() / "runs"
     runs.mkdir(exist_ok=True)
     for left in runs.glob("*-*"):
-        # A lab that was killed leaves its folder behind.
+        # Remove the folder of a lab process that was killed.
         if not Path("/proc", left.name.split("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
@@ -151,7 +151,7 @@ def _run_folder():
 
 
 def _target_folders() -> list[Path]:
-    """Cargo's target folder: tests read and write there."""
+    """Cargo's target directory, which the guest shares because tests read and write there."""
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve()
     target.mkdir(parents=True, exist_ok=True)
     return [target]

@@ -92,7 +92,7 @@ def _commands(scenario: Scenario, folder: Path, program: Path) -> str:
         arguments += [argument for op in rows.OPS for argument in ("--op", op)]
         arguments += _HOW
         if asked:
-            # Only the RDMA under test uses the guest's NICs.
+            # Only the RDMA under test uses the guest's NICs, so unbinding them is safe.
             arguments += ["--path", asked, "--force-in-use"]
         arguments += ["--out", str(_result_folder(folder, asked))]
         lines.append(f"{peerpath} {shlex.join(arguments)}")

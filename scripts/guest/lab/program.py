@@ -9,7 +9,7 @@ from lab.errors import LabError
 
 
 def build() -> Path:
-    """Build peerpath in the release profile; returns its path."""
+    """Build peerpath in the release profile; returns the path of the program."""
     done = subprocess.run(["cargo", "build", "--release", "--package", "peerpath"], cwd=REPOSITORY)
     if done.returncode != 0:
         raise LabError("Cannot build peerpath: cargo failed. Fix the error that cargo reports above.")

@@ -63,7 +63,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
         expected = {
             "asked": full_name(pair.asked),
             "predicted": pair.expect,
-            # A blocked pair is never tried, so nothing is observed.
+            # A run does not try a blocked pair, so it observes no path.
             "observed": "unknown" if pair.blocked else pair.expect,
             "cause": pair.cause or pair.blocked,
         }
@@ -75,7 +75,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
             if found[key] != wanted
         ]
         passed = cell["outcome"] == "passed"
-        # `--path refused` requests the refusal.
+        # `--path refused` requests that the kernel refuses the mapping, so a refusal passes.
         works = pair.expect != "refused" and pair.blocked is None
         if passed != (works or pair.asked == "refused"):
             said.append(f"{cell['outcome']}: {cell.get('reason') or 'no reason'}")
@@ -89,7 +89,7 @@ def _with_the_scenario(pair: Pair, cells: list[dict]) -> list[str]:
 def _with_the_paths(
     scenario: Scenario, pair: Pair, predicted: str | None, paths: list[dict]
 ) -> list[str]:
-    """Disagreements with `paths`, which covers only whole BARs on the unchanged host."""
+    """Disagreements with `paths`, which predicts only for whole BARs and without a requested path."""
     if pair.function is None or "@" in pair.source or pair.asked:
         return []
     ends = (scenario.function(pair.function).bdf, scenario.importer(pair).bdf)

@@ -195,14 +195,14 @@ def _pair(table: dict) -> Pair:
 
 
 def _table(name: str, folder: Path) -> dict:
-    """The keys of the file, completed from the scenario that `like` names."""
+    """The keys of the file; the scenario that `like` names supplies missing keys."""
     path = folder / f"{name}.toml"
     table = tomllib.loads(path.read_text())
     like = table.pop("like", None)
     if like is None:
         return table
     base = _table(like, folder)
-    # Warning and pairs belong to one scenario only.
+    # A scenario does not inherit the warning and the pairs of the scenario that `like` names.
     for key in ("allowed_warning", "pair"):
         base.pop(key, None)
     return base | table

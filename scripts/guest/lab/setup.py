@@ -15,11 +15,11 @@ from lab.errors import EXIT_CANNOT, LabError
 BUILD = (
     Tool("gcc", "gcc"),
     Tool("pkg-config", "pkg-config"),
-    # For libibverbs loaded at run time: the build generates its bindings and
-    # compiles their loader.
+    # To load libibverbs at run time: the build generates the bindings
+    # and compiles their loader.
     Tool("cmake", "cmake"),
     Tool("libclang-dev", library="llvm-*/lib/libclang*.so*"),
-    # For the feature verbs-link, which links libibverbs: its bindgen supports
+    # For the feature verbs-link, which links libibverbs: the version of bindgen supports
     # libclang up to 15.
     Tool("libibverbs-dev", header="infiniband/verbs.h"),
     Tool("librdmacm-dev", header="rdma/rdma_cma.h"),
@@ -30,7 +30,7 @@ RDMA = (
     Tool("rdma-core", file="/lib/udev/rules.d/*rdma*.rules"),
 )
 LAB = (*tools.KERNEL_BUILD, *tools.GUEST_RUN[1:], Tool("python3-pip", module="pip"))
-# Only scripts/test uses these.
+# Tools that only scripts/test uses.
 CHECKS = (
     Tool("shellcheck", "shellcheck"),
     # A test opens reports with this browser, without a desktop.

@@ -64,7 +64,7 @@ def _line(row: dict) -> tuple[str, ...]:
 
 
 def _path(name: str | None) -> str:
-    """The short name, which --path also accepts, to save columns."""
+    """Short name of the path, to save columns; --path accepts it, too."""
     return (name or "-").removeprefix("host-bridge-")
 
 

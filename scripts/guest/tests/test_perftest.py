@@ -216,7 +216,7 @@ class Judged(unittest.TestCase):
         self.assertEqual(len(verdicts), metrics - len(TRIALS[0].metrics))
         self.assertIn("round 1, read latency: control: the server exited with 1", wrong)
         self.assertIn(f"read latency: 0 of {len(first)} pairs were measured", wrong)
-        # Every turn of a round is required.
+        # A round without one of its turns is incomplete.
         verdicts, wrong = perftest.judge(good[:-1], 1)
         self.assertIn(f"send bandwidth: {TRIALS[-1].turns - 1} of {TRIALS[-1].turns} pairs were measured", wrong)
 

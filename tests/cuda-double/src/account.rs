@@ -13,9 +13,9 @@ use crate::options::OPTIONS;
 pub(crate) enum Memory {
     /// Memory of the GPU: a mapped file, so that it can be exported.
     Device { file: OwnedFd },
-    /// Registered memory of the process.
+    /// Host memory that the process registered.
     Registered,
-    /// The mapping of an import.
+    /// Mapping of imported external memory.
     External { import: usize },
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Span {
     pub(crate) memory: Memory,
 }
 
-/// An import, which owns its file.
+/// Imported external memory, which owns its file descriptor.
 pub(crate) struct Import {
     pub(crate) file: OwnedFd,
     pub(crate) mapped: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Account {
     pub(crate) events: BTreeMap<usize, Option<u64>>,
     pub(crate) modules: BTreeSet<usize>,
     next: usize,
-    /// Number of work items so far.
+    /// Number of work items (copies and kernel launches) so far.
     pub(crate) work: u64,
     pub(crate) lost: bool,
 }
@@ -94,7 +94,7 @@ pub(crate) fn log(line: &str) {
     let Some(path) = std::env::var_os("PEERPATH_CUDA_DOUBLE_LOG") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);
     if let Ok(mut file) = file {
-        // On an error, the test that expects the line fails.
+        // If writing fails, the test that expects the line fails.
         let _ = writeln!(file, "{line}");
     }
 }

@@ -51,7 +51,7 @@ fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), 
         }
     }
     let done = work(&mut account);
-    // Calls that poll would flood the log.
+    // Calls that poll would flood the log, so do not log them.
     if name != "cuEventQuery" && name != "cuCtxSetCurrent" {
         log(&format!("{name} {}", done.err().map_or(0, |code| code as Code)));
     }
@@ -139,7 +139,7 @@ calls! {
     }
 
     cuDeviceGetPCIBusId[Initialised](text: *mut c_char, length: c_int, device: CUdevice) |account| {
-        // PCI functions that exist on no machine.
+        // BDFs of functions that exist on no machine.
         let numbers = [c"FF00:FE:1E.0", c"FF00:FE:1E.1"];
         string(numbers[usize::try_from(device).unwrap_or(0) % 2], text, length)
     }
@@ -241,7 +241,7 @@ calls! {
 
     cuMemcpyDtoH_v2[Context](to: *mut c_void, from: CUdeviceptr, bytes: usize) |account| {
         let from = account.reach(from, bytes).ok_or(INVALID)?;
-        // SAFETY: as above.
+        // SAFETY: `reach` checked the GPU's range, and the caller guarantees the host's.
         unsafe { std::ptr::copy(from, to.cast(), bytes) };
         Ok(())
     }
@@ -315,10 +315,10 @@ calls! {
             CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD => true,
             _ => false,
         };
-        // Two names, so that tests can refuse either type.
+        // One name per handle type, so that tests can refuse either type.
         let name = if kind == CUexternalMemoryHandleType::CU_EXTERNAL_MEMORY_HANDLE_TYPE_DMABUF_FD { "dma-buf" } else { "opaque" };
         if let Some(code) = OPTIONS.refusal(name) {
-            // SAFETY: tests use codes of the header.
+            // SAFETY: tests use only codes that cuda.h defines.
             return Err(unsafe { std::mem::transmute::<u32, CUresult>(code) });
         }
         must(reserved.iter().all(|word| *word == 0) && size > 0, "import with an invalid description")?;
@@ -352,7 +352,7 @@ calls! {
         if offset != 0 || flags != 0 || size == 0 {
             return Err(INVALID);
         }
-        // SAFETY: the mapping is new.
+        // SAFETY: the kernel chooses the address of the new mapping.
         let at = unsafe { map(import.file.as_raw_fd(), size as usize) }?;
         import.mapped = true;
         account.memory.insert(at, Span { length: size as usize, memory: Memory::External { import: number } });
@@ -483,7 +483,7 @@ fn copy(account: &mut Account, to: CUdeviceptr, from: CUdeviceptr, bytes: usize)
     // SAFETY: `reach` checked both ranges.
     unsafe { std::ptr::copy(from, to, bytes) };
     if OPTIONS.spoil && bytes > 0 {
-        // SAFETY: as above.
+        // SAFETY: `reach` checked the range, which contains this byte.
         unsafe { *to.add(bytes / 2) ^= 0x20 };
     }
     Ok(())

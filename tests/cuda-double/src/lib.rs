@@ -1,13 +1,14 @@
 //! A fake libcuda for tests, with a GPU whose memory is host memory of the process.
 //!
-//! The library exports the symbol `peerpath_stand_in`, so that results measured with it are marked. It uses types that are
-//! generated from cuda.h, tracks every object that it creates, and complains about misuse: unknown handles, memory that is
-//! not mapped, calls without a context, file descriptors imported twice, and objects not released when the process exits.
+//! The library exports the symbol `peerpath_stand_in`. The program marks the results of a library with this symbol. The library
+//! uses types that are generated from cuda.h, tracks every object that it creates, and logs misuse: unknown handles,
+//! memory that is not mapped, calls without a context, file descriptors imported twice, and objects not released when the process
+//! exits.
 //!
 //! The environment variable `PEERPATH_CUDA_DOUBLE` configures it by comma-separated options:
 //! - `refuse=CALL:CODE` makes CALL return CODE; `refuse=CALL:CODE:N` does so from the N-th call on;
-//! - `lose=N` loses the GPU with the N-th work item: all later calls return `CUDA_ERROR_ILLEGAL_ADDRESS`;
-//! - `takes=N` advances the GPU's clock by N microseconds per work item, and by nothing else;
+//! - `lose=N` simulates the loss of the GPU at the N-th work item: all later calls return `CUDA_ERROR_ILLEGAL_ADDRESS`;
+//! - `takes=N` advances the GPU's clock by N microseconds per work item; the clock does not advance otherwise;
 //! - `spoil` corrupts a byte of every copy between buffers;
 //! - `gpus=N` sets the number of GPUs, `version=N` the version of CUDA (13000 is 13.0).
 //!
@@ -27,7 +28,7 @@ use std::ffi::{CStr, c_char};
 #[unsafe(no_mangle)]
 pub static peerpath_stand_in: Name = Name(c"a fake CUDA driver".as_ptr());
 
-/// The address of a string.
+/// Pointer to a zero-terminated string, which a static can hold.
 #[repr(transparent)]
 pub struct Name(*const c_char);
 
@@ -35,7 +36,7 @@ pub struct Name(*const c_char);
 unsafe impl Sync for Name {}
 
 impl Name {
-    /// The string.
+    /// Returns the string.
     pub fn as_str(&self) -> &'static str {
         // SAFETY: the pointer is to a zero-terminated constant.
         unsafe { CStr::from_ptr(self.0) }.to_str().unwrap_or_default()

@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 pub(crate) struct Options {
     /// Calls to refuse, by name: the code, and the number of the first refused call.
     refuse: HashMap<String, (u32, u64)>,
-    /// Work item with which the GPU is lost.
+    /// Work item at which the GPU is lost.
     pub(crate) lose: Option<u64>,
     /// Duration of a work item in microseconds of the GPU's clock.
     pub(crate) takes: Option<u64>,

@@ -86,7 +86,7 @@ impl Registration for Registered {
     }
 }
 
-/// Copies when a transfer is submitted, and reports it when polled.
+/// Copies the data when a transfer is submitted, and returns the completion when polled.
 struct Copies<'r> {
     memory: &'r HostMemory,
     far: Arc<dyn View>,

@@ -1,4 +1,4 @@
-//! peerpath-bench, used as a library, measures through an importer that it does not know.
+//! Measures through this importer with peerpath-bench as a library, which does not contain the importer.
 
 use std::fs::{self, File};
 use std::path::Path;

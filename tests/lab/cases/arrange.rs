@@ -1,4 +1,4 @@
-//! A run arranges the requested path and restores the host afterwards, even if it is killed.
+//! A run reconfigures the host for the requested path and restores the host afterwards, even if the run is killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ fn both() -> Result<(), Failed> {
     host.expect_settings(&before)
 }
 
-/// Kills the run while it switches the domain, and while a cell runs.
+/// Kills the run while it switches the IOMMU domain, and while a cell runs.
 fn after_sigkill() -> Result<(), Failed> {
     let host = Host::prepared()?;
     let before = host.settings()?;
@@ -243,7 +243,7 @@ fn unforced() -> Result<(), Failed> {
     if cells(&result).iter().any(|cell| cell["outcome"] != "waived" || cell["cause"] != "in-use") {
         return Err(format!("expected cells waived with cause in-use: {result:#}").into());
     }
-    // A recreated interface has another index.
+    // A recreated network interface has another index.
     if index() != index_before {
         return Err("the NIC was unbound from its driver".into());
     }

@@ -123,7 +123,7 @@ fn port_down() -> Result<(), Failed> {
 
 fn no_library() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
-    // A private mount hides the library from this process.
+    // A mount in a private mount namespace hides the library from the program only.
     let hide =
         "for library in /usr/lib/*/libibverbs.so.1; do mount --bind /dev/null \"$(readlink -f \"$library\")\"; done";
     let command = format!("{hide}; exec {} {}", peerpath().display(), write_from_host(out.path()));

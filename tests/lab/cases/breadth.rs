@@ -79,7 +79,7 @@ fn several() -> Result<(), Failed> {
     all_passed(&result, 12)?;
     for cell in cells(&result) {
         let count = |name: &str| cell[name].as_u64().unwrap_or(0);
-        // Each thread runs both directions.
+        // Each thread measures both directions.
         let expected = 60 * 2 * count("threads");
         let each_way = cell["throughput_each_way_bytes_per_s"].as_array();
         let both = each_way.is_some_and(|ways| ways.iter().all(|way| way.as_f64() > Some(0.0)));

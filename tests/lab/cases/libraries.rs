@@ -41,7 +41,7 @@ fn leaves_the_host_unchanged() -> Result<(), Failed> {
         Err(Error::NotVfioDriver { driver: None, .. }) => {}
         opened => return Err(format!("expected NotVfioDriver: {opened:?}").into()),
     }
-    // In a program of its own, because a test cannot change its own environment.
+    // Runs in a separate process, because a test cannot change its own environment.
     let folder = tempfile::tempdir()?;
     let state = folder.path().join("state");
     let mut program = Command::new(loopback());

@@ -19,7 +19,7 @@ pub(crate) use soak::length as soak_length;
 
 use crate::Case;
 
-/// Test of a program that not every system can build.
+/// Name of the test that needs the linked program, which not every system can build.
 pub(crate) const NEEDS_THE_LINKED_PROGRAM: &str = "verbs_bound_at_link_time";
 
 /// Returns the cases to run. The debug kernel is slow, so only cases that exercise our kernel changes run on it.

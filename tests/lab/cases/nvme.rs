@@ -97,7 +97,7 @@ fn image() -> Result<Vec<u8>, Failed> {
 struct Lab {
     exporter: VfioExporter,
     drive: Arc<dyn Device>,
-    // Released last.
+    // Last field, because fields are dropped in order of declaration.
     _hold: Hold,
 }
 
@@ -135,14 +135,14 @@ fn expect_transfers(plane: &mut dyn DataPlane, transfers: &[Transfer]) -> Result
     Ok(())
 }
 
-/// Creates `depth` transfers at scattered offsets on both sides.
+/// Creates `depth` transfers at scattered offsets in the buffer and on the drive.
 fn scattered(op: Op, size: u32, depth: u32, far_bytes: u64) -> Vec<Transfer> {
     let places = far_bytes / u64::from(size);
     let transfer = |index: u64| {
         let (in_buffer, on_drive) = (index * 3 % u64::from(depth), (index * 17 + 5) % places);
         Transfer::new(index, op, in_buffer * u64::from(size), on_drive * u64::from(size), size)
     };
-    // Three is coprime to every depth, so no two transfers share an offset.
+    // Three is coprime to every depth, so no two transfers share an offset in the buffer.
     (0..u64::from(depth)).map(transfer).collect()
 }
 
@@ -162,7 +162,7 @@ fn reads() -> Result<(), Failed> {
     let (bar, host) = (passed("vfio"), passed("host"));
     let staged = |cell: &Value| cell["path"]["observed"] == "staged";
     let (staged, direct): (Vec<Value>, Vec<Value>) = bar.into_iter().partition(staged);
-    // Three sizes at three depths, per path.
+    // Three sizes times three depths, per path.
     if (direct.len(), staged.len(), host.len()) != (9, 9, 9) {
         let outcomes: Vec<_> =
             cells(&result).iter().map(|cell| format!("{} {}", cell["id"], cell["outcome"])).collect();
@@ -363,7 +363,7 @@ fn reset_in_flight() -> Result<(), Failed> {
     Ok(())
 }
 
-/// As `reset_in_flight`, for a whole run with another process as exporter: the kernel revokes the memory when that process
+/// Like `reset_in_flight`, but with a whole run and another process as exporter: the kernel revokes the memory when that process
 /// exits.
 fn exporter_dies() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
@@ -484,7 +484,7 @@ fn map_cost() -> Result<(), Failed> {
             return Err(format!("expected 50 iterations and a latency: {cell:#}").into());
         }
     }
-    // Print peerpath's overhead without a limit, because the clock is emulated.
+    // Print peerpath's overhead without checking it, because the clock is emulated.
     let overhead = run_program(&ioas_overhead(), &format!("{EXPORTER}:2 {NVME}"))?.expect(0)?;
     println!("{}", overhead.stdout);
     Ok(())

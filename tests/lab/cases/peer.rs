@@ -46,7 +46,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Moves the NICs into namespaces, with an address and a soft-RoCE device in each. Does nothing the second time.
+/// Moves the NICs into namespaces, with an address and a soft-RoCE device in each. Does nothing on later calls.
 fn hosts() -> Result<(), Failed> {
     if Path::new("/run/netns").join(CLIENT).exists() {
         return Ok(());
@@ -173,7 +173,7 @@ fn every_op() -> Result<(), Failed> {
     ];
     let on_server = [&runs[0][..], &runs[1]];
     let served = results_against(HOSTS[0], &format!("{bar} --from host:4M"), &on_server)?;
-    // The same BAR on the client, with memory of the server as the far side.
+    // The same BAR on the client, with memory of the server as the remote buffer.
     let on_client: Vec<String> = runs.iter().map(|run| format!("{bar} {run}")).collect();
     let on_client: Vec<&str> = on_client.iter().map(String::as_str).collect();
     let local = results_against(HOSTS[1], "--from host:4M", &on_client)?;
@@ -188,7 +188,7 @@ fn every_op() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Several threads, for every op. Each thread has its own queue pairs and windows on both sides.
+/// Several threads, for every op. Each thread has its own queue pairs and its own part of both buffers.
 fn several_threads() -> Result<(), Failed> {
     let exporter = named("exporter")?;
     let run = "--op write --op write_imm --op read --op send --op cmp_swap --mode completion --mode pingpong --mode bandwidth \
@@ -204,7 +204,7 @@ fn several_threads() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Bidirectional cells, with the BAR on the server or on the client. Each side posts and times one direction and verifies
+/// Bidirectional cells, with the BAR on the server or on the client. Each host posts and times one direction and verifies
 /// its memory.
 fn both_at_once() -> Result<(), Failed> {
     let exporter = named("exporter")?;
@@ -251,7 +251,7 @@ fn independent() -> Result<(), Failed> {
     let served = server.wait()?.expect(0);
     ended?.expect(0)?;
     let result = result(out.path())?;
-    // The independent server does not implement several threads and ignores the request for them.
+    // The independent server does not support several threads and ignores the request for them, so these cells do not pass.
     let expected = |cell: &Value| if cell["threads"] == 1 { "passed" } else { "waived" };
     if cells(&result).len() != 2 * 2 * 2 * 2 || cells(&result).iter().any(|cell| cell["outcome"] != expected(cell)) {
         return Err(format!("expected passed cells with one thread and waived cells with two: {result:#}").into());

@@ -71,7 +71,7 @@ fn per_range() -> Result<(), Failed> {
          --iterations 40",
         0,
     )?;
-    // Two control ops, three transfers in two modes.
+    // Two control ops, and three transfers in two modes.
     all_passed(&result, 8)?;
     for cell in cells(&result) {
         holds(
@@ -82,7 +82,7 @@ fn per_range() -> Result<(), Failed> {
                 ("/path/observed", "host-bridge-translated".into()),
             ],
         )?;
-        // At least one operation in every range, in each of the three rounds with fresh data.
+        // Expect at least one verified operation in every range, in each of the three rounds with fresh data.
         let verified = cell["direction"].is_null() || cell["verified_bytes"].as_u64() >= Some(3 * 8 * 65_536);
         if ranges(cell) != 8 || !verified {
             return Err(format!("expected all 8 ranges, verified: {cell:#}").into());
@@ -96,7 +96,7 @@ fn by_number() -> Result<(), Failed> {
         "--ranges 1 --ranges 2 --ranges 8 --op register --op write --op read --size 32K --depth 4 --iterations 20",
         0,
     )?;
-    // For each number of ranges: a registration, and two transfers in two modes.
+    // For each of three numbers of ranges: one registration, and two transfers in two modes.
     all_passed(&result, 15)?;
     for cell in cells(&result) {
         let number = match cell["id"].as_str().unwrap_or_default() {
@@ -127,7 +127,7 @@ fn by_number() -> Result<(), Failed> {
 fn corrected() -> Result<(), Failed> {
     let numbers = "--ranges 1 --ranges 2 --ranges 8 --ranges 64 --ranges 512";
     let result = ran(&format!("{numbers} --op register --size 64K --size 4M --iterations 3 --warmup 0"), 0)?;
-    // 64 KiB hold at most 16 ranges of 4 KiB.
+    // 64 KiB hold at most 16 ranges of 4 KiB, so cells with more ranges are skipped.
     all_passed(&result, 8)?;
     let moved = ran("--ranges 512 --op write --op read --mode completion --size 2M --iterations 1 --warmup 0", 0)?;
     all_passed(&moved, 2)?;

@@ -63,7 +63,7 @@ fn on_rxe1(revocation: fn() -> Revocation) -> Result<(), Failed> {
 struct Lab {
     exporter: VfioExporter,
     target: Arc<dyn peerpath_importers::Device>,
-    // Released last.
+    // Last field, because fields are dropped in order of declaration.
     _hold: Hold,
 }
 

@@ -165,7 +165,7 @@ fn steps() -> Result<(), Failed> {
     if waived == [false, true, true, false, false] { Ok(()) } else { Err(format!("{host:#?}").into()) }
 }
 
-/// Checks every errno, interface and view of VFIO through the library.
+/// Runs the exporter's example that checks every errno, interface and view of VFIO.
 fn vfio_answers() -> Result<(), Failed> {
     run_program(&vfio_check(), &format!("{}:2 {}", named("exporter")?, named("nvme")?))?.expect(0).map(drop)
 }

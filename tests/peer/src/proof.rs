@@ -1,4 +1,4 @@
-//! Nonces and proofs.
+//! Nonces and proofs of the handshake.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Facts that only the running host has: the users of a function, and whether devices and libraries respond.
+//! Facts that only the running host can report: the users of a function, and whether devices and libraries respond.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
 
-/// A device that does not exist: probing it fails with another cause if libibverbs is missing.
+/// Name of a nonexistent device. Probing it fails with a different cause if libibverbs is missing.
 const ABSENT_DEVICE: &str = "verbs:peerpath-none";
 
 /// Reads the facts from this host.
@@ -70,7 +70,7 @@ fn targets(inventory: &Inventory, selection: &Selection) -> BTreeMap<String, Res
 fn probe(importer: &dyn Importer, address: &str) -> Result<(), Explanation> {
     let usable = usable(importer, address);
     match (&usable, importer.vfio_function(address)) {
-        // A run binds a function that has no driver.
+        // A run can bind the function itself, so a missing VFIO driver is not a problem.
         (Err(Explanation { cause: Some(Cause::DriverNotVfio), .. }), Some(bdf))
             if Hold::probe(bdf, &Options::default()).is_ok() =>
         {

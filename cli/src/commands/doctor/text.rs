@@ -20,7 +20,7 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
             text += &group.render(command_line, width);
         }
     }
-    // The predicted path is the answer to a question, so it is printed in full.
+    // The user asks for the predicted path, so it is printed in full even if the check passed.
     let paths = findings.iter().filter(|finding| finding.check == "path" && finding.status == Status::Pass);
     for finding in paths {
         text += &paragraph("path", &format!("{}: {}", finding.subject, finding.detail), width);

@@ -1,4 +1,4 @@
-//! The GPUs of this host in the list.
+//! GPUs of this host, as entries of `list`.
 
 use peerpath_cuda::{Error, Gpu};
 use peerpath_paths::{Cause, Explained as _, Inventory, ListEntry};
@@ -31,7 +31,7 @@ pub(super) fn add(gpus: &[Gpu], inventory: &Inventory, entries: &mut Vec<ListEnt
     entries.sort_by_key(|entry| entry.bdf);
 }
 
-/// One line per GPU, or why there are none.
+/// Formats one line per GPU, or the reason why there are no GPUs.
 pub(super) fn text(found: &Result<Vec<Gpu>, Error>) -> String {
     match found {
         Err(error) if error.explanation().cause == Some(Cause::LibraryMissing) => {

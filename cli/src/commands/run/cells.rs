@@ -24,7 +24,7 @@ pub(super) fn render(result: &RunResult, command_line: &CommandLine, width: usiz
         number("verified", 3),
         text("outcome", 0),
     ];
-    // These columns appear only if a value above 1 occurs: most runs have one of each.
+    // These columns appear only if a value exceeds 1, because most runs use one of each.
     let several = [("qps", (|cell| cell.qps) as fn(&Cell) -> u32), ("threads", |cell| cell.threads)];
     let several = several.map(|(header, of)| result.cells.iter().any(|cell| of(cell) > 1).then_some((header, of)));
     let several: Vec<_> = several.into_iter().flatten().collect();
@@ -85,7 +85,7 @@ fn row(cell: &Cell) -> Vec<String> {
         cell.depth.to_string(),
         path,
         latency(|latency| latency.p50),
-        // With fewer samples the 99th percentile is the maximum.
+        // With fewer than 100 samples, the 99th percentile is the maximum.
         if cell.iterations.is_some_and(|samples| samples >= 100) { latency(|latency| latency.p99) } else { dash() },
         cell.throughput_bytes_per_s.map_or_else(dash, units::bytes_per_second),
         cell.verified_bytes.map_or_else(dash, units::bytes),

@@ -1,4 +1,4 @@
-//! `--mechanism`: how many ranges are registered, or a mechanism of the target's importer.
+//! `--mechanism`: one registration for all ranges or one per range, or a mechanism of the target's importer.
 
 use peerpath_bench::failure::Failure;
 use peerpath_bench::plan::{Mechanism, Target};
@@ -7,7 +7,7 @@ use peerpath_importers::IMPORTERS;
 /// The value of `--mechanism`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum MechanismChoice {
-    /// How a buffer of several ranges is registered; the importer chooses the rest.
+    /// Registers a buffer with several ranges as a whole or per range. The importer chooses the mechanism.
     Ranges(Mechanism),
     /// Name of a mechanism that an importer offers.
     Importer(&'static str),
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<MechanismChoice, String> {
     })
 }
 
-/// The targets, each with this mechanism of its importer.
+/// Selects this mechanism of the importer for each target.
 pub(super) fn assign(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Failure> {
     let one = |target: Target| {
         if !target.importer.capabilities().mechanisms.iter().any(|spec| spec.name == name) {

@@ -22,7 +22,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(value_name = "PLAN.toml")]
     pub(super) plan: Option<PathBuf>,
 
-    /// Memory to export; see Sources below. With --peer: memory of this host  [default with --peer: host memory of the
+    /// Memory to export; see Sources below. With --peer: the client's local buffer  [default with --peer: host memory of the
     /// size needed]
     #[arg(
         long,

@@ -13,7 +13,7 @@ use super::mechanism::{self, MechanismChoice};
 use super::options::RunCommand;
 
 impl RunCommand {
-    /// `served`: the sources that the peer exports, if there is a peer. `--from` then names memory of this host.
+    /// `served`: sources that the peer exports; `None` without a peer. With a peer, `--from` names memory of this host.
     pub(super) fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
         let (iterations, duration) = match (self.iterations, self.duration) {
             (None, None) => (Some(1000), Some(Duration::from_secs(5))),
@@ -78,7 +78,7 @@ impl RunCommand {
     }
 }
 
-/// Export, registration and its reverse for the targets, followed by their plain transfers.
+/// Default operations of the targets: export, register and unregister (iommufd: map and unmap), then transfers.
 fn default_ops(targets: &[Target]) -> Vec<Op> {
     let specs = || targets.iter().flat_map(|target| target.importer.capabilities().ops);
     let control = specs().filter(|spec| matches!(spec.role, Role::Export | Role::Register | Role::Unregister));

@@ -29,7 +29,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("invalid size {text:?}; use a form such as 4096, 4K or 1M"))
 }
 
-/// Numbers of CPUs. A type of its own because clap treats a `Vec` as an option given several times.
+/// CPU numbers of one option. A separate type, because clap treats a `Vec` as an option given several times.
 #[derive(Debug, Clone)]
 pub(super) struct CpuList(pub(super) Vec<u32>);
 

@@ -6,7 +6,7 @@ use super::svg::{Chart, Line};
 
 /// Maximum number of lines in a chart.
 pub(crate) const MAX_LINES: usize = 9;
-/// Number of charts that are visible without unfolding.
+/// Number of charts that are not folded.
 const SHOWN: usize = 8;
 /// Maximum number of charts in a section.
 const MAX_CHARTS: usize = 40;
@@ -20,7 +20,7 @@ const MAX_FLAT_ROWS: usize = 200;
 pub(crate) struct Rows {
     pub(crate) heads: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// Rows beyond the limit.
+    /// Number of omitted rows beyond the limit.
     pub(crate) left_out: usize,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Gallery {
     pub(crate) shown: Vec<Figure>,
     pub(crate) folded: Vec<Figure>,
     pub(crate) left_out: usize,
-    /// Values of charts whose points all have one x value, so that no line can be drawn.
+    /// Values of charts that cannot be drawn as lines, because all points have one x value.
     pub(crate) flat: Rows,
 }
 

@@ -91,7 +91,7 @@ fn name_with_settings((pair, cell): Member<'_>) -> String {
     if settings.is_empty() { pair_name(pair) } else { format!("{}, {settings}", pair_name(pair)) }
 }
 
-/// Drops published figures, which were measured on hardware, from charts of emulated devices.
+/// Returns no published figures for a chart of emulated devices, because these figures were measured on hardware.
 fn beside_hardware(members: &[Member<'_>], references: Vec<Reference>) -> Vec<Reference> {
     if members.iter().any(|(pair, _)| pair.emulated) { Vec::new() } else { references }
 }
@@ -104,7 +104,7 @@ fn or_dash(value: Option<f64>, with_unit: fn(f64) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), with_unit)
 }
 
-/// Throughput over size.
+/// Charts of throughput over size.
 pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let direction = |cell: &SavedCell| match cell.direction.as_deref() {
         _ if cell.bidirectional => "in both directions",
@@ -123,7 +123,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
         let depths: BTreeMap<Option<u64>, ()> = members.iter().map(|(_, cell)| (cell.depth, ())).collect();
         let name = |(pair, cell): Member<'_>| {
             let name = name_with_settings((pair, cell));
-            // The settings omit a depth of 1, which must be visible next to other depths.
+            // The settings omit a depth of 1, but next to other depths the name must contain it.
             if depths.len() > 1 && cell.depth == Some(1) { format!("{name}, depth 1") } else { name }
         };
         let row = |&(pair, cell): &Member<'_>| {
@@ -195,7 +195,7 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
 }
 
 fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
-    // 100 samples resolve quantiles up to 99 %.
+    // The curve ends at the highest quantile that the samples resolve, e.g. 99 % for 100 samples.
     let last = (1.0 - 1.0 / samples.count() as f64).min(LAST_SHARE);
     let nines = -(1.0 - last).log10();
     let share = |at: usize| 1.0 - 10_f64.powf(-nines * at as f64 / (CURVE_POINTS - 1) as f64);
@@ -215,7 +215,7 @@ fn quantiles(name: String, cell: &SavedCell, samples: Option<&crate::saved::Dist
     row
 }
 
-/// Time of export, attach, map, register and the reverse operations, by size and by number of ranges.
+/// Charts of the time for export, attach, map, register and the reverse operations, by size and by number of ranges.
 pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let wanted = |cell: &SavedCell| cell.direction.is_none() && cell.p50().is_some();
     let by_size = groups(pairs, labels, wanted, |cell| (rank(&cell.op), format!("{}, by size", cell.op)));

@@ -1,14 +1,14 @@
-//! Figures that others published, for comparison with measured ones.
+//! Published measurements by others, for comparison with measured values.
 
 use super::svg::Reference;
 
 /// How a published figure is drawn.
 pub(crate) enum Drawing {
-    /// Bytes per second; the direction if it matters.
+    /// Bytes per second, and the direction if it matters.
     Throughput(f64, Option<&'static str>),
     /// Nanoseconds per operation, bytes per operation, direction.
     Latency(f64, u64, &'static str),
-    /// Bytes of a registration, and nanoseconds.
+    /// Points of registered bytes and nanoseconds.
     Registration(&'static [(f64, f64)]),
     /// Not drawn: the figure is a ratio.
     Relation,

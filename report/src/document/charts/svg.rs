@@ -40,10 +40,10 @@ pub(crate) struct Line {
     pub(crate) marked: bool,
 }
 
-/// A published line.
+/// A line of published figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
-    /// An infinite x is the edge of the chart.
+    /// Points of the line. A point with an infinite x is drawn at the edge of the chart.
     pub(crate) points: Vec<(f64, f64)>,
     /// Text at the line.
     pub(crate) label: &'static str,
@@ -157,7 +157,7 @@ impl Chart {
     }
 }
 
-/// Moves texts down so that they are at least `share` of the height of the chart apart.
+/// Shifts labels down until they are at least `share` of the height of the chart apart.
 fn spread_vertically<T>(
     mut texts: Vec<((f64, f64), T)>,
     y: (f64, f64),
@@ -171,7 +171,7 @@ fn spread_vertically<T>(
     })
 }
 
-/// An axis in logarithms of its quantity.
+/// An axis, with positions in logarithms of its quantity.
 struct Axis {
     span: (f64, f64),
     scale: Scale,
@@ -273,7 +273,7 @@ fn share(share: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// `5.00 us` as `5 us`.
+/// Removes trailing zeros: `5.00 us` becomes `5 us`.
 fn short(text: String) -> String {
     match text.split_once(' ') {
         Some((number, unit)) if number.contains('.') => {

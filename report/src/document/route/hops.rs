@@ -1,10 +1,10 @@
-//! The hops of a pair: up from the source, over a bridge or the root complex, down to the target.
+//! The hops (PCI functions) of a pair: up from the source, over a bridge or the root complex, down to the target.
 
 use peerpath_paths::{Bdf, PathName};
 
 use crate::saved::SavedPath;
 
-/// The hops of a pair, in the order in which data pass them.
+/// The hops of a pair, in the order in which data passes through them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Hops {
     pub(super) path: PathName,
@@ -71,7 +71,7 @@ impl Hops {
         }
     }
 
-    /// `0000:01:00.0 → 0000:00:01.0 → (root complex) → ...`
+    /// The hops as text, e.g. `0000:01:00.0 → 0000:00:01.0 → (root complex) → ...`
     pub(super) fn text(&self) -> String {
         let mut parts: Vec<String> = self.up.iter().map(|hop| hop.bdf.clone()).collect();
         let turn = self.turn.iter().map(|hop| hop.bdf.clone());
@@ -84,7 +84,7 @@ impl Hops {
         parts.join(" → ")
     }
 
-    /// Number of bridges below the turn that data pass both up and down.
+    /// Number of bridges below the turn that data passes through both upward and downward.
     pub(super) fn shared(&self) -> usize {
         self.up.iter().rev().zip(&self.down).take_while(|(up, down)| up == down).count()
     }
@@ -92,7 +92,7 @@ impl Hops {
 
 /// Number of upward hops, estimated for results of older versions.
 ///
-/// A bridge has a lower bus number than the functions below it, so the bus numbers fall on the way up. The estimate is
+/// A bridge has a lower bus number than the functions below it, so the bus numbers decrease on the way up. The estimate is
 /// wrong between two root buses if the target's root bus has the lower number.
 fn count_up(hops: &[String]) -> usize {
     let bus = |hop: &String| hop.parse::<Bdf>().ok().map(|bdf| (bdf.segment(), bdf.bus()));

@@ -16,12 +16,12 @@ use crate::saved::{self, Saved, SavedDecision, SavedPath};
 
 /// File name of a snapshot of the host, next to the result.
 const SNAPSHOT: &str = "snapshot.tar.gz";
-/// Number of routes that are visible without unfolding.
+/// Number of routes that are not folded.
 const SHOWN: usize = 6;
 /// Maximum number of routes on the page.
 const MAX_ROUTES: usize = 60;
 
-/// A sequence of hops, with the pairs whose data pass it.
+/// A sequence of hops, with the pairs whose data passes through it.
 pub(crate) struct Route {
     pub(crate) path: PathName,
     /// Number and name of each pair.
@@ -38,9 +38,9 @@ pub(crate) struct Route {
 pub(crate) struct Routes {
     pub(crate) shown: Vec<Route>,
     pub(crate) folded: Vec<Route>,
-    /// Routes beyond the limit of the page.
+    /// Number of routes beyond the limit of the page.
     pub(crate) left_out: usize,
-    /// Pairs whose result does not record the hops.
+    /// Number of pairs whose result does not record the hops.
     pub(crate) unknown: usize,
     /// Whether some routes come from snapshots next to the results.
     pub(crate) from_snapshots: bool,
@@ -93,14 +93,14 @@ fn recorded_hops(saved: &Saved, pair: &Pair<'_>) -> Option<Hops> {
     Hops::of(pair.path, path, |bdf| names.get(bdf).map(|name| (*name).to_owned()))
 }
 
-/// Snapshots next to the results, by number of the run; read on first use.
+/// Snapshots next to the results, by index of the run. Each is read on first use.
 struct Snapshots<'a> {
     saved: &'a [Saved],
     read: HashMap<usize, Option<Inventory>>,
 }
 
 impl Snapshots<'_> {
-    /// Predicts the hops from the snapshot. `None` if the prediction is another path than the measured one: the run changed the
+    /// Predicts the hops from the snapshot. `None` if the predicted path differs from the measured one: the run changed the
     /// host after the snapshot was taken.
     fn hops(&mut self, pair: &Pair<'_>) -> Option<Hops> {
         let file = self.saved[pair.run].file.parent().unwrap_or(Path::new(".")).join(SNAPSHOT);

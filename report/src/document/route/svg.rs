@@ -47,7 +47,7 @@ fn draw_on(area: &Area<'_>, hops: &Hops) -> DrawResult {
         .collect();
     let mut line = match (boxes.first(), boxes.last()) {
         (Some(top), Some(bottom)) if top.at != bottom.at => {
-            // Up to the root complex and back through the same bridges.
+            // The line goes up to the root complex and back down through the same bridges.
             let ((x, top), bottom) = (top.at, bottom.at.1);
             vec![(x - 12, bottom), (x - 12, top), (x + 12, top), (x + 12, bottom)]
         }
@@ -89,13 +89,13 @@ impl HopBox<'_> {
     fn draw(&self, area: &Area<'_>, hops: &Hops) -> DrawResult {
         let (x, y) = self.at;
         let corners = [(x - BOX.0 / 2, y), (x + BOX.0 / 2, y + BOX.1)];
-        // The root complex (no hop) is marked if none of the hops decided.
+        // If no hop decided the path, mark the root complex, whose `hop` is `None`.
         let decides = self.hop.map(|hop| hop.bdf.as_str()) == hops.deciding_hop();
         area.draw(&Rectangle::new(corners, PAPER.filled()))?;
         let edge = if decides { colour(hops.path) } else { MUTED };
         area.draw(&Rectangle::new(corners, edge.stroke_width(1)))?;
         if decides {
-            // A second edge is visible without colour.
+            // A second edge marks the deciding hop without relying on colour.
             let inner = [(corners[0].0 + 3, corners[0].1 + 3), (corners[1].0 - 3, corners[1].1 - 3)];
             area.draw(&Rectangle::new(inner, edge.stroke_width(1)))?;
         }

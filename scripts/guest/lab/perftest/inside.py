@@ -23,7 +23,7 @@ from lab.locations import write_whole
 
 _FIRST_TCP_PORT = 18515
 _SERVER_ADDRESS = "127.0.0.1"
-# A run takes a second or two.
+# A run takes one or two seconds, so a longer one hangs.
 _TIMEOUT_S = 120
 # State of a listening socket in /proc/net/tcp.
 _LISTENING = "0A"
@@ -50,7 +50,7 @@ def main(folder: Path, peerpath: Path, rounds: int) -> int:
 def _round(
     number: int, turn: int, trial: Trial, conditions: Conditions, folder: Path, peerpath: Path
 ) -> dict:
-    """Run perftest, peerpath, perftest. The first and the second perftest alternate as control, so that
+    """Run perftest, peerpath, and perftest again as the control. Every other turn reverses the order, so that
     neither tool always runs first."""
     order = ["perftest", "peerpath", "control"]
     if (number + turn) % 2:
@@ -72,7 +72,7 @@ def _round(
 def _run_perftest_with_retry(
     trial: Trial, conditions: Conditions, own: Path, repeated: list[str]
 ) -> dict[str, float]:
-    """Run perftest, and once more if it fails, because it rejects too uneven a clock. peerpath gets no
+    """Run perftest, and once more if it fails, because it rejects a CPU clock that varies. peerpath gets no
     second attempt."""
     try:
         return _run_perftest(trial, conditions, own)
@@ -130,7 +130,7 @@ def _run_perftest(trial: Trial, conditions: Conditions, own: Path) -> dict[str, 
     with (
         open(own / "server.txt", "wb") as server_sink,
         open(own / "client.txt", "wb") as client_sink,
-        # Separate, because stderr is unbuffered and stdout is written only at exit.
+        # Separate files, because stderr is unbuffered and stdout is written only at exit.
         open(own / "errors.txt", "wb") as errors,
         _on_cpu(conditions.server_cpu, trial, command, server_sink, errors) as server,
     ):
@@ -183,7 +183,7 @@ def _lower_priority(trial: Trial) -> None:
 
 
 def _wait_until_listening(tcp_port: int, server: subprocess.Popen, own: Path) -> None:
-    """Wait until the server's socket listens; its message is delayed by the buffering of stdout."""
+    """Wait until the server's socket listens; perftest's message arrives late because stdout is buffered."""
     given_up_s = time.monotonic() + _TIMEOUT_S
     while not _listens(tcp_port):
         if server.poll() is not None:
@@ -217,7 +217,7 @@ def _gid_index() -> int:
         try:
             kind = (port / "gid_attrs" / "types" / gid.name).read_text().strip()
         except OSError:
-            # The entry is not in use.
+            # Reading the type of an unused GID entry fails.
             continue
         if kind == "RoCE v2" and gid.read_text().startswith("0000:0000:0000:0000:0000:ffff:"):
             return int(gid.name)

@@ -39,7 +39,7 @@ def _samples(trial: Trial, text: str) -> dict[str, float]:
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest sample that PERCENT of all samples do not exceed, as in a histogram."""
+    """The smallest sample that at least PERCENT of all samples do not exceed."""
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
 

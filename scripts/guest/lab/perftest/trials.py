@@ -102,7 +102,7 @@ TRIALS = (
 
 
 def perftest_arguments(trial: Trial, conditions: Conditions) -> list[str]:
-    """Arguments for both perftest's server and client, which perftest requires to be equal."""
+    """Arguments for perftest's server and client; perftest requires both to have the same arguments."""
     arguments = [
         f"--ib-dev={DEVICE}",
         f"--ib-port={PORT}",
@@ -146,8 +146,8 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
     else:
         arguments |= {"--from": _memory(trial)}
         if trial.mode == "pingpong":
-            # Initiator and responder thread. In other modes all threads stay on the CPU
-            # of the process.
+            # One CPU for the initiator's thread, one for the responder's. In other modes all
+            # threads stay on the CPU of the process.
             arguments |= {"--cpu": f"{conditions.client_cpu},{conditions.server_cpu}"}
     if not trial.is_latency:
         arguments |= {

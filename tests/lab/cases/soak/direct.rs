@@ -18,9 +18,9 @@ const DEPTH: u32 = 8;
 const OPS: [Op; 4] = [Op::Write, Op::WriteImm, Op::Read, Op::Send];
 const SIZES: [u32; 4] = [8, 1000, 4096, 65536];
 
-/// Reason why a lap failed.
+/// Reason why a lap (one registration with its transfers) failed.
 enum Ended {
-    /// The kernel or the device refused, with an explanation.
+    /// The kernel or the device rejected an operation.
     Explained(Explanation),
     Failed(Failed),
 }
@@ -108,7 +108,7 @@ fn transfer_all(plane: &mut dyn DataPlane, batch: &[Transfer]) -> Result<(), End
     if let Some(error) = broken {
         return Err(Ended::Explained(error.explanation()));
     }
-    // The first error has the reason; later completions are only flushed.
+    // Only the first error has the reason; the work requests after it were flushed.
     match done.into_iter().find_map(|completion| completion.result.err()) {
         Some(error) => Err(Ended::Explained(*error.explanation)),
         None => Ok(()),

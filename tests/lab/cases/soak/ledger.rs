@@ -27,7 +27,7 @@ impl Ledger {
         *self.entries().counts.entry(who).or_default().entry(outcome.into()).or_default() += 1;
     }
 
-    /// Records the time until a process noticed that its peer was killed. It has no limit, because the machine is emulated.
+    /// Records the time until a process noticed that its peer was killed. The time has no limit, because the machine is emulated.
     pub(super) fn lasted(&self, who: &'static str, time: Duration) {
         let mut entries = self.entries();
         let longest = entries.longest.entry(who).or_default();

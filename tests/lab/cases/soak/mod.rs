@@ -30,7 +30,7 @@ use crate::Case;
 use crate::command::run;
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold};
 
-/// Returns the soak, if `PEERPATH_LAB_SOAK_S` is set.
+/// Returns the soak test if `PEERPATH_LAB_SOAK_S` is set.
 pub(crate) fn cases() -> Vec<Case> {
     match length() {
         Some(_) => vec![Case { name: "soak", scenarios: &["soak"], run: soak }],
@@ -38,16 +38,16 @@ pub(crate) fn cases() -> Vec<Case> {
     }
 }
 
-/// Returns the requested length.
+/// Returns the requested length of the soak test.
 pub(crate) fn length() -> Option<Duration> {
     std::env::var("PEERPATH_LAB_SOAK_S").ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Number of stretches, separated by pauses in which nothing runs. The resources in use must not grow from one pause to
+/// Number of stretches of load, separated by pauses in which nothing runs. The resources in use must not grow from one pause to
 /// the next.
 const STRETCHES: u32 = 5;
 
-/// Bytes of the BAR for runs of the program.
+/// Bytes at the start of the BAR that runs of the program use.
 const SHARED_BYTES: u64 = 16 << 20;
 
 fn soak() -> Result<(), Failed> {

@@ -19,7 +19,7 @@ const WHO: &str = "peers";
 /// Ledger entry of runs in which the client or the server is killed.
 const PEER_KILLED: &str = "peer-killed";
 const AT: &str = "127.0.0.1:18551";
-/// Sources of the server. The server binds the function and must restore it.
+/// Sources and target of the server. The server binds the function and must restore it.
 const OWN: &str = "--from 0000:06:00.0:2@0x0+0x1000000 --from host:16M --to verbs:rxe1";
 const TOKEN: &str = "shared by both processes of the soak";
 

@@ -154,7 +154,7 @@ pub(super) fn account(
     excuse: &dyn Fn(&Value) -> bool,
 ) -> Result<(), Failed> {
     let Ok(result) = result(out) else {
-        // The run had no first cell, because its peer or exporter was already gone.
+        // The run did not reach its first cell, because its peer or exporter had already exited.
         match ended.code {
             Some(2 | 3) if matches!(who, "orphaned" | "peer-killed") => ledger.count(who, "nothing to connect to"),
             _ => ledger.unexpected(who, describe(ended)),

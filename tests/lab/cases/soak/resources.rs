@@ -21,7 +21,7 @@ pub(super) struct Resources {
     rdma: Value,
 }
 
-/// Allowed growth of allocated memory, for the records of the soak.
+/// Allowed growth of allocated memory, for the outcomes that the soak test records.
 const ALLOCATED_SLACK_KIB: usize = 64;
 /// Allowed growth of resident memory, for heap fragmentation and the kernel's caches of exited processes. A leak of one
 /// page per operation would be a hundred times larger.

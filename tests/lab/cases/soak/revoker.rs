@@ -17,7 +17,7 @@ const LONGEST_OFF: Duration = Duration::from_millis(300);
 
 pub(super) struct Revoker {
     device: Arc<Device>,
-    /// Odd while the memory is revoked. If an operation reads the same even number before and after, it was not disturbed.
+    /// Odd while the memory is revoked. An operation was not disturbed if this value is even and equal before and after it.
     turns: AtomicU64,
     /// Held for writing while the memory is revoked: an access to a BAR that does not respond would kill this process.
     accesses: Arc<RwLock<()>>,
@@ -34,7 +34,7 @@ impl Revoker {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the current moment, for [`Self::has_revoked_since`].
+    /// Returns the current value of `turns`, for [`Self::has_revoked_since`].
     pub(super) fn moment(&self) -> u64 {
         self.turns.load(Ordering::SeqCst)
     }
@@ -66,7 +66,7 @@ impl Revoker {
     }
 }
 
-/// A part of the BAR whose views wait while the memory is revoked.
+/// A part of the BAR. Accesses through its views wait while the memory is revoked.
 pub(super) struct Guarded<'e> {
     exporter: &'e VfioExporter,
     part: Origin,
