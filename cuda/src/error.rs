@@ -1,17 +1,17 @@
-//! Errors of the driver.
+//! Errors of the CUDA driver.
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
 use crate::status::{self, Status};
 
-/// An error of the driver. Small and cheap to create, because the data path returns it.
+/// Error of the CUDA driver. The type is small and cheap to create, because the data path returns it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The driver is not installed, or cannot be loaded.
     #[error("cannot load the CUDA driver")]
     NoLibrary {
-        /// Message of the loader.
+        /// Message of the dynamic loader.
         why: String,
     },
     /// The driver lacks a function.
@@ -25,15 +25,15 @@ pub enum Error {
     Refused {
         /// Name of the called function.
         call: &'static str,
-        /// `CUresult`.
+        /// Returned `CUresult`.
         code: i32,
-        /// Name of the code, from the driver.
+        /// Name of the `CUresult`, from the driver.
         name: &'static str,
     },
-    /// There is no GPU with this number.
+    /// No GPU has this number.
     #[error("there is no GPU {index}")]
     NoGpu {
-        /// Requested number.
+        /// Requested GPU number.
         index: u32,
         /// Number of GPUs.
         count: u32,
@@ -72,7 +72,7 @@ impl Error {
 }
 
 impl Error {
-    /// Cause of the failure, if known.
+    /// Returns the cause of the failure. `None` if it is unknown.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }
@@ -121,7 +121,7 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         match self {
-            // Without any GPU, every number fails.
+            // On a host without GPUs, every number fails.
             Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Severity::Unavailable,
             Self::NoGpu { .. } => Severity::BadInput,
             Self::Refused { .. } => self.status().map_or(Severity::Failed, |status| status.severity),
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn lost_gpu_is_a_failure_and_not_a_refusal() {
-        // These include every code for which cuda.h demands a restart of the process.
+        // The list includes every code after which cuda.h requires the process to be restarted.
         for code in [214, 220, 226, 700, 702, 709, 714, 715, 716, 717, 718, 719] {
             assert!(refused(code).is_loss() && refused(code).severity() == Severity::Failed, "{code}");
         }
-        // A GPU that another process uses exclusively (46) is not lost.
+        // A GPU that another process uses in exclusive mode (46) is not lost.
         for code in [1, 46, 304, 800, 801] {
             assert!(!refused(code).is_loss() && refused(code).severity() == Severity::Unavailable, "{code}");
         }

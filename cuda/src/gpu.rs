@@ -4,17 +4,17 @@ use std::fmt;
 
 use peerpath_paths::Bdf;
 
-/// Version of CUDA that a driver supports.
+/// Highest version of CUDA that a driver supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Major version: 13 of 13.0.
+    /// Major version, e.g. 13 for 13.0.
     pub major: u32,
-    /// Minor version: 0 of 13.0.
+    /// Minor version, e.g. 0 for 13.0.
     pub minor: u32,
 }
 
 impl Version {
-    /// Decodes the driver's encoding: 13000 is 13.0.
+    /// Decodes the driver's version number: 13000 is 13.0.
     pub(crate) fn of(number: i32) -> Self {
         let number = u32::try_from(number).unwrap_or(0);
         Self { major: number / 1000, minor: number % 1000 / 10 }
@@ -34,15 +34,16 @@ pub struct Gpu {
     pub index: u32,
     /// Model name: `NVIDIA H200`.
     pub name: String,
-    /// PCI function.
+    /// PCI function. `None` if the GPU is not on a PCI bus.
     pub bdf: Option<Bdf>,
-    /// Bytes of memory.
+    /// Total memory in bytes.
     pub memory_bytes: u64,
     /// Whether the driver can export the GPU's memory as dma-bufs. `None` if the driver does not know the attribute.
     pub dma_buf: Option<bool>,
-    /// Whether other devices can access the GPU's memory (GPUDirect RDMA). `None` as above.
+    /// Whether other devices can access the GPU's memory (GPUDirect RDMA). `None` if the driver does not know the attribute.
     pub gpu_direct_rdma: Option<bool>,
-    /// Whether the GPU observes writes of other devices in order without a flush. `None` as above.
+    /// Whether the GPU observes writes of other devices in order without a flush. `None` if the driver does not know the
+    /// attribute.
     pub writes_ordered: Option<bool>,
 }
 

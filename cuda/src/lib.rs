@@ -1,9 +1,8 @@
-//! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that make other memory reachable for
-//! them.
+//! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that give them access to other memory.
 //!
-//! The exporter of GPU memory and the importer both build on this crate. A program that uses this crate also starts on
-//! hosts without a driver. A missing driver, a function that an old driver lacks, and a lost GPU are all an [`Error`] with
-//! a cause and a remedy.
+//! The exporter and the importer of GPUs both use this crate. A program that uses this crate also starts on hosts without a
+//! driver: a missing driver is an [`Error`] with a cause and a remedy. So are a function that an old driver lacks, and a lost
+//! GPU.
 //!
 //! ```no_run
 //! use peerpath_cuda::{Context, DeviceMemory, Driver};
@@ -22,8 +21,8 @@
 //! # }
 //! ```
 //!
-//! Tests replace the driver with a fake: a library of the same name that exports the symbol `peerpath_stand_in`.
-//! [`stand_in`] detects it, so that results measured with it are marked as emulated.
+//! Tests replace the driver with a fake CUDA driver: a library of the same name that exports the symbol `peerpath_stand_in`.
+//! [`stand_in`] detects the fake, so that its results are marked as emulated.
 
 mod error;
 mod gpu;

@@ -3,7 +3,7 @@
 use cudarc::driver::sys::CUresult;
 use peerpath_paths::{Cause, Severity};
 
-/// Meaning of a `CUresult`.
+/// Meaning and remedy of a `CUresult`.
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) code: i32,
@@ -13,12 +13,12 @@ pub(crate) struct Status {
     pub(crate) remedy: &'static str,
 }
 
-/// Creates the meaning of a refusal: this host or this memory does not support the operation.
+/// Creates the status of an operation that this host or this memory does not support.
 const fn refusal(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Unavailable, why, remedy }
 }
 
-/// Creates the meaning of a failure of a supported operation.
+/// Creates the status of a supported operation that failed.
 const fn failure(code: CUresult, cause: Cause, why: &'static str, remedy: &'static str) -> Status {
     Status { code: code as i32, cause: Some(cause), severity: Severity::Failed, why, remedy }
 }
@@ -236,7 +236,7 @@ static STATUS: &[Status] = &[
     ),
 ];
 
-/// Returns the meaning of a code, if known.
+/// Returns the meaning of a `CUresult`. `None` if it is unknown.
 pub(crate) fn of(code: i32) -> Option<&'static Status> {
     STATUS.iter().find(|status| status.code == code)
 }

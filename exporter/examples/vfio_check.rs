@@ -1,4 +1,4 @@
-//! Checks this crate against a real kernel. Needs root, an IOMMU, and a function whose BAR may be overwritten.
+//! Checks this crate against a real kernel. Needs root, an IOMMU, and a PCI function whose BAR may be overwritten.
 //!
 //! ```text
 //! vfio_check BDF:BAR [OTHER-BDF]    OTHER-BDF: an idle function with a driver, which is bound to vfio-pci and restored
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Holds the BAR until killed.
+/// Keeps the BAR exported until the process is killed.
 fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
     let exporter = || -> Result<_, Box<dyn StdError>> {
         let hold = Hold::acquire(bdf, &Options::default())?;
@@ -113,7 +113,8 @@ fn exports_with_views(exporter: &VfioExporter) -> Outcomes {
     Ok(())
 }
 
-/// Ranges out of order: bytes written across their boundaries must be at the offsets of the ranges in the BAR.
+/// Exports ranges that are not in BAR order. Bytes written across range boundaries must arrive at the offsets of the ranges in
+/// the BAR.
 fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
     let page = page_bytes();
     let ranges = [
@@ -139,7 +140,7 @@ fn many_ranges(whole: &VfioExporter, options: &OpenOptions) -> Outcomes {
     expect(cut.origin().ranges == ranges[..2], format!("cut to {:?}", cut.origin().ranges))
 }
 
-/// Errors of the kernel for arguments that the exporter would reject.
+/// Checks the errors of the kernel for arguments that the exporter would reject.
 fn kernel_refuses(exporter: &VfioExporter) -> Outcomes {
     let (device, bar, page) = (exporter.device(), exporter.bar().index, page_bytes());
     let size = exporter.bar().size_bytes;

@@ -11,7 +11,7 @@ pub(super) use cudarc::driver::sys::{
     CUexternalMemoryHandleType as ExternalType, CUfunction, CUmodule, CUstream,
 };
 
-/// `CUresult` as a plain integer: cudarc declares an enum, and a value added by a newer driver would be undefined
+/// `CUresult` as a plain integer. cudarc declares an enum, for which a value that a newer driver adds would be undefined
 /// behaviour.
 pub(super) type Code = c_int;
 

@@ -1,4 +1,4 @@
-//! Contexts: the state of a process on a GPU.
+//! CUDA contexts. A context is the state of a process on a GPU.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::abi::{Attribute, CUcontext, Device, PEER_ACCESS_ALREADY_ENABLED, PEER
 use super::library::{Api, Driver};
 use crate::{Error, Gpu};
 
-/// The primary context of a GPU, shared by all users in the process and released by the last one.
+/// Primary context of a GPU. All users in the process share it; dropping the last reference releases it.
 pub struct Context {
     driver: &'static Driver,
     device: Device,

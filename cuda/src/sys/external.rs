@@ -1,4 +1,4 @@
-//! External memory: memory that is imported from a file descriptor.
+//! External memory: memory that the driver imports from a file descriptor.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use super::abi::{Address, CUexternalMemory, ExternalBuffer, ExternalHandle, Exte
 use super::context::Context;
 use crate::Error;
 
-/// Type of the file descriptor.
+/// Type of the imported file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExternalKind {
-    /// A dma-buf, from CUDA 13.0 on.
+    /// A dma-buf (CUDA 13.0 or later).
     DmaBuf,
     /// An opaque file descriptor, whose type the driver determines.
     Opaque,
@@ -33,7 +33,7 @@ impl ExternalMemory {
     /// closed.
     ///
     /// # Errors
-    /// The driver refused.
+    /// The driver refused to import or to map the memory.
     pub fn new(context: &Arc<Context>, kind: ExternalKind, fd: OwnedFd, length_bytes: u64) -> Result<Self, Error> {
         let api = context.enter()?;
         let handle = ExternalHandle {
@@ -49,7 +49,7 @@ impl ExternalMemory {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the driver reads the fd of the union, which is open. The handle is destroyed when this is dropped.
         unsafe { api.cuImportExternalMemory(&raw mut raw, &raw const handle) }?;
-        // The driver closes it.
+        // The driver now owns the file descriptor and closes it.
         let _ = fd.into_raw_fd();
         let mut this = Self { raw, address: 0, context: Arc::clone(context) };
         let buffer = ExternalBuffer { offset: 0, size: length_bytes, flags: 0, reserved: [0; 16] };
@@ -58,15 +58,15 @@ impl ExternalMemory {
         Ok(this)
     }
 
-    /// Address of the memory on the GPU.
+    /// Returns the address of the memory on the GPU.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Unmaps and releases the memory, once.
+    /// Unmaps and releases the memory. Later calls do nothing.
     ///
     /// # Errors
-    /// The driver refused.
+    /// The driver refused to import or to map the memory.
     pub fn release(&mut self) -> Result<(), Error> {
         let (raw, address) =
             (std::mem::replace(&mut self.raw, std::ptr::null_mut()), std::mem::take(&mut self.address));

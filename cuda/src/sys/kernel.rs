@@ -1,4 +1,4 @@
-//! Copy kernels: copies by loads and stores of the GPU.
+//! Copy kernels, which copy by loads and stores of the GPU.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::Error;
 
 /// PTX source that the driver compiles for the GPU, zero-terminated as the driver requires.
 static IMAGE: &str = concat!(include_str!("../copy.ptx"), "\0");
-/// Access widths in bytes, widest first, and the kernel for each.
+/// Access widths in bytes, widest first, and the kernel for each width.
 const WIDTHS: [(u64, &CStr); 3] = [(16, c"peerpath_copy_16"), (8, c"peerpath_copy_8"), (4, c"peerpath_copy_4")];
 const THREADS_PER_BLOCK: u32 = 256;
-/// Thread blocks per multiprocessor: enough to saturate memory. Each thread copies in a loop.
+/// Thread blocks per multiprocessor: enough to saturate memory bandwidth. Each thread copies in a loop.
 const BLOCKS_PER_MULTIPROCESSOR: u32 = 8;
 
 /// Copy kernels, compiled for a GPU.
@@ -29,7 +29,7 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// Minimum access width. Addresses and lengths must be multiples of it.
+    /// Minimum access width in bytes. Addresses and lengths must be multiples of it.
     pub const SHORTEST_WORD_BYTES: u64 = 4;
 
     /// Compiles the kernels.
@@ -49,7 +49,7 @@ impl Kernels {
         Ok(this)
     }
 
-    /// Copies with the widest accesses that both addresses and the length allow, 4 to 16 bytes per thread.
+    /// Enqueues a copy with the widest accesses that both addresses and the length allow, 4 to 16 bytes per access.
     ///
     /// # Safety
     /// Both ranges must be memory that the stream's GPU can access until the copy has completed. `length_bytes` and both

@@ -1,8 +1,8 @@
-//! Loading the driver, and querying its GPUs.
+//! Loads the driver, and queries its GPUs.
 //!
 //! Types come from cudarc. This module has its own loader for two reasons. cudarc's loader panics if the driver lacks a
-//! function; here, that is an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be undefined
-//! behaviour; here it is an integer.
+//! function; this loader returns an error. cudarc's `CUresult` is an enum, so a code that a newer driver adds would be
+//! undefined behaviour; this module uses an integer.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
@@ -15,11 +15,11 @@ use super::abi::{
 };
 use crate::{Error, Gpu, Version};
 
-/// Declares functions of the driver: a field with the address of each, and a method that calls it and turns its code into an
-/// [`Error`].
+/// Declares functions of the driver. Each gets a field with its address, and a method that calls it and converts the returned
+/// `CUresult` into an [`Error`].
 macro_rules! functions {
     ($($name:ident ( $($argument:ident : $type:ty),* );)+) => {
-        /// Addresses of the functions. `None` if the library lacks the function.
+        /// Addresses of the driver's functions. `None` if the library lacks the function.
         #[allow(non_snake_case)]
         struct Functions { $($name: Option<unsafe extern "C" fn($($type),*) -> Code>,)+ }
 
@@ -37,7 +37,7 @@ macro_rules! functions {
 
         impl Api {
             $(
-                /// Calls the function of this name.
+                /// Calls the driver's function of this name.
                 ///
                 /// # Safety
                 /// The requirements of cuda.h for this function.
@@ -101,18 +101,18 @@ functions! {
     );
 }
 
-/// The functions of a loaded driver.
+/// Functions of a loaded driver.
 pub(super) struct Api {
     functions: Functions,
-    /// Not in `functions`, because errors of this function have no name.
+    /// Address of `cuGetErrorName`. Not in `functions`, because its methods call this function to name errors.
     name: Option<ErrorName>,
 }
 
-/// `cuGetErrorName`.
+/// Type of `cuGetErrorName`.
 type ErrorName = unsafe extern "C" fn(Code, *mut *const c_char) -> Code;
 
 impl Api {
-    /// Returns the error for a code. `CUDA_ERROR_NOT_READY` is frequent, so its name is not looked up.
+    /// Returns the error for a `CUresult`. Does not look up the name of `CUDA_ERROR_NOT_READY`, because this code is frequent.
     fn refusal(&self, call: &'static str, code: Code) -> Error {
         let name = if code == NOT_READY { "CUDA_ERROR_NOT_READY" } else { self.error_name(code) };
         Error::Refused { call, code, name }
@@ -167,11 +167,11 @@ impl Driver {
         // SAFETY: the initialisers of the driver's library have no requirements.
         let library = unsafe { Library::new(NAME) };
         let reason = |error: libloading::Error| {
-            // The message of the loader is in the source.
+            // The source of the error contains the message of the dynamic loader.
             std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
         };
         let library = library.map_err(|error| Error::NoLibrary { why: reason(error) })?;
-        // Functions and names of errors are used until the process exits.
+        // Leak the library, because its functions and error names are used until the process exits.
         let library = Box::leak(Box::new(library));
         // SAFETY: as in `Functions::find`.
         let name = unsafe { library.get::<ErrorName>(b"cuGetErrorName\0") }.ok().map(|found| *found);
@@ -194,12 +194,12 @@ impl Driver {
         &self.api
     }
 
-    /// Version of CUDA that the driver supports.
+    /// Returns the highest version of CUDA that the driver supports.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Number of GPUs.
+    /// Returns the number of GPUs.
     ///
     /// # Errors
     /// The driver failed.
@@ -225,7 +225,7 @@ impl Driver {
             memory_bytes: self.memory_bytes(device)?,
             dma_buf: flag(Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED)?,
             gpu_direct_rdma: flag(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED)?,
-            // The attribute is the scope of the ordering. 0: none, 100: the GPU that owns the memory, 200: all devices.
+            // The attribute reports for which devices writes are ordered. 0: none, 100: the GPU that owns the memory, 200: all.
             writes_ordered: number(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING)?
                 .map(|order| order >= 100),
         })

@@ -12,9 +12,9 @@ use super::abi::{
 use super::context::Context;
 use crate::{Error, Version};
 
-/// Granularity of allocations, so that each starts on a separate page, as dma-bufs require.
+/// Granularity of allocations in bytes. Each allocation must start on a separate page, as dma-bufs require.
 const BLOCK_BYTES: u64 = 2 << 20;
-/// First version with the flag that maps dma-bufs through PCIe.
+/// First version of CUDA with the flag that maps dma-bufs through PCIe.
 const PCIE_FLAG_SINCE: Version = Version { major: 12, minor: 8 };
 
 /// Memory of a GPU, freed when dropped.
@@ -41,17 +41,17 @@ impl DeviceMemory {
         Ok(Self { address, length_bytes, context: Arc::clone(context) })
     }
 
-    /// Length of the memory.
+    /// Returns the length of the memory in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }
 
-    /// Address of the memory on the GPU.
+    /// Returns the address of the memory on the GPU.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Context that owns the memory.
+    /// Returns the context that owns the memory.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
     }
@@ -71,13 +71,13 @@ impl DeviceMemory {
     /// Copies from the host to the GPU. Returns when the copy has completed.
     ///
     /// # Errors
-    /// As [`DeviceMemory::read`].
+    /// Same as [`DeviceMemory::read`].
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), Error> {
         let to = self.at(offset, from.len())?;
         let api = self.context.enter()?;
         // SAFETY: as in `read`. When the call returns, `from` has been read.
         unsafe { api.cuMemcpyHtoD_v2(to, from.as_ptr().cast(), from.len()) }?;
-        // Non-blocking streams do not wait for this copy.
+        // Wait, because non-blocking streams do not wait for this copy.
         // SAFETY: the function only waits.
         unsafe { api.cuCtxSynchronize() }
     }
@@ -121,7 +121,7 @@ impl DeviceMemory {
             return export(0);
         }
         match export(RANGE_FLAG_PCIE) {
-            // GPUs whose only path is PCIe reject the flag.
+            // GPUs that other devices reach only through PCIe reject the flag.
             Err(Error::Refused { code: INVALID_VALUE | NOT_SUPPORTED, .. }) => export(0),
             exported => exported,
         }
@@ -141,7 +141,7 @@ impl Drop for DeviceMemory {
 pub enum HostKind {
     /// Ordinary pages.
     Memory,
-    /// A mapping of a device's MMIO.
+    /// A mapping of MMIO of a device.
     Io,
 }
 
@@ -165,7 +165,7 @@ impl HostRegistration {
     /// `length_bytes` bytes at `host` must stay mapped until this is dropped, and no Rust reference to them may exist.
     ///
     /// # Errors
-    /// The driver refused.
+    /// The driver refused to register or to unregister the memory.
     pub unsafe fn new(
         context: &Arc<Context>,
         host: NonNull<u8>,
@@ -186,15 +186,15 @@ impl HostRegistration {
         Ok(this)
     }
 
-    /// Address of the memory on the GPU.
+    /// Returns the address of the memory on the GPU.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Unregisters the memory, once.
+    /// Unregisters the memory. Later calls do nothing.
     ///
     /// # Errors
-    /// The driver refused.
+    /// The driver refused to register or to unregister the memory.
     pub fn unregister(&mut self) -> Result<(), Error> {
         if !std::mem::take(&mut self.is_registered) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Streams and events.
+//! CUDA streams and events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::abi::{Address, CUevent, CUstream, EVENT_DEFAULT, NOT_READY, STREAM_NO
 use super::context::Context;
 use crate::Error;
 
-/// A stream: work that a GPU executes in order. Dropping it waits for its work.
+/// Stream: a queue of work that a GPU executes in order. Dropping the stream waits for its work.
 pub struct Stream {
     raw: CUstream,
     context: Arc<Context>,
@@ -37,7 +37,7 @@ impl Stream {
         &self.context
     }
 
-    /// Copies by a copy engine.
+    /// Enqueues a copy by a copy engine.
     ///
     /// # Safety
     /// Both ranges must be memory that this GPU can access until the copy has completed.
@@ -84,7 +84,7 @@ impl Drop for Stream {
     }
 }
 
-/// An event: a point in the work of a stream, with its time on the GPU's clock.
+/// Event: a point in the work of a stream, with the time on the GPU's clock at which the GPU reached it.
 pub struct Event {
     raw: CUevent,
     context: Arc<Context>,
@@ -106,7 +106,7 @@ impl Event {
         Ok(Self { raw, context: Arc::clone(context) })
     }
 
-    /// Whether the work before the event has completed.
+    /// Returns whether the work before the event has completed.
     ///
     /// # Errors
     /// The work failed.
@@ -121,7 +121,7 @@ impl Event {
         }
     }
 
-    /// Returns the time from another event to this one by the GPU's clock. Both must have completed.
+    /// Returns the time from event `start` to this event, by the GPU's clock. Both events must have completed.
     ///
     /// # Errors
     /// The driver failed.
