@@ -57,8 +57,8 @@ impl Device {
         Ok(self.command()? & MEMORY_ENABLE != 0)
     }
 
-    /// Turns memory decoding on or off. While it is off, every dma-buf of the function is revoked. Closing the device restores the
-    /// command register.
+    /// Turns memory decoding on or off. While it is off, every dma-buf of the function is revoked. Closing the device restores
+    /// the command register.
     ///
     /// # Errors
     /// Same as [`Device::read_config`].

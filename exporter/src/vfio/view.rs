@@ -105,8 +105,8 @@ impl BarView {
         Some((&*self.bar.areas[index], chunk.in_bar - self.bar.spans[index].start))
     }
 
-    /// Checks memory decoding. With decoding off, an access to a mapping raises SIGBUS. Only this process can turn it off
-    /// between this check and the access, because VFIO gives the function to one process.
+    /// Checks that memory decoding is on. If it is off, an access to a mapping raises SIGBUS. Only this process can turn
+    /// it off between this check and the access, because VFIO allows only one process to open the function.
     fn require_memory(&self) -> io::Result<()> {
         match self.bar.device.memory_enabled() {
             Ok(true) => Ok(()),
