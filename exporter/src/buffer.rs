@@ -1,4 +1,4 @@
-//! Exported memory, as importers register it.
+//! Exported memory that importers register.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::mapping::Mapping;
 use crate::{Error, View};
 
-/// A range of a BAR.
+/// Range of bytes in a BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BarRange {
     /// Offset from the start of the BAR, in bytes.
@@ -21,15 +21,15 @@ pub struct BarRange {
     pub length_bytes: u64,
 }
 
-/// Kind of memory, as saved results name it.
+/// Kind of exported memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// A PCI BAR, exported by VFIO.
     Vfio,
-    /// Host memory of a memfd, as a dma-buf from `/dev/udmabuf`.
+    /// Host memory of a memfd, exported as a dma-buf by `/dev/udmabuf`.
     Udmabuf,
-    /// Host memory, as a dma-buf from `/dev/dma_heap/system`.
+    /// Host memory, allocated as a dma-buf from `/dev/dma_heap/system`.
     Heap,
     /// Memory of a GPU.
     Cuda,
@@ -38,7 +38,7 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The name in saved results.
+    /// Returns the name of the kind in saved results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Vfio => "vfio",
@@ -50,7 +50,7 @@ impl SourceKind {
     }
 }
 
-/// The memory that a buffer contains. Saved results have it as `source`.
+/// Memory that a buffer contains. Saved results contain it in the field `source`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// Kind of memory.
@@ -64,7 +64,7 @@ pub struct Origin {
 }
 
 impl fmt::Display for Origin {
-    /// `BAR 2 of 0000:03:00.0`, or the kind of memory.
+    /// Formats the memory as `BAR 2 of 0000:03:00.0`, or as its kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.bdf, self.bar) {
             (Some(bdf), Some(bar)) => write!(f, "BAR {bar} of {bdf}"),
@@ -75,8 +75,8 @@ impl fmt::Display for Origin {
 
 /// Memory mapped into this process, which importers register by address.
 ///
-/// The bytes stay mapped at this address as long as the value or a clone of it exists. No Rust reference to them exists, so
-/// devices may change them at any time. Only this crate creates values, so that registrations can rely on both.
+/// The bytes stay mapped at this address as long as the value or a clone of it exists. No Rust reference to the bytes exists,
+/// so devices may change them at any time. Registrations rely on both, so only this crate creates values.
 #[derive(Debug, Clone)]
 pub struct HostMemory {
     mapping: Arc<Mapping>,
@@ -84,24 +84,24 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    /// The first bytes of a mapping, at most its length.
+    /// Returns the first `length_bytes` bytes of a mapping, or all if the mapping is shorter.
     pub(crate) fn front(mapping: Arc<Mapping>, length_bytes: u64) -> Self {
         let length_bytes = usize::try_from(length_bytes).unwrap_or(usize::MAX).min(mapping.length_bytes());
         Self { mapping, length_bytes }
     }
 
-    /// The first bytes of this memory, at most its length.
+    /// Returns the first `length_bytes` bytes of this memory, or all if it is shorter.
     #[must_use]
     pub fn first(&self, length_bytes: u64) -> Self {
         Self::front(Arc::clone(&self.mapping), length_bytes.min(self.length_bytes as u64))
     }
 
-    /// Address of the first byte in this process.
+    /// Returns the address of the first byte in this process.
     pub fn address(&self) -> NonNull<u8> {
         self.mapping.address()
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn length_bytes(&self) -> usize {
         self.length_bytes
     }
@@ -111,23 +111,23 @@ impl HostMemory {
     }
 }
 
-/// What an importer registers.
+/// File descriptors or addresses that an importer registers.
 pub enum Handle {
-    /// A dma-buf. The buffer owns the file descriptor; an importer that must pass ownership on duplicates it.
+    /// A dma-buf. The buffer owns the file descriptor. An importer that must pass ownership to another API duplicates it.
     DmaBuf(OwnedFd),
-    /// A dma-buf for each range of the origin, in the same order.
+    /// One dma-buf per range in [`Origin::ranges`], in the same order.
     DmaBufs(Vec<OwnedFd>),
     /// An address range of this process.
     Memory(HostMemory),
-    /// The GPU's driver exported no dma-buf, for this reason. An importer can still use [`Buffer::gpu`].
+    /// The CUDA driver exported no dma-buf, for this reason. An importer can still use [`Buffer::gpu`].
     GpuNotExported(peerpath_cuda::Error),
 }
 
 impl Handle {
-    /// Checks that the memory has a handle.
+    /// Returns this handle if an importer can register it.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the GPU's driver exported no dma-buf.
+    /// [`Error::Gpu`] if the CUDA driver exported no dma-buf.
     pub fn required(&self) -> Result<&Self, Error> {
         match self {
             Self::GpuNotExported(source) => {
@@ -138,16 +138,16 @@ impl Handle {
     }
 }
 
-/// Exported memory: a handle for importers, and the exporter's own view of the same bytes.
+/// Exported memory: a handle for importers, and the exporter's view of the same bytes.
 ///
-/// The buffer keeps alive what the memory needs, e.g. the open device of a BAR. A registration that holds the buffer therefore
-/// cannot outlive the memory.
+/// The buffer keeps the exporter's resources open, e.g. the device of a BAR. The memory therefore stays valid as long as a
+/// registration holds the buffer.
 pub struct Buffer {
     handle: Handle,
     origin: Origin,
     view: Arc<dyn View>,
     gpu: Option<Arc<DeviceMemory>>,
-    /// Length of the view, which computes it on each call.
+    /// Length of the view in bytes, cached because the view computes it on each call.
     length_bytes: u64,
 }
 
@@ -158,22 +158,22 @@ impl Buffer {
         Self { handle, origin, view, gpu: None, length_bytes }
     }
 
-    /// Adds the GPU memory whose first bytes the buffer contains.
+    /// Stores the GPU memory whose first bytes the buffer contains.
     pub(crate) fn of_gpu(self, memory: Arc<DeviceMemory>) -> Self {
         Self { gpu: Some(memory), ..self }
     }
 
-    /// The GPU memory whose first bytes the buffer contains, if it is memory of a GPU.
+    /// Returns the GPU memory whose first bytes the buffer contains. `None` if the buffer is not memory of a GPU.
     pub fn gpu(&self) -> Option<&Arc<DeviceMemory>> {
         self.gpu.as_ref()
     }
 
-    /// What an importer registers.
+    /// Returns the handle that an importer registers.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// The dma-buf, if the buffer is exactly one.
+    /// Returns the dma-buf. `None` if the handle is not exactly one dma-buf.
     pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
         match &self.handle {
             Handle::DmaBuf(fd) => Some(fd.as_fd()),
@@ -181,17 +181,17 @@ impl Buffer {
         }
     }
 
-    /// The memory that the buffer contains.
+    /// Returns the origin of the bytes: kind of memory, PCI function, BAR and ranges.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The exporter's view of the bytes.
+    /// Returns the exporter's view of the bytes.
     pub fn view(&self) -> &Arc<dyn View> {
         &self.view
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }

@@ -1,4 +1,4 @@
-//! The crate's error: a variant for each operation that can fail.
+//! Error type of the crate, with one variant per operation that can fail.
 
 mod explained;
 
@@ -20,56 +20,56 @@ pub enum Error {
     /// The text does not name a source.
     #[error("cannot parse {text:?} as a source: {why}")]
     BadSource {
-        /// The text, shortened.
+        /// The text, truncated for display.
         text: String,
-        /// The reason.
+        /// Reason of the error.
         why: String,
     },
     /// The text is not a range.
     #[error("cannot parse {text:?} as a range, e.g. 0x4000+0x2000")]
     BadRangeText {
-        /// The text, shortened.
+        /// The text, truncated for display.
         text: String,
     },
     /// The text is not a VFIO interface.
     #[error("invalid VFIO interface {text:?}: expected auto, group or cdev")]
     BadVfioInterface {
-        /// The text, shortened.
+        /// The text, truncated for display.
         text: String,
     },
     /// The BAR cannot be exported.
     #[error("cannot export BAR {bar} of {bdf}: {problem}")]
     BadBar {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// Index of the BAR.
         bar: BarIndex,
-        /// The reason.
+        /// Reason of the error.
         problem: NotExportable,
     },
     /// A range cannot be exported.
     #[error("cannot export the range {range} of BAR {bar} of {bdf}: {problem}")]
     BadRange {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// Index of the BAR.
         bar: BarIndex,
-        /// The range.
+        /// Range that was requested.
         range: BarRange,
-        /// The reason.
+        /// Reason of the error.
         problem: RangeProblem,
     },
-    /// The source cannot export this length.
+    /// The source cannot export the requested length.
     #[error("cannot export {length_bytes} bytes of {source_name}: {why}")]
     BadLength {
-        /// The source, or its kind.
+        /// Name or kind of the source.
         source_name: String,
-        /// The requested length in bytes.
+        /// Requested length in bytes.
         length_bytes: u64,
-        /// The reason.
+        /// Reason of the error.
         why: String,
     },
-    /// The source is not a BAR, so it exports only its first bytes.
+    /// The caller requested ranges, but only BARs can be exported as ranges.
     #[error("cannot export ranges of {source_name}")]
     NoRanges {
         /// Description of the source.
@@ -82,37 +82,37 @@ pub enum Error {
     /// No VFIO driver is bound to the function.
     #[error("cannot open {bdf}: no VFIO driver is bound to it")]
     NotVfioDriver {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// The driver that is bound to it, if any.
+        /// Driver that is bound to the function, if any.
         driver: Option<String>,
     },
     /// The kernel does not offer this VFIO interface.
     #[error("cannot open {bdf} through the VFIO interface {interface}: {path} does not exist")]
     NoVfioInterface {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// The interface.
+        /// Requested VFIO interface.
         interface: VfioInterface,
-        /// The missing device file.
+        /// Device file that does not exist.
         path: PathBuf,
     },
     /// This process has the function open through the other VFIO interface.
     #[error("cannot open {bdf}: it is open through the VFIO interface {open}")]
     OtherVfioInterface {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// The interface through which it is open.
+        /// VFIO interface through which the function is open.
         open: VfioInterface,
     },
     /// Another program has the function, or its group, open through VFIO.
     #[error("cannot open {bdf}: another program has it open")]
     OpenElsewhere {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// The processes that have the group or the device open, as far as this user can see them.
+        /// Ids of the processes that have the group or the device open. Contains only processes visible to this user.
         pids: Vec<u32>,
-        /// EBUSY from the kernel.
+        /// EBUSY that the kernel returned.
         #[source]
         source: io::Error,
     },
@@ -121,7 +121,7 @@ pub enum Error {
     /// The VFIO container or the iommufd cannot be opened.
     #[error("cannot open {path}")]
     OpenIommu {
-        /// The device file.
+        /// Path of the device file.
         path: PathBuf,
         /// Error of the system call.
         #[source]
@@ -133,9 +133,9 @@ pub enum Error {
     /// The group or the device cannot be opened.
     #[error("cannot open {path}, the VFIO file of {bdf}")]
     OpenVfio {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// The device file.
+        /// Path of the device file.
         path: PathBuf,
         /// Error of the system call.
         #[source]
@@ -144,11 +144,11 @@ pub enum Error {
     /// The state of the group cannot be read, or the group cannot be attached to an IOMMU.
     #[error("cannot {operation} of IOMMU group {group} of {bdf}")]
     AttachGroup {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// IOMMU group of the function.
         group: IommuGroupId,
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
         /// Error of the system call.
         #[source]
@@ -157,20 +157,20 @@ pub enum Error {
     /// The device cannot be bound to an iommufd, or attached to an I/O address space.
     #[error("cannot {operation} for {bdf}")]
     AttachIommufd {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
         /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The device cannot be opened through its group, or VFIO's description of it cannot be read.
+    /// The device cannot be opened through its group, or the kernel's description of the device or its regions cannot be read.
     #[error("cannot {operation} of {bdf}")]
     OpenDevice {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
         /// Error of the system call.
         #[source]
@@ -181,50 +181,50 @@ pub enum Error {
     /// A region cannot be read, written or mapped.
     #[error("cannot {operation} of {bdf}")]
     Region {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
         /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The function has no reset.
+    /// The function does not support a reset.
     #[error("cannot reset {bdf}: it has no reset")]
     NoReset {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
     },
     /// The reset failed.
     #[error("cannot reset {bdf}")]
     Reset {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The kernel or the driver does not support the export of dma-bufs.
+    /// The kernel or the driver does not support exporting dma-bufs.
     #[error("cannot export BARs of {bdf} as dma-bufs")]
     ExportUnsupported {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// Driver of the function.
         driver: Option<String>,
-        /// Error of the probe.
+        /// Error of the probe for dma-buf support.
         #[source]
         source: io::Error,
     },
-    /// The export failed.
+    /// The kernel refused to export the ranges.
     #[error("cannot export BAR {bar} of {bdf}")]
     Export {
-        /// Address of the function.
+        /// PCI address of the function.
         bdf: Bdf,
         /// Index of the VFIO region. Regions 0 to 5 are the BARs.
         bar: u8,
         /// Driver of the function.
         driver: Option<String>,
-        /// The requested ranges.
+        /// Requested ranges.
         ranges: Vec<BarRange>,
         /// Error of the system call.
         #[source]
@@ -232,18 +232,18 @@ pub enum Error {
     },
 
     // Host memory.
-    /// The host has not enough available memory.
+    /// The host does not have enough available memory.
     #[error("cannot allocate {size_bytes} bytes: {available_bytes} bytes are available")]
     NotEnoughMemory {
-        /// The requested size in bytes.
+        /// Requested size in bytes.
         size_bytes: u64,
         /// `MemAvailable` of `/proc/meminfo`, in bytes.
         available_bytes: u64,
     },
-    /// The host has not enough free huge pages of 2 MiB.
+    /// The host does not have enough free huge pages of 2 MiB.
     #[error("cannot allocate {size_bytes} bytes of huge pages")]
     HugePages {
-        /// The requested size in bytes.
+        /// Requested size in bytes.
         size_bytes: u64,
         /// Error of the system call.
         #[source]
@@ -252,48 +252,48 @@ pub enum Error {
     /// Memory cannot be allocated or mapped.
     #[error("cannot {operation} of {size_bytes} bytes")]
     Memory {
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
-        /// The requested size in bytes.
+        /// Requested size in bytes.
         size_bytes: u64,
         /// Error of the system call.
         #[source]
         source: io::Error,
     },
-    /// A device file that creates dma-bufs cannot be opened, or the creation failed.
+    /// `/dev/udmabuf` or the dma-buf heap cannot be opened, or cannot create a dma-buf.
     #[error("cannot allocate a dma-buf of {size_bytes} bytes from {path}")]
     CreateDmaBuf {
-        /// The device file.
+        /// Path of the device file.
         path: PathBuf,
-        /// The requested size in bytes.
+        /// Requested size in bytes.
         size_bytes: u64,
         /// Error of the system call.
         #[source]
         source: io::Error,
     },
 
-    /// The GPU's driver cannot be loaded, or returned an error.
+    /// The CUDA driver cannot be loaded, or returned an error.
     #[error("cannot {what}: {source}")]
     Gpu {
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         what: &'static str,
-        /// Error of the driver; part of the message.
+        /// Error of the driver. The message of this error contains it.
         source: peerpath_cuda::Error,
     },
 
     // Sockets that pass dma-bufs.
-    /// The path of a socket cannot be used.
+    /// No socket can be created at the path.
     #[error("cannot create the socket {path}: {why}")]
     BadSocketPath {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// The reason.
+        /// Reason of the error.
         why: &'static str,
     },
     /// Another process serves this socket.
     #[error("cannot create the socket {path}: another process serves it")]
     SocketTaken {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
     },
     /// The source is not exported as one dma-buf, so it has no file descriptor to send.
@@ -305,9 +305,9 @@ pub enum Error {
     /// The socket cannot be created or used.
     #[error("cannot {operation} {path}")]
     Socket {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// What failed, as an infinitive.
+        /// Operation that failed, as a verb phrase.
         operation: &'static str,
         /// Error of the system call.
         #[source]
@@ -316,9 +316,9 @@ pub enum Error {
     /// The sender's message is not one dma-buf with its description.
     #[error("cannot receive a dma-buf from {path}: {why}")]
     BadSocketMessage {
-        /// The path of the socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The reason.
+        /// Reason of the error.
         why: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Exports memory as a [`Buffer`]: a dma-buf for importers, and the exporter's own [`View`] of the same bytes.
+//! Exports memory as a [`Buffer`]: a dma-buf for importers, and the exporter's [`View`] of the same bytes.
 //!
 //! The memory is a BAR of a PCI function through [`vfio`], memory of a GPU, host memory, or a dma-buf that another process
 //! sends over a [`socket`]. This program exports BAR 2 of a function and accesses it with the CPU:
@@ -51,44 +51,44 @@ pub use source::Source;
 pub use vfio::VfioExporter;
 pub use view::{View, check_span};
 
-/// An open source of memory: a BAR, memory of a GPU, host memory, or a dma-buf of another process.
+/// Open source of memory: a BAR, memory of a GPU, host memory, or a dma-buf of another process.
 pub trait Exporter: Send + Sync {
-    /// All memory that can be exported.
+    /// Returns the origin of all memory that can be exported.
     fn origin(&self) -> &Origin;
 
-    /// Size of the memory in bytes.
+    /// Returns the size of the memory in bytes.
     fn length_bytes(&self) -> u64 {
         self.origin().ranges.iter().map(|range| range.length_bytes).sum()
     }
 
-    /// Exports the first `length_bytes` bytes. With several ranges, these are the first bytes of the concatenated ranges, so
-    /// the last range may be cut. Each call returns a new buffer, whose origin lists what it contains.
+    /// Exports the first `length_bytes` bytes. If the source has several ranges, these are the first bytes of the concatenated
+    /// ranges, and the last range may be cut. Each call returns a new buffer, whose origin lists the exported ranges.
     ///
     /// # Errors
-    /// [`Error::BadLength`] if the length is zero, exceeds the source, or is not a whole number of pages for a dma-buf; and
-    /// errors of the kernel.
+    /// [`Error::BadLength`] if the length is zero, exceeds the source, or is not a whole number of pages for a dma-buf.
+    /// Otherwise, an error of the kernel.
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error>;
 
     /// Exports the ranges of a BAR, concatenated in this order. [`Origin::front`] and [`Origin::spread`] compute ranges.
     ///
     /// # Errors
-    /// [`Error::BadRange`] if a range is outside the open ranges or not in whole pages, [`Error::NoRanges`] if the source is
-    /// not a BAR, and errors of the kernel.
+    /// [`Error::BadRange`] if a range lies outside the ranges of the source or does not consist of whole pages,
+    /// [`Error::NoRanges`] if the source is not a BAR. Otherwise, an error of the kernel.
     fn export_ranges(&self, _ranges: &[BarRange], _packing: Packing) -> Result<Arc<Buffer>, Error> {
         Err(Error::NoRanges { source_name: self.origin().to_string() })
     }
 }
 
-/// How a buffer's ranges are distributed over dma-bufs.
+/// Distribution of the ranges of a buffer over dma-bufs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// All ranges in one dma-buf.
     OneDmaBuf,
-    /// A dma-buf for each range.
+    /// One dma-buf per range.
     DmaBufPerRange,
 }
 
-/// Page size of the CPU in bytes. Dma-bufs consist of whole pages.
+/// Returns the page size of the CPU in bytes. Dma-bufs consist of whole pages.
 pub fn page_bytes() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| u64::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(4096)

@@ -18,10 +18,10 @@ pub enum VfioInterface {
 }
 
 impl VfioInterface {
-    /// Every value, in the order of help texts.
+    /// All values, in the order of help texts.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Group, Self::Cdev];
 
-    /// The name, as [`VfioInterface::from_str`] accepts it.
+    /// Returns the name that [`VfioInterface::from_str`] accepts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",

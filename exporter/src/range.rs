@@ -8,7 +8,8 @@ use crate::size::parse_bytes;
 use crate::{BarRange, Error, Origin, page_bytes};
 
 impl BarRange {
-    /// The bytes of a BAR of `bar_bytes` within the bounds. May be empty or leave the BAR; [`find_problem`] rejects both.
+    /// Converts bounds into a range of a BAR of `bar_bytes` bytes. The range may be empty or exceed the BAR; [`find_problem`]
+    /// rejects both.
     pub(crate) fn from_bounds(bounds: &impl RangeBounds<u64>, bar_bytes: u64) -> Self {
         let start = match bounds.start_bound() {
             Bound::Included(&start) => start,
@@ -33,7 +34,7 @@ impl fmt::Display for BarRange {
 impl FromStr for BarRange {
     type Err = Error;
 
-    /// `OFFSET+LENGTH`, each as [`parse_bytes`] accepts it: `0x4000+0x2000`, `16K+8K`.
+    /// Parses `OFFSET+LENGTH`, e.g. `0x4000+0x2000` or `16K+8K`. [`parse_bytes`] parses both numbers.
     fn from_str(text: &str) -> Result<Self, Error> {
         let parsed = text.split_once('+').and_then(|(offset, length)| {
             Some(Self { offset_bytes: parse_bytes(offset)?, length_bytes: parse_bytes(length)? })
@@ -42,7 +43,7 @@ impl FromStr for BarRange {
     }
 }
 
-/// Why a range cannot be exported.
+/// Reason why a range cannot be exported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeProblem {
     /// The range is empty.
@@ -51,19 +52,19 @@ pub enum RangeProblem {
     /// The range does not start and end at page boundaries.
     #[error("it does not start and end at multiples of the page size, {page_bytes:#x}")]
     Unaligned {
-        /// The page size in bytes.
+        /// Page size in bytes.
         page_bytes: u64,
     },
     /// The range exceeds the BAR.
     #[error("the BAR ends at {bar_bytes:#x}")]
     PastEnd {
-        /// The size of the BAR in bytes.
+        /// Size of the BAR in bytes.
         bar_bytes: u64,
     },
-    /// The range overlaps another one.
+    /// The range overlaps another range.
     #[error("it overlaps the range {other}")]
     Overlap {
-        /// The other range.
+        /// Range that it overlaps.
         other: BarRange,
     },
     /// The range exceeds the ranges that the source was opened with.
@@ -71,7 +72,7 @@ pub enum RangeProblem {
     NotOpened,
 }
 
-/// The first range that cannot be exported from a BAR of `bar_bytes`, with the reason.
+/// Returns the first range that cannot be exported from a BAR of `bar_bytes` bytes, with the reason.
 pub(crate) fn find_problem(ranges: &[BarRange], bar_bytes: u64, page_bytes: u64) -> Option<(BarRange, RangeProblem)> {
     let alone = ranges.iter().find_map(|&range| Some((range, problem_of(range, bar_bytes, page_bytes)?)));
     alone.or_else(|| find_overlap(ranges))
@@ -90,8 +91,8 @@ fn problem_of(range: BarRange, bar_bytes: u64, page_bytes: u64) -> Option<RangeP
     }
 }
 
-/// The kernel accepts overlapping ranges. They are rejected here, because a byte at two offsets of the buffer cannot be
-/// verified.
+/// Returns a range that overlaps another range. The kernel accepts overlapping ranges, but a byte at two offsets of the buffer
+/// cannot be verified.
 fn find_overlap(ranges: &[BarRange]) -> Option<(BarRange, RangeProblem)> {
     let mut sorted: Vec<_> = ranges.to_vec();
     sorted.sort_by_key(|range| range.offset_bytes);
@@ -111,17 +112,17 @@ pub(crate) fn is_within(range: BarRange, ranges: &[BarRange]) -> bool {
 }
 
 impl Origin {
-    /// The ranges of the first `length_bytes` bytes, in buffer order. The last may be cut.
+    /// Returns the ranges of the first `length_bytes` bytes, in buffer order. The last range may be cut.
     pub fn front(&self, length_bytes: u64) -> Vec<BarRange> {
         take_front(&self.ranges, length_bytes)
     }
 
-    /// Divides `length_bytes` bytes into `count` ranges of equal length. Two ranges are separated by a gap of the same length,
-    /// so that they cannot be mapped as one.
+    /// Divides `length_bytes` bytes into `count` ranges of equal length. A gap of the same length separates consecutive ranges,
+    /// so that they cannot be mapped as one range.
     ///
     /// # Errors
-    /// [`Error::BadLength`] if the ranges are not whole pages, they and the gaps exceed the memory, or the memory has several
-    /// ranges already.
+    /// [`Error::BadLength`] if the ranges do not consist of whole pages, ranges and gaps together exceed the memory, or the
+    /// memory already has several ranges.
     pub fn spread(&self, length_bytes: u64, count: u32) -> Result<Vec<BarRange>, Error> {
         let refused = |why| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why });
         let [whole] = self.ranges[..] else {
@@ -159,7 +160,7 @@ fn take_front(ranges: &[BarRange], length_bytes: u64) -> Vec<BarRange> {
     front
 }
 
-/// The sum of the lengths; `None` if it exceeds 64 bits.
+/// Returns the sum of the lengths in bytes. `None` if it exceeds 64 bits.
 pub(crate) fn total_bytes(ranges: &[BarRange]) -> Option<u64> {
     ranges.iter().try_fold(0_u64, |sum, range| sum.checked_add(range.length_bytes))
 }

@@ -4,7 +4,7 @@
 /// `None` if the text has another form or the number exceeds 64 bits.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
-        // `from_str_radix` would accept a sign.
+        // Check the digits first, because `from_str_radix` would accept a sign.
         return digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?;
     }
     let (digits, shift) = match text.as_bytes().last()? {

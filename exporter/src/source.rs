@@ -1,4 +1,4 @@
-//! Sources of memory by name.
+//! Sources of memory, and their names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::{
     VfioExporter,
 };
 
-/// Memory to export, by name.
+/// Memory to export, parsed from its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A BAR through VFIO: `0000:03:00.0:2`, or ranges of it: `0000:03:00.0:2@0x0+0x2000,0x4000+0x2000`.
@@ -42,7 +42,7 @@ pub enum Source {
     },
     /// Memory of a GPU: `cuda:N:SIZE`.
     Cuda {
-        /// Index of the GPU, as the CUDA driver numbers them.
+        /// GPU number in the CUDA driver's enumeration, from 0.
         index: u32,
         /// Size in bytes.
         size_bytes: u64,
@@ -55,7 +55,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The forms of names with a description, for help texts.
+    /// Each form of a name with its description, for help texts.
     pub const FORMS: [(&str, &str); 6] = [
         ("BDF:BAR[@OFF+LEN,...]", "BAR of a PCI function through VFIO, or ranges of it"),
         ("socket:PATH", "dma-buf that another process sends over a Unix socket"),
@@ -65,10 +65,10 @@ impl Source {
         ("host:SIZE", "host memory without a dma-buf, as a baseline"),
     ];
 
-    /// Checks the source without opening it: the function, BAR, ranges or GPU exist, and a dma-buf has whole pages.
+    /// Checks the source without opening it: the function, BAR, ranges or GPU exist, and a dma-buf consists of whole pages.
     ///
     /// # Errors
-    /// The first check that fails.
+    /// The error of the first check that fails.
     pub fn check(&self) -> Result<(), Error> {
         match self {
             Self::Vfio { bdf, bar, ranges } => VfioExporter::check(*bdf, *bar, ranges),
@@ -79,10 +79,10 @@ impl Source {
         }
     }
 
-    /// Opens the device or allocates the memory, so that a later export has only its own cost.
+    /// Opens the device or allocates the memory, so that the time of a later export does not include it.
     ///
     /// # Errors
-    /// As the `open` function of the exporter, e.g. [`VfioExporter::open`].
+    /// Same as the `open` function of the exporter, e.g. [`VfioExporter::open`].
     pub fn open(&self, options: &OpenOptions) -> Result<Box<dyn Exporter>, Error> {
         Ok(match self {
             Self::Vfio { bdf, bar, ranges } => Box::new(VfioExporter::open(*bdf, *bar, ranges, options)?),

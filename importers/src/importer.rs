@@ -64,7 +64,7 @@ pub struct Capabilities {
 pub struct Usage {
     /// Form of a target: `verbs:DEV[/PORT]`.
     pub form: &'static str,
-    /// Description of such a target, in one line.
+    /// Description of the target, in one line.
     pub summary: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Reason and remedy of each error. `peerpath_paths::explain` has those of errnos.
+//! Reason and remedy of each error. `peerpath_paths::explain` explains errnos.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, expla
 use crate::Error;
 
 impl Error {
-    /// The cause, as saved results name it; `None` if no cause fits.
+    /// Returns the cause that saved results contain. `None` if no cause fits.
     pub fn cause(&self) -> Option<Cause> {
         self.explanation().cause
     }
@@ -28,7 +28,7 @@ impl Explained for Error {
             | Self::NotADmaBuf { .. } => Severity::BadInput,
             Self::Group(error) => error.severity(),
             Self::Gpu { source, .. } => source.severity(),
-            // The errno decides.
+            // The cause depends on the errno.
             Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
                 self.explanation().severity.unwrap_or(Severity::Failed)
             }
@@ -194,7 +194,7 @@ fn socket(path: &Path, source: &io::Error) -> Explanation {
     }
 }
 
-/// The text of an error as a sentence, with a capital letter and a full stop.
+/// Returns the text of an error as a sentence, with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();

@@ -16,7 +16,8 @@ pub struct CudaExporter {
 }
 
 impl CudaExporter {
-    /// Checks the size and that the GPU exists, without allocating memory. `index` is the CUDA driver's.
+    /// Checks the size and that the GPU exists, without allocating memory. `index` is the GPU number in the CUDA driver's
+    /// enumeration.
     ///
     /// # Errors
     /// [`Error::BadLength`] if the size is not a whole number of pages, or [`Error::Gpu`].
@@ -26,10 +27,10 @@ impl CudaExporter {
         driver.gpu(index).map(drop).map_err(|source| Error::Gpu { what: "open the GPU", source })
     }
 
-    /// Allocates the memory. `index` is the CUDA driver's.
+    /// Allocates the memory. `index` is the GPU number in the CUDA driver's enumeration.
     ///
     /// # Errors
-    /// As [`CudaExporter::check`], and [`Error::Gpu`] if the GPU has not enough free memory.
+    /// Same as [`CudaExporter::check`], and [`Error::Gpu`] if the GPU does not have enough free memory.
     pub fn open(index: u32, size_bytes: u64) -> Result<Self, Error> {
         super::check_pages("cuda", size_bytes)?;
         let failed = |what| move |source| Error::Gpu { what, source };
@@ -50,7 +51,7 @@ impl Exporter for CudaExporter {
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
-        // Without a dma-buf, GPUs can still use the buffer.
+        // If the driver exports no dma-buf, the importer of GPUs can still use the buffer.
         let handle = self.memory.dma_buf(length_bytes).map_or_else(Handle::GpuNotExported, Handle::DmaBuf);
         let origin = Origin { ranges: self.origin.front(length_bytes), ..self.origin.clone() };
         let view = GpuView { memory: Arc::clone(&self.memory), length_bytes };
@@ -58,14 +59,14 @@ impl Exporter for CudaExporter {
     }
 }
 
-/// View of the first bytes of GPU memory. The GPU's driver copies the bytes.
+/// View of the first bytes of GPU memory. The CUDA driver copies the bytes.
 pub struct GpuView {
     memory: Arc<DeviceMemory>,
     length_bytes: u64,
 }
 
 impl GpuView {
-    /// View of the whole memory.
+    /// Creates a view of the whole memory.
     pub fn whole(memory: Arc<DeviceMemory>) -> Self {
         Self { length_bytes: memory.length_bytes(), memory }
     }

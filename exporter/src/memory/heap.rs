@@ -10,7 +10,7 @@ use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
-/// The kernel's system heap (`/dev/dma_heap/system`). Each export allocates new memory.
+/// Exporter of the kernel's system heap (`/dev/dma_heap/system`). Each export allocates new memory.
 #[derive(Debug)]
 pub struct HeapExporter {
     origin: Origin,

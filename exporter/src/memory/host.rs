@@ -1,4 +1,4 @@
-//! Anonymous host memory, registered by address.
+//! Anonymous host memory, which importers register by address.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{check_available, origin};
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, HostMemory, OpenOptions, Origin, SourceKind, check_length};
 
-/// Host memory without a dma-buf, as a baseline.
+/// Host memory without a dma-buf, as a baseline for measurements.
 #[derive(Debug)]
 pub struct HostExporter {
     origin: Origin,

@@ -20,7 +20,7 @@ fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
     Origin { kind, bdf: None::<Bdf>, bar: None, ranges }
 }
 
-/// Rejects an allocation that exceeds the available memory. Every page is touched, so the kernel would kill processes.
+/// Rejects an allocation that exceeds the available memory: touching all its pages would invoke the OOM killer.
 fn check_available(size_bytes: u64) -> Result<(), Error> {
     let meminfo = Tree::live().text("proc/meminfo").unwrap_or_default();
     match available_bytes(&meminfo) {
@@ -36,7 +36,7 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Checks that the size is a whole number of pages, as a dma-buf needs.
+/// Checks that the size is a whole number of pages, as dma-bufs require.
 pub(crate) fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
     let page_bytes = page_bytes();
     if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {

@@ -13,7 +13,7 @@ use crate::sys::dma_buf;
 use crate::sys::mapping::Mapping;
 use crate::{Buffer, Error, Exporter, Handle, Origin, SourceKind, check_length, page_bytes};
 
-/// Host memory of a memfd, which `/dev/udmabuf` wraps as a dma-buf.
+/// Host memory of a memfd, from which `/dev/udmabuf` creates a dma-buf.
 #[derive(Debug)]
 pub struct UdmabufExporter {
     origin: Origin,
@@ -47,7 +47,7 @@ impl UdmabufExporter {
     }
 }
 
-/// A memfd sealed against shrinking, as udmabuf requires, and its mapping.
+/// Creates a memfd sealed against shrinking, as udmabuf requires, and maps it.
 fn sealed_memory(size_bytes: u64) -> Result<(OwnedFd, Mapping), Error> {
     let failed = |operation| move |errno: nix::Error| Error::Memory { operation, size_bytes, source: errno.into() };
     let memfd = memfd_create(c"peerpath", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)

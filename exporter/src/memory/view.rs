@@ -1,4 +1,4 @@
-//! View of host memory that devices access.
+//! View of host memory that devices may access at the same time.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,12 +8,13 @@ use crate::sys::dma_buf::{self, Access};
 use crate::sys::mapping::Mapping;
 use crate::{HostMemory, View, check_span};
 
-/// The first bytes of a mapping.
+/// View of the first bytes of a mapping.
 #[derive(Debug)]
 pub(super) struct MemoryView {
     pub(super) mapping: Arc<Mapping>,
     pub(super) length_bytes: u64,
-    /// Dma-buf to synchronize around each access (`DMA_BUF_IOCTL_SYNC`), for hosts whose caches are not coherent with DMA.
+    /// Dma-buf to synchronize before and after each access (`DMA_BUF_IOCTL_SYNC`), for hosts whose caches are not coherent with
+    /// DMA.
     pub(super) dma_buf: Option<OwnedFd>,
 }
 

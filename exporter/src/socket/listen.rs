@@ -1,4 +1,4 @@
-//! The sender's listening socket and its file.
+//! Listening socket of the sender, and its file.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::Error;
 
-/// A listening socket with mode 0600; dropping it removes its file.
+/// Listening socket with mode 0600. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
     path: PathBuf,
-    /// Device and inode of the file, so that another file at the path is not removed.
+    /// Device and inode number of the file, so that drop does not remove another file at the same path.
     identity: (u64, u64),
 }
 
@@ -28,7 +28,7 @@ impl Listener {
         let failed =
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
         let socket = new_socket(path)?;
-        // Before `bind`, because the kernel creates the file with the mode of the socket: other users never have access.
+        // Set the mode before `bind`: the kernel creates the file with the mode of the socket, so other users never have access.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("set the mode of"))?;
         bind(socket.as_raw_fd(), &address).map_err(|errno| match errno {
             Errno::EADDRINUSE => Error::SocketTaken { path: path.to_owned() },
@@ -70,7 +70,7 @@ pub(super) fn address(path: &Path) -> Result<UnixAddr, Error> {
     UnixAddr::new(path).map_err(|_| bad("the path exceeds 107 bytes"))
 }
 
-/// Removes a stale socket at the path; an error for any other file.
+/// Removes a stale socket at the path. Fails if another file is there, or if a process serves the socket.
 fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Socket { path: path.to_owned(), operation, source };
     let metadata = match fs::symlink_metadata(path) {
@@ -84,9 +84,9 @@ fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let probe = new_socket(path)?;
     match connect(probe.as_raw_fd(), address) {
         Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed("remove the stale socket")),
-        // Removed since the check above.
+        // Another process removed the file after the check above.
         Err(Errno::ENOENT) => Ok(()),
-        // A process accepted, listens with another socket type, or denies access.
+        // A process accepted the connection, listens with another socket type, or denies access.
         _ => Err(Error::SocketTaken { path: path.to_owned() }),
     }
 }

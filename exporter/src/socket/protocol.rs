@@ -17,18 +17,18 @@ use serde::{Deserialize, Serialize};
 use crate::range::total_bytes;
 use crate::{BarRange, Origin, SourceKind};
 
-/// Largest number of bytes of memory in one message.
+/// Maximum number of bytes of memory per message.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// Longest line of a request or a reply.
+/// Maximum length of the JSON line of a request or a reply, in bytes.
 const LINE_BYTES: usize = 1024;
-/// Longest first message, enough for about 2000 ranges.
+/// Maximum length of the first message in bytes, enough for about 2000 ranges.
 pub(super) const DESCRIPTION_BYTES: usize = 128 * 1024;
-/// Longest message after the first one.
+/// Maximum length of a message after the first message, in bytes.
 pub(super) const MESSAGE_BYTES: usize = LINE_BYTES + CHUNK_BYTES;
-/// Version of the requests.
+/// Version of the request protocol.
 pub(super) const VIEW_VERSION: u32 = 1;
 
-/// The first message: describes the dma-buf that it carries.
+/// First message, which describes the dma-buf that is sent with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) bdf: Option<Bdf>,
@@ -37,7 +37,7 @@ pub(super) struct Description {
     pub(super) size_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<SourceKind>,
-    /// Version of the requests that the sender serves; absent if it serves none.
+    /// Version of the request protocol that the sender serves. `None` if the sender serves no requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) view: Option<u32>,
 }
@@ -68,7 +68,7 @@ impl Description {
         }
     }
 
-    /// The origin of the buffer, or the reason why the description is inconsistent.
+    /// Returns the origin of the buffer, or the reason why the description is inconsistent.
     pub(super) fn origin(self) -> Result<Origin, String> {
         let sum = total_bytes(&self.ranges);
         if self.ranges.is_empty() || self.size_bytes == 0 || sum != Some(self.size_bytes) {
@@ -87,7 +87,7 @@ impl Description {
     }
 }
 
-/// Divides a message into its parsed line and the bytes after it. `None` if the line is missing or has another form.
+/// Divides a message into its parsed line and the bytes after it. `None` if the line is missing or cannot be parsed.
 pub(super) fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Option<(T, &'a [u8])> {
     let end = message.iter().position(|&byte| byte == b'\n')?;
     let (line, bytes) = message.split_at(end);
@@ -107,7 +107,7 @@ pub(super) fn send(
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let control = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     loop {
-        // Without `MSG_NOSIGNAL`, a closed connection would raise SIGPIPE.
+        // With `MSG_NOSIGNAL`, a closed connection returns EPIPE instead of raising SIGPIPE.
         match sendmsg::<()>(socket.as_raw_fd(), &parts, control.as_slice(), MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}

@@ -1,4 +1,4 @@
-//! The receiving process.
+//! Receiver of a dma-buf that another process sends.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,11 +17,11 @@ use super::protocol::{
 use crate::sys::{dma_buf, message};
 use crate::{Buffer, Error, Exporter, Handle, Origin, View, check_length, check_span, page_bytes};
 
-/// Time limit for each message, in either direction.
+/// Timeout for sending or receiving one message.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
 
-/// A dma-buf that another process sent. Each export duplicates the file descriptor of the whole dma-buf; the length of the
-/// buffer is the part to use.
+/// Exporter of a dma-buf that another process sent. Each export duplicates the file descriptor of the whole dma-buf. The length
+/// of the buffer limits the bytes to use.
 #[derive(Debug)]
 pub struct SocketExporter {
     origin: Origin,
@@ -31,10 +31,10 @@ pub struct SocketExporter {
 
 #[derive(Debug)]
 struct Connection {
-    // Locked for a request and its reply, because replies have no number.
+    // Locked from a request until its reply, because replies carry no request number.
     socket: Mutex<OwnedFd>,
     serves_view: bool,
-    /// A reply was lost, so the next one may belong to an earlier request.
+    /// Whether a reply was lost or invalid, so that the next reply could belong to an earlier request.
     is_broken: AtomicBool,
 }
 
@@ -53,7 +53,7 @@ impl SocketExporter {
         Ok(this)
     }
 
-    /// As [`SocketExporter::connect`], but accepts any file of the described size, for tests.
+    /// Like [`SocketExporter::connect`], but accepts any file of the described size instead of a dma-buf, for tests.
     pub(super) fn receive(path: &Path) -> Result<Self, Error> {
         let failed =
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
@@ -110,7 +110,7 @@ fn receive_description(socket: &OwnedFd, path: &Path) -> Result<(Description, Ow
     if let Some((Reply::Error(why), _)) = parse(message) {
         return Err(bad(&why.chars().take(200).collect::<String>()));
     }
-    // A newline is optional, because the message has an end of its own.
+    // The newline is optional, because the end of the message also ends the line.
     let line = message.strip_suffix(b"\n").unwrap_or(message);
     let description =
         serde_json::from_slice(line).map_err(|error| bad(&format!("cannot parse the message: {error}")))?;
@@ -139,7 +139,7 @@ impl Exporter for SocketExporter {
     }
 }
 
-/// The sender's view, through requests.
+/// View that reads and writes through requests to the sender.
 struct RemoteView {
     connection: Arc<Connection>,
     length_bytes: u64,
@@ -152,7 +152,7 @@ impl Connection {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the sender does not serve reads and writes"));
         }
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        // Replies have no number, so after a lost or invalid reply the next one could belong to an earlier request.
+        // Replies carry no request number. After a lost or invalid reply, the next reply could belong to an earlier request.
         if self.is_broken.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "an earlier reply of the sender was lost"));
         }
@@ -183,7 +183,7 @@ impl Connection {
     }
 }
 
-/// Replaces EAGAIN, the errno of a receive timeout.
+/// Replaces EAGAIN, the errno of a timeout, by an error that names the timeout.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         return io::Error::new(io::ErrorKind::TimedOut, "the sender did not send in time");

@@ -1,4 +1,4 @@
-//! The sending process.
+//! Sender of a dma-buf to other processes.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,25 +17,25 @@ use super::protocol::{CHUNK_BYTES, Description, MESSAGE_BYTES, Reply, Request, p
 use crate::sys::message::receive;
 use crate::{Buffer, Error, Exporter};
 
-/// Largest number of receivers at once, to bound the number of threads.
+/// Maximum number of connected receivers, to limit the number of threads.
 const RECEIVERS_MAX: usize = 32;
-/// Time limit for sending a message to a receiver.
+/// Timeout for sending one message to a receiver.
 const SEND_TIMEOUT: TimeVal = TimeVal::new(5, 0);
 /// Interval between checks of the stop flag.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Sends the file descriptor of a dma-buf to each receiver that connects: processes of the same user and of root.
+/// Sends the file descriptor of a dma-buf to each receiver that connects. Receivers are processes of the same user or root.
 pub struct DmaBufSender {
     listener: Listener,
     buffer: Arc<Buffer>,
 }
 
 impl DmaBufSender {
-    /// Exports the whole source as one dma-buf and listens on a socket at `path`, which gets mode 0600.
+    /// Exports the whole source as one dma-buf and listens on a socket at `path` with mode 0600.
     ///
     /// # Errors
-    /// As [`Exporter::export`]; [`Error::NotADmaBuf`] if the source is not exported as one dma-buf; [`Error::BadSocketPath`],
-    /// [`Error::SocketTaken`] or [`Error::Socket`] if the socket cannot be created.
+    /// Same as [`Exporter::export`]. [`Error::NotADmaBuf`] if the source is not exported as one dma-buf.
+    /// [`Error::BadSocketPath`], [`Error::SocketTaken`] or [`Error::Socket`] if the socket cannot be created.
     pub fn new(path: &Path, exporter: &dyn Exporter) -> Result<Self, Error> {
         let buffer = exporter.export(exporter.length_bytes())?;
         if buffer.dma_buf().is_none() {
@@ -44,7 +44,7 @@ impl DmaBufSender {
         Ok(Self { listener: Listener::bind(path)?, buffer })
     }
 
-    /// The exported memory.
+    /// Returns the exported buffer.
     pub fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
     }
@@ -69,7 +69,7 @@ impl DmaBufSender {
                         receivers.fetch_add(1, Ordering::AcqRel);
                         let receivers = &receivers;
                         scope.spawn(move || {
-                            // An error closes this receiver's connection only.
+                            // An error closes only the connection of this receiver.
                             let _ = self.serve_receiver(socket.as_fd(), &stopping);
                             receivers.fetch_sub(1, Ordering::AcqRel);
                         });
@@ -93,7 +93,7 @@ impl DmaBufSender {
         let socket = match accept4(self.listener.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             Ok(fd) => crate::sys::adopt(fd)?,
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return Ok(None),
-            // Out of file descriptors or memory, which may be temporary.
+            // The host may lack file descriptors or memory only temporarily.
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
                 std::thread::sleep(TICK);
                 return Ok(None);
@@ -135,7 +135,7 @@ impl DmaBufSender {
         Ok(())
     }
 
-    /// Carries out a request and returns the bytes of the reply.
+    /// Executes a request and returns the bytes of the reply.
     fn carry_out<'a>(&self, request: Request, payload: &[u8], bytes: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let view = self.buffer.view();
         match request {

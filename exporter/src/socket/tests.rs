@@ -1,4 +1,5 @@
-//! Sender and receiver, and peers that violate the protocol. A memfd replaces the dma-buf: the kernel passes both alike.
+//! Tests sender and receiver, also with peers that violate the protocol. A memfd replaces the dma-buf: the kernel passes both
+//! file descriptors in the same way.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -76,7 +77,7 @@ impl Exporter for Memfd {
     }
 }
 
-/// Runs `work` against a sender, and expects the sender to end within two seconds after the stop flag is set.
+/// Runs `work` against a sender, and checks that the sender stops within two seconds after the stop flag is set.
 fn with_sender(exporter: &Memfd, work: impl FnOnce(&Path)) {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("socket");
@@ -102,7 +103,7 @@ fn raw_connect(path: &Path) -> OwnedFd {
     socket
 }
 
-/// The next message as text; empty at the end of the connection.
+/// Receives the next message as text. Empty at the end of the connection.
 fn next(socket: &OwnedFd) -> String {
     let mut bytes = vec![0; 70_000];
     let length = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap_or(0);
@@ -190,7 +191,7 @@ fn serves_others_while_a_receiver_reads_no_replies() {
         while send(greedy.as_raw_fd(), request, MsgFlags::MSG_DONTWAIT).is_ok() {}
         let other = SocketExporter::receive(path).unwrap();
         other.export(SIZE as u64).unwrap().view().read(0, &mut [0; 16]).unwrap();
-        // Closes its connection with unread replies.
+        // Close the connection while it has unread replies.
         drop(greedy);
     });
 }
@@ -210,7 +211,7 @@ fn limits_receivers_and_accepts_more_after_one_leaves() {
     });
 }
 
-/// A sender that sends the given message, and keeps or closes the connection.
+/// Serves one receiver: sends the message `text` with `fds`, and keeps the connection open if `keep` is set.
 fn send_once(text: &str, fds: &[RawFd], keep: bool) -> (Result<SocketExporter, Error>, Option<OwnedFd>) {
     let base = tempfile::tempdir().unwrap();
     let path: PathBuf = base.path().join("socket");
@@ -259,7 +260,7 @@ fn rejects_other_messages_and_closes_their_fds() {
         (DESCRIPTION, vec![small.as_raw_fd()], "file descriptors"),
     ];
     for (text, fds, why) in cases {
-        // Also sends the write end of a pipe: its read end reports EOF only after every copy is closed.
+        // Also send the write end of a pipe. Its read end reports EOF only after every copy of the write end is closed.
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let mut all = fds.clone();
         if !all.is_empty() {

@@ -31,7 +31,7 @@ struct Sync {
 }
 const _: () = assert!(size_of::<Sync>() == 8);
 
-/// File system type of dma-bufs ("DMAB"), include/uapi/linux/magic.h.
+/// File system type of dma-bufs: `DMA_BUF_MAGIC` in include/uapi/linux/magic.h.
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;
 
 mod raw {
@@ -71,7 +71,7 @@ pub(crate) fn heap_allocate(heap: BorrowedFd<'_>, size_bytes: u64) -> io::Result
     adopt(request.fd.cast_signed())
 }
 
-/// Tells the exporter of a dma-buf that CPU accesses begin (`start`) or end.
+/// Begins (`start`) or ends CPU accesses to a dma-buf (`DMA_BUF_IOCTL_SYNC`).
 pub(crate) fn sync(dma_buf: BorrowedFd<'_>, access: Access, start: bool) -> io::Result<()> {
     let direction = match access {
         Access::Read => 1,
@@ -82,19 +82,19 @@ pub(crate) fn sync(dma_buf: BorrowedFd<'_>, access: Access, start: bool) -> io::
         // SAFETY: the kernel reads one structure, which lives until the call returns.
         match unsafe { raw::sync(dma_buf.as_raw_fd(), &raw const request) } {
             Ok(_) => return Ok(()),
-            // The kernel waits for fences, which a signal can interrupt.
+            // Retry: the kernel waits for fences, and a signal can interrupt this wait.
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-/// Whether the fd is a dma-buf.
+/// Whether the file descriptor is a dma-buf.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(u64::try_from(nix::sys::statfs::fstatfs(fd)?.filesystem_type().0) == Ok(DMA_BUF_MAGIC))
 }
 
-/// Size of a dma-buf or a file in bytes.
+/// Returns the size of a dma-buf or a file in bytes.
 pub(crate) fn size_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let end = nix::unistd::lseek64(fd, 0, nix::unistd::Whence::SeekEnd)?;
     nix::unistd::lseek64(fd, 0, nix::unistd::Whence::SeekSet)?;

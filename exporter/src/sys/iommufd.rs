@@ -8,7 +8,7 @@ use iommufd_bindings as uapi;
 
 use crate::HostMemory;
 
-/// `_IO(';', n)`. The numbers contain no sizes, because every structure has a size field.
+/// Returns the ioctl number `_IO(';', n)`. iommufd's numbers encode no size, because every structure has a size field.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
     nix::request_code_none!(uapi::IOMMUFD_TYPE, n)
 }
@@ -22,7 +22,7 @@ mod raw {
     nix::ioctl_readwrite_bad!(ioas_map_file, number(uapi::IOMMUFD_CMD_IOAS_MAP_FILE), uapi::iommu_ioas_map_file);
 }
 
-/// Sizes that the structures report to the kernel. The bindings crate asserts the rest of the layout.
+/// Checks the sizes that requests pass to the kernel. The bindings crate checks the rest of the layout.
 const _: () = {
     assert!(size_of::<uapi::iommu_ioas_alloc>() == 12);
     assert!(size_of::<uapi::iommu_ioas_map>() == 40);
@@ -50,7 +50,7 @@ fn flags(access: Access) -> u32 {
         | flag(access.write, uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE)
 }
 
-/// Allocates an address space and returns its id. The kernel frees it with the iommufd.
+/// Allocates an I/O address space (IOAS) and returns its id. The kernel frees it when the iommufd is closed.
 pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut request = uapi::iommu_ioas_alloc { size: 12, flags: 0, out_ioas_id: 0 };
     // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.
@@ -82,8 +82,8 @@ pub(crate) fn map_file(
     Ok(request.iova)
 }
 
-/// Pins and maps whole pages of this process and returns the IOVA that the kernel chose. The kernel keeps the pages even if
-/// this process unmaps them.
+/// Pins and maps whole pages of this process and returns the IOVA that the kernel chose. The pages stay allocated even if this
+/// process unmaps them.
 pub(crate) fn map_memory(
     iommufd: BorrowedFd<'_>,
     ioas_id: u32,

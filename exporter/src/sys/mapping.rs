@@ -10,8 +10,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use super::mmio;
 use crate::check_span;
 
-/// A mapping, unmapped when dropped. All accesses are volatile copies, because devices and other processes may change the
-/// bytes at any time.
+/// Memory mapped into this process, unmapped on drop. All accesses are volatile copies, because devices and other processes may
+/// change the bytes at any time.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     address: NonNull<u8>,
@@ -28,7 +28,7 @@ fn protection() -> ProtFlags {
     ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
 }
 
-/// Huge page size that x86-64 and AArch64 (with pages of 4 KiB) support.
+/// Huge page size in bytes. x86-64 supports it, and AArch64 with pages of 4 KiB.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 fn length(bytes: u64) -> io::Result<NonZeroUsize> {
@@ -46,7 +46,7 @@ impl Mapping {
         Ok(Self { address: address.cast(), length_bytes })
     }
 
-    /// As [`Mapping::anonymous`], in huge pages of 2 MiB. Rounds the length up.
+    /// Like [`Mapping::anonymous`], in huge pages of 2 MiB. Rounds the length up to whole huge pages.
     pub(crate) fn huge(length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(0))?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE | MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
@@ -55,7 +55,7 @@ impl Mapping {
         Ok(Self { address: address.cast(), length_bytes })
     }
 
-    /// Maps a span of a file, dma-buf or device, shared.
+    /// Maps a span of a file, dma-buf or device with `MAP_SHARED`.
     pub(crate) fn shared(file: BorrowedFd<'_>, offset: u64, length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes)?;
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
@@ -73,7 +73,7 @@ impl Mapping {
         self.length_bytes.get()
     }
 
-    /// Copies bytes out.
+    /// Copies bytes from the mapping at `offset` to `into`.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let at = self.at(offset, into.len())?;
         // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
@@ -81,7 +81,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Copies bytes in; `flush` as in [`mmio::copy_in`].
+    /// Copies `from` to the mapping at `offset`. For `flush`, see [`mmio::copy_in`].
     pub(crate) fn write(&self, offset: u64, from: &[u8], flush: bool) -> io::Result<()> {
         let at = self.at(offset, from.len())?;
         // SAFETY: `at` checked that the span lies within the mapping, which lives as long as `self`.
@@ -89,7 +89,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Copies to another mapping in one pass; `flush` as in [`mmio::copy_in`].
+    /// Copies bytes to another mapping, without an intermediate buffer. For `flush`, see [`mmio::copy_in`].
     pub(crate) fn copy_to(&self, offset: u64, to: &Self, to_offset: u64, length: usize, flush: bool) -> io::Result<()> {
         let (from, to) = (self.at(offset, length)?, to.at(to_offset, length)?);
         // SAFETY: `at` checked that both spans lie within their mappings, which live as long as the references to them.

@@ -1,4 +1,4 @@
-//! Messages with file descriptors.
+//! Receives socket messages with file descriptors.
 
 use std::io::{self, IoSliceMut};
 use std::mem::{size_of, zeroed};
@@ -6,17 +6,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::adopt;
 
-/// Largest number of file descriptors in a message (`SCM_MAX_FD` in the kernel).
+/// Maximum number of file descriptors per message (`SCM_MAX_FD` in the kernel).
 const FDS_MAX: usize = 253;
 
 /// A received message.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// Length in bytes; zero at the end of the connection.
+    /// Length of the message in bytes. Zero at the end of the connection.
     pub(crate) length: usize,
-    /// The message was longer than the buffer.
+    /// Whether the message was longer than the buffer.
     pub(crate) truncated: bool,
-    /// The kernel discarded file descriptors, e.g. because this process has too many open.
+    /// Whether the kernel discarded file descriptors, e.g. because this process has too many open.
     pub(crate) fds_lost: bool,
     /// All received file descriptors, owned so that dropping a rejected message closes them.
     pub(crate) fds: Vec<OwnedFd>,
@@ -24,9 +24,9 @@ pub(crate) struct Received {
 
 /// Receives a message with its file descriptors.
 ///
-/// Does not use `recvmsg` of nix, which returns an error for a truncated control message and leaks its file descriptors.
+/// Does not use `recvmsg` of nix: if a control message is truncated, nix returns an error and leaks the file descriptors.
 pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Received> {
-    // `u64`, so that the control headers are aligned.
+    // Use `u64` elements to align the control message headers.
     let mut control = [0_u64; (FDS_MAX * size_of::<RawFd>() + 64) / 8];
     let mut part = IoSliceMut::new(into);
     // SAFETY: a structure of integers and pointers, for which zero is a valid value.
@@ -55,7 +55,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Rec
     })
 }
 
-/// The file descriptors of a received message.
+/// Returns the file descriptors of a received message.
 fn fds_of(header: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     // SAFETY: `header` is as recvmsg left it, so the macros walk the control bytes that the kernel wrote.

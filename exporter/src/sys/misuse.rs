@@ -1,5 +1,5 @@
 //! Checks the errors of a real kernel for invalid requests that the safe functions of this crate cannot send.
-//! `PEERPATH_MISUSE=BDF:BAR` names a BAR of a function that nothing else uses.
+//! `PEERPATH_MISUSE=BDF:BAR` names a BAR of an unused PCI function.
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use peerpath_paths::{Cause, Facts, Step, explain};
@@ -19,7 +19,7 @@ fn the_kernel_rejects_invalid_requests_with_the_errnos_of_the_table() {
     let Ok(Source::Vfio { bdf, bar, .. }) = named.parse() else { panic!("{named} is not a BAR") };
     let device = Device::open(bdf).unwrap();
     let (bar, page) = (u32::from(bar.get()), page_bytes());
-    // Size and flags of the header, region and open flags, flags and number of ranges, then the range.
+    // Layout: size and flags of the header; region index and open flags; flags and number of ranges; the range.
     let request = |bytes, header, flags, count| {
         vec![words(bytes, header), words(bar, libc::O_CLOEXEC.cast_unsigned()), words(flags, count), 0, page]
     };

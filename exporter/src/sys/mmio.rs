@@ -1,23 +1,24 @@
-//! Copies to and from memory that devices access, and device memory.
+//! Copies to and from host memory that devices access, and MMIO.
 //!
 //! Every access is volatile and naturally aligned, and 8 bytes wide if alignment and length allow. Unaligned or vector accesses
-//! to a BAR may be split or fault, and the compiler must not repeat or merge reads of memory that a device changes.
+//! to a BAR may be split or fault. Volatile accesses keep the compiler from repeating or merging reads of memory that a device
+//! changes.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
-/// Width in bytes of the widest access that the alignment of `address` and `left` bytes allow.
+/// Returns the width in bytes of the widest access that the alignment of `address` and the `left` remaining bytes allow.
 #[inline]
 fn width(address: usize, left: usize) -> usize {
     [8, 4, 2].into_iter().find(|&width| address.is_multiple_of(width) && left >= width).unwrap_or(1)
 }
 
-/// Copies out of memory that devices may change.
+/// Copies bytes from memory that devices may change.
 ///
 /// # Safety
 /// `from` must be mapped readable for the length of `into` during the call.
 pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
-    // Keeps the reads after the completion that told the caller of the data.
+    // Order the reads after the caller's read of the completion that reported the data.
     fence(Ordering::SeqCst);
     let mut done = 0;
     while done < into.len() {
@@ -31,8 +32,8 @@ pub(crate) unsafe fn copy_out(from: NonNull<u8>, into: &mut [u8]) {
     }
 }
 
-/// Copies into memory that devices may read. With `flush`, reads the last bytes back: a read of device memory completes only
-/// after the earlier posted writes.
+/// Copies bytes to memory that devices may read. With `flush`, reads the last bytes back: a read of MMIO completes only after
+/// the posted writes before it.
 ///
 /// # Safety
 /// `to` must be mapped readable and writable for the length of `from` during the call.
@@ -48,7 +49,7 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
         last = Some((at, width));
         done += width;
     }
-    // Also drains write-combining buffers.
+    // The fence also drains write-combining buffers.
     fence(Ordering::SeqCst);
     if let Some((at, width)) = last.filter(|_| flush) {
         // SAFETY: the address that was just written.
@@ -56,7 +57,7 @@ pub(crate) unsafe fn copy_in(to: NonNull<u8>, from: &[u8], flush: bool) {
     }
 }
 
-/// Copies between two memories that devices may access; `flush` as in [`copy_in`].
+/// Copies bytes between two areas of memory that devices may access. For `flush`, see [`copy_in`].
 ///
 /// # Safety
 /// `from` must be mapped readable and `to` readable and writable for `length` bytes during the call.
@@ -67,7 +68,7 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
     while done < length {
         // SAFETY: `done` stays below the length that the caller guarantees.
         let (source, sink) = unsafe { (from.as_ptr().add(done), to.as_ptr().add(done)) };
-        // Both addresses must be aligned.
+        // The width must suit the alignment of both addresses.
         let width = width(source.addr() | sink.addr(), length - done);
         // SAFETY: aligned to `width` and within the mappings, by the choice of `width`.
         unsafe { store(sink, width, load(source, width)) };
@@ -81,7 +82,7 @@ pub(crate) unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, length: usize, flu
     }
 }
 
-/// Stores the low bytes of an integer. A case for each width avoids a call of `memcpy`.
+/// Stores the low bytes of `word` in `into`. One case per width avoids a call of `memcpy`.
 #[inline]
 fn spread(word: u64, into: &mut [u8]) {
     match into.len() {
@@ -92,7 +93,7 @@ fn spread(word: u64, into: &mut [u8]) {
     }
 }
 
-/// The integer with these bytes.
+/// Returns the integer with these bytes in memory.
 #[inline]
 fn gather(from: &[u8]) -> u64 {
     match *from {

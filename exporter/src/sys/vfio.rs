@@ -10,7 +10,7 @@ use vfio_bindings::bindings::vfio as uapi;
 use super::adopt;
 use crate::BarRange;
 
-/// `_IO(';', 100 + n)`. The numbers contain no sizes.
+/// Returns the ioctl number `_IO(';', 100 + n)`. VFIO's numbers encode no size.
 const fn number(n: u32) -> nix::sys::ioctl::ioctl_num_type {
     nix::request_code_none!(uapi::VFIO_TYPE, uapi::VFIO_BASE + n)
 }
@@ -33,7 +33,7 @@ mod raw {
     nix::ioctl_readwrite_bad!(device_attach_iommufd_pt, number(19), uapi::vfio_device_attach_iommufd_pt);
 }
 
-/// Sizes that `argsz` reports to the kernel. The bindings crate asserts the rest of the layout.
+/// Checks the sizes that requests pass to the kernel in `argsz`. The bindings crate checks the rest of the layout.
 const _: () = {
     assert!(size_of::<uapi::vfio_group_status>() == 8);
     assert!(size_of::<uapi::vfio_device_info>() == 24);
@@ -50,7 +50,7 @@ fn argsz<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
 }
 
-/// Whether the container has the known API version and offers this kind of IOMMU.
+/// Whether the container has API version 0 and offers this IOMMU type.
 pub(crate) fn container_offers(container: BorrowedFd<'_>, iommu: u32) -> io::Result<bool> {
     // SAFETY: both ioctls take no pointer; the fd is open while it is borrowed.
     let version = unsafe { raw::get_api_version(container.as_raw_fd()) }?;
@@ -59,14 +59,14 @@ pub(crate) fn container_offers(container: BorrowedFd<'_>, iommu: u32) -> io::Res
     Ok(version.cast_unsigned() == uapi::VFIO_API_VERSION && offered > 0)
 }
 
-/// Sets the kind of IOMMU of a container.
+/// Sets the IOMMU type of a container (`VFIO_SET_IOMMU`).
 pub(crate) fn set_iommu(container: BorrowedFd<'_>, iommu: u32) -> io::Result<()> {
     // SAFETY: the ioctl takes a number, no pointer; the fd is open while it is borrowed.
     unsafe { raw::set_iommu(container.as_raw_fd(), iommu.cast_signed()) }?;
     Ok(())
 }
 
-/// Flags of a group (`VFIO_GROUP_FLAGS_*`).
+/// Returns the flags of a group (`VFIO_GROUP_FLAGS_*`).
 pub(crate) fn group_flags(group: BorrowedFd<'_>) -> io::Result<u32> {
     let mut status = uapi::vfio_group_status { argsz: argsz::<uapi::vfio_group_status>(), flags: 0 };
     // SAFETY: the kernel writes at most `argsz` bytes, which is the size of `status`, and keeps no pointer.
@@ -74,7 +74,7 @@ pub(crate) fn group_flags(group: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(status.flags)
 }
 
-/// Puts a group into a container.
+/// Adds a group to a container (`VFIO_GROUP_SET_CONTAINER`).
 pub(crate) fn group_set_container(group: BorrowedFd<'_>, container: BorrowedFd<'_>) -> io::Result<()> {
     let fd = container.as_raw_fd();
     // SAFETY: the kernel reads one int, which lives on this stack until the call returns.
@@ -90,7 +90,7 @@ pub(crate) fn group_device(group: BorrowedFd<'_>, name: &str) -> io::Result<Owne
     adopt(fd)
 }
 
-/// Flags of a device (`VFIO_DEVICE_FLAGS_*`) and its number of regions.
+/// Returns the flags of a device (`VFIO_DEVICE_FLAGS_*`) and its number of regions.
 pub(crate) fn device_info(device: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut info =
         uapi::vfio_device_info { argsz: argsz::<uapi::vfio_device_info>(), ..uapi::vfio_device_info::default() };
@@ -99,28 +99,28 @@ pub(crate) fn device_info(device: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((info.flags, info.num_regions))
 }
 
-/// The kernel's description of a region.
+/// Description of a region that the kernel returns (`VFIO_DEVICE_GET_REGION_INFO`).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RegionInfo {
-    /// `VFIO_REGION_INFO_FLAG_*`.
+    /// Flags of the region (`VFIO_REGION_INFO_FLAG_*`).
     pub(crate) flags: u32,
     pub(crate) size_bytes: u64,
-    /// Offset of the region within the device's fd.
+    /// Offset of the region in the device's file descriptor, in bytes.
     pub(crate) fd_offset: u64,
-    /// The whole description: header and chain of capabilities.
+    /// All bytes of the description: the structure and its list of capabilities.
     pub(crate) bytes: Vec<u8>,
-    /// Offset of the chain within `bytes`; zero if there is none.
+    /// Offset of the first capability in `bytes`. Zero if the region has no capabilities.
     pub(crate) capabilities_at: u32,
 }
 
-/// Limit for the size that the kernel requests. Chains of capabilities are far smaller.
+/// Maximum size of a description that this module accepts from the kernel. Real descriptions are far smaller.
 const REGION_INFO_LIMIT_BYTES: u32 = 1 << 20;
 
 /// Reads the description of a region with its capabilities.
 pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<RegionInfo> {
     let mut size = argsz::<uapi::vfio_region_info>();
     loop {
-        // `u64`, so that the start is aligned for the structure.
+        // Use `u64` elements to align the structure.
         let mut words = vec![0_u64; size.div_ceil(8) as usize];
         let at = words.as_mut_ptr().cast::<uapi::vfio_region_info>();
         let request = uapi::vfio_region_info { argsz: size, index, ..uapi::vfio_region_info::default() };
@@ -145,15 +145,15 @@ pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<Regi
     }
 }
 
-/// Resets the device.
+/// Resets the device (`VFIO_DEVICE_RESET`).
 pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the ioctl takes no argument; the fd is open while it is borrowed.
     unsafe { raw::device_reset(device.as_raw_fd()) }?;
     Ok(())
 }
 
-/// Checks that the kernel and the device's driver support the dma-buf feature. Sets PROBE without GET, so that the kernel
-/// exports nothing.
+/// Checks that the kernel and the device's driver support the dma-buf feature. Sets PROBE without GET, so the kernel creates
+/// no dma-buf.
 pub(crate) fn probe_dma_buf(device: BorrowedFd<'_>) -> io::Result<()> {
     let request = [words(8, uapi::VFIO_DEVICE_FEATURE_PROBE | uapi::VFIO_DEVICE_FEATURE_DMA_BUF)];
     // SAFETY: the kernel reads `argsz` = 8 bytes, which is what `request` has, and keeps no pointer.
@@ -166,7 +166,7 @@ pub(crate) fn export_dma_buf(device: BorrowedFd<'_>, region: u32, ranges: &[BarR
     dma_buf_feature(device, &export_request(region, ranges)?)
 }
 
-/// Sends a request for the dma-buf feature. Only the kernel checks its fields.
+/// Sends a request for the dma-buf feature. Only the kernel checks the fields of the request.
 pub(super) fn dma_buf_feature(device: BorrowedFd<'_>, request: &[u64]) -> io::Result<OwnedFd> {
     let flags = request.first().map_or(0, |&header| second(header));
     if flags & uapi::VFIO_DEVICE_FEATURE_MASK != uapi::VFIO_DEVICE_FEATURE_DMA_BUF {
@@ -178,7 +178,8 @@ pub(super) fn dma_buf_feature(device: BorrowedFd<'_>, request: &[u64]) -> io::Re
     adopt(fd)
 }
 
-/// `vfio_device_feature`, followed by `vfio_device_feature_dma_buf` and its ranges. `u64`, for the alignment.
+/// Creates a `vfio_device_feature`, followed by `vfio_device_feature_dma_buf` and its ranges. Uses `u64` elements to align
+/// the structures.
 fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
     let too_many = |_| io::Error::from_raw_os_error(libc::E2BIG);
     let count = u32::try_from(ranges.len()).map_err(too_many)?;
@@ -193,7 +194,7 @@ fn export_request(region: u32, ranges: &[BarRange]) -> io::Result<Vec<u64>> {
     Ok(request)
 }
 
-/// Two adjacent `u32` fields as the `u64` with the same bytes in memory.
+/// Combines two adjacent `u32` fields into the `u64` with the same bytes in memory.
 pub(super) fn words(first: u32, second: u32) -> u64 {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&first.to_ne_bytes());
@@ -201,7 +202,7 @@ pub(super) fn words(first: u32, second: u32) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// The second field of [`words`].
+/// Returns the second of the two fields that [`words`] combines.
 fn second(word: u64) -> u32 {
     let [_, _, _, _, bytes @ ..] = word.to_ne_bytes();
     u32::from_ne_bytes(bytes)
@@ -237,7 +238,7 @@ pub(crate) fn open(path: &std::path::Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Fills `into` from offset `at` of the device's fd.
+/// Fills `into` from offset `at` of the device's file descriptor.
 pub(crate) fn read_at(device: impl AsFd, mut into: &mut [u8], mut at: u64) -> io::Result<()> {
     while !into.is_empty() {
         let offset = i64::try_from(at).map_err(io::Error::other)?;
@@ -254,7 +255,7 @@ pub(crate) fn read_at(device: impl AsFd, mut into: &mut [u8], mut at: u64) -> io
     Ok(())
 }
 
-/// Writes all of `from` at offset `at` of the device's fd.
+/// Writes all of `from` at offset `at` of the device's file descriptor.
 pub(crate) fn write_at(device: impl AsFd, mut from: &[u8], mut at: u64) -> io::Result<()> {
     while !from.is_empty() {
         let offset = i64::try_from(at).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! I/O address spaces (IOAS) of iommufd, through which a device reaches mapped memory.
+//! I/O address spaces (IOAS) of iommufd. The IOMMU translates the accesses of an attached device through them.
 
 use std::borrow::Borrow;
 use std::io;
@@ -45,12 +45,12 @@ impl AddressSpace {
         Ok(Self { ioas_id, iommufd, device })
     }
 
-    /// The attached device.
+    /// Returns the attached device.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }
 
-    /// The iommufd and the id of the IOAS, for ioctls of the caller's own.
+    /// Returns the iommufd and the id of the IOAS, for ioctls that this crate does not wrap.
     #[inline]
     pub fn raw(&self) -> (BorrowedFd<'_>, u32) {
         (self.iommufd.fd(), self.ioas_id)
@@ -59,7 +59,7 @@ impl AddressSpace {
     /// Maps the first `length_bytes` bytes of a dma-buf (`IOMMU_IOAS_MAP_FILE`). Only the kernel checks the arguments.
     ///
     /// # Errors
-    /// The errno of the ioctl.
+    /// The ioctl failed; the error is its errno.
     #[inline]
     pub fn map_dma_buf<S: Borrow<Self>>(
         space: S,
@@ -75,7 +75,7 @@ impl AddressSpace {
     /// Maps memory of this process (`IOMMU_IOAS_MAP`), rounded up to whole pages.
     ///
     /// # Errors
-    /// The errno of the ioctl.
+    /// The ioctl failed; the error is its errno.
     pub fn map_memory<S: Borrow<Self>>(space: S, memory: HostMemory) -> io::Result<Mapped<S>> {
         let length_bytes = (memory.length_bytes() as u64).next_multiple_of(page_bytes());
         let (iommufd, ioas_id) = space.borrow().raw();
@@ -84,12 +84,12 @@ impl AddressSpace {
     }
 }
 
-/// Memory mapped for a device; dropping this unmaps it.
+/// Memory mapped for a device. Dropping the value unmaps the memory.
 ///
 /// `S` keeps the address space alive. A caller that measures mappings passes a plain reference, because cloning an `Arc` would
 /// add to the measured time.
 pub struct Mapped<S: Borrow<AddressSpace> = Arc<AddressSpace>> {
-    // Used by `drop` before `_memory` is freed.
+    // `drop` unmaps through `space` before `_memory` is freed.
     space: S,
     iova: u64,
     length_bytes: u64,
@@ -98,25 +98,25 @@ pub struct Mapped<S: Borrow<AddressSpace> = Arc<AddressSpace>> {
 }
 
 impl<S: Borrow<AddressSpace>> Mapped<S> {
-    /// The address space.
+    /// Returns the address space of the mapping.
     pub fn space(&self) -> &S {
         &self.space
     }
 
-    /// I/O virtual address of the first byte.
+    /// Returns the I/O virtual address of the first byte.
     pub fn iova(&self) -> u64 {
         self.iova
     }
 
-    /// Mapped length in bytes.
+    /// Returns the mapped length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }
 
-    /// Unmaps before the drop, to get the error. Later calls do nothing.
+    /// Unmaps the memory. Unlike drop, this method reports errors. Later calls do nothing.
     ///
     /// # Errors
-    /// The errno of the ioctl, or the kernel unmapped another number of bytes.
+    /// The ioctl failed, or the kernel unmapped a different number of bytes.
     #[inline]
     pub fn unmap(&mut self) -> io::Result<()> {
         if !std::mem::replace(&mut self.is_live, false) {
@@ -134,7 +134,7 @@ impl<S: Borrow<AddressSpace>> Mapped<S> {
 impl<S: Borrow<AddressSpace>> Drop for Mapped<S> {
     #[inline]
     fn drop(&mut self) {
-        // Errors are ignored: the kernel unmaps everything when the iommufd is closed.
+        // Ignore errors, because the kernel removes all mappings when the iommufd is closed.
         let _ = self.unmap();
     }
 }

@@ -1,10 +1,10 @@
-//! BARs of a function, from sysfs. Needs no particular driver.
+//! BARs of a PCI function, from sysfs, whichever driver is bound to it.
 
 use peerpath_paths::{Bar, BarIndex, BarKind, Bdf, GroupError, Tree};
 
 use crate::{Error, page_bytes};
 
-/// Why a BAR cannot be exported.
+/// Reason why a BAR cannot be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotExportable {
     /// The function does not implement the BAR.
@@ -16,13 +16,13 @@ pub enum NotExportable {
     /// The BAR is smaller than a page.
     #[error("it is smaller than a page")]
     SubPage,
-    /// The BAR has no address.
+    /// No address is assigned to the BAR.
     #[error("it has no address")]
     Unassigned,
 }
 
 impl NotExportable {
-    /// Finds why a BAR cannot be exported; `None` if it can.
+    /// Returns the reason why a BAR cannot be exported. `None` if it can be exported.
     pub fn find(bar: &Bar) -> Option<Self> {
         if bar.kind == BarKind::Io {
             Some(Self::Io)
@@ -35,7 +35,7 @@ impl NotExportable {
         }
     }
 
-    /// Background of the reason, as a sentence.
+    /// Explains the reason in a sentence.
     pub fn why(self) -> &'static str {
         match self {
             Self::Absent => "The function does not implement this BAR, or it is the upper half of a 64-bit BAR.",
@@ -56,7 +56,7 @@ pub fn bars(tree: &Tree, bdf: Bdf) -> Result<Vec<Bar>, Error> {
     if tree.has_function(bdf) { Ok(tree.bars(bdf)) } else { Err(GroupError::NoFunction { bdf }.into()) }
 }
 
-/// The BAR with this index, checked to be exportable.
+/// Returns the BAR with this index if it can be exported.
 pub(super) fn exportable_bar(tree: &Tree, bdf: Bdf, index: BarIndex) -> Result<Bar, Error> {
     let refused = |problem| Error::BadBar { bdf, bar: index, problem };
     let bar = bars(tree, bdf)?.into_iter().find(|bar| bar.index == index.get());

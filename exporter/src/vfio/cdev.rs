@@ -1,4 +1,4 @@
-//! VFIO cdev interface: a character device per function, bound to an iommufd.
+//! VFIO cdev interface: one character device per PCI function, bound to an iommufd.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use super::busy_or;
 use crate::sys::{iommufd, vfio as sys};
 use crate::{Error, VfioInterface};
 
-/// Device file whose open files are iommufds.
+/// Device file that is opened to create an iommufd.
 pub(crate) const IOMMUFD: &str = "/dev/iommu";
-/// Directory of the character devices.
+/// Directory of the VFIO character devices.
 const DEVICES: &str = "/dev/vfio/devices";
 
 /// An iommufd with one empty address space. All devices of this process share it, because the kernel requires one iommufd for
@@ -32,7 +32,7 @@ impl Iommufd {
 
 static OPEN: Mutex<Weak<Iommufd>> = Mutex::new(Weak::new());
 
-/// Character device of a function, if the kernel created one.
+/// Returns the path of a function's character device. `None` if the kernel created none.
 fn path(tree: &Tree, bdf: Bdf) -> Option<PathBuf> {
     tree.vfio_cdev(bdf).map(|name| Path::new(DEVICES).join(name)).filter(|path| path.exists())
 }

@@ -33,10 +33,10 @@ fn write(device: BorrowedFd<'_>, config: &Region, offset: u64, from: &[u8]) -> i
 }
 
 impl Device {
-    /// Reads configuration space, with the registers that VFIO emulates.
+    /// Reads configuration space. VFIO emulates some of the registers.
     ///
     /// # Errors
-    /// [`Error::Region`] if the span leaves configuration space, or the kernel cannot read it.
+    /// [`Error::Region`] if the span exceeds configuration space or the kernel cannot read it.
     pub fn read_config(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         read(self.fd(), self.config(), offset, into).map_err(self.failed("read configuration space"))
     }
@@ -44,7 +44,7 @@ impl Device {
     /// Writes configuration space. VFIO emulates or ignores writes to some registers.
     ///
     /// # Errors
-    /// As [`Device::read_config`].
+    /// Same as [`Device::read_config`].
     pub fn write_config(&self, offset: u64, from: &[u8]) -> Result<(), Error> {
         write(self.fd(), self.config(), offset, from).map_err(self.failed("write configuration space"))
     }
@@ -52,25 +52,25 @@ impl Device {
     /// Whether memory decoding is on (bit 1 of the command register), so that the function responds to accesses to its BARs.
     ///
     /// # Errors
-    /// As [`Device::read_config`].
+    /// Same as [`Device::read_config`].
     pub fn memory_enabled(&self) -> Result<bool, Error> {
         Ok(self.command()? & MEMORY_ENABLE != 0)
     }
 
-    /// Turns memory decoding on or off. While it is off, the kernel revokes every dma-buf of the function. Closing the device
-    /// restores the command register.
+    /// Turns memory decoding on or off. While it is off, every dma-buf of the function is revoked. Closing the device restores
+    /// the command register.
     ///
     /// # Errors
-    /// As [`Device::read_config`].
+    /// Same as [`Device::read_config`].
     pub fn set_memory_enabled(&self, enabled: bool) -> Result<(), Error> {
         self.set_command(MEMORY_ENABLE, enabled)
     }
 
-    /// Turns bus mastering on or off (bit 2 of the command register), so that the function may start DMA. An exporter does
-    /// not need it.
+    /// Turns bus mastering on or off (bit 2 of the command register). The function can start DMA only while it is on. Exporting
+    /// a BAR does not need it.
     ///
     /// # Errors
-    /// As [`Device::read_config`].
+    /// Same as [`Device::read_config`].
     pub fn set_bus_master_enabled(&self, enabled: bool) -> Result<(), Error> {
         self.set_command(BUS_MASTER_ENABLE, enabled)
     }

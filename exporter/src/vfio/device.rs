@@ -1,4 +1,4 @@
-//! An open function.
+//! Open PCI functions.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +17,8 @@ use crate::{BarRange, Error, VfioInterface};
 
 /// A PCI function, opened through VFIO.
 ///
-/// The kernel lets one process at a time open a device, so this process opens each function once and shares it. Closing the
-/// device revokes its dma-bufs; a [`Buffer`](crate::Buffer) keeps it open.
+/// The kernel allows only one process at a time to open a device, so all users in this process share the open device. Closing
+/// the device revokes its dma-bufs; a [`Buffer`](crate::Buffer) keeps it open.
 #[derive(Debug)]
 pub struct Device {
     // Fields are dropped in this order: the device must be closed before the interface.
@@ -29,13 +29,13 @@ pub struct Device {
     flags: u32,
     config: Region,
     bars: Vec<Region>,
-    /// The command register before this process opened the function.
+    /// Value of the PCI command register when this process opened the function. Closing the device restores it.
     command_before: u16,
-    /// The device's own address space, while in use.
+    /// I/O address space of the device, while a user holds it.
     pub(super) address_space: Mutex<Weak<AddressSpace>>,
 }
 
-/// The VFIO interface of a device; stays open as long as the device.
+/// Group or iommufd through which the device was opened. Stays open as long as the device.
 #[derive(Debug)]
 enum Parent {
     Group { _group: Arc<Group> },
@@ -58,19 +58,19 @@ impl Device {
         Self::open_through(bdf, VfioInterface::Auto)
     }
 
-    /// As [`Device::open`], through a given VFIO interface.
+    /// Like [`Device::open`], through the given VFIO interface.
     ///
     /// # Errors
-    /// As [`Device::open`], and [`Error::OtherVfioInterface`] if this process has the function open through the other
+    /// Same as [`Device::open`], and [`Error::OtherVfioInterface`] if this process has the function open through the other
     /// interface.
     pub fn open_through(bdf: Bdf, interface: VfioInterface) -> Result<Arc<Self>, Error> {
         open_devices::share(bdf, interface, || Self::open_new(bdf, interface))
     }
 
-    /// Checks that [`Device::open_through`] would find what it needs, without opening the function.
+    /// Checks the conditions of [`Device::open_through`], without opening the function.
     ///
     /// # Errors
-    /// As [`Device::open`].
+    /// Same as [`Device::open`].
     pub fn probe(bdf: Bdf, interface: VfioInterface) -> Result<(), Error> {
         let tree = Tree::live();
         let group = tree.vfio_group(bdf)?;
@@ -114,12 +114,12 @@ impl Device {
         Ok(Self { fd, parent, bdf, driver, flags, config, bars, command_before, address_space })
     }
 
-    /// Address of the function.
+    /// Returns the PCI address of the function.
     pub fn bdf(&self) -> Bdf {
         self.bdf
     }
 
-    /// VFIO interface through which the function is open; never [`VfioInterface::Auto`].
+    /// Returns the VFIO interface through which the function is open, never [`VfioInterface::Auto`].
     pub fn interface(&self) -> VfioInterface {
         match self.parent {
             Parent::Group { .. } => VfioInterface::Group,
@@ -127,12 +127,12 @@ impl Device {
         }
     }
 
-    /// Name of the VFIO driver, as sysfs lists it.
+    /// Returns the name of the VFIO driver in sysfs.
     pub fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
     }
 
-    /// Whether the whole BAR can be mapped into this process; `None` if the function has no such BAR.
+    /// Returns whether the whole BAR can be mapped into this process. `None` if the function has no such BAR.
     pub fn is_mappable(&self, bar: BarIndex) -> Option<bool> {
         let region = self.region(bar).filter(|region| region.size_bytes != 0)?;
         Some(region.mappable.iter().map(|area| area.end - area.start).sum::<u64>() == region.size_bytes)
@@ -165,7 +165,7 @@ impl Device {
         })
     }
 
-    /// Resets the function. The kernel revokes its dma-bufs during the reset.
+    /// Resets the function. During the reset, the kernel revokes the dma-bufs of the function.
     ///
     /// # Errors
     /// [`Error::NoReset`] or [`Error::Reset`].
@@ -176,7 +176,7 @@ impl Device {
         sys::reset(self.fd.as_fd()).map_err(|source| Error::Reset { bdf: self.bdf, source })
     }
 
-    /// The iommufd that the device is bound to; an error if it was opened through a group.
+    /// Returns the iommufd that the device is bound to. Fails if the device was opened through a group.
     pub(crate) fn iommufd(&self) -> Result<Arc<Iommufd>, Error> {
         match &self.parent {
             Parent::Cdev { iommufd } => Ok(Arc::clone(iommufd)),
@@ -199,7 +199,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // Errors are ignored: the kernel initializes the function for its next user.
+        // Ignore errors, because the kernel initializes the function for its next user.
         let _ = config::write_command(self.fd.as_fd(), &self.config, self.command_before);
     }
 }
@@ -219,8 +219,8 @@ fn open_fd(tree: &Tree, bdf: Bdf, group: IommuGroupId, interface: VfioInterface)
     }
 }
 
-/// The function's driver, if it is a VFIO driver. A variant driver has a name of its own; the character device that VFIO
-/// creates identifies it.
+/// Returns the driver of the function if it is a VFIO driver. VFIO variant drivers have different names, but VFIO creates a
+/// character device for their functions.
 fn require_vfio_driver(tree: &Tree, bdf: Bdf) -> Result<Option<String>, Error> {
     let driver = tree.driver(bdf);
     if tree.has_vfio_driver(bdf) { Ok(driver) } else { Err(Error::NotVfioDriver { bdf, driver }) }

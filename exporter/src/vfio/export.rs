@@ -14,11 +14,11 @@ use crate::{
 };
 
 impl Device {
-    /// Exports bytes of a BAR as a dma-buf; `..` is the whole BAR. The range consists of whole pages.
+    /// Exports a range of a BAR as a dma-buf. `..` is the whole BAR. The range must consist of whole pages.
     ///
-    /// Enables memory decoding, which the kernel requires of an access to the BAR, and maps the range for the buffer's
-    /// [`View`](crate::View). The buffer keeps the device open. [`VfioExporter`] maps once for several exports, and exports
-    /// several ranges as one buffer.
+    /// Enables memory decoding, which accesses to the BAR require, and maps the range for the buffer's [`View`](crate::View).
+    /// The buffer keeps the device open. [`VfioExporter`] maps once for several exports, and exports several ranges as one
+    /// buffer.
     ///
     /// # Errors
     /// [`Error::BadBar`] or [`Error::BadRange`] if the BAR or the range cannot be exported, [`Error::ExportUnsupported`] if the
@@ -32,7 +32,7 @@ impl Device {
     }
 }
 
-/// A BAR, or ranges of it, mapped and ready to be exported.
+/// Exporter of a BAR, or of ranges of a BAR, which are already mapped for verification.
 #[derive(Debug)]
 pub struct VfioExporter {
     origin: Origin,
@@ -43,16 +43,17 @@ pub struct VfioExporter {
 }
 
 impl VfioExporter {
-    /// Opens the function, enables memory decoding and maps the ranges for verification. Without ranges, the whole BAR.
+    /// Opens the function, enables memory decoding and maps the ranges for verification. If `ranges` is empty, maps the whole
+    /// BAR.
     ///
     /// # Errors
-    /// As [`Device::open`] and [`Device::export`].
+    /// Same as [`Device::open`] and [`Device::export`].
     pub fn open(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange], options: &OpenOptions) -> Result<Self, Error> {
         let (bar, ranges) = exportable_ranges(bdf, bar_index, ranges)?;
         Self::new(Device::open_through(bdf, options.vfio)?, bar_index, bar, ranges)
     }
 
-    /// The ranges must be exportable.
+    /// Creates the exporter. The caller has checked that the ranges can be exported.
     fn new(device: Arc<Device>, index: BarIndex, bar: Bar, ranges: Vec<BarRange>) -> Result<Self, Error> {
         let bdf = device.bdf();
         device.require_export()?;
@@ -73,18 +74,18 @@ impl VfioExporter {
         Ok(Tree::live().vfio_group(bdf).map(drop)?)
     }
 
-    /// The open function, e.g. to reset it.
+    /// Returns the open function, e.g. to reset it.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
     }
 
-    /// The BAR, as sysfs lists it.
+    /// Returns the BAR that sysfs lists.
     pub fn bar(&self) -> &Bar {
         &self.bar
     }
 }
 
-/// The BAR and the ranges to export; no ranges means the whole BAR.
+/// Returns the BAR and the ranges to export. If `ranges` is empty, the range is the whole BAR.
 fn exportable_ranges(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Result<(Bar, Vec<BarRange>), Error> {
     let bar = exportable_bar(&Tree::live(), bdf, bar_index)?;
     let ranges = match ranges {

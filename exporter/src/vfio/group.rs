@@ -12,10 +12,10 @@ use super::busy_or;
 use crate::sys::vfio as sys;
 use crate::{Error, VfioInterface};
 
-/// Device file whose open files are containers.
+/// Device file that is opened to create a VFIO container.
 pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
 
-/// An open group, attached to an IOMMU. The kernel opens a group once, so all of its devices share this.
+/// Open IOMMU group in a container. The kernel allows a group to be opened only once, so all devices of the group share it.
 #[derive(Debug)]
 pub(crate) struct Group {
     // Dropped before the container: closing the group removes it from the container.
@@ -72,7 +72,8 @@ impl Group {
     }
 }
 
-/// The newest type 1 IOMMU that the kernel offers. It stays without mappings: an export only needs an attached group.
+/// Returns the newest type 1 IOMMU type that the kernel offers. The container gets no mappings, because an export needs only
+/// an attached group.
 fn iommu_kind(container: &OwnedFd) -> Result<u32, Error> {
     [uapi::VFIO_TYPE1v2_IOMMU, uapi::VFIO_TYPE1_IOMMU]
         .into_iter()

@@ -10,9 +10,9 @@ use super::{Device, NotExportable};
 use crate::sys::mapping::Mapping;
 use crate::{Error, HostMemory, page_bytes};
 
-/// Mapped registers at the start of a BAR. Every access is one volatile access of its width.
+/// Mapped registers at the start of a BAR. Every access is one volatile 32-bit access.
 ///
-/// Memory decoding must be on while registers are used. Otherwise an access raises SIGBUS, which ends the process.
+/// Memory decoding must be on during each access. Otherwise the access raises SIGBUS, which terminates the process.
 #[derive(Debug)]
 pub struct Registers {
     // Dropped before the device, so that it is unmapped before the device is closed.
@@ -21,7 +21,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Maps the start of a BAR: whole pages, at most `most_bytes`, and at most as much as the kernel can map.
+    /// Maps whole pages from the start of a BAR: at most `most_bytes`, and at most the area that the kernel can map.
     ///
     /// # Errors
     /// [`Error::BadBar`] if the function has no such BAR, or [`Error::Region`].
@@ -35,7 +35,7 @@ impl Registers {
         Ok(Self { mapping, _device: Arc::clone(device) })
     }
 
-    /// Mapped length in bytes.
+    /// Returns the mapped length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.mapping.length_bytes() as u64
     }
@@ -53,7 +53,7 @@ impl Registers {
     /// Writes a 32-bit little-endian register. Earlier writes to memory are visible to the device before this one.
     ///
     /// # Errors
-    /// As [`Registers::read_u32`].
+    /// Same as [`Registers::read_u32`].
     pub fn write_u32(&self, offset: u64, value: u32) -> io::Result<()> {
         self.mapping.write(offset, &value.to_le_bytes(), false)
     }
@@ -77,28 +77,28 @@ impl DmaMemory {
         Ok(Self { mapped, mapping })
     }
 
-    /// I/O virtual address of the first byte.
+    /// Returns the I/O virtual address of the first byte.
     pub fn iova(&self) -> u64 {
         self.mapped.iova()
     }
 
-    /// Length in bytes: whole pages.
+    /// Returns the length in bytes, a multiple of the page size.
     pub fn length_bytes(&self) -> u64 {
         self.mapped.length_bytes()
     }
 
-    /// Copies bytes out, as the device wrote them.
+    /// Copies bytes at `offset`, which the device may have written, to `into`.
     ///
     /// # Errors
-    /// `InvalidInput` if the span leaves the memory.
+    /// `InvalidInput` if the span exceeds the memory.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.mapping.read(offset, into)
     }
 
-    /// Copies bytes in. The device sees them before any later write of this process.
+    /// Copies `from` to the memory at `offset`. The device sees these bytes before any later write of this process.
     ///
     /// # Errors
-    /// As [`DmaMemory::read`].
+    /// Same as [`DmaMemory::read`].
     pub fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         self.mapping.write(offset, from, false)
     }

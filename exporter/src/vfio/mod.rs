@@ -1,11 +1,11 @@
 //! PCI BARs of functions that are bound to a VFIO driver.
 //!
-//! [`Device::open`] opens a function, and [`Device::export`] exports bytes of a BAR as a dma-buf. Both VFIO interfaces, group
-//! and cdev (Linux, `Documentation/driver-api/vfio.rst`), give the same [`Device`]. The function must be bound already: nothing
-//! here binds it, and closing the device restores its command register.
+//! [`Device::open`] opens a function, and [`Device::export`] exports bytes of a BAR as a dma-buf. A [`Device`] works in the same
+//! way through both VFIO interfaces, group and cdev (Linux, `Documentation/driver-api/vfio.rst`). The function must already be
+//! bound to a VFIO driver, because this crate does not bind it. Closing the device restores its PCI command register.
 //!
-//! [`VfioExporter`] keeps a BAR mapped over several exports. [`AddressSpace`] is the device side of an import: it maps memory
-//! for a function through an iommufd. [`Registers`] and [`DmaMemory`] are for drivers in this process.
+//! [`VfioExporter`] keeps a BAR mapped over several exports. Importers use [`AddressSpace`] to map memory for a function through
+//! an iommufd. User-space drivers use [`Registers`] and [`DmaMemory`].
 
 mod address_space;
 mod bars;

@@ -16,7 +16,7 @@ pub(crate) fn share(
     interface: VfioInterface,
     open_new: impl FnOnce() -> Result<Device, Error>,
 ) -> Result<Arc<Device>, Error> {
-    // Locked while opening, so that a second thread waits and shares the device.
+    // Hold the lock while opening, so that a second thread waits and shares the device.
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let open = open.get_or_insert_default();
     if let Some(device) = open.get(&bdf).and_then(Weak::upgrade) {

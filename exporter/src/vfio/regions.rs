@@ -1,4 +1,4 @@
-//! Regions of an open device: their offset within its fd, and the areas that can be mapped.
+//! Regions of an open device: their offsets in the device's file descriptor, and the areas that can be mapped.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::sys::vfio::RegionInfo;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Region {
     pub(crate) size_bytes: u64,
-    /// Offset within the device's fd.
+    /// Offset of the region in the device's file descriptor, in bytes.
     pub(crate) fd_offset: u64,
     /// Areas that can be mapped, as byte offsets within the region.
     pub(crate) mappable: Vec<Range<u64>>,
@@ -29,10 +29,11 @@ impl Region {
     }
 }
 
-/// Areas of the sparse-mmap capability. `None` if the region has no such capability, so all of it can be mapped.
+/// Returns the areas of the sparse-mmap capability. `None` if the region lacks this capability, so that the whole region can
+/// be mapped.
 fn sparse_areas(info: &RegionInfo) -> Option<Vec<Range<u64>>> {
     let mut at = info.capabilities_at as usize;
-    // A capability has at least 8 bytes, so a longer chain is a cycle.
+    // A capability has at least 8 bytes, so a list with more entries contains a cycle.
     for _ in 0..info.bytes.len() / 8 {
         if at == 0 {
             return None;
@@ -48,7 +49,7 @@ fn sparse_areas(info: &RegionInfo) -> Option<Vec<Range<u64>>> {
     None
 }
 
-/// `vfio_region_info_cap_sparse_mmap`: header, `nr_areas`, reserved, then offset and size of each area.
+/// Parses a `vfio_region_info_cap_sparse_mmap`: header, `nr_areas`, reserved, then offset and size of each area.
 fn parse_areas(capability: &[u8]) -> Vec<Range<u64>> {
     let count = capability.get(8..12).map_or(0, |bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let (areas, _) = capability.get(16..).unwrap_or_default().as_chunks::<16>();

@@ -12,15 +12,15 @@ use crate::sys::vfio as sys;
 use crate::view::no_direct_copy;
 use crate::{BarRange, Error, HostMemory, View, check_span, page_bytes};
 
-/// Mappings of the parts of a BAR that can be mapped. The rest is accessed with `pread` and `pwrite` on the device.
+/// Access to a BAR: through mappings of the areas that can be mapped, and with `pread` and `pwrite` on the device elsewhere.
 #[derive(Debug)]
 pub(crate) struct BarMappings {
-    // Dropped before the device, so that the areas are unmapped before it is closed.
+    // Dropped before the device, so that the areas are unmapped before the device is closed.
     areas: Vec<Arc<Mapping>>,
-    /// Offsets of each area within the BAR.
+    /// Byte offsets of each area in the BAR.
     spans: Vec<Range<u64>>,
     device: Arc<Device>,
-    /// Offset of the BAR within the device's fd.
+    /// Offset of the BAR in the device's file descriptor, in bytes.
     fd_offset: u64,
 }
 
@@ -48,11 +48,11 @@ impl BarMappings {
 /// A contiguous part of an access: within one range of the BAR, and within one mapped area or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Chunk {
-    /// Index of the mapped area.
+    /// Index of the mapped area. `None` if the chunk is not mapped.
     area: Option<usize>,
-    /// Offset within the BAR.
+    /// Offset of the chunk in the BAR, in bytes.
     in_bar: u64,
-    /// Offsets within the access.
+    /// Byte offsets of the chunk in the access.
     part: Range<usize>,
 }
 
@@ -86,7 +86,7 @@ fn chunks<'a>(
     })
 }
 
-/// The bytes of a list of ranges, concatenated as in the dma-buf.
+/// View of the bytes of several ranges, concatenated as in the dma-buf.
 #[derive(Debug)]
 pub(crate) struct BarView {
     pub(crate) bar: Arc<BarMappings>,
@@ -99,14 +99,14 @@ impl BarView {
         Ok(chunks(&self.ranges, &self.bar.spans, offset, length))
     }
 
-    /// The mapping of a chunk, and the chunk's offset within it.
+    /// Returns the mapping of a chunk, and the offset of the chunk in the mapping. `None` if the chunk is not mapped.
     fn mapped(&self, chunk: &Chunk) -> Option<(&Mapping, u64)> {
         let index = chunk.area?;
         Some((&*self.bar.areas[index], chunk.in_bar - self.bar.spans[index].start))
     }
 
-    /// Checks memory decoding. With decoding off, an access to a mapping raises SIGBUS. Only this process can turn it off
-    /// between this check and the access, because VFIO gives the function to one process.
+    /// Checks that memory decoding is on. If it is off, an access to a mapping raises SIGBUS. Only this process can turn
+    /// it off between this check and the access, because VFIO allows only one process to open the function.
     fn require_memory(&self) -> io::Result<()> {
         match self.bar.device.memory_enabled() {
             Ok(true) => Ok(()),
@@ -140,7 +140,7 @@ impl View for BarView {
         for chunk in chunks {
             let part = &from[chunk.part.clone()];
             match self.mapped(&chunk) {
-                // Reads back, because posted writes may otherwise still be on their way when this returns.
+                // Read back, because posted writes may otherwise still be in flight when `write` returns.
                 Some((mapping, at)) => mapping.write(at, part, true)?,
                 None => sys::write_at(self.bar.device.fd(), part, self.bar.fd_offset + chunk.in_bar)?,
             }

@@ -207,7 +207,7 @@ const RNR_RETRY_FOREVER: u8 = 7;
 /// Minimum RNR NAK timer: 12 encodes 0.64 ms (InfiniBand specification).
 const RNR_TIMER: u8 = 12;
 const HOP_LIMIT: u8 = 64;
-/// Q_Key of all datagrams. The highest bit must be 0: Q_Keys with this bit are reserved for privileged consumers.
+/// Q_Key of all datagrams. The highest bit must be 0, because it is reserved for privileged consumers.
 const DATAGRAM_KEY: u32 = 0x1111_1111;
 
 /// Queue pair that is connected to one peer, or sends datagrams to one peer.
