@@ -132,7 +132,7 @@ pub enum Error {
         message: String,
     },
     /// Part of a function's network configuration did not reappear after its driver was bound again.
-    #[error("cannot restore {what} of {bdf}: it did not appear within {waited_s} s")]
+    #[error("cannot restore {bdf}: waited {waited_s} s for {what}")]
     NotRestored {
         /// Address of the function.
         bdf: Bdf,
@@ -142,7 +142,7 @@ pub enum Error {
         waited_s: u64,
     },
     /// A change failed, and the changes before it cannot be reverted.
-    #[error("{error}; cannot revert the changes before it: {left}")]
+    #[error("{error}; cannot revert the earlier changes: {left}")]
     LeftChanged {
         /// Error of the change.
         error: Box<Error>,

@@ -152,7 +152,7 @@ fn direct_path(events: &MemoryEvents<'_>, expected: &Expected, direct: &DirectMa
         return Ok(PathName::HostBridgeBypass);
     }
     Err(format!(
-        "the DMA address {:#x} of physical address {:#x} differs from it, and no IOMMU mapping covers it",
+        "the DMA address {:#x} differs from the physical address {:#x}, and no IOMMU mapping covers it",
         direct.dma_address, direct.phys
     ))
 }
@@ -172,7 +172,9 @@ fn no_mapping(trace: &Trace, events: &MemoryEvents<'_>) -> String {
             "no event shows a mapping through the host bridge, and this kernel does not report the map type of p2pdma"
                 .into()
         }
-        (_, true) => "the buffer was mapped without p2pdma, the DMA API and the IOMMU".into(),
+        (_, true) => {
+            "the importer mapped the buffer, but no event shows a call of P2PDMA, the DMA API or the IOMMU".into()
+        }
         (true, false) => "the importer attached to the buffer but did not map it during the recording".into(),
         (false, false) => "no recorded thread attached to a dma-buf".into(),
     }

@@ -25,7 +25,7 @@ impl ObserveError {
         let explanation = match source.kind() {
             io::ErrorKind::PermissionDenied => Explanation::new(
                 Cause::NoPermission,
-                "Only root may use the kernel's tracing, and kernel lockdown prevents even root from using it.",
+                "Tracing requires root, and kernel lockdown in confidentiality mode disables tracing even for root.",
                 "Run as root. As root, check /sys/kernel/security/lockdown.",
             ),
             io::ErrorKind::NotFound => Explanation::uncaused(

@@ -63,6 +63,6 @@ fn first_and_count<T>(items: &[T], describe: impl Fn(&T) -> String) -> Option<St
     let first = describe(items.first()?);
     Some(match items.len() {
         1 => first,
-        count => format!("{first}, and {} more like it", count - 1),
+        count => format!("{first}, and {} more", count - 1),
     })
 }

@@ -92,7 +92,7 @@ impl Observer {
         let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
             ObserveError::new(
                 "cannot name the probes",
-                "/proc does not show this process, so later runs could not identify its probes.",
+                "/proc does not list this process, so later runs could not identify its probes.",
                 "Mount /proc.",
             )
         })?;
@@ -117,7 +117,7 @@ impl Observer {
         let Some(marker) = log.records.iter().find(marks) else {
             return Err(ObserveError::new(
                 "cannot parse the trace",
-                "The trace does not contain the marker that was written into it, in a known format.",
+                "The trace does not contain the marker that peerpath wrote to it, or its format is unknown.",
                 "Report the first lines of /sys/kernel/tracing/trace and the kernel version.",
             ));
         };

@@ -70,14 +70,14 @@ fn of_the_path() -> [Definition; 4] {
             'p',
             "dma_iova_link",
             &["phys=phys:x64 attrs=attrs:x64", "phys=$arg3:x64 attrs=$arg7:x64"],
-            "the trace does not show the mapping attribute of translated paths",
+            "the trace events of this kernel do not record the DMA attributes of a translated path",
         ),
         path(
             "out_dma_iova_link",
             'r',
             "dma_iova_link",
             &["result=$retval:s32"],
-            "the trace does not show which range failed",
+            "the trace does not show which range of the dma-buf failed to map",
         ),
         path(
             "in_dma_buf_phys_vec_to_sgt",
@@ -88,7 +88,7 @@ fn of_the_path() -> [Definition; 4] {
                  phys=phys_vec->paddr:x64 length=phys_vec->len:u64 count=nr_ranges:u64",
                 "phys=+0($arg3):x64 length=+8($arg3):u64 count=$arg4:u64",
             ],
-            "the trace does not show the physical addresses of bus-address paths",
+            "the trace does not record the physical addresses of a bus-address path",
         ),
     ]
 }
@@ -107,7 +107,7 @@ fn of_calls() -> impl Iterator<Item = Definition> {
             at,
             symbol,
             arguments,
-            without: "the trace does not show its duration and failures",
+            without: "the trace does not record the duration and errors of this call",
         };
         [definition("in", 'p', &[""]), definition("out", 'r', results)]
     })

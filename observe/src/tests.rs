@@ -253,7 +253,7 @@ fn gives_the_reason_for_an_unknown_path() {
             trace_of(&["in_dma_buf_dynamic_attach: (a)", "out_dma_buf_dynamic_attach: (a) result=-131391596624704"]),
             "did not map it",
         ),
-        (trace_of(&[MAP, MAPPED]), "without p2pdma"),
+        (trace_of(&[MAP, MAPPED]), "no event shows a call of P2PDMA"),
         (trace_of(&[MAP, BRIDGE, MAPPED]), "no event shows"),
     ];
     for (trace, text) in reasons {

@@ -82,7 +82,7 @@ impl Plan<'_> {
                     "{bdf} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver binds.",
                     acs.redirect_names()
                 ),
-                "Choose a function without ACS, or boot with pci=disable_acs_redir for this one.",
+                format!("Choose a function without ACS, or boot with pci=disable_acs_redir={bdf}."),
             ));
         }
         Ok(self.ports(&checked).filter_map(|bdf| self.redirect(bdf, false)).collect())
@@ -147,8 +147,8 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "No port between {common}, which connects {} and {}, and {} can redirect requests.",
-                    self.from, self.to, self.to
+                    "No port between {} and {common}, the nearest bridge above both functions, can redirect requests.",
+                    self.to
                 ),
                 "Request translated, or move one function to another port.",
             ));
@@ -195,7 +195,7 @@ impl Plan<'_> {
             _ => {
                 return Err(Explanation::new(
                     Cause::NoIommu,
-                    format!("{to} has no IOMMU that could translate its accesses."),
+                    format!("No IOMMU translates the accesses of {to}."),
                     "Enable the IOMMU in the firmware and on the kernel command line.",
                 ));
             }
@@ -218,7 +218,7 @@ impl Plan<'_> {
             None => Err(Explanation::new(
                 Cause::KernelTooOld,
                 format!("The kernel does not report the domain type of IOMMU group {number}."),
-                "Boot with iommu=pt for bypass, or without it for translated.",
+                "Boot with iommu=pt for a bypass path, or without iommu=pt for a translated path.",
             )),
         }
     }

@@ -101,7 +101,7 @@ impl Explained for GroupError {
                 (format!("The kernel lists no function at {bdf}."), "Choose a function that sysfs lists.".to_owned())
             }
             Self::Bridge { .. } => (
-                "VFIO opens only functions with an ordinary configuration header.".to_owned(),
+                "VFIO opens only endpoints (PCI configuration header type 0).".to_owned(),
                 "Choose an endpoint.".to_owned(),
             ),
             Self::NoGroup { .. } => (

@@ -338,7 +338,7 @@ fn checks_the_group_of_the_exporter() {
 fn checks_the_driver_of_the_exporter() {
     let driver = |name: &'static str| pair(&with(move |function| function.driver(name), |nic| nic));
     expect(&driver("vfio-pci"), "exporter-driver", Pass, None, "");
-    expect(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "without the dma-buf export");
+    expect(&driver("mlx5_vfio_pci"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "cannot export dma-bufs");
     expect(&driver("nvme"), "exporter-driver", Fail, Some(Cause::DriverNotVfio), "peerpath bind");
     let none = pair(&with(support::Function::no_driver, |nic| nic));
     expect(&none, "exporter-driver", Warn, Some(Cause::DriverNotVfio), "revert the binding");
@@ -366,7 +366,7 @@ fn checks_the_importer_and_its_driver() {
     expect(&nic("mlx5_core"), "importer-driver", Pass, None, "demand");
     expect(&nic("ice"), "importer-driver", Pass, None, "supports revocation");
     expect(&nic("bnxt_en"), "importer-driver", Fail, Some(Cause::ImporterNotRevocable), "pins");
-    expect(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "no dma-buf");
+    expect(&nic("mlx4_core"), "importer-driver", Fail, Some(Cause::ImporterNoDmabuf), "cannot import dma-bufs");
     expect(&nic("new_nic"), "importer-driver", Unknown, None, "new_nic");
 
     expect(&host(&healthy()), "importer", Pass, None, "mlx5_0");

@@ -72,7 +72,9 @@ impl Network {
                 NotRestorable::Error(error) => error,
             })?;
             if interfaces.iter().any(|other: &Interface| other.port == interface.port) {
-                return Err(cannot(format!("its interface {name} has the same dev_port as another one")));
+                return Err(cannot(format!(
+                    "its interface {name} has the same dev_port as another interface of the function"
+                )));
             }
             interfaces.push(interface);
         }
@@ -166,8 +168,9 @@ impl Interface {
 
     /// Restores the name of an interface. udev usually renames it after the kernel created it.
     fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
-        let named =
-            until(bdf, "its name", NAMING_TIMEOUT, || Ok(self.find(host, bdf)?.filter(|name| *name == self.name)));
+        let named = until(bdf, "the interface name", NAMING_TIMEOUT, || {
+            Ok(self.find(host, bdf)?.filter(|name| *name == self.name))
+        });
         if named.is_ok() {
             return Ok(());
         }

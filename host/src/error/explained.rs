@@ -41,8 +41,8 @@ impl Explained for Error {
             Self::Locked { pid, .. } => Explanation::new(
                 Cause::InUse,
                 pid.map_or_else(
-                    || "Another peerpath process has locked it.".to_owned(),
-                    |pid| format!("The peerpath process {pid} has locked it."),
+                    || "Another peerpath process holds the lock.".to_owned(),
+                    |pid| format!("The peerpath process {pid} holds the lock."),
                 ),
                 "Wait until that process exits, or end it.",
             ),
@@ -63,7 +63,7 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "A change must be revertible, and this one is not.",
+                "Every change must be revertible, and this change is not.",
                 "Remove the configuration first, or choose another importer.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
@@ -82,7 +82,7 @@ impl Explained for Error {
             ),
             Self::NotRestored { bdf, .. } => Explanation::new(
                 Cause::TimedOut,
-                "The driver is bound to the function again, but did not create it in time.",
+                "The driver is bound to the function again, but the missing part did not appear before the timeout.",
                 format!(
                     "Check `dmesg | grep {bdf}`, then restore the host again: the journal lists the remaining changes."
                 ),
@@ -128,7 +128,11 @@ fn open_elsewhere(pids: &[u32]) -> Explanation {
         [pid] => format!("End the process {pid}, which has the function open."),
         pids => format!("End the processes {pids:?}, which have the function open."),
     };
-    Explanation::new(Cause::InUse, "The kernel blocks when it unbinds a function that a program has open.", remedy)
+    Explanation::new(
+        Cause::InUse,
+        "If a program has the function open through VFIO, unbinding it blocks until the program closes it.",
+        remedy,
+    )
 }
 
 fn in_use(forceable: bool, forced: bool) -> Explanation {

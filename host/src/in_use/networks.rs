@@ -132,7 +132,8 @@ fn hidden(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Option<InUse>, Err
         return Ok(None);
     }
     Ok(driver.map(|driver| {
-        let detail = format!("{driver} has no interface in this network namespace, so another one probably uses it");
+        let detail =
+            format!("{driver} has no interface in this network namespace, so another namespace probably uses it");
         InUse::new(UseKind::Network, true, detail)
     }))
 }

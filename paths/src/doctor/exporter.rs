@@ -77,7 +77,7 @@ fn describe(bar: &Bar) -> String {
         _ => "32-bit",
     };
     let position = if bar.last() > u64::from(u32::MAX) { "above" } else { "below" };
-    format!("The BAR has {} KiB at {:#x}, {position} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
+    format!("The BAR is {} KiB at {:#x}, {position} 4 GiB, {width} ({}).", bar.size_bytes / 1024, bar.start, bar.kind)
 }
 
 pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
@@ -97,9 +97,13 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::fail(
                 exporter.bdf,
                 Cause::GroupNotViable,
-                format!("VFIO cannot own IOMMU group {}, because other functions of it have drivers: {}.", group.number, few(&others)),
-                "Bind them to vfio-pci too (`peerpath bind`), unless one of them is the importer; otherwise move the card to a slot \
-                 with a group of its own.",
+                format!(
+                    "VFIO cannot own IOMMU group {}, because other functions of the group have kernel drivers: {}.",
+                    group.number,
+                    few(&others)
+                ),
+                "Bind them to vfio-pci too (`peerpath bind`). If one of them is the importer, move the card to a slot \
+                 with its own IOMMU group.",
             )
         })
         .collect()
@@ -114,7 +118,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         Some(driver) if is_vfio_driver(driver) => Verdict::fail(
             exporter.bdf,
             Cause::DriverNotVfio,
-            format!("The function is bound to {driver}, a VFIO driver without the dma-buf export."),
+            format!("The function is bound to {driver}, a VFIO driver that cannot export dma-bufs."),
             "Bind the function to vfio-pci.",
         ),
         Some(driver) => Verdict::fail(
@@ -138,7 +142,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     vec![match &live.exporter_uses {
         None => Verdict::unknown(
             exporter.bdf,
-            "The uses of the function are unknown.",
+            "It is unknown whether the function is in use.",
             "Check them with `lspci -v` and `fuser`.",
         ),
         Some(Err(why)) => Verdict::explained(super::Status::Unknown, exporter.bdf, why),
@@ -146,7 +150,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         Some(Ok(uses)) => {
             let details: Vec<_> = uses.iter().map(|one| one.detail.clone()).collect();
             let remedy = if uses.iter().all(|one| one.forceable) {
-                "Stop this use, or bind the function in spite of it with `peerpath bind --force-in-use`."
+                "Stop this use, or bind the function anyway with `peerpath bind --force-in-use`."
             } else {
                 "Use another function: without this one the host may lose a disk or its network."
             };

@@ -71,7 +71,10 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
             at.device.unwrap_or_default(),
             &Explanation::new(
                 Cause::NoDevice,
-                format!("The driver lists {} GPU(s), numbered from 0, without this one.", found.gpus.len()),
+                format!(
+                    "The driver lists {} GPU(s), numbered from 0. The selected GPU is not among them.",
+                    found.gpus.len()
+                ),
                 "Choose a GPU that `peerpath list` shows.",
             ),
         )],
@@ -175,7 +178,7 @@ pub(super) fn memory_bar(at: &Context<'_>) -> Vec<Verdict> {
         match memory_bar_of(&function.bars) {
             Some(bar) if bar.size_bytes >= gpu.memory_bytes => Verdict::pass(
                 &gpu.target,
-                format!("BAR1 has {} MiB and maps all of the GPU's memory.", bar.size_bytes >> 20),
+                format!("BAR1 is {} MiB and maps all of the GPU's memory.", bar.size_bytes >> 20),
             ),
             Some(bar) => Verdict::warn(
                 &gpu.target,

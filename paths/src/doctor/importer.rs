@@ -33,7 +33,10 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         } else if super::gpu::is_selected(at) {
             Verdict::pass(importer.bdf, "The function is a GPU.")
         } else if importer.driver.as_deref().is_some_and(is_vfio_driver) {
-            Verdict::pass(importer.bdf, "The function is bound to VFIO, and an iommufd can map the buffer for it.")
+            Verdict::pass(
+                importer.bdf,
+                "The function is bound to a VFIO driver, so iommufd can map the dma-buf for it.",
+            )
         } else {
             Verdict::warn(
                 importer.bdf,
@@ -48,7 +51,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     }
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
     vec![if !names.is_empty() {
-        Verdict::pass("host", format!("PCI functions have the RDMA devices {}.", super::context::few(&names)))
+        Verdict::pass("host", format!("RDMA devices with a PCI function: {}.", super::context::few(&names)))
     } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
             "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports dma-bufs (mlx5, irdma)."
@@ -104,7 +107,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
         if is_soft(at, device) {
             return Verdict::warn(
                 device,
-                "Software RDMA (rxe, siw) has no dma-buf operation in mainline kernels.",
+                "The mainline drivers for software RDMA (rxe, siw) cannot import dma-bufs.",
                 "Use mlx5 or irdma.",
             )
             .because(Cause::ImporterNoDmabuf);
@@ -126,7 +129,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             Some((name, DmaBufSupport::None)) => Verdict::fail(
                 device,
                 Cause::ImporterNoDmabuf,
-                format!("{name} has no dma-buf operation."),
+                format!("{name} cannot import dma-bufs."),
                 "Use mlx5 or irdma, or stage the transfers through host memory.",
             ),
             None => Verdict::unknown(
@@ -145,12 +148,12 @@ fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
         Some(false) => Verdict::fail(
             function.bdf,
             Cause::KernelTooOld,
-            "The function is bound to VFIO, and this kernel lacks iommufd, which could map the buffer for it.",
+            "The function is bound to a VFIO driver, but this kernel has no iommufd to map the dma-buf for it.",
             "Boot a kernel built with IOMMUFD and VFIO_DEVICE_CDEV.",
         ),
         None => Verdict::unknown(
             function.bdf,
-            "The function is bound to VFIO, and the snapshot does not show whether the kernel has iommufd.",
+            "The function is bound to a VFIO driver, and the snapshot does not show whether the kernel has iommufd.",
             "Check the kernel configuration for CONFIG_IOMMUFD.",
         ),
     }

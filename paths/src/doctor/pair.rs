@@ -213,7 +213,7 @@ pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
         Capability::Present(_) => vec![Verdict::warn(
             importer.bdf,
             "Relaxed ordering is off, which makes peer-to-peer writes slow on some root complexes.",
-            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device allows.",
+            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device supports it.",
         )],
     }
 }
@@ -248,7 +248,8 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     } else if without_dt.is_empty() {
         Verdict::pass(
             subject,
-            "The importer uses ATS, and the ports route translated requests directly (ACS DT): these stay below the switch, and untranslated requests go through the root complex.",
+            "The importer uses ATS, and the ports route translated requests directly (ACS DT): translated \
+             requests stay below the switch, and untranslated requests go through the root complex.",
         )
     } else {
         Verdict::warn(

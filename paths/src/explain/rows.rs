@@ -153,7 +153,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Failed,
         "The IOMMU driver does not support this domain type for the group: some devices require identity or DMA.",
-        "Choose another importer, or boot with iommu=pt or iommu.passthrough=0 as needed.",
+        "Choose another importer, or set the default domain type at boot: iommu=pt for identity, \
+         iommu.passthrough=0 for DMA.",
     ),
     // the VFIO container and iommufd (drivers/vfio/container.c, drivers/iommu/iommufd/main.c)
     row(
@@ -189,7 +190,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::InUse,
         "VFIO allows one open file per group, and rejects the open while a device of the group is open through its cdev.",
-        "End the process that has it open (`fuser -v /dev/vfio/*`).",
+        "End the process that has the group or device open (`fuser -v /dev/vfio/*`).",
     ),
     row(
         Step::OpenVfio,
@@ -295,14 +296,14 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Failed,
         "vfio-pci cannot reset this function without resetting others.",
-        "Use a function with FLR or with a bus of its own.",
+        "Use a function that supports FLR, or that is alone on its bus.",
     ),
     uncaused(
         Step::ResetDevice,
         Errno::ENOTTY,
         Failed,
-        "PCI cannot reset this function alone: it has neither FLR nor a bus of its own.",
-        "Use a function with FLR or with a bus of its own.",
+        "The function does not support FLR, and a reset of its bus would also reset other functions.",
+        "Use a function that supports FLR, or that is alone on its bus.",
     ),
     row(
         Step::ResetDevice,
@@ -335,7 +336,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EOPNOTSUPP,
         Unavailable,
         Cause::DriverNotVfio,
-        "The VFIO driver of the function has no dma-buf operation: only vfio-pci and nvgrace-gpu have one.",
+        "The VFIO driver of the function cannot export dma-bufs: only vfio-pci and nvgrace-gpu can.",
         "Bind the function to vfio-pci.",
     ),
     row(
@@ -360,8 +361,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENODEV,
         Unavailable,
         Cause::BarNotExportable,
-        "vfio-pci has not claimed a BAR with this index: it exports the implemented BARs 0 to 5, but \
-         not the ROM and config space.",
+        "The function has no memory BAR with this index that vfio-pci could claim. vfio-pci exports only BARs 0 to 5, \
+         not the ROM or config space.",
         "Choose a BAR that can be exported.",
     ),
     row(
@@ -387,8 +388,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Unavailable,
         Cause::LimitReached,
-        "udmabuf and the dma-heaps allocate whole pages, and udmabuf at most size_limit_mb (default 64) in \
-         list_limit items.",
+        "The size is not a multiple of the page size, or it exceeds a limit of udmabuf: size_limit_mb (default 64 MiB) \
+         or list_limit (number of ranges).",
         "Reduce the size, or raise /sys/module/udmabuf/parameters/size_limit_mb.",
     ),
     row(
@@ -428,7 +429,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EOPNOTSUPP,
         Unavailable,
         Cause::ImporterNoDmabuf,
-        "The RDMA driver has no dma-buf operation, so uverbs rejects the registration before it attaches.",
+        "The RDMA driver cannot register dma-bufs, so the kernel rejects the call before it attaches to the buffer.",
         "Use mlx5 or irdma, or stage the transfers through host memory.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::None)),
@@ -456,7 +457,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EOPNOTSUPP,
         Unavailable,
         Cause::ImporterNotP2p,
-        "The importing driver has no dma-buf operation, does not allow peer-to-peer memory, or does not \
+        "The importing driver cannot register dma-bufs, does not allow peer-to-peer memory, or does not \
          support revocation.",
         "Use mlx5 or irdma, or stage the transfers through host memory.",
     ),
@@ -491,8 +492,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Unavailable,
         Cause::Topology,
-        "p2pdma finds no permitted route: because of an ACS redirect or separate root ports, the transfer would \
-         pass a host bridge that the kernel does not trust; or the importer is not a PCI device.",
+        "P2PDMA permits no path: with an ACS redirect or separate root ports, the transfer would cross a host bridge \
+         that is not in the kernel's P2PDMA allowlist. Or the importer is not a PCI device.",
         "Place both functions below one switch without ACS redirect; the prediction for the pair names the \
          deciding bridge.",
     ),
@@ -530,7 +531,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::DmaMask,
         "The BAR's address exceeds the importer's DMA mask, and a direct mapping does not translate it.",
-        "Set the importer's IOMMU domain to a translating type (DMA), or place the BAR below the mask (32 \
+        "Set the importer's IOMMU domain to a translating type (DMA), or assign it an address below the mask (32 \
          bits: below 4 GiB).",
     )
     .when(|facts| direct(facts) && facts.mask_reaches_bar == Some(false)),
@@ -548,7 +549,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::Interrupted,
         "A signal interrupted the kernel while it mapped the buffer.",
-        "Run it again.",
+        "Try again.",
     ),
     // registration of ordinary memory (ib_umem_get)
     row(
@@ -588,7 +589,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EPERM,
         Unavailable,
         Cause::NoPermission,
-        "The device is in a network namespace other than that of this process.",
+        "The device and this process are in different network namespaces.",
         "Run in the device's namespace (`ip netns exec`), or move the device here with `rdma dev set DEV netns`.",
     ),
     row(
@@ -614,7 +615,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::InUse,
         "Another object still uses the memory region, for example a memory window.",
-        "End the other users of the RDMA context.",
+        "Destroy the objects that use the memory region, e.g. memory windows.",
     ),
     row(
         Step::Deregister,
@@ -663,7 +664,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::PortDown,
         "The network device of the port has no route to the peer's address.",
-        "Assign it an address in the peer's network.",
+        "Assign the network device an address in the peer's network.",
     ),
     row(
         Step::ConnectQueues,
@@ -678,7 +679,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ETIMEDOUT,
         Failed,
         Cause::TimedOut,
-        "The peer's address did not respond to address resolution.",
+        "The peer did not answer ARP or neighbor discovery.",
         "Check that `ping` reaches the peer through the network device of the port.",
     ),
     row(
@@ -687,7 +688,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::LimitReached,
         "The send queue is full.",
-        "Reduce the depth; if the run did not post more requests than that, report a bug of peerpath.",
+        "Reduce the depth. If the run posted no more work requests than the queue depth, report a bug in peerpath.",
     ),
     row(
         Step::PostTransfers,
@@ -793,7 +794,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         Cause::InUse,
         "The kernel still accesses the mapping.",
-        "End the other users of the iommufd.",
+        "Close the devices that use this mapping, or end the other processes that have the iommufd open.",
     ),
 ];
 
@@ -838,7 +839,7 @@ pub(super) static EVERYWHERE: &[Common] = &[
         unavailable_at: HOST_STEPS,
         cause: Some(Cause::Interrupted),
         why: "A signal interrupted the call.",
-        remedy: "Run it again.",
+        remedy: "Try again.",
     },
 ];
 

@@ -190,7 +190,10 @@ impl<'a> ReportBuilder<'a> {
     fn processor_fact(&self) -> String {
         let cpu = self.predictor.host.cpu.as_ref();
         let family = cpu.and_then(|cpu| cpu.family).unwrap_or_default();
-        format!("the kernel trusts the host bridges of AMD processors of family 23 and later (this is {family})")
+        format!(
+            "the kernel trusts the host bridges of AMD processors of family 23 and later \
+             (this processor: family {family})"
+        )
     }
 
     /// Returns the deciding device and the decision of the allowlist, as a clause. The deciding device is the first device on the
@@ -204,13 +207,18 @@ impl<'a> ReportBuilder<'a> {
         let root = &self.topology().roots()[checked];
         let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
         let Some(first) = root.possible_first.first().and_then(|bdf| self.topology().function(*bdf)) else {
-            return (None, format!("root bus {bus} has no device, so the kernel does not trust the bus"));
+            return (
+                None,
+                format!(
+                    "root bus {bus} has no device, so the kernel cannot look up its host bridge in the P2PDMA allowlist"
+                ),
+            );
         };
         let is_eligible = (first.bdf.device(), first.bdf.function()) == (0, 0) || first.is_root_port() == Some(true);
         let fact = match both {
             Some(true) => "is in the kernel's P2PDMA allowlist of host bridges",
             Some(false) if !is_eligible => {
-                "is neither device 00.0 nor a root port, so the kernel does not trust the bus"
+                "is neither device 00.0 nor a root port, so the kernel does not look it up in its P2PDMA allowlist"
             }
             Some(false) if from != to && trust.listed(checked, checked) == Some(true) => {
                 "is in the kernel's P2PDMA allowlist of host bridges only for pairs below one host bridge"
@@ -240,8 +248,11 @@ impl<'a> ReportBuilder<'a> {
                 DecidingFact { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
             }
             Cause::LegacyDmaOps => {
-                let platform =
-                    host.cpu.as_ref().and_then(|cpu| cpu.legacy_dma).map_or("the platform", |dma| dma.as_str());
+                let platform = host
+                    .cpu
+                    .as_ref()
+                    .and_then(|cpu| cpu.legacy_dma)
+                    .map_or("the platform's DMA operations", |dma| dma.as_str());
                 DecidingFact { bdf, fact: format!("{platform} map only memory with struct pages, and a BAR has none") }
             }
             Cause::DmaMask => {
@@ -413,7 +424,7 @@ impl<'a> ReportBuilder<'a> {
             }
             (_, Some(Cause::DmaMask)) => {
                 change.push(format!(
-                    "set the domain type of the importer{group} to DMA, or place the BAR below the mask"
+                    "set the domain type of the importer{group} to DMA, or assign the BAR an address below the mask"
                 ));
             }
             (_, Some(Cause::MultiRangeDefect)) => {
@@ -449,7 +460,8 @@ impl<'a> ReportBuilder<'a> {
                 && ports.iter().all(|port| port.acs.present().is_some_and(|control| control.direct_translated()));
             notes.push(
                 if direct {
-                    "the importer uses ATS, and the ports route translated requests directly (ACS DT): these stay below the switch"
+                    "the importer uses ATS, and the ports route translated requests directly (ACS DT), so these \
+                     requests stay below the switch"
                 } else {
                     "the importer uses ATS, and its translated requests take the same path through the root complex"
                 }
@@ -458,7 +470,8 @@ impl<'a> ReportBuilder<'a> {
         }
         if through_root && self.common.is_some() {
             notes.push(
-                "the root complex may route this path within the root port or through the system interconnect: only a measurement shows the route"
+                "the root complex may forward the data inside the root port or over the system interconnect: only a \
+                 measurement shows which"
                     .to_owned(),
             );
         }

@@ -161,7 +161,10 @@ fn add<R: Read>(
 fn content<R: Read>(entry: &mut tar::Entry<'_, R>, path: &str, limits: &Limits) -> Result<Vec<u8>, TreeError> {
     let size_bytes = entry.size();
     if size_bytes > limits.file_bytes {
-        return Err(TreeError::rejected(format!("{path:?} has {size_bytes} bytes, more than {}", limits.file_bytes)));
+        return Err(TreeError::rejected(format!(
+            "{path:?} is {size_bytes} bytes, and the limit is {}",
+            limits.file_bytes
+        )));
     }
     let mut bytes = Vec::new();
     entry.take(limits.file_bytes).read_to_end(&mut bytes).map_err(refused)?;
@@ -174,7 +177,7 @@ fn content<R: Read>(entry: &mut tar::Entry<'_, R>, path: &str, limits: &Limits) 
 fn target<R: Read>(entry: &tar::Entry<'_, R>, path: &str, limits: &Limits) -> Result<String, TreeError> {
     let bytes = entry.link_name_bytes().unwrap_or_default();
     if bytes.is_empty() || bytes.len() > limits.path_bytes {
-        return Err(TreeError::rejected(format!("the link {path:?} has a target of {} bytes", bytes.len())));
+        return Err(TreeError::rejected(format!("the target of the link {path:?} is {} bytes long", bytes.len())));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) if !text.contains(char::is_control) => Ok(text.to_owned()),
@@ -185,7 +188,7 @@ fn target<R: Read>(entry: &tar::Entry<'_, R>, path: &str, limits: &Limits) -> Re
 /// `./sys/` becomes `sys`.
 fn clean(bytes: &[u8], limits: &Limits) -> Result<String, TreeError> {
     if bytes.len() > limits.path_bytes {
-        return Err(TreeError::rejected(format!("a path has {} bytes", bytes.len())));
+        return Err(TreeError::rejected(format!("a path is {} bytes long, over the limit", bytes.len())));
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(char::is_control) => text,
