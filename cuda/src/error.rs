@@ -83,7 +83,7 @@ impl Explained for Error {
         match self {
             Self::NoLibrary { why } => Explanation::new(
                 Cause::LibraryMissing,
-                format!("libcuda.so.1 is part of NVIDIA's driver; the loader reports: {}.", why.trim_end_matches('.')),
+                format!("The NVIDIA driver provides libcuda.so.1. The loader reports: {}.", why.trim_end_matches('.')),
                 "Install the driver (libcuda1 or nvidia-driver-cuda), or add its folder to LD_LIBRARY_PATH.",
             ),
             Self::MissingSymbol { symbol } => Explanation::new(

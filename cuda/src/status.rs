@@ -131,13 +131,13 @@ static STATUS: &[Status] = &[
     failure(
         CUresult::CUDA_ERROR_CONTAINED,
         Cause::DeviceLost,
-        "The GPU contained an error by aborting the affected work.",
+        "The GPU aborted the affected work to contain an error.",
         XID,
     ),
     refusal(
         CUresult::CUDA_ERROR_OPERATING_SYSTEM,
         Cause::MechanismRefused,
-        "The operating system refused a call of the driver.",
+        "A system call of the driver failed.",
         "Check the kernel log (dmesg) for lines with NVRM; use another mechanism.",
     ),
     refusal(
@@ -155,7 +155,7 @@ static STATUS: &[Status] = &[
     failure(
         CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
         Cause::DeviceLost,
-        "Work on the GPU exceeded the driver's time limit for GPUs with a display.",
+        "A kernel exceeded the run time limit that the driver applies to GPUs with a display.",
         "Use smaller sizes, or a GPU without a display.",
     ),
     failure(
@@ -201,8 +201,8 @@ static STATUS: &[Status] = &[
     refusal(
         CUresult::CUDA_ERROR_NOT_PERMITTED,
         Cause::NoPermission,
-        "The driver denies this operation to this user.",
-        "Run as root; registering I/O memory needs it.",
+        "The driver does not permit this operation for this user.",
+        "Run as root: only root can register I/O memory.",
     ),
     refusal(
         CUresult::CUDA_ERROR_NOT_SUPPORTED,

@@ -128,7 +128,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The VFIO container has another API version or offers no type 1 IOMMU.
-    #[error("cannot use the VFIO container: it offers no type 1 IOMMU")]
+    #[error("cannot use the VFIO container: it does not support the type 1 IOMMU driver")]
     NoType1,
     /// The group or the device cannot be opened.
     #[error("cannot open {path}, the VFIO file of {bdf}")]
@@ -190,7 +190,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The function does not support a reset.
-    #[error("cannot reset {bdf}: it has no reset")]
+    #[error("cannot reset {bdf}: the function does not support a reset")]
     NoReset {
         /// PCI address of the function.
         bdf: Bdf,
@@ -291,7 +291,7 @@ pub enum Error {
         why: &'static str,
     },
     /// Another process serves this socket.
-    #[error("cannot create the socket {path}: another process serves it")]
+    #[error("cannot create the socket {path}: another process is listening on it")]
     SocketTaken {
         /// Path of the socket.
         path: PathBuf,

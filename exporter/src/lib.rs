@@ -100,7 +100,7 @@ fn check_length(exporter: &impl Exporter, length_bytes: u64, unit_bytes: u64) ->
     let why = if length_bytes == 0 {
         "the length is zero".to_owned()
     } else if length_bytes > total {
-        format!("the source has {total} bytes")
+        format!("the source has only {total} bytes")
     } else if !length_bytes.is_multiple_of(unit_bytes) {
         format!("a dma-buf consists of whole pages of {unit_bytes} bytes")
     } else {

@@ -68,7 +68,7 @@ pub enum RangeProblem {
         other: BarRange,
     },
     /// The range exceeds the ranges that the source was opened with.
-    #[error("the source was opened with other ranges")]
+    #[error("it is outside the ranges with which the source was opened")]
     NotOpened,
 }
 
@@ -126,18 +126,21 @@ impl Origin {
     pub fn spread(&self, length_bytes: u64, count: u32) -> Result<Vec<BarRange>, Error> {
         let refused = |why| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why });
         let [whole] = self.ranges[..] else {
-            return refused("it already has several ranges".to_owned());
+            return refused("the source already has several ranges".to_owned());
         };
         let count = u64::from(count.max(1));
         let page_bytes = page_bytes();
         if length_bytes == 0 || !length_bytes.is_multiple_of(count * page_bytes) {
-            return refused(format!("{count} ranges of whole pages need a multiple of {} bytes", count * page_bytes));
+            return refused(format!(
+                "to split it into {count} ranges of whole pages, the length must be a multiple of {} bytes",
+                count * page_bytes
+            ));
         }
         let each = length_bytes / count;
         let gaps = each * (count - 1);
         if length_bytes.checked_add(gaps).is_none_or(|room| room > whole.length_bytes) {
             return refused(format!(
-                "{count} ranges with gaps of their length between them need more than its {} bytes",
+                "{count} ranges, separated by gaps of the same length, need more than the {} bytes of the source",
                 whole.length_bytes
             ));
         }

@@ -246,7 +246,7 @@ fn check_deadline(begun: Instant, op: Op) -> Result<(), LoopbackError> {
 #[non_exhaustive]
 pub enum LoopbackError {
     /// Every slot is in flight, or holds data of a handle before its `wait`.
-    #[error("cannot start a transfer: unfinished handles hold all transfers")]
+    #[error("cannot start a transfer: the maximum number of transfers is in flight; wait for a handle first")]
     Full,
     /// A transfer did not complete before the timeout.
     #[error("cannot complete a {op}: no completion within {seconds} s")]

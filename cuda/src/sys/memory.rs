@@ -84,7 +84,7 @@ impl DeviceMemory {
 
     fn at(&self, offset: u64, length: usize) -> Result<Address, Error> {
         let end = offset.checked_add(length as u64).filter(|end| *end <= self.length_bytes);
-        let outside = Error::Refused { call: "a copy", code: INVALID_VALUE, name: "a range outside the memory" };
+        let outside = Error::Refused { call: "a copy", code: INVALID_VALUE, name: "the range exceeds the memory" };
         end.map(|_| self.address + offset).ok_or(outside)
     }
 

@@ -44,26 +44,28 @@ impl Explained for Error {
                 Explanation::uncaused("VFIO has two interfaces, group and cdev.", "Choose auto, group or cdev.")
             }
             Self::BadSource { .. } | Self::BadRangeText { .. } => Explanation::uncaused(
-                "The text has none of the forms of a source.",
+                "The text does not have the form of a source.",
                 "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, host memory as host:1M, \
                  udmabuf:1M or heap:1M, GPU memory as cuda:0:1M, and a dma-buf of another process as socket:PATH.",
             ),
             Self::BadBar { problem, .. } => Explanation::new(
                 Cause::BarNotExportable,
                 problem.why(),
-                "Choose a memory BAR of at least a page that has an address.",
+                "Choose a memory BAR that is at least one page long and has an assigned address.",
             ),
             Self::BadRange { .. } => Explanation::new(
                 Cause::BarNotExportable,
-                "VFIO exports whole pages within the BAR, and a buffer with a byte twice cannot be verified.",
+                "VFIO exports only whole pages within the BAR. Overlapping ranges would put a byte into the buffer \
+                 twice, so its data could not be verified.",
                 "Choose disjoint ranges of whole pages within the BAR.",
             ),
             Self::BadLength { why, .. } => {
                 Explanation::uncaused(sentence(why), "Choose a length in whole pages that does not exceed the source.")
             }
             Self::NoRanges { .. } => Explanation::uncaused(
-                "Only BARs have ranges, and the sender of a dma-buf chooses its ranges.",
-                "Choose a BAR without ranges in its name.",
+                "Only a BAR that is named without ranges can be split. The ranges of a received dma-buf are set by \
+                 its sender.",
+                "Name the BAR without ranges, e.g. 0000:03:00.0:2.",
             ),
             Self::NotVfioDriver { driver, .. } => Explanation::new(
                 Cause::DriverNotVfio,
@@ -116,14 +118,14 @@ impl Explained for Error {
             ),
             Self::HugePages { .. } => Explanation::new(
                 Cause::LimitReached,
-                "Linux reserves huge pages in advance, and not enough of 2 MiB are free.",
+                "Linux reserves huge pages in advance, and too few huge pages of 2 MiB are free.",
                 "Raise /proc/sys/vm/nr_hugepages, or use ordinary pages.",
             ),
             Self::Memory { source, .. } => by_errno(Step::AllocateMemory, source, &Facts::default()),
             Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
             Self::Gpu { source, .. } => source.explanation(),
             Self::BadSocketPath { .. } => Explanation::uncaused(
-                "A socket path has at most 107 bytes, and an existing file that is not a socket is not replaced.",
+                "A socket path is limited to 107 bytes, and only an existing socket is replaced, not another file.",
                 "Choose an unused path of at most 107 bytes in an existing directory.",
             ),
             Self::SocketTaken { .. } => Explanation::new(
@@ -137,7 +139,8 @@ impl Explained for Error {
             ),
             Self::Socket { path, source, .. } => socket(path, source),
             Self::BadSocketMessage { .. } => Explanation::uncaused(
-                "A sender sends one JSON line with bdf, bar, ranges and size_bytes, together with exactly one dma-buf.",
+                "The message must be one JSON line with bdf, bar, ranges and size_bytes, and carry exactly one file \
+                 descriptor, the dma-buf.",
                 "Correct the program that sends the dma-buf.",
             ),
         }
@@ -152,7 +155,7 @@ fn by_errno(step: Step, source: &io::Error, facts: &Facts) -> Explanation {
 }
 
 fn open_elsewhere(pids: &[u32]) -> Explanation {
-    let why = "VFIO lets one process at a time open a group or a device.";
+    let why = "Only one process at a time can open a VFIO group or device.";
     let remedy = match pids {
         [] => "End that program: `fuser -v /dev/vfio/* /dev/vfio/devices/*` lists it.".to_owned(),
         [pid] => format!("End process {pid}, which has it open."),
@@ -168,7 +171,7 @@ fn create_dma_buf(path: &Path, source: &io::Error) -> Explanation {
         } else {
             "Use a kernel with CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM."
         };
-        return Explanation::new(Cause::NoDevice, format!("This kernel has no {}.", path.display()), remedy);
+        return Explanation::new(Cause::NoDevice, format!("This kernel does not provide {}.", path.display()), remedy);
     }
     by_errno(Step::CreateDmaBuf, source, &Facts::default())
 }
@@ -182,7 +185,7 @@ fn socket(path: &Path, source: &io::Error) -> Explanation {
         ),
         io::ErrorKind::ConnectionRefused => Explanation::new(
             Cause::NoDevice,
-            "The process that served this socket has ended.",
+            "No process is listening on this socket: the sender has exited.",
             "Start the sender again.",
         ),
         io::ErrorKind::PermissionDenied => Explanation::new(

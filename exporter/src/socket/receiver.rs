@@ -99,13 +99,15 @@ fn receive_description(socket: &OwnedFd, path: &Path) -> Result<(Description, Ow
     })?;
     let message = &bytes[..received.length];
     if message.is_empty() {
-        return Err(bad("the sender closed the connection without a message, as it does for other users"));
+        return Err(bad(
+            "the sender closed the connection without a message; it does so if the receiver runs as another user",
+        ));
     }
     if received.truncated {
         return Err(bad("the message is too long"));
     }
     if received.fds_lost {
-        return Err(bad("file descriptors of the message were lost"));
+        return Err(bad("the kernel truncated the list of file descriptors of the message"));
     }
     if let Some((Reply::Error(why), _)) = parse(message) {
         return Err(bad(&why.chars().take(200).collect::<String>()));

@@ -17,7 +17,7 @@ pub enum NotExportable {
     #[error("it is smaller than a page")]
     SubPage,
     /// No address is assigned to the BAR.
-    #[error("it has no address")]
+    #[error("no address is assigned to it")]
     Unassigned,
 }
 
@@ -43,7 +43,7 @@ impl NotExportable {
             Self::SubPage => {
                 "A dma-buf consists of whole pages, and the rest of the page may belong to another device."
             }
-            Self::Unassigned => "The firmware and the kernel found no space for it in the physical address space.",
+            Self::Unassigned => "The firmware and the kernel found no space for the BAR in the physical address space.",
         }
     }
 }

@@ -98,7 +98,9 @@ impl<'r> CudaDataPlane<'r> {
         let (buffer, far) = (self.registration.buffer.length_bytes(), self.streams.far().length_bytes());
         Error::Transfer {
             why: format!(
-                "`{op}` of {length_bytes} bytes at {buffer_offset:#x} of {buffer:#x} and {far_offset:#x} of {far:#x}"
+                "`{op}` of {length_bytes} bytes exceeds the buffer (offset {buffer_offset:#x} of {buffer:#x} bytes) \
+                 or the GPU memory (offset {far_offset:#x} of {far:#x} bytes), or the GPU does not support the \
+                 operation"
             ),
         }
     }

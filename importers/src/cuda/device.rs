@@ -109,7 +109,7 @@ impl OpenGpu {
             Mechanism::RegisterIoMemory => self.registered(HostKind::Io, buffer),
             Mechanism::RegisterHostMemory => self.registered(HostKind::Memory, buffer),
             Mechanism::DeviceMemory => {
-                let memory = buffer.gpu().ok_or(Refusal::NotApplicable("it applies only to GPU memory"))?;
+                let memory = buffer.gpu().ok_or(Refusal::NotApplicable("the mechanism supports only GPU memory"))?;
                 Ok(ReachableMemory::of_gpu(&self.context, memory)?)
             }
         }
@@ -119,7 +119,7 @@ impl OpenGpu {
         let dma_buf = match buffer.handle() {
             Handle::DmaBuf(dma_buf) => dma_buf,
             Handle::DmaBufs(_) => return Err(Refusal::NotApplicable("each range is a separate dma-buf")),
-            Handle::Memory(_) => return Err(Refusal::NotApplicable("the memory has no dma-buf")),
+            Handle::Memory(_) => return Err(Refusal::NotApplicable("the memory was not exported as a dma-buf")),
             Handle::GpuNotExported(source) => return Err(source.clone().into()),
         };
         // The driver takes ownership of the file descriptor that it imports, so pass a duplicate.
@@ -129,10 +129,11 @@ impl OpenGpu {
 
     fn registered(&self, kind: HostKind, buffer: &Buffer) -> Result<ReachableMemory, Refusal> {
         if kind == HostKind::Memory && buffer.origin().kind == SourceKind::Vfio {
-            return Err(Refusal::NotApplicable("a BAR has no pages to pin"));
+            return Err(Refusal::NotApplicable("a BAR is MMIO and has no struct pages to pin"));
         }
         let mapping = buffer.view().mapping();
-        let mapping = mapping.ok_or(Refusal::NotApplicable("the buffer is not one mapping in this process"))?;
+        let mapping = mapping
+            .ok_or(Refusal::NotApplicable("the buffer is not mapped into this process, or not as one mapping"))?;
         let registered = match kind {
             HostKind::Memory => ReachableMemory::register(&self.context, mapping, kind),
             HostKind::Io => self.registered_io(buffer, &mapping),

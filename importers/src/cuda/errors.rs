@@ -75,13 +75,16 @@ pub enum Error {
         source: DriverError,
     },
     /// The caller requested transfers posted by the buffer's side.
-    #[error("GPU {gpu} supports no transfers posted by the buffer's side")]
+    #[error("GPU {gpu} cannot run transfers in both directions at once in one data plane")]
     OneSide {
         /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
     },
     /// An offset or the length is not aligned for a kernel.
-    #[error("a kernel cannot copy {length_bytes} bytes at {buffer_offset:#x} and {far_offset:#x}")]
+    #[error(
+        "a copy kernel cannot copy {length_bytes} bytes between offset {buffer_offset:#x} of the buffer and offset \
+         {far_offset:#x} of the GPU memory"
+    )]
     NotAligned {
         /// Length of the transfer, in bytes.
         length_bytes: u32,
@@ -140,7 +143,7 @@ fn no_mechanism(kind: SourceKind, refused: &[(Mechanism, Refusal)]) -> Explanati
     };
     let conditions: Vec<_> = refused.iter().filter_map(asked).collect();
     let why = if conditions.is_empty() {
-        "The mechanism does not apply to this kind of memory.".to_owned()
+        "The mechanism does not support this kind of memory.".to_owned()
     } else {
         format!("The driver refused every mechanism. Their preconditions: {}.", conditions.join("; "))
     };
@@ -180,15 +183,15 @@ impl Explained for Error {
             | Self::FarMemory { source, .. }
             | Self::Kernels { source, .. } => source.explanation(),
             Self::OneSide { .. } => Explanation::uncaused(
-                "The buffer is memory and cannot post transfers.",
-                "Copy in and copy out from two threads, each with its own data plane.",
+                "Bidirectional transfers need an initiator on each side, and a buffer cannot post transfers.",
+                "Run copy_in and copy_out in two threads, each with its own data plane.",
             ),
             Self::NotAligned { .. } => Explanation::uncaused(
                 "Each thread of a kernel copies 4, 8 or 16 aligned bytes.",
                 "Use sizes and offsets that are multiples of 4, or the copy engines (copy_in, copy_out).",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer does not fit the buffer or the far side.",
+                "The transfer exceeds the buffer or the GPU memory on the other side of the copy.",
                 "Use sizes and offsets within both.",
             ),
             Self::Ended => Explanation::new(

@@ -60,8 +60,8 @@ impl Mechanism {
     /// Returns the condition under which the mechanism works, according to NVIDIA's documentation.
     pub(super) fn condition(self) -> &'static str {
         match self {
-            Self::ExternalDmaBuf => "NVIDIA documents it for Tegra-class parts, from CUDA 13.0 on",
-            Self::ExternalFd => "NVIDIA documents it for memory that Vulkan or CUDA exported",
+            Self::ExternalDmaBuf => "CUDA 13.0 or newer; NVIDIA documents it only for Tegra-class devices",
+            Self::ExternalFd => "NVIDIA documents it only for memory that Vulkan or CUDA exported",
             Self::RegisterIoMemory => {
                 "it needs root, a physically contiguous BAR mapped into this process, and a kernel that lets the driver look up that mapping"
             }

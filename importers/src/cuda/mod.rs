@@ -30,7 +30,7 @@ pub struct Cuda;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
-    OpSpec { op: Op::Register, role: Role::Register, summary: "make the buffer reachable for the GPU" },
+    OpSpec { op: Op::Register, role: Role::Register, summary: "make the buffer accessible to the GPU" },
     OpSpec {
         op: Op::CopyIn,
         role: Role::Transfer(Direction::IntoSource),

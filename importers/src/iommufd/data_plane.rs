@@ -154,10 +154,14 @@ impl<'r> NvmeDataPlane<'r> {
             Rejection::Length => "its length is zero".to_owned(),
             Rejection::Buffer => {
                 format!(
-                    "{length_bytes} bytes at {buffer_offset:#x} exceed a buffer of {buffer_bytes:#x}, or a part of it"
+                    "{length_bytes} bytes at {buffer_offset:#x} exceed the buffer of {buffer_bytes:#x} bytes, or \
+                     cross from one of its mappings into the next"
                 )
             }
-            Rejection::Far => format!("{length_bytes} bytes at {far_offset:#x} exceed a far side of {far_bytes:#x}"),
+            Rejection::Far => format!(
+                "{length_bytes} bytes at {far_offset:#x} exceed the {far_bytes:#x} bytes of the drive that this data \
+                 plane uses"
+            ),
         };
         Error::Transfer { why }
     }

@@ -29,7 +29,7 @@ pub enum Error {
         source: peerpath_exporter::Error,
     },
     /// The address names blocks, but the function is not an NVMe drive.
-    #[error("{bdf} has no blocks to write: it is not an NVMe drive")]
+    #[error("cannot write blocks of {bdf}: it is not an NVMe drive")]
     NothingToWrite {
         /// PCI function of the importer.
         bdf: Bdf,
@@ -107,13 +107,15 @@ pub enum Error {
         source: DriveError,
     },
     /// The caller requested more than one queue, or transfers from both sides.
-    #[error("the drive {bdf} supports one queue per data plane and no transfers posted by the buffer's side")]
+    #[error(
+        "the drive {bdf} supports only one queue per data plane, and cannot run transfers in both directions at once"
+    )]
     OneQueue {
         /// PCI function of the drive.
         bdf: Bdf,
     },
     /// The depth exceeds the queue of the drive.
-    #[error("the drive {bdf} cannot hold {depth} transfers in flight")]
+    #[error("the drive {bdf} cannot have {depth} transfers in flight")]
     Depth {
         /// PCI function of the drive.
         bdf: Bdf,
@@ -133,7 +135,7 @@ pub enum Error {
         available_bytes: u64,
     },
     /// No blocks of the drive may be overwritten.
-    #[error("cannot write the drive {bdf}: no blocks are released for overwriting")]
+    #[error("cannot write to the drive {bdf}: overwriting blocks is not allowed")]
     ReadOnly {
         /// PCI function of the drive.
         bdf: Bdf,
@@ -189,18 +191,18 @@ impl Explained for Error {
             }
             Self::GpuNotExported { source } => source.explanation(),
             Self::NoRange { .. } => {
-                Explanation::uncaused("A mapping has at least one range.", "Export at least one range.")
+                Explanation::uncaused("A mapping needs at least one range.", "Export at least one range.")
             }
             Self::MapMemory { source, .. } => explained(Step::MapMemory, source, &Facts::default()),
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
             Self::OneQueue { .. } => Explanation::uncaused(
-                "Only RDMA devices support several queues per data plane, or transfers from both sides.",
+                "Only RDMA devices support several queues per data plane, or bidirectional transfers.",
                 "Set up one data plane per queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("A queue of the drive holds {limit} commands."),
+                format!("A queue of the drive holds up to {limit} commands."),
                 format!(
                     "Use a depth from 1 to {limit}; if a transfer consumes several commands, use smaller transfers."
                 ),
@@ -212,10 +214,11 @@ impl Explained for Error {
             Self::ReadOnly { .. } => Explanation::new(
                 Cause::NoPermission,
                 "By default the drive is only read.",
-                "Release blocks (write=LBA+COUNT in the address); their content is lost.",
+                "Allow writes to blocks whose content is not needed: iommufd:BDF?write=LBA+COUNT. Their content is \
+                 lost.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer does not fit the buffer or the drive.",
+                "The transfer exceeds the buffer, or the blocks of the drive that this data plane uses.",
                 "Use sizes and offsets within both.",
             ),
             Self::NotInBlocks { block_bytes, .. } => Explanation::uncaused(

@@ -24,7 +24,7 @@ pub enum AddressError {
     #[error("a device name has at most {MAX_NAME_BYTES} letters, digits, and `_`, `-` or `.`")]
     BadName,
     /// The port is not a number from 1 to 255.
-    #[error("a port is a number from 1 to 255")]
+    #[error("the port must be a number from 1 to 255")]
     BadPort,
 }
 

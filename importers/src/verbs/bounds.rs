@@ -116,7 +116,7 @@ impl Bounds {
         } else if fits(&self.buffer, buffer_offset) && fits(&self.far, far_offset) {
             return self.cannot(transfer.op, device);
         } else if end <= buffer_bytes && part(&self.buffer, buffer_offset) != part(&self.buffer, end - 1) {
-            format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer span more than one region")
+            format!("{length_bytes} bytes at {buffer_offset:#x} of the buffer span more than one memory region")
         } else {
             format!(
                 "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of \
@@ -133,7 +133,7 @@ impl Bounds {
         } else if !self.atomics {
             Error::NoAtomics { device: device.to_owned() }
         } else {
-            Error::Transfer { why: format!("`{op}` needs 8 bytes at a multiple of 8") }
+            Error::Transfer { why: format!("`{op}` needs a length of 8 bytes and offsets that are a multiple of 8") }
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
             (transfer(0, 0, 4097), "in one message"),
             (transfer(8000, 0, 4096), "in the buffer"),
             (transfer(0, 1, 4096), "far side"),
-            (transfer(1, 0, 4096), "more than one region"),
+            (transfer(1, 0, 4096), "more than one memory region"),
             (transfer(u64::MAX, 0, 1), "in the buffer"),
             (transfer(0, u64::MAX - 4095, 4096), "far side"),
         ] {

@@ -214,7 +214,7 @@ impl<'r> QueuePairDataPlane<'r> {
             let turn = u64::from(queue) + *posted * u64::from(self.queues);
             let offset = offsets[(turn % offsets.len() as u64) as usize];
             let Some(place) = place(&self.bounds.far, offset, (*length_bytes).into()) else {
-                let why = format!("{length_bytes} bytes at {offset:#x} exceed the memory for receives");
+                let why = format!("{length_bytes} bytes at {offset:#x} exceed the memory for incoming sends");
                 return Err(Error::Transfer { why });
             };
             self.far_end.fill_receive(index, RECEIVE | number(queue as usize, 0), place, *length_bytes);
@@ -329,7 +329,10 @@ impl DataPlane for QueuePairDataPlane<'_> {
         let mut taken = 0;
         while let [first, ..] = &batch[taken..] {
             let Some(ring) = self.ring(first) else {
-                return Err(Error::Transfer { why: format!("this side has no queue {}", first.queue) }.into());
+                return Err(Error::Transfer {
+                    why: format!("queue {} does not exist on the side that posts", first.queue),
+                }
+                .into());
             };
             let posted = self.post(ring, &batch[taken..])?;
             taken += posted;
@@ -373,7 +376,8 @@ impl ConnectedEnd for QueuePairDataPlane<'_> {
         let capacity = self.incoming.capacity;
         if offsets.is_empty() || capacity == 0 || !self.incoming.offsets.is_empty() {
             return Err(Error::Transfer {
-                why: "this end has no receive queue, or has posted its receives already".to_owned(),
+                why: "the local queue pairs have no receive queue, or their receive work requests are already posted"
+                    .to_owned(),
             }
             .into());
         }

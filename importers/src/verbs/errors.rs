@@ -172,7 +172,7 @@ pub enum Error {
         source: peerpath_exporter::Error,
     },
     /// The depth exceeds the queues of the device.
-    #[error("{device} cannot hold {depth} transfers on each of {queues} queue pair(s)")]
+    #[error("{device} cannot have {depth} transfers in flight on each of {queues} queue pair(s)")]
     Depth {
         /// Name of the device.
         device: String,
@@ -240,7 +240,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A queue pair cannot enter the requested state.
-    #[error("cannot move a queue pair of {device} to {state}")]
+    #[error("cannot change a queue pair of {device} to {state} (ibv_modify_qp)")]
     Connect {
         /// Name of the device.
         device: String,
@@ -281,7 +281,7 @@ pub enum Error {
         why: String,
     },
     /// A receive work request completed with an error.
-    #[error("a receive failed")]
+    #[error("a posted receive completed with an error")]
     Received {
         /// Completion status of the receive.
         source: TransferError,
@@ -350,7 +350,7 @@ impl Explained for Error {
             ),
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Explanation::new(
                 Cause::NoDevice,
-                "The device has no such port.",
+                "The device does not have a port with this number.",
                 "Omit the port number to use the first port.",
             ),
             Self::QueryPort { source, .. } => explained(Step::OpenRdma, source),
@@ -361,7 +361,7 @@ impl Explained for Error {
             ),
             Self::NoGid { net_device, .. } => Explanation::new(
                 Cause::PortDown,
-                "RoCE derives GIDs from the IP addresses of the network device, and the device has none.",
+                "RoCE derives GIDs from the IP addresses of the network device, and no address is assigned to it.",
                 format!("{} Or assign an IP address to it.", bring_up(net_device.as_ref())),
             ),
             Self::GpuNotExported { source } => source.explanation(),
@@ -372,9 +372,9 @@ impl Explained for Error {
                 Cause::ImporterNoDmabuf,
                 match net_device {
                     Some(name) => {
-                        format!("The kernel attaches a dma-buf to the importer's PCI function, and {name} has none.")
+                        format!("{name} has no PCI function, so the kernel cannot attach it to a dma-buf.")
                     }
-                    None => "The kernel attaches a dma-buf to the importer's PCI function.".to_owned(),
+                    None => "The device has no PCI function, so the kernel cannot attach it to a dma-buf.".to_owned(),
                 },
                 "Create the software device on a network device with a PCI function (a virtio NIC also has one).",
             ),
@@ -388,12 +388,12 @@ impl Explained for Error {
             Self::FarMemory { source, .. } => source.explanation(),
             Self::Depth { queues, limit: 0, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("Their shared completion queue has no room for {queues} queue pairs."),
+                format!("The queue pairs share one completion queue, which is too small for {queues} queue pairs."),
                 "Use fewer queue pairs per data plane; each data plane has its own completion queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
-                format!("The limit of the device is {limit}."),
+                format!("The device supports up to {limit} transfers in flight per queue pair."),
                 format!("Use a depth from 1 to {limit}."),
             ),
             // Devices return the same errno if the inline data is too long and if the queue is too deep.
@@ -438,17 +438,18 @@ impl Explained for Error {
                 "Use a smaller size.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer does not fit the buffer, the far side or the device.",
-                "Use sizes and offsets within both.",
+                "The transfer exceeds the buffer, the memory on the other side of the transfer, or a limit of the \
+                 device.",
+                "Use sizes and offsets within the buffer and that memory.",
             ),
             Self::Post { source } => explained(Step::PostTransfers, source),
             Self::Ended => Explanation::new(
                 Cause::TransferFailed,
-                "An RC queue pair enters the error state after the first error.",
+                "A queue pair enters the error state after the first error, and flushes later work requests.",
                 "Set up another data plane.",
             ),
             Self::Peer { .. } => Explanation::uncaused(
-                "Both ends of a connection need the same number of queue pairs and the same link layer.",
+                "Client and server need the same number of queue pairs and the same link layer.",
                 "Use the same version on both hosts, and two devices with the same link layer (Ethernet or InfiniBand).",
             ),
             Self::Received { source } => (*source.explanation).clone(),

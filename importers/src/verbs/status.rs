@@ -68,8 +68,8 @@ fn explanation(name: &str, dma_buf: bool) -> Explanation {
         ),
         "RNR_RETRY_EXC_ERR" => Explanation::new(
             Cause::TimedOut,
-            "The peer had no receive posted.",
-            "Check that the peer is running and posts one receive per send.",
+            "The peer had not posted a receive work request (RNR NAK).",
+            "Check that the peer is running and posts one receive work request per send.",
         ),
         "WR_FLUSH_ERR" => Explanation::new(
             Cause::TransferFailed,

@@ -100,25 +100,26 @@ impl<'r> UnconnectedEnd<'r> for UnconnectedQueuePairs<'r> {
 /// Returns the parameters and the peers to connect with. The error names the property that differs.
 fn negotiate(device: &OpenPort, own: &Endpoint, peer: &Endpoint) -> Result<(Route, Vec<Peer>), String> {
     if peer.queue_pairs.len() != own.queue_pairs.len() {
-        return Err(format!("it has {} queue pairs, this end has {}", peer.queue_pairs.len(), own.queue_pairs.len()));
+        let (theirs, ours) = (peer.queue_pairs.len(), own.queue_pairs.len());
+        return Err(format!("the peer has {theirs} queue pairs, the local endpoint has {ours}"));
     }
     let addressing = match (peer.address, device.addressing) {
         (PortAddress::Gid(gid), Addressing::Gid { .. }) => Addressing::Gid { index: 0, bytes: gid.octets() },
         (PortAddress::Gid(gid), Addressing::Lid(_)) => {
-            return Err(format!("GID {gid} is on Ethernet, this end is on InfiniBand"));
+            return Err(format!("the peer uses Ethernet (GID {gid}), the local port uses InfiniBand"));
         }
         (PortAddress::Lid(lid), Addressing::Lid(_)) => Addressing::Lid(lid),
         (PortAddress::Lid(lid), Addressing::Gid { .. }) => {
-            return Err(format!("LID {lid} is on InfiniBand, this end is on Ethernet"));
+            return Err(format!("the peer uses InfiniBand (LID {lid}), the local port uses Ethernet"));
         }
     };
     let queue_pair = |end: &QueuePairEnd| {
         let QueuePairEnd { number, first_packet } = *end;
         let known = number < NUMBER_LIMIT && first_packet < NUMBER_LIMIT;
-        known.then_some(Peer { number, first_packet, addressing }).ok_or("a number has more than 24 bits")
+        known.then_some(Peer { number, first_packet, addressing }).ok_or("a queue pair number or PSN exceeds 24 bits")
     };
     let peers = peer.queue_pairs.iter().map(queue_pair).collect::<Result<_, _>>()?;
-    let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("its MTU is invalid")?;
+    let mtu = Mtu::of_bytes(peer.mtu_bytes.min(own.mtu_bytes)).ok_or("the MTU of the peer is invalid")?;
     let reads_in_flight = peer.reads_in_flight.min(own.reads_in_flight).max(1);
     Ok((Route { mtu, reads_in_flight, retry_rnr_forever: true, ..device.route() }, peers))
 }
@@ -129,7 +130,7 @@ fn parts_of(regions: &[Region]) -> Result<Vec<Part>, Error> {
     for region in regions {
         let sum = total.checked_add(region.length_bytes).zip(region.address.checked_add(region.length_bytes));
         let Some((sum, _)) = sum else {
-            return Err(Error::Peer { why: "its memory exceeds the address space".into() });
+            return Err(Error::Peer { why: "the end address of the peer's memory exceeds 64 bits".into() });
         };
         total = sum;
     }

@@ -11,7 +11,7 @@ use super::Status;
 #[non_exhaustive]
 pub enum DriveError {
     /// Memory decoding or bus mastering cannot be enabled, or the registers cannot be mapped.
-    #[error("cannot prepare the function of the drive")]
+    #[error("cannot access the PCI function of the drive")]
     Function(#[source] peerpath_exporter::Error),
     /// A register, or memory shared with the drive, cannot be accessed.
     #[error("cannot access the registers of the drive")]
@@ -31,7 +31,7 @@ pub enum DriveError {
     #[error("the controller of the drive reports a fatal error")]
     Fatal,
     /// A command, or enabling or disabling the controller, timed out.
-    #[error("{what} did not finish within {seconds} s")]
+    #[error("{what} did not complete within {seconds} s")]
     TimedOut {
         /// Operation that timed out.
         what: &'static str,
@@ -82,7 +82,8 @@ impl Explained for DriveError {
             }
             Self::Gone => Explanation::new(
                 Cause::NoDevice,
-                "Its registers read as all ones: the function was removed, lost power, or its link is down.",
+                "The registers of the drive read as all ones: the function was removed, lost power, or its link is \
+                 down.",
                 "Check the kernel log (dmesg), then rescan the bus or power-cycle the slot.",
             ),
             Self::Fatal => Explanation::new(

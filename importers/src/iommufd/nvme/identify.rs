@@ -82,7 +82,7 @@ impl NamespaceAnswer {
             return Err("its blocks have metadata");
         }
         if !(9..=16).contains(&shift) {
-            return Err("its blocks are not between 512 bytes and 64 KiB");
+            return Err("its block size is not between 512 bytes and 64 KiB");
         }
         let block_bytes = 1 << shift;
         if blocks.checked_mul(block_bytes).is_none() {

@@ -2,7 +2,9 @@
 //! under the same names; this module hides the differences.
 
 #[cfg(all(feature = "verbs-dlopen", feature = "verbs-link"))]
-compile_error!("`verbs-dlopen` and `verbs-link` define the same symbols: choose one (the default is `verbs-dlopen`)");
+compile_error!(
+    "`verbs-dlopen` and `verbs-link` define the same symbols: enable only one (the default is `verbs-dlopen`)"
+);
 
 #[cfg(feature = "verbs-dlopen")]
 pub(super) use rdma_mummy_sys as ffi;

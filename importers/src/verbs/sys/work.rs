@@ -267,7 +267,7 @@ impl SendList {
     /// Turns a filled request into a datagram to the destination of the queue pair.
     #[inline]
     pub(in crate::verbs) fn set_datagram(&mut self, index: usize, pair: &QueuePair, flags: SendFlags) {
-        let destination = pair.destination().expect("only connected queue pairs are posted on");
+        let destination = pair.destination().expect("cannot post a work request: the queue pair is not connected");
         let (handle, number, key) = destination.parts();
         let request = self.requests.at(index);
         // SAFETY: as in `set_rdma`. The union holds the fields for datagrams, and the queue pair holds the address handle.
