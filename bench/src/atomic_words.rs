@@ -115,7 +115,7 @@ fn compare(side: &'static str, view: &dyn View, start: u64, expected: &[u8]) -> 
     Err(Mismatch {
         place: if side == FAR { "of the far side" } else { "of the exported memory" },
         first_offset: start + mismatch.first_offset,
-        guess: "an operation was lost, repeated or misplaced",
+        guess: "an operation was lost, repeated or applied to a wrong address",
         ..mismatch
     }
     .into())

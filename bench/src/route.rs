@@ -77,11 +77,11 @@ impl Routes {
         if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
             // The CPU copies the data, so the kernel has no path to choose.
             path.predicted = asked;
-            path.evidence.push("nothing was copied".to_owned());
+            path.evidence.push("no data was copied".to_owned());
             return path;
         }
         if described_by_peer {
-            path.evidence.push("the process that exports the source describes it".to_owned());
+            path.evidence.push("the exporting process reported the location of the source".to_owned());
         }
         match source.kind {
             SourceKind::Host | SourceKind::Udmabuf | SourceKind::Heap if !described_by_peer => {
@@ -197,7 +197,7 @@ impl Routes {
         let faults = match &mut self.faults {
             Ok(watch) => {
                 if watch.missed_messages() {
-                    path.evidence.push("kernel messages were lost, possibly IOMMU faults among them".to_owned());
+                    path.evidence.push("kernel messages were lost and may have included IOMMU faults".to_owned());
                 }
                 watch.faults().map_err(|error| chain(&error))
             }

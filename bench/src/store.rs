@@ -24,7 +24,7 @@ impl Explained for SaveError {
     fn explanation(&self) -> Explanation {
         Explanation::uncaused(
             format!("The file system reports: {}.", self.source),
-            "Free space there, or choose another folder. Cells that were saved before are kept.",
+            "Free disk space, or choose another directory. Cells that were saved earlier are kept.",
         )
     }
     fn severity(&self) -> Severity {

@@ -85,7 +85,7 @@ fn pair_summary_has_path_reason_and_speed() {
             "64 KiB write into source: 1.20 GB/s (10 % of 12.0 GB/s with host memory)",
         ],
     );
-    has(&page, &["the data may pass the system interconnect", "no port between them redirects requests"]);
+    has(&page, &["the data may cross the root complex", "no port between them redirects requests"]);
     has(&page, &["0000:01:00.0, decides", "published: VFIO dma-buf and iommufd between 4 GPUs"]);
     has(&summary, &["BAR 2 of 0000:03:00.0 to mlx5\\_0", "10 % of 12.0 GB/s", "| source | verbs:mlx5\\_0 |"]);
     assert_eq!(table.lines().count(), 4);
@@ -108,7 +108,7 @@ fn emulated_devices_are_not_compared_with_host_memory_or_hardware() {
     let page = page(&result);
     has(&page, &["The devices are emulated", "(12.0 GB/s with host memory)"]);
     assert!(!page.contains("10 %"), "a ratio ranks the paths");
-    assert!(!page.contains("interconnect"), "emulated devices are flagged as slower");
+    assert!(!page.contains("may cross the root complex"), "emulated devices are flagged as slower");
     assert!(!page.contains("published: VFIO"), "a chart of emulated devices has published lines");
 }
 
@@ -157,7 +157,7 @@ fn cpu_copies_do_not_indicate_interconnect() {
     let mut host = baseline(&write);
     host["throughput_bytes_per_s"] = json!(2e9);
     let page = page(&result(&[write, host]));
-    has(&page, &["A CPU copied the data, so this does not indicate a detour through the system interconnect"]);
+    has(&page, &["A CPU copied the data, so the throughput does not show whether"]);
 }
 
 #[test]

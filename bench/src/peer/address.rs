@@ -29,7 +29,7 @@ pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
         None => (text, PORT).to_socket_addrs(),
     };
     let found: Vec<_> = found.map_err(|error| invalid(error.to_string()))?.collect();
-    if found.is_empty() { Err(invalid("The host name has no address.".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(invalid("The host name does not resolve to an address.".to_owned())) } else { Ok(found) }
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ fn rejected(at: &str, error: &HandshakeError) -> Failure {
         HandshakeError::Version { .. } => ("Use the same version of peerpath on both hosts.", Severity::Unavailable),
         HandshakeError::NoRandom(_) => ("Report this as a bug.", Severity::Internal),
         HandshakeError::Frame(_) | HandshakeError::Unexpected => {
-            ("Check that the server listens there, and see what it printed.", Severity::Unavailable)
+            ("Check that the server listens at this address, and see its output.", Severity::Unavailable)
         }
     };
     let explanation = Explanation::uncaused(error.to_string(), remedy);

@@ -29,7 +29,7 @@ impl Explained for PeerError {
             Self::Failed(failed) => failed.explanation(),
             Self::Connection(_) => Explanation::new(
                 Cause::PeerLost,
-                "The connection ended; the server releases the memory of the cell.",
+                "The connection was lost; the server releases the memory of the cell.",
                 "See the output of the server on the other host, and start the run again.",
             ),
             Self::Refused(_) => Explanation::new(

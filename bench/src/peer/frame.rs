@@ -17,7 +17,7 @@ pub enum FrameError {
     #[error("the peer closed the connection")]
     Closed,
     /// The message was not complete before the deadline.
-    #[error("the peer took too long")]
+    #[error("the peer did not respond in time")]
     TooSlow,
     /// The length in the header exceeds the limit.
     #[error("the peer announced a message of {0} bytes, the limit is {LONGEST_BYTES}")]

@@ -137,7 +137,7 @@ fn refuse(timed: &mut Timed<'_>, error: HandshakeError) -> HandshakeError {
     let why = match &error {
         // The peer prints this text. From its point of view, "the peer" is this program.
         HandshakeError::Version { theirs } => {
-            format!("the other side uses version {VERSION} of the protocol, not version {theirs}")
+            format!("the other program needs version {VERSION} of the protocol, not version {theirs}")
         }
         HandshakeError::Token => "the token is wrong".to_owned(),
         other => other.to_string(),

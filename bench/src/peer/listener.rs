@@ -100,7 +100,7 @@ impl Listener<'_> {
         connections.served.store(false, Ordering::Release);
         (self.log)(&match end {
             Ok(()) | Err(ConnectionError::Frame(FrameError::Closed)) => format!("{from}: done"),
-            Err(lost) => format!("{from}: connection lost, {lost}; its memory is released"),
+            Err(lost) => format!("{from}: connection lost, {lost}; released the memory of this client"),
         });
     }
 }

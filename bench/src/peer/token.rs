@@ -65,7 +65,7 @@ impl Token {
                     Failure::bad_input(
                         format!("cannot read the token from {from}"),
                         error.to_string(),
-                        "Name a file that contains the token of the server. The server got it at its start, or printed it.",
+                        "Name a file that contains the token of the server. The server read it when it started, or printed it.",
                     )
                 })?;
                 (from, bytes)
@@ -76,7 +76,7 @@ impl Token {
         let token = bytes.trim_ascii();
         if !(SHORTEST_BYTES..=LONGEST_BYTES).contains(&token.len()) {
             return Err(Failure::bad_input(
-                format!("cannot use the token in {from}, it has {} bytes", token.len()),
+                format!("cannot use the token in {from}: its length is {} bytes", token.len()),
                 "A short token can be guessed.",
                 format!(
                     "Use a token of {SHORTEST_BYTES} to {LONGEST_BYTES} bytes, for example from `openssl rand -hex 32`."

@@ -40,9 +40,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     if plan.paths.contains(&Some(PathName::Unknown)) {
         return reject(
-            "cannot ask for path unknown".into(),
-            "It is the name of a path that could not be observed.",
-            "Ask for bypass, translated, bus-address, host-memory, staged or refused.",
+            "cannot use path unknown".into(),
+            "The result reports `unknown` for a path that was not observed.",
+            "Use bypass, translated, bus-address, host-memory, staged or refused.",
         );
     }
     check_sizes(plan)?;
@@ -51,8 +51,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_ranges(plan)?;
     if plan.cell_count() == 0 {
         return reject(
-            "no cell is left to run".into(),
-            "Ranges shorter than 4 KiB are not exported, and every size is split into such ranges.",
+            "no cell remains to run".into(),
+            "A range must have at least 4 KiB, and this number of ranges makes each range shorter.",
             "Choose a larger size or fewer ranges.",
         );
     }
@@ -60,7 +60,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
         return reject(
             "no operation would be measured".into(),
             "The number of iterations is 0.",
-            "Ask for at least one iteration.",
+            "Use at least one iteration.",
         );
     }
     Ok(())
@@ -80,7 +80,7 @@ fn check_sizes(plan: &Plan) -> Result<(), PlanError> {
     if let Some(ranges) = plan.ranges.iter().find(|ranges| **ranges == 0 || **ranges > MOST_RANGES) {
         return reject(
             format!("cannot split a BAR into {ranges} ranges"),
-            "The number of ranges is 1 to 65536.",
+            "A BAR can be split into 1 to 65536 ranges.",
             "Choose another number of ranges.",
         );
     }
@@ -104,7 +104,7 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
         if let Some(count) = counts.iter().find(|count| **count == 0 || **count > most) {
             return reject(
                 format!("cannot use {count} {name}"),
-                &format!("The number of {name} is 1 to {most}."),
+                &format!("A cell can use 1 to {most} {name}."),
                 "Choose another number.",
             );
         }
@@ -129,7 +129,7 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
                 plan.completion_moderation
             ),
             "All work requests would be unsignaled, so the send queue would never drain.",
-            "Use a depth that is a multiple of the post list, and larger than both together.",
+            "Use a depth that is a multiple of the post list, and larger than their sum.",
         );
     }
     Ok(())
@@ -156,7 +156,7 @@ fn check_connection(plan: &Plan) -> Result<(), PlanError> {
     match plan.targets.iter().find(has_none).filter(|_| plan.connection != defaults) {
         Some(target) => reject(
             format!("{target} has no queue pairs"),
-            "Transport, MTU, GID, service level, traffic class, inline, ordering and events are options of RDMA devices.",
+            "Transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
             "Omit these options, or run the two kinds of targets separately.",
         ),
         None => Ok(()),

@@ -92,7 +92,7 @@ impl From<MeasureError> for CellError {
             }
             MeasureError::View(_) => Explanation::uncaused(
                 "The function does not respond.",
-                "Look at the kernel log (dmesg) of that moment.",
+                "Look at the kernel log (dmesg) from the time of the failure.",
             ),
             MeasureError::Bind { .. } => {
                 Explanation::uncaused("The CPU is offline, or not in the cpuset of this process.", "Choose other CPUs.")
@@ -137,13 +137,16 @@ impl From<VerifyError> for CellError {
             VerifyError::View { ref source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
                 chain(&error),
                 Explanation::uncaused(
-                    "The process that exported this memory does not give others a view of it.",
-                    "Export the buffer through the export socket of peerpath, which does.",
+                    "The exporting process does not let other processes map this memory.",
+                    "Export the buffer through the export socket of peerpath, which allows the mapping.",
                 ),
             ),
             VerifyError::View { .. } => Self::failed(
                 chain(&error),
-                Explanation::uncaused("The data cannot be verified.", "Check that the exporter still lives."),
+                Explanation::uncaused(
+                    "The data cannot be verified.",
+                    "Check that the exporting process is still running.",
+                ),
             ),
         }
     }
@@ -152,7 +155,7 @@ impl From<VerifyError> for CellError {
 fn packets_lost() -> Explanation {
     Explanation::new(
         Cause::PacketsLost,
-        "The transport is unreliable: a lost packet is not sent again.",
+        "The transport is unreliable: a lost packet is not retransmitted.",
         "Find out where packets are dropped (counters of NICs and switches), or use a reliable connection (rc).",
     )
 }

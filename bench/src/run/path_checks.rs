@@ -19,7 +19,7 @@ pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
         format!("cannot use path {asked}, the kernel would choose {predicted}"),
         Explanation::new(
             Cause::PathMismatch,
-            "The position of the two functions and the configuration of the host decide the path.",
+            "The PCI topology and the configuration of the host determine the path.",
             "See the prediction for this pair for the deciding fact.",
         ),
     ))

@@ -193,8 +193,8 @@ impl<'a> Memory<'a> {
         let mut before = [0];
         expectation.rest.fill(offset, &mut before);
         let guess = match in_slot {
-            true if before[0] == mismatch.found => "the value before the transfers: no data arrived here",
-            true => "neither the data that was sent nor the data before: corrupted or misplaced",
+            true if before[0] == mismatch.found => "the value from before the transfers: no data arrived here",
+            true => "matches neither the sent data nor the previous content: corrupted, or sent to a wrong address",
             false => "no transfer should have written here",
         };
         let place = match self.side {

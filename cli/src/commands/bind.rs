@@ -58,7 +58,7 @@ impl Restore {
         // If tracing is inaccessible, no earlier run can have left probes.
         if let Ok(swept) = observe::remove_stale(Path::new("/")) {
             for name in swept.instances.iter().chain(&swept.probes) {
-                print(&format!("{name}  tracing of a killed run, removed\n"))?;
+                print(&format!("{name}  removed the tracing of a killed run\n"))?;
             }
         }
         if restored.is_empty() {

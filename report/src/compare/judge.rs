@@ -27,7 +27,7 @@ pub(super) fn rows(matched: &Matched<'_>, options: Options) -> Vec<Row> {
     }
     let mut rows = measured(base, new, options);
     if rows.is_empty() {
-        rows.push(row(new, "outcome", Verdict::Same, "both passed, and neither has a metric".to_owned()));
+        rows.push(row(new, "outcome", Verdict::Same, "both passed, but no metric was recorded".to_owned()));
     }
     if let Some(why) = differs {
         for row in &mut rows {
@@ -80,8 +80,8 @@ fn difference(what: &str, base: &SavedCell, new: &SavedCell) -> String {
 
 fn unverified(base: &SavedCell, new: &SavedCell) -> Option<String> {
     match (base.verified(), new.verified()) {
-        (true, false) => Some("data were verified before and are not now".to_owned()),
-        (false, true) => Some("data are verified now and were not before".to_owned()),
+        (true, false) => Some("the base run verified the data, the new run did not".to_owned()),
+        (false, true) => Some("the new run verified the data, the base run did not".to_owned()),
         _ => None,
     }
 }

@@ -25,18 +25,20 @@ pub(crate) const PATHS: [PathDescription; 7] = [
     PathDescription {
         path: PathName::HostBridgeBypass,
         short: "through the host bridge, not translated by an IOMMU",
-        meaning: "The data pass the root complex. The target uses physical addresses: its IOMMU domain has type identity, or there is no \
-            IOMMU.",
+        meaning: "The data passes through the root complex. The target uses physical addresses: its IOMMU domain has type identity, \
+            or there is no IOMMU.",
     },
     PathDescription {
         path: PathName::HostBridgeTranslated,
         short: "through the host bridge, translated by the IOMMU",
-        meaning: "The data pass the root complex, where the IOMMU translates the addresses that the target uses.",
+        meaning: "The data passes through the root complex, where the IOMMU translates the addresses that the \
+            target uses.",
     },
     PathDescription {
         path: PathName::Refused,
         short: "the kernel refuses to map this source for this target",
-        meaning: "The kernel refuses to map this source for this target, so no data can move. The result names the cause.",
+        meaning: "The kernel refuses to map this source for this target, so no data can be transferred. \
+            The result names the cause.",
     },
     PathDescription {
         path: PathName::HostMemory,

@@ -48,7 +48,7 @@ impl PairSummary {
             number: pair.number,
             path: pair.path,
             subject: subject(pair),
-            path_text: if pair.never_began() { "no data moved" } else { describe::path(pair.path).short },
+            path_text: if pair.never_began() { "no data transferred" } else { describe::path(pair.path).short },
             certainty: certainty(pair),
             figures: figures(pair, baselines),
             data: data(pair),
@@ -166,7 +166,7 @@ fn data(pair: &Pair<'_>) -> Option<String> {
     let bytes: u64 = moved.iter().filter_map(|cell| cell.verified_bytes).fold(0, u64::saturating_add);
     Some(match unverified {
         0 => format!(
-            "data verified in all {} that moved data ({} compared)",
+            "data verified in all {} that transferred data ({} compared)",
             describe::plural(moved.len(), "cell"),
             roughly(bytes)
         ),
@@ -195,7 +195,7 @@ fn why(pair: &Pair<'_>) -> Vec<String> {
     let root_complex = if fact.starts_with("ACS redirect") {
         "Source and target share a PCI bridge, but ACS redirect on a port between them sends requests to the root complex"
     } else {
-        "Source and target share no PCI bridge that could connect them, so the data pass the root complex"
+        "Source and target have no PCI bridge in common, so the data passes through the root complex"
     };
     let plain = match pair.path {
         PathName::BusAddress => {
@@ -203,10 +203,10 @@ fn why(pair: &Pair<'_>) -> Vec<String> {
                 .to_owned()
         }
         PathName::HostBridgeTranslated if own_address_space => {
-            "The target has an I/O address space of its own (iommufd), which the IOMMU translates.".to_owned()
+            "The target uses a separate I/O address space (iommufd), which the IOMMU translates.".to_owned()
         }
-        PathName::HostBridgeTranslated => format!("{root_complex}. The IOMMU translates for the target."),
-        PathName::HostBridgeBypass => format!("{root_complex}. No IOMMU translates for the target."),
+        PathName::HostBridgeTranslated => format!("{root_complex}. The IOMMU translates the addresses of the target."),
+        PathName::HostBridgeBypass => format!("{root_complex}. No IOMMU translates the addresses of the target."),
         PathName::Refused => return vec![format!("The kernel cannot map the source for this target: {fact}.")],
         _ => return vec![format!("Deciding fact: {fact}.")],
     };
@@ -253,9 +253,11 @@ fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
         describe::operation_with_settings(cell)
     );
     Some(if pair.by_cpu() {
-        format!("{what}. A CPU copied the data, so this does not indicate a detour through the system interconnect.")
+        format!(
+            "{what}. A CPU copied the data, so the throughput does not show whether the data crossed the root complex."
+        )
     } else {
-        format!("{what}: the data may pass the system interconnect.")
+        format!("{what}: the data may cross the root complex or an interconnect between CPU sockets.")
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) fn make(
             match routes.changes(*bdf, importer, asked, request) {
                 Some(Ok(changes)) => changes,
                 Some(Err(explanation)) => {
-                    let what = format!("cannot arrange path {asked}");
+                    let what = format!("cannot configure the host for path {asked}");
                     return Ok(Err(Failure::new(what, explanation, Severity::Unavailable)));
                 }
                 None => return Ok(Ok(None)),
@@ -58,7 +58,7 @@ pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
     arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);
         failure.what = format!("cannot revert every host change that was made for a path: {}", failure.what);
-        failure.explanation.remedy += " The journal lists what is left to revert.";
+        failure.explanation.remedy += " The journal lists the remaining changes.";
         failure
     })
 }

@@ -53,7 +53,7 @@ impl LocalCell<'_> {
             return Err(CellError::waived(
                 "cannot register a staging buffer range by range",
                 Explanation::uncaused(
-                    "It is one range of host memory.",
+                    "The staging buffer is one range of host memory.",
                     "Omit mechanism mr-per-range, or path staged.",
                 ),
             ));

@@ -94,7 +94,7 @@ pub(super) fn measure_kernel_calls(
     registration.unregister()?;
     let why_not = match buffer.handle() {
         Handle::DmaBuf(_) => None,
-        Handle::DmaBufs(_) => Some("Each range has a dma-buf of its own."),
+        Handle::DmaBufs(_) => Some("Each range is exported as a separate dma-buf."),
         Handle::Memory(_) | Handle::GpuNotExported(_) => Some("Only dma-bufs are attached and mapped."),
     };
     if let Some(why) = why_not {
@@ -121,9 +121,9 @@ pub(super) fn measure_kernel_calls(
         let times = routes.timed(kind, registrations)??;
         if times.is_empty() {
             return Err(CellError::waived(
-                format!("the trace contains no {op}"),
+                format!("cannot find {op} in the trace"),
                 Explanation::uncaused(
-                    "The kernel's function for it cannot be probed.",
+                    "The kernel does not allow a probe on the function that performs it.",
                     "Time `register` instead, which needs no tracing.",
                 ),
             ));

@@ -137,15 +137,18 @@ fn measure(cell: LocalCell<'_>, routes: &mut Routes, path: &mut CellPath) -> Res
     let LocalCell { exporter, device, spec, .. } = cell;
     let Some(op) = spec.spec else {
         return Err(CellError::waived(
-            format!("{} has no operation {}", device.info().name, spec.op),
-            Explanation::uncaused("Its importer does not offer it.", "Choose an operation of this importer."),
+            format!("{} does not support operation {}", device.info().name, spec.op),
+            Explanation::uncaused(
+                "The importer of this device does not implement it.",
+                "Choose an operation of this importer.",
+            ),
         ));
     };
     if spec.size_bytes > exporter.length_bytes() {
         return Err(CellError::waived(
             format!("{} bytes do not fit into the source", spec.size_bytes),
             Explanation::uncaused(
-                format!("The source has {} bytes.", exporter.length_bytes()),
+                format!("The length of the source is {} bytes.", exporter.length_bytes()),
                 "Choose a smaller size or a larger source.",
             ),
         ));

@@ -49,7 +49,10 @@ impl Explained for NotCopied {
                 "Name a BAR that VFIO lets this process map.",
             );
         }
-        Explanation::uncaused("The function does not respond.", "Look at the kernel log (dmesg) of that moment.")
+        Explanation::uncaused(
+            "The function does not respond.",
+            "Look at the kernel log (dmesg) from the time of the failure.",
+        )
     }
 
     fn severity(&self) -> Severity {

@@ -29,10 +29,10 @@ pub(super) fn measure(
     let pollers = 2 * spec.threads as usize;
     if spec.mode == Mode::PingPong && (1..pollers).contains(&plan.cpus.len()) {
         return Err(CellError::waived(
-            format!("cannot run {pollers} sides of ping-pong on {} CPU(s)", plan.cpus.len()),
+            format!("cannot run {pollers} ping-pong threads on {} CPU(s)", plan.cpus.len()),
             Explanation::uncaused(
-                "Each side polls, so it would keep the other side from running.",
-                "Name a CPU for each side, or none.",
+                "Each thread polls without sleeping, so threads on one CPU delay each other.",
+                "Name one CPU per thread, or none.",
             ),
         ));
     }

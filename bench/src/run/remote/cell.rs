@@ -51,8 +51,11 @@ impl RemoteCell<'_> {
         let plan = context.plan;
         let Some(Role::Transfer(direction)) = spec.spec.map(|spec| spec.role) else {
             return Err(CellError::waived(
-                format!("{} is no transfer between two hosts", spec.op),
-                Explanation::uncaused("Control operations need one host.", "Measure it on the other host alone."),
+                format!("cannot run {} between two hosts", spec.op),
+                Explanation::uncaused(
+                    "Control operations involve only one host.",
+                    "Measure it on one host, without a peer.",
+                ),
             ));
         };
         if let Some(explanation) = unsupported(spec).or_else(|| unsupported_with_peer(spec, plan)) {
@@ -116,7 +119,7 @@ impl RemoteCell<'_> {
             return Err(CellError::waived(
                 "the server does not support several threads or directions",
                 Explanation::uncaused(
-                    format!("It offers {} window(s), the cell needs {}.", layouts.len(), lane_count * streams),
+                    format!("The server offers {} buffer(s), the cell needs {}.", layouts.len(), lane_count * streams),
                     "Use the same version of peerpath on both hosts, or one thread and one direction.",
                 ),
             ));
@@ -184,8 +187,9 @@ fn unsupported_with_peer(spec: &CellSpec, plan: &Plan) -> Option<Explanation> {
     let many_queues = spec.op == Op::Send && spec.qps > 1;
     let (why, remedy) = if unreliable && uses_receives(spec.op) && spec.mode != Mode::PingPong {
         (
-            "Without acknowledgements this host cannot know how many receives the other host has posted, and a message without a receive is lost.",
-            "Use mode pingpong, in which each message waits for an answer, or a connection of kind rc.",
+            "Without acknowledgements this host cannot know how many receive work requests are posted on \
+             the other host. A message without one is lost.",
+            "Use mode pingpong, in which each message waits for a reply, or connection rc.",
         )
     } else if many_queues && plan.post_list.is_some_and(|list| list > 1) {
         ("All sends of a post list arrive on one queue pair.", "Omit the post list, or use one queue pair.")
@@ -204,7 +208,7 @@ fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buf
         return Err(CellError::waived(
             format!("{length_bytes} bytes do not fit into the memory of this host"),
             Explanation::uncaused(
-                format!("{} has {} bytes.", exporter.origin(), exporter.length_bytes()),
+                format!("The length of {} is {} bytes.", exporter.origin(), exporter.length_bytes()),
                 "Choose a smaller size or depth, or larger memory on this host.",
             ),
         ));

@@ -138,7 +138,7 @@ fn peer_lost() -> CellError {
         "the connection to the peer was lost during the cell",
         Explanation::new(
             Cause::PeerLost,
-            "The peer does not send any more.",
+            "The peer stopped sending.",
             "See the output of the server on the other host, and start the run again.",
         ),
     )

@@ -85,8 +85,11 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
     let mut transfers = offered.filter(|spec| matches!(spec.role, Role::Transfer(_)));
     let Some(op) = transfers.find(|spec| spec.op.as_str() == open.op) else {
         return Err(CellError::waived(
-            format!("{} has no transfer {:?}", session.device.info().name, open.op),
-            Explanation::uncaused("Its importer does not offer it.", "Choose an operation of this importer."),
+            format!("{} does not support transfer {:?}", session.device.info().name, open.op),
+            Explanation::uncaused(
+                "The importer of this device does not implement it.",
+                "Choose an operation of this importer.",
+            ),
         ));
     };
     // An atomic operation has a fixed size, regardless of the size in the request.

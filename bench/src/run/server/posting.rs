@@ -47,8 +47,11 @@ pub(super) fn echo(
     let op = cell.op;
     if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
         return Ok(Some(Err(CellError::waived(
-            format!("cannot answer a {op}"),
-            Explanation::uncaused("The responder cannot detect it.", "Use write, write_imm or send."),
+            format!("cannot reply to a {op}"),
+            Explanation::uncaused(
+                "The responder cannot detect when this operation completes.",
+                "Use write, write_imm or send.",
+            ),
         ))));
     }
     let view = &**cell.buffer.view();
@@ -95,7 +98,7 @@ pub(super) fn post(
             "cannot post with this post list and completion moderation",
             Explanation::uncaused(
                 "All work requests would be unsignaled, so the send queue would never drain.",
-                "Use a depth that is a multiple of the post list, and larger than both together.",
+                "Use a depth that is a multiple of the post list, and larger than their sum.",
             ),
         ))));
     }

@@ -15,7 +15,7 @@ pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     let both = spec.bidirectional || spec.mode == Mode::PingPong;
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
         return Some(Explanation::uncaused(
-            format!("The responder has to answer, and it cannot detect a {}.", spec.op),
+            format!("The responder has to reply, but it cannot detect a {}.", spec.op),
             "Use mode completion, or ping-pong with write, write_imm or send.",
         ));
     }
@@ -28,7 +28,7 @@ pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     if staged && (both || spec.threads > 1 || spec.qps > 1) {
         return Some(Explanation::uncaused(
             "A staged copy uses one thread, one queue and one direction.",
-            "Use one thread, one queue pair, one direction and another mode than pingpong, or omit path staged.",
+            "Use one thread, one queue pair, one direction and a mode other than pingpong, or omit path staged.",
         ));
     }
     if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
@@ -64,14 +64,14 @@ pub(in crate::run) fn layouts(spec: &CellSpec, buffer: &Buffer) -> Result<Vec<La
     let too_long = |what: String| {
         CellError::waived(
             what,
-            Explanation::uncaused("An operation lies within one registration.", "Choose a smaller size."),
+            Explanation::uncaused("Each operation must lie within one registration.", "Choose a smaller size."),
         )
     };
     let layouts = layouts
         .ok_or_else(|| too_long(format!("an operation of {} bytes does not fit into {part}", spec.size_bytes)))?;
     // The order of two operations on the same 8-byte value is defined only within one queue pair.
     if spec.op.is_atomic() && spec.qps > 1 && layouts.iter().any(|layout| layout.slots() < u64::from(wanted)) {
-        return Err(too_long(format!("{wanted} words do not fit into {part}")));
+        return Err(too_long(format!("{wanted} 8-byte values do not fit into {part}")));
     }
     Ok(layouts)
 }

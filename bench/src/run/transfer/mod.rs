@@ -79,8 +79,8 @@ impl<'a> Transfers<'a> {
                 format!("cannot write to {device}"),
                 Explanation::new(
                     Cause::NoPermission,
-                    "Its content would be lost, and no blocks are allowed to be overwritten.",
-                    "Allow writes to blocks whose content is not needed: name the drive with ?write=LBA+COUNT.",
+                    "Writes would destroy the content of the drive, and no blocks are named as writable.",
+                    "Allow writes to blocks whose content is not needed: use `iommufd:BDF?write=LBA+COUNT`.",
                 ),
             ));
         }

@@ -118,7 +118,7 @@ fn verify_answer(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyE
     match Mismatch::between(&expected, &found) {
         None => Ok(()),
         Some(mismatch) => Err(Mismatch {
-            place: "of the answer",
+            place: "of the reply",
             first_offset: return_offset + mismatch.first_offset,
             guess: "the responder sent other data, or the data changed on the path",
             ..mismatch

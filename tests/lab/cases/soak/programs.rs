@@ -137,7 +137,7 @@ fn orphaned(ledger: &Ledger, chance: &mut Chance) -> Result<(), Failed> {
     let gone = |cell: &Value| {
         let says = |key: &str, what: &str| cell[key].as_str().is_some_and(|text| text.contains(what));
         REVOKED.iter().any(|cause| cell["cause"] == *cause)
-            || says("remedy", "exporter still lives")
+            || says("remedy", "exporting process is still running")
             // The exporter exited before the run connected.
             || says("remedy", "Start the process that exports")
     };
