@@ -550,7 +550,7 @@ fn waives_threads_with_a_server_without_lanes() {
         run(at, &[Op::Write], one).unwrap()
     });
     assert_eq!(outcomes(&result), [(Outcome::Waived, None)]);
-    assert!(result.cells[0].reason.as_ref().unwrap().contains("1 window"), "{:?}", result.cells[0]);
+    assert!(result.cells[0].reason.as_ref().unwrap().contains("1 buffer"), "{:?}", result.cells[0]);
 }
 
 #[test]
