@@ -1,4 +1,4 @@
-//! Records the git revision, which results contain, if the source is a git checkout.
+//! Records the git revision for `result.json`. Without a git checkout, no revision is recorded.
 
 use std::process::Command;
 

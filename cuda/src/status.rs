@@ -182,7 +182,12 @@ static STATUS: &[Status] = &[
         "The driver does not know this memory.",
         "Report this as a bug.",
     ),
-    failure(CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR, Cause::DeviceLost, "The stack of a kernel is corrupt.", XID),
+    failure(
+        CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+        Cause::DeviceLost,
+        "A CUDA kernel corrupted its call stack or exceeded the stack limit.",
+        XID,
+    ),
     failure(
         CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
         Cause::DeviceLost,

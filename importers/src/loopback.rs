@@ -245,7 +245,7 @@ fn check_deadline(begun: Instant, op: Op) -> Result<(), LoopbackError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoopbackError {
-    /// Every slot is in flight, or holds data of a handle before its `wait`.
+    /// No slot is free: each is in flight, or its transfer is complete and nothing has waited for its handle.
     #[error("cannot start a transfer: the maximum number of transfers is in flight; wait for a handle first")]
     Full,
     /// A transfer did not complete before the timeout.

@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// The severity that exporters and importers derived from the cause before the table contained severities.
+    /// Severity per cause in earlier versions. The table must give the same values.
     fn former(step: Step, cause: Option<Cause>) -> Severity {
         let unavailable = match step {
             Step::BindDriver

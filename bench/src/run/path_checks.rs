@@ -9,7 +9,7 @@ use crate::plan::CellSpec;
 use crate::result::CellPath;
 use crate::route::Routes;
 
-/// Fails a cell before its transfers if the prediction contradicts the path that the plan asks for.
+/// Fails a cell before its transfers if the prediction contradicts the requested path.
 pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
     let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
     if predicted == asked || predicted == PathName::Unknown {

@@ -463,7 +463,7 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         match self {
-            // Without any RDMA device on the host, every name fails.
+            // Without any RDMA device on the host, no device name can match.
             Self::NoDevice { present, .. } if present.is_empty() => Severity::Unavailable,
             Self::Address { .. }
             | Self::NoDevice { .. }

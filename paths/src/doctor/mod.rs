@@ -54,7 +54,7 @@ pub static CHECKS: &[Check] = &[
     check("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
     check("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
     check("confidential-guest", "not an SEV, TDX or CCA guest", platform::confidential_guest),
-    check("swiotlb", "swiotlb does not bounce direct mappings", platform::swiotlb),
+    check("swiotlb", "swiotlb=force is not set, so untranslated mappings are not bounced", platform::swiotlb),
     check("config-space", "config space is completely readable", platform::config_space),
     check("exporter", "a function with an exportable BAR", exporter::exists),
     check("bar", "size, width and address of the BAR", exporter::bar),

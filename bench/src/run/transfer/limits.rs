@@ -83,7 +83,7 @@ pub(in crate::run) fn atomics_refused(what: String) -> CellError {
         Explanation::new(
             Cause::AtomicsRefused,
             "The device reads and writes this BAR, but does not support atomic operations on the memory of another device.",
-            "Use a device that does (PCIe AtomicOps along the whole path), or ordinary memory.",
+            "Use a device that supports PCIe AtomicOps, on a path whose ports all route them, or use host memory.",
         ),
     )
 }

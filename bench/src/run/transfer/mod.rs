@@ -171,7 +171,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// Runs operations of a stream on every lane, untimed. Returns the number of operations per lane.
+    /// Runs the operations of one stream (one direction of the cell) on every lane, untimed. Returns the operations per lane.
     fn run_untimed(self, lanes: &mut [Lane<'_>], stream: usize, limit: Limit) -> Result<Vec<u64>, CellError> {
         if let Some(remote) = self.poster(stream) {
             remote.post(self.post(lanes, limit))?;
