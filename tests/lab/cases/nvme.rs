@@ -412,23 +412,24 @@ with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 4096) as memory:
 fn stops_answering() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let running = start(&format!(
-        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --mode completion --size 4K --size 64K --duration 10s --out {}",
+        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --mode completion --size 4K --size 64K --size 1M --duration 10s --out {}",
         out.path().display()
     ))?;
     until("the run has begun", || result(out.path()).is_ok())?;
-    // Wait until the probe of the drive is done and the first cell runs.
+    // Wait until the probe of the drive is done. The first or the second cell runs when the controller is disabled, depending on
+    // the load of the machine.
     std::thread::sleep(Duration::from_secs(5));
     silence()?;
     running.wait()?.expect(1)?;
     let result = result(out.path())?;
-    let (first, second) = (&cells(&result)[0], &cells(&result)[1]);
-    if first["outcome"] != "failed" || first["cause"] != "timed-out" {
-        return Err(format!("expected a cell that timed out: {first:#}").into());
+    let outcomes: Vec<_> = cells(&result).iter().map(|cell| (&cell["outcome"], &cell["cause"])).collect();
+    let failed = outcomes.iter().position(|(outcome, _)| *outcome == "failed");
+    let timed_out = failed.is_some_and(|at| outcomes[at].1 == "timed-out");
+    let passed_after = failed.is_some_and(|at| outcomes.get(at + 1).is_some_and(|(outcome, _)| *outcome == "passed"));
+    if timed_out && passed_after {
+        return Ok(());
     }
-    if second["outcome"] != "passed" {
-        return Err(format!("expected a passed cell after the reset of the drive: {second:#}").into());
-    }
-    Ok(())
+    Err(format!("expected a cell that timed out and a passed one after the reset of the drive: {outcomes:?}").into())
 }
 
 fn silence() -> Result<(), Failed> {
