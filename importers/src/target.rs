@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn finds_only_the_given_importers() {
-        let Err(error) = parse_target_among(&[], "iommufd:x") else { panic!("there is no importer to find") };
+        let Err(error) = parse_target_among(&[], "iommufd:x") else { panic!("found an importer in an empty list") };
         assert!(error.explanation().why.contains("no importers"));
     }
 }

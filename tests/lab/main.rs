@@ -60,7 +60,6 @@ fn inside(scenario: &str, arguments: Arguments) -> ExitCode {
         eprintln!("error: cannot copy the program into the guest's memory: {error}");
         return ExitCode::FAILURE;
     }
-    // Tests that open functions lock and bind them as the program does.
     let conclusion = libtest_mimic::run(&arguments, trials);
     print_slowest();
     conclusion.exit_code()

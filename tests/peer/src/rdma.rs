@@ -16,7 +16,7 @@ const ACK_TIMEOUT: u8 = 16;
 pub fn open(name: &str) -> Result<Context> {
     let devices = ibverbs::devices()?;
     let device = devices.iter().find(|device| device.name().is_some_and(|found| found.to_bytes() == name.as_bytes()));
-    Ok(device.ok_or_else(|| format!("cannot open {name}: there is no such device"))?.open()?)
+    Ok(device.ok_or_else(|| format!("cannot open {name}: no RDMA device has this name"))?.open()?)
 }
 
 /// Returns the index of the last GID. The kernel's automatic GIDs come first, those of configured IP addresses last.

@@ -21,7 +21,7 @@ pub struct WindowLayout {
 }
 
 impl WindowLayout {
-    /// Converts layouts that differ only in their start offsets. `None` if there is no layout.
+    /// Converts layouts that differ only in their start offsets. `None` for an empty list.
     pub fn of(layouts: &[Layout]) -> Option<Self> {
         let first = layouts.first()?;
         Some(Self {
