@@ -245,7 +245,7 @@ fn check_deadline(begun: Instant, op: Op) -> Result<(), LoopbackError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoopbackError {
-    /// No slot is free: each is in flight, or its transfer is complete and nothing has waited for its handle.
+    /// No slot is free: every slot has a transfer in flight, or a completed transfer whose handle has not been waited on.
     #[error("cannot start a transfer: the maximum number of transfers is in flight; wait for a handle first")]
     Full,
     /// A transfer did not complete before the timeout.

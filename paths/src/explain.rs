@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// Severity per cause in earlier versions. The table must give the same values.
+    /// Severity of each cause in earlier versions. The table must match it.
     fn former(step: Step, cause: Option<Cause>) -> Severity {
         let unavailable = match step {
             Step::BindDriver

@@ -416,8 +416,8 @@ fn stops_answering() -> Result<(), Failed> {
         out.path().display()
     ))?;
     until("the run has begun", || result(out.path()).is_ok())?;
-    // Wait until the probe of the drive is done. The first or the second cell runs when the controller is disabled, depending on
-    // the load of the machine.
+    // Wait until the driver has probed the drive. Depending on the load of the machine, the controller is disabled during the first
+    // or the second cell.
     std::thread::sleep(Duration::from_secs(5));
     silence()?;
     running.wait()?.expect(1)?;
@@ -429,7 +429,7 @@ fn stops_answering() -> Result<(), Failed> {
     if timed_out && passed_after {
         return Ok(());
     }
-    Err(format!("expected a cell that timed out and a passed one after the reset of the drive: {outcomes:?}").into())
+    Err(format!("expected one cell to time out and the next to pass after the reset of the drive: {outcomes:?}").into())
 }
 
 fn silence() -> Result<(), Failed> {

@@ -146,7 +146,7 @@ fn corrected() -> Result<(), Failed> {
 
 fn misfits() -> Result<(), Failed> {
     for (arguments, code, why) in [
-        // The BAR has 128 MiB, so the gaps do not fit.
+        // The layout with gaps exceeds the 128 MiB of the BAR.
         ("--ranges 2 --op register --size 128M", 3, "gaps"),
         ("--ranges 3 --op register --size 64K", 3, "whole pages"),
         ("--ranges 8 --mechanism mr-per-range --op write --size 64M", 3, "gaps"),
