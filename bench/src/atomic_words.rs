@@ -65,7 +65,7 @@ impl<'a> AtomicWords<'a> {
 }
 
 const NEAR: &str = "exported memory";
-const FAR: &str = "far side";
+const FAR: &str = "initiator memory";
 
 /// Sets the 8-byte values in exported memory of this host, and fills the bytes between them.
 ///
@@ -113,7 +113,7 @@ fn compare(side: &'static str, view: &dyn View, start: u64, expected: &[u8]) -> 
     view.read(start, &mut found).map_err(failed(side))?;
     let Some(mismatch) = Mismatch::between(expected, &found) else { return Ok(()) };
     Err(Mismatch {
-        place: if side == FAR { "of the far side" } else { "of the exported memory" },
+        place: if side == FAR { "of initiator memory" } else { "of the exported memory" },
         first_offset: start + mismatch.first_offset,
         guess: "an operation was lost, repeated or applied to a wrong address",
         ..mismatch

@@ -137,8 +137,7 @@ pub struct CellPath {
     /// The functions on the predicted path, including source and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Bdf>,
-    /// The function at which the path turns from the source to the target, e.g. a switch port; absent if the path turns in the
-    /// root complex.
+    /// The closest port above both source and target; absent if the path passes through the root complex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_at: Option<Bdf>,
     /// The last function before the root complex; absent if the path does not reach the root complex.

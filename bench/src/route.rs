@@ -191,7 +191,7 @@ impl Routes {
         Ok(trace_session.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
-    /// Returns the IOMMU faults in the kernel log since the last call that may concern these functions. Adds their number and
+    /// Returns the IOMMU faults that may concern these functions and that the kernel logged since the last call. Adds their number and
     /// the first fault to the evidence of `path`, or the reason why the log cannot be read.
     pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
         let faults = match &mut self.faults {

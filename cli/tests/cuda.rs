@@ -343,7 +343,7 @@ fn reports_a_failure_of_any_call_and_releases_everything() {
         let report = run.reasons() + &run.text;
         assert!(
             report.contains(call)
-                || report.contains("far side")
+                || report.contains("initiator memory")
                 || report.contains("exported memory")
                 || report.contains("the transfer completed with CUDA_ERROR_UNKNOWN"),
             "{call}: {report}"

@@ -155,7 +155,7 @@ static STATUS: &[Status] = &[
     failure(
         CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
         Cause::DeviceLost,
-        "A kernel exceeded the run time limit that the driver applies to GPUs with a display.",
+        "A CUDA kernel exceeded the run time limit that the driver applies to GPUs with a display.",
         "Use smaller sizes, or a GPU without a display.",
     ),
     failure(
@@ -191,18 +191,28 @@ static STATUS: &[Status] = &[
     failure(
         CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
         Cause::DeviceLost,
-        "A kernel executed an illegal instruction.",
+        "A CUDA kernel executed an illegal instruction.",
         XID,
     ),
-    failure(CUresult::CUDA_ERROR_MISALIGNED_ADDRESS, Cause::DeviceLost, "A kernel accessed a misaligned address.", XID),
+    failure(
+        CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+        Cause::DeviceLost,
+        "A CUDA kernel accessed a misaligned address.",
+        XID,
+    ),
     failure(
         CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
         Cause::DeviceLost,
-        "A kernel used an instruction on memory of the wrong address space.",
+        "A CUDA kernel used an instruction on memory of the wrong address space.",
         XID,
     ),
-    failure(CUresult::CUDA_ERROR_INVALID_PC, Cause::DeviceLost, "The program counter of a kernel is invalid.", XID),
-    failure(CUresult::CUDA_ERROR_LAUNCH_FAILED, Cause::DeviceLost, "A kernel failed on the GPU.", XID),
+    failure(
+        CUresult::CUDA_ERROR_INVALID_PC,
+        Cause::DeviceLost,
+        "The program counter of a CUDA kernel is invalid.",
+        XID,
+    ),
+    failure(CUresult::CUDA_ERROR_LAUNCH_FAILED, Cause::DeviceLost, "A CUDA kernel failed on the GPU.", XID),
     refusal(
         CUresult::CUDA_ERROR_NOT_PERMITTED,
         Cause::NoPermission,

@@ -313,7 +313,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The sender's message is not one dma-buf with its description.
+    /// The sender's message does not carry exactly one dma-buf and its description.
     #[error("cannot receive a dma-buf from {path}: {why}")]
     BadSocketMessage {
         /// Path of the socket.

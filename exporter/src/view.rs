@@ -7,7 +7,7 @@ use crate::HostMemory;
 /// CPU access to the memory on one side of a transfer, independent of the measured path.
 ///
 /// Verification compares against the exporter's view. For a BAR, this view is the CPU's mapping of the VFIO region, never the
-/// path under test. Importers implement the same trait for far-side memory, i.e. the memory that the exported memory exchanges
+/// path under test. Importers implement the same trait for initiator memory, i.e. the memory that the exported memory exchanges
 /// data with: host memory, blocks of a drive, or memory of a GPU.
 pub trait View: Send + Sync {
     /// Returns the length in bytes.

@@ -1,4 +1,4 @@
-//! Transfers between a registered buffer and a far side: the memory that the buffer exchanges bytes with (host memory, GPU
+//! Transfers between a registered buffer and initiator memory: the memory that the buffer exchanges bytes with (host memory, GPU
 //! memory, or blocks of a drive).
 
 use std::sync::Arc;
@@ -15,14 +15,14 @@ pub struct DataPlaneSettings {
     pub depth: u32,
     /// Number of queues (queue pairs of an RDMA device, streams of a GPU).
     pub queues: u32,
-    /// Whether the buffer's side posts transfers in addition to the far side.
+    /// Whether the buffer's side posts transfers in addition to the initiator.
     pub both_sides: bool,
-    /// Length of far-side memory, in bytes.
+    /// Length of initiator memory, in bytes.
     pub far_bytes: u64,
 }
 
 impl DataPlaneSettings {
-    /// Creates settings for one queue on which only the far side posts.
+    /// Creates settings for one queue on which only the initiator posts.
     pub const fn simple(depth: u32, far_bytes: u64) -> Self {
         Self { depth, queues: 1, both_sides: false, far_bytes }
     }
@@ -47,7 +47,7 @@ pub struct Operands {
     pub swap: u64,
 }
 
-/// One transfer between the buffer and the far side.
+/// One transfer between the buffer and initiator memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
     /// Id chosen by the caller and repeated in the completion.
@@ -65,14 +65,14 @@ pub struct Transfer {
     pub operands: Operands,
     /// Offset in the buffer, in bytes.
     pub buffer_offset: u64,
-    /// Offset in far-side memory, in bytes.
+    /// Offset in initiator memory, in bytes.
     pub far_offset: u64,
     /// Bytes to transfer.
     pub length_bytes: u32,
 }
 
 impl Transfer {
-    /// Creates a signaled transfer that the far side posts on the first queue.
+    /// Creates a signaled transfer that the initiator posts on the first queue.
     pub fn new(id: u64, op: Op, buffer_offset: u64, far_offset: u64, length_bytes: u32) -> Self {
         let (posted_by, operands) = (Side::Far, Operands::default());
         Self { id, op, posted_by, queue: 0, unsignaled: false, operands, buffer_offset, far_offset, length_bytes }
@@ -105,19 +105,19 @@ impl TransferError {
     }
 }
 
-/// Transfers data between a registered buffer and its far side: memory of this host, of a GPU, of a drive, or of a peer.
+/// Transfers data between a registered buffer and initiator memory: memory of this host, of a GPU, of a drive, or of a peer.
 ///
 /// A failed transfer may stop the data plane: a queue pair enters the error state and flushes the transfers still in flight.
 /// [`DataPlane::submit`] then accepts no transfers until all of them have been polled, and returns an error afterwards. Drop
 /// the data plane and set up another one.
 pub trait DataPlane: Send {
-    /// Returns a view of far-side memory, to fill and verify it. Do not use the view while transfers are in flight.
+    /// Returns a view of initiator memory, to fill and verify it. Do not use the view while transfers are in flight.
     fn far(&self) -> Arc<dyn View>;
     /// Posts the longest prefix of the batch that the device accepts now, and returns its length. At most
     /// [`DataPlaneSettings::depth`] transfers are in flight, per queue and side.
     ///
     /// # Errors
-    /// - A transfer exceeds the buffer or the far side, has an invalid length, or needs an op that the device lacks. This
+    /// - A transfer exceeds the buffer or initiator memory, has an invalid length, or needs an op that the device lacks. This
     ///   transfer and the transfers after it are not posted.
     /// - The device refused the batch. The data plane accepts no more transfers.
     fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error>;

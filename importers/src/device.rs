@@ -47,7 +47,7 @@ pub struct DeviceInfo {
 pub trait Registration: Send + Sync {
     /// Returns the mechanism of the registration, as results name it (`provider`, `uverbs-ioctl`, `reg-mr`).
     fn mechanism(&self) -> &'static str;
-    /// Sets up a data plane (queue pairs, far-side memory). The data plane borrows the registration.
+    /// Sets up a data plane (queue pairs, initiator memory). The data plane borrows the registration.
     ///
     /// # Errors
     /// The device cannot provide a data plane with these settings.

@@ -99,7 +99,7 @@ pub trait UnconnectedEnd<'registration>: Send {
 
 /// Connected queue pairs. Their peers belong to another host or another thread.
 ///
-/// This end is the far side of its data plane: it posts the transfers, and far-side memory is the memory of this end. The
+/// This end is the initiator of its data plane: it posts the transfers, and initiator memory is the memory of this end. The
 /// buffer is the memory that the peer's endpoint describes.
 pub trait ConnectedEnd: DataPlane {
     /// Posts receive work requests for the peer's sends. Sends on queue `q` of `n` arrive at the offsets with index `q`,

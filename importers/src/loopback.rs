@@ -129,7 +129,7 @@ impl<'r> Pending<'r> {
         }
     }
 
-    /// Waits for the oldest transfer and passes its far-side memory to `consume`. Returns false if no transfer is left.
+    /// Waits for the oldest transfer and passes its initiator memory to `consume`. Returns false if no transfer is left.
     fn settle(
         &mut self,
         mut consume: impl FnMut((&dyn View, u64), Range<usize>) -> io::Result<()>,
@@ -177,7 +177,7 @@ impl PendingRead<'_> {
     }
 }
 
-/// State of a slot. A slot is a span of far-side memory for one transfer at a time.
+/// State of a slot. A slot is a span of initiator memory for one transfer at a time.
 #[derive(Clone)]
 enum Slot {
     Free,
@@ -267,8 +267,8 @@ pub enum LoopbackError {
     /// The data plane rejected a transfer, or failed.
     #[error(transparent)]
     DataPlane(#[from] Error),
-    /// The far-side memory cannot be accessed.
-    #[error("cannot access far-side memory")]
+    /// Initiator memory cannot be accessed.
+    #[error("cannot access initiator memory")]
     Far(#[from] io::Error),
 }
 

@@ -72,7 +72,7 @@ pub struct QueuePairOptions {
     pub relaxed_ordering: bool,
     /// Whether to sleep until a completion event arrives, instead of polling.
     pub events: bool,
-    /// Whether far-side memory uses huge pages.
+    /// Whether initiator memory uses huge pages.
     pub huge_pages: bool,
 }
 

@@ -28,7 +28,7 @@ macro_rules! causes {
 causes! {
     /// p2pdma finds no permitted route between the two functions.
     Topology = "topology",
-    /// `swiotlb=force` bounces all direct mappings, and MMIO cannot be bounced.
+    /// `swiotlb=force` bounces all untranslated mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",
     /// The BAR's address exceeds the importer's DMA mask.
     DmaMask = "dma-mask",

@@ -35,7 +35,7 @@ fn is_card(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Finds the PCI function in the target path of the class link or of its `device` link.
+/// Finds the PCI function that `/sys/class/CLASS/NAME` or its link `device` resolves to.
 fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     let path = format!("sys/class/{class}/{name}");
     let in_path = |path: &str| path.rsplit('/').find_map(|part| part.parse().ok());

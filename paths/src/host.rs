@@ -66,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Determines whether direct mappings bounce; `None` if the command line is unknown.
+    /// Determines whether untranslated mappings bounce; `None` if the command line is unknown.
     pub fn bounce(&self) -> Option<Bounce> {
         if self.confidential_guest.is_some() {
             return Some(Bounce::Encryption);

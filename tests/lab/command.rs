@@ -97,8 +97,8 @@ pub(crate) fn build() -> Result<(), Failed> {
     build_workspace()
 }
 
-/// Builds the linked program. Cargo writes it to the path of the program that loads libibverbs at run time, so build that one
-/// afterwards.
+/// Builds the program that links libibverbs. Cargo writes it to the path of the default program, which loads libibverbs at run
+/// time, so build the default program afterwards.
 fn build_linked(libclang: &str) -> Result<(), Failed> {
     let features = ["--no-default-features", "--features", "peerpath/verbs-link"];
     let mut linked = cargo(&["build", "--workspace", "--bin", "peerpath"]);

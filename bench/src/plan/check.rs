@@ -124,12 +124,12 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
     if plan.depths.iter().any(|depth| !send_queue_drains(*depth, plan.post_list, plan.completion_moderation)) {
         return reject(
             format!(
-                "cannot use a post list of {} with a completion moderation of {} and this depth",
+                "cannot use a post list of {} with a completion moderation of {} at every depth",
                 plan.post_list.unwrap_or(1),
                 plan.completion_moderation
             ),
             "All work requests would be unsignaled, so the send queue would never drain.",
-            "Use a depth that is a multiple of the post list, and larger than their sum.",
+            "Use a depth that is a multiple of the post list and larger than the post list plus the completion moderation.",
         );
     }
     Ok(())

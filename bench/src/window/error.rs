@@ -54,7 +54,7 @@ pub enum VerifyError {
     /// Reading or writing the memory of one side failed.
     #[error("cannot access the {side}")]
     View {
-        /// Name of the side: the exported memory or the far side.
+        /// Name of the side: the exported memory or initiator memory.
         side: &'static str,
         /// Error of the access.
         #[source]

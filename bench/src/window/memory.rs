@@ -32,7 +32,7 @@ impl Data {
     }
 }
 
-/// Expected content of one side: one kind of data in the used slots, another one everywhere else.
+/// Expected content of one side: one pattern in the used slots, another in the rest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expectation<'a> {
     pub(super) slots: &'a Data,
@@ -61,7 +61,7 @@ impl<'a> Memory<'a> {
         Self { side, layout, access }
     }
 
-    /// A window in exported memory of this host, for a cell of a peer.
+    /// A window in memory that this server exports, for a cell of the client.
     pub fn served(layout: &'a Layout, view: &'a dyn View) -> Self {
         Self::new(Side::Near, layout, Access::Local(view))
     }
@@ -98,7 +98,7 @@ impl<'a> Memory<'a> {
     fn failed(&self, source: io::Error) -> VerifyError {
         let side = match self.side {
             Side::Near => "exported memory",
-            Side::Far => "far side",
+            Side::Far => "initiator memory",
         };
         VerifyError::View { side, source }
     }
@@ -199,7 +199,7 @@ impl<'a> Memory<'a> {
         };
         let place = match self.side {
             Side::Near => "of the exported memory",
-            Side::Far => "of the far side",
+            Side::Far => "of initiator memory",
         };
         let checked_bytes = self.layout.length_bytes();
         Mismatch { place, checked_bytes, first_offset: self.start() + offset, guess, ..mismatch }

@@ -21,8 +21,8 @@ pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true)]
     functions: Vec<Bdf>,
-    /// Unbind functions that are in use. A function with the default route, the login session, a mounted disk or an
-    /// open soft RDMA device is never unbound
+    /// Unbind functions that are in use. A NIC with the default route, the login session or a soft RDMA device in use, and
+    /// a disk with a mounted file system, are never unbound
     #[arg(long)]
     force_in_use: bool,
 }

@@ -11,7 +11,7 @@ use peerpath_report::saved::{self, RESULT_FILE, ReadError, Saved};
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json, printable};
 
-/// Compare a result with an earlier one, cell by cell.
+/// Compare a result with an earlier one, measurement by measurement.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,14 +22,15 @@ Examples:
 A cell is one measurement: one combination of source, target, path, operation, mode, size and the other options of `run`. \
 Each cell of the new result is compared with the same cell of the earlier one.
 
-A cell is better or worse if its change is larger than the threshold and the 99% confidence interval of the change excludes \
-zero. The interval of a latency comes from the ranks of the samples in both histograms. For a throughput, each run is divided \
-into windows of at least 100 ms. The lower bound is the change from the mean of the earlier run to the lowest window of the new \
+A cell is better or worse if its change is larger than the threshold and the uncertainty interval of the change excludes \
+zero. For a latency this is the 99% confidence interval from the ranks of the samples in both histograms. For a throughput it is \
+no confidence interval: each run is divided into windows of at least 100 ms; the lower bound is the change from the mean of the earlier run to the lowest window of the new \
 run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
 the variation within each run, not the variation between runs.
 
-Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. Cells that differ only in path, size, \
-depth, operation, mechanism or verification are listed as incomparable.
+Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. A cell without a counterpart \
+is listed as incomparable if a cell of the other result differs from it only in path, size, depth, operation, mechanism or \
+verification.
 
 Exit status:
   0  nothing got worse
@@ -45,7 +46,7 @@ pub(super) struct Compare {
     /// Smallest change in percent that counts as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Compare results and cells of different kinds
+    /// Compare emulated devices with hardware and soft RDMA with a NIC, too
     #[arg(long)]
     force: bool,
     /// Print JSON

@@ -14,7 +14,7 @@ use peerpath_report::saved;
 use super::compare::{compared, read, threshold, unreadable};
 use crate::terminal::{self, print};
 
-/// Write a report on results: paths, latency, throughput, and waived or failed cells.
+/// Write a report on results: paths, latency, throughput, and measurements that failed or could not run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,6 +28,8 @@ Examples:
       three formats
   peerpath report after --base before
       a report with a comparison of two results
+
+A cell is one measurement; a waived cell could not run, for the stated reason.
 
 The HTML file loads no other files and has no scripts. Older results do not list the PCI functions on the path; \
 the report predicts them if a snapshot.tar.gz is beside the result.

@@ -22,7 +22,7 @@ pub struct AddressSpace {
 
 impl AddressSpace {
     /// Returns the address space of a device that was opened through the cdev interface. The first call allocates it and
-    /// attaches the device, so that mappings change the page tables of no other device. The kernel frees it with the iommufd.
+    /// attaches only this device, so a mapping affects only this device. The kernel frees it with the iommufd.
     ///
     /// # Errors
     /// [`Error::OtherVfioInterface`] if the device was opened through a group, or [`Error::AttachIommufd`].

@@ -39,7 +39,7 @@ impl NotExportable {
     pub fn why(self) -> &'static str {
         match self {
             Self::Absent => "The function does not implement this BAR, or it is the upper half of a 64-bit BAR.",
-            Self::Io => "Other devices can address memory, but not I/O ports.",
+            Self::Io => "The BAR contains I/O ports, and a dma-buf contains memory.",
             Self::SubPage => {
                 "A dma-buf consists of whole pages, and the rest of the page may belong to another device."
             }

@@ -106,8 +106,8 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
     journal.revert(host, &entry).map(|reverted| Outcome::Restored { reverted })
 }
 
-/// Waits until no process has the function open, and returns the processes that still do. Unbinding from vfio-pci blocks until
-/// then, which never happens if a virtual machine uses the function.
+/// Waits for all processes to close the function, at most for `CLOSE_TIMEOUT`, and returns the processes that still have it open.
+/// Unbinding from vfio-pci would block until the last one closes it: forever, if a virtual machine uses the function.
 ///
 /// # Errors
 /// A file of `/proc` or sysfs cannot be read, so whether a process has the function open is unknown.

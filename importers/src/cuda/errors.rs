@@ -56,12 +56,12 @@ pub enum Error {
         /// Error that the CUDA driver returned.
         source: DriverError,
     },
-    /// The GPU does not have enough free memory for the far side (the memory that the buffer exchanges data with).
+    /// The GPU does not have enough free memory for initiator memory (what the buffer exchanges data with).
     #[error("cannot allocate {bytes} bytes of memory of GPU {gpu}: {source}")]
     FarMemory {
         /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
-        /// Requested far-side memory, in bytes.
+        /// Requested initiator memory, in bytes.
         bytes: u64,
         /// Error that the CUDA driver returned.
         source: DriverError,
@@ -75,7 +75,7 @@ pub enum Error {
         source: DriverError,
     },
     /// The caller requested transfers posted by the buffer's side.
-    #[error("GPU {gpu} cannot run transfers in both directions at once in one data plane")]
+    #[error("GPU {gpu} cannot run transfers in both directions at once")]
     OneSide {
         /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
@@ -90,10 +90,10 @@ pub enum Error {
         length_bytes: u32,
         /// Offset in the buffer, in bytes.
         buffer_offset: u64,
-        /// Offset in far-side memory, in bytes.
+        /// Offset in initiator memory, in bytes.
         far_offset: u64,
     },
-    /// The transfer exceeds the buffer or far-side memory.
+    /// The transfer exceeds the buffer or initiator memory.
     #[error("cannot post a transfer: {why}")]
     Transfer {
         /// Bound that the transfer exceeds.
@@ -184,20 +184,20 @@ impl Explained for Error {
             | Self::Kernels { source, .. } => source.explanation(),
             Self::OneSide { .. } => Explanation::uncaused(
                 "Bidirectional transfers need an initiator on each side, and a buffer cannot post transfers.",
-                "Run copy_in and copy_out in two threads, each with its own data plane.",
+                "Run copy_in and copy_out in two threads.",
             ),
             Self::NotAligned { .. } => Explanation::uncaused(
-                "Each thread of a kernel copies 4, 8 or 16 aligned bytes.",
+                "Each thread of a CUDA kernel copies 4, 8 or 16 aligned bytes.",
                 "Use sizes and offsets that are multiples of 4, or the copy engines (copy_in, copy_out).",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer exceeds the buffer or the GPU memory on the other side of the copy.",
-                "Use sizes and offsets within both.",
+                "The transfer exceeds the buffer or the GPU memory.",
+                "Use sizes and offsets within the buffer and the GPU memory.",
             ),
             Self::Ended => Explanation::new(
                 Cause::DeviceLost,
-                "A data plane stops at the first failed transfer.",
-                "Check the first error, then set up another data plane.",
+                "Transfers stop at the first failure.",
+                "Check the first error, then open the GPU again.",
             ),
         }
     }

@@ -44,12 +44,12 @@ static OPS: &[OpSpec] = &[
     OpSpec {
         op: Op::KernelStore,
         role: Role::Transfer(Direction::IntoSource),
-        summary: "a kernel stores to the buffer, 4 to 16 bytes per thread",
+        summary: "a CUDA kernel stores to the buffer, 4 to 16 bytes per thread",
     },
     OpSpec {
         op: Op::KernelLoad,
         role: Role::Transfer(Direction::OutOfSource),
-        summary: "a kernel loads from the buffer, 4 to 16 bytes per thread",
+        summary: "a CUDA kernel loads from the buffer, 4 to 16 bytes per thread",
     },
     OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
 ];

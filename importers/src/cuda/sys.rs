@@ -74,7 +74,7 @@ pub(super) enum Engine<'k> {
     Kernel(&'k Kernels),
 }
 
-/// Memory of the GPU (the far side), memory that the GPU can access (the buffer), and streams that copy between them.
+/// Memory of the GPU (initiator memory), memory that the GPU can access (the buffer), and streams that copy between them.
 pub(super) struct CopyStreams<'r> {
     // Dropped first: the drop waits for all copies, so the GPU no longer accesses either memory.
     streams: Box<[Stream]>,
@@ -108,7 +108,7 @@ impl<'r> CopyStreams<'r> {
         self.streams.get(queue as usize)
     }
 
-    /// Whether the bytes lie within the buffer and the far side.
+    /// Whether the bytes lie within the buffer and initiator memory.
     #[inline]
     pub(super) fn fits(&self, buffer_offset: u64, far_offset: u64, length_bytes: u64) -> bool {
         let within = |offset: u64, total: u64| length_bytes <= total && offset <= total - length_bytes;
@@ -122,7 +122,7 @@ impl<'r> CopyStreams<'r> {
         all.is_multiple_of(Kernels::SHORTEST_WORD_BYTES)
     }
 
-    /// Enqueues a copy. Rejects a copy that exceeds the buffer or the far side, or that is not aligned for a kernel.
+    /// Enqueues a copy. Rejects a copy that exceeds the buffer or initiator memory, or that is not aligned for a kernel.
     #[inline]
     pub(super) fn post(
         &self,
@@ -141,8 +141,8 @@ impl<'r> CopyStreams<'r> {
             Direction::OutOfSource => (far, buffer),
         };
         match engine {
-            // SAFETY: both spans lie within the reachable memory and the far side, as just checked. Both outlive the streams,
-            // whose drop waits for the copy: the reachable memory is borrowed, the far side is dropped after the streams.
+            // SAFETY: both spans lie within the reachable memory and initiator memory, as just checked. Both outlive the streams,
+            // whose drop waits for the copy: the reachable memory is borrowed, initiator memory is dropped after the streams.
             Engine::CopyEngine => unsafe { stream.copy(to, from, length_bytes) },
             Engine::Kernel(kernels) if self.is_aligned(buffer_offset, far_offset, length_bytes) => {
                 // SAFETY: as above, and the spans are aligned.

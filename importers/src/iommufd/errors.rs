@@ -124,12 +124,12 @@ pub enum Error {
         /// Maximum number of commands in flight.
         limit: u32,
     },
-    /// The far side (the blocks that the buffer exchanges data with) exceeds the usable blocks.
+    /// Initiator memory (the blocks that the buffer exchanges data with) exceeds the usable blocks.
     #[error("{bytes} bytes exceed the {available_bytes} usable bytes of the drive {bdf}")]
     FarTooLong {
         /// PCI function of the drive.
         bdf: Bdf,
-        /// Requested length of the far side, in bytes.
+        /// Requested length of initiator memory, in bytes.
         bytes: u64,
         /// Length of the usable blocks, in bytes.
         available_bytes: u64,
@@ -197,8 +197,8 @@ impl Explained for Error {
             Self::Unmap { source, .. } => explained(Step::Unmap, source, &Facts::default()),
             Self::Drive { source, .. } => source.explanation(),
             Self::OneQueue { .. } => Explanation::uncaused(
-                "Only RDMA devices support several queues per data plane, or bidirectional transfers.",
-                "Set up one data plane per queue.",
+                "Only RDMA devices support several queue pairs, and bidirectional transfers.",
+                "Use one queue, and one direction at a time.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
@@ -218,8 +218,8 @@ impl Explained for Error {
                  lost.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer exceeds the buffer, or the blocks of the drive that this data plane uses.",
-                "Use sizes and offsets within both.",
+                "The transfer exceeds the buffer, or the blocks of the drive that may be used.",
+                "Use sizes and offsets within the buffer and these blocks.",
             ),
             Self::NotInBlocks { block_bytes, .. } => Explanation::uncaused(
                 "A drive reads and writes whole blocks.",

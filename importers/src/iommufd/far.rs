@@ -1,4 +1,4 @@
-//! View of a drive's blocks, the far side of its data plane. The view uses queues and memory of its own, separate from the
+//! View of a drive's blocks, the initiator memory of its data plane. The view uses queues and memory of its own, separate from the
 //! measured transfers.
 
 use std::io;

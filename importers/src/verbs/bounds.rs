@@ -5,7 +5,7 @@ use super::errors::Error;
 use super::sys::Keys;
 use crate::{Op, Region, Transfer, Transport};
 
-/// Part of the buffer or of far-side memory that is one memory region.
+/// Part of the buffer or of initiator memory that is one memory region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     start: u64,
@@ -39,7 +39,7 @@ pub(super) struct Bounds {
     pub(super) atomics: bool,
     /// Parts of the buffer, in order.
     pub(super) buffer: Vec<Part>,
-    /// Parts of the far side, in order.
+    /// Parts of initiator memory, in order.
     pub(super) far: Vec<Part>,
     /// Maximum message size of the port, in bytes.
     pub(super) message_bytes: u32,
@@ -52,7 +52,7 @@ pub(super) struct Place {
     pub(super) keys: Keys,
 }
 
-/// Spans of a transfer in the buffer and in far-side memory.
+/// Spans of a transfer in the buffer and in initiator memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) buffer: Place,
@@ -120,7 +120,7 @@ impl Bounds {
         } else {
             format!(
                 "{length_bytes} bytes at {buffer_offset:#x} of {buffer_bytes:#x} in the buffer and at {far_offset:#x} of \
-                 {far_bytes:#x} on the far side"
+                 {far_bytes:#x} of initiator memory"
             )
         };
         Error::Transfer { why }
@@ -144,7 +144,7 @@ mod tests {
     use peerpath_paths::{Cause, Explained as _, Severity};
     use proptest::prelude::*;
 
-    /// Address of far-side memory in these tests.
+    /// Address of initiator memory in these tests.
     const FAR: u64 = 1 << 20;
 
     fn keys(base: u64) -> Keys {
@@ -180,10 +180,10 @@ mod tests {
             (transfer(0, 0, 0), "length is zero"),
             (transfer(0, 0, 4097), "in one message"),
             (transfer(8000, 0, 4096), "in the buffer"),
-            (transfer(0, 1, 4096), "far side"),
+            (transfer(0, 1, 4096), "initiator memory"),
             (transfer(1, 0, 4096), "more than one memory region"),
             (transfer(u64::MAX, 0, 1), "in the buffer"),
-            (transfer(0, u64::MAX - 4095, 4096), "far side"),
+            (transfer(0, u64::MAX - 4095, 4096), "initiator memory"),
         ] {
             assert_eq!(bounds.admit(&rejected), None, "{rejected:?}");
             let text = bounds.rejection(&rejected, "rxe0").to_string();
@@ -243,7 +243,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_wide_arithmetic(
-            // Limit the length of the far side so that its addresses fit 64 bits.
+            // Limit the length of initiator memory so that its addresses fit 64 bits.
             sizes in (any::<u64>(), 0..u64::MAX - FAR, any::<u32>()),
             (buffer_offset, far_offset, length) in (any::<u64>(), any::<u64>(), any::<u32>()),
         ) {

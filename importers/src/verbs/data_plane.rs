@@ -1,8 +1,8 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The far side posts writes, reads and sends; with `both_sides`, the buffer's side also
+//! Each side has [`QueuePairs`]. The initiator posts writes, reads and sends; with `both_sides`, the responder (the buffer's side) also
 //! posts. Both sides share one completion queue. If another host or thread owns the buffer's queue pairs, its sends arrive in
-//! far-side memory.
+//! initiator memory.
 
 use std::mem;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) struct QueuePairDataPlane<'r> {
 
     registration: &'r Registration,
     bounds: Bounds,
-    /// Transfers in flight: one ring per queue of the far side, followed by one per queue of the buffer's side if it posts.
+    /// Transfers in flight: one ring per queue of the initiator, followed by one per queue of the buffer's side if it posts.
     rings: Box<[Ring]>,
     queues: u32,
     /// Receives for the sends of the buffer's side, if another host or thread owns its queue pairs.
@@ -330,7 +330,7 @@ impl DataPlane for QueuePairDataPlane<'_> {
         while let [first, ..] = &batch[taken..] {
             let Some(ring) = self.ring(first) else {
                 return Err(Error::Transfer {
-                    why: format!("queue {} does not exist on the side that posts", first.queue),
+                    why: format!("queue pair {} does not exist on the initiator", first.queue),
                 }
                 .into());
             };

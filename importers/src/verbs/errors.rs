@@ -163,8 +163,8 @@ pub enum Error {
         /// Errno of the call.
         source: io::Error,
     },
-    /// Host memory for the far side (the memory that the buffer exchanges data with) cannot be allocated.
-    #[error("cannot allocate {bytes} bytes of far-side memory")]
+    /// Initiator memory (host memory that the buffer exchanges data with) cannot be allocated.
+    #[error("cannot allocate {bytes} bytes of initiator memory")]
     FarMemory {
         /// Length of the memory, in bytes.
         bytes: u64,
@@ -259,7 +259,7 @@ pub enum Error {
         /// Maximum message size, in bytes.
         limit_bytes: u32,
     },
-    /// The transfer exceeds the buffer or far-side memory, or names a queue that does not exist.
+    /// The transfer exceeds the buffer or initiator memory, or names a queue that does not exist.
     #[error("cannot post a transfer: {why}")]
     Transfer {
         /// Bound that the transfer exceeds, or other reason.
@@ -389,7 +389,7 @@ impl Explained for Error {
             Self::Depth { queues, limit: 0, .. } => Explanation::new(
                 Cause::LimitReached,
                 format!("The queue pairs share one completion queue, which is too small for {queues} queue pairs."),
-                "Use fewer queue pairs per data plane; each data plane has its own completion queue.",
+                "Use fewer queue pairs, or more threads: each thread has its own completion queue.",
             ),
             Self::Depth { limit, .. } => Explanation::new(
                 Cause::LimitReached,
@@ -438,15 +438,14 @@ impl Explained for Error {
                 "Use a smaller size.",
             ),
             Self::Transfer { .. } => Explanation::uncaused(
-                "The transfer exceeds the buffer, the memory on the other side of the transfer, or a limit of the \
-                 device.",
-                "Use sizes and offsets within the buffer and that memory.",
+                "The transfer exceeds the buffer, the initiator memory, or a limit of the device.",
+                "Use sizes and offsets within the buffer and the initiator memory.",
             ),
             Self::Post { source } => explained(Step::PostTransfers, source),
             Self::Ended => Explanation::new(
                 Cause::TransferFailed,
                 "A queue pair enters the error state after the first error, and flushes later work requests.",
-                "Set up another data plane.",
+                "Create the queue pairs again.",
             ),
             Self::Peer { .. } => Explanation::uncaused(
                 "Client and server need the same number of queue pairs and the same link layer.",

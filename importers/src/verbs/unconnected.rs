@@ -26,7 +26,7 @@ pub(super) struct UnconnectedQueuePairs<'r> {
     end: QueuePairs,
     completions: Arc<CompletionQueue>,
     registration: &'r Registration,
-    /// Regions of far-side memory. Empty if the registration owns the regions.
+    /// Regions of initiator memory. Empty if the registration owns the regions.
     far_regions: Vec<MemoryRegion>,
     memory: Arc<Buffer>,
     parts: Vec<Part>,
@@ -42,7 +42,7 @@ impl<'r> UnconnectedQueuePairs<'r> {
         Self::of_far_side(registration, settings, memory)
     }
 
-    /// Creates the queue pairs of far-side memory, which is registered with the same device.
+    /// Creates the queue pairs of initiator memory, which is registered with the same device.
     pub(super) fn of_far_side(
         registration: &'r Registration,
         settings: EndSettings,

@@ -79,7 +79,7 @@ impl<'a> Context<'a> {
         self.report.as_ref().is_some_and(|report| report.predicted == path)
     }
 
-    /// Whether the path needs no direct mapping: it is bus-address or translated.
+    /// Whether swiotlb and the DMA mask do not matter: the path is bus-address, or the IOMMU translates.
     pub(super) fn maps_indirectly(&self) -> bool {
         self.takes(PathName::BusAddress) || self.facts.as_ref().is_some_and(|facts| facts.translated == Some(true))
     }

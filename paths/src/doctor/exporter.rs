@@ -143,7 +143,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         None => Verdict::unknown(
             exporter.bdf,
             "It is unknown whether the function is in use.",
-            "Check them with `lspci -v` and `fuser`.",
+            "Check its driver with `lspci -k` and the processes that have it open with `fuser -v /dev/vfio/*`.",
         ),
         Some(Err(why)) => Verdict::explained(super::Status::Unknown, exporter.bdf, why),
         Some(Ok(uses)) if uses.is_empty() => Verdict::pass(exporter.bdf, "The function is not in use."),

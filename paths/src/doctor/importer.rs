@@ -194,7 +194,7 @@ pub(super) fn on_demand_paging(at: &Context<'_>) -> Vec<Verdict> {
                     device,
                     Cause::ImporterNotRevocable,
                     "The device does not support on-demand paging, so it would pin the buffer, and VFIO rejects pinning.",
-                    "Enable ODP in the device's firmware.",
+                    "Update the firmware of the device, or use a device with ODP (`ibv_devinfo -v` lists it).",
                 ),
                 None => Verdict::unknown(
                     device,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{Bdf, Explanation};
 
-/// A use of a function that unbinding its driver would break.
+/// How a function is in use. Unbinding its driver would interrupt this use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
     /// Description, as a clause: `nvme0n1 is mounted at /home`.

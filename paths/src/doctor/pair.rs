@@ -108,7 +108,7 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         Some(false) => Verdict::warn(
             subject,
             format!(
-                "The BAR's address exceeds the importer's DMA mask of {bits} bits, so the kernel refuses a direct mapping."
+                "The BAR's address exceeds the importer's DMA mask of {bits} bits, so the kernel refuses an untranslated mapping."
             ),
             "Set the domain type of the importer's group to DMA.",
         )

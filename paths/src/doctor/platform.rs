@@ -32,7 +32,7 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
             "host",
             Cause::ConfidentialGuest,
             format!(
-                "A {guest} guest bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
+                "A {guest} guest bounces untranslated mappings through shared pages, and the DMA API cannot bounce a BAR."
             ),
             "Run on the host, or in a guest without memory encryption.",
         ),
@@ -70,7 +70,7 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
         Some(Bounce::Forced) if at.report.is_some() => Verdict::fail(
             "host",
             Cause::SwiotlbForced,
-            "swiotlb=force bounces every direct mapping, and the DMA API cannot bounce a BAR.",
+            "swiotlb=force bounces every untranslated mapping, and the DMA API cannot bounce a BAR.",
             REMEDY,
         ),
         Some(Bounce::Forced) => Verdict::warn(

@@ -86,7 +86,7 @@ impl Row {
     }
 }
 
-/// Whether these facts permit a direct mapping. swiotlb, the DMA mask and confidential guests affect direct mappings only: a
+/// Whether these facts permit an untranslated mapping. swiotlb, the DMA mask and confidential guests affect untranslated mappings only: a
 /// translated domain allocates its IOVA below the mask and bounces nothing.
 fn direct(facts: &Facts) -> bool {
     facts.translated != Some(true)
@@ -511,7 +511,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOMEM,
         Unavailable,
         Cause::SwiotlbForced,
-        "swiotlb=force bounces every direct mapping, and the DMA API cannot bounce MMIO.",
+        "swiotlb=force bounces every untranslated mapping, and the DMA API cannot bounce MMIO.",
         "Boot without swiotlb=force, or set the importer's IOMMU domain to a translating type (DMA).",
     )
     .when(|facts| direct(facts) && facts.swiotlb_forced == Some(true)),
@@ -530,7 +530,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOMEM,
         Unavailable,
         Cause::DmaMask,
-        "The BAR's address exceeds the importer's DMA mask, and a direct mapping does not translate it.",
+        "The BAR's address exceeds the importer's DMA mask, and no IOMMU translates it.",
         "Set the importer's IOMMU domain to a translating type (DMA), or assign it an address below the mask (32 \
          bits: below 4 GiB).",
     )
@@ -540,7 +540,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOMEM,
         Failed,
         "The DMA API returned no address: a translated domain is out of IOVA space or memory, or \
-         swiotlb=force, a confidential guest or a too small DMA mask prevents a direct mapping.",
+         swiotlb=force, a confidential guest or a too small DMA mask prevents an untranslated mapping.",
         "Check the preconditions of the pair, and the kernel log (dmesg).",
     ),
     row(

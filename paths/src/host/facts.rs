@@ -59,7 +59,7 @@ pub struct HostFacts {
     /// Whether the locked-memory limit is unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_unlimited: Option<bool>,
-    /// Whether swiotlb bounces all direct mappings.
+    /// Whether swiotlb bounces all untranslated mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swiotlb_forced: Option<bool>,
     /// Kind of confidential guest; `None` if the host is not a confidential guest, or if this is unknown.

@@ -1,4 +1,4 @@
-//! Confidential guests. Their memory is encrypted, so the DMA API bounces every direct mapping through shared pages.
+//! Confidential guests. Their memory is encrypted, so the DMA API bounces every untranslated mapping through shared pages.
 
 use std::fmt;
 

@@ -239,13 +239,17 @@ impl<'a> ReportBuilder<'a> {
         let bdf = Some(importer.bdf);
         let direct = self.mapping_fact();
         match cause {
-            Cause::SwiotlbForced => {
-                DecidingFact { bdf: None, fact: format!("swiotlb=force bounces every direct mapping, and {direct}") }
-            }
+            Cause::SwiotlbForced => DecidingFact {
+                bdf: None,
+                fact: format!("swiotlb=force bounces every untranslated mapping, and {direct}"),
+            },
             Cause::ConfidentialGuest => {
                 let guest =
                     host.confidential_guest.map_or_else(|| "confidential".to_owned(), |guest| guest.to_string());
-                DecidingFact { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
+                DecidingFact {
+                    bdf: None,
+                    fact: format!("a {guest} guest bounces every untranslated mapping, and {direct}"),
+                }
             }
             Cause::LegacyDmaOps => {
                 let platform = host

@@ -80,13 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
 
-    listing = subcommands.add_parser("list", help="list the scenarios with their purpose and devices")
+    listing = subcommands.add_parser("list", help="list the scenarios: guests with their devices, topology and kernel command line")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(act=_list)
 
     running = subcommands.add_parser(
         "run",
-        help="boot a scenario and run a command in it",
+        help="boot the guest of a scenario and run a command in it",
         usage="scripts/lab run SCENARIO [--debug-kernel] [--out DIR] [--timeout S] -- CMD...",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -41,14 +41,14 @@ CHECKS = (
 
 _COSTS = """\
 Installs   missing Debian packages with apt-get, as root (`--check` lists them): compiler, cmake,
-           libclang, libibverbs, QEMU, iproute2, the tools of a kernel build; without --no-lint also shellcheck, perftest and
-           chromium-headless-shell. QEMU comes from backports if Debian's QEMU is older than 8.0.
-           virtme-ng from PyPI and, without --no-lint, cargo-deny from crates.io; both go into ~/.cache/peerpath.
+           libclang, libibverbs, QEMU, iproute2, the tools of a kernel build; shellcheck, perftest and
+           chromium-headless-shell (not with --no-lint). QEMU comes from backports if Debian's QEMU is older than 8.0.
+           virtme-ng from PyPI, cargo-deny from crates.io (not with --no-lint); both go into ~/.cache/peerpath.
 Needs      Rust 1.88 or newer, which it does not install (https://rustup.rs). Without apt or root it only lists what is
            missing.
 Time       a few minutes the first time, seconds when nothing is missing
-Download   on a bare Debian 12 about 190 MB of packages with --no-lint, 330 MB without
-Disk       1.0 GB for these packages with --no-lint, 1.5 GB without
+Download   on a bare Debian 12 about 330 MB of packages, 190 MB with --no-lint
+Disk       1.5 GB for these packages, 1.0 GB with --no-lint
 
 exit code: 0 everything is installed, 3 something is missing or cannot be installed, 2 wrong usage
 """

@@ -129,10 +129,10 @@ pub struct Open {
     /// Queue pairs per lane.
     #[serde(default = "one")]
     pub queue_pairs: u32,
-    /// Number of client threads. Each has a lane: its own queue pairs and its own window.
+    /// Number of client threads. Each has a lane: its own queue pairs and its own part of the memory.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub lanes: u32,
-    /// Whether the server posts transfers as well. Each lane then has a second window.
+    /// Whether the server posts transfers as well. Each lane then has a second part of the memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub both_ways: bool,
     /// Number of ranges to split the source into. Absent: do not split it.

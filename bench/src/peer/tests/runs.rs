@@ -176,7 +176,7 @@ fn finds_misplaced_data_in_the_reverse_direction() {
     });
     for cell in &result.cells {
         assert_eq!((cell.outcome, cell.cause), (Outcome::Failed, Some(Cause::DataMismatch)), "{cell:?}");
-        assert!(cell.reason.as_ref().unwrap().contains("of the far side"), "{cell:?}");
+        assert!(cell.reason.as_ref().unwrap().contains("of initiator memory"), "{cell:?}");
     }
 }
 

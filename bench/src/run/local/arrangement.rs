@@ -45,8 +45,8 @@ pub(super) fn make(
         _ => Vec::new(),
     };
     if own_address_space {
-        // No host setting redirects the accesses of a target with its own address space. The code that opens the target locks
-        // it.
+        // The target's own IOMMU domain translates all its accesses, so neither ACS nor the domain type needs a change. Opening
+        // the target locks its function.
         return Ok(Ok(None));
     }
     let arrangement = Arrangement::make(*bdf, importer, &changes, &acs_functions, context.changes);

@@ -59,7 +59,7 @@ impl Server<'_> {
     /// Serves a client until it closes the connection. Then releases everything that was opened for the client.
     ///
     /// # Errors
-    /// The connection ended for another reason than that the client closed it.
+    /// The connection failed before the client closed it.
     pub fn session(&self, peer: &ServerConnection) -> Result<(), ConnectionError> {
         let device = match self.target.importer.open(&self.target.address, self.connection) {
             Ok(device) => device,

@@ -95,10 +95,14 @@ pub(super) fn post(
     let (op, flow) = (cell.op, Flow { post_list, moderation, ..cell.flow });
     if !send_queue_drains(flow.depth, post_list, moderation) {
         return Ok(Some(Err(CellError::waived(
-            "cannot post with this post list and completion moderation",
+            format!(
+                "cannot use a post list of {} and a completion moderation of {moderation} with a depth of {}",
+                post_list.unwrap_or(1),
+                flow.depth
+            ),
             Explanation::uncaused(
                 "All work requests would be unsignaled, so the send queue would never drain.",
-                "Use a depth that is a multiple of the post list, and larger than their sum.",
+                "Use a depth that is a multiple of the post list and larger than the post list plus the completion moderation.",
             ),
         ))));
     }

@@ -113,7 +113,7 @@ fn verify_answer(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyE
     let sent = layout.transfer(op, last).far_offset;
     let size = layout.size_bytes() as usize;
     let (mut expected, mut found) = (vec![0; size], vec![0; size]);
-    let failed = |source| VerifyError::View { side: "far side", source };
+    let failed = |source| VerifyError::View { side: "initiator memory", source };
     lane.far.read(sent, &mut expected).and_then(|()| lane.far.read(*return_offset, &mut found)).map_err(failed)?;
     match Mismatch::between(&expected, &found) {
         None => Ok(()),

@@ -56,7 +56,7 @@ const PATHS: [(&str, &str); 6] = [
 
 const MODES: [(&str, &str); 3] = [
     ("completion", "one operation at a time; latency from post to completion"),
-    ("pingpong", "one message back and forth; latency is half of the round trip"),
+    ("pingpong", "one message back and forth between two queue pairs; latency is half of the round trip"),
     ("bandwidth", "--depth operations outstanding; throughput"),
 ];
 

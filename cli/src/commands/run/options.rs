@@ -34,12 +34,13 @@ pub(in crate::commands) struct RunCommand {
     /// Device that imports the source and moves the data; see Targets below
     #[arg(long, value_name = "TARGET", required = true, help_heading = CELLS)]
     pub(super) to: Vec<String>,
-    /// Required path, see Paths below. A cell with another path fails  [default: the path of the current host
+    /// Required path, see Paths below. A cell is waived if another path is predicted, and fails if another path is observed  [default: the path of the current host
     /// configuration]
     #[arg(long, value_name = "NAME", help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
-    /// Operation, see Operations below  [default: export, register and unregister (iommufd: map and unmap), then write, read,
-    /// copy_in, copy_out, kernel_store and kernel_load]
+    /// Operation, see Operations below  [default: every operation that the target supports; verbs: export, register,
+    /// unregister, write and read; iommufd: export, map, unmap, write and read; cuda: export, register, unregister, copy_in,
+    /// copy_out, kernel_store and kernel_load]
     #[arg(long, value_name = "OP", help_heading = CELLS)]
     pub(super) op: Vec<Op>,
     /// completion, pingpong or bandwidth; see Modes below  [default: completion and bandwidth]
@@ -48,8 +49,8 @@ pub(in crate::commands) struct RunCommand {
     /// Bytes per operation, e.g. 4K  [default: 4K, 64K, 1M]
     #[arg(long, value_name = "S", value_parser = parse_size, help_heading = CELLS)]
     pub(super) size: Vec<u64>,
-    /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Cells with ranges below 4 KiB
-    /// are skipped  [default: the ranges of --from]
+    /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Combinations
+    /// with ranges below 4 KiB are not part of the plan  [default: the ranges of --from]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
     /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
@@ -58,8 +59,8 @@ pub(in crate::commands) struct RunCommand {
     /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
-    /// Number of threads. Each thread has its own queue pairs and its own part of the source; for control operations like
-    /// register, its own registrations  [default: 1]
+    /// Number of threads. Each thread has its own queue pairs and its own part of the source; for operations without
+    /// transfers, such as register, its own registrations  [default: 1]
     #[arg(long, value_name = "N", help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
@@ -94,11 +95,12 @@ pub(in crate::commands) struct RunCommand {
     pub(super) numa_node: Option<u32>,
 
     /// Unbind functions that are in use. The state, addresses, routes and RDMA links of a NIC are
-    /// restored afterwards; its other settings are lost. A function with the default route, the login session, a mounted
-    /// disk or an open soft RDMA device is never unbound
+    /// restored afterwards; its other settings are lost. A NIC with the default route, the login session or a soft RDMA
+    /// device in use, and a disk with a mounted file system, are never unbound
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
-    /// Blocks of the NVMe drive that may be overwritten; needs exactly one --to  [default: none, the drive is only read]
+    /// Blocks of the NVMe drive that may be overwritten, as in --to iommufd:BDF?write=LBA+COUNT; needs exactly one --to
+    /// [default: none, the drive is only read]
     #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
     pub(super) allow_write: Option<String>,
     /// VFIO interface: auto, group or cdev

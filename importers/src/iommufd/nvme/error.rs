@@ -109,8 +109,8 @@ impl Explained for DriveError {
             ),
             Self::NoQueue => Explanation::new(
                 Cause::LimitReached,
-                "Each data plane needs two queues: one for transfers, one to fill and verify the drive's blocks.",
-                "Use fewer data planes at a time.",
+                "Each thread needs two queues: one for transfers, one to fill and verify the drive's blocks.",
+                "Use fewer threads.",
             ),
             Self::Stopped => Explanation::new(
                 Cause::TransferFailed,

@@ -220,7 +220,7 @@ pub(in crate::verbs) struct QueuePair {
     _completions: Arc<CompletionQueue>,
 }
 
-// SAFETY: libibverbs locks queue pairs.
+// SAFETY: libibverbs is thread-safe: its provider locks each queue, because no thread domain is used.
 unsafe impl Send for QueuePair {}
 // SAFETY: as above.
 unsafe impl Sync for QueuePair {}

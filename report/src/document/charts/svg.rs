@@ -171,7 +171,7 @@ fn spread_vertically<T>(
     })
 }
 
-/// An axis, with positions in logarithms of its quantity.
+/// A logarithmic axis.
 struct Axis {
     span: (f64, f64),
     scale: Scale,
