@@ -23,7 +23,7 @@ pub struct PingPong<'a> {
     pub layout: &'a Layout,
     /// Operation in both directions.
     pub op: Op,
-    /// Offset in the initiator's memory at which the answer arrives.
+    /// Offset in the initiator's memory at which the reply arrives.
     pub return_offset: u64,
     /// Initial value of the last byte of the slot in the responder's memory.
     pub last_byte: u8,
@@ -39,9 +39,9 @@ impl PingPong<'_> {
         self.layout.transfer(self.op, if self.op == Op::Send { self.rounds + round } else { 0 })
     }
 
-    /// Transfer of the responder's answer in round `round`.
+    /// Transfer of the responder's reply in round `round`.
     #[inline]
-    fn answer(&self, round: u64) -> Transfer {
+    fn reply(&self, round: u64) -> Transfer {
         let request = self.request(round);
         Transfer { buffer_offset: self.return_offset, far_offset: request.buffer_offset, ..request }
     }
@@ -62,8 +62,8 @@ struct Initiator<'a> {
     completed: u64,
     /// Offset of the last byte of the message in the initiator's memory.
     last_of_message: u64,
-    /// Offset of the last byte of the answer in the initiator's memory.
-    last_of_answer: u64,
+    /// Offset of the last byte of the reply in the initiator's memory.
+    last_of_reply: u64,
 }
 
 impl Initiator<'_> {
@@ -79,16 +79,16 @@ impl Initiator<'_> {
         Ok(())
     }
 
-    /// Waits for the answer of the responder.
+    /// Waits for the reply of the responder.
     #[inline]
-    fn wait_for_answer(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
+    fn wait_for_reply(&mut self, end: &mut dyn ConnectedEnd, marker: u8) -> Result<(), MeasureError> {
         let mut watch = Watch::new(self.clock, self.interrupt);
         loop {
             // Polling frees send queue entries and posts receives. It is also the only place that detects a failed transfer.
             end.poll(&mut self.done)?;
             self.completed += take_completions(&mut self.done)?;
             let arrived = match self.ping_pong.op {
-                Op::Write => any_of(READS_PER_POLL, || Ok(read_byte(&*self.far, self.last_of_answer)? == marker))?,
+                Op::Write => any_of(READS_PER_POLL, || Ok(read_byte(&*self.far, self.last_of_reply)? == marker))?,
                 _ => any_of(READS_PER_POLL, || Ok(end.arrived()? - self.arrived_before >= self.sent))?,
             };
             if arrived {
@@ -99,7 +99,7 @@ impl Initiator<'_> {
     }
 }
 
-/// Sends the slot and waits for the answer, repeatedly, and records half of each round trip. Returns the number of recorded
+/// Sends the slot and waits for the reply, repeatedly, and records half of each round trip. Returns the number of recorded
 /// round trips and the number of sent messages. One time stamp ends a round trip and starts the next one. Each latency is
 /// recorded while the next message is in flight. The responder runs [`echo`] or an equivalent.
 ///
@@ -132,14 +132,14 @@ pub fn ping_pong(
         sent: 0,
         completed: 0,
         last_of_message: first.far_offset + last,
-        last_of_answer: ping_pong.return_offset + last,
+        last_of_reply: ping_pong.return_offset + last,
     };
     let original = read_byte(&*initiator.far, initiator.last_of_message)?;
     // A marker must differ from the previous marker and from the original byte. The first marker must also differ from the byte
     // in the responder's memory.
     let skipped = u64::from(ping_pong.last_byte == original.wrapping_add(1));
     let marker = |round: u64| original.wrapping_add(((round + skipped) % 251) as u8 + 1);
-    initiator.far.write(initiator.last_of_answer, &[!marker(0)])?;
+    initiator.far.write(initiator.last_of_reply, &[!marker(0)])?;
     // The loop control counts all round trips except the last one.
     let mut control = LoopControl::new(&clock, Limit { iterations: limit.iterations - 1, ..limit }, interrupt);
     let (mut continues, mut round) = (limit.iterations > 1, 0);
@@ -147,7 +147,7 @@ pub fn ping_pong(
     initiator.send(end, marker(0))?;
     loop {
         let next = marker(round + 1);
-        initiator.wait_for_answer(end, marker(round))?;
+        initiator.wait_for_reply(end, marker(round))?;
         let stop = clock.raw();
         if continues {
             initiator.send(end, next)?;
@@ -162,7 +162,7 @@ pub fn ping_pong(
     }
     if ping_pong.op == Op::Write {
         initiator.send(end, original)?;
-        initiator.wait_for_answer(end, original)?;
+        initiator.wait_for_reply(end, original)?;
     }
     // Collect all completions, so that later users of this queue pair do not find them.
     let mut watch = Watch::new(&clock, interrupt);
@@ -174,7 +174,7 @@ pub fn ping_pong(
     Ok((round, initiator.sent))
 }
 
-/// Sends every received message back until `stop` is set, and returns the number of messages. Still answers the messages that
+/// Sends every received message back until `stop` is set, and returns the number of messages. Still replies to the messages that
 /// are in flight when `stop` is set. `arrived_before` is the number of messages that arrived before the initiator started. The
 /// initiator may start before this function does.
 ///
@@ -192,9 +192,9 @@ pub fn echo(
     let first = ping_pong.request(0);
     let last = first.buffer_offset + u64::from(first.length_bytes) - 1;
     let mut last_byte = ping_pong.last_byte;
-    let (mut answered, mut completed) = (0, 0);
-    let mut answer = ping_pong.answer(0);
-    // The next message may take arbitrarily long, so `stop` ends only that wait. The answers have to complete in time.
+    let (mut replied, mut completed) = (0, 0);
+    let mut reply = ping_pong.reply(0);
+    // The next message may take arbitrarily long, so `stop` ends only that wait. The replies have to complete in time.
     let unstoppable = Interrupt::default();
     let mut watch = Watch::new(clock, &unstoppable);
     loop {
@@ -203,20 +203,20 @@ pub fn echo(
                 let now = read_byte(&*near, last)?;
                 Ok(std::mem::replace(&mut last_byte, now) != now)
             })?,
-            _ => any_of(READS_PER_POLL, || Ok(end.arrived()? - arrived_before > answered))?,
+            _ => any_of(READS_PER_POLL, || Ok(end.arrived()? - arrived_before > replied))?,
         };
         if arrived {
-            submit_all(end, &[answer], &mut done, clock, &unstoppable)?;
-            answered += 1;
-            answer = ping_pong.answer(answered);
+            submit_all(end, &[reply], &mut done, clock, &unstoppable)?;
+            replied += 1;
+            reply = ping_pong.reply(replied);
         }
         end.poll(&mut done)?;
         completed += take_completions(&mut done)?;
-        if arrived || (completed == answered && !stop.is_set()) {
+        if arrived || (completed == replied && !stop.is_set()) {
             watch.idle_since = 0;
         }
-        if !arrived && completed == answered && stop.is_set() {
-            return Ok(answered);
+        if !arrived && completed == replied && stop.is_set() {
+            return Ok(replied);
         }
         if !arrived {
             watch.wait_on(end, ping_pong.op)?;

@@ -1,5 +1,5 @@
 //! The server of a run between two hosts: serves its sources to a client, one cell after the other. It transfers data only if
-//! the client asks it to answer messages (ping-pong) or to post transfers as well (bidirectional cells).
+//! the client asks it to reply to messages (ping-pong) or to post transfers as well (bidirectional cells).
 
 mod cell;
 mod open_cell;

@@ -1,4 +1,4 @@
-//! Transfers that the server posts while the client measures: answers to messages, or transfers of its own. Uses one thread per
+//! Transfers that the server posts while the client measures: replies to messages, or transfers of its own. Uses one thread per
 //! lane.
 
 use std::time::Duration;

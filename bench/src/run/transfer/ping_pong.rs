@@ -1,4 +1,4 @@
-//! Runs ping-pong between initiator and responder, and verifies the last answer.
+//! Runs ping-pong between initiator and responder, and verifies the last reply.
 
 use peerpath_importers::{ConnectedEnd, Op, Transfer};
 use quanta::Clock;
@@ -60,7 +60,7 @@ pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Ve
     }
     let results: Vec<LaneResult> = results.into_iter().flatten().collect();
     for (lane, result) in lanes.iter().zip(&results) {
-        verify_answer(lane, spec.op, result.operations[0])?;
+        verify_reply(lane, spec.op, result.operations[0])?;
     }
     Ok(results)
 }
@@ -96,7 +96,7 @@ fn run_initiator(
     Ok(LaneResult { recorder, operations: vec![operations], throughputs: Vec::new(), peer_duration: None })
 }
 
-/// Offset in the initiator's memory at which the answer of each lane arrives.
+/// Offset in the initiator's memory at which the reply of each lane arrives.
 fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     let of_lane = |lane: &Lane<'_>| match lane.ends {
         LaneEnds::Connected { return_offset, .. } => Some(return_offset),
@@ -105,8 +105,8 @@ fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     lanes.iter().filter_map(of_lane).collect()
 }
 
-/// Compares the last answer with the sent data.
-fn verify_answer(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
+/// Compares the last reply with the sent data.
+fn verify_reply(lane: &Lane<'_>, op: Op, operations: u64) -> Result<(), VerifyError> {
     let LaneEnds::Connected { return_offset, .. } = &lane.ends else { return Ok(()) };
     let Some(last) = operations.checked_sub(1) else { return Ok(()) };
     let layout = &lane.layouts[0];
