@@ -143,6 +143,9 @@ pub struct CellPath {
     /// The last function before the root complex; absent if the path does not reach the root complex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<Bdf>,
+    /// Whether the target's untranslated requests pass through the root complex; absent if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through_root_complex: Option<bool>,
     /// The fact that decided the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deciding: Option<DecidingFact>,
@@ -165,6 +168,7 @@ impl CellPath {
             hops: Vec::new(),
             turns_at: None,
             up_to: None,
+            through_root_complex: None,
             deciding: None,
             blockers: Vec::new(),
             evidence: Vec::new(),

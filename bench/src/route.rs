@@ -110,6 +110,7 @@ impl Routes {
         path.deciding = Some(report.deciding);
         path.turns_at = report.turns_at;
         path.up_to = report.up_to;
+        path.through_root_complex = report.through_root_complex;
         let on_path = [from, to].into_iter().chain(report.hops.iter().copied());
         let payloads: Option<Vec<u16>> = on_path
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {

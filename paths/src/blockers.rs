@@ -32,6 +32,11 @@ pub(crate) fn of_importer(host: &Host, importer: &Function) -> Option<Cause> {
     }
 }
 
+/// The blocker of a function that TDISP locked: it accepts and sends only packets of the confidential guest that owns it.
+pub(crate) fn of_tdisp(function: &Function) -> Option<Cause> {
+    function.tdisp.as_ref().map(|_| Cause::ConfidentialGuest)
+}
+
 /// Lists the functions of the exporter's group that prevent VFIO from owning the group, with their drivers.
 pub(crate) fn other_drivers<'host>(
     topology: &'host Topology,

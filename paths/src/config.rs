@@ -15,6 +15,7 @@ const EXTENDED_SERIAL_NUMBER: u16 = 0x0003;
 const EXTENDED_ACS: u16 = 0x000d;
 const EXTENDED_ATS: u16 = 0x000f;
 const EXTENDED_SRIOV: u16 = 0x0010;
+const EXTENDED_IDE: u16 = 0x0030;
 
 /// A capability of a function, as far as config space is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +54,16 @@ pub struct AcsControl(pub u16);
 impl AcsControl {
     const NAMES: [(u16, &'static str); 7] =
         [(0x01, "SV"), (0x02, "TB"), (0x04, "RR"), (0x08, "CR"), (0x10, "UF"), (0x20, "EC"), (0x40, "DT")];
+    /// TB, translation blocking: the port blocks requests with a translated address, and translation requests.
+    pub(crate) const TRANSLATION_BLOCKING: u16 = 0x02;
     /// RR: requests are redirected to the root complex.
     pub(crate) const REQUEST_REDIRECT: u16 = 0x04;
+    /// CR: completions without the relaxed-ordering attribute are redirected to the root complex.
+    pub(crate) const COMPLETION_REDIRECT: u16 = 0x08;
+    /// EC, egress control: requests to the ports in the Egress Control Vector are blocked, or redirected if RR is set.
+    pub(crate) const EGRESS_CONTROL: u16 = 0x20;
+    /// DT, direct translated P2P: RR and EC do not apply to requests with a translated address.
+    pub(crate) const DIRECT_TRANSLATED: u16 = 0x40;
     /// RR and CR: requests and completions are redirected to the root complex.
     pub(crate) const REQUEST_AND_COMPLETION: u16 = 0x04 | 0x08;
     /// RR, CR and EC (egress control): the bits that p2pdma checks.
@@ -67,7 +76,12 @@ impl AcsControl {
 
     /// Whether the port routes translated requests (ATS) directly to the peer even if it redirects other requests.
     pub fn direct_translated(self) -> bool {
-        self.0 & 0x40 != 0
+        self.has(Self::DIRECT_TRANSLATED)
+    }
+
+    /// Whether at least one of these bits is set.
+    pub(crate) fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
     }
 
     /// The names of the redirect bits that are set, separated by spaces: `RR CR`.
@@ -148,6 +162,16 @@ pub struct Link {
 pub struct Ats {
     /// Whether ATS is enabled.
     pub enabled: bool,
+}
+
+/// The IDE (integrity and data encryption) capability: encrypted streams of the function's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ide {
+    /// Number of Link IDE Streams in the state Secure. They protect the packets between the two ends of one link.
+    pub secure_link_streams: u16,
+    /// Number of Selective IDE Streams in the state Secure. They protect the packets between two ports, usually an endpoint and its root
+    /// port, also through switches.
+    pub secure_selective_streams: u16,
 }
 
 /// Configuration space of one function.
@@ -307,6 +331,54 @@ impl ConfigSpace {
             let offset = u16::try_from(at + 6).ok()?;
             Some(AcsRegister { offset, supported: self.word(at + 4)?, control: AcsControl(self.word(at + 6)?) })
         })
+    }
+
+    /// Whether the Egress Control Vector of the ACS capability contains the port with this number; `None` if the vector is not readable
+    /// or too short.
+    pub(crate) fn acs_egress_vector_has(&self, port_number: u8) -> Option<bool> {
+        let at = self.extended(EXTENDED_ACS).present()?;
+        // The size of the vector in bits; 0 means 256.
+        let bits = match self.byte(at + 5)? {
+            0 => 256,
+            bits => u16::from(bits),
+        };
+        let number = usize::from(port_number);
+        (u16::from(port_number) < bits).then_some(())?;
+        Some(self.byte(at + 8 + number / 8)? >> (number % 8) & 1 == 1)
+    }
+
+    /// The port number in Link Capabilities, by which a switch identifies its ports; `None` if it is not readable.
+    pub(crate) fn port_number(&self) -> Option<u8> {
+        self.byte(self.capability(CAPABILITY_PCIE).present()? + 0x0c + 3)
+    }
+
+    /// Reads the IDE capability (PCIe 6.0, section 7.9.26; `pci_regs.h`).
+    pub fn ide(&self) -> Capability<Ide> {
+        self.extended(EXTENDED_IDE).and_then(|at| {
+            let supported = self.double(at + 4)?;
+            let mut ide = Ide { secure_link_streams: 0, secure_selective_streams: 0 };
+            let mut block = at + 0x0c;
+            if supported & 1 != 0 {
+                for _ in 0..=(supported >> 13 & 7) {
+                    ide.secure_link_streams += u16::from(self.is_secure(block + 4)?);
+                    block += 8;
+                }
+            }
+            if supported & 2 != 0 {
+                for _ in 0..=(supported >> 16 & 0xff) {
+                    let addresses = (self.double(block)? & 0xf) as usize;
+                    ide.secure_selective_streams += u16::from(self.is_secure(block + 8)?);
+                    block += 20 + 12 * addresses;
+                }
+            }
+            Some(ide)
+        })
+    }
+
+    /// Whether a status register of an IDE stream reports the state Secure.
+    fn is_secure(&self, at: usize) -> Option<bool> {
+        const SECURE: u32 = 2;
+        Some(self.double(at)? & 0xf == SECURE)
     }
 
     /// Replaces the 16-bit register at an offset, in bytes.

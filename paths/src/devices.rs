@@ -12,9 +12,17 @@ pub(crate) const CLASSES: [(&str, &str); 4] =
 /// Files that contain the name of a soft RDMA device's network interface: `parent` for rxe, a GID attribute for siw.
 pub(crate) const PARENTS: [&str; 2] = ["parent", "ports/1/gid_attrs/ndevs/0"];
 
+/// The devices of one function.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    pub(crate) names: Vec<String>,
+    /// Devices of a subfunction, with the name of the subfunction.
+    pub(crate) subfunctions: Vec<(String, String)>,
+}
+
 /// Reads the devices of every PCI function.
-pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
-    let mut found: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
+pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
+    let mut found: BTreeMap<Bdf, Devices> = BTreeMap::new();
     for (class, prefix) in CLASSES {
         for name in tree.names(&format!("sys/class/{class}")) {
             // The class also contains connectors (card0-DP-1) and control nodes.
@@ -23,7 +31,11 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
             }
             let bdf = function(tree, class, &name).or_else(|| below_soft_rdma(tree, class, &name));
             if let Some(bdf) = bdf {
-                found.entry(bdf).or_default().push(format!("{prefix}:{}", printable(&name)));
+                let devices = found.entry(bdf).or_default();
+                let device = format!("{prefix}:{}", printable(&name));
+                let subfunction = subfunction(tree, class, &name).map(|subfunction| (device.clone(), subfunction));
+                devices.subfunctions.extend(subfunction);
+                devices.names.push(device);
             }
         }
     }
@@ -33,6 +45,17 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Vec<String>> {
 fn is_card(name: &str) -> bool {
     name.strip_prefix("card")
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Finds the subfunction that the class link resolves to: an auxiliary device below the PCI function, whose driver names it
+/// `mlx5_core.sf.4`.
+fn subfunction(tree: &Tree, class: &str, name: &str) -> Option<String> {
+    let path = tree.link(&format!("sys/class/{class}/{name}"))?;
+    let is_subfunction = |part: &&str| {
+        part.rsplit_once(".sf.")
+            .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    path.rsplit('/').find(is_subfunction).map(printable)
 }
 
 /// Finds the PCI function that `/sys/class/CLASS/NAME` or its link `device` resolves to.

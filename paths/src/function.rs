@@ -1,7 +1,7 @@
 //! A PCI function, as sysfs describes it.
 
 use crate::bar::parse_resource;
-use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Pcie, PortType, Tree};
+use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, Pcie, PortType, Tree};
 
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +33,8 @@ pub struct Function {
     pub acs: Capability<AcsControl>,
     /// The function's ATS capability.
     pub ats: Capability<Ats>,
+    /// The function's IDE capability.
+    pub ide: Capability<Ide>,
     /// Implemented BARs, ordered by index.
     pub bars: Vec<Bar>,
     /// Name of the bound driver.
@@ -47,8 +49,16 @@ pub struct Function {
     pub physical_function: Option<Bdf>,
     /// State of the TEE device interface (TDISP): `bound` or `locked`; `None` if neither.
     pub tdisp: Option<String>,
+    /// Name of the TSM (TEE security manager of the platform) that is connected to the function: `tsm0`. The connection secures the
+    /// function's link or its configuration.
+    pub tsm: Option<String>,
+    /// The function whose security manager manages this function, such as the physical function of a virtual function.
+    pub security_manager: Option<Bdf>,
     /// The devices of the function: `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
     pub devices: Vec<String>,
+    /// The devices in `devices` that belong to a subfunction (an auxiliary device, such as `mlx5_core.sf.4`), with its name. A
+    /// subfunction has no PCI address: its parent function performs its DMA.
+    pub subfunctions: Vec<(String, String)>,
 }
 
 impl Function {
@@ -71,6 +81,7 @@ impl Function {
             pcie: config.pcie(),
             acs: config.acs(),
             ats: config.ats(),
+            ide: config.ide(),
             bars: tree.text(&at("resource")).map(|text| parse_resource(&text)).unwrap_or_default(),
             driver: tree.link_name(&at("driver")).map(|name| printable(&name)),
             numa_node: tree.text(&at("numa_node")).and_then(|node| node.parse().ok()),
@@ -81,7 +92,10 @@ impl Function {
             membership: membership(tree, path),
             physical_function,
             tdisp: tdisp(tree, path),
+            tsm: connected_tsm(tree, path),
+            security_manager: tree.text(&at("tsm/dsm")).and_then(|bdf| bdf.parse().ok()),
             devices: Vec::new(),
+            subfunctions: Vec::new(),
             config,
         })
     }
@@ -172,6 +186,14 @@ fn membership(tree: &Tree, path: &str) -> GroupMembership {
         None if tree.has(&format!("{path}/subsystem")) => GroupMembership::None,
         None => GroupMembership::Unknown,
     }
+}
+
+/// The TSM that is connected to the function. The attribute is empty without a connection, and exists only if the platform has a TSM
+/// (`connect_show` in `drivers/pci/tsm.c`).
+fn connected_tsm(tree: &Tree, path: &str) -> Option<String> {
+    tree.text(&format!("{path}/tsm/connect"))
+        .filter(|name| !name.is_empty() && name != "0")
+        .map(|name| printable(&name))
 }
 
 /// State of the TEE device interface, from the attributes of the kernel's TSM core; `None` without that core.

@@ -21,6 +21,7 @@
 //! # Ok::<(), peerpath_paths::TreeError>(())
 //! ```
 
+mod acs_route;
 mod arrange;
 mod bar;
 mod bdf;
@@ -38,11 +39,13 @@ mod host_change;
 mod inbound;
 mod inventory;
 pub mod kernel_rules;
+mod link_security;
 mod nvidia;
 mod order;
 mod path_name;
 mod predict;
 mod rdma_drivers;
+mod route_facts;
 mod snapshot;
 mod topology;
 mod tree;
@@ -51,7 +54,7 @@ mod vfio;
 pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
-pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Link, Pcie, PortType};
+pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
 pub use explain::{Facts, Route, Step, explain};
 pub use explanation::{Explained, Explanation, Severity};
 pub use function::{Function, GroupMembership};

@@ -38,6 +38,7 @@ const FUNCTION_FILES: &[&str] = &[
     "reset_method",
     "tsm/bound",
     "tsm/connect",
+    "tsm/dsm",
     "tsm/lock",
 ];
 

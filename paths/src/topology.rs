@@ -22,6 +22,8 @@ pub struct RootBus {
     pub offset: Option<i128>,
     /// Addresses that the devices below the host bridge may use for DMA.
     pub inbound: Inbound,
+    /// The function that contains the host bridge, such as a VMD controller; `None` if the root complex contains it.
+    pub controller: Option<Bdf>,
 }
 
 /// A range of I/O virtual addresses that the IOMMU driver reserves.
@@ -74,7 +76,8 @@ impl Topology {
         let mut host_devices = BTreeMap::new();
         for (bdf, path) in found {
             if let Some(mut function) = Function::read(tree, bdf, &path) {
-                function.devices = devices_of.remove(&bdf).unwrap_or_default();
+                let found = devices_of.remove(&bdf).unwrap_or_default();
+                (function.devices, function.subfunctions) = (found.names, found.subfunctions);
                 functions.push(function);
                 let chain = Chain::parse(&path);
                 if let (Some(root), Some((device, _))) = (chain.root, path.rsplit_once("/pci")) {
@@ -106,9 +109,9 @@ impl Topology {
             |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[physical(at)] {
-                Chain { root: Some(_), parent: None } => (None, false),
+                Chain { root: Some(_), parent: None, .. } => (None, false),
                 // A parent that does not exist means that the bridge is unknown.
-                Chain { root: Some(_), parent: Some(bdf) } => {
+                Chain { root: Some(_), parent: Some(bdf), .. } => {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
                 }
@@ -152,6 +155,10 @@ impl Topology {
         let mut roots: Vec<_> = numbers.into_iter().map(|(key, number)| (number, key)).collect();
         roots.sort_unstable();
         self.roots = roots.into_iter().map(|(number, key)| self.root(number, key, order.as_ref())).collect();
+        for (at, chain) in chains.iter().enumerate() {
+            let controller = &mut self.roots[self.root_of[at]].controller;
+            *controller = controller.or(chain.controller);
+        }
     }
 
     fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
@@ -171,6 +178,7 @@ impl Topology {
                 (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
             ),
             inbound: Inbound::default(),
+            controller: None,
         }
     }
 
@@ -264,6 +272,18 @@ impl Topology {
         smallest
     }
 
+    /// The VMD controller (Intel Volume Management Device) that contains the host bridge above a function. The functions behind it send
+    /// their requests with the requester ID of the controller (`pci_real_dma_dev` in `arch/x86/pci/common.c`).
+    pub fn vmd_above(&self, function: &Function) -> Option<Bdf> {
+        // The driver of the controller assigns segments above those of the firmware (`vmd_enable_domain` in
+        // `drivers/pci/controller/vmd.c`).
+        const FIRST_SEGMENT: u32 = 0x1_0000;
+        let controller = self.root_above(function.bdf)?.controller?;
+        let driver = self.function(controller).and_then(|controller| controller.driver.as_deref());
+        let is_vmd = driver == Some("vmd") || (driver.is_none() && function.bdf.segment() >= FIRST_SEGMENT);
+        is_vmd.then_some(controller)
+    }
+
     /// The root bus above a function.
     pub fn root_above(&self, bdf: Bdf) -> Option<&RootBus> {
         self.position(bdf).map(|at| &self.roots[self.root_of[at]])
@@ -276,6 +296,8 @@ struct Chain {
     /// Segment and bus of the last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
     root: Option<(u32, u8)>,
     parent: Option<Bdf>,
+    /// The function that contains the host bridge of this root bus.
+    controller: Option<Bdf>,
 }
 
 impl Chain {
@@ -285,6 +307,7 @@ impl Chain {
         for part in path.split('/') {
             if let Some(root) = root_bus(part) {
                 chain.root = Some(root);
+                chain.controller = functions.pop();
                 functions.clear();
             } else if let Ok(bdf) = part.parse() {
                 functions.push(bdf);
@@ -437,15 +460,16 @@ mod tests {
     #[test]
     fn finds_root_and_parent_in_the_path() {
         let chain = Chain::parse("sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0");
-        assert_eq!(chain, Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")) });
+        assert_eq!(chain, Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")), controller: None });
         let chain = Chain::parse("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:01.0");
-        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None });
+        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None, controller: None });
     }
 
     #[test]
     fn a_controller_with_its_own_root_bus_is_not_a_parent() {
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0/10000:e1:00.0");
-        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")) });
+        let controller = Some(bdf("0000:00:0e.0"));
+        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")), controller });
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
         assert_eq!(chain.parent, None);
     }

@@ -471,9 +471,9 @@ fn reports_the_path_of_translated_requests() {
     };
     expect(&pair(&healthy()), "ats", Pass, None, "no ATS");
     expect(&switch(0x1d, false), "ats", Pass, None, "off");
-    expect(&switch(0x00, true), "ats", Pass, None, "no port redirects");
+    expect(&switch(0x00, true), "ats", Pass, None, "does not redirect requests");
     expect(&switch(0x5d, true), "ats", Pass, None, "ACS DT");
-    expect(&switch(0x1d, true), "ats", Warn, None, "0000:02:00.0, 0000:02:01.0");
+    expect(&switch(0x1d, true), "ats", Warn, None, "enter the switch at 0000:02:01.0");
     expect(&pair(&with(|function| function, |nic| nic.ats(true))), "ats", Pass, None, "same path");
 }
 

@@ -6,7 +6,18 @@ use peerpath_paths::{Inventory, Limits, Request, Tree};
 use proptest::prelude::*;
 
 const FUNCTIONS: [&str; 5] = ["0000:00:00.0", "0000:00:01.0", "0000:01:00.0", "0000:01:00.1", "10000:e0:01.0"];
-const FILES: [&str; 8] = ["config", "resource", "class", "vendor", "device", "dma_mask_bits", "numa_node", "tsm/bound"];
+const FILES: [&str; 10] = [
+    "config",
+    "resource",
+    "class",
+    "vendor",
+    "device",
+    "dma_mask_bits",
+    "numa_node",
+    "tsm/bound",
+    "tsm/connect",
+    "tsm/dsm",
+];
 const LINKS: [&str; 4] = ["driver", "iommu_group", "physfn", "subsystem"];
 const HOST: [&str; 7] = [
     "proc/cpuinfo",

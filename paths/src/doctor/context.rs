@@ -1,6 +1,7 @@
 //! The input of every check.
 
 use super::LiveFacts;
+use crate::route_facts::RouteFact;
 use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
 
 /// Selection of the functions to check. The default checks the whole host.
@@ -30,6 +31,8 @@ pub(super) struct Context<'a> {
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
+    /// Statements about the route of the packets between exporter and importer.
+    pub(super) route_facts: Vec<RouteFact>,
 }
 
 impl<'a> Context<'a> {
@@ -44,9 +47,14 @@ impl<'a> Context<'a> {
             Request { bar: selection.bar, own_address_space: selection.own_address_space, ..Request::default() };
         let pair = selection.from.zip(selection.to).map(|(from, to)| {
             let predictor = inventory.predictor(request);
-            (predictor.explain(from, to), predictor.facts(from, to))
+            let report = predictor.explain(from, to);
+            let path = report.as_ref().map_or(PathName::Unknown, |report| report.predicted);
+            (report, predictor.facts(from, to), predictor.route_facts(from, to, path))
         });
-        let (report, facts) = pair.unzip();
+        let (report, facts, route_facts) = match pair {
+            Some((report, facts, route_facts)) => (report, Some(facts), route_facts),
+            None => (None, None, Vec::new()),
+        };
         Self {
             tree,
             inventory,
@@ -55,8 +63,9 @@ impl<'a> Context<'a> {
             bar: selection.bar,
             importer: function(selection.to),
             device: selection.device.as_deref(),
-            report: report.flatten(),
+            report,
             facts,
+            route_facts,
         }
     }
 
@@ -102,4 +111,10 @@ pub(super) fn few(names: &[String]) -> String {
         Some(rest @ [_, _, ..]) => format!("{} and {} more", names[..SHOWN].join(", "), rest.len()),
         _ => names.join(", "),
     }
+}
+
+/// Turns a clause into a sentence.
+pub(super) fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }

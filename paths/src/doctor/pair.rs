@@ -1,10 +1,13 @@
 //! Checks of the pair of exporter and importer: the predicted path, and PCIe settings along it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use super::hops::{common_bridges, pcie_hops};
+use super::context::sentence;
+use super::hops::pcie_hops;
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
+use crate::route_facts::{Meaning, Packets, RouteFact};
 use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
@@ -41,11 +44,6 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
-}
-
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 /// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions bound to vfio-pci, or every
@@ -243,34 +241,37 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     if !enabled {
         return vec![Verdict::pass(subject, "ATS of the importer is off, so all its requests are untranslated.")];
     }
-    let bridges = common_bridges(at);
-    if bridges.iter().any(|bridge| bridge.redirects() == Capability::Unknown) {
-        return unreadable(subject.to_string());
+    let facts = at.route_facts.iter();
+    facts.filter(|fact| fact.packets == Packets::Translated).map(|fact| of_route(&subject, fact)).collect()
+}
+
+/// Reports where the ports send requests and completions in contrast to the kernel's map type.
+pub(super) fn acs_route(at: &Context<'_>) -> Vec<Verdict> {
+    let (Some(subject), Some(report)) = (pair(at), &at.report) else { return Vec::new() };
+    let facts = at.route_facts.iter().filter(|fact| fact.packets != Packets::Translated);
+    let found: Vec<_> = facts.map(|fact| of_route(&subject, fact)).collect();
+    if !found.is_empty() {
+        return found;
     }
-    let redirecting = bridges.iter().filter_map(|bridge| Some((bridge.bdf, bridge.redirects().present()?)));
-    let without_dt: Vec<_> =
-        redirecting.clone().filter(|(_, acs)| !acs.direct_translated()).map(|(bdf, _)| bdf.to_string()).collect();
-    vec![if bridges.is_empty() {
-        Verdict::pass(
+    vec![match report.predicted {
+        PathName::Refused => Verdict::pass(subject, "The kernel refuses the mapping, so no requests are possible."),
+        PathName::Unknown => Verdict::unknown(
             subject,
-            "The importer uses ATS, and translated requests take the same path through the root complex as untranslated requests.",
-        )
-    } else if redirecting.count() == 0 {
-        Verdict::pass(subject, "The importer uses ATS, and no port redirects, so all requests stay below the switch.")
-    } else if without_dt.is_empty() {
-        Verdict::pass(
+            "The path is unknown, and with it the route of the requests.",
+            format!("Provide the missing information: {}.", report.unknown.join("; ")),
+        ),
+        _ => Verdict::pass(
             subject,
-            "The importer uses ATS, and the ports route translated requests directly (ACS DT): translated \
-             requests stay below the switch, and untranslated requests go through the root complex.",
-        )
-    } else {
-        Verdict::warn(
-            subject,
-            format!(
-                "The importer uses ATS, but {} redirect translated requests to the root complex (ACS redirect without DT).",
-                super::context::few(&without_dt)
-            ),
-            "Set direct translated P2P (bit 6 of the ACS Control register) on those ports with setpci.",
-        )
+            "No port sends requests or completions on another route than the kernel's mapping assumes.",
+        ),
     }]
+}
+
+fn of_route(subject: impl fmt::Display, fact: &RouteFact) -> Verdict {
+    let detail = sentence(&fact.clause);
+    match &fact.meaning {
+        Meaning::Remark => Verdict::pass(subject, detail),
+        Meaning::Problem { remedy } => Verdict::warn(subject, detail, remedy),
+        Meaning::Unknown => Verdict::unknown(subject, detail, "Run as root, or take the snapshot as root."),
+    }
 }

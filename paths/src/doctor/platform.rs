@@ -1,8 +1,9 @@
 //! Checks of the platform: DMA operations, memory encryption, readable config space.
 
-use super::context::few;
+use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::kernel_rules::EncryptedMmio;
+use crate::link_security::LinkSecurity;
 use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, RootBus};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
@@ -82,6 +83,35 @@ pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
             "Remove the device from the confidential guest to unlock it.",
         ),
         None => Verdict::pass(function.bdf, "The function is not locked by TDISP."),
+    })
+    .collect()
+}
+
+pub(super) fn link_security(at: &Context<'_>) -> Vec<Verdict> {
+    let pair = [at.exporter, at.importer].into_iter().flatten();
+    pair.map(|function| {
+        let Some(security) = LinkSecurity::of(at.topology(), function) else {
+            return match function.ide {
+                Capability::Unknown => Verdict::unknown(
+                    function.bdf,
+                    "The extended config space, which shows link encryption (IDE), is not readable.",
+                    "Run as root, or take the snapshot as root.",
+                ),
+                _ => Verdict::pass(function.bdf, "No TSM is connected to the function, and no IDE stream is secure."),
+            };
+        };
+        let detail = sentence(&security.clause(function.bdf));
+        match security.connection {
+            Some((holder, tsm)) => Verdict::warn(
+                function.bdf,
+                detail,
+                format!(
+                    "If no confidential guest uses the device, disconnect it: write {tsm} to \
+                     /sys/bus/pci/devices/{holder}/tsm/disconnect."
+                ),
+            ),
+            None => Verdict::pass(function.bdf, detail),
+        }
     })
     .collect()
 }

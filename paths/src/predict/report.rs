@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::importer::Mapping;
 use super::refusal::{Refused, unknown_of_direct_mapping};
 use super::{Prediction, Predictor, Request, multi_range_defect};
+use crate::acs_route::SwitchRoute;
+use crate::link_security::LinkSecurity;
+use crate::route_facts::{RouteFact, route_facts};
 use crate::{
     Bdf, Bounce, Capability, Cause, Function, GroupMembership, KernelRules, KernelVersion, PathName, Topology, blockers,
 };
@@ -33,6 +36,9 @@ pub struct PathReport {
     /// Last hop before the root complex; `None` if the path turns at a bridge.
     #[serde(default)]
     pub up_to: Option<Bdf>,
+    /// Whether the importer's untranslated requests pass through the root complex; `None` if that is unknown or if the path is refused.
+    #[serde(default)]
+    pub through_root_complex: Option<bool>,
     /// Missing information that may change the prediction, as noun phrases.
     pub unknown: Vec<String>,
     /// Index of the BAR that the prediction assumes to be exported.
@@ -72,6 +78,7 @@ impl Predictor<'_> {
             hops: builder.hops(path),
             turns_at: builder.turn(path).map(|at| builder.function(at).bdf),
             up_to: builder.turn(path).is_none().then(|| builder.function(self.top(from)).bdf),
+            through_root_complex: builder.through_root_complex(path),
             unknown: builder.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
@@ -96,11 +103,19 @@ impl Predictor<'_> {
     /// Joins the blockers of the exporter and of the importer without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
-        blockers.extend(
-            blockers::of_importer(self.host, importer)
-                .filter(|blocker| !self.exporter_blockers[from].contains(blocker)),
-        );
+        let of_importer = blockers::of_importer(self.host, importer).into_iter().chain(blockers::of_tdisp(importer));
+        blockers.extend(of_importer.filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
         blockers
+    }
+
+    /// The statements about the route of the packets between two functions, if the path is `path`.
+    pub(crate) fn route_facts(&self, from: Bdf, to: Bdf, path: PathName) -> Vec<RouteFact> {
+        let (Some(from), Some(to)) = (self.topology.position(from), self.topology.position(to)) else {
+            return Vec::new();
+        };
+        let common = self.common(from, to);
+        let route = common.and_then(|common| SwitchRoute::below(self.topology, from, to, common));
+        route_facts(self.topology, to, common, route.as_ref(), path).collect()
     }
 
     /// Predicts and explains the path of one pair; `None` if one of the functions does not exist.
@@ -115,6 +130,8 @@ struct ReportBuilder<'a> {
     from: usize,
     to: usize,
     common: Option<usize>,
+    /// The switch that joins the functions, if one does.
+    route: Option<SwitchRoute<'a>>,
     /// Functions with an ACS redirect among those that p2pdma checks, in its order.
     redirecting: Vec<&'a Function>,
     /// Functions with unknown ACS among those that p2pdma checks.
@@ -123,7 +140,8 @@ struct ReportBuilder<'a> {
 
 impl<'a> ReportBuilder<'a> {
     fn of(predictor: &'a Predictor<'a>, from: usize, to: usize, common: Option<usize>) -> Self {
-        let mut builder = Self { predictor, from, to, common, redirecting: Vec::new(), acs_unknown: Vec::new() };
+        let route = common.and_then(|common| SwitchRoute::below(predictor.topology, from, to, common));
+        let mut builder = Self { predictor, from, to, common, route, redirecting: Vec::new(), acs_unknown: Vec::new() };
         let Some(common) = common else { return builder };
         for function in predictor.between(from, to, common).map(|at| &predictor.topology.functions()[at]) {
             match function.redirects() {
@@ -277,9 +295,24 @@ impl<'a> ReportBuilder<'a> {
         DecidingFact { bdf, fact }
     }
 
+    /// The bridge at which the importer's untranslated requests turn from upward to downward.
     fn turn(&self, path: PathName) -> Option<usize> {
         let (from, to) = (self.predictor.top(self.from), self.predictor.top(self.to));
-        if path == PathName::BusAddress { self.common } else { (from == to).then_some(from) }
+        let stay_below_switch = self.route.and_then(|route| route.keeps_requests(path)) == Some(true);
+        if path == PathName::BusAddress || stay_below_switch { self.common } else { (from == to).then_some(from) }
+    }
+
+    fn through_root_complex(&self, path: PathName) -> Option<bool> {
+        match path {
+            PathName::BusAddress => Some(false),
+            PathName::HostBridgeBypass | PathName::HostBridgeTranslated => match self.route {
+                Some(route) => route.keeps_requests(path).map(|keeps| !keeps),
+                // Functions of one device may reach each other inside the device.
+                None if self.common.is_some() && path == PathName::HostBridgeBypass => None,
+                None => Some(true),
+            },
+            _ => None,
+        }
     }
 
     /// The functions on the path, including exporter and importer. A path through the root complex passes shared bridges twice.
@@ -428,6 +461,28 @@ impl<'a> ReportBuilder<'a> {
         change
     }
 
+    /// Remarks about the two functions, for every path.
+    fn pair_notes(&self) -> Vec<String> {
+        let mut functions = vec![self.function(self.from), self.function(self.to)];
+        functions.dedup_by_key(|function| function.bdf);
+        let mut notes = Vec::new();
+        for function in functions {
+            notes.extend(self.topology().vmd_above(function).map(|controller| {
+                let bdf = function.bdf;
+                format!(
+                    "{bdf} is behind the VMD controller {controller}: its requests carry the requester ID of {controller}, so the \
+                     IOMMU translates them in the domain of {controller}"
+                )
+            }));
+            notes.extend(LinkSecurity::of(self.topology(), function).map(|security| security.clause(function.bdf)));
+        }
+        let importer = self.function(self.to);
+        notes.extend(importer.subfunctions.iter().map(|(device, subfunction)| {
+            format!("{device} is a device of the subfunction {subfunction}, whose DMA {} performs", importer.bdf)
+        }));
+        notes
+    }
+
     fn notes(&self, path: PathName) -> Vec<String> {
         let mut notes = Vec::new();
         let importer = self.function(self.to);
@@ -447,21 +502,10 @@ impl<'a> ReportBuilder<'a> {
                 notes.push("the importer's domain type is blocked, so the IOMMU blocks its accesses".to_owned());
             }
         }
-        if path == PathName::HostBridgeTranslated && importer.ats.present().is_some_and(|ats| ats.enabled) {
-            let ports = &self.redirecting;
-            let direct = !ports.is_empty()
-                && ports.iter().all(|port| port.acs.present().is_some_and(|control| control.direct_translated()));
-            notes.push(
-                if direct {
-                    "the importer uses ATS, and the ports route translated requests directly (ACS DT), so these \
-                     requests stay below the switch"
-                } else {
-                    "the importer uses ATS, and its translated requests take the same path through the root complex"
-                }
-                .to_owned(),
-            );
-        }
-        if through_root && self.common.is_some() {
+        let facts = route_facts(self.topology(), self.to, self.common, self.route.as_ref(), path);
+        let matters = |fact: &RouteFact| through_root || (path == PathName::BusAddress && fact.is_problem());
+        notes.extend(facts.filter(matters).map(|fact| fact.clause));
+        if through_root && self.common.is_some() && self.through_root_complex(path) != Some(false) {
             notes.push(
                 "the root complex may forward the data inside the root port or over the system interconnect: only a \
                  measurement shows which"
@@ -471,6 +515,7 @@ impl<'a> ReportBuilder<'a> {
         if self.predictor.host.bounce() == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
             notes.push("swiotlb=force does not affect a translated domain".to_owned());
         }
+        notes.extend(self.pair_notes());
         notes
     }
 }

@@ -45,6 +45,9 @@ pub struct Function {
     command: u8,
     /// The PCIe capability's Device Control: payload and read request sizes, relaxed ordering.
     device_control: u16,
+    /// Double words that replace those of the generated config space, with their offsets. The PCIe capability is at 0x40, the first
+    /// extended capability at 0x100.
+    patches: Vec<(usize, u32)>,
 }
 
 macro_rules! setters {
@@ -61,6 +64,11 @@ impl Function {
 
     pub fn ats(mut self, enabled: bool) -> Self {
         self.ats = Some(enabled);
+        self
+    }
+
+    pub fn patch(mut self, offset: usize, value: u32) -> Self {
+        self.patches.push((offset, value));
         self
     }
 
@@ -137,6 +145,9 @@ impl Function {
             bytes[at + 4..at + 6].copy_from_slice(&u16::to_le_bytes(supported));
             bytes[at + 6..at + 8].copy_from_slice(&control.to_le_bytes());
             at = next;
+        }
+        for (offset, value) in &self.patches {
+            bytes[*offset..*offset + 4].copy_from_slice(&value.to_le_bytes());
         }
         let whole = if self.kind == Kind::Conventional { 256 } else { 4096 };
         bytes.truncate(whole.min(self.config_bytes));
@@ -290,6 +301,7 @@ impl Machine {
             devices: Vec::new(),
             command: 2,
             device_control: 0,
+            patches: Vec::new(),
         });
         if let Some(group) = function.group {
             self.groups.entry(group).or_insert_with(|| ("DMA".to_owned(), String::new()));

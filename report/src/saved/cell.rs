@@ -87,6 +87,8 @@ pub struct SavedPath {
     pub turns_at: Option<String>,
     /// Last upward hop, if no bridge is above both source and target.
     pub up_to: Option<String>,
+    /// Whether requests pass through the root complex. `None` in results of older versions, and if unknown.
+    pub through_root_complex: Option<bool>,
     /// Fact that determines the path.
     pub deciding: Option<SavedDecision>,
     /// Conditions that prevent binding or exporting.
@@ -304,6 +306,7 @@ fn path(path: Object<'_>) -> SavedPath {
         hops: path.names("hops", MAX_ENTRIES),
         turns_at: path.name("turns_at"),
         up_to: path.name("up_to"),
+        through_root_complex: path.flag("through_root_complex"),
         deciding: deciding.sentence("fact").map(|fact| SavedDecision { bdf: deciding.name("bdf"), fact }),
         blockers: path.names("blockers", MAX_ENTRIES),
         evidence: path.sentences("evidence", MAX_ENTRIES),

@@ -12,6 +12,8 @@ pub(super) struct Hops {
     /// Bridge above source and target. The direction changes here from up to down.
     pub(super) turn: Option<Hop>,
     pub(super) down: Vec<Hop>,
+    /// Whether the requests turn below the root complex although the kernel maps for the route through it.
+    below_root: bool,
     /// Fact that determines the path.
     pub(super) fact: Option<String>,
     /// Function that the fact is about. `None` if the root complex or the kernel decided.
@@ -47,13 +49,14 @@ impl Hops {
             up,
             turn,
             down,
+            below_root: saved.through_root_complex == Some(false),
             fact: deciding.map(|deciding| deciding.fact.clone()),
             decided_by: deciding.and_then(|deciding| deciding.bdf.clone()),
         })
     }
 
     pub(super) fn crosses_root(&self) -> bool {
-        self.path != PathName::BusAddress
+        self.path != PathName::BusAddress && !self.below_root
     }
 
     /// Function that the deciding fact is about, if it is one of these hops.
@@ -146,6 +149,20 @@ pub(super) mod tests {
         assert!(across.text().contains("0000:00:01.0 → (root complex: the IOMMU translates) → 0000:40:01.0"));
         let segments = hops(PathName::HostBridgeBypass, &["0000:01:00.0", "0001:00:01.0"], None, None);
         assert_eq!(segments.up.len(), 1);
+    }
+
+    #[test]
+    fn requests_that_turn_below_the_root_complex_do_not_cross_it() {
+        let saved = SavedPath {
+            hops: ["0000:03:00.0", "0000:02:00.0", "0000:01:00.0", "0000:02:01.0", "0000:04:00.0"]
+                .map(str::to_owned)
+                .to_vec(),
+            turns_at: Some("0000:01:00.0".to_owned()),
+            through_root_complex: Some(false),
+            ..SavedPath::default()
+        };
+        let below = Hops::of(PathName::HostBridgeBypass, &saved, |_| None).unwrap();
+        assert_eq!(below.text(), "0000:03:00.0 → 0000:02:00.0 → 0000:01:00.0 → 0000:02:01.0 → 0000:04:00.0");
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Snapshots<'_> {
             hops: report.hops.iter().map(ToString::to_string).collect(),
             turns_at: report.turns_at.map(|bdf| bdf.to_string()),
             up_to: report.up_to.map(|bdf| bdf.to_string()),
+            through_root_complex: report.through_root_complex,
             deciding: Some(SavedDecision {
                 bdf: report.deciding.bdf.map(|bdf| bdf.to_string()),
                 fact: report.deciding.fact,
