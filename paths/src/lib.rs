@@ -25,6 +25,7 @@ mod arrange;
 mod bar;
 mod bdf;
 mod blockers;
+mod boot_option;
 mod cause;
 mod config;
 mod devices;
@@ -40,6 +41,7 @@ mod inventory;
 mod nvidia;
 mod order;
 mod path_name;
+mod placement;
 mod predict;
 mod rdma_drivers;
 mod snapshot;
@@ -55,7 +57,10 @@ pub use explain::{Facts, Step, explain};
 pub use explanation::{Explained, Explanation, Severity};
 pub use function::{Function, GroupMembership};
 pub use group::IommuGroupId;
-pub use host::{Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma};
+pub use host::{
+    Architecture, Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma,
+    Platform,
+};
 pub use host_change::{DomainType, HostChange};
 pub use inventory::{Inventory, ListBar, ListEntry};
 pub use nvidia::NvidiaModule;
@@ -63,6 +68,6 @@ pub use path_name::PathName;
 pub use predict::{DecidingFact, PathReport, Prediction, Predictor, Request};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
-pub use topology::{IommuGroup, RootBus, Topology};
+pub use topology::{IommuGroup, RootBus, RootParent, Topology};
 pub use tree::{Limits, Tree, TreeError};
 pub use vfio::{GroupError, UnreadFile, VFIO_PCI, is_tolerated_driver, is_vfio_driver};

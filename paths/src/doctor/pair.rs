@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::hops::{common_bridges, pcie_hops};
+use super::hops::common_bridges;
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
 use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
@@ -14,12 +14,12 @@ fn pair(at: &Context<'_>) -> Option<String> {
 
 pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
-        (Some(pair), Some(report)) => vec![predicted(pair, report)],
+        (Some(pair), Some(report)) => vec![predicted(at, pair, report)],
         _ => every_pair(at),
     }
 }
 
-fn predicted(subject: String, report: &PathReport) -> Verdict {
+fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict {
     let PathReport { predicted, deciding, .. } = report;
     let change = report.would_change.first().map(|change| sentence(change));
     match (predicted, report.cause) {
@@ -27,8 +27,13 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
             subject,
             cause.unwrap_or(Cause::Topology),
             format!("The kernel refuses the mapping: {}.", deciding.fact),
-            change
-                .unwrap_or_else(|| "Use functions below one switch without ACS redirect, or another host.".to_owned()),
+            match (change, cause) {
+                (Some(change), Some(Cause::Topology)) => format!("{change} {}", otherwise(at)),
+                (Some(change), _) => change,
+                (None, _) => {
+                    at.placement().map_or_else(|| "Use another host.".to_owned(), crate::placement::Placement::instead)
+                }
+            },
         ),
         (PathName::Unknown, _) => Verdict::unknown(
             subject,
@@ -37,6 +42,17 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
+}
+
+/// The alternative to a path that the kernel refuses.
+fn otherwise(at: &Context<'_>) -> String {
+    let exports_gpu_memory = at.exporter.is_some_and(|exporter| exporter.driver.as_deref() == Some("nvidia"));
+    if exports_gpu_memory && at.importer.is_some_and(|importer| importer.driver.as_deref() == Some("mlx5_core")) {
+        "Otherwise transfer through host memory, or register memory of the GPU with nvidia-peermem, which does not ask p2pdma."
+    } else {
+        "Otherwise transfer through host memory."
+    }
+    .to_owned()
 }
 
 fn sentence(text: &str) -> String {
@@ -78,13 +94,15 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", listed.join(", "));
     let of = |path| counts.get(&path).copied().unwrap_or(0);
     let cause = predictions.iter().find_map(|prediction| prediction.cause);
-    const REMEDY: &str = "Run `peerpath paths` for the reason of each pair.";
+    let instead = at.platform.and_then(crate::Platform::instead_of_moving).filter(|_| of(PathName::Refused) > 0);
+    let remedy =
+        ["Run `peerpath paths` for the reason of each pair."].into_iter().chain(instead).collect::<Vec<_>>().join(" ");
     vec![if of(PathName::Refused) == predictions.len() {
-        Verdict::fail("host", cause.unwrap_or(Cause::Topology), detail, REMEDY)
+        Verdict::fail("host", cause.unwrap_or(Cause::Topology), detail, remedy)
     } else if of(PathName::Refused) > 0 {
-        Verdict { cause, ..Verdict::warn("host", detail, REMEDY) }
+        Verdict { cause, ..Verdict::warn("host", detail, remedy) }
     } else if of(PathName::Unknown) > 0 {
-        Verdict::unknown("host", detail, REMEDY)
+        Verdict::unknown("host", detail, remedy)
     } else {
         Verdict::pass("host", detail)
     }]
@@ -128,6 +146,9 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
         return Vec::new();
     }
+    if !at.some_importer_may_translate() {
+        return Vec::new();
+    }
     let unaffected =
         at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.takes(PathName::BusAddress);
     vec![match multi_range_defect(host) {
@@ -153,30 +174,6 @@ fn unreadable(subject: String) -> Vec<Verdict> {
         subject,
         "The config space of a function on the path is not readable.",
         "Run as root, or take the snapshot as root.",
-    )]
-}
-
-pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
-    let Some(subject) = pair(at) else { return Vec::new() };
-    let Some(hops) = pcie_hops(at) else { return unreadable(subject) };
-    let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
-        return vec![Verdict::pass(subject, "The path contains no PCIe link.")];
-    };
-    let bytes = smallest.1.max_payload_bytes;
-    let larger: Vec<_> = hops.iter().filter(|(_, pcie)| pcie.max_payload_bytes > bytes).collect();
-    let Some((bdf, pcie)) = larger.first() else {
-        return vec![Verdict::pass(
-            subject,
-            format!("The maximum payload size is {bytes} bytes along the whole path."),
-        )];
-    };
-    vec![Verdict::warn(
-        subject,
-        format!(
-            "Maximum payload sizes differ: {bytes} bytes at {}, {} at {bdf}; a port may reject a longer payload as a malformed TLP.",
-            smallest.0, pcie.max_payload_bytes
-        ),
-        "Boot with pci=pcie_bus_safe (one size below each root port) or pci=pcie_bus_peer2peer (128 bytes everywhere).",
     )]
 }
 

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
+use crate::placement::Placement;
+use crate::{
+    Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, boot_option, host_bridges,
+};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,7 +229,9 @@ impl<'a> ReportBuilder<'a> {
             Some(false) => "is not in the kernel's P2PDMA allowlist of host bridges",
             None => "is possibly in the kernel's P2PDMA allowlist of host bridges",
         };
-        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}", first.bdf, first.ids()))
+        let order =
+            if root.order_known { "" } else { " in the assumed order of a boot (proc/bus/pci/devices is missing)" };
+        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}{order}, {fact}", first.bdf, first.ids()))
     }
 
     fn mapping_fact(&self) -> &'a str {
@@ -393,12 +398,13 @@ impl<'a> ReportBuilder<'a> {
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
-                "clear the ACS redirect bits of {} before binding the exporter (at boot: pci=disable_acs_redir={}) for a bus-address path",
+                "clear the ACS redirect bits of {} before binding the exporter (at boot: {}) for a bus-address path",
                 redirecting.join(", "),
-                redirecting.join(";")
+                boot_option::without_redirect(&redirecting)
             ));
         } else if path != PathName::BusAddress && self.common.is_none() {
-            change.push("move both functions below one switch without ACS redirect for a bus-address path".to_owned());
+            let placement = Placement::of(self.predictor.platform, self.topology(), [self.from, self.to]);
+            change.extend(placement.change().filter(|_| path != PathName::Unknown));
         }
         let group = match self.function(self.to).membership {
             GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),

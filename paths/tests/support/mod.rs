@@ -288,7 +288,7 @@ impl Machine {
             mask: 64,
             virtual_function_of: None,
             devices: Vec::new(),
-            command: 2,
+            command: 6,
             device_control: 0,
         });
         if let Some(group) = function.group {
