@@ -61,7 +61,7 @@ fn of<'a>(findings: &'a [Finding], check: &str) -> Vec<&'a Finding> {
 fn expect(findings: &[Finding], check: &str, status: Status, words: &[&str]) {
     let text = |finding: &Finding| format!("{} {}", finding.detail, finding.remedy.as_deref().unwrap_or_default());
     let fits = |finding: &&Finding| finding.status == status && words.iter().all(|word| text(finding).contains(word));
-    assert!(of(findings, check).iter().any(|finding| fits(&finding)), "{words:?} in {:#?}", of(findings, check));
+    assert!(of(findings, check).iter().any(fits), "{words:?} in {:#?}", of(findings, check));
 }
 
 #[track_caller]
@@ -283,6 +283,10 @@ fn recognizes_hypervisors() {
     assert_eq!(platform(&dom0), Some(Platform::XenDom0));
     let findings = findings_of(&dom0.tree(), None, None);
     expect(&findings, "iommu", Fail, &["Xen", "without Xen"]);
+    // A snapshot contains the files that identify the platform.
+    let bytes = write_snapshot(&dom0.tree(), &HostFacts::default(), Vec::new()).unwrap();
+    let again = Inventory::read(&Tree::from_archive(&bytes[..], &Limits::default()).unwrap());
+    assert_eq!(again.host.platform, Some(Platform::XenDom0));
     assert_eq!(platform(&dmi("Xen", "HVM domU").file("sys/hypervisor/type", "xen\n")), Some(Platform::XenGuest));
 
     let azure = Machine::new(&INTEL.replace("fpu", "fpu hypervisor"))
@@ -331,6 +335,7 @@ fn power_refuses_before_it_maps() {
     let findings = pair("14-power9-ac922", "host", "0004:04:00.0", "0003:01:00.0");
     expect(&findings, "path", Fail, &["refuses"]);
     expect(&findings, "legacy-dma", Pass, &["p2pdma refuses"]);
+    expect_no_text(&findings, "ove both functions");
     let findings = doctor("14-power9-ac922", "host");
     expect(&findings, "legacy-dma", Pass, &[]);
     expect(&findings, "gpu-module", Warn, &["do not exist for this architecture", "nvidia-peermem"]);
@@ -472,4 +477,93 @@ fn reports_an_importer_without_bus_mastering() {
     let findings = pair("13-aws-f1", "no-bus-master", "0000:00:1d.0", "0000:00:0f.0");
     expect(&findings, "bus-master", Warn, &["sends no DMA at all"]);
     expect(&pair("13-aws-f1", "host", "0000:00:1d.0", "0000:00:0f.0"), "bus-master", Pass, &[]);
+}
+
+#[test]
+fn reports_links_below_their_capability() {
+    let linked = |class: u32, now: (u8, u8), card: (u8, u8), slot: (u8, u8)| {
+        let machine = Machine::new(EPYC).add("0000:00:01.0", None, Kind::RootPort, |port| port.link([now, slot])).add(
+            "0000:01:00.0",
+            Some("0000:00:01.0"),
+            Kind::Endpoint,
+            |device| device.class(class).link([now, card]),
+        );
+        findings_of(&machine.tree(), Some("0000:01:00.0"), None)
+    };
+    const NIC: u32 = 0x02_0000;
+    const GPU: u32 = 0x03_0200;
+    expect(
+        &linked(NIC, (5, 8), (5, 16), (5, 16)),
+        "link",
+        Warn,
+        &["32 GT/s x8; both ends support 32 GT/s x16", "Reseat"],
+    );
+    expect(&linked(NIC, (3, 16), (4, 16), (5, 16)), "link", Warn, &["8 GT/s x16; both ends support 16 GT/s x16"]);
+    expect(&linked(GPU, (1, 16), (4, 16), (4, 16)), "link", Unknown, &["when idle", "under load"]);
+    // The slot limits the card: nothing is below its capability.
+    expect(&linked(NIC, (4, 8), (5, 16), (4, 8)), "link", Pass, &[]);
+    expect_nothing(&linked(NIC, (0, 0), (5, 16), (5, 16)), "link");
+}
+
+#[test]
+fn payload_sizes_matter_only_between_a_sender_and_its_receivers() {
+    let sizes = |upper: u16, from: u16, to: u16| {
+        let control = |size: u16| (size / 128).ilog2() as u16 * 0x20;
+        let machine = Machine::new(EPYC)
+            .add("0000:00:01.0", None, Kind::RootPort, |port| port.device_control(control(upper)))
+            .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port.device_control(control(upper)))
+            .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.device_control(control(upper)))
+            .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.device_control(control(upper)))
+            .add("0000:03:00.0", Some("0000:02:00.0"), Kind::Endpoint, |device| device.device_control(control(from)))
+            .add("0000:04:00.0", Some("0000:02:01.0"), Kind::Endpoint, |device| device.device_control(control(to)));
+        findings_of(&machine.tree(), Some("0000:03:00.0"), Some("0000:04:00.0"))
+    };
+    expect(&sizes(512, 256, 256), "max-payload", Pass, &["no sender exceeds"]);
+    expect(
+        &sizes(512, 256, 512),
+        "max-payload",
+        Warn,
+        &["0000:04:00.0 sends payloads of up to 512 bytes, and 0000:03:00.0 accepts 256"],
+    );
+    expect(&sizes(256, 256, 256), "max-payload", Pass, &["256 bytes along the whole path"]);
+    // Two root ports: the root complex may split, and each side agrees with its port.
+    let findings = pair("03-turin-b200", "root", "0000:a3:00.0", "0000:e3:00.0");
+    expect(&findings, "max-payload", Pass, &["no sender exceeds"]);
+}
+
+#[test]
+fn reports_functions_whose_ats_is_always_on() {
+    let arm = "processor\t: 0\nCPU implementer\t: 0x41\nFeatures\t: fp\n";
+    let machine = |kernel: &str, ids: (u16, u16)| {
+        let machine = Machine::new(arm)
+            .kernel(kernel)
+            .add("000f:00:00.0", None, Kind::RootPort, |port| port.ids((0x10de, 0x22d1)))
+            .add("000f:01:00.0", Some("000f:00:00.0"), Kind::Endpoint, |gpu| gpu.ids(ids).ats(true).class(0x03_0000));
+        findings_of(&machine.tree(), None, None)
+    };
+    expect(&machine("7.3.4", (0x10de, 0x2e12)), "ats-required", Warn, &["keeps ATS", "identity domain"]);
+    expect_nothing(&machine("7.2.12", (0x10de, 0x2e12)), "ats-required");
+    expect_nothing(&machine("7.3.4", (0x10de, 0x2901)), "ats-required");
+}
+
+#[test]
+fn files_that_were_not_copied_are_named() {
+    let machine = |missing: &str| findings_of(&machine(INTEL).without(missing).tree(), None, None);
+    expect(
+        &machine("*/config"),
+        "config-space",
+        Unknown,
+        &["does not contain the config space", "Copy the file config"],
+    );
+    expect(&machine("*/resource"), "exporter", Unknown, &["file resource"]);
+    // Before IOMMU groups existed, their absence shows nothing.
+    expect(&doctor("18-x58-nf200-dump", "host"), "iommu", Unknown, &["shows no IOMMU groups"]);
+    expect(&doctor("18-x58-nf200-dump", "host"), "boot-options", Unknown, &["proc/cmdline"]);
+}
+
+#[test]
+fn devices_are_found_below_their_function() {
+    let function = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    let tree = machine(EPYC).file(&format!("{function}/infiniband/mlx5_0/node_type"), "1: CA\n").tree();
+    assert_eq!(Inventory::read(&tree).function_under("verbs:mlx5_0"), Some(bdf("0000:01:00.0")));
 }

@@ -30,9 +30,13 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
     let predictor = at.inventory.predictor(Request::default());
     // Below a root port without a switch, two functions share a device, and no port of a switch can keep their packets.
     let common = predictor.common_node(from.bdf, to.bdf).and_then(|bdf| at.topology().function(bdf));
-    let port_type = common.and_then(|bridge| bridge.pcie.present()).map(|pcie| pcie.port_type);
-    if port_type != Some(PortType::SwitchUpstream) || from.bdf == to.bdf {
+    let Some(common) = common.filter(|_| from.bdf != to.bdf) else {
         return Verdict::pass(subject, "No switch connects the two functions.");
+    };
+    match common.pcie {
+        Capability::Unknown => return unreadable(subject, common.bdf),
+        Capability::Present(pcie) if pcie.port_type == PortType::SwitchUpstream => {}
+        _ => return Verdict::pass(subject, "No switch connects the two functions."),
     }
     let checked = predictor.functions_checked_for_acs(from.bdf, to.bdf).unwrap_or_default();
     let redirecting: BTreeSet<Bdf> = checked.iter().copied().filter(|bdf| redirects(at, *bdf)).collect();
@@ -40,16 +44,21 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
         |bdf: &&Bdf| at.topology().function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
     if !redirecting.is_empty() {
         let outcome = outcome(&predictor, from.bdf, to.bdf);
-        return verdict(subject, "Transfers between the two functions".to_owned(), &redirecting, outcome);
+        return verdict(
+            subject,
+            "Transfers between the two functions below one switch".to_owned(),
+            &redirecting,
+            outcome,
+        );
     }
     match checked.iter().find(is_unknown) {
-        Some(bdf) => Verdict::unknown(
-            subject,
-            format!("ACS of {bdf} is not readable."),
-            "Run as root, or take the snapshot as root.",
-        ),
+        Some(bdf) => unreadable(subject, *bdf),
         None => Verdict::pass(subject, "No ACS redirect is set between the two functions below their switch."),
     }
+}
+
+fn unreadable(subject: String, bdf: Bdf) -> Verdict {
+    Verdict::unknown(subject, format!("ACS of {bdf} is not readable."), "Run as root, or take the snapshot as root.")
 }
 
 fn redirects(at: &Context<'_>, bdf: Bdf) -> bool {
@@ -118,7 +127,7 @@ fn verdict(
     let ports: Vec<_> = redirecting.iter().map(ToString::to_string).collect();
     let consequence = match (path, cause) {
         (PathName::Refused, Some(Cause::Topology)) => {
-            "cannot stay below it, and the kernel refuses those that go through the root complex"
+            "cannot stay below the switch, and the kernel refuses those that go through the root complex"
         }
         _ => "go through the root complex",
     };

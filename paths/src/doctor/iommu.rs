@@ -125,6 +125,7 @@ fn off(at: &Context<'_>, subject: String, other_groups: Option<usize>) -> Verdic
             )
         }
         _ => match at.platform.and_then(Platform::without_iommu) {
+            Some((why, remedy)) if other_groups.is_some() => (why.to_owned(), remedy.to_owned()),
             Some((why, remedy)) => (format!("No IOMMU is enabled, and VFIO requires one. {why}"), remedy.to_owned()),
             None => ("No IOMMU is enabled, and VFIO requires one.".to_owned(), how_to_enable(at)),
         },

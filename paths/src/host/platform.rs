@@ -159,8 +159,8 @@ impl Platform {
         })
     }
 
-    /// What people do on this platform if the kernel refuses a pair, as imperative sentences without an end that a common switch
-    /// would need; `None` if the ordinary advice applies.
+    /// What people do on this platform if the kernel refuses a pair and no card can move below a common switch, as imperative
+    /// sentences; `None` if cards can move.
     pub fn instead_of_moving(self) -> Option<&'static str> {
         Some(match self {
             Self::RaspberryPi => {
@@ -187,7 +187,11 @@ impl Platform {
                 "Transfer through host memory, or use a physical host: the hypervisor decides which bridges are above the \
                  functions."
             }
-            Self::XenDom0 | Self::Qemu | Self::PowerNv | Self::Kunpeng | Self::Board => return None,
+            Self::PowerNv => {
+                "Transfer through host memory, or register memory of an NVIDIA GPU with nvidia-peermem, which does not ask \
+                 p2pdma: each slot of a POWER server has its own host bridge, and the kernel trusts none of them."
+            }
+            Self::XenDom0 | Self::Qemu | Self::Kunpeng | Self::Board => return None,
         })
     }
 }
