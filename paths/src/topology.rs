@@ -1,6 +1,6 @@
 //! The PCI topology: the bridge above each function, its root bus and its IOMMU group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::function::printable;
 use crate::order::ListOrder;
@@ -94,6 +94,7 @@ impl Topology {
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
         let physical =
             |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
+        let root_buses = certain_root_buses(&functions);
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[physical(at)] {
                 Chain { root: Some(_), parent: None, .. } => (None, false),
@@ -102,7 +103,7 @@ impl Topology {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
                 }
-                Chain { root: None, .. } => by_bus_numbers(&functions, physical(at)),
+                Chain { root: None, .. } => by_bus_numbers(&functions, &root_buses, physical(at)),
             })
             .unzip();
         let mut topology =
@@ -387,7 +388,7 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
 /// Finds the bridge whose secondary bus is the function's bus. The bus numbers are in the part of config space that is readable
 /// without privilege. The second value is whether the search may have missed the bridge because the bus numbers of a bridge are
 /// unknown.
-fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
+fn by_bus_numbers(functions: &[Function], root_buses: &HashSet<(u32, u8)>, at: usize) -> (Option<usize>, bool) {
     let bdf = functions[at].bdf;
     let mut may_miss = false;
     for (at, bridge) in functions.iter().enumerate().filter(|(_, bridge)| bridge.bdf.segment() == bdf.segment()) {
@@ -399,19 +400,20 @@ fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
             None => may_miss |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
         }
     }
-    (None, may_miss || !is_on_root_bus(functions, bdf))
+    (None, may_miss || !root_buses.contains(&(bdf.segment(), bdf.bus())))
 }
 
-/// Whether a function is on a root bus for certain, although no path shows it: a copy may lack the bridge above the function.
-fn is_on_root_bus(functions: &[Function], bdf: Bdf) -> bool {
-    let on_bus = |other: &&Function| (other.bdf.segment(), other.bdf.bus()) == (bdf.segment(), bdf.bus());
-    let only_there = |other: &Function| {
-        other.class.is_some_and(|class| class >> 8 == 0x0600)
-            || other.pcie.present().is_some_and(|pcie| {
+/// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port or a function of
+/// the root complex. A copy may lack the bridge above the functions of other buses.
+fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
+    let is_at_the_root = |function: &&Function| {
+        function.bdf.bus() == 0
+            || function.class.is_some_and(|class| class >> 8 == 0x0600)
+            || function.pcie.present().is_some_and(|pcie| {
                 matches!(pcie.port_type, PortType::RootPort | PortType::IntegratedEndpoint | PortType::EventCollector)
             })
     };
-    bdf.bus() == 0 || functions.iter().filter(on_bus).any(only_there)
+    functions.iter().filter(is_at_the_root).map(|function| (function.bdf.segment(), function.bdf.bus())).collect()
 }
 
 fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {

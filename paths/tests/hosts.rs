@@ -556,6 +556,12 @@ fn files_that_were_not_copied_are_named() {
         &["does not contain the config space", "Copy the file config"],
     );
     expect(&machine("*/resource"), "exporter", Unknown, &["file resource"]);
+    // Groups without their lists of devices, and functions without their links, show nothing.
+    let types_only = self::machine(INTEL)
+        .without("*/subsystem")
+        .file("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")
+        .file("sys/kernel/iommu_groups/1/type", "DMA-FQ\n");
+    expect(&findings_of(&types_only.tree(), None, None), "iommu", Unknown, &["not in the snapshot"]);
     // Before IOMMU groups existed, their absence shows nothing.
     expect(&doctor("18-x58-nf200-dump", "host"), "iommu", Unknown, &["shows no IOMMU groups"]);
     expect(&doctor("18-x58-nf200-dump", "host"), "boot-options", Unknown, &["proc/cmdline"]);

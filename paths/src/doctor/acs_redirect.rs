@@ -44,12 +44,7 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
         |bdf: &&Bdf| at.topology().function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
     if !redirecting.is_empty() {
         let outcome = outcome(&predictor, from.bdf, to.bdf);
-        return verdict(
-            subject,
-            "Transfers between the two functions below one switch".to_owned(),
-            &redirecting,
-            outcome,
-        );
+        return verdict(subject, "the two functions, which are below one switch".to_owned(), &redirecting, outcome);
     }
     match checked.iter().find(is_unknown) {
         Some(bdf) => unreadable(subject, *bdf),
@@ -98,18 +93,18 @@ fn of_switches(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 fn of_switch(predictor: &Predictor<'_>, switch: Bdf, below: &Below<'_>) -> Option<Verdict> {
-    let from = below.functions.iter().find(|function| has_memory(function))?;
-    let to = below
-        .functions
-        .iter()
-        .find(|function| function.bdf != from.bdf && predictor.common_node(from.bdf, function.bdf) == Some(switch))?;
+    let partner = |from: &Function| {
+        let meets = |to: &&&Function| predictor.common_node(from.bdf, to.bdf) == Some(switch);
+        below.functions.iter().find(meets).map(|to| (from.bdf, to.bdf))
+    };
+    let (from, to) = below.functions.iter().filter(|function| has_memory(function)).find_map(|from| partner(from))?;
     let names: Vec<_> =
         below.functions.iter().map(|function| format!("{} ({})", function.bdf, function.class_name())).collect();
     Some(verdict(
         switch.to_string(),
-        format!("Transfers between {} functions below this switch, {},", below.functions.len(), few(&names)),
+        format!("{} functions below this switch ({})", below.functions.len(), few(&names)),
         &below.redirecting,
-        outcome(predictor, from.bdf, to.bdf),
+        outcome(predictor, from, to),
     ))
 }
 
@@ -126,14 +121,12 @@ fn verdict(
 ) -> Verdict {
     let ports: Vec<_> = redirecting.iter().map(ToString::to_string).collect();
     let consequence = match (path, cause) {
-        (PathName::Refused, Some(Cause::Topology)) => {
-            "cannot stay below the switch, and the kernel refuses those that go through the root complex"
-        }
-        _ => "go through the root complex",
+        (PathName::Refused, Some(Cause::Topology)) => "the kernel refuses transfers between them",
+        _ => "transfers between them go through the root complex",
     };
     let verdict = Verdict::warn(
         subject,
-        format!("{what} {consequence}: ACS redirect is set on {}.", few(&ports)),
+        format!("ACS redirect is set on {} between {what}, so {consequence}.", few(&ports)),
         format!(
             "Boot with {}. The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines.",
             boot_option::without_redirect(&ports)

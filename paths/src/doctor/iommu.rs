@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::context::few;
 use super::{Context, Verdict};
 use crate::function::printable;
-use crate::{Architecture, Cause, Function, GroupMembership, Host, KernelVersion, LegacyDma, Platform};
+use crate::{Architecture, Cause, Function, GroupMembership, Host, IommuGroup, KernelVersion, LegacyDma, Platform};
 
 /// The first kernel with IOMMU groups, and with VFIO.
 const GROUPS: KernelVersion = KernelVersion { major: 3, minor: 6 };
+const GROUPS_PATH: &str = "sys/kernel/iommu_groups";
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     if let Some(kernel) = at.host().kernel.filter(|kernel| *kernel < GROUPS) {
@@ -39,13 +40,8 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         )];
     }
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut without_functions = 0;
-    for group in at.topology().groups().values().filter(|group| !group.noiommu) {
-        if group.members.iter().any(|bdf| at.topology().function(*bdf).is_some()) {
-            *kinds.entry(group.domain_type.as_deref().unwrap_or("of unknown type")).or_default() += 1;
-        } else {
-            without_functions += 1;
-        }
+    for group in at.topology().groups().values().filter(|group| holds_function(at, group)) {
+        *kinds.entry(group.domain_type.as_deref().unwrap_or("of unknown type")).or_default() += 1;
     }
     let power = at.host().cpu.as_ref().and_then(|cpu| cpu.legacy_dma) == Some(LegacyDma::PowerTce);
     let kinds: Vec<_> = kinds
@@ -56,12 +52,10 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         })
         .collect();
     if kinds.is_empty() {
-        return vec![if functions.iter().any(|function| function.membership == GroupMembership::Unknown) {
-            unknown("host".to_owned())
-        } else if without_functions > 0 {
-            off(at, "host".to_owned(), Some(without_functions))
-        } else {
-            off(at, "host".to_owned(), None)
+        let is_unknown = |function: &Function| function.membership == GroupMembership::Unknown;
+        return vec![match other_groups(at) {
+            None if functions.iter().any(is_unknown) => unknown("host".to_owned()),
+            others => off(at, "host".to_owned(), others.filter(|count| *count > 0)),
         }];
     }
     let detail = format!("An IOMMU is enabled; groups per domain type: {}.", kinds.join(", "));
@@ -84,10 +78,8 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 
 /// The finding for an exporter without a group. If other functions have one, an IOMMU is enabled and does not cover this function.
 fn uncovered(at: &Context<'_>, exporter: &Function) -> Verdict {
-    let is_covered = |function: &&Function| matches!(function.membership, GroupMembership::Group(_));
-    if !at.topology().functions().iter().any(|function| is_covered(&function)) {
-        let groups = at.topology().groups().values().filter(|group| !group.noiommu).count();
-        return off(at, exporter.bdf.to_string(), Some(groups).filter(|groups| *groups > 0));
+    if !at.topology().groups().values().any(|group| holds_function(at, group)) {
+        return off(at, exporter.bdf.to_string(), other_groups(at).filter(|count| *count > 0));
     }
     let remedy = match at.platform {
         Some(platform) if platform.is_soldered() || platform.is_guest() => {
@@ -103,6 +95,23 @@ fn uncovered(at: &Context<'_>, exporter: &Function) -> Verdict {
         "The function has no IOMMU group although others have one: no IOMMU covers its host bridge, and VFIO requires one.",
         remedy,
     )
+}
+
+/// Whether an IOMMU translates for the group, and a PCI function is in it.
+fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
+    !group.noiommu && group.members.iter().any(|bdf| at.topology().function(*bdf).is_some())
+}
+
+/// The number of groups, none of which holds a PCI function; `None` if a copy lacks the list of devices of a group.
+fn other_groups(at: &Context<'_>) -> Option<usize> {
+    let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
+    let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();
+    let is_known = at.tree.is_directory(GROUPS_PATH) && others.iter().all(is_listed);
+    is_known.then_some(others.len())
+}
+
+fn devices_of(at: &Context<'_>, group: u32) -> Vec<String> {
+    at.tree.names(&format!("{GROUPS_PATH}/{group}/devices"))
 }
 
 fn unknown(subject: String) -> Verdict {
@@ -144,7 +153,7 @@ fn off(at: &Context<'_>, subject: String, other_groups: Option<usize>) -> Verdic
 fn examples(at: &Context<'_>) -> String {
     const SHOWN: usize = 3;
     let groups = at.topology().groups().keys().take(SHOWN);
-    let names = groups.flat_map(|number| at.tree.names(&format!("sys/kernel/iommu_groups/{number}/devices")));
+    let names = groups.flat_map(|number| devices_of(at, *number));
     let names: Vec<_> = names.take(SHOWN).map(|name| printable(&name)).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }

@@ -138,13 +138,12 @@ impl Platform {
                 "Use another computer to export with VFIO; on this one transfer through host memory.",
             ),
             Self::Jetson => (
-                "No IOMMU group holds this PCIe device: the device tree of the Jetson does not put an SMMU above it.",
-                "Use a device tree that maps the PCIe controller to the SMMU (iommu-map), or transfer through host memory, \
-                 which the integrated GPU shares.",
+                "On a Jetson only those PCIe controllers have an IOMMU that the device tree maps to the SMMU (iommu-map).",
+                "Use a device tree with such a mapping, or transfer through host memory, which the integrated GPU shares.",
             ),
             Self::DgxSpark => (
-                "No IOMMU group holds the function: the kernel of this GB10 computer uses no SMMU for it.",
-                "Boot a kernel with the driver ARM_SMMU_V3, or transfer through host memory, which the GPU shares.",
+                "On a computer with NVIDIA's GB10 the kernel needs the driver ARM_SMMU_V3 for it.",
+                "Boot a kernel with this driver, or transfer through host memory, which the GPU shares.",
             ),
             Self::PowerNv | Self::PowerGuest => (
                 "The kernel shows no IOMMU group, although POWER always translates through TCE tables.",
