@@ -5,9 +5,10 @@
 //! result is an error that names the deciding fact.
 
 use crate::host_change::{DomainType, HostChange};
+use crate::placement::Placement;
 use crate::{
-    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, IommuGroupId, PathName, Prediction,
-    Request,
+    AcsControl, Bdf, Capability, Cause, Explanation, GroupMembership, Inventory, IommuGroupId, PathName, Platform,
+    Prediction, Request,
 };
 
 impl Inventory {
@@ -64,12 +65,16 @@ impl Plan<'_> {
     fn without_redirects(&self) -> Result<Vec<HostChange>, Explanation> {
         let Self { from, to, .. } = *self;
         let Some(checked) = self.checked_functions() else {
+            let remedy = match self.placement() {
+                Some(placement) if placement != Placement::Slots => placement.instead(),
+                _ => "Move both functions below one switch.".to_owned(),
+            };
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
                     "No bridge is above both {from} and {to}, so all transfers between them pass through the root complex."
                 ),
-                "Move both functions below one switch.",
+                remedy,
             ));
         };
         self.require_acs_seen(&checked)?;
@@ -86,6 +91,12 @@ impl Plan<'_> {
             ));
         }
         Ok(self.ports(&checked).filter_map(|bdf| self.redirect(bdf, false)).collect())
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        let Inventory { host, topology } = self.inventory;
+        let pair = [topology.position(self.from)?, topology.position(self.to)?];
+        Some(Placement::of(Platform::of(host, topology), topology, pair))
     }
 
     /// Selects the ports between exporter and importer. Excludes exporter and importer themselves: the kernel sets their ACS bits

@@ -14,7 +14,7 @@ pub(crate) fn of_exporter(host: &Host, topology: &Topology, exporter: &Function,
         (group.is_some_and(|group| group.noiommu), Cause::Noiommu),
         (!other_drivers(topology, exporter).is_empty(), Cause::GroupNotViable),
         (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
-        (!has_exportable(host, exporter, bar), Cause::BarNotExportable),
+        (exporter.bars_known && !has_exportable(host, exporter, bar), Cause::BarNotExportable),
         (host.dma_buf_export().is_some_and(|(present, _)| !present), Cause::KernelTooOld),
         (host.confidential_guest.is_some() || exporter.tdisp.is_some(), Cause::ConfidentialGuest),
     ];

@@ -16,6 +16,11 @@ const EXTENDED_ACS: u16 = 0x000d;
 const EXTENDED_ATS: u16 = 0x000f;
 const EXTENDED_SRIOV: u16 = 0x0010;
 const EXTENDED_IDE: u16 = 0x0030;
+const EXTENDED_DVSEC: u16 = 0x0023;
+/// Vendor ID of the CXL consortium in a DVSEC.
+const CXL_VENDOR: u16 = 0x1e98;
+/// ID of the DVSEC for CXL devices.
+const CXL_DEVICE_DVSEC: u16 = 0;
 
 /// A capability of a function, as far as config space is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -227,9 +232,19 @@ impl ConfigSpace {
         Some(self.double(8)? >> 8)
     }
 
+    /// Subsystem vendor and device ID of an endpoint; `None` for a bridge.
+    pub fn subsystem_ids(&self) -> Option<(u16, u16)> {
+        (self.header_type()? == 0).then_some((self.word(0x2c)?, self.word(0x2e)?))
+    }
+
     /// Whether memory decoding is on. The bit has no meaning in a virtual function.
     pub fn memory_decode(&self) -> Option<bool> {
         Some(self.word(4)? & 2 != 0)
+    }
+
+    /// Whether bus mastering is on: the function may send DMA, or the bridge may forward it upward.
+    pub fn bus_master(&self) -> Option<bool> {
+        Some(self.word(4)? & 4 != 0)
     }
 
     /// Header type: 0 for endpoints, 1 for bridges, 2 for CardBus bridges.
@@ -276,6 +291,11 @@ impl ConfigSpace {
     }
 
     fn extended(&self, wanted: u16) -> Capability<usize> {
+        self.extended_where(wanted, |_| true)
+    }
+
+    /// Finds the first extended capability with an ID for which `is_wanted` accepts its offset.
+    fn extended_where(&self, wanted: u16, is_wanted: impl Fn(usize) -> bool) -> Capability<usize> {
         let readable = self.bytes.len();
         // A function without capabilities is not a PCIe device and has no extended config space.
         if readable == 0 || (readable < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
@@ -291,7 +311,7 @@ impl ConfigSpace {
             match header {
                 0 => return Capability::Absent,
                 u32::MAX => return Capability::Unknown,
-                _ if header & 0xffff == u32::from(wanted) => return Capability::Present(at),
+                _ if header & 0xffff == u32::from(wanted) && is_wanted(at) => return Capability::Present(at),
                 _ => at = (header >> 20) as usize & !3,
             }
             if at < CONVENTIONAL_BYTES {
@@ -393,6 +413,14 @@ impl ConfigSpace {
     /// Reads the ATS (address translation services) capability.
     pub fn ats(&self) -> Capability<Ats> {
         self.extended(EXTENDED_ATS).and_then(|at| self.word(at + 6).map(|control| Ats { enabled: control >> 15 == 1 }))
+    }
+
+    /// Whether the function can cache host memory through CXL.cache: bit 0 of the capability register in the DVSEC for CXL
+    /// devices (CXL specification 3.1, 8.1.3.1; `pci_cxl_ats_required` in drivers/pci/ats.c).
+    pub fn cxl_cache(&self) -> Capability<bool> {
+        let of_cxl = |at: usize| self.word(at + 4) == Some(CXL_VENDOR) && self.word(at + 8) == Some(CXL_DEVICE_DVSEC);
+        self.extended_where(EXTENDED_DVSEC, of_cxl)
+            .and_then(|at| self.word(at + 0x0a).map(|capability| capability & 1 != 0))
     }
 
     /// Whether the function has the SR-IOV capability, as a physical function does.

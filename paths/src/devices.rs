@@ -42,6 +42,20 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
     found
 }
 
+/// Reads the devices of a function from its own directory, for classes whose links a copy of sysfs lacks.
+pub(crate) fn below(tree: &Tree, path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (class, prefix) in CLASSES {
+        if tree.is_live() || tree.is_directory(&format!("sys/class/{class}")) {
+            continue;
+        }
+        let names = tree.names(&format!("{path}/{class}"));
+        let names = names.iter().filter(|name| class != "drm" || is_card(name));
+        found.extend(names.map(|name| format!("{prefix}:{}", printable(name))));
+    }
+    found
+}
+
 fn is_card(name: &str) -> bool {
     name.strip_prefix("card")
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

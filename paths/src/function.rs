@@ -35,8 +35,10 @@ pub struct Function {
     pub ats: Capability<Ats>,
     /// The function's IDE capability.
     pub ide: Capability<Ide>,
-    /// Implemented BARs, ordered by index.
+    /// Implemented BARs, ordered by index; empty if they are unknown.
     pub bars: Vec<Bar>,
+    /// Whether the BARs are known: a copy of sysfs may lack the file `resource`.
+    pub bars_known: bool,
     /// Name of the bound driver.
     pub driver: Option<String>,
     /// Number of the NUMA node; `None` if sysfs reports none or a negative number.
@@ -73,6 +75,8 @@ impl Function {
         let physical_function = tree.link_name(&at("physfn")).and_then(|name| name.parse().ok());
         // In the config space of a virtual function the IDs read as all ones; sysfs reports the actual IDs.
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
+        // An empty file is a failed copy: the kernel lists every BAR register, also those that are not implemented.
+        let resource = tree.text(&at("resource")).filter(|text| !text.is_empty());
         Some(Self {
             bdf,
             vendor: hex("vendor").map(|id| id as u16).or(ids.map(|ids| ids.0)),
@@ -82,7 +86,8 @@ impl Function {
             acs: config.acs(),
             ats: config.ats(),
             ide: config.ide(),
-            bars: tree.text(&at("resource")).map(|text| parse_resource(&text)).unwrap_or_default(),
+            bars: resource.as_deref().map(parse_resource).unwrap_or_default(),
+            bars_known: resource.is_some(),
             driver: tree.link_name(&at("driver")).map(|name| printable(&name)),
             numa_node: tree.text(&at("numa_node")).and_then(|node| node.parse().ok()),
             dma_mask_bits: tree
@@ -146,6 +151,11 @@ impl Function {
     pub fn main_bar(&self, page_bytes: u64) -> Option<&Bar> {
         let exportable = self.bars.iter().filter(|bar| bar.why_not_exportable(page_bytes).is_none());
         exportable.max_by_key(|bar| (bar.size_bytes, std::cmp::Reverse(bar.index)))
+    }
+
+    /// Whether the function may have a BAR that vfio-pci exports: it has one, or its BARs are unknown.
+    pub fn may_export(&self, page_bytes: u64) -> bool {
+        !self.is_bridge() && (!self.bars_known || self.main_bar(page_bytes).is_some())
     }
 
     /// Vendor and device as lspci prints them: `1af4:1110`.

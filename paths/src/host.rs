@@ -6,16 +6,19 @@ mod facts;
 mod feature;
 mod guest;
 mod kernel;
+mod platform;
 
 use serde::{Deserialize, Serialize};
 
 pub use command_line::CommandLine;
-pub use cpu::{Cpu, LegacyDma};
+pub use cpu::{Architecture, Cpu, LegacyDma};
 pub use facts::{FACTS_PATH, HostFacts};
 pub use feature::Evidence;
 pub use guest::ConfidentialGuest;
 pub(crate) use guest::marks as guest_marks;
 pub use kernel::KernelVersion;
+pub use platform::Platform;
+pub(crate) use platform::files as platform_files;
 
 use crate::Tree;
 
@@ -37,6 +40,9 @@ pub struct Host {
     pub multi_range_corrected: Option<bool>,
     /// Facts that are not in sysfs or procfs.
     pub facts: HostFacts,
+    /// The kind of machine, as far as files other than those of the PCI functions identify it. [`Platform::of`] also considers
+    /// the functions.
+    pub platform: Option<Platform>,
 }
 
 /// Whether swiotlb bounces all direct DMA mappings, and the reason.
@@ -58,11 +64,13 @@ impl Host {
         let facts = HostFacts::read(tree);
         let cpu_text = tree.text("proc/cpuinfo").filter(|text| !text.is_empty());
         let release = tree.text("proc/sys/kernel/osrelease").or_else(|| facts.kernel_release.clone());
+        let cpu = cpu_text.as_deref().map(Cpu::parse);
         Self {
+            platform: platform::of_files(tree, cpu.as_ref(), release.as_deref()),
             kernel: release.or_else(|| tree.text("proc/version")).as_deref().and_then(KernelVersion::find),
             command_line: tree.text("proc/cmdline").map(|text| CommandLine::parse(&text)),
             confidential_guest: facts.confidential_guest.or_else(|| guest::detect(tree, cpu_text.as_deref())),
-            cpu: cpu_text.as_deref().map(Cpu::parse),
+            cpu,
             noiommu_mode: flag(tree, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"),
             multi_range_corrected: flag(tree, "sys/module/dma_buf_mapping/parameters/iova_multirange"),
             facts,

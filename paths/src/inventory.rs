@@ -61,14 +61,11 @@ impl Inventory {
         Predictor::new(&self.host, &self.topology, request)
     }
 
-    /// The functions with an exportable BAR, ordered by address.
+    /// The functions with an exportable BAR, ordered by address, and the functions whose BARs are unknown.
     pub fn list(&self) -> Vec<ListEntry> {
         let page_bytes = self.host.page_bytes();
         let functions = self.topology.functions().iter();
-        functions
-            .filter(|function| !function.is_bridge() && function.main_bar(page_bytes).is_some())
-            .map(|function| self.entry(function))
-            .collect()
+        functions.filter(|function| function.may_export(page_bytes)).map(|function| self.entry(function)).collect()
     }
 
     /// Describes a function, whether or not it has an exportable BAR.

@@ -26,6 +26,7 @@ mod arrange;
 mod bar;
 mod bdf;
 mod blockers;
+mod boot_option;
 mod cause;
 mod config;
 mod devices;
@@ -43,6 +44,7 @@ mod link_security;
 mod nvidia;
 mod order;
 mod path_name;
+mod placement;
 mod predict;
 mod rdma_drivers;
 mod route_facts;
@@ -60,7 +62,8 @@ pub use explanation::{Explained, Explanation, Severity};
 pub use function::{Function, GroupMembership};
 pub use group::IommuGroupId;
 pub use host::{
-    Bounce, CommandLine, ConfidentialGuest, Cpu, Evidence, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma,
+    Architecture, Bounce, CommandLine, ConfidentialGuest, Cpu, Evidence, FACTS_PATH, Host, HostFacts, KernelVersion,
+    LegacyDma, Platform,
 };
 pub use host_change::{DomainType, HostChange};
 pub use inbound::{Inbound, InboundRange};
@@ -71,6 +74,6 @@ pub use path_name::PathName;
 pub use predict::{DecidingFact, PathReport, Prediction, Predictor, Request};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
-pub use topology::{IommuGroup, ReservedRegion, RootBus, Topology};
+pub use topology::{IommuGroup, ReservedRegion, RootBus, RootParent, Topology};
 pub use tree::{Limits, Tree, TreeError};
 pub use vfio::{GroupError, UnreadFile, VFIO_PCI, is_tolerated_driver, is_vfio_driver};

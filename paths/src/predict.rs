@@ -10,7 +10,7 @@ mod refusal;
 mod report;
 mod route;
 
-use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, blockers};
+use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Platform, Topology, blockers};
 
 pub(crate) use importer::multi_range_defect;
 use importer::{ImporterFacts, Reach};
@@ -115,6 +115,7 @@ pub struct Predictor<'host> {
     unknown_above: Vec<u32>,
     depth: Vec<u32>,
     trust: Trust,
+    platform: Option<Platform>,
 }
 
 impl<'host> Predictor<'host> {
@@ -139,16 +140,15 @@ impl<'host> Predictor<'host> {
             unknown_above: count(|function| function.redirects() == crate::Capability::Unknown),
             depth: count(|_| true),
             trust: Trust::of(host, topology),
+            platform: Platform::of(host, topology),
         }
     }
 
-    /// The possible exporters: endpoints with an exportable BAR.
+    /// The possible exporters: endpoints with an exportable BAR, or with unknown BARs.
     pub fn exporters(&self) -> impl Iterator<Item = Bdf> {
         let page_bytes = self.host.page_bytes();
         let functions = self.topology.functions().iter();
-        functions
-            .filter(move |function| !function.is_bridge() && function.main_bar(page_bytes).is_some())
-            .map(|function| function.bdf)
+        functions.filter(move |function| function.may_export(page_bytes)).map(|function| function.bdf)
     }
 
     /// The possible importers: all functions except bridges.
@@ -193,6 +193,16 @@ impl<'host> Predictor<'host> {
             route: route.filter(|_| !self.request.own_address_space),
             noiommu: exporter.and_then(|(function, _)| self.topology.group_of(function)).map(|group| group.noiommu),
         }
+    }
+
+    /// Whether the kernel trusts no host bridge of the host, so that no pair reaches the DMA API; `None` if that is unknown.
+    pub(crate) fn trusts_no_host_bridge(&self) -> Option<bool> {
+        let listed = (0..self.topology.roots().len()).map(|root| self.trust.listed(root, root));
+        let answers: Vec<Option<bool>> = listed.chain([self.trust.processor]).collect();
+        if answers.contains(&Some(true)) {
+            return Some(false);
+        }
+        answers.iter().all(|answer| *answer == Some(false)).then_some(true)
     }
 
     fn pair(&self, from: usize, to: usize) -> Prediction {

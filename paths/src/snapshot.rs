@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::host::guest_marks;
+use crate::host::{guest_marks, platform_files};
 use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices, inbound};
 
 /// Files of a function. `config` and links are handled separately.
@@ -65,6 +65,7 @@ const MODULES: &[&str] = &[
     "mlx5_core",
     "mlx5_ib",
     "nvidia",
+    "nvidia_peermem",
     "rdma_rxe",
     "siw",
     "udmabuf",
@@ -75,18 +76,26 @@ const MODULES: &[&str] = &[
 
 /// Prefixes of the kernel parameters that a snapshot contains.
 const COMMAND_LINE: &[&str] = &[
+    "acpi=",
     "amd_iommu",
     "arm_smmu",
+    "config_acs",
+    "disable_acs",
     "dma_buf_mapping.",
     "intel_iommu",
     "intremap",
     "iommu",
     "mem_encrypt",
-    "pci=",
-    "pcie_",
+    "no_iommu",
+    "noacs",
+    "noats",
+    "nointremap",
+    "pci",
+    "smmu",
     "swiotlb",
     "vfio",
     "virtio_iommu",
+    "xen_pciback",
 ];
 
 /// Keys of the lines of `/proc/cpuinfo` that a snapshot contains.
@@ -106,6 +115,8 @@ const CPU_KEYS: &[&str] = &[
     "cpu",
     "platform",
     "type",
+    "Model",
+    "machine",
 ];
 
 /// Size limit of a text file of sysfs.
@@ -216,6 +227,9 @@ impl<W: Write> Writer<'_, W> {
     fn processes(&mut self) -> io::Result<()> {
         self.text("proc/sys/kernel/osrelease")?;
         self.text("proc/bus/pci/devices")?;
+        for path in platform_files() {
+            self.text(&path)?;
+        }
         self.rewritten("proc/driver/nvidia/version", |text| lines(text, |line| line.starts_with("NVRM")))?;
         self.rewritten("proc/version", |text| text.split(' ').take(3).collect::<Vec<_>>().join(" "))?;
         self.rewritten("proc/cmdline", command_line)?;
@@ -269,7 +283,11 @@ fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
 }
 
 fn command_line(text: &str) -> String {
-    let permitted = |parameter: &&str| COMMAND_LINE.iter().any(|prefix| parameter.starts_with(prefix));
+    // The kernel treats dashes and underscores in names alike.
+    let permitted = |parameter: &&str| {
+        let name = parameter.replace('-', "_");
+        COMMAND_LINE.iter().any(|prefix| name.starts_with(prefix))
+    };
     text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
 }
 
@@ -293,8 +311,8 @@ mod tests {
 
     #[test]
     fn keeps_only_permitted_kernel_parameters() {
-        let text = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ip=192.0.2.7::192.0.2.1 intel_iommu=on iommu=pt pci=nommconf netconsole=@192.0.2.7/";
-        assert_eq!(command_line(text), "intel_iommu=on iommu=pt pci=nommconf");
+        let text = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ip=192.0.2.7::192.0.2.1 intel-iommu=on iommu=pt pci=nommconf vfio-pci.ids=10de:2901 netconsole=@192.0.2.7/";
+        assert_eq!(command_line(text), "intel-iommu=on iommu=pt pci=nommconf vfio-pci.ids=10de:2901");
     }
 
     #[test]

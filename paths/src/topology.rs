@@ -1,11 +1,11 @@
 //! The PCI topology: the bridge above each function, its root bus and its IOMMU group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::function::printable;
 use crate::inbound::Inbound;
 use crate::order::ListOrder;
-use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
+use crate::{Bdf, Capability, Function, GroupMembership, HostChange, PortType, Tree, devices};
 
 /// A root bus. The kernel identifies a host bridge with its root bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +16,14 @@ pub struct RootBus {
     pub bus: u8,
     /// Functions that may be the first on the bus in the kernel's enumeration order; exactly one if the order is known.
     pub possible_first: Vec<Bdf>,
-    /// Whether the kernel's enumeration order is known.
+    /// Whether the kernel's enumeration order is known. Otherwise `possible_first` assumes the order of a boot: by address.
     pub order_known: bool,
+    /// What the root bus belongs to.
+    pub parent: RootParent,
     /// CPU address minus bus address of MMIO below the host bridge, in bytes; `None` if no BAR register shows the bus address.
     pub offset: Option<i128>,
     /// Addresses that the devices below the host bridge may use for DMA.
     pub inbound: Inbound,
-    /// The function that contains the host bridge, such as a VMD controller; `None` if the root complex contains it.
-    pub controller: Option<Bdf>,
 }
 
 /// A range of I/O virtual addresses that the IOMMU driver reserves.
@@ -35,6 +35,20 @@ pub struct ReservedRegion {
     pub last: u64,
     /// Type: `direct`, `direct-relaxable`, `reserved` or `msi`.
     pub kind: String,
+}
+
+/// The parent of a root bus in sysfs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum RootParent {
+    /// A host bridge of the processor or the chip set that the firmware describes.
+    #[default]
+    Processor,
+    /// A PCI function with a root bus of its own: a controller for Intel's Volume Management Device (VMD).
+    Function(Bdf),
+    /// A host bridge that a device tree describes, as on boards.
+    Platform,
+    /// A channel of Hyper-V's VMBus, through which the hypervisor passes one function.
+    HyperV,
 }
 
 /// An IOMMU group.
@@ -78,6 +92,7 @@ impl Topology {
             if let Some(mut function) = Function::read(tree, bdf, &path) {
                 let found = devices_of.remove(&bdf).unwrap_or_default();
                 (function.devices, function.subfunctions) = (found.names, found.subfunctions);
+                function.devices.extend(devices::below(tree, &path));
                 functions.push(function);
                 let chain = Chain::parse(&path);
                 if let (Some(root), Some((device, _))) = (chain.root, path.rsplit_once("/pci")) {
@@ -107,6 +122,7 @@ impl Topology {
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
         let physical =
             |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
+        let root_buses = certain_root_buses(&functions);
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[physical(at)] {
                 Chain { root: Some(_), parent: None, .. } => (None, false),
@@ -115,7 +131,7 @@ impl Topology {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
                 }
-                Chain { root: None, .. } => by_bus_numbers(&functions, physical(at)),
+                Chain { root: None, .. } => by_bus_numbers(&functions, &root_buses, physical(at)),
             })
             .unzip();
         let mut topology =
@@ -144,21 +160,25 @@ impl Topology {
 
     fn find_roots(&mut self, chains: &[Chain], order: Option<&str>) {
         let mut numbers: BTreeMap<(u32, u8), usize> = BTreeMap::new();
+        let mut parents: BTreeMap<(u32, u8), RootParent> = BTreeMap::new();
         for (at, chain) in chains.iter().enumerate() {
             let top = self.chain(at).last().unwrap_or(at);
             let address = self.functions[top].bdf;
             let key = chain.root.or(chains[top].root).unwrap_or((address.segment(), address.bus()));
+            parents.entry(key).or_insert(chains[top].root_parent);
             let next = numbers.len();
             self.root_of.push(*numbers.entry(key).or_insert(next));
         }
         let order = ListOrder::read(order, &self.functions);
         let mut roots: Vec<_> = numbers.into_iter().map(|(key, number)| (number, key)).collect();
         roots.sort_unstable();
-        self.roots = roots.into_iter().map(|(number, key)| self.root(number, key, order.as_ref())).collect();
-        for (at, chain) in chains.iter().enumerate() {
-            let controller = &mut self.roots[self.root_of[at]].controller;
-            *controller = controller.or(chain.controller);
-        }
+        self.roots = roots
+            .into_iter()
+            .map(|(number, key)| RootBus {
+                parent: parents.get(&key).copied().unwrap_or_default(),
+                ..self.root(number, key, order.as_ref())
+            })
+            .collect();
     }
 
     fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
@@ -172,13 +192,17 @@ impl Topology {
         RootBus {
             segment,
             bus,
-            possible_first: order.map_or_else(|| on_bus.clone(), |order| order.possible_first(&on_bus)),
+            // At boot the kernel scans a bus by device and function number.
+            possible_first: order.map_or_else(
+                || on_bus.iter().min().copied().into_iter().collect(),
+                |order| order.possible_first(&on_bus),
+            ),
             order_known: order.is_some(),
+            parent: RootParent::default(),
             offset: most_frequent(
                 (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
             ),
             inbound: Inbound::default(),
-            controller: None,
         }
     }
 
@@ -278,10 +302,19 @@ impl Topology {
         // The driver of the controller assigns segments above those of the firmware (`vmd_enable_domain` in
         // `drivers/pci/controller/vmd.c`).
         const FIRST_SEGMENT: u32 = 0x1_0000;
-        let controller = self.root_above(function.bdf)?.controller?;
+        let controller = self.controller_above(function.bdf)?;
         let driver = self.function(controller).and_then(|controller| controller.driver.as_deref());
         let is_vmd = driver == Some("vmd") || (driver.is_none() && function.bdf.segment() >= FIRST_SEGMENT);
         is_vmd.then_some(controller)
+    }
+
+    /// The PCI function that the root bus above a function belongs to: a VMD controller. `None` for the root buses of
+    /// processors.
+    pub fn controller_above(&self, bdf: Bdf) -> Option<Bdf> {
+        match self.root_above(bdf)?.parent {
+            RootParent::Function(controller) => Some(controller),
+            _ => None,
+        }
     }
 
     /// The root bus above a function.
@@ -296,8 +329,7 @@ struct Chain {
     /// Segment and bus of the last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
     root: Option<(u32, u8)>,
     parent: Option<Bdf>,
-    /// The function that contains the host bridge of this root bus.
-    controller: Option<Bdf>,
+    root_parent: RootParent,
 }
 
 impl Chain {
@@ -307,8 +339,14 @@ impl Chain {
         for part in path.split('/') {
             if let Some(root) = root_bus(part) {
                 chain.root = Some(root);
-                chain.controller = functions.pop();
+                if let Some(controller) = functions.last() {
+                    chain.root_parent = RootParent::Function(*controller);
+                }
                 functions.clear();
+            } else if part == "platform" {
+                chain.root_parent = RootParent::Platform;
+            } else if part.starts_with("VMBUS:") || part.starts_with("MSFT1000:") {
+                chain.root_parent = RootParent::HyperV;
             } else if let Ok(bdf) = part.parse() {
                 functions.push(bdf);
             }
@@ -337,35 +375,61 @@ fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
             found.insert(bdf, resolved);
         }
     }
-    // A copy may lack the links and contain only the directories.
-    if found.is_empty() {
-        descend(tree, "sys/devices", 0, &mut found);
+    // A copy may lack some or all of the links. The kernel itself lists every function.
+    if !tree.is_live() {
+        descend(tree, "sys/devices", Within::Devices(0), &mut found);
     }
     found
 }
 
+/// The part of `sys/devices` that a search is in.
+#[derive(Clone, Copy)]
+enum Within {
+    /// Directories that may contain root buses, at this depth.
+    Devices(usize),
+    /// Below a root bus, at this depth: only functions and the root buses of controllers follow.
+    RootBus(usize),
+}
+
 /// Finds functions in a directory tree. Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
-fn descend(tree: &Tree, path: &str, depth: usize, found: &mut BTreeMap<Bdf, String>) {
-    /// Maximum depth of directories; every switch adds levels.
+fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, String>) {
+    /// Maximum depth of a root bus.
+    const ROOT_DEPTH_LIMIT: usize = 6;
+    /// Maximum depth of directories below a root bus; every switch adds levels.
     const DEPTH_LIMIT: usize = 40;
     for name in tree.names(path) {
-        let below = format!("{path}/{name}");
         let bdf: Option<Bdf> = name.parse().ok();
-        let may_contain = bdf.is_some() || root_bus(&name).is_some() || (depth < 6 && found.is_empty());
-        if depth > DEPTH_LIMIT || !may_contain || tree.link(&below).is_some() || !tree.is_directory(&below) {
+        let next = match within {
+            Within::Devices(_) if root_bus(&name).is_some() => Within::RootBus(1),
+            // These contain no PCI function, and in a complete copy many directories.
+            Within::Devices(0) if ["system", "virtual"].contains(&name.as_str()) => continue,
+            Within::Devices(depth) if depth < ROOT_DEPTH_LIMIT => Within::Devices(depth + 1),
+            Within::RootBus(depth) if depth < DEPTH_LIMIT && (bdf.is_some() || root_bus(&name).is_some()) => {
+                Within::RootBus(depth + 1)
+            }
+            _ => continue,
+        };
+        let below = format!("{path}/{name}");
+        if tree.link(&below).is_some() || !tree.is_directory(&below) {
             continue;
         }
         if let Some(bdf) = bdf {
-            found.insert(bdf, below.clone());
+            let known = found.entry(bdf).or_insert_with(|| below.clone());
+            // A directory in place of a link shows no bridges. The one in `sys/devices` does, if it was copied with its files.
+            if !known.starts_with("sys/devices/")
+                && ["config", "vendor", "resource"].iter().any(|file| tree.has(&format!("{below}/{file}")))
+            {
+                known.clone_from(&below);
+            }
         }
-        descend(tree, &below, depth + 1, found);
+        descend(tree, &below, next, found);
     }
 }
 
 /// Finds the bridge whose secondary bus is the function's bus. The bus numbers are in the part of config space that is readable
 /// without privilege. The second value is whether the search may have missed the bridge because the bus numbers of a bridge are
 /// unknown.
-fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
+fn by_bus_numbers(functions: &[Function], root_buses: &HashSet<(u32, u8)>, at: usize) -> (Option<usize>, bool) {
     let bdf = functions[at].bdf;
     let mut may_miss = false;
     for (at, bridge) in functions.iter().enumerate().filter(|(_, bridge)| bridge.bdf.segment() == bdf.segment()) {
@@ -377,7 +441,20 @@ fn by_bus_numbers(functions: &[Function], at: usize) -> (Option<usize>, bool) {
             None => may_miss |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
         }
     }
-    (None, may_miss)
+    (None, may_miss || !root_buses.contains(&(bdf.segment(), bdf.bus())))
+}
+
+/// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port or a function of
+/// the root complex. A copy may lack the bridge above the functions of other buses.
+fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
+    let is_at_the_root = |function: &&Function| {
+        function.bdf.bus() == 0
+            || function.class.is_some_and(|class| class >> 8 == 0x0600)
+            || function.pcie.present().is_some_and(|pcie| {
+                matches!(pcie.port_type, PortType::RootPort | PortType::IntegratedEndpoint | PortType::EventCollector)
+            })
+    };
+    functions.iter().filter(is_at_the_root).map(|function| (function.bdf.segment(), function.bdf.bus())).collect()
 }
 
 fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
@@ -460,16 +537,19 @@ mod tests {
     #[test]
     fn finds_root_and_parent_in_the_path() {
         let chain = Chain::parse("sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0");
-        assert_eq!(chain, Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")), controller: None });
+        assert_eq!(
+            chain,
+            Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")), root_parent: RootParent::Processor }
+        );
         let chain = Chain::parse("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:01.0");
-        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None, controller: None });
+        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None, root_parent: RootParent::Platform });
     }
 
     #[test]
     fn a_controller_with_its_own_root_bus_is_not_a_parent() {
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0/10000:e1:00.0");
-        let controller = Some(bdf("0000:00:0e.0"));
-        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")), controller });
+        let root_parent = RootParent::Function(bdf("0000:00:0e.0"));
+        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")), root_parent });
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
         assert_eq!(chain.parent, None);
     }

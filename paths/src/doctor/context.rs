@@ -1,8 +1,12 @@
 //! The input of every check.
 
 use super::LiveFacts;
+use crate::placement::Placement;
 use crate::route_facts::RouteFact;
-use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
+use crate::{
+    Bdf, FACTS_PATH, Facts, Function, GroupMembership, Host, Inventory, PathName, PathReport, Platform, Request,
+    Topology, Tree,
+};
 
 /// Selection of the functions to check. The default checks the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Context<'a> {
     pub(super) facts: Option<Facts>,
     /// Statements about the route of the packets between exporter and importer.
     pub(super) route_facts: Vec<RouteFact>,
+    /// The kind of machine that advice depends on.
+    pub(super) platform: Option<Platform>,
 }
 
 impl<'a> Context<'a> {
@@ -66,11 +72,18 @@ impl<'a> Context<'a> {
             report,
             facts,
             route_facts,
+            platform: Platform::of(&inventory.host, &inventory.topology),
         }
     }
 
     pub(super) fn host(&self) -> &'a Host {
         &self.inventory.host
+    }
+
+    /// The placement of the selected pair.
+    pub(super) fn placement(&self) -> Option<Placement> {
+        let pair = [self.topology().position(self.exporter?.bdf)?, self.topology().position(self.importer?.bdf)?];
+        Some(Placement::of(self.platform, self.topology(), pair))
     }
 
     pub(super) fn topology(&self) -> &'a Topology {
@@ -91,6 +104,26 @@ impl<'a> Context<'a> {
     /// Whether swiotlb and the DMA mask do not matter: the path is bus-address, or the IOMMU translates.
     pub(super) fn maps_indirectly(&self) -> bool {
         self.takes(PathName::BusAddress) || self.facts.as_ref().is_some_and(|facts| facts.translated == Some(true))
+    }
+
+    /// Whether the DMA API may translate for an importer: for the selected one, or for any function if none is selected.
+    pub(super) fn some_importer_may_translate(&self) -> bool {
+        let direct = self.host().cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some());
+        let may_translate = |function: &Function| match function.membership {
+            GroupMembership::None => false,
+            GroupMembership::Unknown => true,
+            GroupMembership::Group(_) => {
+                let group = self.topology().group_of(function);
+                let domain = group.and_then(|group| group.domain_type.as_deref());
+                group.is_none_or(|group| !group.noiommu)
+                    && !matches!(domain, Some("identity" | "unmanaged" | "blocked"))
+            }
+        };
+        // The check of the pair itself says on which paths the domain does not matter.
+        if self.importer.is_some() || direct {
+            return self.importer.is_some() && !direct;
+        }
+        self.topology().functions().iter().any(|function| !function.is_bridge() && may_translate(function))
     }
 
     /// Functions with an RDMA device.

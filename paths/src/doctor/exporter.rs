@@ -3,7 +3,7 @@
 use super::context::few;
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Bar, BarKind, Cause, Function, blockers};
+use crate::{Bar, BarKind, Cause, Function, Platform, blockers};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();
@@ -20,14 +20,29 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         }];
     }
     let can_export = |function: &&Function| !function.is_bridge() && function.main_bar(page_bytes).is_some();
+    let unread = at.topology().functions().iter().filter(|function| !function.is_bridge() && !function.bars_known);
+    let unread: Vec<_> = unread.map(|function| function.bdf.to_string()).collect();
     let exporters: Vec<_> = at.topology().functions().iter().filter(can_export).collect();
     let bound = exporters.iter().filter(|function| function.driver.as_deref().is_some_and(blockers::exports)).count();
     vec![match (exporters.len(), bound) {
+        (0, _) if !unread.is_empty() => Verdict::unknown(
+            "host",
+            format!("The BARs of {} are unknown: the copy of sysfs does not contain their file resource.", few(&unread)),
+            "Copy the file resource of each function, or take the snapshot with `peerpath snapshot`.",
+        ),
+        (0, _) if at.topology().functions().is_empty() => Verdict::unknown(
+            "host",
+            "The PCI functions are not in the snapshot.",
+            "Check a host with PCI, or a snapshot that contains sys/bus/pci/devices.",
+        ),
         (0, _) => Verdict::fail(
             "host",
             Cause::NoDevice,
             "No function has a memory BAR of at least a page.",
-            "Add a device with such a BAR (QEMU: -device ivshmem-plain).",
+            match at.platform {
+                Some(Platform::Qemu) => "Add a device with such a BAR (QEMU: -device ivshmem-plain).",
+                _ => "Add a device with such a BAR.",
+            },
         ),
         (count, 0) => Verdict::warn(
             "host",
@@ -43,6 +58,13 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
 
 pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
+    if !exporter.bars_known {
+        return vec![Verdict::unknown(
+            exporter.bdf,
+            "The BARs of the function are unknown: the copy of sysfs does not contain its file resource.",
+            "Copy the file resource of the function, or take the snapshot with `peerpath snapshot`.",
+        )];
+    }
     let page_bytes = at.host().page_bytes();
     let selected = match at.bar {
         Some(index) => exporter.bars.iter().find(|bar| bar.index == index),
@@ -102,11 +124,24 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
                     group.number,
                     few(&others)
                 ),
-                "Bind them to vfio-pci too (`peerpath bind`). If one of them is the importer, move the card to a slot \
-                 with its own IOMMU group.",
+                group_remedy(at, exporter),
             )
         })
         .collect()
+}
+
+/// How to make a group viable. Only cards in slots can move to a slot with a group of its own.
+fn group_remedy(at: &Context<'_>, exporter: &Function) -> String {
+    if let Some(controller) = at.topology().controller_above(exporter.bdf) {
+        return format!(
+            "Switch VMD ({controller}) off in the firmware: all functions behind the controller share its IOMMU group."
+        );
+    }
+    let otherwise = match at.platform {
+        Some(platform) if platform.is_soldered() || platform.is_guest() => "choose another exporter",
+        _ => "move the card to a slot with its own IOMMU group",
+    };
+    format!("Bind them to vfio-pci too (`peerpath bind`). If one of them is the importer, {otherwise}.")
 }
 
 pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {

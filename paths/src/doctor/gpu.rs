@@ -2,7 +2,7 @@
 
 use super::live::{GpuFacts, Gpus};
 use super::{Context, Status, Verdict};
-use crate::{Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
+use crate::{Architecture, Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
 
 /// NVIDIA's vendor ID.
 const NVIDIA: u16 = 0x10de;
@@ -102,6 +102,13 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     let version = module.version.map_or_else(String::new, |version| format!(" {version}"));
     vec![if module.is_open {
         Verdict::pass("host", format!("The GPU uses NVIDIA's open kernel modules{version}."))
+    } else if let Some(why) = why_no_open_modules(at) {
+        Verdict::warn(
+            "host",
+            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs. {why}"),
+            "Register memory of the GPU with nvidia-peermem instead of a dma-buf, or transfer through host memory.",
+        )
+        .because(Cause::MechanismRefused)
     } else {
         Verdict::warn(
             "host",
@@ -110,6 +117,20 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
         )
         .because(Cause::MechanismRefused)
     }]
+}
+
+/// Why NVIDIA's open kernel modules do not exist for this host, as a sentence; `None` if they may exist. They support x86-64 and
+/// 64-bit Arm, and GPUs with a GSP: Turing (device IDs from 1e00) and newer.
+fn why_no_open_modules(at: &Context<'_>) -> Option<&'static str> {
+    const OLDEST_TURING: u16 = 0x1e00;
+    let architecture = at.host().cpu.as_ref().and_then(|cpu| cpu.architecture);
+    if matches!(architecture, Some(Architecture::Power { .. } | Architecture::Other)) {
+        return Some("The open kernel modules do not exist for this architecture.");
+    }
+    let gpus = functions(at);
+    let is_old = |function: &&Function| function.device.is_some_and(|device| device < OLDEST_TURING);
+    (!gpus.is_empty() && gpus.iter().all(is_old))
+        .then_some("The open kernel modules support Turing and newer, and this GPU is older.")
 }
 
 pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {

@@ -2,14 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::context::few;
 use super::{Context, Verdict};
-use crate::{Cause, GroupMembership, Host, KernelRules};
+use crate::function::printable;
+use crate::{
+    Architecture, Cause, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma, Platform,
+};
+
+/// The first kernel with IOMMU groups, and with VFIO.
+const GROUPS: KernelVersion = KernelVersion { major: 3, minor: 6 };
+const GROUPS_PATH: &str = "sys/kernel/iommu_groups";
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
+    if let Some(kernel) = at.host().kernel.filter(|kernel| *kernel < GROUPS) {
+        return vec![Verdict::unknown(
+            "host",
+            format!("Linux {kernel} shows no IOMMU groups, so it is unknown whether an IOMMU is enabled."),
+            format!("Boot a newer kernel: IOMMU groups and VFIO exist since Linux {GROUPS}."),
+        )];
+    }
     // Without an exporter, check every function.
     if let Some(exporter) = at.exporter {
         return vec![match exporter.membership {
-            GroupMembership::None => off(at.host(), exporter.bdf.to_string()),
+            GroupMembership::None => uncovered(at, exporter),
             GroupMembership::Unknown => unknown(exporter.bdf.to_string()),
             GroupMembership::Group(number) => {
                 let kind = at.topology().group_of(exporter).and_then(|group| group.domain_type.as_deref());
@@ -27,17 +42,78 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         )];
     }
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    for group in at.topology().groups().values().filter(|group| !group.noiommu) {
-        *kinds.entry(group.domain_type.as_deref().unwrap_or("unknown")).or_default() += 1;
+    for group in at.topology().groups().values().filter(|group| holds_function(at, group)) {
+        *kinds.entry(group.domain_type.as_deref().unwrap_or("of unknown type")).or_default() += 1;
     }
-    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    vec![if !kinds.is_empty() {
-        Verdict::pass("host", format!("An IOMMU is enabled; groups per domain type: {}.", kinds.join(", ")))
-    } else if functions.iter().any(|function| function.membership == GroupMembership::Unknown) {
-        unknown("host".to_owned())
+    let power = at.host().cpu.as_ref().and_then(|cpu| cpu.legacy_dma) == Some(LegacyDma::PowerTce);
+    let kinds: Vec<_> = kinds
+        .iter()
+        .map(|(kind, count)| match *kind {
+            "of unknown type" if power => format!("{count} without a type (TCE tables)"),
+            kind => format!("{count} {kind}"),
+        })
+        .collect();
+    if kinds.is_empty() {
+        let is_unknown = |function: &Function| function.membership == GroupMembership::Unknown;
+        return vec![match other_groups(at) {
+            None if functions.iter().any(is_unknown) => unknown("host".to_owned()),
+            others => off(at, "host".to_owned(), others.filter(|count| *count > 0)),
+        }];
+    }
+    let detail = format!("An IOMMU is enabled; groups per domain type: {}.", kinds.join(", "));
+    let uncovered: Vec<_> = functions
+        .iter()
+        .filter(|function| function.membership == GroupMembership::None && function.may_export(at.host().page_bytes()))
+        .map(|function| function.bdf.to_string())
+        .collect();
+    vec![if uncovered.is_empty() {
+        Verdict::pass("host", detail)
     } else {
-        off(at.host(), "host".to_owned())
+        Verdict::warn(
+            "host",
+            format!("{detail} It does not cover {}, so VFIO cannot export BARs of these functions.", few(&uncovered)),
+            "Export a BAR of another function.",
+        )
+        .because(Cause::NoIommu)
     }]
+}
+
+/// The finding for an exporter without a group. If other functions have one, an IOMMU is enabled and does not cover this function.
+fn uncovered(at: &Context<'_>, exporter: &Function) -> Verdict {
+    if !at.topology().groups().values().any(|group| holds_function(at, group)) {
+        return off(at, exporter.bdf.to_string(), other_groups(at).filter(|count| *count > 0));
+    }
+    let remedy = match at.platform {
+        Some(platform) if platform.is_soldered() || platform.is_guest() => {
+            "Export a BAR of a function that has an IOMMU group."
+        }
+        _ => {
+            "Export a BAR of a function that has an IOMMU group, or move the card to a slot whose host bridge an IOMMU covers."
+        }
+    };
+    Verdict::fail(
+        exporter.bdf,
+        Cause::NoIommu,
+        "The function has no IOMMU group although others have one: no IOMMU covers its host bridge, and VFIO requires one.",
+        remedy,
+    )
+}
+
+/// Whether an IOMMU translates for the group, and a PCI function is in it.
+fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
+    !group.noiommu && group.members.iter().any(|bdf| at.topology().function(*bdf).is_some())
+}
+
+/// The number of groups, none of which holds a PCI function; `None` if a copy lacks the list of devices of a group.
+fn other_groups(at: &Context<'_>) -> Option<usize> {
+    let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
+    let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();
+    let is_known = at.tree.is_directory(GROUPS_PATH) && others.iter().all(is_listed);
+    is_known.then_some(others.len())
+}
+
+fn devices_of(at: &Context<'_>, group: u32) -> Vec<String> {
+    at.tree.names(&format!("{GROUPS_PATH}/{group}/devices"))
 }
 
 fn unknown(subject: String) -> Verdict {
@@ -48,26 +124,88 @@ fn unknown(subject: String) -> Verdict {
     )
 }
 
-fn off(host: &Host, subject: String) -> Verdict {
-    Verdict::fail(subject, Cause::NoIommu, "No IOMMU is enabled, and VFIO requires one.", how_to_enable(host))
+/// The finding for a function, or a host, without an IOMMU above its PCI functions. `other_groups` is the number of groups that
+/// hold other devices.
+fn off(at: &Context<'_>, subject: String, other_groups: Option<usize>) -> Verdict {
+    let (why, remedy) = match boot_options_that_disable(at.host()) {
+        disabling if !disabling.is_empty() => {
+            let each = if disabling.len() > 1 { ": each of them switches the IOMMU off" } else { "" };
+            (
+                "No IOMMU is enabled, and VFIO requires one.".to_owned(),
+                format!("Boot without {}{each}.", disabling.join(" and ")),
+            )
+        }
+        _ => match at.platform.and_then(Platform::without_iommu) {
+            Some((why, remedy)) if other_groups.is_some() => (why.to_owned(), remedy.to_owned()),
+            Some((why, remedy)) => (format!("No IOMMU is enabled, and VFIO requires one. {why}"), remedy.to_owned()),
+            None => ("No IOMMU is enabled, and VFIO requires one.".to_owned(), how_to_enable(at)),
+        },
+    };
+    let why = match other_groups {
+        Some(count) => format!(
+            "No PCI function is in an IOMMU group: the {count} groups hold devices of the SoC{}. {why}",
+            examples(at)
+        ),
+        None => why,
+    };
+    Verdict::fail(subject, Cause::NoIommu, why, remedy)
 }
 
-fn how_to_enable(host: &Host) -> String {
-    let line = host.command_line.as_ref();
-    let off = |name: &'static str| {
-        line.is_some_and(|line| line.values(name).any(|value| value.split(',').any(|option| option == "off")))
-    };
-    if let Some(name) = ["intel_iommu", "amd_iommu", "iommu"].into_iter().find(|name| off(name)) {
-        return format!("Boot without {name}=off.");
+/// Devices in the groups without a PCI function, in parentheses.
+fn examples(at: &Context<'_>) -> String {
+    const SHOWN: usize = 3;
+    let groups = at.topology().groups().keys().take(SHOWN);
+    let names = groups.flat_map(|number| devices_of(at, *number));
+    let names: Vec<_> = names.take(SHOWN).map(|name| printable(&name)).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
+}
+
+/// The boot options that switch the IOMMU of this processor off. The last of `intel_iommu=on` and `off` applies; nothing reverts
+/// `amd_iommu=off` and `iommu=off` (`intel_iommu_setup`, `parse_amd_iommu_options`, and `iommu_setup` of x86).
+fn boot_options_that_disable(host: &Host) -> Vec<&'static str> {
+    let Some(line) = &host.command_line else { return Vec::new() };
+    let cpu = host.cpu.as_ref();
+    if cpu.is_some_and(|cpu| cpu.architecture.is_some_and(|architecture| architecture != Architecture::X86)) {
+        return Vec::new();
     }
+    let vendor = cpu.and_then(|cpu| cpu.vendor.as_deref());
+    let words = |name: &'static str| line.values(name).flat_map(|value| value.split(','));
+    let switched = |word: &&str| word.starts_with("off") || word.starts_with("on");
+    let intel = words("intel_iommu").filter(switched).last().is_some_and(|word| word.starts_with("off"));
+    // The IOMMU of a guest need not be of the processor's vendor.
+    let is_guest = cpu.is_some_and(|cpu| cpu.has("hypervisor"));
+    let of_vendor = |vendors: [&str; 2]| is_guest || vendor.is_none_or(|vendor| vendors.contains(&vendor));
+    let options = [
+        ("intel_iommu=off", intel && of_vendor(["GenuineIntel", "CentaurHauls"])),
+        (
+            "amd_iommu=off",
+            words("amd_iommu").any(|word| word.starts_with("off")) && of_vendor(["AuthenticAMD", "HygonGenuine"]),
+        ),
+        ("iommu=off", words("iommu").any(|word| word.starts_with("off"))),
+        ("acpi=off", line.values("acpi").any(|value| value == "off")),
+    ];
+    options.into_iter().filter(|(_, disables)| *disables).map(|(option, _)| option).collect()
+}
+
+fn how_to_enable(at: &Context<'_>) -> String {
+    let host = at.host();
     let Some(cpu) = &host.cpu else { return "Enable the IOMMU in the firmware and in the kernel.".to_owned() };
-    match cpu.vendor.as_deref() {
-        _ if cpu.has("hypervisor") => {
-            "Add a virtual IOMMU to this virtual machine (QEMU: -device intel-iommu, with intel_iommu=on in the guest), or use the physical host.".to_owned()
+    let asked = |name: &str| {
+        let line = host.command_line.as_ref();
+        line.is_some_and(|line| line.values(name).any(|value| value.split(',').any(|word| word.starts_with("on"))))
+    };
+    match (cpu.vendor.as_deref(), cpu.architecture) {
+        (Some("GenuineIntel"), _) if asked("intel_iommu") => {
+            "Enable VT-d in the firmware: intel_iommu=on is set, and the kernel still found no IOMMU.".to_owned()
         }
-        Some("GenuineIntel") => "Enable VT-d in the firmware and boot with intel_iommu=on.".to_owned(),
-        Some("AuthenticAMD" | "HygonGenuine") => "Enable the IOMMU (AMD-Vi) in the firmware.".to_owned(),
-        _ => "Enable the IOMMU (SMMU) in the firmware, and boot a kernel with its driver.".to_owned(),
+        (Some("GenuineIntel"), _) => "Enable VT-d in the firmware and boot with intel_iommu=on.".to_owned(),
+        (Some("AuthenticAMD" | "HygonGenuine"), _) => {
+            "Enable the IOMMU (AMD-Vi) in the firmware; the kernel uses it without a boot option.".to_owned()
+        }
+        (_, Some(Architecture::Arm64)) => {
+            "Enable the SMMU in the firmware, and boot a kernel with its driver (ARM_SMMU_V3).".to_owned()
+        }
+        _ => "Enable the IOMMU in the firmware, and boot a kernel with its driver.".to_owned(),
     }
 }
 

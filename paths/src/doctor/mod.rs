@@ -4,7 +4,12 @@
 //! that does not apply returns no finding; for example, the exporter checks return none if there is no exporter. A check without
 //! the necessary information returns *unknown*.
 
+mod acs_redirect;
+mod ats_required;
+mod boot_options;
+mod bus_master;
 mod context;
+mod devices_of_interest;
 mod exporter;
 mod finding;
 mod gpu;
@@ -12,10 +17,12 @@ mod hops;
 mod importer;
 mod iommu;
 mod kernel;
+mod links;
 mod live;
 mod pair;
 mod platform;
 mod process;
+mod vmd;
 
 pub use context::Selection;
 pub use finding::{Finding, Status};
@@ -50,6 +57,7 @@ pub static CHECKS: &[Check] = &[
     check("kernel-version", "Linux 6.19 or newer, which can export BARs", kernel::version),
     check("kernel-options", "required kernel options", kernel::options),
     check("iommu", "an IOMMU is enabled", iommu::in_use),
+    check("boot-options", "every PCI and IOMMU option of the kernel command line has an effect", boot_options::check),
     check("noiommu", "no-IOMMU mode of VFIO is off", iommu::noiommu_mode),
     check("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
     check("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
@@ -59,6 +67,7 @@ pub static CHECKS: &[Check] = &[
     check("exporter", "a function with an exportable BAR", exporter::exists),
     check("bar", "size, width and address of the BAR", exporter::bar),
     check("iommu-group", "VFIO can own the exporter's IOMMU group", exporter::group),
+    check("vmd", "no function is behind Intel's Volume Management Device (VMD)", vmd::check),
     check("exporter-driver", "the exporter is bound to vfio-pci", exporter::driver),
     check("in-use", "the exporter is not in use", exporter::in_use),
     check("memory-decode", "memory decoding of the exporter is on", exporter::memory_decode),
@@ -68,6 +77,7 @@ pub static CHECKS: &[Check] = &[
     check("importer", "an RDMA device that can import", importer::exists),
     check("importer-driver", "the driver supports revocable peer-to-peer buffers", importer::driver),
     check("importer-ready", "the device is ready for use", importer::ready),
+    check("bus-master", "bus mastering of the importer is on, so it can send DMA", bus_master::check),
     check("on-demand-paging", "on-demand paging (ODP), if the driver needs it", importer::on_demand_paging),
     check("gpu-driver", "NVIDIA driver, its CUDA version and GPUs", gpu::driver),
     check("gpu-module", "kernel module of the GPU", gpu::module),
@@ -75,14 +85,21 @@ pub static CHECKS: &[Check] = &[
     check("gpu-direct-rdma", "other devices can access GPU memory (GPUDirect RDMA)", gpu::direct_rdma),
     check("gpu-bar1", "size of BAR1 compared with the GPU's memory", gpu::memory_bar),
     check("path", "predicted path and the rule that determines it", pair::path),
+    check("acs-redirect", "no ACS redirect between functions below one switch", acs_redirect::check),
     check("dma-mask", "the importer's DMA mask covers the BAR", pair::dma_mask),
     check("address-offset", "bus addresses equal CPU addresses", platform::address_offset),
     check("multi-range", "buffers with several ranges can be mapped", pair::multi_range),
-    check("max-payload", "equal maximum payload size (MPS) along the path", pair::max_payload),
+    check("link", "every link has the speed and width that both ends support", links::speed_and_width),
+    check(
+        "max-payload",
+        "no sender exceeds the maximum payload size (MPS) of a receiver on the path",
+        links::max_payload,
+    ),
     check("max-read-request", "max read request size (MRRS) at least the MPS", pair::max_read_request),
     check("relaxed-ordering", "relaxed ordering is enabled on the importer", pair::relaxed_ordering),
     check("acs-route", "route of requests and completions through a switch", pair::acs_route),
     check("ats", "path of ATS-translated requests", pair::ats),
+    check("ats-required", "functions whose ATS the kernel keeps on", ats_required::check),
     check("memlock", "locked-memory limit", process::memlock),
     check("observation", "the kernel's tracing can observe the path", process::observation),
 ];

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::context::sentence;
-use super::hops::pcie_hops;
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
 use crate::route_facts::{Meaning, Packets, RouteFact};
@@ -17,26 +16,26 @@ fn pair(at: &Context<'_>) -> Option<String> {
 
 pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
-        (Some(pair), Some(report)) => vec![predicted(pair, report)],
+        (Some(pair), Some(report)) => vec![predicted(at, pair, report)],
         _ => every_pair(at),
     }
 }
 
-fn predicted(subject: String, report: &PathReport) -> Verdict {
+fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict {
     let PathReport { predicted, deciding, .. } = report;
     let change = report.would_change.first().map(|change| sentence(change));
     match (predicted, report.cause) {
-        (PathName::Refused, cause) => Verdict {
-            cause,
-            ..Verdict::fail(
-                subject,
-                Cause::Topology,
-                format!("The kernel refuses the mapping: {}.", deciding.fact),
-                change.unwrap_or_else(|| {
-                    "Use functions below one switch without ACS redirect, or another host.".to_owned()
-                }),
-            )
-        },
+        (PathName::Refused, cause) => {
+            let remedy = match (change, cause) {
+                (Some(change), Some(Cause::Topology)) => format!("{change} {}", otherwise(at)),
+                (Some(change), _) => change,
+                (None, _) => {
+                    at.placement().map_or_else(|| "Use another host.".to_owned(), crate::placement::Placement::instead)
+                }
+            };
+            let detail = format!("The kernel refuses the mapping: {}.", deciding.fact);
+            Verdict { cause, ..Verdict::fail(subject, Cause::Topology, detail, remedy) }
+        }
         (PathName::Unknown, _) => Verdict::unknown(
             subject,
             format!("The path cannot be predicted: {}.", deciding.fact),
@@ -44,6 +43,17 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
+}
+
+/// The alternative to a path that the kernel refuses.
+fn otherwise(at: &Context<'_>) -> String {
+    let exports_gpu_memory = at.exporter.is_some_and(|exporter| exporter.driver.as_deref() == Some("nvidia"));
+    if exports_gpu_memory && at.importer.is_some_and(|importer| importer.driver.as_deref() == Some("mlx5_core")) {
+        "Otherwise transfer through host memory, or register memory of the GPU with nvidia-peermem, which does not ask p2pdma."
+    } else {
+        "Otherwise transfer through host memory."
+    }
+    .to_owned()
 }
 
 /// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions bound to vfio-pci, or every
@@ -80,13 +90,15 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", listed.join(", "));
     let of = |path| counts.get(&path).copied().unwrap_or(0);
     let cause = predictions.iter().find_map(|prediction| prediction.cause);
-    const REMEDY: &str = "Run `peerpath paths` for the reason of each pair.";
+    let instead = at.platform.and_then(crate::Platform::instead_of_moving).filter(|_| of(PathName::Refused) > 0);
+    let remedy =
+        ["Run `peerpath paths` for the reason of each pair."].into_iter().chain(instead).collect::<Vec<_>>().join(" ");
     vec![if of(PathName::Refused) == predictions.len() {
-        Verdict { cause, ..Verdict::fail("host", Cause::Topology, detail, REMEDY) }
+        Verdict { cause, ..Verdict::fail("host", Cause::Topology, detail, remedy) }
     } else if of(PathName::Refused) > 0 {
-        Verdict { cause, ..Verdict::warn("host", detail, REMEDY) }
+        Verdict { cause, ..Verdict::warn("host", detail, remedy) }
     } else if of(PathName::Unknown) > 0 {
-        Verdict::unknown("host", detail, REMEDY)
+        Verdict::unknown("host", detail, remedy)
     } else {
         Verdict::pass("host", detail)
     }]
@@ -138,6 +150,9 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
         return Vec::new();
     }
+    if !at.some_importer_may_translate() {
+        return Vec::new();
+    }
     let unaffected =
         at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.takes(PathName::BusAddress);
     vec![match multi_range_defect(host) {
@@ -163,30 +178,6 @@ fn unreadable(subject: String) -> Vec<Verdict> {
         subject,
         "The config space of a function on the path is not readable.",
         "Run as root, or take the snapshot as root.",
-    )]
-}
-
-pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
-    let Some(subject) = pair(at) else { return Vec::new() };
-    let Some(hops) = pcie_hops(at) else { return unreadable(subject) };
-    let Some(smallest) = hops.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes) else {
-        return vec![Verdict::pass(subject, "The path contains no PCIe link.")];
-    };
-    let bytes = smallest.1.max_payload_bytes;
-    let larger: Vec<_> = hops.iter().filter(|(_, pcie)| pcie.max_payload_bytes > bytes).collect();
-    let Some((bdf, pcie)) = larger.first() else {
-        return vec![Verdict::pass(
-            subject,
-            format!("The maximum payload size is {bytes} bytes along the whole path."),
-        )];
-    };
-    vec![Verdict::warn(
-        subject,
-        format!(
-            "Maximum payload sizes differ: {bytes} bytes at {}, {} at {bdf}; a port may reject a longer payload as a malformed TLP.",
-            smallest.0, pcie.max_payload_bytes
-        ),
-        "Boot with pci=pcie_bus_safe (one size below each root port) or pci=pcie_bus_peer2peer (128 bytes everywhere).",
     )]
 }
 

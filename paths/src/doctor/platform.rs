@@ -4,7 +4,7 @@ use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::kernel_rules::EncryptedMmio;
 use crate::link_security::LinkSecurity;
-use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, RootBus};
+use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, Request, RootBus};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
@@ -19,20 +19,37 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         Some(_) if at.takes(PathName::BusAddress) => {
             Verdict::pass("host", "A bus-address path does not use the platform's DMA operations.")
         }
-        Some(legacy) if legacy.rejects_mmio() => Verdict::fail(
+        Some(_) if refused_before_mapping(at) == Some(true) => Verdict::pass(
+            "host",
+            "The platform's DMA operations are not reached: p2pdma refuses every pair without a common bridge before that, \
+             because the kernel does not trust the host bridges.",
+        ),
+        Some(legacy) if legacy.rejects_mmio() && refused_before_mapping(at).is_none() => Verdict::unknown(
+            "host",
+            format!(
+                "It is unknown whether a mapping reaches {}, because the snapshot does not show which host bridges the kernel trusts.",
+                legacy.as_str()
+            ),
+            "Take the snapshot with `peerpath snapshot`.",
+        ),
+        Some(legacy) if !legacy.rejects_mmio() => Verdict::pass("host", format!("{} accept MMIO.", legacy.as_str())),
+        Some(legacy) => Verdict::fail(
             "host",
             Cause::LegacyDmaOps,
             format!("{} rejects MMIO, so the kernel maps no BAR through the root complex.", legacy.as_str()),
             "Use functions below one switch without ACS redirect, or another platform.",
         ),
-        Some(legacy) if at.report.is_some() => Verdict::pass("host", format!("{} accept MMIO.", legacy.as_str())),
-        Some(_) => Verdict::warn(
-            "host",
-            "The P2PDMA allowlist contains no host bridge of POWER, so the kernel permits only bus-address paths.",
-            "Use functions below one switch without ACS redirect, or stage the transfers through host memory.",
-        )
-        .because(Cause::Topology),
     }]
+}
+
+/// Whether p2pdma refuses the pair, or without a pair every pair that would need the DMA API.
+/// `None` if that is unknown.
+fn refused_before_mapping(at: &Context<'_>) -> Option<bool> {
+    match &at.report {
+        Some(report) if report.predicted == PathName::Unknown => None,
+        Some(report) => Some(report.cause == Some(Cause::Topology)),
+        None => at.inventory.predictor(Request::default()).trusts_no_host_bridge(),
+    }
 }
 
 pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
@@ -145,6 +162,18 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
+    let uncopied = at.topology().functions().iter().filter(|function| function.config.readable_bytes() == 0);
+    let uncopied: Vec<_> = uncopied.map(|function| function.bdf.to_string()).collect();
+    if !uncopied.is_empty() && !at.tree.is_live() {
+        return vec![Verdict::unknown(
+            "host",
+            format!(
+                "The snapshot does not contain the config space of {}, so ACS, ATS and payload sizes are unknown.",
+                few(&uncopied)
+            ),
+            "Copy the file config of each function as root, or take the snapshot with `peerpath snapshot` as root.",
+        )];
+    }
     let truncated = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
     let truncated: Vec<_> = truncated.map(|function| function.bdf.to_string()).collect();
     if !truncated.is_empty() {

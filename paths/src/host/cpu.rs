@@ -15,6 +15,26 @@ pub struct Cpu {
     pub flags: Vec<String>,
     /// DMA operations specific to the platform; `None` if the platform uses the generic code.
     pub legacy_dma: Option<LegacyDma>,
+    /// Architecture of the processor; `None` if the text does not show it.
+    pub architecture: Option<Architecture>,
+    /// Name of the machine or board, where `/proc/cpuinfo` contains one (`Raspberry Pi 5 Model B`).
+    pub machine: Option<String>,
+}
+
+/// Architecture of a processor. Boot options and IOMMUs depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// x86, 32 or 64 bits.
+    X86,
+    /// 64-bit Arm.
+    Arm64,
+    /// POWER.
+    Power {
+        /// Whether a hypervisor owns the machine (platform `pSeries`).
+        is_guest: bool,
+    },
+    /// Another architecture.
+    Other,
 }
 
 /// A platform whose DMA operations are not the generic ones.
@@ -67,6 +87,8 @@ impl Cpu {
             model_name: get("model name"),
             flags: first.get("flags").map(|flags| flags.split(' ').map(str::to_owned).collect()).unwrap_or_default(),
             legacy_dma: legacy(&first),
+            architecture: architecture(&first),
+            machine: get("Model").or_else(|| get("machine")).or_else(|| get("Hardware")),
         }
     }
 
@@ -83,6 +105,24 @@ impl Cpu {
     /// Whether the processor has a feature flag.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)
+    }
+}
+
+fn architecture(first: &HashMap<&str, &str>) -> Option<Architecture> {
+    let has = |key: &str| first.contains_key(key);
+    match legacy(first) {
+        Some(LegacyDma::PowerTce) => {
+            Some(Architecture::Power { is_guest: first.get("platform").is_some_and(|platform| *platform == "pSeries") })
+        }
+        Some(_) => Some(Architecture::Other),
+        // s390 has the key `vendor_id` too.
+        None if has("vendor_id") => Some(match first.get("vendor_id") {
+            Some(&"IBM/S390") => Architecture::Other,
+            _ => Architecture::X86,
+        }),
+        None if has("CPU implementer") => Some(Architecture::Arm64),
+        None if has("hart") || has("isa") => Some(Architecture::Other),
+        None => None,
     }
 }
 

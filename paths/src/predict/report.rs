@@ -7,9 +7,11 @@ use super::refusal::{Refused, unknown_of_direct_mapping};
 use super::{Prediction, Predictor, Request, multi_range_defect};
 use crate::acs_route::SwitchRoute;
 use crate::link_security::LinkSecurity;
+use crate::placement::Placement;
 use crate::route_facts::{RouteFact, route_facts};
 use crate::{
-    Bdf, Bounce, Capability, Cause, Function, GroupMembership, KernelRules, KernelVersion, PathName, Topology, blockers,
+    Bdf, Bounce, Capability, Cause, Function, GroupMembership, KernelRules, KernelVersion, PathName, Topology,
+    blockers, boot_option,
 };
 
 /// One object of `paths --json`.
@@ -266,7 +268,11 @@ impl<'a> ReportBuilder<'a> {
         let newer = self.predictor.newer_kernel().map_or_else(String::new, |kernel| {
             format!(" (that of Linux {}; the one of Linux {kernel} is unknown)", KernelRules::NEWEST)
         });
-        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}{newer}", first.bdf, first.ids()))
+        let order =
+            if root.order_known { "" } else { " in the assumed order of a boot (proc/bus/pci/devices is missing)" };
+        let ids = first.ids();
+        let fact = format!("{} ({ids}), the first device on root bus {bus}{order}, {fact}{newer}", first.bdf);
+        (Some(first.bdf), fact)
     }
 
     fn mapping_fact(&self) -> &'a str {
@@ -419,12 +425,13 @@ impl<'a> ReportBuilder<'a> {
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
-                "clear the ACS redirect bits of {} before binding the exporter (at boot: pci=disable_acs_redir={}) for a bus-address path",
+                "clear the ACS redirect bits of {} before binding the exporter (at boot: {}) for a bus-address path",
                 redirecting.join(", "),
-                redirecting.join(";")
+                boot_option::without_redirect(&redirecting)
             ));
         } else if path != PathName::BusAddress && self.common.is_none() {
-            change.push("move both functions below one switch without ACS redirect for a bus-address path".to_owned());
+            let placement = Placement::of(self.predictor.platform, self.topology(), [self.from, self.to]);
+            change.extend(placement.change().filter(|_| path != PathName::Unknown));
         }
         let group = match self.function(self.to).membership {
             GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),

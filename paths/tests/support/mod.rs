@@ -48,6 +48,8 @@ pub struct Function {
     /// Double words that replace those of the generated config space, with their offsets. The PCIe capability is at 0x40, the first
     /// extended capability at 0x100.
     patches: Vec<(usize, u32)>,
+    /// Generation and lanes: current, and supported.
+    link: [(u8, u8); 2],
 }
 
 macro_rules! setters {
@@ -55,7 +57,7 @@ macro_rules! setters {
 }
 
 impl Function {
-    setters!(ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String, command: u8, device_control: u16);
+    setters!(ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String, command: u8, device_control: u16, link: [(u8, u8); 2]);
 
     pub fn acs(mut self, control: u16) -> Self {
         self.acs = Some(control);
@@ -134,6 +136,9 @@ impl Function {
             bytes[0x40] = 0x10;
             bytes[0x42..0x44].copy_from_slice(&(kind << 4 | 2).to_le_bytes());
             bytes[0x48..0x4a].copy_from_slice(&self.device_control.to_le_bytes());
+            let [now, limit] = self.link.map(|(generation, lanes)| u16::from(generation) | u16::from(lanes) << 4);
+            bytes[0x4c..0x4e].copy_from_slice(&limit.to_le_bytes());
+            bytes[0x52..0x54].copy_from_slice(&now.to_le_bytes());
         }
         let mut at = 0x100;
         for (id, control) in [(0x000d_u32, self.acs), (0x000f, self.ats.map(|enabled| u16::from(enabled) << 15))] {
@@ -299,9 +304,10 @@ impl Machine {
             mask: 64,
             virtual_function_of: None,
             devices: Vec::new(),
-            command: 2,
+            command: 6,
             device_control: 0,
             patches: Vec::new(),
+            link: [(0, 0); 2],
         });
         if let Some(group) = function.group {
             self.groups.entry(group).or_insert_with(|| ("DMA".to_owned(), String::new()));

@@ -1,0 +1,258 @@
+//! The check of the kernel command line: options that do nothing, and lists of functions that reach other functions than meant.
+
+mod functions;
+mod known;
+
+use super::context::few;
+use super::{Context, Verdict};
+use crate::{Capability, Function, boot_option};
+
+use functions::Pattern;
+use known::Meaning;
+
+/// The options of `pci=` with a list of functions.
+const LISTS: [&str; 2] = ["disable_acs_redir=", "config_acs="];
+
+pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
+    let Some(line) = &at.host().command_line else {
+        return vec![Verdict::unknown(
+            "host",
+            "The boot options are unknown: the snapshot does not contain proc/cmdline.",
+            "Add proc/cmdline to the snapshot.",
+        )];
+    };
+    let mut found = Vec::new();
+    for (name, value) in line.parameters() {
+        match name {
+            "pci" => found.extend(pci(at, value)),
+            "vfio_pci.ids" | "pci_stub.ids" => found.extend(ids(at, name, value)),
+            _ => found.extend(other(at, name, value)),
+        }
+    }
+    found.extend(LISTS.iter().filter_map(|list| superseded(at, list)));
+    if found.is_empty() {
+        found.push(Verdict::pass("host", "The kernel has every PCI and IOMMU option of its command line."));
+    }
+    found
+}
+
+/// Text of the command line without characters that could control a terminal.
+fn printable(text: &str) -> String {
+    /// Length limit of the kernel's command line on most architectures, in bytes.
+    const LIMIT: usize = 4096;
+    text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(LIMIT).collect()
+}
+
+/// A parameter other than `pci=`.
+fn other(at: &Context<'_>, name: &str, value: &str) -> Vec<Verdict> {
+    let cpu = at.host().cpu.as_ref();
+    let shown = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
+    if name == "smmu.bypassdev" {
+        let release = at.tree.text("proc/sys/kernel/osrelease").unwrap_or_default();
+        if release.contains(".oe") {
+            return Vec::new();
+        }
+        return vec![Verdict::warn(
+            "host",
+            format!("Only vendor kernels (openEuler) have the option {shown}; other kernels ignore it."),
+            "Check the kernel log for the devices that bypass the SMMU.",
+        )];
+    }
+    match known::parameter_named(name, cpu) {
+        None => Vec::new(),
+        Some(Meaning::Known) => {
+            value.split(',').filter(|word| !word.is_empty()).filter_map(|word| judged(at, name, word)).collect()
+        }
+        Some(meaning) => useless(at, name, value, &shown, meaning).into_iter().collect(),
+    }
+}
+
+/// One value of `pci=`, whose options are separated by commas.
+fn pci(at: &Context<'_>, value: &str) -> Vec<Verdict> {
+    let mut found = Vec::new();
+    let words: Vec<&str> = value.split(',').collect();
+    let mut next = 0;
+    while let Some(word) = words.get(next) {
+        next += 1;
+        let Some((option, list)) = LISTS.iter().find_map(|option| Some((*option, word.strip_prefix(option)?))) else {
+            found.extend((!word.is_empty()).then(|| judged(at, "pci", word)).flatten());
+            continue;
+        };
+        // People separate functions by commas, and the kernel takes what follows a comma as the next option of pci=.
+        let lost = words[next..].iter().take_while(|word| is_entry(word)).count();
+        if lost > 0 {
+            found.push(cut_off(option, list, &words[next..next + lost]));
+            next += lost;
+        }
+        match judged(at, "pci", word) {
+            Some(verdict) => found.push(verdict),
+            None => found.extend(entries(at, option, list)),
+        }
+    }
+    found
+}
+
+/// Whether a word is an entry of a list of functions, with or without the flags of `config_acs=`.
+fn is_entry(word: &str) -> bool {
+    word.split(';').all(|entry| Pattern::parse(without_flags(entry)).is_some())
+}
+
+fn without_flags(entry: &str) -> &str {
+    entry.split_once('@').map_or(entry, |(_, function)| function)
+}
+
+fn cut_off(option: &str, list: &str, lost: &[&str]) -> Verdict {
+    let lost: Vec<_> = lost.iter().map(|word| printable(word)).collect();
+    let whole = format!("pci={option}{};{}", printable(list), lost.join(";"));
+    Verdict::warn(
+        "host",
+        format!(
+            "The list of pci={option} ends at the first comma: it reaches {} only, and {} has no effect.",
+            printable(list).replace(';', ", "),
+            lost.join(", ")
+        ),
+        format!("Separate the functions by semicolons. Boot with {}.", boot_option::for_grub(&whole)),
+    )
+}
+
+/// The entries of a list that match no function with ACS. The kernel stops at an entry that it cannot parse.
+fn entries(at: &Context<'_>, option: &str, list: &str) -> Vec<Verdict> {
+    let mut found = Vec::new();
+    let with_flags = option == "config_acs=";
+    let all: Vec<&str> = list.strip_suffix(';').unwrap_or(list).split(';').collect();
+    for (position, entry) in all.iter().enumerate() {
+        let shown = printable(entry);
+        let flags = entry.split_once('@').map(|(flags, _)| flags);
+        if with_flags && flags.is_none() {
+            found.push(Verdict::warn(
+                "host",
+                format!("pci={option} has no flags for {shown}, so the kernel ignores this function and the ones after it."),
+                "Write FLAGS@FUNCTION for every function, separated by semicolons (in GRUB's configuration in single quotes).",
+            ));
+            return found;
+        }
+        if flags.filter(|_| with_flags).is_some_and(|flags| flags.contains(|flag| !"01xX".contains(flag))) {
+            found.push(Verdict::warn(
+                "host",
+                format!("pci={option} has invalid flags in {shown}, so the kernel ignores this function and the ones after it."),
+                "Write one character per ACS bit, the lowest bit last: 0 clears it, 1 sets it, x keeps it.",
+            ));
+            return found;
+        }
+        let Some(pattern) = Pattern::parse(if with_flags { without_flags(entry) } else { entry }) else {
+            let rest = all.len() - position - 1;
+            let rest = if rest == 0 { String::new() } else { format!(", and the kernel ignores the {rest} after it") };
+            found.push(Verdict::warn(
+                "host",
+                format!("pci={option} contains {shown}, which is not an address of a function{rest}."),
+                "Write an address such as 0000:03:00.0, or pci:VENDOR:DEVICE.",
+            ));
+            return found;
+        };
+        let functions: Vec<&Function> = pattern.matches(at.topology()).collect();
+        found.extend(entry_verdict(at, option, &shown, &functions));
+    }
+    found
+}
+
+/// The finding for one entry of a list; `None` if it reaches a function with ACS.
+fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Function]) -> Option<Verdict> {
+    if functions.is_empty() {
+        return Some(Verdict::warn(
+            "host",
+            format!("pci={option} names {shown}, and no such function exists, so it has no effect."),
+            "Correct the address (`lspci -D` lists the addresses; they change with the slots), or remove it.",
+        ));
+    }
+    let has_acs = |function: &&&Function| function.acs != Capability::Absent;
+    let Some(with_acs) = functions.iter().find(has_acs) else {
+        let function = functions[0];
+        let port = at.topology().bridges_above(function.bdf).into_iter().find(|bdf| {
+            at.topology().function(*bdf).is_some_and(|bridge| matches!(bridge.acs, Capability::Present(_)))
+        });
+        let remedy = port.map_or_else(
+            || "Remove it: no port above the function has ACS either.".to_owned(),
+            |port| format!("Name the port above it: {port}."),
+        );
+        let what = if function.is_bridge() { "a bridge without ACS" } else { "no bridge and has no ACS" };
+        return Some(Verdict::warn(
+            "host",
+            format!("pci={option} names {shown}, which is {what}, so it has no effect there."),
+            remedy,
+        ));
+    };
+    let redirecting = with_acs.acs.present().filter(|control| option == "disable_acs_redir=" && control.redirects())?;
+    Some(Verdict::warn(
+        with_acs.bdf,
+        format!(
+            "pci={option} names {shown}, and its ACS redirect is set all the same ({}).",
+            redirecting.redirect_names()
+        ),
+        "Look for `Cannot disable ACS redirect` in the kernel log, and for programs that set ACS (setpci) after boot.",
+    ))
+}
+
+/// A list that a later one replaces: the kernel keeps one pointer per option.
+fn superseded(at: &Context<'_>, option: &str) -> Option<Verdict> {
+    let line = at.host().command_line.as_ref()?;
+    let words = line.values("pci").flat_map(|value| value.split(','));
+    let lists: Vec<_> = words.filter_map(|word| word.strip_prefix(option)).collect();
+    let (last, earlier) = lists.split_last()?;
+    (!earlier.is_empty() && earlier.iter().any(|list| list != last)).then(|| {
+        let joined: Vec<_> = lists.iter().map(|list| printable(list)).collect();
+        Verdict::warn(
+            "host",
+            format!("pci={option} is given {} times, and only the last one counts.", lists.len()),
+            format!(
+                "Join the lists. Boot with {}.",
+                boot_option::for_grub(&format!("pci={option}{}", joined.join(";")))
+            ),
+        )
+    })
+}
+
+/// The finding for one word of a known parameter; `None` if the kernel has it.
+fn judged(at: &Context<'_>, name: &str, word: &str) -> Option<Verdict> {
+    let meaning = known::word(name, word, at.host().cpu.as_ref(), at.host().kernel);
+    useless(at, name, word, &format!("{name}={word}"), meaning)
+}
+
+fn useless(at: &Context<'_>, name: &str, word: &str, shown: &str, meaning: Meaning) -> Option<Verdict> {
+    let shown = printable(shown);
+    let detail = match meaning {
+        Meaning::Known => return None,
+        Meaning::Unknown => format!("The kernel has no option {shown}, so it does nothing."),
+        Meaning::OtherProcessor(on) => format!("The option {shown} applies to {}, so it does nothing here.", on.name()),
+        Meaning::Newer(since) => {
+            format!(
+                "The option {shown} exists since Linux {since}, so it does nothing here unless the distribution added it."
+            )
+        }
+    };
+    let wanted = known::wanted(name, word, at.host().cpu.as_ref());
+    let remedy = if wanted.is_empty() { "Remove it.".to_owned() } else { format!("Remove it. {wanted}") };
+    Some(Verdict::warn("host", detail, remedy))
+}
+
+/// IDs that a stub driver should bind and that no function has.
+fn ids(at: &Context<'_>, name: &str, value: &str) -> Option<Verdict> {
+    if at.topology().functions().iter().any(|function| function.vendor.is_none() || function.device.is_none()) {
+        return None;
+    }
+    let is_absent = |entry: &&str| {
+        let mut numbers = entry.split(':').map(|id| u32::from_str_radix(id, 16).ok());
+        let (Some(Some(vendor)), Some(Some(device))) = (numbers.next(), numbers.next()) else { return false };
+        let fits = |function: &Function| {
+            function.vendor.map(u32::from) == Some(vendor) && function.device.map(u32::from) == Some(device)
+        };
+        vendor <= 0xffff && device <= 0xffff && !at.topology().functions().iter().any(fits)
+    };
+    let absent: Vec<_> = value.split(',').filter(is_absent).map(printable).collect();
+    (!absent.is_empty()).then(|| {
+        Verdict::warn(
+            "host",
+            format!("{name} names IDs that no function of this host has: {}.", few(&absent)),
+            "Correct the IDs (`lspci -nn` lists them), or remove them.",
+        )
+    })
+}

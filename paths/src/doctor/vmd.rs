@@ -1,0 +1,35 @@
+//! Check of Intel's Volume Management Device (VMD): a controller with a root bus of its own, behind which the firmware hides drives
+//! and slots.
+
+use std::collections::BTreeMap;
+
+use super::context::few;
+use super::devices_of_interest::selected;
+use super::{Context, Verdict};
+use crate::Bdf;
+
+pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
+    let mut behind: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
+    for function in selected(at) {
+        if let Some(controller) = at.topology().controller_above(function.bdf) {
+            behind.entry(controller).or_default().push(function.bdf.to_string());
+        }
+    }
+    behind
+        .into_iter()
+        .map(|(controller, functions)| {
+            Verdict::warn(
+                controller,
+                format!(
+                    "{} behind this VMD controller: they share its root bus, which the kernel judges apart from the \
+                     processor's, and its IOMMU group, which VFIO cannot own while the driver of the controller is bound.",
+                    match functions.as_slice() {
+                        [one] => format!("{one} is"),
+                        _ => format!("{} are", few(&functions)),
+                    }
+                ),
+                "Switch VMD off in the firmware for the slots of these functions.",
+            )
+        })
+        .collect()
+}
