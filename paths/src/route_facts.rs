@@ -1,7 +1,7 @@
 //! Statements about the route of packets, for the report of a pair and for the checks.
 
 use crate::acs_route::{PortAction, SwitchRoute, translation_blocker};
-use crate::{AcsControl, Bdf, Capability, Function, PathName, Topology};
+use crate::{AcsControl, Bdf, Function, PathName, Topology};
 
 /// The packets that a statement is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn completions(route: &SwitchRoute<'_>, importer: &Function, path: PathName) -> 
                  not redirect them (ACS CR), and a root complex that does not see the completion may report an error",
                 port.bdf
             );
-            if supports(port, AcsControl::COMPLETION_REDIRECT) {
+            if supports(port, AcsControl::COMPLETION_REDIRECT) == Some(true) {
                 let remedy =
                     format!("Set completion redirect (bit 3 of the ACS Control register) of {} with setpci.", port.bdf);
                 RouteFact::problem(Packets::Completions, clause, remedy)
@@ -202,23 +202,23 @@ fn translated_below_switch(route: &SwitchRoute<'_>) -> RouteFact {
                  them directly (ACS DT)"
             ),
         ),
-        (Some(PortAction::Redirect), _) if supports(route.requests_enter, AcsControl::DIRECT_TRANSLATED) => {
-            RouteFact::problem(
-                Packets::Translated,
-                format!(
-                    "the importer uses ATS, but its translated requests go through the root complex: they enter the switch at {port}, \
-                 which redirects them (ACS RR without DT)"
-                ),
-                format!("Set direct translated P2P (bit 6 of the ACS Control register) of {port} with setpci."),
-            )
-        }
-        (Some(PortAction::Redirect), _) => RouteFact::remark(
-            Packets::Translated,
-            format!(
+        (Some(PortAction::Redirect), _) => {
+            let up = format!(
                 "the importer uses ATS, and its translated requests go through the root complex: they enter the switch at {port}, \
-                 which redirects them (ACS RR) and does not support direct translated P2P (ACS DT)"
-            ),
-        ),
+                 which redirects them (ACS RR without DT)"
+            );
+            match supports(route.requests_enter, AcsControl::DIRECT_TRANSLATED) {
+                Some(true) => RouteFact::problem(
+                    Packets::Translated,
+                    up,
+                    format!("Set direct translated P2P (bit 6 of the ACS Control register) of {port} with setpci."),
+                ),
+                Some(false) => {
+                    RouteFact::remark(Packets::Translated, up + " and does not support direct translated P2P")
+                }
+                None => RouteFact::remark(Packets::Translated, up),
+            }
+        }
         (Some(PortAction::Block), _) => blocked(Packets::Translated, "translated requests", port),
         (None, _) => RouteFact::unknown(
             Packets::Translated,
@@ -237,6 +237,7 @@ fn blocked(packets: Packets, name: &str, port: Bdf) -> RouteFact {
     )
 }
 
-fn supports(port: &Function, bit: u16) -> bool {
-    matches!(port.config.acs_register(), Capability::Present(register) if register.supported & bit != 0)
+/// Whether a port has a bit in its ACS Capability register; `None` if the register is not readable.
+fn supports(port: &Function, bit: u16) -> Option<bool> {
+    port.config.acs_register().present().map(|register| register.supported & bit != 0)
 }

@@ -282,6 +282,7 @@ fn tdisp_of_the_importer_blocks_the_pair() {
     let tree = case("tdisp-bound");
     let report = report(&tree, "0000:01:00.0", "0000:02:00.0");
     assert_eq!(report.blockers, [Cause::ConfidentialGuest]);
+    assert!(report.notes.iter().any(|note| note.contains("(TDISP) of 0000:02:00.0 is bound")), "{:?}", report.notes);
     let found = findings(&tree, "0000:01:00.0", "0000:02:00.0", "tdisp");
     let of_importer = found.iter().find(|finding| finding.subject == "0000:02:00.0").unwrap();
     assert_eq!((of_importer.status, of_importer.cause), (Status::Fail, Some(Cause::ConfidentialGuest)));
@@ -345,6 +346,8 @@ fn names_the_vmd_controller_whose_requester_id_the_requests_carry() {
         assert!(report.notes.iter().any(|note| note.starts_with(&expected)), "{:?}", report.notes);
     }
     let inventory = Inventory::read(&case("vmd"));
+    assert_eq!(report.cause, Some(Cause::Topology));
+    assert!(report.would_change[0].starts_with("switch VMD off in the firmware"), "{:?}", report.would_change);
     assert_eq!(inventory.topology.controller_above(bdf("0000:00:0e.0")), None);
 }
 

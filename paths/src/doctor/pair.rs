@@ -233,7 +233,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::pass(subject, "ATS of the importer is off, so all its requests are untranslated.")];
     }
     let facts = at.route_facts.iter();
-    facts.filter(|fact| fact.packets == Packets::Translated).map(|fact| of_route(&subject, fact)).collect()
+    facts.filter(|fact| fact.packets == Packets::Translated).map(|fact| of_route(subject, fact)).collect()
 }
 
 /// Reports where the ports send requests and completions in contrast to the kernel's map type.

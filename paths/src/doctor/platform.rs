@@ -95,7 +95,7 @@ pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {
             function.bdf,
             Cause::ConfidentialGuest,
             format!(
-                "The TEE device interface (TDISP) of the function is {state}, and a locked device does not share its memory."
+                "The TEE device interface (TDISP) of the function is {state}, and a locked function exchanges data only with its confidential guest."
             ),
             "Remove the device from the confidential guest to unlock it.",
         ),

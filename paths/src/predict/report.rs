@@ -422,6 +422,10 @@ impl<'a> ReportBuilder<'a> {
             return cause.map(|_| one()).into_iter().collect();
         }
         let mut change = Vec::new();
+        let behind_vmd = [self.from, self.to].iter().any(|&at| self.topology().vmd_above(self.function(at)).is_some());
+        if cause == Some(Cause::Topology) && behind_vmd {
+            change.push("switch VMD off in the firmware, so that the root complex contains the host bridge".to_owned());
+        }
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
@@ -478,7 +482,13 @@ impl<'a> ReportBuilder<'a> {
                 let bdf = function.bdf;
                 format!(
                     "{bdf} is behind the VMD controller {controller}: its requests carry the requester ID of {controller}, so the \
-                     IOMMU translates them in the domain of {controller}"
+                     IOMMU treats them as requests of {controller}"
+                )
+            }));
+            notes.extend(function.tdisp.as_ref().map(|state| {
+                format!(
+                    "the TEE device interface (TDISP) of {} is {state}: the function exchanges data only with its confidential guest",
+                    function.bdf
                 )
             }));
             notes.extend(LinkSecurity::of(self.topology(), function).map(|security| security.clause(function.bdf)));
