@@ -51,7 +51,7 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Link, Pcie, PortType};
-pub use explain::{Facts, Step, explain};
+pub use explain::{Facts, MemoryKind, Step, errno_name, explain, parse_errno};
 pub use explanation::{Explained, Explanation, Severity};
 pub use function::{Function, GroupMembership};
 pub use group::IommuGroupId;

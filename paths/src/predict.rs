@@ -158,6 +158,7 @@ impl<'host> Predictor<'host> {
         let mask = importer.and_then(|(_, facts)| facts.mask);
         let bar = exporter.and_then(|(_, bar)| bar);
         Facts {
+            source: None,
             ranges: Some(self.request.ranges),
             driver: importer.and_then(|(function, _)| function.driver.clone()),
             translated: importer.and_then(|(_, facts)| facts.translated()),
