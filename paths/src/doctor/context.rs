@@ -3,6 +3,7 @@
 use super::LiveFacts;
 use crate::{
     Bdf, ExporterRule, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree,
+    blockers,
 };
 
 /// Selection of the functions to check. The default checks the whole host.
@@ -76,6 +77,15 @@ impl<'a> Context<'a> {
             None if self.exporter_device.is_some() => ExporterRule::Nvidia,
             None => ExporterRule::Vfio,
         }
+    }
+
+    /// Whether GPU drivers are the only exporters of this host: no function is bound to vfio-pci, and no exporter is selected.
+    pub(super) fn only_gpus_export(&self) -> bool {
+        let functions = self.topology().functions();
+        let through_vfio = |function: &Function| function.driver.as_deref().is_some_and(blockers::exports);
+        self.exporter.is_none()
+            && functions.iter().any(|function| ExporterRule::of(function, None).is_gpu())
+            && !functions.iter().any(through_vfio)
     }
 
     /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
