@@ -60,7 +60,7 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
     };
     let rule = at.rule();
     let detail = sentence(rule.describe());
-    vec![if rule.exports_host_memory_only() {
+    let verdict = if rule.exports_host_memory_only() {
         Verdict::warn(
             subject,
             detail,
@@ -69,7 +69,8 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
         )
     } else {
         Verdict::pass(subject, detail)
-    }]
+    };
+    [verdict].into_iter().chain(super::gpu::numbered(at, at.exporter_device, at.exporter)).collect()
 }
 
 /// The BAR through which other devices access the memory of a GPU.
