@@ -34,6 +34,8 @@ pub(super) struct Context<'a> {
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
     pub(super) own_address_space: bool,
+    /// Whether no exporter is selected, and the drivers of GPUs are the only ones that export memory of this host.
+    pub(super) only_gpus_export: bool,
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
@@ -64,6 +66,7 @@ impl<'a> Context<'a> {
             importer: function(selection.to),
             device: selection.device.as_deref(),
             own_address_space: selection.own_address_space,
+            only_gpus_export: selection.from.is_none() && only_gpus_export(&inventory.topology),
             report: report.flatten(),
             facts,
         }
@@ -77,15 +80,6 @@ impl<'a> Context<'a> {
             None if self.exporter_device.is_some() => ExporterRule::Nvidia,
             None => ExporterRule::Vfio,
         }
-    }
-
-    /// Whether GPU drivers are the only exporters of this host: no function is bound to vfio-pci, and no exporter is selected.
-    pub(super) fn only_gpus_export(&self) -> bool {
-        let functions = self.topology().functions();
-        let through_vfio = |function: &Function| function.driver.as_deref().is_some_and(blockers::exports);
-        self.exporter.is_none()
-            && functions.iter().any(|function| ExporterRule::of(function, None).is_gpu())
-            && !functions.iter().any(through_vfio)
     }
 
     /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
@@ -121,6 +115,13 @@ impl<'a> Context<'a> {
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
     }
+}
+
+/// Whether functions with a GPU driver exist, and no function is bound to vfio-pci.
+fn only_gpus_export(topology: &Topology) -> bool {
+    let through_vfio = |function: &Function| function.driver.as_deref().is_some_and(blockers::exports);
+    let functions = topology.functions();
+    functions.iter().any(|function| ExporterRule::of(function, None).is_gpu()) && !functions.iter().any(through_vfio)
 }
 
 /// The RDMA devices on a function: `verbs:mlx5_0`.

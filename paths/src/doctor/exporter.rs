@@ -3,7 +3,7 @@
 use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Bar, BarKind, Cause, ExporterRule, Function, blockers};
+use crate::{Bar, BarKind, Cause, ExporterRule, Function, PortType, blockers};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();
@@ -83,6 +83,12 @@ fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
     vec![match bar {
         // i915 and nouveau export host memory, which has no BAR.
         _ if rule.exports_host_memory_only() => return Vec::new(),
+        _ if exporter.pcie.present().is_some_and(|pcie| pcie.port_type == PortType::IntegratedEndpoint) => {
+            Verdict::pass(
+                exporter.bdf,
+                "The GPU is part of the processor and uses host memory, so its exports need no BAR and no peer-to-peer path.",
+            )
+        }
         Some(bar) if bar.size_bytes <= NOT_RESIZED_BYTES => Verdict::warn(
             subject(bar),
             format!(
@@ -103,9 +109,9 @@ fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
         None => Verdict::fail(
             exporter.bdf,
             Cause::BarNotExportable,
-            "The function has no BAR of GPU memory, as a GPU that uses the memory of the host, so other devices cannot access \
-             GPU memory through PCI.",
-            "Register host memory with the importer and with the GPU (cudaHostAlloc), which both access at full speed.",
+            "The function has no BAR of GPU memory, so other devices cannot access GPU memory through PCI. A GPU that shares the \
+             memory of the host has no such BAR.",
+            "Register host memory with the importer and with the GPU (cudaHostAlloc).",
         ),
     }]
 }

@@ -241,7 +241,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             Some((name, DmaBufSupport::PinnedRevocable)) => {
                 Verdict::pass(device, format!("{name} pins the buffer and supports revocation."))
             }
-            Some((name, DmaBufSupport::PinnedForever)) if at.only_gpus_export() => Verdict::warn(
+            Some((name, DmaBufSupport::PinnedForever)) if at.only_gpus_export => Verdict::warn(
                 device,
                 format!(
                     "{name} pins the buffer without support for revocation. It can import memory that a GPU driver exports, and VFIO \
