@@ -33,6 +33,7 @@ mod devices;
 pub mod doctor;
 mod explain;
 mod explanation;
+mod exporter_rule;
 mod function;
 mod group;
 mod host;
@@ -57,8 +58,9 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
-pub use explain::{Facts, Route, Step, explain};
+pub use explain::{Facts, MemoryKind, Route, Step, errno_name, explain, parse_errno};
 pub use explanation::{Explained, Explanation, Severity};
+pub use exporter_rule::ExporterRule;
 pub use function::{Function, GroupMembership};
 pub use group::IommuGroupId;
 pub use host::{

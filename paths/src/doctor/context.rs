@@ -4,8 +4,8 @@ use super::LiveFacts;
 use crate::placement::Placement;
 use crate::route_facts::RouteFact;
 use crate::{
-    Bdf, FACTS_PATH, Facts, Function, GroupMembership, Host, Inventory, PathName, PathReport, Platform, Request,
-    Topology, Tree,
+    Bdf, ExporterRule, FACTS_PATH, Facts, Function, GroupMembership, Host, Inventory, PathName, PathReport, Platform,
+    Request, Topology, Tree, blockers,
 };
 
 /// Selection of the functions to check. The default checks the whole host.
@@ -15,6 +15,8 @@ pub struct Selection {
     pub from: Option<Bdf>,
     /// Index of the exporter's BAR; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
+    /// The GPU whose memory is exported (`cuda:0`); `None` for another exporter.
+    pub exporter_device: Option<String>,
     /// Function that imports; `None` for every function with an RDMA device.
     pub to: Option<Bdf>,
     /// The device on the importer (`verbs:mlx5_0`); `None` for every device.
@@ -30,8 +32,12 @@ pub(super) struct Context<'a> {
     pub(super) live: Option<&'a LiveFacts>,
     pub(super) exporter: Option<&'a Function>,
     pub(super) bar: Option<u8>,
+    pub(super) exporter_device: Option<&'a str>,
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
+    pub(super) own_address_space: bool,
+    /// Whether no exporter is selected, and the drivers of GPUs are the only ones that export memory of this host.
+    pub(super) only_gpus_export: bool,
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
@@ -67,13 +73,31 @@ impl<'a> Context<'a> {
             live,
             exporter: function(selection.from),
             bar: selection.bar,
+            exporter_device: selection.exporter_device.as_deref(),
             importer: function(selection.to),
             device: selection.device.as_deref(),
             report,
+            own_address_space: selection.own_address_space,
+            only_gpus_export: selection.from.is_none() && only_gpus_export(&inventory.topology),
             facts,
             route_facts,
             platform: Platform::of(&inventory.host, &inventory.topology),
         }
+    }
+
+    /// The driver that exports the selected memory; VFIO if no exporter is selected.
+    pub(super) fn rule(&self) -> ExporterRule {
+        match self.exporter {
+            Some(exporter) => ExporterRule::of(exporter, self.bar),
+            // A virtual machine may hide the function of the GPU.
+            None if self.exporter_device.is_some() => ExporterRule::Nvidia,
+            None => ExporterRule::Vfio,
+        }
+    }
+
+    /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
+    pub(super) fn through_vfio(&self) -> bool {
+        !self.rule().is_gpu()
     }
 
     pub(super) fn host(&self) -> &'a Host {
@@ -130,6 +154,13 @@ impl<'a> Context<'a> {
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
     }
+}
+
+/// Whether functions with a GPU driver exist, and no function is bound to vfio-pci.
+fn only_gpus_export(topology: &Topology) -> bool {
+    let through_vfio = |function: &Function| function.driver.as_deref().is_some_and(blockers::exports);
+    let functions = topology.functions();
+    functions.iter().any(|function| ExporterRule::of(function, None).is_gpu()) && !functions.iter().any(through_vfio)
 }
 
 /// The RDMA devices on a function: `verbs:mlx5_0`.

@@ -10,8 +10,8 @@ use crate::link_security::LinkSecurity;
 use crate::placement::Placement;
 use crate::route_facts::{RouteFact, route_facts};
 use crate::{
-    Bdf, Bounce, Capability, Cause, Function, GroupMembership, KernelRules, KernelVersion, PathName, Topology,
-    blockers, boot_option,
+    Bdf, Bounce, Capability, Cause, ExporterRule, Function, GroupMembership, KernelRules, KernelVersion, PathName,
+    Topology, blockers, boot_option,
 };
 
 /// One object of `paths --json`.
@@ -27,6 +27,10 @@ pub struct PathReport {
     pub cause: Option<Cause>,
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
+    /// The driver that exports the memory and decides about importers. `predicted` is p2pdma's decision for every rule; `notes`
+    /// says what the rule makes of it.
+    #[serde(default)]
+    pub rule: ExporterRule,
     /// Fact that decides the path.
     pub deciding: DecidingFact,
     /// The functions on the path, including exporter and importer. A path through the root complex passes shared bridges
@@ -76,6 +80,7 @@ impl Predictor<'_> {
             predicted: path,
             cause,
             blockers: self.blockers(from, importer),
+            rule: self.rule(from),
             deciding: builder.deciding(path, cause),
             hops: builder.hops(path),
             turns_at: builder.turn(path).map(|at| builder.function(at).bdf),
@@ -84,7 +89,7 @@ impl Predictor<'_> {
             unknown: builder.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
-            notes: builder.notes(path).into_iter().chain(self.note_on_newer_kernel()).collect(),
+            notes: builder.notes(path, cause).into_iter().chain(self.note_on_newer_kernel()).collect(),
         }
     }
 
@@ -105,7 +110,8 @@ impl Predictor<'_> {
     /// Joins the blockers of the exporter and of the importer without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
-        let of_importer = blockers::of_importer(self.host, importer).into_iter().chain(blockers::of_tdisp(importer));
+        let of_importer =
+            blockers::of_importer(self.host, importer, self.rule(from)).into_iter().chain(blockers::of_tdisp(importer));
         blockers.extend(of_importer.filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
         blockers
     }
@@ -171,6 +177,10 @@ impl<'a> ReportBuilder<'a> {
         if self.predictor.request.own_address_space {
             let bdf = self.function(self.to).bdf;
             let fact = match cause {
+                Some(Cause::ForeignDmaBuf) => format!(
+                    "the I/O address space (IOAS) of {bdf} maps only dma-bufs of vfio-pci, and {} exports this memory",
+                    self.predictor.rule(self.from)
+                ),
                 Some(_) => format!("the I/O address space (IOAS) of {bdf} maps only dma-bufs with one range"),
                 None => {
                     format!("the I/O address space (IOAS) of {bdf} always translates, without p2pdma")
@@ -418,8 +428,11 @@ impl<'a> ReportBuilder<'a> {
 
     fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
         if self.predictor.request.own_address_space {
-            let one = || "export one range, or each range separately".to_owned();
-            return cause.map(|_| one()).into_iter().collect();
+            let remedy = |cause| match cause {
+                Cause::ForeignDmaBuf => "bind the exporter to vfio-pci, which exports its BAR".to_owned(),
+                _ => "export one range, or each range separately".to_owned(),
+            };
+            return cause.map(remedy).into_iter().collect();
         }
         let mut change = Vec::new();
         let behind_vmd = [self.from, self.to].iter().any(|&at| self.topology().vmd_above(self.function(at)).is_some());
@@ -500,9 +513,17 @@ impl<'a> ReportBuilder<'a> {
         notes
     }
 
-    fn notes(&self, path: PathName) -> Vec<String> {
-        let mut notes = Vec::new();
+    fn notes(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
+        let translated = self.predictor.importers[self.to].translated();
+        let mut notes = self.predictor.rule(self.from).notes(path, cause, translated);
         let importer = self.function(self.to);
+        if notes.is_empty() && ExporterRule::of(importer, None) == ExporterRule::Nvidia {
+            notes.push(
+                "NVIDIA's driver imports dma-bufs only on Tegra; elsewhere CUDA registers the BAR's CPU mapping, and the driver maps \
+                 it without asking p2pdma"
+                    .to_owned(),
+            );
+        }
         let through_root = matches!(path, PathName::HostBridgeBypass | PathName::HostBridgeTranslated);
         let (from_root, to_root) = self.roots();
         if path == PathName::HostBridgeBypass {
