@@ -16,8 +16,8 @@
 //! for report in inventory.reports(None, None, Request::default()) {
 //!     println!("{} -> {}: {}, because {}", report.from, report.to, report.predicted, report.deciding.fact);
 //! }
-//! # let reports = inventory.reports(None, None, Request::default());
-//! # assert!(reports.iter().any(|report| report.predicted == PathName::BusAddress));
+//! # let mut reports = inventory.reports(None, None, Request::default());
+//! # assert!(reports.any(|report| report.predicted == PathName::BusAddress));
 //! # Ok::<(), peerpath_paths::TreeError>(())
 //! ```
 
@@ -29,6 +29,7 @@ mod cause;
 mod config;
 mod devices;
 pub mod doctor;
+mod endpoint_kind;
 mod explain;
 mod explanation;
 mod function;
@@ -37,6 +38,7 @@ mod host;
 mod host_bridges;
 mod host_change;
 mod inventory;
+mod locality;
 mod nvidia;
 mod order;
 mod path_name;
@@ -51,6 +53,7 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Link, Pcie, PortType};
+pub use endpoint_kind::EndpointKind;
 pub use explain::{Facts, Step, explain};
 pub use explanation::{Explained, Explanation, Severity};
 pub use function::{Function, GroupMembership};
@@ -58,9 +61,12 @@ pub use group::IommuGroupId;
 pub use host::{Bounce, CommandLine, ConfidentialGuest, Cpu, FACTS_PATH, Host, HostFacts, KernelVersion, LegacyDma};
 pub use host_change::{DomainType, HostChange};
 pub use inventory::{Inventory, ListBar, ListEntry};
+pub use locality::Locality;
 pub use nvidia::NvidiaModule;
 pub use path_name::PathName;
-pub use predict::{DecidingFact, PathReport, Prediction, Predictor, Request};
+pub use predict::{
+    AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,
+};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, RootBus, Topology};

@@ -1,20 +1,25 @@
 //! `peerpath paths`.
 
+mod list;
+mod matrix;
+mod reasons;
+
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Bdf, Inventory, PathReport, Request};
+use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request};
 
 use super::inspected_host::{self as host, InspectOptions};
-use crate::table::{self, Table};
-use crate::terminal::{self, print, print_json};
+use crate::terminal::{self, print, print_json_array};
 
 /// Predict the path that the kernel chooses for each pair of exporter and importer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath paths                            every pair of this host
+  peerpath paths                            GPUs, RDMA NICs, NVMe drives and functions bound to VFIO
+  peerpath paths --all                      every pair of this host
+  peerpath paths --from 0000:03:00.0        one exporter, and every importer
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
                                             one pair, with the deciding fact
   peerpath paths --root host.tar.gz --json  another host, from its snapshot")]
@@ -25,6 +30,9 @@ pub(super) struct Paths {
     /// Importer, e.g. 0000:04:00.0 or verbs:mlx5_0  [default: every function except bridges]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
+    /// List every pair with its deciding fact, instead of a matrix of the functions that matter most
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     inspect: InspectOptions,
 }
@@ -35,50 +43,21 @@ impl Paths {
         let from = self.from.map(|bdf| host::known(&inventory, bdf)).transpose()?;
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
         let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
-        let reports = inventory.reports(from, to, Request { own_address_space, ..Request::default() });
+        let request = Request { own_address_space, ..Request::default() };
         if self.inspect.json {
-            print_json(&reports)?;
-        } else {
-            print(&text(&inventory, &reports, from.is_some() && to.is_some(), terminal::width()))?;
+            print_json_array(inventory.reports(from, to, request))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        match (from, to) {
+            (Some(from), Some(to)) => {
+                let report = inventory.reports(Some(from), Some(to), request).next();
+                print(&report.as_ref().map(detail).unwrap_or_default())?;
+            }
+            (None, None) if !self.all => print(&matrix::text(&inventory, request, terminal::width()))?,
+            _ => list::print(&inventory, from, to, request, self.all)?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) -> String {
-    if let (true, [report]) = (one, reports) {
-        return detail(report);
-    }
-    // The table omits pairs of a function with itself; the JSON output has them.
-    let pairs: Vec<_> = reports.iter().filter(|report| report.from != report.to).collect();
-    if pairs.is_empty() {
-        return "No pairs: this host needs a function with an exportable BAR and another function.\n".into();
-    }
-    let mut table = Table::new(vec![
-        table::text("from", 0),
-        table::text("to", 0),
-        table::text("device", 3),
-        table::text("predicted", 0),
-        table::text("cause", 1),
-        table::text("blockers", 2),
-        table::text("because", 4),
-    ]);
-    for report in pairs {
-        let devices = inventory.topology.function(report.to).map(|function| function.devices.join(" "));
-        let blockers: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
-        table.push(vec![
-            report.from.to_string(),
-            report.to.to_string(),
-            devices.unwrap_or_default(),
-            report.predicted.to_string(),
-            report.cause.map_or("-", |cause| cause.as_str()).to_owned(),
-            if blockers.is_empty() { "-".to_owned() } else { blockers.join(" ") },
-            report.deciding.fact.clone(),
-        ]);
-    }
-    let unknown = reports.iter().any(|report| !report.unknown.is_empty());
-    let hint = if unknown { "Some facts are unknown. The details of a pair list them.\n" } else { "" };
-    format!("{}\n{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
 }
 
 fn detail(report: &PathReport) -> String {
@@ -87,6 +66,9 @@ fn detail(report: &PathReport) -> String {
         text += &format!(" [{cause}]");
     }
     text += &format!("\n  because       {}\n", report.deciding.fact);
+    if let Some(locality) = report.locality {
+        text += &format!("  distance      {locality} ({})\n", locality.about());
+    }
     let hops: Vec<_> = report.hops.iter().map(Bdf::to_string).collect();
     if !hops.is_empty() {
         text += &format!("  hops          {}\n", hops.join(" "));
@@ -103,4 +85,20 @@ fn detail(report: &PathReport) -> String {
         }
     }
     text
+}
+
+/// Printed if no pair exists.
+const NO_PAIRS: &str = "No pairs: this host needs a function with an exportable BAR and another function.\n";
+
+/// Short name of a path, for matrices.
+fn short(path: PathName) -> &'static str {
+    match path {
+        PathName::BusAddress => "bus",
+        PathName::HostBridgeBypass => "byp",
+        PathName::HostBridgeTranslated => "trn",
+        PathName::Refused => "ref",
+        PathName::Unknown => "?",
+        // Predictions do not contain the baselines.
+        PathName::HostMemory | PathName::Staged => path.as_str(),
+    }
 }

@@ -4,7 +4,7 @@ use super::PossiblePaths;
 use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
 
 /// Kind of mapping that the DMA API creates for a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mapping {
     /// DMA address = physical address: no IOMMU, or a domain that the DMA API does not manage.
     Direct,
@@ -48,15 +48,16 @@ impl ImporterFacts {
         }
     }
 
-    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
+    /// The possible mappings of a BAR. `bounce` is [`Host::bounce`], which is the same for all pairs.
+    pub(super) fn map(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
         match self.mapping {
-            Mapping::Direct => self.map_directly(host, bar),
+            Mapping::Direct => self.map_directly(host, bounce, bar),
             Mapping::Translated => self.map_translated(host, bar, ranges),
-            Mapping::Unknown => self.map_directly(host, bar).or(self.map_translated(host, bar, ranges)),
+            Mapping::Unknown => self.map_directly(host, bounce, bar).or(self.map_translated(host, bar, ranges)),
         }
     }
 
-    fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> PossiblePaths {
+    fn map_directly(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>) -> PossiblePaths {
         if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) {
             return PossiblePaths::refused(Cause::LegacyDmaOps);
         }
@@ -65,7 +66,7 @@ impl ImporterFacts {
         } else {
             PossiblePaths { bypass: true, ..PossiblePaths::default() }
         };
-        match host.bounce() {
+        match bounce {
             Some(Bounce::No) => mapped,
             Some(Bounce::Forced) => PossiblePaths::refused(Cause::SwiotlbForced),
             Some(Bounce::Encryption) => PossiblePaths::refused(Cause::ConfidentialGuest),

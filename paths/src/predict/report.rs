@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
+use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, Locality, PathName, Topology, blockers, host_bridges};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct PathReport {
     /// Remarks about the pair, as clauses.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Distance between the functions; `None` for a function and itself, or if it is unknown.
+    #[serde(default)]
+    pub locality: Option<Locality>,
 }
 
 /// The fact that decides the path.
@@ -73,6 +76,7 @@ impl Predictor<'_> {
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
             notes: builder.notes(path),
+            locality: self.distances.between(self.topology, from, to, common),
         }
     }
 
@@ -82,6 +86,17 @@ impl Predictor<'_> {
         blockers
             .extend(blockers::of_importer(importer).filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
         blockers
+    }
+
+    /// Causes that prevent the export of a function's BAR, whatever the importer; none if the function does not exist.
+    pub fn exporter_blockers(&self, bdf: Bdf) -> &[Cause] {
+        self.topology.position(bdf).map(|at| self.exporter_blockers[at].as_slice()).unwrap_or_default()
+    }
+
+    /// Cause that prevents the import by a function, whatever the exporter; `None` if the function can import or its driver is
+    /// unknown.
+    pub fn importer_blocker(&self, bdf: Bdf) -> Option<Cause> {
+        blockers::of_importer(self.topology.function(bdf)?)
     }
 
     /// Predicts and explains the path of one pair; `None` if one of the functions does not exist.
@@ -370,7 +385,7 @@ impl<'a> ReportBuilder<'a> {
             });
         }
         if facts.mapping != Mapping::Translated {
-            if host.bounce().is_none() {
+            if self.predictor.bounce.is_none() {
                 unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
             }
             let high = self.predictor.bars[self.from].is_some_and(|bar| bar.last() > u64::from(u32::MAX));
@@ -475,7 +490,7 @@ impl<'a> ReportBuilder<'a> {
                     .to_owned(),
             );
         }
-        if self.predictor.host.bounce() == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
+        if self.predictor.bounce == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
             notes.push("swiotlb=force does not affect a translated domain".to_owned());
         }
         notes
