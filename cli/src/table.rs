@@ -41,6 +41,13 @@ impl Table {
 
     /// The table, with columns omitted until it is at most `width` characters wide.
     pub(crate) fn render(&self, width: usize) -> String {
+        let layout = self.layout(width);
+        std::iter::once(layout.header()).chain(self.rows.iter().map(|row| layout.row(row))).collect()
+    }
+
+    /// The layout of these rows, for rows that are printed one at a time. The rows of this table are then a sample: a longer cell
+    /// in another row moves the rest of its row to the right.
+    pub(crate) fn layout(&self, width: usize) -> Layout<'_> {
         let widths: Vec<usize> = self.columns.iter().enumerate().map(|(at, column)| self.width(at, column)).collect();
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let total = |shown: &[usize]| {
@@ -53,25 +60,45 @@ impl Table {
             }
             shown.retain(|&at| at != victim);
         }
-        let line = |cells: Vec<&str>| {
-            let cells: Vec<String> = shown
-                .iter()
-                .zip(cells)
-                .map(|(&at, cell)| {
-                    let width = widths[at];
-                    if self.columns[at].right_aligned { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-                })
-                .collect();
-            cells.join(GAP).trim_end().to_owned() + "\n"
-        };
-        let header = line(shown.iter().map(|&at| self.columns[at].header).collect());
-        let rows = self.rows.iter().map(|row| line(shown.iter().map(|&at| row[at].as_str()).collect()));
-        std::iter::once(header).chain(rows).collect()
+        Layout { columns: &self.columns, widths, shown }
     }
 
     fn width(&self, at: usize, column: &Column) -> usize {
         let cells = self.rows.iter().map(|row| row[at].chars().count());
         cells.chain([column.header.len()]).max().unwrap_or(0)
+    }
+}
+
+/// The columns of a table that fit the terminal, with their widths.
+pub(crate) struct Layout<'a> {
+    columns: &'a [Column],
+    widths: Vec<usize>,
+    /// Indexes of the columns that fit.
+    shown: Vec<usize>,
+}
+
+impl Layout<'_> {
+    /// The line with the names of the columns.
+    pub(crate) fn header(&self) -> String {
+        self.line(|at| self.columns[at].header)
+    }
+
+    /// The line of a row, which has one text per column of the table.
+    pub(crate) fn row(&self, row: &[String]) -> String {
+        self.line(|at| &row[at])
+    }
+
+    fn line<'a>(&self, cell: impl Fn(usize) -> &'a str) -> String {
+        let mut line = String::new();
+        for &at in &self.shown {
+            if !line.is_empty() {
+                line += GAP;
+            }
+            let (cell, width) = (cell(at), self.widths[at]);
+            line += &if self.columns[at].right_aligned { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+        }
+        line.truncate(line.trim_end().len());
+        line + "\n"
     }
 }
 

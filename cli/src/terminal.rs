@@ -1,16 +1,23 @@
 //! Standard output and standard error: text, JSON, failures and exit codes.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Explanation, Severity};
+use serde::{Serialize, Serializer as _};
 
 /// Writes to standard output. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::internal(
+    stream(|out| out.write_all(text.as_bytes()))
+}
+
+/// Writes to standard output what `write` produces, as it is produced. A closed pipe ends `write` and is not an error.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::internal(
             "cannot write to standard output",
             &error,
             "check the file or pipe that it is redirected to",
@@ -19,8 +26,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints a JSON array, one element at a time.
+pub(crate) fn print_json_array(elements: impl Iterator<Item = impl Serialize>) -> Result<(), Failure> {
+    stream(|out| {
+        serde_json::Serializer::pretty(&mut *out).collect_seq(elements)?;
+        out.write_all(b"\n")
+    })
+}
+
 /// Prints a value as JSON.
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&(text + "\n")),
         Err(error) => Err(Failure::internal("cannot write the output as JSON", &error, "report this as a bug")),
@@ -30,7 +45,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// Prints a failure to standard error and returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     // If standard error is closed, the exit code still reports the failure.
-    let _ = std::io::stderr().write_all(render(failure).as_bytes());
+    let _ = io::stderr().write_all(render(failure).as_bytes());
     ExitCode::from(exit_code(failure.severity))
 }
 
@@ -64,7 +79,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Width of the terminal in columns; unlimited if standard output is a pipe or a file.
 pub(crate) fn width() -> usize {
-    if !std::io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() {
         return usize::MAX;
     }
     match terminal_size::terminal_size() {

@@ -14,10 +14,10 @@ fn all_pairs(criterion: &mut Criterion) {
     let functions = inventory.topology.functions().len();
     assert_eq!(functions, 512);
     criterion.bench_function("all pairs of 512 functions", |bencher| {
-        bencher.iter(|| black_box(inventory.predictor(Request::default()).predict_all().len()));
+        bencher.iter(|| black_box(inventory.predictor(Request::default()).predict_all().count()));
     });
     criterion.bench_function("reports of all pairs of 512 functions", |bencher| {
-        bencher.iter(|| black_box(inventory.reports(None, None, Request::default()).len()));
+        bencher.iter(|| black_box(inventory.reports(None, None, Request::default()).count()));
     });
 }
 
@@ -34,7 +34,7 @@ fn snapshots(criterion: &mut Criterion) {
 
 fn analyse(archive: &[u8]) -> usize {
     let tree = Tree::from_archive(archive, &Limits::default()).expect("the archive is complete");
-    Inventory::read(&tree).predictor(Request::default()).predict_all().len()
+    Inventory::read(&tree).predictor(Request::default()).predict_all().count()
 }
 
 criterion_group! {

@@ -112,14 +112,15 @@ impl Inventory {
         gpus
     }
 
-    /// Predicts and explains the path from `from` to `to`. `None` selects every possible exporter or importer. A pair with a
-    /// function that does not exist has no report.
-    pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> Vec<PathReport> {
+    /// Predicts and explains the path from `from` to `to`, one pair at a time: a host with 4096 functions has 16 million pairs.
+    /// `None` selects every possible exporter or importer. A pair with a function that does not exist has no report.
+    pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> impl Iterator<Item = PathReport> {
         let predictor = self.predictor(request);
-        let exporters = from.map_or_else(|| predictor.exporters().collect(), |bdf| vec![bdf]);
-        let importers = to.map_or_else(|| predictor.importers().collect(), |bdf| vec![bdf]);
-        let pairs = exporters.iter().flat_map(|from| importers.iter().map(move |to| (*from, *to)));
-        pairs.filter_map(|(from, to)| predictor.explain(from, to)).collect()
+        let exporters: Vec<Bdf> = from.map_or_else(|| predictor.exporters().collect(), |bdf| vec![bdf]);
+        let importers: Vec<Bdf> = to.map_or_else(|| predictor.importers().collect(), |bdf| vec![bdf]);
+        let pairs = exporters.len() * importers.len();
+        (0..pairs)
+            .filter_map(move |at| predictor.explain(exporters[at / importers.len()], importers[at % importers.len()]))
     }
 }
 

@@ -16,8 +16,8 @@
 //! for report in inventory.reports(None, None, Request::default()) {
 //!     println!("{} -> {}: {}, because {}", report.from, report.to, report.predicted, report.deciding.fact);
 //! }
-//! # let reports = inventory.reports(None, None, Request::default());
-//! # assert!(reports.iter().any(|report| report.predicted == PathName::BusAddress));
+//! # let mut reports = inventory.reports(None, None, Request::default());
+//! # assert!(reports.any(|report| report.predicted == PathName::BusAddress));
 //! # Ok::<(), peerpath_paths::TreeError>(())
 //! ```
 
@@ -31,6 +31,7 @@ mod cause;
 mod config;
 mod devices;
 pub mod doctor;
+mod endpoint_kind;
 mod explain;
 mod explanation;
 mod exporter_rule;
@@ -42,6 +43,7 @@ mod inbound;
 mod inventory;
 pub mod kernel_rules;
 mod link_security;
+mod locality;
 mod nvidia;
 mod order;
 mod path_name;
@@ -58,6 +60,7 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
+pub use endpoint_kind::EndpointKind;
 pub use explain::{Facts, MemoryKind, Route, Step, errno_name, explain, parse_errno};
 pub use explanation::{Explained, Explanation, Severity};
 pub use exporter_rule::ExporterRule;
@@ -71,9 +74,12 @@ pub use host_change::{DomainType, HostChange};
 pub use inbound::{Inbound, InboundRange};
 pub use inventory::{Inventory, ListBar, ListEntry};
 pub use kernel_rules::KernelRules;
+pub use locality::Locality;
 pub use nvidia::NvidiaModule;
 pub use path_name::PathName;
-pub use predict::{DecidingFact, PathReport, Prediction, Predictor, Request};
+pub use predict::{
+    AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,
+};
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, ReservedRegion, RootBus, RootParent, Topology};

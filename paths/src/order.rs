@@ -2,7 +2,7 @@
 //! and rescanning a function changes the order. `/proc/bus/pci/devices` lists functions in this order but without segments, so on
 //! hosts with several segments a line may match several functions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::{Bdf, Function};
 
@@ -122,24 +122,22 @@ fn fits(function: &Function, line: &Line) -> bool {
 
 /// Removes a function from all other lines if one line matches only this function.
 fn settle(owners: &mut [Vec<usize>]) {
-    let mut settled: BTreeSet<usize> = BTreeSet::new();
-    loop {
-        let single: Vec<(usize, usize)> = owners
-            .iter()
-            .enumerate()
-            .filter_map(|(position, owners)| match owners.as_slice() {
-                [only] if !settled.contains(only) => Some((position, *only)),
-                _ => None,
-            })
-            .collect();
-        if single.is_empty() {
-            return;
+    let mut single: VecDeque<usize> = VecDeque::new();
+    // For each function, the lines that match it and others.
+    let mut shared: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (position, owners) in owners.iter().enumerate() {
+        match owners.as_slice() {
+            [only] => single.push_back(*only),
+            several => several.iter().for_each(|owner| shared.entry(*owner).or_default().push(position)),
         }
-        for (at, owner) in single {
-            settled.insert(owner);
-            for (position, owners) in owners.iter_mut().enumerate() {
-                if position != at && owners.len() > 1 {
-                    owners.retain(|other| *other != owner);
+    }
+    while let Some(owner) = single.pop_front() {
+        for position in shared.remove(&owner).unwrap_or_default() {
+            let owners = &mut owners[position];
+            if owners.len() > 1 {
+                owners.retain(|other| *other != owner);
+                if let [only] = owners.as_slice() {
+                    single.push_back(*only);
                 }
             }
         }

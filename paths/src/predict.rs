@@ -6,16 +6,20 @@
 
 mod importer;
 mod iova;
+mod matrix;
 mod refusal;
 mod report;
 mod route;
 
+use crate::blockers::{self, GroupDrivers};
+use crate::locality::Distances;
 use crate::{
-    Bar, Bdf, Bounce, Cause, ExporterRule, Facts, Function, Host, MemoryKind, PathName, Platform, Topology, blockers,
+    Bar, Bdf, Bounce, Cause, ExporterRule, Facts, Function, Host, Locality, MemoryKind, PathName, Platform, Topology,
 };
 
 pub(crate) use importer::multi_range_defect;
 use importer::{ImporterFacts, Reach};
+pub use matrix::{AlikePairs, MatrixCell, PathMatrix, Place};
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
@@ -118,6 +122,9 @@ pub struct Predictor<'host> {
     depth: Vec<u32>,
     trust: Trust,
     platform: Option<Platform>,
+    distances: Distances,
+    /// Whether direct mappings bounce.
+    bounce: Option<Bounce>,
 }
 
 impl<'host> Predictor<'host> {
@@ -125,9 +132,9 @@ impl<'host> Predictor<'host> {
     pub fn new(host: &'host Host, topology: &'host Topology, request: Request) -> Self {
         let functions = topology.functions();
         let count = |wanted: fn(&Function) -> bool| -> Vec<u32> {
-            let of_chain = |at| topology.chain(at).filter(|&at| wanted(&functions[at])).count();
-            (0..functions.len()).map(|at| u32::try_from(of_chain(at)).unwrap_or(u32::MAX)).collect()
+            topology.from_above(|at, above| above.unwrap_or(0) + u32::from(wanted(&functions[at])))
         };
+        let drivers = GroupDrivers::of(topology);
         Self {
             host,
             topology,
@@ -136,13 +143,15 @@ impl<'host> Predictor<'host> {
             importers: functions.iter().map(|function| ImporterFacts::of(host, topology, function)).collect(),
             exporter_blockers: functions
                 .iter()
-                .map(|function| blockers::of_exporter(host, topology, function, request.bar))
+                .map(|function| blockers::of_exporter(host, topology, &drivers, function, request.bar))
                 .collect(),
             redirects_above: count(|function| function.redirects().present().is_some()),
             unknown_above: count(|function| function.redirects() == crate::Capability::Unknown),
             depth: count(|_| true),
             trust: Trust::of(host, topology),
             platform: Platform::of(host, topology),
+            distances: Distances::of(topology),
+            bounce: host.bounce(),
         }
     }
 
@@ -164,12 +173,16 @@ impl<'host> Predictor<'host> {
     }
 
     /// Predicts the path of every exporter to every importer, including the exporter itself, ordered by address.
-    pub fn predict_all(&self) -> Vec<Prediction> {
-        let positions =
-            |bdfs: Vec<Bdf>| -> Vec<usize> { bdfs.iter().filter_map(|bdf| self.topology.position(*bdf)).collect() };
-        let importers = positions(self.importers().collect());
-        let pairs = positions(self.exporters().collect()).into_iter();
-        pairs.flat_map(|from| importers.iter().map(move |&to| self.pair(from, to))).collect()
+    pub fn predict_all(&self) -> impl Iterator<Item = Prediction> {
+        let from: Vec<usize> = self.exporters().filter_map(|bdf| self.topology.position(bdf)).collect();
+        let to: Vec<usize> = self.importers().filter_map(|bdf| self.topology.position(bdf)).collect();
+        (0..from.len() * to.len()).map(move |pair| self.pair(from[pair / to.len()], to[pair % to.len()]))
+    }
+
+    /// The distance between two functions; `None` for a function and itself, or if it depends on missing information.
+    pub fn locality(&self, from: Bdf, to: Bdf) -> Option<Locality> {
+        let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
+        self.distances.between(self.topology, from, to, self.common(from, to))
     }
 
     /// Collects the facts for [`crate::explain()`] if a registration of this pair fails. Facts of a missing function are unknown.
@@ -188,7 +201,7 @@ impl<'host> Predictor<'host> {
             ranges: Some(self.request.ranges),
             driver: importer.and_then(|(function, _)| function.driver.clone()),
             translated: importer.and_then(|(_, facts)| facts.translated()),
-            swiotlb_forced: self.host.bounce().map(|bounce| bounce == Bounce::Forced),
+            swiotlb_forced: self.bounce.map(|bounce| bounce == Bounce::Forced),
             mask_reaches_bar: match reach {
                 Some((Some(_), Reach::Reached)) => Some(true),
                 Some((_, Reach::BeyondMask | Reach::BeyondInbound)) => Some(false),
@@ -223,7 +236,8 @@ impl<'host> Predictor<'host> {
         let routes = self.routes(from, to);
         let mut possible = PossiblePaths { bus_address: routes.bus_address, ..PossiblePaths::default() };
         if routes.host_bridge {
-            possible = possible.or(self.importers[to].map(self.host, self.bars[from].as_ref(), self.request.ranges));
+            let importer = &self.importers[to];
+            possible = possible.or(importer.map(self.host, self.bounce, self.bars[from].as_ref(), self.request.ranges));
         }
         if routes.none {
             possible = possible.or(PossiblePaths::refused(Cause::Topology));
@@ -296,7 +310,7 @@ impl<'host> Predictor<'host> {
     }
 
     fn top(&self, at: usize) -> usize {
-        self.topology.chain(at).last().unwrap_or(at)
+        self.topology.top(at)
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Topology {
     index: HashMap<Bdf, usize>,
     /// For each function, the bridge above it; for a virtual function, the bridge above its physical function.
     above: Vec<Option<usize>>,
+    /// For each function, the last function of its chain: the one on the root bus, unless a bridge is unknown.
+    top_of: Vec<usize>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
     groups: BTreeMap<u32, IommuGroup>,
@@ -120,9 +122,9 @@ impl Topology {
     ) -> Self {
         let index: HashMap<Bdf, usize> =
             functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
+        let buses = BusNumbers::of(&functions);
         let physical =
             |at: usize| functions[at].physical_function.and_then(|bdf| index.get(&bdf).copied()).unwrap_or(at);
-        let root_buses = certain_root_buses(&functions);
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[physical(at)] {
                 Chain { root: Some(_), parent: None, .. } => (None, false),
@@ -131,11 +133,19 @@ impl Topology {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
                 }
-                Chain { root: None, .. } => by_bus_numbers(&functions, &root_buses, physical(at)),
+                Chain { root: None, .. } => buses.above(&functions, physical(at)),
             })
             .unzip();
-        let mut topology =
-            Self { functions, index, above, root_of: Vec::new(), roots: Vec::new(), groups, unknown_parent };
+        let mut topology = Self {
+            functions,
+            index,
+            above,
+            top_of: Vec::new(),
+            root_of: Vec::new(),
+            roots: Vec::new(),
+            groups,
+            unknown_parent,
+        };
         topology.break_cycles();
         topology.find_roots(&chains, order);
         topology
@@ -143,17 +153,20 @@ impl Topology {
 
     /// Breaks each cycle of bridges by removing one link: wrong bus numbers in a damaged copy can put a bridge below itself.
     fn break_cycles(&mut self) {
+        // For each function, the start of the walk that reached it first.
+        let mut reached_from: Vec<Option<usize>> = vec![None; self.functions.len()];
         for start in 0..self.functions.len() {
             let mut at = start;
-            let mut steps = 0;
-            while let Some(next) = self.above[at] {
-                steps += 1;
-                if steps > self.functions.len() {
-                    self.above[at] = None;
-                    self.unknown_parent[at] = true;
-                    break;
+            while reached_from[at].is_none() {
+                reached_from[at] = Some(start);
+                match self.above[at] {
+                    Some(next) if reached_from[next] == Some(start) => {
+                        self.above[at] = None;
+                        self.unknown_parent[at] = true;
+                    }
+                    Some(next) => at = next,
+                    None => break,
                 }
-                at = next;
             }
         }
     }
@@ -161,8 +174,8 @@ impl Topology {
     fn find_roots(&mut self, chains: &[Chain], order: Option<&str>) {
         let mut numbers: BTreeMap<(u32, u8), usize> = BTreeMap::new();
         let mut parents: BTreeMap<(u32, u8), RootParent> = BTreeMap::new();
-        for (at, chain) in chains.iter().enumerate() {
-            let top = self.chain(at).last().unwrap_or(at);
+        self.top_of = self.from_above(|at, top| top.unwrap_or(at));
+        for (chain, &top) in chains.iter().zip(&self.top_of) {
             let address = self.functions[top].bdf;
             let key = chain.root.or(chains[top].root).unwrap_or((address.segment(), address.bus()));
             parents.entry(key).or_insert(chains[top].root_parent);
@@ -172,22 +185,26 @@ impl Topology {
         let order = ListOrder::read(order, &self.functions);
         let mut roots: Vec<_> = numbers.into_iter().map(|(key, number)| (number, key)).collect();
         roots.sort_unstable();
+        let mut below: Vec<Vec<usize>> = vec![Vec::new(); roots.len()];
+        for (at, &root) in self.root_of.iter().enumerate() {
+            below[root].push(at);
+        }
         self.roots = roots
             .into_iter()
             .map(|(number, key)| RootBus {
                 parent: parents.get(&key).copied().unwrap_or_default(),
-                ..self.root(number, key, order.as_ref())
+                ..self.root(key, &below[number], order.as_ref())
             })
             .collect();
     }
 
-    fn root(&self, number: usize, (segment, bus): (u32, u8), order: Option<&ListOrder>) -> RootBus {
-        let below = |at: &usize| self.root_of[*at] == number;
+    /// Describes the root bus above the functions `below`.
+    fn root(&self, (segment, bus): (u32, u8), below: &[usize], order: Option<&ListOrder>) -> RootBus {
         // The bus number of a virtual function may differ from that of its root bus.
-        let on_bus: Vec<Bdf> = (0..self.functions.len())
-            .filter(below)
-            .filter(|&at| self.above[at].is_none() && self.functions[at].bdf.bus() == bus)
-            .map(|at| self.functions[at].bdf)
+        let on_bus: Vec<Bdf> = below
+            .iter()
+            .filter(|&&at| self.above[at].is_none() && self.functions[at].bdf.bus() == bus)
+            .map(|&at| self.functions[at].bdf)
             .collect();
         RootBus {
             segment,
@@ -199,9 +216,7 @@ impl Topology {
             ),
             order_known: order.is_some(),
             parent: RootParent::default(),
-            offset: most_frequent(
-                (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
-            ),
+            offset: most_frequent(below.iter().filter_map(|&at| bus_offset(&self.functions[at]))),
             inbound: Inbound::default(),
         }
     }
@@ -263,6 +278,31 @@ impl Topology {
 
     pub(crate) fn above(&self, at: usize) -> Option<usize> {
         self.above[at]
+    }
+
+    /// The last function of the chain: the one on the root bus, unless a bridge is unknown.
+    pub(crate) fn top(&self, at: usize) -> usize {
+        self.top_of[at]
+    }
+
+    /// Computes a value for each function from its position and the value of the bridge above it. Computes each value once, so
+    /// that the work does not depend on the depth of the tree.
+    pub(crate) fn from_above<T: Copy>(&self, value: impl Fn(usize, Option<T>) -> T) -> Vec<T> {
+        let mut values: Vec<Option<T>> = vec![None; self.functions.len()];
+        let mut pending = Vec::new();
+        for start in 0..values.len() {
+            let mut next = Some(start);
+            while let Some(at) = next.filter(|&at| values[at].is_none()) {
+                pending.push(at);
+                next = self.above[at];
+            }
+            let mut above = next.and_then(|at| values[at]);
+            while let Some(at) = pending.pop() {
+                above = Some(value(at, above));
+                values[at] = above;
+            }
+        }
+        values.into_iter().flatten().collect()
     }
 
     pub(crate) fn root_number(&self, at: usize) -> usize {
@@ -426,24 +466,6 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
     }
 }
 
-/// Finds the bridge whose secondary bus is the function's bus. The bus numbers are in the part of config space that is readable
-/// without privilege. The second value is whether the search may have missed the bridge because the bus numbers of a bridge are
-/// unknown.
-fn by_bus_numbers(functions: &[Function], root_buses: &HashSet<(u32, u8)>, at: usize) -> (Option<usize>, bool) {
-    let bdf = functions[at].bdf;
-    let mut may_miss = false;
-    for (at, bridge) in functions.iter().enumerate().filter(|(_, bridge)| bridge.bdf.segment() == bdf.segment()) {
-        match bridge.config.buses_below() {
-            Some((secondary, _)) if secondary == bdf.bus() && secondary != 0 && bridge.bdf != bdf => {
-                return (Some(at), false);
-            }
-            Some(_) => {}
-            None => may_miss |= bridge.class.is_none_or(|class| class >> 8 == 0x0604),
-        }
-    }
-    (None, may_miss || !root_buses.contains(&(bdf.segment(), bdf.bus())))
-}
-
 /// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port or a function of
 /// the root complex. A copy may lack the bridge above the functions of other buses.
 fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
@@ -457,16 +479,70 @@ fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
     functions.iter().filter(is_at_the_root).map(|function| (function.bdf.segment(), function.bdf.bus())).collect()
 }
 
+/// The bridges by the bus below them. The bus numbers are in the part of config space that is readable without privilege.
+struct BusNumbers {
+    /// By segment and secondary bus, the first two bridges: a bridge in a damaged copy can be below itself.
+    bridges: HashMap<(u32, u8), (usize, Option<usize>)>,
+    /// Segments with a bridge whose bus numbers are unknown.
+    incomplete: HashSet<u32>,
+    /// Buses that are root buses for certain.
+    roots: HashSet<(u32, u8)>,
+}
+
+impl BusNumbers {
+    fn of(functions: &[Function]) -> Self {
+        let mut found =
+            Self { bridges: HashMap::new(), incomplete: HashSet::new(), roots: certain_root_buses(functions) };
+        for (at, bridge) in functions.iter().enumerate() {
+            let segment = bridge.bdf.segment();
+            match bridge.config.buses_below() {
+                Some((0, _)) => {}
+                Some((secondary, _)) => {
+                    let key = (segment, secondary);
+                    found
+                        .bridges
+                        .entry(key)
+                        .and_modify(|(_, second)| *second = second.or(Some(at)))
+                        .or_insert((at, None));
+                }
+                None if bridge.class.is_none_or(|class| class >> 8 == 0x0604) => {
+                    found.incomplete.insert(segment);
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// Finds the bridge whose secondary bus is the function's bus. The second value is whether the search may have missed the
+    /// bridge because the bus numbers of a bridge are unknown.
+    fn above(&self, functions: &[Function], at: usize) -> (Option<usize>, bool) {
+        let bdf = functions[at].bdf;
+        let bridge = match self.bridges.get(&(bdf.segment(), bdf.bus())) {
+            Some(&(first, second)) if first == at => second,
+            Some(&(first, _)) => Some(first),
+            None => None,
+        };
+        let bus = (bdf.segment(), bdf.bus());
+        let may_miss = self.incomplete.contains(&bdf.segment()) || !self.roots.contains(&bus);
+        (bridge, bridge.is_none() && may_miss)
+    }
+}
+
 fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
     const PATH: &str = "sys/kernel/iommu_groups";
-    let mut groups = BTreeMap::new();
+    let position: HashMap<Bdf, usize> = functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
+    let mut groups: BTreeMap<u32, IommuGroup> = BTreeMap::new();
+    let mut listed: HashSet<(u32, Bdf)> = HashSet::new();
     for name in tree.names(PATH) {
         let Ok(number) = name.parse() else { continue };
         let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
         let members: Vec<Bdf> =
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
         // If the copy lacks the functions' `iommu_group` links, use the links in the group directories.
-        for function in functions.iter_mut().filter(|function| members.contains(&function.bdf)) {
+        for bdf in &members {
+            listed.insert((number, *bdf));
+            let Some(function) = position.get(bdf).map(|&at| &mut functions[at]) else { continue };
             if function.membership == GroupMembership::Unknown {
                 function.membership = GroupMembership::Group(number);
             }
@@ -486,7 +562,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
     for function in functions.iter() {
         if let GroupMembership::Group(number) = function.membership {
             let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });
-            if !group.members.contains(&function.bdf) {
+            if listed.insert((number, function.bdf)) {
                 group.members.push(function.bdf);
             }
         }

@@ -347,7 +347,11 @@ fn names_the_vmd_controller_whose_requester_id_the_requests_carry() {
     }
     let inventory = Inventory::read(&case("vmd"));
     assert_eq!(report.cause, Some(Cause::Topology));
-    assert!(report.would_change[0].starts_with("switch VMD off in the firmware"), "{:?}", report.would_change);
+    assert!(
+        report.would_change[0].starts_with("switch VMD (0000:00:0e.0) off in the firmware"),
+        "{:?}",
+        report.would_change
+    );
     assert_eq!(inventory.topology.controller_above(bdf("0000:00:0e.0")), None);
 }
 

@@ -261,7 +261,12 @@ fn reports_platforms_without_mmio_support() {
     let trusted = Machine::new(power)
         .add("0000:00:00.0", None, Kind::RootPort, |port| port.ids((0x8086, 0x2031)))
         .endpoint(A, "0000:00:00.0");
-    expect(&host(&trusted), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
+    expect(&host(&trusted), "legacy-dma", Pass, None, "accept MMIO");
+    let sparc = "cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n";
+    let trusted = Machine::new(sparc)
+        .add("0000:00:00.0", None, Kind::RootPort, |port| port.ids((0x8086, 0x2031)))
+        .endpoint(A, "0000:00:00.0");
+    expect(&host(&trusted), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "SPARC");
     expect(&host(&healthy().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");

@@ -145,7 +145,7 @@ fn unknown_bars_are_not_absent_bars() {
     expect_no_text(&findings, "ivshmem-plain");
     let tree = tree("14-power9-ac922", "gathered");
     let inventory = Inventory::read(&tree);
-    let reports = inventory.reports(None, None, Request::default());
+    let reports: Vec<_> = inventory.reports(None, None, Request::default()).collect();
     assert!(!reports.is_empty(), "functions with unknown BARs may export");
     assert!(reports.iter().all(|report| !report.blockers.contains(&Cause::BarNotExportable)));
     expect(&findings_of(&tree, Some("0004:05:00.0"), None), "bar", Unknown, &["resource"]);
@@ -170,8 +170,8 @@ fn functions_without_their_link_are_found() {
 
 #[test]
 fn a_flat_copy_without_bridges_leaves_the_path_unknown() {
-    let reports = Inventory::read(&tree("14-power9-ac922", "gathered")).reports(None, None, Request::default());
-    let different = reports.iter().find(|report| report.from != report.to).unwrap();
+    let inventory = Inventory::read(&tree("14-power9-ac922", "gathered"));
+    let different = inventory.reports(None, None, Request::default()).find(|report| report.from != report.to).unwrap();
     assert_eq!(different.predicted.to_string(), "unknown", "{different:#?}");
     assert!(!different.unknown.is_empty());
 }
@@ -238,7 +238,9 @@ fn advises_nothing_that_a_platform_cannot_carry_out() {
         let ends = inventory.predictor(Request::default()).exporters().collect::<Vec<_>>();
         let [from, to] = [ends[0].to_string(), ends[ends.len() - 1].to_string()];
         let findings = findings_of(&tree, Some(&from), Some(&to));
-        expect(&findings, "path", Fail, &["host memory"]);
+        // NVIDIA's driver does not ask p2pdma, so its refusal is a warning there.
+        let status = if host == "09-dgx-spark" { Warn } else { Fail };
+        expect(&findings, "path", status, &["host memory"]);
         expect_no_text(&findings, "move ");
         expect_no_text(&findings, "Move ");
         expect_no_text(&findings, "QEMU");
@@ -333,8 +335,7 @@ fn a_function_of_the_chip_set_cannot_move() {
 #[test]
 fn power_refuses_before_it_maps() {
     let findings = pair("14-power9-ac922", "host", "0004:04:00.0", "0003:01:00.0");
-    expect(&findings, "path", Fail, &["refuses"]);
-    expect(&findings, "legacy-dma", Pass, &["p2pdma refuses"]);
+    expect(&findings, "path", Warn, &["p2pdma would refuse this pair", "NVIDIA's driver maps without asking it"]);
     expect_no_text(&findings, "ove both functions");
     let findings = doctor("14-power9-ac922", "host");
     expect(&findings, "legacy-dma", Pass, &[]);

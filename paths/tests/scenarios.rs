@@ -396,7 +396,7 @@ fn finds_functions_without_the_links_of_the_bus() {
 #[test]
 fn an_empty_tree_gives_no_report() {
     let inventory = Machine::new(EPYC).without("proc").without("sys").file("else/x", "").inventory();
-    assert!(inventory.list().is_empty() && inventory.reports(None, None, Request::default()).is_empty());
+    assert!(inventory.list().is_empty() && inventory.reports(None, None, Request::default()).next().is_none());
 }
 
 // ---- the DMA API
@@ -640,5 +640,5 @@ fn bridges_neither_export_nor_import() {
     let exporters: Vec<_> = predictor.exporters().map(|bdf| bdf.to_string()).collect();
     assert_eq!(exporters, ["0000:00:1e.0", "0000:03:00.0", "0000:04:00.0", "0000:05:00.0"]);
     assert_eq!(predictor.importers().count(), 5);
-    assert_eq!(predictor.predict_all().len(), 20);
+    assert_eq!(predictor.predict_all().count(), 20);
 }

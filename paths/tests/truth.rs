@@ -50,7 +50,7 @@ fn reports(snapshot: &Path) -> BTreeMap<(Bdf, Bdf), PathReport> {
     let (host, topology) = (Host::read(&tree), Topology::read(&tree));
     let predictor = Predictor::new(&host, &topology, Request::default());
     let all = predictor.predict_all();
-    all.iter().map(|prediction| predictor.report(prediction)).map(|report| ((report.from, report.to), report)).collect()
+    all.map(|prediction| predictor.report(&prediction)).map(|report| ((report.from, report.to), report)).collect()
 }
 
 #[test]

@@ -1,20 +1,25 @@
 //! `peerpath paths`.
 
+mod list;
+mod matrix;
+mod reasons;
+
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Bdf, ExporterRule, Inventory, PathReport, Request};
+use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request};
 
 use super::inspected_host::{self as host, Exporter, InspectOptions};
-use crate::table::{self, Table};
-use crate::terminal::{self, print, print_json};
+use crate::terminal::{self, print, print_json_array};
 
 /// Predict the path that the kernel chooses for each pair of exporter and importer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath paths                            every pair of this host
+  peerpath paths                            GPUs, RDMA NICs, NVMe drives and functions bound to VFIO
+  peerpath paths --all                      every pair of this host
+  peerpath paths --from 0000:03:00.0        one exporter, and every importer
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
                                             one pair, with the deciding fact
   peerpath paths --from cuda:0 --to verbs:mlx5_0
@@ -31,6 +36,9 @@ pub(super) struct Paths {
     /// Importer, e.g. 0000:04:00.0, verbs:mlx5_0 or cuda:0  [default: every function except bridges]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
+    /// List every pair with its deciding fact, instead of a matrix of the functions that matter most
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     inspect: InspectOptions,
 }
@@ -48,63 +56,24 @@ impl Paths {
         let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (self.to.as_deref(), to)];
         let notes: Vec<String> =
             gpus.into_iter().filter_map(|(name, bdf)| host::gpu_note(name?, bdf?, is_live)).collect();
-        let mut reports = inventory.reports(from, to, request);
-        reports.iter_mut().for_each(|report| report.notes.extend_from_slice(&notes));
+        let noted = |mut report: PathReport| {
+            report.notes.extend_from_slice(&notes);
+            report
+        };
         if self.inspect.json {
-            print_json(&reports)?;
-        } else {
-            print(&text(&inventory, &reports, from.is_some() && to.is_some(), terminal::width()))?;
+            print_json_array(inventory.reports(from, to, request).map(noted))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        match (from, to) {
+            (Some(from), Some(to)) => {
+                let report = inventory.reports(Some(from), Some(to), request).next().map(noted);
+                print(&report.as_ref().map(detail).unwrap_or_default())?;
+            }
+            (None, None) if !self.all => print(&matrix::text(&inventory, request, terminal::width()))?,
+            _ => list::print(&inventory, from, to, request, self.all)?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) -> String {
-    if let (true, [report]) = (one, reports) {
-        return detail(report);
-    }
-    // The table omits pairs of a function with itself; the JSON output has them.
-    let pairs: Vec<_> = reports.iter().filter(|report| report.from != report.to).collect();
-    if pairs.is_empty() {
-        return "No pairs: this host needs a function with an exportable BAR and another function.\n".into();
-    }
-    let mut table = Table::new(vec![
-        table::text("from", 0),
-        table::text("to", 0),
-        table::text("device", 3),
-        table::text("predicted", 0),
-        table::text("cause", 1),
-        table::text("blockers", 2),
-        table::text("because", 4),
-    ]);
-    for report in pairs {
-        let devices = inventory.topology.function(report.to).map(|function| function.devices.join(" "));
-        let blockers: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
-        table.push(vec![
-            report.from.to_string(),
-            report.to.to_string(),
-            devices.unwrap_or_default(),
-            report.predicted.to_string(),
-            report.cause.map_or("-", |cause| cause.as_str()).to_owned(),
-            if blockers.is_empty() { "-".to_owned() } else { blockers.join(" ") },
-            report.deciding.fact.clone(),
-        ]);
-    }
-    let unknown = reports.iter().any(|report| !report.unknown.is_empty());
-    let hint = if unknown { "Some facts are unknown. The details of a pair list them.\n" } else { "" };
-    let rules = gpu_rules(reports);
-    format!("{}\n{rules}{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
-}
-
-/// The rules of the GPU drivers among the exporters, a line each.
-fn gpu_rules(reports: &[PathReport]) -> String {
-    let mut rules: Vec<ExporterRule> = Vec::new();
-    for report in reports.iter().filter(|report| report.rule.is_gpu()) {
-        if !rules.contains(&report.rule) {
-            rules.push(report.rule);
-        }
-    }
-    rules.iter().map(|rule| format!("Exporters with the driver {}: {}.\n", rule.as_str(), rule.describe())).collect()
 }
 
 fn detail(report: &PathReport) -> String {
@@ -114,6 +83,9 @@ fn detail(report: &PathReport) -> String {
     }
     text += &format!("\n  because       {}\n", report.deciding.fact);
     text += &format!("  rule          {}\n", report.rule.describe());
+    if let Some(locality) = report.locality {
+        text += &format!("  distance      {locality} ({})\n", locality.about());
+    }
     let hops: Vec<_> = report.hops.iter().map(Bdf::to_string).collect();
     if !hops.is_empty() {
         text += &format!("  hops          {}\n", hops.join(" "));
@@ -131,4 +103,20 @@ fn detail(report: &PathReport) -> String {
         }
     }
     text
+}
+
+/// Printed if no pair exists.
+const NO_PAIRS: &str = "No pairs: this host needs a function with an exportable BAR and another function.\n";
+
+/// Short name of a path, for matrices.
+fn short(path: PathName) -> &'static str {
+    match path {
+        PathName::BusAddress => "bus",
+        PathName::HostBridgeBypass => "byp",
+        PathName::HostBridgeTranslated => "trn",
+        PathName::Refused => "ref",
+        PathName::Unknown => "?",
+        // Predictions do not contain the baselines.
+        PathName::HostMemory | PathName::Staged => path.as_str(),
+    }
 }

@@ -1,5 +1,7 @@
 //! Checks of the exporter: the function whose BAR is exported.
 
+use std::collections::HashMap;
+
 use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
@@ -185,12 +187,17 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
     let bound =
         |function: &&Function| at.exporter.is_none() && function.driver.as_deref().is_some_and(blockers::exports);
     let exporters = selected.chain(at.topology().functions().iter().filter(bound));
+    let drivers = blockers::GroupDrivers::of(at.topology());
+    // An exporter that is bound to vfio-pci is not in the list of its group, so the list is the same for all of the group.
+    let mut lists: HashMap<u32, String> = HashMap::new();
     // The check `iommu` reports a function without a group.
     exporters
         .filter_map(|exporter| Some((exporter, at.topology().group_of(exporter)?)))
         .map(|(exporter, group)| {
-            let others = blockers::other_drivers(at.topology(), exporter);
-            let others: Vec<_> = others.iter().map(|(other, driver)| format!("{} ({driver})", other.bdf)).collect();
+            let others = lists.entry(group.number).or_insert_with(|| {
+                let others = drivers.others(exporter).map(|(other, driver)| format!("{} ({driver})", other.bdf));
+                few(&others.collect::<Vec<_>>())
+            });
             if others.is_empty() {
                 return Verdict::pass(exporter.bdf, format!("VFIO can own IOMMU group {}.", group.number));
             }
@@ -198,9 +205,8 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
                 exporter.bdf,
                 Cause::GroupNotViable,
                 format!(
-                    "VFIO cannot own IOMMU group {}, because other functions of the group have kernel drivers: {}.",
-                    group.number,
-                    few(&others)
+                    "VFIO cannot own IOMMU group {}, because other functions of the group have kernel drivers: {others}.",
+                    group.number
                 ),
                 group_remedy(at, exporter),
             )

@@ -134,28 +134,28 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
             if exporting.is_empty() { all } else { exporting }
         }
     };
-    let importers = at.importer.map_or_else(
+    let importers: Vec<Bdf> = at.importer.map_or_else(
         || at.rdma_functions().iter().map(|function| function.bdf).collect(),
         |importer| vec![importer.bdf],
     );
-    let pairs = exporters.iter().flat_map(|from| importers.iter().map(move |to| (*from, *to)));
-    let predictions: Vec<_> =
-        pairs.filter(|(from, to)| from != to).filter_map(|(from, to)| predictor.predict(from, to)).collect();
-    if predictions.is_empty() {
+    let predictions = predictor.count_paths(&exporters, &importers);
+    let pairs: u64 = predictions.values().sum();
+    if pairs == 0 {
         return Vec::new();
     }
-    let mut counts: BTreeMap<PathName, usize> = BTreeMap::new();
-    for prediction in &predictions {
-        *counts.entry(prediction.path).or_default() += 1;
+    let mut counts: BTreeMap<PathName, u64> = BTreeMap::new();
+    for ((path, _), count) in &predictions {
+        *counts.entry(*path).or_default() += count;
     }
+    let refused = predictions.iter().filter_map(|((_, cause), count)| Some((count, (*cause)?)));
+    let cause = refused.max_by_key(|(count, _)| **count).map(|(_, cause)| cause);
     let listed: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
     let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", listed.join(", "));
     let of = |path| counts.get(&path).copied().unwrap_or(0);
-    let cause = predictions.iter().find_map(|prediction| prediction.cause);
     let instead = at.platform.and_then(crate::Platform::instead_of_moving).filter(|_| of(PathName::Refused) > 0);
     let remedy =
         ["Run `peerpath paths` for the reason of each pair."].into_iter().chain(instead).collect::<Vec<_>>().join(" ");
-    vec![if of(PathName::Refused) == predictions.len() {
+    vec![if of(PathName::Refused) == pairs {
         Verdict { cause, ..Verdict::fail("host", Cause::Topology, detail, remedy) }
     } else if of(PathName::Refused) > 0 {
         Verdict { cause, ..Verdict::warn("host", detail, remedy) }

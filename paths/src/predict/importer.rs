@@ -6,7 +6,7 @@ use crate::inbound::Inbound;
 use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelRules, KernelVersion, LegacyDma, Topology};
 
 /// Kind of mapping that the DMA API creates for a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mapping {
     /// DMA address = physical address: no IOMMU, or a domain that the DMA API does not manage.
     Direct,
@@ -70,16 +70,17 @@ impl ImporterFacts {
         }
     }
 
-    pub(super) fn map(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
+    /// The possible mappings of a BAR. `bounce` is [`Host::bounce`], which is the same for all pairs.
+    pub(super) fn map(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
         match self.mapping {
-            Mapping::Direct => self.map_directly(host, bar),
+            Mapping::Direct => self.map_directly(host, bounce, bar),
             Mapping::Translated => self.map_translated(host, bar, ranges),
             Mapping::DirectOrTce => PossiblePaths { bypass: true, translated: true, ..PossiblePaths::default() },
-            Mapping::Unknown => self.map_directly(host, bar).or(self.map_translated(host, bar, ranges)),
+            Mapping::Unknown => self.map_directly(host, bounce, bar).or(self.map_translated(host, bar, ranges)),
         }
     }
 
-    fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> PossiblePaths {
+    fn map_directly(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>) -> PossiblePaths {
         if legacy(host).is_some_and(LegacyDma::rejects_mmio) {
             return PossiblePaths::refused(Cause::LegacyDmaOps);
         }
@@ -90,7 +91,7 @@ impl ImporterFacts {
             Reach::BeyondMask | Reach::BeyondInbound => PossiblePaths::refused(Cause::DmaMask),
             Reach::Unknown => PossiblePaths::refused(Cause::DmaMask).or(bypass),
         };
-        match host.bounce() {
+        match bounce {
             Some(Bounce::No) => mapped,
             Some(Bounce::Forced) => PossiblePaths::refused(Cause::SwiotlbForced),
             Some(Bounce::Encryption) => PossiblePaths::refused(Cause::ConfidentialGuest),

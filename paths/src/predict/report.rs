@@ -10,8 +10,8 @@ use crate::link_security::LinkSecurity;
 use crate::placement::Placement;
 use crate::route_facts::{RouteFact, route_facts};
 use crate::{
-    Bdf, Bounce, Capability, Cause, ExporterRule, Function, GroupMembership, KernelRules, KernelVersion, PathName,
-    Topology, blockers, boot_option,
+    Bdf, Bounce, Capability, Cause, ExporterRule, Function, GroupMembership, KernelRules, KernelVersion, Locality,
+    PathName, Topology, blockers, boot_option,
 };
 
 /// One object of `paths --json`.
@@ -56,6 +56,9 @@ pub struct PathReport {
     /// Remarks about the pair, as clauses.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Distance between the functions; `None` for a function and itself, or if it is unknown.
+    #[serde(default)]
+    pub locality: Option<Locality>,
 }
 
 /// The fact that decides the path.
@@ -90,6 +93,7 @@ impl Predictor<'_> {
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
             notes: builder.notes(path, cause).into_iter().chain(self.note_on_newer_kernel()).collect(),
+            locality: self.distances.between(self.topology, from, to, common),
         }
     }
 
@@ -124,6 +128,17 @@ impl Predictor<'_> {
         let common = self.common(from, to);
         let route = common.and_then(|common| SwitchRoute::below(self.topology, from, to, common));
         route_facts(self.topology, to, common, route.as_ref(), path).collect()
+    }
+
+    /// Causes that prevent the export of a function's BAR, whatever the importer; none if the function does not exist.
+    pub fn exporter_blockers(&self, bdf: Bdf) -> &[Cause] {
+        self.topology.position(bdf).map(|at| self.exporter_blockers[at].as_slice()).unwrap_or_default()
+    }
+
+    /// Cause that prevents the import by a function, whatever the exporter; `None` if the function can import or its driver is
+    /// unknown.
+    pub fn importer_blocker(&self, bdf: Bdf) -> Option<Cause> {
+        blockers::of_importer(self.host, self.topology.function(bdf)?, ExporterRule::Vfio)
     }
 
     /// Predicts and explains the path of one pair; `None` if one of the functions does not exist.
@@ -435,10 +450,6 @@ impl<'a> ReportBuilder<'a> {
             return cause.map(remedy).into_iter().collect();
         }
         let mut change = Vec::new();
-        let behind_vmd = [self.from, self.to].iter().any(|&at| self.topology().vmd_above(self.function(at)).is_some());
-        if cause == Some(Cause::Topology) && behind_vmd {
-            change.push("switch VMD off in the firmware, so that the root complex contains the host bridge".to_owned());
-        }
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
         if !redirecting.is_empty() {
             change.push(format!(
@@ -550,7 +561,7 @@ impl<'a> ReportBuilder<'a> {
                     .to_owned(),
             );
         }
-        if self.predictor.host.bounce() == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
+        if self.predictor.bounce == Some(Bounce::Forced) && path == PathName::HostBridgeTranslated {
             notes.push("swiotlb=force does not affect a translated domain".to_owned());
         }
         notes.extend(self.pair_notes());

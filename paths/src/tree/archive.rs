@@ -143,8 +143,14 @@ fn add<R: Read>(
             _ => Err(TreeError::rejected("an entry has no name")),
         };
     }
-    for (at, _) in path.match_indices('/') {
-        entries.entry(path[..at].to_owned()).or_insert(Entry::Directory);
+    // Add the missing directories above, from the nearest up. If one exists, so do all above it.
+    let mut below = path.as_str();
+    while let Some((directory, _)) = below.rsplit_once('/') {
+        if entries.contains_key(directory) {
+            break;
+        }
+        entries.insert(directory.to_owned(), Entry::Directory);
+        below = directory;
     }
     if entries.len() >= limits.entries {
         return Err(TreeError::rejected(format!("it contains more than {} entries", limits.entries)));

@@ -1,16 +1,20 @@
 //! A copy of a host's files in a directory. Its links come from another host, so they are resolved within the directory.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::{FILE_LIMIT_BYTES, Node, Source};
 
 /// A directory that contains `sys` and `proc`.
 pub(super) struct Directory {
     root: PathBuf,
+    /// Paths that are known to be directories and not links: every file of a function is below the same ones.
+    directories: Mutex<HashSet<String>>,
 }
 
 impl Directory {
@@ -20,13 +24,22 @@ impl Directory {
             [only] if only != "sys" && only != "proc" && path.join(only).join("sys").is_dir() => path.join(only),
             _ => path.to_owned(),
         };
-        Self { root }
+        Self { root, directories: Mutex::default() }
     }
 }
 
 impl Source for Directory {
     fn node(&self, path: &str) -> io::Result<Node> {
-        node(&self.root.join(path))
+        // The lock protects a set, which is valid also after a panic.
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if directories.contains(path) {
+            return Ok(Node::Directory);
+        }
+        let node = node(&self.root.join(path))?;
+        if node == Node::Directory {
+            directories.insert(path.to_owned());
+        }
+        Ok(node)
     }
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 // Tests and the benchmark include this file; each uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use peerpath_paths::{Bdf, Inventory, Limits, PathReport, Request, Tree};
 
@@ -39,6 +39,7 @@ pub struct Function {
     driver: Option<String>,
     group: Option<u32>,
     mask: u8,
+    numa_node: i32,
     virtual_function_of: Option<Bdf>,
     devices: Vec<(String, String)>,
     /// Value of the command register.
@@ -57,7 +58,7 @@ macro_rules! setters {
 }
 
 impl Function {
-    setters!(ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String, command: u8, device_control: u16, link: [(u8, u8); 2]);
+    setters!(numa_node: i32, ids: (u16, u16), class: u32, config_bytes: usize, padded: bool, offset: i64, mask: u8, host: String, command: u8, device_control: u16, link: [(u8, u8); 2]);
 
     pub fn acs(mut self, control: u16) -> Self {
         self.acs = Some(control);
@@ -186,6 +187,7 @@ impl Function {
 #[derive(Debug, Clone)]
 pub struct Machine {
     functions: Vec<Function>,
+    index: HashMap<Bdf, usize>,
     groups: BTreeMap<u32, (String, String)>,
     files: BTreeMap<String, Vec<u8>>,
     /// Order of enumeration by the kernel; by address if empty.
@@ -193,6 +195,7 @@ pub struct Machine {
     /// Path prefixes of files to omit.
     missing: Vec<String>,
     next_group: u32,
+    flat: bool,
 }
 
 pub const INTEL: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nflags\t\t: fpu\n";
@@ -208,6 +211,7 @@ impl Machine {
         let text = |text: &str| text.as_bytes().to_vec();
         Self {
             functions: Vec::new(),
+            index: HashMap::new(),
             groups: BTreeMap::new(),
             files: BTreeMap::from([
                 ("proc/cpuinfo".to_owned(), text(cpuinfo)),
@@ -217,6 +221,7 @@ impl Machine {
             order: None,
             missing: Vec::new(),
             next_group: 0,
+            flat: false,
         }
     }
 
@@ -240,6 +245,41 @@ impl Machine {
 
     pub fn order(mut self, order: &[&str]) -> Self {
         self.order = Some(order.iter().map(|text| bdf(text)).collect());
+        self
+    }
+
+    /// Modifies every function.
+    pub fn each(mut self, with: impl Fn(Function) -> Function) -> Self {
+        self.functions = self.functions.into_iter().map(with).collect();
+        self
+    }
+
+    /// Number of functions.
+    #[expect(clippy::len_without_is_empty, reason = "no test needs it")]
+    pub fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// Puts every function into one IOMMU group.
+    pub fn one_group(mut self) -> Self {
+        for function in &mut self.functions {
+            function.group = Some(0);
+        }
+        self.groups = BTreeMap::from([(0, ("DMA".to_owned(), String::new()))]);
+        self
+    }
+
+    /// Sets the driver of every function except bridges.
+    pub fn drivers(mut self, driver: &str) -> Self {
+        for function in self.functions.iter_mut().filter(|function| function.kind == Kind::Endpoint) {
+            function.driver = Some(driver.to_owned());
+        }
+        self
+    }
+
+    /// Puts the functions directly into `sys/bus/pci/devices`, without the directories of bridges and root buses.
+    pub fn flat(mut self) -> Self {
+        self.flat = true;
         self
     }
 
@@ -302,6 +342,7 @@ impl Machine {
             driver: Some(if endpoint { "vfio-pci" } else { "pcieport" }.to_owned()),
             group: Some(self.next_group),
             mask: 64,
+            numa_node: -1,
             virtual_function_of: None,
             devices: Vec::new(),
             command: 6,
@@ -313,6 +354,7 @@ impl Machine {
             self.groups.entry(group).or_insert_with(|| ("DMA".to_owned(), String::new()));
         }
         self.next_group += 1;
+        self.index.insert(function.bdf, self.functions.len());
         self.functions.push(function);
         self
     }
@@ -322,10 +364,13 @@ impl Machine {
     }
 
     fn find(&self, bdf: Bdf) -> Option<&Function> {
-        self.functions.iter().find(|function| function.bdf == bdf)
+        self.index.get(&bdf).map(|&at| &self.functions[at])
     }
 
     fn path(&self, function: &Function) -> String {
+        if self.flat {
+            return format!("sys/bus/pci/devices/{}", function.bdf);
+        }
         let mut parts = vec![function.bdf.to_string()];
         let mut above = function.above;
         while let Some(bridge) = above.and_then(|bdf| self.find(bdf)) {
@@ -341,20 +386,19 @@ impl Machine {
         parts.join("/")
     }
 
-    /// Derives the secondary and subordinate bus of a bridge from the functions below it.
-    fn buses(&self, bridge: Bdf) -> (u8, u8) {
-        let below = |function: &&Function| {
+    /// Derives the secondary and subordinate bus of each bridge from the functions below it.
+    fn buses(&self) -> HashMap<Bdf, (u8, u8)> {
+        let mut buses: HashMap<Bdf, (u8, u8)> = HashMap::new();
+        for function in &self.functions {
+            let bus = function.bdf.bus();
             let mut above = function.above;
             while let Some(at) = above {
-                if at == bridge {
-                    return true;
-                }
+                let (first, last) = buses.entry(at).or_insert((bus, bus));
+                (*first, *last) = ((*first).min(bus), (*last).max(bus));
                 above = self.find(at).and_then(|function| function.above);
             }
-            false
-        };
-        let buses = || self.functions.iter().filter(below).map(|function| function.bdf.bus());
-        (buses().min().unwrap_or(0), buses().max().unwrap_or(0))
+        }
+        buses
     }
 
     /// The machine as an uncompressed archive.
@@ -364,8 +408,9 @@ impl Machine {
         for (path, bytes) in &self.files {
             tar.file(path, bytes);
         }
+        let buses = self.buses();
         for function in &self.functions {
-            self.add_function(&mut tar, function);
+            self.add_function(&mut tar, function, buses.get(&function.bdf).copied().unwrap_or_default());
         }
         for (number, (kind, name)) in &self.groups {
             let path = format!("sys/kernel/iommu_groups/{number}");
@@ -387,12 +432,11 @@ impl Machine {
         tar.builder.into_inner().unwrap()
     }
 
-    fn add_function(&self, tar: &mut Archive<'_>, function: &Function) {
+    fn add_function(&self, tar: &mut Archive<'_>, function: &Function, (secondary, subordinate): (u8, u8)) {
         let path = self.path(function);
         let up = "../".repeat(path.split('/').count() - 1);
         let mut config = function.config();
         if config.get(0x0e) == Some(&1) {
-            let (secondary, subordinate) = self.buses(function.bdf);
             config[0x19..0x1b].copy_from_slice(&[secondary, subordinate]);
         }
         let at = |name: &str| format!("{path}/{name}");
@@ -402,7 +446,7 @@ impl Machine {
         tar.file(&at("class"), format!("{:#08x}\n", function.class).as_bytes());
         tar.file(&at("resource"), function.resource().as_bytes());
         tar.file(&at("dma_mask_bits"), format!("{}\n", function.mask).as_bytes());
-        tar.file(&at("numa_node"), b"-1\n");
+        tar.file(&at("numa_node"), format!("{}\n", function.numa_node).as_bytes());
         tar.link(&at("subsystem"), &format!("{up}bus/pci"));
         if let Some(driver) = &function.driver {
             tar.link(&at("driver"), &format!("{up}bus/pci/drivers/{driver}"));
@@ -418,7 +462,9 @@ impl Machine {
             let member = format!("sys/kernel/iommu_groups/{group}/devices/{}", function.bdf);
             tar.link(&member, &format!("../../../../../{path}"));
         }
-        tar.link(&format!("sys/bus/pci/devices/{}", function.bdf), &format!("../../../../{path}"));
+        if !self.flat {
+            tar.link(&format!("sys/bus/pci/devices/{}", function.bdf), &format!("../../../../{path}"));
+        }
     }
 
     pub fn tree(&self) -> Tree {

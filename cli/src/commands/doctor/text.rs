@@ -1,5 +1,8 @@
 //! Findings as text: failures first, then warnings and unknowns in full, and one line for all passed checks.
 
+use std::collections::{HashMap, HashSet};
+
+use peerpath_paths::Cause;
 use peerpath_paths::doctor::{Finding, Status};
 
 use crate::hints::CommandLine;
@@ -8,6 +11,9 @@ use crate::text_layout::hanging;
 
 /// Maximum width: longer lines are hard to read even on a wide terminal.
 const MAX_WIDTH: usize = 100;
+/// Maximum number of findings of one check with the same remedy.
+const ALIKE_SHOWN: usize = 4;
+const ALIKE_ABOVE: usize = ALIKE_SHOWN + 1;
 /// Column at which the text of a finding starts.
 const INDENT: usize = 9;
 
@@ -16,8 +22,25 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
     let width = width.clamp(40, MAX_WIDTH);
     let mut text = String::new();
     for status in [Status::Fail, Status::Warn, Status::Unknown] {
-        for group in Group::all(findings, status) {
-            text += &group.render(command_line, width);
+        // Findings of one check that differ in their text only, such as one per IOMMU group of a large host.
+        let mut alike: HashMap<(&str, Option<Cause>, Option<&str>), usize> = HashMap::new();
+        let groups = Group::all(findings, status);
+        for group in &groups {
+            let count = alike.entry(group.kind()).or_default();
+            *count += 1;
+            if *count <= ALIKE_SHOWN {
+                text += &group.render(command_line, width);
+            }
+        }
+        for group in groups {
+            if let Some(count @ ALIKE_ABOVE..) = alike.remove(&group.kind()) {
+                let more = format!(
+                    "{}: {} more findings with this remedy; --json lists them.",
+                    group.checks.join(", "),
+                    count - ALIKE_SHOWN
+                );
+                text += &paragraph(status.as_str(), &more, width);
+            }
         }
     }
     // The user asks for the predicted path, and for the rule that decides it, so both are printed in full even if the checks passed.
@@ -59,22 +82,27 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     fn all(findings: &'a [Finding], status: Status) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
+        let mut position: HashMap<(&str, Option<&str>, Option<Cause>), usize> = HashMap::new();
+        let mut seen: HashSet<(usize, &str)> = HashSet::new();
         for finding in of(findings, status) {
-            let same = |group: &&mut Self| {
-                let first = group.first;
-                (&first.detail, &first.remedy, first.cause) == (&finding.detail, &finding.remedy, finding.cause)
-            };
-            match groups.iter_mut().find(same) {
-                Some(group) => {
-                    push_new(&mut group.checks, finding.check);
-                    push_new(&mut group.subjects, &finding.subject);
-                }
-                None => {
-                    groups.push(Self { first: finding, checks: vec![finding.check], subjects: vec![&finding.subject] })
-                }
+            let at =
+                *position.entry((&finding.detail, finding.remedy.as_deref(), finding.cause)).or_insert(groups.len());
+            if at == groups.len() {
+                groups.push(Self { first: finding, checks: Vec::new(), subjects: Vec::new() });
+            }
+            let group = &mut groups[at];
+            if !group.checks.contains(&finding.check) {
+                group.checks.push(finding.check);
+            }
+            if seen.insert((at, &finding.subject)) {
+                group.subjects.push(&finding.subject);
             }
         }
         groups
+    }
+
+    fn kind(&self) -> (&'a str, Option<Cause>, Option<&'a str>) {
+        (self.first.check, self.first.cause, self.first.remedy.as_deref())
     }
 
     fn render(&self, command_line: &CommandLine, width: usize) -> String {
@@ -95,12 +123,6 @@ impl<'a> Group<'a> {
     }
 }
 
-fn push_new<'a>(names: &mut Vec<&'a str>, name: &'a str) {
-    if !names.contains(&name) {
-        names.push(name);
-    }
-}
-
 fn paragraph(head: &str, words: &str, width: usize) -> String {
     hanging(head, INDENT, &printable(words), width)
 }
@@ -108,7 +130,6 @@ fn paragraph(head: &str, words: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peerpath_paths::Cause;
 
     fn finding(check: &'static str, status: Status, subject: &str, detail: &str) -> Finding {
         let remedy = (status != Status::Pass).then(|| "Do this.".to_owned());
@@ -132,6 +153,15 @@ mod tests {
              pass     a, e\n\n1 fail, 2 unknown, 2 pass\n\
              Start at the top: a failure can cause the ones below it.\n"
         );
+    }
+
+    #[test]
+    fn counts_similar_findings_of_a_large_host() {
+        let findings: Vec<_> =
+            (0..100).map(|group| finding("iommu-group", Status::Fail, "x", &format!("Group {group}."))).collect();
+        let text = render(&findings, &CommandLine::default(), usize::MAX);
+        assert!(text.contains("Group 3.") && !text.contains("Group 4."), "{text}");
+        assert!(text.contains("iommu-group: 96 more findings") && text.contains("100 fail"), "{text}");
     }
 
     #[test]

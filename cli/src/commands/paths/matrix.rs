@@ -1,0 +1,354 @@
+//! The functions that matter most as a matrix of exporters and importers that fits one screen.
+
+use peerpath_paths::{Bdf, Cause, EndpointKind, Function, Inventory, Locality, PathMatrix, Predictor, Request};
+
+use super::reasons::Reasons;
+use super::{NO_PAIRS, short};
+use crate::terminal::printable;
+use crate::text_layout::hanging;
+
+/// Width if standard output is not a terminal.
+const DEFAULT_WIDTH: usize = 120;
+/// Maximum number of rows of functions. More functions are merged: functions with equal rows and columns share one.
+const FUNCTION_ROWS: usize = 16;
+/// Maximum number of rows.
+const ROWS: usize = 24;
+/// Maximum number of places before they are merged. It bounds the time and memory of hosts with thousands of bridges.
+const PLACES: usize = 1024;
+/// Maximum number of functions if the host has none of the kinds that matter.
+const OTHERS: usize = 64;
+
+/// The matrix as text, for a terminal with `width` columns.
+pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> String {
+    let width = if width == usize::MAX { DEFAULT_WIDTH } else { width.clamp(60, 200) };
+    let predictor = inventory.predictor(request);
+    let Some(selection) = Selection::of(inventory, &predictor) else { return NO_PAIRS.to_owned() };
+    let matrix = predictor.matrix(&selection.functions, PLACES);
+    let mut reasons = Reasons::default();
+    for reason in matrix.reasons() {
+        reasons.add(&predictor.report(&reason.example), reason.pairs);
+    }
+    let names = Names::of(inventory);
+    let mut text = selection.title(width);
+    let words = matrix_words(&matrix);
+    let (grid, unshown) = Grid::fitting(matrix, &names, width);
+    text += "\n";
+    text += &grid.render(&names, width);
+    text += "\n";
+    text += &reasons.render(|bdf| names.short(bdf), |path| format!("{} = {path}", short(path)), width);
+    if !words.is_empty() {
+        let words: Vec<_> = words.iter().map(|word| format!("{word} = {}", word.about())).collect();
+        text += &hanging("", 2, &format!("{}.", words.join("; ")), width);
+    }
+    text += &blocked(&predictor, &names, &selection.functions, width);
+    text + &selection.footer(unshown, width)
+}
+
+/// The functions of the matrix.
+struct Selection {
+    functions: Vec<Bdf>,
+    /// The kinds of the functions, without duplicates; empty if the host has none of the kinds that matter.
+    kinds: Vec<EndpointKind>,
+    /// Number of other functions with an exportable BAR.
+    others: usize,
+}
+
+impl Selection {
+    /// Selects the functions of the kinds that matter. If they form no pair, selects functions with an exportable BAR. `None` if
+    /// these form no pair either.
+    fn of(inventory: &Inventory, predictor: &Predictor<'_>) -> Option<Self> {
+        let exporters: Vec<Bdf> = predictor.exporters().collect();
+        let kind = |bdf: &Bdf| inventory.topology.function(*bdf).and_then(Function::endpoint_kind);
+        let functions: Vec<Bdf> = predictor.importers().filter(|bdf| kind(bdf).is_some()).collect();
+        let exporting = exporters.iter().filter(|bdf| kind(bdf).is_some()).count();
+        if exporting > 0 && functions.len() > 1 {
+            let mut kinds: Vec<EndpointKind> = functions.iter().filter_map(kind).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            return Some(Self { functions, kinds, others: exporters.len() - exporting });
+        }
+        let others = exporters.len().saturating_sub(OTHERS);
+        let mut functions: Vec<Bdf> = exporters.into_iter().take(OTHERS).collect();
+        if functions.len() == 1 {
+            // The only exporter needs an importer.
+            functions.extend(predictor.importers().filter(|bdf| *bdf != functions[0]).take(OTHERS).collect::<Vec<_>>());
+            functions.sort_unstable();
+        }
+        (functions.len() > 1).then_some(Self { functions, kinds: Vec::new(), others })
+    }
+
+    fn title(&self, width: usize) -> String {
+        let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.plural()).collect();
+        let what = match kinds.as_slice() {
+            [] => "functions with an exportable BAR".to_owned(),
+            [only] => (*only).to_owned(),
+            [all @ .., last] => format!("{} and {last}", all.join(", ")),
+        };
+        let title = format!(
+            "Predicted paths between {what}. Row: exporter. Column: importer. Cell: path/distance, the distance in the words \
+             of nvidia-smi topo."
+        );
+        hanging("", 0, &title, width)
+    }
+
+    fn footer(&self, unshown: usize, width: usize) -> String {
+        let mut unshown_parts = Vec::new();
+        if unshown > 0 {
+            unshown_parts.push(format!("{unshown} functions of these kinds"));
+        }
+        if self.others > 0 {
+            unshown_parts.push(format!("{} other functions with an exportable BAR", self.others));
+        }
+        let unshown =
+            if unshown_parts.is_empty() { String::new() } else { format!("Not shown: {}. ", unshown_parts.join(", ")) };
+        let footer = format!(
+            "{unshown}--all lists every pair, --from BDF the pairs of one exporter, and --from BDF --to BDF the details of a \
+             pair."
+        );
+        hanging("", 0, &footer, width)
+    }
+}
+
+/// The names of functions in the matrix.
+struct Names<'a> {
+    inventory: &'a Inventory,
+    /// Whether every function is in segment 0, which `lspci` omits then.
+    one_segment: bool,
+}
+
+impl<'a> Names<'a> {
+    fn of(inventory: &'a Inventory) -> Self {
+        let functions = inventory.topology.functions();
+        Self { inventory, one_segment: functions.iter().all(|function| function.bdf.segment() == 0) }
+    }
+
+    /// The address, without the segment if there is only one.
+    fn short(&self, bdf: Bdf) -> String {
+        let text = bdf.to_string();
+        match text.strip_prefix("0000:") {
+            Some(short) if self.one_segment => short.to_owned(),
+            _ => text,
+        }
+    }
+
+    /// The address, with the name of the device or of the driver.
+    fn long(&self, bdf: Bdf) -> String {
+        let Some(function) = self.inventory.topology.function(bdf) else { return self.short(bdf) };
+        let device = |class: &str| function.devices.iter().find_map(|device| device.strip_prefix(class));
+        let device = device("verbs:").or_else(|| device("nvme:"));
+        let name = device.or(function.driver.as_deref()).unwrap_or_else(|| function.class_name());
+        printable(&format!("{} {name}", self.short(bdf)))
+    }
+
+    /// The names of several functions, shortened to at most `width` columns. At least one name remains.
+    fn list(&self, functions: &[Bdf], width: usize) -> String {
+        let mut text = String::new();
+        for (at, bdf) in functions.iter().enumerate() {
+            let name = self.long(*bdf);
+            let left = functions.len() - at;
+            let more = format!(", {left} more");
+            let rest = if left > 1 { more.len() } else { 0 };
+            if at > 0 && text.chars().count() + 2 + name.chars().count() + rest > width {
+                return text + &more;
+            }
+            if at > 0 {
+                text += ", ";
+            }
+            text += &name;
+        }
+        text
+    }
+}
+
+/// A row and column of the matrix.
+struct Entry {
+    /// Index of the place in the matrix.
+    place: usize,
+    functions: Vec<Bdf>,
+    exports: bool,
+}
+
+/// The rows and columns that fit the screen.
+struct Grid {
+    matrix: PathMatrix,
+    entries: Vec<Entry>,
+    /// Indexes of entries.
+    rows: Vec<usize>,
+    columns: Vec<usize>,
+    /// Whether entries are single functions.
+    single: bool,
+    gap: usize,
+}
+
+impl Grid {
+    /// Shows each function if that fits, otherwise merges functions with equal rows and columns. Also returns the number of
+    /// functions that do not fit.
+    fn fitting(matrix: PathMatrix, names: &Names<'_>, width: usize) -> (Self, usize) {
+        let functions: usize = matrix.places().iter().map(|place| place.functions.len()).sum();
+        let left_out = matrix.left_out();
+        if functions <= FUNCTION_ROWS && left_out == 0 {
+            let grid = Self::new(matrix.clone(), true);
+            let labels = grid.rows.iter().map(|&at| names.long(grid.entries[at].functions[0]).chars().count());
+            let label = labels.max().unwrap_or(0);
+            for gap in [2, 1] {
+                if grid.width(label, gap) <= width {
+                    return (Self { gap, ..grid }, 0);
+                }
+            }
+        }
+        let mut grid = Self::new(matrix.merged(), false);
+        grid.rows.truncate(ROWS);
+        let cell = grid.cell_width() + 1;
+        let columns = (width.saturating_sub(grid.letter_width()) / cell).max(1);
+        grid.columns.truncate(columns);
+        let shown = |at: &usize| grid.columns.contains(at) && (grid.rows.contains(at) || !grid.entries[*at].exports);
+        let unshown = (0..grid.entries.len()).filter(|at| !shown(at)).map(|at| grid.entries[at].functions.len());
+        let unshown = left_out + unshown.sum::<usize>();
+        if grid.width(0, 2) <= width {
+            grid.gap = 2;
+        }
+        (grid, unshown)
+    }
+
+    fn new(matrix: PathMatrix, single: bool) -> Self {
+        let mut entries = Vec::new();
+        for (at, place) in matrix.places().iter().enumerate() {
+            if single {
+                let one = |bdf: &Bdf| Entry { place: at, functions: vec![*bdf], exports: place.exports };
+                entries.extend(place.functions.iter().map(one));
+            } else {
+                entries.push(Entry { place: at, functions: place.functions.clone(), exports: place.exports });
+            }
+        }
+        entries.sort_by_key(|entry| entry.functions[0]);
+        let rows = (0..entries.len()).filter(|&at| entries[at].exports).collect();
+        let columns = (0..entries.len()).collect();
+        Self { matrix, entries, rows, columns, single, gap: 1 }
+    }
+
+    fn cell(&self, row: usize, column: usize) -> String {
+        if self.single && row == column {
+            return "-".to_owned();
+        }
+        match self.matrix.cell(self.entries[row].place, self.entries[column].place) {
+            Some(cell) => match cell.locality {
+                Some(locality) => format!("{}/{locality}", short(cell.path)),
+                None => format!("{}/?", short(cell.path)),
+            },
+            None => "-".to_owned(),
+        }
+    }
+
+    fn cell_width(&self) -> usize {
+        let cells = self.rows.iter().flat_map(|&row| self.columns.iter().map(move |&column| (row, column)));
+        cells.map(|(row, column)| self.cell(row, column).len()).max().unwrap_or(0).max(self.letter_width())
+    }
+
+    fn letter_width(&self) -> usize {
+        letters(self.entries.len().saturating_sub(1)).len()
+    }
+
+    fn width(&self, label: usize, gap: usize) -> usize {
+        let label = if label > 0 { label + 2 } else { 0 };
+        self.letter_width() + self.columns.len() * (gap + self.cell_width()) + label
+    }
+
+    fn render(&self, names: &Names<'_>, width: usize) -> String {
+        let (letter, cell, gap) = (self.letter_width(), self.cell_width(), " ".repeat(self.gap));
+        let labels: Vec<String> =
+            self.entries.iter().map(|entry| names.list(&entry.functions, width - letter - 2)).collect();
+        let complete = self.entries.iter().all(|entry| entry.functions.len() <= 4);
+        let label = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+        // Names that do not fit next to the cells are below the matrix, and so are importers without a row.
+        let beside = complete && self.width(label, self.gap) <= width;
+        let mut text = " ".repeat(letter);
+        for &column in &self.columns {
+            text += &format!("{gap}{:<cell$}", letters(column));
+        }
+        text.truncate(text.trim_end().len());
+        text += "\n";
+        for &row in &self.rows {
+            let mut line = format!("{:<letter$}", letters(row));
+            for &column in &self.columns {
+                line += &format!("{gap}{:<cell$}", self.cell(row, column));
+            }
+            if beside {
+                line += &format!("  {}", labels[row]);
+            }
+            text += line.trim_end();
+            text += "\n";
+        }
+        for (at, label) in labels.iter().enumerate() {
+            let is_shown = self.rows.contains(&at) || self.columns.contains(&at);
+            if is_shown && !(beside && self.rows.contains(&at)) {
+                text += &format!("{:<letter$}  {label}\n", letters(at));
+            }
+        }
+        text
+    }
+}
+
+/// The name of a row and column: A to Z, AA, AB, ...
+fn letters(mut at: usize) -> String {
+    let mut text = String::new();
+    loop {
+        text.insert(0, char::from(b'A' + (at % 26) as u8));
+        if at < 26 {
+            return text;
+        }
+        at = at / 26 - 1;
+    }
+}
+
+fn matrix_words(matrix: &PathMatrix) -> Vec<Locality> {
+    let places = 0..matrix.places().len();
+    let mut found = [false; Locality::ALL.len()];
+    for word in
+        places.clone().flat_map(|row| places.clone().filter_map(move |column| matrix.cell(row, column)?.locality))
+    {
+        found[word as usize] = true;
+    }
+    Locality::ALL.into_iter().filter(|word| found[*word as usize]).collect()
+}
+
+/// Lists the causes other than the path that prevent exports and imports.
+fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], width: usize) -> String {
+    let exporters: Vec<Bdf> = predictor.exporters().filter(|bdf| functions.binary_search(bdf).is_ok()).collect();
+    let mut parts = Vec::new();
+    for cause in Cause::ALL {
+        let exporting = exporters.iter().filter(|bdf| predictor.exporter_blockers(**bdf).contains(cause));
+        parts.extend(part(*cause, names, &exporting.copied().collect::<Vec<_>>(), exporters.len(), "exporter"));
+        let importing = functions.iter().filter(|bdf| predictor.importer_blocker(**bdf) == Some(*cause));
+        parts.extend(part(*cause, names, &importing.copied().collect::<Vec<_>>(), functions.len(), "importer"));
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    let text = format!(
+        "Blocked, whatever the path: {}. `peerpath doctor --from BDF --to BDF` gives the remedies.",
+        parts.join("; ")
+    );
+    hanging("", 2, &text, width)
+}
+
+fn part(cause: Cause, names: &Names<'_>, blocked: &[Bdf], all: usize, role: &str) -> Option<String> {
+    const SHOWN: usize = 3;
+    let list = blocked.iter().take(SHOWN).map(|bdf| names.short(*bdf)).collect::<Vec<_>>().join(", ");
+    Some(match blocked.len() {
+        0 => return None,
+        count if count == all => format!("{cause} (every {role})"),
+        1 => format!("{cause} ({role} {list})"),
+        count if count <= SHOWN => format!("{cause} ({role}s {list})"),
+        count => format!("{cause} ({role}s {list} and {} more)", count - SHOWN),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_named_with_letters() {
+        assert_eq!([0, 25, 26, 51, 52, 701, 702].map(letters), ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
+    }
+}

@@ -1,0 +1,59 @@
+//! The kinds of endpoints that take part in peer-to-peer transfers.
+
+use crate::vfio::is_vfio_driver;
+use crate::{Function, RdmaDriver};
+
+/// Kind of an endpoint that exports or imports in practice. Hosts also have many functions that do neither, such as USB
+/// controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointKind {
+    /// A GPU or another processing accelerator.
+    Gpu,
+    /// A NIC with an RDMA device, or with a driver that has one.
+    Rdma,
+    /// An NVMe controller.
+    Nvme,
+    /// A function that is bound to vfio-pci or a variant of it.
+    Vfio,
+}
+
+/// Vendors of the display controllers of management controllers (BMCs): ASPEED and Matrox.
+const MANAGEMENT: [u16; 2] = [0x1a03, 0x102b];
+
+impl EndpointKind {
+    /// Plural of the kind, as a noun phrase.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Gpu => "GPUs",
+            Self::Rdma => "RDMA NICs",
+            Self::Nvme => "NVMe drives",
+            Self::Vfio => "functions bound to VFIO",
+        }
+    }
+}
+
+impl Function {
+    /// The kind of the function; `None` for bridges and for functions that take no part in transfers.
+    pub fn endpoint_kind(&self) -> Option<EndpointKind> {
+        if self.is_bridge() {
+            return None;
+        }
+        let driver = self.driver.as_deref();
+        if driver.is_some_and(is_vfio_driver) {
+            return Some(EndpointKind::Vfio);
+        }
+        let class = self.class.map(|class| ((class >> 16) as u8, (class >> 8) as u8));
+        let has_device = |prefix: &str| self.devices.iter().any(|device| device.starts_with(prefix));
+        match class {
+            _ if has_device("verbs:") => Some(EndpointKind::Rdma),
+            Some((0x02, 0x07)) => Some(EndpointKind::Rdma),
+            Some((0x02, _)) if driver.and_then(RdmaDriver::named).is_some() => Some(EndpointKind::Rdma),
+            Some((0x03 | 0x12, _)) if !self.vendor.is_some_and(|vendor| MANAGEMENT.contains(&vendor)) => {
+                Some(EndpointKind::Gpu)
+            }
+            Some((0x01, 0x08)) => Some(EndpointKind::Nvme),
+            _ if has_device("nvme:") => Some(EndpointKind::Nvme),
+            _ => None,
+        }
+    }
+}

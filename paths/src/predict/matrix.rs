@@ -1,0 +1,321 @@
+//! Predictions of all pairs of many functions, without predicting each pair: functions that the kernel treats alike share one
+//! prediction.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+
+use super::importer::Mapping;
+use super::{Prediction, Predictor};
+use crate::{AcsControl, Bdf, Capability, Cause, GroupMembership, Locality, PathName};
+
+/// Functions with the same paths: each pair of a function of one place and a function of another place has the same prediction
+/// and locality, and so has each pair of two functions of one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The functions, ordered by address.
+    pub functions: Vec<Bdf>,
+    /// Whether the functions have an exportable BAR.
+    pub exports: bool,
+}
+
+/// Prediction for the pairs of two places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MatrixCell {
+    /// The path that the kernel will choose, or `unknown`.
+    pub path: PathName,
+    /// The cause, if the path is `refused`.
+    pub cause: Option<Cause>,
+    /// The distance between the functions; `None` if unknown.
+    pub locality: Option<Locality>,
+}
+
+/// Pairs with the same kind of reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlikePairs {
+    /// Number of pairs.
+    pub pairs: u64,
+    /// Prediction of one of these pairs; [`Predictor::report`] explains it.
+    pub example: Prediction,
+}
+
+/// The predicted paths between places.
+#[derive(Debug, Clone)]
+pub struct PathMatrix {
+    places: Vec<Place>,
+    /// Index in `kinds` for each pair of places, exporter by exporter; [`NO_PAIR`] if there is no pair.
+    cells: Vec<u16>,
+    kinds: Vec<MatrixCell>,
+    reasons: Vec<AlikePairs>,
+    left_out: usize,
+}
+
+/// Index of a cell without pairs: the exporter has no BAR, or the place has only one function.
+const NO_PAIR: u16 = u16::MAX;
+
+/// Everything that a prediction or the locality reads of a function, except the identity of the function itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Likeness<'host> {
+    above: Option<usize>,
+    root: usize,
+    parent_unknown: bool,
+    redirects: Capability<AcsControl>,
+    /// Number of bits of the last address and of the size of the BAR. A DMA mask compares only these.
+    bar: Option<(u32, u32)>,
+    driver: Option<&'host str>,
+    mask: Option<u64>,
+    domain: Domain<'host>,
+    tdisp: Option<&'host str>,
+    numa_node: Option<u32>,
+    is_virtual: bool,
+    /// The function itself, if others are below it.
+    itself: Option<usize>,
+    exports: bool,
+    imports: bool,
+}
+
+/// The importer's domain: it decides between bypass and translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Domain<'host> {
+    mapping: Mapping,
+    has_group: Option<bool>,
+    noiommu: bool,
+    domain_type: Option<&'host str>,
+}
+
+/// Functions that are alike, as positions in the topology.
+struct Class {
+    members: Vec<usize>,
+    exports: bool,
+    imports: bool,
+}
+
+impl<'host> Predictor<'host> {
+    /// Predicts the paths between `functions`. Functions without an exportable BAR are importers only. Covers the first `limit`
+    /// places; [`PathMatrix::left_out`] counts the functions of the others.
+    pub fn matrix(&self, functions: &[Bdf], limit: usize) -> PathMatrix {
+        let positions = functions.iter().filter_map(|bdf| self.topology.position(*bdf));
+        let mut classes = self.classes(positions.map(|at| (at, self.bars[at].is_some(), true)));
+        let left_out = classes.iter().skip(limit).map(|class| class.members.len()).sum();
+        // An index has 16 bits. The number of kinds is far below that: it is bounded by paths, causes and distances.
+        classes.truncate(limit);
+        let domains: Vec<Domain<'_>> = classes.iter().map(|class| self.domain(class.members[0])).collect();
+        let mut matrix = PathMatrix {
+            places: classes.iter().map(|class| self.place(class)).collect(),
+            cells: Vec::with_capacity(classes.len() * classes.len()),
+            kinds: Vec::new(),
+            reasons: Vec::new(),
+            left_out,
+        };
+        let mut kinds: HashMap<MatrixCell, u16> = HashMap::new();
+        let mut reasons: HashMap<_, usize> = HashMap::new();
+        for exporters in &classes {
+            for (importers, domain) in classes.iter().zip(&domains) {
+                let Some((from, to, pairs)) = pairs(exporters, importers) else {
+                    matrix.cells.push(NO_PAIR);
+                    continue;
+                };
+                let prediction = self.pair(from, to);
+                let common = self.common(from, to);
+                let locality = self.distances.between(self.topology, from, to, common);
+                let cell = MatrixCell { path: prediction.path, cause: prediction.cause, locality };
+                let kind = *kinds.entry(cell).or_insert_with(|| {
+                    matrix.kinds.push(cell);
+                    (matrix.kinds.len() - 1) as u16
+                });
+                matrix.cells.push(kind);
+                let redirects = common.is_some_and(|at| self.count_between(&self.redirects_above, from, to, at) > 0);
+                let same_root = self.topology.root_number(from) == self.topology.root_number(to);
+                let reason = (cell.path, cell.cause, common.is_some(), redirects, same_root, *domain);
+                let reason = *reasons.entry(reason).or_insert_with(|| {
+                    matrix.reasons.push(AlikePairs { pairs: 0, example: prediction });
+                    matrix.reasons.len() - 1
+                });
+                matrix.reasons[reason].pairs += pairs;
+            }
+        }
+        matrix
+    }
+
+    /// Counts the pairs of different functions by path and cause.
+    pub fn count_paths(&self, from: &[Bdf], to: &[Bdf]) -> BTreeMap<(PathName, Option<Cause>), u64> {
+        let mut roles: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
+        for at in from.iter().filter_map(|bdf| self.topology.position(*bdf)) {
+            roles.entry(at).or_default().0 = true;
+        }
+        for at in to.iter().filter_map(|bdf| self.topology.position(*bdf)) {
+            roles.entry(at).or_default().1 = true;
+        }
+        let classes = self.classes(roles.into_iter().map(|(at, (exports, imports))| (at, exports, imports)));
+        let mut counts = BTreeMap::new();
+        for exporters in &classes {
+            for (from, to, pairs) in classes.iter().filter_map(|importers| pairs(exporters, importers)) {
+                let Prediction { path, cause, .. } = self.pair(from, to);
+                *counts.entry((path, cause)).or_default() += pairs;
+            }
+        }
+        counts
+    }
+
+    /// Groups functions that are alike. Each function comes with whether it exports and whether it imports.
+    fn classes(&self, functions: impl Iterator<Item = (usize, bool, bool)>) -> Vec<Class> {
+        let mut has_below = vec![false; self.topology.functions().len()];
+        for above in (0..has_below.len()).filter_map(|at| self.topology.above(at)) {
+            has_below[above] = true;
+        }
+        let mut classes: Vec<Class> = Vec::new();
+        let mut index: HashMap<Likeness<'_>, usize> = HashMap::new();
+        for (at, exports, imports) in functions {
+            let function = &self.topology.functions()[at];
+            let likeness = Likeness {
+                above: self.topology.above(at),
+                root: self.topology.root_number(at),
+                parent_unknown: self.topology.parent_unknown(at),
+                redirects: function.redirects(),
+                bar: self.bars[at].map(|bar| (bits(bar.last()), bits(bar.size_bytes))),
+                driver: function.driver.as_deref(),
+                mask: self.importers[at].mask,
+                domain: self.domain(at),
+                tdisp: function.tdisp.as_deref(),
+                numa_node: function.numa_node,
+                is_virtual: function.physical_function.is_some(),
+                itself: has_below[at].then_some(at),
+                exports,
+                imports,
+            };
+            let class = *index.entry(likeness).or_insert_with(|| {
+                classes.push(Class { members: Vec::new(), exports, imports });
+                classes.len() - 1
+            });
+            classes[class].members.push(at);
+        }
+        classes
+    }
+
+    fn domain(&self, at: usize) -> Domain<'host> {
+        let topology = self.topology;
+        let function = &topology.functions()[at];
+        let group = topology.group_of(function);
+        Domain {
+            mapping: self.importers[at].mapping,
+            has_group: match function.membership {
+                GroupMembership::Group(_) => Some(true),
+                GroupMembership::None => Some(false),
+                GroupMembership::Unknown => None,
+            },
+            noiommu: group.is_some_and(|group| group.noiommu),
+            domain_type: group.and_then(|group| group.domain_type.as_deref()),
+        }
+    }
+
+    fn place(&self, class: &Class) -> Place {
+        let functions = class.members.iter().map(|&at| self.topology.functions()[at].bdf).collect();
+        Place { functions, exports: class.exports }
+    }
+}
+
+/// A pair of different functions that represents all pairs of two classes, and the number of these pairs; `None` if there is none.
+fn pairs(exporters: &Class, importers: &Class) -> Option<(usize, usize, u64)> {
+    if !exporters.exports || !importers.imports {
+        return None;
+    }
+    let (from, to) = (exporters.members[0], importers.members[0]);
+    let (rows, columns) = (exporters.members.len() as u64, importers.members.len() as u64);
+    if from != to {
+        Some((from, to, rows * columns))
+    } else {
+        Some((from, *importers.members.get(1)?, rows * (rows - 1)))
+    }
+}
+
+/// Number of bits of a value: it is at most a mask of `n` ones if it has at most `n` bits.
+fn bits(value: u64) -> u32 {
+    u64::BITS - value.leading_zeros()
+}
+
+impl PathMatrix {
+    /// The places, in the order of rows and columns.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// The prediction for the exporters of one place and the importers of another; `None` if there is no pair of different
+    /// functions, or the exporters have no BAR.
+    pub fn cell(&self, exporters: usize, importers: usize) -> Option<MatrixCell> {
+        self.kinds.get(usize::from(self.code(exporters, importers))).copied()
+    }
+
+    /// The kinds of reasons of all pairs.
+    pub fn reasons(&self) -> &[AlikePairs] {
+        &self.reasons
+    }
+
+    /// Number of functions that the limit excludes.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    fn code(&self, row: usize, column: usize) -> u16 {
+        self.cells[row * self.places.len() + column]
+    }
+
+    /// Joins places with equal rows and columns, such as all ports below one switch.
+    #[must_use]
+    pub fn merged(self) -> Self {
+        let count = self.places.len();
+        // The sum over a row and a column changes by one known summand if a place is excluded, so two places are compared without
+        // reading their rows.
+        let sums: Vec<u64> = (0..count)
+            .map(|at| {
+                let others = (0..count).filter(|&other| other != at);
+                others.fold(0, |sum: u64, other| {
+                    sum.wrapping_add(mixed(other, self.code(at, other), self.code(other, at)))
+                })
+            })
+            .collect();
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for at in 0..count {
+            let joins = |group: &&mut Vec<usize>| self.are_equal(group[0], at, &sums);
+            match groups.iter_mut().find(joins) {
+                Some(group) => group.push(at),
+                None => groups.push(vec![at]),
+            }
+        }
+        let cells = groups.iter().flat_map(|row| groups.iter().map(move |column| (row, column)));
+        let code = |(row, column): (&Vec<usize>, &Vec<usize>)| match row.as_slice() {
+            [first, second, ..] if row[0] == column[0] => self.code(*first, *second),
+            _ => self.code(row[0], column[0]),
+        };
+        let place = |group: &Vec<usize>| {
+            let mut functions: Vec<Bdf> = group.iter().flat_map(|&at| &self.places[at].functions).copied().collect();
+            functions.sort_unstable();
+            Place { functions, exports: self.places[group[0]].exports }
+        };
+        Self {
+            cells: cells.map(code).collect(),
+            places: groups.iter().map(place).collect(),
+            kinds: self.kinds,
+            reasons: self.reasons,
+            left_out: self.left_out,
+        }
+    }
+
+    /// Whether two places have the same cells with all others, in both directions, and the same cell with each other as within
+    /// themselves. The relation is transitive.
+    fn are_equal(&self, a: usize, b: usize, sums: &[u64]) -> bool {
+        let between = self.code(a, b);
+        let within = |at: usize| [NO_PAIR, between].contains(&self.code(at, at));
+        self.places[a].exports == self.places[b].exports
+            && between == self.code(b, a)
+            && within(a)
+            && within(b)
+            && sums[a].wrapping_sub(mixed(b, between, between)) == sums[b].wrapping_sub(mixed(a, between, between))
+            && (0..self.places.len())
+                .filter(|other| ![a, b].contains(other))
+                .all(|other| self.code(a, other) == self.code(b, other) && self.code(other, a) == self.code(other, b))
+    }
+}
+
+/// The summand of one other place in the sum of a place.
+fn mixed(other: usize, out: u16, back: u16) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((other, out, back))
+}
