@@ -57,7 +57,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
         let is_unknown = |function: &Function| function.membership == GroupMembership::Unknown;
         return vec![match other_groups(at) {
             None if functions.iter().any(is_unknown) => unknown("host".to_owned()),
-            others => off(at, "host".to_owned(), others.filter(|count| *count > 0)),
+            others => off(at, "host".to_owned(), others),
         }];
     }
     let detail = format!("An IOMMU is enabled; groups per domain type: {}.", kinds.join(", "));
@@ -81,7 +81,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
 /// The finding for an exporter without a group. If other functions have one, an IOMMU is enabled and does not cover this function.
 fn uncovered(at: &Context<'_>, exporter: &Function) -> Verdict {
     if !at.topology().groups().values().any(|group| holds_function(at, group)) {
-        return off(at, exporter.bdf.to_string(), other_groups(at).filter(|count| *count > 0));
+        return off(at, exporter.bdf.to_string(), other_groups(at));
     }
     let remedy = match at.platform {
         Some(platform) if platform.is_soldered() || platform.is_guest() => {
@@ -104,11 +104,12 @@ fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
     !group.noiommu && group.members.iter().any(|bdf| at.topology().function(*bdf).is_some())
 }
 
-/// The number of groups, none of which holds a PCI function; `None` if a copy lacks the list of devices of a group.
+/// The number of groups, none of which holds a PCI function; `None` if there is no group, or if a copy lacks the list of devices of
+/// one.
 fn other_groups(at: &Context<'_>) -> Option<usize> {
     let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
     let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();
-    let is_known = at.tree.is_directory(GROUPS_PATH) && others.iter().all(is_listed);
+    let is_known = !others.is_empty() && others.iter().all(is_listed);
     is_known.then_some(others.len())
 }
 
