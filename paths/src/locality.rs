@@ -65,7 +65,7 @@ pub(crate) struct Distances {
 
 impl Distances {
     pub(crate) fn of(topology: &Topology) -> Self {
-        let depth = topology.from_above(|_, above: Option<u32>| above.map_or(0, |above| above + 1));
+        let depth = topology.accumulate_down(|_, above: Option<u32>| above.map_or(0, |above| above + 1));
         let is = |at: usize, wanted: PortType, by_depth: bool| match topology.functions()[at].pcie {
             Capability::Present(pcie) => pcie.port_type == wanted,
             Capability::Absent => false,
@@ -75,7 +75,7 @@ impl Distances {
         let upstream = |at: usize| is(at, PortType::SwitchUpstream, depth[at] % 2 == 1);
         let downstream = |at: usize| is(at, PortType::SwitchDownstream, depth[at] > 0 && depth[at].is_multiple_of(2));
         Self {
-            bridges: topology.from_above(|at, above| {
+            bridges: topology.accumulate_down(|at, above| {
                 // The upstream port counts for the whole switch.
                 let counted = topology.above(at).is_some_and(upstream) && downstream(at);
                 above.unwrap_or(0) + u32::from(!counted)

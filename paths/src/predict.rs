@@ -132,7 +132,7 @@ impl<'host> Predictor<'host> {
     pub fn new(host: &'host Host, topology: &'host Topology, request: Request) -> Self {
         let functions = topology.functions();
         let count = |wanted: fn(&Function) -> bool| -> Vec<u32> {
-            topology.from_above(|at, above| above.unwrap_or(0) + u32::from(wanted(&functions[at])))
+            topology.accumulate_down(|at, above| above.unwrap_or(0) + u32::from(wanted(&functions[at])))
         };
         let drivers = GroupDrivers::of(topology);
         Self {

@@ -174,7 +174,7 @@ impl Topology {
     fn find_roots(&mut self, chains: &[Chain], order: Option<&str>) {
         let mut numbers: BTreeMap<(u32, u8), usize> = BTreeMap::new();
         let mut parents: BTreeMap<(u32, u8), RootParent> = BTreeMap::new();
-        self.top_of = self.from_above(|at, top| top.unwrap_or(at));
+        self.top_of = self.accumulate_down(|at, top| top.unwrap_or(at));
         for (chain, &top) in chains.iter().zip(&self.top_of) {
             let address = self.functions[top].bdf;
             let key = chain.root.or(chains[top].root).unwrap_or((address.segment(), address.bus()));
@@ -287,7 +287,7 @@ impl Topology {
 
     /// Computes a value for each function from its position and the value of the bridge above it. Computes each value once, so
     /// that the work does not depend on the depth of the tree.
-    pub(crate) fn from_above<T: Copy>(&self, value: impl Fn(usize, Option<T>) -> T) -> Vec<T> {
+    pub(crate) fn accumulate_down<T: Copy>(&self, value: impl Fn(usize, Option<T>) -> T) -> Vec<T> {
         let mut values: Vec<Option<T>> = vec![None; self.functions.len()];
         let mut pending = Vec::new();
         for start in 0..values.len() {

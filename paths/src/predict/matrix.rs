@@ -244,6 +244,11 @@ impl PathMatrix {
         self.kinds.get(usize::from(self.code(exporters, importers))).copied()
     }
 
+    /// The different cells.
+    pub fn kinds(&self) -> &[MatrixCell] {
+        &self.kinds
+    }
+
     /// The kinds of reasons of all pairs.
     pub fn reasons(&self) -> &[AlikePairs] {
         &self.reasons

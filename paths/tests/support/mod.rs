@@ -255,7 +255,6 @@ impl Machine {
     }
 
     /// Number of functions.
-    #[expect(clippy::len_without_is_empty, reason = "no test needs it")]
     pub fn len(&self) -> usize {
         self.functions.len()
     }

@@ -12,7 +12,7 @@ const DEFAULT_WIDTH: usize = 120;
 /// Maximum number of rows of functions. More functions are merged: functions with equal rows and columns share one.
 const FUNCTION_ROWS: usize = 16;
 /// Maximum number of rows.
-const ROWS: usize = 24;
+const ROWS: usize = 16;
 /// Maximum number of places before they are merged. It bounds the time and memory of hosts with thousands of bridges.
 const PLACES: usize = 1024;
 /// Maximum number of functions if the host has none of the kinds that matter.
@@ -30,16 +30,13 @@ pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> Str
     }
     let names = Names::of(inventory);
     let mut text = selection.title(width);
-    let words = matrix_words(&matrix);
+    let words = words(&matrix);
     let (grid, unshown) = Grid::fitting(matrix, &names, width);
     text += "\n";
     text += &grid.render(&names, width);
     text += "\n";
     text += &reasons.render(|bdf| names.short(bdf), |path| format!("{} = {path}", short(path)), width);
-    if !words.is_empty() {
-        let words: Vec<_> = words.iter().map(|word| format!("{word} = {}", word.about())).collect();
-        text += &hanging("", 2, &format!("{}.", words.join("; ")), width);
-    }
+    text += &hanging("", 2, &words, width);
     text += &blocked(&predictor, &names, &selection.functions, width);
     text + &selection.footer(unshown, width)
 }
@@ -93,11 +90,12 @@ impl Selection {
 
     fn footer(&self, unshown: usize, width: usize) -> String {
         let mut unshown_parts = Vec::new();
+        let functions = |count| if count == 1 { "function" } else { "functions" };
         if unshown > 0 {
-            unshown_parts.push(format!("{unshown} functions of these kinds"));
+            unshown_parts.push(format!("{unshown} more {}", functions(unshown)));
         }
         if self.others > 0 {
-            unshown_parts.push(format!("{} other functions with an exportable BAR", self.others));
+            unshown_parts.push(format!("{} other {} with an exportable BAR", self.others, functions(self.others)));
         }
         let unshown =
             if unshown_parts.is_empty() { String::new() } else { format!("Not shown: {}. ", unshown_parts.join(", ")) };
@@ -300,15 +298,16 @@ fn letters(mut at: usize) -> String {
     }
 }
 
-fn matrix_words(matrix: &PathMatrix) -> Vec<Locality> {
-    let places = 0..matrix.places().len();
-    let mut found = [false; Locality::ALL.len()];
-    for word in
-        places.clone().flat_map(|row| places.clone().filter_map(move |column| matrix.cell(row, column)?.locality))
-    {
-        found[word as usize] = true;
+/// Explains the distances that occur in the matrix.
+fn words(matrix: &PathMatrix) -> String {
+    let cells = matrix.kinds();
+    let occurs = |locality| cells.iter().any(|cell| cell.locality == locality);
+    let known = Locality::ALL.into_iter().filter(|word| occurs(Some(*word)));
+    let mut words: Vec<_> = known.map(|word| format!("{word} = {}", word.about())).collect();
+    if occurs(None) {
+        words.push("/? = unknown, because bridges or NUMA nodes are unknown".to_owned());
     }
-    Locality::ALL.into_iter().filter(|word| found[*word as usize]).collect()
+    format!("{}.", words.join("; "))
 }
 
 /// Lists the causes other than the path that prevent exports and imports.
