@@ -6,7 +6,8 @@
 //! - [`Predictor`] applies the rules of p2pdma and of the DMA API to a pair of functions.
 //! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
 //! - [`doctor`] checks whether a host can export, import and observe.
-//! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy.
+//! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy; [`kernel_log`] does so for lines of
+//!   the kernel log.
 //!
 //! ```
 //! use peerpath_paths::{Inventory, PathName, Request, Tree};
@@ -37,6 +38,7 @@ mod host;
 mod host_bridges;
 mod host_change;
 mod inventory;
+pub mod kernel_log;
 mod nvidia;
 mod order;
 mod path_name;
