@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use peerpath_cuda::DeviceMemory;
-use peerpath_paths::{BarIndex, Bdf};
+use peerpath_paths::{BarIndex, Bdf, MemoryKind};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::mapping::Mapping;
@@ -46,6 +46,15 @@ impl SourceKind {
             Self::Heap => "heap",
             Self::Cuda => "cuda",
             Self::Host => "host",
+        }
+    }
+
+    /// The kind of memory, which decides what an errno of an importer means.
+    pub fn memory(self) -> MemoryKind {
+        match self {
+            Self::Vfio => MemoryKind::VfioBar,
+            Self::Cuda => MemoryKind::Gpu,
+            Self::Udmabuf | Self::Heap | Self::Host => MemoryKind::Host,
         }
     }
 }

@@ -1,13 +1,19 @@
 //! Causes other than the path that prevent binding a function, exporting its BAR or importing a dma-buf.
 
 use crate::vfio::is_tolerated_driver;
-use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
+use crate::{Cause, DmaBufSupport, ExporterRule, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
 
 /// Drivers that support the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
 
-/// Lists the causes that prevent the export of a BAR. `bar` is its index; `None` means any exportable BAR.
+/// Lists the causes that prevent the export of a BAR, or of a GPU's memory if a GPU driver exports it. `bar` is the index of the
+/// BAR; `None` means any exportable BAR.
 pub(crate) fn of_exporter(host: &Host, topology: &Topology, exporter: &Function, bar: Option<u8>) -> Vec<Cause> {
+    let confidential = host.confidential_guest.is_some() || exporter.tdisp.is_some();
+    // A GPU driver needs neither vfio-pci, nor an IOMMU, nor a kernel with VFIO's dma-buf export.
+    if ExporterRule::of(exporter, bar).is_gpu() {
+        return confidential.then_some(Cause::ConfidentialGuest).into_iter().collect();
+    }
     let group = topology.group_of(exporter);
     let checks = [
         (exporter.membership == GroupMembership::None, Cause::NoIommu),
@@ -16,16 +22,18 @@ pub(crate) fn of_exporter(host: &Host, topology: &Topology, exporter: &Function,
         (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
         (!has_exportable(host, exporter, bar), Cause::BarNotExportable),
         (host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF), Cause::KernelTooOld),
-        (host.confidential_guest.is_some() || exporter.tdisp.is_some(), Cause::ConfidentialGuest),
+        (confidential, Cause::ConfidentialGuest),
     ];
     checks.into_iter().filter(|(blocks, _)| *blocks).map(|(_, cause)| cause).collect()
 }
 
 /// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
-pub(crate) fn of_importer(importer: &Function) -> Option<Cause> {
+pub(crate) fn of_importer(importer: &Function, exporter: ExporterRule) -> Option<Cause> {
     // Without an RDMA device, the driver does not import.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
     match RdmaDriver::named(importer.driver.as_deref()?)?.support {
+        // Only VFIO rejects importers that pin.
+        DmaBufSupport::PinnedForever if exporter.is_gpu() => None,
         DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),
         DmaBufSupport::None => Some(Cause::ImporterNoDmabuf),
         DmaBufSupport::Dynamic | DmaBufSupport::PinnedRevocable => None,

@@ -4,12 +4,13 @@
 //! source (drivers/vfio, drivers/dma-buf, drivers/pci/p2pdma.c, drivers/infiniband, drivers/iommu/iommufd, Linux 7.2 and
 //! 7.3).
 
+mod errno;
 mod rows;
-
-use nix::errno::Errno;
 
 use crate::Explanation;
 use crate::rdma_drivers::{DmaBufSupport, RdmaDriver};
+
+pub use errno::{errno_name, parse_errno};
 
 /// The step that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,8 +41,10 @@ pub enum Step {
     OpenRdma,
     /// Registering a dma-buf with an RDMA driver, which attaches and maps it.
     RegisterDmaBuf,
-    /// Registering ordinary memory by address (`ibv_reg_mr`).
+    /// Registering memory by address (`ibv_reg_mr`).
     RegisterMemory,
+    /// Registering memory for the firmware of an mlx5 device, by address or as a dma-buf (`mlx5dv_devx_umem_reg`).
+    RegisterUmem,
     /// Deregistering a memory region.
     Deregister,
     /// Creating protection domains, completion queues and queue pairs.
@@ -76,6 +79,7 @@ impl Step {
             Self::OpenRdma => "opening the RDMA device",
             Self::RegisterDmaBuf => "registering the dma-buf",
             Self::RegisterMemory => "registering the memory",
+            Self::RegisterUmem => "registering a devx umem",
             Self::Deregister => "deregistering a memory region",
             Self::CreateQueues => "creating queues of the RDMA device",
             Self::ConnectQueues => "connecting a queue pair",
@@ -87,9 +91,23 @@ impl Step {
     }
 }
 
+/// The kind of memory that an importer maps. Drivers check different conditions for each kind, so the same errno has different
+/// causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemoryKind {
+    /// A BAR that VFIO exports. p2pdma decides whether the importer may map it.
+    VfioBar,
+    /// Memory of a GPU that the GPU's own driver exports.
+    Gpu,
+    /// Ordinary memory of the host, with or without a dma-buf.
+    Host,
+}
+
 /// Facts about the pair of functions. They distinguish between causes that share an errno. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Kind of the memory.
+    pub source: Option<MemoryKind>,
     /// Number of ranges of the dma-buf.
     pub ranges: Option<usize>,
     /// Driver of the importer: the RDMA name (`rxe`, `mlx5`) or the name of the PCI driver (`mlx5_core`).
@@ -109,6 +127,15 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether VFIO possibly exports the memory. The conditions of VFIO and p2pdma apply only then.
+    fn possibly_vfio(&self) -> bool {
+        matches!(self.source, None | Some(MemoryKind::VfioBar))
+    }
+
+    fn is_gpu(&self) -> bool {
+        self.source == Some(MemoryKind::Gpu)
+    }
+
     fn support(&self) -> Option<DmaBufSupport> {
         RdmaDriver::named(self.driver.as_deref()?).map(|driver| driver.support)
     }
@@ -124,7 +151,6 @@ impl Facts {
 /// assert_eq!(explanation.severity, Some(Severity::Unavailable));
 /// ```
 pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
-    let errno = Errno::from_raw(errno);
     match rows::ROWS.iter().find(|row| row.step == step && row.errno == errno && (row.when)(facts)) {
         Some(row) => Explanation {
             cause: row.cause,
@@ -138,7 +164,7 @@ pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
 
 /// Explains an errno without a row for its step. Missing permissions and exhausted limits have the same meaning at every step;
 /// any other errno is reported without interpretation.
-fn undocumented(step: Step, errno: Errno) -> Explanation {
+fn undocumented(step: Step, errno: i32) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
         return Explanation {
             cause: row.cause,
@@ -150,7 +176,7 @@ fn undocumented(step: Step, errno: Errno) -> Explanation {
     Explanation {
         cause: None,
         severity: Some(rows::if_undocumented(step)),
-        why: format!("The kernel does not document {errno:?} ({}) for {}.", errno.desc(), step.as_str()),
+        why: format!("The kernel does not document {} for {}.", errno::described(errno), step.as_str()),
         remedy: "Check the kernel log (dmesg).".into(),
     }
 }
@@ -159,6 +185,7 @@ fn undocumented(step: Step, errno: Errno) -> Explanation {
 mod tests {
     use super::*;
     use crate::{Cause, Severity};
+    use nix::errno::Errno;
 
     fn cause(step: Step, errno: Errno, facts: &Facts) -> Option<Cause> {
         explain(step, errno as i32, facts).cause
@@ -211,11 +238,34 @@ mod tests {
     }
 
     #[test]
+    fn conditions_of_vfio_do_not_explain_memory_of_a_gpu() {
+        let gpu = |facts: Facts| Facts { source: Some(MemoryKind::Gpu), ..facts };
+        let other = [
+            gpu(Facts { memory_decode: Some(false), ranges: Some(2), ..driver("mlx5_core") }),
+            gpu(driver("bnxt_en")),
+            gpu(driver("unknown-driver")),
+            Facts { source: Some(MemoryKind::Host), ..driver("mlx5_core") },
+        ];
+        for facts in &other {
+            for errno in [Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENODEV, Errno::EADDRINUSE] {
+                let explanation = explain(Step::RegisterDmaBuf, errno as i32, facts);
+                let of_vfio = [Cause::Topology, Cause::ImporterNotRevocable, Cause::MultiRangeDefect];
+                assert!(explanation.cause.is_none_or(|cause| !of_vfio.contains(&cause)), "{explanation:?}");
+                let text = explanation.why + &explanation.remedy;
+                assert!(facts.source != Some(MemoryKind::Gpu) || !text.contains("VFIO"), "{text}");
+            }
+            assert_eq!(cause(Step::MapFile, Errno::EOPNOTSUPP, facts), Some(Cause::ForeignDmaBuf));
+        }
+    }
+
+    #[test]
     fn names_an_undocumented_errno_without_a_cause() {
         let answer = explain(Step::Export, Errno::EXDEV as i32, &Facts::default());
         assert_eq!(answer.cause, None);
         assert!(answer.why.contains("EXDEV") && answer.why.contains("does not document"));
         assert!(!explain(Step::Export, -7, &Facts::default()).why.is_empty());
+        let kernel = explain(Step::Export, 517, &Facts::default());
+        assert!(kernel.why.contains("EPROBE_DEFER"), "{}", kernel.why);
     }
 
     #[test]
@@ -257,6 +307,7 @@ mod tests {
                         | Cause::LegacyDmaOps
                         | Cause::ConfidentialGuest
                         | Cause::KernelTooOld
+                        | Cause::MechanismRefused
                         | Cause::NoPermission
                 )
             ),
@@ -266,6 +317,7 @@ mod tests {
                 Some(Cause::OneRangeOnly | Cause::ForeignDmaBuf | Cause::KernelTooOld | Cause::NoPermission)
             ),
             Step::RegisterMemory
+            | Step::RegisterUmem
             | Step::Deregister
             | Step::ConnectQueues
             | Step::PostTransfers
@@ -275,7 +327,7 @@ mod tests {
         if unavailable { Severity::Unavailable } else { Severity::Failed }
     }
 
-    const STEPS: [Step; 21] = [
+    const STEPS: [Step; 22] = [
         Step::BindDriver,
         Step::SetDomainType,
         Step::OpenIommu,
@@ -290,6 +342,7 @@ mod tests {
         Step::OpenRdma,
         Step::RegisterDmaBuf,
         Step::RegisterMemory,
+        Step::RegisterUmem,
         Step::Deregister,
         Step::CreateQueues,
         Step::ConnectQueues,
@@ -306,8 +359,8 @@ mod tests {
         }
         for step in STEPS {
             let everywhere = rows::EVERYWHERE.iter().map(|row| row.errno);
-            for errno in everywhere.chain([Errno::EXDEV]) {
-                let explanation = explain(step, errno as i32, &Facts::default());
+            for errno in everywhere.chain([Errno::EXDEV as i32]) {
+                let explanation = explain(step, errno, &Facts::default());
                 assert_eq!(explanation.severity, Some(former(step, explanation.cause)), "{step:?} {errno:?}");
             }
         }

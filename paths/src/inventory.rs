@@ -3,7 +3,9 @@
 use pci_ids::FromId as _;
 use serde::Serialize;
 
-use crate::{Bar, BarKind, Bdf, Function, GroupMembership, Host, PathReport, Predictor, Request, Topology, Tree};
+use crate::{
+    Bar, BarKind, Bdf, ExporterRule, Function, GroupMembership, Host, PathReport, Predictor, Request, Topology, Tree,
+};
 
 /// A host and its functions.
 #[derive(Debug, Clone)]
@@ -98,6 +100,19 @@ impl Inventory {
         let device = device.split('/').next().unwrap_or(device);
         let has_device = |function: &&Function| function.devices.iter().any(|name| name == device);
         self.topology.functions().iter().find(has_device).map(|function| function.bdf)
+    }
+
+    /// The GPUs of NVIDIA's driver, ordered by address: nvidia-smi numbers them so, and CUDA if CUDA_DEVICE_ORDER is PCI_BUS_ID.
+    /// By default CUDA's GPU 0 is the fastest one, so the numbers agree if all GPUs are of one model.
+    pub fn nvidia_gpus(&self) -> Vec<Bdf> {
+        let functions = self.topology.functions().iter();
+        let mut gpus: Vec<_> = functions
+            .filter(|function| function.physical_function.is_none())
+            .filter(|function| ExporterRule::of(function, None) == ExporterRule::Nvidia)
+            .map(|function| function.bdf)
+            .collect();
+        gpus.sort_unstable();
+        gpus
     }
 
     /// Predicts and explains the path from `from` to `to`. `None` selects every possible exporter or importer. A pair with a

@@ -8,7 +8,7 @@ mod importer;
 mod report;
 mod route;
 
-use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, blockers};
+use crate::{Bar, Bdf, Bounce, Cause, ExporterRule, Facts, Function, Host, MemoryKind, PathName, Topology, blockers};
 
 use importer::ImporterFacts;
 pub(crate) use importer::multi_range_defect;
@@ -158,6 +158,10 @@ impl<'host> Predictor<'host> {
         let mask = importer.and_then(|(_, facts)| facts.mask);
         let bar = exporter.and_then(|(_, bar)| bar);
         Facts {
+            source: exporter.map(|(function, _)| match ExporterRule::of(function, self.request.bar) {
+                ExporterRule::Vfio => MemoryKind::VfioBar,
+                _ => MemoryKind::Gpu,
+            }),
             ranges: Some(self.request.ranges),
             driver: importer.and_then(|(function, _)| function.driver.clone()),
             translated: importer.and_then(|(_, facts)| facts.translated()),
@@ -172,6 +176,7 @@ impl<'host> Predictor<'host> {
     fn pair(&self, from: usize, to: usize) -> Prediction {
         if self.request.own_address_space {
             let (path, cause) = match self.request.ranges {
+                _ if self.rule(from).is_gpu() => (PathName::Refused, Some(Cause::ForeignDmaBuf)),
                 0 | 1 => (PathName::HostBridgeTranslated, None),
                 _ => (PathName::Refused, Some(Cause::OneRangeOnly)),
             };
@@ -187,6 +192,11 @@ impl<'host> Predictor<'host> {
         }
         let (path, cause) = possible.result();
         Prediction { from, to, path, cause }
+    }
+
+    /// The driver that exports the memory of a function.
+    fn rule(&self, from: usize) -> ExporterRule {
+        ExporterRule::of(&self.topology.functions()[from], self.request.bar)
     }
 
     fn routes(&self, from: usize, to: usize) -> Routes {

@@ -7,10 +7,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_paths::Bdf;
 use peerpath_paths::doctor::{CHECKS, Selection, Status, run_checks};
 
-use super::inspected_host::{self as host, InspectOptions};
+use super::inspected_host::{self as host, Exporter, InspectOptions, is_gpu};
 use crate::hints::CommandLine;
 use crate::terminal::{self, print, print_json};
 
@@ -18,8 +17,9 @@ use crate::terminal::{self, print, print_json};
 #[derive(Debug, Args)]
 #[command(after_help = help())]
 pub(super) struct Doctor {
-    /// Exporter, e.g. 0000:03:00.0, or a BAR of it, e.g. 0000:03:00.0:2  [default: check the host only]
-    #[arg(long, value_name = "BDF[:BAR]")]
+    /// Exporter: a function, a BAR of it for VFIO, or a GPU, e.g. 0000:03:00.0, 0000:03:00.0:2, cuda:0  [default: check the
+    /// host only]
+    #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
     from: Option<Exporter>,
     /// Importer, e.g. 0000:04:00.0 or verbs:mlx5_0
     #[arg(long, value_name = "TARGET")]
@@ -37,6 +37,8 @@ Examples:
   peerpath doctor                            this host
   peerpath doctor --from 0000:03:00.0:2 --to verbs:mlx5_0
                                              an exporter and an importer
+  peerpath doctor --from cuda:0 --to verbs:mlx5_0
+                                             memory of a GPU, which the GPU's own driver exports
   peerpath doctor --root host.tar.gz --json  another host, from its snapshot
 
 Checks:
@@ -45,43 +47,25 @@ The command changes nothing. The exit status is 1 if a check failed."
     )
 }
 
-/// Function with an optional BAR, e.g. `0000:03:00.0` or `0000:03:00.0:2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Exporter {
-    bdf: Bdf,
-    bar: Option<u8>,
-}
-
-impl std::str::FromStr for Exporter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(bdf) = text.parse() {
-            return Ok(Self { bdf, bar: None });
-        }
-        let wrong = || "use a function or a BAR of it, e.g. 0000:03:00.0 or 0000:03:00.0:2".to_owned();
-        let (bdf, bar) = text.rsplit_once(':').ok_or_else(wrong)?;
-        match (bdf.parse(), bar.as_bytes()) {
-            (Ok(bdf), [digit @ b'0'..=b'5']) => Ok(Self { bdf, bar: Some(digit - b'0') }),
-            (Ok(_), _) => Err("the BAR must be a number from 0 to 5".to_owned()),
-            (Err(_), _) => Err(wrong()),
-        }
-    }
-}
-
 impl Doctor {
     pub(super) fn run(&self, command_line: &CommandLine) -> Result<ExitCode, Failure> {
         let tree = self.inspect.tree()?;
         let inventory = host::inventory(&tree);
-        let from = self.from.map(|from| host::known(&inventory, from.bdf)).transpose()?;
+        let is_live = tree.is_live();
+        let from = match &self.from {
+            // Not an error if the GPU is missing: see below.
+            Some(from) if from.gpu().is_some() && is_live => from.function(&inventory, is_live).ok(),
+            from => from.as_ref().map(|from| from.function(&inventory, is_live)).transpose()?,
+        };
         let to = match self.to.as_deref() {
             // Not an error if the GPU is missing: the checks report it, and a virtual machine may hide its PCI function.
-            Some(text) if is_gpu(text) => host::importer(&inventory, text).ok(),
-            text => text.map(|text| host::importer(&inventory, text)).transpose()?,
+            Some(text) if is_gpu(text) && is_live => host::importer(&inventory, text, is_live).ok(),
+            text => text.map(|text| host::importer(&inventory, text, is_live)).transpose()?,
         };
         let selection = Selection {
             from,
-            bar: self.from.and_then(|from| from.bar),
+            bar: self.from.as_ref().and_then(Exporter::bar),
+            exporter_device: self.from.as_ref().and_then(Exporter::gpu).map(str::to_owned),
             to,
             device: self.to.as_deref().and_then(device),
             own_address_space: self.to.as_deref().is_some_and(host::has_own_address_space),
@@ -98,10 +82,6 @@ impl Doctor {
     }
 }
 
-fn is_gpu(target: &str) -> bool {
-    target.starts_with("cuda:")
-}
-
 /// The RDMA device or GPU of a target, without port and mechanism.
 fn device(target: &str) -> Option<String> {
     let is_device = target.starts_with("verbs:") || is_gpu(target);
@@ -111,16 +91,6 @@ fn device(target: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parses_a_function_with_or_without_a_bar() {
-        let bdf = Bdf::new(0, 3, 0, 0).unwrap();
-        assert_eq!("0000:03:00.0".parse(), Ok(Exporter { bdf, bar: None }));
-        assert_eq!("0000:03:00.0:2".parse(), Ok(Exporter { bdf, bar: Some(2) }));
-        for wrong in ["", "x", "0000:03:00.0:6", "0000:03:00.0:", "0000:03:00.9:1", "host:1M"] {
-            assert!(wrong.parse::<Exporter>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn strips_port_and_mechanism_from_a_device() {

@@ -47,6 +47,98 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
     }
 }
 
+/// An exporter: a function, a BAR of it, or a GPU by its number in CUDA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Exporter {
+    /// A function, e.g. `0000:03:00.0`. Its GPU driver exports its memory, otherwise VFIO its largest BAR.
+    Function(Bdf),
+    /// A BAR that VFIO exports, e.g. `0000:03:00.0:2`.
+    Bar(Bdf, u8),
+    /// A GPU of NVIDIA's driver, e.g. `cuda:0`.
+    Gpu(String),
+}
+
+impl Exporter {
+    /// Index of the selected BAR.
+    pub(super) fn bar(&self) -> Option<u8> {
+        match self {
+            Self::Bar(_, bar) => Some(*bar),
+            Self::Function(_) | Self::Gpu(_) => None,
+        }
+    }
+
+    /// Name of the selected GPU.
+    pub(super) fn gpu(&self) -> Option<&str> {
+        match self {
+            Self::Gpu(name) => Some(name),
+            Self::Function(_) | Self::Bar(..) => None,
+        }
+    }
+
+    /// The function on this host.
+    pub(super) fn function(&self, inventory: &Inventory, is_live: bool) -> Result<Bdf, Failure> {
+        match self {
+            Self::Function(bdf) | Self::Bar(bdf, _) => known(inventory, *bdf),
+            Self::Gpu(name) => gpu(inventory, name, is_live),
+        }
+    }
+}
+
+impl std::str::FromStr for Exporter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(bdf) = text.parse() {
+            return Ok(Self::Function(bdf));
+        }
+        if let Some(number) = text.strip_prefix("cuda:") {
+            let is_number = !number.is_empty() && number.len() <= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
+            return if is_number {
+                Ok(Self::Gpu(text.to_owned()))
+            } else {
+                Err("use a GPU's number, e.g. cuda:0".to_owned())
+            };
+        }
+        let wrong = || "use a function, a BAR of it, or a GPU, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0".to_owned();
+        let (bdf, bar) = text.rsplit_once(':').ok_or_else(wrong)?;
+        match (bdf.parse(), bar.as_bytes()) {
+            (Ok(bdf), [digit @ b'0'..=b'5']) => Ok(Self::Bar(bdf, digit - b'0')),
+            (Ok(_), _) => Err("the BAR must be a number from 0 to 5".to_owned()),
+            (Err(_), _) => Err(wrong()),
+        }
+    }
+}
+
+/// Whether a target is a GPU of NVIDIA's driver.
+pub(super) fn is_gpu(target: &str) -> bool {
+    target.starts_with("cuda:")
+}
+
+/// The function of `cuda:N`: on this host as CUDA numbers the GPUs, in a snapshot, or without CUDA, by address.
+fn gpu(inventory: &Inventory, target: &str, is_live: bool) -> Result<Bdf, Failure> {
+    if let Some(bdf) = discovered(target).filter(|_| is_live) {
+        return Ok(bdf);
+    }
+    let gpus = inventory.nvidia_gpus();
+    let name = target.split('?').next().unwrap_or(target);
+    let number = name.strip_prefix("cuda:").and_then(|number| number.parse::<usize>().ok());
+    match number.and_then(|number| gpus.get(number)) {
+        Some(bdf) => Ok(*bdf),
+        None => Err(Failure::bad_input(
+            format!("cannot find the function of {target}"),
+            format!("{} functions have the driver nvidia", gpus.len()),
+            "use a GPU that has this driver, or the BDF of another GPU",
+        )),
+    }
+}
+
+/// How `cuda:N` in `--from` or `--to` was resolved, as a note; `None` if CUDA numbered it.
+pub(super) fn gpu_note(target: &str, bdf: Bdf, is_live: bool) -> Option<String> {
+    let by_cuda = is_live && discovered(target).is_some();
+    (is_gpu(target) && !by_cuda)
+        .then(|| format!("{target} is {bdf} if GPUs are numbered by address, as nvidia-smi does"))
+}
+
 /// Whether a TARGET maps buffers into an IOVA space of its own, separate from that of its kernel driver.
 pub(super) fn has_own_address_space(target: &str) -> bool {
     peerpath_importers::parse_target(target).is_ok_and(|(importer, _)| importer.capabilities().own_address_space)
@@ -60,17 +152,38 @@ fn discovered(target: &str) -> Option<Bdf> {
 }
 
 /// The function of a TARGET: a BDF, `iommufd:BDF`, or the function of a device such as `verbs:mlx5_0`.
-pub(super) fn importer(inventory: &Inventory, target: &str) -> Result<Bdf, Failure> {
+pub(super) fn importer(inventory: &Inventory, target: &str, is_live: bool) -> Result<Bdf, Failure> {
+    if is_gpu(target) {
+        return gpu(inventory, target, is_live);
+    }
     let address = target.strip_prefix("iommufd:").unwrap_or(target);
     if let Ok(bdf) = address.parse() {
         return known(inventory, bdf);
     }
-    match inventory.function_under(target).or_else(|| discovered(target)) {
+    match inventory.function_under(target).or_else(|| discovered(target).filter(|_| is_live)) {
         Some(bdf) => Ok(bdf),
         None => Err(Failure::bad_input(
             format!("cannot find the function of {target}"),
             "it is neither a BDF nor a device of a PCI function",
             "use a BDF such as 0000:04:00.0, or a device from `peerpath list`",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_a_function_a_bar_and_a_gpu() {
+        let bdf = Bdf::new(0, 3, 0, 0).unwrap();
+        assert_eq!("0000:03:00.0".parse(), Ok(Exporter::Function(bdf)));
+        assert_eq!("0000:03:00.0:2".parse(), Ok(Exporter::Bar(bdf, 2)));
+        assert_eq!("cuda:12".parse(), Ok(Exporter::Gpu("cuda:12".into())));
+        for wrong in
+            ["", "x", "0000:03:00.0:6", "0000:03:00.0:", "0000:03:00.9:1", "host:1M", "cuda:", "cuda:x", "cuda:0:64M"]
+        {
+            assert!(wrong.parse::<Exporter>().is_err(), "{wrong}");
+        }
     }
 }

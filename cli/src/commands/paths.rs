@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Bdf, Inventory, PathReport, Request};
+use peerpath_paths::{Bdf, ExporterRule, Inventory, PathReport, Request};
 
-use super::inspected_host::{self as host, InspectOptions};
+use super::inspected_host::{self as host, Exporter, InspectOptions};
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
@@ -17,12 +17,18 @@ Examples:
   peerpath paths                            every pair of this host
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
                                             one pair, with the deciding fact
-  peerpath paths --root host.tar.gz --json  another host, from its snapshot")]
+  peerpath paths --from cuda:0 --to verbs:mlx5_0
+                                            memory of a GPU, which the GPU's own driver exports
+  peerpath paths --root host.tar.gz --json  another host, from its snapshot
+
+The memory of a function with a GPU driver (nvidia, amdgpu, xe, i915, nouveau) is exported by that driver, whose
+rule then decides about importers; any other function exports a BAR through VFIO. A BAR after the address
+(0000:03:00.0:2) selects VFIO for a GPU, too. `predicted` is the decision of p2pdma for the pair in all cases.")]
 pub(super) struct Paths {
-    /// Exporter, e.g. 0000:03:00.0  [default: every function with an exportable BAR]
-    #[arg(long, value_name = "BDF")]
-    from: Option<Bdf>,
-    /// Importer, e.g. 0000:04:00.0 or verbs:mlx5_0  [default: every function except bridges]
+    /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
+    #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
+    from: Option<Exporter>,
+    /// Importer, e.g. 0000:04:00.0, verbs:mlx5_0 or cuda:0  [default: every function except bridges]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     #[command(flatten)]
@@ -31,11 +37,20 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let inventory = Inventory::read(&self.inspect.tree()?);
-        let from = self.from.map(|bdf| host::known(&inventory, bdf)).transpose()?;
-        let to = self.to.as_deref().map(|text| host::importer(&inventory, text)).transpose()?;
+        let tree = self.inspect.tree()?;
+        let is_live = tree.is_live();
+        let inventory = Inventory::read(&tree);
+        let from = self.from.as_ref().map(|from| from.function(&inventory, is_live)).transpose()?;
+        let to = self.to.as_deref().map(|text| host::importer(&inventory, text, is_live)).transpose()?;
         let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
-        let reports = inventory.reports(from, to, Request { own_address_space, ..Request::default() });
+        let bar = self.from.as_ref().and_then(Exporter::bar);
+        let mut reports = inventory.reports(from, to, Request { bar, own_address_space, ..Request::default() });
+        let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (self.to.as_deref(), to)];
+        for (name, bdf) in gpus.into_iter().filter_map(|(name, bdf)| name.zip(bdf)) {
+            if let Some(note) = host::gpu_note(name, bdf, is_live) {
+                reports.iter_mut().for_each(|report| report.notes.push(note.clone()));
+            }
+        }
         if self.inspect.json {
             print_json(&reports)?;
         } else {
@@ -78,7 +93,19 @@ fn text(inventory: &Inventory, reports: &[PathReport], one: bool, width: usize) 
     }
     let unknown = reports.iter().any(|report| !report.unknown.is_empty());
     let hint = if unknown { "Some facts are unknown. The details of a pair list them.\n" } else { "" };
-    format!("{}\n{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
+    let rules = gpu_rules(reports);
+    format!("{}\n{rules}{hint}For the details of a pair, use --from BDF --to BDF.\n", table.render(width))
+}
+
+/// The rules of the GPU drivers among the exporters, a line each.
+fn gpu_rules(reports: &[PathReport]) -> String {
+    let mut rules: Vec<ExporterRule> = Vec::new();
+    for report in reports.iter().filter(|report| report.rule.is_gpu()) {
+        if !rules.contains(&report.rule) {
+            rules.push(report.rule);
+        }
+    }
+    rules.iter().map(|rule| format!("Exporters with the driver {}: {}.\n", rule.as_str(), rule.describe())).collect()
 }
 
 fn detail(report: &PathReport) -> String {
@@ -87,6 +114,7 @@ fn detail(report: &PathReport) -> String {
         text += &format!(" [{cause}]");
     }
     text += &format!("\n  because       {}\n", report.deciding.fact);
+    text += &format!("  rule          {}\n", report.rule.describe());
     let hops: Vec<_> = report.hops.iter().map(Bdf::to_string).collect();
     if !hops.is_empty() {
         text += &format!("  hops          {}\n", hops.join(" "));
@@ -98,7 +126,8 @@ fn detail(report: &PathReport) -> String {
     for (head, lines) in
         [("would change it", &report.would_change), ("unknown", &report.unknown), ("note", &report.notes)]
     {
-        for line in lines {
+        // The line `rule` already states the rule.
+        for line in lines.iter().filter(|line| *line != report.rule.describe()) {
             text += &format!("  {head:<13} {}\n", crate::terminal::printable(line));
         }
     }

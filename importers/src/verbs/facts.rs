@@ -12,6 +12,7 @@ pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>
     let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
     let config = exporter.as_ref().and_then(|exporter| tree.read(&format!("{exporter}/config")));
     Facts {
+        source: origin.map(|origin| origin.kind.memory()),
         ranges: origin.map(|origin| origin.ranges.len()),
         driver: importer.driver.clone(),
         translated: importer.bdf.and_then(|bdf| sysfs::translated(tree, bdf)),
@@ -37,6 +38,7 @@ fn mask_reaches_bar(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>)
 mod tests {
     use super::*;
     use peerpath_exporter::{BarRange, SourceKind};
+    use peerpath_paths::MemoryKind;
     use std::fs;
 
     fn importer(bdf: &str) -> DeviceInfo {
@@ -56,9 +58,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
         let facts = gather(&tree, &importer("0000:02:00.0"), Some(&bar(2)));
-        let expected = Facts { ranges: Some(3), driver: Some("rxe".into()), ..Facts::default() };
+        let source = Some(MemoryKind::VfioBar);
+        let expected = Facts { source, ranges: Some(3), driver: Some("rxe".into()), ..Facts::default() };
         assert_eq!(facts, expected);
-        assert_eq!(gather(&tree, &importer("none"), None), Facts { ranges: None, ..expected });
+        assert_eq!(gather(&tree, &importer("none"), None), Facts { source: None, ranges: None, ..expected });
+        let of_gpu = Origin { kind: SourceKind::Cuda, bar: None, ..bar(2) };
+        assert_eq!(gather(&tree, &importer("none"), Some(&of_gpu)).source, Some(MemoryKind::Gpu));
     }
 
     #[test]

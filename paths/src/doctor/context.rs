@@ -1,7 +1,9 @@
 //! The input of every check.
 
 use super::LiveFacts;
-use crate::{Bdf, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree};
+use crate::{
+    Bdf, ExporterRule, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree,
+};
 
 /// Selection of the functions to check. The default checks the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +12,8 @@ pub struct Selection {
     pub from: Option<Bdf>,
     /// Index of the exporter's BAR; `None` for the largest exportable BAR.
     pub bar: Option<u8>,
+    /// The GPU whose memory is exported (`cuda:0`); `None` for another exporter.
+    pub exporter_device: Option<String>,
     /// Function that imports; `None` for every function with an RDMA device.
     pub to: Option<Bdf>,
     /// The device on the importer (`verbs:mlx5_0`); `None` for every device.
@@ -25,8 +29,10 @@ pub(super) struct Context<'a> {
     pub(super) live: Option<&'a LiveFacts>,
     pub(super) exporter: Option<&'a Function>,
     pub(super) bar: Option<u8>,
+    pub(super) exporter_device: Option<&'a str>,
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
+    pub(super) own_address_space: bool,
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
@@ -53,11 +59,28 @@ impl<'a> Context<'a> {
             live,
             exporter: function(selection.from),
             bar: selection.bar,
+            exporter_device: selection.exporter_device.as_deref(),
             importer: function(selection.to),
             device: selection.device.as_deref(),
+            own_address_space: selection.own_address_space,
             report: report.flatten(),
             facts,
         }
+    }
+
+    /// The driver that exports the selected memory; VFIO if no exporter is selected.
+    pub(super) fn rule(&self) -> ExporterRule {
+        match self.exporter {
+            Some(exporter) => ExporterRule::of(exporter, self.bar),
+            // A virtual machine may hide the function of the GPU.
+            None if self.exporter_device.is_some() => ExporterRule::Nvidia,
+            None => ExporterRule::Vfio,
+        }
+    }
+
+    /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
+    pub(super) fn through_vfio(&self) -> bool {
+        !self.rule().is_gpu()
     }
 
     pub(super) fn host(&self) -> &'a Host {
@@ -93,6 +116,12 @@ impl<'a> Context<'a> {
 /// The RDMA devices on a function: `verbs:mlx5_0`.
 pub(super) fn rdma_devices(function: &Function) -> Vec<&str> {
     function.devices.iter().map(String::as_str).filter(|name| name.starts_with("verbs:")).collect()
+}
+
+/// A clause as a sentence.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 /// Joins names for a sentence; a long list is shortened.

@@ -1,9 +1,9 @@
 //! Checks of the exporter: the function whose BAR is exported.
 
-use super::context::few;
+use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Bar, BarKind, Cause, Function, blockers};
+use crate::{Bar, BarKind, Cause, ExporterRule, Function, blockers};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();
@@ -21,6 +21,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     }
     let can_export = |function: &&Function| !function.is_bridge() && function.main_bar(page_bytes).is_some();
     let exporters: Vec<_> = at.topology().functions().iter().filter(can_export).collect();
+    let gpus = exporters.iter().filter(|function| ExporterRule::of(function, None).is_gpu()).count();
     let bound = exporters.iter().filter(|function| function.driver.as_deref().is_some_and(blockers::exports)).count();
     vec![match (exporters.len(), bound) {
         (0, _) => Verdict::fail(
@@ -28,6 +29,13 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             Cause::NoDevice,
             "No function has a memory BAR of at least a page.",
             "Add a device with such a BAR (QEMU: -device ivshmem-plain).",
+        ),
+        (count, 0) if gpus > 0 => Verdict::pass(
+            "host",
+            format!(
+                "{count} functions have an exportable BAR. The driver of {gpus} GPUs among them exports the GPU's memory; no function \
+                 is bound to vfio-pci."
+            ),
         ),
         (count, 0) => Verdict::warn(
             "host",
@@ -41,8 +49,71 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
+/// Size of the BAR of a GPU's memory if the firmware does not resize BARs.
+const NOT_RESIZED_BYTES: u64 = 256 << 20;
+
+pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
+    let subject = match (at.exporter.filter(|exporter| !exporter.is_bridge()), at.exporter_device) {
+        (Some(exporter), _) => exporter.bdf.to_string(),
+        (None, Some(device)) => device.to_owned(),
+        (None, None) => return Vec::new(),
+    };
+    let rule = at.rule();
+    let detail = sentence(rule.describe());
+    vec![if rule.exports_host_memory_only() {
+        Verdict::warn(
+            subject,
+            detail,
+            "Use a GPU whose driver exports the memory of the GPU (nvidia, amdgpu, xe), or bind the function to vfio-pci to \
+             export its BAR.",
+        )
+    } else {
+        Verdict::pass(subject, detail)
+    }]
+}
+
+/// The BAR through which other devices access the memory of a GPU.
+fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
+    let bar = match rule {
+        ExporterRule::Nvidia => super::gpu::memory_bar_of(&exporter.bars),
+        _ => exporter.bars.iter().filter(|bar| bar.kind != BarKind::Io).max_by_key(|bar| bar.size_bytes),
+    };
+    let subject = |bar: &Bar| format!("{}:{}", exporter.bdf, bar.index);
+    vec![match bar {
+        // i915 and nouveau export host memory, which has no BAR.
+        _ if rule.exports_host_memory_only() => return Vec::new(),
+        Some(bar) if bar.size_bytes <= NOT_RESIZED_BYTES => Verdict::warn(
+            subject(bar),
+            format!(
+                "The BAR of the GPU's memory has {} MiB, and other devices can access no more than that at a time.",
+                bar.size_bytes >> 20
+            ),
+            "Enable resizable BARs and decoding above 4 GiB in the firmware, if the GPU supports them.",
+        ),
+        Some(bar) => Verdict::pass(
+            subject(bar),
+            format!("Other devices access the GPU's memory through a BAR of {} MiB.", bar.size_bytes >> 20),
+        ),
+        None if exporter.bars.is_empty() => Verdict::unknown(
+            exporter.bdf,
+            "No BAR of the function is readable.",
+            "Check `lspci -vv`, or take the snapshot with `peerpath snapshot`.",
+        ),
+        None => Verdict::fail(
+            exporter.bdf,
+            Cause::BarNotExportable,
+            "The function has no BAR of GPU memory, as a GPU that uses the memory of the host, so other devices cannot access \
+             GPU memory through PCI.",
+            "Register host memory with the importer and with the GPU (cudaHostAlloc), which both access at full speed.",
+        ),
+    }]
+}
+
 pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     let Some(exporter) = at.exporter.filter(|exporter| !exporter.is_bridge()) else { return Vec::new() };
+    if !at.through_vfio() {
+        return memory_of_gpu(exporter, at.rule());
+    }
     let page_bytes = at.host().page_bytes();
     let selected = match at.bar {
         Some(index) => exporter.bars.iter().find(|bar| bar.index == index),
@@ -169,6 +240,12 @@ pub(super) fn memory_decode(at: &Context<'_>) -> Vec<Verdict> {
     }
     vec![match exporter.memory_decode() {
         Some(true) => Verdict::pass(exporter.bdf, "Memory decoding is on."),
+        Some(false) if !at.through_vfio() => Verdict::warn(
+            exporter.bdf,
+            "The memory-decode bit is off, so the GPU does not respond to memory accesses; its driver may have suspended it.",
+            "Use the GPU and check again. If the bit stays off, check the kernel log (dmesg) for the GPU driver.",
+        )
+        .because(Cause::MemoryDecodeOff),
         // vfio-pci sets the bit when user space opens the function, so a cleared bit is normal before that.
         Some(false) => Verdict::warn(
             exporter.bdf,

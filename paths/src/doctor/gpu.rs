@@ -2,19 +2,34 @@
 
 use super::live::{GpuFacts, Gpus};
 use super::{Context, Status, Verdict};
-use crate::{Bar, BarKind, Cause, Explanation, Function, NvidiaModule};
+use crate::{Bar, BarKind, Bdf, Cause, Explanation, ExporterRule, Function, NvidiaModule};
 
 /// NVIDIA's vendor ID.
 const NVIDIA: u16 = 0x10de;
 
-/// Whether a GPU is selected.
-pub(super) fn is_selected(at: &Context<'_>) -> bool {
-    at.device.is_some_and(|device| device.starts_with("cuda:"))
+/// First device ID of the GPUs that NVIDIA's open kernel modules support: Turing and newer.
+const FIRST_TURING: u16 = 0x1e00;
+
+/// The names of the selected GPUs: `cuda:0`.
+fn selected_names<'a>(at: &Context<'a>) -> impl Iterator<Item = &'a str> {
+    [at.exporter_device, at.device].into_iter().flatten().filter(|device| device.starts_with("cuda:"))
 }
 
-/// Whether an importer other than a GPU is selected.
+/// The selected functions that are GPUs with NVIDIA's driver.
+fn selected_functions<'a>(at: &Context<'a>) -> impl Iterator<Item = &'a Function> {
+    let exporter = at.exporter.filter(|_| at.rule() == ExporterRule::Nvidia);
+    let importer = at.importer.filter(|importer| ExporterRule::of(importer, None) == ExporterRule::Nvidia);
+    [exporter, importer].into_iter().flatten()
+}
+
+/// Whether a GPU with NVIDIA's driver is selected, as exporter or importer.
+fn is_selected(at: &Context<'_>) -> bool {
+    selected_names(at).next().is_some() || selected_functions(at).next().is_some()
+}
+
+/// Whether the selection excludes GPUs with NVIDIA's driver: another importer, or another GPU as exporter, is selected.
 fn is_irrelevant(at: &Context<'_>) -> bool {
-    at.importer.is_some() && !is_selected(at)
+    (at.importer.is_some() || !at.through_vfio()) && !is_selected(at)
 }
 
 /// The status if no GPU is available: a failure if a GPU is selected, otherwise a warning, because runs then only lack the GPU
@@ -23,10 +38,12 @@ fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
 
-/// NVIDIA functions with the class of a display controller.
+/// NVIDIA functions with the class of a display controller that NVIDIA's driver drives, or that have no known driver.
 fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let is_gpu = |function: &&Function| {
-        function.vendor == Some(NVIDIA) && function.class.is_some_and(|class| class >> 16 == 0x03)
+        function.vendor == Some(NVIDIA)
+            && function.class.is_some_and(|class| class >> 16 == 0x03)
+            && function.driver.as_deref().is_none_or(|driver| driver == ExporterRule::Nvidia.as_str())
     };
     at.topology().functions().iter().filter(is_gpu).collect()
 }
@@ -46,7 +63,13 @@ fn gpus<'a>(at: &Context<'a>) -> Vec<&'a GpuFacts> {
     if is_irrelevant(at) {
         return Vec::new();
     }
-    gpus.gpus.iter().filter(|gpu| at.device.is_none_or(|wanted| wanted == gpu.target || !is_selected(at))).collect()
+    let functions: Vec<Bdf> = selected_functions(at).map(|function| function.bdf).collect();
+    let wanted = |gpu: &&GpuFacts| {
+        !is_selected(at)
+            || selected_names(at).any(|name| name == gpu.target)
+            || gpu.bdf.is_some_and(|bdf| functions.contains(&bdf))
+    };
+    gpus.gpus.iter().filter(wanted).collect()
 }
 
 pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
@@ -54,7 +77,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         return Vec::new();
     }
     match live(at) {
-        None if may_have_gpu(at) => vec![Verdict::live_only("host")],
+        None if may_have_gpu(at) => numbered(at).into_iter().chain([Verdict::live_only("host")]).collect(),
         None => Vec::new(),
         Some(Err(why)) => vec![Verdict::explained(status_without_gpu(at), "host", why)],
         Some(Ok(found)) if found.gpus.is_empty() => vec![Verdict::explained(
@@ -68,7 +91,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         )],
         Some(Ok(found)) if is_selected(at) && gpus(at).is_empty() => vec![Verdict::explained(
             Status::Fail,
-            at.device.unwrap_or_default(),
+            selected_names(at).next().unwrap_or("host"),
             &Explanation::new(
                 Cause::NoDevice,
                 format!(
@@ -88,6 +111,34 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
+/// States the function behind each selected name, because a snapshot does not show CUDA's own numbers.
+fn numbered(at: &Context<'_>) -> Vec<Verdict> {
+    let of = |device: Option<&str>, function: Option<&Function>| {
+        let (name, bdf) = (device.filter(|device| device.starts_with("cuda:"))?.to_owned(), function?.bdf);
+        let detail = format!("{name} is {bdf} if GPUs are numbered by address, as nvidia-smi does.");
+        Some(Verdict::pass(name, detail))
+    };
+    [of(at.exporter_device, at.exporter), of(at.device, at.importer)].into_iter().flatten().collect()
+}
+
+/// What to do about a kernel module that exports no dma-bufs.
+fn instead_of_this_module(at: &Context<'_>) -> &'static str {
+    let machine = at.host().facts.machine.as_deref();
+    let power = at.host().cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some());
+    let selected: Vec<_> = selected_functions(at).collect();
+    let gpus = if selected.is_empty() { functions(at) } else { selected };
+    let old = |gpu: &&Function| gpu.device.is_some_and(|device| device < FIRST_TURING);
+    if power || machine.is_some_and(|machine| !["x86_64", "aarch64"].contains(&machine)) {
+        "Use the GPU's memory through nvidia-peermem (formerly nv_peer_mem), or stage the transfers through host memory: no open \
+         kernel modules exist for this architecture."
+    } else if !gpus.is_empty() && gpus.iter().all(old) {
+        "Use the GPU's memory through nvidia-peermem, or stage the transfers through host memory: the open kernel modules support \
+         no GPU before Turing."
+    } else {
+        "Install the open kernel modules (Turing and newer), or use the GPU's memory through nvidia-peermem."
+    }
+}
+
 pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     if !may_have_gpu(at) {
         return Vec::new();
@@ -95,7 +146,14 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     let Some(module) = NvidiaModule::read(at.tree) else {
         return vec![Verdict::unknown(
             "host",
-            format!("The kernel module of the GPU is unknown: /{} does not exist.", NvidiaModule::PATH),
+            if at.tree.is_live() {
+                format!("The kernel module of the GPU is unknown: /{} does not exist.", NvidiaModule::PATH)
+            } else {
+                format!(
+                    "The kernel module of the GPU is unknown: the snapshot does not contain {}.",
+                    NvidiaModule::PATH
+                )
+            },
             "Check `modinfo nvidia`: the open module has the license Dual MIT/GPL.",
         )];
     };
@@ -106,7 +164,7 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
         Verdict::warn(
             "host",
             format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs."),
-            "Install the open kernel modules (Turing and newer).",
+            instead_of_this_module(at),
         )
         .because(Cause::MechanismRefused)
     }]
@@ -118,7 +176,11 @@ pub(super) fn dma_buf(at: &Context<'_>) -> Vec<Verdict> {
         Some(false) => Verdict::warn(
             &gpu.target,
             "The driver does not export the GPU's memory as dma-bufs.",
-            "Install the open kernel modules, on Linux 5.12 or newer.",
+            if NvidiaModule::read(at.tree).is_some_and(|module| module.is_open) {
+                "Boot Linux 5.12 or newer, or use the GPU's memory through nvidia-peermem."
+            } else {
+                instead_of_this_module(at)
+            },
         )
         .because(Cause::MechanismRefused),
         None => Verdict::warn(
@@ -159,7 +221,7 @@ pub(super) fn direct_rdma(at: &Context<'_>) -> Vec<Verdict> {
 
 /// The BAR of the GPU's memory. NVIDIA calls it BAR1: it is the second memory BAR. Since Hopper the first memory BAR has two
 /// registers, so the second one has index 2.
-fn memory_bar_of(bars: &[Bar]) -> Option<&Bar> {
+pub(super) fn memory_bar_of(bars: &[Bar]) -> Option<&Bar> {
     bars.iter().filter(|bar| bar.kind != BarKind::Io).nth(1)
 }
 

@@ -1,12 +1,13 @@
 //! Checks of the importer: its function and its RDMA device.
 
 use super::context::rdma_devices;
+use super::importer_kind::ImporterKind;
 use super::{Context, Status, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Cause, DmaBufSupport, FACTS_PATH, Function, RdmaDriver};
+use crate::{Cause, DmaBufSupport, ExporterRule, FACTS_PATH, Function, KernelVersion, RdmaDriver};
 
 pub(super) fn library(at: &Context<'_>) -> Vec<Verdict> {
-    if super::gpu::is_selected(at) {
+    if !ImporterKind::possibly_rdma(at) {
         return Vec::new();
     }
     vec![match at.live {
@@ -30,23 +31,11 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             )
         } else if !devices.is_empty() {
             Verdict::pass(importer.bdf, format!("The function has the RDMA device {}.", devices.join(", ")))
-        } else if super::gpu::is_selected(at) {
-            Verdict::pass(importer.bdf, "The function is a GPU.")
-        } else if importer.driver.as_deref().is_some_and(is_vfio_driver) {
-            Verdict::pass(
-                importer.bdf,
-                "The function is bound to a VFIO driver, so iommufd can map the dma-buf for it.",
-            )
         } else {
-            Verdict::warn(
-                importer.bdf,
-                "The function has no RDMA device, so it cannot import yet. The checks below apply to the function.",
-                "Load its RDMA driver; for an Ethernet NIC run `rdma link add rxe0 type rxe netdev NAME`.",
-            )
-            .because(Cause::NoDevice)
+            without_rdma(at, importer)
         }];
     }
-    if super::gpu::is_selected(at) {
+    if !ImporterKind::possibly_rdma(at) {
         return Vec::new();
     }
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
@@ -66,6 +55,110 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]
+}
+
+/// What an importer without an RDMA device needs.
+fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
+    let bdf = importer.bdf;
+    match ImporterKind::of(at, importer) {
+        ImporterKind::Gpu => gpu(at, importer),
+        ImporterKind::Iommufd if !at.through_vfio() => Verdict::fail(
+            bdf,
+            Cause::ForeignDmaBuf,
+            format!("iommufd maps only dma-bufs of vfio-pci, and {} exports this memory.", at.rule()),
+            "Use an RDMA NIC or a GPU as the importer, or stage the transfers through host memory.",
+        ),
+        ImporterKind::Iommufd if importer.driver.is_none() => {
+            Verdict::pass(bdf, "A run binds the function to vfio-pci, so that iommufd can map the dma-buf for it.")
+        }
+        ImporterKind::Iommufd if !importer.driver.as_deref().is_some_and(is_vfio_driver) => Verdict::warn(
+            bdf,
+            "The function is not bound to vfio-pci, so iommufd cannot map the dma-buf for it yet.",
+            format!("Bind it with `peerpath bind {bdf}`; a drive with a mounted file system is rejected."),
+        )
+        .because(Cause::DriverNotVfio),
+        ImporterKind::Iommufd => {
+            Verdict::pass(bdf, "The function is bound to a VFIO driver, so iommufd can map the dma-buf for it.")
+        }
+        ImporterKind::Nvme if !at.through_vfio() => Verdict::warn(
+            bdf,
+            "The NVMe driver imports no dma-bufs, and iommufd, which maps BARs for a drive, maps no memory of a GPU.",
+            "Use GPUDirect Storage (nvidia-fs) for a GPU of NVIDIA, or stage the transfers through host memory.",
+        )
+        .because(Cause::ImporterNoDmabuf),
+        ImporterKind::Nvme => Verdict::warn(
+            bdf,
+            "The NVMe driver of the kernel imports no dma-bufs. iommufd maps a BAR for a drive that is bound to vfio-pci.",
+            format!("Select the drive as iommufd:{bdf}, and bind it with `peerpath bind {bdf}` if no file system on it is mounted."),
+        )
+        .because(Cause::ImporterNoDmabuf),
+        ImporterKind::Rdma | ImporterKind::Nic => Verdict::warn(
+            bdf,
+            "The function has no RDMA device, so it cannot import yet. The checks below apply to the function.",
+            "Load its RDMA driver; for an Ethernet NIC run `rdma link add rxe0 type rxe netdev NAME`.",
+        )
+        .because(Cause::NoDevice),
+        ImporterKind::Other => Verdict::warn(
+            bdf,
+            format!(
+                "It is unknown whether the driver of the function ({}) imports dma-bufs.",
+                importer.driver.as_deref().unwrap_or("none")
+            ),
+            format!(
+                "Use an RDMA NIC or a GPU, or let iommufd map the BAR for the function: bind it to vfio-pci and select it as \
+                 iommufd:{bdf}."
+            ),
+        )
+        .because(Cause::NoDevice),
+    }
+}
+
+/// How a GPU imports. Sources: `amdgpu_gem_prime_import` and `xe_gem_prime_import` attach dynamically and allow peer-to-peer
+/// memory; `i915_gem_prime_import` and `drm_gem_prime_import` attach statically; NVIDIA's open kernel modules return
+/// NOT_SUPPORTED for the import of a dma-buf, except on Tegra.
+fn gpu(at: &Context<'_>, importer: &Function) -> Verdict {
+    let bdf = importer.bdf;
+    match (ExporterRule::of(importer, None), importer.driver.as_deref()) {
+        (ExporterRule::Nvidia, _) if at.through_vfio() => Verdict::pass(
+            bdf,
+            "The GPU accesses a BAR as I/O memory that CUDA registers by its CPU mapping (as root); NVIDIA's driver imports \
+             dma-bufs only on Tegra.",
+        ),
+        (ExporterRule::Nvidia, _) if at.rule() == ExporterRule::Nvidia => {
+            Verdict::pass(bdf, "The GPU accesses the other GPU through CUDA's peer access.")
+        }
+        (ExporterRule::Nvidia, _) => Verdict::warn(
+            bdf,
+            "NVIDIA's driver imports dma-bufs only on Tegra.",
+            "Use another importer, or stage the transfers through host memory.",
+        )
+        .because(Cause::ImporterNoDmabuf),
+        (ExporterRule::Amdgpu | ExporterRule::Xe, driver) => Verdict::pass(
+            bdf,
+            format!("The GPU imports dma-bufs through its own driver, {}.", driver.unwrap_or_default()),
+        ),
+        (ExporterRule::I915 | ExporterRule::Nouveau, driver) => Verdict::warn(
+            bdf,
+            format!(
+                "The driver {} of the GPU imports without peer-to-peer support, so VFIO rejects it, and other exporters give it \
+                 host memory.",
+                driver.unwrap_or_default()
+            ),
+            "Use a GPU with another driver (amdgpu, xe), or stage the transfers through host memory.",
+        )
+        .because(Cause::ImporterNotP2p),
+        (ExporterRule::Vfio, None) => Verdict::warn(
+            bdf,
+            "The GPU has no driver, so it cannot import.",
+            "Load the driver of the GPU (nvidia, amdgpu or xe).",
+        )
+        .because(Cause::NoDevice),
+        (ExporterRule::Vfio, Some(driver)) => Verdict::unknown(
+            bdf,
+            format!("It is unknown whether the driver {driver} of the display controller imports dma-bufs."),
+            "Use a GPU with the driver amdgpu, xe or nvidia, or an RDMA NIC.",
+        ),
+    }
 }
 
 /// The selected importer, or every function with an RDMA device.
@@ -93,6 +186,10 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
 fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
     let bound = function.driver.as_deref();
     if rdma_devices(function).is_empty() {
+        if !at.through_vfio() {
+            // The check `importer` reports that iommufd maps no memory of a GPU.
+            return Vec::new();
+        }
         return bound
             .filter(|driver| is_vfio_driver(driver))
             .map(|_| through_iommufd(at, function))
@@ -114,6 +211,12 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
         }
         let name = bound.unwrap_or("no driver");
         match bound.and_then(RdmaDriver::named).map(|driver| (driver.name, driver.support)) {
+            Some((name, DmaBufSupport::PinnedForever | DmaBufSupport::PinnedRevocable)) if !at.through_vfio() => {
+                pinned(at, device, name)
+            }
+            Some((name, DmaBufSupport::Dynamic)) if !at.through_vfio() => {
+                Verdict::pass(device, format!("{name} imports dma-bufs and follows moved memory."))
+            }
             Some((name, DmaBufSupport::Dynamic)) => {
                 Verdict::pass(device, format!("{name} supports revocation with on-demand paging."))
             }
@@ -140,6 +243,28 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
         }
     };
     devices(at, function).into_iter().map(of_device).collect()
+}
+
+/// The finding for an RDMA driver that pins memory of a GPU. amdgpu pins memory of the GPU since Linux 6.15
+/// (`amdgpu_dma_buf_pin`), and xe in Linux 7.2 (`xe_dma_buf_pin`); before, they pin a copy in host memory.
+fn pinned(at: &Context<'_>, device: &str, name: &str) -> Verdict {
+    let rule = at.rule();
+    let since = match rule {
+        ExporterRule::Amdgpu => KernelVersion { major: 6, minor: 15 },
+        ExporterRule::Xe => KernelVersion { major: 7, minor: 2 },
+        _ => return Verdict::pass(device, format!("{name} imports dma-bufs and pins the memory.")),
+    };
+    if at.host().kernel.is_some_and(|kernel| kernel >= since) {
+        return Verdict::pass(device, format!("{name} imports dma-bufs, and {rule} pins memory of the GPU for it."));
+    }
+    Verdict::unknown(
+        device,
+        format!(
+            "{name} pins the memory, and it is unknown whether {rule} pins memory of the GPU for it, as in Linux {since}, or silently \
+             exports host memory, as older versions do."
+        ),
+        "Compare the throughput with that of host memory, or use an importer that follows moved memory (mlx5).",
+    )
 }
 
 fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {

@@ -1,5 +1,6 @@
 //! Checks of the kernel: version, options, and vfio-pci.
 
+use super::importer_kind::ImporterKind;
 use super::{Context, Status, Verdict};
 use crate::{Cause, Host, KernelVersion};
 
@@ -23,6 +24,8 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
 
 /// Kernel options that one feature needs, and the consequence if one of them is missing.
 struct Need {
+    /// Whether the feature matters to the selected exporter and importer.
+    applies: fn(&Context<'_>) -> bool,
     options: &'static [&'static str],
     status: Status,
     consequence: &'static str,
@@ -30,30 +33,61 @@ struct Need {
 
 static NEEDS: &[Need] = &[
     Need {
+        applies: |at| at.through_vfio(),
         options: &["DMA_SHARED_BUFFER", "PCI_P2PDMA", "VFIO", "VFIO_PCI", "VFIO_PCI_DMABUF"],
         status: Status::Fail,
         consequence: "vfio-pci cannot export BARs",
     },
     Need {
+        applies: |at| !at.through_vfio(),
+        options: &["DMA_SHARED_BUFFER"],
+        status: Status::Fail,
+        consequence: "the GPU driver cannot export dma-bufs",
+    },
+    Need {
+        applies: |at| !at.through_vfio() && at.rule().asks_p2pdma(),
+        options: &["PCI_P2PDMA"],
+        status: Status::Fail,
+        consequence: "the GPU driver exports host memory instead of its own",
+    },
+    Need {
+        applies: ImporterKind::possibly_rdma,
         options: &["INFINIBAND", "INFINIBAND_USER_ACCESS"],
         status: Status::Fail,
         consequence: "no RDMA device can import",
     },
     Need {
+        applies: ImporterKind::possibly_rdma,
         options: &["INFINIBAND_ON_DEMAND_PAGING"],
         status: Status::Warn,
-        consequence: "mlx5 cannot import from VFIO",
+        consequence: "mlx5 cannot import dma-bufs",
     },
     Need {
+        applies: |at| at.through_vfio(),
         options: &["DMABUF_MOVE_NOTIFY"],
         status: Status::Warn,
         consequence: "importers pin buffers instead of paging on demand, and VFIO may reject pinning",
     },
-    Need { options: &["KPROBE_EVENTS"], status: Status::Warn, consequence: "tracing cannot observe the path" },
+    Need {
+        applies: |at| !at.through_vfio() && at.rule().asks_p2pdma(),
+        options: &["DMABUF_MOVE_NOTIFY"],
+        status: Status::Warn,
+        consequence: "the GPU driver pins an exported buffer in host memory",
+    },
+    Need {
+        applies: |_| true,
+        options: &["KPROBE_EVENTS"],
+        status: Status::Warn,
+        consequence: "tracing cannot observe the path",
+    },
 ];
 
 /// The options of each VFIO interface: group and cdev.
 const INTERFACES: [[&str; 2]; 2] = [["VFIO_GROUP", "VFIO_IOMMU_TYPE1"], ["VFIO_DEVICE_CDEV", "IOMMUFD"]];
+
+const VFIO_OPTIONS: &str =
+    "Check the distribution's configuration for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV.";
+const GPU_OPTIONS: &str = "Check the distribution's configuration for CONFIG_DMA_SHARED_BUFFER and PCI_P2PDMA.";
 
 pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
@@ -61,12 +95,14 @@ pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             "The kernel's configuration is not available.",
-            "Check the distribution's configuration for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV.",
+            if at.through_vfio() { VFIO_OPTIONS } else { GPU_OPTIONS },
         )];
     }
     let mut found: Vec<Verdict> =
-        [Status::Fail, Status::Warn].into_iter().filter_map(|status| lacking(host, status)).collect();
-    found.extend(interfaces(host));
+        [Status::Fail, Status::Warn].into_iter().filter_map(|status| lacking(at, status)).collect();
+    if at.through_vfio() {
+        found.extend(interfaces(host));
+    }
     if found.is_empty() {
         found.push(Verdict::pass("host", "The kernel has all required options."));
     }
@@ -74,10 +110,11 @@ pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 /// One finding for all missing options with the same status, because booting one kernel that has them fixes all of them.
-fn lacking(host: &Host, status: Status) -> Option<Verdict> {
+fn lacking(at: &Context<'_>, status: Status) -> Option<Verdict> {
+    let host = at.host();
     let missing: Vec<_> = NEEDS
         .iter()
-        .filter(|need| need.status == status)
+        .filter(|need| need.status == status && (need.applies)(at))
         .map(|need| (need, missing(host, need)))
         .filter(|(_, missing)| !missing.is_empty())
         .collect();

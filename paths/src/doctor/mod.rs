@@ -10,6 +10,7 @@ mod finding;
 mod gpu;
 mod hops;
 mod importer;
+mod importer_kind;
 mod iommu;
 mod kernel;
 mod live;
@@ -32,6 +33,8 @@ pub struct Check {
     pub name: &'static str,
     /// Requirement that the check verifies, as a phrase for help texts.
     pub about: &'static str,
+    /// Whether the check concerns a requirement of VFIO. It does not apply to memory that a GPU driver exports.
+    of_vfio: bool,
     run: fn(&Context<'_>) -> Vec<Verdict>,
 }
 
@@ -42,32 +45,38 @@ impl std::fmt::Debug for Check {
 }
 
 const fn check(name: &'static str, about: &'static str, run: fn(&Context<'_>) -> Vec<Verdict>) -> Check {
-    Check { name, about, run }
+    Check { name, about, of_vfio: false, run }
+}
+
+/// Creates a check of a requirement of VFIO.
+const fn of_vfio(name: &'static str, about: &'static str, run: fn(&Context<'_>) -> Vec<Verdict>) -> Check {
+    Check { of_vfio: true, ..check(name, about, run) }
 }
 
 /// Every check, in the order in which a user should fix problems.
 pub static CHECKS: &[Check] = &[
-    check("kernel-version", "Linux 6.19 or newer, which can export BARs", kernel::version),
+    of_vfio("kernel-version", "Linux 6.19 or newer, which can export BARs", kernel::version),
     check("kernel-options", "required kernel options", kernel::options),
-    check("iommu", "an IOMMU is enabled", iommu::in_use),
-    check("noiommu", "no-IOMMU mode of VFIO is off", iommu::noiommu_mode),
-    check("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
-    check("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
+    of_vfio("iommu", "an IOMMU is enabled", iommu::in_use),
+    of_vfio("noiommu", "no-IOMMU mode of VFIO is off", iommu::noiommu_mode),
+    of_vfio("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
+    of_vfio("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
     check("confidential-guest", "not an SEV, TDX or CCA guest", platform::confidential_guest),
     check("swiotlb", "swiotlb=force is not set, so untranslated mappings are not bounced", platform::swiotlb),
     check("config-space", "config space is completely readable", platform::config_space),
     check("exporter", "a function with an exportable BAR", exporter::exists),
+    check("exporter-rule", "driver that exports the memory, and its rule for importers", exporter::rule),
     check("bar", "size, width and address of the BAR", exporter::bar),
-    check("iommu-group", "VFIO can own the exporter's IOMMU group", exporter::group),
-    check("exporter-driver", "the exporter is bound to vfio-pci", exporter::driver),
-    check("in-use", "the exporter is not in use", exporter::in_use),
+    of_vfio("iommu-group", "VFIO can own the exporter's IOMMU group", exporter::group),
+    of_vfio("exporter-driver", "the exporter is bound to vfio-pci", exporter::driver),
+    of_vfio("in-use", "the exporter is not in use", exporter::in_use),
     check("memory-decode", "memory decoding of the exporter is on", exporter::memory_decode),
     check("tdisp", "no function is locked by TDISP", platform::tdisp),
     check("rdma-library", "libibverbs is installed", importer::library),
     check("importer", "an RDMA device that can import", importer::exists),
     check("importer-driver", "the driver supports revocable peer-to-peer buffers", importer::driver),
     check("importer-ready", "the device is ready for use", importer::ready),
-    check("on-demand-paging", "on-demand paging (ODP), if the driver needs it", importer::on_demand_paging),
+    of_vfio("on-demand-paging", "on-demand paging (ODP), if the driver needs it", importer::on_demand_paging),
     check("gpu-driver", "NVIDIA driver, its CUDA version and GPUs", gpu::driver),
     check("gpu-module", "kernel module of the GPU", gpu::module),
     check("gpu-dma-buf", "the driver exports GPU memory as dma-bufs", gpu::dma_buf),
@@ -76,7 +85,7 @@ pub static CHECKS: &[Check] = &[
     check("path", "predicted path and the deciding fact", pair::path),
     check("dma-mask", "the importer's DMA mask covers the BAR", pair::dma_mask),
     check("address-offset", "bus addresses equal CPU addresses", platform::address_offset),
-    check("multi-range", "buffers with several ranges can be mapped", pair::multi_range),
+    of_vfio("multi-range", "buffers with several ranges can be mapped", pair::multi_range),
     check("max-payload", "equal maximum payload size (MPS) along the path", pair::max_payload),
     check("max-read-request", "maximum read request size (MRRS) at least the payload size", pair::max_read_request),
     check("relaxed-ordering", "relaxed ordering is enabled on the importer", pair::relaxed_ordering),
@@ -90,7 +99,7 @@ pub static CHECKS: &[Check] = &[
 pub fn run_checks(tree: &Tree, inventory: &Inventory, selection: &Selection, live: Option<&LiveFacts>) -> Vec<Finding> {
     let context = Context::new(tree, inventory, selection, live);
     let mut findings = Vec::new();
-    for check in CHECKS {
+    for check in CHECKS.iter().filter(|check| context.through_vfio() || !check.of_vfio) {
         findings.extend((check.run)(&context).into_iter().map(|verdict| verdict.of(check.name)));
     }
     findings

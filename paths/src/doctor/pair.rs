@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::context::sentence;
 use super::hops::{common_bridges, pcie_hops};
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
-use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
+use crate::{Bdf, Capability, Cause, ExporterRule, KernelVersion, PathName, PathReport, Request, blockers};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
 fn pair(at: &Context<'_>) -> Option<String> {
@@ -14,9 +15,57 @@ fn pair(at: &Context<'_>) -> Option<String> {
 
 pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
-        (Some(pair), Some(report)) => vec![predicted(pair, report)],
+        (Some(pair), Some(report)) => {
+            let translated = at.facts.as_ref().and_then(|facts| facts.translated);
+            vec![by_gpu_driver(&pair, report, translated).unwrap_or_else(|| predicted(pair, report))]
+        }
         _ => every_pair(at),
     }
+}
+
+/// The finding if a GPU driver makes something else of p2pdma's decision; `None` if the decision applies.
+fn by_gpu_driver(subject: &str, report: &PathReport, translated: Option<bool>) -> Option<Verdict> {
+    let PathReport { rule, deciding, .. } = report;
+    let by_topology = report.predicted == PathName::Refused && report.cause == Some(Cause::Topology);
+    Some(match (rule, report.predicted) {
+        (ExporterRule::Vfio, _) => return None,
+        (rule, _) if rule.exports_host_memory_only() => {
+            Verdict::pass(subject, format!("host-memory: {rule} moves the buffer to the host before the import."))
+        }
+        (ExporterRule::Nvidia, _) if by_topology => Verdict::warn(
+            subject,
+            format!(
+                "p2pdma would refuse this pair ({}), but NVIDIA's driver maps without asking it, and it is unknown whether the root \
+                 complex forwards the data.",
+                deciding.fact
+            ),
+            "Verify the data of a transfer. If it fails or is slow, place both functions below one switch, or stage the \
+             transfers through host memory.",
+        ),
+        (rule, _) if by_topology => Verdict::fail(
+            subject,
+            Cause::Topology,
+            format!(
+                "p2pdma refuses the pair ({}), so {rule} silently exports host memory instead of GPU memory.",
+                deciding.fact
+            ),
+            report.would_change.first().map_or_else(
+                || "Use functions below one switch without ACS redirect, or another host.".to_owned(),
+                |change| sentence(change),
+            ),
+        ),
+        (rule, PathName::BusAddress) if translated == Some(true) => Verdict::warn(
+            subject,
+            format!(
+                "{} is p2pdma's decision, but {rule} maps through the importer's IOMMU domain, so the data goes through the root \
+                 complex ({}).",
+                PathName::BusAddress,
+                PathName::HostBridgeTranslated
+            ),
+            "Set the domain type of the importer's group to identity (boot with iommu=pt), so that the data stays below the switch.",
+        ),
+        _ => return None,
+    })
 }
 
 fn predicted(subject: String, report: &PathReport) -> Verdict {
@@ -39,21 +88,18 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
     }
 }
 
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
-}
-
-/// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions bound to vfio-pci, or every
-/// possible exporter if none is bound.
+/// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions whose driver exports memory
+/// (vfio-pci, or a GPU driver), or every possible exporter if no function has such a driver.
 fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let predictor = at.inventory.predictor(Request { bar: at.bar, ..Request::default() });
     let exporters: Vec<Bdf> = match at.exporter {
         Some(exporter) => vec![exporter.bdf],
         None => {
             let bound = |bdf: &Bdf| {
-                let driver = at.topology().function(*bdf).and_then(|function| function.driver.as_deref());
-                driver.is_some_and(blockers::exports)
+                at.topology().function(*bdf).is_some_and(|function| {
+                    function.driver.as_deref().is_some_and(blockers::exports)
+                        || ExporterRule::of(function, None).is_gpu()
+                })
             };
             let all: Vec<_> = predictor.exporters().collect();
             let exporting: Vec<_> = all.iter().copied().filter(bound).collect();
@@ -101,7 +147,8 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
             format!("The BAR's address exceeds the importer's DMA mask of {bits} bits."),
             "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
         ),
-        _ if at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
+        // A GPU driver maps through the DMA API on every path.
+        _ if at.through_vfio() && at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
         Some(false) if facts.translated == Some(true) => {
             Verdict::pass(subject, format!("The DMA mask has {bits} bits, and the translating domain allocates addresses below the mask."))
         }

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::{DmaBufSupport, Facts, Step};
+use super::errno::ENOTSUPP;
+use super::{DmaBufSupport, Facts, MemoryKind, Step};
 use crate::Cause;
 use crate::Severity::{self, Failed, Unavailable};
 
@@ -10,7 +11,8 @@ use crate::Severity::{self, Failed, Unavailable};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) step: Step,
-    pub(super) errno: Errno,
+    /// Errno of Linux, a positive number.
+    pub(super) errno: i32,
     /// Whether the row applies to these facts.
     pub(super) when: fn(&Facts) -> bool,
     pub(super) severity: Severity,
@@ -22,7 +24,7 @@ pub(super) struct Row {
 /// The meaning of one errno at every step that has no row of its own for this errno.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
-    pub(super) errno: Errno,
+    pub(super) errno: i32,
     /// Steps at which the severity is [`Unavailable`] although [`if_undocumented`] is [`Failed`].
     unavailable_at: &'static [Step],
     pub(super) cause: Option<Cause>,
@@ -54,6 +56,7 @@ pub(super) fn if_undocumented(step: Step) -> Severity {
         | Step::Export
         | Step::RegisterDmaBuf
         | Step::RegisterMemory
+        | Step::RegisterUmem
         | Step::Deregister
         | Step::CreateQueues
         | Step::ConnectQueues
@@ -72,15 +75,20 @@ const fn row(
     why: &'static str,
     remedy: &'static str,
 ) -> Row {
-    Row { step, errno, when: |_| true, severity, cause: Some(cause), why, remedy }
+    Row { step, errno: errno as i32, when: |_| true, severity, cause: Some(cause), why, remedy }
 }
 
 /// Creates a row for a failure that has no `Cause`.
 const fn uncaused(step: Step, errno: Errno, severity: Severity, why: &'static str, remedy: &'static str) -> Row {
-    Row { step, errno, when: |_| true, severity, cause: None, why, remedy }
+    Row { step, errno: errno as i32, when: |_| true, severity, cause: None, why, remedy }
 }
 
 impl Row {
+    /// Sets an errno that the C library does not know.
+    const fn numbered(self, errno: i32) -> Self {
+        Self { errno, ..self }
+    }
+
     const fn when(self, when: fn(&Facts) -> bool) -> Self {
         Self { when, ..self }
     }
@@ -437,6 +445,39 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
         Unavailable,
+        Cause::ImporterNoDmabuf,
+        "The RDMA driver is too old to register dma-bufs (mlx5 can since Linux 5.12), so the kernel rejects the call before \
+         the GPU driver sees it. The GPU driver xe also returns EOPNOTSUPP if p2pdma refuses memory that must stay in the GPU.",
+        "Install a newer kernel or RDMA driver (DOCA-OFED), or use the GPU's memory through nvidia-peermem instead of a \
+         dma-buf (NCCL: NCCL_DMABUF_ENABLE=0).",
+    )
+    .when(Facts::is_gpu),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Unavailable,
+        Cause::ImporterNoDmabuf,
+        "The RDMA driver is too old to register dma-bufs (mlx5 can since Linux 5.12).",
+        "Install a newer kernel or RDMA driver, or register the memory by its address.",
+    )
+    .when(|facts| facts.source == Some(MemoryKind::Host)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Unavailable,
+        Cause::MechanismRefused,
+        "524 is ENOTSUPP, an errno of the kernel itself: the GPU driver does not offer the requested mapping of this memory to \
+         this importer. NVIDIA's driver returns it for a PCIe mapping (Data Direct) if the importer is not the NIC \
+         that is directly connected to the GPU.",
+        "Export the memory without the PCIe mapping type (CU_MEM_RANGE_FLAG_DMA_BUF_MAPPING_TYPE_PCIE), or register it with \
+         the directly connected NIC. Check the kernel log (dmesg) for the reason that the GPU driver prints (NVRM).",
+    )
+    .numbered(ENOTSUPP)
+    .when(Facts::is_gpu),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::EOPNOTSUPP,
+        Unavailable,
         Cause::ImporterNotRevocable,
         "The RDMA driver pins the buffer without support for revocation, and VFIO rejects such importers.",
         "Use mlx5 or irdma, or stage the transfers through host memory.",
@@ -477,7 +518,17 @@ pub(super) static ROWS: &[Row] = &[
         "Memory decoding of the exporter is off, and VFIO keeps the dma-buf revoked until it is on.",
         "Set the memory-decode bit of the exporter through VFIO, then register the same buffer again.",
     )
-    .when(|facts| facts.memory_decode == Some(false)),
+    .when(|facts| facts.possibly_vfio() && facts.memory_decode == Some(false)),
+    row(
+        Step::RegisterDmaBuf,
+        Errno::ENODEV,
+        Failed,
+        Cause::NoDevice,
+        "The GPU or the RDMA device was removed or is being reset, or the net device of a soft RDMA device has no PCI \
+         function.",
+        "Check the kernel log (dmesg), and that `lspci` and `rdma link` list both devices.",
+    )
+    .when(Facts::is_gpu),
     row(
         Step::RegisterDmaBuf,
         Errno::ENODEV,
@@ -487,6 +538,25 @@ pub(super) static ROWS: &[Row] = &[
          net device of a soft RDMA device has no PCI function.",
         "Register again after the reset, or create the rxe device on the net device of a PCI function.",
     ),
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::EINVAL,
+        Failed,
+        "The cause is unknown. The topology is not the cause: NVIDIA's driver maps without asking p2pdma, and amdgpu and xe \
+         move the memory to the host if p2pdma refuses. Possible causes: the range exceeds the dma-buf, the IOVA and \
+         the offset differ in their position within a page, or the RDMA device rejects the length or the access flags.",
+        "Check these arguments and the kernel log (dmesg), or use the GPU's memory through nvidia-peermem instead of a dma-buf.",
+    )
+    .when(Facts::is_gpu),
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::EINVAL,
+        Failed,
+        "The cause is unknown. p2pdma does not decide about ordinary memory. Possible causes: the range exceeds the dma-buf, the \
+         IOVA and the offset differ in their position within a page, or the device rejects the access flags.",
+        "Check these arguments and the kernel log (dmesg).",
+    )
+    .when(|facts| facts.source == Some(MemoryKind::Host)),
     row(
         Step::RegisterDmaBuf,
         Errno::EINVAL,
@@ -505,7 +575,8 @@ pub(super) static ROWS: &[Row] = &[
         "Linux 7.2 and 7.3 link every range of a dma-buf at the start of the IOVA span, so the second range \
          collides with the first in a translated domain.",
         "Export one range, register one MR per range, or use a bypass or bus-address path.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
@@ -539,6 +610,16 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
         Failed,
+        "The GPU driver returned no mapping: the BAR of its memory has no free space for the buffer, the importer does not \
+         accept peer-to-peer memory, or the DMA API returned no address.",
+        "Check the kernel log (dmesg) for the GPU driver's reason, and the free space of the BAR (`nvidia-smi -q -d MEMORY`, \
+         BAR1 Memory Usage).",
+    )
+    .when(Facts::is_gpu),
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::ENOMEM,
+        Failed,
         "The DMA API returned no address: a translated domain is out of IOVA space or memory, or \
          swiotlb=force, a confidential guest or a too small DMA mask prevents a direct mapping.",
         "Check the preconditions of the pair, and the kernel log (dmesg).",
@@ -565,6 +646,17 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EFAULT,
         Failed,
         Cause::ImporterNoDmabuf,
+        "The kernel cannot pin the pages of the address range. Memory of a GPU has no pages to pin, and no peer-memory module \
+         (nvidia-peermem) provides its addresses.",
+        "Register the memory through its dma-buf, or load nvidia-peermem, which needs an RDMA driver with peer-memory \
+         support (DOCA-OFED).",
+    )
+    .when(Facts::is_gpu),
+    row(
+        Step::RegisterMemory,
+        Errno::EFAULT,
+        Failed,
+        Cause::ImporterNoDmabuf,
         "The kernel cannot pin the pages of the address range. Device memory has no pages to pin.",
         "Register the memory through its dma-buf instead of its address.",
     ),
@@ -575,6 +667,34 @@ pub(super) static ROWS: &[Row] = &[
         "The device does not support the requested access flags.",
         "Omit remote atomics and on-demand paging.",
     ),
+    // devx umem (drivers/infiniband/hw/mlx5/devx.c, devx_umem_get)
+    uncaused(
+        Step::RegisterUmem,
+        Errno::EFAULT,
+        Failed,
+        "The cause is unknown. The kernel returns EFAULT if it cannot pin the pages of an address range, and memory of a GPU has \
+         pages to pin only through a peer-memory module (nvidia-peermem).",
+        "Load nvidia-peermem, or register the umem through its dma-buf (MLX5DV_UMEM_MASK_DMABUF), and check the kernel log \
+         (dmesg).",
+    )
+    .when(Facts::is_gpu),
+    row(
+        Step::RegisterUmem,
+        Errno::EFAULT,
+        Failed,
+        Cause::ImporterNoDmabuf,
+        "The kernel cannot pin the pages of the address range. Device memory has no pages to pin.",
+        "Register the memory through its dma-buf instead of its address.",
+    ),
+    row(
+        Step::RegisterUmem,
+        Errno::EOPNOTSUPP,
+        Failed,
+        Cause::ImporterNotRevocable,
+        "mlx5 pins a devx umem without support for revocation, and VFIO rejects such importers.",
+        "Register the BAR through ibv_reg_dmabuf_mr.",
+    )
+    .when(|facts| facts.source == Some(MemoryKind::VfioBar)),
     // an RDMA device and its queues (drivers/infiniband/core/uverbs_main.c, uverbs_cmd.c, addr.c)
     row(
         Step::OpenRdma,
@@ -707,7 +827,7 @@ pub(super) static ROWS: &[Row] = &[
         "iommufd maps a VFIO dma-buf only if it has exactly one range.",
         "Export one range per mapping.",
     )
-    .when(|facts| facts.ranges.is_some_and(|ranges| ranges > 1)),
+    .when(|facts| facts.possibly_vfio() && facts.ranges.is_some_and(|ranges| ranges > 1)),
     row(
         Step::MapFile,
         Errno::EOPNOTSUPP,
@@ -800,46 +920,54 @@ pub(super) static ROWS: &[Row] = &[
 
 pub(super) static EVERYWHERE: &[Common] = &[
     Common {
-        errno: Errno::EACCES,
+        errno: Errno::EACCES as i32,
         unavailable_at: PERMISSION,
         cause: Some(Cause::NoPermission),
         why: "The permissions of the file do not allow this user to open it.",
         remedy: "Run as root, or grant the user access to the device node.",
     },
     Common {
-        errno: Errno::EPERM,
+        errno: Errno::EPERM as i32,
         unavailable_at: PERMISSION,
         cause: Some(Cause::NoPermission),
         why: "The kernel requires a capability that this process lacks.",
         remedy: "Run as root.",
     },
     Common {
-        errno: Errno::EMFILE,
+        errno: Errno::EMFILE as i32,
         unavailable_at: FILES,
         cause: Some(Cause::LimitReached),
         why: "This process has reached its limit of open files.",
         remedy: "Raise the limit with `ulimit -n`.",
     },
     Common {
-        errno: Errno::ENFILE,
+        errno: Errno::ENFILE as i32,
         unavailable_at: FILES,
         cause: Some(Cause::LimitReached),
         why: "The host has reached its limit of open files.",
         remedy: "Raise fs.file-max.",
     },
     Common {
-        errno: Errno::ENOMEM,
+        errno: Errno::ENOMEM as i32,
         unavailable_at: &[],
         cause: None,
         why: "The kernel has too little memory for the request.",
         remedy: "Free memory, or reduce the size.",
     },
     Common {
-        errno: Errno::EINTR,
+        errno: Errno::EINTR as i32,
         unavailable_at: HOST_STEPS,
         cause: Some(Cause::Interrupted),
         why: "A signal interrupted the call.",
         remedy: "Try again.",
+    },
+    Common {
+        errno: ENOTSUPP,
+        unavailable_at: &[],
+        cause: None,
+        why: "524 is ENOTSUPP, an errno of the kernel itself: a driver does not support the request. It differs \
+              from EOPNOTSUPP (95).",
+        remedy: "Check the kernel log (dmesg) for the driver that rejected the request.",
     },
 ];
 

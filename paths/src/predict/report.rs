@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
+use crate::{
+    Bdf, Bounce, Capability, Cause, ExporterRule, Function, GroupMembership, PathName, Topology, blockers, host_bridges,
+};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,10 @@ pub struct PathReport {
     pub cause: Option<Cause>,
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
+    /// The driver that exports the memory and decides about importers. `predicted` is p2pdma's decision for every rule; `notes`
+    /// says what the rule makes of it.
+    #[serde(default)]
+    pub rule: ExporterRule,
     /// Fact that decides the path.
     pub deciding: DecidingFact,
     /// The functions on the path, including exporter and importer. A path through the root complex passes shared bridges
@@ -65,6 +71,7 @@ impl Predictor<'_> {
             predicted: path,
             cause,
             blockers: self.blockers(from, importer),
+            rule: self.rule(from),
             deciding: builder.deciding(path, cause),
             hops: builder.hops(path),
             turns_at: builder.turn(path).map(|at| builder.function(at).bdf),
@@ -72,15 +79,17 @@ impl Predictor<'_> {
             unknown: builder.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
-            notes: builder.notes(path),
+            notes: builder.notes(path, cause),
         }
     }
 
     /// Joins the blockers of the exporter and of the importer without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
-        blockers
-            .extend(blockers::of_importer(importer).filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
+        blockers.extend(
+            blockers::of_importer(importer, self.rule(from))
+                .filter(|blocker| !self.exporter_blockers[from].contains(blocker)),
+        );
         blockers
     }
 
@@ -132,6 +141,10 @@ impl<'a> ReportBuilder<'a> {
         if self.predictor.request.own_address_space {
             let bdf = self.function(self.to).bdf;
             let fact = match cause {
+                Some(Cause::ForeignDmaBuf) => format!(
+                    "the I/O address space (IOAS) of {bdf} maps only dma-bufs of vfio-pci, and {} exports this memory",
+                    self.predictor.rule(self.from)
+                ),
                 Some(_) => format!("the I/O address space (IOAS) of {bdf} maps only dma-bufs with one range"),
                 None => {
                     format!("the I/O address space (IOAS) of {bdf} always translates, without p2pdma")
@@ -386,8 +399,11 @@ impl<'a> ReportBuilder<'a> {
 
     fn would_change(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
         if self.predictor.request.own_address_space {
-            let one = || "export one range, or each range separately".to_owned();
-            return cause.map(|_| one()).into_iter().collect();
+            let remedy = |cause| match cause {
+                Cause::ForeignDmaBuf => "bind the exporter to vfio-pci, which exports its BAR".to_owned(),
+                _ => "export one range, or each range separately".to_owned(),
+            };
+            return cause.map(remedy).into_iter().collect();
         }
         let mut change = Vec::new();
         let redirecting: Vec<String> = self.redirecting.iter().map(|function| function.bdf.to_string()).collect();
@@ -435,8 +451,9 @@ impl<'a> ReportBuilder<'a> {
         change
     }
 
-    fn notes(&self, path: PathName) -> Vec<String> {
-        let mut notes = Vec::new();
+    fn notes(&self, path: PathName, cause: Option<Cause>) -> Vec<String> {
+        let translated = self.predictor.importers[self.to].translated();
+        let mut notes = self.predictor.rule(self.from).notes(path, cause, translated);
         let importer = self.function(self.to);
         let through_root = matches!(path, PathName::HostBridgeBypass | PathName::HostBridgeTranslated);
         let (from_root, to_root) = self.roots();

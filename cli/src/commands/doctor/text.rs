@@ -20,10 +20,11 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
             text += &group.render(command_line, width);
         }
     }
-    // The user asks for the predicted path, so it is printed in full even if the check passed.
-    let paths = findings.iter().filter(|finding| finding.check == "path" && finding.status == Status::Pass);
-    for finding in paths {
-        text += &paragraph("path", &format!("{}: {}", finding.subject, finding.detail), width);
+    // The user asks for the predicted path, and for the rule that decides it, so both are printed in full even if the checks passed.
+    for (check, head) in [("exporter-rule", "rule"), ("path", "path")] {
+        for finding in findings.iter().filter(|finding| finding.check == check && finding.status == Status::Pass) {
+            text += &paragraph(head, &format!("{}: {}", finding.subject, finding.detail), width);
+        }
     }
     let mut passed: Vec<&str> = of(findings, Status::Pass).map(|finding| finding.check).collect();
     passed.dedup();
