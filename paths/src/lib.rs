@@ -54,7 +54,10 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Link, Pcie, PortType};
-pub use explain::{Facts, MemoryKind, Step, errno_name, explain, parse_errno};
+pub use explain::{
+    DocumentedErrno, ErrnoMeaning, Facts, MemoryKind, Step, UnknownStepError, documented_errnos, errno_in,
+    errno_meanings, errno_name, explain, parse_errno,
+};
 pub use explanation::{Explained, Explanation, Severity};
 pub use exporter_rule::ExporterRule;
 pub use function::{Function, GroupMembership};

@@ -2,17 +2,13 @@
 
 use std::io;
 
-use super::errno::{ENOTSUPP, errno_name, parse_errno};
+use super::errno::{ENOTSUPP, LAST_OF_USER_SPACE, errno_name, parse_errno};
 
 /// Longer texts are logs, which can contain several errors.
 const MAX_BYTES: usize = 1024;
 
-/// Largest errno of user space (`include/uapi/asm-generic/errno.h`).
-const LAST_OF_USER_SPACE: i32 = 133;
-
 /// Words before the number of an errno.
-const BEFORE_A_NUMBER: &[&str] =
-    &["errno", "error", "err", "status", "ret", "rc", "code", "returned"];
+const BEFORE_A_NUMBER: &[&str] = &["errno", "error", "err", "status", "ret", "rc", "code", "returned"];
 
 /// The errno in the text of a program; `None` if it contains none. In this order: the name of an errno, the description that the
 /// C library has for an errno, and a number that is negative or follows a word such as `errno` or `error`.
@@ -39,12 +35,11 @@ fn parse_upper(word: &str) -> Option<i32> {
 fn number(text: &str) -> Option<i32> {
     let mut previous = "";
     for word in words(text) {
-        if let Some(errno) = known(word) {
-            // System calls return -1 for every error.
-            let is_negative = word.starts_with('-') && word != "-1";
-            if is_negative || BEFORE_A_NUMBER.iter().any(|before| previous.eq_ignore_ascii_case(before)) {
-                return Some(errno);
-            }
+        // System calls return -1 for every error.
+        if let Some(errno) = known(word).filter(|_| word != "-1")
+            && (word.starts_with('-') || BEFORE_A_NUMBER.iter().any(|before| previous.eq_ignore_ascii_case(before)))
+        {
+            return Some(errno);
         }
         previous = word;
     }
@@ -74,9 +69,10 @@ fn description(text: &str) -> Option<i32> {
         text.contains(&described).then_some((described.len(), errno))
     });
     // Of two errnos with one description, the lower one.
-    matches.max_by_key(|(length, errno)| (*length, -*errno)).map(|(_, errno)| errno).or_else(|| {
-        text.contains(&format!("unknown error {ENOTSUPP}")).then_some(ENOTSUPP)
-    })
+    matches
+        .max_by_key(|(length, errno)| (*length, -*errno))
+        .map(|(_, errno)| errno)
+        .or_else(|| text.contains(&format!("unknown error {ENOTSUPP}")).then_some(ENOTSUPP))
 }
 
 /// The description of an errno by the C library (`strerror`).
@@ -114,7 +110,18 @@ mod tests {
 
     #[test]
     fn finds_no_errno_in_other_text() {
-        for text in ["", "hello", "error", "ERROR", "Error at line 12 of 14", "mlx5_0 port 1", "took 22 ms", "EASY", "E2", "ioctl returned -1"] {
+        for text in [
+            "",
+            "hello",
+            "error",
+            "ERROR",
+            "Error at line 12 of 14",
+            "mlx5_0 port 1",
+            "took 22 ms",
+            "EASY",
+            "E2",
+            "ioctl returned -1",
+        ] {
             assert_eq!(errno_in(text), None, "{text}");
         }
     }

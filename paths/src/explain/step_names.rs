@@ -34,16 +34,33 @@ const NAMES: &[(Step, &str, &[&str])] = &[
     (
         Step::RegisterDmaBuf,
         "register-dma-buf",
-        &["register", "reg", "import", "ibv_reg_dmabuf_mr", "reg_dmabuf_mr", "reg-dma-buf", "map-dma-buf", "dma_buf_attach"],
+        &[
+            "register",
+            "reg",
+            "import",
+            "ibv_reg_dmabuf_mr",
+            "reg_dmabuf_mr",
+            "reg-dma-buf",
+            "map-dma-buf",
+            "dma_buf_attach",
+        ],
     ),
     (
         Step::RegisterMemory,
         "register-memory",
         &["register-mr", "reg-mr", "reg_user_mr", "ibv_reg_mr", "ibv_reg_mr_iova2", "mr", "peermem", "nvidia-peermem"],
     ),
-    (Step::RegisterUmem, "register-umem", &["umem", "devx", "devx-umem", "mlx5dv_devx_umem_reg", "mlx5dv_devx_umem_reg_ex"]),
+    (
+        Step::RegisterUmem,
+        "register-umem",
+        &["umem", "devx", "devx-umem", "mlx5dv_devx_umem_reg", "mlx5dv_devx_umem_reg_ex"],
+    ),
     (Step::Deregister, "deregister", &["dereg", "dereg-mr", "ibv_dereg_mr"]),
-    (Step::CreateQueues, "create-queues", &["create-qp", "create-cq", "ibv_create_qp", "ibv_create_cq", "ibv_alloc_pd", "queues"]),
+    (
+        Step::CreateQueues,
+        "create-queues",
+        &["create-qp", "create-cq", "ibv_create_qp", "ibv_create_cq", "ibv_alloc_pd", "queues"],
+    ),
     (Step::ConnectQueues, "connect-queues", &["connect", "connect-qp", "modify-qp", "ibv_modify_qp"]),
     (Step::PostTransfers, "post-transfers", &["post", "transfer", "ibv_post_send", "ibv_post_recv", "post-send"]),
     (Step::MapFile, "map-file", &["map", "IOMMU_IOAS_MAP_FILE", "ioas-map-file", "iommufd"]),
@@ -89,9 +106,9 @@ impl FromStr for Step {
     /// Accepts the name and the aliases of a step. Case and separators do not matter: `RegisterDmaBuf`, `reg_mr`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted = letters(text);
-        let found = NAMES.iter().find(|(_, name, aliases)| {
-            letters(name) == wanted || aliases.iter().any(|alias| letters(alias) == wanted)
-        });
+        let found = NAMES
+            .iter()
+            .find(|(_, name, aliases)| letters(name) == wanted || aliases.iter().any(|alias| letters(alias) == wanted));
         match found {
             Some((step, ..)) => Ok(*step),
             None => Err(UnknownStepError { given: text.chars().take(64).collect() }),

@@ -210,7 +210,7 @@ fn completed(text: &str, functions: &[Bdf], unnamed: Unnamed) -> String {
 /// Whether the parts of `text` between its asterisks are in `line`, in this order.
 fn is_in(text: &str, line: &str) -> bool {
     let (text, at_end) = text.strip_suffix('$').map_or((text, false), |text| (text, true));
-    let mut rest = line.trim_end();
+    let mut rest = if at_end { line.trim_end() } else { line };
     let mut parts = text.split('*').peekable();
     while let Some(part) = parts.next() {
         if at_end && parts.peek().is_none() {
