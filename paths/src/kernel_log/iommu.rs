@@ -290,6 +290,12 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         "The firmware offers no usable IOMMU.",
         "Enable VT-d in the firmware.",
     ),
+    Message::fact(
+        IOMMU,
+        &["AMD-Vi: Unknown option - "],
+        "The driver of AMD's IOMMU does not know an option of amd_iommu= and ignores it. It needs no option to be on.",
+        "Remove the option from the kernel command line.",
+    ),
     Message::normal(
         IOMMU,
         &[
@@ -332,6 +338,8 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
             "DMAR: IOMMU feature * inconsistent",
             "DMAR: IOMMU batching disallowed",
             "AMD-Vi: Found IOMMU",
+            "AMD-Vi: IOMMU performance counters supported",
+            "AMD-Vi: AMD IOMMUv2 ",
             "AMD-Vi: Extended features",
             "AMD-Vi: Using global IVHD EFR",
             "AMD-Vi: Virtual APIC enabled",

@@ -60,6 +60,31 @@ pub(super) const MESSAGES: &[Message] = &[
         "The link of {0} is slower or narrower than the function supports. The line names the port that limits it.",
         "Move the card to a slot with more lanes or a higher speed, or reseat it.",
     ),
+    Message::fact(
+        PCI,
+        &["PCIe ACS overrides enabled"],
+        "This kernel is patched, and pcie_acs_override= makes it treat functions as isolated although the hardware does not isolate \
+         them. IOMMU groups are smaller than the hardware permits; the paths of peer-to-peer DMA do not change.",
+        "Remove pcie_acs_override= from the kernel command line, unless the isolation does not matter.",
+    ),
+    Message::uncaused_failure(
+        PCI,
+        &["PCI: Can't parse ACS command line parameter", "Invalid ACS flags", "ACS Flags missing"],
+        "The kernel cannot read a parameter about ACS in its command line (pci=disable_acs_redir= or pci=config_acs=) and ignores \
+         it or the rest of it.",
+        "Correct the parameter. Functions are separated by semicolons, which a GRUB configuration must quote.",
+    ),
+    Message::fact(
+        PCI,
+        &["cannot disable ACS redirect for this hardware"],
+        "{0} has no ACS capability, so pci=disable_acs_redir= has nothing to switch off there.",
+        "Remove the function from the parameter.",
+    ),
+    Message::normal(
+        PCI,
+        &["disabled ACS redirect", "Configured ACS to ", "ACS workaround enabled"],
+        "The kernel changed the ACS settings of {0}.",
+    ),
     Message::normal(
         PCI,
         &["unlocked secondary bus reset via"],

@@ -40,7 +40,9 @@ pub(super) fn explain(input: impl Read, options: Options, names: HostNames) -> R
             &error,
             "check the file or pipe that it is redirected to",
         )),
-        Err(End::Read(error)) => Err(Failure::internal("cannot read the log", &error, "name a readable file")),
+        Err(End::Read(error)) => {
+            Err(Failure::bad_input("cannot read the log", error.to_string(), "name a readable file"))
+        }
     }
 }
 
