@@ -215,6 +215,39 @@ fn no_advice_names_a_module_that_does_not_exist() {
 }
 
 #[test]
+fn a_kernel_before_5_12_may_lack_the_registration_of_dma_bufs() {
+    let findings = doctor(&tree("14-power9-ac922/host"), Some("0004:04:00.0"), Some("0003:01:00.0"));
+    let driver = one(&findings, "importer-driver");
+    assert_eq!(driver.status, Status::Unknown, "{driver:#?}");
+    assert!(text(driver).contains("Linux 5.12") && text(driver).contains("nvidia-peermem"), "{driver:#?}");
+}
+
+/// 07 without a pair: nine NICs pin, and every exporter of the host is a GPU with amdgpu.
+#[test]
+fn a_host_whose_exporters_are_gpus_may_have_importers_that_pin() {
+    let findings = doctor(&tree("07-turin-mi325x-bnxt/host"), None, None);
+    assert_eq!(of(&findings, "importer-driver").len(), 11);
+    for driver in of(&findings, "importer-driver") {
+        assert_ne!(driver.status, Status::Fail, "{driver:#?}");
+    }
+    let exporter = one(&findings, "exporter");
+    assert_eq!(exporter.status, Status::Pass);
+    assert!(exporter.detail.contains("8 GPUs"), "{exporter:#?}");
+}
+
+/// 17, from the NIC to the GPU: CUDA registers the CPU mapping of the BAR.
+#[test]
+fn cuda_reads_a_bar_that_p2pdma_refuses() {
+    let tree = tree("17-arrow-lake-gpu-nic/host");
+    let findings = doctor(&tree, Some("0000:02:00.0"), Some("0000:01:00.0"));
+    let path = one(&findings, "path");
+    assert_eq!((path.status, path.cause), (Status::Warn, None), "{path:#?}");
+    let report = report(&tree, "0000:02:00.0", "0000:01:00.0");
+    assert_eq!((report.predicted, report.rule), (PathName::Refused, ExporterRule::Vfio));
+    assert!(report.notes.iter().any(|note| note.contains("CPU mapping")), "{:?}", report.notes);
+}
+
+#[test]
 fn gpus_are_numbered_by_address() {
     let gpus = |host: &str| Inventory::read(&tree(host)).nvidia_gpus();
     assert_eq!(gpus("03-turin-b200/root"), [bdf("0000:a3:00.0")]);

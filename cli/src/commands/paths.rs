@@ -44,13 +44,12 @@ impl Paths {
         let to = self.to.as_deref().map(|text| host::importer(&inventory, text, is_live)).transpose()?;
         let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
         let bar = self.from.as_ref().and_then(Exporter::bar);
-        let mut reports = inventory.reports(from, to, Request { bar, own_address_space, ..Request::default() });
+        let request = Request { bar, own_address_space, ..Request::default() };
         let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (self.to.as_deref(), to)];
-        for (name, bdf) in gpus.into_iter().filter_map(|(name, bdf)| name.zip(bdf)) {
-            if let Some(note) = host::gpu_note(name, bdf, is_live) {
-                reports.iter_mut().for_each(|report| report.notes.push(note.clone()));
-            }
-        }
+        let notes: Vec<String> =
+            gpus.into_iter().filter_map(|(name, bdf)| host::gpu_note(name?, bdf?, is_live)).collect();
+        let mut reports = inventory.reports(from, to, request);
+        reports.iter_mut().for_each(|report| report.notes.extend_from_slice(&notes));
         if self.inspect.json {
             print_json(&reports)?;
         } else {

@@ -3,6 +3,7 @@
 use super::LiveFacts;
 use crate::{
     Bdf, ExporterRule, FACTS_PATH, Facts, Function, Host, Inventory, PathName, PathReport, Request, Topology, Tree,
+    blockers,
 };
 
 /// Selection of the functions to check. The default checks the whole host.
@@ -33,6 +34,8 @@ pub(super) struct Context<'a> {
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
     pub(super) own_address_space: bool,
+    /// Whether no exporter is selected, and the drivers of GPUs are the only ones that export memory of this host.
+    pub(super) only_gpus_export: bool,
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
     pub(super) facts: Option<Facts>,
@@ -63,6 +66,7 @@ impl<'a> Context<'a> {
             importer: function(selection.to),
             device: selection.device.as_deref(),
             own_address_space: selection.own_address_space,
+            only_gpus_export: selection.from.is_none() && only_gpus_export(&inventory.topology),
             report: report.flatten(),
             facts,
         }
@@ -111,6 +115,13 @@ impl<'a> Context<'a> {
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
     }
+}
+
+/// Whether functions with a GPU driver exist, and no function is bound to vfio-pci.
+fn only_gpus_export(topology: &Topology) -> bool {
+    let through_vfio = |function: &Function| function.driver.as_deref().is_some_and(blockers::exports);
+    let functions = topology.functions();
+    functions.iter().any(|function| ExporterRule::of(function, None).is_gpu()) && !functions.iter().any(through_vfio)
 }
 
 /// The RDMA devices on a function: `verbs:mlx5_0`.

@@ -3,7 +3,7 @@
 use super::context::{few, sentence};
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Bar, BarKind, Cause, ExporterRule, Function, blockers};
+use crate::{Bar, BarKind, Cause, ExporterRule, Function, PortType, blockers};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();
@@ -60,7 +60,7 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
     };
     let rule = at.rule();
     let detail = sentence(rule.describe());
-    vec![if rule.exports_host_memory_only() {
+    let verdict = if rule.exports_host_memory_only() {
         Verdict::warn(
             subject,
             detail,
@@ -69,7 +69,8 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
         )
     } else {
         Verdict::pass(subject, detail)
-    }]
+    };
+    [verdict].into_iter().chain(super::gpu::numbered(at, at.exporter_device, at.exporter)).collect()
 }
 
 /// The BAR through which other devices access the memory of a GPU.
@@ -82,6 +83,12 @@ fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
     vec![match bar {
         // i915 and nouveau export host memory, which has no BAR.
         _ if rule.exports_host_memory_only() => return Vec::new(),
+        _ if exporter.pcie.present().is_some_and(|pcie| pcie.port_type == PortType::IntegratedEndpoint) => {
+            Verdict::pass(
+                exporter.bdf,
+                "The GPU is part of the processor and uses host memory, so its exports need no BAR and no peer-to-peer path.",
+            )
+        }
         Some(bar) if bar.size_bytes <= NOT_RESIZED_BYTES => Verdict::warn(
             subject(bar),
             format!(
@@ -102,9 +109,9 @@ fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
         None => Verdict::fail(
             exporter.bdf,
             Cause::BarNotExportable,
-            "The function has no BAR of GPU memory, as a GPU that uses the memory of the host, so other devices cannot access \
-             GPU memory through PCI.",
-            "Register host memory with the importer and with the GPU (cudaHostAlloc), which both access at full speed.",
+            "The function has no BAR of GPU memory, so other devices cannot access GPU memory through PCI. A GPU that shares the \
+             memory of the host has no such BAR.",
+            "Register host memory with the importer and with the GPU (cudaHostAlloc).",
         ),
     }]
 }

@@ -77,7 +77,9 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         return Vec::new();
     }
     match live(at) {
-        None if may_have_gpu(at) => numbered(at).into_iter().chain([Verdict::live_only("host")]).collect(),
+        None if may_have_gpu(at) => {
+            numbered(at, at.device, at.importer).into_iter().chain([Verdict::live_only("host")]).collect()
+        }
         None => Vec::new(),
         Some(Err(why)) => vec![Verdict::explained(status_without_gpu(at), "host", why)],
         Some(Ok(found)) if found.gpus.is_empty() => vec![Verdict::explained(
@@ -111,14 +113,11 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// States the function behind each selected name, because a snapshot does not show CUDA's own numbers.
-fn numbered(at: &Context<'_>) -> Vec<Verdict> {
-    let of = |device: Option<&str>, function: Option<&Function>| {
-        let (name, bdf) = (device.filter(|device| device.starts_with("cuda:"))?.to_owned(), function?.bdf);
-        let detail = format!("{name} is {bdf} if GPUs are numbered by address, as nvidia-smi does.");
-        Some(Verdict::pass(name, detail))
-    };
-    [of(at.exporter_device, at.exporter), of(at.device, at.importer)].into_iter().flatten().collect()
+/// States the function behind the name of a selected GPU, because a snapshot does not show CUDA's own numbers.
+pub(super) fn numbered(at: &Context<'_>, device: Option<&str>, function: Option<&Function>) -> Option<Verdict> {
+    let (name, bdf) = (device.filter(|device| !at.tree.is_live() && device.starts_with("cuda:"))?, function?.bdf);
+    let detail = format!("{name} is {bdf} if GPUs are numbered by address, as nvidia-smi does.");
+    Some(Verdict::pass(name, detail))
 }
 
 /// What to do about a kernel module that exports no dma-bufs.

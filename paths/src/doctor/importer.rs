@@ -6,6 +6,9 @@ use super::{Context, Status, Verdict};
 use crate::vfio::is_vfio_driver;
 use crate::{Cause, DmaBufSupport, ExporterRule, FACTS_PATH, Function, KernelVersion, RdmaDriver};
 
+/// First kernel whose RDMA drivers register dma-bufs (`UVERBS_METHOD_REG_DMABUF_MR`).
+const FIRST_WITH_DMA_BUFS: KernelVersion = KernelVersion { major: 5, minor: 12 };
+
 pub(super) fn library(at: &Context<'_>) -> Vec<Verdict> {
     if !ImporterKind::possibly_rdma(at) {
         return Vec::new();
@@ -150,7 +153,12 @@ fn gpu(at: &Context<'_>, importer: &Function) -> Verdict {
         (ExporterRule::Vfio, None) => Verdict::warn(
             bdf,
             "The GPU has no driver, so it cannot import.",
-            "Load the driver of the GPU (nvidia, amdgpu or xe).",
+            match importer.vendor {
+                Some(0x10de) => "Load the driver nvidia.",
+                Some(0x1002) => "Load the driver amdgpu.",
+                Some(0x8086) => "Load the driver xe.",
+                _ => "Use another importer: an RDMA NIC, or a GPU with the driver amdgpu, xe or nvidia.",
+            },
         )
         .because(Cause::NoDevice),
         (ExporterRule::Vfio, Some(driver)) => Verdict::unknown(
@@ -209,6 +217,16 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             )
             .because(Cause::ImporterNoDmabuf);
         }
+        if let Some(kernel) = at.host().kernel.filter(|kernel| !at.through_vfio() && *kernel < FIRST_WITH_DMA_BUFS) {
+            return Verdict::unknown(
+                device,
+                format!(
+                    "RDMA drivers register dma-bufs since Linux {FIRST_WITH_DMA_BUFS}, and it is unknown whether this kernel ({kernel}) \
+                     or an RDMA driver from elsewhere contains the change."
+                ),
+                "Try a registration, or use the GPU's memory through nvidia-peermem instead of a dma-buf.",
+            );
+        }
         let name = bound.unwrap_or("no driver");
         match bound.and_then(RdmaDriver::named).map(|driver| (driver.name, driver.support)) {
             Some((name, DmaBufSupport::PinnedForever | DmaBufSupport::PinnedRevocable)) if !at.through_vfio() => {
@@ -223,6 +241,15 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             Some((name, DmaBufSupport::PinnedRevocable)) => {
                 Verdict::pass(device, format!("{name} pins the buffer and supports revocation."))
             }
+            Some((name, DmaBufSupport::PinnedForever)) if at.only_gpus_export => Verdict::warn(
+                device,
+                format!(
+                    "{name} pins the buffer without support for revocation. It can import memory that a GPU driver exports, and VFIO \
+                     rejects it."
+                ),
+                "For a BAR that VFIO exports, use mlx5 or irdma, or stage the transfers through host memory.",
+            )
+            .because(Cause::ImporterNotRevocable),
             Some((name, DmaBufSupport::PinnedForever)) => Verdict::fail(
                 device,
                 Cause::ImporterNotRevocable,

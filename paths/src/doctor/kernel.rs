@@ -87,7 +87,6 @@ const INTERFACES: [[&str; 2]; 2] = [["VFIO_GROUP", "VFIO_IOMMU_TYPE1"], ["VFIO_D
 
 const VFIO_OPTIONS: &str =
     "Check the distribution's configuration for CONFIG_VFIO_PCI_DMABUF, PCI_P2PDMA, IOMMUFD and VFIO_DEVICE_CDEV.";
-const GPU_OPTIONS: &str = "Check the distribution's configuration for CONFIG_DMA_SHARED_BUFFER and PCI_P2PDMA.";
 
 pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
@@ -95,7 +94,13 @@ pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             "The kernel's configuration is not available.",
-            if at.through_vfio() { VFIO_OPTIONS } else { GPU_OPTIONS },
+            match at.through_vfio() {
+                true => VFIO_OPTIONS,
+                false if at.rule().asks_p2pdma() => {
+                    "Check the distribution's configuration for CONFIG_DMA_SHARED_BUFFER and PCI_P2PDMA."
+                }
+                false => "Check the distribution's configuration for CONFIG_DMA_SHARED_BUFFER.",
+            },
         )];
     }
     let mut found: Vec<Verdict> =

@@ -16,18 +16,31 @@ fn pair(at: &Context<'_>) -> Option<String> {
 pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     match (pair(at), &at.report) {
         (Some(pair), Some(report)) => {
-            let translated = at.facts.as_ref().and_then(|facts| facts.translated);
-            vec![by_gpu_driver(&pair, report, translated).unwrap_or_else(|| predicted(pair, report))]
+            vec![by_gpu_driver(at, &pair, report).unwrap_or_else(|| predicted(pair, report))]
         }
         _ => every_pair(at),
     }
 }
 
 /// The finding if a GPU driver makes something else of p2pdma's decision; `None` if the decision applies.
-fn by_gpu_driver(subject: &str, report: &PathReport, translated: Option<bool>) -> Option<Verdict> {
+fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option<Verdict> {
+    const VERIFY: &str =
+        "Verify the data of a transfer. If it fails or is slow, stage the transfers through host memory.";
     let PathReport { rule, deciding, .. } = report;
+    let translated = at.facts.as_ref().and_then(|facts| facts.translated);
+    let imports_io_memory =
+        at.importer.is_some_and(|importer| ExporterRule::of(importer, None) == ExporterRule::Nvidia);
     let by_topology = report.predicted == PathName::Refused && report.cause == Some(Cause::Topology);
     Some(match (rule, report.predicted) {
+        (ExporterRule::Vfio, _) if by_topology && imports_io_memory => Verdict::warn(
+            subject,
+            format!(
+                "p2pdma refuses a dma-buf for this pair ({}), but CUDA registers the BAR's CPU mapping, which NVIDIA's driver maps \
+                 without asking p2pdma; it is unknown whether the root complex forwards the data.",
+                deciding.fact
+            ),
+            VERIFY,
+        ),
         (ExporterRule::Vfio, _) => return None,
         (rule, _) if rule.exports_host_memory_only() => {
             Verdict::pass(subject, format!("host-memory: {rule} moves the buffer to the host before the import."))
@@ -39,8 +52,7 @@ fn by_gpu_driver(subject: &str, report: &PathReport, translated: Option<bool>) -
                  complex forwards the data.",
                 deciding.fact
             ),
-            "Verify the data of a transfer. If it fails or is slow, place both functions below one switch, or stage the \
-             transfers through host memory.",
+            VERIFY,
         ),
         (rule, _) if by_topology => Verdict::fail(
             subject,

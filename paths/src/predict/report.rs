@@ -455,6 +455,13 @@ impl<'a> ReportBuilder<'a> {
         let translated = self.predictor.importers[self.to].translated();
         let mut notes = self.predictor.rule(self.from).notes(path, cause, translated);
         let importer = self.function(self.to);
+        if notes.is_empty() && ExporterRule::of(importer, None) == ExporterRule::Nvidia {
+            notes.push(
+                "NVIDIA's driver imports dma-bufs only on Tegra; elsewhere CUDA registers the BAR's CPU mapping, and the driver maps \
+                 it without asking p2pdma"
+                    .to_owned(),
+            );
+        }
         let through_root = matches!(path, PathName::HostBridgeBypass | PathName::HostBridgeTranslated);
         let (from_root, to_root) = self.roots();
         if path == PathName::HostBridgeBypass {
