@@ -40,7 +40,7 @@ const HINTS: &[Hint] = &[
     Hint {
         causes: &[Cause::DriverNotVfio],
         topic: "",
-        commands: &["run", "serve", "export", "doctor"],
+        commands: &["run", "serve", "export", "doctor", "explain"],
         names: "peerpath bind",
         sentence: "Bind the function with `peerpath bind BDF`; `peerpath restore` reverts this.",
     },

@@ -28,8 +28,9 @@ fn ends(arguments: &[&str], code: i32, word: &str) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-const COMMANDS: [&str; 11] =
-    ["list", "paths", "doctor", "snapshot", "run", "bind", "restore", "export", "report", "compare", "serve"];
+const COMMANDS: [&str; 12] = [
+    "list", "paths", "doctor", "explain", "snapshot", "run", "bind", "restore", "export", "report", "compare", "serve",
+];
 
 #[test]
 fn help_lists_every_command_and_has_examples() {

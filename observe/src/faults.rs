@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, kernel_log};
 
 use crate::error::ObserveError;
 
@@ -82,38 +82,11 @@ fn fault(record: &str) -> Option<Fault> {
     let priority: u32 = header.split(',').next()?.parse().ok()?;
     let text = text.lines().next()?;
     // The bits above the three level bits are the facility: 0 is the kernel, any other value is a program.
-    (priority >> 3 == 0 && is_fault(text)).then(|| Fault { device: device(text), text: text.to_owned() })
-}
-
-/// The messages of the IOMMU drivers (Linux 7.2, drivers/iommu). Each row lists the parts that the text must contain.
-const FAULTS: &[&[&str]] = &[
-    // intel/dmar.c
-    &["DMAR:", "[DMA ", "fault addr"],
-    &["DMAR:", "[INTR-REMAP]", "fault index"],
-    // amd/iommu.c
-    &["AMD-Vi:", "Event logged [", "_FAULT"],
-    &["AMD-Vi:", "Event logged [ILLEGAL_DEV_TABLE_ENTRY"],
-    &["AMD-Vi:", "Event logged [INVALID_DEVICE_REQUEST"],
-    &["AMD-Vi:", "Event logged [PAGE_TAB_HARDWARE_ERROR"],
-    &["AMD-Vi:", "Event logged [DEV_TAB_HARDWARE_ERROR"],
-    // arm/arm-smmu-v3: the event by name, or by number if the driver does not know it
-    &["arm-smmu-v3", "event: ", " client: "],
-    &["arm-smmu-v3", "event 0x", " received"],
-    // arm/arm-smmu
-    &["arm-smmu", "Unhandled context fault"],
-    &["arm-smmu", "global fault"],
-    // virtio-iommu.c
-    &["virtio_iommu", " fault from EP "],
-];
-
-fn is_fault(text: &str) -> bool {
-    FAULTS.iter().any(|parts| parts.iter().all(|part| text.contains(part)))
-}
-
-/// The last PCI address in a message. The first address may be that of the IOMMU.
-fn device(text: &str) -> Option<Bdf> {
-    let is_part = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
-    text.split(|c| !is_part(c)).filter_map(|part| part.trim_end_matches([':', '.']).parse().ok()).next_back()
+    if priority >> 3 != 0 {
+        return None;
+    }
+    let access = kernel_log::blocked_access(text)?;
+    Some(Fault { device: access.functions.last().copied(), text: text.to_owned() })
 }
 
 #[cfg(test)]

@@ -67,6 +67,10 @@ causes! {
     BarNotExportable = "bar-not-exportable",
     /// The IOMMU blocked an access of the importer.
     IommuFault = "iommu-fault",
+    /// A PCIe port, link or function reported an error (AER or DPC).
+    PcieError = "pcie-error",
+    /// Access control (ACS) of a PCIe port blocked a request.
+    AcsViolation = "acs-violation",
     /// This process lacks a permission or capability.
     NoPermission = "no-permission",
     /// Another program or the host itself uses the function.

@@ -5,12 +5,18 @@
 //! 7.3).
 
 mod errno;
+mod listing;
+mod program_text;
 mod rows;
+mod step_names;
 
 use crate::Explanation;
 use crate::rdma_drivers::{DmaBufSupport, RdmaDriver};
 
 pub use errno::{errno_name, parse_errno};
+pub use listing::{DocumentedErrno, ErrnoMeaning, documented_errnos, errno_meanings};
+pub use program_text::errno_in;
+pub use step_names::UnknownStepError;
 
 /// The step that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,15 +171,13 @@ impl Facts {
 /// assert_eq!(explanation.severity, Some(Severity::Unavailable));
 /// ```
 pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
-    match rows::ROWS.iter().find(|row| row.step == step && row.errno == errno && (row.when)(facts)) {
-        Some(row) => Explanation {
-            cause: row.cause,
-            severity: Some(row.severity),
-            why: row.why.into(),
-            remedy: row.remedy.into(),
-        },
-        None => undocumented(step, errno),
-    }
+    documented(step, errno, facts).unwrap_or_else(|| undocumented(step, errno))
+}
+
+/// The explanation of an errno that has a row for its step.
+fn documented(step: Step, errno: i32, facts: &Facts) -> Option<Explanation> {
+    let row = rows::ROWS.iter().find(|row| row.step == step && row.errno == errno && (row.when)(facts))?;
+    Some(row.explanation())
 }
 
 /// Explains an errno without a row for its step. Missing permissions and exhausted limits have the same meaning at every step;

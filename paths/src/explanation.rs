@@ -41,6 +41,18 @@ pub enum Severity {
     Internal,
 }
 
+impl Severity {
+    /// Word for the severity in JSON output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadInput => "bad-input",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// An error with an explanation.
 pub trait Explained: std::error::Error + Send + Sync + 'static {
     /// Returns the reason of the failure and its remedy.

@@ -6,7 +6,8 @@
 //! - [`Predictor`] applies the rules of p2pdma and of the DMA API to a pair of functions.
 //! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
 //! - [`doctor`] checks whether a host can export, import and observe.
-//! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy.
+//! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy; [`kernel_log`] does so for lines of
+//!   the kernel log.
 //!
 //! ```
 //! use peerpath_paths::{Inventory, PathName, Request, Tree};
@@ -41,6 +42,7 @@ mod host;
 mod host_change;
 mod inbound;
 mod inventory;
+pub mod kernel_log;
 pub mod kernel_rules;
 mod link_security;
 mod locality;
@@ -61,7 +63,10 @@ pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
 pub use endpoint_kind::EndpointKind;
-pub use explain::{Facts, MemoryKind, Route, Step, errno_name, explain, parse_errno};
+pub use explain::{
+    DocumentedErrno, ErrnoMeaning, Facts, MemoryKind, Route, Step, UnknownStepError, documented_errnos, errno_in,
+    errno_meanings, errno_name, explain, parse_errno,
+};
 pub use explanation::{Explained, Explanation, Severity};
 pub use exporter_rule::ExporterRule;
 pub use function::{Function, GroupMembership};

@@ -3,6 +3,7 @@
 mod bind;
 mod compare;
 mod doctor;
+mod explain;
 mod export;
 mod inspected_host;
 mod list;
@@ -46,6 +47,7 @@ enum Command {
     List(list::List),
     Paths(paths::Paths),
     Doctor(doctor::Doctor),
+    Explain(explain::Explain),
     Snapshot(snapshot::Snapshot),
     Bind(bind::Bind),
     Restore(bind::Restore),
@@ -73,6 +75,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(command) => command.run(),
         Command::Paths(command) => command.run(),
         Command::Doctor(command) => command.run(&command_line),
+        Command::Explain(command) => command.run(&command_line),
         Command::Snapshot(command) => command.run(),
         Command::Bind(command) => command.run(),
         Command::Restore(command) => command.run(),

@@ -64,6 +64,32 @@ fn doctor_prints_the_golden_fields() {
     golden::check("doctor.json.txt", &shape.text());
 }
 
+#[test]
+fn explain_prints_the_golden_fields() {
+    let errnos =
+        [&["EINVAL"][..], &["EPERM"], &["EOPNOTSUPP"], &["524", "--source", "gpu"], &["EXDEV", "--step", "export"]];
+    let printed = each(&errnos, |arguments| {
+        let output = run(&[&["explain", "--json"], *arguments].concat());
+        assert_eq!(code(&output), 0);
+        json(&output)
+    });
+    let shape = shape(&printed, &["[].step", "[].severity"]);
+    golden::check("explain.json.txt", &shape.text());
+}
+
+#[test]
+fn explain_prints_the_golden_fields_for_each_line_of_a_log() {
+    let log = golden::workspace().join("paths/tests/fixtures/kernel-log/lab.txt");
+    let root = golden::workspace().join("results/reference/matrix/default/snapshot.tar.gz");
+    let arguments = ["explain", log.to_str().unwrap(), "--root", root.to_str().unwrap(), "--json", "--all"];
+    let output = run(&arguments);
+    assert_eq!(code(&output), 0);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shape = shape(&records, &["severity"]);
+    golden::check("explain.log.json.txt", &shape.text());
+}
+
 /// `list` reads the host that runs the test, so the golden file may list more than this host has.
 #[test]
 fn list_prints_no_other_fields_than_the_golden_ones() {

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 /// Largest errno of user space (`include/uapi/asm-generic/errno.h`): EHWPOISON.
-const LAST_OF_USER_SPACE: i32 = 133;
+pub(super) const LAST_OF_USER_SPACE: i32 = 133;
 
 /// Errnos that the kernel defines for itself (`include/linux/errno.h`), with their meaning. Some drivers return them to user
 /// space by mistake, and the C library has no names for them.

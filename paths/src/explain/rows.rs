@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use super::errno::ENOTSUPP;
 use super::{DmaBufSupport, Facts, MemoryKind, Route, Step};
 use crate::Cause;
+use crate::Explanation;
 use crate::Severity::{self, Failed, Unavailable};
 
 /// The meaning of one errno at one step.
@@ -84,6 +85,15 @@ const fn uncaused(step: Step, errno: Errno, severity: Severity, why: &'static st
 }
 
 impl Row {
+    pub(super) fn explanation(&self) -> Explanation {
+        Explanation {
+            cause: self.cause,
+            severity: Some(self.severity),
+            why: self.why.into(),
+            remedy: self.remedy.into(),
+        }
+    }
+
     /// Sets an errno that the C library does not know.
     const fn numbered(self, errno: i32) -> Self {
         Self { errno, ..self }

@@ -1,0 +1,186 @@
+//! `peerpath explain`.
+
+mod errno;
+mod host_names;
+mod log;
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use peerpath_bench::failure::Failure;
+use peerpath_paths::{Facts, MemoryKind, Step, Tree, errno_in, kernel_log, parse_errno};
+
+use self::host_names::HostNames;
+use crate::hints::CommandLine;
+
+/// Explain an errno of the kernel, or lines of the kernel log: cause, reason and remedy.
+#[derive(Debug, Args)]
+#[command(after_help = help())]
+pub(super) struct Explain {
+    /// Errno as a name, a number or the text of a program; a file with a kernel log; or - for standard input
+    /// [default: standard input]
+    #[arg(value_name = "ERRNO|FILE", allow_negative_numbers = true)]
+    what: Option<String>,
+    /// Step that returned the errno, e.g. register  [default: every step with a documented meaning]
+    #[arg(long, value_name = "STEP")]
+    step: Option<Step>,
+    /// Kind of the memory: a BAR that VFIO exports, memory of a GPU, or ordinary memory
+    #[arg(long, value_name = "KIND")]
+    source: Option<Source>,
+    /// Driver of the importer, e.g. mlx5_core
+    #[arg(long, value_name = "NAME")]
+    driver: Option<String>,
+    /// Print only recognised lines of the log
+    #[arg(long)]
+    only: bool,
+    /// Also explain lines of the log that report normal operation
+    #[arg(long)]
+    all: bool,
+    /// Snapshot that names the functions in the log  [default: this host, for standard input]
+    #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
+    root: Option<PathBuf>,
+    /// Print JSON: an array for an errno, one line per recognised line of a log
+    #[arg(long)]
+    json: bool,
+}
+
+fn help() -> String {
+    let width = Step::all().map(|step| step.name().len()).max().unwrap_or(0);
+    let steps: String = Step::all().map(|step| format!("  {:<width$}  {}\n", step.name(), step.as_str())).collect();
+    format!(
+        "\
+Examples:
+  peerpath explain EINVAL --step register             an errno of a dma-buf registration
+  peerpath explain 524 --step register --source gpu   the same for memory of a GPU
+  peerpath explain \"Couldn't allocate MR with error=14\"
+                                                      the text of a program
+  dmesg | peerpath explain                            the kernel log with explanations
+  dmesg -w | peerpath explain --only                  only explained lines, as they arrive
+  peerpath explain dmesg.txt --json                   a saved log
+
+Steps:
+{steps}
+--step also accepts names of calls, such as ibv_reg_mr or VFIO_IOMMU_MAP_DMA. Unknown lines of a log pass through unchanged."
+    )
+}
+
+/// Kind of the memory that an importer maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Source {
+    Vfio,
+    Gpu,
+    Memory,
+}
+
+impl From<Source> for MemoryKind {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Vfio => Self::VfioBar,
+            Source::Gpu => Self::Gpu,
+            Source::Memory => Self::Host,
+        }
+    }
+}
+
+impl Explain {
+    pub(super) fn run(&self, command_line: &CommandLine) -> Result<ExitCode, Failure> {
+        let input = self.what.as_deref().map_or(Ok(Input::Standard), Input::parse)?;
+        match input {
+            Input::Errno(errno) => {
+                let facts = Facts {
+                    source: self.source.map(MemoryKind::from),
+                    driver: self.driver.clone(),
+                    ..Facts::default()
+                };
+                errno::explain(errno, self.step, &facts, self.json, command_line)
+            }
+            _ if self.step.is_some() => Err(Failure::bad_input(
+                "cannot explain a step without an errno",
+                "--step applies to an errno, not to a kernel log",
+                "name the errno, e.g. `peerpath explain EINVAL --step register`",
+            )),
+            Input::Standard if self.what.is_none() && io::stdin().is_terminal() => Err(Failure::bad_input(
+                "nothing to explain",
+                "standard input is a terminal",
+                "name an errno, e.g. `peerpath explain EINVAL`, or run `dmesg | peerpath explain`",
+            )),
+            Input::Standard => self.log(io::stdin().lock(), true),
+            Input::Line(line) => self.log(line.as_bytes(), false),
+            Input::File(path) => {
+                let file = File::open(&path).map_err(|error| {
+                    Failure::bad_input(
+                        format!("cannot open {}", path.display()),
+                        error.to_string(),
+                        "name a readable file",
+                    )
+                })?;
+                self.log(file, false)
+            }
+        }
+    }
+
+    fn log(&self, input: impl io::Read, is_this_host: bool) -> Result<ExitCode, Failure> {
+        let names = match &self.root {
+            Some(root) => HostNames::of(Tree::open(root)?, ""),
+            None if is_this_host => HostNames::of(Tree::live(), " on this host"),
+            None => HostNames::none(),
+        };
+        let options = log::Options { only: self.only, routine: self.all, json: self.json };
+        log::explain(input, options, names)
+    }
+}
+
+/// What to explain.
+#[derive(Debug, PartialEq, Eq)]
+enum Input {
+    Errno(i32),
+    Standard,
+    File(PathBuf),
+    /// A line of the kernel log.
+    Line(String),
+}
+
+impl Input {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        if text == "-" {
+            return Ok(Self::Standard);
+        }
+        if let Some(errno) = parse_errno(text) {
+            return Ok(Self::Errno(errno));
+        }
+        let path = PathBuf::from(text);
+        if path.exists() {
+            return Ok(Self::File(path));
+        }
+        // A line of the kernel log can contain an errno, so try it before the text of a program.
+        if kernel_log::explain(text).is_some() {
+            return Ok(Self::Line(format!("{text}\n")));
+        }
+        errno_in(text).map(Self::Errno).ok_or_else(|| {
+            Failure::bad_input(
+                format!("cannot explain {text:?}"),
+                "it is neither an errno, nor a text with an errno, nor a known line of the kernel log, nor a file",
+                "use a name such as EINVAL, a number such as 22, or a file with the output of dmesg",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_errnos_files_and_lines_apart() {
+        assert_eq!(Input::parse("-").unwrap(), Input::Standard);
+        assert_eq!(Input::parse("-22").unwrap(), Input::Errno(22));
+        assert_eq!(Input::parse("Couldn't allocate MR with error=14").unwrap(), Input::Errno(14));
+        assert_eq!(Input::parse("Cargo.toml").unwrap(), Input::File("Cargo.toml".into()));
+        let line = "mlx5_core 0000:08:00.1: mlx5_cmd_out_err: CREATE_MKEY(0x200) op_mod(0x0) failed, status bad (0x3), err(-22)";
+        assert!(matches!(Input::parse(line).unwrap(), Input::Line(_)));
+        assert!(Input::parse("nonsense").unwrap_err().to_string().contains("nonsense"));
+    }
+}

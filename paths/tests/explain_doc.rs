@@ -1,0 +1,120 @@
+//! `docs/explain.md` lists every errno and message that the tables explain.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use peerpath_paths::kernel_log::{self, Family, Message};
+use peerpath_paths::{Cause, Explanation, Severity, Step, documented_errnos, errno_name};
+
+#[test]
+fn the_document_agrees_with_the_tables() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/explain.md");
+    let text = document();
+    if std::env::var("PEERPATH_BLESS").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = found.lines().zip(text.lines()).find(|(found, wanted)| found != wanted);
+    assert!(
+        found == text,
+        "docs/explain.md differs from the tables, first at {differs:#?}.\nRun this test with PEERPATH_BLESS=1 to rewrite it."
+    );
+}
+
+fn document() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    text += "## Steps\n\n| step | meaning | other words |\n|---|---|---|\n";
+    for step in Step::all() {
+        let aliases: Vec<_> = step.aliases().iter().map(|alias| format!("`{alias}`")).collect();
+        let _ = writeln!(text, "| `{}` | {} | {} |", step.name(), step.as_str(), aliases.join(" "));
+    }
+    text += ERRNOS;
+    for errno in documented_errnos() {
+        let name = errno_name(errno.errno).unwrap_or_else(|| errno.errno.to_string());
+        let step = errno.step.map_or("any other".to_owned(), |step| format!("`{}`", step.name()));
+        let only = if errno.conditional { "\\*" } else { "" };
+        let severity = errno.explanation.severity.map_or("-", Severity::as_str);
+        let Explanation { cause, why, remedy, .. } = &errno.explanation;
+        let _ = writeln!(
+            text,
+            "| {name}{only} | {step} | {} | {severity} | {} | {} |",
+            word(*cause),
+            cell(why),
+            cell(remedy)
+        );
+    }
+    text += KERNEL_LOG;
+    for family in Family::ALL {
+        let _ = write!(text, "\n### {}\n\n| line | cause | meaning | remedy |\n|---|---|---|---|\n", title(*family));
+        for message in kernel_log::messages().filter(|message| message.family == *family && !message.routine) {
+            let Explanation { cause, why, remedy, .. } = message.general_explanation();
+            let _ = writeln!(text, "| {} | {} | {} | {} |", wordings(message), word(cause), cell(&why), cell(&remedy));
+        }
+        let routine: Vec<_> =
+            kernel_log::messages().filter(|message| message.family == *family && message.routine).collect();
+        if !routine.is_empty() {
+            text += "\nNormal operation:\n";
+        }
+        for message in routine {
+            let _ = writeln!(text, "- {} {}", cell(&message.general_explanation().why), wordings(message));
+        }
+    }
+    text
+}
+
+fn word(cause: Option<Cause>) -> String {
+    cause.map_or_else(|| "-".to_owned(), |cause| format!("`{cause}`"))
+}
+
+fn wordings(message: &Message) -> String {
+    let text = |text: &&str| format!("`{}`", text.trim_end_matches('$').trim().replace('*', "…").replace('\t', " "));
+    let mut texts: Vec<_> = message.texts.iter().map(text).collect();
+    // A wording at the end of the line and one before a space look the same.
+    texts.dedup();
+    cell(&texts.join(", "))
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn title(family: Family) -> &'static str {
+    match family {
+        Family::P2pdma => "P2PDMA",
+        Family::Iommu => "IOMMU",
+        Family::Swiotlb => "Bounce buffers and DMA masks",
+        Family::Aer => "PCIe errors (AER, DPC)",
+        Family::Pci => "PCI core",
+        Family::Vfio => "VFIO",
+        Family::Rdma => "RDMA",
+        Family::Gpu => "GPU drivers",
+        Family::Nvme => "NVMe",
+    }
+}
+
+const INTRODUCTION: &str = "\
+# What `peerpath explain` knows
+
+`peerpath explain ERRNO --step STEP` explains an errno of the kernel, and `dmesg | peerpath explain` lines of the kernel log.
+This document lists all of them. A test generates it from the tables in `paths/src/explain/` and `paths/src/kernel_log/`; do not
+edit it by hand (`PEERPATH_BLESS=1 cargo test -p peerpath-paths --test explain_doc` rewrites it).
+
+";
+
+const ERRNOS: &str = "
+## Errnos
+
+The severity `unavailable` means that this host or configuration does not support the operation, `failed` that it does and failed.
+A star marks a meaning that depends on more facts: the driver of the importer (`--driver`), the kind of memory (`--source`), or
+facts that only a run knows, such as the type of the IOMMU domain. The first row that applies counts.
+
+| errno | step | cause | severity | meaning | remedy |
+|---|---|---|---|---|---|
+";
+
+const KERNEL_LOG: &str = "
+## Lines of the kernel log
+
+`…` stands for any text. A line can begin with a time stamp or the prefix of a journal. The first message that a line contains
+counts. A cause of `-` means that no cause word applies.
+";
