@@ -137,6 +137,20 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
+        topic: "as the command line",
+        commands: &["paths", "doctor", "list"],
+        names: "--cmdline",
+        sentence: "Use --cmdline FILE.",
+    },
+    Hint {
+        causes: &[],
+        topic: "as the processor",
+        commands: &["paths", "doctor", "list"],
+        names: "--cpu",
+        sentence: "Use --cpu FILE.",
+    },
+    Hint {
+        causes: &[],
         topic: "the server on the other host",
         commands: &["run"],
         names: "peerpath serve",

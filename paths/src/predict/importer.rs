@@ -22,6 +22,8 @@ pub(super) struct ImporterFacts {
     /// has the kernel's initial value of 32 bits, which does not apply to an import, because the device's driver sets its own
     /// mask.
     pub(super) mask: Option<u64>,
+    /// Whether a driver of the device is bound and its DMA mask is not readable. Drivers set masks of at least 32 bits.
+    pub(super) mask_unread: bool,
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
 }
@@ -32,6 +34,7 @@ impl ImporterFacts {
         let has_driver = function.driver.as_deref().is_some_and(is_device_driver);
         Self {
             mapping: mapping(host, topology, function),
+            mask_unread: has_driver && function.dma_mask_bits.is_none(),
             mapping_fact: mapping_fact(topology, function),
             mask: function
                 .dma_mask_bits
@@ -63,7 +66,7 @@ impl ImporterFacts {
         let mapped = if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.last() > mask) {
             PossiblePaths::refused(Cause::DmaMask)
         } else {
-            PossiblePaths { bypass: true, ..PossiblePaths::default() }
+            self.or_beyond_mask(PossiblePaths { bypass: true, ..PossiblePaths::default() }, bar.map(Bar::last))
         };
         match host.bounce() {
             Some(Bounce::No) => mapped,
@@ -73,12 +76,21 @@ impl ImporterFacts {
         }
     }
 
+    /// Adds the refusal because of the DMA mask if the mask is not readable and `value`, an address or a size, may exceed it.
+    fn or_beyond_mask(&self, mapped: PossiblePaths, value: Option<u64>) -> PossiblePaths {
+        if self.mask_unread && value.is_none_or(|value| value > u64::from(u32::MAX)) {
+            return mapped.or(PossiblePaths::refused(Cause::DmaMask));
+        }
+        mapped
+    }
+
     fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
         // The DMA API allocates the IOVA below the mask, so only the size of the BAR matters.
         if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
         let mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
+        let mapped = self.or_beyond_mask(mapped, bar.map(|bar| bar.size_bytes));
         match (ranges > 1).then(|| multi_range_defect(host)) {
             None | Some(Some(false)) => mapped,
             Some(Some(true)) => PossiblePaths::refused(Cause::MultiRangeDefect),

@@ -308,6 +308,7 @@ impl<'a> ReportBuilder<'a> {
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
             unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
+                _ if function.config.is_partial() => format!("ACS of {} (the text does not show it)", function.bdf),
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (only {bytes} bytes of config space are readable)", function.bdf),
             }));
@@ -374,7 +375,9 @@ impl<'a> ReportBuilder<'a> {
                 unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
             }
             let high = self.predictor.bars[self.from].is_some_and(|bar| bar.last() > u64::from(u32::MAX));
-            if facts.mask.is_none() && high {
+            if facts.mask_unread && self.predictor.bars[self.from].is_none_or(|bar| bar.last() > u64::from(u32::MAX)) {
+                unknown.push(format!("the DMA mask of {} (dma_mask_bits)", importer.bdf));
+            } else if facts.mask.is_none() && high {
                 unknown.push(format!("the DMA mask of {} (no driver has set one)", importer.bdf));
             }
         }
