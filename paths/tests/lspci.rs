@@ -9,7 +9,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use peerpath_paths::{Bdf, Cause, Explained as _, Inventory, PathName, PathReport, Request, Tree, TreeError};
+use peerpath_paths::{
+    Bdf, Cause, Explained as _, GroupMembership, Inventory, PathName, PathReport, Request, Tree, TreeError,
+};
 use proptest::prelude::*;
 
 fn fixtures() -> PathBuf {
@@ -65,31 +67,28 @@ fn reports(tree: &Tree) -> BTreeMap<(Bdf, Bdf), PathReport> {
 fn host_of(texts: &[PathBuf], snapshot: &Tree) -> Tree {
     let tree = Tree::open_all(texts).unwrap();
     let tree = tree.with_command_line(&snapshot.text("proc/cmdline").unwrap_or_default());
-    tree.with_processor(&snapshot.text("proc/cpuinfo").unwrap()).unwrap()
+    match snapshot.text("proc/cpuinfo") {
+        Some(text) => tree.with_processor(&text).unwrap(),
+        None => tree,
+    }
 }
 
-/// Compares every pair of a text with the snapshot, and counts the pairs by whether the text decides them.
-fn compare(name: &str, kind: &str, shown: &Tree, snapshot: &Tree) -> (usize, usize) {
-    let right = reports(snapshot);
+/// Asserts that a text gives the same path as the snapshot for every pair, or `unknown` with the missing facts.
+fn compare(what: &str, shown: &Tree, right: &BTreeMap<(Bdf, Bdf), PathReport>) {
     let found = reports(shown);
-    assert!(!found.is_empty(), "{name}.{kind}");
-    let (mut decided, mut unknown) = (0, 0);
+    assert!(!found.is_empty(), "{what}");
     for (pair, report) in &found {
         // Without classes, bridges count as endpoints.
         let Some(right) = right.get(pair) else { continue };
+        let text = || format!("{what}: {report:#?} against {right:#?}");
         if report.predicted == PathName::Unknown {
-            unknown += 1;
-            assert!(right.predicted == PathName::Unknown || !report.unknown.is_empty(), "{name}.{kind}: {report:#?}");
+            assert!(right.predicted == PathName::Unknown || !report.unknown.is_empty(), "{}", text());
         } else {
-            decided += 1;
-            assert_eq!(
-                (report.predicted, report.cause),
-                (right.predicted, right.cause),
-                "{name}.{kind}: {report:#?} against {right:#?}"
-            );
+            assert_eq!(report.predicted, right.predicted, "{}", text());
+            // Where a fact is missing, the kernel may refuse for one of two reasons.
+            assert!(report.cause == right.cause || !report.unknown.is_empty(), "{}", text());
         }
     }
-    (decided, unknown)
 }
 
 /// Whether the path follows from the bridges, ACS, the processor and the allowlist alone.
@@ -101,13 +100,15 @@ fn is_decided_by_topology(report: &PathReport) -> bool {
 fn no_text_contradicts_the_snapshot() {
     for (name, file) in snapshots() {
         let snapshot = Tree::open(&file).unwrap();
+        let right = reports(&snapshot);
         for kind in ["vvv", "vvvnnD", "v", "xxxx", "xxx", "vvvnnxxxx", "tv", "user"] {
-            compare(&name, kind, &Tree::open(&text(&name, kind)).unwrap(), &snapshot);
-            compare(&name, kind, &host_of(&[text(&name, kind)], &snapshot), &snapshot);
+            let text = text(&name, kind);
+            compare(&format!("{name}.{kind}"), &Tree::open(&text).unwrap(), &right);
+            compare(&format!("{name}.{kind} with processor"), &host_of(&[text], &snapshot), &right);
         }
         for kinds in [["tv", "user"], ["v", "xxxx"], ["vvv", "xxx"], ["user", "xxxx"], ["tv", "vvv"]] {
             let texts = kinds.map(|kind| text(&name, kind));
-            compare(&name, &kinds.join(","), &host_of(&texts, &snapshot), &snapshot);
+            compare(&format!("{name}.{kinds:?}"), &host_of(&texts, &snapshot), &right);
         }
     }
 }
@@ -122,6 +123,11 @@ fn texts_with_acs_decide_what_the_topology_decides() {
             let found = reports(&host_of(&texts, &snapshot));
             for (pair, right) in right.iter().filter(|(_, right)| is_decided_by_topology(right)) {
                 let found = &found[pair];
+                // Several devices can have one name, and only one of them be in the allowlist.
+                let is_ambiguous = |fact: &String| fact.contains("allowlist") || fact.contains("the first on root bus");
+                if *kinds == ["vvv"] && found.unknown.iter().any(is_ambiguous) {
+                    continue;
+                }
                 assert_eq!(
                     (found.predicted, found.cause),
                     (right.predicted, right.cause),
@@ -147,7 +153,12 @@ fn bars_groups_and_drivers_are_those_of_the_snapshot() {
                 "{name} {}",
                 right.bdf
             );
-            assert_eq!((&found.driver, found.membership), (&right.driver, right.membership), "{name} {}", right.bdf);
+            if found.driver_known {
+                assert_eq!(found.driver, right.driver, "{name} {}", right.bdf);
+            }
+            if found.membership != GroupMembership::Unknown {
+                assert_eq!(found.membership, right.membership, "{name} {}", right.bdf);
+            }
             assert_eq!(found.bars, right.bars, "{name} {}", right.bdf);
             assert_eq!((found.acs, found.ats), (right.acs, right.ats), "{name} {}", right.bdf);
             assert_eq!(found.pcie, right.pcie, "{name} {}", right.bdf);

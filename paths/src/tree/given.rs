@@ -74,12 +74,14 @@ pub(super) fn cpuinfo(text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
     }
-    if text.lines().any(is_about_the_processor) {
-        return Some(from_lines(text));
+    let kept = from_lines(text);
+    if !kept.is_empty() {
+        return Some(kept);
     }
     vendor_and_family(text).or_else(|| from_model(text.lines().next()?))
 }
 
+/// The lines of `/proc/cpuinfo` or `lscpu` that the reader of the processor uses.
 fn from_lines(text: &str) -> String {
     let mut kept = String::new();
     for line in text.lines() {

@@ -12,6 +12,9 @@ use crate::{Bdf, Capability, ConfigSpace, PortType};
 const DEPTH_LIMIT: usize = 32;
 /// Maximum number of virtual functions of all physical functions.
 const VIRTUAL_LIMIT: usize = 1 << 16;
+/// Classes of functions of the chip set: host bridge, ISA bridge, SATA and SAS controllers, interrupt controller and IOMMU, other
+/// system peripherals, SMBus, performance monitors.
+const INCIDENTAL: [u16; 9] = [0x0600, 0x0601, 0x0106, 0x0107, 0x0800, 0x0806, 0x0880, 0x0c05, 0x1101];
 const HOST_BRIDGE: u16 = 0x0600;
 const PCI_BRIDGE: u16 = 0x0604;
 
@@ -39,7 +42,7 @@ pub(super) struct Hierarchy {
     below_port: BTreeSet<Bus>,
     /// Segments with a bridge whose bus numbers are unknown.
     unclear: BTreeSet<u32>,
-    /// Whether the text lists the first function of the host, and thus was not filtered.
+    /// Whether the text lists every function of the host.
     is_whole: bool,
     /// Buses of which the text lists device 0.
     starting: BTreeSet<Bus>,
@@ -48,8 +51,7 @@ pub(super) struct Hierarchy {
 
 impl Hierarchy {
     pub(super) fn of(listing: &Listing) -> Self {
-        let first = Bdf::new(0, 0, 0, 0).is_some_and(|first| listing.functions.contains_key(&first));
-        let mut hierarchy = Self { roots: listing.roots.clone(), is_whole: first, ..Self::default() };
+        let mut hierarchy = Self { roots: listing.roots.clone(), ..Self::default() };
         let mut virtual_left = VIRTUAL_LIMIT;
         for (&bdf, shown) in &listing.functions {
             let space = shown.config.space(shown.whole_dump);
@@ -64,7 +66,21 @@ impl Hierarchy {
                 }
             }
         }
+        hierarchy.is_whole = hierarchy.lists_all(listing);
         hierarchy
+    }
+
+    /// Whether a text lists every function, rather than those that its author selected. It does if it lists the first function of
+    /// the host, or a function that has nothing to do with peer-to-peer transfers, and no bridge is missing.
+    fn lists_all(&self, listing: &Listing) -> bool {
+        let starts = Bdf::new(0, 0, 0, 0).is_some_and(|first| listing.functions.contains_key(&first));
+        let is_placed = |bdf: &Bdf| {
+            let bus = (bdf.segment(), bdf.bus());
+            let is_known = self.leading.contains_key(&bus) || self.roots.contains(&bus);
+            is_known || self.physical.contains_key(bdf) || !self.is_below_missing(bus)
+        };
+        let is_incidental = |shown: &Shown| shown.class.is_some_and(|class| INCIDENTAL.contains(&class));
+        starts || (listing.functions.values().any(is_incidental) && listing.functions.keys().all(is_placed))
     }
 
     fn add(&mut self, bdf: Bdf, shown: &Shown, space: &ConfigSpace) {
@@ -92,11 +108,16 @@ impl Hierarchy {
             _ if bdf.bus() == 0 || class == Some(HOST_BRIDGE) => {
                 self.roots.insert(bus);
             }
-            Some(_) => {
+            Some(PortType::Endpoint | PortType::SwitchUpstream | PortType::SwitchDownstream) => {
                 self.below_port.insert(bus);
             }
-            None => {}
+            _ => {}
         }
+    }
+
+    /// Whether the bridge that leads to a bus is missing, if the bus is not a root bus.
+    fn is_below_missing(&self, bus: Bus) -> bool {
+        self.covered.contains(&bus) || self.below_port.contains(&bus)
     }
 
     fn above(&self, bdf: Bdf) -> Above {
@@ -105,8 +126,7 @@ impl Hierarchy {
             return Above::Bridge(bridge);
         }
         let lists_roots = || self.roots.range((bus.0, 0)..=(bus.0, u8::MAX)).next().is_some();
-        let may_be_below =
-            self.covered.contains(&bus) || self.below_port.contains(&bus) || self.unclear.contains(&bus.0);
+        let may_be_below = self.is_below_missing(bus) || self.unclear.contains(&bus.0);
         let is_root = self.roots.contains(&bus) || (!may_be_below && lists_roots());
         let lists_first = self.is_whole || self.starting.contains(&bus);
         if is_root && lists_first { Above::RootBus } else { Above::Unknown }

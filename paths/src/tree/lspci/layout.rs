@@ -60,7 +60,7 @@ impl Layout {
                 b'[' => {
                     let Some(length) = bytes[at..].iter().position(|&byte| byte == b']') else { break };
                     let Some(inner) = line.get(at + 1..at + length) else { break };
-                    let Some(below) = buses(inner, bridge, &mut items) else { break };
+                    let Some(below) = buses(inner, place, bridge, &mut items) else { break };
                     place = below;
                     bridge = None;
                     at += length + 1;
@@ -83,13 +83,16 @@ impl Layout {
     }
 }
 
-/// Parses `0000:40`, a root bus, or `02-05`, the buses below a bridge.
-fn buses(text: &str, bridge: Option<Bdf>, items: &mut Vec<Item<'_>>) -> Option<Place> {
+/// Parses `0000:40`, a root bus, or `02-05`, the buses below a bridge. Within the buses of a bridge, `0000:04` is a bus whose bridge is
+/// missing, such as a bus of virtual functions.
+fn buses(text: &str, place: Place, bridge: Option<Bdf>, items: &mut Vec<Item<'_>>) -> Option<Place> {
     let hex = |text: &str| u32::from_str_radix(text, 16).ok();
     let bus = |text: &str| hex(text).and_then(|bus| u8::try_from(bus).ok());
     if let Some((segment, number)) = text.split_once(':') {
         let (segment, number) = (hex(segment)?, bus(number)?);
-        items.push(Item::Root(segment, number));
+        if place == Place::Roots {
+            items.push(Item::Root(segment, number));
+        }
         return Some(Place::Bus(segment, number));
     }
     let bridge = bridge?;
@@ -153,6 +156,18 @@ mod tests {
                 "0000:04:00.0 D",
                 "0000:00:1f.3 -",
             ]
+        );
+    }
+
+    #[test]
+    fn a_bus_within_a_bridge_is_not_a_root_bus() {
+        let text = "\
+-[0000:00]---01.0-[01-03]--+-[0000:03]---00.0  A
+                           \\-[0000:01]---00.0  B
+";
+        assert_eq!(
+            read(text),
+            ["root 0000:00", "0000:00:01.0 -", "0000:00:01.0 [01-03]", "0000:03:00.0 A", "0000:01:00.0 B"]
         );
     }
 
