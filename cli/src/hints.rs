@@ -204,7 +204,7 @@ impl CommandLine {
     pub(crate) fn complete(&self, mut failure: Failure) -> Failure {
         let explanation = &mut failure.explanation;
         explanation.remedy = match (explanation.cause, failure.severity) {
-            (None, Severity::BadInput) => self.with_help(&explanation.remedy),
+            (None, Severity::BadInput) => self.with_help(&self.remedy(None, &explanation.remedy)),
             (cause, _) => self.remedy(cause, &explanation.remedy),
         };
         failure

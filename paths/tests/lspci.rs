@@ -343,6 +343,20 @@ proptest! {
         analyze(&bytes);
     }
 
+    #[test]
+    fn accepts_damaged_texts(
+        which in 0_usize..4,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), "[0-9a-f\\[\\]:. \n\t+-]{1,6}"), 1..40),
+    ) {
+        let kind = ["vvvnnD", "xxx", "tv", "v"][which];
+        let mut text = unpacked("04_pxb_epyc", kind);
+        for (at, with) in changes {
+            let at = at.index(text.len() - with.len());
+            text.replace_range(at..at + with.len(), &with);
+        }
+        analyze(text.as_bytes());
+    }
+
     /// A text that ends anywhere, or without some of its lines, gives the same answers or unknown ones.
     #[test]
     fn a_shortened_text_does_not_contradict_the_snapshot(end in 0_usize..60_000, which in 0_usize..4) {

@@ -173,7 +173,7 @@ fn amd_family(words: &[&str]) -> Option<u32> {
         |at: usize| words[at..].iter().find(|word| word.len() >= 4 && word.starts_with(|c: char| c.is_ascii_digit()));
     let digit = |word: &str, at: usize| word.chars().nth(at).and_then(|digit| digit.to_digit(10));
     if let Some(at) = position("EPYC") {
-        let generation = |name: &str| words[at..].iter().any(|word| *word == name);
+        let generation = |name: &str| words[at..].contains(&name);
         if generation("Rome") || generation("Naples") {
             return Some(ZEN);
         } else if generation("Milan") || generation("Genoa") {
