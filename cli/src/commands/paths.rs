@@ -17,7 +17,9 @@ Examples:
   peerpath paths                            every pair of this host
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
                                             one pair, with the deciding fact
-  peerpath paths --root host.tar.gz --json  another host, from its snapshot")]
+  peerpath paths --root host.tar.gz --json  another host, from its snapshot
+  peerpath paths --root lspci.txt --cpu \"AMD EPYC 7763\"
+                                            another host, from the output of `lspci -vvvnn`")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF")]
