@@ -137,6 +137,20 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
+        topic: "as the command line",
+        commands: &["paths", "doctor", "list"],
+        names: "--cmdline",
+        sentence: "Use --cmdline FILE.",
+    },
+    Hint {
+        causes: &[],
+        topic: "as the processor",
+        commands: &["paths", "doctor", "list"],
+        names: "--cpu",
+        sentence: "Use --cpu FILE.",
+    },
+    Hint {
+        causes: &[],
         topic: "the server on the other host",
         commands: &["run"],
         names: "peerpath serve",
@@ -190,7 +204,7 @@ impl CommandLine {
     pub(crate) fn complete(&self, mut failure: Failure) -> Failure {
         let explanation = &mut failure.explanation;
         explanation.remedy = match (explanation.cause, failure.severity) {
-            (None, Severity::BadInput) => self.with_help(&explanation.remedy),
+            (None, Severity::BadInput) => self.with_help(&self.remedy(None, &explanation.remedy)),
             (cause, _) => self.remedy(cause, &explanation.remedy),
         };
         failure

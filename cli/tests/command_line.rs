@@ -143,6 +143,85 @@ fn analyses_a_snapshot_of_another_host() {
     ends(&["paths", "--root", &root, "--to", "verbs:mlx5_9"], 2, "verbs:mlx5_9");
 }
 
+/// The output of `lspci -vvvn` on a host with a NIC and a GPU at two root ports.
+const LSPCI: &str = "\
+00:00.0 0600: 1022:1480
+\tControl: I/O- Mem+ BusMaster+
+\tStatus: Cap- 66MHz-
+\tIOMMU group: 0
+
+00:01.1 0604: 1022:1483
+\tControl: I/O- Mem+ BusMaster+
+\tStatus: Cap+ 66MHz-
+\tIOMMU group: 1
+\tBus: primary=00, secondary=01, subordinate=01, sec-latency=0
+\tCapabilities: [58] Express (v2) Root Port (Slot+), MSI 00
+\tKernel driver in use: pcieport
+
+00:03.1 0604: 1022:1483
+\tControl: I/O- Mem+ BusMaster+
+\tStatus: Cap+ 66MHz-
+\tIOMMU group: 2
+\tBus: primary=00, secondary=02, subordinate=02, sec-latency=0
+\tCapabilities: [58] Express (v2) Root Port (Slot+), MSI 00
+\tKernel driver in use: pcieport
+
+01:00.0 0200: 15b3:1021
+\tControl: I/O- Mem+ BusMaster+
+\tStatus: Cap+ 66MHz-
+\tIOMMU group: 11
+\tRegion 0: Memory at d0000000 (64-bit, prefetchable) [size=32M]
+\tCapabilities: [60] Express (v2) Endpoint, MSI 00
+\tKernel driver in use: mlx5_core
+
+02:00.0 0302: 10de:20b0
+\tControl: I/O- Mem+ BusMaster+
+\tStatus: Cap+ 66MHz-
+\tIOMMU group: 12
+\tRegion 1: Memory at 20000000000 (64-bit, prefetchable) [size=64G]
+\tCapabilities: [60] Express (v2) Endpoint, MSI 00
+
+";
+
+#[test]
+fn analyses_the_output_of_lspci() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let lspci = write("lspci.txt", LSPCI);
+    ends(&["list", "--root", &lspci], 0, "0000:02:00.0");
+    let pair = |more: &[&str]| {
+        let words = [&["paths", "--root", &lspci, "--from", "02:00.0", "--to", "01:00.0", "--json"], more].concat();
+        let output = peerpath(&words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let pairs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        pairs[0].clone()
+    };
+    // The text does not show the domain type, which decides only if the kernel trusts the processor.
+    let amd = pair(&["--cpu", "AMD EPYC 7763 64-Core Processor"]);
+    assert_eq!(amd["predicted"], "unknown");
+    assert!(amd["unknown"].to_string().contains("domain type of 0000:01:00.0"), "{amd}");
+    let cpuinfo = write("cpuinfo", "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n");
+    let intel = pair(&["--cpu", &cpuinfo, "--cmdline", "iommu=pt"]);
+    assert_eq!((&intel["predicted"], &intel["cause"]), (&"refused".into(), &"topology".into()));
+    ends(
+        &["doctor", "--root", &lspci, "--cpu", "GenuineIntel:6", "--from", "02:00.0", "--to", "01:00.0"],
+        1,
+        "topology",
+    );
+
+    let tree = write("tree.txt", "-[0000:00]-+-00.0  x\n           \\-01.1-[01]----00.0  y\n");
+    ends(&["list", "--root", &format!("{lspci},{tree}")], 0, "0000:02:00.0");
+    ends(&["list", "--root", &lspci, "--root", &tree], 0, "0000:02:00.0");
+    ends(&["paths", "--root", &lspci, "--cpu", "a fast one"], 2, "AuthenticAMD:25");
+    ends(&["paths", "--cpu", "GenuineIntel:6"], 2, "--root");
+    ends(&["paths", "--root", &write("log", "[    0.000000] a\n[    0.100000] b\n")], 2, "a kernel log");
+    ends(&["paths", "--root", &cpuinfo], 2, "--cpu FILE");
+}
+
 #[test]
 fn rejects_a_file_that_is_not_a_snapshot() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn of_exporter(
         (exporter.membership == GroupMembership::None, Cause::NoIommu),
         (group.is_some_and(|group| group.noiommu), Cause::Noiommu),
         (drivers.others(exporter).next().is_some(), Cause::GroupNotViable),
-        (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
+        (exporter.driver_known && !exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
         (exporter.bars_known && !has_exportable(host, exporter, bar), Cause::BarNotExportable),
         (host.dma_buf_export().is_some_and(|(present, _)| !present), Cause::KernelTooOld),
         (confidential, Cause::ConfidentialGuest),

@@ -183,6 +183,8 @@ pub struct Ide {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSpace {
     bytes: Vec<u8>,
+    /// For each byte whether its value is known (not 0); `None` if every byte is known.
+    known: Option<Vec<u8>>,
 }
 
 impl ConfigSpace {
@@ -196,25 +198,50 @@ impl ConfigSpace {
             whole => whole,
         };
         bytes.truncate(length);
-        let mut config = Self { bytes };
+        let mut config = Self { bytes, known: None };
         // `tar` pads a file of sysfs with zeros to the size that sysfs reports. A capability list that points into zeros shows
         // that the file was truncated.
-        if config.capability_pointer().is_some() && config.bytes.iter().skip(HEADER_BYTES).all(|&byte| byte == 0) {
+        if config.capability_pointer().present().is_some()
+            && config.bytes.iter().skip(HEADER_BYTES).all(|&byte| byte == 0)
+        {
             config.bytes.truncate(HEADER_BYTES);
         }
         config
     }
 
+    /// Config space of which only some bytes are known, as a text about the function shows it. `known` has one byte for each byte
+    /// of `bytes`: 0 if its value is unknown. A capability whose place in the list is unknown is [`Capability::Unknown`].
+    pub(crate) fn partial(mut bytes: Vec<u8>, known: Vec<u8>) -> Self {
+        if bytes.len() != known.len() || bytes.len() < HEADER_BYTES {
+            return Self::new(Vec::new());
+        }
+        bytes.truncate(EXTENDED_BYTES);
+        Self { bytes, known: Some(known) }
+    }
+
+    /// Whether bytes within the readable part are unknown.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.known.is_some()
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let unknown = |known: &Vec<u8>| known.get(at..at + N).is_none_or(|known| known.contains(&0));
+        if self.known.as_ref().is_some_and(unknown) {
+            return None;
+        }
+        self.bytes.get(at..at + N)?.try_into().ok()
+    }
+
     fn byte(&self, at: usize) -> Option<u8> {
-        self.bytes.get(at).copied()
+        self.array(at).map(u8::from_le_bytes)
     }
 
     fn word(&self, at: usize) -> Option<u16> {
-        Some(u16::from_le_bytes(self.bytes.get(at..at + 2)?.try_into().ok()?))
+        self.array(at).map(u16::from_le_bytes)
     }
 
     fn double(&self, at: usize) -> Option<u32> {
-        Some(u32::from_le_bytes(self.bytes.get(at..at + 4)?.try_into().ok()?))
+        self.array(at).map(u32::from_le_bytes)
     }
 
     /// Number of readable bytes.
@@ -263,20 +290,26 @@ impl ConfigSpace {
         (index < registers).then(|| self.double(0x10 + 4 * usize::from(index)))?
     }
 
-    /// Offset of the first capability; `None` without capabilities.
-    fn capability_pointer(&self) -> Option<usize> {
-        if self.word(6)? & 0x10 == 0 {
-            return None;
+    /// Offset of the first capability.
+    fn capability_pointer(&self) -> Capability<usize> {
+        let Some(status) = self.word(6) else { return Capability::Unknown };
+        if status & 0x10 == 0 {
+            return Capability::Absent;
         }
-        let at = if self.header_type()? == 2 { 0x14 } else { 0x34 };
-        Some(usize::from(self.byte(at)? & !3)).filter(|&pointer| pointer >= HEADER_BYTES)
+        let Some(header_type) = self.header_type() else { return Capability::Unknown };
+        match self.byte(if header_type == 2 { 0x14 } else { 0x34 }).map(|pointer| usize::from(pointer & !3)) {
+            None => Capability::Unknown,
+            Some(pointer) if pointer < HEADER_BYTES => Capability::Absent,
+            Some(pointer) => Capability::Present(pointer),
+        }
     }
 
     fn capability(&self, wanted: u8) -> Capability<usize> {
-        if self.bytes.is_empty() {
-            return Capability::Unknown;
-        }
-        let Some(mut at) = self.capability_pointer() else { return Capability::Absent };
+        let mut at = match self.capability_pointer() {
+            Capability::Present(at) => at,
+            Capability::Absent => return Capability::Absent,
+            Capability::Unknown => return Capability::Unknown,
+        };
         // The maximum number of capabilities limits the iterations, because a damaged list can be cyclic.
         for _ in 0..(CONVENTIONAL_BYTES - HEADER_BYTES) / 4 {
             let Some(entry) = self.word(at) else { return Capability::Unknown };
@@ -298,7 +331,7 @@ impl ConfigSpace {
     fn extended_where(&self, wanted: u16, is_wanted: impl Fn(usize) -> bool) -> Capability<usize> {
         let readable = self.bytes.len();
         // A function without capabilities is not a PCIe device and has no extended config space.
-        if readable == 0 || (readable < CONVENTIONAL_BYTES && self.capability_pointer().is_some()) {
+        if readable == 0 || (readable < CONVENTIONAL_BYTES && self.capability_pointer() != Capability::Absent) {
             return Capability::Unknown;
         }
         // The kernel itself reads only 256 bytes of conventional PCI functions, and of all functions with pci=nommconf.
@@ -338,6 +371,11 @@ impl ConfigSpace {
                 link_limit: link(at + 0x0c),
             })
         })
+    }
+
+    /// Reads the device/port type, which may be known although the other registers of the PCIe capability are not.
+    pub(crate) fn port_type(&self) -> Capability<PortType> {
+        self.capability(CAPABILITY_PCIE).and_then(|at| self.word(at + 2).map(port_type))
     }
 
     /// Reads the ACS Control register.
@@ -426,6 +464,17 @@ impl ConfigSpace {
     /// Whether the function has the SR-IOV capability, as a physical function does.
     pub fn sriov(&self) -> Capability<()> {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
+    }
+
+    /// The virtual functions that the SR-IOV capability of a physical function enables, as their distances from the physical function
+    /// in routing IDs (bus, device and function as one number).
+    pub(crate) fn virtual_functions(&self) -> Capability<impl Iterator<Item = u32> + use<>> {
+        self.extended(EXTENDED_SRIOV).and_then(|at| {
+            let enabled = self.word(at + 0x08)? & 1 != 0;
+            let count = if enabled { self.word(at + 0x10)? } else { 0 };
+            let (offset, stride) = (self.word(at + 0x14)?, self.word(at + 0x16)?);
+            Some((0..u32::from(count)).map(move |index| u32::from(offset) + u32::from(stride) * index))
+        })
     }
 
     /// Returns the bytes for a snapshot, without the serial number and the contents of the VPD capability.

@@ -3,6 +3,10 @@
 use crate::bar::parse_resource;
 use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, Pcie, PortType, Tree};
 
+/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from a text has it; sysfs and
+/// snapshots do not.
+pub(crate) const KNOWN_CONFIG: &str = "config.known";
+
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GroupMembership {
@@ -39,8 +43,10 @@ pub struct Function {
     pub bars: Vec<Bar>,
     /// Whether the BARs are known: a copy of sysfs may lack the file `resource`.
     pub bars_known: bool,
-    /// Name of the bound driver.
+    /// Name of the bound driver; `None` if no driver is bound, or if the driver is unknown.
     pub driver: Option<String>,
+    /// Whether the driver is known: a copy of sysfs may lack the links of the function, and a text may not show it.
+    pub driver_known: bool,
     /// Number of the NUMA node; `None` if sysfs reports none or a negative number.
     pub numa_node: Option<u32>,
     /// The DMA mask that the bound driver set, in bits; 32 before a driver sets it.
@@ -71,12 +77,17 @@ impl Function {
         }
         let at = |name: &str| format!("{path}/{name}");
         let hex = |name: &str| u32::from_str_radix(tree.text(&at(name))?.trim().strip_prefix("0x")?, 16).ok();
-        let config = ConfigSpace::new(tree.read(&at("config")).unwrap_or_default());
+        let config = tree.read(&at("config")).unwrap_or_default();
+        let config = match tree.read(&at(KNOWN_CONFIG)) {
+            Some(known) => ConfigSpace::partial(config, known),
+            None => ConfigSpace::new(config),
+        };
         let physical_function = tree.link_name(&at("physfn")).and_then(|name| name.parse().ok());
         // In the config space of a virtual function the IDs read as all ones; sysfs reports the actual IDs.
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
         // An empty file is a failed copy: the kernel lists every BAR register, also those that are not implemented.
         let resource = tree.text(&at("resource")).filter(|text| !text.is_empty());
+        let driver = tree.link_name(&at("driver")).map(|name| printable(&name));
         Some(Self {
             bdf,
             vendor: hex("vendor").map(|id| id as u16).or(ids.map(|ids| ids.0)),
@@ -88,7 +99,8 @@ impl Function {
             ide: config.ide(),
             bars: resource.as_deref().map(parse_resource).unwrap_or_default(),
             bars_known: resource.is_some(),
-            driver: tree.link_name(&at("driver")).map(|name| printable(&name)),
+            driver_known: driver.is_some() || tree.has(&at("subsystem")),
+            driver,
             numa_node: tree.text(&at("numa_node")).and_then(|node| node.parse().ok()),
             dma_mask_bits: tree
                 .text(&at("dma_mask_bits"))

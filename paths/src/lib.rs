@@ -1,6 +1,6 @@
 //! Predicts the path of a peer-to-peer transfer between two PCI functions, and explains refusals.
 //!
-//! The crate reads a host from sysfs and procfs, or from a snapshot of them, and changes nothing:
+//! The crate reads a host from sysfs and procfs, from a snapshot of them, or from the output of lspci, and changes nothing:
 //!
 //! - [`Tree`] reads the files, [`Topology`] and [`Host`] model functions, bridges, IOMMU groups, kernel and processor.
 //! - [`Predictor`] applies the rules of p2pdma and of the DMA API to a pair of functions.

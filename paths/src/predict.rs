@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) use importer::multi_range_defect;
-use importer::{ImporterFacts, Reach};
+use importer::{ImporterFacts, MappedBar, Reach};
 pub use matrix::{AlikePairs, MatrixCell, PathMatrix, Place};
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
@@ -191,7 +191,9 @@ impl<'host> Predictor<'host> {
         let importer = position(to).map(|at| (&self.topology.functions()[at], &self.importers[at]));
         let exporter = position(from).map(|at| (&self.topology.functions()[at], self.bars[at]));
         let bar = exporter.and_then(|(_, bar)| bar);
-        let reach = importer.zip(bar).map(|((_, facts), bar)| (facts.mask, facts.reach(self.host, Some(&bar))));
+        let reach = importer
+            .zip(position(from).filter(|_| bar.is_some()))
+            .map(|((_, facts), from)| (facts.mask, facts.reach(self.host, self.mapped_bar(from))));
         let route = position(from).zip(position(to)).and_then(|(from, to)| self.routes(from, to).only());
         Facts {
             source: exporter.map(|(function, _)| match ExporterRule::of(function, self.request.bar) {
@@ -237,13 +239,20 @@ impl<'host> Predictor<'host> {
         let mut possible = PossiblePaths { bus_address: routes.bus_address, ..PossiblePaths::default() };
         if routes.host_bridge {
             let importer = &self.importers[to];
-            possible = possible.or(importer.map(self.host, self.bounce, self.bars[from].as_ref(), self.request.ranges));
+            possible = possible.or(importer.map(self.host, self.bounce, self.mapped_bar(from), self.request.ranges));
         }
         if routes.none {
             possible = possible.or(PossiblePaths::refused(Cause::Topology));
         }
         let (path, cause) = possible.result();
         Prediction { from, to, path, cause }
+    }
+
+    /// The BAR of an exporter that importers map.
+    fn mapped_bar(&self, from: usize) -> MappedBar<'_> {
+        let bar = self.bars[from].as_ref();
+        let known = self.topology.functions()[from].bars_known;
+        MappedBar { bar, exists: known.then_some(bar.is_some()) }
     }
 
     /// The driver that exports the memory of a function.

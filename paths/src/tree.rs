@@ -1,14 +1,19 @@
-//! The files of a host: the running host, a copy in a directory, or a snapshot.
+//! The files of a host: the running host, a copy in a directory, a snapshot, or the output of lspci.
 //!
-//! [`Tree`] reads all three through the same methods. A missing file is not an error.
+//! [`Tree`] reads all through the same methods. A missing file is not an error.
 
 mod archive;
 mod directory;
 mod error;
+mod given;
+mod input;
+mod kind;
 mod live;
+mod lspci;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use archive::Limits;
 pub use error::TreeError;
@@ -62,10 +67,10 @@ impl Tree {
         Self { source: Box::new(live::Live), live: true }
     }
 
-    /// Opens `/`, a directory that contains `sys` and `proc`, or a snapshot (`.tar.gz` or `.tar`).
+    /// Opens `/`, a directory that contains `sys` and `proc`, a snapshot (`.tar.gz` or `.tar`), or the output of lspci.
     ///
     /// # Errors
-    /// The path does not exist or is not readable, or the file is not a valid snapshot.
+    /// The path does not exist or is not readable, or the file is neither a valid snapshot nor the output of lspci.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
         let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
         if path == Path::new("/") {
@@ -74,8 +79,87 @@ impl Tree {
         if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Ok(Self { source: Box::new(directory::Directory::new(path)), live: false });
         }
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        Self::from_archive(file, &Limits::default()).map_err(|error| error.in_file(path))
+        match input::read(path)? {
+            input::Input::Archive(archive) => Ok(Self { source: Box::new(archive), live: false }),
+            input::Input::Text(text) => Self::from_texts(&[(Some(path), text)]),
+        }
+    }
+
+    /// Opens one path as [`Tree::open`] does, or joins several outputs of lspci on the same host, such as those of `lspci -vvv` and
+    /// `lspci -tv`.
+    ///
+    /// # Errors
+    /// As for [`Tree::open`], or one of several paths is not the output of lspci.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Self, TreeError> {
+        if let [path] = paths {
+            return Self::open(path);
+        }
+        let mut texts = Vec::new();
+        for path in paths {
+            let is_directory = path.is_dir();
+            match (!is_directory).then(|| input::read(path)).transpose()? {
+                Some(input::Input::Text(text)) => texts.push((Some(path.as_path()), text)),
+                _ => {
+                    let what = if is_directory { "a directory" } else { "a snapshot" };
+                    return Err(TreeError::other_kind(
+                        Some(path),
+                        what,
+                        "Give one directory or snapshot, or several outputs of lspci.",
+                    ));
+                }
+            }
+        }
+        Self::from_texts(&texts)
+    }
+
+    /// Reads the output of lspci.
+    ///
+    /// # Errors
+    /// The text is not the output of lspci, or does not show how functions are connected.
+    pub fn from_lspci(text: &[u8]) -> Result<Self, TreeError> {
+        Self::from_texts(&[(None, lspci::decode(text).into_owned())])
+    }
+
+    fn from_texts(texts: &[(Option<&Path>, String)]) -> Result<Self, TreeError> {
+        let too_many = |path: &Option<&Path>| {
+            let limit = lspci::TooManyFunctions::LIMIT;
+            let error = TreeError::rejected(format!("it lists more than {limit} functions"));
+            match path {
+                Some(path) => error.in_file(path),
+                None => error,
+            }
+        };
+        let mut whole = lspci::Listing::default();
+        for (path, text) in texts {
+            let listing = lspci::Listing::read(text).map_err(|_| too_many(path))?;
+            if !listing.has_functions() {
+                let kind = kind::of_text(text);
+                return Err(TreeError::other_kind(*path, kind.what, kind.instead));
+            }
+            whole.merge(listing).map_err(|_| too_many(path))?;
+        }
+        match texts.first() {
+            Some((path, _)) if !whole.has_relations() => {
+                Err(TreeError::other_kind(*path, kind::NAMES_ONLY.what, kind::NAMES_ONLY.instead))
+            }
+            _ => Ok(Self { source: Box::new(lspci::write(&whole)), live: false }),
+        }
+    }
+
+    /// The tree with another kernel command line.
+    pub fn with_command_line(self, text: &str) -> Self {
+        self.with_file("proc/cmdline", text.trim())
+    }
+
+    /// The tree with another processor: the text of `/proc/cpuinfo` or `lscpu`, vendor and family (`AuthenticAMD:25`), or the name
+    /// of the model. `None` if the text does not show the vendor.
+    pub fn with_processor(self, text: &str) -> Option<Self> {
+        Some(self.with_file("proc/cpuinfo", &given::cpuinfo(text)?))
+    }
+
+    fn with_file(self, path: &str, text: &str) -> Self {
+        let files = BTreeMap::from([(path.to_owned(), format!("{text}\n").into_bytes())]);
+        Self { source: Box::new(given::Overlay { files, below: self.source }), live: self.live }
     }
 
     /// Reads a snapshot from a stream, compressed or not.

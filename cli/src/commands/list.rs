@@ -8,9 +8,10 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_cuda::Driver;
 use peerpath_importers::IMPORTERS;
-use peerpath_paths::{Inventory, ListEntry, Tree};
+use peerpath_paths::{Inventory, ListEntry};
 use peerpath_report::units;
 
+use super::inspected_host::InspectOptions;
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
@@ -19,25 +20,29 @@ use crate::terminal::{self, print, print_json};
 #[command(after_help = "\
 Examples:
   peerpath list           values for --from and --to on this host
-  peerpath list --json    every function")]
+  peerpath list --json    every function
+  peerpath list --root lspci.txt
+                          another host, from the output of `lspci -vvvnn`")]
 pub(super) struct List {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    inspect: InspectOptions,
 }
 
 impl List {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let inventory = Inventory::read(&Tree::live());
+        let tree = self.inspect.tree()?;
+        let inventory = Inventory::read(&tree);
         let mut entries = inventory.list();
-        let gpus = Driver::get().and_then(Driver::gpus);
-        if let Ok(gpus) = &gpus {
+        // Only this host's driver library enumerates GPUs.
+        let gpus = tree.is_live().then(|| Driver::get().and_then(Driver::gpus));
+        if let Some(Ok(gpus)) = &gpus {
             gpus::add(gpus, &inventory, &mut entries);
         }
-        if self.json {
+        if self.inspect.json {
             print_json(&entries)?;
         } else {
-            print(&text(&entries, &gpus::text(&gpus), terminal::width()))?;
+            let gpus = gpus.as_ref().map(gpus::text).unwrap_or_default();
+            print(&text(&entries, &gpus, terminal::width()))?;
         }
         Ok(ExitCode::SUCCESS)
     }

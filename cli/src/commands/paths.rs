@@ -25,6 +25,8 @@ Examples:
   peerpath paths --from cuda:0 --to verbs:mlx5_0
                                             memory of a GPU, which the GPU's own driver exports
   peerpath paths --root host.tar.gz --json  another host, from its snapshot
+  peerpath paths --root lspci.txt --cpu \"AMD EPYC 7763\"
+                                            another host, from the output of `lspci -vvvnn`
 
 The memory of a function with a GPU driver (nvidia, amdgpu, xe, i915, nouveau) is exported by that driver, whose
 rule then decides about importers; any other function exports a BAR through VFIO. A BAR after the address

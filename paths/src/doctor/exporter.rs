@@ -246,6 +246,11 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
             format!("The function is bound to {driver}, and only vfio-pci exports BARs."),
             format!("Bind it with `peerpath bind {}`.", exporter.bdf),
         ),
+        None if !exporter.driver_known => Verdict::unknown(
+            exporter.bdf,
+            "The driver of the function is unknown: the copy of sysfs or the text does not show it.",
+            "Take the snapshot with `peerpath snapshot`, or add the output of `lspci -k`.",
+        ),
         None => Verdict::warn(
             exporter.bdf,
             "The function has no driver; `peerpath run` and `peerpath export` bind it to vfio-pci and revert the binding at the end.",

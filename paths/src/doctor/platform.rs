@@ -176,6 +176,16 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
     }
     let truncated = at.topology().functions().iter().filter(|function| function.pcie == Capability::Unknown);
     let truncated: Vec<_> = truncated.map(|function| function.bdf.to_string()).collect();
+    if !truncated.is_empty() && at.topology().functions().iter().any(|function| function.config.is_partial()) {
+        return vec![Verdict::warn(
+            "host",
+            format!(
+                "The text does not show all capabilities of {}, so ACS, ATS or payload sizes are unknown.",
+                few(&truncated)
+            ),
+            "Add the output of `lspci -vvvnn`, run as root.",
+        )];
+    }
     if !truncated.is_empty() {
         return vec![
             Verdict::warn(

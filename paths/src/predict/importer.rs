@@ -26,8 +26,20 @@ pub(super) enum Reach {
     BeyondMask,
     /// The address is in no inbound range of the importer's host bridge.
     BeyondInbound,
-    /// The inbound ranges of the host bridge are unknown.
+    /// The inbound ranges of the host bridge, the DMA mask or the BAR are unknown.
     Unknown,
+}
+
+/// The smallest mask that drivers set, as the highest DMA address.
+const SMALLEST_MASK: u64 = u32::MAX as u64;
+
+/// The BAR that is mapped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MappedBar<'a> {
+    /// The BAR; `None` if it does not exist or is unknown.
+    pub(super) bar: Option<&'a Bar>,
+    /// Whether the BAR exists; `None` if the BARs of the exporter are unknown.
+    pub(super) exists: Option<bool>,
 }
 
 /// Facts about a function as an importer.
@@ -38,12 +50,14 @@ pub(super) struct ImporterFacts {
     /// has the kernel's initial value of 32 bits, which does not apply to an import, because the device's driver sets its own
     /// mask.
     pub(super) mask: Option<u64>,
+    /// Whether a driver of the device is bound and its DMA mask is not readable. Drivers set masks of at least 32 bits.
+    pub(super) mask_unread: bool,
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
     /// The inbound ranges of the importer's host bridge.
     inbound: Inbound,
     /// IOVA ranges that the IOMMU driver reserves: first and last address.
-    reserved_iova: Vec<(u64, u64)>,
+    pub(super) reserved_iova: Vec<(u64, u64)>,
 }
 
 impl ImporterFacts {
@@ -52,6 +66,7 @@ impl ImporterFacts {
         let has_driver = function.driver.as_deref().is_some_and(is_device_driver);
         Self {
             mapping: mapping(host, topology, function),
+            mask_unread: has_driver && function.dma_mask_bits.is_none(),
             mapping_fact: mapping_fact(topology, function),
             mask: function
                 .dma_mask_bits
@@ -60,6 +75,11 @@ impl ImporterFacts {
             inbound: topology.root_above(function.bdf).map(|root| root.inbound.clone()).unwrap_or_default(),
             reserved_iova: reserved_iova(host, topology, function),
         }
+    }
+
+    /// Whether the inbound ranges of the importer's host bridge are known.
+    pub(super) fn inbound_known(&self) -> bool {
+        self.inbound != Inbound::Unknown
     }
 
     pub(super) fn translated(&self) -> Option<bool> {
@@ -71,7 +91,7 @@ impl ImporterFacts {
     }
 
     /// The possible mappings of a BAR. `bounce` is [`Host::bounce`], which is the same for all pairs.
-    pub(super) fn map(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
+    pub(super) fn map(&self, host: &Host, bounce: Option<Bounce>, bar: MappedBar<'_>, ranges: usize) -> PossiblePaths {
         match self.mapping {
             Mapping::Direct => self.map_directly(host, bounce, bar),
             Mapping::Translated => self.map_translated(host, bar, ranges),
@@ -80,7 +100,7 @@ impl ImporterFacts {
         }
     }
 
-    fn map_directly(&self, host: &Host, bounce: Option<Bounce>, bar: Option<&Bar>) -> PossiblePaths {
+    fn map_directly(&self, host: &Host, bounce: Option<Bounce>, bar: MappedBar<'_>) -> PossiblePaths {
         if legacy(host).is_some_and(LegacyDma::rejects_mmio) {
             return PossiblePaths::refused(Cause::LegacyDmaOps);
         }
@@ -103,10 +123,17 @@ impl ImporterFacts {
 
     /// Whether the address of a direct mapping is below the DMA mask and in the inbound ranges (`dma_direct_map_phys` and
     /// `dma_capable`, kernel/dma/direct.c and include/linux/dma-direct.h). An unknown mask counts as 64 bits.
-    pub(super) fn reach(&self, host: &Host, bar: Option<&Bar>) -> Reach {
-        let Some(bar) = bar else { return Reach::Reached };
+    pub(super) fn reach(&self, host: &Host, bar: MappedBar<'_>) -> Reach {
         let mask = self.mask.unwrap_or(u64::MAX);
-        let below_mask = if bar.last() <= mask { Reach::Reached } else { Reach::BeyondMask };
+        let Some(bar) = bar.bar else {
+            let reaches_all = mask == u64::MAX && !self.mask_unread && self.inbound == Inbound::All;
+            return if bar.exists == Some(false) || reaches_all { Reach::Reached } else { Reach::Unknown };
+        };
+        let below_mask = match bar.last() {
+            last if last > mask => Reach::BeyondMask,
+            last if self.mask_unread && last > SMALLEST_MASK => Reach::Unknown,
+            _ => Reach::Reached,
+        };
         let translates = KernelRules::fact(host.kernel, |rules| rules.mmio_translates_inbound);
         let ranges = match &self.inbound {
             Inbound::All => return below_mask,
@@ -137,13 +164,18 @@ impl ImporterFacts {
         }
     }
 
-    fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
+    fn map_translated(&self, host: &Host, bar: MappedBar<'_>, ranges: usize) -> PossiblePaths {
         // The address of the BAR does not matter, because the DMA API allocates an IOVA.
         let limit = self.mask.unwrap_or(u64::MAX).min(self.inbound.highest());
-        if bar.is_some_and(|bar| !has_free_range(bar.size_bytes, limit, &self.reserved_iova)) {
+        let fits = |limit| bar.bar.is_none_or(|bar| has_free_range(bar.size_bytes, limit, &self.reserved_iova));
+        if !fits(limit) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
-        let mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
+        let mut mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
+        let bar_unread = bar.exists.is_none() && limit < u64::MAX;
+        if bar_unread || (self.mask_unread && !fits(SMALLEST_MASK)) {
+            mapped = mapped.or(PossiblePaths::refused(Cause::DmaMask));
+        }
         match (ranges > 1).then(|| multi_range_defect(host)) {
             None | Some(Some(false)) => mapped,
             Some(Some(true)) => PossiblePaths::refused(Cause::MultiRangeDefect),

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use super::importer::Mapping;
 use super::{Prediction, Predictor};
+use crate::inbound::Inbound;
 use crate::{AcsControl, Bdf, Capability, Cause, GroupMembership, Locality, PathName};
 
 /// Functions with the same paths: each pair of a function of one place and a function of another place has the same prediction
@@ -54,17 +55,22 @@ const NO_PAIR: u16 = u16::MAX;
 
 /// Everything that a prediction or the locality reads of a function, except the identity of the function itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Likeness<'host> {
+struct Likeness<'a> {
     above: Option<usize>,
     root: usize,
     parent_unknown: bool,
     redirects: Capability<AcsControl>,
-    /// Number of bits of the last address and of the size of the BAR. A DMA mask compares only these.
-    bar: Option<(u32, u32)>,
-    driver: Option<&'host str>,
+    /// What the DMA API reads of the BAR: number of bits of the last address, and size. A DMA mask compares no more of the address.
+    bar: Option<(u32, u64)>,
+    /// Start of the BAR, if a host bridge declares inbound ranges that may not contain it.
+    start: Option<u64>,
+    bars_known: bool,
+    driver: Option<&'a str>,
     mask: Option<u64>,
-    domain: Domain<'host>,
-    tdisp: Option<&'host str>,
+    mask_unread: bool,
+    reserved_iova: &'a [(u64, u64)],
+    domain: Domain<'a>,
+    tdisp: Option<&'a str>,
     numa_node: Option<u32>,
     is_virtual: bool,
     /// The function itself, if others are below it.
@@ -162,6 +168,7 @@ impl<'host> Predictor<'host> {
         for above in (0..has_below.len()).filter_map(|at| self.topology.above(at)) {
             has_below[above] = true;
         }
+        let ranges = self.topology.roots().iter().any(|root| root.inbound != Inbound::All);
         let mut classes: Vec<Class> = Vec::new();
         let mut index: HashMap<Likeness<'_>, usize> = HashMap::new();
         for (at, exports, imports) in functions {
@@ -171,9 +178,13 @@ impl<'host> Predictor<'host> {
                 root: self.topology.root_number(at),
                 parent_unknown: self.topology.parent_unknown(at),
                 redirects: function.redirects(),
-                bar: self.bars[at].map(|bar| (bits(bar.last()), bits(bar.size_bytes))),
+                bar: self.bars[at].map(|bar| (bits(bar.last()), bar.size_bytes)),
+                start: self.bars[at].filter(|_| ranges).map(|bar| bar.start),
+                bars_known: function.bars_known,
                 driver: function.driver.as_deref(),
                 mask: self.importers[at].mask,
+                mask_unread: self.importers[at].mask_unread,
+                reserved_iova: &self.importers[at].reserved_iova,
                 domain: self.domain(at),
                 tdisp: function.tdisp.as_deref(),
                 numa_node: function.numa_node,

@@ -1,6 +1,6 @@
 //! The facts that make the DMA API refuse a mapping, as clauses.
 
-use super::importer::{ImporterFacts, Mapping, Reach};
+use super::importer::{ImporterFacts, MappedBar, Mapping, Reach};
 use crate::kernel_rules::EncryptedMmio;
 use crate::{Bar, Bounce, Cause, Function, Host, KernelRules};
 
@@ -53,7 +53,7 @@ impl Refused<'_> {
     fn unreachable(&self) -> String {
         let bits = self.importer.dma_mask_bits.unwrap_or_default();
         let mapping = &self.facts.mapping_fact;
-        let Some(bar) = self.bar else { return mapping.clone() };
+        let Some(bar) = &self.bar else { return mapping.clone() };
         let at = format!("BAR {} at {:#x}-{:#x}", bar.index, bar.start, bar.last());
         if self.facts.mapping == Mapping::Translated {
             return format!(
@@ -62,7 +62,7 @@ impl Refused<'_> {
                 bar.size_bytes, bar.index
             );
         }
-        match self.facts.reach(self.host, Some(&bar)) {
+        match self.facts.reach(self.host, MappedBar { bar: Some(bar), exists: Some(true) }) {
             Reach::BeyondInbound => format!(
                 "{at} is outside of the inbound ranges (dma-ranges) of the host bridge of {}; {mapping}",
                 self.importer.bdf
@@ -77,7 +77,7 @@ pub(super) fn unknown_of_direct_mapping(
     host: &Host,
     importer: &Function,
     facts: &ImporterFacts,
-    bar: Option<&Bar>,
+    bar: MappedBar<'_>,
 ) -> Vec<String> {
     let reach = facts.reach(host, bar);
     let mut unknown = Vec::new();
@@ -85,11 +85,13 @@ pub(super) fn unknown_of_direct_mapping(
     if host.bounce().is_none() && matches!(reach, Reach::Reached | Reach::Unknown) {
         unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
     }
-    if reach == Reach::Unknown && host.bounce() != Some(Bounce::Forced) {
+    if reach == Reach::Unknown && !facts.inbound_known() && host.bounce() != Some(Bounce::Forced) {
         unknown.push(format!("the inbound ranges of the host bridge of {} (dma-ranges in devicetree)", importer.bdf));
     }
-    let high = bar.is_some_and(|bar| bar.last() > u64::from(u32::MAX));
-    if facts.mask.is_none() && high {
+    let high = bar.bar.is_none_or(|bar| bar.last() > u64::from(u32::MAX));
+    if facts.mask_unread && high {
+        unknown.push(format!("the DMA mask of {} (dma_mask_bits)", importer.bdf));
+    } else if facts.mask.is_none() && bar.bar.is_some() && high {
         unknown.push(format!("the DMA mask of {} (no driver has set one)", importer.bdf));
     }
     unknown

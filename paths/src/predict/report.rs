@@ -364,6 +364,7 @@ impl<'a> ReportBuilder<'a> {
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
             unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
+                _ if function.config.is_partial() => format!("ACS of {} (the text does not show it)", function.bdf),
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (only {bytes} bytes of config space are readable)", function.bdf),
             }));
@@ -432,8 +433,11 @@ impl<'a> ReportBuilder<'a> {
             return;
         }
         if facts.mapping != Mapping::Translated {
-            let bar = self.predictor.bars[self.from];
-            unknown.extend(unknown_of_direct_mapping(host, importer, facts, bar.as_ref()));
+            unknown.extend(unknown_of_direct_mapping(host, importer, facts, self.predictor.mapped_bar(self.from)));
+        }
+        if !self.function(self.from).bars_known && facts.mask.is_some_and(|mask| mask != u64::MAX) {
+            let exporter = self.function(self.from).bdf;
+            unknown.push(format!("whether the DMA mask of {} covers the BAR of {exporter} (resource)", importer.bdf));
         }
         let Request { ranges, .. } = self.predictor.request;
         if facts.mapping != Mapping::Direct && ranges > 1 && multi_range_defect(host).is_none() {

@@ -42,6 +42,38 @@ pub(super) struct Archive {
     entries: BTreeMap<String, Entry>,
 }
 
+impl Archive {
+    /// Without files.
+    pub(super) fn empty() -> Self {
+        Self { entries: BTreeMap::new() }
+    }
+
+    /// Adds a file, with the directories above it.
+    pub(super) fn file(&mut self, path: String, content: Vec<u8>) {
+        self.add(path, Entry::File(content));
+    }
+
+    /// Adds a symbolic link, with the directories above it.
+    pub(super) fn link(&mut self, path: String, target: String) {
+        self.add(path, Entry::Link(target));
+    }
+
+    /// Adds a directory, with the directories above it.
+    pub(super) fn directory(&mut self, path: &str) {
+        self.add(path.to_owned(), Entry::Directory);
+    }
+
+    /// Does not replace an entry that exists.
+    fn add(&mut self, path: String, entry: Entry) {
+        for (at, _) in path.match_indices('/').filter(|(at, _)| *at > 0) {
+            if !self.entries.contains_key(&path[..at]) {
+                self.entries.insert(path[..at].to_owned(), Entry::Directory);
+            }
+        }
+        self.entries.entry(path).or_insert(entry);
+    }
+}
+
 impl Source for Archive {
     fn node(&self, path: &str) -> io::Result<Node> {
         if path.is_empty() {

@@ -24,6 +24,16 @@ pub enum TreeError {
         /// The error of the reader.
         source: io::Error,
     },
+    /// The file is of a kind that does not describe a host.
+    #[error("{} is {what}, neither a snapshot nor the output of lspci", path.as_ref().map_or("the text".into(), |path| path.to_string_lossy()))]
+    OtherKind {
+        /// The file; `None` if the text is in memory.
+        path: Option<PathBuf>,
+        /// The kind of the file, as a noun phrase.
+        what: &'static str,
+        /// What to give instead, as an imperative sentence.
+        instead: &'static str,
+    },
     /// The archive contains entries that no snapshot has.
     #[error("{} is not a valid snapshot: {what}", name(path))]
     Rejected {
@@ -41,6 +51,10 @@ fn name(path: &Option<PathBuf>) -> String {
 impl TreeError {
     pub(super) fn rejected(what: impl Into<String>) -> Self {
         Self::Rejected { path: None, what: what.into() }
+    }
+
+    pub(super) fn other_kind(path: Option<&Path>, what: &'static str, instead: &'static str) -> Self {
+        Self::OtherKind { path: path.map(Path::to_owned), what, instead }
     }
 
     pub(super) fn malformed(source: io::Error) -> Self {
@@ -68,6 +82,9 @@ impl Explained for TreeError {
                 format!("The file is not a tar archive: {source}."),
                 "Take the snapshot again, or check that it was transferred completely.",
             ),
+            Self::OtherKind { what, instead, .. } => {
+                Explanation::uncaused(format!("The file is {what}."), (*instead).to_owned())
+            }
             Self::Rejected { .. } => Explanation::uncaused(
                 "A snapshot contains only small files, directories and links below sys, proc and peerpath.",
                 "Take a new snapshot, or unpack a trusted archive and pass the directory.",

@@ -29,7 +29,13 @@ RDMA = (
     Tool("ibverbs-providers", library="x86_64-linux-gnu/libibverbs/librxe-rdmav*.so"),
     Tool("rdma-core", file="/lib/udev/rules.d/*rdma*.rules"),
 )
-LAB = (*tools.KERNEL_BUILD, *tools.GUEST_RUN[1:], Tool("python3-pip", module="pip"))
+LAB = (
+    *tools.KERNEL_BUILD,
+    *tools.GUEST_RUN[1:],
+    # A lab test compares its output with sysfs in the guest.
+    Tool("pciutils", "lspci"),
+    Tool("python3-pip", module="pip"),
+)
 # Tools that only scripts/test uses.
 CHECKS = (
     Tool("shellcheck", "shellcheck"),
