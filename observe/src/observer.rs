@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use peerpath_paths::kernel_rules::KERNEL_RULES;
+
 use crate::calls;
 use crate::error::ObserveError;
 use crate::owner::{self, Owner, Removed};
@@ -39,9 +41,11 @@ pub enum ProbeSet {
     Calls,
 }
 
-/// Tracepoints that show the path.
-const TRACEPOINTS: [(&str, &str); 3] =
-    [("dma", "dma_map_phys"), ("iommu", "map"), ("dma_buf", "dma_buf_dynamic_attach")];
+/// Tracepoints that show a mapping. Without them the absence of a mapping proves nothing.
+const MAPPINGS: [(&str, &str); 2] = [("dma", "dma_map_phys"), ("iommu", "map")];
+
+/// The tracepoint that names exporter and device of an attachment. Old kernels lack it; the path does not depend on it.
+const ATTACHMENT: (&str, &str) = ("dma_buf", "dma_buf_dynamic_attach");
 
 /// Number of observers that this process has created. It makes the name of each instance and probe group unique.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -132,12 +136,21 @@ impl Observer {
     }
 
     fn note_missing(&mut self, tracefs: &dyn Tracefs) {
-        for (group, event) in TRACEPOINTS {
-            if !tracefs.exists(&format!("events/{group}/{event}")) {
+        let lacks = |group: &str, event: &str| !tracefs.exists(&format!("events/{group}/{event}"));
+        for (group, event) in MAPPINGS {
+            if lacks(group, event) {
                 self.missing_tracepoints.push(format!("this kernel has no event {group}:{event}"));
             }
         }
         self.missing.extend_from_slice(&self.missing_tracepoints);
+        let (group, event) = ATTACHMENT;
+        if lacks(group, event) {
+            let since = KERNEL_RULES.iter().find(|rules| rules.attach_event).map(|rules| rules.since);
+            let since = since.map_or_else(String::new, |since| format!(", which exists since Linux {since}"));
+            self.missing.push(format!(
+                "this kernel has no event {group}:{event}{since}: the trace does not name the attached device"
+            ));
+        }
         self.missing.extend_from_slice(self.probes.missing());
     }
 
@@ -169,7 +182,7 @@ impl Observer {
         observer.instance.only_threads(&observer.threads()).map_err(access)?;
         observer.instance.clear().map_err(access)?;
         if probes == ProbeSet::Path {
-            for (group, event) in TRACEPOINTS {
+            for (group, event) in MAPPINGS.into_iter().chain([ATTACHMENT]) {
                 // A missing tracepoint is listed in `missing`.
                 let _ = observer.instance.enable(group, event);
             }

@@ -357,6 +357,25 @@ fn reports_missing_events_and_works_with_the_others() {
 }
 
 #[test]
+fn a_kernel_without_the_attach_event_shows_bus_address_paths() {
+    let fake = kernel(|fake| {
+        fake.lacks = vec!["dma_buf/dma_buf_dynamic_attach"];
+        fake.events = vec![MAP, BUS, MAPPED];
+    });
+    let mut observer = start(&fake);
+    assert!(observer.missing()[0].contains("does not name the attached device"), "{:?}", observer.missing());
+    let observation = observer.begin(ProbeSet::Path).unwrap().end().unwrap().classify(&in_bar());
+    assert_eq!(observation.path, PathName::BusAddress, "{:?}", observation.evidence);
+
+    let fake = kernel(|fake| {
+        fake.lacks = vec!["iommu/map"];
+        fake.events = vec![MAP, BUS, MAPPED];
+    });
+    let observation = start(&fake).begin(ProbeSet::Path).unwrap().end().unwrap().classify(&in_bar());
+    assert_eq!(observation.path, PathName::Unknown);
+}
+
+#[test]
 fn rejects_a_pid_namespace() {
     let fake = kernel(|fake| fake.thread = u32::MAX);
     let error = Observer::start_in(Arc::clone(&fake) as _, &ObserverOptions::default()).unwrap_err();

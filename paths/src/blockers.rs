@@ -1,7 +1,7 @@
 //! Causes other than the path that prevent binding a function, exporting its BAR or importing a dma-buf.
 
 use crate::vfio::is_tolerated_driver;
-use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, KernelVersion, RdmaDriver, Topology};
+use crate::{Cause, DmaBufSupport, Function, GroupMembership, Host, RdmaDriver, Topology};
 
 /// Drivers that support the dma-buf export.
 const EXPORTING: [&str; 2] = ["vfio-pci", "nvgrace_gpu_vfio_pci"];
@@ -15,17 +15,17 @@ pub(crate) fn of_exporter(host: &Host, topology: &Topology, exporter: &Function,
         (!other_drivers(topology, exporter).is_empty(), Cause::GroupNotViable),
         (!exporter.driver.as_deref().is_some_and(exports), Cause::DriverNotVfio),
         (!has_exportable(host, exporter, bar), Cause::BarNotExportable),
-        (host.kernel.is_some_and(|kernel| kernel < KernelVersion::VFIO_DMA_BUF), Cause::KernelTooOld),
+        (host.dma_buf_export().is_some_and(|(present, _)| !present), Cause::KernelTooOld),
         (host.confidential_guest.is_some() || exporter.tdisp.is_some(), Cause::ConfidentialGuest),
     ];
     checks.into_iter().filter(|(blocks, _)| *blocks).map(|(_, cause)| cause).collect()
 }
 
 /// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
-pub(crate) fn of_importer(importer: &Function) -> Option<Cause> {
+pub(crate) fn of_importer(host: &Host, importer: &Function) -> Option<Cause> {
     // Without an RDMA device, the driver does not import.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
-    match RdmaDriver::named(importer.driver.as_deref()?)?.support {
+    match RdmaDriver::named(importer.driver.as_deref()?)?.support_in(host.kernel) {
         DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),
         DmaBufSupport::None => Some(Cause::ImporterNoDmabuf),
         DmaBufSupport::Dynamic | DmaBufSupport::PinnedRevocable => None,

@@ -30,7 +30,8 @@ causes! {
     Topology = "topology",
     /// `swiotlb=force` bounces all direct mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",
-    /// The BAR's address exceeds the importer's DMA mask.
+    /// The importer cannot address the BAR: the address exceeds its DMA mask or lies outside of the inbound ranges of its host
+    /// bridge, or a translated domain has no free range of this size below the mask.
     DmaMask = "dma-mask",
     /// The importing driver does not allow peer-to-peer memory.
     ImporterNotP2p = "importer-not-p2p",
@@ -42,7 +43,7 @@ causes! {
     AtomicsRefused = "atomics-refused",
     /// The exporter revoked the memory: reset, memory decoding off, low-power state, or close.
     Revoked = "revoked",
-    /// Linux 7.2 and 7.3 map only the first range of a multi-range dma-buf in a translated domain.
+    /// The kernel maps only the first range of a multi-range dma-buf in a translated domain (Linux 6.19 to 7.3).
     MultiRangeDefect = "multi-range-defect",
     /// The importer maps dma-bufs of one range only.
     OneRangeOnly = "one-range-only",
@@ -50,13 +51,13 @@ causes! {
     ForeignDmaBuf = "foreign-dmabuf",
     /// The host has no enabled IOMMU, which VFIO requires.
     NoIommu = "no-iommu",
-    /// The function is in a no-IOMMU group of VFIO, which exports no dma-buf.
+    /// The function is in a no-IOMMU group of VFIO: no IOMMU limits its DMA, and this project does not open such a function.
     Noiommu = "noiommu",
     /// Another function of the IOMMU group is bound to a driver that VFIO does not tolerate.
     GroupNotViable = "group-not-viable",
     /// The function is not bound to vfio-pci, or its driver does not support the operation.
     DriverNotVfio = "driver-not-vfio",
-    /// The DMA operations of the platform map only memory with struct pages.
+    /// The DMA operations of the platform reject MMIO.
     LegacyDmaOps = "legacy-dma-ops",
     /// A confidential guest cannot share this BAR.
     ConfidentialGuest = "confidential-guest",

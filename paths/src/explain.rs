@@ -87,6 +87,17 @@ impl Step {
     }
 }
 
+/// p2pdma's answer for a pair of functions (`pci_p2pdma_map_type`, drivers/pci/p2pdma.c), predicted or observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// Peer-to-peer below a common bridge, with bus addresses.
+    BusAddress,
+    /// Through a trusted host bridge.
+    HostBridge,
+    /// No permitted route.
+    NotSupported,
+}
+
 /// Facts about the pair of functions. They distinguish between causes that share an errno. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -106,6 +117,8 @@ pub struct Facts {
     pub confidential_guest: Option<bool>,
     /// Whether the function is in a no-IOMMU group of VFIO.
     pub noiommu: Option<bool>,
+    /// p2pdma's answer for the pair.
+    pub route: Option<Route>,
 }
 
 impl Facts {
@@ -117,9 +130,10 @@ impl Facts {
 /// Explains why the kernel returned `errno` at `step`. The `severity` of the explanation is always set.
 ///
 /// ```
-/// use peerpath_paths::{Cause, Facts, Severity, Step, explain};
+/// use peerpath_paths::{Cause, Facts, Route, Severity, Step, explain};
 ///
-/// let explanation = explain(Step::RegisterDmaBuf, 22, &Facts::default()); // EINVAL
+/// let facts = Facts { route: Some(Route::NotSupported), ..Facts::default() };
+/// let explanation = explain(Step::RegisterDmaBuf, 22, &facts); // EINVAL
 /// assert_eq!(explanation.cause, Some(Cause::Topology));
 /// assert_eq!(explanation.severity, Some(Severity::Unavailable));
 /// ```
@@ -172,7 +186,6 @@ mod tests {
     fn the_meaning_of_an_errno_depends_on_the_step() {
         let facts = Facts::default();
         assert_eq!(cause(Step::Export, Errno::EINVAL, &facts), Some(Cause::BarNotExportable));
-        assert_eq!(cause(Step::RegisterDmaBuf, Errno::EINVAL, &facts), Some(Cause::Topology));
         assert_eq!(cause(Step::Export, Errno::EOPNOTSUPP, &facts), Some(Cause::DriverNotVfio));
         assert_eq!(cause(Step::Export, Errno::ENOTTY, &facts), Some(Cause::KernelTooOld));
         assert_eq!(cause(Step::RegisterDmaBuf, Errno::EADDRINUSE, &facts), Some(Cause::MultiRangeDefect));
@@ -193,6 +206,18 @@ mod tests {
         ] {
             assert_eq!(cause(Step::RegisterDmaBuf, Errno::EOPNOTSUPP, &driver(name)), Some(expected), "{name}");
         }
+    }
+
+    #[test]
+    fn einval_at_registration_means_topology_only_if_p2pdma_refuses() {
+        let refused = |route| cause(Step::RegisterDmaBuf, Errno::EINVAL, &Facts { route, ..Facts::default() });
+        assert_eq!(refused(Some(Route::NotSupported)), Some(Cause::Topology));
+        assert_eq!(refused(Some(Route::BusAddress)), None);
+        assert_eq!(refused(Some(Route::HostBridge)), None);
+        assert_eq!(refused(None), None);
+        let permitted = Facts { route: Some(Route::HostBridge), ..Facts::default() };
+        let why = explain(Step::RegisterDmaBuf, Errno::EINVAL as i32, &permitted).why;
+        assert!(why.contains("revoked"), "{why}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod command_line;
 mod cpu;
 mod facts;
+mod feature;
 mod guest;
 mod kernel;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use command_line::CommandLine;
 pub use cpu::{Cpu, LegacyDma};
 pub use facts::{FACTS_PATH, HostFacts};
+pub use feature::Evidence;
 pub use guest::ConfidentialGuest;
 pub(crate) use guest::marks as guest_marks;
 pub use kernel::KernelVersion;
@@ -45,7 +47,8 @@ pub enum Bounce {
     No,
     /// The kernel command line contains `swiotlb=force`.
     Forced,
-    /// The host is a confidential guest with encrypted memory.
+    /// The host is a confidential guest with encrypted memory: the kernel bounces or refuses, see
+    /// [`KernelRules::encrypted_mmio`](crate::KernelRules::encrypted_mmio).
     Encryption,
 }
 
@@ -74,7 +77,7 @@ impl Host {
         match self.facts.swiotlb_forced {
             Some(forced) => Some(if forced { Bounce::Forced } else { Bounce::No }),
             None => {
-                let forced = self.command_line.as_ref()?.swiotlb_forced();
+                let forced = self.command_line.as_ref()?.swiotlb_forced(self.kernel)?;
                 Some(if forced { Bounce::Forced } else { Bounce::No })
             }
         }

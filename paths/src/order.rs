@@ -42,6 +42,8 @@ impl ListOrder {
             owners.push(narrowed(all, line, functions));
         }
         settle(&mut owners);
+        narrow_to_blocks(&mut owners, functions);
+        settle(&mut owners);
         let mut positions: HashMap<Bdf, BTreeSet<usize>> = HashMap::new();
         for (position, owners) in owners.iter().enumerate() {
             for owner in owners {
@@ -141,6 +143,41 @@ fn settle(owners: &mut [Vec<usize>]) {
                 }
             }
         }
+    }
+}
+
+/// Narrows an ambiguous line between two lines of one segment to this segment. The kernel scans one host bridge after the other
+/// (`pci_lock_rescan_remove`), so the lines of a segment are consecutive, unless functions were removed and rescanned. If the
+/// unambiguous lines of the segments are mixed, nothing is narrowed.
+fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
+    let segment = |owner: &usize| functions[*owner].bdf.segment();
+    let known: Vec<Option<u32>> = owners
+        .iter()
+        .map(|owners| {
+            let first = segment(owners.first()?);
+            owners.iter().all(|owner| segment(owner) == first).then_some(first)
+        })
+        .collect();
+    let mut blocks: Vec<u32> = known.iter().copied().flatten().collect();
+    blocks.dedup();
+    let distinct: BTreeSet<u32> = blocks.iter().copied().collect();
+    if distinct.len() != blocks.len() {
+        return;
+    }
+    let mut before = None;
+    let mut after: Vec<Option<u32>> = Vec::with_capacity(known.len());
+    let mut next = None;
+    for known in known.iter().rev() {
+        after.push(next);
+        next = known.or(next);
+    }
+    for ((owners, known), after) in owners.iter_mut().zip(&known).zip(after.into_iter().rev()) {
+        if let (None, Some(block)) = (known, before.filter(|_| before == after))
+            && owners.iter().any(|owner| segment(owner) == block)
+        {
+            owners.retain(|owner| segment(owner) == block);
+        }
+        before = known.or(before);
     }
 }
 

@@ -5,13 +5,15 @@
 //! missing, the prediction tries every value of the fact, and is `unknown` if the results differ.
 
 mod importer;
+mod iova;
+mod refusal;
 mod report;
 mod route;
 
 use crate::{Bar, Bdf, Bounce, Cause, Facts, Function, Host, PathName, Topology, blockers};
 
-use importer::ImporterFacts;
 pub(crate) use importer::multi_range_defect;
+use importer::{ImporterFacts, Reach};
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 
@@ -40,7 +42,8 @@ pub struct Prediction {
     to: usize,
     /// The path that the kernel will choose, or `unknown`.
     pub path: PathName,
-    /// The cause, if the path is `refused`.
+    /// The cause, if the path is `refused`; `None` if the kernel refuses in any case, and which of several causes applies is
+    /// unknown.
     pub cause: Option<Cause>,
 }
 
@@ -50,12 +53,25 @@ struct PossiblePaths {
     bus_address: bool,
     bypass: bool,
     translated: bool,
-    refused: Option<Cause>,
+    refused: Option<Refusal>,
+}
+
+/// Why the kernel may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Because(Cause),
+    /// Several causes are possible.
+    Open,
 }
 
 impl PossiblePaths {
     fn refused(cause: Cause) -> Self {
-        Self { refused: Some(cause), ..Self::default() }
+        Self { refused: Some(Refusal::Because(cause)), ..Self::default() }
+    }
+
+    /// Whether no other path is possible.
+    fn is_refused(self) -> bool {
+        self.result().0 == PathName::Refused
     }
 
     fn or(self, other: Self) -> Self {
@@ -63,7 +79,10 @@ impl PossiblePaths {
             bus_address: self.bus_address || other.bus_address,
             bypass: self.bypass || other.bypass,
             translated: self.translated || other.translated,
-            refused: self.refused.or(other.refused),
+            refused: match (self.refused, other.refused) {
+                (Some(one), Some(other)) if one != other => Some(Refusal::Open),
+                (one, other) => one.or(other),
+            },
         }
     }
 
@@ -72,7 +91,8 @@ impl PossiblePaths {
             (true, false, false, None) => (PathName::BusAddress, None),
             (false, true, false, None) => (PathName::HostBridgeBypass, None),
             (false, false, true, None) => (PathName::HostBridgeTranslated, None),
-            (false, false, false, Some(cause)) => (PathName::Refused, Some(cause)),
+            (false, false, false, Some(Refusal::Because(cause))) => (PathName::Refused, Some(cause)),
+            (false, false, false, Some(Refusal::Open)) => (PathName::Refused, None),
             _ => (PathName::Unknown, None),
         }
     }
@@ -155,16 +175,22 @@ impl<'host> Predictor<'host> {
         let position = |bdf| self.topology.position(bdf);
         let importer = position(to).map(|at| (&self.topology.functions()[at], &self.importers[at]));
         let exporter = position(from).map(|at| (&self.topology.functions()[at], self.bars[at]));
-        let mask = importer.and_then(|(_, facts)| facts.mask);
         let bar = exporter.and_then(|(_, bar)| bar);
+        let reach = importer.zip(bar).map(|((_, facts), bar)| (facts.mask, facts.reach(self.host, Some(&bar))));
+        let route = position(from).zip(position(to)).and_then(|(from, to)| self.routes(from, to).only());
         Facts {
             ranges: Some(self.request.ranges),
             driver: importer.and_then(|(function, _)| function.driver.clone()),
             translated: importer.and_then(|(_, facts)| facts.translated()),
             swiotlb_forced: self.host.bounce().map(|bounce| bounce == Bounce::Forced),
-            mask_reaches_bar: mask.zip(bar).map(|(mask, bar)| bar.last() <= mask),
+            mask_reaches_bar: match reach {
+                Some((Some(_), Reach::Reached)) => Some(true),
+                Some((_, Reach::BeyondMask | Reach::BeyondInbound)) => Some(false),
+                _ => None,
+            },
             memory_decode: exporter.and_then(|(function, _)| function.memory_decode()),
             confidential_guest: self.host.confidential_guest.as_ref().map(|_| true),
+            route: route.filter(|_| !self.request.own_address_space),
             noiommu: exporter.and_then(|(function, _)| self.topology.group_of(function)).map(|group| group.noiommu),
         }
     }

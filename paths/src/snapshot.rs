@@ -3,13 +3,14 @@
 //! A snapshot omits identifying data: serial numbers of functions and processors, network addresses (command line, RDMA GUIDs),
 //! and the kernel's memory layout. Files with such content are filtered by a list of permitted lines.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::host::guest_marks;
-use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices};
+use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices, inbound};
 
 /// Files of a function. `config` and links are handled separately.
 const FUNCTION_FILES: &[&str] = &[
@@ -133,9 +134,11 @@ struct Writer<'a, W: Write> {
 impl<W: Write> Writer<'_, W> {
     fn functions(&mut self) -> io::Result<()> {
         const LINKS: &str = "sys/bus/pci/devices";
+        let mut host_devices = BTreeSet::new();
         for name in self.tree.names(LINKS) {
             let Some(path) = self.tree.resolve(&format!("{LINKS}/{name}")) else { continue };
             self.link(&format!("{LINKS}/{name}"))?;
+            host_devices.extend(path.rsplit_once("/pci").map(|(device, _)| device.to_owned()));
             let config = ConfigSpace::new(self.tree.read(&format!("{path}/config")).unwrap_or_default());
             self.file(&format!("{path}/config"), &config.without_serials())?;
             for file in FUNCTION_FILES {
@@ -143,6 +146,17 @@ impl<W: Write> Writer<'_, W> {
             }
             for link in FUNCTION_LINKS {
                 self.link(&format!("{path}/{link}"))?;
+            }
+        }
+        for device in host_devices {
+            self.link(&format!("{device}/of_node"))?;
+            for node in inbound::nodes(self.tree, &device) {
+                self.directory(&node)?;
+                for path in inbound::PROPERTIES.map(|name| format!("{node}/{name}")) {
+                    if let Some(bytes) = self.tree.read(&path).filter(|bytes| bytes.len() <= TEXT_LIMIT_BYTES) {
+                        self.file(&path, &bytes)?;
+                    }
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::function::printable;
+use crate::inbound::Inbound;
 use crate::order::ListOrder;
 use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
 
@@ -19,6 +20,19 @@ pub struct RootBus {
     pub order_known: bool,
     /// CPU address minus bus address of MMIO below the host bridge, in bytes; `None` if no BAR register shows the bus address.
     pub offset: Option<i128>,
+    /// Addresses that the devices below the host bridge may use for DMA.
+    pub inbound: Inbound,
+}
+
+/// A range of I/O virtual addresses that the IOMMU driver reserves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservedRegion {
+    /// First address.
+    pub first: u64,
+    /// Last address.
+    pub last: u64,
+    /// Type: `direct`, `direct-relaxable`, `reserved` or `msi`.
+    pub kind: String,
 }
 
 /// An IOMMU group.
@@ -30,6 +44,8 @@ pub struct IommuGroup {
     pub domain_type: Option<String>,
     /// Whether VFIO created the group in no-IOMMU mode, for a function without an IOMMU.
     pub noiommu: bool,
+    /// Reserved I/O virtual addresses (`reserved_regions`); `None` if the file is not readable.
+    pub reserved: Option<Vec<ReservedRegion>>,
     /// The functions in the group; empty if they are unknown.
     pub members: Vec<Bdf>,
 }
@@ -55,16 +71,27 @@ impl Topology {
         let mut functions = Vec::with_capacity(found.len());
         let mut chains = Vec::with_capacity(found.len());
         let mut devices_of = devices::read(tree);
+        let mut host_devices = BTreeMap::new();
         for (bdf, path) in found {
             if let Some(mut function) = Function::read(tree, bdf, &path) {
                 function.devices = devices_of.remove(&bdf).unwrap_or_default();
                 functions.push(function);
-                chains.push(Chain::parse(&path));
+                let chain = Chain::parse(&path);
+                if let (Some(root), Some((device, _))) = (chain.root, path.rsplit_once("/pci")) {
+                    host_devices.entry(root).or_insert_with(|| device.to_owned());
+                }
+                chains.push(chain);
             }
         }
         let groups = groups(tree, &mut functions);
         let order = tree.text("proc/bus/pci/devices");
-        Self::assemble(functions, chains, groups, order.as_deref())
+        let mut topology = Self::assemble(functions, chains, groups, order.as_deref());
+        for root in &mut topology.roots {
+            if let Some(device) = host_devices.get(&(root.segment, root.bus)) {
+                root.inbound = Inbound::read(tree, device);
+            }
+        }
+        topology
     }
 
     fn assemble(
@@ -143,6 +170,7 @@ impl Topology {
             offset: most_frequent(
                 (0..self.functions.len()).filter(below).filter_map(|at| bus_offset(&self.functions[at])),
             ),
+            inbound: Inbound::default(),
         }
     }
 
@@ -349,6 +377,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
                 number,
                 domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
                 noiommu: text("name").as_deref() == Some("vfio-noiommu"),
+                reserved: text("reserved_regions").map(|text| text.lines().filter_map(reserved_region).collect()),
                 members,
             },
         );
@@ -363,6 +392,14 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
         }
     }
     groups
+}
+
+/// Parses a line of `reserved_regions`: `0x00000000fee00000 0x00000000feefffff msi`.
+fn reserved_region(line: &str) -> Option<ReservedRegion> {
+    let mut fields = line.split_whitespace();
+    let mut address = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
+    let (first, last) = (address()?, address()?);
+    Some(ReservedRegion { first, last, kind: printable(fields.next()?) }).filter(|_| first <= last)
 }
 
 /// Offset of a host bridge: the CPU address in `resource` minus the bus address in the BAR register.
@@ -411,6 +448,15 @@ mod tests {
         assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")) });
         let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
         assert_eq!(chain.parent, None);
+    }
+
+    #[test]
+    fn parses_reserved_regions() {
+        let region = reserved_region("0x00000000fee00000 0x00000000feefffff msi").unwrap();
+        assert_eq!((region.first, region.last, region.kind.as_str()), (0xfee0_0000, 0xfeef_ffff, "msi"));
+        for damaged in ["", "0x1", "0x2 0x1 direct", "1 2 direct", "0x1 0x2"] {
+            assert_eq!(reserved_region(damaged), None, "{damaged}");
+        }
     }
 
     #[test]

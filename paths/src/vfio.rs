@@ -112,7 +112,7 @@ impl Explained for GroupError {
                     .to_owned(),
             ),
             Self::Noiommu { .. } => (
-                "Without an IOMMU, VFIO exports no dma-buf and nothing limits the function's DMA.".to_owned(),
+                "The function is in a no-IOMMU group of VFIO: no IOMMU limits its DMA.".to_owned(),
                 "Enable the IOMMU in the firmware and on the kernel command line, and unset enable_unsafe_noiommu_mode."
                     .to_owned(),
             ),

@@ -247,7 +247,9 @@ fn reports_the_noiommu_mode() {
 fn reports_platforms_without_mmio_support() {
     let power = "processor\t: 0\ncpu\t\t: POWER10\n\nplatform\t: pSeries\n";
     expect(&host(&healthy()), "legacy-dma", Pass, None, "");
-    expect(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "TCE");
+    expect(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Warn, Some(Cause::Topology), "POWER");
+    let sparc = "cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n";
+    expect(&host(&healthy().file("proc/cpuinfo", sparc)), "legacy-dma", Fail, Some(Cause::LegacyDmaOps), "SPARC");
     expect(&host(&healthy().without("proc/cpuinfo")), "legacy-dma", Unknown, None, "cpuinfo");
 
     let tdx = INTEL.replace("fpu", "fpu hypervisor tdx_guest");

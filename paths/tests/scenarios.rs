@@ -557,9 +557,15 @@ fn confidential_guests_refuse_direct_mappings_and_report_a_blocker() {
 }
 
 #[test]
-fn power_refuses_host_bridge_paths() {
+fn power_refuses_by_topology_and_not_by_its_dma_operations() {
     let power = "processor\t: 0\ncpu\t\t: POWER10 (architected), altivec supported\n\nplatform\t: pSeries\n";
+    let report = two_root_ports(power, UNLISTED).domain_type("unknown").report(A, B);
+    assert_eq!((report.predicted, report.cause), (PathName::Refused, Some(Cause::Topology)));
     let report = two_root_ports(power, LISTED).domain_type("unknown").report(A, B);
+    assert_eq!(report.predicted, PathName::Unknown, "TCE tables accept MMIO");
+    assert!(report.unknown[0].contains("TCE"), "{:?}", report.unknown);
+    let sparc = "cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n";
+    let report = two_root_ports(sparc, LISTED).domain_type("unknown").report(A, B);
     assert_eq!((report.predicted, report.cause), (PathName::Refused, Some(Cause::LegacyDmaOps)));
     assert_eq!(path(&one_switch(power, None, [None; 3]), "0000:03:00.0", "0000:04:00.0"), PathName::BusAddress);
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use peerpath_paths::{HostFacts, Inventory, Limits, Request, Tree, write_snapshot};
+use peerpath_paths::{HostFacts, Inbound, Inventory, Limits, Request, Tree, write_snapshot};
 use support::{EPYC, Kind, Machine};
 
 fn again(tree: &Tree) -> Tree {
@@ -29,6 +29,18 @@ fn a_snapshot_of_a_snapshot_gives_the_same_results() {
         compared += 1;
     }
     assert_eq!(compared, 8);
+}
+
+#[test]
+fn contains_the_inbound_ranges_of_host_bridges() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernel-cases/dma-ranges-7.3.tar.gz");
+    let tree = Tree::open(&path).unwrap();
+    let inbound = |tree: &Tree| {
+        let topology = Inventory::read(tree).topology;
+        topology.roots().iter().map(|root| root.inbound.clone()).collect::<Vec<_>>()
+    };
+    assert!(inbound(&tree).iter().any(|inbound| matches!(inbound, Inbound::Ranges(_))), "{:?}", inbound(&tree));
+    assert_eq!(inbound(&tree), inbound(&again(&tree)));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Facts about importer and exporter, which distinguish the causes of a refused registration if they share an errno.
 
 use peerpath_exporter::Origin;
-use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Host, Tree};
+use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Inventory, Request, Route, Tree};
 
 use super::sysfs;
 use crate::DeviceInfo;
 
 /// Reads the facts from sysfs. Call it only after the kernel refused a registration, outside the measured time.
 pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
-    let host = Host::read(tree);
+    let inventory = Inventory::read(tree);
+    let host = &inventory.host;
     let exporter = origin.and_then(|origin| origin.bdf).map(|bdf| format!("sys/bus/pci/devices/{bdf}"));
     let config = exporter.as_ref().and_then(|exporter| tree.read(&format!("{exporter}/config")));
     Facts {
@@ -21,7 +22,13 @@ pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>
         mask_reaches_bar: mask_reaches_bar(tree, importer, origin),
         memory_decode: config.and_then(|bytes| ConfigSpace::new(bytes).memory_decode()),
         noiommu: None,
+        route: route(&inventory, importer, origin),
     }
+}
+
+/// p2pdma's answer, if the topology shows it. It does not depend on the BAR.
+fn route(inventory: &Inventory, importer: &DeviceInfo, origin: Option<&Origin>) -> Option<Route> {
+    inventory.predictor(Request::default()).facts(origin?.bdf?, importer.bdf?).route
 }
 
 fn mask_reaches_bar(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Option<bool> {

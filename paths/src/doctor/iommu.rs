@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Verdict};
-use crate::{Cause, GroupMembership, Host};
+use crate::{Cause, GroupMembership, Host, KernelRules};
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     // Without an exporter, check every function.
@@ -71,20 +71,33 @@ fn how_to_enable(host: &Host) -> String {
     }
 }
 
+/// Describes a function in a no-IOMMU group. The kernel's export has no check against such a group.
+fn no_protection(host: &Host) -> String {
+    let cdev = match KernelRules::fact(host.kernel, |rules| rules.noiommu_cdev) {
+        Some(true) if host.facts.option("IOMMUFD_NOIOMMU") != Some(false) => {
+            " Linux 7.3 and newer serve it through the group and the cdev (noiommu-vfioN)."
+        }
+        _ => "",
+    };
+    format!(
+        "The function is in a no-IOMMU group of VFIO, so nothing limits its DMA, and peerpath does not open it.{cdev}"
+    )
+}
+
 pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
     let group = at.exporter.and_then(|exporter| Some((exporter, at.topology().group_of(exporter)?)));
     if let Some((exporter, _)) = group.filter(|(_, group)| group.noiommu) {
         return vec![Verdict::fail(
             exporter.bdf,
             Cause::Noiommu,
-            "The function is in a no-IOMMU group of VFIO. Such a group exports no dma-buf and does not protect against stray DMA.",
+            no_protection(at.host()),
             "Enable an IOMMU, and bind the function to vfio-pci again.",
         )];
     }
     vec![match at.host().noiommu_mode {
         Some(true) => Verdict::warn(
             "host",
-            "The no-IOMMU mode of VFIO is on, and VFIO exports no dma-buf of a function in that mode.",
+            "The no-IOMMU mode of VFIO is on: VFIO serves functions without an IOMMU, and peerpath does not open them.",
             "Write N to /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and enable an IOMMU.",
         )
         .because(Cause::Noiommu),

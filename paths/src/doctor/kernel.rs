@@ -1,23 +1,58 @@
 //! Checks of the kernel: version, options, and vfio-pci.
 
 use super::{Context, Status, Verdict};
-use crate::{Cause, Host, KernelVersion};
+use crate::{Cause, Evidence, Host, KernelRules, KernelVersion};
 
 pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
+    let host = at.host();
     let oldest = KernelVersion::VFIO_DMA_BUF;
-    vec![match at.host().kernel {
-        None => Verdict::unknown(
+    let Some(kernel) = host.kernel else {
+        return vec![Verdict::unknown(
             "host",
             "The snapshot does not contain the kernel version.",
             "Add proc/sys/kernel/osrelease to the snapshot.",
-        ),
-        Some(kernel) if kernel < oldest => Verdict::fail(
+        )];
+    };
+    let newest = KernelRules::NEWEST;
+    vec![match host.dma_buf_export() {
+        Some((false, Evidence::Version)) => Verdict::fail(
             "host",
             Cause::KernelTooOld,
-            format!("Linux {kernel} cannot export a BAR: vfio-pci supports it since {oldest}."),
-            format!("Boot Linux {oldest} or newer."),
+            format!(
+                "Linux {kernel} cannot export a BAR: vfio-pci supports it since {oldest}. Only the version shows this; a vendor \
+                 may carry the feature backward."
+            ),
+            format!(
+                "Boot Linux {oldest} or newer, or a vendor's kernel with VFIO_PCI_DMABUF=y in its configuration (/boot/config-*)."
+            ),
         ),
-        Some(kernel) => Verdict::pass("host", format!("Linux {kernel} can export BARs.")),
+        Some((true, evidence)) if kernel < oldest => Verdict::pass(
+            "host",
+            format!(
+                "Linux {kernel} can export BARs, although kernel.org supports it only since {oldest}: {}.",
+                match evidence {
+                    Evidence::Symbol => "the kernel has the function of vfio-pci that exports dma-bufs",
+                    Evidence::Configuration | Evidence::Version => "the configuration has VFIO_PCI_DMABUF=y",
+                }
+            ),
+        ),
+        // The check `kernel-options` reports a missing option.
+        Some((false, _)) if kernel >= oldest => {
+            Verdict::pass("host", format!("Linux {kernel} supports the export of BARs."))
+        }
+        Some((false, _)) => Verdict::fail(
+            "host",
+            Cause::KernelTooOld,
+            format!("Linux {kernel} cannot export a BAR: its configuration lacks VFIO_PCI_DMABUF."),
+            format!("Boot Linux {oldest} or newer, built with VFIO_PCI_DMABUF."),
+        ),
+        _ if kernel > newest => Verdict::pass(
+            "host",
+            format!(
+                "Linux {kernel} can export BARs. It is newer than the known kernel rules, so predictions apply those of Linux {newest}."
+            ),
+        ),
+        _ => Verdict::pass("host", format!("Linux {kernel} can export BARs.")),
     }]
 }
 

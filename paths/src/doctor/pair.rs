@@ -23,13 +23,17 @@ fn predicted(subject: String, report: &PathReport) -> Verdict {
     let PathReport { predicted, deciding, .. } = report;
     let change = report.would_change.first().map(|change| sentence(change));
     match (predicted, report.cause) {
-        (PathName::Refused, cause) => Verdict::fail(
-            subject,
-            cause.unwrap_or(Cause::Topology),
-            format!("The kernel refuses the mapping: {}.", deciding.fact),
-            change
-                .unwrap_or_else(|| "Use functions below one switch without ACS redirect, or another host.".to_owned()),
-        ),
+        (PathName::Refused, cause) => Verdict {
+            cause,
+            ..Verdict::fail(
+                subject,
+                Cause::Topology,
+                format!("The kernel refuses the mapping: {}.", deciding.fact),
+                change.unwrap_or_else(|| {
+                    "Use functions below one switch without ACS redirect, or another host.".to_owned()
+                }),
+            )
+        },
         (PathName::Unknown, _) => Verdict::unknown(
             subject,
             format!("The path cannot be predicted: {}.", deciding.fact),
@@ -80,7 +84,7 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let cause = predictions.iter().find_map(|prediction| prediction.cause);
     const REMEDY: &str = "Run `peerpath paths` for the reason of each pair.";
     vec![if of(PathName::Refused) == predictions.len() {
-        Verdict::fail("host", cause.unwrap_or(Cause::Topology), detail, REMEDY)
+        Verdict { cause, ..Verdict::fail("host", Cause::Topology, detail, REMEDY) }
     } else if of(PathName::Refused) > 0 {
         Verdict { cause, ..Verdict::warn("host", detail, REMEDY) }
     } else if of(PathName::Unknown) > 0 {
@@ -88,6 +92,11 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::pass("host", detail)
     }]
+}
+
+/// The fact that decides the path, as a sentence.
+fn refused_by_mask(at: &Context<'_>) -> String {
+    at.report.as_ref().map_or_else(String::new, |report| sentence(&report.deciding.fact))
 }
 
 pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
@@ -98,8 +107,11 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         _ if refused => Verdict::fail(
             subject,
             Cause::DmaMask,
-            format!("The BAR's address exceeds the importer's DMA mask of {bits} bits."),
-            "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
+            refused_by_mask(at),
+            match facts.translated {
+                Some(true) => "Export a smaller BAR or a part of it, or use an importer with a larger DMA mask.",
+                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
+            },
         ),
         _ if at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
         Some(false) if facts.translated == Some(true) => {
@@ -135,7 +147,7 @@ pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
         _ if unaffected => Verdict::pass("host", "On this path the kernel maps every range of a buffer."),
         Some(true) => Verdict::warn(
             "host",
-            "Linux 7.2 and 7.3 cannot map more than one range in a translated domain; a BAR exported as one range is unaffected.",
+            "This kernel cannot map more than one range in a translated domain (Linux 6.19 to 7.3); a BAR exported as one range is unaffected.",
             "Export one range, or each range separately.",
         )
         .because(Cause::MultiRangeDefect),

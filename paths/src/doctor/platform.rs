@@ -2,7 +2,8 @@
 
 use super::context::few;
 use super::{Context, Verdict};
-use crate::{Bounce, Capability, Cause, PathName, RootBus};
+use crate::kernel_rules::EncryptedMmio;
+use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, RootBus};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
@@ -17,12 +18,19 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         Some(_) if at.takes(PathName::BusAddress) => {
             Verdict::pass("host", "A bus-address path does not use the platform's DMA operations.")
         }
-        Some(legacy) => Verdict::fail(
+        Some(legacy) if legacy.rejects_mmio() => Verdict::fail(
             "host",
             Cause::LegacyDmaOps,
-            format!("{} map only memory with struct pages, and a BAR has none.", legacy.as_str()),
+            format!("{} rejects MMIO, so the kernel maps no BAR through the root complex.", legacy.as_str()),
             "Use functions below one switch without ACS redirect, or another platform.",
         ),
+        Some(legacy) if at.report.is_some() => Verdict::pass("host", format!("{} accept MMIO.", legacy.as_str())),
+        Some(_) => Verdict::warn(
+            "host",
+            "The P2PDMA allowlist contains no host bridge of POWER, so the kernel permits only bus-address paths.",
+            "Use functions below one switch without ACS redirect, or stage the transfers through host memory.",
+        )
+        .because(Cause::Topology),
     }]
 }
 
@@ -31,9 +39,7 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
         Some(guest) => Verdict::fail(
             "host",
             Cause::ConfidentialGuest,
-            format!(
-                "A {guest} guest bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
-            ),
+            confidential(at, guest),
             "Run on the host, or in a guest without memory encryption.",
         ),
         None if at.host().cpu.is_none() => {
@@ -41,6 +47,27 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
         }
         None => Verdict::pass("host", "The host is not a confidential guest."),
     }]
+}
+
+fn confidential(at: &Context<'_>, guest: ConfidentialGuest) -> String {
+    if at.takes(PathName::HostBridgeTranslated) {
+        return format!(
+            "The IOMMU of a {guest} guest maps the BAR, but the memory of the device is not shared with the hypervisor, so the \
+             importer may not reach it."
+        );
+    }
+    match KernelRules::fact(at.host().kernel, |rules| rules.encrypted_mmio) {
+        Some(EncryptedMmio::Bounced) => {
+            format!(
+                "A {guest} guest bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
+            )
+        }
+        Some(EncryptedMmio::NotCapable) => format!(
+            "In a {guest} guest the kernel refuses direct mappings of memory that is not shared with the hypervisor, as a BAR is \
+             (dma_capable; it warns of a DMA address overflow)."
+        ),
+        None => format!("In a {guest} guest the kernel refuses direct mappings of a BAR."),
+    }
 }
 
 pub(super) fn tdisp(at: &Context<'_>) -> Vec<Verdict> {

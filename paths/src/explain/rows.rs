@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{DmaBufSupport, Facts, Step};
+use super::{DmaBufSupport, Facts, Route, Step};
 use crate::Cause;
 use crate::Severity::{self, Failed, Unavailable};
 
@@ -198,7 +198,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::Noiommu,
         "VFIO opens a no-IOMMU group only for CAP_SYS_RAWIO.",
-        "Use a host with an IOMMU: VFIO exports no dma-buf from a no-IOMMU group.",
+        "Use a host with an IOMMU: in a no-IOMMU group nothing limits the DMA of the function.",
     ),
     row(
         Step::OpenVfio,
@@ -224,7 +224,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::Noiommu,
         "VFIO attaches a no-IOMMU group only for CAP_SYS_RAWIO, and never in one container with a group that has an IOMMU.",
-        "Use a host with an IOMMU: VFIO exports no dma-buf from a no-IOMMU group.",
+        "Use a host with an IOMMU: in a no-IOMMU group nothing limits the DMA of the function.",
     )
     .when(|facts| facts.noiommu == Some(true)),
     row(
@@ -493,16 +493,34 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::Topology,
         "P2PDMA permits no path: with an ACS redirect or separate root ports, the transfer would cross a host bridge \
-         that is not in the kernel's P2PDMA allowlist. Or the importer is not a PCI device.",
+         that is not in the kernel's P2PDMA allowlist.",
         "Place both functions below one switch without ACS redirect; the prediction for the pair names the \
          deciding bridge.",
+    )
+    .when(|facts| facts.route == Some(Route::NotSupported)),
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::EINVAL,
+        Failed,
+        "P2PDMA permits a path, so EINVAL has another reason: the exporter revoked the dma-buf during the registration, or \
+         the driver rejects the range or its size.",
+        "Register again with the exporter at rest, or register a smaller range.",
+    )
+    .when(|facts| matches!(facts.route, Some(Route::BusAddress | Route::HostBridge))),
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::EINVAL,
+        Failed,
+        "P2PDMA permits no path between the two functions, the exporter revoked the dma-buf during the registration, or \
+         the driver rejects the range or its size.",
+        "Compare the prediction for the pair: if it is not refused, register again or register a smaller range.",
     ),
     row(
         Step::RegisterDmaBuf,
         Errno::EADDRINUSE,
         Unavailable,
         Cause::MultiRangeDefect,
-        "Linux 7.2 and 7.3 link every range of a dma-buf at the start of the IOVA span, so the second range \
+        "The kernel links every range of a dma-buf at the start of the IOVA span (Linux 6.19 to 7.3), so the second range \
          collides with the first in a translated domain.",
         "Export one range, register one MR per range, or use a bypass or bus-address path.",
     ),
@@ -520,8 +538,8 @@ pub(super) static ROWS: &[Row] = &[
         Errno::ENOMEM,
         Unavailable,
         Cause::ConfidentialGuest,
-        "A confidential guest (SEV, TDX, CCA) bounces DMA through shared memory, and the DMA API cannot bounce \
-         MMIO.",
+        "In a confidential guest (SEV, TDX, CCA) the DMA API maps only memory that is shared with the hypervisor: Linux 7.2 \
+         bounces other memory and cannot bounce MMIO, and Linux 7.3 refuses it.",
         "Run outside of a confidential guest: in a guest the kernel has no shared mapping of a BAR.",
     )
     .when(|facts| direct(facts) && facts.confidential_guest == Some(true)),

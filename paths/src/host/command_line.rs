@@ -1,5 +1,8 @@
 //! The kernel command line.
 
+use crate::KernelVersion;
+use crate::kernel_rules::{KernelRules, SwiotlbWords};
+
 /// The parameters in order, split as the kernel does: at white space outside of double quotes, up to a separate `--`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
@@ -32,9 +35,13 @@ impl CommandLine {
     }
 
     /// Whether swiotlb is forced: one `swiotlb=` parameter has the mode `force`, and none has `noforce`, which takes precedence.
-    pub fn swiotlb_forced(&self) -> bool {
-        let modes: Vec<_> = self.values("swiotlb").map(swiotlb_mode).collect();
-        modes.contains(&"force") && !modes.contains(&"noforce")
+    /// Kernels compare the mode as whole word or as prefix; `None` if `kernel` is unknown and the results differ.
+    pub fn swiotlb_forced(&self, kernel: Option<KernelVersion>) -> Option<bool> {
+        let forced = |words| {
+            let modes: Vec<_> = self.values("swiotlb").filter_map(|value| swiotlb_mode(value, words)).collect();
+            modes.contains(&SwiotlbMode::Force) && !modes.contains(&SwiotlbMode::NoForce)
+        };
+        KernelRules::fact(kernel, |rules| forced(rules.swiotlb_words))
     }
 
     /// The parameters by name and value.
@@ -43,17 +50,41 @@ impl CommandLine {
     }
 }
 
-/// The mode in a value of `swiotlb=`; it follows the optional numbers of slabs and areas.
-fn swiotlb_mode(value: &str) -> &str {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SwiotlbMode {
+    Force,
+    NoForce,
+}
+
+/// The mode in a value of `swiotlb=`; it follows the optional numbers of slabs and areas (`setup_io_tlb_npages`,
+/// kernel/dma/swiotlb.c).
+fn swiotlb_mode(value: &str, words: SwiotlbWords) -> Option<SwiotlbMode> {
     let mut rest = value;
     for _ in 0..2 {
-        rest = match rest.strip_prefix("0x") {
-            Some(digits) => digits.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()),
-            None => rest.trim_start_matches(|digit: char| digit.is_ascii_digit()),
-        };
+        rest = after_number(rest);
         rest = rest.strip_prefix(',').unwrap_or(rest);
     }
-    rest
+    let is = |word: &str| match words {
+        SwiotlbWords::Whole => rest == word,
+        SwiotlbWords::Prefix => rest.starts_with(word),
+    };
+    if is("force") {
+        Some(SwiotlbMode::Force)
+    } else if is("noforce") {
+        Some(SwiotlbMode::NoForce)
+    } else {
+        None
+    }
+}
+
+/// The text after a number, as `simple_strtoul` with base 0 reads it: hexadecimal after `0x`, octal after `0`, otherwise decimal.
+fn after_number(text: &str) -> &str {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    match hexadecimal.filter(|digits| digits.starts_with(|digit: char| digit.is_ascii_hexdigit())) {
+        Some(digits) => digits.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()),
+        None if text.starts_with('0') => text.trim_start_matches(|digit: char| digit.is_digit(8)),
+        None => text.trim_start_matches(|digit: char| digit.is_ascii_digit()),
+    }
 }
 
 #[cfg(test)]
@@ -61,26 +92,41 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const V7_2: Option<KernelVersion> = Some(KernelVersion { major: 7, minor: 2 });
+    const V7_3: Option<KernelVersion> = Some(KernelVersion { major: 7, minor: 3 });
+
     #[test]
     fn parses_swiotlb_as_the_kernel_does() {
-        for (text, forced) in [
-            ("swiotlb=force", true),
-            ("quiet swiotlb=65536,force", true),
-            ("swiotlb=0x8000,4,force", true),
-            ("swiotlb=,force", true),
-            ("swiotlb=65536force", true),
-            ("swiotlb=\"force\"", true),
-            ("swiotlb=1024 swiotlb=force", true),
-            ("swiotlb=noforce", false),
-            ("swiotlb=force swiotlb=noforce", false),
-            ("swiotlb=forced", false),
-            ("swiotlb=65536", false),
-            ("xswiotlb=force", false),
-            ("-- swiotlb=force", false),
-            ("note=\"a swiotlb=force b\"", false),
-            ("", false),
+        for (text, whole, prefix) in [
+            ("swiotlb=force", true, true),
+            ("quiet swiotlb=65536,force", true, true),
+            ("swiotlb=0x8000,4,force", true, true),
+            ("swiotlb=,force", true, true),
+            ("swiotlb=65536force", true, true),
+            ("swiotlb=\"force\"", true, true),
+            ("swiotlb=1024 swiotlb=force", true, true),
+            ("swiotlb=noforce", false, false),
+            ("swiotlb=force swiotlb=noforce", false, false),
+            ("swiotlb=65536", false, false),
+            ("xswiotlb=force", false, false),
+            ("-- swiotlb=force", false, false),
+            ("note=\"a swiotlb=force b\"", false, false),
+            ("", false, false),
+            ("swiotlb=forced", false, true),
+            ("swiotlb=force,track_hiwater", false, true),
+            ("swiotlb=65536,2,force,track_hiwater", false, true),
+            ("swiotlb=noforced swiotlb=force", true, false),
+            ("swiotlb=Force", false, false),
+            ("swiotlb=1,2,3,force", false, false),
+            // An octal number ends before the digit 8, which then is the number of areas.
+            ("swiotlb=08,force", true, true),
+            ("swiotlb=08,4,force", false, false),
+            ("swiotlb=0x,force", false, false),
         ] {
-            assert_eq!(CommandLine::parse(text).swiotlb_forced(), forced, "{text:?}");
+            let line = CommandLine::parse(text);
+            assert_eq!(line.swiotlb_forced(V7_2), Some(whole), "{text:?} as whole word");
+            assert_eq!(line.swiotlb_forced(V7_3), Some(prefix), "{text:?} as prefix");
+            assert_eq!(line.swiotlb_forced(None), (whole == prefix).then_some(whole), "{text:?}");
         }
     }
 
@@ -92,8 +138,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn accepts_any_text(text in ".*") {
-            let _ = CommandLine::parse(&text).swiotlb_forced();
+        fn accepts_any_text(text in "(swiotlb=)?.*") {
+            let line = CommandLine::parse(&text);
+            for kernel in [None, V7_2, V7_3] {
+                let _ = line.swiotlb_forced(kernel);
+            }
         }
     }
 }

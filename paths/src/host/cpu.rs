@@ -17,14 +17,15 @@ pub struct Cpu {
     pub legacy_dma: Option<LegacyDma>,
 }
 
-/// A platform whose DMA operations support only memory with struct pages.
+/// A platform whose DMA operations are not the generic ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LegacyDma {
-    /// POWER, which maps DMA through TCE tables.
+    /// POWER, which maps DMA through TCE tables. They accept MMIO without a check (`iommu_map_phys`,
+    /// arch/powerpc/kernel/iommu.c).
     PowerTce,
-    /// SPARC, which rejects MMIO.
+    /// SPARC, which rejects MMIO (arch/sparc/kernel/iommu.c, pci_sun4v.c).
     Sparc,
-    /// Alpha, which rejects MMIO.
+    /// Alpha, which rejects MMIO (arch/alpha/kernel/pci_iommu.c).
     Alpha,
 }
 
@@ -35,6 +36,14 @@ impl LegacyDma {
             Self::PowerTce => "POWER's TCE tables",
             Self::Sparc => "SPARC's IOMMU",
             Self::Alpha => "Alpha's PCI IOMMU",
+        }
+    }
+
+    /// Whether the platform's DMA operations reject every mapping of MMIO.
+    pub fn rejects_mmio(self) -> bool {
+        match self {
+            Self::PowerTce => false,
+            Self::Sparc | Self::Alpha => true,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfidentialGuest;
+use super::feature::export_symbol;
+use super::{ConfidentialGuest, KernelVersion};
 use crate::Tree;
 
 /// Path of the facts in a snapshot.
@@ -21,6 +22,7 @@ const OPTIONS: &[&str] = &[
     "INFINIBAND_ON_DEMAND_PAGING",
     "INFINIBAND_USER_ACCESS",
     "IOMMUFD",
+    "IOMMUFD_NOIOMMU",
     "IOMMU_DMA",
     "KPROBE_EVENTS",
     "PCI_P2PDMA",
@@ -68,6 +70,10 @@ pub struct HostFacts {
     /// Kernel options by name, without `CONFIG_`: `y`, `m`, or `n`. Empty if the configuration is not readable.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kernel_options: BTreeMap<String, String>,
+    /// Whether the kernel has the symbol of vfio-pci's dma-buf export; `None` if that is unknown. Read only for kernels that are
+    /// too old by version and whose configuration is not readable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dma_buf_export_symbol: Option<bool>,
     /// RDMA devices, and whether they support on-demand paging.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub on_demand_paging: BTreeMap<String, bool>,
@@ -88,8 +94,12 @@ impl HostFacts {
     fn of_this_host(tree: &Tree) -> Self {
         let release = tree.text("proc/sys/kernel/osrelease");
         let limit = tree.text("proc/self/limits").and_then(|text| memlock(&text));
+        let kernel_options = release.as_deref().map(|release| kernel_options(tree, release)).unwrap_or_default();
+        let version = release.as_deref().and_then(KernelVersion::find);
+        let looks_too_old = version.is_some_and(|version| version < KernelVersion::VFIO_DMA_BUF);
         Self {
-            kernel_options: release.as_deref().map(|release| kernel_options(tree, release)).unwrap_or_default(),
+            dma_buf_export_symbol: if looks_too_old && kernel_options.is_empty() { export_symbol() } else { None },
+            kernel_options,
             kernel_release: release,
             machine: tree.text("proc/sys/kernel/arch"),
             page_bytes: tree.text("proc/self/smaps").and_then(|text| page_bytes(&text)),

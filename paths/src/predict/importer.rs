@@ -1,7 +1,9 @@
 //! Mappings of the DMA API for an importer, if the route leads through a host bridge.
 
 use super::PossiblePaths;
-use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelVersion, Topology};
+use super::iova::has_free_range;
+use crate::inbound::Inbound;
+use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelRules, KernelVersion, LegacyDma, Topology};
 
 /// Kind of mapping that the DMA API creates for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +12,21 @@ pub(super) enum Mapping {
     Direct,
     /// The IOMMU translates the DMA address.
     Translated,
+    /// POWER maps directly or through a TCE table; which of them is not visible.
+    DirectOrTce,
     /// The domain type is not readable.
+    Unknown,
+}
+
+/// Whether a direct mapping of a BAR gives an address that the importer can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    Reached,
+    /// The address exceeds the DMA mask.
+    BeyondMask,
+    /// The address is in no inbound range of the importer's host bridge.
+    BeyondInbound,
+    /// The inbound ranges of the host bridge are unknown.
     Unknown,
 }
 
@@ -24,6 +40,10 @@ pub(super) struct ImporterFacts {
     pub(super) mask: Option<u64>,
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
+    /// The inbound ranges of the importer's host bridge.
+    inbound: Inbound,
+    /// IOVA ranges that the IOMMU driver reserves: first and last address.
+    reserved_iova: Vec<(u64, u64)>,
 }
 
 impl ImporterFacts {
@@ -37,6 +57,8 @@ impl ImporterFacts {
                 .dma_mask_bits
                 .filter(|bits| has_driver && *bits > 0)
                 .map(|bits| u64::MAX >> (64 - u32::from(bits))),
+            inbound: topology.root_above(function.bdf).map(|root| root.inbound.clone()).unwrap_or_default(),
+            reserved_iova: reserved_iova(host, topology, function),
         }
     }
 
@@ -44,7 +66,7 @@ impl ImporterFacts {
         match self.mapping {
             Mapping::Direct => Some(false),
             Mapping::Translated => Some(true),
-            Mapping::Unknown => None,
+            Mapping::DirectOrTce | Mapping::Unknown => None,
         }
     }
 
@@ -52,30 +74,72 @@ impl ImporterFacts {
         match self.mapping {
             Mapping::Direct => self.map_directly(host, bar),
             Mapping::Translated => self.map_translated(host, bar, ranges),
+            Mapping::DirectOrTce => PossiblePaths { bypass: true, translated: true, ..PossiblePaths::default() },
             Mapping::Unknown => self.map_directly(host, bar).or(self.map_translated(host, bar, ranges)),
         }
     }
 
     fn map_directly(&self, host: &Host, bar: Option<&Bar>) -> PossiblePaths {
-        if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) {
+        if legacy(host).is_some_and(LegacyDma::rejects_mmio) {
             return PossiblePaths::refused(Cause::LegacyDmaOps);
         }
-        let mapped = if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.last() > mask) {
-            PossiblePaths::refused(Cause::DmaMask)
-        } else {
-            PossiblePaths { bypass: true, ..PossiblePaths::default() }
+        let reach = self.reach(host, bar);
+        let bypass = PossiblePaths { bypass: true, ..PossiblePaths::default() };
+        let mapped = match reach {
+            Reach::Reached => bypass,
+            Reach::BeyondMask | Reach::BeyondInbound => PossiblePaths::refused(Cause::DmaMask),
+            Reach::Unknown => PossiblePaths::refused(Cause::DmaMask).or(bypass),
         };
         match host.bounce() {
             Some(Bounce::No) => mapped,
             Some(Bounce::Forced) => PossiblePaths::refused(Cause::SwiotlbForced),
             Some(Bounce::Encryption) => PossiblePaths::refused(Cause::ConfidentialGuest),
+            // The kernel refuses in any case, and the mask is the cause that is known.
+            None if mapped.is_refused() => mapped,
             None => PossiblePaths::refused(Cause::SwiotlbForced).or(mapped),
         }
     }
 
+    /// Whether the address of a direct mapping is below the DMA mask and in the inbound ranges (`dma_direct_map_phys` and
+    /// `dma_capable`, kernel/dma/direct.c and include/linux/dma-direct.h). An unknown mask counts as 64 bits.
+    pub(super) fn reach(&self, host: &Host, bar: Option<&Bar>) -> Reach {
+        let Some(bar) = bar else { return Reach::Reached };
+        let mask = self.mask.unwrap_or(u64::MAX);
+        let below_mask = if bar.last() <= mask { Reach::Reached } else { Reach::BeyondMask };
+        let translates = KernelRules::fact(host.kernel, |rules| rules.mmio_translates_inbound);
+        let ranges = match &self.inbound {
+            Inbound::All => return below_mask,
+            Inbound::Unknown => {
+                let refused = translates == Some(false) && below_mask == Reach::BeyondMask;
+                return if refused { below_mask } else { Reach::Unknown };
+            }
+            Inbound::Ranges(ranges) => ranges,
+        };
+        let highest = self.inbound.highest();
+        let untranslated = match below_mask {
+            Reach::Reached if bar.last() > highest => Reach::BeyondInbound,
+            other => other,
+        };
+        let translated = match ranges.iter().find_map(|range| range.dma_address(bar.start)) {
+            None => Reach::BeyondInbound,
+            Some(start) => match start.checked_add(bar.last() - bar.start) {
+                Some(last) if last > mask => Reach::BeyondMask,
+                Some(last) if last <= highest => Reach::Reached,
+                _ => Reach::BeyondInbound,
+            },
+        };
+        match translates {
+            Some(true) => translated,
+            Some(false) => untranslated,
+            None if translated == untranslated => translated,
+            None => Reach::Unknown,
+        }
+    }
+
     fn map_translated(&self, host: &Host, bar: Option<&Bar>, ranges: usize) -> PossiblePaths {
-        // The DMA API allocates the IOVA below the mask, so only the size of the BAR matters.
-        if self.mask.zip(bar).is_some_and(|(mask, bar)| bar.size_bytes > mask) {
+        // The address of the BAR does not matter, because the DMA API allocates an IOVA.
+        let limit = self.mask.unwrap_or(u64::MAX).min(self.inbound.highest());
+        if bar.is_some_and(|bar| !has_free_range(bar.size_bytes, limit, &self.reserved_iova)) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
         let mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
@@ -87,13 +151,37 @@ impl ImporterFacts {
     }
 }
 
+fn legacy(host: &Host) -> Option<LegacyDma> {
+    host.cpu.as_ref()?.legacy_dma
+}
+
+/// The reserved regions of the importer's IOMMU group. On x86 every IOMMU driver reserves the window of MSI addresses, so that
+/// window is known even without the file. Elsewhere the kernel places the window itself (`IOMMU_RESV_SW_MSI`), so it reserves no
+/// IOVA, although the file lists it.
+fn reserved_iova(host: &Host, topology: &Topology, function: &Function) -> Vec<(u64, u64)> {
+    const MSI_OF_X86: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
+    let is_x86 = host.cpu.as_ref().is_some_and(|cpu| cpu.vendor.is_some());
+    match topology.group_of(function).and_then(|group| group.reserved.as_ref()) {
+        Some(regions) => regions
+            .iter()
+            .filter(|region| is_x86 || region.kind != "msi")
+            .map(|region| (region.first, region.last))
+            .collect(),
+        None if is_x86 => vec![MSI_OF_X86],
+        None => Vec::new(),
+    }
+}
+
 /// The DMA API maps through the IOMMU only if the group's default domain has a DMA type (`iommu_setup_dma_ops`). Otherwise it
 /// maps directly.
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
+    if legacy(host) == Some(LegacyDma::PowerTce) {
+        return Mapping::DirectOrTce;
+    }
     match function.membership {
         GroupMembership::None => return Mapping::Direct,
-        // The groups of POWER's TCE tables have no domain type: the platform's DMA operations map directly.
-        _ if host.cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some()) => return Mapping::Direct,
+        // The domain type of the group does not apply to the platform's own DMA operations.
+        _ if legacy(host).is_some_and(LegacyDma::rejects_mmio) => return Mapping::Direct,
         GroupMembership::Unknown => return Mapping::Unknown,
         GroupMembership::Group(_) => {}
     }
@@ -120,12 +208,12 @@ fn mapping_fact(topology: &Topology, importer: &Function) -> String {
     }
 }
 
-/// Whether the kernel maps every range of a dma-buf at offset 0, as Linux 7.2 and 7.3 do; `None` for other versions, whose
-/// behavior this crate does not know.
+/// Whether the kernel maps every range of a dma-buf at offset 0 ([`KernelRules::multi_range_defect`]); `None` for a version that
+/// is unknown, newer than the tables, or older than the export: a vendor that carries the export backward may have corrected it.
 pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);
     }
-    let read = [KernelVersion { major: 7, minor: 2 }, KernelVersion { major: 7, minor: 3 }];
-    host.kernel.filter(|kernel| read.contains(kernel)).map(|_| true)
+    let known = KernelVersion::VFIO_DMA_BUF..=KernelRules::NEWEST;
+    host.kernel.filter(|kernel| known.contains(kernel)).map(|kernel| KernelRules::of(kernel).multi_range_defect)
 }

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::importer::Mapping;
+use super::refusal::{Refused, unknown_of_direct_mapping};
 use super::{Prediction, Predictor, Request, multi_range_defect};
-use crate::{Bdf, Bounce, Capability, Cause, Function, GroupMembership, PathName, Topology, blockers, host_bridges};
+use crate::{
+    Bdf, Bounce, Capability, Cause, Function, GroupMembership, KernelRules, KernelVersion, PathName, Topology, blockers,
+};
 
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,15 +75,31 @@ impl Predictor<'_> {
             unknown: builder.unknown(),
             bar: self.bars[from].map(|bar| bar.index),
             would_change: builder.would_change(path, cause),
-            notes: builder.notes(path),
+            notes: builder.notes(path).into_iter().chain(self.note_on_newer_kernel()).collect(),
         }
+    }
+
+    /// The kernel, if it is newer than the known rules.
+    fn newer_kernel(&self) -> Option<KernelVersion> {
+        self.host.kernel.filter(|kernel| *kernel > KernelRules::NEWEST)
+    }
+
+    fn note_on_newer_kernel(&self) -> Option<String> {
+        // An importer with an address space of its own depends on none of the rules.
+        let kernel = self.newer_kernel().filter(|_| !self.request.own_address_space)?;
+        Some(format!(
+            "Linux {kernel} is newer than the known rules, so this prediction applies those of Linux {}",
+            KernelRules::NEWEST
+        ))
     }
 
     /// Joins the blockers of the exporter and of the importer without duplicates.
     fn blockers(&self, from: usize, importer: &Function) -> Vec<Cause> {
         let mut blockers = self.exporter_blockers[from].clone();
-        blockers
-            .extend(blockers::of_importer(importer).filter(|blocker| !self.exporter_blockers[from].contains(blocker)));
+        blockers.extend(
+            blockers::of_importer(self.host, importer)
+                .filter(|blocker| !self.exporter_blockers[from].contains(blocker)),
+        );
         blockers
     }
 
@@ -141,7 +160,7 @@ impl<'a> ReportBuilder<'a> {
         }
         match (path, cause) {
             (PathName::BusAddress, _) => self.nearest(),
-            (PathName::Unknown, _) => self.undecided(),
+            (PathName::Unknown, _) | (PathName::Refused, None) => self.undecided(),
             (_, Some(cause)) if cause != Cause::Topology => self.mapping_refused(cause),
             _ => {
                 let DecidingFact { bdf, fact } = self.through_root();
@@ -226,7 +245,10 @@ impl<'a> ReportBuilder<'a> {
             Some(false) => "is not in the kernel's P2PDMA allowlist of host bridges",
             None => "is possibly in the kernel's P2PDMA allowlist of host bridges",
         };
-        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}", first.bdf, first.ids()))
+        let newer = self.predictor.newer_kernel().map_or_else(String::new, |kernel| {
+            format!(" (that of Linux {}; the one of Linux {kernel} is unknown)", KernelRules::NEWEST)
+        });
+        (Some(first.bdf), format!("{} ({}), the first device on root bus {bus}, {fact}{newer}", first.bdf, first.ids()))
     }
 
     fn mapping_fact(&self) -> &'a str {
@@ -235,50 +257,20 @@ impl<'a> ReportBuilder<'a> {
 
     fn mapping_refused(&self, cause: Cause) -> DecidingFact {
         let importer = self.function(self.to);
-        let host = self.predictor.host;
-        let bdf = Some(importer.bdf);
-        let direct = self.mapping_fact();
-        match cause {
-            Cause::SwiotlbForced => {
-                DecidingFact { bdf: None, fact: format!("swiotlb=force bounces every direct mapping, and {direct}") }
-            }
-            Cause::ConfidentialGuest => {
-                let guest =
-                    host.confidential_guest.map_or_else(|| "confidential".to_owned(), |guest| guest.to_string());
-                DecidingFact { bdf: None, fact: format!("a {guest} guest bounces every direct mapping, and {direct}") }
-            }
-            Cause::LegacyDmaOps => {
-                let platform = host
-                    .cpu
-                    .as_ref()
-                    .and_then(|cpu| cpu.legacy_dma)
-                    .map_or("the platform's DMA operations", |dma| dma.as_str());
-                DecidingFact { bdf, fact: format!("{platform} map only memory with struct pages, and a BAR has none") }
-            }
-            Cause::DmaMask => {
-                let bits = importer.dma_mask_bits.unwrap_or_default();
-                let bar = self.predictor.bars[self.from];
-                let (index, start, last) = bar.map_or((0, 0, 0), |bar| (bar.index, bar.start, bar.last()));
-                DecidingFact {
-                    bdf,
-                    fact: format!("BAR {index} at {start:#x}-{last:#x} exceeds the DMA mask of {bits} bits; {direct}"),
-                }
-            }
-            Cause::MultiRangeDefect => {
-                let kernel = host.kernel.map_or_else(|| "this kernel".to_owned(), |kernel| format!("Linux {kernel}"));
-                DecidingFact {
-                    bdf,
-                    fact: format!("{kernel} cannot map more than one range in a translated domain, and {direct}"),
-                }
-            }
-            _ => DecidingFact { bdf, fact: direct.to_owned() },
-        }
+        let predictor = self.predictor;
+        let facts = &predictor.importers[self.to];
+        let refused = Refused { host: predictor.host, importer, facts, bar: predictor.bars[self.from] };
+        let (of_importer, fact) = refused.fact(cause);
+        DecidingFact { bdf: of_importer.then_some(importer.bdf), fact }
     }
 
     fn undecided(&self) -> DecidingFact {
         let bdf = self.acs_unknown.first().map(|function| function.bdf);
         let unknown = self.unknown();
         let fact = match unknown.first() {
+            Some(first) if self.predictor.pair(self.from, self.to).path == PathName::Refused => {
+                format!("several causes are possible, and which of them applies depends on {first}")
+            }
             Some(first) => format!("the path depends on {first}, which is not readable"),
             None => "the path depends on missing information".to_owned(),
         };
@@ -321,11 +313,10 @@ impl<'a> ReportBuilder<'a> {
         if routes.host_bridge && routes.none {
             self.unknown_trust(&mut unknown);
         }
-        let unread = predictor.host.kernel.filter(|kernel| routes.none && *kernel > host_bridges::NEWEST_READ);
-        unknown.extend(unread.map(|kernel| {
+        unknown.extend(predictor.newer_kernel().filter(|_| routes.none).map(|kernel| {
             format!(
                 "the host bridges that Linux {kernel} trusts (peerpath knows the allowlists up to Linux {})",
-                host_bridges::NEWEST_READ
+                KernelRules::NEWEST
             )
         }));
         if routes.host_bridge {
@@ -338,8 +329,11 @@ impl<'a> ReportBuilder<'a> {
     fn unknown_trust(&self, unknown: &mut Vec<String>) {
         let (from, to) = self.roots();
         let trust = &self.predictor.trust;
-        if trust.processor.is_none() {
-            unknown.push("the processor (proc/cpuinfo)".to_owned());
+        match (trust.processor, &self.predictor.host.cpu, self.predictor.host.kernel) {
+            (None, Some(cpu), Some(kernel)) if cpu.trusted_for_p2p() == Some(true) => unknown
+                .push(format!("whether Linux {kernel} trusts the host bridges of AMD processors, as newer kernels do")),
+            (None, ..) => unknown.push("the processor (proc/cpuinfo)".to_owned()),
+            (Some(_), ..) => {}
         }
         if trust.listed(from, to).is_some() {
             return;
@@ -369,14 +363,13 @@ impl<'a> ReportBuilder<'a> {
                 _ => format!("the IOMMU group of {}", importer.bdf),
             });
         }
+        if facts.mapping == Mapping::DirectOrTce {
+            unknown.push(format!("whether the kernel maps for {} directly or through its TCE table", importer.bdf));
+            return;
+        }
         if facts.mapping != Mapping::Translated {
-            if host.bounce().is_none() {
-                unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
-            }
-            let high = self.predictor.bars[self.from].is_some_and(|bar| bar.last() > u64::from(u32::MAX));
-            if facts.mask.is_none() && high {
-                unknown.push(format!("the DMA mask of {} (no driver has set one)", importer.bdf));
-            }
+            let bar = self.predictor.bars[self.from];
+            unknown.extend(unknown_of_direct_mapping(host, importer, facts, bar.as_ref()));
         }
         let Request { ranges, .. } = self.predictor.request;
         if facts.mapping != Mapping::Direct && ranges > 1 && multi_range_defect(host).is_none() {

@@ -1,6 +1,7 @@
 //! Whether the kernel trusts the root complex to forward peer-to-peer transfers.
 
-use crate::{Bdf, Function, Host, Topology, host_bridges};
+use crate::kernel_rules::host_bridges;
+use crate::{Bdf, Function, Host, Route, Topology};
 
 /// The routes that remain possible with the known facts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,6 +13,16 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) const BUS_ADDRESS: Self = Self { bus_address: true, host_bridge: false, none: false };
+
+    /// The route, if only one is possible.
+    pub(super) fn only(self) -> Option<Route> {
+        match (self.bus_address, self.host_bridge, self.none) {
+            (true, false, false) => Some(Route::BusAddress),
+            (false, true, false) => Some(Route::HostBridge),
+            (false, false, true) => Some(Route::NotSupported),
+            _ => None,
+        }
+    }
 
     pub(super) fn or(self, other: Self) -> Self {
         Self {
@@ -44,11 +55,7 @@ impl Trust {
     pub(super) fn of(host: &Host, topology: &Topology) -> Self {
         let listed =
             |same| topology.roots().iter().map(|root| listed(host, topology, &root.possible_first, same)).collect();
-        Self {
-            processor: host.cpu.as_ref().and_then(crate::Cpu::trusted_for_p2p),
-            alone: listed(true),
-            with_another: listed(false),
-        }
+        Self { processor: processor(host), alone: listed(true), with_another: listed(false) }
     }
 
     /// Whether the allowlist permits a pair of root buses.
@@ -75,6 +82,14 @@ impl Trust {
             _ => None,
         })
     }
+}
+
+/// Whether the kernel trusts every host bridge because of the processor; `None` if the processor is unknown, or if it depends on
+/// what an old kernel carries backward.
+fn processor(host: &Host) -> Option<bool> {
+    let trusted = host.cpu.as_ref()?.trusted_for_p2p()?;
+    let too_old = host.kernel.is_some_and(|kernel| kernel < host_bridges::TRUSTS_ZEN);
+    if trusted && too_old { None } else { Some(trusted) }
 }
 
 /// Whether the allowlist contains the first device of a root bus; `None` if that depends on which of the possible devices is

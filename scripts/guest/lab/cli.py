@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab import guest, matrix, perftest, program, scenarios
 from lab.kernel import check_changes, kernel
+from lab.rules import check_rules
 from lab.locations import REPOSITORY
 from lab.errors import (
     EXIT_GUEST_DIED,
@@ -182,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
         help="check that our kernel changes apply to every kernel series in Debian's archive",
     )
     checking.set_defaults(act=_check_patches)
+
+    rules = subcommands.add_parser(
+        "check-rules",
+        help="check that peerpath's tables of kernel rules match every kernel series in Debian's archive",
+    )
+    rules.set_defaults(act=_check_rules)
     return parser
 
 
@@ -254,3 +261,12 @@ def _check_patches(_chosen: argparse.Namespace) -> int:
     for source, wrong in verdicts:
         print(f"{source}: {wrong or 'applies'}")
     return 1 if any(wrong for _, wrong in verdicts) else 0
+
+
+def _check_rules(_chosen: argparse.Namespace) -> int:
+    verdicts = check_rules()
+    for source, wrong, newer in verdicts:
+        print(f"{source}: {'differs' if wrong else 'matches'}{' (newer than the tables)' if newer else ''}")
+        for difference in wrong:
+            print(f"    {difference}")
+    return 1 if any(wrong for _, wrong, _ in verdicts) else 0

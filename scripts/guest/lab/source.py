@@ -34,10 +34,12 @@ class Source:
     debian_version: str | None
     path: Path
 
-    def unpack(self, into: Path) -> None:
-        """Unpack or copy the tree into the empty folder INTO."""
+    def unpack(self, into: Path, *, only: tuple[str, ...] = ()) -> None:
+        """Unpack or copy the tree into the empty folder INTO; with ONLY, just these files and folders, if they exist."""
         into.mkdir(parents=True, exist_ok=True)
-        if self.path.is_dir():
+        if only:
+            self._unpack_some(into, only)
+        elif self.path.is_dir():
             exclude = shutil.ignore_patterns(".git")
             shutil.copytree(self.path, into, symlinks=True, dirs_exist_ok=True, ignore=exclude)
         elif self.path.suffix == ".deb":
@@ -46,6 +48,40 @@ class Source:
         else:
             with open(self.path, "rb") as tarball:
                 _untar(["-a", "-f", str(self.path)], into, tarball)
+
+    def _unpack_some(self, into: Path, only: tuple[str, ...]) -> None:
+        if self.path.is_dir():
+            for name in only:
+                _copy(self.path / name, into / name)
+        elif self.path.suffix == ".deb":
+            with _tarball_in_package(self.path) as tarball:
+                _untar_some(["-J"], into, tarball, only)
+        else:
+            _untar_some(["-a", "-f", str(self.path)], into, None, only)
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, to)
+    elif path.exists():
+        shutil.copyfile(path, to)
+
+
+def _untar_some(arguments: list[str], into: Path, stream, only: tuple[str, ...]) -> None:
+    """Like _untar, for some files. tar fails on a pattern without a match, and the files differ between kernels."""
+    patterns = [f"*/{name}" for name in only]
+    done = subprocess.run(
+        ["tar", "-x", "--strip-components=1", "--no-wildcards-match-slash", "--wildcards", "-C", str(into)]
+        + arguments
+        + patterns,
+        stdin=stream,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    unexpected = [line for line in done.stderr.splitlines() if "Not found in archive" not in line]
+    if done.returncode != 0 and any("Exiting with failure" not in line for line in unexpected):
+        raise LabError(f"Cannot unpack the kernel source into {into}: {' '.join(unexpected)[-300:]}.")
 
 
 def find(*, look_for_newer: bool = False) -> Source:
