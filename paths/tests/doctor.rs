@@ -166,8 +166,15 @@ fn agrees_with_real_kernels() {
 #[test]
 fn checks_the_kernel_version() {
     expect(&host(&healthy()), "kernel-version", Pass, None, "7.2");
-    let old = host(&healthy().kernel("6.18.1"));
-    expect(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "6.19");
+    let old = host(&healthy().without("peerpath/facts.json").kernel("6.18.1"));
+    expect(&old, "kernel-version", Fail, Some(Cause::KernelTooOld), "Only the version shows this");
+    let without_option = healthy().file("peerpath/facts.json", &facts("VFIO_PCI_DMABUF")).kernel("6.18.1");
+    expect(&host(&without_option), "kernel-version", Fail, Some(Cause::KernelTooOld), "lacks VFIO_PCI_DMABUF");
+    let backward = host(&healthy().kernel("6.18.1"));
+    expect(&backward, "kernel-version", Pass, None, "VFIO_PCI_DMABUF=y");
+    expect(&backward, "multi-range", Unknown, None, "");
+    let newer = host(&healthy().kernel("7.9.0"));
+    expect(&newer, "kernel-version", Pass, None, "newer than the known kernel rules");
     assert!(old.iter().all(|finding| finding.check != "multi-range"), "a kernel that exports nothing has no defect");
     expect(&host(&healthy().without("proc/sys/kernel")), "kernel-version", Unknown, None, "osrelease");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::hops::{common_bridges, pcie_hops};
 use super::{Context, Verdict};
 use crate::predict::multi_range_defect;
-use crate::{Bdf, Capability, Cause, KernelVersion, PathName, PathReport, Request, blockers};
+use crate::{Bdf, Capability, Cause, PathName, PathReport, Request, blockers};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
 fn pair(at: &Context<'_>) -> Option<String> {
@@ -137,7 +137,7 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
 pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
     let host = at.host();
     // A kernel without the dma-buf export of vfio-pci cannot have the multi-range defect.
-    if host.kernel.is_none_or(|kernel| kernel < KernelVersion::VFIO_DMA_BUF) {
+    if host.dma_buf_export().is_none_or(|(present, _)| !present) {
         return Vec::new();
     }
     let unaffected =

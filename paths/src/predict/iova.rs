@@ -38,7 +38,8 @@ mod tests {
         assert!(has_free_range(2 << 30, BELOW_4G, &[]));
         assert!(has_free_range(1 << 30, BELOW_4G, &MSI));
         assert!(has_free_range(2 << 30, 2 * BELOW_4G, &MSI));
-        assert!(!has_free_range((1 << 30) + 1, BELOW_4G, &MSI), "aligned to 2 GiB");
+        assert!(has_free_range((1 << 30) + 1, BELOW_4G, &MSI), "at 2 GiB, below the window");
+        assert!(!has_free_range((2 << 30) - 4096, BELOW_4G, &MSI), "aligned to 2 GiB too");
         assert!(!has_free_range(4 << 30, BELOW_4G, &[]));
         assert!(has_free_range(4096, 8191, &[]) && !has_free_range(4096, 8190, &[]));
     }
