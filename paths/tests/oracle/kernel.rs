@@ -237,13 +237,15 @@ fn map_through_the_dma_api(machine: &Machine, client: usize, bar: Bar, mask: u64
         Answer::refused(Cause::MultiRangeDefect)
     };
     let too_small = Answer::refused(Cause::DmaMask);
-    match (whole, machine.ranges) {
-        (Fit::Yes, _) => Verdict::settled(linked),
-        // `iommu_dma_map_phys()` tries the same allocation again.
-        (Fit::No, 1) => Verdict::settled(too_small),
-        (Fit::Maybe, 1) => Verdict::open(&[linked, too_small]),
-        // `iommu_dma_map_phys()` allocates each range alone, and the model lacks their sizes.
-        _ => Verdict::open(&[linked, too_small, Answer::mapped(PathName::HostBridgeTranslated)]),
+    match whole {
+        Fit::Yes => Verdict::settled(linked),
+        Fit::Maybe if machine.ranges == 1 => Verdict::open(&[linked, too_small]),
+        Fit::Maybe => Verdict::open(&[linked, too_small, Answer::mapped(PathName::HostBridgeTranslated)]),
+        // `iommu_dma_map_phys()` allocates each range alone. The model lacks their sizes, but one has its share or more.
+        Fit::No if iommu_dma_alloc_iova(bar.size / machine.ranges as u64, mask) == Fit::No => {
+            Verdict::settled(too_small)
+        }
+        Fit::No => Verdict::open(&[too_small, Answer::mapped(PathName::HostBridgeTranslated)]),
     }
 }
 
@@ -267,7 +269,7 @@ fn iommu_dma_alloc_iova(size: u64, mask: u64) -> Fit {
     const SHIFT: u32 = 12;
     /// `iova_reserve_pci_windows()` and the MSI window take an unknown part of the pages between 2 and 4 GiB.
     const DOUBTFUL: std::ops::Range<u64> = 1 << (31 - SHIFT)..1 << (32 - SHIFT);
-    let pages = size >> SHIFT;
+    let pages = (size >> SHIFT).max(1);
     let align = pages.next_power_of_two();
     let high = (mask >> SHIFT) + 1;
     let Some(top) = high.checked_sub(pages).map(|top| top / align * align).filter(|top| *top >= 1) else {
@@ -284,14 +286,16 @@ fn dma_direct_map_phys(machine: &Machine, bar: Bar, mask: u64) -> Verdict {
     if is_swiotlb_force_bounce(machine) {
         return Verdict::settled(Answer::refused(Cause::SwiotlbForced));
     }
-    if !dma_capable(bar, mask) {
-        return Verdict::settled(Answer::refused(Cause::DmaMask));
-    }
-    let bypass = Answer::mapped(PathName::HostBridgeBypass);
-    match machine.processor {
-        Processor::X86 { .. } => Verdict::settled(bypass),
-        // Firmware gives `bus_dma_limit` and, for 7.3, the `dma_range_map` of `phys_to_dma_encrypted()`.
-        Processor::Arm64 => Verdict::open(&[bypass]),
+    let answer = if dma_capable(bar, mask) {
+        Answer::mapped(PathName::HostBridgeBypass)
+    } else {
+        Answer::refused(Cause::DmaMask)
+    };
+    match (machine.processor, machine.kernel) {
+        (Processor::X86 { .. }, _) => Verdict::settled(answer),
+        // Firmware gives `bus_dma_limit`, which refuses more, and for 7.3 the `dma_range_map` of `phys_to_dma_encrypted()`.
+        (Processor::Arm64, Kernel::V7_2) if answer.path == PathName::Refused => Verdict::settled(answer),
+        (Processor::Arm64, _) => Verdict::open(&[answer]),
     }
 }
 

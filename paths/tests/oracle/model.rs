@@ -465,7 +465,13 @@ impl<'dice> Builder<'dice> {
         // The roots share a segment, or have a segment each with the same bus numbers.
         let segments = self.dice.chance(30);
         let offset = self.dice.chance(10);
-        let folder = self.dice.pick(&["", "", "", "platform/40000000.pcie"]);
+        let folder = match (self.machine.processor, self.dice.chance(25)) {
+            (_, false) => "",
+            (Processor::X86 { .. }, true) => {
+                "LNXSYSTM:00/LNXSYBUS:00/ACPI0004:00/VMBUS:00/5a8b4c2e-0001-0000-3130-444531444531"
+            }
+            (Processor::Arm64, true) => "platform/40000000.pcie",
+        };
         for number in 0..count {
             let (segment, bus) = if segments { (number as u32, 0) } else { (0, number as u8 * 0x40) };
             let offset = if offset { 0x20_0000_0000 * number as u64 } else { 0 };
@@ -640,10 +646,9 @@ impl<'dice> Builder<'dice> {
         let mask_bits = self.mask_bits(driver);
         let function = Function { class: 0x02_0000, acs, bar, driver, mask_bits, ..self.plain(at, port_type) };
         let index = self.push(function);
-        if port_type == Some(PortType::Endpoint) || port_type == Some(PortType::IntegratedEndpoint) {
-            if self.dice.chance(15) {
-                self.virtual_functions(index);
-            }
+        let may_have_virtual_functions = matches!(port_type, Some(PortType::Endpoint | PortType::IntegratedEndpoint));
+        if may_have_virtual_functions && self.dice.chance(15) {
+            self.virtual_functions(index);
         }
         index
     }

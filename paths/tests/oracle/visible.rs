@@ -2,13 +2,22 @@
 //! to several functions; every assignment of lines to functions is a list that the kernel may have.
 
 use crate::kernel::{Heads, heads};
-use crate::model::Machine;
+use crate::model::{Lost, Machine};
 use crate::tree;
 
 /// The first devices that the files permit for each root bus.
 pub(crate) fn possible_heads(machine: &Machine) -> Vec<Vec<Option<usize>>> {
+    if machine.is_lost(Lost::ListOrder) {
+        // The model then has the order after boot.
+        return heads(machine).into_iter().map(|head| vec![head]).collect();
+    }
     let order: Vec<usize> = machine.order.iter().copied().filter(|index| !machine.functions[*index].removed).collect();
-    let lines: Vec<String> = order.iter().map(|index| tree::line(machine, *index)).collect();
+    // The last column names the driver. It is left out, because drivers are bound and unbound while the files are read.
+    let identity = |index: &usize| {
+        let line = tree::line(machine, *index);
+        line.rsplit_once('\t').map_or(String::new(), |(identity, _)| identity.to_owned())
+    };
+    let lines: Vec<String> = order.iter().map(identity).collect();
     // The first and the last line of each function that may be its own.
     let span = |index: usize| {
         let own = &lines[order.iter().position(|other| *other == index).expect("every function is in the list")];
