@@ -123,7 +123,7 @@ fn parse(tree: &Tree, node: &str, bytes: &[u8], is_host_bridge: bool) -> Option<
             _ => return None,
         },
     };
-    if bytes.len() % 4 != 0 || !fits(cpu) || bus == 0 || size == 0 {
+    if !bytes.len().is_multiple_of(4) || !fits(cpu) || bus == 0 || size == 0 {
         return None;
     }
     let number =
