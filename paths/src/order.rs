@@ -169,6 +169,7 @@ fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
         after.push(next);
         next = known.or(next);
     }
+    let all = owners.to_vec();
     for ((owners, known), after) in owners.iter_mut().zip(&known).zip(after.into_iter().rev()) {
         if let (None, Some(block)) = (known, before.filter(|_| before == after))
             && owners.iter().any(|owner| segment(owner) == block)
@@ -176,6 +177,11 @@ fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
             owners.retain(|owner| segment(owner) == block);
         }
         before = known.or(before);
+    }
+    // Every function has a line. A function that has lost its lines was removed and rescanned, so the blocks are not in order.
+    let having_lines = |owners: &[Vec<usize>]| owners.iter().flatten().copied().collect::<BTreeSet<usize>>();
+    if having_lines(owners) != having_lines(&all) {
+        owners.clone_from_slice(&all);
     }
 }
 

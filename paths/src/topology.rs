@@ -539,11 +539,11 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
         let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
         let members: Vec<Bdf> =
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
-        // If the copy lacks the functions' `iommu_group` links, use the links in the group directories.
+        // A copy may lack some or all of the functions' `iommu_group` links: use the links in the group directories.
         for bdf in &members {
             listed.insert((number, *bdf));
             let Some(function) = position.get(bdf).map(|&at| &mut functions[at]) else { continue };
-            if function.membership == GroupMembership::Unknown {
+            if !matches!(function.membership, GroupMembership::Group(_)) {
                 function.membership = GroupMembership::Group(number);
             }
         }

@@ -171,16 +171,17 @@ impl ImporterFacts {
         if !fits(limit) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
-        let mut mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
-        let bar_unread = bar.exists.is_none() && limit < u64::MAX;
-        if bar_unread || (self.mask_unread && !fits(SMALLEST_MASK)) {
-            mapped = mapped.or(PossiblePaths::refused(Cause::DmaMask));
-        }
-        match (ranges > 1).then(|| multi_range_defect(host)) {
+        let mapped = PossiblePaths { translated: true, ..PossiblePaths::default() };
+        let mapped = match (ranges > 1).then(|| multi_range_defect(host)) {
             None | Some(Some(false)) => mapped,
             Some(Some(true)) => PossiblePaths::refused(Cause::MultiRangeDefect),
             Some(None) => PossiblePaths::refused(Cause::MultiRangeDefect).or(mapped),
+        };
+        let may_not_fit = bar.exists.is_none() && limit < u64::MAX;
+        if may_not_fit || (self.mask_unread && !fits(SMALLEST_MASK)) {
+            return mapped.or(PossiblePaths::refused(Cause::DmaMask));
         }
+        mapped
     }
 }
 

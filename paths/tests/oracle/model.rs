@@ -112,7 +112,8 @@ pub(crate) enum Lost {
     Processor,
     Release,
     ListOrder,
-    /// All groups: the folder of the groups and the links to it.
+    /// All groups: the folder of the groups, the links to it, and the links to the subsystem. A copy with the links to the
+    /// subsystem has the links to the groups, too, so without them the functions have no group.
     Groups,
     /// The type of one group.
     GroupType(usize),
@@ -213,7 +214,8 @@ impl Machine {
                 13 => Lost::ConfigAfterHeaders { filled: dice.chance(50) },
                 14 => Lost::Resource(function),
                 15 => Lost::ResourceOfAll,
-                16 => Lost::Mask(function),
+                // Drivers set masks of at least 32 bits.
+                16 if self.functions[function].mask_bits >= 32 => Lost::Mask(function),
                 17 => dice.pick(&[Lost::Ids(function), Lost::Class(function)]),
                 18 => Lost::PhysicalFunction(function),
                 19 => dice.pick(&[Lost::Subsystems, Lost::BusLinks]),

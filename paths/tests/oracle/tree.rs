@@ -137,7 +137,7 @@ fn write_function(machine: &Machine, index: usize, out: &mut Archive) {
         out.file(&at("dma_mask_bits"), format!("{}\n", function.mask_bits).as_bytes());
     }
     out.file(&at("numa_node"), b"-1\n");
-    if !machine.is_lost(Lost::Subsystems) {
+    if !machine.is_lost(Lost::Subsystems) && !machine.is_lost(Lost::Groups) {
         out.link(&at("subsystem"), &format!("{up}bus/pci"));
     }
     if let Some(driver) = function.driver {
