@@ -92,7 +92,8 @@ D  trn/SYS  trn/SYS  bus/PIX  -        93:00.0 mlx5_1
     assert!(text.contains("bus = bus-address: 4 pairs, e.g. 12:00.0 -> 13:00.0: the nearest bridge"), "{text}");
     assert!(text.contains("trn = host-bridge-translated: 8 pairs"), "{text}");
     assert!(text.contains("PIX = at most one PCIe bridge") && text.contains("SYS = between NUMA nodes"), "{text}");
-    assert!(text.contains("driver-not-vfio (every exporter)"), "{text}");
+    assert!(text.contains("driver-not-vfio (exporters 13:00.0, 93:00.0)"), "{text}");
+    assert!(text.contains("driver amdgpu: "), "{text}");
     assert!(text.contains("--all"), "{text}");
 }
 

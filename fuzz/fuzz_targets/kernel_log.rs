@@ -1,4 +1,4 @@
-//! Passes arbitrary bytes, as lines of a kernel log and as the text of a program, to the tables of `peerpath explain`.
+//! Passes arbitrary bytes, as lines of a kernel log and as a message of a program, to the tables of `peerpath explain`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,9 +1,9 @@
 //! The route of packets between two functions below one switch, judged at the ports where the packets enter the switch.
 //!
 //! A downstream port applies its ACS controls to the packets that it receives from below (PCIe 6.0, section 6.12.1.1). The
-//! importer's requests enter the switch at the port above the importer, the completions of its reads at the port above the exporter.
-//! p2pdma has another rule: it counts the redirect bits of all ports between the two functions, whichever packets pass through them
-//! (`calc_map_type_and_dist` in `drivers/pci/p2pdma.c`).
+//! importer's requests enter the switch at the port above the importer, the completions of its reads at the port above the
+//! exporter. p2pdma has another rule: it counts the redirect bits of all ports between the two functions, whether or not the
+//! packets enter there (`calc_map_type_and_dist` in `drivers/pci/p2pdma.c`).
 
 use crate::{AcsControl, Capability, Function, PathName, PortType, Topology};
 
@@ -75,8 +75,8 @@ impl<'a> SwitchRoute<'a> {
         }
     }
 
-    /// Whether the completions of the importer's reads are sent to the root complex. Completions with the relaxed-ordering attribute,
-    /// which a completion has if its request has it, are exempt.
+    /// Whether the completions of the importer's reads are sent to the root complex. Completions with the relaxed-ordering
+    /// attribute are exempt; a completion copies the attribute from its request.
     pub(crate) fn redirects_completions(&self) -> Option<bool> {
         match self.completions_enter.acs {
             Capability::Present(control) => Some(control.has(AcsControl::COMPLETION_REDIRECT)),

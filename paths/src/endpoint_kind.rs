@@ -1,4 +1,4 @@
-//! The kinds of endpoints that take part in peer-to-peer transfers.
+//! The kinds of endpoints that perform peer-to-peer transfers.
 
 use crate::vfio::is_vfio_driver;
 use crate::{Function, RdmaDriver};
@@ -33,7 +33,7 @@ impl EndpointKind {
 }
 
 impl Function {
-    /// The kind of the function; `None` for bridges and for functions that take no part in transfers.
+    /// The kind of the function; `None` for bridges and for other functions.
     pub fn endpoint_kind(&self) -> Option<EndpointKind> {
         if self.is_bridge() {
             return None;

@@ -1,7 +1,8 @@
-//! What differs between kernel versions, as tables: the P2PDMA allowlist of host bridges ([`listed_devices`]), and the rules of
-//! the DMA API, VFIO and tracing ([`KERNEL_RULES`]). [`RDMA_DRIVERS`](crate::RDMA_DRIVERS) lists the drivers that import.
+//! Tables of the rules that differ between kernel versions: the P2PDMA allowlist of host bridges ([`listed_devices`]), and the
+//! rules of the DMA API, VFIO and tracing ([`KERNEL_RULES`]). [`RDMA_DRIVERS`](crate::RDMA_DRIVERS) lists the drivers that
+//! import.
 //!
-//! The tables describe kernels of kernel.org. A vendor's kernel carries features backward under an old version number, so the
+//! The tables describe kernels of kernel.org. A vendor's kernel contains backported features under an old version number, so the
 //! version decides only if no better fact is known: see [`Host::dma_buf_export`](crate::Host::dma_buf_export).
 //! `scripts/lab check-rules` compares the tables with the source of the newest kernels.
 
@@ -26,7 +27,7 @@ pub enum SwiotlbWords {
     Prefix,
 }
 
-/// How the kernel refuses a direct mapping of MMIO in a confidential guest (`dma_direct_map_phys`, kernel/dma/direct.c).
+/// How the kernel refuses an untranslated mapping of MMIO in a confidential guest (`dma_direct_map_phys`, kernel/dma/direct.c).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EncryptedMmio {
@@ -44,10 +45,10 @@ pub struct KernelRules {
     pub since: KernelVersion,
     /// How `swiotlb=` is compared.
     pub swiotlb_words: SwiotlbWords,
-    /// How a confidential guest refuses a direct mapping.
+    /// How a confidential guest refuses an untranslated mapping.
     pub encrypted_mmio: EncryptedMmio,
-    /// Whether a direct mapping of MMIO translates the address with the inbound ranges (`dma-ranges`) of the importer's host
-    /// bridge. Without translation, the highest inbound address still limits the mapping (`bus_dma_limit`).
+    /// Whether an untranslated mapping of MMIO converts the address with the inbound ranges (`dma-ranges`) of the importer's host
+    /// bridge. Without this conversion, the highest inbound address still limits the mapping (`bus_dma_limit`).
     pub mmio_translates_inbound: bool,
     /// Whether every range of a dma-buf is linked at offset 0 of the IOVA span (`dma_buf_phys_vec_to_sgt`,
     /// drivers/dma-buf/dma-buf-mapping.c), so that a translated domain maps one range only.

@@ -123,7 +123,7 @@ pub struct Predictor<'host> {
     trust: Trust,
     platform: Option<Platform>,
     distances: Distances,
-    /// Whether direct mappings bounce.
+    /// Whether untranslated mappings bounce.
     bounce: Option<Bounce>,
 }
 

@@ -260,7 +260,7 @@ fn egress_control_applies_to_the_ports_in_its_vector() {
 }
 
 #[test]
-fn unreadable_acs_of_the_entry_port_leaves_the_route_open() {
+fn unreadable_acs_of_the_entry_port_makes_the_route_unknown() {
     let machine = Machine::new(EPYC)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .add(SWITCH, Some("0000:00:01.0"), Kind::Upstream, |port| port)

@@ -25,7 +25,7 @@ fn report(line: &str) -> Report<'_> {
         "mapped BAR" | "BAR mapped by VFIO" => MemoryKind::VfioBar,
         other => panic!("unknown source {other}"),
     };
-    // A number may stand before the name: both must be recognized, and mean the same.
+    // A number may precede the name. Both must be recognized and mean the same errno.
     let errnos: Vec<_> = errno.split(' ').map(|text| parse_errno(text).unwrap_or_else(|| panic!("{text}"))).collect();
     assert!(errnos.iter().all(|errno| *errno == errnos[0]), "{errno}");
     let facts = Facts { source: Some(source), driver: Some(driver.to_owned()), ..Facts::default() };

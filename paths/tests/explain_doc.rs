@@ -95,7 +95,8 @@ fn title(family: Family) -> &'static str {
 const INTRODUCTION: &str = "\
 # What `peerpath explain` knows
 
-`peerpath explain ERRNO --step STEP` explains an errno of the kernel, and `dmesg | peerpath explain` lines of the kernel log.
+`peerpath explain ERRNO --step STEP` explains an errno of the kernel, and `dmesg | peerpath explain` explains lines of the \
+kernel log.
 This document lists all of them. A test generates it from the tables in `paths/src/explain/` and `paths/src/kernel_log/`; do not
 edit it by hand (`PEERPATH_BLESS=1 cargo test -p peerpath-paths --test explain_doc` rewrites it).
 
@@ -104,7 +105,8 @@ edit it by hand (`PEERPATH_BLESS=1 cargo test -p peerpath-paths --test explain_d
 const ERRNOS: &str = "
 ## Errnos
 
-The severity `unavailable` means that this host or configuration does not support the operation, `failed` that it does and failed.
+The severity `unavailable` means that this host or configuration does not support the operation. `failed` means that the \
+operation is supported, but failed.
 A star marks a meaning that depends on more facts: the driver of the importer (`--driver`), the kind of memory (`--source`), or
 facts that only a run knows, such as the type of the IOMMU domain. The first row that applies counts.
 

@@ -134,9 +134,9 @@ fn nvidia_exports_without_vfio_iommu_and_linux_6_19() {
     assert!(!of(&findings, "gpu-module").is_empty(), "the exporter's own driver is checked");
 }
 
-/// 17: p2pdma would refuse the pair, and NVIDIA's driver maps it all the same.
+/// 17: p2pdma would refuse the pair, but NVIDIA's driver maps the memory.
 #[test]
-fn nvidia_maps_what_p2pdma_refuses() {
+fn nvidia_maps_a_pair_that_p2pdma_refuses() {
     let tree = tree("17-arrow-lake-gpu-nic/host");
     let report = report(&tree, "0000:01:00.0", "0000:02:00.0");
     assert_eq!((report.predicted, report.cause), (PathName::Refused, Some(Cause::Topology)));
@@ -204,7 +204,7 @@ fn a_gpu_without_a_memory_bar_has_nothing_to_export() {
 
 /// 14: the proprietary module on POWER9 with Volta.
 #[test]
-fn no_advice_names_a_module_that_does_not_exist() {
+fn never_advises_a_module_that_does_not_exist() {
     let tree = tree("14-power9-ac922/host");
     for findings in [doctor(&tree, Some("0004:04:00.0"), Some("0003:01:00.0")), doctor(&tree, None, None)] {
         let module = one(&findings, "gpu-module");

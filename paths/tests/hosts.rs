@@ -101,7 +101,7 @@ fn every_pair_has_the_path_of_the_kernels_rules() {
 #[test]
 fn a_snapshot_of_a_host_gives_the_same_findings() {
     for (host, variant) in variants() {
-        // A snapshot has a list of facts, which a copy made by hand lacks; those checks then know more.
+        // A snapshot contains a list of facts that a copy made by hand lacks, so some checks report more.
         let tree = tree(&host, &variant);
         if !tree.has("peerpath/facts.json") {
             continue;
@@ -177,7 +177,7 @@ fn a_flat_copy_without_bridges_leaves_the_path_unknown() {
 }
 
 #[test]
-fn a_missing_enumeration_order_is_assumed_and_said() {
+fn a_missing_enumeration_order_is_assumed_and_reported() {
     let machine = Machine::new(INTEL)
         .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge.ids((0x8086, 0x2020)))
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
@@ -191,15 +191,15 @@ fn a_missing_enumeration_order_is_assumed_and_said() {
 }
 
 #[test]
-fn groups_without_a_pci_function_are_no_iommu_for_pci() {
+fn groups_without_a_pci_function_show_no_iommu_for_pci() {
     for variant in ["host", "linux-7.2"] {
         let findings = doctor("10-pi5-i350", variant);
         expect(&findings, "iommu", Fail, &["No PCI function is in an IOMMU group", "2 groups hold devices of the SoC"]);
-        expect(&findings, "iommu", Fail, &["nothing to switch on"]);
+        expect(&findings, "iommu", Fail, &["no setting enables one"]);
         expect_nothing(&findings, "multi-range");
         expect_no_text(&findings, "in the firmware");
         let findings = pair("10-pi5-i350", variant, "0001:01:00.0", "0001:01:00.1");
-        expect(&findings, "iommu", Fail, &["nothing to switch on", "host memory"]);
+        expect(&findings, "iommu", Fail, &["no setting enables one", "host memory"]);
         expect_no_text(&findings, "SMMU");
     }
 }
@@ -226,7 +226,7 @@ fn recognizes_the_platforms_of_the_hosts() {
 }
 
 #[test]
-fn advises_nothing_that_a_platform_cannot_carry_out() {
+fn advises_only_what_the_platform_permits() {
     for (host, variant) in
         [("09-dgx-spark", "host"), ("10-pi5-i350", "host"), ("10-pi5-i350", "linux-7.2"), ("13-aws-f1", "host")]
     {
@@ -351,7 +351,7 @@ fn names_every_option_that_switches_the_iommu_off() {
     for variant in ["user", "root"] {
         let findings = doctor("03-turin-b200", variant);
         expect(&findings, "iommu", Fail, &["Boot without amd_iommu=off and iommu=off"]);
-        expect(&findings, "boot-options", Warn, &["no option pci=noacs", "does nothing", "disable_acs_redir"]);
+        expect(&findings, "boot-options", Warn, &["no option pci=noacs", "no effect", "disable_acs_redir"]);
     }
     expect(&doctor("05-trpro-ada-cx7", "host"), "iommu", Fail, &["Boot without amd_iommu=off."]);
     expect(&doctor("17-arrow-lake-gpu-nic", "host"), "iommu", Fail, &["Boot without intel_iommu=off."]);
@@ -380,7 +380,7 @@ fn reports_boot_options_that_do_nothing() {
         ("intel_iommu=pt", &["no option intel_iommu=pt", "iommu=pt"]),
         ("disable_acs_redir=0000:00:01.0", &["as part of pci="]),
         ("pci=disable_acs_redir=0000:07:00.0", &["no such function exists"]),
-        ("pci=disable_acs_redir=0000:01:00.0", &["no bridge and has no ACS"]),
+        ("pci=disable_acs_redir=0000:01:00.0", &["not a bridge and has no ACS"]),
         ("vfio-pci.ids=10de:2901", &["10de:2901"]),
     ] {
         expect(&with(INTEL, line), "boot-options", Warn, words);
@@ -424,7 +424,7 @@ fn reports_a_list_of_functions_that_ends_at_a_comma() {
         &options("pci=disable_acs_redir=0000:02:00.0,0000:02:01.0"),
         "boot-options",
         Warn,
-        &["ends at the first comma", "reaches 0000:02:00.0 only", "'pci=disable_acs_redir=0000:02:00.0;0000:02:01.0'"],
+        &["ends at the first comma", "contains 0000:02:00.0 only", "'pci=disable_acs_redir=0000:02:00.0;0000:02:01.0'"],
     );
     expect(&options("pci=disable_acs_redir=02:00.0;02:01.0,noats"), "boot-options", Pass, &[]);
     expect(&options("pci=disable_acs_redir=0:1.0/0.0/0.0"), "boot-options", Pass, &[]);
@@ -441,7 +441,7 @@ fn reports_a_list_of_functions_that_ends_at_a_comma() {
         &["given 2 times", "only the last one counts"],
     );
     let kept = findings_of(&switch("pci=disable_acs_redir=02:00.0", 0x1d).tree(), None, None);
-    expect(&kept, "boot-options", Warn, &["redirect is set all the same"]);
+    expect(&kept, "boot-options", Warn, &["redirect is still set"]);
 }
 
 // ---- links and DMA
@@ -563,7 +563,7 @@ fn files_that_were_not_copied_are_named() {
         .file("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")
         .file("sys/kernel/iommu_groups/1/type", "DMA-FQ\n");
     expect(&findings_of(&types_only.tree(), None, None), "iommu", Unknown, &["not in the snapshot"]);
-    // Before IOMMU groups existed, their absence shows nothing.
+    // This kernel is older than IOMMU groups, so their absence does not show whether an IOMMU exists.
     expect(&doctor("18-x58-nf200-dump", "host"), "iommu", Unknown, &["shows no IOMMU groups"]);
     expect(&doctor("18-x58-nf200-dump", "host"), "boot-options", Unknown, &["proc/cmdline"]);
 }

@@ -1,5 +1,4 @@
-//! Snapshots that ask one question of the kernel's rules each, with the right answer. The answers were read in Linux 7.2.13 and
-//! 7.3.4.
+//! Snapshots that test one of the kernel's rules each, with the correct answer by the source of Linux 7.2.13 and 7.3.4.
 
 use std::path::Path;
 

@@ -12,7 +12,7 @@ fn fixture(name: &str) -> String {
 
 /// `lab.txt`: one line of each form that the guests of the lab wrote about P2PDMA, an IOMMU, swiotlb, AER, VFIO or RDMA.
 #[test]
-fn recognises_every_line_of_the_lab() {
+fn recognizes_every_line_of_the_lab() {
     let text = fixture("lab.txt");
     let unknown: Vec<_> = text.lines().filter(|line| kernel_log::explain(line).is_none()).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
@@ -20,7 +20,7 @@ fn recognises_every_line_of_the_lab() {
 
 /// `unrelated.txt`: other lines of the same logs.
 #[test]
-fn recognises_no_line_about_other_subjects() {
+fn recognizes_no_line_about_other_subjects() {
     let text = fixture("unrelated.txt");
     let known: Vec<_> = text.lines().filter(|line| kernel_log::explain(line).is_some()).collect();
     assert!(known.is_empty(), "{known:#?}");
@@ -33,7 +33,7 @@ fn finds_family_and_cause_of_published_lines() {
     for row in fixture("published.txt").lines() {
         let mut fields = row.splitn(3, '|');
         let [family, cause, line] = std::array::from_fn(|_| fields.next().unwrap_or_else(|| panic!("{row}")));
-        let meaning = kernel_log::explain(line).unwrap_or_else(|| panic!("not recognised: {line}"));
+        let meaning = kernel_log::explain(line).unwrap_or_else(|| panic!("not recognized: {line}"));
         let found = meaning.explanation.cause.map_or("-", |cause| cause.as_str());
         assert_eq!((meaning.family.as_str(), found), (family, cause), "{line}");
         assert!(!meaning.routine && !meaning.explanation.remedy.is_empty(), "{line}");
@@ -93,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn recognises_every_message_with_any_text_in_it(line in filled()) {
+    fn recognizes_every_message_with_any_text_in_it(line in filled()) {
         prop_assert!(kernel_log::explain(&line).is_some());
     }
 }

@@ -4,7 +4,7 @@
 //! them. An archive contains the texts of one host.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -21,11 +21,29 @@ fn fixtures() -> PathBuf {
 /// The file with the output of lspci: `vvv` is that of `lspci -vvv`, `user` that of `lspci -vvvnn` without privileges.
 fn text(name: &str, kind: &str) -> PathBuf {
     static UNPACKED: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lspci");
-        for (file, name) in archives(&fixtures().join("lspci")) {
-            let unpacked = flate2::read::GzDecoder::new(File::open(file).unwrap());
-            tar::Archive::new(unpacked).unpack(folder.join(name)).unwrap();
+        // Test runners start a process per test, and the processes share the folder of temporary files. The first process that has
+        // unpacked everything gives its folder the final name.
+        let mut hasher = DefaultHasher::new();
+        let archives: Vec<_> = archives(&fixtures().join("lspci"))
+            .into_iter()
+            .map(|(file, name)| {
+                let bytes = std::fs::read(file).unwrap();
+                (&name, &bytes).hash(&mut hasher);
+                (name, bytes)
+            })
+            .collect();
+        let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = temporary.join(format!("lspci-{:016x}", hasher.finish()));
+        if !folder.is_dir() {
+            let own = temporary.join(format!("lspci-process-{}", std::process::id()));
+            for (name, bytes) in archives {
+                tar::Archive::new(flate2::read::GzDecoder::new(&*bytes)).unpack(own.join(name)).unwrap();
+            }
+            if std::fs::rename(&own, &folder).is_err() {
+                std::fs::remove_dir_all(own).unwrap();
+            }
         }
+        assert!(folder.is_dir());
         folder
     });
     UNPACKED.join(format!("{name}/{kind}.txt"))

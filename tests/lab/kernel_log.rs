@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::command::{peerpath, run_command};
 
-/// Fails if `peerpath explain` does not recognise a line of the log that belongs to one of the families.
+/// Fails if `peerpath explain` does not recognize a line of the log that belongs to one of the families.
 pub(crate) fn explains(log: &Path) -> Result<(), Failed> {
     let explained =
         run_command(Command::new(peerpath()).arg("explain").arg(log).args(["--json", "--all"]))?.expect(0)?;
@@ -21,7 +21,7 @@ pub(crate) fn explains(log: &Path) -> Result<(), Failed> {
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(format!("`peerpath explain` does not recognise these lines of {}:\n{}", log.display(), unknown.join("\n"))
+    Err(format!("`peerpath explain` does not recognize these lines of {}:\n{}", log.display(), unknown.join("\n"))
         .into())
 }
 

@@ -20,7 +20,7 @@ use crate::hints::CommandLine;
 #[derive(Debug, Args)]
 #[command(after_help = help())]
 pub(super) struct Explain {
-    /// Errno as a name, a number or the text of a program; a file with a kernel log; or - for standard input
+    /// Errno as a name, a number or an error message that contains it; a file with a kernel log; or - for standard input
     /// [default: standard input]
     #[arg(value_name = "ERRNO|FILE", allow_negative_numbers = true)]
     what: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Explain {
     /// Driver of the importer, e.g. mlx5_core
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
-    /// Print only recognised lines of the log
+    /// Print only recognized lines of the log
     #[arg(long)]
     only: bool,
     /// Also explain lines of the log that report normal operation
@@ -42,7 +42,7 @@ pub(super) struct Explain {
     /// Snapshot that names the functions in the log  [default: this host, for standard input]
     #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
     root: Option<PathBuf>,
-    /// Print JSON: an array for an errno, one line per recognised line of a log
+    /// Print JSON: an array for an errno, one line per recognized line of a log
     #[arg(long)]
     json: bool,
 }
@@ -56,7 +56,7 @@ Examples:
   peerpath explain EINVAL --step register             an errno of a dma-buf registration
   peerpath explain 524 --step register --source gpu   the same for memory of a GPU
   peerpath explain \"Couldn't allocate MR with error=14\"
-                                                      the text of a program
+                                                      an error message of a program
   dmesg | peerpath explain                            the kernel log with explanations
   dmesg -w | peerpath explain --only                  only explained lines, as they arrive
   peerpath explain dmesg.txt --json                   a saved log
@@ -155,14 +155,14 @@ impl Input {
         if path.exists() {
             return Ok(Self::File(path));
         }
-        // A line of the kernel log can contain an errno, so try it before the text of a program.
+        // A line of the kernel log can contain an errno, so try it before an error message of a program.
         if kernel_log::explain(text).is_some() {
             return Ok(Self::Line(format!("{text}\n")));
         }
         errno_in(text).map(Self::Errno).ok_or_else(|| {
             Failure::bad_input(
                 format!("cannot explain {text:?}"),
-                "it is neither an errno, nor a text with an errno, nor a known line of the kernel log, nor a file",
+                "it is not an errno, a message with an errno, a known line of the kernel log, or a file",
                 "use a name such as EINVAL, a number such as 22, or a file with the output of dmesg",
             )
         })

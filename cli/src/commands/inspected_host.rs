@@ -12,8 +12,8 @@ use peerpath_paths::{Bdf, Inventory, Tree};
 /// Options of the commands that inspect a host without changing it.
 #[derive(Debug, Args)]
 pub(super) struct InspectOptions {
-    /// Inspect another host: its snapshot, or the output of `lspci -vvvnn` run as root; several outputs of lspci (-vvv, -xxxx, -tv)
-    /// on that host are joined
+    /// Inspect another host: its snapshot, or the output of `lspci -vvvnn` run as root. Repeat the option, or separate files by
+    /// commas, to join several outputs of lspci (-vvv, -xxxx, -tv) on that host
     #[arg(long, value_name = "SNAPSHOT.tar.gz|LSPCI.txt|DIR")]
     root: Vec<PathBuf>,
     /// Kernel command line of the other host, or a file that contains it
@@ -52,7 +52,7 @@ impl InspectOptions {
     }
 }
 
-/// Separates paths that commas join. A path that exists is not separated.
+/// Splits a list of paths at its commas, unless it is the name of an existing file.
 fn separated(roots: &[PathBuf]) -> Vec<PathBuf> {
     let parts = |root: &PathBuf| match root.to_str() {
         Some(text) if text.contains(',') && !root.exists() => text.split(',').map(PathBuf::from).collect(),

@@ -1,5 +1,6 @@
 //! `peerpath paths`.
 
+mod gpu_rules;
 mod list;
 mod matrix;
 mod reasons;
@@ -28,8 +29,8 @@ Examples:
   peerpath paths --root lspci.txt --cpu \"AMD EPYC 7763\"
                                             another host, from the output of `lspci -vvvnn`
 
-The memory of a function with a GPU driver (nvidia, amdgpu, xe, i915, nouveau) is exported by that driver, whose
-rule then decides about importers; any other function exports a BAR through VFIO. A BAR after the address
+The memory of a function with a GPU driver (nvidia, amdgpu, xe, i915, nouveau) is exported by that driver, and
+its rule decides which importers may map it. Any other function exports a BAR through VFIO. A BAR after the address
 (0000:03:00.0:2) selects VFIO for a GPU, too. `predicted` is the decision of p2pdma for the pair in all cases.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]

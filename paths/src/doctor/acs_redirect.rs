@@ -1,4 +1,5 @@
-//! Check of ACS redirect between functions below one switch: it sends their transfers to the root complex, or has them refused.
+//! Check of ACS redirect between functions below one switch: the redirect sends their transfers to the root complex, or makes
+//! p2pdma refuse them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +12,9 @@ use crate::{Bdf, Capability, Cause, Function, PathName, PortType, Predictor, Req
 #[derive(Default)]
 struct Below<'a> {
     functions: Vec<&'a Function>,
-    /// The ports directly below the upstream port that lead to them.
+    /// The ports directly below the upstream port that lead to the functions.
     branches: BTreeSet<Bdf>,
-    /// The functions between them and the upstream port, with it, whose ACS redirects.
+    /// The ports with ACS redirect, from above the functions up to and including the upstream port.
     redirecting: BTreeSet<Bdf>,
 }
 

@@ -28,9 +28,10 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     }
     vec![Verdict::warn(
         few(&always),
-        "The kernel keeps ATS of the function on, also in an identity domain, because it accesses memory coherently: its \
-         requests are translated requests.",
-        "Judge its path by the direct-translated bit (DT) of the ACS ports; an identity domain does not switch ATS off.",
+        "The function accesses memory coherently, so the kernel keeps ATS on, also in an identity domain, and the function \
+         sends translated requests.",
+        "Check the direct-translated bit of the ports above the function (`lspci -vv`, ACSCtl: DirectTrans). It decides the \
+         route of translated requests; an identity domain does not.",
     )]
 }
 

@@ -56,8 +56,15 @@ fn of_importer(at: &Context<'_>, importer: &Function) -> Vec<Verdict> {
     let bridge = off.map(|bdf| {
         Verdict::warn(
             bdf,
-            format!("Bus mastering of the bridge is off, so it forwards no DMA of {} toward the root complex.", importer.bdf),
-            format!("Bind the driver of {}, which switches it on for the bridges above, or set the bit with `setpci -s {bdf} COMMAND=4:4`.", importer.bdf),
+            format!(
+                "Bus mastering of the bridge is off, so it forwards no DMA of {} toward the root complex.",
+                importer.bdf
+            ),
+            format!(
+                "Bind the driver of {}, which switches bus mastering on for the bridges above, or set the bit with \
+                 `setpci -s {bdf} COMMAND=4:4`.",
+                importer.bdf
+            ),
         )
     });
     let found: Vec<_> = own.into_iter().chain(bridge).collect();

@@ -48,7 +48,8 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
             "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports dma-bufs (mlx5, irdma)."
         } else {
-            "Add an RDMA NIC and load its driver (mlx5_ib, irdma), or run `rdma link add rxe0 type rxe netdev NAME`."
+            "Add an RDMA NIC and load its driver (mlx5_ib, irdma). If the source is host memory, a software device suffices: \
+             `rdma link add rxe0 type rxe netdev NAME`."
         };
         Verdict::fail("host", Cause::NoDevice, "No PCI function has an RDMA device, so none can import a BAR.", remedy)
     } else {
@@ -85,8 +86,8 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         }
         ImporterKind::Nvme if !at.through_vfio() => Verdict::warn(
             bdf,
-            "The NVMe driver imports no dma-bufs, and iommufd, which maps BARs for a drive, maps no memory of a GPU.",
-            "Use GPUDirect Storage (nvidia-fs) for a GPU of NVIDIA, or stage the transfers through host memory.",
+            "The NVMe driver imports no dma-bufs. iommufd maps BARs for a drive, but no memory of a GPU.",
+            "Use GPUDirect Storage (nvidia-fs) for an NVIDIA GPU, or stage the transfers through host memory.",
         )
         .because(Cause::ImporterNoDmabuf),
         ImporterKind::Nvme => Verdict::warn(
@@ -98,7 +99,8 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         ImporterKind::Rdma | ImporterKind::Nic => Verdict::warn(
             bdf,
             "The function has no RDMA device, so it cannot import yet. The checks below apply to the function.",
-            "Load its RDMA driver; for an Ethernet NIC run `rdma link add rxe0 type rxe netdev NAME`.",
+            "Load its RDMA driver. If the NIC has none, use another importer; a software device (`rdma link add rxe0 type rxe \
+             netdev NAME`) imports no dma-bufs and transfers host memory only.",
         )
         .because(Cause::NoDevice),
         ImporterKind::Other => Verdict::warn(
@@ -143,8 +145,8 @@ fn gpu(at: &Context<'_>, importer: &Function) -> Verdict {
         (ExporterRule::I915 | ExporterRule::Nouveau, driver) => Verdict::warn(
             bdf,
             format!(
-                "The driver {} of the GPU imports without peer-to-peer support, so VFIO rejects it, and other exporters give it \
-                 host memory.",
+                "The driver {} of the GPU imports without peer-to-peer support, so VFIO rejects it, and other exporters export \
+                 host memory to it.",
                 driver.unwrap_or_default()
             ),
             "Use a GPU with another driver (amdgpu, xe), or stage the transfers through host memory.",
@@ -222,7 +224,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
                 device,
                 format!(
                     "RDMA drivers register dma-bufs since Linux {FIRST_WITH_DMA_BUFS}, and it is unknown whether this kernel ({kernel}) \
-                     or an RDMA driver from elsewhere contains the change."
+                     or a separately installed RDMA driver contains the change."
                 ),
                 "Try a registration, or use the GPU's memory through nvidia-peermem instead of a dma-buf.",
             );
@@ -244,8 +246,8 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             Some((name, DmaBufSupport::PinnedForever)) if at.only_gpus_export => Verdict::warn(
                 device,
                 format!(
-                    "{name} pins the buffer without support for revocation. It can import memory that a GPU driver exports, and VFIO \
-                     rejects it."
+                    "{name} pins the buffer without support for revocation. It can import memory that a GPU driver exports, but \
+                     VFIO rejects it as an importer of a BAR."
                 ),
                 "For a BAR that VFIO exports, use mlx5 or irdma, or stage the transfers through host memory.",
             )
@@ -287,8 +289,8 @@ fn pinned(at: &Context<'_>, device: &str, name: &str) -> Verdict {
     Verdict::unknown(
         device,
         format!(
-            "{name} pins the memory, and it is unknown whether {rule} pins memory of the GPU for it, as in Linux {since}, or silently \
-             exports host memory, as older versions do."
+            "{name} pins the memory. Since Linux {since}, {rule} pins memory of the GPU for it; older versions silently export \
+             host memory. It is unknown which applies to this kernel."
         ),
         "Compare the throughput with that of host memory, or use an importer that follows moved memory (mlx5).",
     )

@@ -21,7 +21,7 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
             Cause::KernelTooOld,
             format!(
                 "Linux {kernel} cannot export a BAR: vfio-pci supports it since {oldest}. Only the version shows this; a vendor \
-                 may carry the feature backward."
+                 may have backported the feature."
             ),
             format!(
                 "Boot Linux {oldest} or newer, or a vendor's kernel with VFIO_PCI_DMABUF=y in its configuration (/boot/config-*)."

@@ -1,4 +1,4 @@
-//! Checks of the PCIe links: speed and width, and the maximum payload size (MPS) where it decides.
+//! Checks of the PCIe links: speed and width, and the maximum payload size (MPS) between senders and receivers.
 
 use std::collections::BTreeSet;
 

@@ -23,7 +23,7 @@ pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// The finding if a GPU driver makes something else of p2pdma's decision; `None` if the decision applies.
+/// The finding if p2pdma's decision does not apply to a GPU driver; `None` if the decision applies.
 fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option<Verdict> {
     const VERIFY: &str =
         "Verify the data of a transfer. If it fails or is slow, stage the transfers through host memory.";
@@ -36,8 +36,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
         (ExporterRule::Vfio, _) if by_topology && imports_io_memory => Verdict::warn(
             subject,
             format!(
-                "p2pdma refuses a dma-buf for this pair ({}), but CUDA registers the BAR's CPU mapping, which NVIDIA's driver maps \
-                 without asking p2pdma; it is unknown whether the root complex forwards the data.",
+                "p2pdma refuses a dma-buf for this pair ({}), but CUDA registers the BAR's CPU mapping, and NVIDIA's driver maps \
+                 it without asking p2pdma. It is unknown whether the root complex forwards the data.",
                 deciding.fact
             ),
             VERIFY,
@@ -49,7 +49,7 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
         (ExporterRule::Nvidia, _) if by_topology => Verdict::warn(
             subject,
             format!(
-                "p2pdma would refuse this pair ({}), but NVIDIA's driver maps without asking it, and it is unknown whether the root \
+                "p2pdma would refuse this pair ({}), but NVIDIA's driver maps without asking it. It is unknown whether the root \
                  complex forwards the data.",
                 deciding.fact
             ),

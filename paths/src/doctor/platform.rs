@@ -21,8 +21,8 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         }
         Some(_) if refused_before_mapping(at) == Some(true) => Verdict::pass(
             "host",
-            "The platform's DMA operations are not reached: p2pdma refuses every pair without a common bridge before that, \
-             because the kernel does not trust the host bridges.",
+            "The kernel does not trust the host bridges, so p2pdma refuses every pair without a common bridge before it calls \
+             the platform's DMA operations.",
         ),
         Some(legacy) if legacy.rejects_mmio() && refused_before_mapping(at).is_none() => Verdict::unknown(
             "host",
@@ -77,14 +77,14 @@ fn confidential(at: &Context<'_>, guest: ConfidentialGuest) -> String {
     match KernelRules::fact(at.host().kernel, |rules| rules.encrypted_mmio) {
         Some(EncryptedMmio::Bounced) => {
             format!(
-                "A {guest} guest bounces direct mappings through shared pages, and the DMA API cannot bounce a BAR."
+                "A {guest} guest bounces untranslated mappings through shared pages, and the DMA API cannot bounce a BAR."
             )
         }
         Some(EncryptedMmio::NotCapable) => format!(
-            "In a {guest} guest the kernel refuses direct mappings of memory that is not shared with the hypervisor, as a BAR is \
-             (dma_capable; it warns of a DMA address overflow)."
+            "In a {guest} guest the kernel refuses untranslated mappings of memory that is not shared with the hypervisor. A BAR \
+             is not shared (dma_capable; the kernel log warns of a DMA address overflow)."
         ),
-        None => format!("In a {guest} guest the kernel refuses direct mappings of a BAR."),
+        None => format!("In a {guest} guest the kernel refuses untranslated mappings of a BAR."),
     }
 }
 

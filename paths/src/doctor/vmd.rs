@@ -21,8 +21,9 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
             Verdict::warn(
                 controller,
                 format!(
-                    "{} behind this VMD controller: they share its root bus, which the kernel judges apart from the \
-                     processor's, and its IOMMU group, which VFIO cannot own while the driver of the controller is bound.",
+                    "{} behind this VMD controller: they share its root bus and its IOMMU group. The kernel judges this root bus \
+                     separately from those of the processor, and VFIO cannot own the group while the driver of the controller is \
+                     bound.",
                     match functions.as_slice() {
                         [one] => format!("{one} is"),
                         _ => format!("{} are", few(&functions)),

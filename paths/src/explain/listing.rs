@@ -12,7 +12,7 @@ pub struct ErrnoMeaning {
     pub explanation: Explanation,
 }
 
-/// The documented meanings of an errno: one per step, and the one that it has at every other step.
+/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps.
 pub fn errno_meanings(errno: i32, facts: &Facts) -> Vec<ErrnoMeaning> {
     let at_step = |step| Some(ErrnoMeaning { step: Some(step), explanation: documented(step, errno, facts)? });
     let elsewhere = rows::EVERYWHERE.iter().filter(|row| row.errno == errno);

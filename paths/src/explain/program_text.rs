@@ -1,4 +1,4 @@
-//! Finds the errno in the text of a program: `Couldn't allocate MR with error=14`, `ibv_reg_mr: Invalid argument`.
+//! Finds the errno in a message of a program: `Couldn't allocate MR with error=14`, `ibv_reg_mr: Invalid argument`.
 
 use std::io;
 
@@ -10,8 +10,8 @@ const MAX_BYTES: usize = 1024;
 /// Words before the number of an errno.
 const BEFORE_A_NUMBER: &[&str] = &["errno", "error", "err", "status", "ret", "rc", "code", "returned"];
 
-/// The errno in the text of a program; `None` if it contains none. In this order: the name of an errno, the description that the
-/// C library has for an errno, and a number that is negative or follows a word such as `errno` or `error`.
+/// The errno in a message of a program; `None` if it contains none. In this order: the name of an errno, the description that
+/// the C library has for an errno, and a number that is negative or follows a word such as `errno` or `error`.
 pub fn errno_in(text: &str) -> Option<i32> {
     let mut end = text.len().min(MAX_BYTES);
     while !text.is_char_boundary(end) {

@@ -584,7 +584,7 @@ pub(super) static ROWS: &[Row] = &[
         Failed,
         "P2PDMA permits a path, so EINVAL has another reason: the exporter revoked the dma-buf during the registration, or \
          the driver rejects the range or its size.",
-        "Register again with the exporter at rest, or register a smaller range.",
+        "Register again while no program resets or closes the exporter, or register a smaller range.",
     )
     .when(|facts| matches!(facts.route, Some(Route::BusAddress | Route::HostBridge))),
     uncaused(

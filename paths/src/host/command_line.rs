@@ -35,7 +35,7 @@ impl CommandLine {
     }
 
     /// Whether swiotlb is forced: one `swiotlb=` parameter has the mode `force`, and none has `noforce`, which takes precedence.
-    /// Kernels compare the mode as whole word or as prefix; `None` if `kernel` is unknown and the results differ.
+    /// A kernel compares the mode as a whole word or as a prefix; `None` if `kernel` is unknown and the results differ.
     pub fn swiotlb_forced(&self, kernel: Option<KernelVersion>) -> Option<bool> {
         let forced = |words| {
             let modes: Vec<_> = self.values("swiotlb").filter_map(|value| swiotlb_mode(value, words)).collect();

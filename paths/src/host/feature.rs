@@ -1,5 +1,5 @@
-//! Whether a kernel has a feature. A vendor's kernel carries features backward, so its configuration and symbols count more than
-//! its version.
+//! Whether a kernel has a feature. A vendor's kernel contains backported features, so its configuration and symbols count more
+//! than its version.
 
 use std::io::{BufRead, BufReader};
 
@@ -12,7 +12,7 @@ pub enum Evidence {
     Configuration,
     /// A symbol of the running kernel (`/proc/kallsyms`).
     Symbol,
-    /// The version alone, which is wrong for a kernel that carries the feature backward.
+    /// The version alone, which is wrong for a kernel with the feature as a backport.
     Version,
 }
 

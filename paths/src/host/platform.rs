@@ -134,7 +134,7 @@ impl Platform {
                  or transfer through host memory.",
             ),
             Self::RaspberryPi => (
-                "No IOMMU is above PCIe on a Raspberry Pi, so there is nothing to switch on.",
+                "A Raspberry Pi has no IOMMU for PCIe, so no setting enables one.",
                 "Use another computer to export with VFIO; on this one transfer through host memory.",
             ),
             Self::Jetson => (
@@ -142,7 +142,7 @@ impl Platform {
                 "Use a device tree with such a mapping, or transfer through host memory, which the integrated GPU shares.",
             ),
             Self::DgxSpark => (
-                "On a computer with NVIDIA's GB10 the kernel needs the driver ARM_SMMU_V3 for it.",
+                "On a computer with NVIDIA's GB10 the IOMMU needs the driver ARM_SMMU_V3.",
                 "Boot a kernel with this driver, or transfer through host memory, which the GPU shares.",
             ),
             Self::PowerNv | Self::PowerGuest => (
@@ -150,7 +150,7 @@ impl Platform {
                 "Boot a kernel built with IOMMU_API and VFIO.",
             ),
             Self::Board => (
-                "The kernel has no IOMMU for PCIe on this board, and a board without one above PCIe has nothing to switch on.",
+                "The kernel finds no IOMMU for PCIe on this board. If the board has none, no setting enables one.",
                 "Check the device tree for iommu-map at the PCIe controller. If it has none, use another computer to export \
                  with VFIO, or transfer through host memory.",
             ),
@@ -158,7 +158,7 @@ impl Platform {
         })
     }
 
-    /// What people do on this platform if the kernel refuses a pair and no card can move below a common switch, as imperative
+    /// What to do on this platform if the kernel refuses a pair and no card can move below a common switch, as imperative
     /// sentences; `None` if cards can move.
     pub fn instead_of_moving(self) -> Option<&'static str> {
         Some(match self {

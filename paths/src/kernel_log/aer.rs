@@ -24,7 +24,7 @@ pub(super) const MESSAGES: &[Message] = &[
         &["[21] ACSViol", "[21] ACS Violation"],
         AcsViolation,
         "Access control (ACS) at {port} blocked a request. It carries a requester ID that does not belong below the port \
-         (source validation), or it is already translated (ATS) and the port blocks such requests.",
+         (source validation), or its address is already translated (ATS) and the port blocks such requests.",
         "Check that the function below the port keeps the bus number that the kernel gave it: reset the slot or rescan the bus. \
          If the function uses ATS, boot with pci=noats, or clear translation blocking at the port.",
     ),
@@ -36,18 +36,18 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     error(
         &["[14] CmpltTO", "[14] Completion Timeout"],
-        "{0} received no answer to a read. The receiver of the read hangs, was removed, or its link is down.",
-        "Find the receiver by the address in the TLP header, and reset it. If the read crosses the host bridge to another \
+        "{0} received no completion for a read. The function that should answer hangs, was removed, or its link is down.",
+        "Find that function by the address in the TLP header, and reset it. If the read crosses the host bridge to another \
          function, the host may not route it: place both functions below one PCIe switch.",
     ),
     error(
         &["[15] CmpltAbrt", "[15] Completer Abort"],
-        "{0} rejected a request that breaks its own rules, for example an access of the wrong size.",
-        "Access its memory in the sizes that its documentation permits.",
+        "{0} rejected a request that its device does not permit, for example an access of the wrong size.",
+        "Access the memory of {0} in the sizes that the documentation of the device permits.",
     ),
     error(
         &["[16] UnxCmplt", "[16] Unexpected Completion"],
-        "{0} received an answer that it did not request: it came late, or to the wrong requester.",
+        "{0} received a completion without a matching request: the completion came late, or was sent to the wrong function.",
         "Check the log for completion timeouts before this line.",
     ),
     error(
@@ -177,13 +177,13 @@ pub(super) const MESSAGES: &[Message] = &[
         &["can't recover (state transition"],
         DeviceLost,
         "{0} failed again while the kernel recovered it from a PCIe error.",
-        "Restart the host with the card powered off in between.",
+        "Power-cycle the host.",
     ),
     Message::fact(
         AER,
         &["device recovery successful"],
-        "The kernel recovered the functions below {0} from a PCIe error. Their drivers restarted them: registrations and \
-         transfers of before are lost.",
+        "The kernel recovered the functions below {0} from a PCIe error. Their drivers restarted them: earlier registrations and \
+         transfers are lost.",
         "Register buffers again.",
     ),
     // dpc.c

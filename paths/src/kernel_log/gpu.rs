@@ -24,8 +24,8 @@ pub(super) const MESSAGES: &[Message] = &[
         xid!(31),
         TransferFailed,
         "{gpu} accessed an address without a mapping (MMU fault), or a program passed it a wrong pointer.",
-        "Check that the memory was registered with the GPU and not freed before the access ended. The fault is one of the GPU's own \
-         MMU, not of the IOMMU.",
+        "Check that the memory was registered with the GPU and not freed before the access ended. The GPU's own MMU reports this \
+         fault, not the IOMMU.",
     ),
     Message::uncaused_failure(
         GPU,
@@ -69,8 +69,8 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::fact(
         GPU,
         &["nvidia-peermem nv_get_p2p_free_callback*ERROR detected invalid context"],
-        "nvidia-peermem was told to release memory of a GPU that it had already released: a program ended or freed the memory while \
-         it was registered.",
+        "A program asked nvidia-peermem to release memory of a GPU that it had already released: a program ended or freed \
+         the memory while it was registered.",
         "Deregister the memory before it is freed. If programs end normally, ignore the line.",
     ),
     Message::refusal(
@@ -81,7 +81,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "Unknown symbol ib_register_peer_memory_client",
         ],
         DriverTooOld,
-        "nvidia-peermem cannot load: the RDMA drivers of this kernel do not offer the interface that it was built for. Only the \
+        "nvidia-peermem cannot load: the RDMA drivers of this kernel do not offer the interface that it needs. Only the \
          drivers of NVIDIA's network software (MLNX_OFED, DOCA) offer it.",
         "Register memory of the GPU as a dma-buf, which needs no nvidia-peermem. Otherwise install MLNX_OFED for this kernel, and \
          then NVIDIA's driver again.",
@@ -89,7 +89,7 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::uncaused_failure(
         GPU,
         &["nvidia_p2p_get_pages(*) failed", "NVRM: *nvidia_p2p_get_pages*fail"],
-        "NVIDIA's driver did not hand out the memory of the GPU: the address is not memory of a GPU, or it was freed.",
+        "NVIDIA's driver did not provide the memory of the GPU: the address is not memory of a GPU, or it was freed.",
         "Check that the pointer comes from cuMemAlloc or cudaMalloc, is aligned to 64 KiB, and is still allocated.",
     ),
     Message::uncaused_failure(
@@ -132,13 +132,14 @@ pub(super) const MESSAGES: &[Message] = &[
         &["amdgpu*page fault (src_id", "amdgpu*no-retry page fault", "amdgpu*retry page fault"],
         TransferFailed,
         "{gpu} accessed an address without a mapping in its own page tables.",
-        "Check that the memory was registered with the GPU and not freed before the access ended. The fault is not one of the IOMMU.",
+        "Check that the memory was registered with the GPU and not freed before the access ended. The GPU's own MMU reports this \
+         fault, not the IOMMU.",
     ),
     Message::failure(
         GPU,
         &["amdgpu*ring * timeout", "amdgpu*MES failed to respond", "xe *Timedout job", "xe *GT*: reset"],
         TimedOut,
-        "Work of {gpu} did not end in time, and the driver resets the GPU.",
+        "Work of {gpu} did not complete in time, and the driver resets the GPU.",
         "Check the log for IOMMU faults and PCIe errors of the GPU before this line.",
     ),
     Message::failure(
@@ -151,7 +152,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "amdgpu*GPU Recovery Failed",
         ],
         DeviceLost,
-        "The driver of {gpu} gave the GPU up.",
+        "The driver of {gpu} stopped using the GPU after an error.",
         "Unbind and bind the GPU, or power-cycle the host.",
     ),
     Message::failure(

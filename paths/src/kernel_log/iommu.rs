@@ -71,7 +71,7 @@ pub(super) const BLOCKED_ACCESSES: &[Message] = &[
     blocked(
         &["AMD-Vi:*Event logged [RMP_PAGE_FAULT"],
         "The IOMMU blocked an access by {last} to memory that belongs to a confidential guest (SEV-SNP).",
-        "Give the device shared memory of the guest only.",
+        "Let the device access only memory that the guest shares with the hypervisor.",
     ),
     blocked(
         &["AMD-Vi:*Event logged [ILLEGAL_DEV_TABLE_ENTRY"],
@@ -194,14 +194,14 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         IOMMU,
         &["DMAR:*[fault reason"],
         IommuFault,
-        "The line gives the reason of the fault in the line before it.",
+        "The line states the reason for the fault in the line before it.",
         MAP_IT,
     ),
     Message::failure(
         IOMMU,
         &["AMD-Vi:*Event logged [Device not attached to domain properly]"],
         IommuFault,
-        "The IOMMU blocked an access by a function without an IOMMU domain. The next line names it.",
+        "The IOMMU blocked an access by a function without an IOMMU domain. The next line names the function.",
         "Bind a driver to the function that the next line names.",
     ),
     Message::failure(
@@ -293,7 +293,7 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
     Message::fact(
         IOMMU,
         &["AMD-Vi: Unknown option - "],
-        "The driver of AMD's IOMMU does not know an option of amd_iommu= and ignores it. It needs no option to be on.",
+        "The driver of AMD's IOMMU does not know an option of amd_iommu= and ignores it. The IOMMU is on without an option.",
         "Remove the option from the kernel command line.",
     ),
     Message::normal(

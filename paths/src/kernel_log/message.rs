@@ -1,4 +1,4 @@
-//! One message of the kernel: how to recognise it, and what it means.
+//! One message of the kernel: how to recognize it, and what it means.
 
 use crate::Severity::{self, Failed, Unavailable};
 use crate::{Bdf, Cause, Explanation};
@@ -6,7 +6,7 @@ use crate::{Bdf, Cause, Explanation};
 /// Part of the kernel that writes a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// P2PDMA: whether two functions may transfer data directly.
+    /// P2PDMA: whether two functions may transfer data peer-to-peer.
     P2pdma,
     /// The drivers of IOMMUs.
     Iommu,
@@ -115,7 +115,7 @@ impl Message {
         Self { family, texts, routine: false, cause: Some(cause), severity: Some(Unavailable), why, remedy }
     }
 
-    /// A message about a failure of something that worked, or should have worked.
+    /// A message about a failure of an operation that the host supports.
     pub(super) const fn failure(
         family: Family,
         texts: &'static [&'static str],
@@ -141,7 +141,7 @@ impl Message {
         Self { family, texts, routine: true, cause: None, severity: None, why, remedy: "" }
     }
 
-    /// A refusal whose cause has no word.
+    /// A refusal without a cause word.
     pub(super) const fn uncaused_refusal(
         family: Family,
         texts: &'static [&'static str],
@@ -151,7 +151,7 @@ impl Message {
         Self { family, texts, routine: false, cause: None, severity: Some(Unavailable), why, remedy }
     }
 
-    /// A failure whose cause has no word.
+    /// A failure without a cause word.
     pub(super) const fn uncaused_failure(
         family: Family,
         texts: &'static [&'static str],

@@ -25,7 +25,7 @@ pub(super) const MESSAGES: &[Message] = &[
         NVME,
         &["nvme*I/O *timeout"],
         TimedOut,
-        "A command of the drive did not end in time. A blocked DMA access can be the reason.",
+        "A command of the drive did not complete in time. A blocked DMA access can be the reason.",
         "Check the log for IOMMU faults and PCIe errors of the drive before this line.",
     ),
     Message::failure(
@@ -37,7 +37,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "nvme*frozen state error detected, reset controller",
         ],
         DeviceLost,
-        "The driver gave the drive up, or resets it after a PCIe error.",
+        "The driver stopped using the drive, or resets it after a PCIe error.",
         "Remove and rescan the function, or power-cycle the drive.",
     ),
 ];

@@ -31,13 +31,13 @@ pub(super) const MESSAGES: &[Message] = &[
         PCI,
         &["not ready *ms after *; waiting"],
         "{0} does not answer yet after a reset. The kernel waits up to a minute.",
-        "Wait for the line that says whether it answered.",
+        "Wait for the next line of this reset. If it says `giving up`, power-cycle the slot.",
     ),
     Message::failure(
         PCI,
         &["timed out waiting for pending transaction; performing"],
         TimedOut,
-        "{0} still had requests without answers when the kernel reset it.",
+        "{0} still had outstanding requests when the kernel reset it.",
         "Stop the transfers of the function before a reset.",
     ),
     Message::failure(
@@ -70,14 +70,14 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::uncaused_failure(
         PCI,
         &["PCI: Can't parse ACS command line parameter", "Invalid ACS flags", "ACS Flags missing"],
-        "The kernel cannot read a parameter about ACS in its command line (pci=disable_acs_redir= or pci=config_acs=) and ignores \
-         it or the rest of it.",
+        "The kernel cannot parse an ACS parameter of its command line (pci=disable_acs_redir= or pci=config_acs=) and ignores \
+         all or part of it.",
         "Correct the parameter. Functions are separated by semicolons, which a GRUB configuration must quote.",
     ),
     Message::fact(
         PCI,
         &["cannot disable ACS redirect for this hardware"],
-        "{0} has no ACS capability, so pci=disable_acs_redir= has nothing to switch off there.",
+        "{0} has no ACS capability, so pci=disable_acs_redir= has no effect on it.",
         "Remove the function from the parameter.",
     ),
     Message::normal(

@@ -126,21 +126,21 @@ pub(super) const MESSAGES: &[Message] = &[
         &["umem get failed (-14)", "ib_umem_get: failed to get user pages"],
         ImporterNoDmabuf,
         "The kernel cannot pin the pages of the address range. Memory of a BAR or of a GPU has no pages to pin.",
-        "Register the memory through its dma-buf instead of its address. For memory of an NVIDIA GPU, loading nvidia-peermem is the \
-         alternative.",
+        "Register the memory through its dma-buf instead of its address. For memory of an NVIDIA GPU, load nvidia-peermem \
+         instead.",
     ),
     Message::failure(
         RDMA,
         &["umem get failed (-12)"],
         LimitReached,
-        "The registration pins the memory, which exceeds the limit of locked memory or the free memory.",
+        "The registration pins more memory than the limit of locked memory permits, or more than is free.",
         "Raise the limit with `ulimit -l unlimited`, or grant CAP_IPC_LOCK.",
     ),
     Message::uncaused_failure(
         RDMA,
         &["umem get failed (", "Failed to get umem", "Failed to map dmabuf", "ib_umem_get failed"],
         "The driver could not get the memory of a registration. The number is the errno.",
-        "Look the errno up for the step that registers the memory.",
+        "Explain the errno with `peerpath explain ERRNO --step register-memory`, or `--step register` for a dma-buf.",
     ),
     Message::fact(
         RDMA,
@@ -202,7 +202,7 @@ pub(super) const MESSAGES: &[Message] = &[
         RDMA,
         &["rxe*reg_user_mr*returned err = ", "rxe*reg_user_mr_dmabuf failed, err = "],
         "The RDMA device rejected a memory registration. The number is the errno.",
-        "Look the errno up for the step that registers the memory.",
+        "Explain the errno with `peerpath explain ERRNO --step register-memory`, or `--step register` for a dma-buf.",
     ),
     Message::refusal(
         RDMA,
@@ -222,21 +222,21 @@ pub(super) const MESSAGES: &[Message] = &[
         RDMA,
         &["rxe*returned err = -", "rxe*cleanup failed, err = -"],
         "The RDMA device rejected a request of a program. The line names the function of the driver and the errno.",
-        "Look the errno up for the step that failed.",
+        "Explain the errno with `peerpath explain ERRNO`.",
     ),
     Message::failure(
         RDMA,
         &["infiniband *: ib_query_port failed (-19)"],
         NoDevice,
-        "The network device under the RDMA device is not there (yet): it is being created, removed or moved to another network \
-         namespace.",
+        "The network device under the RDMA device does not exist (yet): it is being created, removed or moved to another \
+         network namespace.",
         "If `rdma link` does not list the port as active, create the RDMA device again.",
     ),
     Message::uncaused_failure(
         RDMA,
         &["infiniband *: ib_query_port failed ("],
         "The kernel could not query a port of the RDMA device. The number is the errno.",
-        "Check with `rdma link` that the device and its port are there.",
+        "Check with `rdma link` that the device and its port exist.",
     ),
     Message::failure(
         RDMA,

@@ -24,8 +24,8 @@ pub(super) const MESSAGES: &[Message] = &[
             "overflow * of DMA mask",
         ],
         DmaMask,
-        "The kernel maps memory for {0} directly, and the address exceeds what the function can reach: its DMA mask, or the limit \
-         of its bus. The kernel writes this line once per boot.",
+        "The kernel maps memory for {0} without translation, and the address exceeds what the function can reach: its DMA \
+         mask, or the limit of its bus. The kernel writes this line once per boot.",
         "Set the IOMMU domain of {0} to a translating type (DMA), or use a function that reaches the address. If the mask covers \
          the address, the line can concern a confidential guest, which shares no BAR.",
     ),
@@ -60,7 +60,7 @@ pub(super) const MESSAGES: &[Message] = &[
         SWIOTLB,
         &["Memory encryption is active and system is using DMA bounce buffers"],
         "The memory of this host is encrypted, so the kernel copies through bounce buffers. Memory of a BAR never bounces: in a \
-         confidential guest the kernel refuses to map it directly.",
+         confidential guest the kernel refuses to map it without translation.",
         "For peer-to-peer DMA, run outside of a confidential guest. On a host with SME, set the IOMMU domain of the function to a \
          translating type (DMA).",
     ),

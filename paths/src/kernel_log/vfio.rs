@@ -14,7 +14,7 @@ pub(super) const MESSAGES: &[Message] = &[
         VFIO,
         &["roup * is not viable", "roup is not viable"],
         GroupNotViable,
-        "Another function of the IOMMU group has a driver that does DMA. VFIO gives a program only a whole group.",
+        "Another function of the IOMMU group has a driver that does DMA. VFIO assigns only whole groups to a program.",
         "Unbind the other functions of the group or bind them to vfio-pci, or move the card to a slot with a group of its own.",
     ),
     Message::refusal(
@@ -73,8 +73,8 @@ pub(super) const MESSAGES: &[Message] = &[
         VFIO,
         &["exists in vfio-pci device denylist", "exists in vfio-pci device blacklist"],
         DriverNotVfio,
-        "vfio-pci rejects {0}: its list names devices that are unsafe in the hands of a program.",
-        "Choose another function. The module parameter disable_denylist=1 switches the list off.",
+        "vfio-pci rejects {0}: its denylist names devices that are unsafe to assign to a program.",
+        "Choose another function. The module parameter disable_denylist=1 disables the list.",
     ),
     Message::refusal(
         VFIO,
@@ -88,7 +88,7 @@ pub(super) const MESSAGES: &[Message] = &[
         VFIO,
         &["vfio-pci*: probe of * failed with error", "probe with driver vfio-pci failed with error"],
         DriverNotVfio,
-        "vfio-pci could not take {0}. The number is the errno.",
+        "vfio-pci could not bind {0}. The number is the errno.",
         "Check the lines before this one for the reason.",
     ),
     Message::refusal(
@@ -113,7 +113,7 @@ pub(super) const MESSAGES: &[Message] = &[
         VFIO,
         &["vfio-pci*Couldn't reload saved state", "vfio-pci*runtime resume failed"],
         DeviceLost,
-        "{0} did not return to work after a reset or a low-power state.",
+        "{0} did not respond after a reset or a low-power state.",
         "Power-cycle the slot or the host.",
     ),
     Message::refusal(
@@ -126,7 +126,8 @@ pub(super) const MESSAGES: &[Message] = &[
         ],
         ForeignDmaBuf,
         "The kernel did not map a BAR into the address space of the program or virtual machine: iommufd cannot pin memory of a \
-         BAR, a function in D3 has no memory, and some IOMMUs do not reach the address. Without peer-to-peer DMA, the rest works.",
+         BAR, a function in D3 has no memory, and some IOMMUs do not reach the address. Everything except peer-to-peer DMA \
+         works.",
         "If peer-to-peer DMA is needed, map the BAR through its dma-buf (Linux 6.19), or use the VFIO container (type1).",
     ),
     Message::refusal(

@@ -32,8 +32,8 @@ const fn version(major: u16, minor: u16) -> KernelVersion {
     KernelVersion { major, minor }
 }
 
-/// Versions whose allowlist was read whole: such a kernel lacks the rows of later versions. Other kernels may carry rows backward,
-/// as the stable releases of 7.1 do with the rows of 7.2.
+/// Versions whose complete allowlist is in the table: such a kernel lacks the rows of later versions. Other kernels may contain
+/// backported rows: the stable releases of 7.1 contain the rows of 7.2.
 const READ: [KernelVersion; 2] = [version(7, 2), version(7, 3)];
 
 const INTEL: u16 = 0x8086;
@@ -72,8 +72,8 @@ static ROWS: &[Row] = &[
 /// First kernel that trusts every host bridge of an AMD processor since Zen (`cpu_supports_p2pdma`, commit dea286bb71ba).
 pub(crate) const TRUSTS_ZEN: KernelVersion = version(5, 9);
 
-/// Whether the allowlist contains the device; `None` if that depends on the kernel, whose version is unknown or which may carry
-/// the row backward.
+/// Whether the allowlist contains the device; `None` if that depends on the kernel: its version is unknown, or it may contain the
+/// row as a backport.
 pub(crate) fn is_trusted(
     vendor: u16,
     device: u16,
@@ -157,7 +157,7 @@ mod tests {
     fn old_rows_are_known_on_old_kernels() {
         let ice_lake = |kernel| is_trusted(0x8086, 0x09a2, false, Some(kernel));
         assert_eq!((ice_lake(version(5, 18)), ice_lake(version(6, 12))), (Some(true), Some(true)));
-        assert_eq!(ice_lake(version(5, 14)), None, "a vendor may carry the row backward");
+        assert_eq!(ice_lake(version(5, 14)), None, "a vendor may backport the row");
         assert_eq!(is_trusted(0x8086, 0x2031, false, Some(version(5, 15))), Some(true));
         assert_eq!(is_trusted(0x8086, 0x29c0, false, Some(version(5, 15))), Some(false));
         assert_eq!(is_trusted(0x8086, 0x09a2, false, None), Some(true));

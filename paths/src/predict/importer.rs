@@ -12,13 +12,13 @@ pub(super) enum Mapping {
     Direct,
     /// The IOMMU translates the DMA address.
     Translated,
-    /// POWER maps directly or through a TCE table; which of them is not visible.
+    /// POWER maps without translation or through a TCE table; no file shows which of the two applies.
     DirectOrTce,
     /// The domain type is not readable.
     Unknown,
 }
 
-/// Whether a direct mapping of a BAR gives an address that the importer can use.
+/// Whether an untranslated mapping of a BAR gives an address that the importer can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     Reached,
@@ -121,7 +121,7 @@ impl ImporterFacts {
         }
     }
 
-    /// Whether the address of a direct mapping is below the DMA mask and in the inbound ranges (`dma_direct_map_phys` and
+    /// Whether the address of an untranslated mapping is below the DMA mask and in the inbound ranges (`dma_direct_map_phys` and
     /// `dma_capable`, kernel/dma/direct.c and include/linux/dma-direct.h). An unknown mask counts as 64 bits.
     pub(super) fn reach(&self, host: &Host, bar: MappedBar<'_>) -> Reach {
         let mask = self.mask.unwrap_or(u64::MAX);
@@ -207,7 +207,7 @@ fn reserved_iova(host: &Host, topology: &Topology, function: &Function) -> Vec<(
 }
 
 /// The DMA API maps through the IOMMU only if the group's default domain has a DMA type (`iommu_setup_dma_ops`). Otherwise it
-/// maps directly.
+/// maps without translation.
 fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
     if legacy(host) == Some(LegacyDma::PowerTce) {
         return Mapping::DirectOrTce;
@@ -243,7 +243,8 @@ fn mapping_fact(topology: &Topology, importer: &Function) -> String {
 }
 
 /// Whether the kernel maps every range of a dma-buf at offset 0 ([`KernelRules::multi_range_defect`]); `None` for a version that
-/// is unknown, newer than the tables, or older than the export: a vendor that carries the export backward may have corrected it.
+/// is unknown, newer than the tables, or older than the export: a vendor that backports the export may have corrected the
+/// defect.
 pub(crate) fn multi_range_defect(host: &Host) -> Option<bool> {
     if let Some(corrected) = host.multi_range_corrected {
         return Some(!corrected);

@@ -53,7 +53,7 @@ pub struct PathMatrix {
 /// Index of a cell without pairs: the exporter has no BAR, or the place has only one function.
 const NO_PAIR: u16 = u16::MAX;
 
-/// Everything that a prediction or the locality reads of a function, except the identity of the function itself.
+/// All properties of a function that affect predictions or the locality, except its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Likeness<'a> {
     above: Option<usize>,

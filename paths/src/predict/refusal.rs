@@ -17,7 +17,7 @@ impl Refused<'_> {
     pub(super) fn fact(&self, cause: Cause) -> (bool, String) {
         let mapping = &self.facts.mapping_fact;
         match cause {
-            Cause::SwiotlbForced => (false, format!("swiotlb=force bounces every direct mapping, and {mapping}")),
+            Cause::SwiotlbForced => (false, format!("swiotlb=force bounces every untranslated mapping, and {mapping}")),
             Cause::ConfidentialGuest => (false, format!("{}, and {mapping}", self.encrypted())),
             Cause::LegacyDmaOps => {
                 let platform = self.host.cpu.as_ref().and_then(|cpu| cpu.legacy_dma);
@@ -40,13 +40,13 @@ impl Refused<'_> {
         let guest = self.host.confidential_guest.map_or_else(|| "confidential".to_owned(), |guest| guest.to_string());
         match KernelRules::fact(self.host.kernel, |rules| rules.encrypted_mmio) {
             Some(EncryptedMmio::Bounced) => {
-                format!("a {guest} guest bounces every direct mapping, and the DMA API cannot bounce a BAR")
+                format!("a {guest} guest bounces every untranslated mapping, and the DMA API cannot bounce a BAR")
             }
             Some(EncryptedMmio::NotCapable) => format!(
-                "in a {guest} guest a device reaches only addresses that are shared with the hypervisor, and a direct mapping \
-                 of a BAR is not shared (dma_capable)"
+                "in a {guest} guest a device reaches only addresses that are shared with the hypervisor, and a BAR that is \
+                 mapped without translation is not shared (dma_capable)"
             ),
-            None => format!("a {guest} guest permits no direct mapping of a BAR"),
+            None => format!("a {guest} guest permits no untranslated mapping of a BAR"),
         }
     }
 
@@ -72,7 +72,7 @@ impl Refused<'_> {
     }
 }
 
-/// Missing information that decides how the DMA API maps directly, as noun phrases.
+/// Missing information that decides whether the DMA API makes an untranslated mapping, as noun phrases.
 pub(super) fn unknown_of_direct_mapping(
     host: &Host,
     importer: &Function,

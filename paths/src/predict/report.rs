@@ -28,7 +28,7 @@ pub struct PathReport {
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
     /// The driver that exports the memory and decides about importers. `predicted` is p2pdma's decision for every rule; `notes`
-    /// says what the rule makes of it.
+    /// states the effect of the rule.
     #[serde(default)]
     pub rule: ExporterRule,
     /// Fact that decides the path.
@@ -429,7 +429,10 @@ impl<'a> ReportBuilder<'a> {
             });
         }
         if facts.mapping == Mapping::DirectOrTce {
-            unknown.push(format!("whether the kernel maps for {} directly or through its TCE table", importer.bdf));
+            unknown.push(format!(
+                "whether the kernel maps for {} without translation or through its TCE table",
+                importer.bdf
+            ));
             return;
         }
         if facts.mapping != Mapping::Translated {

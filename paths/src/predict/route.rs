@@ -85,7 +85,7 @@ impl Trust {
 }
 
 /// Whether the kernel trusts every host bridge because of the processor; `None` if the processor is unknown, or if it depends on
-/// what an old kernel carries backward.
+/// the backports of an old kernel.
 fn processor(host: &Host) -> Option<bool> {
     let trusted = host.cpu.as_ref()?.trusted_for_p2p()?;
     let too_old = host.kernel.is_some_and(|kernel| kernel < host_bridges::TRUSTS_ZEN);

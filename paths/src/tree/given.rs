@@ -1,4 +1,4 @@
-//! Facts about a host that a caller gives beside its files: the kernel command line and the processor.
+//! Facts about a host that the caller supplies in addition to its files: the kernel command line and the processor.
 
 use std::collections::BTreeMap;
 use std::io;

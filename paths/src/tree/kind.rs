@@ -42,7 +42,7 @@ pub(super) fn of_bytes(head: &[u8]) -> Option<Kind> {
     MAGIC.iter().find(matches).map(|(_, what, instead)| Kind { what, instead })
 }
 
-/// Names the kind of a text that lists no functions as lspci does.
+/// Names the kind of a text that is not the output of lspci.
 pub(super) fn of_text(text: &str) -> Kind {
     /// Only the beginning of a text is examined.
     const LINES: usize = 200;

@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a line that people paste beside the output of lspci: the kernel command line, `uname -a`, and lines of
+    /// Reads a line that users paste together with the output of lspci: the kernel command line, `uname -a`, and lines of
     /// `/proc/cpuinfo` or `lscpu`.
     fn fact(&mut self, line: &str) {
         const PROCESSOR_LIMIT_BYTES: usize = 4096;

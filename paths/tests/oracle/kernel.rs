@@ -5,7 +5,7 @@ use peerpath_paths::{Cause, PathName};
 
 use crate::model::{Bar, Domain, Function, Kernel, Machine, PortType, Processor};
 
-/// What a buffer of one function gets when another function's driver maps it.
+/// The result when a driver of one function maps a buffer of another function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) path: PathName,
@@ -209,7 +209,7 @@ const WHITELIST: &[(u16, i32, bool)] = &[
     (0x1ae0, ANY, false),
 ];
 
-/// What 7.3 adds.
+/// Rows that 7.3 adds.
 const WHITELIST_7_3: &[(u16, i32, bool)] =
     &[(0x10de, 0x2f95, false), (0x10de, 0x2f96, false), (0x10de, 0x2f97, false), (0x10de, 0x2f98, false)];
 
@@ -319,7 +319,7 @@ fn is_swiotlb_force_bounce(machine: &Machine) -> bool {
     force_bounce && !force_disable
 }
 
-/// `setup_io_tlb_npages()`: skips up to two numbers, and returns the word that it recognises.
+/// `setup_io_tlb_npages()`: skips up to two numbers, and returns the word that it recognizes.
 fn setup_io_tlb_npages(kernel: Kernel, mut text: &[u8]) -> &[u8] {
     for _ in 0..2 {
         if text.first().is_some_and(u8::is_ascii_digit) {

@@ -13,11 +13,11 @@
 //! form of `swiotlb=`; buffers of several ranges.
 //!
 //! Not modelled: memory encryption and confidential guests, Xen, GART and other DMA operations of a platform, `dma-ranges` and
-//! `bus_dma_limit` of firmware (arm64: a direct mapping may be unknown), the 32-bit limit below VIA bridges, reserved regions
-//! and windows of host bridges (a span that fits only between 2 and 4 GiB, or at one place, may be refused or unknown), domain
-//! types `blocked` and `unmanaged`, no-IOMMU groups, answers that p2pdma cached before ACS changed, hot-unplugged devices,
-//! `pci=` options (their effect is in configuration space), the driver's name as a mark of a line in `/proc/bus/pci/devices`,
-//! exporters other than vfio-pci, and importers with an address space of their own.
+//! `bus_dma_limit` of firmware (arm64: an untranslated mapping may be unknown), the 32-bit limit below VIA bridges, reserved
+//! regions and windows of host bridges (a span that fits only between 2 and 4 GiB, or at one place, may be refused or unknown),
+//! domain types `blocked` and `unmanaged`, no-IOMMU groups, answers that p2pdma cached before ACS changed, hot-unplugged
+//! devices, `pci=` options (their effect is in configuration space), the driver's name as a mark of a line in
+//! `/proc/bus/pci/devices`, exporters other than vfio-pci, and importers with an address space of their own.
 
 mod kernel;
 mod model;
@@ -41,7 +41,7 @@ const INCOMPLETE_TREES: u64 = 40_000;
 #[test]
 fn predictions_agree_with_the_kernels_rules() {
     let answers = compare(0..trees(COMPLETE_TREES), false);
-    // The trees reach every answer often.
+    // The trees must reach every answer often enough.
     for (answer, least) in [
         ("bus-address", 10_000),
         ("host-bridge-bypass", 10_000),
@@ -202,7 +202,7 @@ fn smallest(mut machine: Machine, mut found: Disagreement) -> String {
     format!("{from} -> {to}: {}\n{machine}  unknown: {:?}\n", found.kind(), found.unknown)
 }
 
-/// The machine with one thing less.
+/// Machines that each lack one function or fact of this one.
 fn simpler(machine: &Machine) -> Vec<Machine> {
     let mut all = Vec::new();
     let mut offer = |change: &dyn Fn(&mut Machine)| {
@@ -238,7 +238,7 @@ fn simpler(machine: &Machine) -> Vec<Machine> {
     if machine.command_line != "quiet" {
         offer(&|smaller| smaller.command_line = "quiet".to_owned());
     }
-    // A fact about a function that is gone is no fact.
+    // A lost fact of a removed function has no effect.
     all.retain(|smaller| smaller.exporters().next().is_some());
     for smaller in &mut all {
         let functions = &smaller.functions;

@@ -169,7 +169,7 @@ impl Machine {
         machine
     }
 
-    /// The functions that are still there.
+    /// The functions that were not removed.
     pub(crate) fn present(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.functions.len()).filter(|index| !self.functions[*index].removed)
     }

@@ -12,7 +12,7 @@ pub(crate) fn possible_heads(machine: &Machine) -> Vec<Vec<Option<usize>>> {
         return heads(machine).into_iter().map(|head| vec![head]).collect();
     }
     let order: Vec<usize> = machine.order.iter().copied().filter(|index| !machine.functions[*index].removed).collect();
-    // The last column names the driver. It is left out, because drivers are bound and unbound while the files are read.
+    // The last column names the driver. It is ignored, because drivers are bound and unbound while the files are read.
     let identity = |index: &usize| {
         let line = tree::line(machine, *index);
         line.rsplit_once('\t').map_or(String::new(), |(identity, _)| identity.to_owned())

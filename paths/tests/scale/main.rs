@@ -1,4 +1,4 @@
-//! Tests that work and memory grow with the number of functions, not with its square: a server with virtual functions has
+//! Tests that CPU time and memory grow with the number of functions, not with its square: a server with virtual functions has
 //! thousands of functions, in one IOMMU group or in a group each.
 
 #[path = "../support/mod.rs"]
@@ -90,31 +90,31 @@ fn fits_in_100_mib(machine: fn(usize) -> Machine) {
 }
 
 #[test]
-fn a_group_each() {
+fn one_group_per_function_grows_linearly() {
     grows_linearly(own_groups);
     fits_in_100_mib(own_groups);
 }
 
 #[test]
-fn one_group_for_all() {
+fn one_group_for_all_functions_grows_linearly() {
     grows_linearly(one_group);
     fits_in_100_mib(one_group);
 }
 
 #[test]
-fn one_group_with_other_drivers() {
+fn one_group_with_other_drivers_grows_linearly() {
     grows_linearly(foreign_drivers);
     fits_in_100_mib(foreign_drivers);
 }
 
 #[test]
-fn no_directories_of_root_buses() {
+fn a_copy_without_directories_of_root_buses_grows_linearly() {
     grows_linearly(flat);
     fits_in_100_mib(flat);
 }
 
 #[test]
-fn a_segment_each() {
+fn one_segment_per_function_grows_linearly() {
     grows_linearly(segments);
     fits_in_100_mib(segments);
 }

@@ -22,7 +22,7 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
     let width = width.clamp(40, MAX_WIDTH);
     let mut text = String::new();
     for status in [Status::Fail, Status::Warn, Status::Unknown] {
-        // Findings of one check that differ in their text only, such as one per IOMMU group of a large host.
+        // A large host has hundreds of findings that differ in their text only, e.g. one per IOMMU group. Prints only some.
         let mut alike: HashMap<(&str, Option<Cause>, Option<&str>), usize> = HashMap::new();
         let groups = Group::all(findings, status);
         for group in &groups {

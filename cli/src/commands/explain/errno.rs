@@ -91,10 +91,12 @@ mod tests {
         let meanings = errno_meanings(22, &Facts::default());
         let text = text(22, &meanings, &CommandLine::default(), usize::MAX);
         assert!(
-            text.contains("EINVAL (22) at register-dma-buf (registering the dma-buf)  unavailable\n  why: P2PDMA"),
+            text.contains(
+                "EINVAL (22) at register-dma-buf (registering the dma-buf)  failed\n  why: P2PDMA permits no path"
+            ),
             "{text}"
         );
-        assert!(text.contains("[topology]\n   do: Place both functions"), "{text}");
+        assert!(text.contains("[no-iommu]\n   do: If the function has no IOMMU group"), "{text}");
     }
 
     #[test]

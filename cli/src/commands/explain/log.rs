@@ -1,4 +1,4 @@
-//! A filter for kernel logs: every line passes through, and an explanation follows each recognised line.
+//! A filter for kernel logs: every line passes through, and an explanation follows each recognized line.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
@@ -61,7 +61,7 @@ struct Filter<W> {
     output: W,
 }
 
-/// A recognised line in JSON output.
+/// A recognized line in JSON output.
 #[derive(Serialize)]
 struct Record<'a> {
     line: &'a str,
@@ -122,8 +122,8 @@ impl<W: Write> Filter<W> {
     }
 
     /// Writes a part of a line unchanged.
-    fn pass(&mut self, part: &[u8], recognised: bool) -> io::Result<()> {
-        let wanted = !self.options.json && (recognised || !self.options.only);
+    fn pass(&mut self, part: &[u8], recognized: bool) -> io::Result<()> {
+        let wanted = !self.options.json && (recognized || !self.options.only);
         if wanted { self.output.write_all(part) } else { Ok(()) }
     }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_one_line_per_recognised_line() {
+    fn json_has_one_line_per_recognized_line() {
         let found = text(&format!("before\n{FAULT}\nafter\n{FAULT}"), Options { json: true, ..TEXT });
         let records: Vec<serde_json::Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(records.len(), 2);

@@ -4,6 +4,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_paths::{Bdf, Inventory, PathReport, Request};
 
 use super::NO_PAIRS;
+use super::gpu_rules::GpuRules;
 use super::reasons::Reasons;
 use crate::table::{self, Table};
 use crate::terminal::{self, print as print_text, printable, stream};
@@ -43,8 +44,10 @@ pub(super) fn print(
         out.write_all(layout.header().as_bytes())?;
         let mut reasons = Reasons::default();
         let mut unknown = false;
+        let mut rules = GpuRules::default();
         for report in pairs(from, to) {
             out.write_all(layout.row(&row(inventory, &report, facts)).as_bytes())?;
+            rules.add(report.rule);
             if facts {
                 unknown |= !report.unknown.is_empty();
             } else {
@@ -58,7 +61,8 @@ pub(super) fn print(
             let text = reasons.render(|bdf| bdf.to_string(), |path| path.to_string(), width.clamp(40, 120));
             write!(out, "\n{text}\n")?;
         }
-        writeln!(out, "For the details of a pair, use --from BDF --to BDF.")
+        let rules = rules.render(width.clamp(40, 120));
+        writeln!(out, "{rules}For the details of a pair, use --from BDF --to BDF.")
     })
 }
 

@@ -1,7 +1,10 @@
 //! The functions that matter most as a matrix of exporters and importers that fits one screen.
 
-use peerpath_paths::{Bdf, Cause, EndpointKind, Function, Inventory, Locality, PathMatrix, Predictor, Request};
+use peerpath_paths::{
+    Bdf, Cause, EndpointKind, ExporterRule, Function, Inventory, Locality, PathMatrix, Predictor, Request,
+};
 
+use super::gpu_rules::GpuRules;
 use super::reasons::Reasons;
 use super::{NO_PAIRS, short};
 use crate::terminal::printable;
@@ -38,6 +41,11 @@ pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> Str
     text += &reasons.render(|bdf| names.short(bdf), |path| format!("{} = {path}", short(path)), width);
     text += &hanging("", 2, &words, width);
     text += &blocked(&predictor, &names, &selection.functions, width);
+    let mut rules = GpuRules::default();
+    for function in selection.functions.iter().filter_map(|bdf| inventory.topology.function(*bdf)) {
+        rules.add(ExporterRule::of(function, request.bar));
+    }
+    text += &rules.render(width);
     text + &selection.footer(unshown, width)
 }
 

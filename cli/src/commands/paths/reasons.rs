@@ -1,4 +1,4 @@
-//! Reasons of predictions, grouped: many pairs have the same reason, and differ in addresses only.
+//! Groups the reasons of predictions, because many pairs have reasons that differ in addresses only.
 
 use std::collections::HashMap;
 

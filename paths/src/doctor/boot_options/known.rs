@@ -286,7 +286,7 @@ pub(super) fn word(name: &str, text: &str, cpu: Option<&Cpu>, kernel: Option<Ker
     other
 }
 
-/// What people who write an option that does nothing want, as imperative sentences.
+/// The probable intention behind an option without effect, as imperative sentences.
 pub(super) fn wanted(name: &str, word: &str, cpu: Option<&Cpu>) -> &'static str {
     const PASSTHROUGH: &str = "For identity domains, boot with iommu.passthrough=1.";
     const ACS: &str = "To clear ACS redirect, name the ports: pci=disable_acs_redir=PORT, further ports after `;`, in GRUB's configuration in single quotes.";

@@ -1,4 +1,5 @@
-//! The check of the kernel command line: options that do nothing, and lists of functions that reach other functions than meant.
+//! The check of the kernel command line: options without effect, and lists of functions that match other functions than
+//! intended.
 
 mod functions;
 mod known;
@@ -78,7 +79,7 @@ fn pci(at: &Context<'_>, value: &str) -> Vec<Verdict> {
             found.extend((!word.is_empty()).then(|| judged(at, "pci", word)).flatten());
             continue;
         };
-        // People separate functions by commas, and the kernel takes what follows a comma as the next option of pci=.
+        // Users separate functions by commas, but the kernel reads the text after a comma as the next option of pci=.
         let lost = words[next..].iter().take_while(|word| is_entry(word)).count();
         if lost > 0 {
             found.push(cut_off(option, list, &words[next..next + lost]));
@@ -107,7 +108,7 @@ fn cut_off(option: &str, list: &str, lost: &[&str]) -> Verdict {
     Verdict::warn(
         "host",
         format!(
-            "The list of pci={option} ends at the first comma: it reaches {} only, and {} has no effect.",
+            "The list of pci={option} ends at the first comma: it contains {} only, and {} has no effect.",
             printable(list).replace(';', ", "),
             lost.join(", ")
         ),
@@ -160,7 +161,7 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
     if functions.is_empty() {
         return Some(Verdict::warn(
             "host",
-            format!("pci={option} names {shown}, and no such function exists, so it has no effect."),
+            format!("pci={option} names {shown}, but no such function exists, so the entry has no effect."),
             "Correct the address (`lspci -D` lists the addresses; they change with the slots), or remove it.",
         ));
     }
@@ -174,20 +175,17 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
             || "Remove it: no port above the function has ACS either.".to_owned(),
             |port| format!("Name the port above it: {port}."),
         );
-        let what = if function.is_bridge() { "a bridge without ACS" } else { "no bridge and has no ACS" };
+        let what = if function.is_bridge() { "a bridge without ACS" } else { "not a bridge and has no ACS" };
         return Some(Verdict::warn(
             "host",
-            format!("pci={option} names {shown}, which is {what}, so it has no effect there."),
+            format!("pci={option} names {shown}, which is {what}, so the entry has no effect."),
             remedy,
         ));
     };
     let redirecting = with_acs.acs.present().filter(|control| option == "disable_acs_redir=" && control.redirects())?;
     Some(Verdict::warn(
         with_acs.bdf,
-        format!(
-            "pci={option} names {shown}, and its ACS redirect is set all the same ({}).",
-            redirecting.redirect_names()
-        ),
+        format!("pci={option} names {shown}, but its ACS redirect is still set ({}).", redirecting.redirect_names()),
         "Look for `Cannot disable ACS redirect` in the kernel log, and for programs that set ACS (setpci) after boot.",
     ))
 }
@@ -221,11 +219,13 @@ fn useless(at: &Context<'_>, name: &str, word: &str, shown: &str, meaning: Meani
     let shown = printable(shown);
     let detail = match meaning {
         Meaning::Known => return None,
-        Meaning::Unknown => format!("The kernel has no option {shown}, so it does nothing."),
-        Meaning::OtherProcessor(on) => format!("The option {shown} applies to {}, so it does nothing here.", on.name()),
+        Meaning::Unknown => format!("The kernel has no option {shown}, so this option has no effect."),
+        Meaning::OtherProcessor(on) => {
+            format!("The option {shown} applies to {}, so it has no effect here.", on.name())
+        }
         Meaning::Newer(since) => {
             format!(
-                "The option {shown} exists since Linux {since}, so it does nothing here unless the distribution added it."
+                "The option {shown} exists since Linux {since}, so it has no effect here unless the distribution backported it."
             )
         }
     };

@@ -1,5 +1,4 @@
-//! The names that lspci prints, looked up backwards in the table of PCI IDs. A name that the table gives to several IDs has no
-//! result.
+//! Looks up the IDs of the names that lspci prints in the table of PCI IDs. A name of several IDs has no result.
 
 use pci_ids::{Classes, Vendor, Vendors};
 
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_names_up_backwards() {
+    fn finds_the_ids_of_names() {
         assert_eq!(class("PCI bridge"), Some(0x0604));
         assert_eq!(class("3D controller"), Some(0x0302));
         assert_eq!(class("no such class"), None);
