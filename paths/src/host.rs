@@ -49,7 +49,7 @@ pub struct Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bounce {
-    /// Direct mappings do not bounce.
+    /// Untranslated mappings do not bounce.
     No,
     /// The kernel command line contains `swiotlb=force`.
     Forced,

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_siw_by_its_node_type() {
+    fn recognizes_siw_by_its_node_type() {
         let fixture = Fixture::new();
         fixture.file("class/infiniband/siw0/node_type", "4: RNIC\n");
         fixture.file("class/infiniband/siw0/ports/1/gid_attrs/ndevs/0", "eth1\n");
