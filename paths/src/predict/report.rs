@@ -135,10 +135,12 @@ impl Predictor<'_> {
         self.topology.position(bdf).map(|at| self.exporter_blockers[at].as_slice()).unwrap_or_default()
     }
 
-    /// Cause that prevents the import by a function, whatever the exporter; `None` if the function can import or its driver is
-    /// unknown.
-    pub fn importer_blocker(&self, bdf: Bdf) -> Option<Cause> {
-        blockers::of_importer(self.host, self.topology.function(bdf)?, ExporterRule::Vfio)
+    /// Causes that prevent the import by a function from every exporter with this rule; none if the function can import, its driver
+    /// is unknown, or the function does not exist.
+    pub fn importer_blockers(&self, bdf: Bdf, exporter: ExporterRule) -> impl Iterator<Item = Cause> {
+        let importer = self.topology.function(bdf);
+        let of_driver = importer.and_then(|importer| blockers::of_importer(self.host, importer, exporter));
+        of_driver.into_iter().chain(importer.and_then(blockers::of_tdisp))
     }
 
     /// Predicts and explains the path of one pair; `None` if one of the functions does not exist.

@@ -325,8 +325,21 @@ fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], widt
     for cause in Cause::ALL {
         let exporting = exporters.iter().filter(|bdf| predictor.exporter_blockers(**bdf).contains(cause));
         parts.extend(part(*cause, names, &exporting.copied().collect::<Vec<_>>(), exporters.len(), "exporter"));
-        let importing = functions.iter().filter(|bdf| predictor.importer_blocker(**bdf) == Some(*cause));
-        parts.extend(part(*cause, names, &importing.copied().collect::<Vec<_>>(), functions.len(), "importer"));
+        // GPU drivers accept importers that VFIO rejects.
+        let importing = |rule| -> Vec<Bdf> {
+            let blocked =
+                functions.iter().filter(|bdf| predictor.importer_blockers(**bdf, rule).any(|one| one == *cause));
+            blocked.copied().collect()
+        };
+        let mut rules = exporters.iter().map(|bdf| rule_of(names.inventory, *bdf));
+        let (of_vfio, of_others) = (importing(ExporterRule::Vfio), importing(ExporterRule::Nvidia));
+        let vfio_exports = rules.any(|rule| rule == ExporterRule::Vfio);
+        if of_vfio == of_others || !vfio_exports {
+            parts.extend(part(*cause, names, &of_others, functions.len(), "importer"));
+        } else {
+            let part = part(*cause, names, &of_vfio, functions.len(), "importer");
+            parts.extend(part.map(|part| format!("{part}, for BARs that VFIO exports")));
+        }
     }
     if parts.is_empty() {
         return String::new();
@@ -336,6 +349,10 @@ fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], widt
         parts.join("; ")
     );
     hanging("", 2, &text, width)
+}
+
+fn rule_of(inventory: &Inventory, bdf: Bdf) -> ExporterRule {
+    inventory.topology.function(bdf).map_or(ExporterRule::Vfio, |function| ExporterRule::of(function, None))
 }
 
 fn part(cause: Cause, names: &Names<'_>, blocked: &[Bdf], all: usize, role: &str) -> Option<String> {
