@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::context::sentence;
 use super::{Context, Verdict};
-use crate::predict::multi_range_defect;
+use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
 use crate::route_facts::{Meaning, Packets, RouteFact};
 use crate::{Bdf, Capability, Cause, ExporterRule, PathName, PathReport, Request, blockers};
 
@@ -181,8 +181,8 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
             Cause::DmaMask,
             refused_by_mask(at),
             match facts.translated {
-                Some(true) => "Export a smaller BAR or a part of it, or use an importer with a larger DMA mask.",
-                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
+                Some(true) => sentence(WITHOUT_FREE_RANGE),
+                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).".to_owned(),
             },
         ),
         // A GPU driver maps through the DMA API on every path.
