@@ -87,7 +87,7 @@ fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict 
     match (predicted, report.cause) {
         (PathName::Refused, cause) => {
             let remedy = match (change, cause) {
-                (Some(change), Some(Cause::Topology)) => format!("{change} {}", otherwise(at)),
+                (Some(change), Some(Cause::Topology)) => format!("{change} Otherwise transfer through host memory."),
                 (Some(change), _) => change,
                 (None, _) => {
                     at.placement().map_or_else(|| "Use another host.".to_owned(), crate::placement::Placement::instead)
@@ -103,17 +103,6 @@ fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict 
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
-}
-
-/// The alternative to a path that the kernel refuses.
-fn otherwise(at: &Context<'_>) -> String {
-    let exports_gpu_memory = at.exporter.is_some_and(|exporter| exporter.driver.as_deref() == Some("nvidia"));
-    if exports_gpu_memory && at.importer.is_some_and(|importer| importer.driver.as_deref() == Some("mlx5_core")) {
-        "Otherwise transfer through host memory, or register memory of the GPU with nvidia-peermem, which does not ask p2pdma."
-    } else {
-        "Otherwise transfer through host memory."
-    }
-    .to_owned()
 }
 
 /// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions whose driver exports memory
