@@ -321,6 +321,21 @@ fn advises_to_switch_vmd_off_in_the_firmware() {
 }
 
 #[test]
+fn a_controller_with_another_driver_than_vmd_is_no_vmd_controller() {
+    let below = "pci0000:00/0000:00:0e.0".to_owned();
+    let machine = Machine::new(INTEL)
+        .add("0000:00:0e.0", None, Kind::Endpoint, |device| device.driver("xilinx-bridge").group(3))
+        .add("0001:e0:01.0", None, Kind::RootPort, |port| port.host(below.clone()).group(3))
+        .add("0001:e0:03.0", None, Kind::RootPort, |port| port.host(below).group(3))
+        .add("0001:e1:00.0", Some("0001:e0:01.0"), Kind::Endpoint, |drive| drive.group(3))
+        .add("0001:e2:00.0", Some("0001:e0:03.0"), Kind::Endpoint, |nic| nic.group(3).driver("mlx5_core"));
+    let findings = findings_of(&machine.tree(), Some("0001:e1:00.0"), Some("0001:e2:00.0"));
+    expect(&findings, "path", Fail, &["below one switch"]);
+    expect_nothing(&findings, "vmd");
+    expect_no_text(&findings, "VMD");
+}
+
+#[test]
 fn a_function_of_the_chip_set_cannot_move() {
     let machine = Machine::new(INTEL)
         .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge)
