@@ -38,11 +38,11 @@ fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
 
-/// NVIDIA functions with the class of a display controller that NVIDIA's driver drives, or that have no known driver.
+/// GPUs of NVIDIA that NVIDIA's driver drives, or that have no known driver.
 fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let is_gpu = |function: &&Function| {
         function.vendor == Some(NVIDIA)
-            && function.class.is_some_and(|class| class >> 16 == 0x03)
+            && function.is_gpu()
             && function.driver.as_deref().is_none_or(|driver| driver == ExporterRule::Nvidia.as_str())
     };
     at.topology().functions().iter().filter(is_gpu).collect()
