@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from a text has it; sysfs and
+/// snapshots do not.
+pub(crate) const KNOWN_CONFIG: &str = "config.known";
+
 const HEADER_BYTES: usize = 64;
 const CONVENTIONAL_BYTES: usize = 256;
 const EXTENDED_BYTES: usize = 4096;

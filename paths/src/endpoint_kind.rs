@@ -20,6 +20,9 @@ pub enum EndpointKind {
 /// Vendors of the display controllers of management controllers (BMCs): ASPEED and Matrox.
 const MANAGEMENT: [u16; 2] = [0x1a03, 0x102b];
 
+/// Vendors of GPUs: AMD, NVIDIA and Intel.
+const GPU_VENDORS: [u16; 3] = [0x1002, 0x10de, 0x8086];
+
 impl EndpointKind {
     /// Plural of the kind, as a noun phrase.
     pub fn plural(self) -> &'static str {
@@ -33,6 +36,21 @@ impl EndpointKind {
 }
 
 impl Function {
+    /// Whether the function is a GPU by its class and vendor: a display controller except those of BMCs, or a processing accelerator
+    /// of a vendor of GPUs (AMD's Instinct).
+    pub(crate) fn is_gpu(&self) -> bool {
+        match self.class.map(|class| class >> 16) {
+            Some(0x03) => !self.vendor.is_some_and(|vendor| MANAGEMENT.contains(&vendor)),
+            Some(0x12) => self.vendor.is_some_and(|vendor| GPU_VENDORS.contains(&vendor)),
+            _ => false,
+        }
+    }
+
+    /// Whether the function is a GPU or another processing accelerator.
+    pub(crate) fn is_accelerator(&self) -> bool {
+        self.is_gpu() || self.class.is_some_and(|class| class >> 16 == 0x12)
+    }
+
     /// The kind of the function; `None` for bridges and for other functions.
     pub fn endpoint_kind(&self) -> Option<EndpointKind> {
         if self.is_bridge() {
@@ -48,9 +66,7 @@ impl Function {
             _ if has_device("verbs:") => Some(EndpointKind::Rdma),
             Some((0x02, 0x07)) => Some(EndpointKind::Rdma),
             Some((0x02, _)) if driver.and_then(RdmaDriver::named).is_some() => Some(EndpointKind::Rdma),
-            Some((0x03 | 0x12, _)) if !self.vendor.is_some_and(|vendor| MANAGEMENT.contains(&vendor)) => {
-                Some(EndpointKind::Gpu)
-            }
+            _ if self.is_accelerator() => Some(EndpointKind::Gpu),
             Some((0x01, 0x08)) => Some(EndpointKind::Nvme),
             _ if has_device("nvme:") => Some(EndpointKind::Nvme),
             _ => None,

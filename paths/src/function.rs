@@ -1,11 +1,8 @@
 //! A PCI function, as sysfs describes it.
 
 use crate::bar::parse_resource;
+use crate::config::KNOWN_CONFIG;
 use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, Pcie, PortType, Tree};
-
-/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from a text has it; sysfs and
-/// snapshots do not.
-pub(crate) const KNOWN_CONFIG: &str = "config.known";
 
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

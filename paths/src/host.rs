@@ -5,7 +5,6 @@ mod cpu;
 mod facts;
 mod feature;
 mod guest;
-mod kernel;
 mod platform;
 
 use serde::{Deserialize, Serialize};
@@ -16,11 +15,10 @@ pub use facts::{FACTS_PATH, HostFacts};
 pub use feature::Evidence;
 pub use guest::ConfidentialGuest;
 pub(crate) use guest::marks as guest_marks;
-pub use kernel::KernelVersion;
 pub use platform::Platform;
 pub(crate) use platform::files as platform_files;
 
-use crate::Tree;
+use crate::{KernelVersion, Tree};
 
 /// Facts of a host. `None` means that the fact is not readable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -44,6 +44,7 @@ mod inbound;
 mod inventory;
 pub mod kernel_log;
 pub mod kernel_rules;
+mod kernel_version;
 mod link_security;
 mod locality;
 mod nvidia;
@@ -72,13 +73,14 @@ pub use exporter_rule::ExporterRule;
 pub use function::{Function, GroupMembership};
 pub use group::IommuGroupId;
 pub use host::{
-    Architecture, Bounce, CommandLine, ConfidentialGuest, Cpu, Evidence, FACTS_PATH, Host, HostFacts, KernelVersion,
-    LegacyDma, Platform,
+    Architecture, Bounce, CommandLine, ConfidentialGuest, Cpu, Evidence, FACTS_PATH, Host, HostFacts, LegacyDma,
+    Platform,
 };
 pub use host_change::{DomainType, HostChange};
 pub use inbound::{Inbound, InboundRange};
 pub use inventory::{Inventory, ListBar, ListEntry};
 pub use kernel_rules::KernelRules;
+pub use kernel_version::KernelVersion;
 pub use locality::Locality;
 pub use nvidia::NvidiaModule;
 pub use path_name::PathName;

@@ -26,8 +26,7 @@ impl Placement {
             _ => {}
         }
         let functions = pair.map(|at| &topology.functions()[at]);
-        let behind_vmd =
-            functions.iter().find_map(|function| Some((function.bdf, topology.controller_above(function.bdf)?)));
+        let behind_vmd = functions.iter().find_map(|function| Some((function.bdf, topology.vmd_above(function)?)));
         if let Some((function, controller)) = behind_vmd {
             return Self::BehindVmd { function, controller };
         }

@@ -20,6 +20,7 @@ use crate::{
 pub(crate) use importer::multi_range_defect;
 use importer::{ImporterFacts, MappedBar, Reach};
 pub use matrix::{AlikePairs, MatrixCell, PathMatrix, Place};
+pub(crate) use report::WITHOUT_FREE_RANGE;
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
 

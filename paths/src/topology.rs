@@ -348,9 +348,9 @@ impl Topology {
         is_vmd.then_some(controller)
     }
 
-    /// The PCI function that the root bus above a function belongs to: a VMD controller. `None` for the root buses of
+    /// The PCI function that the root bus above a function belongs to, such as a VMD controller. `None` for the root buses of
     /// processors.
-    pub fn controller_above(&self, bdf: Bdf) -> Option<Bdf> {
+    fn controller_above(&self, bdf: Bdf) -> Option<Bdf> {
         match self.root_above(bdf)?.parent {
             RootParent::Function(controller) => Some(controller),
             _ => None,

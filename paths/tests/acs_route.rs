@@ -352,7 +352,9 @@ fn names_the_vmd_controller_whose_requester_id_the_requests_carry() {
         "{:?}",
         report.would_change
     );
-    assert_eq!(inventory.topology.controller_above(bdf("0000:00:0e.0")), None);
+    let vmd_above = |address| inventory.topology.vmd_above(inventory.topology.function(bdf(address)).unwrap());
+    assert_eq!(vmd_above("10000:e1:00.0"), Some(bdf("0000:00:0e.0")));
+    assert_eq!(vmd_above("0000:00:0e.0"), None);
 }
 
 #[test]

@@ -580,3 +580,39 @@ fn checks_gpus_if_one_is_selected() {
     expect(&ask(missing(), Some("cuda:0")), "gpu-driver", Fail, Some(Cause::LibraryMissing), "Install");
     expect(&ask(missing(), None), "gpu-driver", Warn, Some(Cause::LibraryMissing), "Install");
 }
+
+#[test]
+fn advises_no_open_kernel_modules_where_none_exist() {
+    let remedies = |cpu: &str, device: u16| {
+        let tree = Machine::new(cpu)
+            .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+            .add("0000:00:02.0", None, Kind::RootPort, |port| port)
+            .add(A, Some("0000:00:01.0"), Kind::Endpoint, |gpu| {
+                gpu.ids((0x10de, device)).class(0x03_0200).driver("nvidia")
+            })
+            .add(B, Some("0000:00:02.0"), Kind::Endpoint, |gpu| {
+                gpu.ids((0x10de, 0x2330)).class(0x03_0200).driver("nvidia")
+            })
+            .file("proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun\n")
+            .tree();
+        let gpu = GpuFacts {
+            target: "cuda:0".into(),
+            name: "a GPU".into(),
+            bdf: Some(bdf(A)),
+            memory_bytes: 16 << 30,
+            dma_buf: Some(false),
+            gpu_direct_rdma: Some(true),
+            writes_ordered: Some(true),
+        };
+        let live = LiveFacts { gpus: Ok(Gpus { cuda: "12.2".into(), gpus: vec![gpu] }), ..live(Vec::new(), Ok(())) };
+        let findings = of_tree(&tree, Some(A), None, Some(&live));
+        let remedy = |check| one(&findings, check).remedy.clone().unwrap();
+        assert_eq!(remedy("gpu-module"), remedy("gpu-dma-buf"));
+        remedy("gpu-module")
+    };
+    assert!(remedies(EPYC, 0x2330).contains("Install the open kernel modules"));
+    for (cpu, device) in [(EPYC, 0x1db6), ("processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\n", 0x2330)] {
+        let remedy = remedies(cpu, device);
+        assert!(!remedy.contains("Install") && remedy.contains("nvidia-peermem"), "{remedy}");
+    }
+}

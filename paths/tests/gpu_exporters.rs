@@ -149,6 +149,18 @@ fn nvidia_maps_a_pair_that_p2pdma_refuses() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// 17 with a BAR: VFIO exports it, so advice about memory of the GPU does not apply.
+#[test]
+fn a_refused_bar_of_a_gpu_gets_no_advice_about_its_memory() {
+    let tree = tree("17-arrow-lake-gpu-nic/host");
+    let (from, to) = (Some(bdf("0000:01:00.0")), Some(bdf("0000:02:00.0")));
+    let selection = Selection { from, bar: Some(1), to, ..Selection::default() };
+    let findings = run_checks(&tree, &Inventory::read(&tree), &selection, None);
+    let path = one(&findings, "path");
+    assert_eq!((path.status, path.cause), (Status::Fail, Some(Cause::Topology)));
+    assert!(!text(path).contains("nvidia-peermem"), "{path:#?}");
+}
+
 /// 01: two GPUs with the driver xe below one switch.
 #[test]
 fn a_gpu_imports_through_its_own_driver() {

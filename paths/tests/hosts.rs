@@ -321,6 +321,21 @@ fn advises_to_switch_vmd_off_in_the_firmware() {
 }
 
 #[test]
+fn a_controller_with_another_driver_than_vmd_is_no_vmd_controller() {
+    let below = "pci0000:00/0000:00:0e.0".to_owned();
+    let machine = Machine::new(INTEL)
+        .add("0000:00:0e.0", None, Kind::Endpoint, |device| device.driver("xilinx-bridge").group(3))
+        .add("0001:e0:01.0", None, Kind::RootPort, |port| port.host(below.clone()).group(3))
+        .add("0001:e0:03.0", None, Kind::RootPort, |port| port.host(below).group(3))
+        .add("0001:e1:00.0", Some("0001:e0:01.0"), Kind::Endpoint, |drive| drive.group(3))
+        .add("0001:e2:00.0", Some("0001:e0:03.0"), Kind::Endpoint, |nic| nic.group(3).driver("mlx5_core"));
+    let findings = findings_of(&machine.tree(), Some("0001:e1:00.0"), Some("0001:e2:00.0"));
+    expect(&findings, "path", Fail, &["below one switch"]);
+    expect_nothing(&findings, "vmd");
+    expect_no_text(&findings, "VMD");
+}
+
+#[test]
 fn a_function_of_the_chip_set_cannot_move() {
     let machine = Machine::new(INTEL)
         .add("0000:00:00.0", None, Kind::Conventional, |bridge| bridge)
@@ -445,6 +460,25 @@ fn reports_a_list_of_functions_that_ends_at_a_comma() {
 }
 
 // ---- links and DMA
+
+#[test]
+fn the_display_controller_of_a_bmc_has_no_memory_to_transfer() {
+    let machine = |display: (u16, u16)| {
+        Machine::new(INTEL)
+            .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+            .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port)
+            .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(0x1d))
+            .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(0x1d))
+            .add("0000:03:00.0", Some("0000:02:00.0"), Kind::Endpoint, |gpu| {
+                gpu.ids(display).class(0x03_0000).no_driver()
+            })
+            .add("0000:04:00.0", Some("0000:02:01.0"), Kind::Endpoint, |nic| nic.class(0x02_0000).driver("mlx5_core"))
+    };
+    expect(&findings_of(&machine((0x10de, 0x2b85)).tree(), None, None), "acs-redirect", Warn, &["0000:03:00.0"]);
+    for bmc in [(0x1a03, 0x2000), (0x102b, 0x0536)] {
+        expect_nothing(&findings_of(&machine(bmc).tree(), None, None), "acs-redirect");
+    }
+}
 
 #[test]
 fn reports_acs_redirect_between_two_display_controllers() {

@@ -154,7 +154,12 @@ fn a_translated_domain_needs_an_aligned_range_below_the_mask() {
     assert!(report.deciding.fact.contains("aligns"), "{}", report.deciding.fact);
     let finding = case.finding("dma-mask");
     assert_eq!((finding.status, finding.cause), (Status::Fail, Some(Cause::DmaMask)));
-    assert!(!finding.remedy.unwrap().contains("domain type"), "the domain translates already");
+    let remedy = finding.remedy.unwrap();
+    assert!(!remedy.contains("domain type"), "the domain translates already");
+    let changes = report.would_change.join("; ");
+    assert!(!changes.contains("to DMA") && changes.contains("export a smaller BAR"), "{changes}");
+    let of_path = case.finding("path").remedy.unwrap();
+    assert!(!of_path.contains("to DMA"), "{of_path}");
 }
 
 #[test]

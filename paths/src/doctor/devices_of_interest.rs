@@ -9,9 +9,11 @@ pub(super) fn has_memory(function: &Function) -> bool {
     if function.is_bridge() {
         return false;
     }
-    // Display controllers, memory controllers (FPGAs), coprocessors, processing accelerators.
+    // Memory controllers (FPGAs) and coprocessors.
     let class = function.class.map(|class| class >> 16);
-    matches!(class, Some(0x03 | 0x05 | 0x0b | 0x12)) || function.driver.as_deref().is_some_and(is_vfio_driver)
+    function.is_accelerator()
+        || matches!(class, Some(0x05 | 0x0b))
+        || function.driver.as_deref().is_some_and(is_vfio_driver)
 }
 
 /// Whether the function is an exporter or an importer that people use.

@@ -216,7 +216,7 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
 
 /// How to make a group viable. Only cards in slots can move to a slot with a group of its own.
 fn group_remedy(at: &Context<'_>, exporter: &Function) -> String {
-    if let Some(controller) = at.topology().controller_above(exporter.bdf) {
+    if let Some(controller) = at.topology().vmd_above(exporter) {
         return format!(
             "Switch VMD ({controller}) off in the firmware: all functions behind the controller share its IOMMU group."
         );

@@ -38,11 +38,11 @@ fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
 
-/// NVIDIA functions with the class of a display controller that NVIDIA's driver drives, or that have no known driver.
+/// GPUs of NVIDIA that NVIDIA's driver drives, or that have no known driver.
 fn functions<'a>(at: &Context<'a>) -> Vec<&'a Function> {
     let is_gpu = |function: &&Function| {
         function.vendor == Some(NVIDIA)
-            && function.class.is_some_and(|class| class >> 16 == 0x03)
+            && function.is_gpu()
             && function.driver.as_deref().is_none_or(|driver| driver == ExporterRule::Nvidia.as_str())
     };
     at.topology().functions().iter().filter(is_gpu).collect()
@@ -120,24 +120,6 @@ pub(super) fn numbered(at: &Context<'_>, device: Option<&str>, function: Option<
     Some(Verdict::pass(name, detail))
 }
 
-/// What to do about a kernel module that exports no dma-bufs.
-fn instead_of_this_module(at: &Context<'_>) -> &'static str {
-    let machine = at.host().facts.machine.as_deref();
-    let power = at.host().cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some());
-    let selected: Vec<_> = selected_functions(at).collect();
-    let gpus = if selected.is_empty() { functions(at) } else { selected };
-    let old = |gpu: &&Function| gpu.device.is_some_and(|device| device < FIRST_TURING);
-    if power || machine.is_some_and(|machine| !["x86_64", "aarch64"].contains(&machine)) {
-        "Use the GPU's memory through nvidia-peermem (formerly nv_peer_mem), or stage the transfers through host memory: no open \
-         kernel modules exist for this architecture."
-    } else if !gpus.is_empty() && gpus.iter().all(old) {
-        "Use the GPU's memory through nvidia-peermem, or stage the transfers through host memory: the open kernel modules support \
-         no GPU before Turing."
-    } else {
-        "Install the open kernel modules (Turing and newer), or use the GPU's memory through nvidia-peermem."
-    }
-}
-
 pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     if !may_have_gpu(at) {
         return Vec::new();
@@ -157,35 +139,43 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
         )];
     };
     let version = module.version.map_or_else(String::new, |version| format!(" {version}"));
-    vec![if module.is_open {
-        Verdict::pass("host", format!("The GPU uses NVIDIA's open kernel modules{version}."))
-    } else if let Some(why) = why_no_open_modules(at) {
+    if module.is_open {
+        return vec![Verdict::pass("host", format!("The GPU uses NVIDIA's open kernel modules{version}."))];
+    }
+    let why = why_no_open_modules(at).map_or_else(String::new, |why| format!(" {why}"));
+    vec![
         Verdict::warn(
             "host",
-            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs. {why}"),
-            "Register memory of the GPU with nvidia-peermem instead of a dma-buf, or transfer through host memory.",
-        )
-        .because(Cause::MechanismRefused)
-    } else {
-        Verdict::warn(
-            "host",
-            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs."),
+            format!("The GPU uses NVIDIA's proprietary kernel module{version}, which exports no dma-bufs.{why}"),
             instead_of_this_module(at),
         )
-        .because(Cause::MechanismRefused)
-    }]
+        .because(Cause::MechanismRefused),
+    ]
 }
 
-/// Why NVIDIA's open kernel modules do not exist for this host, as a sentence; `None` if they may exist. They support x86-64 and
-/// 64-bit Arm, and GPUs with a GSP: Turing (device IDs from 1e00) and newer.
+/// What to do about a kernel module that exports no dma-bufs.
+fn instead_of_this_module(at: &Context<'_>) -> &'static str {
+    match why_no_open_modules(at) {
+        Some(_) => {
+            "Register memory of the GPU with nvidia-peermem instead of a dma-buf, or transfer through host memory."
+        }
+        None => "Install the open kernel modules (Turing and newer), or use the GPU's memory through nvidia-peermem.",
+    }
+}
+
+/// Why NVIDIA's open kernel modules do not exist for the selected GPUs, or for those of this host if none is selected, as a
+/// sentence; `None` if they may exist. They support x86-64 and 64-bit Arm, and GPUs with a GSP: Turing and newer.
 fn why_no_open_modules(at: &Context<'_>) -> Option<&'static str> {
-    const OLDEST_TURING: u16 = 0x1e00;
     let architecture = at.host().cpu.as_ref().and_then(|cpu| cpu.architecture);
-    if matches!(architecture, Some(Architecture::Power { .. } | Architecture::Other)) {
+    let machine = at.host().facts.machine.as_deref();
+    if matches!(architecture, Some(Architecture::Power { .. } | Architecture::Other))
+        || machine.is_some_and(|machine| !["x86_64", "aarch64"].contains(&machine))
+    {
         return Some("The open kernel modules do not exist for this architecture.");
     }
-    let gpus = functions(at);
-    let is_old = |function: &&Function| function.device.is_some_and(|device| device < OLDEST_TURING);
+    let selected: Vec<_> = selected_functions(at).collect();
+    let gpus = if selected.is_empty() { functions(at) } else { selected };
+    let is_old = |gpu: &&Function| gpu.device.is_some_and(|device| device < FIRST_TURING);
     (!gpus.is_empty() && gpus.iter().all(is_old))
         .then_some("The open kernel modules support Turing and newer, and this GPU is older.")
 }

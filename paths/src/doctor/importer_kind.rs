@@ -22,15 +22,6 @@ pub(super) enum ImporterKind {
     Other,
 }
 
-/// Whether the class is that of a GPU: a display controller, or a processing accelerator of a vendor of GPUs (AMD's Instinct).
-fn is_gpu_class(function: &Function) -> bool {
-    match function.class.map(|class| class >> 16) {
-        Some(0x03) => true,
-        Some(0x12) => matches!(function.vendor, Some(0x1002 | 0x10de | 0x8086)),
-        _ => false,
-    }
-}
-
 impl ImporterKind {
     /// The kind of a function as the selected importer.
     pub(super) fn of(at: &Context<'_>, function: &Function) -> Self {
@@ -42,7 +33,7 @@ impl ImporterKind {
             Self::Rdma
         } else if at.device.is_some_and(|device| device.starts_with("cuda:"))
             || ExporterRule::of(function, None).is_gpu()
-            || is_gpu_class(function)
+            || function.is_gpu()
         {
             Self::Gpu
         } else if driver == Some("nvme") || class == Some(0x0108) {

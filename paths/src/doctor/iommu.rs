@@ -6,7 +6,8 @@ use super::context::few;
 use super::{Context, Verdict};
 use crate::function::printable;
 use crate::{
-    Architecture, Cause, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma, Platform,
+    Architecture, Cause, Cpu, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma,
+    Platform,
 };
 
 /// The first kernel with IOMMU groups, and with VFIO.
@@ -174,7 +175,7 @@ fn boot_options_that_disable(host: &Host) -> Vec<&'static str> {
     let switched = |word: &&str| word.starts_with("off") || word.starts_with("on");
     let intel = words("intel_iommu").filter(switched).last().is_some_and(|word| word.starts_with("off"));
     // The IOMMU of a guest need not be of the processor's vendor.
-    let is_guest = cpu.is_some_and(|cpu| cpu.has("hypervisor"));
+    let is_guest = cpu.is_some_and(Cpu::is_guest);
     let of_vendor = |vendors: [&str; 2]| is_guest || vendor.is_none_or(|vendor| vendors.contains(&vendor));
     let options = [
         ("intel_iommu=off", intel && of_vendor(["GenuineIntel", "CentaurHauls"])),

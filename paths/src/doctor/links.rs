@@ -62,7 +62,7 @@ fn verdict(lower: &Function, link: &Compared) -> Option<Verdict> {
         return None;
     }
     let detail = format!("The link runs at {}; both ends support {}.", shown(*now), shown(*possible));
-    let may_idle = matches!(lower.class.map(|class| class >> 16), Some(0x03 | 0x12)) || !is_of_interest(lower);
+    let may_idle = lower.is_accelerator() || !is_of_interest(lower);
     Some(if narrow {
         Verdict::warn(
             lower.bdf,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::context::sentence;
 use super::{Context, Verdict};
-use crate::predict::multi_range_defect;
+use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
 use crate::route_facts::{Meaning, Packets, RouteFact};
 use crate::{Bdf, Capability, Cause, ExporterRule, PathName, PathReport, Request, blockers};
 
@@ -87,7 +87,7 @@ fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict 
     match (predicted, report.cause) {
         (PathName::Refused, cause) => {
             let remedy = match (change, cause) {
-                (Some(change), Some(Cause::Topology)) => format!("{change} {}", otherwise(at)),
+                (Some(change), Some(Cause::Topology)) => format!("{change} Otherwise transfer through host memory."),
                 (Some(change), _) => change,
                 (None, _) => {
                     at.placement().map_or_else(|| "Use another host.".to_owned(), crate::placement::Placement::instead)
@@ -103,17 +103,6 @@ fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict 
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
-}
-
-/// The alternative to a path that the kernel refuses.
-fn otherwise(at: &Context<'_>) -> String {
-    let exports_gpu_memory = at.exporter.is_some_and(|exporter| exporter.driver.as_deref() == Some("nvidia"));
-    if exports_gpu_memory && at.importer.is_some_and(|importer| importer.driver.as_deref() == Some("mlx5_core")) {
-        "Otherwise transfer through host memory, or register memory of the GPU with nvidia-peermem, which does not ask p2pdma."
-    } else {
-        "Otherwise transfer through host memory."
-    }
-    .to_owned()
 }
 
 /// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions whose driver exports memory
@@ -181,8 +170,8 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
             Cause::DmaMask,
             refused_by_mask(at),
             match facts.translated {
-                Some(true) => "Export a smaller BAR or a part of it, or use an importer with a larger DMA mask.",
-                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).",
+                Some(true) => sentence(WITHOUT_FREE_RANGE),
+                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).".to_owned(),
             },
         ),
         // A GPU driver maps through the DMA API on every path.

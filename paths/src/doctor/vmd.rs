@@ -11,7 +11,7 @@ use crate::Bdf;
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let mut behind: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
     for function in selected(at) {
-        if let Some(controller) = at.topology().controller_above(function.bdf) {
+        if let Some(controller) = at.topology().vmd_above(function) {
             behind.entry(controller).or_default().push(function.bdf.to_string());
         }
     }

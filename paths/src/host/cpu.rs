@@ -102,6 +102,11 @@ impl Cpu {
         }
     }
 
+    /// Whether the processor is one of a virtual machine; x86 only.
+    pub fn is_guest(&self) -> bool {
+        self.has("hypervisor")
+    }
+
     /// Whether the processor has a feature flag.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ConfidentialGuest;
 use super::feature::export_symbol;
-use super::{ConfidentialGuest, KernelVersion};
+use crate::KernelVersion;
 use crate::Tree;
 
 /// Path of the facts in a snapshot.

@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, BufReader};
 
-use super::{Host, KernelVersion};
+use super::Host;
+use crate::KernelVersion;
 
 /// The fact that shows whether a kernel has a feature, the most reliable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

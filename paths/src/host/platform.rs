@@ -236,7 +236,7 @@ pub(super) fn of_files(tree: &Tree, cpu: Option<&Cpu>, release: Option<&str>) ->
     let names = |words: &[&str]| fields.iter().any(|field| words.iter().any(|word| field.contains(word)));
     let release = release.unwrap_or_default();
     let in_release = |words: &[&str]| words.iter().any(|word| release.contains(word));
-    let is_guest = cpu.is_some_and(|cpu| cpu.has("hypervisor"));
+    let is_guest = cpu.is_some_and(Cpu::is_guest);
 
     if let Some(xen) = xen(tree, dmi("sys_vendor").as_deref(), release) {
         return Some(xen);
@@ -308,7 +308,7 @@ fn of_functions(host: &Host, topology: &Topology) -> Option<Platform> {
     let any = |wanted: &dyn Fn(&Function) -> bool| functions.iter().any(wanted);
     let from = |vendor: u16| any(&|function| function.vendor == Some(vendor));
     let cpu = host.cpu.as_ref();
-    let is_guest = cpu.is_some_and(|cpu| cpu.has("hypervisor"));
+    let is_guest = cpu.is_some_and(Cpu::is_guest);
     let is_x86 = cpu.and_then(|cpu| cpu.architecture) == Some(Architecture::X86);
     let may_be_guest = is_guest || !is_x86;
     let parents = |wanted: RootParent| topology.roots().iter().any(|root| root.parent == wanted);

@@ -14,6 +14,10 @@ use crate::{
     PathName, Topology, blockers, boot_option,
 };
 
+/// What to do if a translated domain has no free address range for the BAR below the importer's DMA mask, as an imperative clause.
+pub(crate) const WITHOUT_FREE_RANGE: &str =
+    "export a smaller BAR or a part of it, or use an importer with a larger DMA mask";
+
 /// One object of `paths --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathReport {
@@ -491,6 +495,9 @@ impl<'a> ReportBuilder<'a> {
             (_, Some(Cause::SwiotlbForced)) => {
                 change
                     .push(format!("boot without swiotlb=force, or set the domain type of the importer{group} to DMA"));
+            }
+            (_, Some(Cause::DmaMask)) if self.predictor.importers[self.to].translated() == Some(true) => {
+                change.push(WITHOUT_FREE_RANGE.to_owned());
             }
             (_, Some(Cause::DmaMask)) => {
                 change.push(format!(

@@ -24,7 +24,7 @@ impl On {
         let x86_vendor = |vendors: &[&str]| {
             // The IOMMU of a guest need not be of the processor's vendor.
             let fits = cpu.vendor.as_deref().is_none_or(|vendor| vendors.contains(&vendor));
-            architecture == Architecture::X86 && (fits || cpu.has("hypervisor"))
+            architecture == Architecture::X86 && (fits || cpu.is_guest())
         };
         match self {
             Self::Any => true,

@@ -3,7 +3,7 @@
 use super::hierarchy::Hierarchy;
 use super::{Listing, Shown};
 use crate::Bdf;
-use crate::function::KNOWN_CONFIG;
+use crate::config::KNOWN_CONFIG;
 use crate::tree::archive::Archive;
 use crate::tree::given;
 
