@@ -1,16 +1,22 @@
 //! Tests that CPU time and memory stay small for files that no kernel writes: a snapshot may come from anyone.
 
+use peerpath_paths::doctor::{Selection, run_checks};
 use peerpath_paths::{Inventory, Request, Tree};
 
-use crate::support;
+use crate::support::{self, Kind, Machine};
 use crate::sys::peak_bytes;
 use crate::{LIMIT, cost};
 
-/// Fails if `large` is more than [`LIMIT`] times `small`, for 16 times the input.
 #[track_caller]
 fn grew_linearly(small: i64, large: i64) {
+    grew_below(LIMIT, small, large);
+}
+
+/// Fails if the time for 16 times the input is `limit` times as long.
+#[track_caller]
+fn grew_below(limit: i64, small: i64, large: i64) {
     println!("{small} ns, {large} ns for 16 times as much");
-    assert!(large / small.max(1) < LIMIT, "{small} ns, {large} ns for 16 times as much");
+    assert!(large / small.max(1) < limit, "{small} ns, {large} ns for 16 times as much");
 }
 
 /// A host with one group whose `reserved_regions` leaves no space for a BAR between its regions.
@@ -43,6 +49,33 @@ fn the_functions_of_a_group_share_its_reserved_regions() {
 fn more_reserved_regions_than_the_kernel_prints_are_unknown() {
     assert!(reserved(4, 2048).topology.groups()[&0].reserved.is_some());
     assert!(reserved(4, 100_000).topology.groups()[&0].reserved.is_none());
+}
+
+/// Switches in a row, each with a function and the next switch below it, in a copy that shows bridges by their bus numbers.
+fn nested_switches(levels: usize) -> Machine {
+    let start = Machine::new(support::INTEL);
+    let (machine, _) = (0..levels).fold((start, None::<String>), |(machine, above), level| {
+        let upstream = format!("0000:{:02x}:00.0", 2 * level);
+        let below = |device| format!("0000:{:02x}:{device:02x}.0", 2 * level + 1);
+        let machine = machine
+            .add(&upstream, above.as_deref(), Kind::Upstream, |port| port)
+            .add(&below(0), Some(&upstream), Kind::Downstream, |port| port.acs(0x1d))
+            .add(&below(1), Some(&upstream), Kind::Endpoint, |function| function);
+        (machine, Some(below(0)))
+    });
+    machine.flat()
+}
+
+fn doctor_time(machine: &Machine) -> i64 {
+    let tree = machine.tree();
+    let inventory = Inventory::read(&tree);
+    cost(|| run_checks(&tree, &inventory, &Selection::default(), None))
+}
+
+/// The other checks follow each function up to its root port, so that their time grows with the square of the depth.
+#[test]
+fn the_check_of_acs_redirect_does_not_compare_all_functions_below_each_switch() {
+    grew_below(70, doctor_time(&nested_switches(7)), doctor_time(&nested_switches(112)));
 }
 
 #[test]
