@@ -1,7 +1,7 @@
 //! Tests that CPU time and memory stay small for files that no kernel writes: a snapshot may come from anyone.
 
 use peerpath_paths::doctor::{Selection, run_checks};
-use peerpath_paths::{Inventory, Request, Tree};
+use peerpath_paths::{Inventory, Limits, Request, Tree};
 
 use crate::support::{self, Kind, Machine};
 use crate::sys::peak_bytes;
@@ -85,4 +85,27 @@ fn a_line_of_brackets_is_read_in_linear_time() {
         cost(|| Tree::from_lspci(text.as_bytes()).is_ok())
     };
     grew_linearly(time(16_000), time(256_000));
+}
+
+#[test]
+fn the_entries_of_a_boot_option_do_not_search_all_functions() {
+    let time = |count: usize| {
+        let entries: Vec<_> = (0..count).map(|at| format!("{at:x}:0:1f.7/1.0")).collect();
+        let option = format!("pci=disable_acs_redir={}", entries.join(";"));
+        let machine = support::large(count).command_line(&option);
+        doctor_time(&machine)
+    };
+    grew_linearly(time(128), time(2048));
+}
+
+#[test]
+fn a_command_line_that_no_kernel_accepts_is_unknown() {
+    let read = |bytes: usize| support::large(4).command_line(&"x ".repeat(bytes / 2)).inventory().host.command_line;
+    assert!(read(64 << 10).is_some());
+    assert!(read((64 << 10) + 2).is_none());
+    let limits = Limits::default();
+    let archive = support::large(4).command_line(&"x".repeat(1 << 20)).archive();
+    let tree = Tree::from_archive(&archive[..], &limits).unwrap();
+    let findings = run_checks(&tree, &Inventory::read(&tree), &Selection::default(), None);
+    assert!(findings.iter().any(|finding| finding.detail.contains("longer than the kernel accepts")), "{findings:?}");
 }
