@@ -25,7 +25,7 @@ use crate::{KernelVersion, Tree};
 pub struct Host {
     /// The kernel version.
     pub kernel: Option<KernelVersion>,
-    /// The kernel command line.
+    /// The kernel command line; also `None` if the file is longer than any kernel's.
     pub command_line: Option<CommandLine>,
     /// The first processor listed in `/proc/cpuinfo`, whose vendor and family p2pdma checks.
     pub cpu: Option<Cpu>,
@@ -66,7 +66,10 @@ impl Host {
         Self {
             platform: platform::of_files(tree, cpu.as_ref(), release.as_deref()),
             kernel: release.or_else(|| tree.text("proc/version")).as_deref().and_then(KernelVersion::find),
-            command_line: tree.text("proc/cmdline").map(|text| CommandLine::parse(&text)),
+            command_line: tree
+                .text("proc/cmdline")
+                .filter(|text| CommandLine::is_possible(text))
+                .map(|text| CommandLine::parse(&text)),
             confidential_guest: facts.confidential_guest.or_else(|| guest::detect(tree, cpu_text.as_deref())),
             cpu,
             noiommu_mode: flag(tree, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"),

@@ -3,6 +3,9 @@
 
 use crate::Tree;
 
+/// The most ranges that are read; firmware declares a few. A host bridge with more has unknown ranges.
+const MAX_RANGES: usize = 256;
+
 const BASE: &str = "sys/firmware/devicetree/base";
 
 /// The inbound ranges of a host bridge.
@@ -123,7 +126,8 @@ fn parse(tree: &Tree, node: &str, bytes: &[u8], is_host_bridge: bool) -> Option<
             _ => return None,
         },
     };
-    if !bytes.len().is_multiple_of(4) || !fits(cpu) || bus == 0 || size == 0 {
+    let is_whole = bytes.len().is_multiple_of(4) && fits(cpu);
+    if !is_whole || bus == 0 || size == 0 || words.len() / (bus + cpu + size) > MAX_RANGES {
         return None;
     }
     let number =
@@ -189,6 +193,17 @@ mod tests {
         let file = "sys/firmware/devicetree/base/soc/pcie@50000000/compatible";
         assert_eq!(read(&[(file, b"pci".to_vec())], false), Inbound::All);
         assert_eq!(read(&[("sys/firmware/devicetree/base/soc/pcie@50000000/dma-ranges", vec![])], false), Inbound::All);
+    }
+
+    #[test]
+    fn more_ranges_than_firmware_declares_are_unknown() {
+        let file = "sys/firmware/devicetree/base/soc/pcie@50000000/dma-ranges";
+        let ranges = |count| {
+            let entry = [0x4300_0000, 0, 0x8000_0000, 0, 0x9000_0000, 8, 0];
+            read(&[(file, property(&entry.repeat(count)))], false)
+        };
+        assert!(matches!(ranges(MAX_RANGES), Inbound::Ranges(found) if found.len() == MAX_RANGES));
+        assert_eq!(ranges(MAX_RANGES + 6), Inbound::Unknown);
     }
 
     #[test]

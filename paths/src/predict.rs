@@ -114,7 +114,7 @@ pub struct Predictor<'host> {
     request: Request,
     /// For each function, the requested BAR; `None` if the function does not have it.
     bars: Vec<Option<Bar>>,
-    importers: Vec<ImporterFacts>,
+    importers: Vec<ImporterFacts<'host>>,
     exporter_blockers: Vec<Vec<Cause>>,
     /// For each function, the number of functions with an ACS redirect in its chain (itself and the bridges above it).
     redirects_above: Vec<u32>,
@@ -141,7 +141,7 @@ impl<'host> Predictor<'host> {
             topology,
             request,
             bars: functions.iter().map(|function| wanted_bar(host, function, request)).collect(),
-            importers: functions.iter().map(|function| ImporterFacts::of(host, topology, function)).collect(),
+            importers: ImporterFacts::of_all(host, topology),
             exporter_blockers: functions
                 .iter()
                 .map(|function| blockers::of_exporter(host, topology, &drivers, function, request.bar))

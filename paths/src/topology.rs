@@ -60,7 +60,8 @@ pub struct IommuGroup {
     pub domain_type: Option<String>,
     /// Whether VFIO created the group in no-IOMMU mode, for a function without an IOMMU.
     pub noiommu: bool,
-    /// Reserved I/O virtual addresses (`reserved_regions`); `None` if the file is not readable.
+    /// Reserved I/O virtual addresses (`reserved_regions`); `None` if the file is not readable, or has more regions than the
+    /// kernel prints.
     pub reserved: Option<Vec<ReservedRegion>>,
     /// The functions in the group; empty if they are unknown.
     pub members: Vec<Bdf>,
@@ -553,7 +554,7 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
                 number,
                 domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
                 noiommu: text("name").as_deref() == Some("vfio-noiommu"),
-                reserved: text("reserved_regions").map(|text| text.lines().filter_map(reserved_region).collect()),
+                reserved: text("reserved_regions").and_then(|text| reserved_regions(&text)),
                 members,
             },
         );
@@ -568,6 +569,14 @@ fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> 
         }
     }
     groups
+}
+
+/// Parses `reserved_regions`; `None` if it has more regions than the kernel prints. The kernel prints at most one page
+/// (`iommu_group_show_resv_regions`, drivers/iommu/iommu.c), and a page of 64 KiB has space for 1560 lines.
+fn reserved_regions(text: &str) -> Option<Vec<ReservedRegion>> {
+    const LIMIT: usize = 2048;
+    let regions: Vec<_> = text.lines().filter_map(reserved_region).take(LIMIT + 1).collect();
+    (regions.len() <= LIMIT).then_some(regions)
 }
 
 /// Parses a line of `reserved_regions`: `0x00000000fee00000 0x00000000feefffff msi`.

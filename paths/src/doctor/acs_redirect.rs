@@ -1,22 +1,14 @@
 //! Check of ACS redirect between functions below one switch: the redirect sends their transfers to the root complex, or makes
 //! p2pdma refuse them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod below;
 
-use super::context::few;
-use super::devices_of_interest::{has_memory, is_of_interest};
+use std::collections::BTreeSet;
+
+use self::below::{LISTED_PORTS, Switch};
+use super::context::few_of;
 use super::{Context, Verdict};
 use crate::{Bdf, Capability, Cause, Function, PathName, PortType, Predictor, Request, boot_option};
-
-/// The functions of interest below a switch.
-#[derive(Default)]
-struct Below<'a> {
-    functions: Vec<&'a Function>,
-    /// The ports directly below the upstream port that lead to the functions.
-    branches: BTreeSet<Bdf>,
-    /// The ports with ACS redirect, from above the functions up to and including the upstream port.
-    redirecting: BTreeSet<Bdf>,
-}
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     match (at.exporter, at.importer) {
@@ -45,7 +37,9 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
         |bdf: &&Bdf| at.topology().function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
     if !redirecting.is_empty() {
         let outcome = outcome(&predictor, from.bdf, to.bdf);
-        return verdict(subject, "the two functions, which are below one switch".to_owned(), &redirecting, outcome);
+        let ports: Vec<_> = redirecting.iter().map(ToString::to_string).collect();
+        let what = "the two functions, which are below one switch".to_owned();
+        return verdict(subject, what, (&ports, ports.len()), outcome);
     }
     match checked.iter().find(is_unknown) {
         Some(bdf) => unreadable(subject, *bdf),
@@ -63,50 +57,27 @@ fn redirects(at: &Context<'_>, bdf: Bdf) -> bool {
 
 /// Checks every switch with a function that has memory and another function of interest below different ports.
 fn of_switches(at: &Context<'_>) -> Vec<Verdict> {
-    let topology = at.topology();
-    let mut switches: BTreeMap<Bdf, Below<'_>> = BTreeMap::new();
-    for function in topology.functions().iter().filter(|function| is_of_interest(function)) {
-        let mut below = function.bdf;
-        let mut redirecting: Vec<Bdf> = [function.bdf].into_iter().filter(|bdf| redirects(at, *bdf)).collect();
-        for bdf in topology.bridges_above(function.bdf) {
-            redirecting.extend([bdf].into_iter().filter(|bdf| redirects(at, *bdf)));
-            let port_type = topology.function(bdf).and_then(|bridge| bridge.pcie.present()).map(|pcie| pcie.port_type);
-            if port_type == Some(PortType::SwitchUpstream) {
-                let switch = switches.entry(bdf).or_default();
-                switch.functions.push(function);
-                switch.branches.insert(below);
-                switch.redirecting.extend(redirecting.iter().copied());
-            }
-            below = bdf;
-        }
-    }
-    let affected = switches.into_iter().filter(|(_, below)| {
-        below.branches.len() > 1
-            && !below.redirecting.is_empty()
-            && below.functions.iter().any(|function| has_memory(function))
-    });
-    let affected: Vec<_> = affected.collect();
+    let affected = below::switches_with_redirect(at.topology());
     if affected.is_empty() {
         return Vec::new();
     }
     let predictor = at.inventory.predictor(Request::default());
-    affected.iter().filter_map(|(switch, below)| of_switch(&predictor, *switch, below)).collect()
+    affected.iter().map(|switch| of_switch(at, &predictor, switch)).collect()
 }
 
-fn of_switch(predictor: &Predictor<'_>, switch: Bdf, below: &Below<'_>) -> Option<Verdict> {
-    let partner = |from: &Function| {
-        let meets = |to: &&&Function| predictor.common_node(from.bdf, to.bdf) == Some(switch);
-        below.functions.iter().find(meets).map(|to| (from.bdf, to.bdf))
-    };
-    let (from, to) = below.functions.iter().filter(|function| has_memory(function)).find_map(|from| partner(from))?;
-    let names: Vec<_> =
-        below.functions.iter().map(|function| format!("{} ({})", function.bdf, function.class_name())).collect();
-    Some(verdict(
-        switch.to_string(),
-        format!("{} functions below this switch ({})", below.functions.len(), few(&names)),
-        &below.redirecting,
+fn of_switch(at: &Context<'_>, predictor: &Predictor<'_>, switch: &Switch) -> Verdict {
+    let functions = at.topology().functions();
+    let (from, to) = (functions[switch.pair.0].bdf, functions[switch.pair.1].bdf);
+    let named = switch.functions.first.iter().map(|&at| &functions[at]);
+    let names: Vec<_> = named.map(|function| format!("{} ({})", function.bdf, function.class_name())).collect();
+    let count = switch.functions.count;
+    let ports: Vec<_> = switch.redirecting.first.iter().map(|&at| functions[at].bdf.to_string()).collect();
+    verdict(
+        functions[switch.at].bdf.to_string(),
+        format!("{count} functions below this switch ({})", few_of(&names, count)),
+        (&ports, switch.redirecting.count),
         outcome(predictor, from, to),
-    ))
+    )
 }
 
 /// What the kernel does with such a pair.
@@ -114,23 +85,29 @@ fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<C
     predictor.predict(from, to).map_or((PathName::Unknown, None), |prediction| (prediction.path, prediction.cause))
 }
 
+/// `ports` are the first of a number of ports.
 fn verdict(
     subject: String,
     what: String,
-    redirecting: &BTreeSet<Bdf>,
+    (ports, count): (&[String], usize),
     (path, cause): (PathName, Option<Cause>),
 ) -> Verdict {
-    let ports: Vec<_> = redirecting.iter().map(ToString::to_string).collect();
     let consequence = match (path, cause) {
         (PathName::Refused, Some(Cause::Topology)) => "the kernel refuses transfers between them",
         _ => "transfers between them go through the root complex",
     };
+    let option = if count <= LISTED_PORTS {
+        format!("Boot with {}.", boot_option::without_redirect(ports))
+    } else {
+        format!(
+            "Disable ACS in the firmware settings: a list of {count} ports exceeds the length of the kernel command line."
+        )
+    };
     let verdict = Verdict::warn(
         subject,
-        format!("ACS redirect is set on {} between {what}, so {consequence}.", few(&ports)),
+        format!("ACS redirect is set on {} between {what}, so {consequence}.", few_of(ports, count)),
         format!(
-            "Boot with {}. The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines.",
-            boot_option::without_redirect(&ports)
+            "{option} The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines."
         ),
     );
     Verdict { cause: cause.filter(|cause| *cause == Cause::Topology), ..verdict }

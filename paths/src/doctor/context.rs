@@ -170,10 +170,15 @@ pub(super) fn rdma_devices(function: &Function) -> Vec<&str> {
 
 /// Joins names for a sentence; a long list is shortened.
 pub(super) fn few(names: &[String]) -> String {
+    few_of(names, names.len())
+}
+
+/// The same for the first of `count` names.
+pub(super) fn few_of(first: &[String], count: usize) -> String {
     const SHOWN: usize = 4;
-    match names.get(SHOWN..) {
-        Some(rest @ [_, _, ..]) => format!("{} and {} more", names[..SHOWN].join(", "), rest.len()),
-        _ => names.join(", "),
+    match first.get(..SHOWN) {
+        Some(shown) if count > SHOWN + 1 => format!("{} and {} more", shown.join(", "), count - SHOWN),
+        _ => first.join(", "),
     }
 }
 

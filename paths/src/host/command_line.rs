@@ -9,7 +9,16 @@ pub struct CommandLine {
     parameters: Vec<(String, String)>,
 }
 
+/// The longest command line that is read, in bytes. The kernel's `COMMAND_LINE_SIZE` is 2048 bytes on arm64 and on x86, and a few KiB
+/// elsewhere.
+const LIMIT_BYTES: usize = 64 << 10;
+
 impl CommandLine {
+    /// Whether a kernel accepts a command line of this length. Text that is longer is not read.
+    pub(crate) fn is_possible(text: &str) -> bool {
+        text.len() <= LIMIT_BYTES
+    }
+
     /// Parses `/proc/cmdline`.
     pub fn parse(text: &str) -> Self {
         let mut quoted = false;

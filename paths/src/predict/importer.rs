@@ -1,9 +1,13 @@
 //! Mappings of the DMA API for an importer, if the route leads through a host bridge.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::PossiblePaths;
-use super::iova::has_free_range;
+use super::iova::ReservedRanges;
 use crate::inbound::Inbound;
-use crate::{Bar, Bounce, Cause, Function, GroupMembership, Host, KernelRules, KernelVersion, LegacyDma, Topology};
+use crate::{
+    Bar, Bounce, Cause, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma, Topology,
+};
 
 /// Kind of mapping that the DMA API creates for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +48,7 @@ pub(super) struct MappedBar<'a> {
 
 /// Facts about a function as an importer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ImporterFacts {
+pub(super) struct ImporterFacts<'host> {
     pub(super) mapping: Mapping,
     /// DMA mask that the bound driver set, as the highest DMA address. `None` if no driver of the device is bound: the mask then
     /// has the kernel's initial value of 32 bits, which does not apply to an import, because the device's driver sets its own
@@ -55,13 +59,19 @@ pub(super) struct ImporterFacts {
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,
     /// The inbound ranges of the importer's host bridge.
-    inbound: Inbound,
-    /// IOVA ranges that the IOMMU driver reserves: first and last address.
-    pub(super) reserved_iova: Vec<(u64, u64)>,
+    inbound: &'host Inbound,
+    /// IOVA ranges that the IOMMU driver reserves.
+    pub(super) reserved_iova: ReservedRanges,
 }
 
-impl ImporterFacts {
-    pub(super) fn of(host: &Host, topology: &Topology, function: &Function) -> Self {
+impl<'host> ImporterFacts<'host> {
+    /// The facts of all functions, in the order of the topology.
+    pub(super) fn of_all(host: &Host, topology: &'host Topology) -> Vec<Self> {
+        let reserved = GroupRanges::of(host, topology);
+        topology.functions().iter().map(|function| Self::of(host, topology, &reserved, function)).collect()
+    }
+
+    fn of(host: &Host, topology: &'host Topology, reserved: &GroupRanges, function: &Function) -> Self {
         let is_device_driver = |driver: &str| !driver.contains("vfio") && driver != "pci-stub";
         let has_driver = function.driver.as_deref().is_some_and(is_device_driver);
         Self {
@@ -72,14 +82,14 @@ impl ImporterFacts {
                 .dma_mask_bits
                 .filter(|bits| has_driver && *bits > 0)
                 .map(|bits| u64::MAX >> (64 - u32::from(bits))),
-            inbound: topology.root_above(function.bdf).map(|root| root.inbound.clone()).unwrap_or_default(),
-            reserved_iova: reserved_iova(host, topology, function),
+            inbound: topology.root_above(function.bdf).map_or(&Inbound::All, |root| &root.inbound),
+            reserved_iova: reserved.of_function(function),
         }
     }
 
     /// Whether the inbound ranges of the importer's host bridge are known.
     pub(super) fn inbound_known(&self) -> bool {
-        self.inbound != Inbound::Unknown
+        *self.inbound != Inbound::Unknown
     }
 
     pub(super) fn translated(&self) -> Option<bool> {
@@ -126,7 +136,7 @@ impl ImporterFacts {
     pub(super) fn reach(&self, host: &Host, bar: MappedBar<'_>) -> Reach {
         let mask = self.mask.unwrap_or(u64::MAX);
         let Some(bar) = bar.bar else {
-            let reaches_all = mask == u64::MAX && !self.mask_unread && self.inbound == Inbound::All;
+            let reaches_all = mask == u64::MAX && !self.mask_unread && *self.inbound == Inbound::All;
             return if bar.exists == Some(false) || reaches_all { Reach::Reached } else { Reach::Unknown };
         };
         let below_mask = match bar.last() {
@@ -135,7 +145,7 @@ impl ImporterFacts {
             _ => Reach::Reached,
         };
         let translates = KernelRules::fact(host.kernel, |rules| rules.mmio_translates_inbound);
-        let ranges = match &self.inbound {
+        let ranges = match self.inbound {
             Inbound::All => return below_mask,
             Inbound::Unknown => {
                 let refused = translates == Some(false) && below_mask == Reach::BeyondMask;
@@ -167,7 +177,7 @@ impl ImporterFacts {
     fn map_translated(&self, host: &Host, bar: MappedBar<'_>, ranges: usize) -> PossiblePaths {
         // The address of the BAR does not matter, because the DMA API allocates an IOVA.
         let limit = self.mask.unwrap_or(u64::MAX).min(self.inbound.highest());
-        let fits = |limit| bar.bar.is_none_or(|bar| has_free_range(bar.size_bytes, limit, &self.reserved_iova));
+        let fits = |limit| bar.bar.is_none_or(|bar| self.reserved_iova.leave_free(bar.size_bytes, limit));
         if !fits(limit) {
             return PossiblePaths::refused(Cause::DmaMask);
         }
@@ -189,20 +199,52 @@ fn legacy(host: &Host) -> Option<LegacyDma> {
     host.cpu.as_ref()?.legacy_dma
 }
 
-/// The reserved regions of the importer's IOMMU group. On x86 every IOMMU driver reserves the window of MSI addresses, so that
-/// window is known even without the file. Elsewhere the kernel places the window itself (`IOMMU_RESV_SW_MSI`), so it reserves no
-/// IOVA, although the file lists it.
-fn reserved_iova(host: &Host, topology: &Topology, function: &Function) -> Vec<(u64, u64)> {
+/// The reserved ranges of every IOMMU group. Groups with the same ranges share them.
+struct GroupRanges {
+    of_group: BTreeMap<u32, ReservedRanges>,
+    /// The ranges of a function without a known group.
+    other: ReservedRanges,
+}
+
+impl GroupRanges {
+    fn of(host: &Host, topology: &Topology) -> Self {
+        let is_x86 = host.cpu.as_ref().is_some_and(|cpu| cpu.vendor.is_some());
+        let other = reserved_iova(is_x86, None);
+        let mut different = BTreeSet::from([other.clone()]);
+        let mut shared = |ranges: ReservedRanges| {
+            if let Some(known) = different.get(&ranges) {
+                return known.clone();
+            }
+            different.insert(ranges.clone());
+            ranges
+        };
+        let groups = topology.groups().iter();
+        Self {
+            of_group: groups.map(|(number, group)| (*number, shared(reserved_iova(is_x86, Some(group))))).collect(),
+            other,
+        }
+    }
+
+    fn of_function(&self, function: &Function) -> ReservedRanges {
+        let known = match function.membership {
+            GroupMembership::Group(number) => self.of_group.get(&number),
+            _ => None,
+        };
+        known.unwrap_or(&self.other).clone()
+    }
+}
+
+/// The reserved regions of an IOMMU group. On x86 every IOMMU driver reserves the window of MSI addresses, so that window is known
+/// even without the file. Elsewhere the kernel places the window itself (`IOMMU_RESV_SW_MSI`), so it reserves no IOVA, although the
+/// file lists it.
+fn reserved_iova(is_x86: bool, group: Option<&IommuGroup>) -> ReservedRanges {
     const MSI_OF_X86: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
-    let is_x86 = host.cpu.as_ref().is_some_and(|cpu| cpu.vendor.is_some());
-    match topology.group_of(function).and_then(|group| group.reserved.as_ref()) {
-        Some(regions) => regions
-            .iter()
-            .filter(|region| is_x86 || region.kind != "msi")
-            .map(|region| (region.first, region.last))
-            .collect(),
-        None if is_x86 => vec![MSI_OF_X86],
-        None => Vec::new(),
+    match group.and_then(|group| group.reserved.as_ref()) {
+        Some(regions) => {
+            let reserving = regions.iter().filter(|region| is_x86 || region.kind != "msi");
+            ReservedRanges::of(reserving.map(|region| (region.first, region.last)))
+        }
+        None => ReservedRanges::of(is_x86.then_some(MSI_OF_X86).into_iter()),
     }
 }
 

@@ -1,33 +1,69 @@
 //! Whether a translated domain has a free IOVA range for a BAR.
 
+use std::sync::Arc;
+
 /// Size of a page of the IOVA space. The kernel never allocates page 0.
 const PAGE_BYTES: u64 = 4096;
 
-/// Whether a range of `bytes` up to the address `limit` avoids all reserved ranges. The kernel aligns an IOVA to the next power of
-/// two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so a BAR of 2 GiB has only two places below 4 GiB.
-pub(super) fn has_free_range(bytes: u64, limit: u64, reserved: &[(u64, u64)]) -> bool {
-    let (Some(align), Some(bytes)) =
-        (bytes.max(PAGE_BYTES).checked_next_power_of_two(), bytes.checked_next_multiple_of(PAGE_BYTES))
-    else {
-        return false;
-    };
-    let mut reserved = reserved.to_vec();
-    reserved.sort_unstable();
-    let mut start = Some(align);
-    while let Some(first) = start {
-        let Some(last) = first.checked_add(bytes.saturating_sub(1)).filter(|last| *last <= limit) else { return false };
-        match reserved.iter().rfind(|(from, to)| *from <= last && *to >= first) {
-            Some((_, to)) => start = to.checked_add(1).and_then(|next| next.checked_next_multiple_of(align)),
-            None => return true,
-        }
+/// The reserved ranges of an IOMMU group: first and last address, ordered, with a free address between each two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ReservedRanges(Arc<[(u64, u64)]>);
+
+impl ReservedRanges {
+    /// Joins ranges that overlap or adjoin.
+    pub(super) fn of(ranges: impl Iterator<Item = (u64, u64)>) -> Self {
+        let mut ranges: Vec<(u64, u64)> = ranges.filter(|(first, last)| first <= last).collect();
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, kept| {
+            let joins = next.0 <= kept.1.saturating_add(1);
+            if joins {
+                kept.1 = kept.1.max(next.1);
+            }
+            joins
+        });
+        Self(ranges.into())
     }
-    false
+
+    /// Identity of the ranges: values that share their memory have the same one.
+    pub(super) fn identity(&self) -> *const (u64, u64) {
+        self.0.as_ptr()
+    }
+
+    /// Whether a range of `bytes` up to the address `limit` avoids all reserved ranges. The kernel aligns an IOVA to the next power
+    /// of two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so a BAR of 2 GiB has only two places below
+    /// 4 GiB.
+    pub(super) fn leave_free(&self, bytes: u64, limit: u64) -> bool {
+        let (Some(align), Some(bytes)) =
+            (bytes.max(PAGE_BYTES).checked_next_power_of_two(), bytes.checked_next_multiple_of(PAGE_BYTES))
+        else {
+            return false;
+        };
+        let ends_in_limit = |first: u64| first.checked_add(bytes.saturating_sub(1)).filter(|last| *last <= limit);
+        let mut first = align;
+        for (from, to) in self.0.iter() {
+            // Reserved ranges are ordered: those before this one end below `first`.
+            match ends_in_limit(first) {
+                None => return false,
+                Some(last) if last < *from => return true,
+                Some(_) if *to < first => {}
+                Some(_) => match to.checked_add(1).and_then(|next| next.checked_next_multiple_of(align)) {
+                    Some(next) => first = next,
+                    None => return false,
+                },
+            }
+        }
+        ends_in_limit(first).is_some()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn has_free_range(bytes: u64, limit: u64, reserved: &[(u64, u64)]) -> bool {
+        ReservedRanges::of(reserved.iter().copied()).leave_free(bytes, limit)
+    }
 
     const MSI: [(u64, u64); 1] = [(0xfee0_0000, 0xfeef_ffff)];
     const BELOW_4G: u64 = u32::MAX as u64;
@@ -42,6 +78,13 @@ mod tests {
         assert!(!has_free_range((2 << 30) - 4096, BELOW_4G, &MSI), "aligned to 2 GiB too");
         assert!(!has_free_range(4 << 30, BELOW_4G, &[]));
         assert!(has_free_range(4096, 8191, &[]) && !has_free_range(4096, 8190, &[]));
+    }
+
+    #[test]
+    fn joins_ranges_without_a_free_address_between_them() {
+        let joined = |ranges: &[(u64, u64)]| ReservedRanges::of(ranges.iter().copied()).0.to_vec();
+        assert_eq!(joined(&[(8, 9), (0, 3), (2, 5), (6, 6), (9, 8)]), [(0, 6), (8, 9)]);
+        assert_eq!(joined(&[(0, u64::MAX), (5, 6), (u64::MAX, u64::MAX)]), [(0, u64::MAX)]);
     }
 
     proptest! {

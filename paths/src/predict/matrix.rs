@@ -68,7 +68,8 @@ struct Likeness<'a> {
     driver: Option<&'a str>,
     mask: Option<u64>,
     mask_unread: bool,
-    reserved_iova: &'a [(u64, u64)],
+    /// Identity of the reserved ranges, because a comparison of the ranges reads them all.
+    reserved_iova: *const (u64, u64),
     domain: Domain<'a>,
     tdisp: Option<&'a str>,
     numa_node: Option<u32>,
@@ -184,7 +185,7 @@ impl<'host> Predictor<'host> {
                 driver: function.driver.as_deref(),
                 mask: self.importers[at].mask,
                 mask_unread: self.importers[at].mask_unread,
-                reserved_iova: &self.importers[at].reserved_iova,
+                reserved_iova: self.importers[at].reserved_iova.identity(),
                 domain: self.domain(at),
                 tdisp: function.tdisp.as_deref(),
                 numa_node: function.numa_node,

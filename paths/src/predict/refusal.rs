@@ -8,7 +8,7 @@ use crate::{Bar, Bounce, Cause, Function, Host, KernelRules};
 pub(super) struct Refused<'a> {
     pub(super) host: &'a Host,
     pub(super) importer: &'a Function,
-    pub(super) facts: &'a ImporterFacts,
+    pub(super) facts: &'a ImporterFacts<'a>,
     pub(super) bar: Option<Bar>,
 }
 
@@ -76,7 +76,7 @@ impl Refused<'_> {
 pub(super) fn unknown_of_direct_mapping(
     host: &Host,
     importer: &Function,
-    facts: &ImporterFacts,
+    facts: &ImporterFacts<'_>,
     bar: MappedBar<'_>,
 ) -> Vec<String> {
     let reach = facts.reach(host, bar);

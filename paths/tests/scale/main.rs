@@ -1,6 +1,7 @@
 //! Tests that CPU time and memory grow with the number of functions, not with its square: a server with virtual functions has
 //! thousands of functions, in one IOMMU group or in a group each.
 
+mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
 mod sys;

@@ -1,5 +1,7 @@
 //! The functions in a boot option such as `pci=disable_acs_redir=`, as `pci_dev_str_match` in drivers/pci/pci.c matches them.
 
+use std::collections::HashMap;
+
 use crate::{Bdf, Function, Topology};
 
 /// One entry of a list of functions.
@@ -29,32 +31,70 @@ impl Pattern {
         let below = parts.map(device_and_function).collect::<Option<_>>()?;
         Some(Self::Path { start, below })
     }
+}
 
-    /// The functions that the entry matches.
-    pub(super) fn matches<'a>(&'a self, topology: &'a Topology) -> impl Iterator<Item = &'a Function> {
-        topology.functions().iter().filter(|function| self.is_match(topology, function))
+/// The functions of a host by their place below a bridge and by their IDs, so that an entry of a list does not search all functions.
+pub(super) struct Index<'a> {
+    topology: &'a Topology,
+    /// The functions directly below a bridge, by device and function number.
+    below: HashMap<(usize, (u8, u8)), Vec<usize>>,
+    by_ids: HashMap<(u16, u16), Vec<usize>>,
+    /// Whether the IDs of all functions are known.
+    pub(super) ids_known: bool,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn of(topology: &'a Topology) -> Self {
+        let mut index = Self { topology, below: HashMap::new(), by_ids: HashMap::new(), ids_known: true };
+        for (at, function) in topology.functions().iter().enumerate() {
+            if let Some(above) = topology.above(at) {
+                index.below.entry((above, (function.bdf.device(), function.bdf.function()))).or_default().push(at);
+            }
+            match function.vendor.zip(function.device) {
+                Some(ids) => index.by_ids.entry(ids).or_default().push(at),
+                None => index.ids_known = false,
+            }
+        }
+        index
     }
 
-    fn is_match(&self, topology: &Topology, function: &Function) -> bool {
-        match self {
-            Self::Path { start, below } => {
-                let bridges = topology.bridges_above(function.bdf);
-                let mut chain = [function.bdf].into_iter().chain(bridges);
-                let place = |bdf: Bdf| (bdf.device(), bdf.function());
-                below.iter().rev().all(|wanted| chain.next().is_some_and(|bdf| place(bdf) == *wanted))
-                    && chain.next() == Some(*start)
+    /// Whether a function has these IDs.
+    pub(super) fn has_ids(&self, vendor: u16, device: u16) -> bool {
+        self.by_ids.contains_key(&(vendor, device))
+    }
+
+    /// The functions that the entry matches, ordered by address.
+    pub(super) fn matches(&self, pattern: &Pattern) -> Vec<&'a Function> {
+        let functions = self.topology.functions();
+        match pattern {
+            Pattern::Path { start, below } => {
+                let start: Vec<usize> = self.topology.position(*start).into_iter().collect();
+                let mut found = below.iter().fold(start, |bridges, place| {
+                    bridges.iter().filter_map(|&bridge| self.below.get(&(bridge, *place))).flatten().copied().collect()
+                });
+                found.sort_unstable();
+                found.into_iter().map(|at| &functions[at]).collect()
             }
-            Self::Ids { vendor, device, subsystem } => {
-                let fits = |wanted: u16, id: Option<u16>| wanted == 0 || id == Some(wanted);
-                let [subvendor, subdevice] =
-                    function.config.subsystem_ids().map_or([None; 2], |ids| [Some(ids.0), Some(ids.1)]);
-                fits(*vendor, function.vendor)
-                    && fits(*device, function.device)
-                    && fits(subsystem.0, subvendor)
-                    && fits(subsystem.1, subdevice)
+            Pattern::Ids { vendor: 0, .. } | Pattern::Ids { device: 0, .. } => {
+                functions.iter().filter(|function| has_ids(pattern, function)).collect()
+            }
+            Pattern::Ids { vendor, device, .. } => {
+                let same = self.by_ids.get(&(*vendor, *device)).into_iter().flatten();
+                same.map(|&at| &functions[at]).filter(|function| has_ids(pattern, function)).collect()
             }
         }
     }
+}
+
+/// Whether a function has the IDs of an entry.
+fn has_ids(pattern: &Pattern, function: &Function) -> bool {
+    let Pattern::Ids { vendor, device, subsystem } = pattern else { return false };
+    let fits = |wanted: u16, id: Option<u16>| wanted == 0 || id == Some(wanted);
+    let [subvendor, subdevice] = function.config.subsystem_ids().map_or([None; 2], |ids| [Some(ids.0), Some(ids.1)]);
+    fits(*vendor, function.vendor)
+        && fits(*device, function.device)
+        && fits(subsystem.0, subvendor)
+        && fits(subsystem.1, subdevice)
 }
 
 /// Parses an address; the kernel accepts hexadecimal numbers without leading zeros, and no segment for segment 0.

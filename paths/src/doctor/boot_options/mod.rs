@@ -6,9 +6,9 @@ mod known;
 
 use super::context::few;
 use super::{Context, Verdict};
-use crate::{Capability, Function, boot_option};
+use crate::{Capability, CommandLine, Function, boot_option};
 
-use functions::Pattern;
+use functions::{Index, Pattern};
 use known::Meaning;
 
 /// The options of `pci=` with a list of functions.
@@ -16,17 +16,25 @@ const LISTS: [&str; 2] = ["disable_acs_redir=", "config_acs="];
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let Some(line) = &at.host().command_line else {
+        if at.tree.text("proc/cmdline").is_some_and(|text| !CommandLine::is_possible(&text)) {
+            return vec![Verdict::unknown(
+                "host",
+                "The boot options are unknown: proc/cmdline of the snapshot is longer than the kernel accepts.",
+                "Replace proc/cmdline in the snapshot by that of the host.",
+            )];
+        }
         return vec![Verdict::unknown(
             "host",
             "The boot options are unknown: the snapshot does not contain proc/cmdline.",
             "Add proc/cmdline to the snapshot.",
         )];
     };
+    let index = Index::of(at.topology());
     let mut found = Vec::new();
     for (name, value) in line.parameters() {
         match name {
-            "pci" => found.extend(pci(at, value)),
-            "vfio_pci.ids" | "pci_stub.ids" => found.extend(ids(at, name, value)),
+            "pci" => found.extend(pci(at, &index, value)),
+            "vfio_pci.ids" | "pci_stub.ids" => found.extend(ids(&index, name, value)),
             _ => found.extend(other(at, name, value)),
         }
     }
@@ -69,7 +77,7 @@ fn other(at: &Context<'_>, name: &str, value: &str) -> Vec<Verdict> {
 }
 
 /// One value of `pci=`, whose options are separated by commas.
-fn pci(at: &Context<'_>, value: &str) -> Vec<Verdict> {
+fn pci(at: &Context<'_>, index: &Index<'_>, value: &str) -> Vec<Verdict> {
     let mut found = Vec::new();
     let words: Vec<&str> = value.split(',').collect();
     let mut next = 0;
@@ -87,7 +95,7 @@ fn pci(at: &Context<'_>, value: &str) -> Vec<Verdict> {
         }
         match judged(at, "pci", word) {
             Some(verdict) => found.push(verdict),
-            None => found.extend(entries(at, option, list)),
+            None => found.extend(entries(at, index, option, list)),
         }
     }
     found
@@ -117,7 +125,7 @@ fn cut_off(option: &str, list: &str, lost: &[&str]) -> Verdict {
 }
 
 /// The entries of a list that match no function with ACS. The kernel stops at an entry that it cannot parse.
-fn entries(at: &Context<'_>, option: &str, list: &str) -> Vec<Verdict> {
+fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec<Verdict> {
     let mut found = Vec::new();
     let with_flags = option == "config_acs=";
     let all: Vec<&str> = list.strip_suffix(';').unwrap_or(list).split(';').collect();
@@ -150,8 +158,7 @@ fn entries(at: &Context<'_>, option: &str, list: &str) -> Vec<Verdict> {
             ));
             return found;
         };
-        let functions: Vec<&Function> = pattern.matches(at.topology()).collect();
-        found.extend(entry_verdict(at, option, &shown, &functions));
+        found.extend(entry_verdict(at, option, &shown, &index.matches(&pattern)));
     }
     found
 }
@@ -235,17 +242,15 @@ fn useless(at: &Context<'_>, name: &str, word: &str, shown: &str, meaning: Meani
 }
 
 /// IDs that a stub driver should bind and that no function has.
-fn ids(at: &Context<'_>, name: &str, value: &str) -> Option<Verdict> {
-    if at.topology().functions().iter().any(|function| function.vendor.is_none() || function.device.is_none()) {
+fn ids(index: &Index<'_>, name: &str, value: &str) -> Option<Verdict> {
+    if !index.ids_known {
         return None;
     }
     let is_absent = |entry: &&str| {
         let mut numbers = entry.split(':').map(|id| u32::from_str_radix(id, 16).ok());
         let (Some(Some(vendor)), Some(Some(device))) = (numbers.next(), numbers.next()) else { return false };
-        let fits = |function: &Function| {
-            function.vendor.map(u32::from) == Some(vendor) && function.device.map(u32::from) == Some(device)
-        };
-        vendor <= 0xffff && device <= 0xffff && !at.topology().functions().iter().any(fits)
+        let ids = u16::try_from(vendor).ok().zip(u16::try_from(device).ok());
+        ids.is_some_and(|(vendor, device)| !index.has_ids(vendor, device))
     };
     let absent: Vec<_> = value.split(',').filter(is_absent).map(printable).collect();
     (!absent.is_empty()).then(|| {

@@ -86,11 +86,14 @@ fn number_pair(text: &str) -> Option<(u16, u16)> {
     Some((id(vendor)?, id(device)?))
 }
 
-/// The IDs of `NAME [10de:20b0] (rev a1)`, and the name before them.
+/// The IDs of `NAME [10de:20b0] (rev a1)`, and the name before them. A line that is cut off may lack the last bracket.
 fn bracketed_ids(name: &str) -> (Option<(u16, u16)>, &str) {
+    /// Length of `10de:20b0`.
+    const LENGTH: usize = 9;
     for (at, _) in name.rmatch_indices('[') {
-        let inner = name[at + 1..].split(']').next().unwrap_or_default();
-        if let Some(ids) = number_pair(inner) {
+        let inner = &name[at + 1..];
+        let ends = matches!(inner.as_bytes().get(LENGTH), None | Some(b']'));
+        if let Some(ids) = inner.get(..LENGTH).filter(|_| ends).and_then(number_pair) {
             return (Some(ids), &name[..at]);
         }
     }
