@@ -31,7 +31,8 @@ fn stdout(output: &Output) -> String {
 
 #[test]
 fn explains_an_errno_by_name_number_and_text() {
-    for what in ["EFAULT", "14", "-14", "Couldn't allocate MR with error=14", "Bad address"] {
+    for what in ["EFAULT", "14", "-14", "0xe", "-14 (Bad address)", "Couldn't allocate MR with error=14", "Bad address"]
+    {
         let text = stdout(&explain(&[what, "--step", "reg_mr"]).output().unwrap());
         assert!(text.starts_with("EFAULT (14) at register-memory"), "{what}: {text}");
     }
@@ -39,6 +40,22 @@ fn explains_an_errno_by_name_number_and_text() {
     for step in ["export", "register-dma-buf", "map-file"] {
         assert!(every.contains(&format!("EINVAL (22) at {step} (")), "{step}: {every}");
     }
+}
+
+#[test]
+fn the_call_in_a_message_is_the_step() {
+    for (what, start) in [
+        ("NCCL WARN Call to ibv_reg_dmabuf_mr failed with error Bad address", "EFAULT (14) at register-dma-buf"),
+        ("ibv_reg_dmabuf_mr failed: Operation not supported", "EOPNOTSUPP (95) at register-dma-buf"),
+        ("nvshmem: ibv_reg_mr failed: Cannot allocate memory", "ENOMEM (12) at register-memory"),
+    ] {
+        let text = stdout(&explain(&[what]).output().unwrap());
+        assert!(text.starts_with(start) && text.matches("  why: ").count() == 1, "{what}: {text}");
+    }
+    let given = stdout(&explain(&["ibv_reg_mr: Bad address", "--step", "register"]).output().unwrap());
+    assert!(given.starts_with("EFAULT (14) at register-dma-buf"), "{given}");
+    let cuda = stdout(&explain(&["22", "--step", "cuMemGetHandleForAddressRange"]).output().unwrap());
+    assert!(cuda.contains("without VFIO") && !cuda.contains("vfio-pci"), "{cuda}");
 }
 
 #[test]
@@ -125,6 +142,8 @@ fn a_closed_output_is_not_an_error() {
 fn rejects_input_without_an_explanation() {
     for (arguments, word) in [
         (&["nonsense"][..], "not an errno"),
+        (&["--bogus"], "unexpected argument"),
+        (&["EINVAL", "--bogus"], "unexpected argument"),
         (&["EINVAL", "--step", "teleport"], "register-dma-buf"),
         (&["EINVAL", "--source", "disk"], "vfio"),
         (&["--step", "register"], "errno"),

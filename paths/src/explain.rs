@@ -16,7 +16,7 @@ use crate::rdma_drivers::{DmaBufSupport, RdmaDriver};
 pub use errno::{errno_name, parse_errno};
 pub use listing::{DocumentedErrno, ErrnoMeaning, documented_errnos, errno_meanings};
 pub use program_text::errno_in;
-pub use step_names::UnknownStepError;
+pub use step_names::{NamedCall, UnknownStepError, call_in};
 
 /// The step that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +97,29 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether the step belongs to the export or the allocation of another kind of memory, so that it says nothing about this kind.
+    fn is_foreign_to(self, source: Option<MemoryKind>) -> bool {
+        let of_vfio = matches!(
+            self,
+            Self::BindDriver
+                | Self::OpenIommu
+                | Self::OpenVfio
+                | Self::AttachIommu
+                | Self::OpenDevice
+                | Self::ResetDevice
+                | Self::RegionAccess
+        );
+        let of_the_host = matches!(self, Self::CreateDmaBuf | Self::AllocateMemory);
+        match source {
+            None => false,
+            Some(MemoryKind::VfioBar) => of_the_host,
+            Some(MemoryKind::Gpu) => of_vfio || of_the_host,
+            Some(MemoryKind::Host) => of_vfio || self == Self::Export,
+        }
+    }
+}
+
 /// p2pdma's answer for a pair of functions (`pci_p2pdma_map_type`, drivers/pci/p2pdma.c), predicted or observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -171,7 +194,7 @@ impl Facts {
 /// assert_eq!(explanation.severity, Some(Severity::Unavailable));
 /// ```
 pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
-    documented(step, errno, facts).unwrap_or_else(|| undocumented(step, errno))
+    documented(step, errno, facts).unwrap_or_else(|| undocumented(step, errno, facts))
 }
 
 /// The explanation of an errno that has a row for its step.
@@ -182,7 +205,7 @@ fn documented(step: Step, errno: i32, facts: &Facts) -> Option<Explanation> {
 
 /// Explains an errno without a row for its step. Missing permissions and exhausted limits have the same meaning at every step;
 /// any other errno is reported without interpretation.
-fn undocumented(step: Step, errno: i32) -> Explanation {
+fn undocumented(step: Step, errno: i32, facts: &Facts) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
         return Explanation {
             cause: row.cause,
@@ -191,9 +214,18 @@ fn undocumented(step: Step, errno: i32) -> Explanation {
             remedy: row.remedy.into(),
         };
     }
+    let severity = Some(rows::if_undocumented(step));
+    if step == Step::Export && facts.is_gpu() {
+        return Explanation {
+            cause: None,
+            severity,
+            why: format!("{} {}", rows::GPU_EXPORT, rows::GPU_EXPORT_CONDITIONS),
+            remedy: rows::CHECK_GPU_EXPORT.into(),
+        };
+    }
     Explanation {
         cause: None,
-        severity: Some(rows::if_undocumented(step)),
+        severity,
         why: format!("The kernel does not document {} for {}.", errno::described(errno), step.as_str()),
         remedy: "Check the kernel log (dmesg).".into(),
     }
@@ -285,6 +317,22 @@ mod tests {
             }
             assert_eq!(cause(Step::MapFile, Errno::EOPNOTSUPP, facts), Some(Cause::ForeignDmaBuf));
         }
+    }
+
+    #[test]
+    fn vfio_has_no_part_in_the_export_of_memory_of_a_gpu() {
+        let facts = Facts { source: Some(MemoryKind::Gpu), ..Facts::default() };
+        for errno in (1..=133).filter(|errno| errno_name(*errno).is_some()) {
+            let explanation = explain(Step::Export, errno, &facts);
+            let text = explanation.why + &explanation.remedy;
+            assert!(!text.contains("vfio-pci") && !text.contains("VFIO_PCI_DMABUF"), "{errno}: {text}");
+            for meaning in errno_meanings(errno, &facts) {
+                let text = meaning.explanation.remedy;
+                assert!(!text.contains("Bind the function to vfio-pci"), "{errno} at {:?}: {text}", meaning.step);
+            }
+        }
+        let einval = explain(Step::Export, Errno::EINVAL as i32, &facts);
+        assert!(einval.why.contains("cuMemGetHandleForAddressRange"), "{einval:?}");
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
 pub use endpoint_kind::EndpointKind;
 pub use explain::{
-    DocumentedErrno, ErrnoMeaning, Facts, MemoryKind, Route, Step, UnknownStepError, documented_errnos, errno_in,
-    errno_meanings, errno_name, explain, parse_errno,
+    DocumentedErrno, ErrnoMeaning, Facts, MemoryKind, NamedCall, Route, Step, UnknownStepError, call_in,
+    documented_errnos, errno_in, errno_meanings, errno_name, explain, parse_errno,
 };
 pub use explanation::{Explained, Explanation, Severity};
 pub use exporter_rule::ExporterRule;

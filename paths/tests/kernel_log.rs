@@ -53,6 +53,29 @@ fn names_the_functions_of_a_line() {
 }
 
 #[test]
+fn the_remedy_does_not_blame_arguments_or_mappings_for_other_reasons() {
+    let remedy = |line: &str| kernel_log::explain(line).unwrap().explanation.remedy;
+    let command = |status: &str| {
+        remedy(&format!(
+            "mlx5_core 0000:41:00.0: mlx5_cmd_out_err:816:(pid 1): CREATE_MKEY(0x200) op_mod(0x0) failed, status {status}"
+        ))
+    };
+    assert!(command("bad parameter(0x3), syndrome (0x1), err(-22)").contains("access flags"));
+    for status in ["no resources(0xf)", "limits exceeded(0x8)", "internal error(0x1)", "bad system state(0x4)"] {
+        let text = command(&format!("{status}, syndrome (0x1), err(-12)"));
+        assert!(!text.contains("access flags"), "{status}: {text}");
+    }
+    for reason in
+        ["04] Access beyond MGAW", "0c] non-zero reserved fields in PTE", "07] Next page table ptr is invalid"]
+    {
+        for before in ["[DMA Read NO_PASID] Request device [0000:c1:00.0] fault addr 0x1000 ", ""] {
+            let text = remedy(&format!("DMAR: {before}[fault reason 0x{reason}"));
+            assert!(!text.contains("the buffer was mapped"), "{reason}: {text}");
+        }
+    }
+}
+
+#[test]
 fn every_message_is_complete_and_found_by_its_own_wording() {
     for (index, message) in kernel_log::messages().enumerate() {
         let explanation = message.general_explanation();

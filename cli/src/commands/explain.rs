@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Facts, MemoryKind, Step, Tree, errno_in, kernel_log, parse_errno};
+use peerpath_paths::{Facts, MemoryKind, NamedCall, Step, Tree, call_in, errno_in, kernel_log, parse_errno};
 
 use self::host_names::HostNames;
 use crate::hints::CommandLine;
@@ -22,11 +22,11 @@ use crate::hints::CommandLine;
 pub(super) struct Explain {
     /// Errno as a name, a number or an error message that contains it; a file with a kernel log; or - for standard input
     /// [default: standard input]
-    #[arg(value_name = "ERRNO|FILE", allow_negative_numbers = true)]
+    #[arg(value_name = "ERRNO|FILE", allow_hyphen_values = true)]
     what: Option<String>,
-    /// Step that returned the errno, e.g. register  [default: every step with a documented meaning]
+    /// Step that returned the errno, e.g. register  [default: the call in the message, or every step with a documented meaning]
     #[arg(long, value_name = "STEP")]
-    step: Option<Step>,
+    step: Option<NamedCall>,
     /// Kind of the memory: a BAR that VFIO exports, memory of a GPU, or ordinary memory
     #[arg(long, value_name = "KIND")]
     source: Option<Source>,
@@ -90,12 +90,13 @@ impl Explain {
         let input = self.what.as_deref().map_or(Ok(Input::Standard), Input::parse)?;
         match input {
             Input::Errno(errno) => {
+                let call = self.step.or_else(|| self.what.as_deref().and_then(call_in));
                 let facts = Facts {
-                    source: self.source.map(MemoryKind::from),
+                    source: self.source.map(MemoryKind::from).or(call.and_then(|call| call.source)),
                     driver: self.driver.clone(),
                     ..Facts::default()
                 };
-                errno::explain(errno, self.step, &facts, self.json, command_line)
+                errno::explain(errno, call.map(|call| call.step), &facts, self.json, command_line)
             }
             _ if self.step.is_some() => Err(Failure::bad_input(
                 "cannot explain a step without an errno",
@@ -159,6 +160,15 @@ impl Input {
         if kernel_log::explain(text).is_some() {
             return Ok(Self::Line(format!("{text}\n")));
         }
+        // "-22 (Invalid argument)" is a message, and so clap passes every word with a hyphen.
+        let is_option = text.starts_with('-') && !text[1..].starts_with(|letter: char| letter.is_ascii_digit());
+        if is_option {
+            return Err(Failure::bad_input(
+                format!("unexpected argument {text:?}"),
+                "this command has no such option",
+                "run `peerpath explain --help` for the options",
+            ));
+        }
         errno_in(text).map(Self::Errno).ok_or_else(|| {
             Failure::bad_input(
                 format!("cannot explain {text:?}"),
@@ -181,6 +191,9 @@ mod tests {
         assert_eq!(Input::parse("Cargo.toml").unwrap(), Input::File("Cargo.toml".into()));
         let line = "mlx5_core 0000:08:00.1: mlx5_cmd_out_err: CREATE_MKEY(0x200) op_mod(0x0) failed, status bad (0x3), err(-22)";
         assert!(matches!(Input::parse(line).unwrap(), Input::Line(_)));
+        assert_eq!(Input::parse("-22 (Invalid argument)").unwrap(), Input::Errno(22));
+        assert_eq!(Input::parse("0x16").unwrap(), Input::Errno(22));
+        assert!(Input::parse("--josn").unwrap_err().to_string().contains("unexpected argument"));
         assert!(Input::parse("nonsense").unwrap_err().to_string().contains("nonsense"));
     }
 }

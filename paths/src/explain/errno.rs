@@ -44,11 +44,15 @@ pub fn errno_name(errno: i32) -> Option<String> {
         .map(|errno| format!("{errno:?}"))
 }
 
-/// The number of an errno, from its name (`EINVAL`, in either case) or number (`22`, `-22`); `None` for other text.
+/// The number of an errno, from its name (`EINVAL`, in either case) or number (`22`, `-22`, `0x16`); `None` for other text.
 pub fn parse_errno(text: &str) -> Option<i32> {
     let text = text.trim();
     if let Ok(number) = text.parse::<i32>() {
         return number.checked_abs().filter(|number| *number > 0);
+    }
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    if let Some(digits) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
+        return i32::from_str_radix(digits, 16).ok().filter(|number| *number > 0);
     }
     let name = text.to_ascii_uppercase();
     let alias = match name.as_str() {
@@ -85,6 +89,8 @@ mod tests {
             ("EINVAL", 22),
             ("einval", 22),
             ("-22", 22),
+            ("0x16", 22),
+            ("-0X5f", 95),
             ("ENOTSUPP", ENOTSUPP),
             ("524", ENOTSUPP),
             ("ENOTSUP", 95),
@@ -94,7 +100,7 @@ mod tests {
         ] {
             assert_eq!(parse_errno(text), Some(errno), "{text}");
         }
-        for text in ["", "E", "UNKNOWNERRNO", "0", "-2147483648", "EINVAL ENODEV"] {
+        for text in ["", "E", "UNKNOWNERRNO", "0", "-2147483648", "0x", "0x0", "0x-16", "0xffffffea", "EINVAL ENODEV"] {
             assert_eq!(parse_errno(text), None, "{text}");
         }
     }

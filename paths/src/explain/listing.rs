@@ -12,11 +12,13 @@ pub struct ErrnoMeaning {
     pub explanation: Explanation,
 }
 
-/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps.
+/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps. Steps that have no part in
+/// the export of the kind of memory in `facts` are left out.
 pub fn errno_meanings(errno: i32, facts: &Facts) -> Vec<ErrnoMeaning> {
     let at_step = |step| Some(ErrnoMeaning { step: Some(step), explanation: documented(step, errno, facts)? });
     let elsewhere = rows::EVERYWHERE.iter().filter(|row| row.errno == errno);
     Step::all()
+        .filter(|step| !step.is_foreign_to(facts.source))
         .filter_map(at_step)
         .chain(elsewhere.map(|row| ErrnoMeaning { step: None, explanation: common(row) }))
         .collect()

@@ -110,6 +110,14 @@ fn direct(facts: &Facts) -> bool {
     facts.translated != Some(true)
 }
 
+/// Begins the explanation of any errno of the export of memory of a GPU.
+pub(super) const GPU_EXPORT: &str = "The cause is not documented: the GPU's driver exports its memory, without VFIO.";
+/// The conditions of the export of memory of a GPU that NVIDIA documents.
+pub(super) const GPU_EXPORT_CONDITIONS: &str = "cuMemGetHandleForAddressRange requires a GPU with the attribute \
+     CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, and an address and a size that are multiples of the page size of the host.";
+pub(super) const CHECK_GPU_EXPORT: &str =
+    "Check these conditions, and the kernel log (dmesg) for a line of the GPU's driver.";
+
 pub(super) static ROWS: &[Row] = &[
     // binding a driver (driver core, vfio_pci_core_register_device)
     row(
@@ -348,6 +356,27 @@ pub(super) static ROWS: &[Row] = &[
          low-power state.",
         "Set the memory-decode bit in its PCI command register.",
     ),
+    // the export of memory of a GPU (CUDA Driver API, cuMemGetHandleForAddressRange; NVIDIA's GPUDirect RDMA documentation)
+    uncaused(
+        Step::Export,
+        Errno::EINVAL,
+        Failed,
+        "The cause is not documented: the GPU's driver exports its memory, without VFIO. cuMemGetHandleForAddressRange requires an \
+         allocation of cuMemAlloc, or a range of cuMemAddressReserve that cuMemMap has mapped completely, and an address and a size \
+         that are multiples of the page size of the host.",
+        CHECK_GPU_EXPORT,
+    )
+    .when(Facts::is_gpu),
+    uncaused(
+        Step::Export,
+        Errno::EOPNOTSUPP,
+        Failed,
+        "The cause is not documented: the GPU's driver exports its memory, without VFIO. CUDA exports dma-bufs only if the GPU has \
+         the attribute CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, which needs NVIDIA's open kernel modules.",
+        "Query the attribute. If it is 0, install the open kernel modules (Turing and newer), or use the GPU's memory through \
+         nvidia-peermem.",
+    )
+    .when(Facts::is_gpu),
     // the export (drivers/vfio/pci/vfio_pci_dmabuf.c)
     row(
         Step::Export,
@@ -356,7 +385,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::DriverNotVfio,
         "The VFIO driver of the function cannot export dma-bufs: only vfio-pci and nvgrace-gpu can.",
         "Bind the function to vfio-pci.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::Export,
         Errno::ENOTTY,
@@ -364,7 +394,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::KernelTooOld,
         "vfio-pci does not support the dma-buf feature: it needs Linux 6.19 and VFIO_PCI_DMABUF.",
         "Boot Linux 6.19 or newer, built with VFIO_PCI_DMABUF (PCI_P2PDMA and DMA_SHARED_BUFFER).",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::Export,
         Errno::EINVAL,
@@ -373,7 +404,8 @@ pub(super) static ROWS: &[Row] = &[
         "vfio-pci exports whole pages of a memory BAR: the BAR is smaller than a page or an I/O BAR, or a \
          range is empty, unaligned or exceeds the BAR.",
         "Choose page-aligned ranges within a memory BAR.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::Export,
         Errno::ENODEV,
@@ -382,7 +414,8 @@ pub(super) static ROWS: &[Row] = &[
         "The function has no memory BAR with this index that vfio-pci could claim. vfio-pci exports only BARs 0 to 5, \
          not the ROM or config space.",
         "Choose a BAR that can be exported.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::Export,
         Errno::EOVERFLOW,
@@ -390,7 +423,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::BarNotExportable,
         "The address of the range exceeds the address space.",
         "Choose a range within the BAR.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::Export,
         Errno::EPERM,
@@ -399,7 +433,7 @@ pub(super) static ROWS: &[Row] = &[
         "The device is open without an IOMMU.",
         "Use a host with an IOMMU.",
     )
-    .when(|facts| facts.noiommu == Some(true)),
+    .when(|facts| facts.possibly_vfio() && facts.noiommu == Some(true)),
     // ordinary memory (drivers/dma-buf/udmabuf.c, dma-heap.c, mm)
     row(
         Step::CreateDmaBuf,
@@ -660,6 +694,16 @@ pub(super) static ROWS: &[Row] = &[
         "A signal interrupted the kernel while it mapped the buffer.",
         "Try again.",
     ),
+    // hw/mlx5/umr.c, mlx5r_umr_post_send_wait
+    uncaused(
+        Step::RegisterDmaBuf,
+        Errno::EFAULT,
+        Failed,
+        "The cause is not documented. A dma-buf has no pages that the kernel must pin, so a missing peer-memory module is not the \
+         cause. mlx5 returns EFAULT if the device does not carry out the update of its memory key.",
+        "Check the kernel log (dmesg): mlx5 then writes `reg umr failed` with the status. Also check that the program called \
+         ibv_reg_dmabuf_mr and not ibv_reg_mr, which returns EFAULT for an address without pages.",
+    ),
     // registration of ordinary memory (ib_umem_get)
     row(
         Step::RegisterMemory,
@@ -871,7 +915,8 @@ pub(super) static ROWS: &[Row] = &[
         Cause::Revoked,
         "The exporter has revoked the dma-buf (reset, memory decoding off, low-power state or close).",
         "Set the memory-decode bit of the exporter and map again.",
-    ),
+    )
+    .when(Facts::possibly_vfio),
     row(
         Step::MapFile,
         Errno::ENOTTY,

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::Step;
+use super::{MemoryKind, Step};
 
 /// Every step with its name and its other words, in the order of a transfer.
 const NAMES: &[(Step, &str, &[&str])] = &[
@@ -27,7 +27,19 @@ const NAMES: &[(Step, &str, &[&str])] = &[
     (Step::OpenDevice, "open-device", &["VFIO_GROUP_GET_DEVICE_FD", "get-device-fd", "device"]),
     (Step::ResetDevice, "reset-device", &["reset", "VFIO_DEVICE_RESET", "VFIO_DEVICE_PCI_HOT_RESET", "flr"]),
     (Step::RegionAccess, "region-access", &["region", "mmap", "map-region", "map-bar", "pread", "pwrite"]),
-    (Step::Export, "export", &["export-dma-buf", "VFIO_DEVICE_FEATURE", "VFIO_DEVICE_FEATURE_DMA_BUF", "get-dma-buf"]),
+    (
+        Step::Export,
+        "export",
+        &[
+            "export-dma-buf",
+            "VFIO_DEVICE_FEATURE",
+            "VFIO_DEVICE_FEATURE_DMA_BUF",
+            "get-dma-buf",
+            "cuMemGetHandleForAddressRange",
+            "hsa_amd_portable_export_dmabuf",
+            "hsa_amd_portable_export_dmabuf_v2",
+        ],
+    ),
     (Step::CreateDmaBuf, "create-dma-buf", &["udmabuf", "UDMABUF_CREATE", "dma-heap", "DMA_HEAP_IOCTL_ALLOC"]),
     (Step::AllocateMemory, "allocate-memory", &["allocate", "alloc", "memory", "mlock"]),
     (Step::OpenRdma, "open-rdma", &["rdma", "verbs", "ibv_open_device", "ibv_query_device", "uverbs"]),
@@ -48,7 +60,17 @@ const NAMES: &[(Step, &str, &[&str])] = &[
     (
         Step::RegisterMemory,
         "register-memory",
-        &["register-mr", "reg-mr", "reg_user_mr", "ibv_reg_mr", "ibv_reg_mr_iova2", "mr", "peermem", "nvidia-peermem"],
+        &[
+            "register-mr",
+            "reg-mr",
+            "reg_user_mr",
+            "ibv_reg_mr",
+            "ibv_reg_mr_iova",
+            "ibv_reg_mr_iova2",
+            "mr",
+            "peermem",
+            "nvidia-peermem",
+        ],
     ),
     (
         Step::RegisterUmem,
@@ -59,7 +81,16 @@ const NAMES: &[(Step, &str, &[&str])] = &[
     (
         Step::CreateQueues,
         "create-queues",
-        &["create-qp", "create-cq", "ibv_create_qp", "ibv_create_cq", "ibv_alloc_pd", "queues"],
+        &[
+            "create-qp",
+            "create-cq",
+            "ibv_create_qp",
+            "ibv_create_qp_ex",
+            "ibv_create_cq",
+            "ibv_create_cq_ex",
+            "ibv_alloc_pd",
+            "queues",
+        ],
     ),
     (Step::ConnectQueues, "connect-queues", &["connect", "connect-qp", "modify-qp", "ibv_modify_qp"]),
     (Step::PostTransfers, "post-transfers", &["post", "transfer", "ibv_post_send", "ibv_post_recv", "post-send"]),
@@ -71,6 +102,55 @@ const NAMES: &[(Step, &str, &[&str])] = &[
     ),
     (Step::Unmap, "unmap", &["IOMMU_IOAS_UNMAP", "ioas-unmap", "VFIO_IOMMU_UNMAP_DMA", "unmap-dma"]),
 ];
+
+/// Calls that export memory of a GPU.
+const OF_A_GPU: &[&str] =
+    &["cuMemGetHandleForAddressRange", "hsa_amd_portable_export_dmabuf", "hsa_amd_portable_export_dmabuf_v2"];
+
+/// A call that a text names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedCall {
+    /// The step of the call.
+    pub step: Step,
+    /// Kind of the memory, if the call handles only one.
+    pub source: Option<MemoryKind>,
+}
+
+impl NamedCall {
+    fn new(step: Step, word: &str) -> Self {
+        let is_of_a_gpu = OF_A_GPU.iter().any(|call| letters(call) == letters(word));
+        Self { step, source: is_of_a_gpu.then_some(MemoryKind::Gpu) }
+    }
+}
+
+impl FromStr for NamedCall {
+    type Err = UnknownStepError;
+
+    /// Accepts the words of [`Step`].
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text.parse()?, text))
+    }
+}
+
+/// The call that a message of a program names: `ibv_reg_mr` in `ibv_reg_mr failed: Bad address`. `None` if it names none, or
+/// calls of several steps.
+pub fn call_in(text: &str) -> Option<NamedCall> {
+    let is_of_a_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut found = text.split(|letter| !is_of_a_name(letter)).filter_map(call_at_the_end);
+    let first = found.next()?;
+    found.all(|call| call.step == first.step).then_some(first)
+}
+
+/// The call whose name ends the word: `reg_dmabuf_mr` in `mlx5dv_reg_dmabuf_mr`. The longest name counts.
+fn call_at_the_end(word: &str) -> Option<NamedCall> {
+    // Short words such as "map" also occur in other sentences.
+    let is_a_call = |name: &&str| name.contains('_') || OF_A_GPU.contains(name);
+    let calls = NAMES.iter().flat_map(|(step, _, aliases)| aliases.iter().copied().map(|alias| (*step, alias)));
+    calls
+        .filter(|(_, name)| is_a_call(name) && word.ends_with(name))
+        .max_by_key(|(_, name)| name.len())
+        .map(|(step, name)| NamedCall::new(step, name))
+}
 
 /// No step has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +216,39 @@ mod tests {
         for step in Step::all() {
             assert_eq!(format!("{step:?}").parse(), Ok(step));
         }
+    }
+
+    #[test]
+    fn finds_the_call_that_a_text_names() {
+        for (text, step) in [
+            ("NCCL WARN Call to ibv_reg_dmabuf_mr failed with error Bad address", Step::RegisterDmaBuf),
+            ("ibv_reg_dmabuf_mr failed: Operation not supported", Step::RegisterDmaBuf),
+            ("mlx5dv_reg_dmabuf_mr: Invalid argument", Step::RegisterDmaBuf),
+            ("nvshmem: ibv_reg_mr failed: Cannot allocate memory", Step::RegisterMemory),
+            ("NET/IB : Call to ibv_reg_mr_iova2 failed with error Bad address", Step::RegisterMemory),
+            ("ioctl(VFIO_IOMMU_UNMAP_DMA) = -1 EINVAL", Step::Unmap),
+            ("ioctl(3, VFIO_IOMMU_MAP_DMA, 0x1) = -1 EFAULT (Bad address)", Step::MapMemory),
+            ("vfio_container_dma_map(0x55, 0x3800, 0x1000, 0x7f) = -14 (Bad address)", Step::MapMemory),
+            ("IOMMU_IOAS_MAP_FILE: Operation not supported", Step::MapFile),
+            ("cuMemGetHandleForAddressRange: Invalid argument", Step::Export),
+        ] {
+            assert_eq!(call_in(text).map(|call| call.step), Some(step), "{text}");
+        }
+        for text in [
+            "Couldn't allocate MR with error=14",
+            "cannot map the device: Invalid argument",
+            "ibv_reg_dmabuf_mr failed, and so did ibv_reg_mr: Bad address",
+            "VFIO_DEVICE_FEATURE_MIGRATION: Inappropriate ioctl for device",
+        ] {
+            assert_eq!(call_in(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_call_of_cuda_exports_memory_of_a_gpu() {
+        let source = |text: &str| text.parse::<NamedCall>().unwrap().source;
+        assert_eq!(source("cuMemGetHandleForAddressRange"), Some(MemoryKind::Gpu));
+        assert_eq!(source("export"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! riscv, virtio-iommu.c, iommu.c).
 
 use super::message::{Family, Message};
-use crate::Cause::{ConfidentialGuest, DeviceLost, IommuFault, NoIommu};
+use crate::Cause::{ConfidentialGuest, DeviceLost, IommuFault, NoIommu, TransferFailed};
 
 const IOMMU: Family = Family::Iommu;
 
@@ -23,6 +23,13 @@ const CHECK_THE_STREAM: &str = "Bind a driver to the function. If it has one, ch
 
 const UPDATE_FIRMWARE: &str = "Update the firmware and the kernel, and report the line to the vendor of the host.";
 
+const CHECK_THE_WIDTH: &str = "Check the address: a physical address or a damaged pointer can exceed the width. A virtual machine \
+     needs guest-physical addresses within it (QEMU: guest-phys-bits).";
+
+const CHECK_THE_TABLES: &str = "Update the kernel and the firmware: the driver of the IOMMU wrote an entry that this IOMMU does not \
+     support, or memory of the tables was overwritten. The mapping of the buffer is not the cause. Check the log for memory errors \
+     (machine check, EDAC).";
+
 /// Accesses that an IOMMU blocked.
 pub(super) const BLOCKED_ACCESSES: &[Message] = &[
     // intel/dmar.c, dmar_fault_do_one
@@ -35,6 +42,22 @@ pub(super) const BLOCKED_ACCESSES: &[Message] = &[
         &["DMAR:*[DMA *fault addr*specifies blocking"],
         "The IOMMU blocked a translation request (ATS) of {last}, for which ATS is not enabled.",
         "Reset {last}, so that its ATS setting agrees with that of the IOMMU.",
+    ),
+    blocked(
+        &["DMAR:*[DMA *fault addr*ccess beyond MGAW"],
+        "The IOMMU blocked an access by {last}: the address exceeds the address width of the IOMMU (MGAW).",
+        CHECK_THE_WIDTH,
+    ),
+    blocked(
+        &[
+            "DMAR:*[DMA *fault addr*eserved field",
+            "DMAR:*[DMA *fault addr*table ptr is invalid",
+            "DMAR:*[DMA *fault addr*able address invalid",
+            "DMAR:*[DMA *fault addr*nvalid context entry",
+        ],
+        "The IOMMU blocked an access by {last}, since it read an invalid entry in its own tables: a reserved bit is set, or a pointer \
+         is invalid.",
+        CHECK_THE_TABLES,
     ),
     blocked(
         &["DMAR:*[DMA Read*fault addr*Read access is not set", "DMAR:*[DMA Read*fault addr*paging entry"],
@@ -172,6 +195,24 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         "The IOMMU blocked an access. The device ID is the bus, device and function number of the function.",
         MAP_IT,
     ),
+    // drivers/memory/tegra/mc.c
+    Message::failure(
+        IOMMU,
+        &["tegra-mc*(SMMU translation error", "mc-err:*(SMMU translation error"],
+        IommuFault,
+        "The SMMU of the Tegra blocked an access: no mapping permits it at this address. The line names the client of the memory \
+         controller, not a PCI function.",
+        "Check that the buffer was mapped for the client, and not unmapped before the transfer ended.",
+    ),
+    Message::failure(
+        IOMMU,
+        &["tegra-mc*EMEM address decode error", "mc-err:*EMEM address decode error"],
+        TransferFailed,
+        "The memory controller of the Tegra rejected an access, since the address is not one of its memory. The line names the \
+         client of the memory controller, not a PCI function.",
+        "Check that the buffer was mapped for the client with the DMA API, and not unmapped before the transfer ended. The address \
+         of a BAR is not one of this memory.",
+    ),
     Message::normal(
         IOMMU,
         &["DMAR: DRHD: handling fault status reg"],
@@ -190,6 +231,25 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         MAP_IT,
     ),
     // Kernels before 4.x wrote the reason of a fault in a line of its own.
+    Message::failure(
+        IOMMU,
+        &["DMAR:*[fault reason*ccess beyond MGAW"],
+        IommuFault,
+        "The address of the access in the line before exceeds the address width of the IOMMU (MGAW).",
+        CHECK_THE_WIDTH,
+    ),
+    Message::failure(
+        IOMMU,
+        &[
+            "DMAR:*[fault reason*eserved field",
+            "DMAR:*[fault reason*table ptr is invalid",
+            "DMAR:*[fault reason*able address invalid",
+            "DMAR:*[fault reason*nvalid context entry",
+        ],
+        IommuFault,
+        "For the access in the line before, the IOMMU read an invalid entry in its own tables.",
+        CHECK_THE_TABLES,
+    ),
     Message::failure(
         IOMMU,
         &["DMAR:*[fault reason"],

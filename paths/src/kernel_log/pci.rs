@@ -1,9 +1,12 @@
-//! Messages of the PCI core (drivers/pci/pci.c, setup-res.c, probe.c, hotplug/pciehp_ctrl.c).
+//! Messages of the PCI core (drivers/pci/pci.c, setup-bus.c, setup-res.c, probe.c, hotplug/pciehp_ctrl.c).
 
 use super::message::{Family, Message};
-use crate::Cause::{DeviceLost, InUse, TimedOut};
+use crate::Cause::{BarNotExportable, DeviceLost, InUse, TimedOut};
 
 const PCI: Family = Family::Pci;
+
+const MAKE_SPACE: &str = "Enable addresses above 4 GiB (Above 4G Decoding) and resizable BARs in the firmware, or boot with \
+     pci=realloc. A later line of the same BAR that ends with `assigned` reports success.";
 
 pub(super) const MESSAGES: &[Message] = &[
     Message::failure(
@@ -54,6 +57,62 @@ pub(super) const MESSAGES: &[Message] = &[
         "Another driver has claimed the BAR of {0}, often the boot console (efifb, simplefb).",
         "See /proc/iomem for the owner. For the boot console, boot with video=efifb:off or initcall_blacklist=sysfb_init.",
     ),
+    // setup-res.c, pci_assign_resource; before Linux 6.8 with the number before the kind: 6 is the ROM, higher ones are those of
+    // virtual functions and bridge windows
+    Message::fact(
+        PCI,
+        &[
+            "ROM [mem size *: can't assign; no space",
+            "ROM [mem size *: failed to assign",
+            "BAR 6: no space for [mem size",
+            "BAR 6: failed to assign [mem size",
+        ],
+        "The expansion ROM of {0} has no address. This does not affect peer-to-peer DMA.",
+        "Ignore the line.",
+    ),
+    Message::refusal(
+        PCI,
+        &["VF BAR * [mem size *: can't assign; no space", "VF BAR * [mem size *: failed to assign"],
+        BarNotExportable,
+        "A BAR of the virtual functions of {0} has no address: the bridge above it has no free address space of this size. No \
+         other device can access the memory of the virtual functions.",
+        "Enable SR-IOV and addresses above 4 GiB (Above 4G Decoding) in the firmware, or boot with pci=realloc. A later line of the \
+         same BAR that ends with `assigned` reports success.",
+    ),
+    Message::refusal(
+        PCI,
+        &["bridge window [mem size *: can't assign; no space", "bridge window [mem size *: failed to assign"],
+        BarNotExportable,
+        "The bridge {0} found no address space of this size for the functions below it, so that some of their BARs can have no \
+         address. No other device can access such a BAR.",
+        MAKE_SPACE,
+    ),
+    Message::refusal(
+        PCI,
+        &[
+            "BAR * [mem size *: can't assign; no space",
+            "BAR * [mem size *: failed to assign",
+            "BAR *: no space for [mem size",
+            "BAR *: failed to assign [mem size",
+            "BAR *: can't assign mem (size",
+            "BAR *: can't assign mem pref (size",
+        ],
+        BarNotExportable,
+        "A BAR of {0} has no address: the bridge above it has no free address space of this size. No program and no other device \
+         can access the BAR.",
+        MAKE_SPACE,
+    ),
+    Message::fact(
+        PCI,
+        &[
+            "can't claim BAR * [mem *: no compatible bridge window",
+            "BAR * [mem *: can't claim; no compatible bridge window",
+        ],
+        "The firmware gave a BAR of {0} an address outside of the window of the bridge above it. The kernel chooses another address \
+         if the window has space.",
+        "Check the later lines of the same BAR. If one says `no space`, enable addresses above 4 GiB (Above 4G Decoding) in the \
+         firmware.",
+    ),
     Message::fact(
         PCI,
         &["available PCIe bandwidth, limited by"],
@@ -73,6 +132,26 @@ pub(super) const MESSAGES: &[Message] = &[
         "The kernel cannot parse an ACS parameter of its command line (pci=disable_acs_redir= or pci=config_acs=) and ignores \
          all or part of it.",
         "Correct the parameter. Functions are separated by semicolons, which a GRUB configuration must quote.",
+    ),
+    Message::fact(
+        PCI,
+        &["PCI: Unknown option `"],
+        "The kernel does not know an option of pci= and ignores it. No option of an unchanged kernel switches ACS off as a whole.",
+        "Correct or remove the option. To clear the ACS redirect of ports, name them in pci=disable_acs_redir=.",
+    ),
+    // init/main.c, print_unknown_bootoptions
+    Message::fact(
+        PCI,
+        &[
+            "Unknown *line parameters*iommu",
+            "Unknown *line parameters*swiotlb",
+            "Unknown *line parameters*vfio",
+            "Unknown *line parameters*acs_",
+            "Unknown *line parameters*noacs",
+        ],
+        "The kernel does not know parameters of its command line and ignores them. The line names them. \
+         pcie_acs_override= exists only in patched kernels.",
+        "Correct the parameters: iommu=pt, intel_iommu=on and swiotlb=force are examples of those that the kernel knows.",
     ),
     Message::fact(
         PCI,

@@ -81,6 +81,29 @@ pub(super) const MESSAGES: &[Message] = &[
         "The firmware of {0} does not respond or reports a fatal error. Its RDMA resources are lost.",
         "Wait until the driver has recovered the device, or reset it (`mlxfwreset`, or a power cycle), and check the log for PCIe errors.",
     ),
+    // net/ethernet/mellanox/mlx5/core/health.c, hsynd_str
+    Message::uncaused_failure(
+        RDMA,
+        &["mlx5_core*Health issue observed, High temperature", "mlx5_core*High temperature on sensors"],
+        "{0} is too hot. At a critical temperature its firmware stops the device.",
+        "Improve the cooling of the card, and check its temperature (`mget_temp`, `sensors`).",
+    ),
+    Message::failure(
+        RDMA,
+        &["mlx5_core*Health issue observed, ICM fetch PCI"],
+        DeviceLost,
+        "{0} could not read its own data in host memory over PCIe. Its RDMA resources are lost if the firmware does not recover.",
+        "Check the log for PCIe errors and IOMMU faults of the device before this line, and reset it.",
+    ),
+    Message::failure(
+        RDMA,
+        &["mlx5_core*Health issue observed, "],
+        DeviceLost,
+        "The firmware of {0} reports an error of the device. The line names the error and its severity; at the severity of an error \
+         or more, the driver resets the device, and its RDMA resources are lost.",
+        "Wait until the driver has recovered the device, or reset it (`mlxfwreset`, or a power cycle). Update the firmware, and \
+         check the log for PCIe errors.",
+    ),
     Message::failure(
         RDMA,
         &["mlx5_core*timeout. Will cause a leak of a command resource", "mlx5_core*No done completion"],
@@ -90,10 +113,28 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     Message::failure(
         RDMA,
-        &["mlx5_core*CREATE_MKEY(*failed, status limits exceeded", "mlx5*async reg mr failed. status -12"],
+        &[
+            "mlx5*CREATE_MKEY(*failed, status limits exceeded",
+            "mlx5*CREATE_MKEY(*failed, status no resources",
+            "mlx5*async reg mr failed. status -12",
+        ],
         LimitReached,
         "{0} has no free memory keys (mkeys) or translation entries for another registration.",
         "Deregister unused memory, register fewer or larger regions, or raise the limit in the firmware (`mlxconfig`, LOG_MAX_*).",
+    ),
+    // main.c and cmd.c, cmd_status_str
+    Message::failure(
+        RDMA,
+        &["mlx5_core*op_mod(*) failed, status limits exceeded", "mlx5_core*op_mod(*) failed, status no resources"],
+        LimitReached,
+        "{0} has no free resources for the command that the line names, or the command exceeds a limit of the device or its firmware.",
+        "Release unused resources, request fewer or smaller ones, or raise the limit in the firmware (`mlxconfig`, LOG_MAX_*).",
+    ),
+    Message::uncaused_failure(
+        RDMA,
+        &["mlx5_core*op_mod(*) failed, status internal error", "mlx5_core*op_mod(*) failed, status bad system state"],
+        "The firmware of {0} could not carry out a command because of its own state, not because of the arguments.",
+        "Check the log for health messages of the device and PCIe errors before this line, reset the device, and update the firmware.",
     ),
     Message::uncaused_failure(
         RDMA,

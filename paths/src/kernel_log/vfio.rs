@@ -64,7 +64,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     Message::refusal(
         VFIO,
-        &["Cannot bind to PF with SR-IOV enabled"],
+        &["Cannot bind to PF with SR-IOV enabled", "Cannot bind to PF with SRIOV enabled"],
         InUse,
         "{0} is a physical function with enabled virtual functions, which vfio-pci rejects.",
         "Write 0 to the function's sriov_numvfs, then bind it.",
