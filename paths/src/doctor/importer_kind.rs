@@ -1,7 +1,7 @@
 //! The kind of the importer, which decides what it needs to import.
 
 use super::Context;
-use super::context::rdma_devices;
+use super::context::{is_gpu_class, rdma_devices};
 use crate::vfio::is_vfio_driver;
 use crate::{ExporterRule, Function};
 
@@ -20,15 +20,6 @@ pub(super) enum ImporterKind {
     Nic,
     /// Any other function.
     Other,
-}
-
-/// Whether the class is that of a GPU: a display controller, or a processing accelerator of a vendor of GPUs (AMD's Instinct).
-fn is_gpu_class(function: &Function) -> bool {
-    match function.class.map(|class| class >> 16) {
-        Some(0x03) => true,
-        Some(0x12) => matches!(function.vendor, Some(0x1002 | 0x10de | 0x8086)),
-        _ => false,
-    }
 }
 
 impl ImporterKind {
