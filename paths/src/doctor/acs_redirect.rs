@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::boot_options::clears_redirect_of;
 use super::context::few;
 use super::devices_of_interest::{has_memory, is_of_interest};
 use super::{Context, Verdict};
@@ -45,7 +46,7 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
         |bdf: &&Bdf| at.topology().function(**bdf).is_some_and(|function| function.acs == Capability::Unknown);
     if !redirecting.is_empty() {
         let outcome = outcome(&predictor, from.bdf, to.bdf);
-        return verdict(subject, "the two functions, which are below one switch".to_owned(), &redirecting, outcome);
+        return verdict(at, subject, "the two functions, which are below one switch".to_owned(), &redirecting, outcome);
     }
     match checked.iter().find(is_unknown) {
         Some(bdf) => unreadable(subject, *bdf),
@@ -90,10 +91,10 @@ fn of_switches(at: &Context<'_>) -> Vec<Verdict> {
         return Vec::new();
     }
     let predictor = at.inventory.predictor(Request::default());
-    affected.iter().filter_map(|(switch, below)| of_switch(&predictor, *switch, below)).collect()
+    affected.iter().filter_map(|(switch, below)| of_switch(at, &predictor, *switch, below)).collect()
 }
 
-fn of_switch(predictor: &Predictor<'_>, switch: Bdf, below: &Below<'_>) -> Option<Verdict> {
+fn of_switch(at: &Context<'_>, predictor: &Predictor<'_>, switch: Bdf, below: &Below<'_>) -> Option<Verdict> {
     let partner = |from: &Function| {
         let meets = |to: &&&Function| predictor.common_node(from.bdf, to.bdf) == Some(switch);
         below.functions.iter().find(meets).map(|to| (from.bdf, to.bdf))
@@ -102,6 +103,7 @@ fn of_switch(predictor: &Predictor<'_>, switch: Bdf, below: &Below<'_>) -> Optio
     let names: Vec<_> =
         below.functions.iter().map(|function| format!("{} ({})", function.bdf, function.class_name())).collect();
     Some(verdict(
+        at,
         switch.to_string(),
         format!("{} functions below this switch ({})", below.functions.len(), few(&names)),
         &below.redirecting,
@@ -114,7 +116,19 @@ fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<C
     predictor.predict(from, to).map_or((PathName::Unknown, None), |prediction| (prediction.path, prediction.cause))
 }
 
+/// The remedy if the command line already names every port with ACS redirect.
+const ALREADY_NAMED: &str =
+    "The command line already names these ports in pci=disable_acs_redir=; see the check boot-options.";
+
+/// The remedy for ACS redirect between a pair if the command line already clears it; `None` if the command line does not.
+pub(super) fn already_named(at: &Context<'_>, from: Bdf, to: Bdf) -> Option<&'static str> {
+    let checked = at.inventory.predictor(Request::default()).functions_checked_for_acs(from, to)?;
+    let redirecting = checked.into_iter().filter(|bdf| redirects(at, *bdf)).collect();
+    clears_redirect_of(at, &redirecting).then_some(ALREADY_NAMED)
+}
+
 fn verdict(
+    at: &Context<'_>,
     subject: String,
     what: String,
     redirecting: &BTreeSet<Bdf>,
@@ -128,10 +142,14 @@ fn verdict(
     let verdict = Verdict::warn(
         subject,
         format!("ACS redirect is set on {} between {what}, so {consequence}.", few(&ports)),
-        format!(
-            "Boot with {}. The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines.",
-            boot_option::without_redirect(&ports)
-        ),
+        if clears_redirect_of(at, redirecting) {
+            ALREADY_NAMED.to_owned()
+        } else {
+            format!(
+                "Boot with {}. The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines.",
+                boot_option::without_redirect(&ports)
+            )
+        },
     );
     Verdict { cause: cause.filter(|cause| *cause == Cause::Topology), ..verdict }
 }
