@@ -64,8 +64,8 @@ impl Layout {
     }
 
     /// Creates `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit.
-    /// On the far side, every `shared` consecutive layouts share one buffer: they follow each other, and the first starts at
-    /// offset 0.
+    /// In the initiator's memory, each group of `shared` consecutive layouts has one buffer. The layouts of a group are adjacent,
+    /// and the first one starts at offset 0.
     pub fn side_by_side(size: u64, wanted: u32, room: u64, count: u32, shared: u32) -> Option<Vec<Self>> {
         if count == 1 {
             return Some(vec![Self::new(size, wanted, room)?]);

@@ -2,7 +2,7 @@
 
 use crate::bar::parse_resource;
 use crate::config::KNOWN_CONFIG;
-use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, Pcie, PortType, Tree};
+use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, KernelVersion, Pcie, PortType, Tree};
 
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -198,13 +198,18 @@ impl Function {
 }
 
 /// Reads the IOMMU group. Every function in sysfs has the link `subsystem`; if a copy contains this link, a missing group link
-/// means that the function has no group.
+/// means that the function has no group, unless the kernel is older than IOMMU groups.
 fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
         Some(number) => GroupMembership::Group(number),
-        None if tree.has(&format!("{path}/subsystem")) => GroupMembership::None,
+        None if tree.has(&format!("{path}/subsystem")) && !is_older_than_groups(tree) => GroupMembership::None,
         None => GroupMembership::Unknown,
     }
+}
+
+fn is_older_than_groups(tree: &Tree) -> bool {
+    let release = ["proc/sys/kernel/osrelease", "proc/version"].into_iter().find_map(|path| tree.text(path));
+    release.and_then(|text| KernelVersion::find(&text)).is_some_and(|kernel| kernel < KernelVersion::IOMMU_GROUPS)
 }
 
 /// The TSM that is connected to the function. The attribute is empty without a connection, and exists only if the platform has a TSM

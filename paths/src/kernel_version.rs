@@ -17,6 +17,9 @@ impl KernelVersion {
     /// The first kernel in which vfio-pci exports dma-bufs.
     pub const VFIO_DMA_BUF: Self = Self { major: 6, minor: 19 };
 
+    /// The first kernel with IOMMU groups, and with VFIO.
+    pub const IOMMU_GROUPS: Self = Self { major: 3, minor: 6 };
+
     /// Finds the version in a text such as `7.2.12+deb14-amd64` or `Linux version 7.2.12 (...)`.
     pub fn find(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|part| {

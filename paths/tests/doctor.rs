@@ -164,6 +164,50 @@ fn agrees_with_real_kernels() {
     expect(&findings, "path", Fail, Some(Cause::Topology), "refuses the mapping");
 }
 
+/// The links of a function that show its driver, or that it has none.
+const LINKS: [&str; 2] = ["driver", "subsystem"];
+
+/// The path of the exporter A and of the importer B in the generated sysfs.
+const PATHS: [&str; 2] =
+    ["sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0", "sys/devices/pci0000:00/0000:00:02.0/0000:02:00.0"];
+
+/// A machine whose copy lacks the driver of the function at a path.
+fn without_driver_link(machine: Machine, path: &str) -> Machine {
+    LINKS.iter().fold(machine, |machine, name| machine.without(&format!("{path}/{name}")))
+}
+
+#[test]
+fn an_importer_whose_rdma_devices_were_not_copied_is_unknown() {
+    let copy = healthy().without("peerpath").without("sys/class");
+    expect(&pair(&copy), "importer", Unknown, None, "does not show RDMA devices");
+    let snapshot = with(|function| function, |nic| nic.driver("ixgbe")).without("sys/class");
+    expect(&pair(&snapshot), "importer", Warn, Some(Cause::NoDevice), "no RDMA device");
+    let no_driver =
+        with(|function| function, |nic| nic.no_driver()).without("peerpath").without("sys/class/infiniband");
+    expect(&pair(&no_driver), "importer", Warn, Some(Cause::NoDevice), "no RDMA device");
+}
+
+#[test]
+fn an_unread_driver_of_the_importer_is_not_reported_as_none() {
+    let copy = without_driver_link(healthy(), PATHS[1]);
+    expect(&pair(&copy), "importer-driver", Unknown, None, "driver of the device is unknown");
+    assert!(!one(&pair(&copy), "importer-driver").detail.contains("no driver"));
+}
+
+#[test]
+fn a_dma_mask_that_was_not_copied_is_not_reported_as_unset() {
+    let unread = pair(&healthy().without(&format!("{}/dma_mask_bits", PATHS[1])));
+    expect(&unread, "dma-mask", Unknown, None, "does not contain the file dma_mask_bits");
+    assert!(unread.iter().all(|finding| !finding.detail.contains("has set")), "{unread:#?}");
+}
+
+#[test]
+fn a_module_that_is_not_loaded_is_not_built_without_the_mode() {
+    expect(&host(&healthy()), "noiommu", Pass, None, "vfio is not loaded");
+    let loaded = healthy().file("sys/module/vfio/refcnt", "0\n");
+    expect(&host(&loaded), "noiommu", Pass, None, "built without");
+}
+
 // ---- kernel
 
 #[test]

@@ -288,6 +288,19 @@ fn two(exporter: &str, importer: Option<&str>, class: u32) -> Machine {
 }
 
 #[test]
+fn requirements_of_vfio_do_not_fail_for_a_gpu_with_an_unknown_driver() {
+    let path = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    let copy = two("nvidia", None, 0x02_0000).no_iommu().kernel("6.8.0");
+    let copy = copy.without(&format!("{path}/driver")).without(&format!("{path}/subsystem"));
+    let findings = doctor(&copy.tree(), Some(A), Some(B));
+    assert_eq!(one(&findings, "exporter-rule").status, Status::Unknown);
+    for check in OF_VFIO {
+        assert!(of(&findings, check).iter().all(|finding| finding.status != Status::Fail), "{findings:#?}");
+    }
+    assert!(of(&findings, "kernel-version").iter().any(|finding| finding.status == Status::Warn));
+}
+
+#[test]
 fn advice_fits_the_kind_of_the_importer() {
     let importer = |exporter: &str, driver: Option<&str>, class: u32| {
         let findings = doctor(&two(exporter, driver, class).tree(), Some(A), Some(B));

@@ -78,6 +78,93 @@ fn expect_no_text(findings: &[Finding], text: &str) {
     assert_eq!(findings.iter().find(mentions), None);
 }
 
+#[test]
+fn a_refusal_that_the_gpu_driver_does_not_ask_for_does_not_fail_the_host() {
+    let findings = doctor("17-arrow-lake-gpu-nic", "host");
+    expect(&findings, "path", Warn, &["NVIDIA's driver maps without asking p2pdma"]);
+    assert!(of(&findings, "path").iter().all(|finding| finding.status != Fail));
+}
+
+#[test]
+fn a_kernel_without_iommu_groups_does_not_show_that_no_iommu_exists() {
+    let inventory = Inventory::read(&tree("18-x58-nf200-dump", "host"));
+    let predictor = inventory.predictor(Request::default());
+    for exporter in predictor.exporters() {
+        assert!(!predictor.exporter_blockers(exporter).contains(&Cause::NoIommu), "{exporter}");
+    }
+}
+
+#[test]
+fn no_advice_binds_a_function_where_no_iommu_is_possible() {
+    for (host, variant) in
+        variants().into_iter().filter(|(host, _)| ["10-pi5-i350", "13-aws-f1"].contains(&host.as_str()))
+    {
+        let tree = tree(&host, &variant);
+        let inventory = Inventory::read(&tree);
+        let predictor = inventory.predictor(Request::default());
+        let (Some(from), Some(to)) = (predictor.exporters().next(), predictor.importers().last()) else {
+            panic!("{host}")
+        };
+        let report = predictor.explain(from, to).unwrap();
+        assert!(report.would_change.iter().all(|change| !change.contains("enable the IOMMU")), "{report:#?}");
+        for findings in [doctor(&host, &variant), findings_of(&tree, Some(&from.to_string()), Some(&to.to_string()))] {
+            for text in ["with `peerpath bind", "modprobe vfio-pci", "bind it to vfio-pci"] {
+                expect_no_text(&findings, text);
+            }
+        }
+    }
+}
+
+#[test]
+fn boot_options_are_judged_with_their_quotes_and_lists() {
+    let machine = |line: &str| {
+        Machine::new(EPYC).command_line(line).add("0000:00:01.0", None, Kind::RootPort, |port| port.acs(0x1d)).add(
+            "0000:00:02.0",
+            None,
+            Kind::RootPort,
+            |port| port.acs(0x1d),
+        )
+    };
+    let options = |line: &str| findings_of(&machine(line).tree(), None, None);
+    for line in ["pci='disable_acs_redir=00:01.0;00:02.0'", "'pci=disable_acs_redir=00:01.0;00:02.0'"] {
+        expect(
+            &options(line),
+            "boot-options",
+            Warn,
+            &["single quotes", "Boot with pci=disable_acs_redir=00:01.0;00:02.0"],
+        );
+    }
+    let listed = options("pci=disable_acs_redir=* pci=disable_acs_redir=00:01.0; pci=disable_acs_redir=00:02.0");
+    expect(&listed, "boot-options", Warn, &["given 3 times", "Boot with pci=disable_acs_redir=00:01.0;00:02.0"]);
+    let empty = options("pci=disable_acs_redir=00:01.0;;00:02.0");
+    expect(&empty, "boot-options", Warn, &["contains an empty entry"]);
+    expect(&options("pci=disable_acs_redir=pci:10b5:8749"), "boot-options", Warn, &["lspci -nn"]);
+    expect(&options("pcie_bus_safe"), "boot-options", Warn, &["pci=pcie_bus_safe"]);
+    let kept = options("pci=disable_acs_redir=00:01.0;00:02.0");
+    assert_eq!(of(&kept, "boot-options").len(), 1, "{kept:#?}");
+    expect(&kept, "boot-options", Warn, &["0000:00:01.0", "0000:00:02.0", "still set"]);
+}
+
+#[test]
+fn a_list_that_is_on_the_command_line_is_not_advised_again() {
+    let machine = Machine::new(INTEL)
+        .command_line("pci=disable_acs_redir=02:00.0;02:01.0")
+        .add("0000:00:01.0", None, Kind::RootPort, |port| port)
+        .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| port)
+        .add("0000:02:00.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(0x1d))
+        .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| port.acs(0x1d))
+        .endpoint("0000:03:00.0", "0000:02:00.0")
+        .endpoint("0000:04:00.0", "0000:02:01.0");
+    for findings in [
+        findings_of(&machine.tree(), None, None),
+        findings_of(&machine.tree(), Some("0000:03:00.0"), Some("0000:04:00.0")),
+    ] {
+        expect(&findings, "acs-redirect", Warn, &["see the check boot-options"]);
+        expect_no_text(&findings, "Boot with pci=disable_acs_redir");
+        expect_no_text(&findings, "at boot: pci=disable_acs_redir");
+    }
+}
+
 // ---- predictions
 
 #[test]
@@ -596,7 +683,7 @@ fn files_that_were_not_copied_are_named() {
         .without("*/subsystem")
         .file("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")
         .file("sys/kernel/iommu_groups/1/type", "DMA-FQ\n");
-    expect(&findings_of(&types_only.tree(), None, None), "iommu", Unknown, &["not in the snapshot"]);
+    expect(&findings_of(&types_only.tree(), None, None), "iommu", Unknown, &["does not show the IOMMU groups"]);
     // This kernel is older than IOMMU groups, so their absence does not show whether an IOMMU exists.
     expect(&doctor("18-x58-nf200-dump", "host"), "iommu", Unknown, &["shows no IOMMU groups"]);
     expect(&doctor("18-x58-nf200-dump", "host"), "boot-options", Unknown, &["proc/cmdline"]);

@@ -23,8 +23,8 @@ A cell is one measurement: one combination of source, target, path, operation, m
 Each cell of the new result is compared with the same cell of the earlier one.
 
 A cell is better or worse if its change is larger than the threshold and the uncertainty interval of the change excludes \
-zero. For a latency this is the 99% confidence interval from the ranks of the samples in both histograms. For a throughput it is \
-no confidence interval: each run is divided into windows of at least 100 ms; the lower bound is the change from the mean of the earlier run to the lowest window of the new \
+zero. For a latency this is the 99% confidence interval from the ranks of the samples in both histograms. For a throughput, the interval \
+has no confidence level: each run is divided into windows of at least 100 ms. The lower bound is the change from the mean of the earlier run to the lowest window of the new \
 run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
 the variation within each run, not the variation between runs.
 

@@ -24,7 +24,7 @@ pub(super) struct Explain {
     /// [default: standard input]
     #[arg(value_name = "ERRNO|FILE", allow_hyphen_values = true)]
     what: Option<String>,
-    /// Step that returned the errno, e.g. register  [default: the call in the message, or every step with a documented meaning]
+    /// Step that returned the errno, e.g. register-dma-buf  [default: the call in the message, or every step with a documented meaning]
     #[arg(long, value_name = "STEP")]
     step: Option<NamedCall>,
     /// Kind of the memory: a BAR that VFIO exports, memory of a GPU, or ordinary memory
@@ -53,13 +53,18 @@ fn help() -> String {
     format!(
         "\
 Examples:
-  peerpath explain EINVAL --step register             an errno of a dma-buf registration
-  peerpath explain 524 --step register --source gpu   the same for memory of a GPU
+  peerpath explain EINVAL --step register-dma-buf
+      an errno of a dma-buf registration
+  peerpath explain 524 --step register-dma-buf --source gpu
+      the same for memory of a GPU
   peerpath explain \"Couldn't allocate MR with error=14\"
-                                                      an error message of a program
-  dmesg | peerpath explain                            the kernel log with explanations
-  dmesg -w | peerpath explain --only                  only explained lines, as they arrive
-  peerpath explain dmesg.txt --json                   a saved log
+      an error message of a program
+  dmesg | peerpath explain
+      the kernel log with explanations
+  dmesg -w | peerpath explain --only
+      only explained lines, as they arrive
+  peerpath explain dmesg.txt --json
+      a saved log
 
 Steps:
 {steps}

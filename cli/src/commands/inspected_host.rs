@@ -141,7 +141,7 @@ impl Exporter {
         }
     }
 
-    /// The function on this host.
+    /// The PCI function of the exporter, on the inspected host. For `cuda:N` it is the function of the GPU.
     pub(super) fn function(&self, inventory: &Inventory, is_live: bool) -> Result<Bdf, Failure> {
         match self {
             Self::Function(bdf) | Self::Bar(bdf, _) => known(inventory, *bdf),

@@ -18,7 +18,7 @@ use crate::terminal::{self, print, print_json_array};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath paths                            GPUs, RDMA NICs, NVMe drives and functions bound to VFIO
+  peerpath paths                            GPUs, NICs, drives and VFIO functions
   peerpath paths --all                      every pair of this host
   peerpath paths --from 0000:03:00.0        one exporter, and every importer
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
@@ -29,9 +29,9 @@ Examples:
   peerpath paths --root lspci.txt --cpu \"AMD EPYC 7763\"
                                             another host, from the output of `lspci -vvvnn`
 
-The memory of a function with a GPU driver (nvidia, amdgpu, xe, i915, nouveau) is exported by that driver, and
-its rule decides which importers may map it. Any other function exports a BAR through VFIO. A BAR after the address
-(0000:03:00.0:2) selects VFIO for a GPU, too. `predicted` is the decision of p2pdma for the pair in all cases.")]
+A GPU driver (nvidia, amdgpu, xe, i915, nouveau) exports the memory of its GPU, and its own rule decides which \
+importers may map it. Any other function exports a BAR through VFIO. For a GPU, an address with a BAR \
+(0000:03:00.0:2) selects VFIO. In all cases, `predicted` is the decision of p2pdma for the pair.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]

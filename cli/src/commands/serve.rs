@@ -28,7 +28,7 @@ Example:
       on the other host, the client
 
 Both hosts need the same token. Without --token-file and PEERPATH_TOKEN, a random token is printed. A client with the token \
-can overwrite the exported memory, and nothing else. The connection is neither encrypted nor protected against changes: \
+can read and overwrite the exported memory, but no other memory. The connection is neither encrypted nor protected against changes: \
 listen on a trusted network, or on loopback and use `ssh -L`. One client is served at a time; Ctrl-C ends the server.
 
 The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server replies: \

@@ -125,7 +125,7 @@ impl Explained for Error {
             Self::CreateDmaBuf { path, source, .. } => create_dma_buf(path, source),
             Self::Gpu { source, .. } => source.explanation(),
             Self::BadSocketPath { .. } => Explanation::uncaused(
-                "A socket path is limited to 107 bytes, and only an existing socket is replaced, not another file.",
+                "The path is longer than 107 bytes, or a file that is not a socket exists at this path.",
                 "Choose an unused path of at most 107 bytes in an existing directory.",
             ),
             Self::SocketTaken { .. } => Explanation::new(

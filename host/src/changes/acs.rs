@@ -56,7 +56,7 @@ pub(super) fn write_bits(host: &HostTree, bdf: Bdf, Acs { offset, mask, control 
     if read(host, bdf, offset)? == wanted {
         Ok(())
     } else {
-        Err(failed(io::Error::other("the port did not accept the bits")))
+        Err(failed(io::Error::other("the ACS Control register does not have the written value")))
     }
 }
 

@@ -6,6 +6,7 @@ mod below;
 use std::collections::BTreeSet;
 
 use self::below::{LISTED_PORTS, Switch};
+use super::boot_options::clears_redirect_of;
 use super::context::few_of;
 use super::{Context, Verdict};
 use crate::{Bdf, Capability, Cause, Function, PathName, PortType, Predictor, Request, boot_option};
@@ -39,7 +40,7 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
         let outcome = outcome(&predictor, from.bdf, to.bdf);
         let ports: Vec<_> = redirecting.iter().map(ToString::to_string).collect();
         let what = "the two functions, which are below one switch".to_owned();
-        return verdict(subject, what, (&ports, ports.len()), outcome);
+        return verdict(at, subject, what, (&ports, ports.len()), outcome);
     }
     match checked.iter().find(is_unknown) {
         Some(bdf) => unreadable(subject, *bdf),
@@ -73,6 +74,7 @@ fn of_switch(at: &Context<'_>, predictor: &Predictor<'_>, switch: &Switch) -> Ve
     let count = switch.functions.count;
     let ports: Vec<_> = switch.redirecting.first.iter().map(|&at| functions[at].bdf.to_string()).collect();
     verdict(
+        at,
         functions[switch.at].bdf.to_string(),
         format!("{count} functions below this switch ({})", few_of(&names, count)),
         (&ports, switch.redirecting.count),
@@ -85,8 +87,20 @@ fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<C
     predictor.predict(from, to).map_or((PathName::Unknown, None), |prediction| (prediction.path, prediction.cause))
 }
 
+/// The remedy if the command line already names every port with ACS redirect.
+const ALREADY_NAMED: &str =
+    "The command line already names these ports in pci=disable_acs_redir=; see the check boot-options.";
+
+/// The remedy for ACS redirect between a pair if the command line already clears it; `None` if the command line does not.
+pub(super) fn already_named(at: &Context<'_>, from: Bdf, to: Bdf) -> Option<&'static str> {
+    let checked = at.inventory.predictor(Request::default()).functions_checked_for_acs(from, to)?;
+    let redirecting = checked.into_iter().filter(|bdf| redirects(at, *bdf)).collect();
+    clears_redirect_of(at, &redirecting).then_some(ALREADY_NAMED)
+}
+
 /// `ports` are the first of a number of ports.
 fn verdict(
+    at: &Context<'_>,
     subject: String,
     what: String,
     (ports, count): (&[String], usize),
@@ -96,19 +110,22 @@ fn verdict(
         (PathName::Refused, Some(Cause::Topology)) => "the kernel refuses transfers between them",
         _ => "transfers between them go through the root complex",
     };
-    let option = if count <= LISTED_PORTS {
-        format!("Boot with {}.", boot_option::without_redirect(ports))
+    const MERGE: &str =
+        "The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines.";
+    let addresses = ports.iter().filter_map(|port| port.parse().ok()).collect();
+    let remedy = if count == ports.len() && clears_redirect_of(at, &addresses) {
+        ALREADY_NAMED.to_owned()
+    } else if count <= LISTED_PORTS {
+        format!("Boot with {}. {MERGE}", boot_option::without_redirect(ports))
     } else {
         format!(
-            "Disable ACS in the firmware settings: a list of {count} ports exceeds the length of the kernel command line."
+            "Disable ACS in the firmware settings: a list of {count} ports exceeds the length of the kernel command line. {MERGE}"
         )
     };
     let verdict = Verdict::warn(
         subject,
         format!("ACS redirect is set on {} between {what}, so {consequence}.", few_of(ports, count)),
-        format!(
-            "{option} The IOMMU groups of the functions then merge; keep ACS if they belong to different virtual machines."
-        ),
+        remedy,
     );
     Verdict { cause: cause.filter(|cause| *cause == Cause::Topology), ..verdict }
 }

@@ -95,6 +95,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether it is unknown which driver exports the memory of the selected GPU. A selected BAR is exported through VFIO.
+    pub(super) fn rule_unknown(&self) -> bool {
+        self.bar.is_none() && self.exporter.is_some_and(|exporter| !exporter.driver_known && is_gpu_class(exporter))
+    }
+
     /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
     pub(super) fn through_vfio(&self) -> bool {
         !self.rule().is_gpu()
@@ -150,9 +155,28 @@ impl<'a> Context<'a> {
         self.topology().functions().iter().any(|function| !function.is_bridge() && may_translate(function))
     }
 
+    /// What to read instead of advice to bind a function to vfio-pci; `None` if an IOMMU is or may be possible. On some platforms no
+    /// setting enables an IOMMU, which the check `iommu` reports.
+    pub(super) fn instead_of_vfio(&self) -> Option<&'static str> {
+        let functions = self.topology().functions();
+        let none =
+            !functions.is_empty() && functions.iter().all(|function| function.membership == GroupMembership::None);
+        let impossible = none && self.platform.is_some_and(Platform::never_has_iommu);
+        impossible.then_some("VFIO cannot work on this platform; see the check iommu.")
+    }
+
     /// Functions with an RDMA device.
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
+    }
+}
+
+/// Whether the class is that of a GPU: a display controller, or a processing accelerator of a vendor of GPUs (AMD's Instinct).
+pub(super) fn is_gpu_class(function: &Function) -> bool {
+    match function.class.map(|class| class >> 16) {
+        Some(0x03) => true,
+        Some(0x12) => matches!(function.vendor, Some(0x1002 | 0x10de | 0x8086)),
+        _ => false,
     }
 }
 

@@ -30,12 +30,12 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     vec![match (exporters.len(), bound) {
         (0, _) if !unread.is_empty() => Verdict::unknown(
             "host",
-            format!("The BARs of {} are unknown: the copy of sysfs does not contain their file resource.", few(&unread)),
-            "Copy the file resource of each function, or take the snapshot with `peerpath snapshot`.",
+            format!("The BARs of {} are unknown: the copy does not contain their file resource, or the text does not show them.", few(&unread)),
+            "Copy the file resource of each function, add the output of `lspci -vv`, or take the snapshot with `peerpath snapshot`.",
         ),
         (0, _) if at.topology().functions().is_empty() => Verdict::unknown(
             "host",
-            "The PCI functions are not in the snapshot.",
+            "The copy or text shows no PCI functions.",
             "Check a host with PCI, or a snapshot that contains sys/bus/pci/devices.",
         ),
         (0, _) => Verdict::fail(
@@ -57,7 +57,9 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         (count, 0) => Verdict::warn(
             "host",
             format!("{count} functions have an exportable BAR, and none of them is bound to vfio-pci."),
-            "Choose one with `peerpath list` and bind it with `peerpath bind`; `peerpath run` binds only a function without a driver.",
+            at.instead_of_vfio().unwrap_or(
+                "Choose one with `peerpath list` and bind it with `peerpath bind`; `peerpath run` binds only a function without a driver.",
+            ),
         )
         .because(Cause::DriverNotVfio),
         (count, bound) => {
@@ -75,6 +77,13 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
         (None, Some(device)) => device.to_owned(),
         (None, None) => return Vec::new(),
     };
+    if at.rule_unknown() {
+        return vec![Verdict::unknown(
+            subject,
+            "The driver of the GPU is unknown: a GPU driver exports the memory of the GPU by its own rule, and vfio-pci exports a BAR.",
+            "Add the link driver of the function to the copy, take a snapshot with `peerpath snapshot`, or add the output of `lspci -k`.",
+        )];
+    }
     let rule = at.rule();
     let detail = sentence(rule.describe());
     let verdict = if rule.exports_host_memory_only() {
@@ -138,8 +147,8 @@ pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     if !exporter.bars_known {
         return vec![Verdict::unknown(
             exporter.bdf,
-            "The BARs of the function are unknown: the copy of sysfs does not contain its file resource.",
-            "Copy the file resource of the function, or take the snapshot with `peerpath snapshot`.",
+            "The BARs of the function are unknown: the copy does not contain its file resource, or the text does not show them.",
+            "Copy the file resource of the function, add the output of `lspci -vv`, or take the snapshot with `peerpath snapshot`.",
         )];
     }
     if !at.through_vfio() {
@@ -244,13 +253,20 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
             exporter.bdf,
             Cause::DriverNotVfio,
             format!("The function is bound to {driver}, and only vfio-pci exports BARs."),
-            format!("Bind it with `peerpath bind {}`.", exporter.bdf),
+            at.instead_of_vfio()
+                .map_or_else(|| format!("Bind it with `peerpath bind {}`.", exporter.bdf), str::to_owned),
         ),
         None if !exporter.driver_known => Verdict::unknown(
             exporter.bdf,
             "The driver of the function is unknown: the copy of sysfs or the text does not show it.",
             "Take the snapshot with `peerpath snapshot`, or add the output of `lspci -k`.",
         ),
+        None if at.instead_of_vfio().is_some() => Verdict::warn(
+            exporter.bdf,
+            "The function has no driver, and only vfio-pci exports BARs.",
+            at.instead_of_vfio().unwrap_or_default(),
+        )
+        .because(Cause::DriverNotVfio),
         None => Verdict::warn(
             exporter.bdf,
             "The function has no driver; `peerpath run` and `peerpath export` bind it to vfio-pci and revert the binding at the end.",

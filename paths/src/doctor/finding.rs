@@ -109,6 +109,11 @@ impl Verdict {
         }
     }
 
+    /// Turns a failure into a warning.
+    pub(super) fn at_most_warn(self) -> Self {
+        Self { status: self.status.max(Status::Warn), ..self }
+    }
+
     pub(super) fn because(self, cause: Cause) -> Self {
         Self { cause: Some(cause), ..self }
     }

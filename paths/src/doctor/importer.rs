@@ -44,7 +44,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let names: Vec<_> = at.rdma_functions().into_iter().flat_map(rdma_devices).map(str::to_owned).collect();
     vec![if !names.is_empty() {
         Verdict::pass("host", format!("RDMA devices with a PCI function: {}.", super::context::few(&names)))
-    } else if at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband") {
+    } else if rdma_devices_known(at) {
         let remedy = if at.host().facts.option("INFINIBAND") == Some(false) {
             "Boot a kernel built with INFINIBAND, on a host with an RDMA NIC whose driver imports dma-bufs (mlx5, irdma)."
         } else {
@@ -55,10 +55,29 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::unknown(
             "host",
-            "The snapshot does not contain RDMA devices.",
+            "The copy or text does not show RDMA devices.",
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]
+}
+
+/// Whether the absence of RDMA devices means that the host has none. The text of lspci shows none, and a manual copy of sysfs may
+/// lack them.
+fn rdma_devices_known(at: &Context<'_>) -> bool {
+    at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband")
+}
+
+/// Advice that needs VFIO, or what to do if VFIO cannot work on this platform.
+fn with_vfio(at: &Context<'_>, advice: String) -> String {
+    at.instead_of_vfio().map_or(advice, str::to_owned)
+}
+
+/// Whether a driver that creates RDMA devices may be bound to the function.
+fn may_have_rdma_device(importer: &Function) -> bool {
+    match importer.driver.as_deref() {
+        Some(driver) => RdmaDriver::named(driver).is_some(),
+        None => !importer.driver_known,
+    }
 }
 
 /// What an importer without an RDMA device needs.
@@ -78,7 +97,7 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         ImporterKind::Iommufd if !importer.driver.as_deref().is_some_and(is_vfio_driver) => Verdict::warn(
             bdf,
             "The function is not bound to vfio-pci, so iommufd cannot map the dma-buf for it yet.",
-            format!("Bind it with `peerpath bind {bdf}`; a drive with a mounted file system is rejected."),
+            with_vfio(at, format!("Bind it with `peerpath bind {bdf}`; a drive with a mounted file system is rejected.")),
         )
         .because(Cause::DriverNotVfio),
         ImporterKind::Iommufd => {
@@ -93,9 +112,16 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         ImporterKind::Nvme => Verdict::warn(
             bdf,
             "The NVMe driver of the kernel imports no dma-bufs. iommufd maps a BAR for a drive that is bound to vfio-pci.",
-            format!("Select the drive as iommufd:{bdf}, and bind it with `peerpath bind {bdf}` if no file system on it is mounted."),
+            with_vfio(at, format!("Select the drive as iommufd:{bdf}, and bind it with `peerpath bind {bdf}` if no file system on it is mounted.")),
         )
         .because(Cause::ImporterNoDmabuf),
+        ImporterKind::Rdma | ImporterKind::Nic if !rdma_devices_known(at) && may_have_rdma_device(importer) => {
+            Verdict::unknown(
+                bdf,
+                "It is unknown whether the function has an RDMA device: the copy or text does not show RDMA devices.",
+                "Add sys/class/infiniband to the copy, or take a snapshot with `peerpath snapshot`.",
+            )
+        }
         ImporterKind::Rdma | ImporterKind::Nic => Verdict::warn(
             bdf,
             "The function has no RDMA device, so it cannot import yet. The checks below apply to the function.",
@@ -105,14 +131,15 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         .because(Cause::NoDevice),
         ImporterKind::Other => Verdict::warn(
             bdf,
-            format!(
-                "It is unknown whether the driver of the function ({}) imports dma-bufs.",
-                importer.driver.as_deref().unwrap_or("none")
-            ),
-            format!(
+            match importer.driver.as_deref() {
+                Some(driver) => format!("It is unknown whether the driver of the function ({driver}) imports dma-bufs."),
+                None if importer.driver_known => "The function has no driver, so it cannot import yet.".to_owned(),
+                None => "The driver of the function is unknown, and with it whether it imports dma-bufs.".to_owned(),
+            },
+            with_vfio(at, format!(
                 "Use an RDMA NIC or a GPU, or let iommufd map the BAR for the function: bind it to vfio-pci and select it as \
                  iommufd:{bdf}."
-            ),
+            )),
         )
         .because(Cause::NoDevice),
     }
@@ -226,11 +253,31 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
                     "RDMA drivers register dma-bufs since Linux {FIRST_WITH_DMA_BUFS}, and it is unknown whether this kernel ({kernel}) \
                      or a separately installed RDMA driver contains the change."
                 ),
-                "Try a registration, or use the GPU's memory through nvidia-peermem instead of a dma-buf.",
+                if at.rule() == ExporterRule::Nvidia {
+                    "Try a registration, or use the GPU's memory through nvidia-peermem instead of a dma-buf."
+                } else {
+                    "Try a registration."
+                },
             );
         }
-        let name = bound.unwrap_or("no driver");
-        match bound.and_then(RdmaDriver::named).map(|driver| (driver.name, driver.support)) {
+        let name = match bound {
+            Some(name) => name,
+            None if function.driver_known => {
+                return Verdict::unknown(
+                    device,
+                    "The function of the device has no driver, so it is unknown which driver imports a dma-buf.",
+                    "Load the RDMA driver of the function.",
+                );
+            }
+            None => {
+                return Verdict::unknown(
+                    device,
+                    "The driver of the device is unknown, and with it whether the device imports a dma-buf.",
+                    "Add the link driver of the function to the copy, or take a snapshot with `peerpath snapshot`.",
+                );
+            }
+        };
+        match RdmaDriver::named(name).map(|driver| (driver.name, driver.support)) {
             Some((name, DmaBufSupport::PinnedForever | DmaBufSupport::PinnedRevocable)) if !at.through_vfio() => {
                 pinned(at, device, name)
             }
@@ -307,7 +354,7 @@ fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
         ),
         None => Verdict::unknown(
             function.bdf,
-            "The function is bound to a VFIO driver, and the snapshot does not show whether the kernel has iommufd.",
+            "The function is bound to a VFIO driver, and the copy or text does not show whether the kernel has iommufd.",
             "Check the kernel configuration for CONFIG_IOMMUFD.",
         ),
     }

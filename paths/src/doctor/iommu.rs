@@ -10,16 +10,14 @@ use crate::{
     Platform,
 };
 
-/// The first kernel with IOMMU groups, and with VFIO.
-const GROUPS: KernelVersion = KernelVersion { major: 3, minor: 6 };
 const GROUPS_PATH: &str = "sys/kernel/iommu_groups";
 
 pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
-    if let Some(kernel) = at.host().kernel.filter(|kernel| *kernel < GROUPS) {
+    if let Some(kernel) = at.host().kernel.filter(|kernel| *kernel < KernelVersion::IOMMU_GROUPS) {
         return vec![Verdict::unknown(
             "host",
             format!("Linux {kernel} shows no IOMMU groups, so it is unknown whether an IOMMU is enabled."),
-            format!("Boot a newer kernel: IOMMU groups and VFIO exist since Linux {GROUPS}."),
+            format!("Boot a newer kernel: IOMMU groups and VFIO exist since Linux {}.", KernelVersion::IOMMU_GROUPS),
         )];
     }
     // Without an exporter, check every function.
@@ -121,7 +119,7 @@ fn devices_of(at: &Context<'_>, group: u32) -> Vec<String> {
 fn unknown(subject: String) -> Verdict {
     Verdict::unknown(
         subject,
-        "The IOMMU groups are not in the snapshot.",
+        "The copy or text does not show the IOMMU groups.",
         "Take the snapshot with `peerpath snapshot`.",
     )
 }
@@ -242,10 +240,13 @@ pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
         )
         .because(Cause::Noiommu),
         Some(false) => Verdict::pass("host", "The no-IOMMU mode of VFIO is off."),
+        None if at.modules_known() && !at.tree.is_directory("sys/module/vfio") => {
+            Verdict::pass("host", "vfio is not loaded, so its no-IOMMU mode is off.")
+        }
         None if at.modules_known() => Verdict::pass("host", "This kernel is built without the no-IOMMU mode of VFIO."),
         None => Verdict::unknown(
             "host",
-            "The snapshot does not show whether the no-IOMMU mode of VFIO is on.",
+            "The copy or text does not show whether the no-IOMMU mode of VFIO is on.",
             "Take the snapshot with `peerpath snapshot`.",
         ),
     }]

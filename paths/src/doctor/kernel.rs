@@ -10,8 +10,8 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
     let Some(kernel) = host.kernel else {
         return vec![Verdict::unknown(
             "host",
-            "The snapshot does not contain the kernel version.",
-            "Add proc/sys/kernel/osrelease to the snapshot.",
+            "The copy or text does not contain the kernel version.",
+            "Add proc/sys/kernel/osrelease to the copy, or give the kernel version.",
         )];
     };
     let newest = KernelRules::NEWEST;
@@ -214,11 +214,12 @@ pub(super) fn vfio_driver(at: &Context<'_>) -> Vec<Verdict> {
             "Boot a kernel built with VFIO_PCI.",
         )
     } else if at.modules_known() {
-        Verdict::fail("host", Cause::DriverNotVfio, "vfio-pci is not loaded.", "Load it with `modprobe vfio-pci`.")
+        let remedy = at.instead_of_vfio().unwrap_or("Load it with `modprobe vfio-pci`.");
+        Verdict::fail("host", Cause::DriverNotVfio, "vfio-pci is not loaded.", remedy)
     } else {
         Verdict::unknown(
             "host",
-            "The snapshot does not show whether vfio-pci is loaded.",
+            "The copy or text does not show whether vfio-pci is loaded.",
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]

@@ -83,7 +83,10 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
 
 fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict {
     let PathReport { predicted, deciding, .. } = report;
-    let change = report.would_change.first().map(|change| sentence(change));
+    let change = match super::acs_redirect::already_named(at, report.from, report.to) {
+        Some(remedy) => Some(remedy.to_owned()),
+        None => report.would_change.first().map(|change| sentence(change)),
+    };
     match (predicted, report.cause) {
         (PathName::Refused, cause) => {
             let remedy = match (change, cause) {
@@ -127,7 +130,20 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
         || at.rdma_functions().iter().map(|function| function.bdf).collect(),
         |importer| vec![importer.bdf],
     );
-    let predictions = predictor.count_paths(&exporters, &importers);
+    // NVIDIA's driver maps pairs that p2pdma refuses because of the topology.
+    let asks_nobody = |bdf: &Bdf| {
+        let function = at.topology().function(*bdf);
+        function.is_some_and(|function| ExporterRule::of(function, at.bar) == ExporterRule::Nvidia)
+    };
+    let (nvidia, asking): (Vec<Bdf>, Vec<Bdf>) = exporters.into_iter().partition(asks_nobody);
+    let mut predictions = predictor.count_paths(&asking, &importers);
+    let mut unasked = 0;
+    for ((path, cause), count) in predictor.count_paths(&nvidia, &importers) {
+        if (path, cause) == (PathName::Refused, Some(Cause::Topology)) {
+            unasked += count;
+        }
+        *predictions.entry((path, cause)).or_default() += count;
+    }
     let pairs: u64 = predictions.values().sum();
     if pairs == 0 {
         return Vec::new();
@@ -139,12 +155,19 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let refused = predictions.iter().filter_map(|((_, cause), count)| Some((count, (*cause)?)));
     let cause = refused.max_by_key(|(count, _)| **count).map(|(_, cause)| cause);
     let listed: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
-    let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.", listed.join(", "));
+    let note = if unasked > 0 {
+        format!(
+            " For {unasked} of the refused pairs the refusal does not apply: NVIDIA's driver maps without asking p2pdma."
+        )
+    } else {
+        String::new()
+    };
+    let detail = format!("Pairs of exporter and RDMA device by predicted path: {}.{note}", listed.join(", "));
     let of = |path| counts.get(&path).copied().unwrap_or(0);
     let instead = at.platform.and_then(crate::Platform::instead_of_moving).filter(|_| of(PathName::Refused) > 0);
     let remedy =
         ["Run `peerpath paths` for the reason of each pair."].into_iter().chain(instead).collect::<Vec<_>>().join(" ");
-    vec![if of(PathName::Refused) == pairs {
+    vec![if of(PathName::Refused) == pairs && unasked == 0 {
         Verdict { cause, ..Verdict::fail("host", Cause::Topology, detail, remedy) }
     } else if of(PathName::Refused) > 0 {
         Verdict { cause, ..Verdict::warn("host", detail, remedy) }
@@ -188,6 +211,11 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         )
         .because(Cause::DmaMask),
         Some(true) => Verdict::pass(subject, format!("The importer's DMA mask of {bits} bits covers the BAR.")),
+        None if importer.driver.is_some() || !importer.driver_known => Verdict::unknown(
+            subject,
+            "The importer's DMA mask is unknown: the copy or text does not contain the file dma_mask_bits of the importer.",
+            "Add the file dma_mask_bits of the importer to the copy, or take a snapshot with `peerpath snapshot`.",
+        ),
         None => Verdict::unknown(
             subject,
             "The importer's DMA mask is unknown: no driver of the device has set it.",

@@ -158,6 +158,14 @@ impl Platform {
         })
     }
 
+    /// Whether the kernel of this platform has no IOMMU for PCI functions, whatever its settings are.
+    pub fn never_has_iommu(self) -> bool {
+        matches!(
+            self,
+            Self::XenDom0 | Self::XenGuest | Self::HyperV | Self::Aws | Self::GoogleCloud | Self::RaspberryPi
+        )
+    }
+
     /// What to do on this platform if the kernel refuses a pair and no card can move below a common switch, as imperative
     /// sentences; `None` if cards can move.
     pub fn instead_of_moving(self) -> Option<&'static str> {

@@ -11,7 +11,7 @@ use crate::placement::Placement;
 use crate::route_facts::{RouteFact, route_facts};
 use crate::{
     Bdf, Bounce, Capability, Cause, ExporterRule, Function, GroupMembership, KernelRules, KernelVersion, Locality,
-    PathName, Topology, blockers, boot_option,
+    PathName, Platform, Topology, blockers, boot_option,
 };
 
 /// What to do if a translated domain has no free address range for the BAR below the importer's DMA mask, as an imperative clause.
@@ -479,6 +479,8 @@ impl<'a> ReportBuilder<'a> {
             _ => String::new(),
         };
         match (path, cause) {
+            (PathName::HostBridgeBypass, _)
+                if group.is_empty() && self.predictor.platform.is_some_and(Platform::never_has_iommu) => {}
             (PathName::HostBridgeBypass, _) if group.is_empty() => {
                 change.push("enable the IOMMU with a DMA domain for a host-bridge-translated path".to_owned());
             }

@@ -18,7 +18,7 @@ pub(crate) fn possible_heads(machine: &Machine) -> Vec<Vec<Option<usize>>> {
         line.rsplit_once('\t').map_or(String::new(), |(identity, _)| identity.to_owned())
     };
     let lines: Vec<String> = order.iter().map(identity).collect();
-    // The first and the last line of each function that may be its own.
+    // Equal lines cannot be told apart: the first and the last line that may describe function `index`.
     let span = |index: usize| {
         let own = &lines[order.iter().position(|other| *other == index).expect("every function is in the list")];
         let first = lines.iter().position(|line| line == own);

@@ -345,7 +345,7 @@ fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], widt
         return String::new();
     }
     let text = format!(
-        "Blocked, whatever the path: {}. `peerpath doctor --from BDF --to BDF` gives the remedies.",
+        "Blocked on every path: {}. Run `peerpath doctor --from BDF --to BDF` for the remedies.",
         parts.join("; ")
     );
     hanging("", 2, &text, width)

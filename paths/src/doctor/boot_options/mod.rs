@@ -4,15 +4,18 @@
 mod functions;
 mod known;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::context::few;
 use super::{Context, Verdict};
-use crate::{Capability, CommandLine, Function, boot_option};
+use crate::{Bdf, Capability, CommandLine, Function, Platform, boot_option};
 
 use functions::{Index, Pattern};
 use known::Meaning;
 
 /// The options of `pci=` with a list of functions.
-const LISTS: [&str; 2] = ["disable_acs_redir=", "config_acs="];
+const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
+const DISABLE_REDIRECT: &str = "disable_acs_redir=";
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let Some(line) = &at.host().command_line else {
@@ -25,14 +28,15 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
         }
         return vec![Verdict::unknown(
             "host",
-            "The boot options are unknown: the snapshot does not contain proc/cmdline.",
-            "Add proc/cmdline to the snapshot.",
+            "The boot options are unknown: the copy or text does not contain the kernel command line.",
+            "Add proc/cmdline to the copy, or give the kernel command line.",
         )];
     };
     let index = Index::of(at.topology());
     let mut found = Vec::new();
     for (name, value) in line.parameters() {
         match name {
+            _ if has_single_quotes(name, value) => found.push(quoted(name, value)),
             "pci" => found.extend(pci(at, &index, value)),
             "vfio_pci.ids" | "pci_stub.ids" => found.extend(ids(&index, name, value)),
             _ => found.extend(other(at, name, value)),
@@ -50,6 +54,25 @@ fn printable(text: &str) -> String {
     /// Length limit of the kernel's command line on most architectures, in bytes.
     const LIMIT: usize = 4096;
     text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(LIMIT).collect()
+}
+
+/// Whether single quotes reached the kernel as part of a PCI or IOMMU option. The kernel removes only double quotes.
+fn has_single_quotes(name: &str, value: &str) -> bool {
+    let bare = name.trim_start_matches('\'');
+    known::parameter_named(bare, None) == Some(Meaning::Known) && (bare != name || value.contains('\''))
+}
+
+fn quoted(name: &str, value: &str) -> Verdict {
+    let shown = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
+    let without = printable(&shown.replace('\'', ""));
+    Verdict::warn(
+        "host",
+        format!(
+            "The single quotes in {} reached the kernel as part of the option, so the quoted text has no effect.",
+            printable(&shown)
+        ),
+        format!("Boot with {}.", boot_option::for_grub(&without)),
+    )
 }
 
 /// A parameter other than `pci=`.
@@ -127,6 +150,7 @@ fn cut_off(option: &str, list: &str, lost: &[&str]) -> Verdict {
 /// The entries of a list that match no function with ACS. The kernel stops at an entry that it cannot parse.
 fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec<Verdict> {
     let mut found = Vec::new();
+    let mut still_redirecting = BTreeMap::new();
     let with_flags = option == "config_acs=";
     let all: Vec<&str> = list.strip_suffix(';').unwrap_or(list).split(';').collect();
     for (position, entry) in all.iter().enumerate() {
@@ -138,7 +162,7 @@ fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec
                 format!("pci={option} has no flags for {shown}, so the kernel ignores this function and the ones after it."),
                 "Write FLAGS@FUNCTION for every function, separated by semicolons (in GRUB's configuration in single quotes).",
             ));
-            return found;
+            break;
         }
         if flags.filter(|_| with_flags).is_some_and(|flags| flags.contains(|flag| !"01xX".contains(flag))) {
             found.push(Verdict::warn(
@@ -146,7 +170,15 @@ fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec
                 format!("pci={option} has invalid flags in {shown}, so the kernel ignores this function and the ones after it."),
                 "Write one character per ACS bit, the lowest bit last: 0 clears it, 1 sets it, x keeps it.",
             ));
-            return found;
+            break;
+        }
+        if entry.is_empty() {
+            found.push(Verdict::warn(
+                "host",
+                format!("pci={option} contains an empty entry, so the kernel ignores the functions after it."),
+                "Remove the superfluous semicolon.",
+            ));
+            break;
         }
         let Some(pattern) = Pattern::parse(if with_flags { without_flags(entry) } else { entry }) else {
             let rest = all.len() - position - 1;
@@ -156,11 +188,45 @@ fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec
                 format!("pci={option} contains {shown}, which is not an address of a function{rest}."),
                 "Write an address such as 0000:03:00.0, or pci:VENDOR:DEVICE.",
             ));
-            return found;
+            break;
         };
-        found.extend(entry_verdict(at, option, &shown, &index.matches(&pattern)));
+        let functions: Vec<&Function> = index.matches(&pattern);
+        found.extend(entry_verdict(at, option, &shown, &functions));
+        let redirects = |function: &&&Function| function.redirects().present().is_some();
+        let kept = functions.iter().filter(redirects).filter(|_| option == DISABLE_REDIRECT);
+        still_redirecting
+            .extend(kept.filter_map(|function| Some((function.bdf, function.acs.present()?.redirect_names()))));
     }
+    found.extend(kept_redirect(option, &still_redirecting));
     found
+}
+
+/// One finding for all ports of a list whose ACS redirect is set although the list clears it.
+fn kept_redirect(option: &str, ports: &BTreeMap<Bdf, String>) -> Option<Verdict> {
+    let shown: Vec<_> = ports.iter().map(|(bdf, bits)| format!("{bdf} ({bits})")).collect();
+    let subject = match ports.first_key_value() {
+        Some((bdf, _)) if ports.len() == 1 => bdf.to_string(),
+        Some(_) => "host".to_owned(),
+        None => return None,
+    };
+    Some(Verdict::warn(
+        subject,
+        format!("ACS redirect is still set on ports that pci={option} names: {}.", few(&shown)),
+        "Look for `Cannot disable ACS redirect` in the kernel log, and for programs that set ACS (setpci) after boot.",
+    ))
+}
+
+/// Whether the command line already clears the ACS redirect of all of these ports.
+pub(super) fn clears_redirect_of(at: &Context<'_>, ports: &BTreeSet<Bdf>) -> bool {
+    let Some(line) = &at.host().command_line else { return false };
+    let words = line.values("pci").flat_map(|value| value.split(','));
+    // The kernel keeps the last list only, and stops at an entry that it cannot parse.
+    let Some(list) = words.filter_map(|word| word.strip_prefix(DISABLE_REDIRECT)).last() else { return false };
+    let index = Index::of(at.topology());
+    let patterns = list.split(';').map_while(Pattern::parse);
+    let named: BTreeSet<Bdf> =
+        patterns.flat_map(|pattern| index.matches(&pattern)).map(|function| function.bdf).collect();
+    !ports.is_empty() && ports.is_subset(&named)
 }
 
 /// The finding for one entry of a list; `None` if it reaches a function with ACS.
@@ -169,11 +235,14 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
         return Some(Verdict::warn(
             "host",
             format!("pci={option} names {shown}, but no such function exists, so the entry has no effect."),
-            "Correct the address (`lspci -D` lists the addresses; they change with the slots), or remove it.",
+            if without_flags(shown).starts_with("pci:") {
+                "Correct the IDs (`lspci -nn` lists them), or remove the entry."
+            } else {
+                "Correct the address (`lspci -D` lists the addresses; they change with the slots), or remove it."
+            },
         ));
     }
-    let has_acs = |function: &&&Function| function.acs != Capability::Absent;
-    let Some(with_acs) = functions.iter().find(has_acs) else {
+    if functions.iter().all(|function| function.acs == Capability::Absent) {
         let function = functions[0];
         let port = at.topology().bridges_above(function.bdf).into_iter().find(|bdf| {
             at.topology().function(*bdf).is_some_and(|bridge| matches!(bridge.acs, Capability::Present(_)))
@@ -188,13 +257,8 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
             format!("pci={option} names {shown}, which is {what}, so the entry has no effect."),
             remedy,
         ));
-    };
-    let redirecting = with_acs.acs.present().filter(|control| option == "disable_acs_redir=" && control.redirects())?;
-    Some(Verdict::warn(
-        with_acs.bdf,
-        format!("pci={option} names {shown}, but its ACS redirect is still set ({}).", redirecting.redirect_names()),
-        "Look for `Cannot disable ACS redirect` in the kernel log, and for programs that set ACS (setpci) after boot.",
-    ))
+    }
+    None
 }
 
 /// A list that a later one replaces: the kernel keeps one pointer per option.
@@ -204,14 +268,25 @@ fn superseded(at: &Context<'_>, option: &str) -> Option<Verdict> {
     let lists: Vec<_> = words.filter_map(|word| word.strip_prefix(option)).collect();
     let (last, earlier) = lists.split_last()?;
     (!earlier.is_empty() && earlier.iter().any(|list| list != last)).then(|| {
-        let joined: Vec<_> = lists.iter().map(|list| printable(list)).collect();
-        Verdict::warn(
-            "host",
-            format!("pci={option} is given {} times, and only the last one counts.", lists.len()),
+        let mut joined: Vec<String> = Vec::new();
+        for entry in lists.iter().flat_map(|list| list.split(';')).filter(|entry| is_entry(entry)) {
+            let entry = printable(entry);
+            if !joined.contains(&entry) {
+                joined.push(entry);
+            }
+        }
+        let remedy = if joined.is_empty() {
+            "Write one list of addresses, separated by semicolons.".to_owned()
+        } else {
             format!(
                 "Join the lists. Boot with {}.",
                 boot_option::for_grub(&format!("pci={option}{}", joined.join(";")))
-            ),
+            )
+        };
+        Verdict::warn(
+            "host",
+            format!("pci={option} is given {} times, and only the last one counts.", lists.len()),
+            remedy,
         )
     })
 }
@@ -236,7 +311,9 @@ fn useless(at: &Context<'_>, name: &str, word: &str, shown: &str, meaning: Meani
             )
         }
     };
-    let wanted = known::wanted(name, word, at.host().cpu.as_ref());
+    // Xen drives the IOMMU, so no option of dom0's kernel concerns it.
+    let concerns_xen = at.platform == Some(Platform::XenDom0) && name.contains("iommu");
+    let wanted = if concerns_xen { "" } else { known::wanted(name, word, at.host().cpu.as_ref()) };
     let remedy = if wanted.is_empty() { "Remove it.".to_owned() } else { format!("Remove it. {wanted}") };
     Some(Verdict::warn("host", detail, remedy))
 }

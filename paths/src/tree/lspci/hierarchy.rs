@@ -29,7 +29,7 @@ enum Above {
 /// A bus: segment and number.
 type Bus = (u32, u8);
 
-/// The relations of the functions of a text.
+/// The bridge hierarchy, derived from the output of lspci.
 #[derive(Debug, Default)]
 pub(super) struct Hierarchy {
     /// The bridge that leads to a bus.
