@@ -121,9 +121,14 @@ impl Tree {
     }
 
     fn from_texts(texts: &[(Option<&Path>, String)]) -> Result<Self, TreeError> {
-        let too_many = |path: &Option<&Path>| {
-            let limit = lspci::TooManyFunctions::LIMIT;
-            let error = TreeError::rejected(format!("it lists more than {limit} functions"));
+        let refused = |path: &Option<&Path>, reason| {
+            let error = match reason {
+                lspci::NotOneHost::TooManyFunctions => {
+                    let limit = lspci::NotOneHost::FUNCTION_LIMIT;
+                    TreeError::rejected(format!("it lists more than {limit} functions"))
+                }
+                lspci::NotOneHost::Conflict(bdf) => TreeError::Conflict { path: None, bdf },
+            };
             match path {
                 Some(path) => error.in_file(path),
                 None => error,
@@ -131,12 +136,12 @@ impl Tree {
         };
         let mut whole = lspci::Listing::default();
         for (path, text) in texts {
-            let listing = lspci::Listing::read(text).map_err(|_| too_many(path))?;
+            let listing = lspci::Listing::read(text).map_err(|reason| refused(path, reason))?;
             if !listing.has_functions() {
                 let kind = kind::of_text(text);
                 return Err(TreeError::other_kind(*path, kind.what, kind.instead));
             }
-            whole.merge(listing).map_err(|_| too_many(path))?;
+            whole.merge(listing).map_err(|reason| refused(path, reason))?;
         }
         match texts.first() {
             Some((path, _)) if !whole.has_relations() => {

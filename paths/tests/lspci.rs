@@ -117,6 +117,22 @@ fn is_decided_by_topology((_, _, right): &(Bdf, Bdf, Prediction)) -> bool {
 }
 
 #[test]
+fn the_texts_of_two_hosts_name_the_first_address_with_two_functions() {
+    let host = |device: &str| {
+        format!(
+            "00:00.0 Host bridge [0600]: Intel Corporation Device [8086:29c0]\n\n\
+             00:01.0 PCI bridge [0604]: Red Hat, Inc. Device [1b36:000c] (prog-if 00 [Normal decode])\n\
+             \tBus: primary=00, secondary=01, subordinate=01, sec-latency=0\n\n\
+             01:00.0 Ethernet controller [0200]: Mellanox Technologies Device [15b3:{device}]\n\tFlags: bus master\n\n"
+        )
+    };
+    let (one, other) = (host("101d"), host("1021"));
+    assert!(peerpath_paths::Tree::from_lspci(format!("{one}{one}").as_bytes()).is_ok());
+    let error = peerpath_paths::Tree::from_lspci(format!("{one}{other}").as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("0000:01:00.0"), "{error}");
+}
+
+#[test]
 fn no_text_contradicts_the_snapshot() {
     for (name, file) in snapshots() {
         let snapshot = Tree::open(&file).unwrap();

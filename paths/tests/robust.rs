@@ -2,7 +2,7 @@
 
 mod support;
 
-use peerpath_paths::{Inventory, Limits, Request, Tree};
+use peerpath_paths::{Explained as _, Inventory, Limits, Request, Tree};
 use proptest::prelude::*;
 
 const FUNCTIONS: [&str; 5] = ["0000:00:00.0", "0000:00:01.0", "0000:01:00.0", "0000:01:00.1", "10000:e0:01.0"];
@@ -128,5 +128,40 @@ proptest! {
         let start = (header.unwrap() + 1) * 512 + at * 4;
         bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
         analyze(&Tree::from_archive(&bytes[..], &Limits::default()).unwrap());
+    }
+}
+
+#[test]
+fn bytes_of_no_kind_are_neither_a_snapshot_nor_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bytes");
+    for seed in 1..20u32 {
+        let mut state = seed;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .take(4096)
+        .collect();
+        for bytes in [&bytes[..], &bytes[..100]] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Tree::open(&path).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("neither a snapshot nor the output of lspci"), "{seed}: {text}");
+            let why = error.explanation().why;
+            assert!(!why.contains('\u{fffd}') && !why.contains("numeric field"), "{seed}: {why}");
+        }
+    }
+}
+
+#[test]
+fn the_reason_of_a_wrong_file_does_not_repeat_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for text in ["", "hello\n", "BOOT_IMAGE=/vmlinuz quiet\n"] {
+        std::fs::write(&path, text).unwrap();
+        let error = Tree::open(&path).unwrap_err();
+        let why = error.explanation().why;
+        assert!(!why.starts_with("The file is") && why.contains("snapshot"), "{text:?}: {why}");
     }
 }

@@ -9,6 +9,9 @@ use tar::EntryType;
 
 use super::{FILE_LIMIT_BYTES, Node, Source, TreeError};
 
+/// Size of the header of an entry.
+pub(super) const HEADER_BYTES: usize = 512;
+
 /// Limits of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -120,6 +123,21 @@ impl Source for Archive {
             _ => super::follow(self, path),
         }
     }
+}
+
+/// Whether the first bytes of a file are the header of a tar archive (POSIX.1-2017, pax, "ustar Interchange Format"): its checksum
+/// is the sum of its bytes, with spaces in place of the checksum. An archive without entries begins with zeros.
+pub(super) fn is_header(head: &[u8]) -> bool {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    if head.len() < HEADER_BYTES {
+        return false;
+    }
+    let head = &head[..HEADER_BYTES];
+    let digits =
+        head[CHECKSUM].iter().skip_while(|byte| **byte == b' ').take_while(|byte| (b'0'..=b'7').contains(*byte));
+    let stored = digits.fold(0, |sum, digit| sum * 8 + u32::from(digit - b'0'));
+    let byte = |(at, byte): (usize, &u8)| u32::from(if CHECKSUM.contains(&at) { b' ' } else { *byte });
+    stored == head.iter().enumerate().map(byte).sum::<u32>() || head.iter().all(|byte| *byte == 0)
 }
 
 pub(super) fn load(stream: impl Read, limits: &Limits) -> Result<Archive, TreeError> {

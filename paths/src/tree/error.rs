@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Explained, Explanation, Severity};
+use crate::{Bdf, Explained, Explanation, Severity};
 
 /// An error of opening the files of a host.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,14 @@ pub enum TreeError {
         /// What to give instead, as an imperative sentence.
         instead: &'static str,
     },
+    /// Texts of lspci show two different functions at one address.
+    #[error("two functions have the address {bdf}, the later one in {}", path.as_ref().map_or("the text".into(), |path| path.to_string_lossy()))]
+    Conflict {
+        /// The file with the later function; `None` if the text is in memory.
+        path: Option<PathBuf>,
+        /// The first address with two functions.
+        bdf: Bdf,
+    },
     /// The archive contains entries that no snapshot has.
     #[error("{} is not a valid snapshot: {what}", name(path))]
     Rejected {
@@ -46,6 +54,13 @@ pub enum TreeError {
 
 fn name(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or_else(|| "the archive".to_owned(), |path| path.display().to_string())
+}
+
+/// The reason of the reader, which quotes bytes of a damaged header.
+fn reason(source: &io::Error) -> String {
+    let text = source.to_string();
+    let is_readable = !text.contains(|letter: char| letter.is_control() || letter == char::REPLACEMENT_CHARACTER);
+    if is_readable && !text.contains("numeric field") { text } else { "the header of an entry is damaged".to_owned() }
 }
 
 impl TreeError {
@@ -66,6 +81,7 @@ impl TreeError {
         match self {
             Self::Malformed { source, .. } => Self::Malformed { path, source },
             Self::Rejected { what, .. } => Self::Rejected { path, what },
+            Self::Conflict { bdf, .. } => Self::Conflict { path, bdf },
             other => other,
         }
     }
@@ -79,12 +95,17 @@ impl Explained for TreeError {
                 "Pass a directory that contains sys and proc, or a snapshot.",
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
-                format!("The file is not a tar archive: {source}."),
+                format!("The file is not a complete tar archive: {}.", reason(source)),
                 "Take the snapshot again, or check that it was transferred completely.",
             ),
-            Self::OtherKind { what, instead, .. } => {
-                Explanation::uncaused(format!("The file is {what}."), (*instead).to_owned())
-            }
+            Self::OtherKind { instead, .. } => Explanation::uncaused(
+                "A folder with sys and proc, a snapshot, or the output of lspci describes a host.",
+                (*instead).to_owned(),
+            ),
+            Self::Conflict { .. } => Explanation::uncaused(
+                "The text describes more than one host, or one host before and after its hardware changed.",
+                "Give the output of lspci on one host at one time.",
+            ),
             Self::Rejected { .. } => Explanation::uncaused(
                 "A snapshot contains only small files, directories and links below sys, proc and peerpath.",
                 "Take a new snapshot, or unpack a trusted archive and pass the directory.",

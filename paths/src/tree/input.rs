@@ -12,7 +12,7 @@ use super::{Limits, TreeError, kind, lspci};
 /// Maximum size of a text in bytes. The hex dump of the whole config space of 4096 functions has 56 MiB.
 const TEXT_LIMIT_BYTES: u64 = 64 << 20;
 /// Number of bytes that decide what a file is; the size of the header of a tar archive.
-const HEAD_BYTES: u64 = 512;
+const HEAD_BYTES: u64 = archive::HEADER_BYTES as u64;
 /// Number of compressed bytes that unpack to at least [`HEAD_BYTES`].
 const PACKED_HEAD_BYTES: u64 = 4096;
 
@@ -43,6 +43,11 @@ pub(super) fn read(path: &Path) -> Result<Input, TreeError> {
     }
     let stream = Cursor::new(packed).chain(file);
     if !is_text(&head) {
+        // A short head of a compressed file results from damaged compression, which the decoder reports.
+        let is_whole = head.len() == HEAD_BYTES as usize || !is_packed;
+        if is_whole && !archive::is_header(&head) {
+            return Err(TreeError::other_kind(Some(path), kind::BINARY.what, kind::BINARY.instead));
+        }
         return archive::load(stream, &Limits::default()).map(Input::Archive).map_err(|error| error.in_file(path));
     }
     let text = if is_packed { text(MultiGzDecoder::new(stream)) } else { text(stream) };

@@ -18,6 +18,9 @@ pub(super) const NAMES_ONLY: Kind = Kind {
     instead: MORE,
 };
 
+/// Bytes of no kind that is known.
+pub(super) const BINARY: Kind = Kind { what: "a file of binary data", instead: LSPCI };
+
 /// The first bytes of files that are not text.
 const MAGIC: &[(&[u8], &str, &str)] = &[
     (b"\x89PNG", "an image (PNG)", TEXT),
@@ -50,6 +53,9 @@ pub(super) fn of_text(text: &str) -> Kind {
     let lines = || text.lines().take(LINES).map(str::trim_start);
     let many = |wanted: fn(&str) -> bool| lines().filter(|line| wanted(line)).count() >= 2;
     let any = |wanted: fn(&str) -> bool| lines().any(wanted);
+    if is_binary(text) {
+        return BINARY;
+    }
     let (what, instead) = if start.is_empty() {
         ("an empty file", LSPCI)
     } else if start.starts_with(['{', '[']) && start.contains("\"predicted\"") && !start.contains("\"cells\"") {
@@ -95,6 +101,15 @@ pub(super) fn of_text(text: &str) -> Kind {
     Kind { what, instead }
 }
 
+/// Whether many letters of the beginning are none: control characters, or bytes that are no text.
+fn is_binary(text: &str) -> bool {
+    const LETTERS: usize = 512;
+    let is_odd =
+        |letter: &char| (letter.is_control() && !letter.is_whitespace()) || *letter == char::REPLACEMENT_CHARACTER;
+    let odd = text.chars().take(LETTERS).filter(is_odd).count();
+    odd * 4 > text.chars().take(LETTERS).count()
+}
+
 /// `00:00.0 "Host bridge" "Intel Corporation" ...`
 fn is_machine_readable(line: &str) -> bool {
     line.split_once(' ').is_some_and(|(address, rest)| address.parse::<crate::Bdf>().is_ok() && rest.starts_with('"'))
@@ -124,6 +139,7 @@ mod tests {
     fn names_texts_of_other_programs() {
         for (text, what) in [
             ("", "an empty file"),
+            ("\u{fffd}\u{1}\u{fffd}a\u{7f}\u{fffd}b\n", "a file of binary data"),
             ("[    0.000000] Linux version 6.8\n[    0.1] pci 0000:00:00.0: [8086:29c0]\n", "a kernel log"),
             ("Nov 1 10:00:00 h kernel: a\nNov 1 10:00:00 h kernel: b\n", "a kernel log"),
             ("{\"cells\": []}", "a JSON file with results of measurements"),

@@ -27,12 +27,17 @@ pub(super) use lines::decode;
 /// Maximum number of functions; a function needs up to 8 KiB of memory.
 const FUNCTION_LIMIT: usize = 8192;
 
-/// A text lists more functions than a host has.
+/// Why texts do not describe one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooManyFunctions;
+pub(super) enum NotOneHost {
+    /// They list more functions than a host has.
+    TooManyFunctions,
+    /// They show two functions at this address.
+    Conflict(Bdf),
+}
 
-impl TooManyFunctions {
-    pub(super) const LIMIT: usize = FUNCTION_LIMIT;
+impl NotOneHost {
+    pub(super) const FUNCTION_LIMIT: usize = FUNCTION_LIMIT;
 }
 
 /// What texts show of a function. `None` is unknown.
@@ -65,6 +70,14 @@ impl Shown {
         self.programming_interface = self.programming_interface.or(header.programming_interface);
         self.is_virtual |= header.is_virtual;
         self.group = self.group.or(header.group.map(Some));
+    }
+
+    /// Whether the identification differs. A register can differ between two texts of one host, its identification cannot.
+    fn is_another_than(&self, other: &Self) -> bool {
+        fn differ(one: Option<u16>, other: Option<u16>) -> bool {
+            one.is_some() && other.is_some() && one != other
+        }
+        differ(self.class, other.class) || (differ(self.vendor, other.vendor) || differ(self.device, other.device))
     }
 
     /// Adds what another text shows. A register with different values in two texts is unknown; of the rest the later text counts.
@@ -102,7 +115,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Reads a text.
-    pub(super) fn read(text: &str) -> Result<Self, TooManyFunctions> {
+    pub(super) fn read(text: &str) -> Result<Self, NotOneHost> {
         let mut reader = Reader::default();
         for line in lines::of(text) {
             reader.line(line)?;
@@ -114,9 +127,9 @@ impl Listing {
     }
 
     /// Adds another text about the same host.
-    pub(super) fn merge(&mut self, later: Self) -> Result<(), TooManyFunctions> {
+    pub(super) fn merge(&mut self, later: Self) -> Result<(), NotOneHost> {
         for (bdf, shown) in later.functions {
-            self.function(bdf)?.merge(shown);
+            self.join(bdf, shown)?;
         }
         self.roots.extend(later.roots);
         self.release = later.release.or(self.release.take());
@@ -135,11 +148,21 @@ impl Listing {
         !self.roots.is_empty() || self.functions.values().any(|shown| !shown.config.is_empty())
     }
 
-    fn function(&mut self, bdf: Bdf) -> Result<&mut Shown, TooManyFunctions> {
+    fn function(&mut self, bdf: Bdf) -> Result<&mut Shown, NotOneHost> {
         if self.functions.len() >= FUNCTION_LIMIT && !self.functions.contains_key(&bdf) {
-            return Err(TooManyFunctions);
+            return Err(NotOneHost::TooManyFunctions);
         }
         Ok(self.functions.entry(bdf).or_default())
+    }
+
+    /// Adds what another text, or another part of the text, shows of a function.
+    fn join(&mut self, bdf: Bdf, later: Shown) -> Result<(), NotOneHost> {
+        let shown = self.function(bdf)?;
+        if shown.is_another_than(&later) {
+            return Err(NotOneHost::Conflict(bdf));
+        }
+        shown.merge(later);
+        Ok(())
     }
 
     /// Draws the conclusions that need the whole text.
@@ -171,7 +194,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn line(&mut self, line: &'a str) -> Result<(), TooManyFunctions> {
+    fn line(&mut self, line: &'a str) -> Result<(), NotOneHost> {
         if let Some(header) = Header::parse(line) {
             self.end_block(true)?;
             self.block = Some((header.bdf, Block::new(header)));
@@ -190,13 +213,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Ends a block. A block that another one follows is complete.
-    fn end_block(&mut self, followed: bool) -> Result<(), TooManyFunctions> {
+    fn end_block(&mut self, followed: bool) -> Result<(), NotOneHost> {
         let Some((bdf, block)) = self.block.take() else { return Ok(()) };
-        self.listing.function(bdf)?.merge(block.end(followed));
-        Ok(())
+        self.listing.join(bdf, block.end(followed))
     }
 
-    fn item(&mut self, item: Item<'_>) -> Result<(), TooManyFunctions> {
+    fn item(&mut self, item: Item<'_>) -> Result<(), NotOneHost> {
         match item {
             Item::Root(segment, bus) => {
                 self.listing.roots.insert((segment, bus));

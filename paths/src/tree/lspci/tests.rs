@@ -281,7 +281,7 @@ fn the_first_device_of_a_filtered_text_is_unknown() {
 fn rejects_more_functions_than_a_host_has() {
     let text: String =
         (0..=FUNCTION_LIMIT).map(|at| format!("{:04x}:{:02x}:00.0 0300: 10de:20b0\n", at / 256, at % 256)).collect();
-    assert_eq!(Listing::read(&text), Err(TooManyFunctions));
+    assert_eq!(Listing::read(&text), Err(NotOneHost::TooManyFunctions));
 }
 
 #[test]
