@@ -62,10 +62,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
                 "p2pdma refuses the pair ({}), so {rule} silently exports host memory instead of GPU memory.",
                 deciding.fact
             ),
-            report.would_change.first().map_or_else(
-                || "Use functions below one switch without ACS redirect, or another host.".to_owned(),
-                |change| sentence(change),
-            ),
+            first_change(at, report)
+                .unwrap_or_else(|| "Use functions below one switch without ACS redirect, or another host.".to_owned()),
         ),
         (rule, PathName::BusAddress) if translated == Some(true) => Verdict::warn(
             subject,
@@ -81,12 +79,15 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
     })
 }
 
+/// The first change that gives another path, as sentences. A list of ports that is already on the command line is no change.
+fn first_change(at: &Context<'_>, report: &PathReport) -> Option<String> {
+    let named = super::acs_redirect::already_named(at, report.from, report.to);
+    named.map(str::to_owned).or_else(|| report.would_change.first().map(|change| sentence(change)))
+}
+
 fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict {
     let PathReport { predicted, deciding, .. } = report;
-    let change = match super::acs_redirect::already_named(at, report.from, report.to) {
-        Some(remedy) => Some(remedy.to_owned()),
-        None => report.would_change.first().map(|change| sentence(change)),
-    };
+    let change = first_change(at, report);
     match (predicted, report.cause) {
         (PathName::Refused, cause) => {
             let remedy = match (change, cause) {
