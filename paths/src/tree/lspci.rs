@@ -45,6 +45,8 @@ impl NotOneHost {
 struct Shown {
     vendor: Option<u16>,
     device: Option<u16>,
+    /// Vendor and device ID, if a text shows them as numbers.
+    numbers: Option<(u16, u16)>,
     /// Base class and subclass.
     class: Option<u16>,
     programming_interface: Option<u8>,
@@ -66,6 +68,7 @@ impl Shown {
     fn add(&mut self, header: &Header<'_>) {
         self.vendor = self.vendor.or(header.vendor);
         self.device = self.device.or(header.device);
+        self.numbers = self.numbers.or(header.numbers);
         self.class = self.class.or(header.class);
         self.programming_interface = self.programming_interface.or(header.programming_interface);
         self.is_virtual |= header.is_virtual;
@@ -74,10 +77,9 @@ impl Shown {
 
     /// Whether the identification differs. A register can differ between two texts of one host, its identification cannot.
     fn is_another_than(&self, other: &Self) -> bool {
-        fn differ(one: Option<u16>, other: Option<u16>) -> bool {
-            one.is_some() && other.is_some() && one != other
-        }
-        differ(self.class, other.class) || (differ(self.vendor, other.vendor) || differ(self.device, other.device))
+        let of_numbers = matches!((self.numbers, other.numbers), (Some(one), Some(other)) if one != other);
+        let of_class = matches!((self.class, other.class), (Some(one), Some(other)) if one != other);
+        of_class || of_numbers
     }
 
     /// Adds what another text shows. A register with different values in two texts is unknown; of the rest the later text counts.
@@ -85,6 +87,7 @@ impl Shown {
         let Self { vendor, device, class, programming_interface, .. } = later;
         self.vendor = vendor.or(self.vendor);
         self.device = device.or(self.device);
+        self.numbers = later.numbers.or(self.numbers);
         self.class = class.or(self.class);
         self.programming_interface = programming_interface.or(self.programming_interface);
         self.is_virtual |= later.is_virtual;

@@ -12,6 +12,8 @@ pub(super) struct Header<'a> {
     pub(super) programming_interface: Option<u8>,
     pub(super) vendor: Option<u16>,
     pub(super) device: Option<u16>,
+    /// Vendor and device ID, if the line shows them as numbers: several devices can have one name.
+    pub(super) numbers: Option<(u16, u16)>,
     /// Whether the name is that of a virtual function.
     pub(super) is_virtual: bool,
     /// The IOMMU group, which a widespread script prints before the line.
@@ -50,6 +52,7 @@ impl<'a> Header<'a> {
             // The registers of a virtual function contain all ones instead of the IDs.
             vendor: vendor.filter(|&id| id != 0xffff),
             device: device.filter(|&id| id != 0xffff),
+            numbers: ids.filter(|&(vendor, device)| vendor != 0xffff && device != 0xffff),
             is_virtual: name.contains("Virtual Function"),
             group: None,
             name,
