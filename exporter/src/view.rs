@@ -56,7 +56,7 @@ pub trait View: Send + Sync {
         Err(no_direct_copy())
     }
 
-    /// Copies `length` bytes at `at` in host memory, which a device may write at the same time, to `offset` of the view.
+    /// Copies `length` bytes from `at` in host memory to `offset` of the view. A device may write the host memory meanwhile.
     /// Otherwise like [`View::read_into`].
     ///
     /// # Errors

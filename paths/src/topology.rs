@@ -467,8 +467,9 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
     }
 }
 
-/// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port or a function of
-/// the root complex. A copy may lack the bridge above the functions of other buses.
+/// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port, or an integrated
+/// endpoint or event collector of the root complex. An incomplete copy of sysfs may lack the bridge above the functions of other
+/// buses.
 fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
     let is_at_the_root = |function: &&Function| {
         function.bdf.bus() == 0

@@ -1,5 +1,4 @@
-//! GPUs as exporters, whose own driver exports their memory, and as importers. The hosts are those of people who asked about
-//! GPUs; `fixtures/hosts` holds their snapshots.
+//! GPUs as exporters, through their own driver, and as importers, on the snapshots of hosts with GPUs in `fixtures/hosts`.
 
 mod support;
 

@@ -28,9 +28,9 @@ has no confidence level: each run is divided into windows of at least 100 ms. Th
 run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
 the variation within each run, not the variation between runs.
 
-Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. A cell without a counterpart \
-is listed as incomparable if a cell of the other result differs from it only in path, size, depth, operation, mechanism or \
-verification.
+Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. If the other result \
+lacks a cell, but has a similar one (another path, size, depth, operation or mechanism, or verified unlike this one), the pair is listed \
+as incomparable.
 
 Exit status:
   0  nothing got worse

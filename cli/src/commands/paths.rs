@@ -18,7 +18,7 @@ use crate::terminal::{self, print, print_json_array};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  peerpath paths                            GPUs, NICs, drives and VFIO functions
+  peerpath paths                            GPUs, NICs, drives, VFIO functions
   peerpath paths --all                      every pair of this host
   peerpath paths --from 0000:03:00.0        one exporter, and every importer
   peerpath paths --from 0000:03:00.0 --to 0000:04:00.0
@@ -31,7 +31,8 @@ Examples:
 
 A GPU driver (nvidia, amdgpu, xe, i915, nouveau) exports the memory of its GPU, and its own rule decides which \
 importers may map it. Any other function exports a BAR through VFIO. For a GPU, an address with a BAR \
-(0000:03:00.0:2) selects VFIO. In all cases, `predicted` is the decision of p2pdma for the pair.")]
+(0000:03:00.0:2) selects VFIO. The predicted path is what the kernel (p2pdma and the DMA API) decides for the pair; the rule of \
+a GPU driver is stated beside it.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
@@ -39,7 +40,7 @@ pub(super) struct Paths {
     /// Importer, e.g. 0000:04:00.0, verbs:mlx5_0 or cuda:0  [default: every function except bridges]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
-    /// List every pair with its deciding fact, instead of a matrix of the functions that matter most
+    /// List every pair with its deciding fact, instead of a matrix of GPUs, RDMA NICs, NVMe drives and functions bound to VFIO
     #[arg(long)]
     all: bool,
     #[command(flatten)]

@@ -20,8 +20,8 @@ use crate::{Buffer, Error, Exporter, Handle, Origin, View, check_length, check_s
 /// Timeout for sending or receiving one message.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
 
-/// Exporter of a dma-buf that another process sent. Each export duplicates the file descriptor of the whole dma-buf. The length
-/// of the buffer limits the bytes to use.
+/// Exporter of a dma-buf that another process sent. Each export duplicates the file descriptor, which gives access to the whole
+/// dma-buf: use no more than the buffer's length.
 #[derive(Debug)]
 pub struct SocketExporter {
     origin: Origin,

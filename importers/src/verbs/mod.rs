@@ -87,7 +87,7 @@ impl Importer for Verbs {
     fn usage(&self) -> Usage {
         Usage {
             form: "verbs:DEV[/PORT]",
-            summary: "an RDMA device (rxe0, mlx5_0): between the buffer and host memory, in loopback without a peer",
+            summary: "an RDMA device (rxe0, mlx5_0): transfers between the source and host memory, in loopback",
         }
     }
 

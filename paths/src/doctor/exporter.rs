@@ -35,7 +35,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
         ),
         (0, _) if at.topology().functions().is_empty() => Verdict::unknown(
             "host",
-            "The copy or text shows no PCI functions.",
+            "The snapshot or lspci output shows no PCI functions.",
             "Check a host with PCI, or a snapshot that contains sys/bus/pci/devices.",
         ),
         (0, _) => Verdict::fail(

@@ -55,7 +55,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::unknown(
             "host",
-            "The copy or text does not show RDMA devices.",
+            "The snapshot or lspci output does not show RDMA devices.",
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]
@@ -118,7 +118,7 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
         ImporterKind::Rdma | ImporterKind::Nic if !rdma_devices_known(at) && may_have_rdma_device(importer) => {
             Verdict::unknown(
                 bdf,
-                "It is unknown whether the function has an RDMA device: the copy or text does not show RDMA devices.",
+                "It is unknown whether the function has an RDMA device: the snapshot or lspci output does not show RDMA devices.",
                 "Add sys/class/infiniband to the copy, or take a snapshot with `peerpath snapshot`.",
             )
         }
@@ -354,7 +354,7 @@ fn through_iommufd(at: &Context<'_>, function: &Function) -> Verdict {
         ),
         None => Verdict::unknown(
             function.bdf,
-            "The function is bound to a VFIO driver, and the copy or text does not show whether the kernel has iommufd.",
+            "The function is bound to a VFIO driver, and the snapshot or lspci output does not show whether the kernel has iommufd.",
             "Check the kernel configuration for CONFIG_IOMMUFD.",
         ),
     }

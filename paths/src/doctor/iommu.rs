@@ -36,7 +36,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     if functions.is_empty() {
         return vec![Verdict::unknown(
             "host",
-            "No PCI function shows whether an IOMMU is enabled.",
+            "No PCI functions are known, so it is unknown whether an IOMMU is enabled.",
             "Check a host with PCI, or a snapshot that contains sys/bus/pci/devices.",
         )];
     }
@@ -119,7 +119,7 @@ fn devices_of(at: &Context<'_>, group: u32) -> Vec<String> {
 fn unknown(subject: String) -> Verdict {
     Verdict::unknown(
         subject,
-        "The copy or text does not show the IOMMU groups.",
+        "The snapshot or lspci output does not show the IOMMU groups.",
         "Take the snapshot with `peerpath snapshot`.",
     )
 }
@@ -246,7 +246,7 @@ pub(super) fn noiommu_mode(at: &Context<'_>) -> Vec<Verdict> {
         None if at.modules_known() => Verdict::pass("host", "This kernel is built without the no-IOMMU mode of VFIO."),
         None => Verdict::unknown(
             "host",
-            "The copy or text does not show whether the no-IOMMU mode of VFIO is on.",
+            "The snapshot or lspci output does not show whether the no-IOMMU mode of VFIO is on.",
             "Take the snapshot with `peerpath snapshot`.",
         ),
     }]

@@ -10,7 +10,7 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
     let Some(kernel) = host.kernel else {
         return vec![Verdict::unknown(
             "host",
-            "The copy or text does not contain the kernel version.",
+            "The snapshot or lspci output does not contain the kernel version.",
             "Add proc/sys/kernel/osrelease to the copy, or give the kernel version.",
         )];
     };
@@ -219,7 +219,7 @@ pub(super) fn vfio_driver(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::unknown(
             "host",
-            "The copy or text does not show whether vfio-pci is loaded.",
+            "The snapshot or lspci output does not show whether vfio-pci is loaded.",
             "Take the snapshot with `peerpath snapshot`.",
         )
     }]

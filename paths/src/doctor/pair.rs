@@ -214,7 +214,7 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         Some(true) => Verdict::pass(subject, format!("The importer's DMA mask of {bits} bits covers the BAR.")),
         None if importer.driver.is_some() || !importer.driver_known => Verdict::unknown(
             subject,
-            "The importer's DMA mask is unknown: the copy or text does not contain the file dma_mask_bits of the importer.",
+            "The importer's DMA mask is unknown: the snapshot or lspci output does not contain the file dma_mask_bits of the importer.",
             "Add the file dma_mask_bits of the importer to the copy, or take a snapshot with `peerpath snapshot`.",
         ),
         None => Verdict::unknown(

@@ -10,7 +10,7 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {
         return vec![Verdict::unknown(
             "host",
-            "The copy or text does not show the processor.",
+            "The snapshot or lspci output does not show the processor.",
             "Add proc/cpuinfo to the copy, or give the processor.",
         )];
     };
@@ -27,7 +27,7 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         Some(legacy) if legacy.rejects_mmio() && refused_before_mapping(at).is_none() => Verdict::unknown(
             "host",
             format!(
-                "It is unknown whether a mapping reaches {}, because the copy or text does not show which host bridges the kernel trusts.",
+                "It is unknown whether a mapping reaches {}, because the snapshot or lspci output does not show which host bridges the kernel trusts.",
                 legacy.as_str()
             ),
             "Take the snapshot with `peerpath snapshot`.",
@@ -62,7 +62,7 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
         ),
         None if at.host().cpu.is_none() => Verdict::unknown(
             "host",
-            "The copy or text does not show the processor.",
+            "The snapshot or lspci output does not show the processor.",
             "Add proc/cpuinfo to the copy, or give the processor.",
         ),
         None => Verdict::pass("host", "The host is not a confidential guest."),
@@ -157,7 +157,7 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
         .because(Cause::SwiotlbForced),
         None => Verdict::unknown(
             "host",
-            "The copy or text does not show whether swiotlb=force is set.",
+            "The snapshot or lspci output does not show whether swiotlb=force is set.",
             "Add proc/cmdline to the copy, or give the kernel command line.",
         ),
     }]
@@ -170,7 +170,7 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             format!(
-                "The copy or text does not contain the config space of {}, so ACS, ATS and payload sizes are unknown.",
+                "The snapshot or lspci output does not contain the config space of {}, so ACS, ATS and payload sizes are unknown.",
                 few(&uncopied)
             ),
             "Copy the file config of each function as root, or take the snapshot with `peerpath snapshot` as root.",

@@ -16,9 +16,9 @@ const MAP_IT: &str = "Check that the buffer was mapped for this function and not
      the IOMMU domain of the function to identity.";
 
 const ATTACH_IT: &str =
-    "Bind a driver to {last}. If it has none, a transfer of an earlier driver still runs: reset the function.";
+    "If {last} has no driver, it still runs a transfer of an earlier driver: reset the function, or bind a driver.";
 
-const CHECK_THE_STREAM: &str = "Bind a driver to the function. If it has one, check the IOMMU tables of the firmware (IORT, \
+const CHECK_THE_STREAM: &str = "If the function has no driver, bind one. Otherwise check the IOMMU tables of the firmware (IORT, \
      iommu-map), which assign stream IDs to functions.";
 
 const UPDATE_FIRMWARE: &str = "Update the firmware and the kernel, and report the line to the vendor of the host.";

@@ -190,7 +190,7 @@ fn completed(text: &str, functions: &[Bdf], unnamed: Unnamed) -> String {
             continue;
         }
         let function = (placeholder.function)(functions);
-        // A path below sysfs needs an address.
+        // In a path of sysfs, insert only the address.
         let in_path = function.map_or_else(|| "BDF".to_owned(), Bdf::to_string);
         done = done.replace(&format!("/{}/", placeholder.text), &format!("/{in_path}/"));
         let name = match (function, unnamed) {

@@ -50,7 +50,7 @@ pub struct PathMatrix {
     left_out: usize,
 }
 
-/// Index of a cell without pairs: the exporter has no BAR, or the place has only one function.
+/// Index of a matrix entry without pairs: the exporter has no BAR, or the only function of the place is on both sides.
 const NO_PAIR: u16 = u16::MAX;
 
 /// All properties of a function that affect predictions or the locality, except its address.

@@ -124,7 +124,8 @@ fn map_through_host_bridge(machine: &Machine, heads: &Heads, provider: usize, cl
     }
 }
 
-/// `pci_upstream_bridge()`: of the physical function, if it has one; none on a root bus.
+/// `pci_upstream_bridge()`: the bridge above the function, for a virtual function that above its physical function. `None` on a
+/// root bus.
 fn pci_upstream_bridge(machine: &Machine, function: usize) -> Option<usize> {
     let function = machine.functions[function].physical.unwrap_or(function);
     machine.functions[function].above
@@ -154,7 +155,7 @@ fn cpu_supports_p2pdma(machine: &Machine) -> bool {
 
 /// `host_bridge_whitelist()`.
 fn host_bridge_whitelist(machine: &Machine, heads: &Heads, a: usize, b: usize) -> bool {
-    // `pci_find_host_bridge()` goes up to the root bus: of the own segment, so a root bus behind VMD is a host bridge of its own.
+    // `pci_find_host_bridge()` stops at the root bus of the function's segment, so the root bus behind VMD is another host bridge.
     let (host_a, host_b) = (machine.functions[a].root, machine.functions[b].root);
     if host_a == host_b {
         return host_is_whitelisted(machine, heads[host_a], true);

@@ -18,9 +18,9 @@ pub use comparable::CompareError;
 pub use format::{format_change, format_interval, format_value, metric_name, rows_by_severity, summary};
 
 /// How the uncertainty of a change is computed, in a few sentences for the reader of a comparison.
-pub const METHOD: &str = "Intervals have 99 % confidence with respect to the samples of the two runs. For latency they follow from \
-    the ranks of the samples in both histograms (binomial, no assumed distribution), so few samples give wide intervals. For \
-    throughput each run has one value, and the interval reaches from the lowest-throughput window of one run to the mean of the other. \
+pub const METHOD: &str = "Intervals of a latency have 99 % confidence with respect to the samples of the two runs. They follow from \
+    the ranks of the samples in both histograms (binomial, no assumed distribution), so few samples give wide intervals. Intervals of \
+    a throughput have no confidence level: they reach from the lowest-throughput window of one run to the mean of the other. \
     Variation from run to run is not included: repeat the runs to see it.";
 
 /// Settings of a comparison.
@@ -72,7 +72,7 @@ pub struct Row {
     pub new: Option<f64>,
     /// Change, in percent of the base value.
     pub change_percent: Option<f64>,
-    /// Bounds of the 99 % confidence interval of the change, in percent.
+    /// Bounds of the uncertainty interval of the change, in percent; [`METHOD`] explains it.
     pub ci_percent: Option<[f64; 2]>,
     /// Verdict on the change.
     pub verdict: Verdict,

@@ -28,7 +28,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
         }
         return vec![Verdict::unknown(
             "host",
-            "The boot options are unknown: the copy or text does not contain the kernel command line.",
+            "The boot options are unknown: the snapshot or lspci output does not contain the kernel command line.",
             "Add proc/cmdline to the copy, or give the kernel command line.",
         )];
     };
