@@ -1,11 +1,18 @@
 //! The PCI topology: the bridge above each function, its root bus and its IOMMU group.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod bus_numbers;
+mod find;
+mod groups;
 
-use crate::function::printable;
+use std::collections::{BTreeMap, HashMap};
+
+use self::bus_numbers::BusNumbers;
+use self::find::{Chain, find};
+use self::groups::groups;
+pub use self::groups::{IommuGroup, ReservedRegion};
 use crate::inbound::Inbound;
 use crate::order::ListOrder;
-use crate::{Bdf, Capability, Function, GroupMembership, HostChange, PortType, Tree, devices};
+use crate::{Bdf, Capability, Function, GroupMembership, HostChange, Tree, devices};
 
 /// A root bus. The kernel identifies a host bridge with its root bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +33,6 @@ pub struct RootBus {
     pub inbound: Inbound,
 }
 
-/// A range of I/O virtual addresses that the IOMMU driver reserves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReservedRegion {
-    /// First address.
-    pub first: u64,
-    /// Last address.
-    pub last: u64,
-    /// Type: `direct`, `direct-relaxable`, `reserved` or `msi`.
-    pub kind: String,
-}
-
 /// The parent of a root bus in sysfs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum RootParent {
@@ -49,22 +45,6 @@ pub enum RootParent {
     Platform,
     /// A channel of Hyper-V's VMBus, through which the hypervisor passes one function.
     HyperV,
-}
-
-/// An IOMMU group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct IommuGroup {
-    /// Number below `/sys/kernel/iommu_groups`.
-    pub number: u32,
-    /// Type of the default domain: `DMA`, `DMA-FQ`, `identity`.
-    pub domain_type: Option<String>,
-    /// Whether VFIO created the group in no-IOMMU mode, for a function without an IOMMU.
-    pub noiommu: bool,
-    /// Reserved I/O virtual addresses (`reserved_regions`); `None` if the file is not readable, or has more regions than the
-    /// kernel prints.
-    pub reserved: Option<Vec<ReservedRegion>>,
-    /// The functions in the group; empty if they are unknown.
-    pub members: Vec<Bdf>,
 }
 
 /// The functions of a host and their relations.
@@ -364,230 +344,6 @@ impl Topology {
     }
 }
 
-/// The root bus and the bridge above a function, from the function's sysfs path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Chain {
-    /// Segment and bus of the last `pciSSSS:BB` in the path: controllers such as VMD have a root bus below a function.
-    root: Option<(u32, u8)>,
-    parent: Option<Bdf>,
-    root_parent: RootParent,
-}
-
-impl Chain {
-    fn parse(path: &str) -> Self {
-        let mut chain = Self::default();
-        let mut functions: Vec<Bdf> = Vec::new();
-        for part in path.split('/') {
-            if let Some(root) = root_bus(part) {
-                chain.root = Some(root);
-                if let Some(controller) = functions.last() {
-                    chain.root_parent = RootParent::Function(*controller);
-                }
-                functions.clear();
-            } else if part == "platform" {
-                chain.root_parent = RootParent::Platform;
-            } else if part.starts_with("VMBUS:") || part.starts_with("MSFT1000:") {
-                chain.root_parent = RootParent::HyperV;
-            } else if let Ok(bdf) = part.parse() {
-                functions.push(bdf);
-            }
-        }
-        functions.pop();
-        Self { parent: functions.pop(), ..chain }
-    }
-}
-
-/// Parses the name of a root bus: `pci0000:40`.
-fn root_bus(name: &str) -> Option<(u32, u8)> {
-    let (segment, bus) = name.strip_prefix("pci")?.split_once(':')?;
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !plain(segment) || !plain(bus) {
-        return None;
-    }
-    Some((u32::from_str_radix(segment, 16).ok()?, u8::from_str_radix(bus, 16).ok()?))
-}
-
-/// The functions and the paths of their directories, links resolved.
-fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
-    let mut found = BTreeMap::new();
-    for name in tree.names("sys/bus/pci/devices") {
-        let path = format!("sys/bus/pci/devices/{name}");
-        if let (Ok(bdf), Some(resolved)) = (name.parse(), tree.resolve(&path)) {
-            found.insert(bdf, resolved);
-        }
-    }
-    // A copy may lack some or all of the links. The kernel itself lists every function.
-    if !tree.is_live() {
-        descend(tree, "sys/devices", Within::Devices(0), &mut found);
-    }
-    found
-}
-
-/// The part of `sys/devices` that a search is in.
-#[derive(Clone, Copy)]
-enum Within {
-    /// Directories that may contain root buses, at this depth.
-    Devices(usize),
-    /// Below a root bus, at this depth: only functions and the root buses of controllers follow.
-    RootBus(usize),
-}
-
-/// Finds functions in a directory tree. Root buses are in `sys/devices`, in a platform device, or deeper (Hyper-V).
-fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, String>) {
-    /// Maximum depth of a root bus.
-    const ROOT_DEPTH_LIMIT: usize = 6;
-    /// Maximum depth of directories below a root bus; every switch adds levels.
-    const DEPTH_LIMIT: usize = 40;
-    for name in tree.names(path) {
-        let bdf: Option<Bdf> = name.parse().ok();
-        let next = match within {
-            Within::Devices(_) if root_bus(&name).is_some() => Within::RootBus(1),
-            // These contain no PCI function, and in a complete copy many directories.
-            Within::Devices(0) if ["system", "virtual"].contains(&name.as_str()) => continue,
-            Within::Devices(depth) if depth < ROOT_DEPTH_LIMIT => Within::Devices(depth + 1),
-            Within::RootBus(depth) if depth < DEPTH_LIMIT && (bdf.is_some() || root_bus(&name).is_some()) => {
-                Within::RootBus(depth + 1)
-            }
-            _ => continue,
-        };
-        let below = format!("{path}/{name}");
-        if tree.link(&below).is_some() || !tree.is_directory(&below) {
-            continue;
-        }
-        if let Some(bdf) = bdf {
-            let known = found.entry(bdf).or_insert_with(|| below.clone());
-            // A directory in place of a link shows no bridges. The one in `sys/devices` does, if it was copied with its files.
-            if !known.starts_with("sys/devices/")
-                && ["config", "vendor", "resource"].iter().any(|file| tree.has(&format!("{below}/{file}")))
-            {
-                known.clone_from(&below);
-            }
-        }
-        descend(tree, &below, next, found);
-    }
-}
-
-/// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port, or an integrated
-/// endpoint or event collector of the root complex. An incomplete copy of sysfs may lack the bridge above the functions of other
-/// buses.
-fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
-    let is_at_the_root = |function: &&Function| {
-        function.bdf.bus() == 0
-            || function.class.is_some_and(|class| class >> 8 == 0x0600)
-            || function.pcie.present().is_some_and(|pcie| {
-                matches!(pcie.port_type, PortType::RootPort | PortType::IntegratedEndpoint | PortType::EventCollector)
-            })
-    };
-    functions.iter().filter(is_at_the_root).map(|function| (function.bdf.segment(), function.bdf.bus())).collect()
-}
-
-/// The bridges by the bus below them. The bus numbers are in the part of config space that is readable without privilege.
-struct BusNumbers {
-    /// By segment and secondary bus, the first two bridges: a bridge in a damaged copy can be below itself.
-    bridges: HashMap<(u32, u8), (usize, Option<usize>)>,
-    /// Segments with a bridge whose bus numbers are unknown.
-    incomplete: HashSet<u32>,
-    /// Buses that are root buses for certain.
-    roots: HashSet<(u32, u8)>,
-}
-
-impl BusNumbers {
-    fn of(functions: &[Function]) -> Self {
-        let mut found =
-            Self { bridges: HashMap::new(), incomplete: HashSet::new(), roots: certain_root_buses(functions) };
-        for (at, bridge) in functions.iter().enumerate() {
-            let segment = bridge.bdf.segment();
-            match bridge.config.buses_below() {
-                Some((0, _)) => {}
-                Some((secondary, _)) => {
-                    let key = (segment, secondary);
-                    found
-                        .bridges
-                        .entry(key)
-                        .and_modify(|(_, second)| *second = second.or(Some(at)))
-                        .or_insert((at, None));
-                }
-                None if bridge.class.is_none_or(|class| class >> 8 == 0x0604) => {
-                    found.incomplete.insert(segment);
-                }
-                None => {}
-            }
-        }
-        found
-    }
-
-    /// Finds the bridge whose secondary bus is the function's bus. The second value is whether the search may have missed the
-    /// bridge because the bus numbers of a bridge are unknown.
-    fn above(&self, functions: &[Function], at: usize) -> (Option<usize>, bool) {
-        let bdf = functions[at].bdf;
-        let bridge = match self.bridges.get(&(bdf.segment(), bdf.bus())) {
-            Some(&(first, second)) if first == at => second,
-            Some(&(first, _)) => Some(first),
-            None => None,
-        };
-        let bus = (bdf.segment(), bdf.bus());
-        let may_miss = self.incomplete.contains(&bdf.segment()) || !self.roots.contains(&bus);
-        (bridge, bridge.is_none() && may_miss)
-    }
-}
-
-fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, IommuGroup> {
-    const PATH: &str = "sys/kernel/iommu_groups";
-    let position: HashMap<Bdf, usize> = functions.iter().enumerate().map(|(at, function)| (function.bdf, at)).collect();
-    let mut groups: BTreeMap<u32, IommuGroup> = BTreeMap::new();
-    let mut listed: HashSet<(u32, Bdf)> = HashSet::new();
-    for name in tree.names(PATH) {
-        let Ok(number) = name.parse() else { continue };
-        let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
-        let members: Vec<Bdf> =
-            tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
-        // A copy may lack some or all of the functions' `iommu_group` links: use the links in the group directories.
-        for bdf in &members {
-            listed.insert((number, *bdf));
-            let Some(function) = position.get(bdf).map(|&at| &mut functions[at]) else { continue };
-            if !matches!(function.membership, GroupMembership::Group(_)) {
-                function.membership = GroupMembership::Group(number);
-            }
-        }
-        groups.insert(
-            number,
-            IommuGroup {
-                number,
-                domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
-                noiommu: text("name").as_deref() == Some("vfio-noiommu"),
-                reserved: text("reserved_regions").and_then(|text| reserved_regions(&text)),
-                members,
-            },
-        );
-    }
-    // If the snapshot lacks /sys/kernel/iommu_groups, derive the groups from the functions.
-    for function in functions.iter() {
-        if let GroupMembership::Group(number) = function.membership {
-            let group = groups.entry(number).or_insert_with(|| IommuGroup { number, ..IommuGroup::default() });
-            if listed.insert((number, function.bdf)) {
-                group.members.push(function.bdf);
-            }
-        }
-    }
-    groups
-}
-
-/// Parses `reserved_regions`; `None` if it has more regions than the kernel prints. The kernel prints at most one page
-/// (`iommu_group_show_resv_regions`, drivers/iommu/iommu.c), and a page of 64 KiB has space for 1560 lines.
-fn reserved_regions(text: &str) -> Option<Vec<ReservedRegion>> {
-    const LIMIT: usize = 2048;
-    let regions: Vec<_> = text.lines().filter_map(reserved_region).take(LIMIT + 1).collect();
-    (regions.len() <= LIMIT).then_some(regions)
-}
-
-/// Parses a line of `reserved_regions`: `0x00000000fee00000 0x00000000feefffff msi`.
-fn reserved_region(line: &str) -> Option<ReservedRegion> {
-    let mut fields = line.split_whitespace();
-    let mut address = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
-    let (first, last) = (address()?, address()?);
-    Some(ReservedRegion { first, last, kind: printable(fields.next()?) }).filter(|_| first <= last)
-}
-
 /// Offset of a host bridge: the CPU address in `resource` minus the bus address in the BAR register.
 fn bus_offset(function: &Function) -> Option<i128> {
     // A virtual function's BAR registers read as zero.
@@ -610,47 +366,4 @@ fn most_frequent(offsets: impl Iterator<Item = i128>) -> Option<i128> {
         *counts.entry(offset).or_default() += 1;
     }
     counts.into_iter().max_by_key(|(offset, count)| (*count, *offset == 0)).map(|(offset, _)| offset)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bdf(text: &str) -> Bdf {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn finds_root_and_parent_in_the_path() {
-        let chain = Chain::parse("sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0");
-        assert_eq!(
-            chain,
-            Chain { root: Some((0, 0x40)), parent: Some(bdf("0000:40:01.0")), root_parent: RootParent::Processor }
-        );
-        let chain = Chain::parse("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:01.0");
-        assert_eq!(chain, Chain { root: Some((1, 0)), parent: None, root_parent: RootParent::Platform });
-    }
-
-    #[test]
-    fn a_controller_with_its_own_root_bus_is_not_a_parent() {
-        let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0/10000:e1:00.0");
-        let root_parent = RootParent::Function(bdf("0000:00:0e.0"));
-        assert_eq!(chain, Chain { root: Some((0x10000, 0xe0)), parent: Some(bdf("10000:e0:01.0")), root_parent });
-        let chain = Chain::parse("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:01.0");
-        assert_eq!(chain.parent, None);
-    }
-
-    #[test]
-    fn parses_reserved_regions() {
-        let region = reserved_region("0x00000000fee00000 0x00000000feefffff msi").unwrap();
-        assert_eq!((region.first, region.last, region.kind.as_str()), (0xfee0_0000, 0xfeef_ffff, "msi"));
-        for damaged in ["", "0x1", "0x2 0x1 direct", "1 2 direct", "0x1 0x2"] {
-            assert_eq!(reserved_region(damaged), None, "{damaged}");
-        }
-    }
-
-    #[test]
-    fn a_flat_directory_has_no_root_and_parent() {
-        assert_eq!(Chain::parse("sys/bus/pci/devices/0000:01:00.0"), Chain::default());
-    }
 }
