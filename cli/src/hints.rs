@@ -140,14 +140,14 @@ const HINTS: &[Hint] = &[
         topic: "as the command line",
         commands: &["paths", "doctor", "list"],
         names: "--cmdline",
-        sentence: "Use --cmdline FILE.",
+        sentence: "Use --cmdline TEXT|FILE.",
     },
     Hint {
         causes: &[],
         topic: "as the processor",
         commands: &["paths", "doctor", "list"],
         names: "--cpu",
-        sentence: "Use --cpu FILE.",
+        sentence: "Use --cpu TEXT|FILE.",
     },
     Hint {
         causes: &[],

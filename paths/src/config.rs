@@ -404,7 +404,9 @@ impl ConfigSpace {
     /// Whether the function can cache host memory through CXL.cache: bit 0 of the capability register in the DVSEC for CXL
     /// devices (CXL specification 3.1, 8.1.3.1; `pci_cxl_ats_required` in drivers/pci/ats.c).
     pub fn cxl_cache(&self) -> Capability<bool> {
-        let of_cxl = |at: usize| self.word(at + 4) == Some(CXL_VENDOR) && self.word(at + 8) == Some(CXL_DEVICE_DVSEC);
+        // A structure whose vendor is unknown may be the wanted one.
+        let may_be = |at: usize, value| self.word(at).is_none_or(|word| word == value);
+        let of_cxl = |at: usize| may_be(at + 4, CXL_VENDOR) && may_be(at + 8, CXL_DEVICE_DVSEC);
         self.extended_where(EXTENDED_DVSEC, of_cxl)
             .and_then(|at| self.word(at + 0x0a).map(|capability| capability & 1 != 0))
     }

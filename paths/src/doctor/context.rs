@@ -97,7 +97,7 @@ impl<'a> Context<'a> {
 
     /// Whether it is unknown which driver exports the memory of the selected GPU. A selected BAR is exported through VFIO.
     pub(super) fn rule_unknown(&self) -> bool {
-        self.bar.is_none() && self.exporter.is_some_and(|exporter| !exporter.driver_known && is_gpu_class(exporter))
+        self.bar.is_none() && self.exporter.is_some_and(|exporter| !exporter.driver_known && exporter.is_gpu())
     }
 
     /// Whether VFIO exports the selected memory, or no exporter is selected. Otherwise the requirements of VFIO do not apply.
@@ -168,15 +168,6 @@ impl<'a> Context<'a> {
     /// Functions with an RDMA device.
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
-    }
-}
-
-/// Whether the class is that of a GPU: a display controller, or a processing accelerator of a vendor of GPUs (AMD's Instinct).
-pub(super) fn is_gpu_class(function: &Function) -> bool {
-    match function.class.map(|class| class >> 16) {
-        Some(0x03) => true,
-        Some(0x12) => matches!(function.vendor, Some(0x1002 | 0x10de | 0x8086)),
-        _ => false,
     }
 }
 

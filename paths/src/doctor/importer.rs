@@ -277,7 +277,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
                 );
             }
         };
-        match RdmaDriver::named(name).map(|driver| (driver.name, driver.support)) {
+        match RdmaDriver::named(name).map(|driver| (driver.name, driver.support_in(at.host().kernel))) {
             Some((name, DmaBufSupport::PinnedForever | DmaBufSupport::PinnedRevocable)) if !at.through_vfio() => {
                 pinned(at, device, name)
             }

@@ -1,8 +1,6 @@
 //! What kind of machine the host is: a guest of a hypervisor, a board, or a platform with its own rules. Advice depends on it: a
 //! card on a board cannot move to another slot, and a guest cannot switch an IOMMU on in the firmware.
 
-use std::fmt;
-
 use super::{Architecture, Cpu};
 use crate::topology::RootParent;
 use crate::{Function, Host, Topology, Tree};
@@ -199,28 +197,6 @@ impl Platform {
                  p2pdma: each slot of a POWER server has its own host bridge, and the kernel trusts none of them."
             }
             Self::XenDom0 | Self::Qemu | Self::Kunpeng | Self::Board => return None,
-        })
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::XenDom0 => "the dom0 of Xen",
-            Self::XenGuest => "a guest of Xen",
-            Self::HyperV => "a guest of Hyper-V",
-            Self::Aws => "a virtual machine of AWS",
-            Self::GoogleCloud => "a virtual machine of Google Cloud",
-            Self::Vmware => "a guest of VMware",
-            Self::Qemu => "a guest of QEMU",
-            Self::VirtualMachine => "a virtual machine",
-            Self::RaspberryPi => "a Raspberry Pi",
-            Self::Jetson => "a Jetson",
-            Self::DgxSpark => "a computer with NVIDIA's GB10",
-            Self::PowerNv => "a POWER server",
-            Self::PowerGuest => "a guest on a POWER server",
-            Self::Kunpeng => "a Kunpeng server",
-            Self::Board => "a board with a device tree",
         })
     }
 }

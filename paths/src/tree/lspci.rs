@@ -65,7 +65,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn add(&mut self, header: &Header<'_>) {
+    fn add(&mut self, header: &Header) {
         self.vendor = self.vendor.or(header.vendor);
         self.device = self.device.or(header.device);
         self.numbers = self.numbers.or(header.numbers);

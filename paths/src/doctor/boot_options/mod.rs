@@ -51,7 +51,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
 
 /// Text of the command line without characters that could control a terminal.
 fn printable(text: &str) -> String {
-    /// Length limit of the kernel's command line on most architectures, in bytes.
+    /// Length limit of the shown text, in bytes.
     const LIMIT: usize = 4096;
     text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(LIMIT).collect()
 }

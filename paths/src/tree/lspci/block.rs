@@ -50,7 +50,7 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn new(header: Header<'a>) -> Self {
+    pub(super) fn new(header: Header) -> Self {
         let mut shown = Shown::default();
         shown.add(&header);
         Self {

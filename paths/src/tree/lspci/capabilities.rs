@@ -29,12 +29,15 @@ const EXTENDED: &[(&str, u16)] = &[
     ("Physical Resizable BAR", 0x15),
     ("Process Address Space ID", 0x1b),
     ("Downstream Port Containment", 0x1d),
+    ("Designated Vendor-Specific", 0x23),
+    ("Integrity & Data Encryption", 0x30),
 ];
 const EXPRESS: u8 = 0x10;
 const PCI_X: u8 = 0x07;
 const ACS: u16 = 0x0d;
 const ATS: u16 = 0x0f;
 const SRIOV: u16 = 0x10;
+const DVSEC: u16 = 0x23;
 
 const CONVENTIONAL_BYTES: u16 = 256;
 /// The last place in each list. The lists of a shortened text continue there with unknown bytes.
@@ -153,7 +156,22 @@ pub(super) fn encode(listed: &[Listed<'_>], pointer: usize, is_complete: bool, c
             ACS => acs(capability, config),
             ATS => ats(capability, config),
             SRIOV => sriov(capability, config),
+            DVSEC => dvsec(capability, config),
             _ => {}
+        }
+    }
+}
+
+/// `Designated Vendor-Specific: Vendor=1e98 ID=0000 Rev=1 Len=56: CXL`: the vendor and the ID of the structure.
+fn dvsec(capability: &Listed<'_>, config: &mut KnownBytes) {
+    let at = usize::from(capability.offset);
+    let number = |mark: &str| {
+        let (_, rest) = capability.name.split_once(mark)?;
+        u16::from_str_radix(rest.get(..4)?, 16).ok()
+    };
+    for (offset, mark) in [(0x04, " Vendor="), (0x08, " ID=")] {
+        if let Some(number) = number(mark) {
+            config.set_word(at + offset, number);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::Bdf;
 
 /// The line of a function. `None` is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header<'a> {
+pub(super) struct Header {
     pub(super) bdf: Bdf,
     pub(super) class: Option<u16>,
     pub(super) programming_interface: Option<u8>,
@@ -18,12 +18,11 @@ pub(super) struct Header<'a> {
     pub(super) is_virtual: bool,
     /// The IOMMU group, which a widespread script prints before the line.
     pub(super) group: Option<u32>,
-    pub(super) name: &'a str,
 }
 
-impl<'a> Header<'a> {
+impl Header {
     /// Parses a line; `None` if the line is not that of a function.
-    pub(super) fn parse(line: &'a str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (group, line) = without_group(line.trim_start());
         let (address, rest) = line.split_once(' ')?;
         // Other lines that start with an address have no class.
@@ -34,7 +33,7 @@ impl<'a> Header<'a> {
     }
 
     /// The name of a function, as a tree view shows it after the address.
-    pub(super) fn named(bdf: Bdf, name: &'a str) -> Self {
+    pub(super) fn named(bdf: Bdf, name: &str) -> Self {
         let (ids, rest) = match number_pair(name.split(' ').next().unwrap_or_default()) {
             Some(ids) => (Some(ids), name),
             None => bracketed_ids(name),
@@ -55,7 +54,6 @@ impl<'a> Header<'a> {
             numbers: ids.filter(|&(vendor, device)| vendor != 0xffff && device != 0xffff),
             is_virtual: name.contains("Virtual Function"),
             group: None,
-            name,
         }
     }
 }

@@ -67,6 +67,16 @@ fn lines_that_a_mail_program_wrapped_are_joined() {
 }
 
 #[test]
+fn link_encryption_and_vendor_specific_structures_are_unknown_without_their_registers() {
+    let listed =
+        "\tCapabilities: [200 v1] Integrity & Data Encryption\n\tCapabilities: [240 v1] Designated Vendor-Specific: ";
+    let cxl = port(&format!("{PORT}{listed}Vendor=1e98 ID=0000 Rev=1 Len=56: CXL\n\n"));
+    assert_eq!((cxl.ide, cxl.config.cxl_cache()), (Capability::Unknown, Capability::Unknown));
+    let other = port(&format!("{PORT}{listed}Vendor=8086 ID=0000 Rev=1 Len=56 <?>\n\n"));
+    assert_eq!(other.config.cxl_cache(), Capability::Absent);
+}
+
+#[test]
 fn capabilities_after_the_end_of_a_shortened_text_are_unknown() {
     for end in ["", "\t[...]\n\n", "<snip>\n\n"] {
         let port = port(&format!("{PORT}{end}"));
