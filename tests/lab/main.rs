@@ -7,6 +7,7 @@
 mod cases;
 mod command;
 mod functions;
+mod kernel_log;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -162,11 +163,12 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
     let outcome = run_guest(name, scenario, part, filter);
     let log = command::lab_folder().join(name).join("dmesg.txt");
     if outcome.is_ok() || !is_emulator_fault(&fs::read_to_string(&log).unwrap_or_default()) {
-        return outcome;
+        return outcome.and_then(|()| kernel_log::explains(&log));
     }
     fs::rename(&log, log.with_file_name("dmesg-emulator-fault.txt"))?;
     println!("{name:>12} | QEMU executed a breakpoint that the kernel had already removed; the guest runs once more");
-    run_guest(name, scenario, part, filter)
+    run_guest(name, scenario, part, filter)?;
+    kernel_log::explains(&log)
 }
 
 /// Whether the guest ended by a known fault of QEMU's multi-threaded TCG. While the kernel patches a tracepoint, it replaces an

@@ -6,6 +6,7 @@ mod binding;
 mod breadth;
 mod corruption;
 mod libraries;
+mod lspci;
 mod nvme;
 mod peer;
 mod ranges;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Vec<Case> {
         arrange::cases(),
         socket::cases(),
         libraries::cases(),
+        lspci::cases(),
         binding::cases(),
         bad_input::cases(),
         nvme::cases(),
