@@ -1,7 +1,7 @@
 //! Facts of the whole host: kernel, command line, processor, memory encryption.
 
 mod command_line;
-mod cpu;
+pub(crate) mod cpu;
 mod facts;
 mod feature;
 mod guest;

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::host::{guest_marks, platform_files};
+use crate::host::{cpu, guest_marks, platform_files};
 use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices, inbound};
 
 /// Files of a function. `config` and links are handled separately.
@@ -98,26 +98,9 @@ const COMMAND_LINE: &[&str] = &[
     "xen_pciback",
 ];
 
-/// Keys of the lines of `/proc/cpuinfo` that a snapshot contains.
-const CPU_KEYS: &[&str] = &[
-    "processor",
-    "vendor_id",
-    "cpu family",
-    "model",
-    "model name",
-    "stepping",
-    "flags",
-    "address sizes",
-    "CPU implementer",
-    "CPU architecture",
-    "CPU part",
-    "Features",
-    "cpu",
-    "platform",
-    "type",
-    "Model",
-    "machine",
-];
+/// Keys of the lines of `/proc/cpuinfo` that a snapshot contains besides those that [`Cpu::parse`](crate::Cpu::parse) reads.
+const CPU_KEYS: &[&str] =
+    &["processor", "model", "stepping", "address sizes", "CPU architecture", "CPU part", "Features"];
 
 /// Size limit of a text file of sysfs.
 const TEXT_LIMIT_BYTES: usize = 64 << 10;
@@ -297,7 +280,7 @@ fn cpuinfo(text: &str) -> String {
     let mut kept = Vec::new();
     for line in text.lines() {
         let key = line.split(':').next().unwrap_or_default().trim();
-        if CPU_KEYS.contains(&key) && !seen.contains(&key) {
+        if (cpu::KEYS.contains(&key) || CPU_KEYS.contains(&key)) && !seen.contains(&key) {
             seen.push(key);
             kept.push(line);
         }
@@ -308,6 +291,7 @@ fn cpuinfo(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Cpu;
 
     #[test]
     fn keeps_only_permitted_kernel_parameters() {
@@ -319,5 +303,13 @@ mod tests {
     fn keeps_one_processor_without_serial_number() {
         let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmicrocode\t: 0x1\n\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n\nSerial\t: 00001\nplatform\t: pSeries\n";
         assert_eq!(cpuinfo(text), "processor\t: 0\nvendor_id\t: AuthenticAMD\nplatform\t: pSeries");
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_the_reader_of_the_processor_uses() {
+        for text in ["hart\t: 0\nisa\t: rv64imafdc\n", "Hardware\t: Board 3\n", "cpu\t: Alpha\n"] {
+            assert_eq!(Cpu::parse(&cpuinfo(text)), Cpu::parse(text));
+            assert_ne!(Cpu::parse(text), Cpu::default());
+        }
     }
 }

@@ -373,6 +373,10 @@ fn drivers_that_export_host_memory_only_are_named() {
         assert_eq!(rule.status, Status::Warn);
         assert!(rule.detail.contains("host memory only"), "{rule:#?}");
         assert!(one(&findings, "path").detail.starts_with("host-memory"));
+        let every_pair = doctor(&two(driver, Some("mlx5_core"), 0x02_0000).tree(), None, Some(B));
+        let path = one(&every_pair, "path");
+        assert_eq!(path.status, Status::Pass, "{path:#?}");
+        assert!(path.detail.contains(" host-memory"), "{path:#?}");
     }
 }
 

@@ -131,19 +131,23 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
         || at.rdma_functions().iter().map(|function| function.bdf).collect(),
         |importer| vec![importer.bdf],
     );
-    // NVIDIA's driver maps pairs that p2pdma refuses because of the topology.
-    let asks_nobody = |bdf: &Bdf| {
-        let function = at.topology().function(*bdf);
-        function.is_some_and(|function| ExporterRule::of(function, at.bar) == ExporterRule::Nvidia)
+    let rule = |bdf: &Bdf| {
+        at.topology().function(*bdf).map_or(ExporterRule::Vfio, |function| ExporterRule::of(function, at.bar))
     };
-    let (nvidia, asking): (Vec<Bdf>, Vec<Bdf>) = exporters.into_iter().partition(asks_nobody);
+    let (to_host_memory, exporters): (Vec<Bdf>, Vec<Bdf>) =
+        exporters.into_iter().partition(|bdf| rule(bdf).exports_host_memory_only());
+    let (asking, independent): (Vec<Bdf>, Vec<Bdf>) = exporters.into_iter().partition(|bdf| rule(bdf).asks_p2pdma());
     let mut predictions = predictor.count_paths(&asking, &importers);
     let mut unasked = 0;
-    for ((path, cause), count) in predictor.count_paths(&nvidia, &importers) {
+    for ((path, cause), count) in predictor.count_paths(&independent, &importers) {
         if (path, cause) == (PathName::Refused, Some(Cause::Topology)) {
             unasked += count;
         }
         *predictions.entry((path, cause)).or_default() += count;
+    }
+    let through_host_memory: u64 = predictor.count_paths(&to_host_memory, &importers).into_values().sum();
+    if through_host_memory > 0 {
+        *predictions.entry((PathName::HostMemory, None)).or_default() += through_host_memory;
     }
     let pairs: u64 = predictions.values().sum();
     if pairs == 0 {

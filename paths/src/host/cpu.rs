@@ -2,10 +2,27 @@
 
 use std::collections::HashMap;
 
+/// Keys of the lines of `/proc/cpuinfo` that this module reads. A copy of the file contains at least these.
+pub(crate) const KEYS: &[&str] = &[
+    "vendor_id",
+    "cpu family",
+    "model name",
+    "flags",
+    "CPU implementer",
+    "cpu",
+    "platform",
+    "type",
+    "hart",
+    "isa",
+    "Model",
+    "machine",
+    "Hardware",
+];
+
 /// The first processor of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// `AuthenticAMD`, `GenuineIntel`; x86 only.
+    /// `AuthenticAMD`, `GenuineIntel`; x86, and `IBM/S390`.
     pub vendor: Option<String>,
     /// CPU family, including the extended family; x86 only.
     pub family: Option<u32>,
@@ -102,6 +119,11 @@ impl Cpu {
         }
     }
 
+    /// Whether the processor is an x86 one.
+    pub fn is_x86(&self) -> bool {
+        self.architecture == Some(Architecture::X86)
+    }
+
     /// Whether the processor is one of a virtual machine; x86 only.
     pub fn is_guest(&self) -> bool {
         self.has("hypervisor")
@@ -178,6 +200,14 @@ mod tests {
         assert_eq!(Cpu::parse(text).legacy_dma, Some(LegacyDma::PowerTce));
         assert_eq!(Cpu::parse("cpu\t\t: UltraSparc T2\ntype\t\t: sun4v\n").legacy_dma, Some(LegacyDma::Sparc));
         assert_eq!(Cpu::parse("vendor_id : GenuineIntel\n").legacy_dma, None);
+    }
+
+    #[test]
+    fn s390_is_not_x86_although_it_has_a_vendor() {
+        assert!(
+            Cpu::parse("vendor_id       : IBM/S390\n# processors    : 4\n").architecture == Some(Architecture::Other)
+        );
+        assert!(Cpu::parse("vendor_id\t: HygonGenuine\n").is_x86());
     }
 
     proptest! {

@@ -6,7 +6,8 @@ use super::PossiblePaths;
 use super::iova::ReservedRanges;
 use crate::inbound::Inbound;
 use crate::{
-    Bar, Bounce, Cause, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma, Topology,
+    Bar, Bounce, Cause, Cpu, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma,
+    Topology,
 };
 
 /// Kind of mapping that the DMA API creates for a device.
@@ -208,7 +209,7 @@ struct GroupRanges {
 
 impl GroupRanges {
     fn of(host: &Host, topology: &Topology) -> Self {
-        let is_x86 = host.cpu.as_ref().is_some_and(|cpu| cpu.vendor.is_some());
+        let is_x86 = host.cpu.as_ref().is_some_and(Cpu::is_x86);
         let other = reserved_iova(is_x86, None);
         let mut different = BTreeSet::from([other.clone()]);
         let mut shared = |ranges: ReservedRanges| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::{Node, Source};
+use crate::host::cpu;
 
 /// Files that replace or complete those of another source.
 pub(super) struct Overlay {
@@ -45,25 +46,29 @@ impl Source for Overlay {
     }
 }
 
-/// Keys of `/proc/cpuinfo`, and the keys of `lscpu` with the same meaning.
-const KEYS: &[(&str, &[&str])] = &[
-    ("vendor_id", &["vendor_id", "Vendor ID"]),
-    ("cpu family", &["cpu family", "CPU family"]),
-    ("model name", &["model name", "Model name"]),
-    ("flags", &["flags", "Flags"]),
-    ("platform", &["platform"]),
-    ("CPU implementer", &["CPU implementer"]),
-    ("cpu", &["cpu"]),
-    ("type", &["type"]),
+/// Keys in the output of `lscpu`, and the keys of `/proc/cpuinfo` with the same meaning.
+const LSCPU_KEYS: &[(&str, &str)] = &[
+    ("Vendor ID", "vendor_id"),
+    ("CPU family", "cpu family"),
+    ("Model name", "model name"),
+    ("Flags", "flags"),
+    ("Architecture", "Architecture"),
 ];
+
+/// The key of `/proc/cpuinfo` for a key of that file or of `lscpu`.
+fn known_key(key: &str) -> Option<&'static str> {
+    let lscpu = LSCPU_KEYS.iter().find(|(theirs, _)| *theirs == key).map(|(_, known)| *known);
+    lscpu.or_else(|| cpu::KEYS.iter().copied().find(|known| *known == key))
+}
 
 /// Whether a line is one of `/proc/cpuinfo` or `lscpu` that names the processor.
 pub(super) fn is_about_the_processor(line: &str) -> bool {
     let key = line.split(':').next().unwrap_or_default().trim_end();
-    let names_it = |(known, keys): &(&str, &[&str])| {
-        !matches!(*known, "flags" | "type" | "cpu" | "platform") && keys.contains(&key)
-    };
-    line.contains(':') && KEYS.iter().any(names_it)
+    line.contains(':')
+        && matches!(
+            known_key(key),
+            Some("vendor_id" | "cpu family" | "model name" | "CPU implementer" | "hart" | "isa" | "Architecture")
+        )
 }
 
 /// The text of `/proc/cpuinfo` for a description of a processor: `/proc/cpuinfo` itself, the output of `lscpu`, a line of the
@@ -81,21 +86,56 @@ pub(super) fn cpuinfo(text: &str) -> Option<String> {
     vendor_and_family(text).or_else(|| from_model(text.lines().next()?))
 }
 
-/// The lines of `/proc/cpuinfo` or `lscpu` that the reader of the processor uses.
+/// The lines of `/proc/cpuinfo` or `lscpu` that the reader of the processor uses. `lscpu` prints a vendor for every processor,
+/// `/proc/cpuinfo` only for x86 and s390, so the architecture decides whether the vendor is kept.
 fn from_lines(text: &str) -> String {
+    let pairs = || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));
+    let architecture = pairs().find(|(key, _)| *key == "Architecture").map(|(_, value)| value);
+    let has_vendor = match architecture {
+        Some(name) => matches!(name, "x86_64" | "i386" | "i486" | "i586" | "i686" | "s390" | "s390x"),
+        None => true,
+    };
     let mut kept = String::new();
-    for line in text.lines() {
-        let Some((key, value)) = line.split_once(':') else { continue };
-        let (key, value) = (key.trim(), value.trim());
-        if let Some((known, _)) = KEYS.iter().find(|(_, keys)| keys.contains(&key)) {
-            kept += &format!("{known}\t: {value}\n");
-            // lscpu prints the processor of a POWER machine as the name of the model.
-            if key == "Model name" && value.starts_with("POWER") {
-                kept += &format!("cpu\t: {value}\n");
-            }
+    for (key, value) in pairs() {
+        let Some(known) = known_key(key) else { continue };
+        match known {
+            "Architecture" if value.starts_with("aarch64") => kept += &implementer(),
+            "Architecture" if value.starts_with("riscv") => kept += "hart\t: 0\n",
+            "Architecture" => {}
+            "vendor_id" if !has_vendor => {}
+            "vendor_id" if key == "Vendor ID" && is_arm_vendor(value) => kept += &implementer(),
+            _ => kept += &format!("{known}\t: {value}\n"),
+        }
+        // lscpu prints the processor of a POWER machine as the name of the model.
+        if key == "Model name" && value.starts_with("POWER") {
+            kept += &format!("cpu\t: {value}\n");
         }
     }
     kept
+}
+
+/// A line that only an Arm processor has. The number does not matter to the reader of the processor.
+fn implementer() -> String {
+    "CPU implementer\t: 0x41\n".to_owned()
+}
+
+/// Whether `lscpu` prints this vendor for Arm processors (`hw_implementer` in sys-utils/lscpu-arm.c of util-linux).
+fn is_arm_vendor(vendor: &str) -> bool {
+    const VENDORS: &[&str] = &[
+        "ARM",
+        "Broadcom",
+        "Cavium",
+        "DEC",
+        "FUJITSU",
+        "HiSilicon",
+        "NVIDIA",
+        "APM",
+        "Qualcomm",
+        "Apple",
+        "Phytium",
+        "Ampere",
+    ];
+    VENDORS.contains(&vendor)
 }
 
 /// `AuthenticAMD:25`, `amd:0x19`, `GenuineIntel`.
@@ -159,8 +199,7 @@ fn from_model(text: &str) -> Option<String> {
         "Grace",
         "ThunderX2",
     ];
-    // The implementer byte only tells the reader that the processor is not an x86 one.
-    has(ARM).then(|| format!("CPU implementer\t: 0x41\nmodel name\t: {name}\n"))
+    has(ARM).then(|| format!("{}model name\t: {name}\n", implementer()))
 }
 
 /// The CPU family of a model of AMD, from the numbering of its series; `None` if the number does not show it.
@@ -219,7 +258,7 @@ fn amd_family(words: &[&str]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cpu;
+    use crate::{Architecture, Cpu};
     use proptest::prelude::*;
 
     fn vendor_family(text: &str) -> Option<(Option<String>, Option<u32>)> {
@@ -263,6 +302,19 @@ mod tests {
         assert!(Cpu::parse(&cpuinfo("POWER9, altivec supported").unwrap()).legacy_dma.is_some());
         assert!(Cpu::parse(&cpuinfo("Model name: POWER9\n").unwrap()).legacy_dma.is_some());
         assert_eq!((cpuinfo("a fast one"), cpuinfo(" "), cpuinfo("x:25")), (None, None, None));
+    }
+
+    #[test]
+    fn lscpu_of_another_architecture_is_not_taken_for_x86() {
+        let architecture = |text: &str| cpuinfo(text).and_then(|text| Cpu::parse(&text).architecture);
+        let arm = "Architecture:   aarch64\nVendor ID:   ARM\n  Model name:  Neoverse-N1\n";
+        assert_eq!(architecture(arm), Some(Architecture::Arm64));
+        assert_eq!(architecture("Vendor ID:   Ampere\nModel name: Ampere-1a\n"), Some(Architecture::Arm64));
+        assert_eq!(architecture("Architecture: s390x\nVendor ID: IBM/S390\n"), Some(Architecture::Other));
+        assert_eq!(architecture("Architecture: riscv64\n"), Some(Architecture::Other));
+        assert_eq!(architecture("Architecture: x86_64\nVendor ID: GenuineIntel\n"), Some(Architecture::X86));
+        let power = architecture("Architecture: ppc64le\nModel name: POWER9, altivec supported\n");
+        assert!(matches!(power, Some(Architecture::Power { .. })));
     }
 
     proptest! {
