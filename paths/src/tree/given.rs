@@ -159,7 +159,7 @@ fn from_model(text: &str) -> Option<String> {
         "Grace",
         "ThunderX2",
     ];
-    // The implementer byte only tells the reader that the processor is not an x86 one.
+    // The implementer byte only shows the parser that the processor is an Arm processor.
     has(ARM).then(|| format!("CPU implementer\t: 0x41\nmodel name\t: {name}\n"))
 }
 
