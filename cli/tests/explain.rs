@@ -66,7 +66,7 @@ fn the_kind_of_memory_and_the_driver_change_the_meaning() {
         rows[0]["cause"].clone()
     };
     let register = ["--step", "register", "--json"];
-    // EINVAL means topology only if p2pdma's answer for the pair is known.
+    // EINVAL means topology only if the result of the P2PDMA check is known.
     assert_eq!(cause(&[&["EINVAL"][..], &register].concat()), Value::Null);
     assert_eq!(cause(&[&["ENODEV"][..], &register].concat()), "revoked");
     assert_ne!(cause(&[&["EINVAL", "--source", "gpu"][..], &register].concat()), "topology");

@@ -31,7 +31,7 @@ fn a_gpu_is_named_as_cuda_names_it_or_by_its_address() {
     assert!(notes.contains("cuda:0 is 0000:a3:00.0 if GPUs are numbered by address"), "{notes}");
     let text = text(&peerpath("paths", B200, &["--from", "cuda:0", "--to", "verbs:mlx5_12"]));
     assert!(text.contains("rule          NVIDIA's driver exports the GPU's memory"), "{text}");
-    assert_eq!(text.matches("without asking p2pdma").count(), 1, "{text}");
+    assert_eq!(text.matches("without the P2PDMA check").count(), 1, "{text}");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_bar_and_a_function_without_gpu_driver_follow_vfio() {
         [["--from", "0000:a3:00.0:2", "--to", "0000:a4:00.0"], ["--from", "0000:a4:00.0", "--to", "cuda:0"]]
     {
         let text = text(&peerpath("paths", B200, &arguments));
-        assert!(text.contains("rule          VFIO exports the BAR, and p2pdma decides"), "{text}");
+        assert!(text.contains("rule          VFIO exports the BAR, and the P2PDMA check decides"), "{text}");
         assert!(text.contains("blocked by"), "{text}");
     }
 }

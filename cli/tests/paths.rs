@@ -89,7 +89,7 @@ C  trn/SYS  trn/SYS  -        bus/PIX  92:00.0 amdgpu
 D  trn/SYS  trn/SYS  bus/PIX  -        93:00.0 mlx5_1
 ";
     assert!(text.contains(expected), "{text}");
-    assert!(text.contains("bus = bus-address: 4 pairs, e.g. 12:00.0 -> 13:00.0: the nearest bridge"), "{text}");
+    assert!(text.contains("bus = bus-address: 4 pairs, e.g. 12:00.0 -> 13:00.0: the functions have"), "{text}");
     assert!(text.contains("trn = host-bridge-translated: 8 pairs"), "{text}");
     assert!(text.contains("PIX = at most one PCIe bridge") && text.contains("SYS = between NUMA nodes"), "{text}");
     assert!(text.contains("driver-not-vfio (exporters 13:00.0, 93:00.0)"), "{text}");
@@ -125,10 +125,10 @@ fn lists_one_exporter_with_grouped_reasons() {
     let rows: Vec<_> = text.lines().filter(|line| line.starts_with("0000:12:00.0")).collect();
     assert_eq!(rows.len(), 3, "{text}");
     assert!(text.contains("host-bridge-translated: 2 pairs, e.g. 0000:12:00.0 -> 0000:92:00.0: "), "{text}");
-    assert!(!rows[0].contains("the nearest bridge"), "{text}");
+    assert!(!rows[0].contains("the functions have a common bridge"), "{text}");
     let text = paths(&host.path, &["--to", "verbs:mlx5_1", "--all"]);
     let rows: Vec<_> = text.lines().filter(|line| line.contains(" 0000:93:00.0 ")).collect();
-    assert!(rows.len() == 3 && rows[2].contains("the nearest bridge"), "{text}");
+    assert!(rows.len() == 3 && rows[2].contains("the functions have a common bridge"), "{text}");
 }
 
 #[test]

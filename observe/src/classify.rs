@@ -2,7 +2,7 @@
 //!
 //! | events | path |
 //! |---|---|
-//! | p2pdma returned `BUS_ADDR`, and neither the DMA API nor the IOMMU mapped this memory | `bus-address` |
+//! | P2PDMA returned `BUS_ADDR`, and neither the DMA API nor the IOMMU mapped this memory | `bus-address` |
 //! | `dma:dma_map_phys` of this memory, with DMA address = physical address plus the known offset of the host bridge | `host-bridge-bypass` |
 //! | `iommu:map` of this memory | `host-bridge-translated` |
 //! | attach or map returned an errno, or `dma_map_phys` returned `DMA_MAPPING_ERROR` | `refused` |
@@ -57,9 +57,9 @@ fn path(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> Result
     let path = match events.map_types[..] {
         [MapType::BusAddress] => bus_address(trace, events, expected),
         [] | [MapType::ThroughHostBridge] => host_bridge(trace, events, expected),
-        [MapType::NotSupported] => Err("p2pdma returned NOT_SUPPORTED, but the memory was mapped".into()),
-        [MapType::Other(raw)] => Err(format!("p2pdma returned the unknown map type {raw}")),
-        _ => Err("p2pdma returned different map types during one registration".into()),
+        [MapType::NotSupported] => Err("P2PDMA returned NOT_SUPPORTED, but the memory was mapped".into()),
+        [MapType::Other(raw)] => Err(format!("P2PDMA returned the unknown map type {raw}")),
+        _ => Err("P2PDMA returned different map types during one registration".into()),
     }?;
     match (path, expected.translated) {
         (PathName::HostBridgeBypass, Some(true)) => {
@@ -112,20 +112,20 @@ fn is_refused(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> 
 
 fn bus_address(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) -> Result<PathName, String> {
     if !events.direct.is_empty() || !events.iommu.is_empty() {
-        return Err("p2pdma returned BUS_ADDR, but the memory was mapped through the host bridge".into());
+        return Err("P2PDMA returned BUS_ADDR, but the memory was mapped through the host bridge".into());
     }
     // The probe reads bus_offset only on kernels with BTF, and only then is the physical address that it reads reliable.
     if let Some(&Ranges { phys: Some(phys), length_bytes: Some(length), bus_offset: Some(_), .. }) = events.ranges
         && !expected.covers(phys, length)
     {
-        return Err(format!("p2pdma returned BUS_ADDR for other memory, at {phys:#x}"));
+        return Err(format!("P2PDMA returned BUS_ADDR for other memory, at {phys:#x}"));
     }
     // Bus-address is concluded from the absence of mapping events, so the trace must be complete.
     if trace.log.lost_events > 0 || trace.log.unreadable_lines > 0 {
-        return Err("p2pdma returned BUS_ADDR, but events were lost, so other mappings cannot be ruled out".into());
+        return Err("P2PDMA returned BUS_ADDR, but events were lost, so other mappings cannot be ruled out".into());
     }
     match trace.missing_tracepoints.first() {
-        Some(missing) => Err(format!("p2pdma returned BUS_ADDR, but {missing}, so other mappings cannot be ruled out")),
+        Some(missing) => Err(format!("P2PDMA returned BUS_ADDR, but {missing}, so other mappings cannot be ruled out")),
         None => Ok(PathName::BusAddress),
     }
 }
@@ -163,13 +163,13 @@ fn no_mapping(trace: &Trace, events: &MemoryEvents<'_>) -> String {
         return "events were lost, and no remaining event shows a mapping of the memory".into();
     }
     if !events.map_types.is_empty() {
-        return "p2pdma returned THRU_HOST_BRIDGE, but no event shows a mapping of the memory".into();
+        return "P2PDMA returned THRU_HOST_BRIDGE, but no event shows a mapping of the memory".into();
     }
     let attached = !events.attachments.is_empty() || trace.calls.iter().any(|call| call.operation == DmaBufOp::Attach);
     let mapped = trace.calls.iter().any(|call| call.operation == DmaBufOp::Map);
     match (attached, mapped) {
         (_, true) | (true, false) if !trace.records_map_type => {
-            "no event shows a mapping through the host bridge, and this kernel does not report the map type of p2pdma"
+            "no event shows a mapping through the host bridge, and this kernel does not report the map type of P2PDMA"
                 .into()
         }
         (_, true) => {

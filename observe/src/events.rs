@@ -46,7 +46,7 @@ pub(crate) struct MemoryEvents<'a> {
     pub(crate) iommu: Vec<IommuMapping>,
     /// Number of mappings of other memory.
     pub(crate) of_other_memory: usize,
-    /// Distinct map types that p2pdma returned, in order of their first occurrence.
+    /// Distinct map types that P2PDMA returned, in order of their first occurrence.
     pub(crate) map_types: Vec<MapType>,
     /// Exporter and device of each attachment.
     pub(crate) attachments: Vec<(&'a str, &'a str)>,

@@ -1,11 +1,11 @@
 //! Observes which path the kernel sets up while a device driver attaches to a dma-buf and maps it.
 //!
-//! The kernel chooses the path inside the call that registers the buffer: the importer's driver attaches to the
-//! dma-buf and asks the exporter to map it; the exporter asks p2pdma how to reach the importer, and then maps through the
-//! IOMMU, maps without translation, or refuses. Each of these steps is a tracepoint or a function that accepts a probe. An
-//! [`Observer`] records them through tracefs, and [`Trace::classify`] derives the path from the recording (the rules are
-//! listed in `classify.rs`). `pci_p2pdma_map_type` may read the map type from a cache, but the kernel calls it for every mapping,
-//! so its return probe reports the map type each time.
+//! The kernel chooses the path inside the call that registers the buffer: the importer's driver attaches to the dma-buf and asks
+//! the exporter to map it; the exporter calls P2PDMA to find the route to the importer, and then maps through the IOMMU, maps
+//! without translation, or refuses. Each of these steps is a tracepoint or a function that accepts a probe. An [`Observer`]
+//! records them through tracefs, and [`Trace::classify`] derives the path from the recording (the rules are listed in
+//! `classify.rs`). `pci_p2pdma_map_type` may read the map type from a cache, but the kernel calls it for every mapping, so its
+//! return probe reports the map type each time.
 //!
 //! ```no_run
 //! # use peerpath_observe::{Expected, Memory, ObserveError, Observer, ObserverOptions, ProbeSet};

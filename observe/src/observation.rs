@@ -66,7 +66,7 @@ pub struct Observation {
     pub attribute: Option<String>,
     /// Whether every DMA address equals the physical address; `None` if an address is unknown.
     pub dma_address_equals_physical: Option<bool>,
-    /// The map type that p2pdma returned; the first one if there are several.
+    /// The map type that P2PDMA returned; the first one if there are several.
     pub map_type: Option<MapType>,
     /// The mappings of the memory. For a refused registration: the mappings before the refusal.
     pub mappings: Vec<Mapping>,

@@ -2,8 +2,8 @@
 //!
 //! A downstream port applies its ACS controls to the packets that it receives from below (PCIe 6.0, section 6.12.1.1). The
 //! importer's requests enter the switch at the port above the importer, the completions of its reads at the port above the
-//! exporter. p2pdma has another rule: it counts the redirect bits of all ports between the two functions, whether or not the
-//! packets enter there (`calc_map_type_and_dist` in `drivers/pci/p2pdma.c`).
+//! exporter. P2PDMA applies another rule: it counts the redirect bits of all ports between the two functions, whether or not the
+//! packets enter the switch there (`calc_map_type_and_dist` in `drivers/pci/p2pdma.c`).
 
 use crate::{AcsControl, Capability, Function, PathName, PortType, Topology};
 
@@ -67,7 +67,7 @@ impl<'a> SwitchRoute<'a> {
         })
     }
 
-    /// What happens to a request with an address that ATS translated. Translation blocking is judged by [`translation_blocker`].
+    /// What happens to a request with an address that ATS translated. [`translation_blocker`] handles translation blocking.
     pub(crate) fn translated_request(&self) -> Option<PortAction> {
         match self.requests_enter.acs {
             Capability::Present(control) if control.direct_translated() => Some(PortAction::Forward),
@@ -85,8 +85,8 @@ impl<'a> SwitchRoute<'a> {
         }
     }
 
-    /// Whether the importer's untranslated requests stay below the switch on this path; `None` if no request is possible, or if the
-    /// answer depends on unreadable config space.
+    /// Whether the importer's untranslated requests stay below the switch on this path; `None` if no request is possible, or if
+    /// this depends on unreadable config space.
     pub(crate) fn keeps_requests(&self, path: PathName) -> Option<bool> {
         match path {
             PathName::BusAddress => Some(true),

@@ -72,7 +72,7 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "No bridge is above both {from} and {to}, so all transfers between them pass through the root complex."
+                    "{from} and {to} have no common bridge, so all transfers between them pass through the root complex."
                 ),
                 remedy,
             ));
@@ -84,7 +84,7 @@ impl Plan<'_> {
             return Err(Explanation::new(
                 Cause::Topology,
                 format!(
-                    "{bdf} itself has ACS redirect set ({}), and the kernel sets it again whenever a driver binds.",
+                    "ACS redirect is set on {bdf} itself ({}), and the kernel sets it again when a driver binds.",
                     acs.redirect_names()
                 ),
                 format!("Choose a function without ACS, or boot with pci=disable_acs_redir={bdf}."),
@@ -157,10 +157,7 @@ impl Plan<'_> {
         let Some(port) = below.last().filter(|port| *port != self.to) else {
             return Err(Explanation::new(
                 Cause::Topology,
-                format!(
-                    "No port between {} and {common}, the nearest bridge above both functions, can redirect requests.",
-                    self.to
-                ),
+                format!("No port between {} and {common}, the nearest common bridge, can redirect requests.", self.to),
                 "Request translated, or move one function to another port.",
             ));
         };
@@ -277,7 +274,7 @@ impl Plan<'_> {
                 let report = predictor.report(&prediction);
                 let remedy = report.would_change.first().map_or_else(
                     || "Choose another pair or another path.".to_owned(),
-                    |change| format!("To change it, {change}."),
+                    |change| format!("To get another path, {change}."),
                 );
                 let (path, fact) = (prediction.path, report.deciding.fact);
                 let why = match path {
@@ -288,7 +285,7 @@ impl Plan<'_> {
                 };
                 Err(Explanation { cause: prediction.cause, severity: None, why, remedy })
             }
-            None => Err(Explanation::uncaused("The functions no longer exist.", "Choose functions of this host.")),
+            None => Err(Explanation::uncaused("The functions do not exist.", "Choose functions of this host.")),
         }
     }
 }

@@ -26,7 +26,7 @@ macro_rules! causes {
 }
 
 causes! {
-    /// p2pdma finds no permitted route between the two functions.
+    /// P2PDMA finds no permitted route between the two functions.
     Topology = "topology",
     /// `swiotlb=force` bounces all untranslated mappings, and MMIO cannot be bounced.
     SwiotlbForced = "swiotlb-forced",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::acs::{AcsControl, AcsRegister};
 
-/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from a text has it; sysfs and
+/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from lspci output has it; sysfs and
 /// snapshots do not.
 pub(crate) const KNOWN_CONFIG: &str = "config.known";
 
@@ -157,8 +157,8 @@ impl ConfigSpace {
         config
     }
 
-    /// Config space of which only some bytes are known, as a text about the function shows it. `known` has one byte for each byte
-    /// of `bytes`: 0 if its value is unknown. A capability whose place in the list is unknown is [`Capability::Unknown`].
+    /// Config space of which only some bytes are known, as lspci output shows it. `known` has one byte for each byte of `bytes`:
+    /// 0 if its value is unknown. A capability whose place in the list is unknown is [`Capability::Unknown`].
     pub(crate) fn partial(mut bytes: Vec<u8>, known: Vec<u8>) -> Self {
         if bytes.len() != known.len() || bytes.len() < HEADER_BYTES {
             return Self::new(Vec::new());

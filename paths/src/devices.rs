@@ -42,7 +42,7 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
     found
 }
 
-/// Reads the devices of a function from its own directory, for classes whose links a copy of sysfs lacks.
+/// Reads the devices of a function from its own directory, for classes whose links a sysfs copy lacks.
 pub(crate) fn below(tree: &Tree, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (class, prefix) in CLASSES {

@@ -17,7 +17,7 @@ pub enum EndpointKind {
     Vfio,
 }
 
-/// Vendors of the display controllers of management controllers (BMCs): ASPEED and Matrox.
+/// Vendors of display controllers in management controllers (BMCs): ASPEED and Matrox.
 const MANAGEMENT: [u16; 2] = [0x1a03, 0x102b];
 
 /// Vendors of GPUs: AMD, NVIDIA and Intel.

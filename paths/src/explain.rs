@@ -98,7 +98,7 @@ impl Step {
 }
 
 impl Step {
-    /// Whether the step belongs to the export or the allocation of another kind of memory, so that it says nothing about this kind.
+    /// Whether the step exports or allocates another kind of memory than `source`, so that it does not occur for this kind.
     fn is_foreign_to(self, source: Option<MemoryKind>) -> bool {
         let of_vfio = matches!(
             self,
@@ -120,7 +120,7 @@ impl Step {
     }
 }
 
-/// p2pdma's answer for a pair of functions (`pci_p2pdma_map_type`, drivers/pci/p2pdma.c), predicted or observed.
+/// Result of the P2PDMA check for a pair of functions (`pci_p2pdma_map_type`, drivers/pci/p2pdma.c), predicted or observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
     /// Peer-to-peer below a common bridge, with bus addresses.
@@ -135,7 +135,7 @@ pub enum Route {
 /// causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MemoryKind {
-    /// A BAR that VFIO exports. p2pdma decides whether the importer may map it.
+    /// A BAR that VFIO exports. The P2PDMA check decides whether the importer may map it.
     VfioBar,
     /// Memory of a GPU that the GPU's own driver exports.
     Gpu,
@@ -164,12 +164,12 @@ pub struct Facts {
     pub confidential_guest: Option<bool>,
     /// Whether the function is in a no-IOMMU group of VFIO.
     pub noiommu: Option<bool>,
-    /// p2pdma's answer for the pair.
+    /// Result of the P2PDMA check for the pair.
     pub route: Option<Route>,
 }
 
 impl Facts {
-    /// Whether VFIO possibly exports the memory. The conditions of VFIO and p2pdma apply only then.
+    /// Whether VFIO possibly exports the memory. The conditions of VFIO and of the P2PDMA check apply only then.
     fn possibly_vfio(&self) -> bool {
         matches!(self.source, None | Some(MemoryKind::VfioBar))
     }

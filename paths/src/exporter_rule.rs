@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cause, Function, PathName};
 
-/// The driver that exports the memory of a function as dma-bufs. The driver decides which importers may map the memory: VFIO by
-/// the answer of p2pdma, a GPU driver by a rule of its own.
+/// The driver that exports the memory of a function as dma-bufs. The driver decides which importers may map the memory: VFIO
+/// applies the kernel's P2PDMA check, a GPU driver a rule of its own.
 ///
 /// Sources: `nv_dma_buf_map` and `nv_dma_map_mmio` of NVIDIA's open kernel modules; in Linux, `amdgpu_dma_buf_attach`,
 /// `xe_dma_buf_attach`, `i915_gem_dmabuf_attach` and `nouveau_gem_prime_pin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExporterRule {
-    /// vfio-pci exports a BAR, and maps it only if p2pdma permits the pair.
+    /// vfio-pci exports a BAR, and maps it only if the P2PDMA check permits the pair.
     #[default]
     Vfio,
-    /// NVIDIA's driver exports memory of the GPU. It maps with `dma_map_resource` and never asks p2pdma.
+    /// NVIDIA's driver exports memory of the GPU. It maps with `dma_map_resource`, without the P2PDMA check.
     Nvidia,
-    /// amdgpu asks p2pdma. If p2pdma refuses, it moves the memory to the host and reports no error.
+    /// amdgpu applies the P2PDMA check. If the check refuses the pair, amdgpu moves the memory to the host and reports no error.
     Amdgpu,
-    /// xe asks p2pdma, and falls back to host memory as amdgpu does.
+    /// xe applies the P2PDMA check, and falls back to host memory as amdgpu does.
     Xe,
     /// i915 moves every exported buffer to host memory.
     I915,
@@ -31,7 +31,7 @@ impl ExporterRule {
     const OF_GPUS: [Self; 5] = [Self::Nvidia, Self::Amdgpu, Self::Xe, Self::I915, Self::Nouveau];
 
     /// The rule for the memory of a function: that of its GPU driver, otherwise VFIO's, which applies once the function is bound
-    /// to vfio-pci. A selected BAR is always exported through VFIO, because a GPU driver exports memory of the GPU and no BAR.
+    /// to vfio-pci. A selected BAR is always exported through VFIO, because a GPU driver exports GPU memory but no BAR.
     pub fn of(function: &Function, bar: Option<u8>) -> Self {
         let driver = function.driver.as_deref().filter(|_| bar.is_none() && !function.is_bridge());
         driver.and_then(|driver| Self::OF_GPUS.into_iter().find(|rule| rule.as_str() == driver)).unwrap_or_default()
@@ -54,7 +54,7 @@ impl ExporterRule {
         self != Self::Vfio
     }
 
-    /// Whether a pair that p2pdma refuses has no peer-to-peer path.
+    /// Whether the driver applies the P2PDMA check, so that a refused pair has no peer-to-peer path.
     pub fn asks_p2pdma(self) -> bool {
         matches!(self, Self::Vfio | Self::Amdgpu | Self::Xe)
     }
@@ -67,13 +67,15 @@ impl ExporterRule {
     /// The rule, as a clause.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Vfio => "VFIO exports the BAR, and p2pdma decides",
-            Self::Nvidia => "NVIDIA's driver exports the GPU's memory, and maps it without asking p2pdma",
+            Self::Vfio => "VFIO exports the BAR, and the P2PDMA check decides whether the importer may map it",
+            Self::Nvidia => "NVIDIA's driver exports the GPU's memory, and maps it without the P2PDMA check",
             Self::Amdgpu => {
-                "the driver amdgpu exports the GPU's memory and asks p2pdma; if p2pdma refuses, amdgpu silently exports host memory"
+                "the driver amdgpu exports the GPU's memory if the P2PDMA check permits the pair; otherwise it silently \
+                 exports host memory"
             }
             Self::Xe => {
-                "the driver xe exports the GPU's memory and asks p2pdma; if p2pdma refuses, xe silently exports host memory"
+                "the driver xe exports the GPU's memory if the P2PDMA check permits the pair; otherwise it silently \
+                 exports host memory"
             }
             Self::I915 => "the driver i915 exports host memory only: it moves a buffer to the host before an import",
             Self::Nouveau => {
@@ -82,7 +84,7 @@ impl ExporterRule {
         }
     }
 
-    /// What the rule means for a pair, as clauses. `predicted` and `cause` are p2pdma's decision; `translated` is whether the
+    /// The effect of the rule on a pair, as clauses. `predicted` and `cause` are the P2PDMA decision; `translated` is whether the
     /// importer's IOMMU domain translates.
     pub(crate) fn notes(self, predicted: PathName, cause: Option<Cause>, translated: Option<bool>) -> Vec<String> {
         let mut notes = Vec::new();
@@ -93,12 +95,14 @@ impl ExporterRule {
         let refused = predicted == PathName::Refused && cause == Some(Cause::Topology);
         if refused && self == Self::Nvidia {
             notes.push(
-                "p2pdma's refusal does not apply to memory that NVIDIA's driver exports: the driver maps it, and only a \
+                "the P2PDMA refusal does not apply to memory that NVIDIA's driver exports: the driver maps it, and only a \
                  verified transfer shows whether the root complex forwards the data"
                     .to_owned(),
             );
         } else if refused && self.asks_p2pdma() {
-            notes.push(format!("p2pdma refuses this pair, so an import succeeds, and {self} exports host memory"));
+            notes.push(format!(
+                "the P2PDMA check refuses this pair, so {self} exports host memory instead, and the import succeeds"
+            ));
         }
         if predicted == PathName::BusAddress && translated == Some(true) && !self.exports_host_memory_only() {
             notes.push(format!(
@@ -132,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_p2pdma_matters_only_to_drivers_that_ask_it() {
+    fn a_refusal_of_p2pdma_matters_only_to_drivers_that_apply_its_check() {
         let notes = |rule: ExporterRule| rule.notes(PathName::Refused, Some(Cause::Topology), None).join("; ");
         assert_eq!(notes(ExporterRule::Vfio), "");
         assert!(notes(ExporterRule::Nvidia).contains("refusal does not apply"));
-        assert!(notes(ExporterRule::Amdgpu).contains("an import succeeds, and amdgpu exports host memory"));
-        assert!(!notes(ExporterRule::I915).contains("p2pdma refuses"));
+        assert!(notes(ExporterRule::Amdgpu).contains("amdgpu exports host memory instead, and the import succeeds"));
+        assert!(!notes(ExporterRule::I915).contains("P2PDMA check refuses"));
     }
 
     #[test]

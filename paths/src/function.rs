@@ -11,7 +11,7 @@ pub enum GroupMembership {
     Group(u32),
     /// The function has no group: no IOMMU translates its accesses.
     None,
-    /// Unknown, because the copy of sysfs does not contain the links of the function.
+    /// Unknown, because the sysfs copy does not contain the links of the function.
     Unknown,
 }
 
@@ -38,11 +38,11 @@ pub struct Function {
     pub ide: Capability<Ide>,
     /// Implemented BARs, ordered by index; empty if they are unknown.
     pub bars: Vec<Bar>,
-    /// Whether the BARs are known: a copy of sysfs may lack the file `resource`.
+    /// Whether the BARs are known: a sysfs copy may lack the file `resource`.
     pub bars_known: bool,
     /// Name of the bound driver; `None` if no driver is bound, or if the driver is unknown.
     pub driver: Option<String>,
-    /// Whether the driver is known: a copy of sysfs may lack the links of the function, and a text may not show it.
+    /// Whether the driver is known: a sysfs copy may lack the links of the function, and lspci output may not show it.
     pub driver_known: bool,
     /// Number of the NUMA node; `None` if sysfs reports none or a negative number.
     pub numa_node: Option<u32>,
@@ -57,7 +57,7 @@ pub struct Function {
     /// Name of the TSM (TEE security manager of the platform) that is connected to the function: `tsm0`. The connection secures the
     /// function's link or its configuration.
     pub tsm: Option<String>,
-    /// The function whose security manager manages this function, such as the physical function of a virtual function.
+    /// The function that manages the TSM connection of this function, such as the physical function of a virtual function.
     pub security_manager: Option<Bdf>,
     /// The devices of the function: `verbs:mlx5_0`, `net:eth0`, `nvme:nvme0`, `drm:card0`.
     pub devices: Vec<String>,
@@ -82,7 +82,7 @@ impl Function {
         let physical_function = tree.link_name(&at("physfn")).and_then(|name| name.parse().ok());
         // In the config space of a virtual function the IDs read as all ones; sysfs reports the actual IDs.
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
-        // An empty file is a failed copy: the kernel lists every BAR register, also those that are not implemented.
+        // An empty file was not copied correctly: the kernel lists every BAR register, implemented or not.
         let resource = tree.text(&at("resource")).filter(|text| !text.is_empty());
         let driver = tree.link_name(&at("driver")).map(|name| printable(&name));
         Some(Self {
@@ -147,7 +147,7 @@ impl Function {
         self.config.memory_decode().filter(|_| self.physical_function.is_none())
     }
 
-    /// The ACS Control register: present if p2pdma considers the function to redirect peer-to-peer requests to the root complex,
+    /// The ACS Control register: present if P2PDMA considers the function to redirect peer-to-peer requests to the root complex,
     /// absent if not, unknown if it is not readable.
     pub fn redirects(&self) -> Capability<AcsControl> {
         match self.acs {
@@ -197,8 +197,8 @@ impl Function {
     }
 }
 
-/// Reads the IOMMU group. Every function in sysfs has the link `subsystem`; if a copy contains this link, a missing group link
-/// means that the function has no group, unless the kernel is older than IOMMU groups.
+/// Reads the IOMMU group. Every function in sysfs has the link `subsystem`; if a sysfs copy contains this link, a missing group
+/// link means that the function has no group, unless the kernel is older than IOMMU groups.
 fn membership(tree: &Tree, path: &str) -> GroupMembership {
     match tree.link_name(&format!("{path}/iommu_group")).and_then(|number| number.parse().ok()) {
         Some(number) => GroupMembership::Group(number),

@@ -27,7 +27,7 @@ pub struct Host {
     pub kernel: Option<KernelVersion>,
     /// The kernel command line; also `None` if the file is longer than any kernel's.
     pub command_line: Option<CommandLine>,
-    /// The first processor listed in `/proc/cpuinfo`, whose vendor and family p2pdma checks.
+    /// The first processor listed in `/proc/cpuinfo`, whose vendor and family P2PDMA checks.
     pub cpu: Option<Cpu>,
     /// The kind of confidential guest; `None` if the host is not a confidential guest.
     pub confidential_guest: Option<ConfidentialGuest>,

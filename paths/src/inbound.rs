@@ -104,8 +104,8 @@ fn node(tree: &Tree, device: &str) -> Option<String> {
     tree.is_directory(&path).then_some(path)
 }
 
-/// Parses the property of a node. The number of 32-bit cells per entry depends on the node and the node above. A copy may lack
-/// their files; the number then follows from the length, if only one number fits.
+/// Parses the property of a node. The number of 32-bit cells per entry depends on the node and the node above. A sysfs copy may
+/// lack the files with this number; it then follows from the length, if only one number fits.
 fn parse(tree: &Tree, node: &str, bytes: &[u8], is_host_bridge: bool) -> Option<Vec<InboundRange>> {
     let cells = |node: &str, name: &str| {
         let bytes = tree.read(&format!("{node}/{name}"))?;

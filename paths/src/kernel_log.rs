@@ -1,4 +1,4 @@
-//! Explains lines of the kernel log: what a message of p2pdma, an IOMMU, AER, VFIO or a driver means for peer-to-peer DMA.
+//! Explains lines of the kernel log: what a message of P2PDMA, an IOMMU, AER, VFIO or a driver means for peer-to-peer DMA.
 //!
 //! The tables of the child modules list the messages, one module per [`Family`]. Their wording comes from the kernel's source
 //! (Linux 7.2 and 7.3; the modules name the files) and from older kernels in public logs.
@@ -24,7 +24,7 @@ pub use message::{Family, Message};
 pub struct LogExplanation {
     /// Part of the kernel that wrote the line.
     pub family: Family,
-    /// PCI functions that the line names, in its order, each once.
+    /// PCI functions that the line names, each once, in the order of the line.
     pub functions: Vec<Bdf>,
     /// Whether the line reports normal operation.
     pub routine: bool,
@@ -32,7 +32,7 @@ pub struct LogExplanation {
     pub explanation: Explanation,
 }
 
-/// Tables in the order of their search. A specific message precedes a general one.
+/// Tables in the order in which they are searched. A specific message precedes a general one.
 const TABLES: &[&[Message]] = &[
     p2pdma::MESSAGES,
     iommu::BLOCKED_ACCESSES,

@@ -1,4 +1,4 @@
-//! How far two functions are apart, in the words of `nvidia-smi topo -m`.
+//! How far two functions are apart, with the abbreviations of `nvidia-smi topo -m`.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Capability, PortType, Topology};
 
-/// Distance between two functions, from near to far, in the words of `nvidia-smi topo -m`. It follows from bridges, root buses and
-/// NUMA nodes alone, so it does not say which path the kernel chooses.
+/// Distance between two functions, from near to far, with the abbreviations of `nvidia-smi topo -m`. It follows from bridges,
+/// root buses and NUMA nodes alone, so it does not say which path the kernel chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Locality {
@@ -24,10 +24,10 @@ pub enum Locality {
 }
 
 impl Locality {
-    /// Every word, from near to far.
+    /// Every distance, from near to far.
     pub const ALL: [Self; 5] = [Self::Pix, Self::Pxb, Self::Phb, Self::Node, Self::Sys];
 
-    /// The word of `nvidia-smi topo -m`.
+    /// The abbreviation of `nvidia-smi topo -m`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pix => "PIX",
@@ -38,10 +38,10 @@ impl Locality {
         }
     }
 
-    /// Meaning of the word, as a noun phrase.
+    /// Meaning of the abbreviation, as a phrase.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Pix => "at most one PCIe bridge or switch between",
+            Self::Pix => "at most one PCIe bridge or switch between them",
             Self::Pxb => "several PCIe bridges or switches, no host bridge",
             Self::Phb => "through their common host bridge",
             Self::Node => "through two host bridges of one NUMA node",

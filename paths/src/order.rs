@@ -1,4 +1,4 @@
-//! The order in which the kernel enumerated the functions. p2pdma checks the *first* device on a root bus in this order; removing
+//! The order in which the kernel enumerated the functions. P2PDMA checks the *first* device on a root bus in this order; removing
 //! and rescanning a function changes the order. `/proc/bus/pci/devices` lists functions in this order but without segments, so on
 //! hosts with several segments a line may match several functions.
 
@@ -97,7 +97,7 @@ fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
     known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
-/// Narrows functions that have the same address in different segments to those with the IDs and BARs of the line.
+/// Of the functions that have the same address in different segments, keeps those with the IDs and BARs of the line.
 fn narrowed(mut owners: Vec<usize>, line: &Line, functions: &[Function]) -> Vec<usize> {
     if owners.len() > 1 {
         owners.retain(|&owner| {
@@ -144,9 +144,9 @@ fn settle(owners: &mut [Vec<usize>]) {
     }
 }
 
-/// Narrows an ambiguous line between two lines of one segment to this segment. The kernel scans one host bridge after the other
-/// (`pci_lock_rescan_remove`), so the lines of a segment are consecutive, unless functions were removed and rescanned. If the
-/// unambiguous lines of the segments are mixed, nothing is narrowed.
+/// Assigns a line that matches several segments to one segment if it is between two lines of this segment. The kernel scans one
+/// host bridge after the other (`pci_lock_rescan_remove`), so the lines of a segment are consecutive, unless functions were
+/// removed and rescanned. If the unambiguous lines of the segments are mixed, nothing is narrowed.
 fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
     let segment = |owner: &usize| functions[*owner].bdf.segment();
     let known: Vec<Option<u32>> = owners

@@ -2,7 +2,7 @@
 
 use crate::{Bdf, Function, Platform, Topology};
 
-/// What decides the place of two functions in the topology.
+/// What determines the positions of two functions in the topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// The user: cards can move to other slots.
@@ -35,7 +35,7 @@ impl Placement {
         integrated.next().map_or(Self::Slots, |(_, function)| Self::Integrated(function.bdf))
     }
 
-    /// The change of place that gives the pair another path, as an imperative clause; `None` if no change can be carried out.
+    /// The change of position that gives the pair another path, as an imperative clause; `None` if no change can be carried out.
     pub(crate) fn change(self) -> Option<String> {
         match self {
             Self::Slots => {

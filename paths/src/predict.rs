@@ -1,8 +1,8 @@
 //! Predicts the kernel's decision when an importer maps a dma-buf of an exporter's BAR.
 //!
-//! The prediction has the two stages of the kernel. First, p2pdma finds the *route* from bridges, ACS and host bridges,
-//! independent of the IOMMU. Then the DMA API maps, depending on the importer's domain, its DMA mask and swiotlb. If a fact is
-//! missing, the prediction tries every value of the fact, and is `unknown` if the results differ.
+//! The prediction has the two stages of the kernel. First, the P2PDMA check finds the *route* from the bridges, ACS and host
+//! bridges, independent of the IOMMU. Then the DMA API maps the buffer, depending on the importer's domain, its DMA mask and
+//! swiotlb. If a fact is missing, the prediction tries every value of the fact, and is `unknown` if the results differ.
 
 mod importer;
 mod iova;
@@ -31,8 +31,8 @@ pub struct Request {
     pub bar: Option<u8>,
     /// Number of exported ranges of the BAR.
     pub ranges: usize,
-    /// Whether the importer has its own I/O address space (an IOAS of iommufd), which translates every access without p2pdma and
-    /// the DMA API.
+    /// Whether the importer has its own I/O address space (an IOAS of iommufd), which translates every access. P2PDMA and the DMA
+    /// API are not involved.
     pub own_address_space: bool,
 }
 
@@ -105,8 +105,8 @@ impl PossiblePaths {
     }
 }
 
-/// Predicts the path of pairs of functions of one host. Construction does the work that pairs share, so that one prediction
-/// needs a few comparisons only.
+/// Predicts the path of pairs of functions of one host. Construction does the work that pairs share, so that one prediction needs
+/// only a few comparisons.
 #[derive(Debug)]
 pub struct Predictor<'host> {
     host: &'host Host,

@@ -14,7 +14,7 @@ pub(crate) enum Packets {
     Translated,
 }
 
-/// What a statement means for a run.
+/// The consequence of a statement for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// The packets arrive.
@@ -55,8 +55,8 @@ impl RouteFact {
     }
 }
 
-/// The statements about the packets between an exporter and the importer `to`. `common` is the nearest bridge above both, `route` the
-/// route if this bridge is a switch, and `path` the kernel's path.
+/// The statements about the packets between an exporter and the importer `to`. `common` is the nearest common bridge, `route` the
+/// route through it if it is a switch, and `path` the path that the kernel chooses.
 pub(crate) fn route_facts(
     topology: &Topology,
     to: usize,
@@ -175,8 +175,8 @@ fn translated(
     }
     let Some(route) = route else {
         let clause = if common.is_some() {
-            "the importer uses ATS, and no switch joins the functions, so the device or the port above both determines the route of \
-             translated requests"
+            "the importer uses ATS, and no switch joins the functions, so their device or their common port determines the \
+             route of translated requests"
         } else {
             "the importer uses ATS, and its translated requests take the same path through the root complex"
         };

@@ -132,7 +132,7 @@ impl Topology {
         topology
     }
 
-    /// Breaks each cycle of bridges by removing one link: wrong bus numbers in a damaged copy can put a bridge below itself.
+    /// Breaks each cycle of bridges by removing one link: wrong bus numbers in a damaged sysfs copy can put a bridge below itself.
     fn break_cycles(&mut self) {
         // For each function, the start of the walk that reached it first.
         let mut reached_from: Vec<Option<usize>> = vec![None; self.functions.len()];

@@ -1,6 +1,6 @@
 //! The files of a host: the running host, a copy in a directory, a snapshot, or the output of lspci.
 //!
-//! [`Tree`] reads all through the same methods. A missing file is not an error.
+//! [`Tree`] reads all of them through the same methods. A missing file is not an error.
 
 mod archive;
 mod directory;
@@ -208,8 +208,8 @@ impl Tree {
         Ok(names)
     }
 
-    /// Resolves the links of a path in a copy. On the running host, leaves the path unchanged: the kernel follows the links and
-    /// returns the errors.
+    /// Resolves the links of a path in a copied tree. On the running host, leaves the path unchanged: the kernel follows the
+    /// links and returns the errors.
     fn locate(&self, path: &str) -> io::Result<String> {
         if self.live { Ok(path.to_owned()) } else { self.source.resolve(path).ok_or(io::ErrorKind::NotFound.into()) }
     }

@@ -33,7 +33,8 @@ fn findings(tree: &Tree, from: &str, to: &str, check: &str) -> Vec<Finding> {
     findings
 }
 
-/// The only note that contains `note`, and doctor's only finding of `check`. A check `NAME/WORD` selects the findings that contain the word.
+/// The only note that contains `note`, and doctor's only finding of `check`. `NAME/WORD` selects the finding of the check `NAME`
+/// that contains `WORD`.
 fn note_and_finding(case_name: &str, note: &str, check: &str) -> (String, Finding) {
     let tree = case(case_name);
     let report = report(&tree, EXPORTER, IMPORTER);
@@ -143,7 +144,7 @@ fn reads_may_fail_if_completions_take_another_route_than_requests() {
     assert!(note.contains(&format!("enter it at {EXPORTER_PORT}")) && note.contains("relaxed ordering"), "{note}");
     assert_eq!(finding.status, Status::Warn);
     assert!(finding.remedy.unwrap().contains("Clear completion redirect"));
-    // A completion redirect at the importer's port concerns other transfers.
+    // A completion redirect at the importer's port affects other transfers only.
     let (note, finding) = note_and_finding("cr-only-importer", "completions of reads", "acs-route/completions");
     assert!(note.contains(EXPORTER_PORT) && note.contains("does not redirect them"), "{note}");
     let remedy = finding.remedy.unwrap();

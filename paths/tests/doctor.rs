@@ -171,7 +171,7 @@ const LINKS: [&str; 2] = ["driver", "subsystem"];
 const PATHS: [&str; 2] =
     ["sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0", "sys/devices/pci0000:00/0000:00:02.0/0000:02:00.0"];
 
-/// A machine whose copy lacks the driver of the function at a path.
+/// A machine whose sysfs copy lacks the driver link of the function at a path.
 fn without_driver_link(machine: Machine, path: &str) -> Machine {
     LINKS.iter().fold(machine, |machine, name| machine.without(&format!("{path}/{name}")))
 }
@@ -202,7 +202,7 @@ fn a_dma_mask_that_was_not_copied_is_not_reported_as_unset() {
 }
 
 #[test]
-fn a_module_that_is_not_loaded_is_not_built_without_the_mode() {
+fn an_unloaded_vfio_module_is_not_reported_as_built_without_noiommu_mode() {
     expect(&host(&healthy()), "noiommu", Pass, None, "vfio is not loaded");
     let loaded = healthy().file("sys/module/vfio/refcnt", "0\n");
     expect(&host(&loaded), "noiommu", Pass, None, "built without");
@@ -301,7 +301,7 @@ fn reports_the_noiommu_mode() {
 fn reports_platforms_without_mmio_support() {
     let power = "processor\t: 0\ncpu\t\t: POWER10\n\nplatform\t: pSeries\n";
     expect(&host(&healthy()), "legacy-dma", Pass, None, "");
-    expect(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Pass, None, "p2pdma refuses");
+    expect(&host(&healthy().file("proc/cpuinfo", power)), "legacy-dma", Pass, None, "P2PDMA check refuses");
     let trusted = Machine::new(power)
         .add("0000:00:00.0", None, Kind::RootPort, |port| port.ids((0x8086, 0x2031)))
         .endpoint(A, "0000:00:00.0");

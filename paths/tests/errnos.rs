@@ -1,4 +1,4 @@
-//! Errnos that people reported, with the cause that they found. `fixtures/hosts/errnos.tsv` lists them.
+//! Errnos from public bug reports, with the cause that the reporters found. `fixtures/hosts/errnos.tsv` lists them.
 
 use peerpath_paths::{Cause, Facts, MemoryKind, Step, explain, parse_errno};
 
@@ -32,7 +32,7 @@ fn report(line: &str) -> Report<'_> {
     Report { thread, step, errno: errnos[0], facts }
 }
 
-/// The cause that the thread found, the words that the explanation contains, and the words that it must not contain.
+/// The cause that the discussion of the report found, the words that the explanation must contain, and those that it must not.
 fn expected(thread: &str) -> (Option<Cause>, &'static [&'static str], &'static [&'static str]) {
     let number = thread.split(' ').next().unwrap_or(thread);
     match number {
@@ -53,7 +53,7 @@ fn expected(thread: &str) -> (Option<Cause>, &'static [&'static str], &'static [
 }
 
 #[test]
-fn reported_errnos_have_the_cause_that_people_found() {
+fn reported_errnos_have_the_cause_that_the_reporters_found() {
     let table = include_str!("fixtures/hosts/errnos.tsv");
     let lines: Vec<_> = table.lines().skip(1).filter(|line| !line.is_empty()).collect();
     assert_eq!(lines.len(), 6);

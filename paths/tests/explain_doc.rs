@@ -69,7 +69,7 @@ fn word(cause: Option<Cause>) -> String {
 fn wordings(message: &Message) -> String {
     let text = |text: &&str| format!("`{}`", text.trim_end_matches('$').trim().replace('*', "…").replace('\t', " "));
     let mut texts: Vec<_> = message.texts.iter().map(text).collect();
-    // A wording at the end of the line and one before a space look the same.
+    // Wordings that differ only in `$` or a trailing space look the same here.
     texts.dedup();
     cell(&texts.join(", "))
 }
@@ -95,20 +95,20 @@ fn title(family: Family) -> &'static str {
 const INTRODUCTION: &str = "\
 # What `peerpath explain` knows
 
-`peerpath explain ERRNO --step STEP` explains an errno of the kernel, and `dmesg | peerpath explain` explains lines of the \
-kernel log.
-This document lists all of them. A test generates it from the tables in `paths/src/explain/` and `paths/src/kernel_log/`; do not
-edit it by hand (`PEERPATH_BLESS=1 cargo test -p peerpath-paths --test explain_doc` rewrites it).
+`peerpath explain ERRNO --step STEP` explains an errno of the kernel, and `dmesg | peerpath explain` explains lines of the kernel
+log. This document lists every errno and every line with an explanation. A test generates it from the tables in
+`paths/src/explain/` and `paths/src/kernel_log/`. Do not edit it by hand: `PEERPATH_BLESS=1 cargo test -p peerpath-paths --test
+explain_doc` rewrites it.
 
 ";
 
 const ERRNOS: &str = "
 ## Errnos
 
-The severity `unavailable` means that this host or configuration does not support the operation. `failed` means that the \
-operation is supported, but failed.
-A star marks a meaning that depends on more facts: the driver of the importer (`--driver`), the kind of memory (`--source`), or
-facts that only a run knows, such as the type of the IOMMU domain. The first row that applies counts.
+The severity `unavailable` means that this host or configuration does not support the operation. `failed` means that the operation
+is supported, but failed. An asterisk marks a meaning that depends on more facts: the driver of the importer (`--driver`), the kind
+of memory (`--source`), or facts that only a run knows, such as the type of the IOMMU domain. For one errno and step, the first row
+that applies counts.
 
 | errno | step | cause | severity | meaning | remedy |
 |---|---|---|---|---|---|
@@ -117,6 +117,6 @@ facts that only a run knows, such as the type of the IOMMU domain. The first row
 const KERNEL_LOG: &str = "
 ## Lines of the kernel log
 
-`…` stands for any text. A line can begin with a time stamp or the prefix of a journal. The first message that a line contains
+`…` matches any text. A line can begin with a time stamp or the prefix of a journal. The first message that a line contains
 counts. A cause of `-` means that no cause word applies.
 ";

@@ -39,10 +39,10 @@ fn text(finding: &Finding) -> String {
     format!("{} {}", finding.detail, finding.remedy.as_deref().unwrap_or_default())
 }
 
-/// Checks of requirements that only VFIO has.
+/// Checks of requirements that apply only to VFIO.
 const OF_VFIO: [&str; 7] =
     ["kernel-version", "iommu", "noiommu", "vfio-driver", "iommu-group", "exporter-driver", "in-use"];
-/// Causes that only VFIO's export has.
+/// Causes that apply only to exports through VFIO.
 const CAUSES_OF_VFIO: [Cause; 5] =
     [Cause::KernelTooOld, Cause::NoIommu, Cause::Noiommu, Cause::DriverNotVfio, Cause::GroupNotViable];
 
@@ -114,7 +114,7 @@ fn a_selected_bar_is_exported_through_vfio() {
     }
 }
 
-/// 03: a B200 and a ConnectX-7 below one switch, Linux 6.8 with the IOMMU off.
+/// Host 03: a B200 and a ConnectX-7 below one switch, Linux 6.8 with the IOMMU off.
 #[test]
 fn nvidia_exports_without_vfio_iommu_and_linux_6_19() {
     let tree = tree("03-turin-b200/root");
@@ -124,7 +124,7 @@ fn nvidia_exports_without_vfio_iommu_and_linux_6_19() {
     assert_eq!(serde_json::to_value(&report).unwrap()["rule"], "nvidia");
 
     let findings = doctor(&tree, Some("0000:a3:00.0"), Some("0000:a4:00.0"));
-    assert!(one(&findings, "exporter-rule").detail.contains("without asking p2pdma"));
+    assert!(one(&findings, "exporter-rule").detail.contains("without the P2PDMA check"));
     let ordering = one(&findings, "relaxed-ordering");
     assert_eq!(ordering.status, Status::Warn, "the first candidate of the thread");
     let failed: Vec<_> = findings.iter().filter(|finding| finding.status == Status::Fail).collect();
@@ -133,7 +133,7 @@ fn nvidia_exports_without_vfio_iommu_and_linux_6_19() {
     assert!(!of(&findings, "gpu-module").is_empty(), "the exporter's own driver is checked");
 }
 
-/// 17: p2pdma would refuse the pair, but NVIDIA's driver maps the memory.
+/// Host 17: the P2PDMA check would refuse the pair, but NVIDIA's driver maps the memory.
 #[test]
 fn nvidia_maps_a_pair_that_p2pdma_refuses() {
     let tree = tree("17-arrow-lake-gpu-nic/host");
@@ -143,12 +143,12 @@ fn nvidia_maps_a_pair_that_p2pdma_refuses() {
     let findings = doctor(&tree, Some("0000:01:00.0"), Some("0000:02:00.0"));
     let path = one(&findings, "path");
     assert_eq!((path.status, path.cause), (Status::Warn, None));
-    assert!(text(path).contains("without asking") && text(path).contains("Verify the data"), "{path:#?}");
+    assert!(text(path).contains("without the check") && text(path).contains("Verify the data"), "{path:#?}");
     let failed: Vec<_> = findings.iter().filter(|finding| finding.status == Status::Fail).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// 17 with a BAR: VFIO exports it, so advice about memory of the GPU does not apply.
+/// Host 17 with a BAR: VFIO exports it, so advice about memory of the GPU does not apply.
 #[test]
 fn a_refused_bar_of_a_gpu_gets_no_advice_about_its_memory() {
     let tree = tree("17-arrow-lake-gpu-nic/host");
@@ -160,7 +160,7 @@ fn a_refused_bar_of_a_gpu_gets_no_advice_about_its_memory() {
     assert!(!text(path).contains("nvidia-peermem"), "{path:#?}");
 }
 
-/// 01: two GPUs with the driver xe below one switch.
+/// Host 01: two GPUs with the driver xe below one switch.
 #[test]
 fn a_gpu_imports_through_its_own_driver() {
     for (host, path, status) in [
@@ -191,7 +191,7 @@ fn a_gpu_imports_through_its_own_driver() {
     );
 }
 
-/// 07: eight MI325X; most NICs pin, which only VFIO rejects.
+/// Host 07: eight MI325X; most NICs pin, which only VFIO rejects.
 #[test]
 fn an_importer_that_pins_can_import_memory_of_a_gpu() {
     let tree = tree("07-turin-mi325x-bnxt/host");
@@ -204,7 +204,7 @@ fn an_importer_that_pins_can_import_memory_of_a_gpu() {
     assert!(driver.detail.contains("Linux 6.15"), "amdgpu pinned host memory before: {driver:#?}");
 }
 
-/// 09: the GPU of a GB10 uses the memory of the host and has no BAR for it.
+/// Host 09: the GPU of a GB10 uses the memory of the host and has no BAR for it.
 #[test]
 fn a_gpu_without_a_memory_bar_has_nothing_to_export() {
     let findings = doctor(&tree("09-dgx-spark/host"), Some("000f:01:00.0"), Some("0000:01:00.0"));
@@ -213,7 +213,7 @@ fn a_gpu_without_a_memory_bar_has_nothing_to_export() {
     assert!(text(bar).contains("host memory"), "{bar:#?}");
 }
 
-/// 14: the proprietary module on POWER9 with Volta.
+/// Host 14: the proprietary module on POWER9 with Volta.
 #[test]
 fn never_advises_a_module_that_does_not_exist() {
     let tree = tree("14-power9-ac922/host");
@@ -233,7 +233,7 @@ fn a_kernel_before_5_12_may_lack_the_registration_of_dma_bufs() {
     assert!(text(driver).contains("Linux 5.12") && text(driver).contains("nvidia-peermem"), "{driver:#?}");
 }
 
-/// 07 without a pair: nine NICs pin, and every exporter of the host is a GPU with amdgpu.
+/// Host 07 without a pair: nine NICs pin, and every exporter of the host is a GPU with amdgpu.
 #[test]
 fn a_host_whose_exporters_are_gpus_may_have_importers_that_pin() {
     let findings = doctor(&tree("07-turin-mi325x-bnxt/host"), None, None);
@@ -246,7 +246,7 @@ fn a_host_whose_exporters_are_gpus_may_have_importers_that_pin() {
     assert!(exporter.detail.contains("8 GPUs"), "{exporter:#?}");
 }
 
-/// 17, from the NIC to the GPU: CUDA registers the CPU mapping of the BAR.
+/// Host 17, from the NIC to the GPU: CUDA registers the CPU mapping of the BAR.
 #[test]
 fn cuda_reads_a_bar_that_p2pdma_refuses() {
     let tree = tree("17-arrow-lake-gpu-nic/host");
@@ -351,7 +351,7 @@ fn a_gpu_driver_maps_through_a_translating_domain_below_a_switch() {
     assert!(translated.detail.contains("(host-bridge-translated)") && text(&translated).contains("iommu=pt"));
     assert_eq!(path("identity").status, Status::Pass);
     let report = report(&machine("DMA").tree(), "0000:03:00.0", "0000:04:00.0");
-    assert_eq!(report.predicted, PathName::BusAddress, "p2pdma's decision");
+    assert_eq!(report.predicted, PathName::BusAddress, "the P2PDMA decision");
     assert!(report.notes.iter().any(|note| note.contains("host-bridge-translated")), "{:?}", report.notes);
 }
 
@@ -388,7 +388,7 @@ fn a_missing_kernel_option_leads_to_host_memory() {
         doctor(&machine.tree(), Some(A), Some(B)).into_iter().find(|finding| finding.check == "kernel-options").unwrap()
     };
     assert!(options("amdgpu", "PCI_P2PDMA").detail.contains("exports host memory"));
-    assert_eq!(options("nvidia", "PCI_P2PDMA").status, Status::Pass, "NVIDIA's driver does not ask p2pdma");
+    assert_eq!(options("nvidia", "PCI_P2PDMA").status, Status::Pass, "NVIDIA's driver needs no P2PDMA check");
     assert!(options("amdgpu", "DMABUF_MOVE_NOTIFY").detail.contains("in host memory"));
     for vfio_only in ["VFIO", "VFIO_PCI_DMABUF", "IOMMUFD"] {
         assert_eq!(options("nvidia", vfio_only).status, Status::Pass, "{vfio_only}");

@@ -56,7 +56,7 @@ fn of<'a>(findings: &'a [Finding], check: &str) -> Vec<&'a Finding> {
     findings.iter().filter(|finding| finding.check == check).collect()
 }
 
-/// Asserts that a finding of a check has the status and contains all words in its detail and remedy.
+/// Asserts that a finding of the check has this status and contains all words in its detail and remedy.
 #[track_caller]
 fn expect(findings: &[Finding], check: &str, status: Status, words: &[&str]) {
     let text = |finding: &Finding| format!("{} {}", finding.detail, finding.remedy.as_deref().unwrap_or_default());
@@ -79,9 +79,9 @@ fn expect_no_text(findings: &[Finding], text: &str) {
 }
 
 #[test]
-fn a_refusal_that_the_gpu_driver_does_not_ask_for_does_not_fail_the_host() {
+fn a_p2pdma_refusal_does_not_fail_a_host_whose_gpu_driver_skips_the_check() {
     let findings = doctor("17-arrow-lake-gpu-nic", "host");
-    expect(&findings, "path", Warn, &["NVIDIA's driver maps without asking p2pdma"]);
+    expect(&findings, "path", Warn, &["NVIDIA's driver maps without the P2PDMA check"]);
     assert!(of(&findings, "path").iter().all(|finding| finding.status != Fail));
 }
 
@@ -188,7 +188,7 @@ fn every_pair_has_the_path_of_the_kernels_rules() {
 #[test]
 fn a_snapshot_of_a_host_gives_the_same_findings() {
     for (host, variant) in variants() {
-        // A snapshot contains a list of facts that a copy made by hand lacks, so some checks report more.
+        // A snapshot contains a file of facts that a manual copy lacks, so some checks report more.
         let tree = tree(&host, &variant);
         if !tree.has("peerpath/facts.json") {
             continue;
@@ -223,7 +223,7 @@ fn every_finding_is_a_sentence_with_a_remedy() {
     }
 }
 
-// ---- gathered trees
+// ---- manually copied trees
 
 #[test]
 fn unknown_bars_are_not_absent_bars() {
@@ -325,7 +325,7 @@ fn advises_only_what_the_platform_permits() {
         let ends = inventory.predictor(Request::default()).exporters().collect::<Vec<_>>();
         let [from, to] = [ends[0].to_string(), ends[ends.len() - 1].to_string()];
         let findings = findings_of(&tree, Some(&from), Some(&to));
-        // NVIDIA's driver does not ask p2pdma, so its refusal is a warning there.
+        // NVIDIA's driver maps without the P2PDMA check, so a refusal is a warning there.
         let status = if host == "09-dgx-spark" { Warn } else { Fail };
         expect(&findings, "path", status, &["host memory"]);
         expect_no_text(&findings, "move ");
@@ -408,7 +408,7 @@ fn advises_to_switch_vmd_off_in_the_firmware() {
 }
 
 #[test]
-fn a_controller_with_another_driver_than_vmd_is_no_vmd_controller() {
+fn a_controller_without_the_vmd_driver_is_not_a_vmd_controller() {
     let below = "pci0000:00/0000:00:0e.0".to_owned();
     let machine = Machine::new(INTEL)
         .add("0000:00:0e.0", None, Kind::Endpoint, |device| device.driver("xilinx-bridge").group(3))
@@ -437,7 +437,16 @@ fn a_function_of_the_chip_set_cannot_move() {
 #[test]
 fn power_refuses_before_it_maps() {
     let findings = pair("14-power9-ac922", "host", "0004:04:00.0", "0003:01:00.0");
-    expect(&findings, "path", Warn, &["p2pdma would refuse this pair", "NVIDIA's driver maps without asking it"]);
+    expect(
+        &findings,
+        "path",
+        Warn,
+        &[
+            "The P2PDMA check would refuse this pair",
+            "NVIDIA's driver maps the memory without \
+                       the check",
+        ],
+    );
     expect_no_text(&findings, "ove both functions");
     let findings = doctor("14-power9-ac922", "host");
     expect(&findings, "legacy-dma", Pass, &[]);
@@ -469,7 +478,7 @@ fn names_every_option_that_switches_the_iommu_off() {
 }
 
 #[test]
-fn reports_boot_options_that_do_nothing() {
+fn reports_boot_options_without_effect() {
     let with = |cpuinfo: &str, line: &str| findings_of(&machine(cpuinfo).command_line(line).tree(), None, None);
     for (line, words) in [
         ("iommu_pt", &["no option iommu_pt", "iommu=pt"][..]),
@@ -540,7 +549,7 @@ fn reports_a_list_of_functions_that_ends_at_a_comma() {
         &options("pci=disable_acs_redir=0000:02:00.0 pci=disable_acs_redir=0000:02:01.0"),
         "boot-options",
         Warn,
-        &["given 2 times", "only the last one counts"],
+        &["given 2 times", "the kernel uses only the last list"],
     );
     let kept = findings_of(&switch("pci=disable_acs_redir=02:00.0", 0x1d).tree(), None, None);
     expect(&kept, "boot-options", Warn, &["redirect is still set"]);
@@ -622,7 +631,7 @@ fn reports_links_below_their_capability() {
     );
     expect(&linked(NIC, (3, 16), (4, 16), (5, 16)), "link", Warn, &["8 GT/s x16; both ends support 16 GT/s x16"]);
     expect(&linked(GPU, (1, 16), (4, 16), (4, 16)), "link", Unknown, &["when idle", "under load"]);
-    // The slot limits the card: nothing is below its capability.
+    // The slot limits the card, so the link has the best speed and width that both ends support.
     expect(&linked(NIC, (4, 8), (5, 16), (4, 8)), "link", Pass, &[]);
     expect_nothing(&linked(NIC, (0, 0), (5, 16), (5, 16)), "link");
 }
@@ -645,10 +654,10 @@ fn payload_sizes_matter_only_between_a_sender_and_its_receivers() {
         &sizes(512, 256, 512),
         "max-payload",
         Warn,
-        &["0000:04:00.0 sends payloads of up to 512 bytes, and 0000:03:00.0 accepts 256"],
+        &["0000:04:00.0 sends payloads of up to 512 bytes, but 0000:03:00.0 accepts only 256"],
     );
     expect(&sizes(256, 256, 256), "max-payload", Pass, &["256 bytes along the whole path"]);
-    // Two root ports: the root complex may split, and each side agrees with its port.
+    // Two root ports: the root complex may split TLPs, and the sizes below each root port agree.
     let findings = pair("03-turin-b200", "root", "0000:a3:00.0", "0000:e3:00.0");
     expect(&findings, "max-payload", Pass, &["no sender exceeds"]);
 }
@@ -678,13 +687,13 @@ fn files_that_were_not_copied_are_named() {
         &["does not contain the config space", "Copy the file config"],
     );
     expect(&machine("*/resource"), "exporter", Unknown, &["file resource"]);
-    // Groups without their lists of devices, and functions without their links, show nothing.
+    // Groups without device lists and functions without links do not show whether an IOMMU is enabled.
     let types_only = self::machine(INTEL)
         .without("*/subsystem")
         .file("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")
         .file("sys/kernel/iommu_groups/1/type", "DMA-FQ\n");
     expect(&findings_of(&types_only.tree(), None, None), "iommu", Unknown, &["does not show the IOMMU groups"]);
-    // This kernel is older than IOMMU groups, so their absence does not show whether an IOMMU exists.
+    // This kernel is older than IOMMU groups, so missing groups do not show that no IOMMU is enabled.
     expect(&doctor("18-x58-nf200-dump", "host"), "iommu", Unknown, &["shows no IOMMU groups"]);
     expect(&doctor("18-x58-nf200-dump", "host"), "boot-options", Unknown, &["proc/cmdline"]);
 }

@@ -1,4 +1,4 @@
-//! Snapshots that test one of the kernel's rules each, with the correct answer by the source of Linux 7.2.13 and 7.3.4.
+//! Snapshots that each test one rule of the kernel, with the result that the source of Linux 7.2.13 and 7.3.4 gives.
 
 use std::path::Path;
 
@@ -86,7 +86,7 @@ fn states_only_causes_that_are_known() {
 
 #[test]
 fn the_lines_of_a_segment_are_consecutive_in_the_kernels_list() {
-    // The first device of segment 2 counts only for pairs below one host bridge.
+    // The allowlist contains the first device of segment 2 only for pairs below one host bridge.
     let case = Case::open("fuzz-3-59");
     for from in ["0001:03:00.0", "0001:04:00.0"] {
         assert_eq!(answer(&case.report(from, "0002:07:00.0")), refused(Cause::Topology), "{from}");

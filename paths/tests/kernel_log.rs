@@ -85,7 +85,7 @@ fn every_message_is_complete_and_found_by_its_own_wording() {
         assert!(message.routine || explanation.remedy.ends_with('.'), "{texts:?}");
         assert!(!(explanation.why + &explanation.remedy).contains(['{', '}']), "{texts:?}");
         for text in texts {
-            // An asterisk stands for any text, so for a number as well.
+            // An asterisk matches any text, including a number.
             let line = text.trim_end_matches('$').replace('*', "0");
             let first = kernel_log::messages().position(|other| other.matches(&line));
             assert!(first.is_some_and(|first| first <= index), "{text}");

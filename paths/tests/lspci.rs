@@ -1,7 +1,7 @@
-//! The text of lspci never contradicts the snapshot of the same host: it gives the same path, or `unknown` with the missing facts.
+//! The output of lspci never contradicts the snapshot of the same host: it gives the same path, or `unknown` with the missing facts.
 //!
-//! The texts in `fixtures/lspci` are the output of lspci for the snapshots in the folders beside it; `fixtures/lspci/make` writes
-//! them. An archive contains the texts of one host.
+//! `fixtures/lspci` holds the output of lspci for the snapshots in the folders beside it; `fixtures/lspci/make` writes it. An
+//! archive contains the outputs for one host.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -21,8 +21,8 @@ fn fixtures() -> PathBuf {
 /// The file with the output of lspci: `vvv` is that of `lspci -vvv`, `user` that of `lspci -vvvnn` without privileges.
 fn text(name: &str, kind: &str) -> PathBuf {
     static UNPACKED: LazyLock<PathBuf> = LazyLock::new(|| {
-        // Test runners start a process per test, and the processes share the folder of temporary files. The first process that has
-        // unpacked everything gives its folder the final name.
+        // Test runners start one process per test, and the processes share the folder of temporary files. The first process that
+        // has unpacked the archive renames its folder to the final name.
         let mut hasher = DefaultHasher::new();
         let archives: Vec<_> = archives(&fixtures().join("lspci"))
             .into_iter()
@@ -58,7 +58,7 @@ fn archives(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The snapshots for which there are texts, and the names of their texts.
+/// The snapshots with lspci output, and the names of the output files.
 fn snapshots() -> Vec<(String, PathBuf)> {
     let mut found: Vec<_> = archives(&fixtures().join("truth")).into_iter().map(|(file, name)| (name, file)).collect();
     if let Ok(hosts) = std::fs::read_dir(fixtures().join("hosts")) {
@@ -81,7 +81,7 @@ fn reports(tree: &Tree) -> BTreeMap<(Bdf, Bdf), PathReport> {
     pairs.map(|(from, to)| ((from, to), predictor.explain(from, to).unwrap())).collect()
 }
 
-/// The host as its text and the two files beside it show it.
+/// The host as its lspci output and the two files beside it show it.
 fn host_of(texts: &[PathBuf], snapshot: &Tree) -> Tree {
     let tree = Tree::open_all(texts).unwrap();
     let tree = tree.with_command_line(&snapshot.text("proc/cmdline").unwrap_or_default());
@@ -91,7 +91,7 @@ fn host_of(texts: &[PathBuf], snapshot: &Tree) -> Tree {
     }
 }
 
-/// Asserts that a text gives the same path as the snapshot for every pair, or `unknown` with the missing facts.
+/// Asserts that the lspci output gives the same path as the snapshot for every pair, or `unknown` with the missing facts.
 fn compare(what: &str, shown: &Tree, right: &Inventory) {
     let shown = Inventory::read(shown);
     let (found, right) = (shown.predictor(Request::default()), right.predictor(Request::default()));
@@ -105,7 +105,7 @@ fn compare(what: &str, shown: &Tree, right: &Inventory) {
         }
         let report = found.report(&prediction);
         let text = || format!("{what}: {report:#?} against {:#?}", right.report(&expected));
-        // Where a fact is missing, the kernel may refuse for one of two reasons.
+        // With a missing fact, two causes of a refusal can be possible.
         let is_allowed = prediction.path == PathName::Unknown || prediction.path == expected.path;
         assert!(is_allowed && (is_same || !report.unknown.is_empty()), "{}", text());
     }
@@ -117,7 +117,7 @@ fn is_decided_by_topology((_, _, right): &(Bdf, Bdf, Prediction)) -> bool {
 }
 
 #[test]
-fn the_texts_of_two_hosts_name_the_first_address_with_two_functions() {
+fn outputs_of_two_hosts_are_rejected_with_the_first_conflicting_address() {
     let host = |device: &str| {
         format!(
             "00:00.0 Host bridge [0600]: Intel Corporation Device [8086:29c0]\n\n\
@@ -133,7 +133,7 @@ fn the_texts_of_two_hosts_name_the_first_address_with_two_functions() {
 }
 
 #[test]
-fn no_text_contradicts_the_snapshot() {
+fn no_lspci_output_contradicts_the_snapshot() {
     for (name, file) in snapshots() {
         let snapshot = Tree::open(&file).unwrap();
         let right = Inventory::read(&snapshot);
@@ -150,7 +150,7 @@ fn no_text_contradicts_the_snapshot() {
 }
 
 #[test]
-fn texts_with_acs_decide_what_the_topology_decides() {
+fn outputs_with_acs_decide_what_the_topology_decides() {
     for (name, file) in snapshots() {
         let snapshot = Tree::open(&file).unwrap();
         let inventory = Inventory::read(&snapshot);
@@ -172,7 +172,7 @@ fn texts_with_acs_decide_what_the_topology_decides() {
                     continue;
                 }
                 let report = found.report(&prediction);
-                // Several devices can have one name, and only one of them be in the allowlist.
+                // Several devices can have the same name, and the allowlist can contain only one of them.
                 let is_ambiguous = |fact: &String| fact.contains("allowlist") || fact.contains("the first on root bus");
                 let is_named = kinds.contains(&"vvv") && report.unknown.iter().any(is_ambiguous);
                 assert!(is_named, "{name} {kinds:?}: {report:#?} instead of {:?} {:?}", right.path, right.cause);
@@ -299,7 +299,7 @@ fn quotation_line_ends_prompts_and_indentation_change_nothing() {
 }
 
 #[test]
-fn facts_pasted_beside_the_text_are_read() {
+fn reads_facts_that_are_pasted_beside_the_lspci_output() {
     let text = format!(
         "$ uname -a\nLinux node7 7.2.12+deb14-amd64 #1 SMP x86_64 GNU/Linux\n$ cat /proc/cmdline\nBOOT_IMAGE=/vmlinuz iommu=pt\n\
          $ lscpu\nVendor ID:           AuthenticAMD\nModel name: AMD EPYC 7763\nCPU family:          25\n$ lspci\n{}",
@@ -312,7 +312,7 @@ fn facts_pasted_beside_the_text_are_read() {
 }
 
 #[test]
-fn a_part_of_a_text_leaves_the_rest_unknown() {
+fn a_part_of_an_lspci_output_leaves_the_rest_unknown() {
     let whole = unpacked("01_switch_epyc", "vvvnnD");
     let blocks: Vec<&str> = whole.split("\n\n").filter(|block| !block.trim().is_empty()).collect();
     let of = |wanted: &[&str]| {
@@ -329,11 +329,14 @@ fn a_part_of_a_text_leaves_the_rest_unknown() {
 }
 
 #[test]
-fn a_text_without_privilege_names_the_missing_acs() {
+fn unprivileged_lspci_output_names_the_missing_acs() {
     let report = &reports(&Tree::open(&text("01_switch_epyc", "user")).unwrap())
         [&("03:00.0".parse().unwrap(), "04:00.0".parse().unwrap())];
     assert_eq!(report.predicted, PathName::Unknown);
-    assert!(report.unknown.contains(&"ACS of 0000:02:00.0 (the text does not show it)".to_owned()), "{report:#?}");
+    assert!(
+        report.unknown.contains(&"ACS of 0000:02:00.0 (the lspci output does not show it)".to_owned()),
+        "{report:#?}"
+    );
 }
 
 #[test]
@@ -399,7 +402,7 @@ proptest! {
         analyze(text.as_bytes());
     }
 
-    /// A text that ends anywhere, or without some of its lines, gives the same answers or unknown ones.
+    /// An output that ends anywhere, or lacks some of its lines, gives the same paths, or unknown ones.
     #[test]
     fn a_shortened_text_does_not_contradict_the_snapshot(end in 0_usize..60_000, which in 0_usize..4) {
         let name = ["01_switch_epyc", "03_2rp_sky", "04_pxb_epyc", "09_acsswitch_epyc"][which];

@@ -112,7 +112,7 @@ fn with(port: support::Function, acs: Option<u16>) -> support::Function {
     }
 }
 
-/// The locality, from the lists of bridges above both functions.
+/// The locality, from the lists of bridges above each of the two functions.
 fn expected(inventory: &Inventory, from: Bdf, to: Bdf) -> Option<Locality> {
     let topology = &inventory.topology;
     let (up, down) = (topology.bridges_above(from), topology.bridges_above(to));

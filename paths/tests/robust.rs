@@ -132,7 +132,7 @@ proptest! {
 }
 
 #[test]
-fn bytes_of_no_kind_are_neither_a_snapshot_nor_a_text() {
+fn bytes_of_unknown_kind_are_neither_a_snapshot_nor_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bytes");
     for seed in 1..20u32 {

@@ -86,7 +86,11 @@ fn the_acs_of_an_endpoint_counts() {
 fn the_report_names_the_redirecting_bridge_and_the_hops() {
     let report = one_switch(EPYC, None, [None, Some(0x0c), None]).report("0000:03:00.0", "0000:04:00.0");
     assert_eq!(report.deciding.bdf, Some(bdf("0000:02:01.0")));
-    assert!(report.deciding.fact.starts_with("ACS redirect set on 0000:02:01.0 (RR CR)"), "{}", report.deciding.fact);
+    assert!(
+        report.deciding.fact.starts_with("ACS redirect is set on 0000:02:01.0 (RR CR)"),
+        "{}",
+        report.deciding.fact
+    );
     let hops: Vec<String> = report.hops.iter().map(ToString::to_string).collect();
     assert_eq!(
         hops,
@@ -367,7 +371,7 @@ fn a_missing_file_gives_an_unknown_path_only_if_it_matters() {
     let report = missing(two_root_ports(EPYC, LISTED), "proc/cpuinfo");
     assert_eq!((report.predicted, report.unknown), (PathName::HostBridgeTranslated, vec![]));
     let report = missing(two_root_ports(INTEL, LISTED), "proc/bus/pci/devices");
-    // The order of a boot is assumed, and the fact says so.
+    // The prediction assumes the order of a boot, and the deciding fact states this.
     assert_eq!((report.predicted, report.unknown), (PathName::HostBridgeTranslated, vec![]));
     assert!(report.deciding.fact.contains("proc/bus/pci/devices"), "{}", report.deciding.fact);
     let report = missing(two_root_ports(EPYC, UNLISTED), "proc/bus/pci/devices");

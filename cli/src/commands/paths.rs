@@ -31,8 +31,8 @@ Examples:
 
 A GPU driver (nvidia, amdgpu, xe, i915, nouveau) exports the memory of its GPU, and its own rule decides which \
 importers may map it. Any other function exports a BAR through VFIO. For a GPU, an address with a BAR \
-(0000:03:00.0:2) selects VFIO. The predicted path is what the kernel (p2pdma and the DMA API) decides for the pair; the rule of \
-a GPU driver is stated beside it.")]
+(0000:03:00.0:2) selects VFIO. The predicted path is the decision of the kernel (P2PDMA and the DMA API) for the pair. \
+The rule of a GPU driver is printed separately.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
@@ -98,8 +98,7 @@ fn detail(report: &PathReport) -> String {
     if !words.is_empty() {
         text += &format!("  blocked by    {}\n", words.join(" "));
     }
-    for (head, lines) in
-        [("would change it", &report.would_change), ("unknown", &report.unknown), ("note", &report.notes)]
+    for (head, lines) in [("other paths", &report.would_change), ("unknown", &report.unknown), ("note", &report.notes)]
     {
         // The line `rule` already states the rule.
         for line in lines.iter().filter(|line| *line != report.rule.describe()) {

@@ -49,7 +49,7 @@ pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
         "path": {
             "asked": null, "predicted": "bus-address", "observed": "bus-address",
             "hops": ["0000:03:00.0", "0000:02:00.0", "0000:01:00.0", "0000:02:01.0", "0000:04:00.0"], "turns_at": "0000:01:00.0",
-            "deciding": {"bdf": "0000:01:00.0", "fact": "the nearest bridge above both, and no ACS redirect is set on the way to it"},
+            "deciding": {"bdf": "0000:01:00.0", "fact": "the functions have a common bridge, and no ACS redirect is set between them"},
             "blockers": [], "evidence": ["pci_p2pdma_map_type returned BUS_ADDR (3)"]
         },
         "op": op, "mode": "completion", "direction": if op == "read" { "out_of_source" } else { "into_source" },

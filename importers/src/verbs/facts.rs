@@ -27,7 +27,7 @@ pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>
     }
 }
 
-/// p2pdma's answer, if the topology shows it. It does not depend on the BAR.
+/// The result of the P2PDMA check, if the topology shows it. It does not depend on the BAR.
 fn route(inventory: &Inventory, importer: &DeviceInfo, origin: Option<&Origin>) -> Option<Route> {
     inventory.predictor(Request::default()).facts(origin?.bdf?, importer.bdf?).route
 }

@@ -19,10 +19,10 @@ impl AcsControl {
     pub(crate) const DIRECT_TRANSLATED: u16 = 0x40;
     /// RR and CR: requests and completions are redirected to the root complex.
     pub(crate) const REQUEST_AND_COMPLETION: u16 = 0x04 | 0x08;
-    /// RR, CR and EC (egress control): the bits that p2pdma checks.
+    /// RR, CR and EC (egress control): the bits that P2PDMA checks.
     pub(crate) const REDIRECT: u16 = 0x04 | 0x08 | 0x20;
 
-    /// Whether p2pdma considers the port to redirect peer-to-peer requests to the root complex.
+    /// Whether P2PDMA considers the port to redirect peer-to-peer requests to the root complex.
     pub fn redirects(self) -> bool {
         self.0 & Self::REDIRECT != 0
     }

@@ -1,5 +1,5 @@
-//! Check of ACS redirect between functions below one switch: the redirect sends their transfers to the root complex, or makes
-//! p2pdma refuse them.
+//! Checks ACS redirect between functions below one switch. A redirect sends their transfers to the root complex, or the P2PDMA
+//! check refuses them.
 
 mod below;
 
@@ -22,7 +22,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
 fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
     let subject = format!("{} -> {}", from.bdf, to.bdf);
     let predictor = at.inventory.predictor(Request::default());
-    // Below a root port without a switch, two functions share a device, and no port of a switch can keep their packets.
+    // Two functions below one root port without a switch belong to one device, so no switch port routes packets between them.
     let common = predictor.common_node(from.bdf, to.bdf).and_then(|bdf| at.topology().function(bdf));
     let Some(common) = common.filter(|_| from.bdf != to.bdf) else {
         return Verdict::pass(subject, "No switch connects the two functions.");
@@ -44,7 +44,7 @@ fn of_pair(at: &Context<'_>, from: &Function, to: &Function) -> Verdict {
     }
     match checked.iter().find(is_unknown) {
         Some(bdf) => unreadable(subject, *bdf),
-        None => Verdict::pass(subject, "No ACS redirect is set between the two functions below their switch."),
+        None => Verdict::pass(subject, "No ACS redirect is set on the path between the two functions."),
     }
 }
 
@@ -56,7 +56,7 @@ fn redirects(at: &Context<'_>, bdf: Bdf) -> bool {
     at.topology().function(bdf).is_some_and(|function| function.redirects().present().is_some())
 }
 
-/// Checks every switch with a function that has memory and another function of interest below different ports.
+/// Checks every switch that has, below different ports, a function with memory and another function of interest.
 fn of_switches(at: &Context<'_>) -> Vec<Verdict> {
     let affected = below::switches_with_redirect(at.topology());
     if affected.is_empty() {
@@ -82,7 +82,7 @@ fn of_switch(at: &Context<'_>, predictor: &Predictor<'_>, switch: &Switch) -> Ve
     )
 }
 
-/// What the kernel does with such a pair.
+/// The path that the kernel chooses for the pair, and the cause of a refusal.
 fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<Cause>) {
     predictor.predict(from, to).map_or((PathName::Unknown, None), |prediction| (prediction.path, prediction.cause))
 }
@@ -91,14 +91,14 @@ fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<C
 const ALREADY_NAMED: &str =
     "The command line already names these ports in pci=disable_acs_redir=; see the check boot-options.";
 
-/// The remedy for ACS redirect between a pair if the command line already clears it; `None` if the command line does not.
+/// The remedy for a pair whose ACS redirect the command line already clears; `None` if the command line does not clear it.
 pub(super) fn already_named(at: &Context<'_>, from: Bdf, to: Bdf) -> Option<&'static str> {
     let checked = at.inventory.predictor(Request::default()).functions_checked_for_acs(from, to)?;
     let redirecting = checked.into_iter().filter(|bdf| redirects(at, *bdf)).collect();
     clears_redirect_of(at, &redirecting).then_some(ALREADY_NAMED)
 }
 
-/// `ports` are the first of a number of ports.
+/// Creates the finding for `count` ports with ACS redirect. `ports` holds the first of them.
 fn verdict(
     at: &Context<'_>,
     subject: String,

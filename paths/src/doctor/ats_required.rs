@@ -1,5 +1,5 @@
-//! Check of functions whose ATS the kernel keeps on in every domain (`pci_ats_required`, drivers/pci/ats.c, since Linux 7.3; only
-//! the driver of Arm's SMMUv3 asks for it).
+//! Checks for functions whose ATS the kernel keeps on in every domain (`pci_ats_required`, drivers/pci/ats.c, since Linux 7.3).
+//! Only the driver of Arm's SMMUv3 calls this function.
 
 use super::context::few;
 use super::{Context, Verdict};

@@ -1,4 +1,4 @@
-//! Check of bus mastering. A function whose Bus Master Enable bit is cleared sends no DMA, and a bridge forwards none upward.
+//! Checks bus mastering. A function whose Bus Master Enable bit is cleared sends no DMA, and a bridge forwards none upward.
 
 use super::{Context, Verdict};
 use crate::Function;
@@ -13,7 +13,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     for importer in importers {
         found.extend(of_importer(at, importer));
     }
-    // Without a selection, only problems are worth a line per device.
+    // Without a selected importer, report only problems, because a host can have many devices.
     if at.importer.is_none() {
         found.retain(|verdict| verdict.status == super::Status::Warn);
     }

@@ -36,7 +36,7 @@ pub(super) struct Context<'a> {
     pub(super) importer: Option<&'a Function>,
     pub(super) device: Option<&'a str>,
     pub(super) own_address_space: bool,
-    /// Whether no exporter is selected, and the drivers of GPUs are the only ones that export memory of this host.
+    /// Whether no exporter is selected, and only GPU drivers export memory on this host.
     pub(super) only_gpus_export: bool,
     /// The predicted path, if exporter and importer are selected.
     pub(super) report: Option<PathReport>,
@@ -148,15 +148,15 @@ impl<'a> Context<'a> {
                     && !matches!(domain, Some("identity" | "unmanaged" | "blocked"))
             }
         };
-        // The check of the pair itself says on which paths the domain does not matter.
+        // With a selected importer, the checks of the pair state whether the domain matters.
         if self.importer.is_some() || direct {
             return self.importer.is_some() && !direct;
         }
         self.topology().functions().iter().any(|function| !function.is_bridge() && may_translate(function))
     }
 
-    /// What to read instead of advice to bind a function to vfio-pci; `None` if an IOMMU is or may be possible. On some platforms no
-    /// setting enables an IOMMU, which the check `iommu` reports.
+    /// The remedy that replaces the advice to bind a function to vfio-pci if no setting of the platform enables an IOMMU; `None`
+    /// if an IOMMU is or may be possible. The check `iommu` reports such a platform.
     pub(super) fn instead_of_vfio(&self) -> Option<&'static str> {
         let functions = self.topology().functions();
         let none =
@@ -188,7 +188,7 @@ pub(super) fn few(names: &[String]) -> String {
     few_of(names, names.len())
 }
 
-/// The same for the first of `count` names.
+/// Joins the first of `count` names for a sentence.
 pub(super) fn few_of(first: &[String], count: usize) -> String {
     const SHOWN: usize = 4;
     match first.get(..SHOWN) {

@@ -1,4 +1,4 @@
-//! The functions whose transfers people measure: GPUs, accelerators, NICs, NVMe drives, and functions bound to VFIO.
+//! The functions of interest, whose transfers users measure: GPUs, accelerators, NICs, NVMe drives, and functions bound to VFIO.
 
 use super::Context;
 use crate::Function;
@@ -16,7 +16,7 @@ pub(super) fn has_memory(function: &Function) -> bool {
         || function.driver.as_deref().is_some_and(is_vfio_driver)
 }
 
-/// Whether the function is an exporter or an importer that people use.
+/// Whether the function is of interest as an exporter or importer.
 pub(super) fn is_of_interest(function: &Function) -> bool {
     if function.is_bridge() {
         return false;

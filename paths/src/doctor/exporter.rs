@@ -30,7 +30,8 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     vec![match (exporters.len(), bound) {
         (0, _) if !unread.is_empty() => Verdict::unknown(
             "host",
-            format!("The BARs of {} are unknown: the copy does not contain their file resource, or the text does not show them.", few(&unread)),
+            format!("The BARs of {} are unknown: the sysfs copy lacks their file resource, or the lspci output does not \
+                     show them.", few(&unread)),
             "Copy the file resource of each function, add the output of `lspci -vv`, or take the snapshot with `peerpath snapshot`.",
         ),
         (0, _) if at.topology().functions().is_empty() => Verdict::unknown(
@@ -81,7 +82,8 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             subject,
             "The driver of the GPU is unknown: a GPU driver exports the memory of the GPU by its own rule, and vfio-pci exports a BAR.",
-            "Add the link driver of the function to the copy, take a snapshot with `peerpath snapshot`, or add the output of `lspci -k`.",
+            "Add the link driver of the function to the sysfs copy, take a snapshot with `peerpath snapshot`, or add the \
+             output of `lspci -k`.",
         )];
     }
     let rule = at.rule();
@@ -118,7 +120,7 @@ fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
         Some(bar) if bar.size_bytes <= NOT_RESIZED_BYTES => Verdict::warn(
             subject(bar),
             format!(
-                "The BAR of the GPU's memory has {} MiB, and other devices can access no more than that at a time.",
+                "The BAR of the GPU's memory has {} MiB, so other devices can access only that much of the memory at a time.",
                 bar.size_bytes >> 20
             ),
             "Enable resizable BARs and decoding above 4 GiB in the firmware, if the GPU supports them.",
@@ -147,7 +149,7 @@ pub(super) fn bar(at: &Context<'_>) -> Vec<Verdict> {
     if !exporter.bars_known {
         return vec![Verdict::unknown(
             exporter.bdf,
-            "The BARs of the function are unknown: the copy does not contain its file resource, or the text does not show them.",
+            "The BARs of the function are unknown: the sysfs copy lacks its file resource, or the lspci output does not show them.",
             "Copy the file resource of the function, add the output of `lspci -vv`, or take the snapshot with `peerpath snapshot`.",
         )];
     }
@@ -223,7 +225,7 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
         .collect()
 }
 
-/// How to make a group viable. Only cards in slots can move to a slot with a group of its own.
+/// The remedy for a group that VFIO cannot own. Only a card in a slot can move to a slot with a group of its own.
 fn group_remedy(at: &Context<'_>, exporter: &Function) -> String {
     if let Some(controller) = at.topology().vmd_above(exporter) {
         return format!(
@@ -258,7 +260,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
         ),
         None if !exporter.driver_known => Verdict::unknown(
             exporter.bdf,
-            "The driver of the function is unknown: the copy of sysfs or the text does not show it.",
+            "The driver of the function is unknown: the sysfs copy or the lspci output does not show it.",
             "Take the snapshot with `peerpath snapshot`, or add the output of `lspci -k`.",
         ),
         None if at.instead_of_vfio().is_some() => Verdict::warn(

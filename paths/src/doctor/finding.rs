@@ -94,8 +94,8 @@ impl Verdict {
         Self { remedy: Some(remedy.into()), ..Self::new(Status::Unknown, subject, detail) }
     }
 
-    /// Creates the finding of a check that needs the running host but has only a copy. All checks use the same wording so that
-    /// text output can merge such findings.
+    /// Creates the finding of a check that needs the running host, for a snapshot or another copy of a host's files. All checks
+    /// use the same wording so that text output can merge such findings.
     pub(super) fn live_only(subject: impl fmt::Display) -> Self {
         Self::unknown(subject, "This check needs the running host.", "Run `peerpath doctor` on the host.")
     }

@@ -32,8 +32,8 @@ fn is_irrelevant(at: &Context<'_>) -> bool {
     (at.importer.is_some() || !at.through_vfio()) && !is_selected(at)
 }
 
-/// The status if no GPU is available: a failure if a GPU is selected, otherwise a warning, because runs then only lack the GPU
-/// baseline.
+/// The status if no GPU is available: a failure if a GPU is selected, otherwise a warning, because only the GPU baseline of a run
+/// is missing.
 fn status_without_gpu(at: &Context<'_>) -> Status {
     if is_selected(at) { Status::Fail } else { Status::Warn }
 }
@@ -113,7 +113,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// States the function behind the name of a selected GPU, because a snapshot does not show CUDA's own numbers.
+/// States which function the name of a selected GPU refers to, because a snapshot does not contain CUDA's own numbers.
 pub(super) fn numbered(at: &Context<'_>, device: Option<&str>, function: Option<&Function>) -> Option<Verdict> {
     let (name, bdf) = (device.filter(|device| !at.tree.is_live() && device.starts_with("cuda:"))?, function?.bdf);
     let detail = format!("{name} is {bdf} if GPUs are numbered by address, as nvidia-smi does.");
@@ -153,7 +153,7 @@ pub(super) fn module(at: &Context<'_>) -> Vec<Verdict> {
     ]
 }
 
-/// What to do about a kernel module that exports no dma-bufs.
+/// The remedy for a kernel module that exports no dma-bufs.
 fn instead_of_this_module(at: &Context<'_>) -> &'static str {
     match why_no_open_modules(at) {
         Some(_) => {

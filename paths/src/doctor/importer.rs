@@ -61,13 +61,13 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// Whether the absence of RDMA devices means that the host has none. The text of lspci shows none, and a manual copy of sysfs may
-/// lack them.
+/// Whether the absence of RDMA devices means that the host has none. The lspci output does not show RDMA devices, and a manual
+/// copy of sysfs may lack them.
 fn rdma_devices_known(at: &Context<'_>) -> bool {
     at.tree.is_live() || at.tree.has(FACTS_PATH) || at.tree.is_directory("sys/class/infiniband")
 }
 
-/// Advice that needs VFIO, or what to do if VFIO cannot work on this platform.
+/// Returns advice that needs VFIO, or its replacement if VFIO cannot work on this platform.
 fn with_vfio(at: &Context<'_>, advice: String) -> String {
     at.instead_of_vfio().map_or(advice, str::to_owned)
 }
@@ -80,7 +80,7 @@ fn may_have_rdma_device(importer: &Function) -> bool {
     }
 }
 
-/// What an importer without an RDMA device needs.
+/// The finding for an importer without an RDMA device.
 fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
     let bdf = importer.bdf;
     match ImporterKind::of(at, importer) {
@@ -119,7 +119,7 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
             Verdict::unknown(
                 bdf,
                 "It is unknown whether the function has an RDMA device: the snapshot or lspci output does not show RDMA devices.",
-                "Add sys/class/infiniband to the copy, or take a snapshot with `peerpath snapshot`.",
+                "Add sys/class/infiniband to the sysfs copy, or take a snapshot with `peerpath snapshot`.",
             )
         }
         ImporterKind::Rdma | ImporterKind::Nic => Verdict::warn(
@@ -134,7 +134,7 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
             match importer.driver.as_deref() {
                 Some(driver) => format!("It is unknown whether the driver of the function ({driver}) imports dma-bufs."),
                 None if importer.driver_known => "The function has no driver, so it cannot import yet.".to_owned(),
-                None => "The driver of the function is unknown, and with it whether it imports dma-bufs.".to_owned(),
+                None => "The driver of the function is unknown, so it is unknown whether the driver imports dma-bufs.".to_owned(),
             },
             with_vfio(at, format!(
                 "Use an RDMA NIC or a GPU, or let iommufd map the BAR for the function: bind it to vfio-pci and select it as \
@@ -272,8 +272,8 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             None => {
                 return Verdict::unknown(
                     device,
-                    "The driver of the device is unknown, and with it whether the device imports a dma-buf.",
-                    "Add the link driver of the function to the copy, or take a snapshot with `peerpath snapshot`.",
+                    "The driver of the device is unknown, so it is unknown whether the device imports a dma-buf.",
+                    "Add the link driver of the function to the sysfs copy, or take a snapshot with `peerpath snapshot`.",
                 );
             }
         };
@@ -282,7 +282,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
                 pinned(at, device, name)
             }
             Some((name, DmaBufSupport::Dynamic)) if !at.through_vfio() => {
-                Verdict::pass(device, format!("{name} imports dma-bufs and follows moved memory."))
+                Verdict::pass(device, format!("{name} imports dma-bufs without pinning the memory."))
             }
             Some((name, DmaBufSupport::Dynamic)) => {
                 Verdict::pass(device, format!("{name} supports revocation with on-demand paging."))
@@ -339,7 +339,7 @@ fn pinned(at: &Context<'_>, device: &str, name: &str) -> Verdict {
             "{name} pins the memory. Since Linux {since}, {rule} pins memory of the GPU for it; older versions silently export \
              host memory. It is unknown which applies to this kernel."
         ),
-        "Compare the throughput with that of host memory, or use an importer that follows moved memory (mlx5).",
+        "Compare the throughput with that of host memory, or use an importer that does not pin the memory (mlx5).",
     )
 }
 

@@ -103,8 +103,8 @@ fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
     !group.noiommu && group.members.iter().any(|bdf| at.topology().function(*bdf).is_some())
 }
 
-/// The number of groups, none of which holds a PCI function; `None` if there is no group, or if a copy lacks the list of devices of
-/// one.
+/// The number of groups, on a host whose groups hold only devices other than PCI functions. `None` if there is no group, or if
+/// the sysfs copy lacks the device list of a group.
 fn other_groups(at: &Context<'_>) -> Option<usize> {
     let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
     let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();
@@ -172,7 +172,7 @@ fn boot_options_that_disable(host: &Host) -> Vec<&'static str> {
     let words = |name: &'static str| line.values(name).flat_map(|value| value.split(','));
     let switched = |word: &&str| word.starts_with("off") || word.starts_with("on");
     let intel = words("intel_iommu").filter(switched).last().is_some_and(|word| word.starts_with("off"));
-    // The IOMMU of a guest need not be of the processor's vendor.
+    // The virtual IOMMU of a guest can have another vendor than its processor.
     let is_guest = cpu.is_some_and(Cpu::is_guest);
     let of_vendor = |vendors: [&str; 2]| is_guest || vendor.is_none_or(|vendor| vendors.contains(&vendor));
     let options = [
@@ -209,7 +209,7 @@ fn how_to_enable(at: &Context<'_>) -> String {
     }
 }
 
-/// Describes a function in a no-IOMMU group. The kernel's export has no check against such a group.
+/// Describes a function in a no-IOMMU group. The dma-buf export of vfio-pci does not reject such a group.
 fn no_protection(host: &Host) -> String {
     let cdev = match KernelRules::fact(host.kernel, |rules| rules.noiommu_cdev) {
         Some(true) if host.facts.option("IOMMUFD_NOIOMMU") != Some(false) => {

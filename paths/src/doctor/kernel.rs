@@ -11,7 +11,7 @@ pub(super) fn version(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             "The snapshot or lspci output does not contain the kernel version.",
-            "Add proc/sys/kernel/osrelease to the copy, or give the kernel version.",
+            "Add proc/sys/kernel/osrelease to the snapshot, or give the kernel version.",
         )];
     };
     let newest = KernelRules::NEWEST;

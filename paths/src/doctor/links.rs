@@ -129,15 +129,15 @@ pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::pass(
             subject,
             format!(
-                "Maximum payload sizes differ ({smallest} to {largest} bytes), but no sender exceeds the size of a receiver \
-                 that its TLPs reach."
+                "Maximum payload sizes differ ({smallest} to {largest} bytes), but no sender exceeds the size of a \
+                 receiver of its TLPs."
             ),
         )];
     };
     vec![Verdict::warn(
         subject,
         format!(
-            "{} sends payloads of up to {} bytes, and {} accepts {}: it may reject longer ones as malformed TLPs.",
+            "{} sends payloads of up to {} bytes, but {} accepts only {}: it may reject longer payloads as malformed TLPs.",
             sender.0, sender.1, receiver.0, receiver.1
         ),
         format!(
@@ -165,8 +165,8 @@ fn at_the_root(at: &Context<'_>, hops: &[(Bdf, Pcie)]) -> Vec<Vec<(Bdf, Pcie)>> 
     vec![part(from), part(to)]
 }
 
-/// The first sender of a part of the path whose payloads exceed what another function of the part accepts. Endpoints send, and
-/// so do root ports.
+/// The first sender in a part of the path whose payloads exceed the maximum of another function in this part. Endpoints and root
+/// ports send.
 fn mismatch(part: &[(Bdf, Pcie)]) -> Option<Mismatch> {
     let smallest = part.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes)?;
     let sends = |port_type: PortType| {

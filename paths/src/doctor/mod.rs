@@ -115,7 +115,7 @@ pub fn run_checks(tree: &Tree, inventory: &Inventory, selection: &Selection, liv
     let context = Context::new(tree, inventory, selection, live);
     let mut findings = Vec::new();
     for check in CHECKS.iter().filter(|check| context.through_vfio() || !check.of_vfio) {
-        // If a GPU driver may export the memory, a missing requirement of VFIO is no failure.
+        // If a GPU driver may export the memory, a missing requirement of VFIO is only a warning.
         let may_not_apply = check.of_vfio && context.rule_unknown();
         let softened = |verdict: Verdict| if may_not_apply { verdict.at_most_warn() } else { verdict };
         findings.extend((check.run)(&context).into_iter().map(|verdict| softened(verdict).of(check.name)));

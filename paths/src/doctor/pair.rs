@@ -23,7 +23,7 @@ pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// The finding if p2pdma's decision does not apply to a GPU driver; `None` if the decision applies.
+/// The finding if the P2PDMA decision does not apply to the exporting GPU driver; `None` if the decision applies.
 fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option<Verdict> {
     const VERIFY: &str =
         "Verify the data of a transfer. If it fails or is slow, stage the transfers through host memory.";
@@ -36,8 +36,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
         (ExporterRule::Vfio, _) if by_topology && imports_io_memory => Verdict::warn(
             subject,
             format!(
-                "p2pdma refuses a dma-buf for this pair ({}), but CUDA registers the BAR's CPU mapping, and NVIDIA's driver maps \
-                 it without asking p2pdma. It is unknown whether the root complex forwards the data.",
+                "The P2PDMA check refuses a dma-buf for this pair ({}), but CUDA registers the BAR's CPU mapping, and \
+                 NVIDIA's driver maps it without the check. It is unknown whether the root complex forwards the data.",
                 deciding.fact
             ),
             VERIFY,
@@ -49,8 +49,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
         (ExporterRule::Nvidia, _) if by_topology => Verdict::warn(
             subject,
             format!(
-                "p2pdma would refuse this pair ({}), but NVIDIA's driver maps without asking it. It is unknown whether the root \
-                 complex forwards the data.",
+                "The P2PDMA check would refuse this pair ({}), but NVIDIA's driver maps the memory without the check. It \
+                 is unknown whether the root complex forwards the data.",
                 deciding.fact
             ),
             VERIFY,
@@ -59,7 +59,7 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
             subject,
             Cause::Topology,
             format!(
-                "p2pdma refuses the pair ({}), so {rule} silently exports host memory instead of GPU memory.",
+                "The P2PDMA check refuses the pair ({}), so {rule} silently exports host memory instead of GPU memory.",
                 deciding.fact
             ),
             first_change(at, report)
@@ -68,8 +68,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
         (rule, PathName::BusAddress) if translated == Some(true) => Verdict::warn(
             subject,
             format!(
-                "{} is p2pdma's decision, but {rule} maps through the importer's IOMMU domain, so the data goes through the root \
-                 complex ({}).",
+                "The P2PDMA check selects the path {}, but {rule} maps through the importer's IOMMU domain, so the data \
+                 goes through the root complex ({}).",
                 PathName::BusAddress,
                 PathName::HostBridgeTranslated
             ),
@@ -79,7 +79,8 @@ fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option
     })
 }
 
-/// The first change that gives another path, as sentences. A list of ports that is already on the command line is no change.
+/// The first change that gives another path, as sentences. If the command line already clears the ACS redirect of the pair, a
+/// reference to the check `boot-options` instead.
 fn first_change(at: &Context<'_>, report: &PathReport) -> Option<String> {
     let named = super::acs_redirect::already_named(at, report.from, report.to);
     named.map(str::to_owned).or_else(|| report.would_change.first().map(|change| sentence(change)))
@@ -162,7 +163,7 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let listed: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
     let note = if unasked > 0 {
         format!(
-            " For {unasked} of the refused pairs the refusal does not apply: NVIDIA's driver maps without asking p2pdma."
+            " For {unasked} of the refused pairs the refusal does not apply: NVIDIA's driver maps without the P2PDMA check."
         )
     } else {
         String::new()
@@ -219,7 +220,7 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         None if importer.driver.is_some() || !importer.driver_known => Verdict::unknown(
             subject,
             "The importer's DMA mask is unknown: the snapshot or lspci output does not contain the file dma_mask_bits of the importer.",
-            "Add the file dma_mask_bits of the importer to the copy, or take a snapshot with `peerpath snapshot`.",
+            "Add the file dma_mask_bits of the importer to the sysfs copy, or take a snapshot with `peerpath snapshot`.",
         ),
         None => Verdict::unknown(
             subject,
@@ -321,7 +322,7 @@ pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {
     facts.filter(|fact| fact.packets == Packets::Translated).map(|fact| of_route(subject, fact)).collect()
 }
 
-/// Reports where the ports send requests and completions in contrast to the kernel's map type.
+/// Reports ports that send requests or completions on another route than the kernel's mapping assumes.
 pub(super) fn acs_route(at: &Context<'_>) -> Vec<Verdict> {
     let (Some(subject), Some(report)) = (pair(at), &at.report) else { return Vec::new() };
     let facts = at.route_facts.iter().filter(|fact| fact.packets != Packets::Translated);
@@ -333,7 +334,7 @@ pub(super) fn acs_route(at: &Context<'_>) -> Vec<Verdict> {
         PathName::Refused => Verdict::pass(subject, "The kernel refuses the mapping, so no requests are possible."),
         PathName::Unknown => Verdict::unknown(
             subject,
-            "The path is unknown, and with it the route of the requests.",
+            "The path is unknown, so the route of the requests is unknown.",
             format!("Provide the missing information: {}.", report.unknown.join("; ")),
         ),
         _ => Verdict::pass(

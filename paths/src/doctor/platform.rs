@@ -11,7 +11,7 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::unknown(
             "host",
             "The snapshot or lspci output does not show the processor.",
-            "Add proc/cpuinfo to the copy, or give the processor.",
+            "Add proc/cpuinfo to the snapshot, or give the processor.",
         )];
     };
     vec![match cpu.legacy_dma {
@@ -21,8 +21,8 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
         }
         Some(_) if refused_before_mapping(at) == Some(true) => Verdict::pass(
             "host",
-            "The kernel does not trust the host bridges, so p2pdma refuses every pair without a common bridge before it calls \
-             the platform's DMA operations.",
+            "The kernel does not trust the host bridges, so the P2PDMA check refuses every pair without a common bridge \
+             before the kernel calls the platform's DMA operations.",
         ),
         Some(legacy) if legacy.rejects_mmio() && refused_before_mapping(at).is_none() => Verdict::unknown(
             "host",
@@ -42,8 +42,8 @@ pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// Whether p2pdma refuses the pair, or without a pair every pair that would need the DMA API.
-/// `None` if that is unknown.
+/// Whether the P2PDMA check refuses the selected pair or, without a selected pair, every pair that would need the DMA API. `None`
+/// if that is unknown.
 fn refused_before_mapping(at: &Context<'_>) -> Option<bool> {
     match &at.report {
         Some(report) if report.predicted == PathName::Unknown => None,
@@ -63,7 +63,7 @@ pub(super) fn confidential_guest(at: &Context<'_>) -> Vec<Verdict> {
         None if at.host().cpu.is_none() => Verdict::unknown(
             "host",
             "The snapshot or lspci output does not show the processor.",
-            "Add proc/cpuinfo to the copy, or give the processor.",
+            "Add proc/cpuinfo to the snapshot, or give the processor.",
         ),
         None => Verdict::pass("host", "The host is not a confidential guest."),
     }]
@@ -158,7 +158,7 @@ pub(super) fn swiotlb(at: &Context<'_>) -> Vec<Verdict> {
         None => Verdict::unknown(
             "host",
             "The snapshot or lspci output does not show whether swiotlb=force is set.",
-            "Add proc/cmdline to the copy, or give the kernel command line.",
+            "Add proc/cmdline to the snapshot, or give the kernel command line.",
         ),
     }]
 }
@@ -182,7 +182,7 @@ pub(super) fn config_space(at: &Context<'_>) -> Vec<Verdict> {
         return vec![Verdict::warn(
             "host",
             format!(
-                "The text does not show all capabilities of {}, so ACS, ATS or payload sizes are unknown.",
+                "The lspci output does not show all capabilities of {}, so ACS, ATS or payload sizes are unknown.",
                 few(&truncated)
             ),
             "Add the output of `lspci -vvvnn`, run as root.",

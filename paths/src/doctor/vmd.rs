@@ -1,5 +1,5 @@
-//! Check of Intel's Volume Management Device (VMD): a controller with a root bus of its own, behind which the firmware hides drives
-//! and slots.
+//! Checks for functions behind Intel's Volume Management Device (VMD), a controller with a root bus of its own. The firmware
+//! hides drives and slots behind it.
 
 use std::collections::BTreeMap;
 

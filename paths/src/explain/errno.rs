@@ -29,7 +29,7 @@ const OF_THE_KERNEL: [(i32, &str, &str); 19] = [
     (531, "ENOGRACE", "not in the grace period"),
 ];
 
-/// `ENOTSUPP`, which is neither EOPNOTSUPP (95) nor ENOTSUP, its other name.
+/// `ENOTSUPP`. It differs from EOPNOTSUPP (95), which has the second name ENOTSUP.
 pub(super) const ENOTSUPP: i32 = 524;
 
 /// The name of an errno: `EINVAL` for 22, `ENOTSUPP` for 524; `None` for a number without a name.

@@ -12,8 +12,8 @@ pub struct ErrnoMeaning {
     pub explanation: Explanation,
 }
 
-/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps. Steps that have no part in
-/// the export of the kind of memory in `facts` are left out.
+/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps. Omits steps that concern
+/// only another kind of memory than that in `facts`.
 pub fn errno_meanings(errno: i32, facts: &Facts) -> Vec<ErrnoMeaning> {
     let at_step = |step| Some(ErrnoMeaning { step: Some(step), explanation: documented(step, errno, facts)? });
     let elsewhere = rows::EVERYWHERE.iter().filter(|row| row.errno == errno);
@@ -70,7 +70,11 @@ mod tests {
             assert_eq!(meaning.explanation, explain(meaning.step.unwrap(), 22, &Facts::default()));
         }
         let at = |step| meanings.iter().find(|meaning| meaning.step == Some(step)).and_then(|m| m.explanation.cause);
-        assert_eq!(at(Step::RegisterDmaBuf), None, "EINVAL means topology only if p2pdma's answer is known");
+        assert_eq!(
+            at(Step::RegisterDmaBuf),
+            None,
+            "EINVAL means topology only if the result of the P2PDMA check is known"
+        );
         assert_eq!(at(Step::Export), Some(Cause::BarNotExportable));
         assert_eq!(at(Step::Unmap), None);
     }

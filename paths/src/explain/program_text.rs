@@ -4,7 +4,7 @@ use std::io;
 
 use super::errno::{ENOTSUPP, LAST_OF_USER_SPACE, errno_name, parse_errno};
 
-/// Longer texts are logs, which can contain several errors.
+/// A longer text is a log, which can contain several errors.
 const MAX_BYTES: usize = 1024;
 
 /// Words before the number of an errno.
@@ -23,7 +23,7 @@ pub fn errno_in(text: &str) -> Option<i32> {
 
 fn name(text: &str) -> Option<i32> {
     let mut words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    // A name is in capital letters: "error" is not one.
+    // The names of errnos are in capital letters, so "error" is not a name.
     words.find_map(|word| (word.starts_with('E') && word.len() > 2).then(|| parse_upper(word))?)
 }
 
@@ -68,7 +68,7 @@ fn description(text: &str) -> Option<i32> {
         let described = c_library(errno).to_ascii_lowercase();
         text.contains(&described).then_some((described.len(), errno))
     });
-    // Of two errnos with one description, the lower one.
+    // Of two errnos with the same description, return the lower one.
     matches
         .max_by_key(|(length, errno)| (*length, -*errno))
         .map(|(_, errno)| errno)

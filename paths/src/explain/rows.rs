@@ -104,13 +104,13 @@ impl Row {
     }
 }
 
-/// Whether these facts permit an untranslated mapping. swiotlb, the DMA mask and confidential guests affect untranslated mappings only: a
-/// translated domain allocates its IOVA below the mask and bounces nothing.
+/// Whether these facts permit an untranslated mapping. The boot option swiotlb, the DMA mask and confidential guests affect
+/// untranslated mappings only: a translated domain allocates its IOVA below the mask and bounces nothing.
 fn direct(facts: &Facts) -> bool {
     facts.translated != Some(true)
 }
 
-/// Begins the explanation of any errno of the export of memory of a GPU.
+/// First sentence of the explanation of every errno at the export of memory of a GPU.
 pub(super) const GPU_EXPORT: &str = "The cause is not documented: the GPU's driver exports its memory, without VFIO.";
 /// The conditions of the export of memory of a GPU that NVIDIA documents.
 pub(super) const GPU_EXPORT_CONDITIONS: &str = "cuMemGetHandleForAddressRange requires a GPU with the attribute \
@@ -475,7 +475,7 @@ pub(super) static ROWS: &[Row] = &[
         "The memory exceeds the locked-memory limit of this process.",
         "Raise the limit with `ulimit -l unlimited`.",
     ),
-    // attach and map for an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, p2pdma, the DMA API)
+    // attach and map for an RDMA device (uverbs, ib_umem_dmabuf, dma-buf-mapping.c, P2PDMA, the DMA API)
     row(
         Step::RegisterDmaBuf,
         Errno::EOPNOTSUPP,
@@ -490,8 +490,9 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EOPNOTSUPP,
         Unavailable,
         Cause::ImporterNoDmabuf,
-        "The RDMA driver is too old to register dma-bufs (mlx5 can since Linux 5.12), so the kernel rejects the call before \
-         the GPU driver sees it. The GPU driver xe also returns EOPNOTSUPP if p2pdma refuses memory that must stay in the GPU.",
+        "The RDMA driver is too old to register dma-bufs (mlx5 can since Linux 5.12), so the kernel rejects the call \
+         before the GPU driver sees it. The GPU driver xe also returns EOPNOTSUPP if the P2PDMA check refuses memory that \
+         must stay in the GPU.",
         "Install a newer kernel or RDMA driver (DOCA-OFED), or use the GPU's memory through nvidia-peermem instead of a \
          dma-buf (NCCL: NCCL_DMABUF_ENABLE=0).",
     )
@@ -586,9 +587,10 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::EINVAL,
         Failed,
-        "The cause is unknown. The topology is not the cause: NVIDIA's driver maps without asking p2pdma, and amdgpu and xe \
-         move the memory to the host if p2pdma refuses. Possible causes: the range exceeds the dma-buf, the IOVA and \
-         the offset differ in their position within a page, or the RDMA device rejects the length or the access flags.",
+        "The cause is unknown. The topology is not the cause: NVIDIA's driver maps without the P2PDMA check, and amdgpu \
+         and xe move the memory to the host if the check refuses the pair. Possible causes: the range exceeds the dma-buf, \
+         the IOVA and the offset differ in their position within a page, or the RDMA device rejects the length or the \
+         access flags.",
         "Check these arguments and the kernel log (dmesg), or use the GPU's memory through nvidia-peermem instead of a dma-buf.",
     )
     .when(Facts::is_gpu),
@@ -596,8 +598,8 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::EINVAL,
         Failed,
-        "The cause is unknown. p2pdma does not decide about ordinary memory. Possible causes: the range exceeds the dma-buf, the \
-         IOVA and the offset differ in their position within a page, or the device rejects the access flags.",
+        "The cause is unknown. P2PDMA does not apply to ordinary memory. Possible causes: the range exceeds the dma-buf, \
+         the IOVA and the offset differ in their position within a page, or the device rejects the access flags.",
         "Check these arguments and the kernel log (dmesg).",
     )
     .when(|facts| facts.source == Some(MemoryKind::Host)),
@@ -682,8 +684,8 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::ENOMEM,
         Failed,
-        "The DMA API returned no address: a translated domain is out of IOVA space or memory, or \
-         swiotlb=force, a confidential guest or a too small DMA mask prevents an untranslated mapping.",
+        "The DMA API returned no address: a translated domain is out of IOVA space or memory, or swiotlb=force, a \
+         confidential guest or a DMA mask that is too small prevents an untranslated mapping.",
         "Check the preconditions of the pair, and the kernel log (dmesg).",
     ),
     row(
@@ -839,7 +841,7 @@ pub(super) static ROWS: &[Row] = &[
         Errno::EINVAL,
         Failed,
         Cause::PortDown,
-        "The port's GID is no longer valid: its network device lost the address or is down.",
+        "The port's GID is invalid: its network device lost the address or is down.",
         "Check with `rdma link` and `ip address` that the port is active and has an IP address.",
     ),
     row(
@@ -978,7 +980,7 @@ pub(super) static ROWS: &[Row] = &[
         Step::Unmap,
         Errno::ENOENT,
         Failed,
-        "The IOVA range is no longer mapped.",
+        "The IOVA range is not mapped.",
         "Report this as a bug: the library unmaps only its own mappings.",
     ),
     row(

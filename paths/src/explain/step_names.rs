@@ -1,10 +1,10 @@
-//! Words for steps: the names in output, and the other words that users and programs have for a step.
+//! Names of steps in output, and aliases that users and programs use for them.
 
 use std::str::FromStr;
 
 use super::{MemoryKind, Step};
 
-/// Every step with its name and its other words, in the order of a transfer.
+/// Every step with its name and its aliases, in the order of a transfer.
 const NAMES: &[(Step, &str, &[&str])] = &[
     (Step::BindDriver, "bind-driver", &["bind", "unbind", "driver_override", "probe"]),
     (Step::SetDomainType, "set-domain-type", &["domain", "domain-type", "iommu-group-type"]),
@@ -107,7 +107,7 @@ const NAMES: &[(Step, &str, &[&str])] = &[
 const OF_A_GPU: &[&str] =
     &["cuMemGetHandleForAddressRange", "hsa_amd_portable_export_dmabuf", "hsa_amd_portable_export_dmabuf_v2"];
 
-/// A call that a text names.
+/// A call that the message of a program names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamedCall {
     /// The step of the call.
@@ -126,7 +126,7 @@ impl NamedCall {
 impl FromStr for NamedCall {
     type Err = UnknownStepError;
 
-    /// Accepts the words of [`Step`].
+    /// Accepts the names and aliases of [`Step`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self::new(text.parse()?, text))
     }
@@ -169,12 +169,12 @@ impl Step {
         NAMES.iter().map(|(step, ..)| *step)
     }
 
-    /// The word for the step in JSON output and on the command line: `register-dma-buf`.
+    /// The name of the step in JSON output and on the command line: `register-dma-buf`.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(step, ..)| *step == self).map_or("", |(_, name, _)| name)
     }
 
-    /// Other words that [`FromStr`] accepts for the step: short forms, and names of system calls and library functions.
+    /// Aliases that [`FromStr`] accepts for the step: short forms, and names of system calls and library functions.
     pub fn aliases(self) -> &'static [&'static str] {
         NAMES.iter().find(|(step, ..)| *step == self).map_or(&[], |(_, _, aliases)| aliases)
     }

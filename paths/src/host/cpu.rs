@@ -32,7 +32,7 @@ pub struct Cpu {
     pub flags: Vec<String>,
     /// DMA operations specific to the platform; `None` if the platform uses the generic code.
     pub legacy_dma: Option<LegacyDma>,
-    /// Architecture of the processor; `None` if the text does not show it.
+    /// Architecture of the processor; `None` if the text of `/proc/cpuinfo` does not show it.
     pub architecture: Option<Architecture>,
     /// Name of the machine or board, where `/proc/cpuinfo` contains one (`Raspberry Pi 5 Model B`).
     pub machine: Option<String>,
@@ -86,7 +86,7 @@ impl LegacyDma {
 }
 
 impl Cpu {
-    /// AMD's CPU family of the first Zen, the oldest one that p2pdma trusts.
+    /// AMD's CPU family of the first Zen, the oldest one that P2PDMA trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
     /// Parses the lines of the first processor, and the lines after the last processor that apply to all (on POWER, the machine).
@@ -109,8 +109,8 @@ impl Cpu {
         }
     }
 
-    /// Whether p2pdma trusts every host bridge of the processor: AMD since Zen, but not Hygon and other architectures.
-    /// `None` if the family is unknown.
+    /// Whether P2PDMA trusts every host bridge of the processor: AMD since Zen, but not Hygon and other architectures. `None` if
+    /// the family is unknown.
     pub fn trusted_for_p2p(&self) -> Option<bool> {
         match (self.vendor.as_deref(), self.family) {
             (Some("AuthenticAMD"), Some(family)) => Some(family >= Self::ZEN_FAMILY),

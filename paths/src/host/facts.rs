@@ -39,8 +39,7 @@ const OPTIONS: &[&str] = &[
     "ZONE_DEVICE",
 ];
 
-/// Options that newer kernels no longer have. If the configuration does not mention such an option, the option is unknown, not
-/// off.
+/// Options that newer kernels have removed. If the configuration does not mention such an option, the option is unknown, not off.
 const REMOVED_OPTIONS: &[&str] = &["DMABUF_MOVE_NOTIFY"];
 
 /// Facts about a host. `None` means unknown.

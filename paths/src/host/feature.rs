@@ -1,5 +1,5 @@
-//! Whether a kernel has a feature. A vendor's kernel contains backported features, so its configuration and symbols count more
-//! than its version.
+//! Whether a kernel has a feature. A vendor's kernel contains backported features, so its configuration and symbols take
+//! precedence over its version.
 
 use std::io::{BufRead, BufReader};
 

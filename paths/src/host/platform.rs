@@ -1,11 +1,11 @@
-//! What kind of machine the host is: a guest of a hypervisor, a board, or a platform with its own rules. Advice depends on it: a
-//! card on a board cannot move to another slot, and a guest cannot switch an IOMMU on in the firmware.
+//! The kind of machine: a guest of a hypervisor, a board, or a platform with its own rules. Advice depends on it: a card on a
+//! board cannot move to another slot, and a guest cannot switch an IOMMU on in the firmware.
 
 use super::{Architecture, Cpu};
 use crate::topology::RootParent;
 use crate::{Function, Host, Topology, Tree};
 
-/// A kind of machine. Servers and desktops without peculiarities have none.
+/// A kind of machine with its own rules. Ordinary servers and desktops have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Platform {
@@ -29,7 +29,7 @@ pub enum Platform {
     RaspberryPi,
     /// An NVIDIA Jetson.
     Jetson,
-    /// A computer with NVIDIA's GB10: DGX Spark and its relatives.
+    /// A computer with NVIDIA's GB10, such as DGX Spark.
     DgxSpark,
     /// A server with POWER processors, without a hypervisor.
     PowerNv,
@@ -56,7 +56,7 @@ mod vendor {
 }
 
 impl Platform {
-    /// The platform of a host, from its files and its PCI functions; `None` if it has no peculiarities.
+    /// The platform of a host, from its files and its PCI functions; `None` for an ordinary server or desktop.
     pub fn of(host: &Host, topology: &Topology) -> Option<Self> {
         match host.platform {
             // The functions identify the provider of a virtual machine.
@@ -193,8 +193,9 @@ impl Platform {
                  functions."
             }
             Self::PowerNv => {
-                "Transfer through host memory, or register memory of an NVIDIA GPU with nvidia-peermem, which does not ask \
-                 p2pdma: each slot of a POWER server has its own host bridge, and the kernel trusts none of them."
+                "Transfer through host memory, or register memory of an NVIDIA GPU with nvidia-peermem, which needs no \
+                 P2PDMA check: each slot of a POWER server has its own host bridge, and the kernel does not trust these \
+                 host bridges."
             }
             Self::XenDom0 | Self::Qemu | Self::Kunpeng | Self::Board => return None,
         })
@@ -269,7 +270,7 @@ fn cpu_model(cpu: Option<&Cpu>) -> &str {
 }
 
 fn xen(tree: &Tree, vendor: Option<&str>, release: &str) -> Option<Platform> {
-    // A guest with firmware sees Xen's; dom0 sees that of the computer, and a paravirtualized guest sees none.
+    // The DMI vendor of a guest with firmware is Xen. dom0 sees the vendor of the computer; a paravirtualized guest sees none.
     if vendor == Some("Xen") {
         return Some(Platform::XenGuest);
     }

@@ -5,7 +5,7 @@ use crate::Bdf;
 /// More addresses than any message of the kernel contains.
 const MAX_FUNCTIONS: usize = 16;
 
-/// The PCI functions that a line names, in its order, each once.
+/// The PCI functions that a line names, each once, in the order of the line.
 pub(super) fn functions(line: &str) -> Vec<Bdf> {
     let mut found = Vec::new();
     let is_part = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';

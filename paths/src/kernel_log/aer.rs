@@ -30,13 +30,13 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     error(
         &["[20] UnsupReq", "[20] Unsupported Request"],
-        "{0} received a request that it does not support: usually an access to an address that no BAR covers, or that is not \
-         enabled.",
+        "{0} received a request that it does not support: usually an access to an address that no BAR covers, or an access \
+         while memory decoding is off.",
         CHECK_THE_RECEIVER,
     ),
     error(
         &["[14] CmpltTO", "[14] Completion Timeout"],
-        "{0} received no completion for a read. The function that should answer hangs, was removed, or its link is down.",
+        "{0} received no completion for a read. The function that should respond hangs, was removed, or its link is down.",
         "Find that function by the address in the TLP header, and reset it. If the read crosses the host bridge to another \
          function, the host may not route it: place both functions below one PCIe switch.",
     ),
@@ -96,7 +96,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "[17] Receiver Overflow",
             "[19] ECRC",
         ],
-        "The link of {0} damaged or lost packets.",
+        "The link of {0} corrupted or lost packets.",
         CHECK_THE_LINK,
     ),
     error(
@@ -119,7 +119,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "[12] Timeout",
             "[12] Replay Timer Timeout",
         ],
-        "The link of {0} damaged a packet and sent it again. Data is correct; throughput falls if it occurs often.",
+        "The link of {0} corrupted a packet and retransmitted it. The data is correct; frequent errors reduce the throughput.",
         CHECK_THE_LINK,
     ),
     Message::fact(
@@ -169,8 +169,9 @@ pub(super) const MESSAGES: &[Message] = &[
             "pcieport *: device recovery failed",
         ],
         DeviceLost,
-        "The kernel could not recover the functions below {0} from a PCIe error.",
-        "Remove and rescan the function (`echo 1 > /sys/bus/pci/devices/{0}/remove`, then /sys/bus/pci/rescan), or restart the host.",
+        "The kernel could not recover the functions below {port} from a PCIe error.",
+        "Remove and rescan {port} (`echo 1 > /sys/bus/pci/devices/{0}/remove`, then /sys/bus/pci/rescan), or restart the \
+         host.",
     ),
     Message::failure(
         AER,
@@ -182,8 +183,8 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::fact(
         AER,
         &["device recovery successful"],
-        "The kernel recovered the functions below {0} from a PCIe error. Their drivers restarted them: earlier registrations and \
-         transfers are lost.",
+        "The kernel recovered the functions below {port} from a PCIe error. Their drivers restarted them: earlier \
+         registrations and transfers are lost.",
         "Register buffers again.",
     ),
     // dpc.c
@@ -195,7 +196,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     error(
         &["DPC: containment event*ERR_*received from", "DPC: ERR_FATAL detected", "DPC: ERR_NONFATAL detected"],
-        "{port} disabled its link (downstream port containment), because a function below it reported an error: {last}.",
+        "{port} disabled its link (downstream port containment), because {last} below it reported an error.",
         "Check the error status of {last} (`lspci -vvv`) and the log for its errors.",
     ),
     error(
@@ -216,7 +217,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "I/O Request received UR Completion",
             "I/O Request received CA Completion",
         ],
-        "A request of the processor to a function below {0} was not answered, or was rejected.",
+        "A request of the processor to a function below {port} received no completion, or was rejected.",
         CHECK_THE_RECEIVER,
     ),
     // ACPI APEI: the firmware reports the error (drivers/firmware/efi/cper.c)
@@ -250,6 +251,6 @@ pub(super) const MESSAGES: &[Message] = &[
             "RP PIO severity=",
             "RP PIO ImpSpec Log",
         ],
-        "The line belongs to the error around it, or reports that error reporting is on.",
+        "The line is part of an error report, or states that error reporting is on.",
     ),
 ];

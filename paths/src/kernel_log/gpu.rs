@@ -16,14 +16,14 @@ pub(super) const MESSAGES: &[Message] = &[
         GPU,
         &["NVRM: Xid (PCI:*): 79,", "has fallen off the bus"],
         DeviceLost,
-        "{gpu} does not answer on PCIe: its link is down, or it lost power.",
+        "{gpu} does not respond on PCIe: its link is down, or it lost power.",
         "Check the log for PCIe errors before this line, then the power and the seat of the card. Power-cycle the host.",
     ),
     Message::failure(
         GPU,
         xid!(31),
         TransferFailed,
-        "{gpu} accessed an address without a mapping (MMU fault), or a program passed it a wrong pointer.",
+        "{gpu} accessed an address without a mapping (MMU fault), or a program passed it an invalid pointer.",
         "Check that the memory was registered with the GPU and not freed before the access ended. The GPU's own MMU reports this \
          fault, not the IOMMU.",
     ),
@@ -36,7 +36,7 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::uncaused_failure(
         GPU,
         xid!(48, 63, 64, 92, 94, 95),
-        "Memory of {gpu} has an error that ECC found.",
+        "ECC detected an error in the memory of {gpu}.",
         "Check `nvidia-smi -q -d ECC,ROW_REMAPPER`, reset the GPU, and replace it if the error returns.",
     ),
     Message::failure(
@@ -64,7 +64,7 @@ pub(super) const MESSAGES: &[Message] = &[
         GPU,
         &["NVRM: Xid (PCI:"],
         "NVIDIA's driver reports an error of {gpu}. The number after the address is the Xid.",
-        "Look the Xid up in NVIDIA's documentation of XID errors.",
+        "See NVIDIA's documentation of XID errors for the meaning of the number.",
     ),
     Message::fact(
         GPU,
@@ -123,7 +123,7 @@ pub(super) const MESSAGES: &[Message] = &[
         GPU,
         &["PCIe P2P access from peer device * is not supported by the chipset"],
         Topology,
-        "amdgpu asked P2PDMA, which permits no transfer between {0} and {1}. Shared buffers go through host memory instead.",
+        "The P2PDMA check of amdgpu permits no transfer between {0} and {1}. Shared buffers go through host memory instead.",
         "Place both GPUs below one PCIe switch without ACS redirect, or use a host whose host bridge P2PDMA trusts (AMD Zen, recent \
          Intel Xeon).",
     ),

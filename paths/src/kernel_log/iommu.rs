@@ -55,8 +55,8 @@ pub(super) const BLOCKED_ACCESSES: &[Message] = &[
             "DMAR:*[DMA *fault addr*able address invalid",
             "DMAR:*[DMA *fault addr*nvalid context entry",
         ],
-        "The IOMMU blocked an access by {last}, since it read an invalid entry in its own tables: a reserved bit is set, or a pointer \
-         is invalid.",
+        "The IOMMU blocked an access by {last}, because the IOMMU read an invalid entry in its own tables: a reserved bit \
+         is set, or a pointer is invalid.",
         CHECK_THE_TABLES,
     ),
     blocked(
@@ -208,10 +208,10 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         IOMMU,
         &["tegra-mc*EMEM address decode error", "mc-err:*EMEM address decode error"],
         TransferFailed,
-        "The memory controller of the Tegra rejected an access, since the address is not one of its memory. The line names the \
-         client of the memory controller, not a PCI function.",
-        "Check that the buffer was mapped for the client with the DMA API, and not unmapped before the transfer ended. The address \
-         of a BAR is not one of this memory.",
+        "The memory controller of the Tegra rejected an access, because the address is outside of its memory. The line \
+         names the client of the memory controller, not a PCI function.",
+        "Check that the buffer was mapped for the client with the DMA API, and not unmapped before the transfer ended. The \
+         address of a BAR is outside of this memory.",
     ),
     Message::normal(
         IOMMU,
@@ -272,14 +272,14 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
             "arm-smmu-v3*CMDQ error*ATC invalidate timeout",
         ],
         DeviceLost,
-        "A function did not answer a request to invalidate its address translation cache (ATS): it hangs, or was removed.",
+        "A function did not respond to a request to invalidate its address translation cache (ATS): it hangs, or was removed.",
         "Check the log for errors of the function or of its link, and reset it. To work without the cache, boot with pci=noats.",
     ),
     Message::failure(
         IOMMU,
         &["AMD-Vi:*Completion-Wait loop timed out", "arm-smmu-v3*CMD_SYNC timeout", "arm-smmu-v3*CMDQ timeout"],
         DeviceLost,
-        "The IOMMU did not finish its commands in time. Usually it waits for a function that does not answer.",
+        "The IOMMU did not finish its commands in time. Usually it waits for a function that does not respond.",
         "Check the log for errors of a function or of its link before this line, and reset that function.",
     ),
     Message::uncaused_failure(
@@ -325,8 +325,8 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
             "Firmware has requested this device have a 1:1 IOMMU mapping",
             "Device is ineligible for IOMMU domain attach due to platform RMRR requirement",
         ],
-        "The firmware reserves memory that {0} must always reach (RMRR, IVMD), so the kernel rejects every domain of a program \
-         or a virtual machine for it.",
+        "The firmware reserves memory that {0} must always reach (RMRR, IVMD), so the kernel does not attach the function \
+         to a domain of a program or a virtual machine.",
         "Switch off the firmware's use of the device, for example pre-boot DMA protection or management over this slot, update \
          the firmware, or choose another slot.",
     ),
@@ -374,7 +374,7 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
     Message::normal(
         IOMMU,
         &["iommu: DMA domain TLB invalidation policy:"],
-        "In strict mode an unmapped address stops working at once; in lazy mode it can work a little longer.",
+        "In strict mode the IOMMU blocks an unmapped address immediately. In lazy mode accesses can succeed until the next flush.",
     ),
     Message::normal(
         IOMMU,
@@ -414,7 +414,7 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
             "virtio_iommu*: input address:",
             "virtio_iommu*: page mask:",
         ],
-        "The IOMMU reports its properties during the boot.",
+        "The IOMMU reports its properties at boot.",
     ),
     Message::normal(
         IOMMU,
@@ -438,6 +438,6 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
             "arm-smmu*FSYNR0 = ",
             "arm-smmu*GFSR 0x",
         ],
-        "The line belongs to the fault before it.",
+        "The line is part of the report of the fault before it.",
     ),
 ];

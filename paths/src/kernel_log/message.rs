@@ -61,7 +61,7 @@ impl Family {
 pub struct Message {
     /// Part of the kernel that writes it.
     pub family: Family,
-    /// Wordings. `*` stands for any text, and `$` at the end for the end of the line. A wording can start anywhere in the line.
+    /// Wordings. `*` matches any text, and `$` at the end matches the end of the line. A wording can start anywhere in the line.
     pub texts: &'static [&'static str],
     /// Whether the message reports normal operation.
     pub routine: bool,
@@ -71,7 +71,7 @@ pub struct Message {
     remedy: &'static str,
 }
 
-/// Stands for a function in a reason or a remedy.
+/// A placeholder for a function in a reason or a remedy.
 struct Placeholder {
     text: &'static str,
     /// Chooses the function among those of the line.
@@ -94,12 +94,12 @@ const PLACEHOLDERS: &[Placeholder] = &[
     Placeholder { text: "{gpu}", function: |all| all.first(), noun: "GPU ", unnamed: "the GPU", any: "the GPU" },
 ];
 
-/// How a text refers to a function without an address.
+/// How an explanation refers to a function whose address is unknown.
 #[derive(Clone, Copy)]
 enum Unnamed {
-    /// It says that the line does not name the function.
+    /// The explanation is for one line: state that the line does not name the function.
     Line,
-    /// It refers to the function of any line.
+    /// The explanation is for every line with this message: refer to "the function".
     Any,
 }
 

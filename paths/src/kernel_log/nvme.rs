@@ -1,4 +1,4 @@
-//! Messages of the NVMe driver (drivers/nvme/host) about a drive that does not answer.
+//! Messages of the NVMe driver (drivers/nvme/host) about a drive that does not respond.
 
 use super::message::{Family, Message};
 use crate::Cause::{DeviceLost, TimedOut};
@@ -10,7 +10,7 @@ pub(super) const MESSAGES: &[Message] = &[
         NVME,
         &["nvme*controller is down; will reset: CSTS=0xffffffff"],
         DeviceLost,
-        "The drive does not answer: its registers read as ones.",
+        "The drive does not respond: its registers read as all ones.",
         "Check the log for PCIe errors of its link. If it occurs when the drive is idle, boot with pcie_aspm=off and \
          nvme_core.default_ps_max_latency_us=0.",
     ),

@@ -1,4 +1,4 @@
-//! Messages of drivers/pci/p2pdma.c, and of drivers/nvme/target about its answers. The function at the start of a line is the
+//! Messages of drivers/pci/p2pdma.c, and of drivers/nvme/target about its decisions. The function at the start of a line is the
 //! client (importer); the provider (exporter) follows in parentheses.
 
 use super::message::{Family, Message};
@@ -25,7 +25,7 @@ pub(super) const MESSAGES: &[Message] = &[
         P2PDMA,
         &["cannot be used for peer-to-peer DMA as it is not a PCI device"],
         Topology,
-        "The importer is not below a PCI function, so P2PDMA knows no path to it.",
+        "The importer does not belong to a PCI function, so P2PDMA finds no path to it.",
         "Use a device of a PCI function as the importer, for example an RDMA device on a physical network card.",
     ),
     Message::refusal(
@@ -46,8 +46,8 @@ pub(super) const MESSAGES: &[Message] = &[
         P2PDMA,
         &["to disable ACS redirect for this path, add the kernel parameter: pci=disable_acs_redir="],
         "The kernel lists the ports whose ACS redirect bits send packets from {0} through the host bridge.",
-        "Boot with this parameter. In a GRUB configuration, quote it because of its semicolons. Functions below these ports are \
-         no longer isolated from each other: do not assign them to different virtual machines.",
+        "Boot with this parameter. In a GRUB configuration, quote it because of its semicolons. The parameter removes the \
+         isolation between functions below these ports: do not assign them to different virtual machines.",
     ),
     Message::refusal(
         P2PDMA,

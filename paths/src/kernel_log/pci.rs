@@ -18,7 +18,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "Refused to change power state",
         ],
         DeviceLost,
-        "{0} does not answer: it has no power, hangs after a reset, or its link is down.",
+        "{0} does not respond: it has no power, hangs after a reset, or its link is down.",
         "Power-cycle the slot or the host. To keep the function out of D3cold, write 0 to /sys/bus/pci/devices/{0}/d3cold_allowed, \
          or load vfio-pci with disable_idle_d3=1.",
     ),
@@ -26,14 +26,14 @@ pub(super) const MESSAGES: &[Message] = &[
         PCI,
         &["not ready *ms after *; giving up"],
         DeviceLost,
-        "{0} did not answer after a reset.",
+        "{0} did not respond after a reset.",
         "Power-cycle the slot or the host. Some functions do not survive a bus reset: another reset method can be selected in \
          /sys/bus/pci/devices/{0}/reset_method.",
     ),
     Message::fact(
         PCI,
         &["not ready *ms after *; waiting"],
-        "{0} does not answer yet after a reset. The kernel waits up to a minute.",
+        "{0} does not respond yet after a reset. The kernel waits up to a minute.",
         "Wait for the next line of this reset. If it says `giving up`, power-cycle the slot.",
     ),
     Message::failure(
@@ -47,7 +47,7 @@ pub(super) const MESSAGES: &[Message] = &[
         PCI,
         &["pciehp: Slot(*): Link Down", "pciehp: Slot(*): Card not present", "pciehp: Slot(*): Power fault"],
         DeviceLost,
-        "The device in the slot below {0} was removed, lost power, or its link is down.",
+        "The device in the slot below {port} was removed, lost power, or its link is down.",
         "Check the power and the seat of the card, and the log for PCIe errors before this line.",
     ),
     Message::refusal(
@@ -74,8 +74,8 @@ pub(super) const MESSAGES: &[Message] = &[
         PCI,
         &["VF BAR * [mem size *: can't assign; no space", "VF BAR * [mem size *: failed to assign"],
         BarNotExportable,
-        "A BAR of the virtual functions of {0} has no address: the bridge above it has no free address space of this size. No \
-         other device can access the memory of the virtual functions.",
+        "{0} is a physical function, and a BAR of its virtual functions has no address: the bridge above has no free \
+         address space of this size. No other device can access the memory of the virtual functions.",
         "Enable SR-IOV and addresses above 4 GiB (Above 4G Decoding) in the firmware, or boot with pci=realloc. A later line of the \
          same BAR that ends with `assigned` reports success.",
     ),
@@ -83,7 +83,7 @@ pub(super) const MESSAGES: &[Message] = &[
         PCI,
         &["bridge window [mem size *: can't assign; no space", "bridge window [mem size *: failed to assign"],
         BarNotExportable,
-        "The bridge {0} found no address space of this size for the functions below it, so that some of their BARs can have no \
+        "The kernel found no address space of this size for the functions below {port}, so some of their BARs may have no \
          address. No other device can access such a BAR.",
         MAKE_SPACE,
     ),
@@ -136,7 +136,8 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::fact(
         PCI,
         &["PCI: Unknown option `"],
-        "The kernel does not know an option of pci= and ignores it. No option of an unchanged kernel switches ACS off as a whole.",
+        "The kernel does not know an option of pci= and ignores it. A mainline kernel has no option that switches ACS off \
+         completely.",
         "Correct or remove the option. To clear the ACS redirect of ports, name them in pci=disable_acs_redir=.",
     ),
     // init/main.c, print_unknown_bootoptions
@@ -151,7 +152,7 @@ pub(super) const MESSAGES: &[Message] = &[
         ],
         "The kernel does not know parameters of its command line and ignores them. The line names them. \
          pcie_acs_override= exists only in patched kernels.",
-        "Correct the parameters: iommu=pt, intel_iommu=on and swiotlb=force are examples of those that the kernel knows.",
+        "Correct the parameters: iommu=pt, intel_iommu=on and swiotlb=force are examples of known parameters.",
     ),
     Message::fact(
         PCI,
@@ -167,6 +168,6 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::normal(
         PCI,
         &["unlocked secondary bus reset via"],
-        "The kernel reset all functions below {0}. The reset revokes the dma-bufs that VFIO exported from them.",
+        "The kernel reset all functions below {port}. The reset revokes the dma-bufs that VFIO exported from them.",
     ),
 ];

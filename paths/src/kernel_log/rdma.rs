@@ -99,8 +99,8 @@ pub(super) const MESSAGES: &[Message] = &[
         RDMA,
         &["mlx5_core*Health issue observed, "],
         DeviceLost,
-        "The firmware of {0} reports an error of the device. The line names the error and its severity; at the severity of an error \
-         or more, the driver resets the device, and its RDMA resources are lost.",
+        "The firmware of {0} reports an error of the device. The line names the error and its severity; at the severity \
+         `error` or higher, the driver resets the device, and its RDMA resources are lost.",
         "Wait until the driver has recovered the device, or reset it (`mlxfwreset`, or a power cycle). Update the firmware, and \
          check the log for PCIe errors.",
     ),
@@ -158,7 +158,7 @@ pub(super) const MESSAGES: &[Message] = &[
         RDMA,
         &["mlx5*PAGE FAULT error", "mlx5*page fault * failed", "mlx5*Failed to resolve page fault"],
         TransferFailed,
-        "The driver could not supply a page that the device accessed by on-demand paging: the memory is no longer mapped, or the \
+        "The driver could not supply a page that the device accessed by on-demand paging: the memory is not mapped, or the \
          exporter revoked it.",
         REGISTER_AGAIN,
     ),
@@ -203,7 +203,7 @@ pub(super) const MESSAGES: &[Message] = &[
             "mlx5_cmd_check: * callbacks suppressed",
             "mlx5_cmd_out_err: * callbacks suppressed",
         ],
-        "The line belongs to the error of the device around it.",
+        "The line is part of an error report of the device.",
     ),
     // irdma, bnxt_re
     transfer(

@@ -26,8 +26,8 @@ pub(super) const MESSAGES: &[Message] = &[
         DmaMask,
         "The kernel maps memory for {0} without translation, and the address exceeds what the function can reach: its DMA \
          mask, or the limit of its bus. The kernel writes this line once per boot.",
-        "Set the IOMMU domain of {0} to a translating type (DMA), or use a function that reaches the address. If the mask covers \
-         the address, the line can concern a confidential guest, which shares no BAR.",
+        "Set the IOMMU domain of {0} to a translating type (DMA), or use a function that reaches the address. If the mask \
+         covers the address, the line can concern a confidential guest, whose BARs are not shared with the hypervisor.",
     ),
     Message::refusal(
         SWIOTLB,

@@ -31,9 +31,9 @@ pub(super) const MESSAGES: &[Message] = &[
     Message::fact(
         VFIO,
         &["reset recovery - restoring bars", "reset recovery - restoring BARs"],
-        "{0} was reset without VFIO, or did not return from a reset: its BAR registers had lost their values, and vfio-pci wrote \
-         them again.",
-        "Check the log for a reset or a PCIe error of the function. If the line repeats, the function does not answer: \
+        "{0} was reset without VFIO, or did not return from a reset: its BAR registers had lost their values, and vfio-pci \
+         restored them.",
+        "Check the log for a reset or a PCIe error of the function. If the line repeats, the function does not respond: \
          power-cycle the slot.",
     ),
     Message::refusal(
@@ -99,14 +99,14 @@ pub(super) const MESSAGES: &[Message] = &[
             "VF token incorrectly provided",
         ],
         NoPermission,
-        "A physical function that is bound to vfio-pci, or one of its virtual functions, opens only with the token that the first \
-         user of the physical function set.",
+        "A physical function that is bound to vfio-pci, or one of its virtual functions, can be opened only with the token \
+         that the first user of the physical function set.",
         "Open the function with that token (vf_token), or bind the physical function to its own driver.",
     ),
     Message::fact(
         VFIO,
         &["VF * bound to driver * while PF bound to driver"],
-        "The virtual function is bound to a kernel driver while a program controls the physical function {0}.",
+        "A kernel driver is bound to a virtual function while a program controls its physical function through VFIO.",
         "Bind the virtual function to vfio-pci.",
     ),
     Message::failure(
@@ -125,9 +125,9 @@ pub(super) const MESSAGES: &[Message] = &[
             "PCI peer-to-peer transactions on BARs are not supported",
         ],
         ForeignDmaBuf,
-        "The kernel did not map a BAR into the address space of the program or virtual machine: iommufd cannot pin memory of a \
-         BAR, a function in D3 has no memory, and some IOMMUs do not reach the address. Everything except peer-to-peer DMA \
-         works.",
+        "The kernel did not map a BAR into the address space of the program or virtual machine: iommufd cannot pin memory \
+         of a BAR, the BARs of a function in D3 are not accessible, and some IOMMUs cannot translate to the address. \
+         Everything except peer-to-peer DMA works.",
         "If peer-to-peer DMA is needed, map the BAR through its dma-buf (Linux 6.19), or use the VFIO container (type1).",
     ),
     Message::refusal(

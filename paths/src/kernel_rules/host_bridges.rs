@@ -42,19 +42,19 @@ const NVIDIA: u16 = 0x10de;
 
 /// The commit that adds each row, in the kernel's repository.
 static ROWS: &[Row] = &[
-    // 494d63b0d5d0
+    // commit 494d63b0d5d0
     row(INTEL, 0x3c00, 0x3c01, true, version(5, 4)),
     row(INTEL, 0x2f00, 0x2f01, true, version(5, 4)),
-    // bc123a515cb7
+    // commit bc123a515cb7
     row(INTEL, 0x2030, 0x2030, false, version(5, 6)),
     row(INTEL, 0x2020, 0x2020, false, version(5, 6)),
-    // 7b94b53db34f
+    // commit 7b94b53db34f
     row(INTEL, 0x2031, 0x2033, false, version(5, 7)),
-    // feaea1fe8b36
+    // commit feaea1fe8b36
     row(INTEL, 0x09a2, 0x09a2, false, version(5, 18)),
-    // 70cf146a674c
+    // commit 70cf146a674c
     Row { vendor: GOOGLE, devices: Devices::All, same_host_bridge: false, since: version(7, 1) },
-    // 0ba76b19fd4c: accelerators (DSA, IAA, QAT) that are the first device on a root bus of their own
+    // commit 0ba76b19fd4c: accelerators (DSA, IAA, QAT) that are the first device on a root bus of their own
     row(INTEL, 0x0b25, 0x0b25, false, version(7, 2)),
     row(INTEL, 0x0cfe, 0x0cfe, false, version(7, 2)),
     row(INTEL, 0x11fb, 0x11fb, false, version(7, 2)),
@@ -65,7 +65,7 @@ static ROWS: &[Row] = &[
     row(INTEL, 0x4944, 0x4944, false, version(7, 2)),
     row(INTEL, 0x4946, 0x4946, false, version(7, 2)),
     row(INTEL, 0x4948, 0x4948, false, version(7, 2)),
-    // 894a78088fc3
+    // commit 894a78088fc3
     row(NVIDIA, 0x2f95, 0x2f98, false, version(7, 3)),
 ];
 
@@ -106,7 +106,7 @@ pub struct ListedDevice {
     pub vendor: u16,
     /// Device ID; `None` for every device of the vendor.
     pub device: Option<u16>,
-    /// Whether the device counts only for pairs below the same host bridge.
+    /// Whether the allowlist contains the device only for pairs below the same host bridge.
     pub same_host_bridge: bool,
     /// The first kernel of kernel.org with the device.
     #[serde(serialize_with = "super::as_text")]

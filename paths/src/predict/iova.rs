@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// Size of a page of the IOVA space. The kernel never allocates page 0.
 const PAGE_BYTES: u64 = 4096;
 
-/// The reserved ranges of an IOMMU group: first and last address, ordered, with a free address between each two.
+/// The reserved ranges of an IOMMU group: first and last address, ordered. Between two ranges is at least one free address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReservedRanges(Arc<[(u64, u64)]>);
 

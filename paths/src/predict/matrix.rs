@@ -9,8 +9,8 @@ use super::{Prediction, Predictor};
 use crate::inbound::Inbound;
 use crate::{AcsControl, Bdf, Capability, Cause, GroupMembership, Locality, PathName};
 
-/// Functions with the same paths: each pair of a function of one place and a function of another place has the same prediction
-/// and locality, and so has each pair of two functions of one place.
+/// Functions with the same paths. All pairs of a function in one place and a function in another place have the same prediction
+/// and locality. So have all pairs of two functions within one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The functions, ordered by address.
@@ -60,7 +60,8 @@ struct Likeness<'a> {
     root: usize,
     parent_unknown: bool,
     redirects: Capability<AcsControl>,
-    /// What the DMA API reads of the BAR: number of bits of the last address, and size. A DMA mask compares no more of the address.
+    /// What the DMA API reads of the BAR: the number of bits of its last address, and its size. The comparison with a DMA mask
+    /// depends only on this number.
     bar: Option<(u32, u64)>,
     /// Start of the BAR, if a host bridge declares inbound ranges that may not contain it.
     start: Option<u64>,

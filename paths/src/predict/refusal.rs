@@ -92,7 +92,7 @@ pub(super) fn unknown_of_direct_mapping(
     if facts.mask_unread && high {
         unknown.push(format!("the DMA mask of {} (dma_mask_bits)", importer.bdf));
     } else if facts.mask.is_none() && bar.bar.is_some() && high {
-        // vfio-pci and no driver leave the kernel's initial value.
+        // With vfio-pci, or without a driver, the mask keeps the kernel's initial value.
         let unset = importer.dma_mask_bits.is_some() || (importer.driver_known && importer.driver.is_none());
         let why = if unset { "no driver has set one" } else { "dma_mask_bits" };
         unknown.push(format!("the DMA mask of {} ({why})", importer.bdf));

@@ -31,8 +31,8 @@ pub struct PathReport {
     pub cause: Option<Cause>,
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
-    /// The driver that exports the memory and decides about importers. `predicted` is p2pdma's decision for every rule; `notes`
-    /// states the effect of the rule.
+    /// The driver that exports the memory and decides about importers. `predicted` is the P2PDMA decision under every rule;
+    /// `notes` states the effect of the rule.
     #[serde(default)]
     pub rule: ExporterRule,
     /// Fact that decides the path.
@@ -134,7 +134,7 @@ impl Predictor<'_> {
         route_facts(self.topology, to, common, route.as_ref(), path).collect()
     }
 
-    /// Causes that prevent the export of a function's BAR, whatever the importer; none if the function does not exist.
+    /// Causes that prevent the export of a function's BAR to every importer; none if the function does not exist.
     pub fn exporter_blockers(&self, bdf: Bdf) -> &[Cause] {
         self.topology.position(bdf).map(|at| self.exporter_blockers[at].as_slice()).unwrap_or_default()
     }
@@ -161,9 +161,9 @@ struct ReportBuilder<'a> {
     common: Option<usize>,
     /// The switch that joins the functions, if one does.
     route: Option<SwitchRoute<'a>>,
-    /// Functions with an ACS redirect among those that p2pdma checks, in its order.
+    /// Functions with an ACS redirect among those that P2PDMA checks, in the order of the check.
     redirecting: Vec<&'a Function>,
-    /// Functions with unknown ACS among those that p2pdma checks.
+    /// Functions with unknown ACS among those that P2PDMA checks.
     acs_unknown: Vec<&'a Function>,
 }
 
@@ -204,7 +204,7 @@ impl<'a> ReportBuilder<'a> {
                 ),
                 Some(_) => format!("the I/O address space (IOAS) of {bdf} maps only dma-bufs with one range"),
                 None => {
-                    format!("the I/O address space (IOAS) of {bdf} always translates, without p2pdma")
+                    format!("the I/O address space (IOAS) of {bdf} always translates, and P2PDMA is not involved")
                 }
             };
             return DecidingFact { bdf: Some(bdf), fact };
@@ -229,7 +229,7 @@ impl<'a> ReportBuilder<'a> {
         } else if self.common == Some(self.from) || self.common == Some(self.to) {
             "one function is above the other, and no ACS redirect is set between them"
         } else {
-            "the nearest bridge above both, and no ACS redirect is set below it"
+            "the functions have a common bridge, and no ACS redirect is set between them"
         };
         DecidingFact { bdf, fact: fact.to_owned() }
     }
@@ -245,14 +245,18 @@ impl<'a> ReportBuilder<'a> {
                 let bits = port.acs.present().map(|control| control.redirect_names()).unwrap_or_default();
                 DecidingFact {
                     bdf: Some(port.bdf),
-                    fact: format!("ACS redirect set on {} ({bits}); {trusted}", port.bdf),
+                    fact: format!("ACS redirect is set on {} ({bits}); {trusted}", port.bdf),
                 }
             }
-            None if processor => DecidingFact { bdf: None, fact: format!("no bridge above both; {trusted}") },
-            None if from == to => DecidingFact { bdf: first, fact: format!("no bridge above both; {trusted}") },
+            None if processor => {
+                DecidingFact { bdf: None, fact: format!("the functions have no common bridge; {trusted}") }
+            }
+            None if from == to => {
+                DecidingFact { bdf: first, fact: format!("the functions have no common bridge; {trusted}") }
+            }
             None => DecidingFact {
                 bdf: first,
-                fact: format!("no bridge above both, and different host bridges; {trusted}"),
+                fact: format!("the functions have no common bridge and different host bridges; {trusted}"),
             },
         }
     }
@@ -370,7 +374,9 @@ impl<'a> ReportBuilder<'a> {
         let mut unknown = Vec::new();
         if self.redirecting.is_empty() {
             unknown.extend(self.acs_unknown.iter().map(|function| match function.config.readable_bytes() {
-                _ if function.config.is_partial() => format!("ACS of {} (the text does not show it)", function.bdf),
+                _ if function.config.is_partial() => {
+                    format!("ACS of {} (the lspci output does not show it)", function.bdf)
+                }
                 0 => format!("ACS of {} (no config space)", function.bdf),
                 bytes => format!("ACS of {} (only {bytes} bytes of config space are readable)", function.bdf),
             }));
@@ -548,8 +554,8 @@ impl<'a> ReportBuilder<'a> {
         let importer = self.function(self.to);
         if notes.is_empty() && ExporterRule::of(importer, None) == ExporterRule::Nvidia {
             notes.push(
-                "NVIDIA's driver imports dma-bufs only on Tegra; elsewhere CUDA registers the BAR's CPU mapping, and the driver maps \
-                 it without asking p2pdma"
+                "NVIDIA's driver imports dma-bufs only on Tegra; elsewhere CUDA registers the BAR's CPU mapping, and the \
+                 driver maps it without the P2PDMA check"
                     .to_owned(),
             );
         }

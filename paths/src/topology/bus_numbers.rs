@@ -6,7 +6,7 @@ use crate::{Function, PortType};
 
 /// The bridges by the bus below them. The bus numbers are in the part of config space that is readable without privilege.
 pub(super) struct BusNumbers {
-    /// By segment and secondary bus, the first two bridges: a bridge in a damaged copy can be below itself.
+    /// By segment and secondary bus, the first two bridges: a bridge in a damaged sysfs copy can be below itself.
     bridges: HashMap<(u32, u8), (usize, Option<usize>)>,
     /// Segments with a bridge whose bus numbers are unknown.
     incomplete: HashSet<u32>,
@@ -55,7 +55,7 @@ impl BusNumbers {
 }
 
 /// The buses that are root buses for certain, although no path shows it: those with a host bridge, a root port, or an integrated
-/// endpoint or event collector of the root complex. An incomplete copy of sysfs may lack the bridge above the functions of other
+/// endpoint or event collector of the root complex. An incomplete sysfs copy may lack the bridge above the functions of other
 /// buses.
 fn certain_root_buses(functions: &[Function]) -> HashSet<(u32, u8)> {
     let is_at_the_root = |function: &&Function| {

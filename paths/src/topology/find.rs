@@ -57,7 +57,7 @@ pub(super) fn find(tree: &Tree) -> BTreeMap<Bdf, String> {
             found.insert(bdf, resolved);
         }
     }
-    // A copy may lack some or all of the links. The kernel itself lists every function.
+    // A sysfs copy may lack some or all of the links. In sysfs itself every function has one.
     if !tree.is_live() {
         descend(tree, "sys/devices", Within::Devices(0), &mut found);
     }
@@ -83,7 +83,7 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
         let bdf: Option<Bdf> = name.parse().ok();
         let next = match within {
             Within::Devices(_) if root_bus(&name).is_some() => Within::RootBus(1),
-            // These contain no PCI function, and in a complete copy many directories.
+            // These contain no PCI function, but many directories in a complete sysfs copy.
             Within::Devices(0) if ["system", "virtual"].contains(&name.as_str()) => continue,
             Within::Devices(depth) if depth < ROOT_DEPTH_LIMIT => Within::Devices(depth + 1),
             Within::RootBus(depth) if depth < DEPTH_LIMIT && (bdf.is_some() || root_bus(&name).is_some()) => {
@@ -97,7 +97,8 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
         }
         if let Some(bdf) = bdf {
             let known = found.entry(bdf).or_insert_with(|| below.clone());
-            // A directory in place of a link shows no bridges. The one in `sys/devices` does, if it was copied with its files.
+            // A directory that was copied in place of a link does not show the bridges above it. The directory in `sys/devices`
+            // shows them, if it was copied with its files.
             if !known.starts_with("sys/devices/")
                 && ["config", "vendor", "resource"].iter().any(|file| tree.has(&format!("{below}/{file}")))
             {

@@ -43,7 +43,7 @@ pub(super) fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, I
         let text = |file: &str| tree.text(&format!("{PATH}/{name}/{file}"));
         let members: Vec<Bdf> =
             tree.names(&format!("{PATH}/{name}/devices")).iter().filter_map(|name| name.parse().ok()).collect();
-        // A copy may lack some or all of the functions' `iommu_group` links: use the links in the group directories.
+        // A sysfs copy may lack some or all of the functions' `iommu_group` links, so use the links in the group directories.
         for bdf in &members {
             listed.insert((number, *bdf));
             let Some(function) = position.get(bdf).map(|&at| &mut functions[at]) else { continue };

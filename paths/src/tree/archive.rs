@@ -46,7 +46,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Without files.
+    /// Creates an archive without files.
     pub(super) fn empty() -> Self {
         Self { entries: BTreeMap::new() }
     }
@@ -66,7 +66,7 @@ impl Archive {
         self.add(path.to_owned(), Entry::Directory);
     }
 
-    /// Does not replace an entry that exists.
+    /// Adds an entry, unless the path already has one.
     fn add(&mut self, path: String, entry: Entry) {
         for (at, _) in path.match_indices('/').filter(|(at, _)| *at > 0) {
             if !self.entries.contains_key(&path[..at]) {

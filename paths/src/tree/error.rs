@@ -25,19 +25,19 @@ pub enum TreeError {
         source: io::Error,
     },
     /// The file is of a kind that does not describe a host.
-    #[error("{} is {what}, neither a snapshot nor the output of lspci", path.as_ref().map_or("the text".into(), |path| path.to_string_lossy()))]
+    #[error("{} is {what}, neither a snapshot nor the output of lspci", path.as_ref().map_or("the input".into(), |path| path.to_string_lossy()))]
     OtherKind {
-        /// The file; `None` if the text is in memory.
+        /// The file; `None` if the input is in memory.
         path: Option<PathBuf>,
         /// The kind of the file, as a noun phrase.
         what: &'static str,
         /// What to give instead, as an imperative sentence.
         instead: &'static str,
     },
-    /// Texts of lspci show two different functions at one address.
-    #[error("two functions have the address {bdf}, the later one in {}", path.as_ref().map_or("the text".into(), |path| path.to_string_lossy()))]
+    /// Several lspci outputs show two different functions at one address.
+    #[error("two functions have the address {bdf}, the later one in {}", path.as_ref().map_or("the lspci output".into(), |path| path.to_string_lossy()))]
     Conflict {
-        /// The file with the later function; `None` if the text is in memory.
+        /// The file with the later function; `None` if the input is in memory.
         path: Option<PathBuf>,
         /// The first address with two functions.
         bdf: Bdf,
@@ -99,11 +99,11 @@ impl Explained for TreeError {
                 "Take the snapshot again, or check that it was transferred completely.",
             ),
             Self::OtherKind { instead, .. } => Explanation::uncaused(
-                "A folder with sys and proc, a snapshot, or the output of lspci describes a host.",
+                "The input must be a folder with sys and proc, a snapshot, or the output of lspci.",
                 (*instead).to_owned(),
             ),
             Self::Conflict { .. } => Explanation::uncaused(
-                "The text describes more than one host, or one host before and after its hardware changed.",
+                "The lspci output describes more than one host, or one host before and after its hardware changed.",
                 "Give the output of lspci on one host at one time.",
             ),
             Self::Rejected { .. } => Explanation::uncaused(

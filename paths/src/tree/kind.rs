@@ -1,4 +1,4 @@
-//! Recognizes files that people give instead of a snapshot or the output of lspci.
+//! Recognizes files that users pass by mistake instead of a snapshot or the output of lspci.
 
 /// What a file is, as a noun phrase, and what to give instead, as an imperative sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) const NAMES_ONLY: Kind = Kind {
     instead: MORE,
 };
 
-/// Bytes of no kind that is known.
+/// Bytes of an unknown kind.
 pub(super) const BINARY: Kind = Kind { what: "a file of binary data", instead: LSPCI };
 
 /// The first bytes of files that are not text.
@@ -101,7 +101,7 @@ pub(super) fn of_text(text: &str) -> Kind {
     Kind { what, instead }
 }
 
-/// Whether many letters of the beginning are none: control characters, or bytes that are no text.
+/// Whether many characters at the beginning are not text: control characters, or bytes that are not valid UTF-8.
 fn is_binary(text: &str) -> bool {
     const LETTERS: usize = 512;
     let is_odd =

@@ -1,8 +1,7 @@
-//! The text of `lspci`, turned into the files of a host, so that the readers of sysfs give the same answers as for a snapshot.
+//! Converts the output of `lspci` to the files of a host, so that the readers of sysfs return the same facts as for a snapshot.
 //!
-//! A text shows only a part of what sysfs contains. Everything that it does not show stays unknown: a file that is not written, or
-//! a byte of config space that is marked as unknown. The formats are those of pciutils (`lspci.c`, `ls-caps.c`, `ls-ecaps.c`,
-//! `ls-tree.c`).
+//! The lspci output shows only a part of what sysfs contains. Everything else stays unknown: the file is not written, or the byte
+//! of config space is marked as unknown. The formats are those of pciutils (`lspci.c`, `ls-caps.c`, `ls-ecaps.c`, `ls-tree.c`).
 
 mod block;
 mod bytes;
@@ -27,7 +26,7 @@ pub(super) use lines::decode;
 /// Maximum number of functions; a function needs up to 8 KiB of memory.
 const FUNCTION_LIMIT: usize = 8192;
 
-/// Why texts do not describe one host.
+/// Why several lspci outputs do not describe one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotOneHost {
     /// They list more functions than a host has.
@@ -40,12 +39,12 @@ impl NotOneHost {
     pub(super) const FUNCTION_LIMIT: usize = FUNCTION_LIMIT;
 }
 
-/// What texts show of a function. `None` is unknown.
+/// The facts about a function in the lspci output. `None` is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Shown {
     vendor: Option<u16>,
     device: Option<u16>,
-    /// Vendor and device ID, if a text shows them as numbers.
+    /// Vendor and device ID, if the lspci output shows them as numbers.
     numbers: Option<(u16, u16)>,
     /// Base class and subclass.
     class: Option<u16>,
@@ -60,7 +59,7 @@ struct Shown {
     /// The text of the file `resource`.
     resource: Option<String>,
     config: KnownBytes,
-    /// Whether the text contains every byte of config space that the kernel reads.
+    /// Whether the lspci output contains every byte of config space that the kernel reads.
     whole_dump: bool,
 }
 
@@ -75,14 +74,16 @@ impl Shown {
         self.group = self.group.or(header.group.map(Some));
     }
 
-    /// Whether the identification differs. A register can differ between two texts of one host, its identification cannot.
+    /// Whether this and the other function have different identities. Between two lspci outputs of one host a register can
+    /// differ, but not the identity of a function.
     fn is_another_than(&self, other: &Self) -> bool {
         let of_numbers = matches!((self.numbers, other.numbers), (Some(one), Some(other)) if one != other);
         let of_class = matches!((self.class, other.class), (Some(one), Some(other)) if one != other);
         of_class || of_numbers
     }
 
-    /// Adds what another text shows. A register with different values in two texts is unknown; of the rest the later text counts.
+    /// Adds the facts of another lspci output. A register with different values in the two outputs is unknown; for all other
+    /// facts the later output counts.
     fn merge(&mut self, later: Self) {
         let Self { vendor, device, class, programming_interface, .. } = later;
         self.vendor = vendor.or(self.vendor);
@@ -100,7 +101,7 @@ impl Shown {
     }
 }
 
-/// What one or several texts show of a host.
+/// The facts about a host in one or several lspci outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Listing {
     functions: BTreeMap<Bdf, Shown>,
@@ -112,12 +113,12 @@ pub(super) struct Listing {
     command_line: Option<String>,
     /// Lines about the processor.
     processor: String,
-    /// Whether the text shows the width of bridge windows, as lspci 3.8 and newer prints it.
+    /// Whether the lspci output shows the width of bridge windows, as lspci 3.8 and newer prints it.
     shows_widths: bool,
 }
 
 impl Listing {
-    /// Reads a text.
+    /// Reads an lspci output.
     pub(super) fn read(text: &str) -> Result<Self, NotOneHost> {
         let mut reader = Reader::default();
         for line in lines::of(text) {
@@ -129,7 +130,7 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Adds another text about the same host.
+    /// Adds another lspci output of the same host.
     pub(super) fn merge(&mut self, later: Self) -> Result<(), NotOneHost> {
         for (bdf, shown) in later.functions {
             self.join(bdf, shown)?;
@@ -141,12 +142,12 @@ impl Listing {
         Ok(())
     }
 
-    /// Whether the text lists functions.
+    /// Whether the lspci output lists functions.
     pub(super) fn has_functions(&self) -> bool {
         !self.functions.is_empty()
     }
 
-    /// Whether the texts show a bridge with its buses or a register: a list of names shows neither.
+    /// Whether the lspci outputs show a bridge with its buses or a register: a list of names shows neither.
     pub(super) fn has_relations(&self) -> bool {
         !self.roots.is_empty() || self.functions.values().any(|shown| !shown.config.is_empty())
     }
@@ -158,7 +159,7 @@ impl Listing {
         Ok(self.functions.entry(bdf).or_default())
     }
 
-    /// Adds what another text, or another part of the text, shows of a function.
+    /// Adds the facts about a function from another lspci output, or from another part of the same one.
     fn join(&mut self, bdf: Bdf, later: Shown) -> Result<(), NotOneHost> {
         let shown = self.function(bdf)?;
         if shown.is_another_than(&later) {
@@ -168,9 +169,9 @@ impl Listing {
         Ok(())
     }
 
-    /// Draws the conclusions that need the whole text.
+    /// Derives the facts that depend on the whole lspci output.
     fn settle(&mut self) {
-        // A text made from a dump of config space (`lspci -F`) shows no driver at all.
+        // The output for a dump of config space (`lspci -F`) shows no driver.
         let shows_drivers = self.functions.values().any(|shown| matches!(shown.driver, Some(Some(_))));
         // lspci prints IOMMU groups since 3.7. If it does, a function without the line has no group.
         let prints_groups = self.functions.values().any(|shown| matches!(shown.group, Some(Some(_))))
@@ -188,7 +189,7 @@ impl Listing {
     }
 }
 
-/// Reads a text line by line.
+/// Reads an lspci output line by line.
 #[derive(Default)]
 struct Reader<'a> {
     listing: Listing,
@@ -237,8 +238,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a line that users paste together with the output of lspci: the kernel command line, `uname -a`, and lines of
-    /// `/proc/cpuinfo` or `lscpu`.
+    /// Reads a line that users paste beside the lspci output: the kernel command line, `uname -a`, and lines of `/proc/cpuinfo`
+    /// or `lscpu`.
     fn fact(&mut self, line: &str) {
         const PROCESSOR_LIMIT_BYTES: usize = 4096;
         let listing = &mut self.listing;

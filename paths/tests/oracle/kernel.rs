@@ -22,11 +22,11 @@ impl Answer {
     }
 }
 
-/// The answers that the facts of the model permit.
+/// The results that the facts of the model permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) answers: Vec<Answer>,
-    /// Whether the answer depends on a fact that the model lacks, so that `unknown` is right as well.
+    /// Whether the result depends on a fact that the model lacks, so that `unknown` is also correct.
     pub(crate) open: bool,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn dma_buf_phys_vec_to_sgt(machine: &Machine, heads: &Heads, provider
             match mask_of_the_importing_driver(&machine.functions[client]) {
                 Some(mask) => map_through_the_dma_api(machine, client, bar, mask),
                 None => {
-                    // The driver that will import sets its own mask.
+                    // The driver of an importer sets its own mask.
                     let narrow = map_through_the_dma_api(machine, client, bar, dma_bit_mask(32));
                     let wide = map_through_the_dma_api(machine, client, bar, dma_bit_mask(64));
                     if narrow == wide { wide } else { Verdict::open(&[narrow.answers, wide.answers].concat()) }
@@ -124,14 +124,14 @@ fn map_through_host_bridge(machine: &Machine, heads: &Heads, provider: usize, cl
     }
 }
 
-/// `pci_upstream_bridge()`: the bridge above the function, for a virtual function that above its physical function. `None` on a
-/// root bus.
+/// `pci_upstream_bridge()`: the bridge above the function, for a virtual function the bridge above its physical function. `None`
+/// on a root bus.
 fn pci_upstream_bridge(machine: &Machine, function: usize) -> Option<usize> {
     let function = machine.functions[function].physical.unwrap_or(function);
     machine.functions[function].above
 }
 
-/// `pci_bridge_has_acs_redir()`, which also looks at functions that are no bridges.
+/// `pci_bridge_has_acs_redir()`, which also checks functions other than bridges.
 fn pci_bridge_has_acs_redir(machine: &Machine, function: usize) -> bool {
     const REQUEST_REDIRECT: u16 = 1 << 2;
     const COMPLETION_REDIRECT: u16 = 1 << 3;
@@ -234,7 +234,7 @@ fn map_through_the_dma_api(machine: &Machine, client: usize, bar: Bar, mask: u64
     let linked = if machine.ranges == 1 {
         Answer::mapped(PathName::HostBridgeTranslated)
     } else {
-        // Every range is linked at offset 0 of the span, so the second one meets the first.
+        // Every range is linked at offset 0 of the span, so the second one collides with the first.
         Answer::refused(Cause::MultiRangeDefect)
     };
     let too_small = Answer::refused(Cause::DmaMask);
@@ -242,7 +242,8 @@ fn map_through_the_dma_api(machine: &Machine, client: usize, bar: Bar, mask: u64
         Fit::Yes => Verdict::settled(linked),
         Fit::Maybe if machine.ranges == 1 => Verdict::open(&[linked, too_small]),
         Fit::Maybe => Verdict::open(&[linked, too_small, Answer::mapped(PathName::HostBridgeTranslated)]),
-        // `iommu_dma_map_phys()` allocates each range alone. The model lacks their sizes, but one has its share or more.
+        // `iommu_dma_map_phys()` allocates each range alone. The model lacks their sizes, but at least one has the average size
+        // or more.
         Fit::No if iommu_dma_alloc_iova(bar.size / machine.ranges as u64, mask) == Fit::No => {
             Verdict::settled(too_small)
         }
@@ -300,12 +301,12 @@ fn dma_direct_map_phys(machine: &Machine, bar: Bar, mask: u64) -> Verdict {
     }
 }
 
-/// `dma_capable()` for an address that is no RAM: the last byte is within the mask.
+/// `dma_capable()` for an address outside of RAM: the last byte is within the mask.
 fn dma_capable(bar: Bar, mask: u64) -> bool {
     bar.end() <= mask
 }
 
-/// `is_swiotlb_force_bounce()` after `swiotlb_init_remap()`: every `swiotlb=` has set its flags, and `noforce` counts more.
+/// `is_swiotlb_force_bounce()` after `swiotlb_init_remap()`: every `swiotlb=` has set its flags, and `noforce` takes precedence.
 fn is_swiotlb_force_bounce(machine: &Machine) -> bool {
     let (mut force_bounce, mut force_disable) = (false, false);
     for (name, value) in parameters(&machine.command_line) {
@@ -336,7 +337,7 @@ fn setup_io_tlb_npages(kernel: Kernel, mut text: &[u8]) -> &[u8] {
     words.into_iter().find(matches).unwrap_or_default()
 }
 
-/// `simple_strtoul()` with base 0: hexadecimal after `0x`, octal after `0`, else decimal.
+/// `simple_strtoul()` with base 0: hexadecimal after `0x`, octal after `0`, otherwise decimal.
 fn after_number(text: &[u8]) -> &[u8] {
     let is_hexadecimal = text.first() == Some(&b'0')
         && text.get(1).is_some_and(|letter| letter.eq_ignore_ascii_case(&b'x'))

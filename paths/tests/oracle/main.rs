@@ -15,9 +15,9 @@
 //! Not modelled: memory encryption and confidential guests, Xen, GART and other DMA operations of a platform, `dma-ranges` and
 //! `bus_dma_limit` of firmware (arm64: an untranslated mapping may be unknown), the 32-bit limit below VIA bridges, reserved
 //! regions and windows of host bridges (a span that fits only between 2 and 4 GiB, or at one place, may be refused or unknown),
-//! domain types `blocked` and `unmanaged`, no-IOMMU groups, answers that p2pdma cached before ACS changed, hot-unplugged
-//! devices, `pci=` options (their effect is in configuration space), the driver's name as a mark of a line in
-//! `/proc/bus/pci/devices`, exporters other than vfio-pci, and importers with an address space of their own.
+//! domain types `blocked` and `unmanaged`, no-IOMMU groups, results that P2PDMA cached before ACS changed, hot-unplugged devices,
+//! `pci=` options (their effect is in configuration space), the driver's name as a mark of a line in `/proc/bus/pci/devices`,
+//! exporters other than vfio-pci, and importers with an address space of their own.
 
 mod kernel;
 mod model;
@@ -33,15 +33,15 @@ use peerpath_paths::{Bdf, Cause, Inventory, PathName, Request};
 use kernel::{Answer, Verdict};
 use model::{Lost, Machine};
 
-/// Trees with every fact that the rules read.
+/// Number of trees with every fact that the rules read.
 const COMPLETE_TREES: u64 = 80_000;
-/// Trees that lack facts.
+/// Number of trees that lack facts.
 const INCOMPLETE_TREES: u64 = 40_000;
 
 #[test]
 fn predictions_agree_with_the_kernels_rules() {
     let answers = compare(0..trees(COMPLETE_TREES), false);
-    // The trees must reach every answer often enough.
+    // Every result must occur often enough.
     for (answer, least) in [
         ("bus-address", 10_000),
         ("host-bridge-bypass", 10_000),
@@ -112,7 +112,7 @@ struct Disagreement {
 }
 
 impl Disagreement {
-    /// The two answers.
+    /// The two results.
     fn kind(&self) -> String {
         let right: Vec<String> = self.right.answers.iter().copied().map(text).collect();
         format!("predicted {}, {} is right", text(self.predicted), right.join(" or "))
@@ -164,8 +164,8 @@ fn agrees(machine: &Machine, predicted: Answer, right: &Verdict) -> bool {
         return true;
     }
     let depends = right.open || !machine.lost.is_empty();
-    // Without the command line, or the kernel's version that decides how `swiotlb=` is compared, a DMA mask that is too small is the
-    // cause that was read. With swiotlb=force the kernel refuses before it compares the mask.
+    // Without the command line, or the kernel's version that decides how `swiotlb=` is compared, a DMA mask that is too small is
+    // the only known cause. With swiotlb=force the kernel refuses before it compares the mask.
     let forced = Answer { path: PathName::Refused, cause: Some(Cause::SwiotlbForced) };
     if (machine.is_lost(Lost::CommandLine) || machine.is_lost(Lost::Release))
         && predicted.cause == Some(Cause::DmaMask)
@@ -175,7 +175,7 @@ fn agrees(machine: &Machine, predicted: Answer, right: &Verdict) -> bool {
     }
     match (predicted.path, predicted.cause) {
         (PathName::Unknown, None) => depends,
-        // The kernel refuses, for one of several reasons.
+        // The kernel refuses, and several causes are possible.
         (PathName::Refused, None) => depends && right.answers.iter().any(|answer| answer.path == PathName::Refused),
         _ => false,
     }
@@ -186,7 +186,7 @@ fn text(answer: Answer) -> String {
     format!("{}{cause}", answer.path)
 }
 
-/// Removes functions and facts as long as a disagreement with the same answers remains, and describes what is left.
+/// Removes functions and facts as long as a disagreement with the same results remains, and describes what is left.
 fn smallest(mut machine: Machine, mut found: Disagreement) -> String {
     'again: loop {
         for smaller in simpler(&machine) {

@@ -634,7 +634,7 @@ impl<'dice> Builder<'dice> {
         self.push(function)
     }
 
-    /// Neither an endpoint nor a bridge.
+    /// A function that is neither an endpoint nor a bridge.
     fn other_on_root_bus(&mut self, at: Place) -> usize {
         let port_type = self.dice.pick(&[PortType::EventCollector, PortType::IntegratedEndpoint]);
         let function = Function { class: 0x08_0700, ..self.plain(at, Some(port_type)) };

@@ -1,4 +1,4 @@
-//! Tests that CPU time and memory stay small for files that no kernel writes: a snapshot may come from anyone.
+//! Tests that CPU time and memory stay small for files that no kernel writes, because a snapshot is untrusted input.
 
 use peerpath_paths::doctor::{Selection, run_checks};
 use peerpath_paths::{Inventory, Limits, Request, Tree};
@@ -54,7 +54,7 @@ fn more_reserved_regions_than_the_kernel_prints_are_unknown() {
     assert!(reserved(4, 100_000).topology.groups()[&0].reserved.is_none());
 }
 
-/// Switches in a row, each with a function and the next switch below it, in a copy that shows bridges by their bus numbers.
+/// A chain of switches, each with a function and the next switch below it, in a sysfs copy that shows bridges only by bus numbers.
 fn nested_switches(levels: usize) -> Machine {
     let start = Machine::new(support::INTEL);
     let (machine, _) = (0..levels).fold((start, None::<String>), |(machine, above), level| {

@@ -13,8 +13,8 @@ use sys::{cpu_time_ns, peak_bytes};
 
 const SMALL: usize = 128;
 const LARGE: usize = 4096;
-/// Linear growth is a factor of 32, and up to 250 because large hosts exceed the caches, which other processes use, too. Quadratic
-/// growth is a factor of 1024.
+/// Linear growth is a factor of 32, and up to 250 because large hosts exceed the caches, which other processes also use.
+/// Quadratic growth is a factor of 1024.
 const LIMIT: i64 = 500;
 
 fn own_groups(functions: usize) -> Machine {
@@ -30,7 +30,7 @@ fn foreign_drivers(functions: usize) -> Machine {
     support::large(functions).one_group().drivers("nvme")
 }
 
-/// A copy that lacks the directories of the root buses, so that bus numbers show the bridges.
+/// A sysfs copy without the directories of the root buses, so that only bus numbers show the bridges.
 fn flat(functions: usize) -> Machine {
     support::large(functions).flat()
 }
@@ -78,7 +78,7 @@ fn grows_linearly(machine: fn(usize) -> Machine) {
     }
 }
 
-/// Everything that `list` and `doctor` hold at once.
+/// Asserts that everything `list` and `doctor` hold at the same time fits in 100 MiB.
 #[track_caller]
 fn fits_in_100_mib(machine: fn(usize) -> Machine) {
     let archive = machine(LARGE).archive();

@@ -15,7 +15,7 @@ use crate::text_layout::hanging;
 
 /// A line is explained from its first part of this length. The kernel writes at most 1 KiB, journals 48 KiB.
 const MAX_LINE_BYTES: u64 = 64 << 10;
-/// Explanations that are remembered, so that each is printed once.
+/// Maximum number of explanations that are remembered, so that each is printed only once.
 const MAX_REMEMBERED: usize = 4096;
 
 /// What to print.
@@ -46,7 +46,7 @@ pub(super) fn explain(input: impl Read, options: Options, names: HostNames) -> R
     }
 }
 
-/// Why a log ended before its end.
+/// Why the explanation stopped before the end of the log.
 #[derive(Debug)]
 enum End {
     Read(io::Error),
@@ -86,7 +86,7 @@ struct FunctionRecord<'a> {
 impl<W: Write> Filter<W> {
     fn run(&mut self, mut input: BufReader<impl Read>) -> Result<(), End> {
         let mut part = Vec::new();
-        // The line so far: what it means, and whether its last part ended it.
+        // The meaning of the current line, and whether its last part ended the line.
         let mut meaning: Option<(String, LogExplanation)> = None;
         let mut ended = true;
         loop {
@@ -103,7 +103,7 @@ impl<W: Write> Filter<W> {
             if ended {
                 self.explain(meaning.take()).map_err(End::Write)?;
             }
-            // Nothing more to read for now: show what was read, as `dmesg -w` needs it.
+            // No more input is buffered: flush, so that lines of `dmesg -w` appear immediately.
             if input.buffer().is_empty() {
                 self.output.flush().map_err(End::Write)?;
             }

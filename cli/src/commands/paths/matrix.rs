@@ -1,4 +1,4 @@
-//! The functions that matter most as a matrix of exporters and importers that fits one screen.
+//! Prints GPUs, RDMA NICs, NVMe drives and functions bound to VFIO as a matrix of exporters and importers that fits one screen.
 
 use peerpath_paths::{
     Bdf, Cause, EndpointKind, ExporterRule, Function, Inventory, Locality, PathMatrix, Predictor, Request,
@@ -18,7 +18,7 @@ const FUNCTION_ROWS: usize = 16;
 const ROWS: usize = 16;
 /// Maximum number of places before they are merged. It bounds the time and memory of hosts with thousands of bridges.
 const PLACES: usize = 1024;
-/// Maximum number of functions if the host has none of the kinds that matter.
+/// Maximum number of functions if the host has no function of an [`EndpointKind`].
 const OTHERS: usize = 64;
 
 /// The matrix as text, for a terminal with `width` columns.
@@ -52,14 +52,14 @@ pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> Str
 /// The functions of the matrix.
 struct Selection {
     functions: Vec<Bdf>,
-    /// The kinds of the functions, without duplicates; empty if the host has none of the kinds that matter.
+    /// The kinds of the functions, without duplicates; empty if the host has no function of an [`EndpointKind`].
     kinds: Vec<EndpointKind>,
     /// Number of other functions with an exportable BAR.
     others: usize,
 }
 
 impl Selection {
-    /// Selects the functions of the kinds that matter. If they form no pair, selects functions with an exportable BAR. `None` if
+    /// Selects the functions of every [`EndpointKind`]. If they form no pair, selects functions with an exportable BAR. `None` if
     /// these form no pair either.
     fn of(inventory: &Inventory, predictor: &Predictor<'_>) -> Option<Self> {
         let exporters: Vec<Bdf> = predictor.exporters().collect();
@@ -75,7 +75,7 @@ impl Selection {
         let others = exporters.len().saturating_sub(OTHERS);
         let mut functions: Vec<Bdf> = exporters.into_iter().take(OTHERS).collect();
         if functions.len() == 1 {
-            // The only exporter needs an importer.
+            // A single exporter forms no pair with itself, so add importers.
             functions.extend(predictor.importers().filter(|bdf| *bdf != functions[0]).take(OTHERS).collect::<Vec<_>>());
             functions.sort_unstable();
         }
@@ -90,8 +90,8 @@ impl Selection {
             [all @ .., last] => format!("{} and {last}", all.join(", ")),
         };
         let title = format!(
-            "Predicted paths between {what}. Row: exporter. Column: importer. Cell: path/distance, the distance in the words \
-             of nvidia-smi topo."
+            "Predicted paths between {what}. Row: exporter. Column: importer. Cell: path/distance, the distance in the \
+             abbreviations of nvidia-smi topo -m."
         );
         hanging("", 0, &title, width)
     }
@@ -265,7 +265,7 @@ impl Grid {
             self.entries.iter().map(|entry| names.list(&entry.functions, width - letter - 2)).collect();
         let complete = self.entries.iter().all(|entry| entry.functions.len() <= 4);
         let label = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
-        // Names that do not fit next to the cells are below the matrix, and so are importers without a row.
+        // Names that do not fit next to the cells are printed below the matrix, with the importers without a row.
         let beside = complete && self.width(label, self.gap) <= width;
         let mut text = " ".repeat(letter);
         for &column in &self.columns {

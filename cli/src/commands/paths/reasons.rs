@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn facts_with_other_addresses_have_the_same_pattern() {
-        let of = |port: &str, bits: &str| pattern(&format!("ACS redirect set on {port} ({bits}); no list"));
+        let of = |port: &str, bits: &str| pattern(&format!("ACS redirect is set on {port} ({bits}); no list"));
         assert_eq!(of("0000:02:00.0", "RR CR"), of("0000:12:01.0", "RR CR"));
         assert_ne!(of("0000:02:00.0", "RR CR"), of("0000:02:00.0", "RR"));
     }

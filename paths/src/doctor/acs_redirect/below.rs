@@ -1,5 +1,5 @@
-//! The switches whose functions of interest have a port with ACS redirect between them. One pass from the functions up to the root
-//! buses visits each function once, because a host may have long rows of switches.
+//! Finds the switches with an ACS redirect between functions of interest below them. One pass from the endpoints up to the root
+//! buses visits each function once, because a host may have long chains of cascaded switches.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ pub(super) const LISTED_PORTS: usize = 128;
 /// The most functions that a finding names.
 const NAMED_FUNCTIONS: usize = 8;
 
-/// The first elements of a set of functions, and their number. Functions are positions in the topology, which orders them by
-/// address.
+/// The first elements of a set of functions, and the size of the set. The elements are positions in the topology, which orders
+/// functions by address.
 #[derive(Debug, Default)]
 pub(super) struct Firsts<const LIMIT: usize> {
     pub(super) first: Vec<usize>,
@@ -24,7 +24,7 @@ impl<const LIMIT: usize> Firsts<LIMIT> {
         self.join(&Self { first: vec![at], count: 1 });
     }
 
-    /// Adds another set, which has no element of this one.
+    /// Adds another set. The two sets have no common element.
     fn join(&mut self, other: &Self) {
         self.count += other.count;
         self.first.extend(&other.first);
@@ -38,9 +38,9 @@ pub(super) struct Switch {
     /// The upstream port.
     pub(super) at: usize,
     pub(super) functions: Firsts<NAMED_FUNCTIONS>,
-    /// The ports with ACS redirect, from above the functions up to and including the upstream port.
+    /// The ports with ACS redirect, from the ports above the functions up to and including the upstream port.
     pub(super) redirecting: Firsts<LISTED_PORTS>,
-    /// A function that has memory, and a function below another port.
+    /// A function with memory, and a function below another port.
     pub(super) pair: (usize, usize),
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Switch {
 struct Below {
     functions: Firsts<NAMED_FUNCTIONS>,
     redirecting: Firsts<LISTED_PORTS>,
-    /// For each function directly below that is of interest or leads to such functions: the first of them, and the first that has
-    /// memory.
+    /// One entry per child of the bridge that is, or leads to, a function of interest: the first such function, and the first one
+    /// with memory.
     branches: Vec<(usize, Option<usize>)>,
 }
 
@@ -65,7 +65,7 @@ impl Below {
     }
 }
 
-/// The switches with a port with ACS redirect and a pair of functions, ordered by address.
+/// The switches with a redirecting port and a pair of functions, ordered by address.
 pub(super) fn switches_with_redirect(topology: &Topology) -> Vec<Switch> {
     let functions = topology.functions();
     let depth = topology.accumulate_down(|_, above: Option<usize>| above.map_or(0, |above| above + 1));

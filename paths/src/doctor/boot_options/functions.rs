@@ -1,4 +1,4 @@
-//! The functions in a boot option such as `pci=disable_acs_redir=`, as `pci_dev_str_match` in drivers/pci/pci.c matches them.
+//! Finds the functions that a boot option such as `pci=disable_acs_redir=` names, as `pci_dev_str_match` in drivers/pci/pci.c does.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ impl Pattern {
     }
 }
 
-/// The functions of a host by their place below a bridge and by their IDs, so that an entry of a list does not search all functions.
+/// Index of a host's functions by the bridge above them and by IDs, so that the lookup of a list entry does not scan all functions.
 pub(super) struct Index<'a> {
     topology: &'a Topology,
     /// The functions directly below a bridge, by device and function number.

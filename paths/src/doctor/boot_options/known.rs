@@ -22,7 +22,7 @@ impl On {
         let Some(cpu) = cpu else { return true };
         let Some(architecture) = cpu.architecture else { return true };
         let x86_vendor = |vendors: &[&str]| {
-            // The IOMMU of a guest need not be of the processor's vendor.
+            // The virtual IOMMU of a guest can have another vendor than its processor.
             let fits = cpu.vendor.as_deref().is_none_or(|vendor| vendors.contains(&vendor));
             architecture == Architecture::X86 && (fits || cpu.is_guest())
         };
@@ -238,9 +238,9 @@ static PARAMETERS: &[Parameter] = &[
 /// What the kernel does with a word of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// It has the option.
+    /// The kernel has the option.
     Known,
-    /// It has no such option.
+    /// The kernel has no such option.
     Unknown,
     /// Only other processors have the option.
     OtherProcessor(On),
@@ -253,7 +253,7 @@ pub(super) fn parameter_named(name: &str, cpu: Option<&Cpu>) -> Option<Meaning> 
     if let Some(parameter) = PARAMETERS.iter().find(|parameter| parameter.name == name) {
         return Some(if parameter.on.includes(cpu) { Meaning::Known } else { Meaning::OtherProcessor(parameter.on) });
     }
-    // A parameter of a module: the module may be one that this table does not contain.
+    // A module parameter: this table does not contain every module.
     if name.contains('.') {
         return name.starts_with("iommu.").then_some(Meaning::Unknown);
     }
@@ -306,7 +306,8 @@ pub(super) fn wanted(name: &str, word: &str, cpu: Option<&Cpu>) -> &'static str 
         ("intel_iommu_pt" | "amd_iommu_pt", _) => "For identity domains, boot with iommu=pt.",
         ("intel_iommu_on" | "iommu_on", _) => "To enable VT-d, boot with intel_iommu=on.",
         ("pcie_acs_override", _) => {
-            "Only kernels with the ACS override patch have it. It splits IOMMU groups without isolating them, and changes no ACS bit."
+            "Only kernels with the ACS override patch have this option. It splits IOMMU groups without isolating them, and \
+             changes no ACS bit."
         }
         ("pci", "acs" | "noacs" | "no_acs" | "disable_acs" | "acs_off" | "acs=off" | "disable_acs_redir")
         | ("noacs" | "pci_noacs" | "no_acs" | "disable_acs" | "pcie_acs" | "pci_acs" | "pci_disable_acs", _) => ACS,

@@ -23,13 +23,13 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
             return vec![Verdict::unknown(
                 "host",
                 "The boot options are unknown: proc/cmdline of the snapshot is longer than the kernel accepts.",
-                "Replace proc/cmdline in the snapshot by that of the host.",
+                "Replace proc/cmdline in the snapshot with that of the host.",
             )];
         }
         return vec![Verdict::unknown(
             "host",
             "The boot options are unknown: the snapshot or lspci output does not contain the kernel command line.",
-            "Add proc/cmdline to the copy, or give the kernel command line.",
+            "Add proc/cmdline to the snapshot, or give the kernel command line.",
         )];
     };
     let index = Index::of(at.topology());
@@ -238,7 +238,7 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
             if without_flags(shown).starts_with("pci:") {
                 "Correct the IDs (`lspci -nn` lists them), or remove the entry."
             } else {
-                "Correct the address (`lspci -D` lists the addresses; they change with the slots), or remove it."
+                "Correct the address (`lspci -D` lists the addresses; moving a card changes them), or remove it."
             },
         ));
     }
@@ -261,7 +261,7 @@ fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Func
     None
 }
 
-/// A list that a later one replaces: the kernel keeps one pointer per option.
+/// The finding for a list that a later list of the same option replaces. The kernel keeps one pointer per option.
 fn superseded(at: &Context<'_>, option: &str) -> Option<Verdict> {
     let line = at.host().command_line.as_ref()?;
     let words = line.values("pci").flat_map(|value| value.split(','));
@@ -285,13 +285,13 @@ fn superseded(at: &Context<'_>, option: &str) -> Option<Verdict> {
         };
         Verdict::warn(
             "host",
-            format!("pci={option} is given {} times, and only the last one counts.", lists.len()),
+            format!("pci={option} is given {} times, and the kernel uses only the last list.", lists.len()),
             remedy,
         )
     })
 }
 
-/// The finding for one word of a known parameter; `None` if the kernel has it.
+/// The finding for one word of a known parameter; `None` if the kernel has the option.
 fn judged(at: &Context<'_>, name: &str, word: &str) -> Option<Verdict> {
     let meaning = known::word(name, word, at.host().cpu.as_ref(), at.host().kernel);
     useless(at, name, word, &format!("{name}={word}"), meaning)
@@ -311,14 +311,14 @@ fn useless(at: &Context<'_>, name: &str, word: &str, shown: &str, meaning: Meani
             )
         }
     };
-    // Xen drives the IOMMU, so no option of dom0's kernel concerns it.
+    // Xen controls the IOMMU, so the IOMMU options of dom0's kernel have no effect.
     let concerns_xen = at.platform == Some(Platform::XenDom0) && name.contains("iommu");
     let wanted = if concerns_xen { "" } else { known::wanted(name, word, at.host().cpu.as_ref()) };
     let remedy = if wanted.is_empty() { "Remove it.".to_owned() } else { format!("Remove it. {wanted}") };
     Some(Verdict::warn("host", detail, remedy))
 }
 
-/// IDs that a stub driver should bind and that no function has.
+/// The finding for IDs that a stub driver should bind, but that no function has.
 fn ids(index: &Index<'_>, name: &str, value: &str) -> Option<Verdict> {
     if !index.ids_known {
         return None;

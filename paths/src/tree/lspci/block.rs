@@ -42,7 +42,7 @@ pub(super) struct Block<'a> {
     capabilities: Vec<Listed<'a>>,
     /// Whether lines after the regions were read, so that all regions were.
     after_regions: bool,
-    /// Whether capabilities are missing: no permission, a damaged list, or a text that someone shortened.
+    /// Whether capabilities are missing: no permission, a damaged list, or an output that a user shortened.
     is_cut: bool,
     /// Whether the last line of the block was read.
     is_ended: bool,
@@ -276,7 +276,7 @@ fn dump(line: &str) -> Option<(usize, Vec<u8>)> {
     (at % 16 == 0 && !bytes.is_empty()).then_some((at, bytes))
 }
 
-/// Whether someone shortened the text here: `[...]`, `<snip>`, or the pager's `--More--`.
+/// Whether a user shortened the output at this line: `[...]`, `<snip>`, or the pager's `--More--`.
 fn is_omission(line: &str) -> bool {
     let inner = line.trim_matches(['[', ']', '<', '>', '(', ')', '-', ' ', '*', '#', ':']);
     matches!(inner, "..." | ".." | "…")

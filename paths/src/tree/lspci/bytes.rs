@@ -6,7 +6,7 @@ const HEADER_BYTES: usize = 64;
 const CONVENTIONAL_BYTES: usize = 256;
 const EXTENDED_BYTES: usize = 4096;
 
-/// The bits of the byte that the readers use are known, from the names that a text gives them.
+/// The bits of the byte that the readers use are known: the lspci output names them.
 const DESCRIBED: u8 = 1;
 /// Every bit is known, from a hex dump.
 const DUMPED: u8 = 2;
@@ -20,7 +20,7 @@ pub(super) struct KnownBytes {
 }
 
 impl KnownBytes {
-    /// Sets bytes that the text describes; ignores those beyond config space.
+    /// Sets bytes that the lspci output describes; ignores those beyond config space.
     pub(super) fn set(&mut self, at: usize, values: &[u8]) {
         self.write(at, values, DESCRIBED);
     }
@@ -84,8 +84,9 @@ impl KnownBytes {
         self.is_dumped_up_to(EXTENDED_BYTES)
     }
 
-    /// Adds the bytes that another text or another part of the text shows. The bytes of a hex dump replace described ones. Of two
-    /// different values that are known alike, none is known: the register changed, and it is unknown which value is newer.
+    /// Adds the bytes of another lspci output, or of another part of the same one. The bytes of a hex dump replace described
+    /// bytes. A byte with two different values from the same kind of source becomes unknown: the register changed, and it is
+    /// unknown which value is newer.
     pub(super) fn merge(&mut self, other: &Self) {
         if self.bytes.len() < other.bytes.len() {
             self.bytes.resize(other.bytes.len(), 0);

@@ -1,7 +1,7 @@
 //! The capabilities of a function as bytes of config space, with the layout of the PCI Express Base Specification, chapter 7.
 //!
-//! Only the registers that the readers use are encoded. A capability that the text lists without its registers has a header, and
-//! its registers are unknown.
+//! Only the registers that the readers use are encoded. A capability that the lspci output lists without its registers has a
+//! header, and its registers are unknown.
 
 use super::KnownBytes;
 
@@ -40,7 +40,7 @@ const SRIOV: u16 = 0x10;
 const DVSEC: u16 = 0x23;
 
 const CONVENTIONAL_BYTES: u16 = 256;
-/// The last place in each list. The lists of a shortened text continue there with unknown bytes.
+/// The last place in each list. The lists of a shortened output continue there with unknown bytes.
 const CONTINUES_AT: u8 = 0xfc;
 const EXTENDED_CONTINUES_AT: u16 = 0xffc;
 
@@ -119,8 +119,8 @@ pub(super) fn flags<'a>(
     (shown & required == required).then_some(value)
 }
 
-/// Writes the lists and the registers of the capabilities. `pointer` is the offset of the pointer to the first one. If the text is
-/// not complete, the lists continue in unknown bytes.
+/// Writes the lists and the registers of the capabilities. `pointer` is the offset of the pointer to the first one. If the lspci
+/// output is not complete, the lists continue in unknown bytes.
 pub(super) fn encode(listed: &[Listed<'_>], pointer: usize, is_complete: bool, config: &mut KnownBytes) {
     let conventional: Vec<_> = listed.iter().take_while(|listed| !listed.is_extended()).collect();
     let extended: Vec<_> = listed.iter().skip(conventional.len()).filter(|listed| listed.is_extended()).collect();

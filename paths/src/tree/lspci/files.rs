@@ -1,4 +1,4 @@
-//! Writes what texts show as the files of sysfs and procfs.
+//! Writes the facts of the lspci output as the files of sysfs and procfs.
 
 use super::hierarchy::Hierarchy;
 use super::{Listing, Shown};
@@ -7,7 +7,7 @@ use crate::config::KNOWN_CONFIG;
 use crate::tree::archive::Archive;
 use crate::tree::given;
 
-/// The files of the host that a text describes.
+/// The files of the host that the lspci output describes.
 pub(in crate::tree) fn write(listing: &Listing) -> Archive {
     let hierarchy = Hierarchy::of(listing);
     let mut files = Archive::empty();

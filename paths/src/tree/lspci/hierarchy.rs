@@ -1,14 +1,14 @@
 //! The bridge above each function, from the bus numbers of the bridges, and the virtual functions of each physical function.
 //!
-//! A bus to which no listed bridge leads is a root bus, or the text lacks its bridge. It counts as a root bus only if the text
-//! proves it, and if the text lists the first device of the bus: the kernel's allowlist concerns that device.
+//! A bus without a listed bridge above it is a root bus, or the lspci output lacks the bridge. It counts as a root bus only if
+//! the output proves it and lists the first device of the bus, because the kernel looks this device up in its allowlist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Listing, Shown};
 use crate::{Bdf, Capability, ConfigSpace, PortType};
 
-/// Maximum number of bridges above a function. Bus numbers in a damaged text can form a cycle.
+/// Maximum number of bridges above a function. Bus numbers in a damaged output can form a cycle.
 const DEPTH_LIMIT: usize = 32;
 /// Maximum number of virtual functions of all physical functions.
 const VIRTUAL_LIMIT: usize = 1 << 16;
@@ -34,17 +34,17 @@ type Bus = (u32, u8);
 pub(super) struct Hierarchy {
     /// The bridge that leads to a bus.
     leading: BTreeMap<Bus, Bdf>,
-    /// Buses that the text shows to be root buses.
+    /// Buses that the lspci output shows to be root buses.
     roots: BTreeSet<Bus>,
-    /// Buses below a bridge that the text does not list, because the range of a bridge above contains them.
+    /// Buses below a bridge that the lspci output does not list, because the range of a bridge above contains them.
     covered: BTreeSet<Bus>,
     /// Buses with a PCIe function that is usually below a port.
     below_port: BTreeSet<Bus>,
     /// Segments with a bridge whose bus numbers are unknown.
     unclear: BTreeSet<u32>,
-    /// Whether the text lists every function of the host.
+    /// Whether the lspci output lists every function of the host.
     is_whole: bool,
-    /// Buses of which the text lists device 0.
+    /// Buses of which the lspci output lists device 0.
     starting: BTreeSet<Bus>,
     physical: BTreeMap<Bdf, Bdf>,
 }
@@ -70,8 +70,8 @@ impl Hierarchy {
         hierarchy
     }
 
-    /// Whether a text lists every function, rather than those that its author selected. It does if it lists the first function of
-    /// the host, or a function that has nothing to do with peer-to-peer transfers, and no bridge is missing.
+    /// Whether the lspci output lists every function, not only those that its author selected. This is assumed if it lists the
+    /// first function of the host, or a function unrelated to peer-to-peer transfers, and if no bridge is missing.
     fn lists_all(&self, listing: &Listing) -> bool {
         let starts = Bdf::new(0, 0, 0, 0).is_some_and(|first| listing.functions.contains_key(&first));
         let is_placed = |bdf: &Bdf| {
@@ -137,9 +137,9 @@ impl Hierarchy {
         self.physical.get(&bdf).copied()
     }
 
-    /// The directory of a function in sysfs. If the bridge above a function is unknown, the directory is below that of a bridge that
-    /// does not exist, which the reader of the topology takes for an unknown bridge. It is outside of `sys/devices`, where that reader
-    /// searches for functions without a link.
+    /// The directory of a function in sysfs. If the bridge above a function is unknown, the directory is below that of a
+    /// nonexistent bridge, which the reader of the topology reports as an unknown bridge. The directory is outside of
+    /// `sys/devices`, where that reader searches for functions without a link.
     pub(super) fn directory(&self, bdf: Bdf) -> String {
         let mut at = self.physical_function(bdf).unwrap_or(bdf);
         let mut parts = vec![bdf.to_string()];

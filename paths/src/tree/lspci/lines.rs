@@ -1,4 +1,5 @@
-//! The lines of a text as people store and send it: quoted in a mail, with CRLF, with the escape sequences of a terminal.
+//! Splits an lspci output into lines, in the forms in which users store and send it: quoted in a mail, with CRLF, with the escape
+//! sequences of a terminal.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ pub(in crate::tree) fn decode(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// The lines without quotation marks and carriage returns. Drops a last line without line feed unless it starts with an address:
-/// the text may have been cut within a number.
+/// the output may be cut off within a number.
 pub(super) fn of(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n')
         .filter(|line| line.ends_with('\n') || super::Header::parse(unquoted(line)).is_some())

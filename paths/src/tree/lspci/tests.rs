@@ -11,7 +11,7 @@ fn function(text: &str, bdf: &str) -> Function {
     topology(&[text]).function(bdf.parse().unwrap()).unwrap().clone()
 }
 
-/// The first line of a text and a root port with these lines.
+/// The root port of an lspci output that contains these lines.
 fn port(lines: &str) -> Function {
     function(&format!("00:00.0 0600: 8086:29c0\n\n00:1c.0 0604: 8086:2940\n{lines}"), "00:1c.0")
 }
@@ -222,7 +222,7 @@ fn reads_hex_dumps() {
     assert_eq!((short.acs, short.ats), (Capability::Unknown, Capability::Unknown));
     assert_eq!(short.pcie.present().map(|pcie| pcie.port_type), Some(PortType::Endpoint));
     assert_eq!(short.config.readable_bytes(), 4096);
-    // Another function shows that the text has every byte.
+    // Another function shows that the output has every byte.
     let text = format!("00:02.0 0302: 10de:20b0\n{}00:03.0 0302: 10de:20b0\n{}", dump(256), dump(4096));
     assert_eq!(function(&text, "00:02.0").acs, Capability::Absent);
 }
