@@ -137,14 +137,14 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
-        topic: "as the command line",
+        topic: "to describe the command line",
         commands: &["paths", "doctor", "list"],
         names: "--cmdline",
         sentence: "Use --cmdline TEXT|FILE.",
     },
     Hint {
         causes: &[],
-        topic: "as the processor",
+        topic: "to describe the processor",
         commands: &["paths", "doctor", "list"],
         names: "--cpu",
         sentence: "Use --cpu TEXT|FILE.",
@@ -194,7 +194,7 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// `arguments` with the program's name first, after the plan file is expanded.
+    /// Creates the command line from the program's name and its arguments, with the plan file already expanded.
     pub(crate) fn new(arguments: &[OsString]) -> Self {
         let mut texts = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         Self { command: texts.next().unwrap_or_default(), options: texts.collect() }

@@ -260,7 +260,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// `/dev/udmabuf` or the dma-buf heap cannot be opened, or cannot create a dma-buf.
+    /// `/dev/udmabuf` or the system heap cannot be opened, or cannot create a dma-buf.
     #[error("cannot allocate a dma-buf of {size_bytes} bytes from {path}")]
     CreateDmaBuf {
         /// Path of the device file.

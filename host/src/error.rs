@@ -88,7 +88,7 @@ pub enum Error {
 
     // Failures to change IOMMU domains, ACS bits or the network configuration.
     /// The change would remove state that cannot be restored.
-    #[error("cannot change {subject}, because it could not be restored: {what}")]
+    #[error("cannot change {subject}, because the change cannot be reverted: {what}")]
     NotRestorable {
         /// Function or IOMMU group that the change would affect.
         subject: Subject,

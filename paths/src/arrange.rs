@@ -219,7 +219,7 @@ impl Plan<'_> {
             Some(other) => Err(Explanation::new(
                 Cause::InUse,
                 format!(
-                    "The domain type of {to} (IOMMU group {number}) is {other}, and sysfs does not accept this type, so it could not be restored."
+                    "The domain type of {to} (IOMMU group {number}) is {other}. sysfs does not accept this type, so peerpath cannot restore it after a change."
                 ),
                 "Choose an importer that is bound to a kernel driver.",
             )),

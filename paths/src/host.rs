@@ -25,7 +25,7 @@ use crate::{KernelVersion, Tree};
 pub struct Host {
     /// The kernel version.
     pub kernel: Option<KernelVersion>,
-    /// The kernel command line; also `None` if the file is longer than any kernel's.
+    /// The kernel command line. `None` also if the file is longer than the longest command line that any kernel accepts.
     pub command_line: Option<CommandLine>,
     /// The first processor listed in `/proc/cpuinfo`, whose vendor and family P2PDMA checks.
     pub cpu: Option<Cpu>,

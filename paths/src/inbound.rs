@@ -85,7 +85,7 @@ fn above(node: &str) -> Option<&str> {
     node.rsplit_once('/').map(|(above, _)| above).filter(|above| above.len() >= BASE.len())
 }
 
-/// Whether firmware describes the host bridge with ACPI: the device is named after its ACPI ID, as in `ACPI0007:00`.
+/// Whether firmware describes the host bridge with ACPI: the device is named after its ACPI ID, as in `ACPI0016:00` (CXL host bridge).
 fn is_acpi(device: &str) -> bool {
     device.rsplit('/').next().is_some_and(|name| name.contains(':'))
 }

@@ -5,14 +5,15 @@ use crate::{Bdf, Function, Topology};
 /// The security of a function's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LinkSecurity<'a> {
-    /// The function with the connection, and the name of the TSM. The connection of a virtual function is that of its security manager.
+    /// The function with the TSM connection, and the name of the TSM. A virtual function uses the TSM connection of its security
+    /// manager.
     pub(crate) connection: Option<(Bdf, &'a str)>,
     /// The function whose IDE capability shows a stream in the state Secure.
     pub(crate) encrypts: Option<Bdf>,
 }
 
 impl<'a> LinkSecurity<'a> {
-    /// Reads the security of a function's link; `None` if neither a connection nor a secure stream is visible.
+    /// Reads the security of a function's link; `None` if neither a TSM connection nor a secure stream is visible.
     pub(crate) fn of(topology: &'a Topology, function: &'a Function) -> Option<Self> {
         let of_device = [Some(function.bdf), function.security_manager, function.physical_function, first(function)];
         let functions = || of_device.iter().flatten().filter_map(|bdf| topology.function(*bdf));
@@ -45,7 +46,7 @@ impl<'a> LinkSecurity<'a> {
     }
 }
 
-/// Function 0 of a function's device, which has the IDE capability and the connection of the whole device.
+/// Function 0 of a function's device. It has the IDE capability and the TSM connection for all functions of the device.
 fn first(function: &Function) -> Option<Bdf> {
     let bdf = function.physical_function.unwrap_or(function.bdf);
     Bdf::new(bdf.segment(), bdf.bus(), bdf.device(), 0)

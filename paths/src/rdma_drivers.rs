@@ -25,7 +25,7 @@ pub struct RdmaDriver {
     /// Support for dma-bufs of MMIO, in the newest known kernel.
     pub support: DmaBufSupport,
     /// Value in `enum rdma_driver_id` (`include/uapi/rdma/ib_user_ioctl_verbs.h`), which the registration ioctl requires. `None`
-    /// for drivers without dma-buf support in every known kernel.
+    /// for drivers that support dma-bufs in no known kernel.
     pub uverbs_id: Option<u32>,
 }
 

@@ -98,7 +98,7 @@ const COMMAND_LINE: &[&str] = &[
     "xen_pciback",
 ];
 
-/// Keys of the lines of `/proc/cpuinfo` that a snapshot contains besides those that [`Cpu::parse`](crate::Cpu::parse) reads.
+/// Keys of `/proc/cpuinfo` that a snapshot keeps in addition to the keys that [`Cpu::parse`](crate::Cpu::parse) reads.
 const CPU_KEYS: &[&str] =
     &["processor", "model", "stepping", "address sizes", "CPU architecture", "CPU part", "Features"];
 
@@ -274,7 +274,7 @@ fn command_line(text: &str) -> String {
     text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
 }
 
-/// Keeps the lines of the first processor, and the lines after the last processor that apply to all.
+/// Keeps the lines of the first processor, and the lines at the end that describe the whole machine.
 fn cpuinfo(text: &str) -> String {
     let mut seen = Vec::new();
     let mut kept = Vec::new();

@@ -61,8 +61,7 @@ pub struct Plan {
     /// Memory to export.
     #[serde(serialize_with = "source_names")]
     pub sources: Vec<Source>,
-    /// Memory of this host that transfers use, in a run with a peer that exports the sources. Empty: host memory of the size
-    /// that each cell needs.
+    /// Initiator memory of a run with a peer. Empty: host memory, allocated per cell in the required size.
     #[serde(serialize_with = "source_names", skip_serializing_if = "Vec::is_empty")]
     pub far: Vec<Source>,
     /// Devices to register the memory with.

@@ -28,9 +28,9 @@ has no confidence level: each run is divided into windows of at least 100 ms. Th
 run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
 the variation within each run, not the variation between runs.
 
-Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. If the other result \
-lacks a cell, but has a similar one (another path, size, depth, operation or mechanism, or verified unlike this one), the pair is listed \
-as incomparable.
+Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. If one result lacks a cell \
+but has a similar one (with another path, size, depth, operation or mechanism, or with data verified in only one of the \
+two), both cells are listed as incomparable.
 
 Exit status:
   0  nothing got worse
@@ -46,7 +46,7 @@ pub(super) struct Compare {
     /// Smallest change in percent that counts as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Compare emulated devices with hardware and soft RDMA with a NIC, too
+    /// Also compare emulated devices with hardware, and soft RDMA with a NIC
     #[arg(long)]
     force: bool,
     /// Print JSON

@@ -39,7 +39,7 @@ pub(super) struct Explain {
     /// Also explain lines of the log that report normal operation
     #[arg(long)]
     all: bool,
-    /// Snapshot that names the functions in the log  [default: this host, for standard input]
+    /// Snapshot of the host that wrote the log, to name its functions  [default: this host for standard input; none for a file]
     #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
     root: Option<PathBuf>,
     /// Print JSON: an array for an errno, one line per recognized line of a log

@@ -64,7 +64,7 @@ pub(super) struct Report {
     /// Smallest change in percent that the comparison reports as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Compare results of different kinds
+    /// With --base: also compare emulated devices with hardware, and soft RDMA with a NIC
     #[arg(long)]
     force: bool,
 }

@@ -1,10 +1,10 @@
-//! The shape of JSON values: the types of each field, and the words of enumerated fields.
+//! The shape of JSON values: the types of each field, and the values of enumerated fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// Union of the shapes of several values. Each line of its text is `PATH  TYPE|TYPE [optional] [= WORD...]`.
+/// Union of the shapes of several values. Each line of its text is `PATH  TYPE|TYPE [optional] [= VALUE...]`.
 #[derive(Default)]
 pub(crate) struct Shape {
     fields: BTreeMap<String, Field>,
@@ -19,7 +19,7 @@ struct Field {
 }
 
 impl Shape {
-    /// Adds a value. `enumerated`: paths of the fields whose words are part of the shape.
+    /// Adds a value. `enumerated`: paths of the fields whose values are part of the shape.
     pub(crate) fn add(&mut self, value: &Value, enumerated: &[&str]) {
         self.walk(String::new(), value, enumerated);
     }
@@ -81,7 +81,7 @@ impl Shape {
         Self { fields: super::golden::lines(text).filter_map(line).collect() }
     }
 
-    /// Fields, types and words of `self` that `allowed` does not contain, and required fields that `self` lacks.
+    /// Fields, types and values of `self` that `allowed` does not contain, and required fields that `self` lacks.
     pub(crate) fn beyond(&self, allowed: &Self) -> Vec<String> {
         let mut beyond = Vec::new();
         for (path, field) in &self.fields {
@@ -93,7 +93,7 @@ impl Shape {
                 beyond.push(format!("+ {path} is {:?}, not {:?}", field.types, known.types));
             }
             if !field.words.is_subset(&known.words) {
-                beyond.push(format!("+ {path} has the words {:?}, not only {:?}", field.words, known.words));
+                beyond.push(format!("+ {path} has the values {:?}, not only {:?}", field.words, known.words));
             }
         }
         for (path, known) in &allowed.fields {

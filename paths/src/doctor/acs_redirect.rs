@@ -91,7 +91,7 @@ fn outcome(predictor: &Predictor<'_>, from: Bdf, to: Bdf) -> (PathName, Option<C
 const ALREADY_NAMED: &str =
     "The command line already names these ports in pci=disable_acs_redir=; see the check boot-options.";
 
-/// The remedy for a pair whose ACS redirect the command line already clears; `None` if the command line does not clear it.
+/// Remedy for a pair whose ports with ACS redirect are all named in `pci=disable_acs_redir=`; `None` if one of them is not named.
 pub(super) fn already_named(at: &Context<'_>, from: Bdf, to: Bdf) -> Option<&'static str> {
     let checked = at.inventory.predictor(Request::default()).functions_checked_for_acs(from, to)?;
     let redirecting = checked.into_iter().filter(|bdf| redirects(at, *bdf)).collect();

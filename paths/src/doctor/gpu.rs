@@ -207,12 +207,12 @@ pub(super) fn direct_rdma(at: &Context<'_>) -> Vec<Verdict> {
     let of = |gpu: &GpuFacts| match (gpu.gpu_direct_rdma, gpu.writes_ordered) {
         (Some(true), Some(true)) => Verdict::pass(
             &gpu.target,
-            "Other devices can access the GPU's memory, and running kernels observe their writes in order.",
+            "Other devices can access the GPU's memory, and CUDA kernels that are already running observe their writes in order.",
         ),
         (Some(true), _) => Verdict::warn(
             &gpu.target,
-            "Other devices can access the GPU's memory, but a running kernel may observe their writes out of order.",
-            "Start the kernel that reads the data after the writes have completed.",
+            "Other devices can access the GPU's memory, but a CUDA kernel that is already running may observe their writes out of order.",
+            "Wait until the writes have completed, then start the CUDA kernel that reads the data.",
         ),
         (Some(false), _) => Verdict::warn(
             &gpu.target,

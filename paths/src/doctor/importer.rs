@@ -72,7 +72,7 @@ fn with_vfio(at: &Context<'_>, advice: String) -> String {
     at.instead_of_vfio().map_or(advice, str::to_owned)
 }
 
-/// Whether a driver that creates RDMA devices may be bound to the function.
+/// Whether the function can have an RDMA device: its driver creates RDMA devices, or the driver is unknown.
 fn may_have_rdma_device(importer: &Function) -> bool {
     match importer.driver.as_deref() {
         Some(driver) => RdmaDriver::named(driver).is_some(),

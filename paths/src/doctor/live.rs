@@ -37,7 +37,7 @@ pub struct GpuFacts {
     pub dma_buf: Option<bool>,
     /// Whether other devices can access the GPU's memory (GPUDirect RDMA).
     pub gpu_direct_rdma: Option<bool>,
-    /// Whether running kernels observe the writes of other devices in order.
+    /// Whether CUDA kernels that are already running observe the writes of other devices in order.
     pub writes_ordered: Option<bool>,
 }
 

@@ -70,7 +70,7 @@ pub static CHECKS: &[Check] = &[
     of_vfio("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
     of_vfio("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),
     check("confidential-guest", "not an SEV, TDX or CCA guest", platform::confidential_guest),
-    check("swiotlb", "swiotlb=force is not set (it bounces mappings)", platform::swiotlb),
+    check("swiotlb", "swiotlb=force is not set (it prevents untranslated mappings of BARs)", platform::swiotlb),
     check("config-space", "config space is completely readable", platform::config_space),
     check("exporter", "a function with an exportable BAR", exporter::exists),
     check("exporter-rule", "exporting driver, and its rule for importers", exporter::rule),

@@ -162,9 +162,7 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     let cause = refused.max_by_key(|(count, _)| **count).map(|(_, cause)| cause);
     let listed: Vec<_> = counts.iter().map(|(path, count)| format!("{count} {path}")).collect();
     let note = if unasked > 0 {
-        format!(
-            " For {unasked} of the refused pairs the refusal does not apply: NVIDIA's driver maps without the P2PDMA check."
-        )
+        format!(" {unasked} of the refused pairs can work: NVIDIA's driver maps GPU memory without the P2PDMA check.")
     } else {
         String::new()
     };

@@ -60,7 +60,8 @@ fn known(word: &str) -> Option<i32> {
     errno_name(errno).map(|_| errno)
 }
 
-/// The longest description of an errno in the text: "Operation not supported" is also the start of longer ones.
+/// The errno whose description (`strerror`) occurs in the text. The longest description wins, because "No such device" is also
+/// the start of "No such device or address".
 fn description(text: &str) -> Option<i32> {
     let text = text.to_ascii_lowercase();
     let matches = (1..=LAST_OF_USER_SPACE).filter_map(|errno| {

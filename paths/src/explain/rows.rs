@@ -587,7 +587,7 @@ pub(super) static ROWS: &[Row] = &[
         Step::RegisterDmaBuf,
         Errno::EINVAL,
         Failed,
-        "The cause is unknown. The topology is not the cause: NVIDIA's driver maps without the P2PDMA check, and amdgpu \
+        "The cause is unknown. The topology is not the cause: NVIDIA's driver maps GPU memory without the P2PDMA check, and amdgpu \
          and xe move the memory to the host if the check refuses the pair. Possible causes: the range exceeds the dma-buf, \
          the IOVA and the offset differ in their position within a page, or the RDMA device rejects the length or the \
          access flags.",

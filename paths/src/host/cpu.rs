@@ -89,7 +89,7 @@ impl Cpu {
     /// AMD's CPU family of the first Zen, the oldest one that P2PDMA trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
-    /// Parses the lines of the first processor, and the lines after the last processor that apply to all (on POWER, the machine).
+    /// Parses `/proc/cpuinfo`: the first processor, and the lines at the end that describe the whole machine (POWER prints them).
     pub fn parse(text: &str) -> Self {
         let pairs =
             || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));

@@ -133,7 +133,7 @@ impl Platform {
             ),
             Self::RaspberryPi => (
                 "A Raspberry Pi has no IOMMU for PCIe, so no setting enables one.",
-                "Use another computer to export with VFIO; on this one transfer through host memory.",
+                "Export with VFIO on another computer. On this one, transfer through host memory.",
             ),
             Self::Jetson => (
                 "On a Jetson only those PCIe controllers have an IOMMU that the device tree maps to the SMMU (iommu-map).",

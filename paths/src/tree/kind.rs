@@ -80,12 +80,12 @@ pub(super) fn of_text(text: &str) -> Kind {
     } else if any(|line| line.starts_with("BOOT_IMAGE=")) {
         (
             "a kernel command line",
-            "Give it as the command line, together with a snapshot or the output of `lspci -vvvnn`.",
+            "Use it to describe the command line, together with a snapshot or the output of `lspci -vvvnn`.",
         )
     } else if any(super::given::is_about_the_processor) {
         (
             "a description of the processor",
-            "Give it as the processor, together with a snapshot or the output of `lspci -vvvnn`.",
+            "Use it to describe the processor, together with a snapshot or the output of `lspci -vvvnn`.",
         )
     } else if many(|line| line.starts_with("Bus ") && line.contains(": ID ")) {
         ("the output of lsusb", LSPCI)
@@ -96,7 +96,7 @@ pub(super) fn of_text(text: &str) -> Kind {
     } else if any(|line| line.starts_with("pcilib:") || line.starts_with("lspci:")) {
         ("an error message of lspci", LSPCI)
     } else {
-        ("a text without the functions of a host", LSPCI)
+        ("a text file that lists no PCI functions", LSPCI)
     };
     Kind { what, instead }
 }
@@ -151,7 +151,7 @@ mod tests {
                 "00:00.0 \"Host bridge\" \"Intel\"\n00:01.0 \"PCI bridge\" \"Intel\"\n",
                 "the machine-readable output of lspci (-m), which shows neither bridges nor registers",
             ),
-            ("hello\n", "a text without the functions of a host"),
+            ("hello\n", "a text file that lists no PCI functions"),
         ] {
             assert_eq!(of_text(text).what, what, "{text}");
         }

@@ -83,7 +83,7 @@ impl Shown {
     }
 
     /// Adds the facts of another lspci output. A register with different values in the two outputs is unknown; for all other
-    /// facts the later output counts.
+    /// facts the later output takes precedence.
     fn merge(&mut self, later: Self) {
         let Self { vendor, device, class, programming_interface, .. } = later;
         self.vendor = vendor.or(self.vendor);

@@ -12,7 +12,7 @@ pub(crate) enum Kernel {
 /// The first processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processor {
-    /// An x86 processor with the vendor's text and the family of CPUID.
+    /// An x86 processor: vendor string and family from CPUID.
     X86 {
         vendor: &'static str,
         family: u8,

@@ -7,7 +7,7 @@ use super::pair::{Baselines, Pair};
 use crate::saved::{Outcome, SavedCell};
 use crate::units;
 
-/// Number of rows that are not folded.
+/// Maximum number of visible rows; the page folds the rest.
 const SHOWN_ROWS: usize = 60;
 /// Maximum number of rows on the page.
 const MAX_ROWS: usize = 400;

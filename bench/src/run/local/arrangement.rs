@@ -11,11 +11,11 @@ use crate::failure::Failure;
 use crate::plan::Leg;
 use crate::route::Routes;
 
-/// Makes the host changes for the leg's path before source and target are opened, and locks the path against other runs. `None`
-/// if no setting of the host affects the path.
+/// Changes the host for the leg's path before source and target are opened, and locks the changed settings until the leg ends.
+/// `None` if no setting of the host affects the path.
 ///
 /// # Errors
-/// The input is bad. `Ok(Err)` if the changes cannot be made; each cell of the leg reports the reason.
+/// The plan is invalid. `Ok(Err)` if the host cannot be changed; each cell of the leg reports the reason.
 pub(super) fn make(
     context: Context<'_>,
     leg: Leg<'_>,

@@ -33,7 +33,7 @@ struct InFlight {
     length_bytes: usize,
 }
 
-/// Error of the CPU while it accesses the BAR.
+/// The copy by the CPU to or from the BAR failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot copy the BAR")]
 struct NotCopied {

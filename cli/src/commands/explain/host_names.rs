@@ -9,7 +9,7 @@ use peerpath_paths::{Bdf, Inventory, Tree};
 pub(super) struct HostNames {
     tree: Option<Tree>,
     read: OnceLock<Functions>,
-    /// Text after an address that names the host, for example " on this host".
+    /// Name of the host that follows an address in the output, e.g. " on this host".
     place: &'static str,
 }
 

@@ -32,7 +32,7 @@ struct Reason {
 }
 
 impl Reasons {
-    /// Adds the reason of `pairs` pairs, of which the report explains one.
+    /// Adds `pairs` pairs with the same reason. `report` explains one of them as the example.
     pub(super) fn add(&mut self, report: &PathReport, pairs: u64) {
         self.unknown |= !report.unknown.is_empty();
         let key = (report.predicted, report.cause, pattern(&report.deciding.fact));

@@ -7,7 +7,7 @@ use crate::{Bdf, Function, Topology};
 /// One entry of a list of functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// `[SEGMENT:]BUS:DEVICE.FUNCTION`, followed by the device and function numbers of bridges below: `/DEVICE.FUNCTION`.
+    /// `[SEGMENT:]BUS:DEVICE.FUNCTION[/DEVICE.FUNCTION]...`: a function, then one function per level below it. The last one is selected.
     Path { start: Bdf, below: Vec<(u8, u8)> },
     /// `pci:VENDOR:DEVICE[:SUBVENDOR:SUBDEVICE]`; 0 matches every ID.
     Ids { vendor: u16, device: u16, subsystem: (u16, u16) },

@@ -313,12 +313,12 @@ pub(super) fn wanted(name: &str, word: &str, cpu: Option<&Cpu>) -> &'static str 
         | ("noacs" | "pci_noacs" | "no_acs" | "disable_acs" | "pcie_acs" | "pci_acs" | "pci_disable_acs", _) => ACS,
         ("disable_acs_redir" | "config_acs", _) => "Write it as part of pci=, for example pci=disable_acs_redir=PORT.",
         ("noats" | "pci_noats" | "pcie_ats" | "ats", _) => "To switch ATS off, boot with pci=noats.",
-        ("pcie_bus_perf", _) => "Write it as part of pci=: pci=pcie_bus_perf.",
-        ("pcie_bus_safe", _) => "Write it as part of pci=: pci=pcie_bus_safe.",
-        ("pcie_bus_peer2peer", _) => "Write it as part of pci=: pci=pcie_bus_peer2peer.",
-        ("pcie_bus_tune_off", _) => "Write it as part of pci=: pci=pcie_bus_tune_off.",
-        ("pcie_scan_all", _) => "Write it as part of pci=: pci=pcie_scan_all.",
-        ("pci_nommconf", _) => "Write it as part of pci=: pci=nommconf.",
+        ("pcie_bus_perf", _) => "Boot with pci=pcie_bus_perf instead.",
+        ("pcie_bus_safe", _) => "Boot with pci=pcie_bus_safe instead.",
+        ("pcie_bus_peer2peer", _) => "Boot with pci=pcie_bus_peer2peer instead.",
+        ("pcie_bus_tune_off", _) => "Boot with pci=pcie_bus_tune_off instead.",
+        ("pcie_scan_all", _) => "Boot with pci=pcie_scan_all instead.",
+        ("pci_nommconf", _) => "Boot with pci=nommconf instead.",
         _ => "",
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Block<'a> {
     buses: Option<(Option<u8>, u8, u8)>,
     regions: Vec<Region>,
     capabilities: Vec<Listed<'a>>,
-    /// Whether lines after the regions were read, so that all regions were.
+    /// Whether a line after the regions was read. Then the list of regions is complete.
     after_regions: bool,
     /// Whether capabilities are missing: no permission, a damaged list, or an output that a user shortened.
     is_cut: bool,

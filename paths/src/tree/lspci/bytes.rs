@@ -84,8 +84,8 @@ impl KnownBytes {
         self.is_dumped_up_to(EXTENDED_BYTES)
     }
 
-    /// Adds the bytes of another lspci output, or of another part of the same one. The bytes of a hex dump replace described
-    /// bytes. A byte with two different values from the same kind of source becomes unknown: the register changed, and it is
+    /// Adds the bytes of another lspci output, or of another part of the same one. Bytes of a hex dump (`-xxxx`) replace
+    /// bytes that were decoded from text (`-vvv`). A byte with two different values from the same kind of source becomes unknown: the register changed, and it is
     /// unknown which value is newer.
     pub(super) fn merge(&mut self, other: &Self) {
         if self.bytes.len() < other.bytes.len() {

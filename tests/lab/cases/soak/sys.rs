@@ -8,8 +8,8 @@ pub(super) fn allocated_bytes() -> usize {
     info.uordblks + info.hblkhd
 }
 
-/// Makes all threads use one malloc arena. Per-thread arenas keep freed memory, and the threads of the next stretch use
-/// other arenas, so memory in use would grow without a leak.
+/// Makes all threads use one malloc arena. With an arena per thread, each part of the soak test would use new arenas while the
+/// old ones keep their freed memory, so the heap would grow without a leak.
 pub(super) fn use_one_malloc_arena() {
     // SAFETY: mallopt takes integers. No other thread allocates yet, and existing allocations stay valid.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
