@@ -37,6 +37,7 @@ mod explain;
 mod explanation;
 mod exporter_rule;
 mod function;
+mod function_list;
 mod group;
 mod host;
 mod host_change;

@@ -11,7 +11,10 @@ mod refusal;
 mod report;
 mod route;
 
+use std::collections::BTreeSet;
+
 use crate::blockers::{self, GroupDrivers};
+use crate::function_list::cleared_at_boot;
 use crate::locality::Distances;
 use crate::{
     Bar, Bdf, Bounce, Cause, ExporterRule, Facts, Function, Host, Locality, MemoryKind, PathName, Platform, Topology,
@@ -121,6 +124,8 @@ pub struct Predictor<'host> {
     /// For each function, the number of functions with unknown ACS in its chain.
     unknown_above: Vec<u32>,
     depth: Vec<u32>,
+    /// Functions whose ACS redirect the kernel command line clears.
+    cleared_at_boot: BTreeSet<Bdf>,
     trust: Trust,
     platform: Option<Platform>,
     distances: Distances,
@@ -149,6 +154,7 @@ impl<'host> Predictor<'host> {
             redirects_above: count(|function| function.redirects().present().is_some()),
             unknown_above: count(|function| function.redirects() == crate::Capability::Unknown),
             depth: count(|_| true),
+            cleared_at_boot: cleared_at_boot(host, topology),
             trust: Trust::of(host, topology),
             platform: Platform::of(host, topology),
             distances: Distances::of(topology),

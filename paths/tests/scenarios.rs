@@ -105,6 +105,9 @@ fn the_report_names_the_redirecting_bridge_and_the_hops() {
         ]
     );
     assert!(report.would_change[0].contains("disable_acs_redir=0000:02:01.0"), "{:?}", report.would_change);
+    let named = one_switch(EPYC, None, [None, Some(0x0c), None]).command_line("pci=disable_acs_redir=0000:02:01.0\n");
+    let report = named.report("0000:03:00.0", "0000:04:00.0");
+    assert!(report.would_change[0].contains("names them (`peerpath doctor`)"), "{:?}", report.would_change);
     let direct = one_switch(EPYC, None, [None; 3]).report("0000:03:00.0", "0000:04:00.0");
     assert_eq!(direct.hops.len(), 5);
     assert_eq!(direct.deciding.bdf, Some(bdf("0000:01:00.0")));

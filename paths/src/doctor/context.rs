@@ -1,6 +1,6 @@
 //! The input of every check.
 
-use super::LiveFacts;
+use super::{LiveFacts, Verdict};
 use crate::placement::Placement;
 use crate::route_facts::RouteFact;
 use crate::{
@@ -201,4 +201,13 @@ pub(super) fn few_of(first: &[String], count: usize) -> String {
 pub(super) fn sentence(clause: &str) -> String {
     let mut letters = clause.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// Returns the finding for a function whose config space is not readable.
+pub(super) fn unreadable(subject: String) -> Vec<Verdict> {
+    vec![Verdict::unknown(
+        subject,
+        "The config space of a function on the path is not readable.",
+        "Run as root, or take the snapshot as root.",
+    )]
 }

@@ -1,11 +1,13 @@
-//! Checks of the PCIe links: speed and width, and the maximum payload size (MPS) between senders and receivers.
+//! Checks of the PCIe links: speed and width, the maximum payload size (MPS) between senders and receivers, and how the importer
+//! reads and orders.
 
 use std::collections::BTreeSet;
 
+use super::context::unreadable;
 use super::devices_of_interest::{is_of_interest, selected};
 use super::hops::pcie_hops;
 use super::{Context, Verdict};
-use crate::{Bdf, Function, Link, PathName, Pcie, PortType};
+use crate::{Bdf, Capability, Function, Link, PathName, Pcie, PortType};
 
 /// The link above a function, compared with what both ends support.
 struct Compared {
@@ -178,4 +180,42 @@ fn mismatch(part: &[(Bdf, Pcie)]) -> Option<Mismatch> {
         sender: (sender.0, sender.1.max_payload_bytes),
         receiver: (smallest.0, smallest.1.max_payload_bytes),
     })
+}
+
+pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
+    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
+    match importer.pcie {
+        Capability::Unknown => unreadable(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
+            importer.bdf,
+            format!(
+                "The maximum read request size of {} bytes is less than the maximum payload size of {}.",
+                pcie.max_read_request_bytes, pcie.max_payload_bytes
+            ),
+            "Raise the MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
+        )],
+        Capability::Present(pcie) => {
+            vec![Verdict::pass(
+                importer.bdf,
+                format!("The maximum read request size is {} bytes.", pcie.max_read_request_bytes),
+            )]
+        }
+    }
+}
+
+pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
+    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
+    match importer.pcie {
+        Capability::Unknown => unreadable(importer.bdf.to_string()),
+        Capability::Absent => Vec::new(),
+        Capability::Present(pcie) if pcie.relaxed_ordering => {
+            vec![Verdict::pass(importer.bdf, "Relaxed ordering is enabled.")]
+        }
+        Capability::Present(_) => vec![Verdict::warn(
+            importer.bdf,
+            "Relaxed ordering is off, which makes peer-to-peer writes slow on some root complexes.",
+            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device supports it.",
+        )],
+    }
 }

@@ -20,6 +20,7 @@ mod iommu;
 mod kernel;
 mod links;
 mod live;
+mod mapping;
 mod pair;
 mod platform;
 mod process;
@@ -95,13 +96,13 @@ pub static CHECKS: &[Check] = &[
     check("gpu-bar1", "size of BAR1 compared with the GPU's memory", gpu::memory_bar),
     check("path", "predicted path and the rule that determines it", pair::path),
     check("acs-redirect", "no ACS redirect between functions below one switch", acs_redirect::check),
-    check("dma-mask", "the importer's DMA mask covers the BAR", pair::dma_mask),
+    check("dma-mask", "the importer's DMA mask covers the BAR", mapping::dma_mask),
     check("address-offset", "bus addresses equal CPU addresses", platform::address_offset),
-    of_vfio("multi-range", "buffers with several ranges can be mapped", pair::multi_range),
+    of_vfio("multi-range", "buffers with several ranges can be mapped", mapping::multi_range),
     check("link", "links run at the speed and width of both ends", links::speed_and_width),
     check("max-payload", "no payload exceeds the MPS of a receiver", links::max_payload),
-    check("max-read-request", "max read request size (MRRS) at least the MPS", pair::max_read_request),
-    check("relaxed-ordering", "relaxed ordering is enabled on the importer", pair::relaxed_ordering),
+    check("max-read-request", "max read request size (MRRS) at least the MPS", links::max_read_request),
+    check("relaxed-ordering", "relaxed ordering is enabled on the importer", links::relaxed_ordering),
     check("acs-route", "route of requests and completions through a switch", pair::acs_route),
     check("ats", "path of ATS-translated requests", pair::ats),
     check("ats-required", "functions whose ATS the kernel keeps on", ats_required::check),

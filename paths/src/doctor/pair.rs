@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::context::sentence;
+use super::context::{sentence, unreadable};
 use super::{Context, Verdict};
-use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
 use crate::route_facts::{Meaning, Packets, RouteFact};
 use crate::{Bdf, Capability, Cause, ExporterRule, PathName, PathReport, Request, blockers};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
-fn pair(at: &Context<'_>) -> Option<String> {
+pub(super) fn pair(at: &Context<'_>) -> Option<String> {
     Some(format!("{} -> {}", at.exporter?.bdf, at.importer?.bdf))
 }
 
@@ -180,127 +179,6 @@ fn every_pair(at: &Context<'_>) -> Vec<Verdict> {
     } else {
         Verdict::pass("host", detail)
     }]
-}
-
-/// The fact that decides the path, as a sentence.
-fn refused_by_mask(at: &Context<'_>) -> String {
-    at.report.as_ref().map_or_else(String::new, |report| sentence(&report.deciding.fact))
-}
-
-pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
-    let (Some(subject), Some(importer), Some(facts)) = (pair(at), at.importer, &at.facts) else { return Vec::new() };
-    let refused = at.report.as_ref().is_some_and(|report| report.cause == Some(Cause::DmaMask));
-    let bits = importer.dma_mask_bits.unwrap_or_default();
-    vec![match facts.mask_reaches_bar {
-        _ if refused => Verdict::fail(
-            subject,
-            Cause::DmaMask,
-            refused_by_mask(at),
-            match facts.translated {
-                Some(true) => sentence(WITHOUT_FREE_RANGE),
-                _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).".to_owned(),
-            },
-        ),
-        // A GPU driver maps through the DMA API on every path.
-        _ if at.through_vfio() && at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
-        Some(false) if facts.translated == Some(true) => {
-            Verdict::pass(subject, format!("The DMA mask has {bits} bits, and the translating domain allocates addresses below the mask."))
-        }
-        Some(false) => Verdict::warn(
-            subject,
-            format!(
-                "The BAR's address exceeds the importer's DMA mask of {bits} bits, so the kernel refuses an untranslated mapping."
-            ),
-            "Set the domain type of the importer's group to DMA.",
-        )
-        .because(Cause::DmaMask),
-        Some(true) => Verdict::pass(subject, format!("The importer's DMA mask of {bits} bits covers the BAR.")),
-        None if importer.driver.is_some() || !importer.driver_known => Verdict::unknown(
-            subject,
-            "The importer's DMA mask is unknown: the snapshot or lspci output does not contain the file dma_mask_bits of the importer.",
-            "Add the file dma_mask_bits of the importer to the sysfs copy, or take a snapshot with `peerpath snapshot`.",
-        ),
-        None => Verdict::unknown(
-            subject,
-            "The importer's DMA mask is unknown: no driver of the device has set it.",
-            "Bind the importer to its own driver.",
-        ),
-    }]
-}
-
-pub(super) fn multi_range(at: &Context<'_>) -> Vec<Verdict> {
-    let host = at.host();
-    // A kernel without the dma-buf export of vfio-pci cannot have the multi-range defect.
-    if host.dma_buf_export().is_none_or(|(present, _)| !present) {
-        return Vec::new();
-    }
-    if !at.some_importer_may_translate() {
-        return Vec::new();
-    }
-    let unaffected =
-        at.facts.as_ref().is_some_and(|facts| facts.translated == Some(false)) || at.takes(PathName::BusAddress);
-    vec![match multi_range_defect(host) {
-        Some(false) => Verdict::pass("host", "The kernel maps every range of a buffer."),
-        _ if unaffected => Verdict::pass("host", "On this path the kernel maps every range of a buffer."),
-        Some(true) => Verdict::warn(
-            "host",
-            "This kernel cannot map more than one range in a translated domain (Linux 6.19 to 7.3); a BAR exported as one range is unaffected.",
-            "Export one range, or each range separately.",
-        )
-        .because(Cause::MultiRangeDefect),
-        None => Verdict::unknown(
-            "host",
-            "It is unknown whether this kernel maps more than one range in a translated domain.",
-            "Export one range, or try several ranges: a kernel with the defect returns EADDRINUSE.",
-        ),
-    }]
-}
-
-/// Returns the finding for a function whose config space is not readable.
-fn unreadable(subject: String) -> Vec<Verdict> {
-    vec![Verdict::unknown(
-        subject,
-        "The config space of a function on the path is not readable.",
-        "Run as root, or take the snapshot as root.",
-    )]
-}
-
-pub(super) fn max_read_request(at: &Context<'_>) -> Vec<Verdict> {
-    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
-    match importer.pcie {
-        Capability::Unknown => unreadable(importer.bdf.to_string()),
-        Capability::Absent => Vec::new(),
-        Capability::Present(pcie) if pcie.max_read_request_bytes < pcie.max_payload_bytes => vec![Verdict::warn(
-            importer.bdf,
-            format!(
-                "The maximum read request size of {} bytes is less than the maximum payload size of {}.",
-                pcie.max_read_request_bytes, pcie.max_payload_bytes
-            ),
-            "Raise the MRRS: boot with pci=pcie_bus_perf, or set it with setpci (CAP_EXP+8.w).",
-        )],
-        Capability::Present(pcie) => {
-            vec![Verdict::pass(
-                importer.bdf,
-                format!("The maximum read request size is {} bytes.", pcie.max_read_request_bytes),
-            )]
-        }
-    }
-}
-
-pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
-    let (Some(_), Some(importer)) = (at.exporter, at.importer) else { return Vec::new() };
-    match importer.pcie {
-        Capability::Unknown => unreadable(importer.bdf.to_string()),
-        Capability::Absent => Vec::new(),
-        Capability::Present(pcie) if pcie.relaxed_ordering => {
-            vec![Verdict::pass(importer.bdf, "Relaxed ordering is enabled.")]
-        }
-        Capability::Present(_) => vec![Verdict::warn(
-            importer.bdf,
-            "Relaxed ordering is off, which makes peer-to-peer writes slow on some root complexes.",
-            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device supports it.",
-        )],
-    }
 }
 
 pub(super) fn ats(at: &Context<'_>) -> Vec<Verdict> {

@@ -1,21 +1,19 @@
 //! The check of the kernel command line: options without effect, and lists of functions that match other functions than
 //! intended.
 
-mod functions;
 mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::context::few;
 use super::{Context, Verdict};
+use crate::function_list::{DISABLE_REDIRECT, Index, Pattern, cleared_at_boot};
 use crate::{Bdf, Capability, CommandLine, Function, Platform, boot_option};
 
-use functions::{Index, Pattern};
 use known::Meaning;
 
 /// The options of `pci=` with a list of functions.
 const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
-const DISABLE_REDIRECT: &str = "disable_acs_redir=";
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let Some(line) = &at.host().command_line else {
@@ -218,15 +216,7 @@ fn kept_redirect(option: &str, ports: &BTreeMap<Bdf, String>) -> Option<Verdict>
 
 /// Whether the command line already clears the ACS redirect of all of these ports.
 pub(super) fn clears_redirect_of(at: &Context<'_>, ports: &BTreeSet<Bdf>) -> bool {
-    let Some(line) = &at.host().command_line else { return false };
-    let words = line.values("pci").flat_map(|value| value.split(','));
-    // The kernel keeps the last list only, and stops at an entry that it cannot parse.
-    let Some(list) = words.filter_map(|word| word.strip_prefix(DISABLE_REDIRECT)).last() else { return false };
-    let index = Index::of(at.topology());
-    let patterns = list.split(';').map_while(Pattern::parse);
-    let named: BTreeSet<Bdf> =
-        patterns.flat_map(|pattern| index.matches(&pattern)).map(|function| function.bdf).collect();
-    !ports.is_empty() && ports.is_subset(&named)
+    !ports.is_empty() && ports.is_subset(&cleared_at_boot(at.host(), at.topology()))
 }
 
 /// The finding for one entry of a list; `None` if it reaches a function with ACS.

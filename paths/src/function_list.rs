@@ -1,12 +1,28 @@
 //! Finds the functions that a boot option such as `pci=disable_acs_redir=` names, as `pci_dev_str_match` in drivers/pci/pci.c does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::{Bdf, Function, Topology};
+use crate::{Bdf, Function, Host, Topology};
+
+/// The option of `pci=` that clears the ACS redirect of the functions in its list.
+pub(crate) const DISABLE_REDIRECT: &str = "disable_acs_redir=";
+
+/// The functions whose ACS redirect the kernel command line clears.
+pub(crate) fn cleared_at_boot(host: &Host, topology: &Topology) -> BTreeSet<Bdf> {
+    let Some(line) = &host.command_line else { return BTreeSet::new() };
+    let words = line.values("pci").flat_map(|value| value.split(','));
+    // The kernel keeps the last list only, and stops at an entry that it cannot parse.
+    let Some(list) = words.filter_map(|word| word.strip_prefix(DISABLE_REDIRECT)).last() else {
+        return BTreeSet::new();
+    };
+    let index = Index::of(topology);
+    let patterns = list.split(';').map_while(Pattern::parse);
+    patterns.flat_map(|pattern| index.matches(&pattern)).map(|function| function.bdf).collect()
+}
 
 /// One entry of a list of functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     /// `[SEGMENT:]BUS:DEVICE.FUNCTION[/DEVICE.FUNCTION]...`: a function, then one function per level below it. The last one is selected.
     Path { start: Bdf, below: Vec<(u8, u8)> },
     /// `pci:VENDOR:DEVICE[:SUBVENDOR:SUBDEVICE]`; 0 matches every ID.
@@ -15,7 +31,7 @@ pub(super) enum Pattern {
 
 impl Pattern {
     /// Parses an entry; `None` if the kernel rejects it.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(ids) = text.strip_prefix("pci:") {
             let ids: Vec<u16> = ids.split(':').map(|id| u16::from_str_radix(id, 16).ok()).collect::<Option<_>>()?;
             return match *ids.as_slice() {
@@ -34,17 +50,17 @@ impl Pattern {
 }
 
 /// Index of a host's functions by the bridge above them and by IDs, so that the lookup of a list entry does not scan all functions.
-pub(super) struct Index<'a> {
+pub(crate) struct Index<'a> {
     topology: &'a Topology,
     /// The functions directly below a bridge, by device and function number.
     below: HashMap<(usize, (u8, u8)), Vec<usize>>,
     by_ids: HashMap<(u16, u16), Vec<usize>>,
     /// Whether the IDs of all functions are known.
-    pub(super) ids_known: bool,
+    pub(crate) ids_known: bool,
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(topology: &'a Topology) -> Self {
+    pub(crate) fn of(topology: &'a Topology) -> Self {
         let mut index = Self { topology, below: HashMap::new(), by_ids: HashMap::new(), ids_known: true };
         for (at, function) in topology.functions().iter().enumerate() {
             if let Some(above) = topology.above(at) {
@@ -59,12 +75,12 @@ impl<'a> Index<'a> {
     }
 
     /// Whether a function has these IDs.
-    pub(super) fn has_ids(&self, vendor: u16, device: u16) -> bool {
+    pub(crate) fn has_ids(&self, vendor: u16, device: u16) -> bool {
         self.by_ids.contains_key(&(vendor, device))
     }
 
     /// The functions that the entry matches, ordered by address.
-    pub(super) fn matches(&self, pattern: &Pattern) -> Vec<&'a Function> {
+    pub(crate) fn matches(&self, pattern: &Pattern) -> Vec<&'a Function> {
         let functions = self.topology.functions();
         match pattern {
             Pattern::Path { start, below } => {
