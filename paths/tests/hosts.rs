@@ -81,7 +81,7 @@ fn expect_no_text(findings: &[Finding], text: &str) {
 #[test]
 fn a_p2pdma_refusal_does_not_fail_a_host_whose_gpu_driver_skips_the_check() {
     let findings = doctor("17-arrow-lake-gpu-nic", "host");
-    expect(&findings, "path", Warn, &["NVIDIA's driver maps without the P2PDMA check"]);
+    expect(&findings, "path", Warn, &["NVIDIA's driver maps GPU memory without the P2PDMA check"]);
     assert!(of(&findings, "path").iter().all(|finding| finding.status != Fail));
 }
 
