@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use peerpath_bench::failure::Failure;
+use peerpath_paths::input_file;
 use toml::{Table, Value};
 
 /// Old and new names of renamed options.
@@ -31,17 +32,11 @@ pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
 }
 
 fn read(file: &Path) -> Result<Table, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::bad_input(
-            format!("cannot read the plan {}", file.display()),
-            error.to_string(),
-            "name a TOML file after `run`; options start with --",
-        )
-    };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_BYTES {
-        return Err(invalid(file, "it is larger than 1 MiB".to_owned()));
-    }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    let bytes = input_file::read(file, MAX_BYTES).map_err(|error| {
+        let what = format!("cannot read the plan {}", file.display());
+        Failure::unreadable(what, &error, "name a TOML file after `run`; options start with --")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| invalid(file, error.to_string()))?;
     text.parse::<Table>().map_err(|error| invalid(file, error.to_string().trim_end().replace('\n', "\n  ")))
 }
 
