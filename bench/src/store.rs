@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::NamedTempFile;
 
-pub use error::SaveError;
+pub use error::{SaveError, remedy};
 
 use crate::result::RunResult;
 

@@ -38,6 +38,19 @@ pub enum SaveError {
     },
 }
 
+/// What to do about an error of the file system while a file is written: an imperative sentence.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free disk space, or choose another directory.",
+        io::ErrorKind::PermissionDenied => "Choose a directory that this user may write to.",
+        io::ErrorKind::ReadOnlyFilesystem => "Choose a directory on a file system that is writable.",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "Choose a path below a directory: a part of this one is a file."
+        }
+        _ => "Choose another directory.",
+    }
+}
+
 impl Explained for SaveError {
     fn explanation(&self) -> Explanation {
         match self {
@@ -54,20 +67,10 @@ impl Explained for SaveError {
                 "Two runs would replace each other's result.",
                 "Choose another directory, or wait until the other run ends.",
             ),
-            Self::Io { source, .. } => {
-                let remedy = match source.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        "Free disk space, or choose another directory."
-                    }
-                    io::ErrorKind::PermissionDenied => "Choose a directory that this user may write to.",
-                    io::ErrorKind::ReadOnlyFilesystem => "Choose a directory on a file system that is writable.",
-                    _ => "Choose another directory.",
-                };
-                Explanation::uncaused(
-                    format!("The file system reports: {source}."),
-                    format!("{remedy} Cells that were saved earlier are kept."),
-                )
-            }
+            Self::Io { source, .. } => Explanation::uncaused(
+                format!("The file system reports: {source}."),
+                format!("{} Cells that were saved earlier are kept.", remedy(source)),
+            ),
         }
     }
 

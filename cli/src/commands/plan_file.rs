@@ -37,7 +37,12 @@ fn read(file: &Path) -> Result<Table, Failure> {
         Failure::unreadable(what, &error, "name a TOML file after `run`; options start with --")
     })?;
     let text = String::from_utf8(bytes).map_err(|error| invalid(file, error.to_string()))?;
-    text.parse::<Table>().map_err(|error| invalid(file, error.to_string().trim_end().replace('\n', "\n  ")))
+    // The text of the error quotes the line, which can be as long as the file.
+    text.parse::<Table>().map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+        invalid(file, format!("line {line}: {}", error.message().replace('\n', ", ")))
+    })
 }
 
 fn invalid(file: &Path, why: String) -> Failure {
@@ -125,6 +130,8 @@ mod tests {
             let error = expanded(plan, &[]).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+        let error = expanded(&format!("to = 'x'\nsize = {}", "[".repeat(100_000)), &[]).unwrap_err();
+        assert!(error.contains("line 2: ") && error.len() < 200, "{error}");
         let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
         assert!(expand(&arguments).is_err());
         let untouched = ["peerpath", "run", "--from", "x"].map(OsString::from);

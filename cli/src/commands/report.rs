@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peerpath_bench::failure::Failure;
-use peerpath_bench::store::temporary_file;
+use peerpath_bench::store::{remedy, temporary_file};
 use peerpath_report::compare::Options;
 use peerpath_report::document::{ComparisonWithBase, Document, Format};
 use peerpath_report::saved;
@@ -137,7 +137,7 @@ impl Report {
         };
         save(&file, &text).map_err(|error| {
             let what = format!("cannot write the report {}", file.display());
-            Failure::internal(what, &error, "use --out with a writable directory that has free space")
+            Failure::internal(what, &error, remedy(&error))
         })?;
         print(&format!("written to {}\n", file.display()))
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_bench::store::temporary_file;
+use peerpath_bench::store::{remedy, temporary_file};
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
 use super::inspected_host as host;
@@ -32,7 +32,7 @@ impl Snapshot {
         let inventory = host::inventory(&tree);
         self.write(&tree, &inventory).map_err(|error| {
             let what = format!("cannot write the snapshot {}", self.file.display());
-            Failure::internal(what, &error, "choose a writable directory with free space")
+            Failure::internal(what, &error, remedy(&error))
         })?;
         let functions = inventory.topology.functions().len();
         print(&format!("{functions} functions written to {}\n", self.file.display()))?;

@@ -133,5 +133,10 @@ fn states_what_is_wrong_with_the_folder() {
         assert_eq!(code(&output), 2, "{}", text(&output));
         assert!(text(&output).contains("is not a directory") && !text(&output).contains("space"), "{}", text(&output));
     }
+    let below = file.join("report.html");
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/reference/nvme");
+    let output = gpu.peerpath("").args(["report", base, "--out"]).arg(below).output().unwrap();
+    assert_eq!(code(&output), 4, "{}", text(&output));
+    assert!(text(&output).contains("a part of this one is a file"), "{}", text(&output));
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
