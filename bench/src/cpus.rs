@@ -27,7 +27,10 @@ pub fn restrict_this_thread(cpus: &[u32]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Parses a CPU list in the format of the kernel, e.g. `0-3,8`. `None` if it is invalid.
+/// Maximum length of a list. A CPU may occur more than once, but no run has more threads.
+const LONGEST_LIST: usize = 65_536;
+
+/// Parses a CPU list in the format of the kernel, e.g. `0-3,8`. `None` if it is invalid, or has more than 65,536 CPUs.
 pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in text.trim().split(',') {
@@ -38,6 +41,9 @@ pub fn parse_list(text: &str) -> Option<Vec<u32>> {
             return None;
         }
         all.extend(first..=last);
+        if all.len() > LONGEST_LIST {
+            return None;
+        }
     }
     Some(all)
 }
@@ -85,7 +91,8 @@ mod tests {
         for (text, expected) in [("0", vec![0]), ("0-3,8\n", vec![0, 1, 2, 3, 8]), ("1,0", vec![1, 0])] {
             assert_eq!(parse_list(text), Some(expected));
         }
-        for text in ["", "a", "3-1", "0-4294967295", "1,,2", "-1"] {
+        let long = "0-999,".repeat(100_000) + "0";
+        for text in ["", "a", "3-1", "0-4294967295", "1,,2", "-1", &long] {
             assert_eq!(parse_list(text), None, "{text}");
         }
     }

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use peerpath_paths::{Explained, Explanation, Severity};
+use peerpath_paths::input_file::InputError;
+use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files};
 
 /// An error with its cause and its remedy.
 #[derive(Debug, Clone)]
@@ -27,8 +28,17 @@ impl Failure {
     }
 
     /// Creates the failure for a bug or an error of the file system.
-    pub fn internal(what: impl Into<String>, error: &dyn Error, remedy: &str) -> Self {
-        Self::new(what, Explanation::uncaused(chain(error), remedy), Severity::Internal)
+    pub fn internal(what: impl Into<String>, error: &(dyn Error + 'static), remedy: &str) -> Self {
+        let limit = limit_of_open_files(error);
+        Self::new(what, limit.unwrap_or_else(|| Explanation::uncaused(chain(error), remedy)), Severity::Internal)
+    }
+
+    /// Creates the failure for a file that a user names and that cannot be read.
+    pub fn unreadable(what: impl Into<String>, error: &InputError, remedy: impl Into<String>) -> Self {
+        match limit_of_open_files(error) {
+            Some(limit) => Self::new(what, limit, Severity::Unavailable),
+            None => Self::bad_input(what, error.to_string(), remedy),
+        }
     }
 
     /// Creates the failure for invalid input.
@@ -38,7 +48,7 @@ impl Failure {
 
     /// Converts an error to a failure. The text contains the error and all its sources.
     pub fn of(error: &impl Explained) -> Self {
-        Self::new(chain(error), error.explanation(), error.severity())
+        Self::new(chain(error), explanation(error), error.severity())
     }
 
     /// Returns the same failure with another severity.
@@ -66,8 +76,13 @@ impl Error for Failure {
 
 impl<E: Explained> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error.to_string(), error.explanation(), error.severity()).with_source(error)
+        Self::new(error.to_string(), explanation(&error), error.severity()).with_source(error)
     }
+}
+
+/// The explanation of an error, or that of a limit of open files that caused it.
+fn explanation(error: &impl Explained) -> Explanation {
+    limit_of_open_files(error).unwrap_or_else(|| error.explanation())
 }
 
 /// Joins the texts of an error and its sources into one sentence. Omits a source whose text the error already contains.
@@ -87,6 +102,32 @@ pub fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot save it")]
+    struct NotSaved(#[source] std::io::Error);
+
+    impl Explained for NotSaved {
+        fn explanation(&self) -> Explanation {
+            Explanation::uncaused("The disk is full.", "Free disk space.")
+        }
+        fn severity(&self) -> Severity {
+            Severity::Internal
+        }
+    }
+
+    #[test]
+    fn too_many_open_files_have_their_own_remedy_whatever_failed() {
+        let error = || std::io::Error::from_raw_os_error(nix::errno::Errno::EMFILE as i32);
+        for failure in [
+            Failure::from(NotSaved(error())),
+            Failure::of(&NotSaved(error())),
+            Failure::internal("cannot save it", &error(), "Free disk space."),
+            Failure::unreadable("cannot read it", &error().into(), "Name another file."),
+        ] {
+            assert!(failure.explanation.remedy.contains("ulimit -n"), "{failure:?}");
+        }
+    }
 
     #[test]
     fn severity_of_a_failure_replaces_that_of_its_explanation() {

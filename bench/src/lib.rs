@@ -19,6 +19,7 @@
 //! use peerpath_bench::result::Tool;
 //! use peerpath_bench::route::Routes;
 //! use peerpath_bench::run::Runner;
+//! use peerpath_bench::store::{Destination, Existing};
 //! use peerpath_exporter::{OpenOptions, Source};
 //! use peerpath_importers::{Importer, Op};
 //! use peerpath_paths::Tree;
@@ -39,7 +40,7 @@
 //!         arguments: Vec::new(),
 //!         open: &OpenOptions::default(),
 //!         changes: &peerpath_host::Options::default(),
-//!         folder: Path::new("results/example"),
+//!         destination: Destination::Folder(Path::new("results/example"), Existing::Refuse),
 //!         interrupt: &Interrupt::default(),
 //!         host: Host::new(Tree::live()),
 //!         routes: Routes::live(),
@@ -55,6 +56,7 @@
 //! [`measure`] contains the measured loops, [`window`] and [`atomic_words`] verify the data, [`store`] saves the [`result`], and
 //! [`peer`] is the protocol between client and server of a run between two hosts.
 
+mod append;
 pub mod atomic_words;
 pub mod cpus;
 pub mod environment;

@@ -19,10 +19,40 @@ pub struct RunResult {
     pub tool: Tool,
     /// Identity, time and parameters of the run.
     pub run: Run,
+    /// Later runs that added their cells to this result, in their order. Program and environment are the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appended: Vec<AppendedRun>,
     /// The host and its devices.
     pub environment: Environment,
     /// The cells, in the order in which they ran.
     pub cells: Vec<Cell>,
+}
+
+impl RunResult {
+    /// The run that added cells last.
+    pub fn last_run(&self) -> &Run {
+        self.appended.last().map_or(&self.run, |appended| &appended.run)
+    }
+
+    pub(crate) fn last_run_mut(&mut self) -> &mut Run {
+        self.appended.last_mut().map_or(&mut self.run, |appended| &mut appended.run)
+    }
+
+    /// The cells of the last run.
+    pub fn last_cells(&self) -> &[Cell] {
+        let first = self.appended.last().map_or(0, |appended| appended.first_cell);
+        self.cells.get(first..).unwrap_or_default()
+    }
+}
+
+/// A run that added cells to the result of an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppendedRun {
+    /// Index of its first cell in the list of cells.
+    pub first_cell: usize,
+    /// The run.
+    #[serde(flatten)]
+    pub run: Run,
 }
 
 /// The program that wrote a result.

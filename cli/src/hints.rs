@@ -128,12 +128,21 @@ const HINTS: &[Hint] = &[
         names: "--allow-write",
         sentence: "To allow writes to blocks of a drive, use --allow-write LBA+COUNT; their content is lost.",
     },
+    // A smaller run does not help against the limit of open files.
+    Hint { causes: &[Cause::LimitReached], topic: "ulimit -n", commands: OPENING, names: "ulimit", sentence: "" },
     Hint {
         causes: &[Cause::LimitReached],
         topic: "",
         commands: &["run"],
         names: "--",
         sentence: "Smaller values of --size, --depth, --qps, --threads or --inline need fewer resources.",
+    },
+    Hint {
+        causes: &[],
+        topic: "replace or extend the earlier result",
+        commands: &["run"],
+        names: "--force",
+        sentence: "To replace it, add --force; to add cells to it, --append.",
     },
     Hint {
         causes: &[],

@@ -219,7 +219,7 @@ fn analyses_the_output_of_lspci() {
     ends(&["paths", "--root", &lspci, "--cpu", "a fast one"], 2, "AuthenticAMD:25");
     ends(&["paths", "--cpu", "GenuineIntel:6"], 2, "--root");
     ends(&["paths", "--root", &write("log", "[    0.000000] a\n[    0.100000] b\n")], 2, "a kernel log");
-    ends(&["paths", "--root", &cpuinfo], 2, "--cpu FILE");
+    ends(&["paths", "--root", &cpuinfo], 2, "--cpu TEXT|FILE");
 }
 
 #[test]

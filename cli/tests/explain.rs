@@ -147,7 +147,7 @@ fn rejects_input_without_an_explanation() {
         (&["EINVAL", "--step", "teleport"], "register-dma-buf"),
         (&["EINVAL", "--source", "disk"], "vfio"),
         (&["--step", "register"], "errno"),
-        (&["/"], "cannot read the log"),
+        (&["/"], "a directory"),
     ] {
         let output = explain(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);

@@ -207,12 +207,7 @@ fn documented(step: Step, errno: i32, facts: &Facts) -> Option<Explanation> {
 /// any other errno is reported without interpretation.
 fn undocumented(step: Step, errno: i32, facts: &Facts) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
-        return Explanation {
-            cause: row.cause,
-            severity: Some(row.severity(step)),
-            why: row.why.into(),
-            remedy: row.remedy.into(),
-        };
+        return Explanation { severity: Some(row.severity(step)), ..row.explanation() };
     }
     let severity = Some(rows::if_undocumented(step));
     if step == Step::Export && facts.is_gpu() {
@@ -229,6 +224,11 @@ fn undocumented(step: Step, errno: i32, facts: &Facts) -> Explanation {
         why: format!("The kernel does not document {} for {}.", errno::described(errno), step.as_str()),
         remedy: "Check the kernel log (dmesg).".into(),
     }
+}
+
+/// The explanation of an errno with the same meaning at every step. It has no severity, which depends on the step.
+pub(crate) fn common(errno: i32) -> Option<Explanation> {
+    rows::EVERYWHERE.iter().find(|row| row.errno == errno).map(rows::Common::explanation)
 }
 
 #[cfg(test)]

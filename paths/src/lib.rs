@@ -42,6 +42,7 @@ mod group;
 mod host;
 mod host_change;
 mod inbound;
+pub mod input_file;
 mod inventory;
 pub mod kernel_log;
 pub mod kernel_rules;
@@ -49,6 +50,7 @@ mod kernel_version;
 mod link_security;
 mod locality;
 mod nvidia;
+mod open_files;
 mod order;
 mod path_name;
 mod placement;
@@ -84,6 +86,7 @@ pub use kernel_rules::KernelRules;
 pub use kernel_version::KernelVersion;
 pub use locality::Locality;
 pub use nvidia::NvidiaModule;
+pub use open_files::limit_of_open_files;
 pub use path_name::PathName;
 pub use predict::{
     AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,

@@ -72,11 +72,10 @@ impl Tree {
     /// # Errors
     /// The path does not exist or is not readable, or the file is neither a valid snapshot nor the output of lspci.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
-        let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
         if path == Path::new("/") {
             return Ok(Self::live());
         }
-        if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        if path.is_dir() {
             return Ok(Self { source: Box::new(directory::Directory::new(path)), live: false });
         }
         match input::read(path)? {
@@ -95,10 +94,17 @@ impl Tree {
             return Self::open(path);
         }
         let mut texts = Vec::new();
+        let mut left_bytes = input::TEXT_LIMIT_BYTES;
         for path in paths {
             let is_directory = path.is_dir();
             match (!is_directory).then(|| input::read(path)).transpose()? {
-                Some(input::Input::Text(text)) => texts.push((Some(path.as_path()), text)),
+                Some(input::Input::Text(text)) => {
+                    left_bytes = left_bytes.checked_sub(text.len() as u64).ok_or_else(|| {
+                        let limit = input::TEXT_LIMIT_BYTES >> 20;
+                        TreeError::rejected(format!("the texts have more than {limit} MiB together")).in_file(path)
+                    })?;
+                    texts.push((Some(path.as_path()), text));
+                }
                 _ => {
                     let what = if is_directory { "a directory" } else { "a snapshot" };
                     return Err(TreeError::other_kind(

@@ -6,6 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use peerpath_paths::input_file;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -16,6 +17,8 @@ pub const VARIABLE: &str = "PEERPATH_TOKEN";
 /// Minimum length of a token. An attacker could guess a shorter token from a recorded proof.
 const SHORTEST_BYTES: usize = 16;
 const LONGEST_BYTES: usize = 4096;
+/// Maximum length of a file with a token and white space around it.
+const LONGEST_FILE_BYTES: u64 = 64 << 10;
 /// Length of a nonce and of a proof, in bytes.
 const NONCE_BYTES: usize = 32;
 
@@ -61,10 +64,10 @@ impl Token {
         let (from, bytes) = match (file, variable) {
             (Some(path), _) => {
                 let from = path.display().to_string();
-                let bytes = std::fs::read(path).map_err(|error| {
-                    Failure::bad_input(
+                let bytes = input_file::read(path, LONGEST_FILE_BYTES).map_err(|error| {
+                    Failure::unreadable(
                         format!("cannot read the token from {from}"),
-                        error.to_string(),
+                        &error,
                         "Name a file that contains the token of the server. The server read it when it started, or printed it.",
                     )
                 })?;

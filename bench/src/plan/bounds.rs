@@ -2,6 +2,11 @@
 
 use crate::gcd::greatest_common_divisor;
 
+/// Maximum number of cells of a plan, and of a result: a run saves its result after each cell, and readers of results have the
+/// same limit.
+pub const MOST_CELLS: usize = 100_000;
+/// Maximum number of values of one parameter.
+pub(super) const MOST_VALUES: usize = 4096;
 /// Maximum size of one operation. RDMA messages are at most 2 GiB.
 pub(super) const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Maximum depth. No device offers deeper queues.

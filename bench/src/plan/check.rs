@@ -5,7 +5,10 @@ use peerpath_importers::QueuePairOptions;
 use peerpath_paths::{Explained, Explanation, PathName, Severity};
 
 use super::Plan;
-use super::bounds::{DEEPEST, LARGEST_OPERATION_BYTES, MOST_QUEUES, MOST_RANGES, MOST_THREADS, send_queue_drains};
+use super::bounds::{
+    DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_THREADS, MOST_VALUES,
+    send_queue_drains,
+};
 
 /// Reason why a plan cannot run on any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +41,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
             "Name at least one of each.",
         );
     }
+    check_count(plan)?;
     if plan.paths.contains(&Some(PathName::Unknown)) {
         return reject(
             "cannot use path unknown".into(),
@@ -61,6 +65,38 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
             "no operation would be measured".into(),
             "The number of iterations is 0.",
             "Use at least one iteration.",
+        );
+    }
+    Ok(())
+}
+
+/// Bounds the number of cells before anything lists them.
+fn check_count(plan: &Plan) -> Result<(), PlanError> {
+    let lists = [
+        ("sources", plan.sources.len().max(plan.far.len())),
+        ("targets", plan.targets.len()),
+        ("paths", plan.paths.len()),
+        ("operations", plan.ops.len()),
+        ("modes", plan.modes.len()),
+        ("sizes", plan.sizes_bytes.len()),
+        ("numbers of ranges", plan.ranges.len()),
+        ("depths", plan.depths.len()),
+        ("numbers of queue pairs", plan.qps.len()),
+        ("numbers of threads", plan.threads.len()),
+    ];
+    if let Some((name, count)) = lists.into_iter().find(|(_, count)| *count > MOST_VALUES) {
+        return reject(
+            format!("cannot run a plan with {count} {name}"),
+            &format!("A plan has at most {MOST_VALUES}."),
+            "Name fewer, or divide the plan into several runs.",
+        );
+    }
+    let count = plan.combinations();
+    if count > MOST_CELLS as u64 {
+        return reject(
+            format!("cannot run a plan with {count} cells"),
+            &format!("There is a cell for each combination of values, and a plan has at most {MOST_CELLS}."),
+            "Name fewer values, or divide the plan into several runs.",
         );
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! A plan: the parameters of a run, and the cells that follow from them.
 
 mod bounds;
+mod cells;
 mod check;
 mod target;
 #[cfg(test)]
@@ -9,12 +10,14 @@ mod tests;
 use std::time::Duration;
 
 use peerpath_exporter::Source;
-use peerpath_importers::{Op, OpSpec, QueuePairOptions, Role};
+use peerpath_importers::{Op, QueuePairOptions};
 use peerpath_paths::PathName;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::Limit;
+pub use bounds::MOST_CELLS;
 pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
+pub use cells::{CellSpec, Leg};
 pub use check::PlanError;
 pub use target::Target;
 
@@ -116,68 +119,6 @@ fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<
     duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
-/// Minimum length of a range. On most hosts a shorter range would be less than a page.
-const SHORTEST_RANGE_BYTES: u64 = 4096;
-
-/// A leg: a source, a target and a path. Source and target are opened once for all cells of the leg.
-#[derive(Debug, Clone, Copy)]
-pub struct Leg<'plan> {
-    /// The memory to export.
-    pub source: &'plan Source,
-    /// The device to register the memory with. In a run with a peer: the device of this host.
-    pub target: &'plan Target,
-    /// Memory of this host that transfers use, in a run with a peer. `None` if the plan does not name any.
-    pub far: Option<&'plan Source>,
-    /// The path that the data must take.
-    pub asked: Option<PathName>,
-}
-
-/// One cell of a leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CellSpec {
-    /// The path that the data must take.
-    pub asked: Option<PathName>,
-    /// The operation.
-    pub op: Op,
-    /// Properties of the operation on this target. `None` if the target does not offer it.
-    pub spec: Option<OpSpec>,
-    /// The measurement mode.
-    pub mode: Mode,
-    /// Bytes per operation.
-    pub size_bytes: u64,
-    /// Number of ranges to split the source into. `None`: do not split it.
-    pub ranges: Option<u32>,
-    /// Registration of the ranges.
-    pub mechanism: Mechanism,
-    /// Number of operations in flight on each queue pair.
-    pub depth: u32,
-    /// Number of queue pairs per thread.
-    pub qps: u32,
-    /// Number of threads.
-    pub threads: u32,
-    /// Whether both sides post.
-    pub bidirectional: bool,
-}
-
-impl CellSpec {
-    /// Whether the operation transfers data. An operation that the target does not offer counts as a transfer.
-    pub fn transfers(&self) -> bool {
-        self.spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
-    }
-
-    /// Whether the ranges are too short to be exported. If each range has to contain a whole operation, its length is that of
-    /// the operation.
-    fn has_too_short_ranges(&self) -> bool {
-        let count = self.ranges.unwrap_or(1);
-        let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
-            self.size_bytes
-        } else {
-            self.size_bytes / u64::from(count)
-        };
-        count > 1 && each < SHORTEST_RANGE_BYTES
-    }
-}
-
 impl Plan {
     /// Creates a plan with one cell for each pair of source and target: 1000 writes of 4 KiB, one at a time.
     pub fn new(sources: Vec<Source>, targets: Vec<Target>) -> Self {
@@ -216,100 +157,5 @@ impl Plan {
     /// The limit of each cell: its maximum number of operations and its maximum duration.
     pub fn limit(&self) -> Limit {
         Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
-    }
-
-    /// The legs, in the order in which they run.
-    ///
-    /// Each source has a leg only for the paths that its kind supports. So one plan can contain a BAR and its host-memory
-    /// baseline.
-    pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
-        let ends = move |target| {
-            let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
-            far.map(move |far| (target, far))
-        };
-        self.sources.iter().flat_map(move |source| {
-            self.targets.iter().flat_map(ends).flat_map(move |(target, far)| {
-                self.paths_of(source).into_iter().map(move |asked| Leg { source, target, far, asked })
-            })
-        })
-    }
-
-    /// The paths of the plan that this kind of source supports. If it supports none, returns all of them, so that the cells
-    /// report the reason.
-    fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
-        let fits = |asked: &Option<PathName>| {
-            asked.is_none_or(|path| match source {
-                Source::Vfio { .. } | Source::Cuda { .. } => path != PathName::HostMemory,
-                Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
-                // The kind of memory is known only when the socket is opened.
-                Source::Socket { .. } => true,
-            })
-        };
-        let fitting: Vec<_> = self.paths.iter().copied().filter(fits).collect();
-        if fitting.is_empty() { self.paths.clone() } else { fitting }
-    }
-
-    /// The cells of a leg, in the order in which they run.
-    pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
-        let Leg { target, asked, .. } = leg;
-        let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
-        let bidirectional = false;
-        let mut cells = Vec::new();
-        for &op in &self.ops {
-            let spec = target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op);
-            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
-            for &size_bytes in sizes_bytes {
-                for ranges in self.range_counts() {
-                    let cell = CellSpec {
-                        asked,
-                        op,
-                        spec,
-                        mode,
-                        size_bytes,
-                        ranges,
-                        mechanism,
-                        depth,
-                        qps,
-                        threads,
-                        bidirectional,
-                    };
-                    if !cell.has_too_short_ranges() {
-                        self.expand_modes(cell, &mut cells);
-                    }
-                }
-            }
-        }
-        cells
-    }
-
-    fn range_counts(&self) -> Vec<Option<u32>> {
-        if self.ranges.is_empty() { vec![None] } else { self.ranges.iter().copied().map(Some).collect() }
-    }
-
-    /// Adds a cell for each combination of mode, depth, number of queue pairs and number of threads.
-    fn expand_modes(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
-        if !cell.transfers() {
-            // The trace of the kernel's calls does not distinguish threads, so these cells have one thread.
-            let is_traced = cell.spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map));
-            let threads = if is_traced { &[1][..] } else { &self.threads };
-            cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
-            return;
-        }
-        for &mode in &self.modes {
-            let is_bandwidth = mode == Mode::Bandwidth;
-            let (depths, qps): (&[u32], &[u32]) = if is_bandwidth { (&self.depths, &self.qps) } else { (&[1], &[1]) };
-            for &threads in &self.threads {
-                for &qps in qps {
-                    let bidirectional = is_bandwidth && self.bidirectional;
-                    let of = |&depth| CellSpec { mode, depth, qps, threads, bidirectional, ..cell };
-                    cells.extend(depths.iter().map(of));
-                }
-            }
-        }
-    }
-
-    /// Total number of cells of all legs.
-    pub fn cell_count(&self) -> usize {
-        self.legs().map(|leg| self.cells(leg).len()).sum()
     }
 }

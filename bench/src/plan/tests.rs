@@ -74,3 +74,43 @@ fn rejects_a_number_of_ranges_for_a_source_with_ranges() {
         plan(ranges).check().unwrap_err();
     }
 }
+
+#[test]
+fn counts_the_combinations_without_listing_them() {
+    let mut plan =
+        plan(&[Op::Register, Op::Write, Op::FetchAdd, Op::Map], &[1 << 20, 2 << 20], &[1, 2], Mechanism::Auto);
+    plan.sources.push("host:16M".parse().unwrap());
+    plan.targets.push("cuda:0".parse().unwrap());
+    plan.paths = [PathName::HostBridgeBypass, PathName::HostBridgeTranslated, PathName::HostMemory].map(Some).to_vec();
+    (plan.qps, plan.threads) = (vec![1, 2, 3], vec![1, 2]);
+    for modes in [&[Mode::Completion][..], &[Mode::Bandwidth], &Mode::ALL] {
+        plan.modes = modes.to_vec();
+        // One of the sizes of atomic operations is omitted: their ranges would be too short.
+        let omitted = plan.legs().flat_map(|leg| plan.cells(leg)).filter(|cell| cell.op == Op::FetchAdd).count();
+        assert_eq!(plan.combinations(), (plan.cell_count() + omitted) as u64, "{modes:?}");
+    }
+}
+
+#[test]
+fn rejects_a_plan_with_more_cells_than_a_result_holds() {
+    let many = |plan: &mut Plan, values: u32| {
+        plan.sizes_bytes = (0..values).map(|at| 4096 + u64::from(at)).collect();
+        plan.depths = (0..values).map(|at| at % 16 + 1).collect();
+        plan.threads.clone_from(&plan.depths);
+        plan.qps.clone_from(&plan.depths);
+    };
+    let mut plan = plan(&[Op::Write], &[4096], &[], Mechanism::Auto);
+    many(&mut plan, 4096);
+    // 4096 sizes and numbers of threads, with 1 cell in completion mode and 4096 * 4096 in bandwidth mode.
+    let expected = format!("cannot run a plan with {} cells", (1_u64 << 24) * ((1 << 24) + 1));
+    assert_eq!(plan.check().unwrap_err().to_string(), expected);
+    many(&mut plan, 4097);
+    assert_eq!(plan.check().unwrap_err().to_string(), "cannot run a plan with 4097 sizes");
+    plan.sources = vec![plan.sources[0].clone(); 4096];
+    plan.targets = vec![plan.targets[0].clone(); 4096];
+    many(&mut plan, 4096);
+    assert_eq!(plan.check().unwrap_err().to_string(), format!("cannot run a plan with {} cells", u64::MAX));
+    many(&mut plan, 2);
+    (plan.sources, plan.targets) = (vec![plan.sources[0].clone()], vec![plan.targets[0].clone()]);
+    plan.check().unwrap();
+}

@@ -67,7 +67,7 @@ impl Log<'_> {
     /// Adds a warning if threads run on another NUMA node than the device: their accesses cross the interconnect.
     pub(super) fn warn_of_remote_threads(&mut self, context: Context<'_>, info: Option<&DeviceInfo>) {
         let Some(function) = info.and_then(|info| info.bdf) else { return };
-        let warnings = &mut self.result.run.warnings;
+        let warnings = &mut self.result.last_run_mut().warnings;
         let warning = cpus::remote_from(&Tree::live(), function, &context.plan.cpus);
         if let Some(warning) = warning.filter(|warning| !warnings.contains(warning)) {
             warnings.push(warning);

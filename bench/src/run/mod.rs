@@ -22,6 +22,7 @@ use std::path::Path;
 use peerpath_exporter::OpenOptions;
 use quanta::Clock;
 
+use crate::append::{self, AppendError};
 use crate::cpus;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
@@ -30,7 +31,7 @@ use crate::peer::client::Client;
 use crate::plan::Plan;
 use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
-use crate::store::Store;
+use crate::store::{Destination, Existing, Store};
 use cell_error::per_cell;
 use context::Context;
 use log::Log;
@@ -38,6 +39,8 @@ pub use server::Server;
 
 /// Receives the progress of a run.
 pub trait Progress {
+    /// Reports the file that the result is saved to, before the first cell.
+    fn saving(&mut self, _file: &Path) {}
     /// Reports that a cell begins. `what` describes the cell in one line.
     fn begin(&mut self, what: &str);
     /// Reports that a cell ended and that the result is saved.
@@ -65,8 +68,8 @@ pub struct Runner<'a> {
     pub open: &'a OpenOptions,
     /// Options for host changes, and the folder of locks.
     pub changes: &'a peerpath_host::Options,
-    /// Folder of the result; it is created if it does not exist.
-    pub folder: &'a Path,
+    /// Folder of the result.
+    pub destination: Destination<'a>,
     /// Flag that ends the run.
     pub interrupt: &'a Interrupt,
     /// The host whose facts the result contains.
@@ -83,6 +86,8 @@ impl Runner<'_> {
     /// # Errors
     /// Returns an error for bad input before any cell runs, or if the result cannot be saved, or if the host cannot be
     /// restored. A cell that fails is not an error: the result contains its outcome and reason.
+    ///
+    /// The result also contains the cells of earlier runs if the destination says to append.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.plan.check()?;
         if !self.plan.cpus.is_empty() {
@@ -92,8 +97,10 @@ impl Runner<'_> {
         }
         self.check_names()?;
         // Create the folder only after all checks: a run with a mistyped name must not replace an earlier result.
-        let store = Store::create(self.folder)?;
-        let mut log = Log { result: self.empty_result(), store, progress };
+        let store = Store::create(self.destination)?;
+        let result = self.start(&store)?;
+        progress.saving(&store.path());
+        let mut log = Log { result, store, progress };
         log.save()?;
         let clock = Clock::new();
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
@@ -108,7 +115,7 @@ impl Runner<'_> {
             }
         }
         if context.interrupt.is_set() {
-            log.result.run.interrupted = true;
+            log.result.last_run_mut().interrupted = true;
             log.save()?;
         }
         Ok(log.result)
@@ -132,6 +139,18 @@ impl Runner<'_> {
         Ok(())
     }
 
+    /// The result before the first cell of this run.
+    fn start(&self, store: &Store) -> Result<RunResult, AppendError> {
+        let result = self.empty_result();
+        if !matches!(self.destination, Destination::Folder(_, Existing::Append)) || !store.has_result() {
+            return Ok(result);
+        }
+        let id = if self.peer.is_some() { record::id_with_peer } else { record::id };
+        let of_leg = |leg| self.plan.cells(leg).into_iter().map(move |spec| id(leg, &spec));
+        let ids: Vec<String> = self.plan.legs().flat_map(of_leg).collect();
+        append::continued(&store.path(), result, &ids, |device| self.routes.device(device.bdf, None))
+    }
+
     fn empty_result(&self) -> RunResult {
         let started_at = utc_now();
         RunResult {
@@ -145,6 +164,7 @@ impl Runner<'_> {
                 interrupted: false,
                 warnings: Vec::new(),
             },
+            appended: Vec::new(),
             environment: Environment {
                 peer: self.peer.map(|peer| Box::new(peer.offer().environment.clone())),
                 ..self.host.environment()

@@ -92,11 +92,16 @@ pub(super) fn describe(leg: Leg<'_>, spec: &CellSpec) -> String {
 
 /// Builds the identifier of a cell from the values in the plan. So the same cell in another run has the same identifier,
 /// whatever its outcome.
-fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
+pub(super) fn id(leg: Leg<'_>, spec: &CellSpec) -> String {
     let Leg { source, target, asked, .. } = leg;
     let CellSpec { op, mode, size_bytes, depth, .. } = spec;
     let (mode, asked, variant) = (mode.as_str(), suffix("/", asked), variant("/", spec));
     format!("{source}/{target}/{op}/{mode}/{size_bytes}/{depth}{asked}{variant}")
+}
+
+/// The identifier of a cell between two hosts.
+pub(super) fn id_with_peer(leg: Leg<'_>, spec: &CellSpec) -> String {
+    format!("{}/peer{}", id(leg, spec), leg.far.map_or_else(String::new, |far| format!("/{far}")))
 }
 
 /// Text for ranges, registration, queue pairs, threads and directions. Contains only the values that differ from the defaults.

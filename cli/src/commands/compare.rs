@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_report::compare::{self, Comparison, Options, Verdict};
-use peerpath_report::saved::{self, RESULT_FILE, ReadError, Saved};
+use peerpath_report::saved::{self, RESULT_FILE, ReadError, ReadErrorReason, Saved};
 
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json, printable};
@@ -88,7 +88,11 @@ pub(super) fn read(named: &Path) -> Result<Saved, Failure> {
 
 pub(super) fn unreadable(ReadError { file, reason }: &ReadError) -> Failure {
     let what = format!("cannot read the result {}", file.display());
-    Failure::bad_input(what, reason.to_string(), "name a result.json that `peerpath run` has saved, or its directory")
+    let remedy = "name a result.json that `peerpath run` has saved, or its directory";
+    match reason {
+        ReadErrorReason::Unreadable(error) => Failure::unreadable(what, error, remedy),
+        _ => Failure::bad_input(what, reason.to_string(), remedy),
+    }
 }
 
 pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, Failure> {

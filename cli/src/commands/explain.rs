@@ -4,14 +4,15 @@ mod errno;
 mod host_names;
 mod log;
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Facts, MemoryKind, NamedCall, Step, Tree, call_in, errno_in, kernel_log, parse_errno};
+use peerpath_paths::{
+    Facts, MemoryKind, NamedCall, Step, Tree, call_in, errno_in, input_file, kernel_log, parse_errno,
+};
 
 use self::host_names::HostNames;
 use crate::hints::CommandLine;
@@ -116,12 +117,9 @@ impl Explain {
             Input::Standard => self.log(io::stdin().lock(), true),
             Input::Line(line) => self.log(line.as_bytes(), false),
             Input::File(path) => {
-                let file = File::open(&path).map_err(|error| {
-                    Failure::bad_input(
-                        format!("cannot open {}", path.display()),
-                        error.to_string(),
-                        "name a readable file",
-                    )
+                let file = input_file::open(&path).map_err(|error| {
+                    let remedy = "name a text file, or pipe the log into `peerpath explain`, e.g. from `dmesg -w`";
+                    Failure::unreadable(format!("cannot open {}", path.display()), &error, remedy)
                 })?;
                 self.log(file, false)
             }

@@ -1,13 +1,11 @@
 //! The host that `list`, `paths` and `doctor` inspect (this host or a snapshot), and its functions.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_importers::IMPORTERS;
-use peerpath_paths::{Bdf, Inventory, Tree};
+use peerpath_paths::{Bdf, Inventory, Tree, input_file};
 
 /// Options of the commands that inspect a host without changing it.
 #[derive(Debug, Args)]
@@ -65,7 +63,8 @@ fn separated(roots: &[PathBuf]) -> Vec<PathBuf> {
 fn text_or_file(value: &str, option: &str) -> Result<String, Failure> {
     const LIMIT_BYTES: u64 = 8 << 20;
     let path = Path::new(value);
-    if !path.is_file() {
+    // A description of a processor is hardly the name of a file that exists.
+    if !path.exists() {
         let looks_like_path = value.starts_with(['/', '.']) && !value.contains(char::is_whitespace);
         return match looks_like_path {
             false => Ok(value.to_owned()),
@@ -76,15 +75,14 @@ fn text_or_file(value: &str, option: &str) -> Result<String, Failure> {
             )),
         };
     }
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(LIMIT_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().map_err(|error| {
-        let why = format!("the operating system reports: {error}");
-        Failure::bad_input(format!("cannot read {value}"), why, format!("pass a readable file with {option}"))
-    })
+    let bytes = input_file::read(path, LIMIT_BYTES).map_err(|error| {
+        Failure::unreadable(
+            format!("cannot read {value}"),
+            &error,
+            format!("pass a text file or the text with {option}"),
+        )
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn shortened(text: &str) -> String {

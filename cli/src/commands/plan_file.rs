@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use peerpath_bench::failure::Failure;
+use peerpath_paths::input_file;
 use toml::{Table, Value};
 
 /// Old and new names of renamed options.
@@ -31,18 +32,17 @@ pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
 }
 
 fn read(file: &Path) -> Result<Table, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::bad_input(
-            format!("cannot read the plan {}", file.display()),
-            error.to_string(),
-            "name a TOML file after `run`; options start with --",
-        )
-    };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_BYTES {
-        return Err(invalid(file, "it is larger than 1 MiB".to_owned()));
-    }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    text.parse::<Table>().map_err(|error| invalid(file, error.to_string().trim_end().replace('\n', "\n  ")))
+    let bytes = input_file::read(file, MAX_BYTES).map_err(|error| {
+        let what = format!("cannot read the plan {}", file.display());
+        Failure::unreadable(what, &error, "name a TOML file after `run`; options start with --")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| invalid(file, error.to_string()))?;
+    // The text of the error quotes the line, which can be as long as the file.
+    text.parse::<Table>().map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+        invalid(file, format!("line {line}: {}", error.message().replace('\n', ", ")))
+    })
 }
 
 fn invalid(file: &Path, why: String) -> Failure {
@@ -130,6 +130,8 @@ mod tests {
             let error = expanded(plan, &[]).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+        let error = expanded(&format!("to = 'x'\nsize = {}", "[".repeat(100_000)), &[]).unwrap_err();
+        assert!(error.contains("line 2: ") && error.len() < 200, "{error}");
         let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
         assert!(expand(&arguments).is_err());
         let untouched = ["peerpath", "run", "--from", "x"].map(OsString::from);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peerpath_bench::failure::Failure;
+use peerpath_bench::store::{remedy, temporary_file};
 use peerpath_report::compare::Options;
 use peerpath_report::document::{ComparisonWithBase, Document, Format};
 use peerpath_report::saved;
@@ -136,7 +137,7 @@ impl Report {
         };
         save(&file, &text).map_err(|error| {
             let what = format!("cannot write the report {}", file.display());
-            Failure::internal(what, &error, "use --out with a writable directory that has free space")
+            Failure::internal(what, &error, remedy(&error))
         })?;
         print(&format!("written to {}\n", file.display()))
     }
@@ -152,7 +153,7 @@ fn beside(document: &Document, format: Format) -> PathBuf {
 fn save(file: &Path, text: &str) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut beside = tempfile::Builder::new().prefix(".report-").tempfile_in(folder)?;
+    let mut beside = temporary_file(folder, ".report-")?;
     beside.write_all(text.as_bytes())?;
     // Temporary files have mode 0600; other users may read a report.
     beside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;

@@ -21,7 +21,7 @@ use peerpath_bench::peer::token::{self, Token};
 use peerpath_bench::result::{Outcome, RunResult};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::Runner;
-use peerpath_bench::store::RESULT_FILE;
+use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
 use peerpath_paths::{PathName, Tree};
 
@@ -55,13 +55,14 @@ impl RunCommand {
         let open = OpenOptions { vfio: self.vfio, huge_pages: self.queue_pairs.hugepages };
         let changes = peerpath_host::Options { force_in_use: self.force_in_use, ..peerpath_host::Options::default() };
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
+        let destination = self.destination(&folder)?;
         let mut runner = Runner {
             plan: &plan,
             tool: tool(),
             arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
             open: &open,
             changes: &changes,
-            folder: &folder,
+            destination,
             interrupt: &interrupt,
             host,
             routes: Routes::live(),
@@ -70,9 +71,26 @@ impl RunCommand {
         let mut bar = Bar::new(plan.cell_count(), command_line);
         let result = runner.run(&mut bar)?;
         bar.finish();
-        print(&cells::render(&result, command_line, terminal::width()))?;
-        print(&summary(&result, &folder))?;
+        print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
+        print(&summary(&result, bar.file()))?;
         Ok(exit_code(&result, &interrupt))
+    }
+
+    /// Where the result is saved. `folder`: `--out`, or the default.
+    fn destination<'a>(&self, folder: &'a Path) -> Result<Destination<'a>, Failure> {
+        let existing = match (self.force, self.append) {
+            (true, _) => Existing::Replace,
+            (_, true) => {
+                let file = folder.join(RESULT_FILE);
+                // The reader of reports bounds the memory that a file takes; the run then reads the file as its own.
+                if std::fs::symlink_metadata(&file).is_ok() {
+                    super::compare::read(&file)?;
+                }
+                Existing::Append
+            }
+            _ => Existing::Refuse,
+        };
+        Ok(if self.out.is_some() { Destination::Folder(folder, existing) } else { Destination::New(folder) })
     }
 
     /// Connects to the peer, after the options are checked as far as possible without it.
@@ -99,16 +117,22 @@ impl RunCommand {
 }
 
 fn count(result: &RunResult, outcome: Outcome) -> usize {
-    result.cells.iter().filter(|cell| cell.outcome == outcome).count()
+    result.last_cells().iter().filter(|cell| cell.outcome == outcome).count()
 }
 
-fn summary(result: &RunResult, folder: &Path) -> String {
+fn summary(result: &RunResult, file: &Path) -> String {
+    let earlier = result.cells.len() - result.last_cells().len();
+    let verb = if result.appended.is_empty() {
+        "saved".to_owned()
+    } else {
+        format!("added to {earlier} earlier cells and saved")
+    };
     let mut text = format!(
-        "\n{} passed, {} waived, {} failed; saved to {}\n",
+        "\n{} passed, {} waived, {} failed; {verb} to {}\n",
         count(result, Outcome::Passed),
         count(result, Outcome::Waived),
         count(result, Outcome::Failed),
-        folder.join(RESULT_FILE).display()
+        file.display()
     );
     if result.environment.emulated {
         text += "The devices are emulated: the figures do not describe hardware.\n";
@@ -116,7 +140,7 @@ fn summary(result: &RunResult, folder: &Path) -> String {
     if result.environment.soft_rdma {
         text += "The CPU performs the RDMA operations: the latencies do not rank the paths.\n";
     }
-    text.extend(result.run.warnings.iter().map(|warning| format!("Warning: {warning}.\n")));
+    text.extend(result.last_run().warnings.iter().map(|warning| format!("Warning: {warning}.\n")));
     text
 }
 

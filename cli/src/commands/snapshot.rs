@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
+use peerpath_bench::store::{remedy, temporary_file};
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
 use super::inspected_host as host;
@@ -31,7 +32,7 @@ impl Snapshot {
         let inventory = host::inventory(&tree);
         self.write(&tree, &inventory).map_err(|error| {
             let what = format!("cannot write the snapshot {}", self.file.display());
-            Failure::internal(what, &error, "choose a writable directory with free space")
+            Failure::internal(what, &error, remedy(&error))
         })?;
         let functions = inventory.topology.functions().len();
         print(&format!("{functions} functions written to {}\n", self.file.display()))?;
@@ -41,7 +42,7 @@ impl Snapshot {
     /// Writes a temporary file and renames it: the file never has partial content.
     fn write(&self, tree: &Tree, inventory: &Inventory) -> std::io::Result<()> {
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".snapshot-").tempfile_in(folder)?;
+        let mut file = temporary_file(folder, ".snapshot-")?;
         write_snapshot(tree, &inventory.host.facts, &mut file)?;
         file.as_file().sync_all()?;
         file.persist(&self.file).map_err(|error| error.error)?;

@@ -22,10 +22,15 @@ impl Names {
         };
         let kept = |name: &str| golden::workspace().join(name).to_str().unwrap().to_owned();
         let base: Value = crate::result_file::read(&golden::workspace().join("results/reference/nvme/result.json"));
-        let result = |name, change: &dyn Fn(&mut Value)| {
+        let result = |name: &str, change: &dyn Fn(&mut Value)| {
             let mut result = base.clone();
             change(&mut result);
             put(name, result.to_string().as_bytes())
+        };
+        let results = |name: &str| {
+            std::fs::create_dir(folder.join(name)).unwrap();
+            result(&format!("{name}/result.json"), &|_| {});
+            folder.join(name).to_str().unwrap().to_owned()
         };
         let slower = |result: &mut Value| crate::json_output::scale_throughput(result, 0.5);
         Self(HashMap::from([
@@ -40,6 +45,8 @@ impl Names {
                 put("plan.toml", b"from = [\"host:64K\"]\nto = [\"cuda:0\"]\nop = [\"copy_in\"]\nsize = [\"4K\"]\n"),
             ),
             ("{no-plan}", put("no-plan.toml", b"from = [")),
+            ("{results}", results("results")),
+            ("{replaced}", results("replaced")),
             ("{missing}", folder.join("missing").to_str().unwrap().to_owned()),
             ("{unwritable}", "/proc/nowhere".to_owned()),
         ]))

@@ -37,6 +37,11 @@ impl Common {
     pub(super) fn severity(&self, step: Step) -> Severity {
         if self.unavailable_at.contains(&step) { Unavailable } else { if_undocumented(step) }
     }
+
+    /// The explanation without a severity, which depends on the step.
+    pub(super) fn explanation(&self) -> Explanation {
+        Explanation { cause: self.cause, severity: None, why: self.why.into(), remedy: self.remedy.into() }
+    }
 }
 
 /// The severity of an errno without a documented meaning. A failed open shows that the host does not support the operation. A

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::input_file::InputError;
 use crate::{Bdf, Explained, Explanation, Severity};
 
 /// An error of opening the files of a host.
@@ -13,8 +14,8 @@ pub enum TreeError {
     Unreadable {
         /// Path that the caller asked to open.
         path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
+        /// Why it cannot be read.
+        source: InputError,
     },
     /// The file is not a tar archive, or its compression is damaged.
     #[error("{} is not a snapshot", name(path))]
@@ -91,8 +92,12 @@ impl Explained for TreeError {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Unreadable { source, .. } => Explanation::uncaused(
-                format!("The operating system reports: {source}."),
-                "Pass a directory that contains sys and proc, or a snapshot.",
+                match source {
+                    InputError::Io(error) => format!("The operating system reports: {error}."),
+                    InputError::Kind(kind) => format!("The file is {kind}."),
+                    InputError::TooLong { .. } => format!("The file is too long: {source}."),
+                },
+                "Pass a directory that contains sys and proc, a snapshot, or the output of lspci.",
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
                 format!("The file is not a complete tar archive: {}.", reason(source)),

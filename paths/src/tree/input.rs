@@ -1,6 +1,5 @@
 //! Reads a file that is a snapshot or a text, and finds out which.
 
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
@@ -8,9 +7,10 @@ use flate2::read::MultiGzDecoder;
 
 use super::archive::{self, Archive};
 use super::{Limits, TreeError, kind, lspci};
+use crate::input_file::{self, InputError};
 
 /// Maximum size of a text in bytes. The hex dump of the whole config space of 4096 functions has 56 MiB.
-const TEXT_LIMIT_BYTES: u64 = 64 << 20;
+pub(super) const TEXT_LIMIT_BYTES: u64 = 64 << 20;
 /// Number of bytes that decide what a file is; the size of the header of a tar archive.
 const HEAD_BYTES: u64 = archive::HEADER_BYTES as u64;
 /// Number of compressed bytes that unpack to at least [`HEAD_BYTES`].
@@ -26,10 +26,10 @@ pub(super) enum Input {
 
 /// Reads a file. The file may be a pipe, so it is read once.
 pub(super) fn read(path: &Path) -> Result<Input, TreeError> {
-    let unreadable = |source| TreeError::Unreadable { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let unreadable = |source: InputError| TreeError::Unreadable { path: path.to_owned(), source };
+    let mut file = input_file::open(path).map_err(unreadable)?;
     let mut packed = Vec::new();
-    (&mut file).take(PACKED_HEAD_BYTES).read_to_end(&mut packed).map_err(unreadable)?;
+    (&mut file).take(PACKED_HEAD_BYTES).read_to_end(&mut packed).map_err(|error| unreadable(error.into()))?;
     let is_packed = packed.starts_with(&[0x1f, 0x8b]);
     let mut head = Vec::new();
     if is_packed {

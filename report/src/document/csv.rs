@@ -12,15 +12,16 @@ latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operat
 pub(crate) fn render(document: &Document) -> String {
     let mut text = HEADER.to_owned();
     for (saved, label) in document.saved.iter().zip(&document.labels) {
-        let run = [
-            field(label),
-            optional(saved.run.id.as_ref()),
-            optional(saved.run.started_at.as_ref()),
-            plain(saved.environment.emulated),
-            plain(saved.environment.soft_rdma),
-        ];
-        for cell in &saved.cells {
-            text += &run.iter().cloned().chain(fields(cell)).collect::<Vec<_>>().join(",");
+        for (at, cell) in saved.cells.iter().enumerate() {
+            let run = saved.run_of(at);
+            let run = [
+                field(label),
+                optional(run.id.as_ref()),
+                optional(run.started_at.as_ref()),
+                plain(saved.environment.emulated),
+                plain(saved.environment.soft_rdma),
+            ];
+            text += &run.into_iter().chain(fields(cell)).collect::<Vec<_>>().join(",");
             text.push('\n');
         }
     }

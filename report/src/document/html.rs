@@ -196,10 +196,16 @@ fn environment<'a>((saved, label): (&'a Saved, &'a String)) -> Environment<'a> {
         ("run", run.id.clone()),
         ("format version", version),
     ];
+    let appended = saved.appended.iter().map(|appended| {
+        let run = &appended.run;
+        let facts = [run.started_at.clone(), run.id.clone(), Some(run.arguments.join(" "))];
+        let facts: Vec<_> = facts.into_iter().flatten().collect();
+        (format!("added the cells from number {}", appended.first_cell.saturating_add(1)), facts.join(", "))
+    });
     Environment {
         label,
         file: crate::saved::clean_sentence(&saved.file.to_string_lossy()),
-        run: facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
+        run: facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).chain(appended).collect(),
         conditions: &saved.environment.facts,
         plan: &run.plan,
         devices: &saved.environment.devices,

@@ -74,8 +74,9 @@ impl Document {
     /// Reads result files. The document names the files that cannot be read: see [`Document::unreadable`].
     pub fn read(files: &[PathBuf]) -> Self {
         let (mut saved, mut unreadable) = (Vec::new(), Vec::new());
+        let mut limit = saved::MemoryLimit::for_results();
         for file in files {
-            match saved::read(file) {
+            match saved::read_within(file, &mut limit) {
                 Ok(one) => saved.push(one),
                 Err(error) => unreadable.push(error),
             }

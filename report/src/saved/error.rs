@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use peerpath_paths::input_file::InputError;
+
 use super::sanitize::clean_name;
 
 /// A result file that cannot be read.
@@ -19,16 +21,29 @@ pub struct ReadError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadErrorReason {
-    /// The file does not exist or cannot be read.
+    /// The file does not exist, or is not a regular file.
+    #[error("{0}")]
+    Unreadable(#[from] InputError),
+    /// Reading the file fails.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The file is longer than the limit.
-    #[error("the file has {length_bytes} bytes; the limit for a result is {limit_bytes}")]
+    #[error("the file is longer than {} MiB", limit_bytes >> 20)]
     TooLong {
-        /// Length of the file in bytes.
-        length_bytes: u64,
         /// Maximum length of a file in bytes.
         limit_bytes: u64,
+    },
+    /// A cell, the rest of the result, or the results that are read together take more memory than their limit.
+    #[error("the content takes more than {} MiB of memory", limit_bytes >> 20)]
+    TooMuchMemory {
+        /// Maximum memory in bytes.
+        limit_bytes: usize,
+    },
+    /// The result has more cells than a run writes.
+    #[error("the file has more than {limit} cells")]
+    TooManyCells {
+        /// Maximum number of cells.
+        limit: usize,
     },
     /// The file has no bytes, or only white space.
     #[error("the file is empty")]

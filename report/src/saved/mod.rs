@@ -3,36 +3,44 @@
 //! The content of a file is not trusted. A field that is missing or of the wrong type is `None`. Text is shortened, and characters
 //! that control a terminal are replaced. See [`read`].
 
+mod bounded;
 mod cell;
 mod error;
 mod find;
 mod histogram;
+mod memory;
 mod object;
 mod repair;
 mod run;
 mod sanitize;
+mod stream;
 
-use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use peerpath_paths::input_file;
 
 pub use cell::{Outcome, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedSource, SavedTarget};
 pub use error::{ReadError, ReadErrorReason};
 pub use find::{find, labels};
 pub use histogram::{Distribution, quantile_name};
-pub use run::{SavedDevice, SavedEnvironment, SavedRun};
+pub(crate) use memory::MemoryLimit;
+pub use run::{AppendedRun, SavedDevice, SavedEnvironment, SavedRun};
 pub use sanitize::{clean_name, clean_sentence};
 
 use object::Object;
+use stream::Content;
 
 /// File name of a result.
 pub const RESULT_FILE: &str = "result.json";
 /// Newest version of the file format that this reader knows.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Maximum length of a result file, in bytes.
-const MAX_FILE_BYTES: u64 = 2 << 30;
+/// Maximum number of cells of a result.
+pub const MAX_CELLS: usize = stream::MAX_CELLS;
+
+/// Maximum length of a result file, in bytes. A cell has about 4 KiB.
+const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// The content of a result file.
 #[derive(Debug, Clone)]
@@ -43,10 +51,20 @@ pub struct Saved {
     pub remarks: Vec<String>,
     /// The run that wrote the result.
     pub run: SavedRun,
+    /// Later runs that added their cells, in their order.
+    pub appended: Vec<AppendedRun>,
     /// The host of the run.
     pub environment: SavedEnvironment,
     /// The cells, in the order in which they ran.
     pub cells: Vec<SavedCell>,
+}
+
+impl Saved {
+    /// The run that measured a cell, by its index in `cells`.
+    pub fn run_of(&self, cell: usize) -> &SavedRun {
+        let added = self.appended.iter().rev().find(|appended| appended.first_cell <= cell as u64);
+        added.map_or(&self.run, |appended| &appended.run)
+    }
 }
 
 /// Reads a result.
@@ -54,35 +72,42 @@ pub struct Saved {
 /// Truncated files and numbers that JSON cannot express (NaN, infinity) are repaired; [`Saved::remarks`] lists the repairs.
 ///
 /// # Errors
-/// The file cannot be read, is longer than 2 GiB, or is not a JSON object with a list of cells.
+/// The file is not a regular file or cannot be read, is longer than 512 MiB, has more than 100,000 cells, takes more than 512 MiB
+/// of memory, or is not a JSON object with a list of cells.
 pub fn read(file: &Path) -> Result<Saved, ReadError> {
-    read_file(file).map_err(|reason| ReadError { file: file.to_owned(), reason })
+    read_within(file, &mut MemoryLimit::for_results())
 }
 
-fn read_file(file: &Path) -> Result<Saved, ReadErrorReason> {
-    let length_bytes = fs::metadata(file)?.len();
-    if length_bytes > MAX_FILE_BYTES {
-        return Err(ReadErrorReason::TooLong { length_bytes, limit_bytes: MAX_FILE_BYTES });
+/// Reads a result as [`read`] does. Its content counts towards `limit`.
+pub(crate) fn read_within(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadError> {
+    read_file(file, limit).map_err(|reason| ReadError { file: file.to_owned(), reason })
+}
+
+fn read_file(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadErrorReason> {
+    let mut input = input_file::open(file)?.take(MAX_FILE_BYTES + 1);
+    let read = stream::read(&mut input, limit);
+    if input.limit() == 0 {
+        return Err(ReadErrorReason::TooLong { limit_bytes: MAX_FILE_BYTES });
     }
-    let (value, mut remarks) = parse(&fs::read(file)?)?;
-    let Value::Object(_) = value else { return Err(ReadErrorReason::NotAnObject) };
-    let object = Object::of(&value);
-    let list = object.list("cells").ok_or(ReadErrorReason::NoCells)?;
-    let cells: Vec<SavedCell> =
-        list.iter().filter(|cell| cell.is_object()).map(|cell| cell::read(Object::of(cell))).collect();
-    if cells.len() < list.len() {
-        remarks.push(format!("ignored {} of {} cells: not JSON objects", list.len() - cells.len(), list.len()));
-    }
+    let Content { header, cells, mut remarks } = read?;
+    let object = Object::with(&header);
     remarks.extend(version_remark(&object));
     let run = run::read_run(&object);
     if run.interrupted {
         remarks.push("the run was interrupted: cells may be missing".to_owned());
     }
     remarks.extend(run.warnings.iter().cloned());
+    let appended = run::read_appended(&object);
+    for AppendedRun { run, .. } in &appended {
+        let name = run.id.as_deref().unwrap_or("without an identifier");
+        remarks.extend(run.interrupted.then(|| format!("run {name} was interrupted: cells may be missing")));
+        remarks.extend(run.warnings.iter().map(|warning| format!("run {name}: {warning}")));
+    }
     Ok(Saved {
         file: file.to_owned(),
         remarks,
         run,
+        appended,
         environment: run::read_environment(object.object("environment")),
         cells,
     })
@@ -99,23 +124,6 @@ fn version_remark(object: &Object<'_>) -> Option<String> {
     }
 }
 
-/// Parses the JSON. If that fails, repairs it and tries again.
-fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), ReadErrorReason> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(ReadErrorReason::Empty);
-    }
-    let error = match serde_json::from_slice(bytes) {
-        Ok(value) => return Ok((value, Vec::new())),
-        Err(error) => error,
-    };
-    let (repaired, remarks) = repair::repair(bytes);
-    match serde_json::from_slice(&repaired) {
-        Ok(value) if !remarks.is_empty() => Ok((value, remarks)),
-        _ => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +131,7 @@ mod tests {
     fn read_text(text: &str) -> Result<Saved, ReadError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("result.json");
-        fs::write(&file, text).unwrap();
+        std::fs::write(&file, text).unwrap();
         read(&file)
     }
 
@@ -137,11 +145,18 @@ mod tests {
             ("{}", "no list of cells"),
             (r#"{"cells": 5}"#, "no list of cells"),
             ("{\"cells\": [", "invalid JSON"),
+            ("{\"cells\": []} {}", "invalid JSON"),
+            ("\"cells\"", "not an object"),
         ] {
             let error = read_text(text).unwrap_err();
             assert!(error.to_string().contains(reason), "{text:?}: {error}");
         }
-        assert!(read(Path::new("/nowhere/result.json")).is_err());
+        for (file, reason) in
+            [("/nowhere/result.json", "No such file"), ("/dev/zero", "a device"), ("/", "a directory")]
+        {
+            let error = read(Path::new(file)).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 
     #[test]
@@ -178,5 +193,56 @@ mod tests {
         let saved = read_text(r#"{"schema_version": 99, "cells": [{"op": "teleport"}]}"#).unwrap();
         assert!(saved.remarks[0].contains("version 99"));
         assert_eq!(saved.cells[0].op, "teleport");
+    }
+
+    #[test]
+    fn the_last_of_several_lists_of_cells_counts() {
+        let saved =
+            read_text(r#"{"cells": [{}, {}], "other": [1, {"cells": []}], "cells": [{"op": "read"}]}"#).unwrap();
+        assert_eq!(saved.cells.len(), 1);
+    }
+
+    #[test]
+    fn stops_at_the_limits_of_cells_and_memory() {
+        let many = format!(r#"{{"cells": [{}{{}}]}}"#, "{},".repeat(MAX_CELLS));
+        assert!(matches!(read_text(&many).err().unwrap().reason, ReadErrorReason::TooManyCells { .. }));
+        let deep = r#"[{"":0},[],0,"#.repeat(20_000) + &"]".repeat(20_000);
+        for text in [
+            format!(r#"{{"cells": [{{"path": [{}0]}}]}}"#, r#"{"":0},"#.repeat(300_000)),
+            format!(r#"{{"cells": [], "run": {{"plan": [{}0]}}}}"#, r#"{"":0},"#.repeat(300_000)),
+        ] {
+            assert!(
+                matches!(read_text(&text).err().unwrap().reason, ReadErrorReason::TooMuchMemory { .. }),
+                "{}",
+                &text[..30]
+            );
+        }
+        // Unknown fields take no memory.
+        let unknown = format!(r#"{{"x": [{}0], "cells": [{{}}]}}"#, r#"{"":0},"#.repeat(300_000));
+        assert_eq!(read_text(&unknown).unwrap().cells.len(), 1);
+        assert!(matches!(read_text(&deep).err().unwrap().reason, ReadErrorReason::Syntax(_)));
+    }
+
+    #[test]
+    fn files_share_a_limit_of_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("result.json");
+        std::fs::write(&file, format!(r#"{{"cells": [{}{{}}]}}"#, "{},".repeat(99))).unwrap();
+        let mut limit = MemoryLimit::new(150 * size_of::<SavedCell>());
+        assert!(read_within(&file, &mut limit).is_ok());
+        let error = read_within(&file, &mut limit).err().unwrap();
+        assert!(matches!(error.reason, ReadErrorReason::TooMuchMemory { .. }), "{error}");
+    }
+
+    #[test]
+    fn lists_the_runs_that_added_cells() {
+        let saved = read_text(
+            r#"{"schema_version": 1, "run": {"id": "a", "started_at": "1"}, "cells": [{}, {}, {}],
+                "appended": [{"first_cell": 1, "id": "b", "interrupted": true, "warnings": ["slow"]}, {"first_cell": 2, "id": "c"}]}"#,
+        )
+        .unwrap();
+        let ids: Vec<_> = (0..3).map(|at| saved.run_of(at).id.as_deref().unwrap()).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        assert_eq!(saved.remarks, ["run b was interrupted: cells may be missing", "run b: slow"]);
     }
 }

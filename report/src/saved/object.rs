@@ -13,6 +13,11 @@ impl<'a> Object<'a> {
         Self(value.as_object())
     }
 
+    /// The object with these fields.
+    pub(super) fn with(fields: &'a Map<String, Value>) -> Self {
+        Self(Some(fields))
+    }
+
     pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
         self.0?.get(key).filter(|value| !value.is_null())
     }

@@ -31,6 +31,15 @@ pub struct SavedRun {
     pub warnings: Vec<String>,
 }
 
+/// A run that added cells to a result.
+#[derive(Debug, Clone, Default)]
+pub struct AppendedRun {
+    /// Index of its first cell.
+    pub first_cell: u64,
+    /// The run.
+    pub run: SavedRun,
+}
+
 /// The host of a run, and the conditions on it.
 #[derive(Debug, Clone, Default)]
 pub struct SavedEnvironment {
@@ -64,7 +73,19 @@ pub struct SavedDevice {
 }
 
 pub(super) fn read_run(result: &Object<'_>) -> SavedRun {
-    let (run, tool) = (result.object("run"), result.object("tool"));
+    run_of(result, result.object("run"))
+}
+
+pub(super) fn read_appended(result: &Object<'_>) -> Vec<AppendedRun> {
+    let appended = |value: &Value| {
+        let run = Object::of(value);
+        Some(AppendedRun { first_cell: run.count("first_cell")?, run: run_of(result, run) })
+    };
+    result.list("appended").unwrap_or_default().iter().take(MAX_ENTRIES).filter_map(appended).collect()
+}
+
+fn run_of(result: &Object<'_>, run: Object<'_>) -> SavedRun {
+    let tool = result.object("tool");
     let parts: Vec<String> = ["name", "version", "git_revision"].iter().filter_map(|key| tool.name(key)).collect();
     SavedRun {
         schema_version: result.count("schema_version"),

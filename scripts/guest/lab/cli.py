@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         required=True,
-        help="folder for matrix.json and one folder per scenario",
+        help="folder for matrix.json and one folder per scenario; earlier results of these scenarios are replaced",
     )
     comparing.set_defaults(act=_matrix)
 

@@ -94,12 +94,16 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("plain loop", done.stderr)
 
-    def test_ignores_results_of_an_earlier_check(self):
+    def test_keeps_and_ignores_results_of_an_earlier_check(self):
         self.assertEqual(self.check("--quick").returncode, 0)
+        earlier = (self.out / "result.json").read_text()
         done = self.check("--quick", fails="there is no GPU 7", code=2)
         self.assertEqual(done.returncode, 2)
         self.assertIn("no GPU 7", done.stderr)
         self.assertFalse((self.out / "result.json").exists())
+        self.assertEqual((self.folder / "out-1" / "result.json").read_text(), earlier)
+        self.check("--quick")
+        self.assertTrue((self.folder / "out-2" / "runs").is_dir())
 
     def test_names_missing_and_unusable_programs(self):
         self.program("peerpath", "#!/nowhere/python\n")

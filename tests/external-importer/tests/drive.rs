@@ -12,7 +12,7 @@ use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_bench::result::{Outcome, RunResult, Tool};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::{Progress, Runner};
-use peerpath_bench::store::RESULT_FILE;
+use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
 use peerpath_importers::{Op, QueuePairOptions};
 use peerpath_paths::Tree;
@@ -59,7 +59,7 @@ fn run(plan: &Plan, folder: &Path) -> Result<RunResult, Failure> {
         arguments: Vec::new(),
         open: &OpenOptions::default(),
         changes: &peerpath_host::Options { state_dir: folder.join("state"), ..peerpath_host::Options::default() },
-        folder,
+        destination: Destination::Folder(folder, Existing::Refuse),
         interrupt: &Interrupt::default(),
         host: Host::new(Tree::live()),
         routes: Routes::live(),

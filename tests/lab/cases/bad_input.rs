@@ -169,7 +169,7 @@ fn full_disk() -> Result<(), Failed> {
         let first = std::fs::read_to_string(folder.join("result.json"))?;
         // On the full disk, the next run cannot save its result and must not damage the earlier one.
         let _ = std::fs::write(mount.path().join("filler"), vec![0_u8; 1 << 20]);
-        run(&write_from_host(&folder))?.expect(4)?;
+        run(&format!("{} --force", write_from_host(&folder)))?.expect(4)?;
         let names: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.file_name()).collect();
         if names != ["result.json"] || std::fs::read_to_string(folder.join("result.json"))? != first {
             return Err(Failed::from(format!("the folder has changed: {names:?}")));

@@ -390,7 +390,7 @@ fn exporter_dies() -> Result<(), Failed> {
     run("restore")?.expect(0)?;
     run(&format!("bind {NVME}"))?.expect(0)?;
     run(&format!(
-        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --size 4K --iterations 5 --out {}",
+        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op read --size 4K --iterations 5 --force --out {}",
         out.path().display()
     ))?
     .expect(0)

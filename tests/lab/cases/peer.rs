@@ -106,7 +106,7 @@ fn listening(host: &Host, mut server: Running) -> Result<Running, Failed> {
 }
 
 fn client(arguments: &str, out: &Path) -> Command {
-    let arguments = format!("run --peer {ADDRESS} --to verbs:rxe1 {arguments} --out {}", out.display());
+    let arguments = format!("run --peer {ADDRESS} --to verbs:rxe1 {arguments} --force --out {}", out.display());
     on(CLIENT, &peerpath(), &arguments)
 }
 

@@ -29,7 +29,7 @@ fn export_over_a_socket() -> Result<(), Failed> {
     for _ in 0..2 {
         run(&format!(
             "run --from socket:{} --to verbs:rxe0 --op register --op write --op read --size 4K --size 64K \
-             --iterations 20 --out {folder}",
+             --iterations 20 --force --out {folder}",
             socket.display()
         ))?
         .expect(0)?;

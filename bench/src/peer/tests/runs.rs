@@ -22,6 +22,7 @@ use crate::plan::{Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
 use crate::run::{Runner, Server};
+use crate::store::{Destination, Existing};
 
 fn tool() -> Tool {
     Tool { name: "peerpath".to_owned(), version: "0".to_owned(), git_revision: None }
@@ -87,7 +88,7 @@ fn run(at: SocketAddr, ops: &[Op], change: impl FnOnce(&mut Plan)) -> Result<Run
         arguments: Vec::new(),
         open: &open,
         changes: &changes,
-        folder: folder.path(),
+        destination: Destination::Folder(folder.path(), Existing::Refuse),
         interrupt: &interrupt,
         host: Host::new(Tree::live()),
         routes: Routes::live(),

@@ -109,7 +109,7 @@ impl RemoteLeg<'_> {
         cell.engine = cell.engine.map(|engine| if soft { "cpu".into() } else { engine });
         cell.mechanism = mechanism.filter(|_| cell.iterations.is_some());
         cell.target = offer.target.clone();
-        cell.id = format!("{}/peer{}", cell.id, leg.far.map_or_else(String::new, |far| format!("/{far}")));
+        cell.id = record::id_with_peer(leg, spec);
         cell.far = Some(far);
         Some(cell)
     }

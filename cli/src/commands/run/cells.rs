@@ -1,6 +1,6 @@
 //! The cells of a result as a table.
 
-use peerpath_bench::result::{Cell, Latency, Outcome, RunResult};
+use peerpath_bench::result::{Cell, Latency, Outcome};
 use peerpath_paths::PathName;
 use peerpath_report::units;
 
@@ -8,8 +8,8 @@ use crate::hints::CommandLine;
 use crate::table::{Table, number, text};
 use crate::terminal::printable;
 
-/// A table of the cells, followed by the reason and remedy of those that did not pass.
-pub(super) fn render(result: &RunResult, command_line: &CommandLine, width: usize) -> String {
+/// A table of cells, followed by the reason and remedy of those that did not pass.
+pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -> String {
     let mut columns = vec![
         text("source", 0),
         text("target", 4),
@@ -26,17 +26,17 @@ pub(super) fn render(result: &RunResult, command_line: &CommandLine, width: usiz
     ];
     // These columns appear only if a value exceeds 1, because most runs use one of each.
     let several = [("qps", (|cell| cell.qps) as fn(&Cell) -> u32), ("threads", |cell| cell.threads)];
-    let several = several.map(|(header, of)| result.cells.iter().any(|cell| of(cell) > 1).then_some((header, of)));
+    let several = several.map(|(header, of)| cells.iter().any(|cell| of(cell) > 1).then_some((header, of)));
     let several: Vec<_> = several.into_iter().flatten().collect();
     let after_depth = 6;
     columns.splice(after_depth..after_depth, several.iter().map(|(header, _)| number(header, 0)));
     let mut table = Table::new(columns);
-    for cell in &result.cells {
+    for cell in cells {
         let mut row = row(cell);
         row.splice(after_depth..after_depth, several.iter().map(|(_, of)| of(cell).to_string()));
         table.push(row);
     }
-    table.render(width) + &reasons(&result.cells, command_line)
+    table.render(width) + &reasons(cells, command_line)
 }
 
 /// Each reason once, with the cells that did not pass because of it.

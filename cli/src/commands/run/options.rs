@@ -106,9 +106,15 @@ pub(in crate::commands) struct RunCommand {
     /// VFIO interface: auto, group or cdev
     #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", help_heading = HOST)]
     pub(super) vfio: VfioInterface,
-    /// Directory for result.json  [default: results/TIME-HOSTNAME/]
+    /// Directory for result.json; it must not contain one  [default: a new directory results/TIME-HOSTNAME/]
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub(super) out: Option<PathBuf>,
+    /// Replace the result in --out
+    #[arg(long, requires = "out", conflicts_with = "append", help_heading = HOST)]
+    pub(super) force: bool,
+    /// Add the cells to the result in --out, if it has one. Program and host must be those that wrote it
+    #[arg(long, requires = "out", help_heading = HOST)]
+    pub(super) append: bool,
 
     /// Host that runs `peerpath serve`. Data moves between this host and the memory that `serve` exports
     #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]

@@ -1,6 +1,7 @@
 //! Progress of a run on standard error: a bar on a terminal, otherwise one line per cell.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_bench::failure::Failure;
@@ -14,6 +15,7 @@ pub(super) struct Bar<'a> {
     on_terminal: bool,
     done: usize,
     total: usize,
+    file: PathBuf,
     command_line: &'a CommandLine,
 }
 
@@ -25,7 +27,12 @@ impl<'a> Bar<'a> {
         if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {bar:24} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
-        Self { bar, on_terminal, done: 0, total, command_line }
+        Self { bar, on_terminal, done: 0, total, file: PathBuf::new(), command_line }
+    }
+
+    /// The file that the result is saved to; empty before the run starts.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Removes the bar.
@@ -35,6 +42,10 @@ impl<'a> Bar<'a> {
 }
 
 impl Progress for Bar<'_> {
+    fn saving(&mut self, file: &Path) {
+        self.file = file.to_owned();
+    }
+
     fn begin(&mut self, what: &str) {
         self.bar.set_message(what.to_owned());
         if !self.on_terminal {

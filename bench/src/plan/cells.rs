@@ -1,0 +1,198 @@
+//! The legs and the cells of a plan.
+
+use peerpath_exporter::Source;
+use peerpath_importers::{Op, OpSpec, Role};
+use peerpath_paths::PathName;
+
+use super::bounds::ATOMIC_BYTES;
+use super::{Mechanism, Mode, Plan, Target};
+
+/// Minimum length of a range. On most hosts a shorter range would be less than a page.
+const SHORTEST_RANGE_BYTES: u64 = 4096;
+
+/// A leg: a source, a target and a path. Source and target are opened once for all cells of the leg.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg<'plan> {
+    /// The memory to export.
+    pub source: &'plan Source,
+    /// The device to register the memory with. In a run with a peer: the device of this host.
+    pub target: &'plan Target,
+    /// Memory of this host that transfers use, in a run with a peer. `None` if the plan does not name any.
+    pub far: Option<&'plan Source>,
+    /// The path that the data must take.
+    pub asked: Option<PathName>,
+}
+
+/// One cell of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellSpec {
+    /// The path that the data must take.
+    pub asked: Option<PathName>,
+    /// The operation.
+    pub op: Op,
+    /// Properties of the operation on this target. `None` if the target does not offer it.
+    pub spec: Option<OpSpec>,
+    /// The measurement mode.
+    pub mode: Mode,
+    /// Bytes per operation.
+    pub size_bytes: u64,
+    /// Number of ranges to split the source into. `None`: do not split it.
+    pub ranges: Option<u32>,
+    /// Registration of the ranges.
+    pub mechanism: Mechanism,
+    /// Number of operations in flight on each queue pair.
+    pub depth: u32,
+    /// Number of queue pairs per thread.
+    pub qps: u32,
+    /// Number of threads.
+    pub threads: u32,
+    /// Whether both sides post.
+    pub bidirectional: bool,
+}
+
+impl CellSpec {
+    /// Whether the operation transfers data. An operation that the target does not offer counts as a transfer.
+    pub fn transfers(&self) -> bool {
+        transfers(self.spec)
+    }
+
+    /// Whether the ranges are too short to be exported. If each range has to contain a whole operation, its length is that of
+    /// the operation.
+    fn has_too_short_ranges(&self) -> bool {
+        let count = self.ranges.unwrap_or(1);
+        let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
+            self.size_bytes
+        } else {
+            self.size_bytes / u64::from(count)
+        };
+        count > 1 && each < SHORTEST_RANGE_BYTES
+    }
+}
+
+/// Properties of an operation on a target. `None` if the target does not offer it.
+fn spec_of(target: &Target, op: Op) -> Option<OpSpec> {
+    target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op)
+}
+
+fn transfers(spec: Option<OpSpec>) -> bool {
+    spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
+}
+
+/// Whether the kernel's calls are traced. The trace does not distinguish threads, so such a cell has one thread.
+fn is_traced(spec: Option<OpSpec>) -> bool {
+    spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map))
+}
+
+impl Plan {
+    /// The legs, in the order in which they run.
+    ///
+    /// Each source has a leg only for the paths that its kind supports. So one plan can contain a BAR and its host-memory
+    /// baseline.
+    pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
+        let ends = move |target| {
+            let far = self.far.iter().map(Some).chain(self.far.is_empty().then_some(None));
+            far.map(move |far| (target, far))
+        };
+        self.sources.iter().flat_map(move |source| {
+            self.targets.iter().flat_map(ends).flat_map(move |(target, far)| {
+                self.paths_of(source).into_iter().map(move |asked| Leg { source, target, far, asked })
+            })
+        })
+    }
+
+    /// The paths of the plan that this kind of source supports. If it supports none, returns all of them, so that the cells
+    /// report the reason.
+    fn paths_of(&self, source: &Source) -> Vec<Option<PathName>> {
+        let fits = |asked: &Option<PathName>| {
+            asked.is_none_or(|path| match source {
+                Source::Vfio { .. } | Source::Cuda { .. } => path != PathName::HostMemory,
+                Source::Udmabuf { .. } | Source::Heap { .. } | Source::Host { .. } => path == PathName::HostMemory,
+                // The kind of memory is known only when the socket is opened.
+                Source::Socket { .. } => true,
+            })
+        };
+        let fitting: Vec<_> = self.paths.iter().copied().filter(fits).collect();
+        if fitting.is_empty() { self.paths.clone() } else { fitting }
+    }
+
+    /// The cells of a leg, in the order in which they run.
+    pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
+        let Leg { target, asked, .. } = leg;
+        let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
+        let bidirectional = false;
+        let mut cells = Vec::new();
+        for &op in &self.ops {
+            let spec = spec_of(target, op);
+            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
+            for &size_bytes in sizes_bytes {
+                for ranges in self.range_counts() {
+                    let cell = CellSpec {
+                        asked,
+                        op,
+                        spec,
+                        mode,
+                        size_bytes,
+                        ranges,
+                        mechanism,
+                        depth,
+                        qps,
+                        threads,
+                        bidirectional,
+                    };
+                    if !cell.has_too_short_ranges() {
+                        self.expand_modes(cell, &mut cells);
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    fn range_counts(&self) -> Vec<Option<u32>> {
+        if self.ranges.is_empty() { vec![None] } else { self.ranges.iter().copied().map(Some).collect() }
+    }
+
+    /// Adds a cell for each combination of mode, depth, number of queue pairs and number of threads.
+    fn expand_modes(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
+        if !cell.transfers() {
+            let threads = if is_traced(cell.spec) { &[1][..] } else { &self.threads };
+            cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
+            return;
+        }
+        for &mode in &self.modes {
+            let is_bandwidth = mode == Mode::Bandwidth;
+            let (depths, qps): (&[u32], &[u32]) = if is_bandwidth { (&self.depths, &self.qps) } else { (&[1], &[1]) };
+            for &threads in &self.threads {
+                for &qps in qps {
+                    let bidirectional = is_bandwidth && self.bidirectional;
+                    let of = |&depth| CellSpec { mode, depth, qps, threads, bidirectional, ..cell };
+                    cells.extend(depths.iter().map(of));
+                }
+            }
+        }
+    }
+
+    /// Number of combinations of the values: cells, and those that [`Plan::cells`] omits. Computed without listing them, because
+    /// a short plan can have more than fit into memory. The largest number stands for all larger ones.
+    pub(super) fn combinations(&self) -> u64 {
+        let count = |length: usize| length.max(1) as u64;
+        let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
+        let of_op = |target: &Target, op: Op| {
+            let spec = spec_of(target, op);
+            let sizes = if op.is_atomic() { 1 } else { self.sizes_bytes.len() as u64 };
+            let threads = if is_traced(spec) { 1 } else { self.threads.len() as u64 };
+            let queues = (self.qps.len() as u64).saturating_mul(self.depths.len() as u64);
+            let of_mode = |mode: &Mode| if *mode == Mode::Bandwidth { queues } else { 1 };
+            let modes = if transfers(spec) { sum(&mut self.modes.iter().map(of_mode)) } else { 1 };
+            [count(self.ranges.len()), threads, modes].into_iter().fold(sizes, u64::saturating_mul)
+        };
+        let cells = sum(&mut self.targets.iter().flat_map(|target| self.ops.iter().map(move |op| of_op(target, *op))));
+        let paths = sum(&mut self.sources.iter().map(|source| self.paths_of(source).len() as u64));
+        cells.saturating_mul(paths).saturating_mul(count(self.far.len()))
+    }
+
+    /// Total number of cells of all legs.
+    pub fn cell_count(&self) -> usize {
+        self.legs().map(|leg| self.cells(leg).len()).sum()
+    }
+}

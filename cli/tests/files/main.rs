@@ -1,0 +1,7 @@
+//! Files that the program reads and writes: what a user names has bounds, and no result is lost.
+
+mod inputs;
+#[path = "../contracts/program.rs"]
+#[allow(dead_code, reason = "these tests use some of it")]
+mod program;
+mod result_folder;

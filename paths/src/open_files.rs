@@ -1,0 +1,40 @@
+//! Recognizes the limits of open files, which can make any step fail.
+
+use std::error::Error;
+use std::io;
+
+use nix::errno::Errno;
+
+use crate::Explanation;
+use crate::explain::common;
+
+/// The explanation of an error that a limit of open files caused, also as the source of another error; `None` for other errors.
+///
+/// What failed does not matter then: its own remedy would lead away from the limit.
+pub fn limit_of_open_files(error: &(dyn Error + 'static)) -> Option<Explanation> {
+    let mut errors = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    errors.find_map(errno).filter(|errno| [Errno::EMFILE as i32, Errno::ENFILE as i32].contains(errno)).and_then(common)
+}
+
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let of_io = || error.downcast_ref::<io::Error>()?.raw_os_error();
+    of_io().or_else(|| error.downcast_ref::<Errno>().map(|errno| *errno as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read it")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn finds_the_limit_below_other_errors() {
+        let of = |errno: Errno| limit_of_open_files(&Outer(errno.into()));
+        assert!(of(Errno::EMFILE).unwrap().remedy.contains("ulimit -n"));
+        assert!(of(Errno::ENFILE).unwrap().remedy.contains("fs.file-max"));
+        assert_eq!(of(Errno::ENOENT), None);
+        assert!(limit_of_open_files(&Errno::EMFILE).is_some());
+    }
+}
