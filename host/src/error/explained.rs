@@ -64,7 +64,7 @@ impl Explained for Error {
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
                 "Every change must be revertible, and this change is not.",
-                "Remove the configuration first, or choose another importer.",
+                "Remove the configuration first, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
             Self::Acs { bdf, source, .. } => Explanation::uncaused(
@@ -139,8 +139,8 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
     let remedy = match (forceable, forced) {
         (true, _) => "Stop these uses, or force the change of a function in use.",
         (false, true) => {
-            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, and software RDMA \
-             that a program has open."
+            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, enabled virtual \
+             functions, and software RDMA that a program has open."
         }
         (false, false) => "Stop these uses.",
     };
