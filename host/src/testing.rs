@@ -208,7 +208,7 @@ impl HostWriter for Kernel {
 
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
         self.step()?;
-        Ok(networks::run(&self.root, program, &arguments.join(" ")))
+        Ok(networks::run(&self.root, program, arguments))
     }
 }
 

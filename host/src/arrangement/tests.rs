@@ -16,21 +16,8 @@ fn fixture() -> Fixture {
     fixture.pci_driver("pcieport");
     fixture.function(EXPORTER).group(1).driver("vfio-pci").file("driver_override", "vfio-pci\n");
     fixture.function(PORT).group(9).driver("pcieport").file("class", "0x060400\n").acs(0x1d);
-    fixture.function(NIC).group(9).driver("e1000e").file("class", "0x020000\n");
+    fixture.nic(NIC, 9);
     fixture.file("sys/kernel/iommu_groups/9/type", "DMA-FQ\n");
-    let net = format!("sys/devices/pci0000:00/{NIC}/net/eth0");
-    fixture.interface(&net, "0x1003");
-    for (file, text) in [
-        ("dev_port", "0\n"),
-        ("mtu", "9000\n"),
-        ("address", "52:54:00:00:00:02\n"),
-        ("addresses", "192.168.101.1/24 scope global\n10.0.0.1/8 scope global\n"),
-        ("routes", "-4 10.9.0.0/16 via 192.168.101.254\n"),
-    ] {
-        fixture.file(&format!("{net}/{file}"), text);
-    }
-    fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
-    fixture.file("sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE\n");
     fixture
 }
 

@@ -6,8 +6,8 @@ use std::io;
 use peerpath_paths::{Bdf, IommuGroupId, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
 
-use super::network::{self, Network};
-use super::{Subject, driver};
+use super::Subject;
+use super::taken::Taken;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
 use crate::in_use::refuse_in_use;
@@ -22,12 +22,12 @@ pub(crate) struct Domain {
     members: Vec<Member>,
 }
 
-/// A function of the group, its driver and its network configuration.
+/// A function of the group that is taken from its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
     bdf: Bdf,
-    driver: String,
-    network: Network,
+    #[serde(flatten)]
+    taken: Taken,
 }
 
 /// Lists the functions of a group whose drivers must be unbound before the type can change, and the drivers.
@@ -58,11 +58,11 @@ impl Domain {
     /// # Errors
     /// The state of a function of the group cannot be restored.
     pub(crate) fn before(host: &HostTree, group: IommuGroupId) -> Result<Self, Error> {
-        let member = |(bdf, driver)| {
+        let member = |(bdf, _)| {
             if let Some(what) = not_restorable(host, bdf)? {
                 return Err(Error::NotRestorable { subject: Subject::Function(bdf), what });
             }
-            Ok(Member { bdf, driver, network: Network::before(host, bdf)? })
+            Ok(Member { bdf, taken: Taken::before(host, bdf)? })
         };
         let members = members_with_drivers(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
         Ok(Self { group, kind: read_kind(host, group)?, members })
@@ -73,27 +73,20 @@ impl Domain {
 pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
     let group = domain.group;
     if !kinds.contains(&read_kind(host, group)?.as_str()) {
-        for Member { bdf, driver, .. } in &domain.members {
-            // Leave the function bound if another driver was bound meanwhile.
-            if host.driver(*bdf)?.as_ref() == Some(driver) {
-                driver::unbind(host, *bdf, driver)?;
-            }
+        for Member { bdf, taken } in &domain.members {
+            taken.unbind(host, *bdf)?;
         }
-        for Member { bdf, network, .. } in &domain.members {
-            network::wait_for_removal(host, *bdf, network)?;
+        for Member { bdf, taken } in &domain.members {
+            taken.wait_for_removal(host, *bdf)?;
         }
         write_kind(host, group, kinds)?;
     }
-    for Member { bdf, driver, .. } in &domain.members {
-        if host.driver(*bdf)?.is_none() {
-            driver::bind_to(host, *bdf, driver)?;
-        }
+    for Member { bdf, taken } in &domain.members {
+        taken.bind(host, *bdf)?;
     }
     let mut outcome = Ok(());
-    for Member { bdf, driver, network } in &domain.members {
-        if host.driver(*bdf)?.as_ref() == Some(driver) {
-            outcome = outcome.and(network::restore(host, *bdf, network));
-        }
+    for Member { bdf, taken } in &domain.members {
+        outcome = outcome.and(taken.restore_network(host, *bdf));
     }
     outcome.and(read_kind(host, group))
 }
@@ -104,8 +97,8 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
 /// A function whose driver would be unbound is now in use and must not be unbound. Nothing is changed then.
 pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
-        for Member { bdf, driver, .. } in &domain.members {
-            if host.driver(*bdf)?.as_ref() == Some(driver) {
+        for Member { bdf, taken } in &domain.members {
+            if taken.is_bound(host, *bdf)? {
                 // The user may have forced the change, so only uses that `force_in_use` does not cover prevent reverting it.
                 refuse_in_use(host, *bdf, true)?;
             }

@@ -13,6 +13,7 @@ use super::acs::Acs;
 use super::domain::Domain;
 use super::revert::{Reverted, revert};
 use super::state_dir::StateDir;
+use super::taken::Taken;
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
 
@@ -41,8 +42,8 @@ pub(super) struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Change {
-    /// The function was bound to vfio-pci.
-    Driver { driver: Option<String>, driver_override: Option<String> },
+    /// The function was taken from its driver and bound to vfio-pci.
+    Driver(Taken),
     /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
     /// repeats this, after the later changes in the journal are reverted.
     Rebound { driver: String },
@@ -76,7 +77,7 @@ impl Entry {
     pub(crate) fn subject(&self) -> Subject {
         match &self.change {
             Change::Domain(domain) => Subject::Group(domain.group),
-            Change::Driver { .. } | Change::Rebound { .. } | Change::Acs(_) => Subject::Function(self.bdf),
+            Change::Driver(_) | Change::Rebound { .. } | Change::Acs(_) => Subject::Function(self.bdf),
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
     }
 
     fn entry(bdf: &str, driver: Option<&str>) -> Entry {
-        entry_of(bdf, Change::Driver { driver: driver.map(str::to_owned), driver_override: None })
+        entry_of(bdf, Change::Driver(Taken::of_driver(driver)))
     }
 
     #[test]
@@ -284,9 +285,9 @@ mod tests {
         // The dead process cleared RR; now CR is cleared as well.
         let both = Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d });
         assert_eq!(begin(Change::Acs(Acs { offset: 0x106, mask: 0x08, control: 0x19 })), both);
-        let driver = Change::Driver { driver: Some("nvme".to_owned()), driver_override: None };
+        let driver = Change::Driver(Taken::of_driver(Some("nvme")));
         begin(driver.clone());
-        assert_eq!(begin(Change::Driver { driver: None, driver_override: Some("vfio-pci".to_owned()) }), driver);
+        assert_eq!(begin(Change::Driver(Taken::of_driver(None))), driver);
     }
 
     #[test]
@@ -296,7 +297,7 @@ mod tests {
             "driver_override":null},"owner":{"kind":"bind","pid":7,"start_time_ticks":8},"boot_id":"x"}]}"#;
         fs::write(journal.dir.file(FILE), text).unwrap();
         let entries = journal.entries().unwrap();
-        assert_eq!(entries[0].change, Change::Driver { driver: Some("nvme".to_owned()), driver_override: None });
+        assert_eq!(entries[0].change, Change::Driver(Taken::of_driver(Some("nvme"))));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod network;
 mod restore;
 mod revert;
 mod state_dir;
+mod taken;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ pub(crate) use lock::Lock;
 pub use restore::{Outcome, Restored, restore};
 pub use revert::Reverted;
 pub(crate) use state_dir::StateDir;
+pub(crate) use taken::Taken;
 
 /// Object of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

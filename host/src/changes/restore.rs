@@ -97,7 +97,7 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
         journal.remove(&entry)?;
         return Ok(Outcome::Obsolete);
     }
-    if matches!(entry.change, Change::Driver { .. } | Change::Rebound { .. }) {
+    if matches!(entry.change, Change::Driver(_) | Change::Rebound { .. }) {
         let pids = wait_for_users(options, bdf)?;
         if !pids.is_empty() {
             return Ok(Outcome::Open { pids });

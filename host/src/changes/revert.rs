@@ -35,9 +35,9 @@ impl fmt::Display for Reverted {
 pub(super) fn revert(host: &HostTree, entry: &Entry) -> Result<Reverted, Error> {
     let bdf = entry.bdf;
     match &entry.change {
-        Change::Driver { driver, driver_override } => {
-            driver::revert(host, bdf, driver.as_deref(), driver_override.as_deref())?;
-            Ok(Reverted::Driver(driver.clone()))
+        Change::Driver(before) => {
+            before.revert(host, bdf)?;
+            Ok(Reverted::Driver(before.driver.clone()))
         }
         Change::Rebound { driver } => {
             driver::rebind(host, bdf, driver)?;
