@@ -141,6 +141,28 @@ pub enum Error {
         /// Time waited for the part to appear, in seconds.
         waited_s: u64,
     },
+    /// The function or group of a change has other functions now, so the change is not reverted.
+    #[error("cannot restore {subject}: {found}")]
+    Replaced {
+        /// The changed function or group.
+        subject: Subject,
+        /// Difference between then and now, as a clause.
+        found: String,
+        /// State before the change, as a noun phrase.
+        before: String,
+        /// Whether the change is still in the journal, because some of the changed functions are still there.
+        kept: bool,
+    },
+    /// Another program bound another driver to the function after the change, so the change is not reverted.
+    #[error("cannot restore {bdf}: another program has bound it to {driver}")]
+    OtherDriver {
+        /// Address of the function.
+        bdf: Bdf,
+        /// The driver that is bound now.
+        driver: String,
+        /// Driver before the change; `None` if there was none.
+        before: Option<String>,
+    },
     /// A change failed, and the changes before it cannot be reverted.
     #[error("{error}; cannot revert the earlier changes: {left}")]
     LeftChanged {

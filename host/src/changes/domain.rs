@@ -67,6 +67,19 @@ impl Domain {
         let members = members_with_drivers(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
         Ok(Self { group, kind: read_kind(host, group)?, members })
     }
+
+    /// The functions whose drivers are unbound while the type changes.
+    pub(super) fn members(&self) -> impl Iterator<Item = Bdf> {
+        self.members.iter().map(|member| member.bdf)
+    }
+
+    /// Merges with the state recorded by an earlier change of the same group that is not yet reverted. The earlier change may
+    /// have left drivers unbound; functions may have joined the group since.
+    pub(super) fn after(mut self, mut left: Self) -> Self {
+        self.members.retain(|member| left.members().all(|bdf| bdf != member.bdf));
+        left.members.append(&mut self.members);
+        left
+    }
 }
 
 /// Sets the domain type to the first type in `kinds` that the kernel accepts, and returns the resulting type.
@@ -109,12 +122,8 @@ pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
 
 /// Describes state of a function that the driver does not recreate when it is bound again; `None` if there is none.
 fn not_restorable(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
-    let virtual_functions = host.function_number(bdf, "sriov_numvfs")?.filter(|count| *count > 0);
     let is_console = host.function_number(bdf, "boot_vga")? == Some(1);
-    Ok(match virtual_functions {
-        Some(count) => Some(format!("{count} virtual functions are enabled")),
-        None => is_console.then(|| "the firmware uses it as the boot display".to_owned()),
-    })
+    Ok(is_console.then(|| "the firmware uses it as the boot display".to_owned()))
 }
 
 fn read_kind(host: &HostTree, group: IommuGroupId) -> Result<String, Error> {

@@ -7,6 +7,8 @@
 pub(crate) mod acs;
 pub(crate) mod domain;
 pub(crate) mod driver;
+mod entry;
+mod identity;
 mod journal;
 mod lock;
 mod network;
@@ -19,7 +21,8 @@ use std::fmt;
 
 use peerpath_paths::{Bdf, IommuGroupId};
 
-pub(crate) use journal::{Change, Entry, Journal, OwnerKind};
+pub(crate) use entry::{Change, Entry, OwnerKind};
+pub(crate) use journal::Journal;
 pub(crate) use lock::Lock;
 pub use restore::{Outcome, Restored, restore};
 pub use revert::Reverted;

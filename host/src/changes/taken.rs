@@ -71,7 +71,16 @@ impl Taken {
     }
 
     /// Restores the driver, the driver override and the network configuration of a function that was bound to vfio-pci.
+    ///
+    /// # Errors
+    /// Another program bound another driver meanwhile, which this keeps.
     pub(super) fn revert(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        if let Some(other) = host.driver(bdf)?
+            && Some(&other) != self.driver.as_ref()
+            && !host.tree().has_vfio_driver(bdf)
+        {
+            return Err(Error::OtherDriver { bdf, driver: other, before: self.driver.clone() });
+        }
         driver::release(host, bdf, self.driver.as_deref(), self.driver_override.as_deref())?;
         self.bind(host, bdf)?;
         self.restore_network(host, bdf)

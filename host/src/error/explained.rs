@@ -87,6 +87,14 @@ impl Explained for Error {
                     "Check `dmesg | grep {bdf}`, then restore the host again: the journal lists the remaining changes."
                 ),
             ),
+            Self::Replaced { before, kept, .. } => replaced(before, *kept),
+            Self::OtherDriver { driver, before, .. } => Explanation::uncaused(
+                "A driver that another program bound after the change is kept. The change stays in the journal.",
+                match before {
+                    Some(before) => format!("Unbind {driver} and restore the host again, or bind {before}."),
+                    None => format!("Unbind {driver} and restore the host again."),
+                },
+            ),
             Self::LeftChanged { left, .. } => {
                 let Explanation { cause, severity, why, remedy } = left.explanation();
                 let remedy = format!("{remedy} Then restore the host: the journal lists the remaining changes.");
@@ -120,6 +128,23 @@ fn file(path: &Path, source: &io::Error) -> Explanation {
         );
     }
     Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
+}
+
+fn replaced(before: &str, kept: bool) -> Explanation {
+    if kept {
+        return Explanation::uncaused(
+            "Functions were added or removed after the change, for example by a PCI rescan. Nothing was changed, and the change stays \
+             in the journal.",
+            format!(
+                "Restore the host again when the same functions are there, or restore the earlier state by hand: {before}."
+            ),
+        );
+    }
+    Explanation::uncaused(
+        "The functions were removed or replaced after the change, and the change is gone with them. Nothing was changed, and the \
+         journal no longer lists it.",
+        format!("Check the functions that are there now. State before the change: {before}."),
+    )
 }
 
 fn open_elsewhere(pids: &[u32]) -> Explanation {
@@ -210,6 +235,19 @@ mod tests {
             Error::Acs { bdf: bdf(), operation: "write", source: io::Error::other("the port kept the bits") },
             Error::Program { command: "ip link".to_owned(), message: "no".to_owned() },
             Error::NotRestored { bdf: bdf(), what: "eth0".to_owned(), waited_s: 1 },
+            Error::Replaced {
+                subject: Subject::Function(bdf()),
+                found: "no".to_owned(),
+                before: "x".to_owned(),
+                kept: true,
+            },
+            Error::Replaced {
+                subject: Subject::Function(bdf()),
+                found: "no".to_owned(),
+                before: "x".to_owned(),
+                kept: false,
+            },
+            Error::OtherDriver { bdf: bdf(), driver: "uio".to_owned(), before: None },
             Error::LeftChanged {
                 error: Box::new(Error::VfioPciMissing),
                 left: Box::new(Error::NoProgram { program: "ip" }),
