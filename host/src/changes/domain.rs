@@ -7,6 +7,7 @@ use peerpath_paths::{Bdf, IommuGroupId, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
 
 use super::Subject;
+use super::names::name;
 use super::taken::Taken;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
@@ -16,7 +17,7 @@ use crate::in_use::refuse_in_use;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Domain {
     pub(crate) group: IommuGroupId,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "name")]
     pub(crate) kind: String,
     /// Functions whose drivers are unbound while the type changes.
     members: Vec<Member>,

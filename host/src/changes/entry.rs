@@ -9,6 +9,7 @@ use super::Subject;
 use super::acs::Acs;
 use super::domain::Domain;
 use super::identity::{Comparison, Identity, compare};
+use super::names::name;
 use super::taken::Taken;
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
@@ -39,7 +40,10 @@ pub(crate) enum Change {
     Driver(Taken),
     /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
     /// repeats this, after the later changes in the journal are reverted.
-    Rebound { driver: String },
+    Rebound {
+        #[serde(deserialize_with = "name")]
+        driver: String,
+    },
     /// The domain type of the function's IOMMU group was changed.
     Domain(Domain),
     /// Bits of the function's ACS Control register were changed.

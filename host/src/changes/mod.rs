@@ -11,6 +11,7 @@ mod entry;
 mod identity;
 mod journal;
 mod lock;
+mod names;
 mod network;
 mod restore;
 mod revert;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::interface::{Interface, NotRestorable};
 use super::Subject;
+use super::names::{name, optional_pair};
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 use crate::in_use::{Below, RdmaDevice, rdma_devices};
@@ -31,8 +32,10 @@ pub(super) struct Network {
 /// An RDMA device of the function, or a software RDMA device on one of its interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Rdma {
+    #[serde(deserialize_with = "name")]
     name: String,
     /// Kind (`rxe` or `siw`) and network interface of a software RDMA device; `None` for hardware.
+    #[serde(default, deserialize_with = "optional_pair")]
     software: Option<(String, String)>,
     /// Whether port 1 was active.
     active: bool,

@@ -4,6 +4,7 @@ use peerpath_paths::{Bdf, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
 
 use super::driver;
+use super::names::optional_name;
 use super::network::{self, Network};
 use crate::Error;
 use crate::host_tree::HostTree;
@@ -11,9 +12,10 @@ use crate::host_tree::HostTree;
 /// State of a function before it is taken from its driver, and what disappears with the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Taken {
+    #[serde(default, deserialize_with = "optional_name")]
     pub(super) driver: Option<String>,
     /// Journals of older versions lack it where the override does not change.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_name")]
     driver_override: Option<String>,
     /// Journals of older versions lack it where `bind` took the function.
     #[serde(default)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::link::Link;
 use super::{TIMEOUT, ip_arguments, until};
 use crate::Error;
+use crate::changes::names::{name, optional_name, routes};
 use crate::host_tree::{HostTree, read_trimmed};
 use crate::in_use::Below;
 
@@ -17,16 +18,20 @@ const NAMING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else
 /// A network interface. Addresses, routes and neighbours are stored as arguments of `ip`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Interface {
+    #[serde(deserialize_with = "name")]
     name: String,
     /// `dev_port`, which distinguishes the interfaces of one function. Names can change.
     port: u64,
+    #[serde(default, deserialize_with = "optional_name")]
     mac: Option<String>,
+    #[serde(default, deserialize_with = "optional_name")]
     mtu: Option<String>,
     up: bool,
     /// Journals of older versions lack it.
     #[serde(default)]
     link: Link,
     addresses: Vec<String>,
+    #[serde(deserialize_with = "routes")]
     routes: Vec<String>,
     /// Journals of older versions lack them.
     #[serde(default)]

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ip_arguments::parse;
 use crate::Error;
+use crate::changes::names::names;
 use crate::host_tree::HostTree;
 
 /// Settings of a link. The default is the state of a new link, which needs no restoring.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Link {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "names")]
     altnames: Vec<String>,
     #[serde(default)]
     alias: Option<String>,
