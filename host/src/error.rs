@@ -1,5 +1,6 @@
 //! Errors: one variant for each operation that can fail, with the object of the operation.
 
+mod denied;
 mod explained;
 
 use std::io;
@@ -184,6 +185,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Another user owns the state directory or can write to it, and could make root change the host.
+    #[error("cannot use the state directory {path}: {}", distrust(*owner, *mode, *user))]
+    UntrustedStateDir {
+        /// Path of the directory.
+        path: PathBuf,
+        /// User ID of its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Effective user ID of this process.
+        user: u32,
+    },
     /// The journal does not have the expected format.
     #[error("cannot parse the journal {path}")]
     BadJournal {
@@ -193,6 +206,14 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+fn distrust(owner: u32, mode: u32, user: u32) -> String {
+    if owner == user {
+        format!("other users can write to it (mode {mode:04o})")
+    } else {
+        format!("user {owner} owns it, not user {user}")
+    }
 }
 
 fn list(uses: &[InUse]) -> String {

@@ -1,10 +1,10 @@
 //! Reason and remedy of each failure. `peerpath_paths::explain` provides the meaning of the kernel's errnos.
 
 use std::io;
-use std::path::Path;
 
 use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
+use super::denied::{denied_read, denied_state, is_denied, is_root, untrusted};
 use crate::Error;
 
 impl Error {
@@ -18,7 +18,7 @@ impl Explained for Error {
     fn severity(&self) -> Severity {
         match self {
             Self::Group(error) => error.severity(),
-            Self::ReadHost { source, .. } | Self::State { source, .. } if !is_permission(source) => Severity::Internal,
+            Self::ReadHost { source, .. } | Self::State { source, .. } if !is_denied(source) => Severity::Internal,
             Self::BadJournal { .. } => Severity::Internal,
             Self::Acs { .. } | Self::Program { .. } | Self::NotRestored { .. } | Self::LeftChanged { .. } => {
                 Severity::Failed
@@ -32,7 +32,12 @@ impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Group(error) => error.explanation(),
-            Self::ReadHost { path, source } | Self::State { path, source, .. } => file(path, source),
+            Self::ReadHost { path, source } | Self::State { path, source, .. } if !is_denied(source) => {
+                Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
+            }
+            Self::ReadHost { path, .. } => denied_read(path, is_root()),
+            Self::State { path, source, .. } => denied_state(path, source, is_root()),
+            Self::UntrustedStateDir { path, owner, user, .. } => untrusted(path, *owner, *user),
             Self::NotVfioDriver { driver, .. } => Explanation::new(
                 Cause::DriverNotVfio,
                 format!("The driver {driver} is bound to the function."),
@@ -113,21 +118,6 @@ fn by_errno(step: Step, source: &io::Error) -> Explanation {
         Some(errno) => explain(step, errno, &Facts::default()),
         None => Explanation::uncaused(sentence(&source.to_string()), "Report this as a bug."),
     }
-}
-
-fn is_permission(source: &io::Error) -> bool {
-    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-}
-
-fn file(path: &Path, source: &io::Error) -> Explanation {
-    if is_permission(source) {
-        return Explanation::new(
-            Cause::NoPermission,
-            format!("This user has no permission for {}.", path.display()),
-            "Run as root, or set PEERPATH_STATE_DIR to a directory of your own.",
-        );
-    }
-    Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
 }
 
 fn replaced(before: &str, kept: bool) -> Explanation {
@@ -248,6 +238,7 @@ mod tests {
                 kept: false,
             },
             Error::OtherDriver { bdf: bdf(), driver: "uio".to_owned(), before: None },
+            Error::UntrustedStateDir { path: "/run/peerpath".into(), owner: 1, mode: 0o700, user: 0 },
             Error::LeftChanged {
                 error: Box::new(Error::VfioPciMissing),
                 left: Box::new(Error::NoProgram { program: "ip" }),
