@@ -136,6 +136,11 @@ impl Owner {
         Self { kind, pid, start_time_ticks: start_time_ticks(host, pid) }
     }
 
+    /// Whether this process made the change for the time of a run.
+    pub(super) fn is_run_of_this_process(&self, host: &HostTree) -> bool {
+        *self == Self::this_process(host, OwnerKind::Run)
+    }
+
     /// Whether the process still runs.
     pub(super) fn is_running(&self, host: &HostTree) -> bool {
         let now = start_time_ticks(host, self.pid);

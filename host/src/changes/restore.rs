@@ -74,6 +74,14 @@ pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
         .collect())
 }
 
+/// Whether the journal lists a change that this process made for a run and has not reverted yet. `false` if the journal cannot be
+/// read: then this process has changed nothing.
+pub fn is_changed(options: &Options) -> bool {
+    let entries = || Journal::new(StateDir::open(&options.state_dir)?).entries();
+    options.state_dir.exists()
+        && entries().is_ok_and(|entries| entries.iter().any(|entry| entry.owner.is_run_of_this_process(&options.host)))
+}
+
 fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journal) -> Outcome {
     let _lock = match Lock::acquire(dir, entry.subject()) {
         Ok(lock) => lock,
@@ -176,6 +184,21 @@ mod tests {
         assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("vfio-pci"));
         assert_eq!(fixture.journaled(), [bdf]);
         assert!(matches!(Hold::probe(bdf, &fixture.options()), Err(Error::ReadHost { .. })));
+    }
+
+    #[test]
+    fn this_process_has_to_revert_the_changes_of_its_runs() {
+        let (fixture, bdf) = fixture();
+        let free = fixture.function("0000:04:00.0").group(4).bdf();
+        let options = fixture.options();
+        assert!(!is_changed(&options));
+        // `bind` is meant to last.
+        bind(&[bdf], &options).unwrap();
+        assert!(!is_changed(&options));
+        let hold = Hold::acquire(free, &options).unwrap();
+        assert!(is_changed(&options));
+        drop(hold);
+        assert!(!is_changed(&options));
     }
 
     #[test]
