@@ -21,7 +21,8 @@ pub struct Bound {
 ///
 /// # Errors
 /// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver VFIO
-/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding.
+/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding. If the functions
+/// that were bound before cannot be reverted, the error is [`Error::LeftChanged`].
 pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();
@@ -50,11 +51,14 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
         match bind_one(bdf, before, options, &journal, &mut recorded) {
             Ok(one) => bound.push(one),
             Err(error) => {
-                // Ignore errors: if a binding cannot be reverted, its entry stays in the journal.
+                let mut outcome = Ok(());
                 for entry in recorded.iter().rev() {
-                    let _ = journal.revert(host, entry);
+                    outcome = outcome.and(journal.revert(host, entry).map(drop));
                 }
-                return Err(error);
+                return Err(match outcome {
+                    Ok(()) => error,
+                    Err(left) => Error::LeftChanged { error: Box::new(error), left: Box::new(left) },
+                });
             }
         }
     }
@@ -132,6 +136,17 @@ mod tests {
             assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "failing at step {step}");
             assert_eq!(fixture.journaled(), []);
         }
+    }
+
+    #[test]
+    fn reports_bindings_that_cannot_be_reverted() {
+        let (fixture, functions) = fixture();
+        fixture.die_after(3);
+        let refused = bind(&functions, &fixture.options()).unwrap_err();
+        assert!(matches!(refused, Error::LeftChanged { .. }), "{refused:?}");
+        fixture.revive();
+        assert!(restore(&fixture.options()).unwrap().iter().all(|one| one.outcome.is_settled()));
+        assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]));
     }
 
     /// The journal is written before each change, so `restore` recreates the initial state whenever the process dies.
