@@ -62,7 +62,12 @@ impl Taken {
     /// Binds the driver, unless another one was bound meanwhile.
     pub(super) fn bind(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         match &self.driver {
-            Some(driver) if host.driver(bdf)?.is_none() => driver::bind_to(host, bdf, driver),
+            Some(driver) if host.driver(bdf)?.is_none() => {
+                // A killed process did not wait. A software RDMA device that is about to disappear looks like a restored one. If
+                // another program created one of that name, the driver is bound nevertheless.
+                let _ = self.wait_for_removal(host, bdf);
+                driver::bind_to(host, bdf, driver)
+            }
             _ => Ok(()),
         }
     }

@@ -29,6 +29,8 @@ struct Address {
     noprefixroute: bool,
     #[serde(default)]
     mngtmpaddr: bool,
+    #[serde(default)]
+    nodad: bool,
 }
 
 /// Lifetime of an address that never expires.
@@ -65,7 +67,9 @@ impl Address {
         if let Some(metric) = self.metric {
             arguments += &format!(" metric {metric}");
         }
-        for (flag, set) in [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr)] {
+        for (flag, set) in
+            [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr), ("nodad", self.nodad)]
+        {
             if set {
                 arguments += &format!(" {flag}");
             }
@@ -196,6 +200,7 @@ mod tests {
             {"family":"inet","local":"10.2.0.1","prefixlen":16,"scope":"global","noprefixroute":true,"metric":100},
             {"family":"inet","local":"10.1.0.1","address":"10.1.0.2","prefixlen":32,"scope":"global"},
             {"family":"inet6","local":"fd00::1","prefixlen":64,"scope":"global","valid_life_time":4294967295},
+            {"family":"inet6","local":"fd00::2","prefixlen":64,"scope":"global","nodad":true},
             {"family":"inet6","local":"fd00::7","prefixlen":64,"scope":"global","temporary":true},
             {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"#;
         assert_eq!(
@@ -206,6 +211,7 @@ mod tests {
                 "10.2.0.1/16 scope global metric 100 noprefixroute",
                 "10.1.0.1 peer 10.1.0.2/32 scope global",
                 "fd00::1/64 scope global",
+                "fd00::2/64 scope global nodad",
             ]
         );
         assert_eq!(addresses("eth0", "").unwrap(), Vec::<String>::new());
