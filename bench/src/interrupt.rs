@@ -3,8 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// Flag that ends a run. A signal sets it, or the program.
 #[derive(Debug, Clone, Default)]
@@ -15,20 +19,25 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Creates a flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
+    /// Creates a flag that SIGINT, SIGTERM and SIGHUP set. A thread calls `arrived` with the number of each signal, and with the
+    /// count of signals so far, after the flag is set. Signals that arrive while `arrived` runs wait for its return.
     ///
     /// # Errors
-    /// Installing the signal handlers fails.
-    pub fn install() -> io::Result<Self> {
+    /// Installing the signal handlers or starting the thread fails.
+    pub fn install(mut arrived: impl FnMut(i32, usize) + Send + 'static) -> io::Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // The order matters: at the first signal, `seen` is not set yet, so the process continues. At the second signal, it
-            // exits.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupt.seen))?;
+        for signal in SIGNALS {
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.seen))?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.stop))?;
         }
+        // Handlers run in the order of their registration, so the flag is set when the thread wakes up.
+        let mut signals = Signals::new(SIGNALS)?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for (before, signal) in signals.forever().enumerate() {
+                arrived(signal, before + 1);
+            }
+        })?;
         Ok(interrupt)
     }
 

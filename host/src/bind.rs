@@ -2,7 +2,7 @@
 
 use peerpath_paths::Bdf;
 
-use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
+use crate::changes::{Change, Entry, Journal, Lock, OwnerKind, StateDir, Subject, Taken, driver};
 use crate::in_use::refuse_in_use;
 use crate::{Error, Options};
 
@@ -21,7 +21,8 @@ pub struct Bound {
 ///
 /// # Errors
 /// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver VFIO
-/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding.
+/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding. If the functions
+/// that were bound before cannot be reverted, the error is [`Error::LeftChanged`].
 pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();
@@ -40,18 +41,24 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
             refuse_in_use(host, bdf, options.force_in_use)?;
         }
     }
+    // If the state of one function cannot be restored, none is changed.
+    let before = |bdf| Ok((bdf, Taken::before(host, bdf)?));
+    let functions = functions.into_iter().map(before).collect::<Result<Vec<_>, Error>>()?;
     let journal = Journal::new(dir);
     let mut recorded = Vec::new();
     let mut bound = Vec::new();
-    for bdf in functions {
-        match bind_one(bdf, options, &journal, &mut recorded) {
+    for (bdf, before) in functions {
+        match bind_one(bdf, before, options, &journal, &mut recorded) {
             Ok(one) => bound.push(one),
             Err(error) => {
-                // Ignore errors: if a binding cannot be reverted, its entry stays in the journal.
+                let mut outcome = Ok(());
                 for entry in recorded.iter().rev() {
-                    let _ = journal.revert(host, entry);
+                    outcome = outcome.and(journal.revert(host, entry).map(drop));
                 }
-                return Err(error);
+                return Err(match outcome {
+                    Ok(()) => error,
+                    Err(left) => Error::LeftChanged { error: Box::new(error), left: Box::new(left) },
+                });
             }
         }
     }
@@ -59,25 +66,30 @@ pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     Ok(bound)
 }
 
-fn bind_one(bdf: Bdf, options: &Options, journal: &Journal, recorded: &mut Vec<Entry>) -> Result<Bound, Error> {
+fn bind_one(
+    bdf: Bdf,
+    before: Taken,
+    options: &Options,
+    journal: &Journal,
+    recorded: &mut Vec<Entry>,
+) -> Result<Bound, Error> {
     let host = &options.host;
-    let now = driver::state(host, bdf)?;
     if host.tree().has_vfio_driver(bdf) {
         // A killed run may have bound the function temporarily. Take over its journal entry, so that the function stays bound
         // until `restore`.
-        journal.adopt(host, bdf, now, OwnerKind::Bind)?;
+        journal.adopt(host, bdf, Change::Driver(before), OwnerKind::Bind)?;
         return Ok(Bound { bdf, from_driver: None, already: true });
     }
     let from_driver = host.driver(bdf)?;
-    recorded.push(journal.begin(host, bdf, now, OwnerKind::Bind)?);
-    driver::bind_to_vfio_pci(host, bdf)?;
+    recorded.push(journal.begin(host, bdf, Change::Driver(before.clone()), OwnerKind::Bind)?);
+    before.bind_to_vfio_pci(host, bdf)?;
     Ok(Bound { bdf, from_driver, already: false })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Fixture;
+    use crate::testing::{Fixture, picture};
     use crate::{Outcome, restore};
     use peerpath_paths::GroupError;
 
@@ -126,6 +138,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn reports_bindings_that_cannot_be_reverted() {
+        let (fixture, functions) = fixture();
+        fixture.die_after(3);
+        let refused = bind(&functions, &fixture.options()).unwrap_err();
+        assert!(matches!(refused, Error::LeftChanged { .. }), "{refused:?}");
+        fixture.revive();
+        assert!(restore(&fixture.options()).unwrap().iter().all(|one| one.outcome.is_settled()));
+        assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]));
+    }
+
     /// The journal is written before each change, so `restore` recreates the initial state whenever the process dies.
     #[test]
     fn restores_after_a_death_at_any_step() {
@@ -152,6 +175,52 @@ mod tests {
             restore(&fixture.options()).unwrap();
             assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
         }
+    }
+
+    #[test]
+    fn restores_the_network_configuration() {
+        let (fixture, [_, second]) = fixture();
+        let nic = fixture.nic("0000:02:00.0", 2);
+        let options = Options { force_in_use: true, ..fixture.options() };
+        let before = picture(&fixture);
+        bind(&[nic, second], &options).unwrap();
+        assert!(!fixture.path("sys/class/net/eth0").exists() && !fixture.path("sys/class/infiniband/rxe0").exists());
+        let restored = restore(&options).unwrap();
+        assert!(restored.iter().all(|one| one.outcome.is_settled()), "{restored:?}");
+        assert_eq!(picture(&fixture), before);
+        assert_eq!(fixture.journaled(), []);
+    }
+
+    #[test]
+    fn restores_the_network_configuration_after_a_death_at_any_step() {
+        let mut survived = false;
+        for step in 0.. {
+            if survived {
+                break;
+            }
+            let (fixture, _) = fixture();
+            let nic = fixture.nic("0000:02:00.0", 2);
+            let options = Options { force_in_use: true, ..fixture.options() };
+            let before = picture(&fixture);
+            fixture.die_after(step);
+            survived = bind(&[nic], &options).is_ok() && restore(&options).unwrap()[0].outcome.is_settled();
+            fixture.revive();
+            let restored = restore(&options).unwrap();
+            assert!(restored.iter().all(|one| one.outcome.is_settled()), "{step}: {restored:?}");
+            assert_eq!(picture(&fixture), before, "dead after step {step}");
+        }
+    }
+
+    #[test]
+    fn changes_nothing_that_it_could_not_restore() {
+        let (fixture, [_, second]) = fixture();
+        let nic = fixture.nic("0000:02:00.0", 2);
+        fixture.link("sys/class/net/eth0/upper_bond0", "/anywhere");
+        let before = picture(&fixture);
+        let options = Options { force_in_use: true, ..fixture.options() };
+        assert!(matches!(bind(&[second, nic], &options), Err(Error::NotRestorable { .. })));
+        assert_eq!(picture(&fixture), before);
+        assert_eq!(fixture.journaled(), []);
     }
 
     #[test]

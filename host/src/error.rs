@@ -1,5 +1,6 @@
 //! Errors: one variant for each operation that can fail, with the object of the operation.
 
+mod denied;
 mod explained;
 
 use std::io;
@@ -141,6 +142,28 @@ pub enum Error {
         /// Time waited for the part to appear, in seconds.
         waited_s: u64,
     },
+    /// The function or group of a change has other functions now, so the change is not reverted.
+    #[error("cannot restore {subject}: {found}")]
+    Replaced {
+        /// The changed function or group.
+        subject: Subject,
+        /// Difference between then and now, as a clause.
+        found: String,
+        /// State before the change, as a noun phrase.
+        before: String,
+        /// Whether the change is still in the journal, because some of the changed functions are still there.
+        kept: bool,
+    },
+    /// Another program bound another driver to the function after the change, so the change is not reverted.
+    #[error("cannot restore {bdf}: another program has bound it to {driver}")]
+    OtherDriver {
+        /// Address of the function.
+        bdf: Bdf,
+        /// The driver that is bound now.
+        driver: String,
+        /// Driver before the change; `None` if there was none.
+        before: Option<String>,
+    },
     /// A change failed, and the changes before it cannot be reverted.
     #[error("{error}; cannot revert the earlier changes: {left}")]
     LeftChanged {
@@ -162,6 +185,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Another user owns the state directory or can write to it, and could make root change the host.
+    #[error("cannot use the state directory {path}: {}", distrust(*owner, *mode, *user))]
+    UntrustedStateDir {
+        /// Path of the directory.
+        path: PathBuf,
+        /// User ID of its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Effective user ID of this process.
+        user: u32,
+    },
     /// The journal does not have the expected format.
     #[error("cannot parse the journal {path}")]
     BadJournal {
@@ -171,6 +206,14 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+fn distrust(owner: u32, mode: u32, user: u32) -> String {
+    if owner == user {
+        format!("other users can write to it (mode {mode:04o})")
+    } else {
+        format!("user {owner} owns it, not user {user}")
+    }
 }
 
 fn list(uses: &[InUse]) -> String {

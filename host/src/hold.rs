@@ -2,7 +2,7 @@
 
 use peerpath_paths::Bdf;
 
-use crate::changes::{Entry, Journal, Lock, OwnerKind, StateDir, Subject, driver};
+use crate::changes::{Change, Entry, Journal, Lock, OwnerKind, StateDir, Subject, Taken, driver};
 use crate::host_tree::HostTree;
 use crate::in_use::refuse_in_use;
 use crate::{Error, Options};
@@ -74,10 +74,11 @@ struct TemporaryBinding {
 impl TemporaryBinding {
     fn new(host: &HostTree, bdf: Bdf, journal: Journal) -> Result<Self, Error> {
         driver::require_vfio_pci(host)?;
-        let entry = journal.begin(host, bdf, driver::state(host, bdf)?, OwnerKind::Run)?;
+        let before = Taken::before(host, bdf)?;
+        let entry = journal.begin(host, bdf, Change::Driver(before.clone()), OwnerKind::Run)?;
         // From here on, dropping `binding` reverts the completed steps.
         let binding = Self { host: host.clone(), entry, journal };
-        driver::bind_to_vfio_pci(host, bdf)?;
+        before.bind_to_vfio_pci(host, bdf)?;
         Ok(binding)
     }
 }

@@ -129,11 +129,6 @@ impl HostTree {
         }
     }
 
-    /// Checks that the function exists; otherwise returns [`GroupError::NoFunction`].
-    pub(crate) fn require(&self, bdf: Bdf) -> Result<(), Error> {
-        self.function_real(bdf).map(drop)
-    }
-
     /// Name of the driver bound to a function; `None` if no driver is bound.
     pub(crate) fn driver(&self, bdf: Bdf) -> Result<Option<String>, Error> {
         link_name(&self.function(bdf).join("driver"))

@@ -8,6 +8,7 @@
 //!   is opened through VFIO.
 //! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions gets the requested path,
 //!   until it is dropped.
+//! - [`is_changed`] tells whether this process still has to revert a change.
 //! - [`uses`] lists the uses that a change would break.
 //!
 //! ```no_run
@@ -36,7 +37,7 @@ mod testing;
 
 pub use arrangement::Arrangement;
 pub use bind::{Bound, bind};
-pub use changes::{Outcome, Restored, Reverted, Subject, restore};
+pub use changes::{Outcome, Restored, Reverted, Subject, is_changed, restore};
 pub use error::Error;
 pub use hold::Hold;
 pub use host_tree::HostTree;

@@ -91,6 +91,19 @@ impl Fixture {
         Function { fixture: self, bdf: bdf.parse().unwrap() }
     }
 
+    /// Removes a function of an IOMMU group.
+    pub(crate) fn remove(&self, bdf: &str, group: u32) {
+        self.leave_group(bdf, group);
+        fs::remove_file(self.path(&format!("sys/bus/pci/devices/{bdf}"))).unwrap();
+        fs::remove_dir_all(self.path(&format!("sys/devices/pci0000:00/{bdf}"))).unwrap();
+    }
+
+    /// Removes a function from its IOMMU group.
+    pub(crate) fn leave_group(&self, bdf: &str, number: u32) {
+        fs::remove_file(self.path(&format!("sys/devices/pci0000:00/{bdf}/iommu_group"))).unwrap();
+        fs::remove_file(self.path(&format!("sys/kernel/iommu_groups/{number}/devices/{bdf}"))).unwrap();
+    }
+
     pub(crate) fn pci_driver(&self, name: &str) {
         for attribute in ["bind", "unbind"] {
             self.file(&format!("sys/bus/pci/drivers/{name}/{attribute}"), "");
@@ -208,7 +221,7 @@ impl HostWriter for Kernel {
 
     fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
         self.step()?;
-        Ok(networks::run(&self.root, program, &arguments.join(" ")))
+        Ok(networks::run(&self.root, program, arguments))
     }
 }
 

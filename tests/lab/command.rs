@@ -187,6 +187,12 @@ pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
     Ok(Ended::from(command.output()?))
 }
 
+/// Runs a shell command.
+pub(crate) fn shell(command: &str) -> Result<(), Failed> {
+    let status = Command::new("sh").args(["-c", command]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command} failed with {status}").into()) }
+}
+
 /// Starts a command in the background.
 pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
     Ok(Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))

@@ -48,3 +48,25 @@ pub(crate) fn hold(bdf: &str) -> Result<Hold, Failed> {
 pub(crate) fn bar_file(bdf: &str, bar: u8) -> PathBuf {
     folder(bdf).join(format!("resource{bar}"))
 }
+
+/// Returns offset and value of the ACS control register.
+pub(crate) fn acs_control(config: &[u8]) -> Option<(usize, u16)> {
+    let mut at = 0x100;
+    loop {
+        let header = u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?);
+        if header & 0xffff == 0x000d {
+            return Some((at + 6, u16::from_le_bytes(config.get(at + 6..at + 8)?.try_into().ok()?)));
+        }
+        at = (header >> 20) as usize & !3;
+        if at < 0x100 {
+            return None;
+        }
+    }
+}
+
+/// Returns the network interface of a NIC.
+pub(crate) fn interface(bdf: &str) -> Result<String, Failed> {
+    let mut found = fs::read_dir(folder(bdf).join("net"))?;
+    let entry = found.next().ok_or("the NIC has no interface")??;
+    Ok(entry.file_name().to_string_lossy().into_owned())
+}

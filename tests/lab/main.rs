@@ -5,8 +5,10 @@
 //! `PEERPATH_LAB_GUEST` names the scenario and `PEERPATH_LAB_PART` the part of its tests.
 
 mod cases;
+mod chance;
 mod command;
 mod functions;
+mod host_state;
 mod kernel_log;
 
 use std::fs;
@@ -185,8 +187,9 @@ fn run_guest(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Re
     if cases::debug_kernel() {
         // KASAN and lockdep make the guest several times slower.
         lab.args(["--debug-kernel", "--timeout", "5400"]);
-    } else if let Some(length) = cases::soak_length() {
-        lab.args(["--timeout", &(length + DEFAULT_TIMEOUT).as_secs().to_string()]);
+    } else {
+        let timeout = DEFAULT_TIMEOUT + cases::soak_length().unwrap_or_default() + cases::signals_length();
+        lab.args(["--timeout", &timeout.as_secs().to_string()]);
     }
     lab.arg("--").arg(own).args(filter);
     let mut lab = lab.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -9,6 +9,7 @@ use peerpath_host::{Bound, Options, Outcome, Restored, bind, restore};
 use peerpath_observe as observe;
 use peerpath_paths::Bdf;
 
+use super::signals::complete_despite_signals;
 use crate::terminal::{self, print};
 
 /// Bind functions to vfio-pci and record their drivers for `restore`.
@@ -29,6 +30,7 @@ pub(super) struct Bind {
 
 impl Bind {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let interrupt = complete_despite_signals("peerpath bind")?;
         let options = Options { force_in_use: self.force_in_use, ..Options::default() };
         for Bound { bdf, from_driver, already } in bind(&self.functions, &options)? {
             let from = from_driver.unwrap_or_else(|| "no driver".into());
@@ -38,7 +40,7 @@ impl Bind {
                 format!("{bdf}  {from} -> vfio-pci; `peerpath restore` reverts this\n")
             })?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(interrupt.exit_code().map_or(ExitCode::SUCCESS, ExitCode::from))
     }
 }
 
@@ -54,6 +56,7 @@ pub(super) struct Restore {}
 
 impl Restore {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        let interrupt = complete_despite_signals("peerpath restore")?;
         let restored = restore(&Options::default())?;
         // If tracing is inaccessible, no earlier run can have left probes.
         if let Ok(swept) = observe::remove_stale(Path::new("/")) {
@@ -89,6 +92,7 @@ impl Restore {
                 _ => print(&format!("{subject}  not restored\n"))?,
             }
         }
-        Ok(ExitCode::from(worst))
+        // What could not be restored outweighs a signal.
+        Ok(ExitCode::from(if worst == 0 { interrupt.exit_code().unwrap_or(0) } else { worst }))
     }
 }

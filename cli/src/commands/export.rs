@@ -9,7 +9,7 @@ use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{OpenOptions, Source, VfioInterface};
 use peerpath_host::{Hold, Options};
 
-use super::catch_signals;
+use super::signals::catch_signals;
 use crate::terminal::print;
 
 /// Export a BAR as a dma-buf and pass it to other processes over a socket.

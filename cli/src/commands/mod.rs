@@ -12,6 +12,7 @@ mod plan_file;
 mod report;
 mod run;
 mod serve;
+mod signals;
 mod snapshot;
 
 use std::ffi::OsString;
@@ -19,7 +20,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use peerpath_bench::failure::Failure;
-use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::result::Tool;
 
 use crate::hints::CommandLine;
@@ -71,6 +71,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let command_line = CommandLine::new(&expanded);
+    let changes_host = matches!(parsed.command, Command::Run(_) | Command::Serve(_) | Command::Export(_));
     let done = match parsed.command {
         Command::List(command) => command.run(),
         Command::Paths(command) => command.run(),
@@ -85,13 +86,11 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Compare(command) => command.run(),
         Command::Serve(command) => command.run(),
     };
-    done.unwrap_or_else(|failure: Failure| terminal::report(&command_line.complete(failure)))
-}
-
-/// Handles SIGINT and SIGTERM from now on: a command that changes the host restores it before it ends.
-fn catch_signals() -> Result<Interrupt, Failure> {
-    Interrupt::install()
-        .map_err(|error| Failure::internal("cannot install signal handlers", &error, "report this as a bug"))
+    let code = done.unwrap_or_else(|failure: Failure| terminal::report(&command_line.complete(failure)));
+    if changes_host {
+        signals::report_changes_left();
+    }
+    code
 }
 
 /// Name and version of this program in results.

@@ -25,7 +25,8 @@ use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
 use peerpath_paths::{PathName, Tree};
 
-use super::{catch_signals, tool};
+use super::signals::catch_signals;
+use super::tool;
 use crate::hints::CommandLine;
 use crate::terminal::{self, print};
 pub(super) use options::RunCommand;

@@ -15,7 +15,8 @@ use peerpath_bench::run::Server;
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::QueuePairOptions;
 
-use super::{catch_signals, tool};
+use super::signals::catch_signals;
+use super::tool;
 use crate::terminal::{print, printable};
 
 /// Export memory of this host to `run --peer` on another host: the server of an RDMA run between two hosts.

@@ -16,21 +16,8 @@ fn fixture() -> Fixture {
     fixture.pci_driver("pcieport");
     fixture.function(EXPORTER).group(1).driver("vfio-pci").file("driver_override", "vfio-pci\n");
     fixture.function(PORT).group(9).driver("pcieport").file("class", "0x060400\n").acs(0x1d);
-    fixture.function(NIC).group(9).driver("e1000e").file("class", "0x020000\n");
+    fixture.nic(NIC, 9);
     fixture.file("sys/kernel/iommu_groups/9/type", "DMA-FQ\n");
-    let net = format!("sys/devices/pci0000:00/{NIC}/net/eth0");
-    fixture.interface(&net, "0x1003");
-    for (file, text) in [
-        ("dev_port", "0\n"),
-        ("mtu", "9000\n"),
-        ("address", "52:54:00:00:00:02\n"),
-        ("addresses", "192.168.101.1/24 scope global\n10.0.0.1/8 scope global\n"),
-        ("routes", "-4 10.9.0.0/16 via 192.168.101.254\n"),
-    ] {
-        fixture.file(&format!("{net}/{file}"), text);
-    }
-    fixture.file("sys/class/infiniband/rxe0/parent", "eth0\n");
-    fixture.file("sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE\n");
     fixture
 }
 
@@ -314,4 +301,71 @@ fn renames_an_interface_that_reappears_under_another_name() {
     let before = picture(&fixture);
     make(&fixture, &[identity()]).unwrap().revert().unwrap();
     assert_eq!(picture(&fixture), before);
+}
+
+/// After a PCI remove and rescan, another function can have the number of the group.
+#[test]
+fn leaves_a_group_alone_whose_number_was_assigned_anew() {
+    for old_format in [false, true] {
+        let fixture = fixture();
+        abandon(&fixture, &[identity()]);
+        if old_format {
+            forget_identities(&fixture);
+        }
+        fixture.leave_group(NIC, 9);
+        fixture.leave_group(PORT, 9);
+        fixture.function(NIC).group(12);
+        fixture.function("0000:05:00.0").group(9).driver("nvme");
+        let before = picture(&fixture);
+        let restored = restore(&fixture.options()).unwrap();
+        let Outcome::Failed { error: error @ Error::Replaced { kept: false, .. } } = &restored[0].outcome else {
+            panic!("{restored:?}")
+        };
+        assert!(error.to_string().contains("and is 0000:05:00.0 now"), "{error}");
+        assert_eq!(picture(&fixture), before);
+        assert_eq!(fixture.journaled(), []);
+    }
+}
+
+#[test]
+fn keeps_the_change_of_a_group_that_a_function_joined() {
+    let fixture = fixture();
+    let before = picture(&fixture);
+    abandon(&fixture, &[identity()]);
+    fixture.function("0000:05:00.0").group(9).driver("nvme");
+    let meanwhile = picture(&fixture);
+    let restored = restore(&fixture.options()).unwrap();
+    assert!(
+        matches!(restored[0].outcome, Outcome::Failed { error: Error::Replaced { kept: true, .. } }),
+        "{restored:?}"
+    );
+    assert_eq!(picture(&fixture), meanwhile);
+    fixture.remove("0000:05:00.0", 9);
+    assert!(restore(&fixture.options()).unwrap()[0].outcome.is_settled());
+    fixture.remove_pci_driver("nvme");
+    assert_eq!(picture(&fixture), before);
+}
+
+#[test]
+fn leaves_the_register_of_a_port_alone_that_replaced_the_changed_one() {
+    let fixture = fixture();
+    fixture.function(PORT).file("vendor", "0x8086\n").file("device", "0x2030\n");
+    abandon(&fixture, &[cleared()]);
+    fixture.function(PORT).file("device", "0x2031\n");
+    let restored = restore(&fixture.options()).unwrap();
+    assert!(
+        matches!(restored[0].outcome, Outcome::Failed { error: Error::Replaced { kept: false, .. } }),
+        "{restored:?}"
+    );
+    assert_eq!(control(&fixture), 0x11);
+}
+
+/// Removes from the journal what older versions did not write.
+fn forget_identities(fixture: &Fixture) {
+    let path = fixture.options().state_dir.join("journal.json");
+    let mut journal: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for entry in journal["entries"].as_array_mut().unwrap() {
+        entry.as_object_mut().unwrap().remove("functions").unwrap();
+    }
+    std::fs::write(path, journal.to_string()).unwrap();
 }

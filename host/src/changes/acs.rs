@@ -1,6 +1,6 @@
 //! Bits of an ACS Control register in config space.
 
-use std::io;
+use std::{fmt, io};
 
 use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,13 @@ pub(crate) struct Acs {
     pub(super) mask: u16,
     /// Value of the whole register before the change.
     pub(super) control: u16,
+}
+
+impl fmt::Display for Acs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, mask, control } = self;
+        write!(f, "ACS Control (offset {offset:#x}) {:#06x} in the bits {mask:#06x}", control & mask)
+    }
 }
 
 impl Acs {

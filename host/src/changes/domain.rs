@@ -6,8 +6,9 @@ use std::io;
 use peerpath_paths::{Bdf, IommuGroupId, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
 
-use super::network::{self, Network};
-use super::{Subject, driver};
+use super::Subject;
+use super::names::name;
+use super::taken::Taken;
 use crate::Error;
 use crate::host_tree::{HostTree, link_name, names, read_trimmed};
 use crate::in_use::refuse_in_use;
@@ -16,18 +17,18 @@ use crate::in_use::refuse_in_use;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Domain {
     pub(crate) group: IommuGroupId,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "name")]
     pub(crate) kind: String,
     /// Functions whose drivers are unbound while the type changes.
     members: Vec<Member>,
 }
 
-/// A function of the group, its driver and its network configuration.
+/// A function of the group that is taken from its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
     bdf: Bdf,
-    driver: String,
-    network: Network,
+    #[serde(flatten)]
+    taken: Taken,
 }
 
 /// Lists the functions of a group whose drivers must be unbound before the type can change, and the drivers.
@@ -58,14 +59,27 @@ impl Domain {
     /// # Errors
     /// The state of a function of the group cannot be restored.
     pub(crate) fn before(host: &HostTree, group: IommuGroupId) -> Result<Self, Error> {
-        let member = |(bdf, driver)| {
+        let member = |(bdf, _)| {
             if let Some(what) = not_restorable(host, bdf)? {
                 return Err(Error::NotRestorable { subject: Subject::Function(bdf), what });
             }
-            Ok(Member { bdf, driver, network: Network::before(host, bdf)? })
+            Ok(Member { bdf, taken: Taken::before(host, bdf)? })
         };
         let members = members_with_drivers(host, group)?.into_iter().map(member).collect::<Result<_, _>>()?;
         Ok(Self { group, kind: read_kind(host, group)?, members })
+    }
+
+    /// The functions whose drivers are unbound while the type changes.
+    pub(super) fn members(&self) -> impl Iterator<Item = Bdf> {
+        self.members.iter().map(|member| member.bdf)
+    }
+
+    /// Merges with the state recorded by an earlier change of the same group that is not yet reverted. The earlier change may
+    /// have left drivers unbound; functions may have joined the group since.
+    pub(super) fn after(mut self, mut left: Self) -> Self {
+        self.members.retain(|member| left.members().all(|bdf| bdf != member.bdf));
+        left.members.append(&mut self.members);
+        left
     }
 }
 
@@ -73,27 +87,20 @@ impl Domain {
 pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result<String, Error> {
     let group = domain.group;
     if !kinds.contains(&read_kind(host, group)?.as_str()) {
-        for Member { bdf, driver, .. } in &domain.members {
-            // Leave the function bound if another driver was bound meanwhile.
-            if host.driver(*bdf)?.as_ref() == Some(driver) {
-                driver::unbind(host, *bdf, driver)?;
-            }
+        for Member { bdf, taken } in &domain.members {
+            taken.unbind(host, *bdf)?;
         }
-        for Member { bdf, network, .. } in &domain.members {
-            network::wait_for_removal(host, *bdf, network)?;
+        for Member { bdf, taken } in &domain.members {
+            taken.wait_for_removal(host, *bdf)?;
         }
         write_kind(host, group, kinds)?;
     }
-    for Member { bdf, driver, .. } in &domain.members {
-        if host.driver(*bdf)?.is_none() {
-            driver::bind_to(host, *bdf, driver)?;
-        }
+    for Member { bdf, taken } in &domain.members {
+        taken.bind(host, *bdf)?;
     }
     let mut outcome = Ok(());
-    for Member { bdf, driver, network } in &domain.members {
-        if host.driver(*bdf)?.as_ref() == Some(driver) {
-            outcome = outcome.and(network::restore(host, *bdf, network));
-        }
+    for Member { bdf, taken } in &domain.members {
+        outcome = outcome.and(taken.restore_network(host, *bdf));
     }
     outcome.and(read_kind(host, group))
 }
@@ -104,8 +111,8 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
 /// A function whose driver would be unbound is now in use and must not be unbound. Nothing is changed then.
 pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
-        for Member { bdf, driver, .. } in &domain.members {
-            if host.driver(*bdf)?.as_ref() == Some(driver) {
+        for Member { bdf, taken } in &domain.members {
+            if taken.is_bound(host, *bdf)? {
                 // The user may have forced the change, so only uses that `force_in_use` does not cover prevent reverting it.
                 refuse_in_use(host, *bdf, true)?;
             }
@@ -116,12 +123,8 @@ pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
 
 /// Describes state of a function that the driver does not recreate when it is bound again; `None` if there is none.
 fn not_restorable(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
-    let virtual_functions = host.function_number(bdf, "sriov_numvfs")?.filter(|count| *count > 0);
     let is_console = host.function_number(bdf, "boot_vga")? == Some(1);
-    Ok(match virtual_functions {
-        Some(count) => Some(format!("{count} virtual functions are enabled")),
-        None => is_console.then(|| "the firmware uses it as the boot display".to_owned()),
-    })
+    Ok(is_console.then(|| "the firmware uses it as the boot display".to_owned()))
 }
 
 fn read_kind(host: &HostTree, group: IommuGroupId) -> Result<String, Error> {

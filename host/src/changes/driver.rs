@@ -3,17 +3,11 @@
 
 use peerpath_paths::{Bdf, VFIO_PCI};
 
-use super::Change;
 use crate::Error;
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// Reads the driver and the driver override, which the journal records.
-pub(crate) fn state(host: &HostTree, bdf: Bdf) -> Result<Change, Error> {
-    Ok(Change::Driver { driver: host.driver(bdf)?, driver_override: driver_override(host, bdf)? })
-}
-
 /// Reads `driver_override`: the only driver that may be bound to the function; `None` if every driver may be bound.
-fn driver_override(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
+pub(super) fn driver_override(host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
     let text = read_trimmed(&host.function(bdf).join("driver_override"))?;
     Ok(text.filter(|text| !text.is_empty() && text != "(null)"))
 }
@@ -24,7 +18,7 @@ pub(crate) fn require_vfio_pci(host: &HostTree) -> Result<(), Error> {
 }
 
 /// Binds the function to vfio-pci.
-pub(crate) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+pub(super) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     // The override comes first: a driver that is just being loaded must not be bound between the next two steps.
     set_override(host, bdf, Some(VFIO_PCI))?;
     if let Some(driver) = host.driver(bdf)? {
@@ -33,8 +27,8 @@ pub(crate) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
     bind_to(host, bdf, VFIO_PCI)
 }
 
-/// Restores the previous driver and driver override.
-pub(super) fn revert(
+/// Unbinds the function from its VFIO driver, unless that is the previous driver, and restores the driver override.
+pub(super) fn release(
     host: &HostTree,
     bdf: Bdf,
     driver: Option<&str>,
@@ -49,11 +43,7 @@ pub(super) fn revert(
     if driver_override(host, bdf)?.as_deref() == Some(VFIO_PCI) {
         set_override(host, bdf, override_before)?;
     }
-    match driver {
-        // Keep a driver that another program bound meanwhile.
-        Some(driver) if host.driver(bdf)?.is_none() => bind_to(host, bdf, driver),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Unbinds the function from its VFIO driver and binds it again, so that the kernel discards the cached path.

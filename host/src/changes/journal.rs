@@ -2,119 +2,25 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::mem::discriminant;
 
 use nix::fcntl::{Flock, FlockArg};
 use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
 
-use super::Subject;
-use super::acs::Acs;
-use super::domain::Domain;
+use super::entry::{Change, Entry, OwnerKind};
+use super::identity::Comparison;
 use super::revert::{Reverted, revert};
 use super::state_dir::StateDir;
 use crate::Error;
-use crate::host_tree::{HostTree, read_trimmed};
+use crate::host_tree::HostTree;
 
 const FILE: &str = "journal.json";
 const VERSION: u32 = 1;
-
-/// The intended lifetime of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum OwnerKind {
-    /// The change lasts until `restore` reverts it.
-    Bind,
-    /// The change lasts until the process that made it exits.
-    Run,
-}
-
-/// The process that made a change. Process IDs are reused, but pairs of ID and start time are not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Owner {
-    pub(super) kind: OwnerKind,
-    pub(super) pid: u32,
-    pub(super) start_time_ticks: Option<u64>,
-}
-
-/// A change, described by the state before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub(crate) enum Change {
-    /// The function was bound to vfio-pci.
-    Driver { driver: Option<String>, driver_override: Option<String> },
-    /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
-    /// repeats this, after the later changes in the journal are reverted.
-    Rebound { driver: String },
-    /// The domain type of the function's IOMMU group was changed.
-    Domain(Domain),
-    /// Bits of the function's ACS Control register were changed.
-    Acs(Acs),
-}
-
-impl Change {
-    /// Merges with the same change of a process that died. The result describes the state before both changes.
-    fn after(self, left: Self) -> Self {
-        match (self, left) {
-            (Self::Acs(now), Self::Acs(left)) => Self::Acs(now.after(left)),
-            (_, left) => left,
-        }
-    }
-}
-
-/// An entry of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    pub(crate) bdf: Bdf,
-    pub(crate) change: Change,
-    pub(super) owner: Owner,
-    /// Boot in which the change was made: a reboot reverts the change, but may keep the state directory.
-    pub(super) boot_id: Option<String>,
-}
-
-impl Entry {
-    pub(crate) fn subject(&self) -> Subject {
-        match &self.change {
-            Change::Domain(domain) => Subject::Group(domain.group),
-            Change::Driver { .. } | Change::Rebound { .. } | Change::Acs(_) => Subject::Function(self.bdf),
-        }
-    }
-
-    /// Whether both entries have the same subject and kind of change. The journal has one entry for each such combination.
-    fn is_same_change(&self, other: &Self) -> bool {
-        self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
-    }
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Contents {
     version: u32,
     entries: Vec<Entry>,
-}
-
-impl Owner {
-    pub(super) fn this_process(host: &HostTree, kind: OwnerKind) -> Self {
-        let pid = std::process::id();
-        Self { kind, pid, start_time_ticks: start_time_ticks(host, pid) }
-    }
-
-    /// Whether the process still runs.
-    pub(super) fn is_running(&self, host: &HostTree) -> bool {
-        let now = start_time_ticks(host, self.pid);
-        now.is_some() && now == self.start_time_ticks
-    }
-}
-
-/// Start time of a process in clock ticks after boot, field 22 of `proc(5)` stat; `None` if the process has exited.
-fn start_time_ticks(host: &HostTree, pid: u32) -> Option<u64> {
-    let text = read_trimmed(&host.path(format!("proc/{pid}/stat"))).ok()??;
-    // The command in parentheses can contain any character; field 22 is the 20th after it.
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Reads the ID that the kernel generates at each boot.
-pub(super) fn boot_id(host: &HostTree) -> Option<String> {
-    read_trimmed(&host.path("proc/sys/kernel/random/boot_id")).ok()?
 }
 
 /// The journal of a state directory.
@@ -134,6 +40,11 @@ impl Journal {
         self.read()
     }
 
+    /// Finds the entry that a dead process left for the same change of the same functions since the host booted.
+    fn left(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
+        Ok(self.find(entry)?.filter(|left| left.boot_id == entry.boot_id && left.shares_a_function(entry)))
+    }
+
     /// Finds the current entry for the same subject and kind of change.
     pub(super) fn find(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
         Ok(self.entries()?.into_iter().find(|other| other.is_same_change(entry)))
@@ -142,8 +53,8 @@ impl Journal {
     /// Records the current state `now` before a change. The entry is on disk when this returns. If a dead process left an entry,
     /// its state is kept: the current state may be the result of an incomplete change.
     pub(crate) fn begin(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<Entry, Error> {
-        let mut entry = Entry { bdf, change: now, owner: Owner::this_process(host, kind), boot_id: boot_id(host) };
-        if let Some(left) = self.find(&entry)?.filter(|left| left.boot_id == entry.boot_id) {
+        let mut entry = Entry::new(host, bdf, now, kind)?;
+        if let Some(left) = self.left(&entry)? {
             entry.change = entry.change.after(left.change);
         }
         self.put(entry.clone())?;
@@ -152,16 +63,29 @@ impl Journal {
 
     /// Makes this process the owner of the entry that a dead process left for the same function and kind of change.
     pub(crate) fn adopt(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<(), Error> {
-        let owner = Owner::this_process(host, kind);
-        let entry = Entry { bdf, change: now, owner: owner.clone(), boot_id: boot_id(host) };
-        match self.find(&entry)? {
-            Some(left) if left.boot_id == entry.boot_id => self.put(Entry { owner, ..left }),
-            _ => Ok(()),
+        let entry = Entry::new(host, bdf, now, kind)?;
+        match self.left(&entry)? {
+            Some(left) => self.put(Entry { owner: entry.owner, ..left }),
+            None => Ok(()),
         }
+    }
+
+    /// Checks that the subject of a change still has the same functions. Removes the entry if the change is gone with them.
+    pub(super) fn require_same(&self, host: &HostTree, entry: &Entry) -> Result<(), Error> {
+        let (found, kept) = match entry.compare(host)? {
+            Comparison::Same | Comparison::Gone => return Ok(()),
+            Comparison::Replaced(found) => (found, false),
+            Comparison::Partly(found) => (found, true),
+        };
+        if !kept {
+            self.remove(entry)?;
+        }
+        Err(Error::Replaced { subject: entry.subject(), found, before: entry.before(), kept })
     }
 
     /// Reverts a change and removes its entry. On failure the entry stays, and `restore` finds it.
     pub(crate) fn revert(&self, host: &HostTree, entry: &Entry) -> Result<Reverted, Error> {
+        self.require_same(host, entry)?;
         let reverted = revert(host, entry)?;
         self.remove(entry)?;
         Ok(reverted)
@@ -239,6 +163,9 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::acs::Acs;
+    use super::super::entry::Owner;
+    use super::super::taken::Taken;
     use super::*;
 
     fn journal() -> (tempfile::TempDir, Journal) {
@@ -249,11 +176,11 @@ mod tests {
 
     fn entry_of(bdf: &str, change: Change) -> Entry {
         let owner = Owner::this_process(&HostTree::live(), OwnerKind::Run);
-        Entry { bdf: bdf.parse().unwrap(), change, owner, boot_id: None }
+        Entry { bdf: bdf.parse().unwrap(), change, owner, boot_id: None, functions: Vec::new() }
     }
 
     fn entry(bdf: &str, driver: Option<&str>) -> Entry {
-        entry_of(bdf, Change::Driver { driver: driver.map(str::to_owned), driver_override: None })
+        entry_of(bdf, Change::Driver(Taken::of_driver(driver)))
     }
 
     #[test]
@@ -284,9 +211,9 @@ mod tests {
         // The dead process cleared RR; now CR is cleared as well.
         let both = Change::Acs(Acs { offset: 0x106, mask: 0x0c, control: 0x1d });
         assert_eq!(begin(Change::Acs(Acs { offset: 0x106, mask: 0x08, control: 0x19 })), both);
-        let driver = Change::Driver { driver: Some("nvme".to_owned()), driver_override: None };
+        let driver = Change::Driver(Taken::of_driver(Some("nvme")));
         begin(driver.clone());
-        assert_eq!(begin(Change::Driver { driver: None, driver_override: Some("vfio-pci".to_owned()) }), driver);
+        assert_eq!(begin(Change::Driver(Taken::of_driver(None))), driver);
     }
 
     #[test]
@@ -296,7 +223,7 @@ mod tests {
             "driver_override":null},"owner":{"kind":"bind","pid":7,"start_time_ticks":8},"boot_id":"x"}]}"#;
         fs::write(journal.dir.file(FILE), text).unwrap();
         let entries = journal.entries().unwrap();
-        assert_eq!(entries[0].change, Change::Driver { driver: Some("nvme".to_owned()), driver_override: None });
+        assert_eq!(entries[0].change, Change::Driver(Taken::of_driver(Some("nvme"))));
     }
 
     #[test]
@@ -320,18 +247,5 @@ mod tests {
             assert!(journal.put(entry("0000:03:00.0", None)).is_err());
             assert_eq!(fs::read_to_string(journal.dir.file(FILE)).unwrap(), text);
         }
-    }
-
-    #[test]
-    fn recognizes_running_processes() {
-        let host = HostTree::live();
-        let me = Owner::this_process(&host, OwnerKind::Run);
-        assert!(me.is_running(&host));
-        assert!(
-            !Owner { start_time_ticks: me.start_time_ticks.map(|ticks| ticks + 1), ..me.clone() }.is_running(&host)
-        );
-        assert!(!Owner { pid: u32::MAX, ..me }.is_running(&host));
-        let unknown = Owner { kind: OwnerKind::Run, pid: u32::MAX, start_time_ticks: None };
-        assert!(!unknown.is_running(&host));
     }
 }

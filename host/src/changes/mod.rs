@@ -7,22 +7,28 @@
 pub(crate) mod acs;
 pub(crate) mod domain;
 pub(crate) mod driver;
+mod entry;
+mod identity;
 mod journal;
 mod lock;
+mod names;
 mod network;
 mod restore;
 mod revert;
 mod state_dir;
+mod taken;
 
 use std::fmt;
 
 use peerpath_paths::{Bdf, IommuGroupId};
 
-pub(crate) use journal::{Change, Entry, Journal, OwnerKind};
+pub(crate) use entry::{Change, Entry, OwnerKind};
+pub(crate) use journal::Journal;
 pub(crate) use lock::Lock;
-pub use restore::{Outcome, Restored, restore};
+pub use restore::{Outcome, Restored, is_changed, restore};
 pub use revert::Reverted;
 pub(crate) use state_dir::StateDir;
+pub(crate) use taken::Taken;
 
 /// Object of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,22 +1,24 @@
 //! The network configuration of a function: its interfaces with addresses and routes, and the RDMA devices on them. All of
 //! this disappears when the driver is unbound, and is restored after the driver is bound again.
 
+mod interface;
 mod ip_arguments;
+mod link;
 
 use std::time::{Duration, Instant};
 
 use peerpath_paths::Bdf;
 use serde::{Deserialize, Serialize};
 
+use self::interface::{Interface, NotRestorable};
 use super::Subject;
+use super::names::{name, optional_pair};
 use crate::Error;
 use crate::host_tree::{HostTree, names, read_trimmed};
 use crate::in_use::{Below, RdmaDevice, rdma_devices};
 
 /// Timeout for a driver to create its interface, and for a link to come up.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Timeout for udev to rename an interface; after it, this crate renames it.
-const NAMING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
 /// Interval between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -27,24 +29,13 @@ pub(super) struct Network {
     rdma: Vec<Rdma>,
 }
 
-/// A network interface. Addresses and routes are stored as arguments of `ip`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Interface {
-    name: String,
-    /// `dev_port`, which distinguishes the interfaces of one function. Names can change.
-    port: u64,
-    mac: Option<String>,
-    mtu: Option<String>,
-    up: bool,
-    addresses: Vec<String>,
-    routes: Vec<String>,
-}
-
 /// An RDMA device of the function, or a software RDMA device on one of its interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Rdma {
+    #[serde(deserialize_with = "name")]
     name: String,
     /// Kind (`rxe` or `siw`) and network interface of a software RDMA device; `None` for hardware.
+    #[serde(default, deserialize_with = "optional_pair")]
     software: Option<(String, String)>,
     /// Whether port 1 was active.
     active: bool,
@@ -71,7 +62,7 @@ impl Network {
                 NotRestorable::Part(what) => cannot(what),
                 NotRestorable::Error(error) => error,
             })?;
-            if interfaces.iter().any(|other: &Interface| other.port == interface.port) {
+            if interfaces.iter().any(|other: &Interface| other.has_the_port_of(&interface)) {
                 return Err(cannot(format!(
                     "its interface {name} has the same dev_port as another interface of the function"
                 )));
@@ -87,96 +78,6 @@ impl Network {
             Ok(Rdma { name, software, active })
         });
         Ok(Self { interfaces, rdma: rdma.collect::<Result<_, Error>>()? })
-    }
-}
-
-/// Reason why an interface cannot be restored.
-enum NotRestorable {
-    Part(String),
-    Error(Error),
-}
-
-impl From<Error> for NotRestorable {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl Interface {
-    fn before(host: &HostTree, name: &str) -> Result<Self, NotRestorable> {
-        let output = host.run("ip", &["-json", "address", "show", "dev", name])?;
-        let addresses = ip_arguments::addresses(name, &output).map_err(NotRestorable::Part)?;
-        let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
-        let mut routes = Vec::new();
-        for family in ["-4", "-6"] {
-            let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
-            routes.extend(ip_arguments::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
-        }
-        // A route through a gateway requires the route to that gateway.
-        routes.sort_by_key(|route| route.contains(" via "));
-        Ok(Self {
-            name: name.to_owned(),
-            port: port(host, name)?,
-            mac: attribute(host, name, "address")?.filter(|mac| !mac.is_empty()),
-            mtu: attribute(host, name, "mtu")?,
-            up: is_up(host, name)?,
-            addresses,
-            routes,
-        })
-    }
-
-    /// Restores the configuration on the interface that the driver created.
-    fn restore(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
-        let name = &self.name;
-        let found = until(bdf, &format!("the network interface {name}"), TIMEOUT, || self.find(host, bdf))?;
-        if &found != name {
-            self.rename(host, bdf, &found)?;
-        }
-        let ip = |arguments: &str| {
-            let arguments: Vec<_> = arguments.split_whitespace().collect();
-            host.run("ip", &arguments).map(drop)
-        };
-        for (attribute_name, before) in [("address", &self.mac), ("mtu", &self.mtu)] {
-            if let Some(before) = before
-                && attribute(host, name, attribute_name)?.as_ref() != Some(before)
-            {
-                ip(&format!("link set dev {name} {attribute_name} {before}"))?;
-            }
-        }
-        if is_up(host, name)? != self.up {
-            ip(&format!("link set dev {name} {}", if self.up { "up" } else { "down" }))?;
-        }
-        let mut outcome = Ok(());
-        for address in &self.addresses {
-            outcome = outcome.and(ip(&format!("address replace {address} dev {name}")));
-        }
-        for route in &self.routes {
-            let (family, route) = route.split_once(' ').unwrap_or(("-4", route));
-            outcome = outcome.and(ip(&format!("{family} route replace {route} dev {name}")));
-        }
-        outcome
-    }
-
-    fn find(&self, host: &HostTree, bdf: Bdf) -> Result<Option<String>, Error> {
-        for name in Below::read(host, bdf)?.interfaces {
-            if port(host, &name)? == self.port {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Restores the name of an interface. udev usually renames it after the kernel created it.
-    fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
-        let named = until(bdf, "the interface name", NAMING_TIMEOUT, || {
-            Ok(self.find(host, bdf)?.filter(|name| *name == self.name))
-        });
-        if named.is_ok() {
-            return Ok(());
-        }
-        let found = self.find(host, bdf)?.unwrap_or_else(|| found.to_owned());
-        host.run("ip", &["link", "set", "dev", &found, "down"])?;
-        host.run("ip", &["link", "set", "dev", &found, "name", &self.name]).map(drop)
     }
 }
 
@@ -236,18 +137,6 @@ fn until<T>(
 
 fn is_ethernet(host: &HostTree, bdf: Bdf) -> Result<bool, Error> {
     Ok(host.function_number(bdf, "class")?.is_some_and(|class| class >> 8 == 0x0200))
-}
-
-fn attribute(host: &HostTree, interface: &str, name: &str) -> Result<Option<String>, Error> {
-    read_trimmed(&host.path(format!("sys/class/net/{interface}/{name}")))
-}
-
-fn port(host: &HostTree, interface: &str) -> Result<u64, Error> {
-    Ok(attribute(host, interface, "dev_port")?.and_then(|port| port.parse().ok()).unwrap_or(0))
-}
-
-fn is_up(host: &HostTree, interface: &str) -> Result<bool, Error> {
-    crate::in_use::is_up(host, interface)
 }
 
 fn exists(host: &HostTree, device: &str) -> bool {

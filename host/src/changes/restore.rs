@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use peerpath_paths::{Bdf, GroupError};
+use peerpath_paths::Bdf;
 
-use super::journal::boot_id;
+use super::entry::boot_id;
+use super::identity::Comparison;
 use super::{Change, Entry, Journal, Lock, OwnerKind, Reverted, StateDir, Subject};
 use crate::{Error, Options};
 
@@ -41,7 +42,7 @@ pub enum Outcome {
         /// IDs of those processes.
         pids: Vec<u32>,
     },
-    /// Reverting failed; the entry stays in the journal.
+    /// Reverting failed. The entry stays in the journal, unless the error is an [`Error::Replaced`] that says otherwise.
     Failed {
         /// Reason of the failure.
         error: Error,
@@ -73,6 +74,14 @@ pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
         .collect())
 }
 
+/// Whether the journal lists a change that this process made for a run and has not reverted yet. `false` if the journal cannot be
+/// read: then this process has changed nothing.
+pub fn is_changed(options: &Options) -> bool {
+    let entries = || Journal::new(StateDir::open(&options.state_dir)?).entries();
+    options.state_dir.exists()
+        && entries().is_ok_and(|entries| entries.iter().any(|entry| entry.owner.is_run_of_this_process(&options.host)))
+}
+
 fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journal) -> Outcome {
     let _lock = match Lock::acquire(dir, entry.subject()) {
         Ok(lock) => lock,
@@ -93,11 +102,12 @@ fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome
     let (host, bdf) = (&options.host, entry.bdf);
     // Read again under the lock: another process may have reverted it meanwhile.
     let Some(entry) = journal.find(entry)? else { return Ok(Outcome::Obsolete) };
-    if entry.boot_id != boot_id(host) || matches!(host.require(bdf), Err(Error::Group(GroupError::NoFunction { .. }))) {
+    if entry.boot_id != boot_id(host) || entry.compare(host)? == Comparison::Gone {
         journal.remove(&entry)?;
         return Ok(Outcome::Obsolete);
     }
-    if matches!(entry.change, Change::Driver { .. } | Change::Rebound { .. }) {
+    journal.require_same(host, &entry)?;
+    if matches!(entry.change, Change::Driver(_) | Change::Rebound { .. }) {
         let pids = wait_for_users(options, bdf)?;
         if !pids.is_empty() {
             return Ok(Outcome::Open { pids });
@@ -125,7 +135,7 @@ fn wait_for_users(options: &Options, bdf: Bdf) -> Result<Vec<u32>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Fixture;
+    use crate::testing::{Fixture, picture};
     use crate::{Hold, bind};
 
     fn fixture() -> (Fixture, Bdf) {
@@ -177,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn this_process_has_to_revert_the_changes_of_its_runs() {
+        let (fixture, bdf) = fixture();
+        let free = fixture.function("0000:04:00.0").group(4).bdf();
+        let options = fixture.options();
+        assert!(!is_changed(&options));
+        // `bind` is meant to last.
+        bind(&[bdf], &options).unwrap();
+        assert!(!is_changed(&options));
+        let hold = Hold::acquire(free, &options).unwrap();
+        assert!(is_changed(&options));
+        drop(hold);
+        assert!(!is_changed(&options));
+    }
+
+    #[test]
     fn removes_entries_of_removed_functions_and_earlier_boots() {
         let (fixture, bdf) = fixture();
         bind(&[bdf], &fixture.options()).unwrap();
@@ -209,9 +234,33 @@ mod tests {
         bind(&[bdf], &fixture.options()).unwrap();
         fixture.pci_driver("uio_pci_generic");
         fixture.function("0000:03:00.0").driver("uio_pci_generic").file("driver_override", "uio_pci_generic\n");
-        assert!(restore(&fixture.options()).unwrap()[0].outcome.is_settled());
+        let restored = restore(&fixture.options()).unwrap();
+        let Outcome::Failed { error } = only(&restored) else { panic!("{restored:?}") };
+        assert!(error.to_string().contains("another program has bound it to uio_pci_generic"), "{error}");
         assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("uio_pci_generic"));
         assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "uio_pci_generic\n");
+        // After the other driver is unbound, the function gets its driver.
+        fixture.function("0000:03:00.0").file("driver_override", "(null)\n");
+        std::fs::remove_file(fixture.path("sys/bus/pci/devices/0000:03:00.0/driver")).unwrap();
+        assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Restored { .. }));
+        assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("nvme"));
+    }
+
+    #[test]
+    fn leaves_a_function_alone_that_replaced_the_bound_one() {
+        let (fixture, bdf) = fixture();
+        fixture.function("0000:03:00.0").file("vendor", "0x144d\n").file("device", "0xa808\n");
+        bind(&[bdf], &fixture.options()).unwrap();
+        fixture.function("0000:03:00.0").file("device", "0xa80a\n");
+        let before = picture(&fixture);
+        let restored = restore(&fixture.options()).unwrap();
+        let Outcome::Failed { error } = only(&restored) else { panic!("{restored:?}") };
+        assert_eq!(
+            error.to_string(),
+            "cannot restore 0000:03:00.0: it was 0000:03:00.0 (144d:a808) and is 0000:03:00.0 (144d:a80a) now"
+        );
+        assert_eq!(picture(&fixture), before);
+        assert_eq!(fixture.journaled(), [], "the change is gone with the function");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum Reverted {
     Driver(Option<String>),
     /// The function was unbound from this VFIO driver and bound again.
     Rebound(String),
+    /// The function keeps this driver, which another program bound meanwhile.
+    Kept(String),
     /// The group has this domain type again, and its functions have their previous drivers and network configuration.
     Domain(String),
     /// The port has its previous value of the ACS Control register.
@@ -26,6 +28,7 @@ impl fmt::Display for Reverted {
             Self::Driver(Some(driver)) => write!(f, "bound to {driver} again"),
             Self::Driver(None) => f.write_str("no driver, as before"),
             Self::Rebound(driver) => write!(f, "bound to {driver} again, so that the kernel discards the cached path"),
+            Self::Kept(driver) => write!(f, "keeps the driver {driver}, which another program bound meanwhile"),
             Self::Domain(kind) => write!(f, "domain type {kind}, drivers and network configuration as before"),
             Self::Acs => f.write_str("ACS redirect as before"),
         }
@@ -35,13 +38,15 @@ impl fmt::Display for Reverted {
 pub(super) fn revert(host: &HostTree, entry: &Entry) -> Result<Reverted, Error> {
     let bdf = entry.bdf;
     match &entry.change {
-        Change::Driver { driver, driver_override } => {
-            driver::revert(host, bdf, driver.as_deref(), driver_override.as_deref())?;
-            Ok(Reverted::Driver(driver.clone()))
+        Change::Driver(before) => {
+            before.revert(host, bdf)?;
+            Ok(Reverted::Driver(before.driver.clone()))
         }
         Change::Rebound { driver } => {
             driver::rebind(host, bdf, driver)?;
-            Ok(Reverted::Rebound(driver.clone()))
+            // Unbinding the VFIO driver, by whichever program, made the kernel discard the cached path.
+            let other = host.driver(bdf)?.filter(|now| now != driver);
+            Ok(other.map_or_else(|| Reverted::Rebound(driver.clone()), Reverted::Kept))
         }
         Change::Domain(before) => {
             domain::revert(host, before)?;

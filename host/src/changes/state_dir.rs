@@ -19,9 +19,9 @@ impl StateDir {
         let failed = |operation| move |source| Error::State { path: path.to_owned(), operation, source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the state directory"))?;
         let metadata = fs::metadata(path).map_err(failed("read the state directory"))?;
-        if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            let source = io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it");
-            return Err(failed("use the state directory")(source));
+        let (owner, mode, user) = (metadata.uid(), metadata.mode() & 0o7777, nix::unistd::geteuid().as_raw());
+        if owner != user || mode & 0o022 != 0 {
+            return Err(Error::UntrustedStateDir { path: path.to_owned(), owner, mode, user });
         }
         Ok(Self { path: path.to_owned() })
     }
@@ -49,6 +49,21 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         StateDir::open(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(StateDir::open(&path), Err(Error::State { .. })));
+        assert!(matches!(StateDir::open(&path), Err(Error::UntrustedStateDir { mode: 0o777, .. })));
+    }
+
+    #[test]
+    fn rejects_a_directory_of_another_user() {
+        // Only root can create such a directory. Without root, the root directory is one.
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("state");
+        StateDir::open(&path).unwrap();
+        let is_root = nix::unistd::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+        }
+        let path = if is_root { &path } else { Path::new("/") };
+        let owner_now = if is_root { 1234 } else { 0 };
+        assert!(matches!(StateDir::open(path), Err(Error::UntrustedStateDir { owner, .. }) if owner == owner_now));
     }
 }

@@ -1,10 +1,10 @@
 //! Reason and remedy of each failure. `peerpath_paths::explain` provides the meaning of the kernel's errnos.
 
 use std::io;
-use std::path::Path;
 
 use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
+use super::denied::{denied_read, denied_state, is_denied, is_root, untrusted};
 use crate::Error;
 
 impl Error {
@@ -18,7 +18,7 @@ impl Explained for Error {
     fn severity(&self) -> Severity {
         match self {
             Self::Group(error) => error.severity(),
-            Self::ReadHost { source, .. } | Self::State { source, .. } if !is_permission(source) => Severity::Internal,
+            Self::ReadHost { source, .. } | Self::State { source, .. } if !is_denied(source) => Severity::Internal,
             Self::BadJournal { .. } => Severity::Internal,
             Self::Acs { .. } | Self::Program { .. } | Self::NotRestored { .. } | Self::LeftChanged { .. } => {
                 Severity::Failed
@@ -32,7 +32,12 @@ impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Group(error) => error.explanation(),
-            Self::ReadHost { path, source } | Self::State { path, source, .. } => file(path, source),
+            Self::ReadHost { path, source } | Self::State { path, source, .. } if !is_denied(source) => {
+                Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
+            }
+            Self::ReadHost { path, .. } => denied_read(path, is_root()),
+            Self::State { path, source, .. } => denied_state(path, source, is_root()),
+            Self::UntrustedStateDir { path, owner, user, .. } => untrusted(path, *owner, *user),
             Self::NotVfioDriver { driver, .. } => Explanation::new(
                 Cause::DriverNotVfio,
                 format!("The driver {driver} is bound to the function."),
@@ -64,7 +69,7 @@ impl Explained for Error {
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
                 "Every change must be revertible, and this change is not.",
-                "Remove the configuration first, or choose another importer.",
+                "Remove the configuration first, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
             Self::Acs { bdf, source, .. } => Explanation::uncaused(
@@ -87,6 +92,14 @@ impl Explained for Error {
                     "Check `dmesg | grep {bdf}`, then restore the host again: the journal lists the remaining changes."
                 ),
             ),
+            Self::Replaced { before, kept, .. } => replaced(before, *kept),
+            Self::OtherDriver { driver, before, .. } => Explanation::uncaused(
+                "A driver that another program bound after the change is kept. The change stays in the journal.",
+                match before {
+                    Some(before) => format!("Unbind {driver} and restore the host again, or bind {before}."),
+                    None => format!("Unbind {driver} and restore the host again."),
+                },
+            ),
             Self::LeftChanged { left, .. } => {
                 let Explanation { cause, severity, why, remedy } = left.explanation();
                 let remedy = format!("{remedy} Then restore the host: the journal lists the remaining changes.");
@@ -107,19 +120,21 @@ fn by_errno(step: Step, source: &io::Error) -> Explanation {
     }
 }
 
-fn is_permission(source: &io::Error) -> bool {
-    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-}
-
-fn file(path: &Path, source: &io::Error) -> Explanation {
-    if is_permission(source) {
-        return Explanation::new(
-            Cause::NoPermission,
-            format!("This user has no permission for {}.", path.display()),
-            "Run as root, or set PEERPATH_STATE_DIR to a directory of your own.",
+fn replaced(before: &str, kept: bool) -> Explanation {
+    if kept {
+        return Explanation::uncaused(
+            "Functions were added or removed after the change, for example by a PCI rescan. Nothing was changed, and the change stays \
+             in the journal.",
+            format!(
+                "Restore the host again when the same functions are there, or restore the earlier state by hand: {before}."
+            ),
         );
     }
-    Explanation::uncaused(sentence(&source.to_string()), format!("Check {}.", path.display()))
+    Explanation::uncaused(
+        "The functions were removed or replaced after the change, and the change is gone with them. Nothing was changed, and the \
+         journal no longer lists it.",
+        format!("Check the functions that are there now. State before the change: {before}."),
+    )
 }
 
 fn open_elsewhere(pids: &[u32]) -> Explanation {
@@ -139,8 +154,8 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
     let remedy = match (forceable, forced) {
         (true, _) => "Stop these uses, or force the change of a function in use.",
         (false, true) => {
-            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, and software RDMA \
-             that a program has open."
+            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, enabled virtual \
+             functions, and software RDMA that a program has open."
         }
         (false, false) => "Stop these uses.",
     };
@@ -210,6 +225,20 @@ mod tests {
             Error::Acs { bdf: bdf(), operation: "write", source: io::Error::other("the port kept the bits") },
             Error::Program { command: "ip link".to_owned(), message: "no".to_owned() },
             Error::NotRestored { bdf: bdf(), what: "eth0".to_owned(), waited_s: 1 },
+            Error::Replaced {
+                subject: Subject::Function(bdf()),
+                found: "no".to_owned(),
+                before: "x".to_owned(),
+                kept: true,
+            },
+            Error::Replaced {
+                subject: Subject::Function(bdf()),
+                found: "no".to_owned(),
+                before: "x".to_owned(),
+                kept: false,
+            },
+            Error::OtherDriver { bdf: bdf(), driver: "uio".to_owned(), before: None },
+            Error::UntrustedStateDir { path: "/run/peerpath".into(), owner: 1, mode: 0o700, user: 0 },
             Error::LeftChanged {
                 error: Box::new(Error::VfioPciMissing),
                 left: Box::new(Error::NoProgram { program: "ip" }),

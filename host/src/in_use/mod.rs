@@ -43,8 +43,8 @@ pub struct InUse {
     /// Description, as a clause: `nvme0n1 is mounted at /home`.
     pub detail: String,
     /// Whether [`crate::Options::force_in_use`] covers the use. It does not cover uses that could make this host unreachable or
-    /// unusable (a mounted disk, the default route, the login session), nor uses for which unbinding blocks until a program
-    /// exits.
+    /// unusable (a mounted disk, the default route, the login session), uses that cannot be restored (virtual functions), nor
+    /// uses for which unbinding blocks until a program exits.
     pub forceable: bool,
 }
 
@@ -88,7 +88,8 @@ fn display(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
 fn virtual_functions(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
     let count = host.function_number(bdf, "sriov_numvfs")?.unwrap_or(0);
     let detail = format!("{count} virtual functions are enabled");
-    Ok((count > 0).then(|| InUse::new(UseKind::VirtualFunctions, true, detail)))
+    // They and their configuration disappear with the driver, and nothing restores them.
+    Ok((count > 0).then(|| InUse::new(UseKind::VirtualFunctions, false, detail)))
 }
 
 #[cfg(test)]
@@ -110,6 +111,8 @@ mod tests {
         let kinds: Vec<_> = uses(&fixture.host(), bdf).unwrap().into_iter().map(|one| one.kind).collect();
         assert_eq!(kinds, [UseKind::Display, UseKind::VirtualFunctions]);
         assert!(matches!(refuse_in_use(&fixture.host(), bdf, false), Err(Error::InUse { forced: false, .. })));
+        assert!(matches!(refuse_in_use(&fixture.host(), bdf, true), Err(Error::InUse { forced: true, .. })));
+        fixture.function("0000:03:00.0").file("sriov_numvfs", "0\n");
         refuse_in_use(&fixture.host(), bdf, true).unwrap();
     }
 }

@@ -77,28 +77,62 @@ pub(crate) fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
 }
 
-/// Reads the interfaces of the default routes.
+/// Reads the interfaces of the default routes. Two routes to the halves of the address space are a default route, too: VPN
+/// clients add them instead of replacing the default route.
 fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
-    let four = read_trimmed(&host.path("proc/net/route"))?.unwrap_or_default();
-    for line in four.lines().skip(1) {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        if let [name, "00000000", _, _, _, _, _, "00000000", ..] = fields[..] {
-            names.insert(name.to_owned());
-        }
-    }
-    let six = read_trimmed(&host.path("proc/net/ipv6_route"))?.unwrap_or_default();
-    for line in six.lines() {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        // The kernel's own "unreachable" default route uses the loopback interface.
-        if let [destination, "00", .., name] = fields[..]
-            && destination.bytes().all(|byte| byte == b'0')
-            && name != "lo"
-        {
-            names.insert(name.to_owned());
-        }
+    for routes in [routes_of_ipv4(host)?, routes_of_ipv6(host)?] {
+        let has = |wanted: Share| routes.iter().any(|(share, _)| *share == wanted);
+        let is_split = has(Share::LowerHalf) && has(Share::UpperHalf);
+        let carries = |share| share == Share::All || is_split;
+        names.extend(routes.into_iter().filter(|(share, _)| carries(*share)).map(|(_, name)| name));
     }
     Ok(names)
+}
+
+/// Share of the address space that a route covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    All,
+    LowerHalf,
+    UpperHalf,
+}
+
+/// Reads the routes to at least half of the IPv4 addresses, and their interfaces. The kernel prints the addresses as
+/// little-endian numbers.
+fn routes_of_ipv4(host: &HostTree) -> Result<Vec<(Share, String)>, Error> {
+    let text = read_trimmed(&host.path("proc/net/route"))?.unwrap_or_default();
+    let route = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [name, destination, _, _, _, _, _, mask, ..] = fields[..] else { return None };
+        let share = match (destination, mask) {
+            ("00000000", "00000000") => Share::All,
+            ("00000000", "00000080") => Share::LowerHalf,
+            ("00000080", "00000080") => Share::UpperHalf,
+            _ => return None,
+        };
+        Some((share, name.to_owned()))
+    };
+    Ok(text.lines().skip(1).filter_map(route).collect())
+}
+
+/// Reads the routes to at least half of the IPv6 addresses, and their interfaces.
+fn routes_of_ipv6(host: &HostTree) -> Result<Vec<(Share, String)>, Error> {
+    let text = read_trimmed(&host.path("proc/net/ipv6_route"))?.unwrap_or_default();
+    let route = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [destination, length, .., name] = fields[..] else { return None };
+        let (first, rest) = destination.split_at_checked(1)?;
+        let share = match (first, length) {
+            ("0", "00") => Share::All,
+            ("0", "01") => Share::LowerHalf,
+            ("8", "01") => Share::UpperHalf,
+            _ => return None,
+        };
+        // The kernel's own "unreachable" default route uses the loopback interface.
+        (rest.bytes().all(|byte| byte == b'0') && name != "lo").then(|| (share, name.to_owned()))
+    };
+    Ok(text.lines().filter_map(route).collect())
 }
 
 /// Reads the addresses of this host and their interfaces.
@@ -180,6 +214,32 @@ mod tests {
         fixture.file("proc/net/ipv6_route", &format!("{zeros} 00 {zeros} 00 {zeros} 1 1 0 3 eth0\n"));
         assert_eq!(details(&fixture, bdf), [("eth0 carries the default route".to_owned(), false)]);
         fixture.file("proc/net/ipv6_route", &format!("{zeros} 00 {zeros} 00 {zeros} 1 1 0 200200 lo\n"));
+        assert_eq!(details(&fixture, bdf), []);
+    }
+
+    #[test]
+    fn routes_to_both_halves_of_the_addresses_are_a_default_route() {
+        let (fixture, bdf) = nic();
+        let carries = [("eth0 carries the default route".to_owned(), false)];
+        let [lower, upper] =
+            ["00000000", "00000080"].map(|half| format!("eth0 {half} 0102A8C0 0003 0 0 100 00000080 0 0 0\n"));
+        fixture.file("proc/net/route", &format!("header\n{lower}{upper}"));
+        assert_eq!(details(&fixture, bdf), carries);
+        // The other half uses another interface.
+        fixture.file("proc/net/route", &format!("header\n{lower}{}", upper.replace("eth0", "tun0")));
+        assert_eq!(details(&fixture, bdf), carries);
+        for half in [&lower, &upper] {
+            fixture.file("proc/net/route", &format!("header\n{half}"));
+            assert_eq!(details(&fixture, bdf), []);
+        }
+        let zeros = "0".repeat(31);
+        let [lower, upper] = ["0", "8"].map(|first| format!("{first}{zeros} 01 0{zeros} 00 0{zeros} 1 1 0 3 eth0\n"));
+        fixture.file("proc/net/ipv6_route", &format!("{lower}{upper}"));
+        assert_eq!(details(&fixture, bdf), carries);
+        fixture.file("proc/net/ipv6_route", &lower);
+        assert_eq!(details(&fixture, bdf), []);
+        // A half of each family is not a default route of either.
+        fixture.file("proc/net/ipv6_route", &upper);
         assert_eq!(details(&fixture, bdf), []);
     }
 

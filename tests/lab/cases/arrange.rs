@@ -8,8 +8,8 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::Case;
-use crate::command::{Ended, all_passed, cells, peerpath, result, run, start, until};
-use crate::functions::{driver, driver_override, named};
+use crate::command::{Ended, all_passed, cells, peerpath, result, run, shell, start, until};
+use crate::functions::{acs_control, driver, driver_override, interface, named};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -100,12 +100,6 @@ fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn interface(bdf: &str) -> Result<String, Failed> {
-    let mut found = fs::read_dir(function(bdf).join("net"))?;
-    let entry = found.next().ok_or("the NIC has no interface")??;
-    Ok(entry.file_name().to_string_lossy().into_owned())
-}
-
 fn journal() -> String {
     let journal: Value = serde_json::from_str(&text(Path::new("/run/peerpath/journal.json"))).unwrap_or_default();
     let entries = journal["entries"].as_array().map_or(0, Vec::len);
@@ -121,21 +115,6 @@ fn acs_controls(bdf: &str) -> Result<Vec<(PathBuf, u16)>, Failed> {
         }
     }
     Ok(found)
-}
-
-/// Returns offset and value of the ACS control register.
-fn acs_control(config: &[u8]) -> Option<(usize, u16)> {
-    let mut at = 0x100;
-    loop {
-        let header = u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?);
-        if header & 0xffff == 0x000d {
-            return Some((at + 6, u16::from_le_bytes(config.get(at + 6..at + 8)?.try_into().ok()?)));
-        }
-        at = (header >> 20) as usize & !3;
-        if at < 0x100 {
-            return None;
-        }
-    }
 }
 
 /// Checks that every cell took the requested path and that its evidence contains the expected text. Without expected text,
@@ -324,9 +303,4 @@ fn write_acs(port: &Path, control: u16) -> Result<(), Failed> {
     let (at, _) = acs_control(&fs::read(&path)?).ok_or("the port has no ACS capability")?;
     fs::File::options().write(true).open(&path)?.write_all_at(&control.to_le_bytes(), at as u64)?;
     Ok(())
-}
-
-fn shell(command: &str) -> Result<(), Failed> {
-    let status = Command::new("sh").args(["-c", command]).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command} failed with {status}").into()) }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::command::{all_passed, cells, result, run, start, until};
+use crate::command::{all_passed, cells, result, run, shell, start, until};
 use crate::functions::{EXPORTER, NIC, NVME, driver, driver_override};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -111,9 +111,4 @@ fn in_use() -> Result<(), Failed> {
     shell(&format!("umount {}", mount.path().display()))?;
     fs::metadata("/dev/nvme0n1")?;
     refused.and(forced).map(drop)
-}
-
-fn shell(command: &str) -> Result<(), Failed> {
-    let status = std::process::Command::new("sh").args(["-c", command]).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command} failed with {status}").into()) }
 }

@@ -10,12 +10,15 @@ mod lspci;
 mod nvme;
 mod peer;
 mod ranges;
+mod restoring;
 mod revocation;
+mod signals;
 mod soak;
 mod socket;
 mod staged;
 mod transfer;
 
+pub(crate) use signals::length as signals_length;
 pub(crate) use soak::length as soak_length;
 
 use crate::Case;
@@ -34,6 +37,8 @@ pub(crate) fn all() -> Vec<Case> {
         libraries::cases(),
         lspci::cases(),
         binding::cases(),
+        restoring::cases(),
+        signals::cases(),
         bad_input::cases(),
         nvme::cases(),
         peer::cases(),

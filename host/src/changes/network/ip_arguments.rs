@@ -1,4 +1,4 @@
-//! Converts the output of `ip -json` to arguments of `ip` that restore addresses and routes.
+//! Converts the output of `ip -json` to arguments of `ip` that restore addresses, routes and neighbours.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -29,6 +29,8 @@ struct Address {
     noprefixroute: bool,
     #[serde(default)]
     mngtmpaddr: bool,
+    #[serde(default)]
+    nodad: bool,
 }
 
 /// Lifetime of an address that never expires.
@@ -65,7 +67,9 @@ impl Address {
         if let Some(metric) = self.metric {
             arguments += &format!(" metric {metric}");
         }
-        for (flag, set) in [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr)] {
+        for (flag, set) in
+            [("noprefixroute", self.noprefixroute), ("mngtmpaddr", self.mngtmpaddr), ("nodad", self.nodad)]
+        {
             if set {
                 arguments += &format!(" {flag}");
             }
@@ -136,7 +140,44 @@ fn route_arguments(route: &Map<String, Value>) -> Result<String, String> {
     Ok(arguments)
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(output: &str) -> Result<Vec<T>, String> {
+/// Part of the output of `ip -json neighbour` for a neighbour.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Neighbour {
+    dst: Option<String>,
+    lladdr: Option<String>,
+    state: Vec<String>,
+    #[serde(flatten)]
+    flags: Map<String, Value>,
+}
+
+/// Converts permanent neighbours of an interface to arguments of `ip neighbour replace`.
+///
+/// # Errors
+/// The output is not the expected JSON.
+pub(super) fn neighbours(output: &str) -> Result<Vec<String>, String> {
+    let shown: Vec<Neighbour> = parse(output)?;
+    let permanent = shown.into_iter().filter(|neighbour| neighbour.state.iter().any(|state| state == "PERMANENT"));
+    Ok(permanent.filter_map(Neighbour::arguments).collect())
+}
+
+impl Neighbour {
+    fn arguments(self) -> Option<String> {
+        let mut arguments = self.dst?;
+        if let Some(address) = self.lladdr {
+            arguments += &format!(" lladdr {address}");
+        }
+        // `ip` prints a flag as a key without a value.
+        for flag in ["router", "extern_learn"] {
+            if self.flags.contains_key(flag) {
+                arguments += &format!(" {flag}");
+            }
+        }
+        Some(arguments + " nud permanent")
+    }
+}
+
+pub(super) fn parse<T: for<'a> Deserialize<'a>>(output: &str) -> Result<Vec<T>, String> {
     // `ip` prints nothing for an empty list.
     if output.is_empty() {
         return Ok(Vec::new());
@@ -159,6 +200,7 @@ mod tests {
             {"family":"inet","local":"10.2.0.1","prefixlen":16,"scope":"global","noprefixroute":true,"metric":100},
             {"family":"inet","local":"10.1.0.1","address":"10.1.0.2","prefixlen":32,"scope":"global"},
             {"family":"inet6","local":"fd00::1","prefixlen":64,"scope":"global","valid_life_time":4294967295},
+            {"family":"inet6","local":"fd00::2","prefixlen":64,"scope":"global","nodad":true},
             {"family":"inet6","local":"fd00::7","prefixlen":64,"scope":"global","temporary":true},
             {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"#;
         assert_eq!(
@@ -169,6 +211,7 @@ mod tests {
                 "10.2.0.1/16 scope global metric 100 noprefixroute",
                 "10.1.0.1 peer 10.1.0.2/32 scope global",
                 "fd00::1/64 scope global",
+                "fd00::2/64 scope global nodad",
             ]
         );
         assert_eq!(addresses("eth0", "").unwrap(), Vec::<String>::new());
@@ -213,10 +256,24 @@ mod tests {
         assert_eq!(routes("-6", six, true).unwrap(), ["-6 fd01::/64 metric 100 protocol kernel"]);
     }
 
+    #[test]
+    fn converts_permanent_neighbours() {
+        let output = r#"[{"dst":"10.0.0.5","lladdr":"02:00:00:00:00:01","router":null,"state":["PERMANENT"]},
+            {"dst":"fd00::5","lladdr":"02:00:00:00:00:02","state":["PERMANENT"]},
+            {"dst":"10.0.0.6","lladdr":"02:00:00:00:00:03","state":["REACHABLE"]},
+            {"dst":"224.0.0.1","lladdr":"01:00:5e:00:00:01","state":["NOARP"]}]"#;
+        let expected = [
+            "10.0.0.5 lladdr 02:00:00:00:00:01 router nud permanent",
+            "fd00::5 lladdr 02:00:00:00:00:02 nud permanent",
+        ];
+        assert_eq!(neighbours(output).unwrap(), expected);
+        assert_eq!(neighbours("").unwrap(), [""; 0]);
+    }
+
     proptest! {
         #[test]
         fn accepts_any_text(text in ".*") {
-            let _ = (addresses("eth0", &text), routes("-4", &text, true));
+            let _ = (addresses("eth0", &text), routes("-4", &text, true), neighbours(&text));
         }
     }
 }

@@ -7,9 +7,9 @@ use peerpath_exporter::Exporter as _;
 use peerpath_importers::{DataPlane, DataPlaneSettings, Op, QueuePairOptions, Transfer, parse_target};
 use peerpath_paths::{Cause, Explained as _, Explanation};
 
-use super::chance::Chance;
 use super::ledger::Ledger;
 use super::revoker::{Guarded, Revoker};
+use crate::chance::Chance;
 use crate::command::until;
 
 const WHO: &str = "direct";

@@ -4,7 +4,6 @@
 //! in seconds; without it the soak does not run. `PEERPATH_LAB_SOAK_SEED` reproduces the order of events, but not their
 //! timing.
 
-mod chance;
 mod direct;
 mod ledger;
 mod peers;
@@ -22,11 +21,11 @@ use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{BarRange, OpenOptions, VfioExporter};
 use serde_json::json;
 
-use self::chance::Chance;
 use self::ledger::Ledger;
 use self::resources::Resources;
 use self::revoker::{Guarded, Revoker};
 use crate::Case;
+use crate::chance::Chance;
 use crate::command::run;
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold};
 

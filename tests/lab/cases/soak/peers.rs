@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::chance::Chance;
 use super::ledger::Ledger;
 use super::programs::{MAX_LIFE, REVOKED, account, describe, restore, signalled, transfers};
 use super::revoker::Revoker;
+use crate::chance::Chance;
 use crate::command::{Ended, Running, start, until};
 use crate::functions::{SWITCH_EXPORTER, driver};
 

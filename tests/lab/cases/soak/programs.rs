@@ -6,10 +6,10 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::chance::Chance;
 use super::ledger::Ledger;
 use super::peers;
 use super::revoker::Revoker;
+use crate::chance::Chance;
 use crate::command::{Ended, cells, result, run, start, until};
 use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver};
 

@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 use peerpath_exporter::vfio::Device;
 use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Handle, Origin, Packing, VfioExporter, View};
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(6);
 const LONGEST_OFF: Duration = Duration::from_millis(300);

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use libtest_mimic::Failed;
 
 /// Xorshift generator, reproducible from its seed.
-pub(super) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
     /// Returns the seed from the environment, or a new one.
-    pub(super) fn seed() -> Result<u64, Failed> {
+    pub(crate) fn seed() -> Result<u64, Failed> {
         match std::env::var("PEERPATH_LAB_SOAK_SEED") {
             Ok(text) => {
                 Ok(text.parse().map_err(|_| format!("invalid PEERPATH_LAB_SOAK_SEED={text}: expected a number"))?)
@@ -18,7 +18,7 @@ impl Chance {
         }
     }
 
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // Mix the seed, so that adjacent seeds yield different sequences. A state of zero would stay zero.
         let mut this = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..16 {
@@ -35,17 +35,17 @@ impl Chance {
     }
 
     /// Returns a random number below `limit`.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 
     /// Returns a random element.
-    pub(super) fn of<T: Copy>(&mut self, several: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, several: &[T]) -> T {
         several[self.below(several.len() as u64) as usize]
     }
 
     /// Returns a random duration of at most `max`.
-    pub(super) fn time(&mut self, max: Duration) -> Duration {
+    pub(crate) fn time(&mut self, max: Duration) -> Duration {
         Duration::from_millis(self.below(max.as_millis() as u64))
     }
 }

@@ -1,0 +1,80 @@
+//! Signals: a command that changes the host restores it before it ends, also if the user presses Ctrl-C again.
+
+use std::io::Write as _;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peerpath_bench::failure::Failure;
+use peerpath_bench::interrupt::Interrupt;
+use peerpath_host::{Options, is_changed};
+use peerpath_paths::{Explanation, Severity};
+
+use crate::terminal;
+
+/// Time that a change of the host, or restoring it, may take after a signal. A driver that never returns must not keep the user
+/// from ending the command.
+const GRACE: Duration = Duration::from_secs(120);
+/// Interval between checks whether the host is restored.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Handles SIGINT, SIGTERM and SIGHUP from now on. The first signal ends the command after it has restored the host. A further
+/// signal ends it at once, unless the host is still changed.
+pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
+    install(|signal, count| {
+        if count == 1 {
+            return;
+        }
+        let options = Options::default();
+        if is_changed(&options) {
+            say("restoring the host before the command ends");
+            let deadline = Instant::now() + GRACE;
+            while is_changed(&options) {
+                if Instant::now() > deadline {
+                    give_up(signal, "cannot restore the host");
+                }
+                thread::sleep(POLL_INTERVAL);
+            }
+        }
+        process::exit(128 + signal);
+    })
+}
+
+/// Handles SIGINT, SIGTERM and SIGHUP from now on: the command completes its changes of the host although signals arrive.
+pub(super) fn complete_despite_signals(what: &'static str) -> Result<Interrupt, Failure> {
+    install(move |signal, _| {
+        say(&format!("completing `{what}` before the command ends"));
+        thread::sleep(GRACE);
+        give_up(signal, &format!("cannot complete `{what}`"));
+    })
+}
+
+/// Reports changes of the host that this process should have reverted.
+pub(super) fn report_changes_left() {
+    if is_changed(&Options::default()) {
+        let explanation = Explanation::uncaused(
+            "Not every change for this command could be reverted. The journal lists what remains.",
+            "Run `peerpath restore`.",
+        );
+        terminal::report(&Failure::new("this host is still changed", explanation, Severity::Failed));
+    }
+}
+
+fn install(arrived: impl FnMut(i32, usize) + Send + 'static) -> Result<Interrupt, Failure> {
+    Interrupt::install(arrived)
+        .map_err(|error| Failure::internal("cannot install signal handlers", &error, "report this as a bug"))
+}
+
+fn say(what: &str) {
+    // If standard error is closed, nobody waits for the message.
+    let _ = writeln!(std::io::stderr(), "interrupted: {what}, for at most {} s", GRACE.as_secs());
+}
+
+fn give_up(signal: i32, what: &str) -> ! {
+    let explanation = Explanation::uncaused(
+        format!("It takes longer than {} s. The journal lists the changes.", GRACE.as_secs()),
+        "Run `peerpath restore`. If it hangs too, check `dmesg` for the driver that does not return.",
+    );
+    terminal::report(&Failure::new(what, explanation, Severity::Failed));
+    process::exit(128 + signal)
+}

@@ -1,0 +1,100 @@
+//! A function that is taken from its driver: by `bind`, by a run that holds it, or while the type of its IOMMU domain changes.
+
+use peerpath_paths::{Bdf, is_tolerated_driver};
+use serde::{Deserialize, Serialize};
+
+use super::driver;
+use super::names::optional_name;
+use super::network::{self, Network};
+use crate::Error;
+use crate::host_tree::HostTree;
+
+/// State of a function before it is taken from its driver, and what disappears with the driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    #[serde(default, deserialize_with = "optional_name")]
+    pub(super) driver: Option<String>,
+    /// Journals of older versions lack it where the override does not change.
+    #[serde(default, deserialize_with = "optional_name")]
+    driver_override: Option<String>,
+    /// Journals of older versions lack it where `bind` took the function.
+    #[serde(default)]
+    network: Network,
+}
+
+impl Taken {
+    /// Reads the current state.
+    ///
+    /// # Errors
+    /// Part of the network configuration cannot be restored, or a program that restores it is not installed.
+    pub(crate) fn before(host: &HostTree, bdf: Bdf) -> Result<Self, Error> {
+        let driver = host.driver(bdf)?;
+        let is_kernel_driver =
+            driver.as_ref().is_some_and(|name| !is_tolerated_driver(name) && !name.starts_with("uio"));
+        let network = if is_kernel_driver { Network::before(host, bdf)? } else { Network::default() };
+        Ok(Self { driver, driver_override: driver::driver_override(host, bdf)?, network })
+    }
+
+    /// Whether the function is bound to the driver that it had before.
+    pub(super) fn is_bound(&self, host: &HostTree, bdf: Bdf) -> Result<bool, Error> {
+        Ok(self.driver.is_some() && host.driver(bdf)? == self.driver)
+    }
+
+    /// Unbinds the driver, unless another one was bound meanwhile.
+    pub(super) fn unbind(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        match &self.driver {
+            Some(driver) if self.is_bound(host, bdf)? => driver::unbind(host, bdf, driver),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until everything that disappears with the driver has disappeared.
+    pub(super) fn wait_for_removal(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        network::wait_for_removal(host, bdf, &self.network)
+    }
+
+    /// Takes the function from its driver and binds it to vfio-pci.
+    pub(crate) fn bind_to_vfio_pci(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        driver::bind_to_vfio_pci(host, bdf)?;
+        self.wait_for_removal(host, bdf)
+    }
+
+    /// Binds the driver, unless another one was bound meanwhile.
+    pub(super) fn bind(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        match &self.driver {
+            Some(driver) if host.driver(bdf)?.is_none() => {
+                // A killed process did not wait. A software RDMA device that is about to disappear looks like a restored one. If
+                // another program created one of that name, the driver is bound nevertheless.
+                let _ = self.wait_for_removal(host, bdf);
+                driver::bind_to(host, bdf, driver)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Restores the network configuration, if the function is bound to its driver.
+    pub(super) fn restore_network(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        if self.is_bound(host, bdf)? { network::restore(host, bdf, &self.network) } else { Ok(()) }
+    }
+
+    /// Restores the driver, the driver override and the network configuration of a function that was bound to vfio-pci.
+    ///
+    /// # Errors
+    /// Another program bound another driver meanwhile, which this keeps.
+    pub(super) fn revert(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
+        if let Some(other) = host.driver(bdf)?
+            && Some(&other) != self.driver.as_ref()
+            && !host.tree().has_vfio_driver(bdf)
+        {
+            return Err(Error::OtherDriver { bdf, driver: other, before: self.driver.clone() });
+        }
+        driver::release(host, bdf, self.driver.as_deref(), self.driver_override.as_deref())?;
+        self.bind(host, bdf)?;
+        self.restore_network(host, bdf)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_driver(driver: Option<&str>) -> Self {
+        Self { driver: driver.map(str::to_owned), driver_override: None, network: Network::default() }
+    }
+}
