@@ -13,6 +13,7 @@ mod log;
 mod path_checks;
 mod record;
 mod remote;
+mod removed;
 mod server;
 mod threads;
 mod transfer;
@@ -34,6 +35,7 @@ use crate::store::Store;
 use cell_error::per_cell;
 use context::Context;
 use log::Log;
+use removed::Removed;
 pub use server::Server;
 
 /// Receives the progress of a run.
@@ -97,7 +99,8 @@ impl Runner<'_> {
         log.save()?;
         let clock = Clock::new();
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
-        let context = Context { plan, open, changes, interrupt, host, clock: &clock };
+        let removed = Removed::default();
+        let context = Context { plan, open, changes, interrupt, host, clock: &clock, removed: &removed };
         for leg in context.plan.legs() {
             let flow = match peer {
                 None => local::run_leg(context, leg, routes, &mut log)?,
