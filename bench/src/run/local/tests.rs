@@ -17,11 +17,14 @@ use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
 
-/// A device that only registers. The kernel asks for its function at registration number `removed_at`.
+/// A device that only registers.
 struct Fake {
+    /// Number of the registration during which the kernel asks for the function.
     removed_at: u64,
+    /// Number of the registration during which the run is stopped.
     interrupted_at: u64,
     registered: AtomicU64,
+    /// Number of open devices.
     opened: AtomicUsize,
     interrupt: Interrupt,
 }
@@ -45,8 +48,8 @@ impl Importer for Fake {
         Ok(Availability::Ready)
     }
     fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error> {
-        // A reference of the test, which outlives every device.
         self.opened.fetch_add(1, Ordering::Relaxed);
+        // An opened device outlives `self` as far as the trait knows.
         let this = fakes().find(|fake| std::ptr::eq(*fake, self)).expect("a leaked device");
         let info = DeviceInfo { name: address.to_owned(), ..DeviceInfo::default() };
         Ok(Arc::new(Opened { info, fake: this, removal: Removal::of(address) }))
